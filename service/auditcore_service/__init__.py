@@ -1,0 +1,1 @@
+"""The REST service: gateway, store, queue and workers around the library."""

@@ -1,0 +1,1 @@
+"""Audits the explanations of image classifiers: how stable they are, and how faithful to the model."""

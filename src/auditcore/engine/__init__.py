@@ -1,0 +1,1 @@
+"""A plan and a shard of images become a shard result."""

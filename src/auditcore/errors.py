@@ -1,0 +1,183 @@
+"""Every error the library raises on purpose, as one tree.
+
+    AuditcoreError
+    |-- InputError                     the caller can mend it; `field` says where
+    |   |-- InvalidRequest             invalid_request
+    |   |-- UnsafeReference            unsafe_reference
+    |   |-- UnreachableResource        unreachable_resource
+    |   |-- DigestMismatch             digest_mismatch
+    |   |-- LimitExceeded              limit_exceeded
+    |   |-- UndecodableImage           undecodable_image
+    |   |-- NoUsableImages             no_usable_images
+    |   |-- LabelOutOfRange            label_out_of_range
+    |   |-- ModelNotLoadable           model_not_loadable
+    |   |-- NonFiniteWeights           non_finite_weights
+    |   `-- ModelOutputInvalid         model_output_invalid
+    |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
+    |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
+    `-- AuditCancelled                 cancelled         somebody asked for the audit to stop
+
+`code` is stable and appears in problem+json answers and in failed audits. `message` names the mend.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AuditcoreError(Exception):
+    """Base of the tree.
+
+    Attributes:
+        code: Stable machine-readable name of the kind of error.
+        message: One sentence for a person: what is wrong and how to mend it.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InputError(AuditcoreError):
+    """Something the caller sent cannot be used.
+
+    Attributes:
+        field: Path of the offending field in the request, such as `model.weights.uri`.
+    """
+
+    code = "input_error"
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class InvalidRequest(InputError):
+    """The request is well-formed but contradicts itself."""
+
+    code = "invalid_request"
+
+
+class UnsafeReference(InputError):
+    """A URI, a factory or a file format that the operator has not allowed."""
+
+    code = "unsafe_reference"
+
+
+class UnreachableResource(InputError):
+    """A URI is allowed, but nothing could be read from it."""
+
+    code = "unreachable_resource"
+
+
+class DigestMismatch(InputError):
+    """The bytes found are not the bytes asked for."""
+
+    code = "digest_mismatch"
+
+    def __init__(self, *, expected: str, actual: str, field: str) -> None:
+        super().__init__(
+            f"expected {expected} but the content is {actual}; "
+            "send the digest of the bytes you mean, or upload them again",
+            field=field,
+        )
+        self.expected = expected
+        self.actual = actual
+
+
+class LimitExceeded(InputError):
+    """A size limit was crossed, before anything was decoded.
+
+    Attributes:
+        limit: The largest value allowed.
+        actual: The value met, or a lower bound of it.
+        unit: What is counted: bytes, pixels, images, entries.
+    """
+
+    code = "limit_exceeded"
+
+    def __init__(self, *, what: str, limit: int, actual: int, unit: str, field: str) -> None:
+        super().__init__(
+            f"{what} has {actual} {unit}, more than the {limit} allowed; "
+            "send less, or ask the operator to raise the limit",
+            field=field,
+        )
+        self.limit = limit
+        self.actual = actual
+        self.unit = unit
+
+
+class UndecodableImage(InputError):
+    """The bytes are not an image in a supported format."""
+
+    code = "undecodable_image"
+
+
+class NoUsableImages(InputError):
+    """Every image of the batch was excluded, so nothing can be audited."""
+
+    code = "no_usable_images"
+
+
+class LabelOutOfRange(InputError):
+    """A label is not a class index of the model."""
+
+    code = "label_out_of_range"
+
+    def __init__(self, *, label: int, classes: int, field: str) -> None:
+        super().__init__(
+            f"label {label} is not a class of this model; use 0 to {classes - 1}", field=field
+        )
+        self.label = label
+        self.classes = classes
+
+
+class ModelNotLoadable(InputError):
+    """The architecture could not be built or the weights do not fit it."""
+
+    code = "model_not_loadable"
+
+
+class NonFiniteWeights(InputError):
+    """A weight is NaN or infinite, so every score would be."""
+
+    code = "non_finite_weights"
+
+
+class ModelOutputInvalid(InputError):
+    """The model's answer is not one finite row of class scores per image."""
+
+    code = "model_output_invalid"
+
+
+class NotApplicable(AuditcoreError):
+    """A method cannot be right for this model or image; reported as null with this reason."""
+
+    code = "not_applicable"
+
+
+class ShapeError(AuditcoreError):
+    """Two shapes that must agree do not.
+
+    Attributes:
+        expected: What was required, in words or as a shape.
+        actual: What was met.
+    """
+
+    code = "shape_error"
+
+    def __init__(self, *, expected: object, actual: object) -> None:
+        super().__init__(f"expected {expected}, got {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class AuditCancelled(AuditcoreError):
+    """The audit was cancelled between two micro-batches."""
+
+    code = "cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("the audit was cancelled")

@@ -1,0 +1,1 @@
+"""Attribution methods: classifier, images and targets to maps."""

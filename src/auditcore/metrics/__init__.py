@@ -1,0 +1,1 @@
+"""Formulas as pure tensor functions."""

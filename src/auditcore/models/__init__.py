@@ -1,0 +1,1 @@
+"""The model under audit: references, loading, canonical form."""

@@ -1,0 +1,188 @@
+"""The model under audit: pixel space in, logits out, passes counted."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from auditcore.contracts.models import Preprocessing, Scores
+from auditcore.errors import ModelOutputInvalid, NonFiniteWeights, NotApplicable
+from auditcore.models.canonical import canonicalize
+
+
+@dataclass
+class PassLedger:
+    """Images that went through the model, counted by hooks on the model itself.
+
+    Attributes:
+        forward_images: Images passed forward.
+        backward_images: Images passed backward.
+    """
+
+    forward_images: int = 0
+    backward_images: int = 0
+
+    def attach(self, module: nn.Module) -> None:
+        """Count every call of `module` from now on, whoever makes it."""
+        module.register_forward_hook(self._count)
+
+    def _count(self, _module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            self.forward_images += len(output)
+            if output.requires_grad:
+                output.register_hook(self._count_backward)
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backward_images += len(gradient)
+
+
+class Classifier:
+    """A frozen image classifier in evaluation mode.
+
+    Attributes:
+        module: The network: normalized input (N,3,H,W) to logits (N,classes); parameters need no gradient.
+        size: Side of the square input, in pixels.
+        classes: Number of classes.
+        parameters: Number of parameter values.
+        digest: sha256 over all parameters and buffers.
+        trained: False for random weights.
+        mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
+        std: Per-channel standard deviation (1,3,1,1).
+        ledger: Passes made so far, over the module and its canonical copy.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        preprocessing: Preprocessing,
+        scores: Scores = "softmax",
+        device: torch.device | str = "cpu",
+        trained: bool = True,
+    ) -> None:
+        """Take a private copy of `module`, freeze it and try it once.
+
+        Raises:
+            NonFiniteWeights: A parameter or buffer is NaN or infinite.
+            ModelOutputInvalid: The output is not a finite (N,classes) tensor with at least two classes.
+        """
+        self.device = torch.device(device)
+        self.preprocessing = preprocessing
+        self.scores: Scores = scores
+        self.trained = trained
+        self.size = preprocessing.crop
+        module = copy.deepcopy(module).eval().to(self.device, torch.float32)
+        _refuse_non_finite(module)
+        self.digest = state_digest(module)
+        self.parameters = sum(parameter.numel() for parameter in module.parameters())
+        for child in module.modules():
+            if hasattr(child, "inplace"):
+                child.inplace = False
+        self.module = module.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+        self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
+        self.classes = self._probe()
+        self.ledger = PassLedger()
+        self.ledger.attach(self.module)
+
+    def _probe(self) -> int:
+        """Number of classes, found by one forward pass of two mean-colored images."""
+        example = torch.zeros(2, 3, self.size, self.size, device=self.device)
+        try:
+            with torch.inference_mode():
+                output = self.module(example.to(memory_format=torch.channels_last))
+        except Exception as error:
+            msg = f"the model cannot process an input of shape {tuple(example.shape)}: {error}"
+            raise ModelOutputInvalid(msg, field="model.preprocessing.crop") from error
+        if not isinstance(output, Tensor):
+            msg = f"the model must return one tensor of logits, got {type(output).__name__}"
+            raise ModelOutputInvalid(msg, field="model")
+        if output.ndim != 2 or len(output) != 2 or output.shape[1] < 2:  # noqa: PLR2004 - (N, classes), N = 2
+            msg = (
+                f"the model must return (N, classes) logits with at least 2 classes; "
+                f"for 2 images it returned shape {tuple(output.shape)}"
+            )
+            raise ModelOutputInvalid(msg, field="model")
+        _refuse_non_finite_logits(output)
+        return output.shape[1]
+
+    @property
+    def low(self) -> Float[Tensor, "1 channel 1 1"]:
+        """Normalized value of black, per channel."""
+        return (0 - self.mean) / self.std
+
+    @property
+    def high(self) -> Float[Tensor, "1 channel 1 1"]:
+        """Normalized value of white, per channel."""
+        return (1 - self.mean) / self.std
+
+    def normalize(self, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image 3 height width"]:
+        """From pixel space [0,1] to the space in which the model computes."""
+        return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def logits(self, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+        """Logits of images in pixel space; no gradient.
+
+        Raises:
+            ModelOutputInvalid: A logit is NaN or infinite.
+        """
+        with torch.inference_mode():
+            output = self.module(self.normalize(pixels))
+        _refuse_non_finite_logits(output)
+        return output
+
+    def probabilities(self, logits: Float[Tensor, "image class"]) -> Float[Tensor, "image class"]:
+        """Class probabilities in [0,1] of logits: softmax, or sigmoid for multi-label models."""
+        return logits.softmax(dim=1) if self.scores == "softmax" else logits.sigmoid()
+
+    def target_probability(
+        self, pixels: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"]
+    ) -> Float[Tensor, " image"]:
+        """Probability of each image's target class."""
+        return self.probabilities(self.logits(pixels)).gather(1, targets[:, None])[:, 0]
+
+    @cached_property
+    def canonical(self) -> nn.Module:
+        """The same function in canonical form, for rules that replace the gradient of single layers.
+
+        Raises:
+            NotApplicable: The model's forward cannot be traced into a graph.
+        """
+        module = canonicalize(self.module, size=self.size)
+        self.ledger.attach(module)
+        return module
+
+    def canonical_or_reason(self) -> nn.Module | str:
+        """The canonical form, or why there is none."""
+        try:
+            return self.canonical
+        except NotApplicable as error:
+            return error.message
+
+
+def state_digest(module: nn.Module) -> str:
+    """Content address of a model: sha256 over names, types, shapes and bytes of its state, in name order."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _refuse_non_finite(module: nn.Module) -> None:
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            msg = f"weight {name!r} holds NaN or infinite values; export the model again"
+            raise NonFiniteWeights(msg, field="model.weights")
+
+
+def _refuse_non_finite_logits(logits: Tensor) -> None:
+    if not logits.isfinite().all():
+        msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
+        raise ModelOutputInvalid(msg, field="model")

@@ -1,0 +1,1 @@
+"""Shard results become statistics, a verdict and an audit report."""

@@ -1,0 +1,67 @@
+"""Randomness that belongs to an image, not to a batch.
+
+One stream per (seed, image digest, purpose, index), drawn on the CPU. A score therefore does not
+change with batch size, sharding, device, or the other explainers of a plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The random streams of one micro-batch.
+
+    Attributes:
+        seed: The plan's seed.
+        digests: Content digest of each image of the batch, in order.
+    """
+
+    seed: int
+    digests: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.digests)
+
+    def take(self, positions: Sequence[int]) -> Streams:
+        """The streams of some images of this batch, in the order given."""
+        return Streams(self.seed, tuple(self.digests[position] for position in positions))
+
+    def generator(self, position: int, purpose: str, index: int = 0) -> np.random.Generator:
+        """The stream of one image.
+
+        Philox is counter-based and keyed with 128 bits of a hash, so two streams never meet.
+
+        Args:
+            position: Position of the image in this batch.
+            purpose: What the numbers are for, such as `smoothgrad/original`.
+            index: Which draw for that purpose, such as the repeat number.
+        """
+        name = f"{self.seed}\0{self.digests[position]}\0{purpose}\0{index}".encode()
+        key = int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
+        return np.random.Generator(np.random.Philox(key=key))
+
+    def normal(self, shape: tuple[int, ...], purpose: str, index: int = 0) -> Float[Tensor, "image ..."]:
+        """Standard normal values of `shape` for every image, float32, on the CPU."""
+        rows = [
+            self.generator(position, purpose, index).standard_normal(shape, dtype=np.float32)
+            for position in range(len(self))
+        ]
+        return torch.from_numpy(np.stack(rows)) if rows else torch.empty((0, *shape))
+
+    def uniform(self, shape: tuple[int, ...], purpose: str, index: int = 0) -> Float[Tensor, "image ..."]:
+        """Values in [0, 1) of `shape` for every image, float32, on the CPU."""
+        rows = [
+            self.generator(position, purpose, index).random(shape, dtype=np.float32)
+            for position in range(len(self))
+        ]
+        return torch.from_numpy(np.stack(rows)) if rows else torch.empty((0, *shape))
