@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from auditcore.errors import ShapeError
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -23,10 +25,17 @@ class Streams:
     Attributes:
         seed: The plan's seed.
         digests: Content digest of each image of the batch, in order.
+        views: Name of the change each copy has undergone; empty for originals.
     """
 
     seed: int
     digests: tuple[str, ...]
+    views: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse views that do not match the images."""
+        if self.views and len(self.views) != len(self.digests):
+            raise ShapeError(expected=f"{len(self.digests)} views", actual=len(self.views))
 
     def __len__(self) -> int:
         """Number of images."""
@@ -34,7 +43,15 @@ class Streams:
 
     def take(self, positions: Sequence[int]) -> Streams:
         """The streams of some images of this batch, in the order given."""
-        return Streams(self.seed, tuple(self.digests[position] for position in positions))
+        return Streams(
+            self.seed,
+            tuple(self.digests[position] for position in positions),
+            tuple(self.views[position] for position in positions) if self.views else (),
+        )
+
+    def viewing(self, views: Sequence[str]) -> Streams:
+        """The streams of changed copies of these images, independent of the originals' and of each other's."""
+        return Streams(self.seed, self.digests, tuple(views))
 
     def generator(self, position: int, purpose: str, index: int = 0) -> np.random.Generator:
         """The stream of one image.
@@ -46,7 +63,8 @@ class Streams:
             purpose: What the numbers are for, such as `smoothgrad/original`.
             index: Which draw for that purpose, such as the repeat number.
         """
-        name = f"{self.seed}\0{self.digests[position]}\0{purpose}\0{index}".encode()
+        view = self.views[position] if self.views else "original"
+        name = f"{self.seed}\0{self.digests[position]}\0{view}\0{purpose}\0{index}".encode()
         key = int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
         return np.random.Generator(np.random.Philox(key=key))
 

@@ -19,6 +19,7 @@ class Metric(Contract):
         meaning: One sentence for a reader of the report.
         variants: What its `variant` names: an augmentation family, a share of kept pixels, or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
+        control: Tells how far the other numbers can be trusted; listed under `controls`.
     """
 
     unit: str
@@ -26,12 +27,13 @@ class Metric(Contract):
     meaning: str
     variants: Variant = "none"
     of_explainer: bool = True
+    control: bool = False
 
 
 METRICS: dict[str, dict[str, Metric]] = {
     "sweep": {
         "probability_score": Metric(
-            unit="area in [0, 1] at most slightly above",
+            unit="area",
             higher_is_better=True,
             variants="family",
             of_explainer=False,
@@ -69,12 +71,14 @@ METRICS: dict[str, dict[str, Metric]] = {
             meaning="top_k_score / probability_score; below 1 the explanation is less stable than the prediction.",
         ),
         "interpolation_ceiling": Metric(
+            control=True,
             unit="correlation",
             higher_is_better=None,
             variants="family",
             meaning="Correlation of a map with itself warped forth and back: what interpolation alone costs.",
         ),
         "top_k_chance": Metric(
+            control=True,
             unit="share",
             higher_is_better=None,
             variants="family",
@@ -148,11 +152,13 @@ METRICS: dict[str, dict[str, Metric]] = {
     },
     "explainer": {
         "completeness_error": Metric(
+            control=True,
             unit="relative error",
             higher_is_better=False,
             meaning="|sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)| of integrated gradients.",
         ),
         "conservation": Metric(
+            control=True,
             unit="ratio",
             higher_is_better=None,
             meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases absorb the rest.",

@@ -67,7 +67,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan) -> None:
         if condition.check not in checks:
             _refuse(at, "check", condition.check, list(checks))
         check = checks[condition.check]
-        metrics = METRICS[check.kind]
+        metrics = {name: metric for name, metric in METRICS[check.kind].items() if not metric.control}
         if condition.metric not in metrics:
             _refuse(at, "metric", condition.metric, list(metrics))
         if metrics[condition.metric].of_explainer:

@@ -1,0 +1,89 @@
+"""From tensors with NaN for "undefined" to measurements with null and a reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from auditcore.contracts.checks import Check
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.policy import variants_of
+from auditcore.contracts.shards import CurveSamples, Measurement
+
+SIGNIFICANT_DIGITS = 7
+"""float32 carries 7.2; more would print rounding noise."""
+
+
+def significant(value: float) -> float | None:
+    """A number as reports print it, or None when it is NaN or infinite."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
+
+
+def measurement(
+    check: Check,
+    metric: str,
+    values: ArrayLike,
+    *,
+    indices: Sequence[int],
+    explainer: str | None = None,
+    variant: str | None = None,
+    undefined: str | Mapping[int, str] = "the value is undefined for this image",
+    curve: tuple[Sequence[float], ArrayLike] | None = None,
+) -> Measurement:
+    """One metric on the images of a shard.
+
+    Args:
+        check: The check that measured it.
+        metric: A name in `METRICS` under the check's kind, or under `explainer`.
+        values: (N,) numbers; NaN marks an undefined value.
+        indices: Index of each image in the batch.
+        explainer: Name of the explainer; None for properties of the model.
+        variant: Sub-case, such as `rotate`.
+        undefined: Why a NaN is one, for all images or by position.
+        curve: Positions (L,) and values (N,L) of the curve behind the metric; NaN marks a missing point.
+    """
+    meaning = METRICS[check.kind].get(metric) or METRICS["explainer"][metric]
+    numbers = [significant(value) for value in np.asarray(values, dtype=np.float64).tolist()]
+    reasons = {
+        index: undefined if isinstance(undefined, str) else undefined[position]
+        for position, (index, number) in enumerate(zip(indices, numbers, strict=True))
+        if number is None
+    }
+    return Measurement(
+        check=check.label,
+        explainer=explainer,
+        metric=metric,
+        variant=variant,
+        unit=meaning.unit,
+        higher_is_better=meaning.higher_is_better,
+        values=tuple(numbers),
+        reasons=reasons,
+        curve=None if curve is None else _curve(*curve),
+        control=meaning.control,
+    )
+
+
+def _curve(x: Sequence[float], values: ArrayLike) -> CurveSamples:
+    rows = np.asarray(values, dtype=np.float64)
+    return CurveSamples(
+        x=tuple(float(f"{position:.{SIGNIFICANT_DIGITS}g}") for position in x),
+        values=tuple(
+            None if np.isnan(row).all() else tuple(significant(value) for value in row.tolist()) for row in rows
+        ),
+    )
+
+
+def not_applicable(check: Check, explainer: str, reason: str, *, indices: Sequence[int]) -> list[Measurement]:
+    """Every metric an explainer would have had under a check, all null, for an explainer that cannot run."""
+    undefined = np.full(len(indices), np.nan)
+    return [
+        measurement(
+            check, metric, undefined, indices=indices, explainer=explainer, variant=variant, undefined=reason
+        )
+        for metric, meaning in METRICS[check.kind].items()
+        if meaning.of_explainer and not meaning.control
+        for variant in (variants_of(check, metric) or (None,))
+    ]
