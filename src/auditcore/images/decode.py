@@ -1,0 +1,102 @@
+"""From hostile bytes to an upright RGB image, with every limit checked before a pixel is decoded."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from auditcore.contracts.access import Limits
+from auditcore.errors import InputError, LimitExceeded, UndecodableImage
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""Pillow's decoders that may see the bytes. Others (EPS starts a program, ICNS and PSD nest files) never do."""
+
+_EIGHT_BIT = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LA", "La", "PA", "RGBA", "RGBa", "RGBX"})
+_SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+
+
+def decode_image(data: bytes, *, limits: Limits, field: str) -> Image.Image:
+    """Decode one image file; of an animation or a multi-page file the first frame.
+
+    The orientation noted in EXIF is applied. 16-bit gray is scaled to 8 bits. What is transparent shows black,
+    the color with which augmentations fill. Color profiles are not applied, as in the training pipelines of
+    torchvision and timm.
+
+    Args:
+        data: Bytes of a PNG, JPEG, WebP, BMP, TIFF or GIF file.
+        limits: `image_bytes` is checked first, then `image_pixels` against the size in the header.
+        field: Where the bytes came from, for the error.
+
+    Returns:
+        An image of mode RGB.
+
+    Raises:
+        LimitExceeded: The file has too many bytes or its header claims too many pixels.
+        UndecodableImage: The bytes are not a whole image in one of these formats.
+    """
+    if len(data) > limits.image_bytes:
+        raise LimitExceeded(
+            what="the image file", limit=limits.image_bytes, actual=len(data), unit="bytes", field=field
+        )
+    with warnings.catch_warnings():
+        # Pillow warns about sizes (checked here) and about bent metadata, which does not concern an audit
+        warnings.simplefilter("ignore")
+        try:
+            return _decode(data, limits, field)
+        except Image.DecompressionBombError as error:
+            raise LimitExceeded(
+                what="the image",
+                limit=limits.image_pixels,
+                actual=2 * (Image.MAX_IMAGE_PIXELS or limits.image_pixels),
+                unit="pixels",
+                field=field,
+            ) from error
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:
+            # not a list of types: bent bytes make Pillow's decoders raise OSError, SyntaxError, ValueError,
+            # struct.error, IndexError, KeyError, OverflowError, ZeroDivisionError ...
+            msg = (
+                f"the bytes are not a whole PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
+            )
+            raise UndecodableImage(msg, field=field) from error
+
+
+def _decode(data: bytes, limits: Limits, field: str) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_pixels(image, limits, field)
+        image.load()
+        _check_pixels(image, limits, field)  # a GIF's first frame may be larger than its header says
+        return _to_rgb(ImageOps.exif_transpose(image), field)
+
+
+def _check_pixels(image: Image.Image, limits: Limits, field: str) -> None:
+    pixels = image.width * image.height
+    if pixels > limits.image_pixels:
+        raise LimitExceeded(what="the image", limit=limits.image_pixels, actual=pixels, unit="pixels", field=field)
+    if pixels == 0:
+        msg = "the image has no pixels; export it again"
+        raise UndecodableImage(msg, field=field)
+
+
+def _to_rgb(image: Image.Image, field: str) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.uint32)
+        # 65535 = 255 * 257: to the nearest 8-bit value, where Pillow's own conversion clips at 255
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode not in _EIGHT_BIT:
+        msg = f"pixels of type {image.mode} have no defined range; save the image with 8 or 16 bits a channel"
+        raise UndecodableImage(msg, field=field)
+    if image.has_transparency_data:
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what Pillow said, without the address of a buffer in it."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return "format not recognized" if "cannot identify" in text else text
