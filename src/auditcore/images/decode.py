@@ -59,9 +59,7 @@ def decode_image(data: bytes, *, limits: Limits, field: str) -> Image.Image:
         except Exception as error:
             # not a list of types: bent bytes make Pillow's decoders raise OSError, SyntaxError, ValueError,
             # struct.error, IndexError, KeyError, OverflowError, ZeroDivisionError ...
-            msg = (
-                f"the bytes are not a whole PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
-            )
+            msg = f"not a whole PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
             raise UndecodableImage(msg, field=field) from error
 
 

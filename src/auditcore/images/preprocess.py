@@ -40,7 +40,8 @@ def to_pixels(
         mode = InterpolationMode(preprocessing.interpolation)
         image = vision.resize(image, [preprocessing.resize], mode, antialias=True)
         image = vision.center_crop(image, [side, side])
-    return vision.pil_to_tensor(image).to(torch.float32).div_(255)
+    values: Tensor = vision.pil_to_tensor(image)
+    return values.to(torch.float32).div_(255)
 
 
 def _check_resized(image: Image.Image, resize: int, limits: Limits, field: str) -> None:
