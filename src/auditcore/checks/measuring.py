@@ -23,7 +23,7 @@ def significant(value: float) -> float | None:
 
 
 def measurement(
-    check: Check,
+    check: Check | None,
     metric: str,
     values: ArrayLike,
     *,
@@ -32,20 +32,22 @@ def measurement(
     variant: str | None = None,
     undefined: str | Mapping[int, str] = "the value is undefined for this image",
     curve: tuple[Sequence[float], ArrayLike] | None = None,
+    control: bool = False,
 ) -> Measurement:
     """One metric on the images of a shard.
 
     Args:
-        check: The check that measured it.
-        metric: A name in `METRICS` under the check's kind, or under `explainer`.
+        check: The check that measured it; None for what an explainer reports about itself.
+        metric: A name in `METRICS`, under the check's kind or under `explainer`.
         values: (N,) numbers; NaN marks an undefined value.
         indices: Index of each image in the batch.
         explainer: Name of the explainer; None for properties of the model.
         variant: Sub-case, such as `rotate`.
         undefined: Why a NaN is one, for all images or by position.
         curve: Positions (L,) and values (N,L) of the curve behind the metric; NaN marks a missing point.
+        control: Listed under `controls` even if the metric is not a control by itself.
     """
-    meaning = METRICS[check.kind].get(metric) or METRICS["explainer"][metric]
+    meaning = METRICS[check.kind if check else "explainer"][metric]
     numbers = [significant(value) for value in np.asarray(values, dtype=np.float64).tolist()]
     reasons = {
         index: undefined if isinstance(undefined, str) else undefined[position]
@@ -53,7 +55,7 @@ def measurement(
         if number is None
     }
     return Measurement(
-        check=check.label,
+        check=check.label if check else "explainer",
         explainer=explainer,
         metric=metric,
         variant=variant,
@@ -62,7 +64,7 @@ def measurement(
         values=tuple(numbers),
         reasons=reasons,
         curve=None if curve is None else _curve(*curve),
-        control=meaning.control,
+        control=control or meaning.control,
     )
 
 

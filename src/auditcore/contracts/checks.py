@@ -114,4 +114,9 @@ def top_variant(share: float) -> str:
     return f"top_{100 * share:g}"
 
 
+def interval_key(check: SweepCheck, family: Augmentation) -> str:
+    """Under which name the automatic interval of a family is shared between shards."""
+    return f"{check.label}.{family.kind}.interval"
+
+
 Check = Annotated[SweepCheck | DeletionCheck | EddaCheck, Field(discriminator="kind")]

@@ -25,7 +25,7 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
 PresetName = Literal["quick", "standard"]
 
 

@@ -1,0 +1,153 @@
+"""Deletion: least relevant cells first, most relevant first, and at random.
+
+Source: Won et al. 2025 (inter-model deletion); Bluecher et al. 2024 (symmetric relevance gain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.contracts.checks import DeletionCheck
+from auditcore.contracts.estimate import DEFAULT_GRID
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.shards import Measurement
+from auditcore.metrics.cells import cell_index, cell_relevance
+from auditcore.metrics.curves import deletion_auc, inter_model_deletion, random_order_auc, symmetric_relevance_gain
+from auditcore.metrics.ranking import rank_descending
+from auditcore.metrics.reduction import reduce_channels
+
+SMALL_SIDE = 128
+SMALL_GRID = 8
+"""Cells a side for images with a side below 128 pixels (Won et al. 2025)."""
+
+BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
+"""Wide enough that the kernel's tail is below 1 % at its edge (3 sigma)."""
+
+CONSTANT_MAP = "all cells are equally relevant, so the map gives no order"
+
+
+def grid_of(check: DeletionCheck, side: int) -> int:
+    """Cells a side: as asked for, else 14 for sides of at least 128 pixels and 8 below."""
+    return check.grid or (DEFAULT_GRID if side >= SMALL_SIDE else SMALL_GRID)
+
+
+def fill_image(check: DeletionCheck, chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
+    """What deleted pixels become, in pixel space, from the original image."""
+    match check.fill:
+        case "mean":
+            return chunk.classifier.mean.expand_as(chunk.pixels)
+        case "black":
+            return torch.zeros_like(chunk.pixels)
+        case "blur":
+            return gaussian_blur(chunk.pixels, [BLUR_KERNEL_PX] * 2, [BLUR_SIGMA_PX] * 2)
+
+
+def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of a deletion check on one chunk.
+
+    The curves' first points are the probabilities of the originals; their last points, where everything is
+    deleted, are the same for every order and computed once.
+    """
+    grid = grid_of(check, chunk.pixels.shape[-1])
+    fill = fill_image(check, chunk)
+    emptied = _emptied_probability(check, chunk, fill)
+    random_curves = torch.stack(
+        [_curve(chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)], dim=1
+    )
+    rao = random_order_auc(random_curves)
+    x = [step / grid**2 for step in range(grid**2 + 1)]
+
+    found: list[Measurement] = []
+    for explainer in chunk.able:
+        order, constant = _relevance_order(check, chunk, explainer, grid)
+        curves = {
+            "lerf_auc": _curve(chunk, fill, emptied, order.flip(1), grid),
+            "morf_auc": _curve(chunk, fill, emptied, order, grid),
+        }
+        for curve in curves.values():
+            curve[constant] = torch.nan
+        lerf, morf = curves["lerf_auc"], curves["morf_auc"]
+        scores = {
+            "lerf_auc": deletion_auc(lerf),
+            "morf_auc": deletion_auc(morf),
+            "rao_auc": rao,
+            "inter_model_deletion": inter_model_deletion(lerf, random_curves),
+            "srg": symmetric_relevance_gain(lerf, morf),
+        }
+        for metric, values in scores.items():
+            curve_of = {**curves, "rao_auc": random_curves.mean(dim=1)}.get(metric)
+            found.append(
+                measurement(
+                    check,
+                    metric,
+                    values.cpu(),
+                    indices=chunk.indices,
+                    explainer=explainer.label,
+                    undefined=CONSTANT_MAP,
+                    curve=None if curve_of is None else (x, curve_of.cpu()),
+                )
+            )
+    for label, reason in chunk.unable.items():
+        found += not_applicable(check, label, reason, indices=chunk.indices)
+    return found
+
+
+def _relevance_order(
+    check: DeletionCheck, chunk: Chunk, explainer: Explainer, grid: int
+) -> tuple[Int[Tensor, "image cell"], Tensor]:
+    """Cells from most to least relevant, and which images have a constant map."""
+    maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
+    relevance = cell_relevance(maps, grid)
+    ties = chunk.streams.uniform((grid * grid,), "deletion/ties").to(relevance.device)
+    constant = relevance.amax(dim=1) == relevance.amin(dim=1)
+    return rank_descending(relevance, ties), constant
+
+
+def _random_orders(check: DeletionCheck, chunk: Chunk, grid: int) -> list[Int[Tensor, "image cell"]]:
+    """Orders that belong to (seed, image, repeat): shared by every explainer and every model."""
+    return [
+        chunk.streams.uniform((grid * grid,), "deletion/random_order", repeat).argsort(dim=1).to(chunk.pixels.device)
+        for repeat in range(check.repeats)
+    ]
+
+
+def _emptied_probability(
+    check: DeletionCheck, chunk: Chunk, fill: Float[Tensor, "image 3 height width"]
+) -> Float[Tensor, " image"]:
+    """Target probability when everything is deleted: one pass for a color, one an image for blur."""
+    if check.fill != "blur":
+        fill = fill[:1]
+    parts = [chunk.classifier.logits(fill[part]) for part in chunk.micro_batches(len(fill))]
+    probabilities = chunk.classifier.probabilities(torch.cat(parts)).expand(len(chunk), -1)
+    return probabilities.gather(1, chunk.targets[:, None])[:, 0]
+
+
+def _curve(
+    chunk: Chunk,
+    fill: Float[Tensor, "image 3 height width"],
+    emptied: Float[Tensor, " image"],
+    order: Int[Tensor, "image cell"],
+    grid: int,
+) -> Float[Tensor, "image step"]:
+    """Target probability after 0..G deletions in the order given."""
+    count, cells = order.shape
+    device = chunk.pixels.device
+    step_of_cell = torch.empty_like(order)
+    step_of_cell.scatter_(1, order, torch.arange(1, cells + 1, device=device).expand(count, -1))
+    step_of_pixel = step_of_cell[:, cell_index(*chunk.pixels.shape[-2:], grid).to(device)]
+    curve = torch.empty(count, cells + 1, device=device)
+    curve[:, 0], curve[:, cells] = chunk.probabilities, emptied
+    steps = torch.arange(1, cells, device=device)
+    owner, step = torch.arange(count, device=device).repeat_interleave(cells - 1), steps.repeat(count)
+    for part in chunk.micro_batches(len(owner)):
+        deleted = (step_of_pixel[owner[part]] <= step[part, None, None])[:, None]
+        copies = torch.where(deleted, fill[owner[part]], chunk.pixels[owner[part]])
+        curve[owner[part], step[part]] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+    return curve

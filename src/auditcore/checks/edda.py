@@ -1,0 +1,94 @@
+"""EDDA faithfulness: the most relevant pixels alone, and everything but them.
+
+Source: Li et al. 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.contracts.checks import EddaCheck, top_variant
+from auditcore.contracts.explainers import Explainer, Random
+from auditcore.contracts.shards import Measurement
+from auditcore.metrics.faithfulness import (
+    comprehensiveness,
+    drop_percent,
+    increase_percent,
+    keep_mask,
+    sufficiency,
+)
+from auditcore.metrics.reduction import reduce_channels
+
+CONSTANT_MAP = "the map is constant, so no pixels are the most relevant"
+VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative change is undefined"
+
+
+def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of an EDDA check on one chunk, with the random explainer as a control that always runs."""
+    found: list[Measurement] = []
+    controls = () if any(isinstance(explainer, Random) for explainer in chunk.explainers) else (Random(),)
+    for explainer in (*chunk.able, *controls):
+        maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
+        constant = maps.flatten(1).amax(dim=1) == maps.flatten(1).amin(dim=1)
+        ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties").to(maps.device)
+        for share in check.keep:
+            kept = keep_mask(maps, share, ties)
+            found += _share_metrics(check, chunk, explainer, share, kept, constant, control=explainer in controls)
+    for label, reason in chunk.unable.items():
+        found += not_applicable(check, label, reason, indices=chunk.indices)
+    return found
+
+
+def _share_metrics(
+    check: EddaCheck,
+    chunk: Chunk,
+    explainer: Explainer,
+    share: float,
+    kept: Bool[Tensor, "image height width"],
+    constant: Bool[Tensor, " image"],
+    *,
+    control: bool,
+) -> list[Measurement]:
+    alone, same_alone = _predict(chunk, kept)
+    without, same_without = _predict(chunk, ~kept)
+    whole = chunk.probabilities
+    scores = {
+        "sufficiency": sufficiency(whole, alone),
+        "comprehensiveness": comprehensiveness(whole, without),
+        "drop_percent": drop_percent(whole, alone),
+        "increase_percent": increase_percent(whole, alone),
+        "umask_agreement": same_alone.to(whole.dtype),
+        "imask_flip": (~same_without).to(whole.dtype),
+    }
+    reasons = {i: CONSTANT_MAP if bool(flat) else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
+    return [
+        measurement(
+            check,
+            metric,
+            torch.where(constant, torch.nan, values).cpu(),
+            indices=chunk.indices,
+            explainer=explainer.label,
+            variant=top_variant(share),
+            undefined=reasons,
+            control=control,
+        )
+        for metric, values in scores.items()
+    ]
+
+
+def _predict(
+    chunk: Chunk, kept: Bool[Tensor, "image height width"]
+) -> tuple[Float[Tensor, " image"], Bool[Tensor, " image"]]:
+    """Target probability with all other pixels black, and whether the predicted class is the target."""
+    parts = [
+        chunk.classifier.logits(chunk.pixels[part] * kept[part, None]) for part in chunk.micro_batches(len(chunk))
+    ]
+    logits = torch.cat(parts)
+    probability = chunk.classifier.probabilities(logits).gather(1, chunk.targets[:, None])[:, 0]
+    return probability, logits.argmax(dim=1) == chunk.targets

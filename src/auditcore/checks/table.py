@@ -1,0 +1,36 @@
+"""Which code runs which check: one explicit table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from auditcore.checks import deletion, edda, sweep
+from auditcore.checks.chunk import Chunk
+from auditcore.contracts.checks import CheckContract, DeletionCheck, EddaCheck, SweepCheck
+from auditcore.contracts.shards import Measurement, SharedSample
+
+Shared = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """How one check runs.
+
+    Attributes:
+        compute: (check, chunk, shared quantities) -> measurements.
+        measure_shared: (check, chunk) -> contributions to quantities of the whole audit, if it has any.
+        reduce_shared: (check, rows by key of all images) -> those quantities.
+    """
+
+    compute: Callable[[Any, Chunk, Shared], list[Measurement]]
+    measure_shared: Callable[[Any, Chunk], list[SharedSample]] | None = None
+    reduce_shared: Callable[[Any, Mapping[str, Sequence[Sequence[float]]]], dict[str, tuple[float, ...]]] | None = None
+
+
+CHECKS: dict[type[CheckContract], Implementation] = {
+    SweepCheck: Implementation(sweep.compute, sweep.measure_shared, sweep.reduce_shared),
+    DeletionCheck: Implementation(deletion.compute),
+    EddaCheck: Implementation(edda.compute),
+}

@@ -1,0 +1,26 @@
+"""One byte sequence for one value, so that a digest of a request, plan or manifest can be recomputed anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import rfc8785
+from pydantic import BaseModel
+
+from auditcore.contracts.contract import Sha256
+
+
+def canonical_json(value: BaseModel | dict[str, Any] | list[Any]) -> bytes:
+    """RFC 8785 canonical JSON of a contract or of plain JSON data."""
+    return rfc8785.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
+
+
+def sha256(data: bytes) -> Sha256:
+    """Content address of bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_of(value: BaseModel | dict[str, Any] | list[Any]) -> Sha256:
+    """Content address of a value: sha256 of its canonical JSON."""
+    return sha256(canonical_json(value))

@@ -1,0 +1,29 @@
+"""What software and hardware computed a shard, for the report's manifest."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+PACKAGES = ("auditcore", "torch", "torchvision", "captum", "zennit", "timm", "numpy", "scipy", "pillow")
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """Versions, device and determinism settings, as plain text."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["threads"] = str(torch.get_num_threads())
+    found["precision"] = "float32"
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"] = str(torch.version.cuda)
+        found["cudnn"] = str(torch.backends.cudnn.version())
+        found["tf32"] = f"matmul={torch.backends.cuda.matmul.allow_tf32} cudnn={torch.backends.cudnn.allow_tf32}"
+    found["deterministic_algorithms"] = str(torch.are_deterministic_algorithms_enabled())
+    return found

@@ -1,0 +1,33 @@
+"""Quantities of the whole audit, reduced from what the first wave's shards measured."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from auditcore.checks.table import CHECKS
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import ShardResult
+
+
+def reduce_shared(plan: AuditPlan, results: Sequence[ShardResult]) -> dict[str, tuple[float, ...]]:
+    """Reduce the measure wave; pure and cheap, so every shard of the second wave calls it itself.
+
+    Args:
+        plan: The plan.
+        results: Results of the measure wave, in index order; results of other waves are ignored.
+
+    Returns:
+        Key -> values, as the checks named in the plan define them; empty without a measure wave.
+    """
+    rows: dict[str, list[Sequence[float]]] = defaultdict(list)
+    for result in results:
+        if result.wave == "measure":
+            for sample in result.shared:
+                rows[sample.key].extend(sample.values)
+    shared: dict[str, tuple[float, ...]] = {}
+    for check in plan.checks:
+        reduce = CHECKS[type(check)].reduce_shared
+        if reduce is not None:
+            shared |= reduce(check, rows)
+    return shared
