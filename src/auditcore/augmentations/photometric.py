@@ -1,0 +1,116 @@
+"""Changes of color that leave every pixel where it is: brightness, hue, saturation, in HSV.
+
+All three take images in pixel space, (N,3,H,W) in [0,1], and one value an image, and stay in [0,1].
+None converts to HSV and back: with V = max(R,G,B) and chroma C = V - min(R,G,B) each change has a
+closed form, which is faster and, away from the changed component, exact.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.errors import ShapeError
+
+
+def brightness(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
+) -> Float[Tensor, "image channel height width"]:
+    """Add to V of HSV; hue and saturation stay.
+
+    rgb * clip(V + v, 0, 1) / V, and the gray clip(v, 0, 1) where V = 0.
+
+    Args:
+        images: RGB in [0,1].
+        values: Added to V, in shares of the value range, [-1, 1].
+
+    Returns:
+        Changed images in [0,1].
+
+    Raises:
+        ShapeError: The images do not have three channels.
+
+    Source: Tetkova & Hansen 2023.
+    """
+    _require_rgb(images)
+    value = images.amax(dim=1, keepdim=True)
+    changed = (value + _per_image(values)).clamp(0, 1)
+    # dividing first keeps the ratio in [0,1] even where V is denormal and 1/V would overflow
+    shade = torch.where(value > 0, images / value, torch.ones_like(images))
+    return shade * changed
+
+
+def hue(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
+) -> Float[Tensor, "image channel height width"]:
+    """Turn the color wheel; saturation and value stay, so gray stays gray.
+
+    Args:
+        images: RGB in [0,1].
+        values: Added to the hue, in degrees; 360 is a full turn.
+
+    Returns:
+        Changed images in [0,1].
+
+    Raises:
+        ShapeError: The images do not have three channels.
+
+    Source: Tetkova & Hansen 2023; HSV after Smith 1978.
+    """
+    _require_rgb(images)
+    red, green, blue = images.unbind(dim=1)
+    value = images.amax(dim=1)
+    chroma = value - images.amin(dim=1)
+    safe = torch.where(chroma > 0, chroma, torch.ones_like(chroma))
+    # sextant of the color wheel, in [-1, 5]; on ties the first channel that attains the maximum decides
+    sextant = torch.where(
+        red == value,
+        (green - blue) / safe,
+        torch.where(green == value, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    turned = sextant[:, None] + _per_image(values) / 60
+    offsets = torch.tensor([5.0, 3.0, 1.0], dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    position = (turned + offsets) % 6
+    shade = torch.minimum(position, 4 - position).clamp(0, 1)
+    return (value[:, None] - chroma[:, None] * shade).clamp(0, 1)
+
+
+def saturation(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
+) -> Float[Tensor, "image channel height width"]:
+    """Add to S of HSV; hue and value stay.
+
+    A gray pixel has no hue; like colorsys, scikit-image and OpenCV we take 0 degrees, so raising
+    its saturation turns it red.
+
+    Args:
+        images: RGB in [0,1].
+        values: Added to S, in shares of the saturation range, [-1, 1].
+
+    Returns:
+        Changed images in [0,1].
+
+    Raises:
+        ShapeError: The images do not have three channels.
+
+    Source: Tetkova & Hansen 2023.
+    """
+    _require_rgb(images)
+    value = images.amax(dim=1, keepdim=True)
+    chroma = value - images.amin(dim=1, keepdim=True)
+    ones = torch.ones_like(value)
+    changed = (chroma / torch.where(value > 0, value, ones) + _per_image(values)).clamp(0, 1)
+    red = torch.tensor([0.0, 1.0, 1.0], dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    # distance of each channel from the largest, as a share of the chroma: what hue alone decides
+    shade = torch.where(chroma > 0, (value - images) / torch.where(chroma > 0, chroma, ones), red)
+    return value * (1 - changed * shade)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
+
+
+def _require_rgb(images: Tensor) -> None:
+    if images.shape[1] != 3:  # noqa: PLR2004 - R, G, B
+        raise ShapeError(expected="3 channels (RGB)", actual=tuple(images.shape))

@@ -1,0 +1,144 @@
+"""EDDA: do the most relevant pixels alone carry the prediction, and does removing them destroy it?
+
+Everything here is a pure function of probabilities and predicted classes; the passes are the check's.
+`kept` is the image in which only the most relevant pixels remain (x_umask), `removed` its complement
+(x_imask).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from auditcore.errors import ShapeError
+from auditcore.metrics.constancy import is_constant
+from auditcore.metrics.ranking import top_k_mask
+
+UNDEFINED_BELOW = 1e-8
+"""A target probability below this makes a relative change undefined (definitions, notation)."""
+
+
+def min_max_scale(maps: Float[Tensor, "image height width"]) -> Float[Tensor, "image height width"]:
+    """Scale each map to [0, 1].
+
+    Returns:
+        (map - min) / (max - min); NaN everywhere for a map that is constant but for float noise.
+    """
+    rows = maps.flatten(1)
+    low, high = rows.amin(dim=1), rows.amax(dim=1)
+    undefined = is_constant(rows, torch.ones_like(rows, dtype=torch.bool))
+    scaled = (rows - low[:, None]) / (high - low)[:, None]
+    return scaled.masked_fill(undefined[:, None], torch.nan).view_as(maps)
+
+
+def kept_pixels(share: float, height: int, width: int) -> int:
+    """Number of pixels kept: round(share * H * W), halves to even."""
+    return round(share * height * width)
+
+
+def keep_mask(
+    scores: Float[Tensor, "image height width"], share: float, tie_breakers: Float[Tensor, "..."]
+) -> Bool[Tensor, "image 1 height width"]:
+    """The most relevant share of the pixels: exactly round(share * H * W) of them.
+
+    Args:
+        scores: Reduced maps, scaled or not: scaling does not change the order.
+        share: Share of pixels, in (0, 1).
+        tie_breakers: Random numbers of the same shape; among equal values the larger one is kept.
+
+    Returns:
+        True where the image stays. A constant map gives a random choice: the check reports such
+        maps as undefined.
+
+    Raises:
+        ShapeError: Not one tie-breaker a pixel.
+
+    Source: Li et al. 2021.
+    """
+    if tie_breakers.shape != scores.shape:
+        raise ShapeError(expected=tuple(scores.shape), actual=tuple(tie_breakers.shape))
+    count = kept_pixels(share, *scores.shape[1:])
+    return top_k_mask(scores.flatten(1), count, tie_breakers.flatten(1)).view_as(scores)[:, None]
+
+
+def sufficiency(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """p(x_umask) - p(x), in [-1, 1]; higher means that the kept pixels suffice.
+
+    Args:
+        original: Target probability of the whole image.
+        kept: Target probability of the most relevant pixels alone.
+
+    Source: Li et al. 2021.
+    """
+    return kept - original
+
+
+def comprehensiveness(original: Float[Tensor, " image"], removed: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """p(x) - p(x_imask), in [-1, 1]; higher means that the removed pixels mattered.
+
+    Args:
+        original: Target probability of the whole image.
+        removed: Target probability without the most relevant pixels.
+
+    Source: Li et al. 2021.
+    """
+    return original - removed
+
+
+def drop_percent(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """Contribution of an image to the mean relative loss: max(0, p(x) - p(x_umask)) / p(x) * 100.
+
+    Args:
+        original: Target probability of the whole image.
+        kept: Target probability of the most relevant pixels alone.
+
+    Returns:
+        Percent in [0, 100]; lower is better. NaN where p(x) is below 1e-8.
+
+    Source: Li et al. 2021.
+    """
+    return _percent_of(original, (original - kept).clamp(min=0))
+
+
+def increase_percent(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """Contribution of an image to the mean relative gain: max(0, p(x_umask) - p(x)) / p(x) * 100.
+
+    Args:
+        original: Target probability of the whole image.
+        kept: Target probability of the most relevant pixels alone.
+
+    Returns:
+        Percent, at least 0; higher is better. NaN where p(x) is below 1e-8.
+
+    Source: Li et al. 2021.
+    """
+    return _percent_of(original, (kept - original).clamp(min=0))
+
+
+def agreement(predicted: Int[Tensor, " image"], targets: Int[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """1 where the predicted class is the target, else 0; its mean is `umask_agreement`.
+
+    Args:
+        predicted: argmax of the changed image.
+        targets: Target classes.
+
+    Source: Li et al. 2021.
+    """
+    return (predicted == targets).float()
+
+
+def flip(predicted: Int[Tensor, " image"], targets: Int[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """1 where the predicted class is not the target, else 0; its mean is `imask_flip`.
+
+    Args:
+        predicted: argmax of the changed image.
+        targets: Target classes.
+
+    Source: Li et al. 2021.
+    """
+    return (predicted != targets).float()
+
+
+def _percent_of(whole: Tensor, part: Tensor) -> Tensor:
+    return (100 * part / whole).masked_fill(whole < UNDEFINED_BELOW, torch.nan)
