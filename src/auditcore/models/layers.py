@@ -1,0 +1,47 @@
+"""Layers that canonical models use in place of operators, so that a rule can be attached to each."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from zennit.layer import Sum
+
+
+class Addition(nn.Module):
+    """`left + right` as a zennit `Sum`, whose rule splits relevance in proportion to the two summands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum = Sum(dim=-1)
+
+    def forward(self, left: Float[Tensor, "*shape"], right: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Sum of two tensors of one shape."""
+        total: Tensor = self.sum(torch.stack((left, right), dim=-1))
+        return total
+
+
+class Gate(nn.Module):
+    """`signal * gate`: what flows, and how much of it.
+
+    The gradient is that of the product. Relevance belongs to the signal alone (definitions, section 11);
+    layer-wise relevance propagation arranges that from outside.
+    """
+
+    def forward(self, signal: Float[Tensor, "..."], gate: Float[Tensor, "..."] | float) -> Float[Tensor, "..."]:
+        """Product, broadcast as usual; `gate` may be a number."""
+        return signal * gate
+
+
+class SpatialMean(nn.Module):
+    """Mean over height and width as an average pooling layer, to which a rule can be attached."""
+
+    def __init__(self, *, keep_dimensions: bool) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.keep_dimensions = keep_dimensions
+
+    def forward(self, features: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image channel ..."]:
+        """(N,C,H,W) to (N,C,1,1), or to (N,C) without `keep_dimensions`."""
+        pooled: Tensor = self.pool(features)
+        return pooled if self.keep_dimensions else pooled.flatten(1)

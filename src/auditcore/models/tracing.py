@@ -1,0 +1,100 @@
+"""From a module to a torch.fx graph whose leaves are layers, also when a convolution is subclassed."""
+
+from __future__ import annotations
+
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.fx.passes.shape_prop import ShapeProp
+
+from auditcore.errors import NotApplicable
+
+LINEAR_LAYERS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
+"""Layers whose output is affine in their input and linear in (weight, bias)."""
+
+ENTRY = "model"
+"""Name under which the traced model hangs below the entry module; all paths begin with it."""
+
+
+class _Entry(nn.Module):
+    """Calls the model with the image alone, so that optional arguments keep their defaults instead of being traced."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.add_module(ENTRY, model)
+
+    def forward(self, image: Tensor) -> Tensor:
+        output: Tensor = self.get_submodule(ENTRY)(image)
+        return output
+
+
+class _LayerTracer(fx.Tracer):
+    """Keeps the given modules whole, besides everything of torch.nn."""
+
+    def __init__(self, leaves: set[nn.Module]) -> None:
+        super().__init__()
+        self._leaves = leaves
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether `m` becomes one node of the graph."""
+        return m in self._leaves or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
+    """The graph of `module`, with the shape of every value in `node.meta["tensor_meta"]`.
+
+    torch.fx traces through subclasses of torch.nn layers, such as convolutions with "same" padding; no rule
+    would then reach them. They are kept as leaves where they compute what their class promises.
+
+    Args:
+        module: A model in evaluation mode.
+        example: An input it accepts.
+
+    Raises:
+        NotApplicable: The forward depends on values or calls something that torch.fx cannot follow.
+    """
+    entry = _Entry(module)
+    try:
+        graph = _LayerTracer(_subclassed_linear_layers(entry, example)).trace(entry)
+        traced = fx.GraphModule(entry, graph)
+        ShapeProp(traced).propagate(example)
+    # foreign code runs on symbolic values here, so any exception may come out of it
+    except Exception as error:
+        msg = f"the model's forward cannot be traced into a graph of layers by torch.fx: {error}"
+        raise NotApplicable(msg) from error
+    return traced
+
+
+def _subclassed_linear_layers(entry: nn.Module, example: Tensor) -> set[nn.Module]:
+    """Subclasses of linear layers whose output is linear in weight and bias.
+
+    One that standardizes its weights or ends with an activation is left to be traced through: as a leaf it would
+    hide from the rules what it really does.
+    """
+    inputs: dict[nn.Module, tuple[Tensor, ...]] = {}
+    candidates = [
+        layer for layer in entry.modules() if isinstance(layer, LINEAR_LAYERS) and type(layer) not in LINEAR_LAYERS
+    ]
+    handles = [layer.register_forward_pre_hook(inputs.__setitem__) for layer in candidates]
+    try:
+        entry(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer for layer, received in inputs.items() if _is_linear_in_parameters(layer, received)}
+
+
+def _is_linear_in_parameters(layer: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Whether -2 times the parameters give -2 times the output, which no rectifier and no normalization survives."""
+    parameters = dict(layer.named_parameters(recurse=False))
+    once = layer(*inputs)
+    scaled = functional_call(layer, {name: -2 * value for name, value in parameters.items()}, inputs)
+    tolerance = 1e-4 * float(once.abs().amax()) + 1e-12
+    return bool((scaled + 2 * once).abs().amax() <= tolerance)
