@@ -8,34 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import DeletionCheck
-from auditcore.contracts.estimate import DEFAULT_GRID
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
-from auditcore.metrics.cells import cell_index, cell_relevance
-from auditcore.metrics.curves import deletion_auc, inter_model_deletion, random_order_auc, symmetric_relevance_gain
+from auditcore.errors import InvalidRequest
+from auditcore.metrics.cells import cell_index, cell_relevance, default_grid, deletion_step
+from auditcore.metrics.constancy import is_constant
+from auditcore.metrics.curves import deletion_auc, inter_model_deletion, rao_auc, symmetric_relevance_gain
 from auditcore.metrics.ranking import rank_descending
 from auditcore.metrics.reduction import reduce_channels
-
-SMALL_SIDE = 128
-SMALL_GRID = 8
-"""Cells a side for images with a side below 128 pixels (Won et al. 2025)."""
 
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
 """Wide enough that the kernel's tail is below 1 % at its edge (3 sigma)."""
 
 CONSTANT_MAP = "all cells are equally relevant, so the map gives no order"
-
-
-def grid_of(check: DeletionCheck, side: int) -> int:
-    """Cells a side: as asked for, else 14 for sides of at least 128 pixels and 8 below."""
-    return check.grid or (DEFAULT_GRID if side >= SMALL_SIDE else SMALL_GRID)
 
 
 def fill_image(check: DeletionCheck, chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
@@ -55,13 +47,17 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
     The curves' first points are the probabilities of the originals; their last points, where everything is
     deleted, are the same for every order and computed once.
     """
-    grid = grid_of(check, chunk.pixels.shape[-1])
+    side = chunk.pixels.shape[-1]
+    grid = check.grid or default_grid(side, side)
+    if grid > side:
+        msg = f"a grid of {grid} cells a side does not fit images of {side} pixels; use at most {side}"
+        raise InvalidRequest(msg, field="plan.checks.grid")
     fill = fill_image(check, chunk)
     emptied = _emptied_probability(check, chunk, fill)
     random_curves = torch.stack(
         [_curve(chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)], dim=1
     )
-    rao = random_order_auc(random_curves)
+    rao = rao_auc(random_curves)
     x = [step / grid**2 for step in range(grid**2 + 1)]
 
     found: list[Measurement] = []
@@ -101,13 +97,13 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
 
 def _relevance_order(
     check: DeletionCheck, chunk: Chunk, explainer: Explainer, grid: int
-) -> tuple[Int[Tensor, "image cell"], Tensor]:
-    """Cells from most to least relevant, and which images have a constant map."""
+) -> tuple[Int[Tensor, "image cell"], Bool[Tensor, " image"]]:
+    """Cells from most to least relevant, and which images have a map that gives no order."""
     maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
     relevance = cell_relevance(maps, grid)
     ties = chunk.streams.uniform((grid * grid,), "deletion/ties").to(relevance.device)
-    constant = relevance.amax(dim=1) == relevance.amin(dim=1)
-    return rank_descending(relevance, ties), constant
+    flat = is_constant(relevance, torch.ones_like(relevance, dtype=torch.bool))
+    return rank_descending(relevance, ties), flat
 
 
 def _random_orders(check: DeletionCheck, chunk: Chunk, grid: int) -> list[Int[Tensor, "image cell"]]:
@@ -139,13 +135,11 @@ def _curve(
     """Target probability after 0..G deletions in the order given."""
     count, cells = order.shape
     device = chunk.pixels.device
-    step_of_cell = torch.empty_like(order)
-    step_of_cell.scatter_(1, order, torch.arange(1, cells + 1, device=device).expand(count, -1))
-    step_of_pixel = step_of_cell[:, cell_index(*chunk.pixels.shape[-2:], grid).to(device)]
+    step_of_pixel = deletion_step(order, cell_index(*chunk.pixels.shape[-2:], grid, device))
     curve = torch.empty(count, cells + 1, device=device)
     curve[:, 0], curve[:, cells] = chunk.probabilities, emptied
-    steps = torch.arange(1, cells, device=device)
-    owner, step = torch.arange(count, device=device).repeat_interleave(cells - 1), steps.repeat(count)
+    owner = torch.arange(count, device=device).repeat_interleave(cells - 1)
+    step = torch.arange(1, cells, device=device).repeat(count)
     for part in chunk.micro_batches(len(owner)):
         deleted = (step_of_pixel[owner[part]] <= step[part, None, None])[:, None]
         copies = torch.where(deleted, fill[owner[part]], chunk.pixels[owner[part]])

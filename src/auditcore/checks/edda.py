@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
@@ -16,9 +16,12 @@ from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import EddaCheck, top_variant
 from auditcore.contracts.explainers import Explainer, Random
 from auditcore.contracts.shards import Measurement
+from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.faithfulness import (
+    agreement,
     comprehensiveness,
     drop_percent,
+    flip,
     increase_percent,
     keep_mask,
     sufficiency,
@@ -35,7 +38,7 @@ def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
     controls = () if any(isinstance(explainer, Random) for explainer in chunk.explainers) else (Random(),)
     for explainer in (*chunk.able, *controls):
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
-        constant = maps.flatten(1).amax(dim=1) == maps.flatten(1).amin(dim=1)
+        constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties").to(maps.device)
         for share in check.keep:
             kept = keep_mask(maps, share, ties)
@@ -50,21 +53,21 @@ def _share_metrics(
     chunk: Chunk,
     explainer: Explainer,
     share: float,
-    kept: Bool[Tensor, "image height width"],
+    kept: Bool[Tensor, "image 1 height width"],
     constant: Bool[Tensor, " image"],
     *,
     control: bool,
 ) -> list[Measurement]:
-    alone, same_alone = _predict(chunk, kept)
-    without, same_without = _predict(chunk, ~kept)
+    alone, class_alone = _predict(chunk, kept)
+    without, class_without = _predict(chunk, ~kept)
     whole = chunk.probabilities
     scores = {
         "sufficiency": sufficiency(whole, alone),
         "comprehensiveness": comprehensiveness(whole, without),
         "drop_percent": drop_percent(whole, alone),
         "increase_percent": increase_percent(whole, alone),
-        "umask_agreement": same_alone.to(whole.dtype),
-        "imask_flip": (~same_without).to(whole.dtype),
+        "umask_agreement": agreement(class_alone, chunk.targets),
+        "imask_flip": flip(class_without, chunk.targets),
     }
     reasons = {i: CONSTANT_MAP if bool(flat) else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
     return [
@@ -83,12 +86,10 @@ def _share_metrics(
 
 
 def _predict(
-    chunk: Chunk, kept: Bool[Tensor, "image height width"]
-) -> tuple[Float[Tensor, " image"], Bool[Tensor, " image"]]:
-    """Target probability with all other pixels black, and whether the predicted class is the target."""
-    parts = [
-        chunk.classifier.logits(chunk.pixels[part] * kept[part, None]) for part in chunk.micro_batches(len(chunk))
-    ]
+    chunk: Chunk, kept: Bool[Tensor, "image 1 height width"]
+) -> tuple[Float[Tensor, " image"], Int[Tensor, " image"]]:
+    """Target probability and predicted class with all other pixels black."""
+    parts = [chunk.classifier.logits(chunk.pixels[part] * kept[part]) for part in chunk.micro_batches(len(chunk))]
     logits = torch.cat(parts)
     probability = chunk.classifier.probabilities(logits).gather(1, chunk.targets[:, None])[:, 0]
-    return probability, logits.argmax(dim=1) == chunk.targets
+    return probability, logits.argmax(dim=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,14 +11,7 @@ from auditcore.contracts.checks import Check
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.policy import variants_of
 from auditcore.contracts.shards import CurveSamples, Measurement
-
-SIGNIFICANT_DIGITS = 7
-"""float32 carries 7.2; more would print rounding noise."""
-
-
-def significant(value: float) -> float | None:
-    """A number as reports print it, or None when it is NaN or infinite."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
+from auditcore.contracts.significance import rounded, significant
 
 
 def measurement(
@@ -71,7 +63,7 @@ def measurement(
 def _curve(x: Sequence[float], values: ArrayLike) -> CurveSamples:
     rows = np.asarray(values, dtype=np.float64)
     return CurveSamples(
-        x=tuple(float(f"{position:.{SIGNIFICANT_DIGITS}g}") for position in x),
+        x=tuple(rounded(position) for position in x),
         values=tuple(
             None if np.isnan(row).all() else tuple(significant(value) for value in row.tolist()) for row in rows
         ),
@@ -82,9 +74,7 @@ def not_applicable(check: Check, explainer: str, reason: str, *, indices: Sequen
     """Every metric an explainer would have had under a check, all null, for an explainer that cannot run."""
     undefined = np.full(len(indices), np.nan)
     return [
-        measurement(
-            check, metric, undefined, indices=indices, explainer=explainer, variant=variant, undefined=reason
-        )
+        measurement(check, metric, undefined, indices=indices, explainer=explainer, variant=variant, undefined=reason)
         for metric, meaning in METRICS[check.kind].items()
         if meaning.of_explainer and not meaning.control
         for variant in (variants_of(check, metric) or (None,))

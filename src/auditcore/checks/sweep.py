@@ -20,10 +20,11 @@ from auditcore.contracts.checks import SweepCheck, interval_key
 from auditcore.contracts.estimate import AUTO_INTERVAL_STEPS
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement, SharedSample
-from auditcore.metrics.curves import anchored_area
+from auditcore.metrics.curves import anchored_area, stability_ratio
 from auditcore.metrics.ranking import top_k_overlap
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
+from auditcore.streams import Streams
 
 PROBABILITY_DROP = 0.10
 """Relative drop of the mean target probability at which an automatic interval ends (Tetkova & Hansen 2023)."""
@@ -167,7 +168,6 @@ def _stability_metrics(
     probability_area: Float[Tensor, " image"],
 ) -> list[Measurement]:
     x = torch.tensor(grid.values, device=chunk.pixels.device)
-    denominator = torch.where(probability_area > 0, probability_area, torch.nan)
     found = []
     for name, ratio, curve, why in (
         ("pearson_score", "s_pearson", stability.pearson, CONSTANT_MAP),
@@ -191,7 +191,7 @@ def _stability_metrics(
             measurement(
                 check,
                 ratio,
-                (area / denominator).cpu(),
+                stability_ratio(area, probability_area).cpu(),
                 indices=chunk.indices,
                 explainer=explainer.label,
                 variant=family.kind,
@@ -238,9 +238,7 @@ def _predict_copies(
     return probability.view(len(chunk), -1), flipped.view(len(chunk), -1)
 
 
-def _compare_maps(
-    check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk
-) -> dict[Explainer, _Stability]:
+def _compare_maps(check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk) -> dict[Explainer, _Stability]:
     """Similarity of a(Tx) with a(x), or with T a(x) for equivariant families, for every explainer that can run."""
     device = chunk.pixels.device
     changed = [grid.values[position] for position in grid.changed]
@@ -280,11 +278,21 @@ def _similarity(
 ) -> tuple[Float[Tensor, " copy"], Float[Tensor, " copy"], Float[Tensor, " copy"]]:
     """Correlation, top-k overlap and its chance level of pairs of maps on the pixels both have."""
     before, after = reduce_channels(expected, check.reduce), reduce_channels(maps, check.reduce)
-    streams = chunk.streams.take(list(owners))
-    tie_before = streams.uniform(tuple(before.shape[1:]), "sweep/ties").to(before.device)
-    tie_after = streams.viewing(list(views)).uniform(tuple(after.shape[1:]), "sweep/ties").to(after.device)
-    overlap = top_k_overlap(before, after, mask, check.top_k, tie_before, tie_after)
+    streams = chunk.streams.take(owners)
+    overlap = top_k_overlap(
+        before.flatten(1),
+        after.flatten(1),
+        mask.expand_as(before).flatten(1),
+        check.top_k,
+        _ties(streams, before),
+        _ties(streams.viewing(views), after),
+    )
     return pearson(before, after, mask), overlap.values, overlap.chance
+
+
+def _ties(streams: Streams, maps: Float[Tensor, "copy channel height width"]) -> Float[Tensor, "copy position"]:
+    """Random numbers that order equally relevant positions."""
+    return streams.uniform((maps[0].numel(),), "sweep/ties").to(maps.device)
 
 
 def _at_identity(check: SweepCheck, grid: _Grid, chunk: Chunk, explainer: Explainer) -> _Stability:
@@ -292,8 +300,8 @@ def _at_identity(check: SweepCheck, grid: _Grid, chunk: Chunk, explainer: Explai
     maps = chunk.original(explainer).maps
     reduced = reduce_channels(maps, check.reduce)
     everywhere = torch.ones_like(maps[:, :1], dtype=torch.bool)
-    ties = chunk.streams.uniform(tuple(reduced.shape[1:]), "sweep/ties").to(maps.device)
-    overlap = top_k_overlap(reduced, reduced, everywhere, check.top_k, ties, ties)
+    flat, ties = reduced.flatten(1), _ties(chunk.streams, reduced)
+    overlap = top_k_overlap(flat, flat, everywhere.expand_as(reduced).flatten(1), check.top_k, ties, ties)
     curves = [torch.full((len(chunk), len(grid.values)), torch.nan, device=maps.device) for _ in range(3)]
     for curve, point in zip(
         curves, (pearson(reduced, reduced, everywhere), overlap.values, overlap.chance), strict=True

@@ -114,6 +114,4 @@ class Scale(AugmentationContract):
     kind: Literal["scale"] = "scale"
 
 
-Augmentation = Annotated[
-    Brightness | Hue | Saturation | Rotate | Translate | Scale, Field(discriminator="kind")
-]
+Augmentation = Annotated[Brightness | Hue | Saturation | Rotate | Translate | Scale, Field(discriminator="kind")]

@@ -33,10 +33,7 @@ DEFAULT_GRID = 14
 def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
     """The waves an audit needs: `measure` first if an interval is automatic, then `compute`."""
     automatic = any(
-        family.interval == "auto"
-        for check in plan.checks
-        if isinstance(check, SweepCheck)
-        for family in check.families
+        family.interval == "auto" for check in plan.checks if isinstance(check, SweepCheck) for family in check.families
     )
     return ("measure", "compute") if automatic else ("compute",)
 

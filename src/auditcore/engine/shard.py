@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, significant
+from auditcore.checks.measuring import measurement
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.estimate import BACKWARD_COST, passes_of
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.shards import Cost, ImageRecord, Measurement, ModelRecord, SharedSample, ShardResult, Wave
+from auditcore.contracts.shards import Cost, ImageRecord, Measurement, ModelRecord, ShardResult, SharedSample, Wave
+from auditcore.contracts.significance import significant
 from auditcore.engine.environment import describe_environment
 from auditcore.errors import LabelOutOfRange
 from auditcore.images.batch import DecodedBatch, decode_batch
@@ -67,14 +68,16 @@ def run_shard(
         progress(min(1.0, (forward + BACKWARD_COST * backward) / expected))
 
     _check_labels(images, classifier)
-    batch = decode_batch(_with_label(images, plan), classifier.preprocessing, limits)
+    explainable = _with_label(images, plan)
+    batch = decode_batch(explainable, classifier.preprocessing, limits)
+    used = [explainable[position] for position in batch.used]
     measurements: list[Measurement] = []
     samples: list[SharedSample] = []
     records = [*batch.excluded, *_unlabeled(images, plan)]
     unable: dict[str, str] = {}
-    if batch.used:
-        chunk = _chunk(classifier, batch, images, plan, tick, micro_batch)
-        records += _used_records(chunk, images, batch)
+    if used:
+        chunk = _chunk(classifier, batch, used, plan, tick, micro_batch)
+        records += _used_records(chunk, used)
         if wave == "measure":
             samples = _measure(plan, chunk)
         else:
@@ -136,24 +139,22 @@ def _compute(plan: AuditPlan, chunk: Chunk, shared: Mapping[str, tuple[float, ..
 def _chunk(
     classifier: Classifier,
     batch: DecodedBatch,
-    images: Sequence[EncodedImage],
+    used: Sequence[EncodedImage],
     plan: AuditPlan,
     tick: Callable[[], None],
     micro_batch: int,
 ) -> Chunk:
     """Predict the originals once and fix the class each image is explained for."""
-    by_index = {image.index: image for image in images}
     pixels = batch.pixels.to(classifier.device)
     logits = torch.cat([classifier.logits(part) for part in pixels.split(micro_batch)])
     if plan.target == "label":
-        labels = [by_index[index].label for index in batch.used]
-        targets = torch.tensor(labels, device=classifier.device)
+        targets = torch.tensor([image.label for image in used], device=classifier.device)
     else:
         targets = logits.argmax(dim=1)
     return Chunk(
         classifier=classifier,
         pixels=pixels,
-        indices=tuple(batch.used),
+        indices=tuple(image.index for image in used),
         targets=targets,
         probabilities=classifier.probabilities(logits).gather(1, targets[:, None])[:, 0],
         streams=Streams(plan.seed, tuple(batch.digests)),
@@ -166,9 +167,7 @@ def _chunk(
 def _check_labels(images: Sequence[EncodedImage], classifier: Classifier) -> None:
     for image in images:
         if image.label is not None and image.label >= classifier.classes:
-            raise LabelOutOfRange(
-                label=image.label, classes=classifier.classes, field=f"images.labels.{image.index}"
-            )
+            raise LabelOutOfRange(label=image.label, classes=classifier.classes, field=f"images.labels.{image.index}")
 
 
 def _with_label(images: Sequence[EncodedImage], plan: AuditPlan) -> list[EncodedImage]:
@@ -190,19 +189,18 @@ def _unlabeled(images: Sequence[EncodedImage], plan: AuditPlan) -> list[ImageRec
     ]
 
 
-def _used_records(chunk: Chunk, images: Sequence[EncodedImage], batch: DecodedBatch) -> list[ImageRecord]:
-    by_index = {image.index: image for image in images}
+def _used_records(chunk: Chunk, used: Sequence[EncodedImage]) -> list[ImageRecord]:
     return [
         ImageRecord(
-            index=index,
-            name=by_index[index].name,
+            index=image.index,
+            name=image.name,
             digest=digest,
-            label=by_index[index].label,
+            label=image.label,
             target=target,
             probability=significant(probability),
         )
-        for index, digest, target, probability in zip(
-            chunk.indices, batch.digests, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
+        for image, digest, target, probability in zip(
+            used, chunk.streams.digests, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
         )
     ]
 

@@ -1,0 +1,126 @@
+"""One audit in this process, without any service: the library's front door."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+import torch
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.estimate import waves_of
+from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
+from auditcore.contracts.plan import resolve_plan
+from auditcore.contracts.policy import validate_policy
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.engine.shard import MICRO_BATCH, run_shard
+from auditcore.engine.shared import reduce_shared
+from auditcore.errors import InvalidRequest
+from auditcore.fetching import read_resource
+from auditcore.images.encoded import EncodedImage
+from auditcore.models.loaders.table import load_classifier
+from auditcore.report.assemble import assemble
+
+SHARD_IMAGES = 64
+"""Images held in memory at once; a map of each and explainer stays until its shard ends."""
+
+
+def audit(
+    request: AuditRequest,
+    *,
+    images: Sequence[EncodedImage] | None = None,
+    access: AccessRules | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[float], None] = lambda _share: None,
+    clock: Callable[[], float] = time.perf_counter,
+    shard_images: int = SHARD_IMAGES,
+    micro_batch: int = MICRO_BATCH,
+    audit_id: str | None = None,
+) -> AuditReport:
+    """Audit the explanations of a model on some images.
+
+    Args:
+        request: Model, images, plan and policy.
+        images: Encoded images to use instead of `request.images`; needed when that names a stored batch.
+        access: What the request may reach; nothing but the demo by default.
+        device: Where the model runs, such as `cpu` or `cuda:0`.
+        progress: Called between micro-batches with the share done in [0,1]; may raise AuditCancelled.
+        clock: Seconds, monotonic.
+        shard_images: Images processed together; scores do not depend on it beyond rounding.
+        micro_batch: Images a pass; likewise.
+        audit_id: Name of the audit in the report; a random one if None.
+
+    Raises:
+        InputError: The request cannot be carried out; `field` says where, the message how to mend it.
+    """
+    access = access or AccessRules()
+    access.check_model(request.model)
+    access.check_images(request.images)
+    plan = resolve_plan(request.plan)
+    validate_policy(request.policy, plan)
+    encoded = list(images) if images is not None else read_images(request, access)
+    classifier = load_classifier(request.model, access=access, device=device)
+    waves = waves_of(plan)
+    chunks = [encoded[start : start + shard_images] for start in range(0, len(encoded), shard_images)]
+    results: list[ShardResult] = []
+
+    def run(wave: Wave, number: int, chunk: Sequence[EncodedImage]) -> ShardResult:
+        done = (waves.index(wave) * len(chunks) + number) / (len(waves) * len(chunks))
+        return run_shard(
+            classifier=classifier,
+            images=chunk,
+            plan=plan,
+            wave=wave,
+            shared=reduce_shared(plan, results),
+            limits=access.limits,
+            progress=lambda share: progress(done + share / (len(waves) * len(chunks))),
+            clock=clock,
+            micro_batch=micro_batch,
+        )
+
+    for wave in waves:
+        results += [run(wave, number, chunk) for number, chunk in enumerate(chunks)]
+    return assemble(
+        audit_id=audit_id or str(uuid.uuid4()),
+        request=request,
+        plan=plan,
+        results=results,
+        shared=reduce_shared(plan, results),
+        attempts=len(results),
+        started_at=None,
+        finished_at=None,
+    )
+
+
+def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage]:
+    """The encoded images that a request carries or points to.
+
+    Raises:
+        InvalidRequest: The request names a stored batch, which only a service knows.
+        InputError: An image cannot be fetched or is not the one its digest names.
+    """
+    match request.images:
+        case InlineImages(images=inline):
+            return [EncodedImage(i, None, image.data, image.label) for i, image in enumerate(inline)]
+        case ImageUris(uris=uris):
+            return [
+                EncodedImage(
+                    number,
+                    image.uri.rsplit("/", 1)[-1],
+                    read_resource(
+                        image.uri,
+                        access=access,
+                        field=f"images.uris.{number}.uri",
+                        limit_bytes=access.limits.image_bytes,
+                        sha256=image.sha256,
+                    ),
+                    image.label,
+                )
+                for number, image in enumerate(uris)
+            ]
+        case ImageBatchReference():
+            msg = "a stored batch is known to a service only; pass `images`, or name URIs or inline images"
+            raise InvalidRequest(msg, field="images")

@@ -1,0 +1,74 @@
+"""From results and a policy to a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from auditcore.contracts.policy import Condition
+from auditcore.contracts.report import ConditionOutcome, ReportStatistics, Result, Verdict
+
+
+def evaluate(policy: Sequence[Condition], results: Sequence[Result]) -> tuple[ConditionOutcome, ...]:
+    """What became of every condition; a condition without a value is not applicable, never passed."""
+    return tuple(_outcome(number, condition, results) for number, condition in enumerate(policy))
+
+
+def _outcome(number: int, condition: Condition, results: Sequence[Result]) -> ConditionOutcome:
+    wanted = (condition.check, condition.explainer, condition.metric, condition.variant)
+    found = next((r for r in results if (r.check, r.explainer, r.metric, r.variant) == wanted), None)
+    observed = found.mean if found else None
+    at_least = condition.at_least is not None
+    threshold = condition.at_least if condition.at_least is not None else condition.at_most
+    assert threshold is not None  # noqa: S101 - the contract admits exactly one threshold
+    if observed is None:
+        status, message = "not_applicable", _why_missing(found)
+    else:
+        met = observed >= threshold if at_least else observed <= threshold
+        status = "passed" if met else f"{condition.severity}ed"
+        message = f"mean {observed:.4g} is {'at least' if observed >= threshold else 'below'} {threshold:g}"
+        if not at_least:
+            message = f"mean {observed:.4g} is {'at most' if met else 'above'} {threshold:g}"
+    return ConditionOutcome.model_validate(
+        {
+            "id": condition.id or str(number),
+            "check": condition.check,
+            "explainer": condition.explainer,
+            "metric": condition.metric,
+            "variant": condition.variant,
+            "statistic": condition.statistic,
+            "comparison": "at_least" if at_least else "at_most",
+            "threshold": threshold,
+            "observed": observed,
+            "ci": found.ci if found else None,
+            "status": status,
+            "message": message,
+        }
+    )
+
+
+def _why_missing(result: Result | None) -> str:
+    reasons = sorted(set(result.reasons.values())) if result else []
+    return f"no image has a value: {'; '.join(reasons)}" if reasons else "no image has a value"
+
+
+def count(outcomes: Sequence[ConditionOutcome]) -> ReportStatistics:
+    """How many conditions ended how."""
+    by_status = [outcome.status for outcome in outcomes]
+    return ReportStatistics(
+        evaluated=len(by_status),
+        passed=by_status.count("passed"),
+        warned=by_status.count("warned"),
+        failed=by_status.count("failed"),
+        not_applicable=by_status.count("not_applicable"),
+    )
+
+
+def verdict(statistics: ReportStatistics) -> Verdict:
+    """The worst outcome decides; a condition nobody could evaluate leaves the audit inconclusive."""
+    if statistics.evaluated == 0:
+        return "not_evaluated"
+    if statistics.failed:
+        return "fail"
+    if statistics.not_applicable:
+        return "inconclusive"
+    return "warn" if statistics.warned else "pass"
