@@ -52,7 +52,14 @@ class AccessRules(Contract):
         Raises:
             UnsafeReference: The scheme, folder, package or prefix is not allowed; the message says how to allow it.
         """
-        parts = urlsplit(uri)
+        try:
+            parts = urlsplit(uri)
+        except ValueError as error:  # such as half an IPv6 address
+            msg = f"{uri!r} is not a URI ({error}); write file:///path or https://host/path"
+            raise UnsafeReference(msg, field=field) from error
+        if "\0" in unquote(uri):
+            msg = f"{uri!r} holds a null character; no file or host has one in its name"
+            raise UnsafeReference(msg, field=field)
         match parts.scheme:
             case "file":
                 self._check_file(parts.netloc, parts.path, field)
