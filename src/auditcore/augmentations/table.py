@@ -74,7 +74,7 @@ def augment(
 def valid_mask(
     family: AugmentationContract,
     values: Float[Tensor, " level"],
-    size: tuple[int, int],
+    size: tuple[int, ...],
     device: torch.device | str = "cpu",
 ) -> Bool[Tensor, "level 1 height width"]:
     """Pixels of a changed image that come wholly from inside the original.
@@ -91,7 +91,8 @@ def valid_mask(
     Returns:
         True everywhere for changes of color; for changes of place, where a warped image of ones is 1.
     """
-    ones = torch.ones(len(values), 1, *size, device=device)
+    height, width = size
+    ones = torch.ones(len(values), 1, height, width, device=device)
     if not family.equivariant:
         return ones.bool()
     return augment(family, ones, values.to(ones)) >= FULL_WEIGHT
