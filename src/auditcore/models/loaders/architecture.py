@@ -1,0 +1,26 @@
+"""What a loader answers: a network and how to feed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from auditcore.contracts.models import Preprocessing, Scores
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with its weights.
+
+    Attributes:
+        module: Normalized input (N,3,H,W) to logits (N,classes).
+        preprocessing: How a photo becomes its input.
+        scores: How its logits become probabilities.
+        trained: False for `random:` weights.
+    """
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    scores: Scores
+    trained: bool

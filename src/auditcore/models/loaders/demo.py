@@ -1,0 +1,18 @@
+"""The model of the demo: EfficientNet-Lite0, installed with the extra `auditcore[demo]`."""
+
+from __future__ import annotations
+
+from auditcore.contracts.access import DEMO_PACKAGE
+from auditcore.contracts.models import DemoModel
+from auditcore.models.loaders import factory
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.weights import WeightsSource
+
+
+def load(reference: DemoModel, source: WeightsSource) -> LoadedModel:
+    """Load it; its factory and its weights are this project's own choice, so no operator has to allow them.
+
+    Raises:
+        ModelNotLoadable: The extra is not installed.
+    """
+    return factory.load(reference.as_factory(), source.also_allowing(DEMO_PACKAGE))

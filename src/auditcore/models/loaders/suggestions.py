@@ -1,0 +1,12 @@
+"""What a mistyped name may have meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'resnet18'?` for the closest known names, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=3)
+    return f"; did you mean {' or '.join(repr(candidate) for candidate in close)}?" if close else ""

@@ -1,0 +1,54 @@
+"""Which loader serves which kind of model reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.contract import Contract
+from auditcore.contracts.models import DemoModel, FactoryModel, ModelReference, TimmModel, TorchvisionModel
+from auditcore.fetching import BlobReader
+from auditcore.models.classifier import Classifier
+from auditcore.models.loaders import demo, factory, timm, torchvision
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.weights import WeightsSource
+
+LOADERS: dict[type[Contract], Callable[[Any, WeightsSource], LoadedModel]] = {
+    TorchvisionModel: torchvision.load,
+    TimmModel: timm.load,
+    FactoryModel: factory.load,
+    DemoModel: demo.load,
+}
+
+
+def load_classifier(
+    reference: ModelReference,
+    *,
+    access: AccessRules,
+    device: torch.device | str = "cpu",
+    blobs: BlobReader | None = None,
+) -> Classifier:
+    """The classifier that a reference names, ready on `device`.
+
+    Args:
+        reference: What the request asked for.
+        access: What the operator allows.
+        device: Where it shall compute.
+        blobs: Reader of uploaded weights, for `blob:` URIs.
+
+    Raises:
+        InputError: The reference is not allowed, cannot be read, does not fit, or names no classifier;
+            `field` says which part of the request to mend.
+    """
+    access.check_model(reference)
+    loaded = LOADERS[type(reference)](reference, WeightsSource(access, blobs))
+    return Classifier(
+        loaded.module,
+        preprocessing=loaded.preprocessing,
+        scores=loaded.scores,
+        device=device,
+        trained=loaded.trained,
+    )

@@ -1,0 +1,69 @@
+"""Classifiers of `timm`, always built without its downloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import timm.data
+from torch import nn
+
+from auditcore.contracts.models import Preprocessing, TimmModel
+from auditcore.errors import InvalidRequest, ModelNotLoadable
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.suggestions import near
+from auditcore.models.loaders.weights import WeightsSource
+
+_INTERPOLATIONS = {"nearest", "bilinear", "bicubic"}
+
+
+def load(reference: TimmModel, source: WeightsSource) -> LoadedModel:
+    """Build the named architecture and fill it; preprocessing comes from timm where none is given.
+
+    Raises:
+        InvalidRequest: timm has no model of that name, or its own preprocessing cannot be expressed here.
+        ModelNotLoadable: It cannot be built with that number of classes, or the weights do not fit.
+    """
+    if not timm.is_model(reference.name):
+        architecture = reference.name.split(".")[0]
+        msg = f"timm has no model {reference.name!r}{near(architecture, timm.list_models())}"
+        raise InvalidRequest(msg, field="model.name")
+
+    def construct() -> nn.Module:
+        options: dict[str, Any] = {} if reference.classes is None else {"num_classes": reference.classes}
+        try:
+            module: nn.Module = timm.create_model(reference.name, pretrained=False, **options)
+        # timm raises RuntimeError for an unknown tag of a known architecture
+        except (RuntimeError, TypeError, ValueError) as error:
+            msg = f"timm cannot build {reference.name!r}: {error}"
+            raise ModelNotLoadable(msg, field="model.name") from error
+        return module
+
+    module, trained = source.build(construct, reference.weights)
+    preprocessing = reference.preprocessing or own_preprocessing(module)
+    return LoadedModel(module, preprocessing, reference.scores, trained)
+
+
+def own_preprocessing(module: nn.Module) -> Preprocessing:
+    """How timm itself feeds a model: its data config for evaluation.
+
+    Raises:
+        InvalidRequest: The config is not a centre crop of a square with three channels.
+    """
+    config = timm.data.resolve_model_data_config(module)
+    channels, height, width = config["input_size"]
+    if channels != 3 or height != width or config["crop_mode"] != "center":  # noqa: PLR2004 - RGB
+        msg = (
+            f"timm feeds this model {config['input_size']} with crop mode {config['crop_mode']!r}, which is no centre "
+            "crop of a square RGB image; give the preprocessing to use"
+        )
+        raise InvalidRequest(msg, field="model.preprocessing")
+    interpolation = config["interpolation"]
+    return Preprocessing(
+        # timm's own rounding, in timm.data.transforms_factory
+        resize=int(height / config["crop_pct"]),
+        crop=height,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=interpolation if interpolation in _INTERPOLATIONS else "bilinear",
+    )

@@ -1,0 +1,212 @@
+"""Weights from safetensors or a plain PyTorch state dict, into an architecture they must fit exactly."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.models import Weights
+from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
+from auditcore.fetching import BlobReader, open_resource
+
+URI_FIELD = "model.weights.uri"
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training frameworks keep the state dict in a checkpoint."""
+
+_PREFIXES = ("module.", "_orig_mod.")
+"""What `DataParallel` and `torch.compile` put before every key."""
+
+_NAMED = 3
+"""Keys an error message lists; a wrong architecture misses hundreds."""
+
+_SEEDS = range(2**63)
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where weights may come from.
+
+    Attributes:
+        access: What the operator allows.
+        blobs: Reader of uploaded files, or None where there are none.
+    """
+
+    access: AccessRules
+    blobs: BlobReader | None = None
+
+    def also_allowing(self, package: str) -> WeightsSource:
+        """The same source with one more installed package."""
+        packages = (*self.access.packages, package)
+        return replace(self, access=self.access.model_copy(update={"packages": packages}))
+
+    def build(self, construct: Callable[[], nn.Module], weights: Weights) -> tuple[nn.Module, bool]:
+        """Construct an architecture and fill it.
+
+        Args:
+            construct: Builds the architecture with whatever initial values; global random state is left as it was.
+            weights: `random:SEED`, or a file to load.
+
+        Returns:
+            The module, and whether its weights were trained.
+
+        Raises:
+            InvalidRequest: The seed is no number, or a digest is given for random weights.
+            ModelNotLoadable: The file is no state dict, or does not fit.
+            UnsafeReference: The file holds more than tensors, or the operator does not allow it.
+            InputError: Whatever else `open_resource` raises.
+        """
+        seed = _random_seed(weights)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed or 0)
+            module = construct()
+        if seed is None:
+            path = open_resource(
+                weights.uri,
+                access=self.access,
+                field=URI_FIELD,
+                limit_bytes=self.access.limits.weights_bytes,
+                sha256=weights.sha256,
+                blobs=self.blobs,
+            )
+            fill(module, read_state_dict(path))
+        return module, seed is None
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Parameters and buffers by name, on the CPU. No code of the file is run.
+
+    The format is recognized by content, since blobs have no file name. Checkpoints that hold the state dict under
+    `state_dict` or the like are opened, and prefixes of `DataParallel` and `torch.compile` removed.
+
+    Raises:
+        ModelNotLoadable: The file is damaged or holds no state dict.
+        UnsafeReference: The file holds more than tensors and plain containers, or is TorchScript.
+    """
+    content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    for wrapper in _WRAPPERS:
+        inner = content.get(wrapper) if isinstance(content, Mapping) else None
+        if isinstance(inner, Mapping):
+            content = inner
+            break
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    ):
+        msg = "the file holds no state dict (names to tensors); save `model.state_dict()`, best as safetensors"
+        raise ModelNotLoadable(msg, field=URI_FIELD)
+    state: dict[str, Tensor] = dict(content)
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict that fits exactly; batch counters, unused in evaluation, may be missing.
+
+    Raises:
+        ModelNotLoadable: Names or shapes differ; the message gives some of each.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in own]
+    reshaped = [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if names
+    ]
+    if problems:
+        msg = f"the weights do not fit the architecture ({'; '.join(problems)}); check name, classes and args"
+        raise ModelNotLoadable(msg, field=URI_FIELD)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def _random_seed(weights: Weights) -> int | None:
+    """Seed of `random:SEED`, or None for weights from a file."""
+    scheme, _, text = weights.uri.partition(":")
+    if scheme != "random":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) in _SEEDS):
+        msg = f"random weights need a seed from 0 to {_SEEDS.stop - 1}, as in random:7; got {text!r}"
+        raise InvalidRequest(msg, field=URI_FIELD)
+    if weights.sha256 is not None:
+        msg = "random weights are drawn, not read, so there is no digest to check; leave sha256 out"
+        raise InvalidRequest(msg, field="model.weights.sha256")
+    return int(text)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file begins with the length of a JSON header and its first byte."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        msg = f"the safetensors file is damaged: {error}"
+        raise ModelNotLoadable(msg, field=URI_FIELD) from error
+    return state
+
+
+def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, checked by the caller
+    archive = zipfile.is_zipfile(path)
+    if archive:
+        _refuse_torchscript(path)
+    try:
+        # only the archive format can be mapped instead of read; older files are one pickle
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except pickle.UnpicklingError as error:
+        if _looks_like_pickle(path, archive=archive):
+            msg = (
+                "the file is a pickle that holds more than tensors, so opening it could run code; "
+                "save `model.state_dict()`, best as safetensors"
+            )
+            raise UnsafeReference(msg, field=URI_FIELD) from error
+        raise _unreadable(error) from error
+    # damaged files make torch.load fail in all these ways, depending on where the damage lies
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> ModelNotLoadable:
+    first_line = (str(error) or type(error).__name__).splitlines()[0]
+    msg = f"the file is neither safetensors nor a PyTorch state dict, or it is damaged: {first_line}"
+    return ModelNotLoadable(msg, field=URI_FIELD)
+
+
+def _refuse_torchscript(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        msg = "the file is a TorchScript program, so opening it could run code; save `model.state_dict()` instead"
+        raise UnsafeReference(msg, field=URI_FIELD)
+
+
+def _looks_like_pickle(path: Path, *, archive: bool) -> bool:
+    """Whether the file begins like a pickle, so that its refusal was about content rather than damage."""
+    if archive:
+        return True
+    with path.open("rb") as file:
+        start = file.read(2)
+    # protocol 2 and later open with their number
+    return start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}
