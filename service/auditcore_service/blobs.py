@@ -1,0 +1,83 @@
+"""Bytes by content address, in a folder or in any store that fsspec knows."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import final
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from auditcore.contracts.canonical_json import sha256
+from auditcore.errors import DigestMismatch, UnreachableResource
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@final
+class BlobStore:
+    """Immutable blobs below one fsspec URL.
+
+    Writing twice stores once. Reading verifies, so a damaged blob is an error and never a wrong number.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+
+    def put(self, data: bytes) -> str:
+        """Store bytes; the answer is their digest."""
+        digest = sha256(data)
+        path = self._path(digest)
+        if self._size(path) == len(data):
+            return digest
+        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        if isinstance(self._fs, LocalFileSystem):
+            # A reader must never see half a file. Object stores publish on close; a folder needs the rename.
+            part = f"{path}.{uuid.uuid4().hex}.part"
+            self._fs.pipe_file(part, data)
+            self._fs.mv(part, path)
+        else:
+            self._fs.pipe_file(path, data)
+        return digest
+
+    def get(self, digest: str, *, field: str = "digest") -> bytes:
+        """Bytes of a digest.
+
+        Raises:
+            UnreachableResource: Nothing is stored under it.
+            DigestMismatch: What is stored is damaged.
+        """
+        if not _DIGEST.fullmatch(digest):
+            # a name is part of a path, so nothing but a digest may become one
+            msg = f"{digest!r} is not a digest; write sha256: and 64 hexadecimal digits"
+            raise UnreachableResource(msg, field=field)
+        try:
+            data: bytes = self._fs.cat_file(self._path(digest))
+        except FileNotFoundError as error:
+            msg = f"nothing is stored under {digest}; upload it first"
+            raise UnreachableResource(msg, field=field) from error
+        actual = sha256(data)
+        if actual != digest:
+            raise DigestMismatch(expected=digest, actual=actual, field=field)
+        return data
+
+    def check(self) -> None:
+        """Prove that the store answers.
+
+        Raises:
+            OSError: It does not.
+        """
+        self._fs.makedirs(self._root, exist_ok=True)
+        self._fs.info(self._root)
+
+    def _path(self, digest: str) -> str:
+        name = digest.removeprefix("sha256:")
+        return f"{self._root}/sha256/{name[:2]}/{name}"
+
+    def _size(self, path: str) -> int | None:
+        try:
+            size: int = self._fs.info(path)["size"]
+        except FileNotFoundError:
+            return None
+        return size

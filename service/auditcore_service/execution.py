@@ -1,0 +1,298 @@
+"""What a worker does with a shard key: claim, compute, complete. The only part of the service that needs torch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import final
+
+import structlog
+import torch
+
+from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import ShardResult
+from auditcore.engine.shard import run_shard
+from auditcore.engine.shared import reduce_shared
+from auditcore.errors import AuditCancelled, InputError
+from auditcore.fetching import read_resource
+from auditcore.images.encoded import EncodedImage
+from auditcore.report.assemble import assemble
+from auditcore.report.serialize import report_bytes
+from auditcore_service.blobs import BlobStore
+from auditcore_service.model_cache import ModelCache
+from auditcore_service.queue import QueueUnavailable, ShardQueue
+from auditcore_service.settings import SHARD_HARD_LIMIT_S, Settings
+from auditcore_service.store.audits import find_audit
+from auditcore_service.store.batches import find_batch, freeze_image, frozen_images
+from auditcore_service.store.database import Database
+from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
+from auditcore_service.store.shards import (
+    abandon_shard,
+    beat_shard,
+    claim_shard,
+    complete_shard,
+    fail_audit,
+    list_shards,
+    release_shard,
+)
+from auditcore_service.store.transitions import ShardKind
+
+log = structlog.get_logger(__name__)
+
+INTERNAL_ERROR = Failure(
+    code="internal_error",
+    message="the audit failed inside the service and is not to blame on the request; "
+    "ask the operator to look at the workers' log, then submit it again",
+)
+
+
+@final
+class Executor:
+    """Runs shards, one at a time, in one process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        queue: ShardQueue,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._blobs = blobs
+        self._queue = queue
+        self._clock = clock
+        self._models = ModelCache(
+            size=settings.cached_models, device=device_of(settings), access=settings.access, blobs=blobs.get
+        )
+
+    def run(self, key: ShardKey) -> None:
+        """Claim a shard and bring it to an end, whatever happens. A shard that is not to be had is left alone."""
+        with self._database.writing() as connection:
+            shard = claim_shard(
+                connection,
+                key,
+                now=self._clock(),
+                lease_s=self._settings.lease_s,
+                max_attempts=self._settings.max_attempts,
+            )
+        if shard is None:
+            log.info("shard_not_to_be_had", audit_id=key.audit_id, wave=key.wave, index=key.index)
+            return
+        logger = log.bind(
+            audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt
+        )
+        logger.info("shard_started", start=shard.start, stop=shard.stop)
+        started = time.monotonic()
+        step = self._attempt(shard, logger)
+        logger.info("shard_ended", applied=step.applied, seconds=round(time.monotonic() - started, 3))
+        self._announce(step)
+
+    def _attempt(self, shard: Shard, logger: structlog.stdlib.BoundLogger) -> Step:
+        """Compute, and turn every way of ending into exactly one transaction."""
+        key, attempt = shard.key, shard.attempt
+        try:
+            with self._heartbeat(shard) as progress:
+                digest, verdict = self._compute(shard, progress)
+        except AuditCancelled:
+            logger.info("shard_abandoned")
+            with self._database.writing() as connection:
+                return abandon_shard(connection, key, attempt=attempt, now=self._clock())
+        except InputError as error:
+            logger.warning("audit_refused", code=error.code, message=error.message, field=error.field)
+            failure = Failure(error.code, error.message, error.field)
+            with self._database.writing() as connection:
+                return fail_audit(connection, key, attempt=attempt, failure=failure, now=self._clock())
+        except Exception as error:  # noqa: BLE001 - whatever broke, the shard is tried again and then given up: never hung
+            logger.exception("shard_broke")
+            with self._database.writing() as connection:
+                return release_shard(
+                    connection,
+                    key,
+                    attempt=attempt,
+                    error=f"{type(error).__name__}: {error}",
+                    failure=INTERNAL_ERROR,
+                    now=self._clock(),
+                    max_attempts=self._settings.max_attempts,
+                )
+        with self._database.writing() as connection:
+            return complete_shard(
+                connection, key, attempt=attempt, result_digest=digest, verdict=verdict, now=self._clock()
+            )
+
+    def _announce(self, step: Step) -> None:
+        if not step.opened:
+            return
+        try:
+            self._queue.announce(step.opened)
+        except QueueUnavailable as error:
+            log.warning("announcement_postponed", shards=len(step.opened), reason=str(error))
+
+    @contextmanager
+    def _heartbeat(self, shard: Shard) -> Iterator[Callable[[float], None]]:
+        """Keep the lease in a thread of its own, so that loading a large model is no silence.
+
+        Yields:
+            The progress callback; it raises AuditCancelled once the shard is no longer wanted.
+        """
+        share = 0.0
+        unwanted = threading.Event()
+        stopped = threading.Event()
+        # past the hard limit a shard is hung, and its lease must run out
+        last_beat = time.monotonic() + SHARD_HARD_LIMIT_S
+
+        def beat() -> None:
+            while not stopped.wait(self._settings.beat_s) and time.monotonic() < last_beat:
+                try:
+                    with self._database.writing() as connection:
+                        wanted = beat_shard(
+                            connection,
+                            shard.key,
+                            attempt=shard.attempt,
+                            progress=round(share, 3),
+                            now=self._clock(),
+                            lease_s=self._settings.lease_s,
+                        )
+                except Exception:  # noqa: BLE001 - a database that is away for a moment costs a beat, not the shard
+                    log.exception("heartbeat_missed", audit_id=shard.key.audit_id)
+                    continue
+                if not wanted:
+                    unwanted.set()
+                    return
+
+        def progress(value: float) -> None:
+            nonlocal share
+            share = min(max(value, share, 0.0), 1.0)
+            if unwanted.is_set():
+                raise AuditCancelled
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield progress
+        finally:
+            stopped.set()
+            thread.join()
+
+    def _compute(self, shard: Shard, progress: Callable[[float], None]) -> tuple[str, str | None]:
+        """Digest of the stored result, and the verdict if the result is a report."""
+        with self._database.reading() as connection:
+            audit = find_audit(connection, shard.key.audit_id)
+        if audit is None:  # the shard's foreign key says otherwise
+            raise AuditCancelled
+        request = AuditRequest.model_validate_json(audit.request)
+        plan = AuditPlan.model_validate_json(audit.plan)
+        if shard.kind == "assemble":
+            return self._assemble(audit, request, plan)
+        classifier = self._models.get(request.model)
+        progress(0.0)
+        result = run_shard(
+            classifier=classifier,
+            images=self._images(audit, request, shard, progress),
+            plan=plan,
+            wave=shard.kind,
+            shared=reduce_shared(plan, self._results(audit.id, "measure")),
+            limits=self._settings.limits,
+            progress=progress,
+            clock=time.perf_counter,
+        )
+        return self._blobs.put(result.model_dump_json().encode()), None
+
+    def _assemble(self, audit: Audit, request: AuditRequest, plan: AuditPlan) -> tuple[str, str]:
+        measured = self._results(audit.id, "measure")
+        with self._database.reading() as connection:
+            attempts = sum(
+                shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble"
+            )
+        report = assemble(
+            audit_id=audit.id,
+            request=request,
+            plan=plan,
+            results=(*measured, *self._results(audit.id, "compute")),
+            shared=reduce_shared(plan, measured),
+            attempts=attempts,
+            started_at=_rfc3339(audit.started_at or audit.created_at),
+            finished_at=_rfc3339(self._clock()),
+        )
+        return self._blobs.put(report_bytes(report)), report.verdict
+
+    def _results(self, audit_id: str, kind: ShardKind) -> tuple[ShardResult, ...]:
+        """Results of one wave, in index order, so that nothing depends on scheduling."""
+        with self._database.reading() as connection:
+            shards = list_shards(connection, audit_id)
+        return tuple(
+            ShardResult.model_validate_json(self._blobs.get(shard.result_digest))
+            for shard in shards
+            if shard.kind == kind and shard.result_digest is not None
+        )
+
+    def _images(
+        self, audit: Audit, request: AuditRequest, shard: Shard, progress: Callable[[float], None]
+    ) -> Sequence[EncodedImage]:
+        match request.images:
+            case ImageBatchReference(digest=digest):
+                with self._database.reading() as connection:
+                    manifest = find_batch(connection, digest)
+                if manifest is None:
+                    msg = f"no image batch {digest} is stored; upload it again"
+                    raise InputError(msg, field="images.digest")
+                return self._batch_images(manifest, shard)
+            case ImageUris() as images:
+                return self._fetched_images(audit, images, shard, progress)
+            case other:
+                msg = f"inline images are stored as a batch at submit, got {other.kind}"
+                raise TypeError(msg)
+
+    def _batch_images(self, manifest: BatchManifest, shard: Shard) -> Sequence[EncodedImage]:
+        return [
+            EncodedImage(
+                index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label
+            )
+            for index, entry in enumerate(manifest.entries)
+            if shard.start <= index < shard.stop
+        ]
+
+    def _fetched_images(
+        self, audit: Audit, images: ImageUris, shard: Shard, progress: Callable[[float], None]
+    ) -> Sequence[EncodedImage]:
+        """Fetch each URI once for the audit's whole life: a retry must see the same bytes."""
+        with self._database.reading() as connection:
+            frozen = frozen_images(connection, audit.id)
+        encoded = []
+        for index in range(shard.start, shard.stop):
+            image = images.uris[index]
+            digest = frozen.get(index)
+            if digest is None:
+                progress(0.0)
+                data = read_resource(
+                    image.uri,
+                    access=self._settings.access,
+                    field=f"images.uris.{index}.uri",
+                    limit_bytes=self._settings.image_bytes,
+                    sha256=image.sha256,
+                    blobs=self._blobs.get,
+                )
+                stored = self._blobs.put(data)
+                with self._database.writing() as connection:
+                    digest = freeze_image(connection, audit.id, index, stored)
+            data = self._blobs.get(digest, field=f"images.uris.{index}.uri")
+            encoded.append(EncodedImage(index, image.uri.rsplit("/", 1)[-1][:255], data, image.label))
+        return encoded
+
+
+def device_of(settings: Settings) -> str:
+    """Where this process computes: `auto` is the first GPU if there is one."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,28 @@
+"""Structured logs: static event names, identifiers as fields."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from auditcore_service.settings import Settings
+
+
+def configure_logs(settings: Settings) -> None:
+    """Log to standard error, as JSON lines unless a person is watching."""
+    as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([structlog.processors.format_exc_info] if as_json else []),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

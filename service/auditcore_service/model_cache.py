@@ -1,0 +1,47 @@
+"""The last few models a worker loaded, so that the shards of an audit load theirs once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import final
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.models import ModelReference
+from auditcore.fetching import BlobReader
+from auditcore.models.classifier import Classifier
+from auditcore.models.loaders.table import load_classifier
+
+
+@final
+class ModelCache:
+    """Least recently used models, by the digest of their reference.
+
+    A file behind an unchanged reference may change; its models then differ in digest, and the report refuses to mix
+    them. A reference that pins `sha256` cannot change.
+    """
+
+    def __init__(self, *, size: int, device: str, access: AccessRules, blobs: BlobReader) -> None:
+        self._size = size
+        self._device = device
+        self._access = access
+        self._blobs = blobs
+        self._models: OrderedDict[str, Classifier] = OrderedDict()
+
+    def get(self, reference: ModelReference) -> Classifier:
+        """The model of a reference, loaded if it is not at hand.
+
+        Raises:
+            InputError: It cannot be loaded.
+        """
+        key = digest_of(reference)
+        if key in self._models:
+            self._models.move_to_end(key)
+            return self._models[key]
+        while len(self._models) >= self._size:
+            # make room first: two large models need not fit into memory together with a third
+            self._models.popitem(last=False)
+        self._models[key] = load_classifier(
+            reference, access=self._access, device=self._device, blobs=self._blobs
+        )
+        return self._models[key]

@@ -1,0 +1,152 @@
+"""The way from the database to the workers: Celery on Redis, carrying nothing but shard keys.
+
+The database is the truth. A message that is lost is sent again by the sweeper, one that comes twice finds its shard
+already taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, final
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from auditcore_service.settings import (
+    SHARD_HARD_LIMIT_S,
+    SHARD_SOFT_LIMIT_S,
+    VISIBILITY_TIMEOUT_S,
+    Settings,
+)
+from auditcore_service.store.records import QueuedShard
+from auditcore_service.store.transitions import ShardKind
+
+TASK = "auditcore.run_shard"
+
+QueueName = Literal["gpu", "control"]
+
+QUEUES: Mapping[ShardKind, QueueName] = {"measure": "gpu", "compute": "gpu", "assemble": "control"}
+"""Which queue carries which kind of shard. Queues, not priorities: those run backwards on Redis."""
+
+CONNECT_TIMEOUT_S = 2.0
+"""A gateway that cannot reach the queue still answers: the audit is stored, and announced later."""
+
+
+class QueueUnavailable(Exception):
+    """The queue did not take a message; the sweeper will announce the shard again."""
+
+
+def celery_options(redis_url: str) -> dict[str, Any]:
+    """Every option that keeps shards from being lost, doubled or run for ever."""
+    transport = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        # how often a worker looks for messages of dead workers: interval times throttle; the default takes 100 s
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+    }
+    return {
+        "broker_url": _broker_url(redis_url),
+        "broker_transport_options": transport,
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_S},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_ignore_result": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": False,
+        "task_retry_on_worker_lost": True,
+        "task_soft_time_limit": SHARD_SOFT_LIMIT_S,
+        "task_time_limit": SHARD_HARD_LIMIT_S,
+        "task_default_queue": "gpu",
+        "task_create_missing_queues": True,
+        "worker_prefetch_multiplier": 1,
+        # CUDA cannot be used in a forked child
+        "worker_pool_start_method": "spawn",
+        # a spawned child imports torch before it answers: 4 s warm, much longer from a cold disk
+        "worker_proc_alive_timeout": 120,
+        # not 1: the model cache lives in the child
+        "worker_max_tasks_per_child": 200,
+        "worker_soft_shutdown_timeout": 60,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        "worker_hijack_root_logger": False,
+        "worker_enable_remote_control": True,
+    }
+
+
+def build_celery(redis_url: str) -> Celery:
+    """The sending side: knows the queue, not the tasks."""
+    app = Celery("auditcore", set_as_current=False)
+    app.conf.update(celery_options(redis_url))
+    return app
+
+
+@final
+class ShardQueue:
+    """Announces shards to workers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = build_celery(settings.redis)
+        self._redis = redis.Redis.from_url(
+            settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S
+        )
+
+    def announce(self, shards: Sequence[QueuedShard]) -> None:
+        """Send shard keys, after the transaction that queued them has been committed.
+
+        Raises:
+            QueueUnavailable: Redis does not answer.
+        """
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT_S)
+                for shard in shards:
+                    key = shard.key
+                    self._app.send_task(
+                        TASK,
+                        args=(key.audit_id, key.wave, key.index),
+                        queue=QUEUES[shard.kind],
+                        connection=connection,
+                        retry=False,
+                    )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            msg = f"the queue does not answer: {error}"
+            raise QueueUnavailable(msg) from error
+
+    def depth(self, queue: QueueName) -> int:
+        """Messages waiting in a queue, not counting those a worker holds.
+
+        Raises:
+            QueueUnavailable: Redis does not answer.
+        """
+        try:
+            return int(self._redis.llen(queue))  # type: ignore[arg-type]  # redis-py types one method for sync and async
+        except redis.RedisError as error:
+            msg = f"the queue does not answer: {error}"
+            raise QueueUnavailable(msg) from error
+
+    def check(self) -> None:
+        """Prove that Redis answers.
+
+        Raises:
+            QueueUnavailable: It does not.
+        """
+        try:
+            self._redis.ping()
+        except redis.RedisError as error:
+            msg = f"the queue does not answer: {error}"
+            raise QueueUnavailable(msg) from error
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._app.close()
+        self._redis.close()
+
+
+def _broker_url(redis_url: str) -> str:
+    """redis-py says `unix:///path`, kombu says `redis+socket:///path`."""
+    return f"redis+socket://{redis_url.removeprefix('unix://')}" if redis_url.startswith("unix://") else redis_url

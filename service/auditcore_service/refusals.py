@@ -1,0 +1,74 @@
+"""What the service itself refuses, beside the library's errors. Knows nothing of HTTP.
+
+    Refusal
+    |-- NotFound                 not_found
+    |-- ReportNotReady           report_not_ready
+    |-- InvalidCursor            invalid_cursor
+    |-- InvalidUpload            invalid_upload
+    |-- InvalidIdempotencyKey    invalid_idempotency_key
+    |-- IdempotencyKeyReused     idempotency_key_reused
+    `-- RequestInFlight          request_in_flight
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """Base of the tree.
+
+    Attributes:
+        code: Stable machine-readable name.
+        message: What is wrong and how to mend it.
+        field: The part of the request to blame, if one is.
+    """
+
+    code: ClassVar[str] = "refused"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class NotFound(Refusal):
+    """No such audit or batch."""
+
+    code = "not_found"
+
+
+class ReportNotReady(Refusal):
+    """The audit has no report, yet or ever."""
+
+    code = "report_not_ready"
+
+
+class InvalidCursor(Refusal):
+    """A page cursor that this service did not hand out."""
+
+    code = "invalid_cursor"
+
+
+class InvalidUpload(Refusal):
+    """An image batch that cannot be taken as it is."""
+
+    code = "invalid_upload"
+
+
+class InvalidIdempotencyKey(Refusal):
+    """An Idempotency-Key that is empty, too long or not printable."""
+
+    code = "invalid_idempotency_key"
+
+
+class IdempotencyKeyReused(Refusal):
+    """The key came before, with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class RequestInFlight(Refusal):
+    """The first request with this key is still being answered."""
+
+    code = "request_in_flight"

@@ -1,0 +1,157 @@
+"""What an operator can set: one frozen object, built in an entry point and passed on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Self, final
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+VISIBILITY_TIMEOUT_S = 1200
+"""Redis hands an unacknowledged shard to another worker after this time. Twice the hard limit: with a 20 s task and a
+timeout of 8 s Celery 5.7 executed the task repeatedly, in parallel."""
+
+SHARD_HARD_LIMIT_S = 600
+"""A shard is killed after this time; ten times its intended length, half the visibility timeout."""
+
+SHARD_SOFT_LIMIT_S = 540
+"""A shard is interrupted with an exception after this time, so that the attempt is released with a reason."""
+
+
+@final
+class Settings(BaseSettings):
+    """Read from `AUDIT_*` environment variables; nothing has a default secret.
+
+    Lists and tables are JSON in the environment: `AUDIT_FILE_ROOTS='["/data/photos"]'`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="AUDIT_", frozen=True, extra="forbid", populate_by_name=True, validate_default=True
+    )
+
+    data_dir: Path = Field(
+        default=Path("var/auditcore"), description="Embedded service: database, blobs and queue live here."
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="`postgresql://...` or `sqlite:///...`; SQLite below data_dir if unset."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("AUDIT_REDIS_URL", "REDIS_URL"),
+        description="`redis://`, `rediss://` or `unix://`; the embedded service starts its own Redis if unset.",
+    )
+    blob_url: str | None = Field(default=None, description="fsspec URL, such as `s3://bucket/prefix`; below data_dir.")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
+
+    factories: tuple[str, ...] = Field(default=(DEMO_FACTORY,), description="`module:attribute` targets allowed.")
+    packages: tuple[str, ...] = Field(default=(DEMO_PACKAGE,), description="Packages readable with `package:`.")
+    file_roots: tuple[Path, ...] = Field(default=(), description="Folders readable with `file:`.")
+    https_prefixes: tuple[str, ...] = Field(default=(), description="Prefixes readable with `https:`, ending in `/`.")
+    image_bytes: int = Field(default=Limits().image_bytes, ge=1)
+    image_pixels: int = Field(default=Limits().image_pixels, ge=1)
+    batch_images: int = Field(default=Limits().batch_images, ge=1, le=10_000)
+    batch_bytes: int = Field(default=Limits().batch_bytes, ge=1)
+    weights_bytes: int = Field(default=Limits().weights_bytes, ge=1)
+    request_bytes: int = Field(default=64 * 2**20, ge=1024, description="Largest JSON body, inline images included.")
+
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where workers compute.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker; torch decides if unset.")
+    cached_models: int = Field(default=2, ge=1, description="Models a worker keeps in memory.")
+
+    # 60 s is the middle of 30-120 s: shorter shards pay for scheduling, longer ones lose more when a worker dies.
+    shard_target_s: Seconds = Field(default=60.0, description="Intended length of a shard.")
+    # Forward-equivalent passes a second of the demo model (EfficientNet-Lite0, 224 px) on two CPU cores, rounded down;
+    # a GPU fleet sets its own.
+    passes_per_s: Seconds = Field(default=60.0, description="Throughput assumed when shards are sized.")
+    shard_images: int = Field(default=256, ge=1, description="Most images in a shard, whatever the throughput.")
+
+    # A worker extends its lease every quarter of this, so three beats may be lost before another worker takes over.
+    lease_s: Seconds = Field(default=30.0, description="How long a silent worker keeps a shard.")
+    heartbeat_s: Seconds = Field(default=1.0, description="How often progress is stored; at most a quarter lease.")
+    sweep_s: Seconds = Field(default=5.0, description="How often lost shards are looked for.")
+    requeue_after_s: Seconds = Field(default=30.0, description="Age of a queued shard that an empty queue has lost.")
+    max_attempts: int = Field(default=3, ge=1, description="Attempts at a shard before its audit fails.")
+
+    log_json: bool | None = Field(default=None, description="JSON log lines; unset: unless standard error is a terminal.")
+
+    @model_validator(mode="after")
+    def _prefixes_end_in_slash(self) -> Self:
+        for prefix in self.https_prefixes:
+            # without the slash, https://models.example would also allow https://models.example.attacker.net
+            if not prefix.startswith("https://") or not prefix.endswith("/"):
+                msg = f"https_prefixes: {prefix!r} must start with https:// and end in /"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """Sizes checked before anything is decoded."""
+        return Limits(
+            image_bytes=self.image_bytes,
+            image_pixels=self.image_pixels,
+            batch_images=self.batch_images,
+            batch_bytes=self.batch_bytes,
+            weights_bytes=self.weights_bytes,
+        )
+
+    @property
+    def access(self) -> AccessRules:
+        """What a request may name."""
+        return AccessRules(
+            factories=self.factories,
+            packages=self.packages,
+            file_roots=self.file_roots,
+            https_prefixes=self.https_prefixes,
+            limits=self.limits,
+        )
+
+    @property
+    def database(self) -> str:
+        """URL of the database, SQLite below `data_dir` if none is set."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'auditcore.db'}"
+
+    @property
+    def blobs(self) -> str:
+        """fsspec URL of the blob store, a folder below `data_dir` if none is set."""
+        return self.blob_url if self.blob_url is not None else f"file://{self.data_dir.absolute() / 'blobs'}"
+
+    @property
+    def redis(self) -> str:
+        """URL of the queue.
+
+        Raises:
+            ValueError: None is set, and this process does not start one.
+        """
+        if self.redis_url is None:
+            msg = "no queue: set AUDIT_REDIS_URL, or run `auditcore serve`, which brings its own"
+            raise ValueError(msg)
+        return self.redis_url.get_secret_value()
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between two heartbeats of a worker."""
+        return min(self.heartbeat_s, self.lease_s / 4)
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for a child process."""
+        variables: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            elif isinstance(value, tuple):
+                value = json.dumps([str(item) for item in value])
+            variables[f"AUDIT_{name.upper()}"] = str(value)
+        return variables

@@ -1,0 +1,192 @@
+"""Audits: written with all their shards at once, read with their progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+
+from auditcore_service.store.events import append_event
+from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
+from auditcore_service.store.tables import AUDITS, SHARDS
+from auditcore_service.store.transitions import AuditState, sources
+
+
+def insert_audit(
+    connection: Connection,
+    *,
+    audit_id: str,
+    request: str,
+    plan: str,
+    images: int,
+    shards: Sequence[NewShard],
+    now: float,
+) -> tuple[QueuedShard, ...]:
+    """Write an audit and every shard it will ever have.
+
+    Returns:
+        The shards of the first wave, which are `queued`; the others are `pending`.
+    """
+    connection.execute(
+        insert(AUDITS).values(
+            id=audit_id, state="queued", request=request, plan=plan, images=images, created_at=now
+        )
+    )
+    first = min(shard.wave for shard in shards)
+    connection.execute(
+        insert(SHARDS),
+        [
+            {
+                "audit_id": audit_id,
+                "wave": shard.wave,
+                "index": shard.index,
+                "kind": shard.kind,
+                "state": "queued" if shard.wave == first else "pending",
+                "attempt": 0,
+                "start": shard.start,
+                "stop": shard.stop,
+                "weight": shard.weight,
+                "progress": 0.0,
+                "queued_at": now if shard.wave == first else None,
+            }
+            for shard in shards
+        ],
+    )
+    append_state_event(connection, audit_id, now=now)
+    return tuple(
+        QueuedShard(ShardKey(audit_id, shard.wave, shard.index), shard.kind)
+        for shard in shards
+        if shard.wave == first
+    )
+
+
+def find_audit(connection: Connection, audit_id: str) -> Audit | None:
+    """One audit, or None."""
+    row = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).one_or_none()
+    return None if row is None else _audit(row, _progress(connection, [audit_id]))
+
+
+def list_audits(
+    connection: Connection, *, after: tuple[float, str] | None, limit: int, state: AuditState | None = None
+) -> tuple[Audit, ...]:
+    """Audits, newest first.
+
+    Args:
+        connection: An open transaction.
+        after: (created_at, id) of the last audit of the page before.
+        limit: Most audits to return.
+        state: Only audits in this state.
+    """
+    query = select(AUDITS).order_by(AUDITS.c.created_at.desc(), AUDITS.c.id.desc()).limit(limit)
+    if after is not None:
+        created_at, audit_id = after
+        query = query.where(
+            or_(
+                AUDITS.c.created_at < created_at,
+                and_(AUDITS.c.created_at == created_at, AUDITS.c.id < audit_id),
+            )
+        )
+    if state is not None:
+        query = query.where(AUDITS.c.state == state)
+    rows = connection.execute(query).all()
+    progress = _progress(connection, [row.id for row in rows])
+    return tuple(_audit(row, progress) for row in rows)
+
+
+def lock_audit(connection: Connection, audit_id: str) -> AuditState | None:
+    """State of an audit, which nobody else can change until this transaction ends; None if there is none.
+
+    Every transaction that changes an audit or its shards begins with this, so "how many shards are left" has one
+    answer. (SQLite's write transaction already holds the only lock and ignores FOR UPDATE.)
+    """
+    return connection.execute(
+        select(AUDITS.c.state).where(AUDITS.c.id == audit_id).with_for_update()
+    ).scalar_one_or_none()
+
+
+def move_audit(
+    connection: Connection,
+    audit_id: str,
+    target: AuditState,
+    *,
+    now: float,
+    values: Mapping[str, object] | None = None,
+) -> bool:
+    """Step to a state if the table of transitions allows it from the present one; say whether it did."""
+    changed = connection.execute(
+        update(AUDITS)
+        .where(AUDITS.c.id == audit_id, AUDITS.c.state.in_(sources(target)))
+        .values(state=target, **(values or {}))
+    ).rowcount
+    if changed:
+        append_state_event(connection, audit_id, now=now)
+    return bool(changed)
+
+
+def append_state_event(connection: Connection, audit_id: str, *, now: float, kind: str = "state") -> None:
+    """Tell readers of the event stream where the audit stands."""
+    audit = find_audit(connection, audit_id)
+    if audit is None:
+        return
+    data: dict[str, object] = {
+        "state": audit.state,
+        "progress": {
+            "done": audit.progress.done,
+            "total": audit.progress.total,
+            "failed": audit.progress.failed,
+        },
+        "fraction": audit.progress.fraction,
+    }
+    if audit.verdict is not None:
+        data["verdict"] = audit.verdict
+    if audit.failure is not None:
+        data["error"] = {
+            "code": audit.failure.code,
+            "message": audit.failure.message,
+            "field": audit.failure.field,
+        }
+    append_event(connection, audit_id, kind, data, now=now)
+
+
+def count_audits(connection: Connection) -> dict[str, int]:
+    """Number of audits in each state that occurs."""
+    rows = connection.execute(select(AUDITS.c.state, func.count().label("audits")).group_by(AUDITS.c.state))
+    return {row.state: row.audits for row in rows}
+
+
+def _progress(connection: Connection, audit_ids: Sequence[str]) -> dict[str, Progress]:
+    done = case((SHARDS.c.state == "done", 1.0), else_=SHARDS.c.progress)
+    rows = connection.execute(
+        select(
+            SHARDS.c.audit_id,
+            func.count().label("total"),
+            func.sum(case((SHARDS.c.state == "done", 1), else_=0)).label("done"),
+            func.sum(case((SHARDS.c.state == "failed", 1), else_=0)).label("failed"),
+            (func.sum(SHARDS.c.weight * done) / func.sum(SHARDS.c.weight)).label("fraction"),
+        )
+        .where(SHARDS.c.audit_id.in_(audit_ids))
+        .group_by(SHARDS.c.audit_id)
+    )
+    return {
+        row.audit_id: Progress(int(row.done), int(row.total), int(row.failed), round(float(row.fraction), 4))
+        for row in rows
+    }
+
+
+def _audit(row: Row[Any], progress: Mapping[str, Progress]) -> Audit:
+    failure = None if row.error_code is None else Failure(row.error_code, row.error_message, row.error_field)
+    return Audit(
+        id=row.id,
+        state=row.state,
+        request=row.request,
+        plan=row.plan,
+        images=row.images,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        verdict=row.verdict,
+        report_digest=row.report_digest,
+        failure=failure,
+        progress=progress[row.id],
+    )

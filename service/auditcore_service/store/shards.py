@@ -1,0 +1,327 @@
+"""The life of a shard: claimed under a lease, kept by heartbeats, completed once.
+
+One protocol for measuring, computing and assembling. Each function is one transaction's work; it begins by locking the
+audit. `Step.opened` names the shards to announce after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+
+from auditcore_service.store.audits import append_state_event, lock_audit, move_audit
+from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
+from auditcore_service.store.tables import AUDITS, SHARDS
+from auditcore_service.store.transitions import ACTIVE, shard_sources
+
+_STALE = Step(applied=False)
+
+
+def claim_shard(
+    connection: Connection, key: ShardKey, *, now: float, lease_s: float, max_attempts: int
+) -> Shard | None:
+    """Take a queued shard, or one whose worker has gone silent.
+
+    Returns:
+        The shard with its new attempt number; None when it is not to be had, because it is done, cancelled, running
+        elsewhere or out of attempts. A duplicate delivery ends here.
+    """
+    if lock_audit(connection, key.audit_id) not in ACTIVE:
+        return None
+    claimed = connection.execute(
+        update(SHARDS)
+        .where(
+            _is(key),
+            SHARDS.c.attempt < max_attempts,
+            or_(
+                SHARDS.c.state == "queued",
+                and_(SHARDS.c.state == "running", SHARDS.c.lease_until < now),
+            ),
+        )
+        .values(state="running", attempt=SHARDS.c.attempt + 1, lease_until=now + lease_s, progress=0.0)
+    ).rowcount
+    if not claimed:
+        return None
+    connection.execute(
+        update(AUDITS)
+        .where(AUDITS.c.id == key.audit_id, AUDITS.c.started_at.is_(None))
+        .values(started_at=now)
+    )
+    move_audit(connection, key.audit_id, "running", now=now)
+    return get_shard(connection, key)
+
+
+def beat_shard(
+    connection: Connection, key: ShardKey, *, attempt: int, progress: float, now: float, lease_s: float
+) -> bool:
+    """Extend the lease and store progress.
+
+    Returns:
+        Whether to go on: False when the audit was cancelled or failed, or another worker has taken over.
+    """
+    if lock_audit(connection, key.audit_id) not in ACTIVE:
+        return False
+    before = connection.execute(select(SHARDS.c.progress).where(_mine(key, attempt))).scalar_one_or_none()
+    if before is None:
+        return False
+    connection.execute(
+        update(SHARDS).where(_mine(key, attempt)).values(lease_until=now + lease_s, progress=progress)
+    )
+    if progress != before:
+        append_state_event(connection, key.audit_id, now=now, kind="progress")
+    return True
+
+
+def complete_shard(
+    connection: Connection,
+    key: ShardKey,
+    *,
+    attempt: int,
+    result_digest: str,
+    now: float,
+    verdict: str | None = None,
+) -> Step:
+    """Store a result if the attempt is still the caller's own, and open the next wave when it was the last missing.
+
+    Args:
+        connection: A writing transaction.
+        key: The shard.
+        attempt: The attempt number that `claim_shard` gave.
+        result_digest: Where the result is; the report's digest for the last wave.
+        now: Seconds since 1970.
+        verdict: The report's verdict, for the last wave.
+    """
+    state = lock_audit(connection, key.audit_id)
+    done = connection.execute(
+        update(SHARDS)
+        .where(_mine(key, attempt))
+        .values(state="done", progress=1.0, lease_until=None, result_digest=result_digest, error=None)
+    ).rowcount
+    if not done:
+        return _STALE
+    if state not in ACTIVE:
+        _settle_cancelled(connection, key.audit_id, now=now)
+        return Step(applied=True)
+    left = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.state != "done")
+    opened = _open_wave(connection, key.audit_id, key.wave + 1, now=now) if left == 0 else ()
+    if left == 0 and not opened:
+        values = {"verdict": verdict, "report_digest": result_digest, "finished_at": now}
+        move_audit(connection, key.audit_id, "succeeded", now=now, values=values)
+    else:
+        append_state_event(connection, key.audit_id, now=now, kind="progress")
+    return Step(applied=True, opened=opened)
+
+
+def release_shard(
+    connection: Connection, key: ShardKey, *, attempt: int, error: str, failure: Failure, now: float, max_attempts: int
+) -> Step:
+    """Give a shard back after an unexpected error: to be tried again, or failing its audit after the last attempt.
+
+    Args:
+        connection: A writing transaction.
+        key: The shard.
+        attempt: The attempt number that `claim_shard` gave.
+        error: Kept with the shard, for the operator.
+        failure: What the audit fails with when no attempt is left.
+        now: Seconds since 1970.
+        max_attempts: As in `claim_shard`.
+    """
+    state = lock_audit(connection, key.audit_id)
+    shard = connection.execute(select(SHARDS).where(_mine(key, attempt))).one_or_none()
+    if shard is None:
+        return _STALE
+    if state not in ACTIVE:
+        return abandon_shard(connection, key, attempt=attempt, now=now)
+    if attempt >= max_attempts:
+        return fail_audit(connection, key, attempt=attempt, failure=failure, now=now)
+    _requeue(connection, key, error=error, now=now)
+    return Step(applied=True, opened=(QueuedShard(key, shard.kind),))
+
+
+def fail_audit(connection: Connection, key: ShardKey, *, attempt: int, failure: Failure, now: float) -> Step:
+    """End the whole audit because of one shard: the input cannot be used, or attempts ran out."""
+    state = lock_audit(connection, key.audit_id)
+    failed = connection.execute(
+        update(SHARDS)
+        .where(_mine(key, attempt))
+        .values(state="failed", lease_until=None, error=failure.message)
+    ).rowcount
+    if not failed:
+        return _STALE
+    if state not in ACTIVE:
+        _settle_cancelled(connection, key.audit_id, now=now)
+        return Step(applied=True)
+    _cancel_waiting(connection, key.audit_id)
+    values = {
+        "error_code": failure.code,
+        "error_message": failure.message,
+        "error_field": failure.field,
+        "finished_at": now,
+    }
+    move_audit(connection, key.audit_id, "failed", now=now, values=values)
+    return Step(applied=True)
+
+
+def abandon_shard(connection: Connection, key: ShardKey, *, attempt: int, now: float) -> Step:
+    """Acknowledge that the audit no longer wants this shard."""
+    lock_audit(connection, key.audit_id)
+    stopped = connection.execute(
+        update(SHARDS).where(_mine(key, attempt)).values(state="cancelled", lease_until=None)
+    ).rowcount
+    _settle_cancelled(connection, key.audit_id, now=now)
+    return Step(applied=bool(stopped))
+
+
+def cancel_audit(connection: Connection, audit_id: str, *, now: float) -> bool:
+    """Ask an audit to stop: at once if no worker is busy with it, else when they notice.
+
+    Returns:
+        Whether anything changed; a finished audit stays as it is, and asking twice changes nothing.
+    """
+    if lock_audit(connection, audit_id) not in ACTIVE:
+        return False
+    _cancel_waiting(connection, audit_id)
+    if _count(connection, SHARDS.c.audit_id == audit_id, SHARDS.c.state == "running"):
+        return move_audit(connection, audit_id, "cancelling", now=now)
+    return move_audit(connection, audit_id, "cancelled", now=now, values={"finished_at": now})
+
+
+def get_shard(connection: Connection, key: ShardKey) -> Shard:
+    """One shard that is known to exist."""
+    return _shard(connection.execute(select(SHARDS).where(_is(key))).one())
+
+
+def list_shards(connection: Connection, audit_id: str) -> tuple[Shard, ...]:
+    """All shards of an audit, by wave and index."""
+    rows = connection.execute(
+        select(SHARDS).where(SHARDS.c.audit_id == audit_id).order_by(SHARDS.c.wave, SHARDS.c.index)
+    )
+    return tuple(_shard(row) for row in rows)
+
+
+def count_shards(connection: Connection) -> dict[str, int]:
+    """Number of shards in each state that occurs."""
+    rows = connection.execute(select(SHARDS.c.state, func.count().label("shards")).group_by(SHARDS.c.state))
+    return {row.state: row.shards for row in rows}
+
+
+def oldest_queued(connection: Connection) -> float | None:
+    """When the longest waiting shard was queued, seconds since 1970."""
+    return connection.execute(
+        select(func.min(SHARDS.c.queued_at)).where(SHARDS.c.state == "queued")
+    ).scalar_one_or_none()
+
+
+def silent_shards(connection: Connection, *, now: float) -> tuple[tuple[ShardKey, int], ...]:
+    """Running shards whose lease has expired, with their attempt."""
+    rows = connection.execute(
+        select(SHARDS).where(SHARDS.c.state == "running", SHARDS.c.lease_until < now).order_by(SHARDS.c.lease_until)
+    )
+    return tuple((_key(row), row.attempt) for row in rows)
+
+
+def take_over_silent(
+    connection: Connection, key: ShardKey, *, attempt: int, now: float, failure: Failure, max_attempts: int
+) -> Step:
+    """Take a shard from a worker that went silent, unless it has spoken again since."""
+    lock_audit(connection, key.audit_id)
+    lease = connection.execute(select(SHARDS.c.lease_until).where(_mine(key, attempt))).scalar_one_or_none()
+    if lease is None or lease >= now:
+        return _STALE
+    return release_shard(
+        connection,
+        key,
+        attempt=attempt,
+        error="the worker went silent",
+        failure=failure,
+        now=now,
+        max_attempts=max_attempts,
+    )
+
+
+def announce_again(connection: Connection, *, now: float, queued_before: float, kinds: Sequence[str]) -> tuple[QueuedShard, ...]:
+    """Shards that have waited too long for a message that may be lost; they count as just queued from now on."""
+    rows = connection.execute(
+        select(SHARDS)
+        .join(AUDITS, AUDITS.c.id == SHARDS.c.audit_id)
+        .where(
+            SHARDS.c.state == "queued",
+            SHARDS.c.queued_at < queued_before,
+            SHARDS.c.kind.in_(kinds),
+            AUDITS.c.state.in_(ACTIVE),
+        )
+        .order_by(SHARDS.c.queued_at)
+    ).all()
+    shards = tuple(QueuedShard(_key(row), row.kind) for row in rows)
+    for shard in shards:
+        connection.execute(update(SHARDS).where(_is(shard.key), SHARDS.c.state == "queued").values(queued_at=now))
+    return shards
+
+
+def _open_wave(connection: Connection, audit_id: str, wave: int, *, now: float) -> tuple[QueuedShard, ...]:
+    waiting = and_(SHARDS.c.audit_id == audit_id, SHARDS.c.wave == wave, SHARDS.c.state == "pending")
+    rows = connection.execute(select(SHARDS).where(waiting).order_by(SHARDS.c.index)).all()
+    if not rows:
+        return ()
+    connection.execute(update(SHARDS).where(waiting).values(state="queued", queued_at=now))
+    if any(row.kind == "assemble" for row in rows):
+        move_audit(connection, audit_id, "finalizing", now=now)
+    return tuple(QueuedShard(_key(row), row.kind) for row in rows)
+
+
+def _requeue(connection: Connection, key: ShardKey, *, error: str, now: float) -> None:
+    connection.execute(
+        update(SHARDS)
+        .where(_is(key), SHARDS.c.state.in_(shard_sources("queued")))
+        .values(state="queued", queued_at=now, lease_until=None, progress=0.0, error=error)
+    )
+
+
+def _cancel_waiting(connection: Connection, audit_id: str) -> None:
+    connection.execute(
+        update(SHARDS)
+        .where(SHARDS.c.audit_id == audit_id, SHARDS.c.state.in_(("pending", "queued")))
+        .values(state="cancelled")
+    )
+
+
+def _settle_cancelled(connection: Connection, audit_id: str, *, now: float) -> None:
+    if lock_audit(connection, audit_id) != "cancelling":
+        return
+    if not _count(connection, SHARDS.c.audit_id == audit_id, SHARDS.c.state == "running"):
+        move_audit(connection, audit_id, "cancelled", now=now, values={"finished_at": now})
+
+
+def _is(key: ShardKey) -> ColumnElement[bool]:
+    return and_(SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.index == key.index)
+
+
+def _mine(key: ShardKey, attempt: int) -> ColumnElement[bool]:
+    return and_(_is(key), SHARDS.c.state == "running", SHARDS.c.attempt == attempt)
+
+
+def _count(connection: Connection, *conditions: ColumnElement[bool]) -> int:
+    return connection.execute(select(func.count()).select_from(SHARDS).where(*conditions)).scalar_one()
+
+
+def _key(row: Row[Any]) -> ShardKey:
+    # a column called `index` hides behind tuple.index, so rows are read as mappings
+    values = row._mapping  # noqa: SLF001 - the documented accessor, in spite of its underscore
+    return ShardKey(values["audit_id"], values["wave"], values["index"])
+
+
+def _shard(row: Row[Any]) -> Shard:
+    return Shard(
+        key=_key(row),
+        kind=row.kind,
+        state=row.state,
+        attempt=row.attempt,
+        start=row.start,
+        stop=row.stop,
+        progress=row.progress,
+        lease_until=row.lease_until,
+        result_digest=row.result_digest,
+        error=row.error,
+    )

@@ -1,0 +1,112 @@
+"""The tables. Times are seconds since 1970 UTC; JSON is text, so that SQLite and PostgreSQL store the same bytes."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# BIGINT PRIMARY KEY is not an alias of SQLite's rowid, so it would not count up by itself there
+_SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
+_DIGEST = String(71)
+_ID = String(36)
+
+IMAGE_BATCHES = Table(
+    "image_batches",
+    METADATA,
+    Column("digest", _DIGEST, primary_key=True),
+    Column("manifest", Text, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+AUDITS = Table(
+    "audits",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("verdict", String(16)),
+    Column("report_digest", _DIGEST),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("error_field", String(1024)),
+    Index(None, "created_at", "id"),
+    Index(None, "state"),
+)
+
+SHARDS = Table(
+    "shards",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("wave", Integer, primary_key=True, autoincrement=False),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("start", Integer, nullable=False),
+    Column("stop", Integer, nullable=False),
+    Column("weight", Double, nullable=False),
+    Column("progress", Double, nullable=False, default=0.0),
+    Column("lease_until", Double),
+    Column("queued_at", Double),
+    Column("result_digest", _DIGEST),
+    Column("error", Text),
+    CheckConstraint("attempt >= 0", name="attempt_counts_up"),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress_is_a_share"),
+    Index(None, "state", "lease_until"),
+)
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("id", _SEQUENCE, primary_key=True, autoincrement=True),
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("data", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "audit_id", "id"),
+)
+
+IDEMPOTENCY_KEYS = Table(
+    "idempotency_keys",
+    METADATA,
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", _DIGEST, nullable=False),
+    Column("audit_id", _ID),
+    Column("created_at", Double, nullable=False),
+)
+
+FROZEN_IMAGES = Table(
+    "frozen_images",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("digest", _DIGEST, nullable=False),
+)

@@ -1,0 +1,99 @@
+"""The Celery worker: takes shard keys off the queue and hands them to the executor."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any, final
+
+from celery import Celery, Task
+
+from auditcore_service.blobs import BlobStore
+from auditcore_service.logs import configure_logs
+from auditcore_service.queue import TASK, QUEUES, ShardQueue, celery_options
+from auditcore_service.settings import Settings
+from auditcore_service.store.database import Database
+from auditcore_service.store.records import ShardKey
+
+if TYPE_CHECKING:
+    from auditcore_service.execution import Executor
+
+
+@final
+class WorkerApp(Celery):
+    """A Celery app that carries its settings into the spawned pool process."""
+
+    def __init__(self, *args: Any, settings: Settings, **options: Any) -> None:  # noqa: ANN401 - Celery's own arguments
+        super().__init__(*args, set_as_current=options.pop("set_as_current", True), **options)
+        self.settings = settings
+        self.conf.update(celery_options(settings.redis))
+        self.register_task(RunShard())
+
+    def __reduce_keys__(self) -> dict[str, Any]:
+        """What Celery pickles for a spawned child; its documented place for own arguments."""
+        return {**super().__reduce_keys__(), "settings": self.settings}
+
+
+@final
+class RunShard(Task):
+    """Run one shard. Ends normally in every case: how it ended is in the database."""
+
+    name = TASK
+    max_retries = 3
+    default_retry_delay = 1
+
+    def run(self, audit_id: str, wave: int, index: int) -> None:
+        """Claim the shard and bring it to an end."""
+        self._executor().run(ShardKey(audit_id, wave, index))
+
+    def _executor(self) -> Executor:
+        """Built on the first shard, in the pool process: connections and CUDA do not survive being passed on."""
+        if not hasattr(self.app, "executor"):
+            self.app.executor = build_executor(self.app.settings)
+        executor: Executor = self.app.executor
+        return executor
+
+
+def build_executor(settings: Settings) -> Executor:
+    """Everything a process needs to run shards; imports torch."""
+    import torch  # noqa: PLC0415 - only the process that computes pays for it
+
+    from auditcore_service.execution import Executor  # noqa: PLC0415 - likewise
+
+    configure_logs(settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    return Executor(
+        settings,
+        database=Database(settings.database),
+        blobs=BlobStore(settings.blobs),
+        queue=ShardQueue(settings),
+    )
+
+
+def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM: one pool process, all queues."""
+    configure_logs(settings)
+    database = Database(settings.database)
+    database.migrate()
+    database.close()
+    app = WorkerApp("auditcore", settings=settings)
+    app.worker_main(
+        [
+            "worker",
+            "--concurrency=1",
+            f"--queues={','.join(sorted(set(QUEUES.values())))}",
+            f"--hostname=auditcore-{os.getpid()}@%h",
+            "--loglevel=WARNING",
+            "--without-gossip",
+            "--without-mingle",
+            "--quiet",
+        ]
+    )
+
+
+def main() -> None:
+    """Entry point of a worker process; settings come from the environment."""
+    # Celery turns SIGINT into a warm shutdown that waits for the shard; the terminal's Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run_worker(Settings())
