@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.images import ImagesReference, ImageUris
@@ -45,6 +45,16 @@ class AccessRules(Contract):
     file_roots: tuple[Path, ...] = ()
     https_prefixes: tuple[str, ...] = ()
     limits: Limits = Limits()
+
+    @field_validator("https_prefixes")
+    @classmethod
+    def _prefixes_end_a_segment(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        # https://models.example would also admit https://models.example.evil
+        for prefix in prefixes:
+            if not prefix.startswith("https://") or not prefix.endswith("/"):
+                msg = f"https prefix {prefix!r} must start with https:// and end with /"
+                raise ValueError(msg)
+        return prefixes
 
     def check_uri(self, uri: str, *, field: str) -> None:
         """Refuse a URI the operator has not allowed, without touching it over the network.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self, final
+from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field, model_validator
 
@@ -33,7 +33,7 @@ class AugmentationContract(Contract):
     interval: Interval | Literal["auto"] = "auto"
 
     @model_validator(mode="after")
-    def _interval_holds_identity(self) -> Self:
+    def _interval_holds_identity(self) -> AugmentationContract:
         if self.interval == "auto":
             return self
         low, high = self.interval

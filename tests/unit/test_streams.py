@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from auditcore.errors import ShapeError
+from auditcore.streams import Streams
+
+FIRST_RELEASE = [0.79326993, 0.86726159, 0.63890845]
+
+STREAMS = Streams(7, ("sha256:a", "sha256:b", "sha256:c"))
+
+
+def test_numbers_belong_to_the_image_not_to_the_batch() -> None:
+    together = STREAMS.normal((4, 4), "purpose")
+    for position in range(3):
+        assert torch.equal(STREAMS.take([position]).normal((4, 4), "purpose")[0], together[position])
+    assert torch.equal(STREAMS.take([2, 0]).normal((4, 4), "purpose"), together[[2, 0]])
+
+
+def test_seed_image_view_purpose_and_index_all_matter() -> None:
+    base = STREAMS.uniform((8,), "purpose", 0)[0]
+    others = [
+        Streams(8, STREAMS.digests).uniform((8,), "purpose", 0)[0],
+        STREAMS.uniform((8,), "purpose", 0)[1],
+        STREAMS.viewing(["rotate=1.0"] * 3).uniform((8,), "purpose", 0)[0],
+        STREAMS.uniform((8,), "other", 0)[0],
+        STREAMS.uniform((8,), "purpose", 1)[0],
+    ]
+    assert all(not torch.equal(base, other) for other in others)
+    assert torch.equal(base, Streams(7, STREAMS.digests).uniform((8,), "purpose", 0)[0])
+
+
+def test_values_are_those_of_the_first_release() -> None:
+    # a seed must mean the same numbers in a year
+    drawn = Streams(0, ("sha256:0",)).uniform((3,), "stable")[0].numpy()
+    np.testing.assert_allclose(drawn, FIRST_RELEASE, rtol=1e-6)
+
+
+def test_distributions_are_what_they_say() -> None:
+    normal = STREAMS.normal((4000,), "n").numpy().ravel()
+    uniform = STREAMS.uniform((4000,), "u").numpy().ravel()
+    assert scipy.stats.kstest(normal, "norm").pvalue > 0.001
+    assert scipy.stats.kstest(uniform, "uniform").pvalue > 0.001
+
+
+def test_views_must_match_the_images() -> None:
+    with pytest.raises(ShapeError, match="3 views"):
+        STREAMS.viewing(["only one"])
