@@ -61,6 +61,7 @@ class Answers(BaseHTTPRequestHandler):
             "/missing": (404, {}),
             "/unannounced": (200, {}),
             "/trickle": (200, {}),
+            "/boasting": (200, {"Content-Length": str(10**12)}),
         }.get(self.path, (200, {"Content-Length": str(len(CONTENT))}))
         self.send_response(status)
         for name, value in headers.items():
@@ -249,6 +250,12 @@ def test_too_many_bytes_are_refused_whether_announced_or_not(server: Server, pat
         fetch(server.url(path), server.access(), https=server.https, limit_bytes=len(CONTENT) - 1)
     assert caught.value.limit == len(CONTENT) - 1
     assert len(read(server.url(path), server.access(), https=server.https, limit_bytes=len(CONTENT))) == len(CONTENT)
+
+
+def test_an_announced_size_is_believed_without_reading(server: Server) -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        read(server.url("boasting"), server.access(), https=server.https)
+    assert caught.value.actual == 10**12
 
 
 def test_a_server_that_trickles_is_given_up(server: Server) -> None:

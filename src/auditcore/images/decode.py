@@ -67,7 +67,6 @@ def _decode(data: bytes, limits: Limits, field: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(image, limits, field)
         image.load()
-        _check_pixels(image, limits, field)  # a GIF's first frame may be larger than its header says
         return _to_rgb(ImageOps.exif_transpose(image), field)
 
 
