@@ -1,12 +1,15 @@
-"""What an explainer answers."""
+"""What an explainer is asked and what it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from auditcore.models.classifier import Classifier
+from auditcore.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,40 @@ class Attribution:
 
     maps: Float[Tensor, "image channel height width"]
     controls: Mapping[str, Float[Tensor, " image"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to be explained.
+
+    Attributes:
+        classifier: The model under audit.
+        pixels: Images in pixel space [0,1], on the model's device.
+        targets: The class to explain, for each image.
+        streams: Random streams of the images.
+        view: Which (augmented) copy of the images this is, so that draws for different copies are independent.
+        micro_batch: Images that pass through the model at once, at most.
+    """
+
+    classifier: Classifier
+    pixels: Float[Tensor, "image 3 height width"]
+    targets: Int[Tensor, " image"]
+    streams: Streams
+    view: str = "original"
+    micro_batch: int = 32
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.pixels)
+
+    @property
+    def inputs(self) -> Float[Tensor, "image 3 height width"]:
+        """The images as the model sees them: normalized."""
+        return self.classifier.normalize(self.pixels)
+
+    def parts(self) -> Iterator[Batch]:
+        """The same images, at most `micro_batch` at once."""
+        for start in range(0, len(self), self.micro_batch):
+            part = slice(start, start + self.micro_batch)
+            streams = Streams(self.streams.seed, self.streams.digests[part])
+            yield replace(self, pixels=self.pixels[part], targets=self.targets[part], streams=streams)

@@ -100,7 +100,8 @@ def signal_path(canonical: nn.Module) -> list[fx.Node]:
     pending = [node for node in graph_module.graph.nodes if node.op == "output"]
     while pending:
         node = pending.pop()
-        if node in carrying or node not in alive:
+        # sizes computed from the image carry no signal
+        if node in carrying or node not in alive or (node.op != "output" and "tensor_meta" not in node.meta):
             continue
         carrying.add(node)
         sources = node.all_input_nodes
@@ -110,10 +111,10 @@ def signal_path(canonical: nn.Module) -> list[fx.Node]:
     return [node for node in graph_module.graph.nodes if node in carrying]
 
 
-def called_module(graph_module: fx.GraphModule, node: object) -> nn.Module | None:
+def called_module(canonical: nn.Module, node: object) -> nn.Module | None:
     """The module that a node calls, or None if it is another kind of node."""
     if isinstance(node, fx.Node) and node.op == "call_module":
-        return graph_module.get_submodule(str(node.target))
+        return canonical.get_submodule(str(node.target))
     return None
 
 
@@ -233,7 +234,8 @@ def _name_additions(model: fx.GraphModule) -> None:
 def _name_products(model: fx.GraphModule) -> None:
     alive = _alive(model.graph)
     for node in _nodes(model):
-        if node not in alive or len(node.args) != 2:  # noqa: PLR2004 - two factors
+        # sizes are multiplied and divided too
+        if node not in alive or len(node.args) != 2 or _shape(node) is None:  # noqa: PLR2004 - two factors
             continue
         left, right = node.args
         if _calls(node, operator.mul, operator.imul, torch.mul, "mul", "mul_"):
@@ -269,7 +271,9 @@ def _is_gate(model: fx.GraphModule, node: object) -> bool:
         if isinstance(layer, nn.Hardtanh):
             # relu6(x + 3) / 6, the hard sigmoid spelled out
             source = node.args[0]
-            shifted = isinstance(source, fx.Node) and _calls(source, operator.add, torch.add, "add") and 3 in source.args
+            shifted = (
+                isinstance(source, fx.Node) and _calls(source, operator.add, torch.add, "add") and 3 in source.args
+            )
             return shifted or (layer.min_val, layer.max_val) == (0.0, 1.0)
         if not (isinstance(layer, Gate) or (node.op == "call_method" and node.target in _RESHAPING)):
             return False

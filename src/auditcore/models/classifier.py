@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,6 +52,8 @@ class Classifier:
         size: Side of the square input, in pixels.
         classes: Number of classes.
         parameters: Number of parameter values.
+        convolutions: Paths of the layers that give feature maps (N,C,h,w) of more than one position, by convolution,
+            in the order in which they last ran.
         digest: sha256 over all parameters and buffers.
         trained: False for random weights.
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
@@ -83,19 +87,21 @@ class Classifier:
         self.parameters = sum(parameter.numel() for parameter in module.parameters())
         for child in module.modules():
             if hasattr(child, "inplace"):
-                child.inplace = False
+                setattr(child, "inplace", False)  # noqa: B010 - nn.Module types every attribute as a tensor
         self.module = module.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
+        self.convolutions: tuple[str, ...] = ()
         self.classes = self._probe()
+        self._why_not_canonical: str | None = None
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
     def _probe(self) -> int:
-        """Number of classes, found by one forward pass of two mean-colored images."""
+        """Number of classes, found by one forward pass of two mean-colored images, which also orders the convolutions."""
         example = torch.zeros(2, 3, self.size, self.size, device=self.device)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _convolutions_run(self.module) as names:
                 output = self.module(example.to(memory_format=torch.channels_last))
         except Exception as error:
             msg = f"the model cannot process an input of shape {tuple(example.shape)}: {error}"
@@ -110,6 +116,7 @@ class Classifier:
             )
             raise ModelOutputInvalid(msg, field="model")
         _refuse_non_finite_logits(output)
+        self.convolutions = tuple(names)
         return output.shape[1]
 
     @property
@@ -124,7 +131,8 @@ class Classifier:
 
     def normalize(self, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image 3 height width"]:
         """From pixel space [0,1] to the space in which the model computes."""
-        return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        normalized: Tensor = (pixels - self.mean) / self.std
+        return normalized.contiguous(memory_format=torch.channels_last)
 
     def logits(self, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
         """Logits of images in pixel space; no gradient.
@@ -154,7 +162,14 @@ class Classifier:
         Raises:
             NotApplicable: The model's forward cannot be traced into a graph.
         """
-        module = canonicalize(self.module, size=self.size)
+        # a property that raises is not cached, and a second attempt would cost as much as the first
+        if self._why_not_canonical is not None:
+            raise NotApplicable(self._why_not_canonical)
+        try:
+            module = canonicalize(self.module, size=self.size)
+        except NotApplicable as error:
+            self._why_not_canonical = error.message
+            raise
         self.ledger.attach(module)
         return module
 
@@ -164,6 +179,28 @@ class Classifier:
             return self.canonical
         except NotApplicable as error:
             return error.message
+
+
+@contextmanager
+def _convolutions_run(module: nn.Module) -> Iterator[dict[str, None]]:
+    """Names of the 2-D convolutions that run inside the block and keep more than one position, in that order."""
+    names: dict[str, None] = {}
+
+    def record(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:  # noqa: PLR2004
+            names.pop(name, None)  # a layer that runs twice counts where it ran last
+            names[name] = None
+
+    handles = [
+        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: record(name, output))
+        for name, layer in module.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+    ]
+    try:
+        yield names
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def state_digest(module: nn.Module) -> str:

@@ -1,0 +1,162 @@
+"""Layer-wise relevance propagation: three composites of zennit on the canonical model."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from torch import Tensor, nn
+from zennit.composites import EpsilonAlpha2Beta1Flat, EpsilonGammaBox, EpsilonPlusFlat
+from zennit.core import Composite
+from zennit.rules import Pass
+from zennit.types import Activation, AvgPool, BatchNorm, Convolution, MaxPool
+
+from auditcore.contracts.explainers import (
+    ExplainerContract,
+    LrpEpsilonAlpha2Beta1Flat,
+    LrpEpsilonGammaBox,
+    LrpEpsilonPlusFlat,
+)
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.differentiation import input_gradient
+from auditcore.explainers.gradient import UNDEFINED_BELOW
+from auditcore.models.canonical import called_module, signal_path
+from auditcore.models.classifier import Classifier
+from auditcore.models.layers import Addition, Gate, SpatialMean
+from auditcore.models.tracing import LINEAR_LAYERS
+
+
+def lrp_epsilon_plus_flat(batch: Batch, contract: LrpEpsilonPlusFlat) -> Attribution:
+    """Epsilon rule for dense layers, z-plus for convolutions, flat for the first layer.
+
+    Returns:
+        Maps and `conservation`: the sum of relevance over the target logit it began with.
+
+    Source: Bach et al. 2015; Kohlbrenner et al. 2020.
+    """
+    return _propagate(batch, EpsilonPlusFlat(epsilon=contract.epsilon, layer_map=_FURTHER_RULES))
+
+
+def lrp_epsilon_gamma_box(batch: Batch, contract: LrpEpsilonGammaBox) -> Attribution:
+    """Epsilon rule for dense layers, gamma for convolutions, box for the first layer.
+
+    The box is the range of the normalized input, from black to white, in each channel.
+
+    Returns:
+        Maps and `conservation`: the sum of relevance over the target logit it began with.
+
+    Source: Montavon et al. 2019.
+    """
+    composite = EpsilonGammaBox(
+        low=batch.classifier.low,
+        high=batch.classifier.high,
+        epsilon=contract.epsilon,
+        gamma=contract.gamma,
+        layer_map=_FURTHER_RULES,
+    )
+    return _propagate(batch, composite)
+
+
+def lrp_epsilon_alpha2_beta1_flat(batch: Batch, contract: LrpEpsilonAlpha2Beta1Flat) -> Attribution:
+    """Epsilon rule for dense layers, alpha2-beta1 for convolutions, flat for the first layer.
+
+    Returns:
+        Maps and `conservation`: the sum of relevance over the target logit it began with.
+
+    Source: Bach et al. 2015; Kohlbrenner et al. 2020.
+    """
+    return _propagate(batch, EpsilonAlpha2Beta1Flat(epsilon=contract.epsilon, layer_map=_FURTHER_RULES))
+
+
+def obstacle(classifier: Classifier, contract: ExplainerContract) -> str | None:
+    """Why relevance cannot be propagated on this model: it cannot be traced, or a layer on the way has no rule."""
+    canonical = classifier.canonical_or_reason()
+    if isinstance(canonical, str):
+        return canonical
+    unruled = dict.fromkeys(_names_without_rule(canonical))
+    if unruled:
+        return f"layer-wise relevance propagation has no rule here for {', '.join(unruled)}"
+    if isinstance(contract, LrpEpsilonGammaBox) and not _first_layer_sees_image(canonical):
+        return "the first linear layer does not see the image itself, so the box from black to white does not bound it"
+    return None
+
+
+_FURTHER_RULES = [((nn.Mish,), Pass())]
+"""Rules that zennit's composites lack."""
+
+_RULED = (*LINEAR_LAYERS, Convolution, BatchNorm, Activation, AvgPool, Addition, SpatialMean, Gate, nn.Mish)
+"""Layers for which the composites, or `_gates_pass_to_signal`, have a rule."""
+
+_ROUTING = (MaxPool, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d, nn.ChannelShuffle, nn.PixelShuffle)
+"""Layers that only choose or move values: their gradient already hands every share of relevance to where it belongs."""
+
+_ROUTING_CALLS = {
+    *("contiguous", "chunk", "expand", "flatten", "permute", "reshape", "split", "squeeze", "transpose", "unbind"),
+    *("unflatten", "unsqueeze", "view"),
+    *(torch.cat, torch.chunk, torch.concat, torch.flatten, torch.permute, torch.reshape, torch.split, torch.squeeze),
+    *(torch.transpose, torch.unbind, torch.unsqueeze, torch.channel_shuffle, operator.getitem),
+    *(F.pad, F.max_pool2d, F.adaptive_max_pool2d, F.channel_shuffle),
+}
+"""Functions and methods of which the same holds."""
+
+
+def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
+    for node in signal_path(canonical):
+        layer = called_module(canonical, node)
+        if layer is not None:
+            if isinstance(layer, nn.MultiheadAttention) or not isinstance(layer, (*_RULED, *_ROUTING)):
+                yield f"{type(layer).__name__} layers"
+        elif node.op in {"call_function", "call_method"} and node.target not in _ROUTING_CALLS:
+            yield f"{getattr(node.target, '__name__', node.target)}()"
+
+
+def _first_layer_sees_image(canonical: nn.Module) -> bool:
+    """Whether nothing but padding lies between the image and the first linear layer."""
+    for node in signal_path(canonical):
+        layer = called_module(canonical, node)
+        if isinstance(layer, LINEAR_LAYERS):
+            return True
+        if (
+            node.op != "placeholder"
+            and not isinstance(layer, (nn.ZeroPad2d, nn.ConstantPad2d))
+            and node.target != F.pad
+        ):
+            return False
+    return False
+
+
+def _propagate(batch: Batch, composite: Composite) -> Attribution:
+    """Relevance of the target logit, which is where it begins.
+
+    Propagation is linear in that beginning, so it starts from 1 and is scaled afterwards: exact also for tiny logits.
+    """
+    canonical = batch.classifier.canonical
+    maps, conserved = [], []
+    with composite.context(canonical), _gates_pass_to_signal(canonical):
+        for part in batch.parts():
+            shares, scores = input_gradient(canonical, part.inputs, part.targets)
+            maps.append(shares * scores[:, None, None, None])
+            conserved.append(torch.where(scores.abs() < UNDEFINED_BELOW, torch.nan, shares.sum((1, 2, 3))))
+    if not maps:
+        return Attribution(torch.empty_like(batch.pixels), {"conservation": batch.pixels.new_empty(0)})
+    return Attribution(torch.cat(maps), {"conservation": torch.cat(conserved)})
+
+
+@contextmanager
+def _gates_pass_to_signal(canonical: nn.Module) -> Iterator[None]:
+    """Let gates hand all relevance to their signal, unscaled, and none to what computed the gate."""
+
+    def straight_through(_gate: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return inputs[0] + (output - inputs[0]).detach()
+
+    handles = [
+        layer.register_forward_hook(straight_through) for layer in canonical.modules() if isinstance(layer, Gate)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,52 @@
+"""Methods that change only how rectifiers pass gradients back: guided backpropagation and deconvolution."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from zennit.composites import LayerMapComposite
+from zennit.rules import ReLUDeconvNet, ReLUGuidedBackprop
+
+from auditcore.contracts.explainers import Deconvolution, ExplainerContract, GuidedBackpropagation
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.differentiation import input_gradient
+from auditcore.models.canonical import RECTIFIERS, rectifiers
+from auditcore.models.classifier import Classifier
+
+
+def obstacle(classifier: Classifier, _contract: ExplainerContract) -> str | None:
+    """Why changing rectifiers cannot be right on this model: it has none, or they cannot be found."""
+    canonical = classifier.canonical_or_reason()
+    if isinstance(canonical, str):
+        return canonical
+    if not rectifiers(canonical):
+        return (
+            "the model has no rectifier (ReLU, ReLU6, LeakyReLU) on the way from image to logits, so this method would "
+            "be the plain gradient under another name"
+        )
+    return None
+
+
+def guided_backpropagation(batch: Batch, _contract: GuidedBackpropagation) -> Attribution:
+    """Gradient in which a rectifier passes on only what is positive, and only where it was active.
+
+    Source: Springenberg et al. 2015, Fig. 1.
+    """
+    return Attribution(_gradients(batch, ReLUGuidedBackprop()))
+
+
+def deconvolution(batch: Batch, _contract: Deconvolution) -> Attribution:
+    """Gradient in which a rectifier passes on only what is positive, wherever it comes from.
+
+    Source: Zeiler & Fergus 2014; Springenberg et al. 2015, Fig. 1.
+    """
+    return Attribution(_gradients(batch, ReLUDeconvNet()))
+
+
+def _gradients(batch: Batch, rule: ReLUGuidedBackprop | ReLUDeconvNet) -> Float[Tensor, "image 3 height width"]:
+    canonical = batch.classifier.canonical
+    composite = LayerMapComposite(layer_map=[(RECTIFIERS, rule)])
+    with composite.context(canonical):
+        parts = [input_gradient(canonical, part.inputs, part.targets)[0] for part in batch.parts()]
+    return torch.cat(parts) if parts else torch.empty_like(batch.pixels)

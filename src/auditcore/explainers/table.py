@@ -1,0 +1,110 @@
+"""Which function computes which explainer, and when it cannot be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from auditcore.contracts.explainers import (
+    Deconvolution,
+    Explainer,
+    ExplainerContract,
+    GradCam,
+    Gradient,
+    GuidedBackpropagation,
+    InputXGradient,
+    IntegratedGradients,
+    LrpEpsilonAlpha2Beta1Flat,
+    LrpEpsilonGammaBox,
+    LrpEpsilonPlusFlat,
+    Random,
+    SmoothGrad,
+)
+from auditcore.errors import ShapeError
+from auditcore.explainers import cam, gradient, lrp, random, rectifiers
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.models.classifier import Classifier
+from auditcore.streams import Streams
+
+
+def _always_applicable(_classifier: Classifier, _contract: ExplainerContract) -> None:
+    """Any differentiable classifier will do."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Implementation of one explainer.
+
+    Attributes:
+        attribute: Explains a batch according to its contract.
+        obstacle: Why the method cannot be right on a model, or None.
+    """
+
+    attribute: Callable[[Batch, Any], Attribution]
+    obstacle: Callable[[Classifier, Any], str | None] = _always_applicable
+
+
+EXPLAINERS: dict[type[ExplainerContract], Method] = {
+    Gradient: Method(gradient.gradient),
+    InputXGradient: Method(gradient.input_x_gradient),
+    IntegratedGradients: Method(gradient.integrated_gradients),
+    SmoothGrad: Method(gradient.smoothgrad),
+    GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.obstacle),
+    Deconvolution: Method(rectifiers.deconvolution, rectifiers.obstacle),
+    GradCam: Method(cam.grad_cam, cam.obstacle),
+    LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.obstacle),
+    LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.obstacle),
+    LrpEpsilonAlpha2Beta1Flat: Method(lrp.lrp_epsilon_alpha2_beta1_flat, lrp.obstacle),
+    Random: Method(random.random),
+}
+
+
+def applicability(classifier: Classifier, contract: Explainer) -> str | None:
+    """Why this method cannot be right on this model, or None if it can.
+
+    The first question about rectifiers or relevance brings the model into canonical form; later ones are cheap.
+    """
+    return EXPLAINERS[type(contract)].obstacle(classifier, contract)
+
+
+def explain(
+    classifier: Classifier,
+    contract: Explainer,
+    pixels: Float[Tensor, "image 3 height width"],
+    targets: Int[Tensor, " image"],
+    streams: Streams,
+    *,
+    view: str = "original",
+    micro_batch: int = 32,
+) -> Attribution:
+    """Attribute each image's target logit to its input.
+
+    Maps are signed and belong to the normalized space. They do not depend on how images are batched, up to rounding.
+
+    Args:
+        classifier: The model under audit.
+        contract: Which method, with which parameters.
+        pixels: Images in pixel space [0,1], on the classifier's device.
+        targets: Class index to explain, for each image.
+        streams: Random streams of these images, in the same order.
+        view: Which (augmented) copy of the images this is, so that draws for different copies are independent.
+        micro_batch: Images that pass through the model at once, at most.
+
+    Returns:
+        Maps, with what the method reports about itself.
+
+    Raises:
+        NotApplicable: The method cannot be right on this model; `applicability` tells beforehand.
+        ShapeError: Targets or streams do not match the images in number.
+    """
+    if len(targets) != len(pixels) or len(streams) != len(pixels):
+        raise ShapeError(
+            expected=f"{len(pixels)} targets and streams, one an image",
+            actual=f"{len(targets)} targets and {len(streams)} streams",
+        )
+    batch = Batch(classifier, pixels, targets, streams, view=view, micro_batch=micro_batch)
+    return EXPLAINERS[type(contract)].attribute(batch, contract)
