@@ -1,0 +1,63 @@
+# Needs Python >= 3.11 with pip and venv, and make. Everything else comes into .venv.
+# Another Python: make demo PYTHON=python3.13
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format bench openapi constraints clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEV := $(VENV)/.installed-dev
+DEMO := $(VENV)/.installed-demo
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+demo: $(DEMO) ## Audit an ImageNet model on four photos over HTTP; writes demo-report.json and demo-report.html
+	$(BIN)/auditcore demo
+
+test: lint ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, all tests
+	$(BIN)/auditcore openapi --out openapi --check
+	$(BIN)/pytest
+
+lint: $(DEV) ## Style, types, import rules, Dockerfiles
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/*.Dockerfile
+
+format: $(DEV) ## Put every file into its one form, and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV) ## Measure the engine's efficiency on the demo model
+	$(BIN)/python tests/benchmarks/efficiency.py
+
+openapi: $(DEV) ## Write openapi/openapi.json and openapi/report.schema.json anew
+	$(BIN)/auditcore openapi --out openapi
+
+constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject.toml
+	{ sed -n '/^#/p' constraints.txt; $(BIN)/uv pip compile pyproject.toml --quiet --universal --upgrade --extra dev \
+		--python-version 3.11 --no-header --no-annotate | grep -v -E '^(nvidia|cuda|triton|auditcore)'; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## Remove the environment, caches and what the demo wrote
+	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/uv: # uv resolves and installs in seconds what takes pip minutes
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL) -e '.[dev]'
+	touch $(DEV) $(DEMO)
+
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL) -e '.[demo]'
+	touch $(DEMO)
