@@ -109,7 +109,8 @@ def baseline_pixels(batch: Batch, color: str) -> Float[Tensor, "image 3 height w
         case _:
             # reflection needs more than half a kernel of image; 31 pixels for all that are no toys
             kernel = min(_BLUR_PX, 2 * min(batch.pixels.shape[2:]) - 1)
-            return gaussian_blur(batch.pixels, [kernel, kernel], [_BLUR_SIGMA_PX, _BLUR_SIGMA_PX])
+            blurred: Tensor = gaussian_blur(batch.pixels, [kernel, kernel], [_BLUR_SIGMA_PX, _BLUR_SIGMA_PX])
+            return blurred
 
 
 def _gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:

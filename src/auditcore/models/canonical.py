@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import TensorMetadata
 from torch.nn.utils import fusion, parametrize
 from torchvision.ops import StochasticDepth, stochastic_depth
 
@@ -132,7 +133,7 @@ def _settle(module: nn.Module) -> None:
             for name in list(cast("nn.ModuleDict", layer.parametrizations)):
                 parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
         if hasattr(layer, "inplace"):
-            layer.inplace = False
+            setattr(layer, "inplace", False)  # noqa: B010 - which class has it is unknown
 
 
 def _unshare(model: fx.GraphModule) -> None:
@@ -215,9 +216,13 @@ def _name_poolings(model: fx.GraphModule) -> None:
         elif _calls(node, torch.mean, "mean"):
             dimensions = _argument(node, 1, "dim", None)
             source = _shape(node.args[0] if node.args else None)
-            if source is not None and len(source) == 4 and isinstance(dimensions, (tuple, list)):  # noqa: PLR2004
-                if {dimension % 4 for dimension in dimensions} == {2, 3}:
-                    layer = SpatialMean(keep_dimensions=bool(_argument(node, 2, "keepdim", default=False)))
+            if (
+                source is not None
+                and len(source) == 4  # noqa: PLR2004 - (N,C,H,W)
+                and isinstance(dimensions, (tuple, list))
+                and {dimension % 4 for dimension in dimensions} == {2, 3}
+            ):
+                layer = SpatialMean(keep_dimensions=bool(_argument(node, 2, "keepdim", default=False)))
         if layer is not None:
             _replace(model, node, layer, node.args[0])
 
@@ -269,16 +274,16 @@ def _is_gate(model: fx.GraphModule, node: object) -> bool:
         if isinstance(layer, _GATING) or _calls(node, F.softmax, torch.softmax, "softmax"):
             return True
         if isinstance(layer, nn.Hardtanh):
-            # relu6(x + 3) / 6, the hard sigmoid spelled out
-            source = node.args[0]
-            shifted = (
-                isinstance(source, fx.Node) and _calls(source, operator.add, torch.add, "add") and 3 in source.args
-            )
-            return shifted or (layer.min_val, layer.max_val) == (0.0, 1.0)
+            return (layer.min_val, layer.max_val) == (0.0, 1.0) or _adds_three(node.args[0])
         if not (isinstance(layer, Gate) or (node.op == "call_method" and node.target in _RESHAPING)):
             return False
         node = node.args[0]
     return False
+
+
+def _adds_three(node: object) -> bool:
+    """Whether a value is `x + 3`, as in relu6(x + 3) / 6: the hard sigmoid spelled out."""
+    return isinstance(node, fx.Node) and _calls(node, operator.add, torch.add, "add") and 3 in node.args  # noqa: PLR2004
 
 
 def _is_one_value_a_channel(small: object, large: object) -> bool:
@@ -299,7 +304,7 @@ def _merge_batch_norms(model: fx.GraphModule) -> None:
         ):
             continue
         statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-        weight, bias = cast("Tensor", linear.weight), cast("Tensor | None", linear.bias)
+        weight, bias = linear.weight, linear.bias
         if isinstance(linear, nn.Linear):
             if len(_shape(node) or ()) != 2:  # noqa: PLR2004 - otherwise features are not the normalized axis
                 continue
@@ -369,7 +374,7 @@ def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:  # 
 def _shape(node: object) -> tuple[int, ...] | None:
     """Shape of a node's tensor, or None if it is no tensor."""
     meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
-    return tuple(meta.shape) if hasattr(meta, "shape") else None
+    return tuple(meta.shape) if isinstance(meta, TensorMetadata) else None
 
 
 def _constant(model: fx.GraphModule, node: object) -> Tensor | None:

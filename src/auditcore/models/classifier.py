@@ -98,7 +98,7 @@ class Classifier:
         self.ledger.attach(self.module)
 
     def _probe(self) -> int:
-        """Number of classes, found by one forward pass of two mean-colored images, which also orders the convolutions."""
+        """Number of classes, and `convolutions`, found by one forward pass of two mean-colored images."""
         example = torch.zeros(2, 3, self.size, self.size, device=self.device)
         try:
             with torch.inference_mode(), _convolutions_run(self.module) as names:
@@ -141,7 +141,7 @@ class Classifier:
             ModelOutputInvalid: A logit is NaN or infinite.
         """
         with torch.inference_mode():
-            output = self.module(self.normalize(pixels))
+            output: Tensor = self.module(self.normalize(pixels))
         _refuse_non_finite_logits(output)
         return output
 

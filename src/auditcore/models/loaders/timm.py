@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
-import timm.data
+from timm.data.config import resolve_model_data_config
 from torch import nn
 
 from auditcore.contracts.models import Preprocessing, TimmModel
@@ -50,7 +50,7 @@ def own_preprocessing(module: nn.Module) -> Preprocessing:
     Raises:
         InvalidRequest: The config is not a centre crop of a square with three channels.
     """
-    config = timm.data.resolve_model_data_config(module)
+    config = resolve_model_data_config(module)
     channels, height, width = config["input_size"]
     if channels != 3 or height != width or config["crop_mode"] != "center":  # noqa: PLR2004 - RGB
         msg = (
