@@ -1,0 +1,90 @@
+"""What `import auditcore` offers and what it costs."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import auditcore
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "torchvision", "numpy", "scipy", "captum", "zennit", "timm", "PIL", "httpx"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level modules loaded in a fresh interpreter after `code`."""
+    script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light() -> None:
+    loaded = modules_after("import auditcore; auditcore.AuditRequest; auditcore.resolve_plan; dir(auditcore)")
+    assert "pydantic" in loaded
+    assert not loaded & HEAVY
+
+
+def test_using_the_engine_loads_it() -> None:
+    assert "torch" in modules_after("import auditcore; auditcore.audit")
+
+
+def test_the_public_names() -> None:
+    assert auditcore.__all__ == [
+        "AccessRules",
+        "AuditPlan",
+        "AuditReport",
+        "AuditRequest",
+        "AuditcoreError",
+        "Condition",
+        "DemoModel",
+        "EncodedImage",
+        "FactoryModel",
+        "ImageBatchReference",
+        "ImageUri",
+        "ImageUris",
+        "InlineImage",
+        "InlineImages",
+        "InputError",
+        "Limits",
+        "Preprocessing",
+        "PresetPlan",
+        "TimmModel",
+        "TorchvisionModel",
+        "Weights",
+        "audit",
+        "load_classifier",
+        "report_bytes",
+        "report_schema",
+        "resolve_plan",
+    ]
+    for name in auditcore.__all__:
+        assert getattr(auditcore, name).__name__ == name
+    assert dir(auditcore) == auditcore.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(auditcore, "Audit")
+
+
+def test_every_dependency_has_a_pinned_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {
+        requirement.split(";")[0].split("[")[0].split(">")[0].split("=")[0].strip().lower()
+        for group in (project["dependencies"], *project["optional-dependencies"].values())
+        for requirement in group
+    } - {"auditcore"}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0] for line in lines if "==" in line}
+    assert wanted - pinned == set()
+
+
+def test_constraints_name_no_place() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    for word in ("://", "@", "--index", "--find", "-e "):
+        assert word not in text
+
+
+def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    commands = [line for line in lines if line and not line.startswith("#")]
+    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
