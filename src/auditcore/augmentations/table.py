@@ -47,7 +47,7 @@ thousandth of its weight is kept as well, and is off by at most a thousandth of 
 def augment(
     family: AugmentationContract,
     images: Float[Tensor, "image channel height width"],
-    values: Float[Tensor, " image"],
+    values: Float[Tensor, " value"],
 ) -> Float[Tensor, "image channel height width"]:
     """Change each image by its own value.
 

@@ -1,0 +1,119 @@
+"""Brightness, hue and saturation: replica, colorsys and scikit-image, properties, errors."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage import color, data
+from torch import Tensor
+
+import reference
+from auditcore.augmentations import photometric
+from auditcore.augmentations.table import augment
+from auditcore.contracts.augmentations import Brightness, Hue, Saturation
+from auditcore.errors import ShapeError
+
+CHANGES = {
+    "brightness": (photometric.brightness, reference.brightness, (-0.6, -0.2, 0.15, 0.7)),
+    "hue": (photometric.hue, reference.hue, (-300.0, -75.0, 33.0, 141.0, 360.0)),
+    "saturation": (photometric.saturation, reference.saturation, (-0.9, -0.3, 0.2, 1.0)),
+}
+
+SPECIAL_COLORS = (
+    (0, 0, 0),
+    (1, 1, 1),
+    (0.5, 0.5, 0.5),
+    (1, 0, 0),
+    (0, 1, 0),
+    (0, 0, 1),
+    (1, 1, 0),
+    (0, 1, 1),
+    (1, 0, 1),
+    (0.5, 0.5, 0.2),
+    (1e-42, 0, 0),
+    (0.3, 0.2, 0.2),
+)
+"""Gray, primary and secondary colors, where two channels tie or chroma vanishes, and a denormal red."""
+
+
+def colors(count: int = 60) -> Tensor:
+    random = torch.rand(1, 3, 1, count, generator=torch.Generator().manual_seed(1))
+    return torch.cat([torch.tensor(SPECIAL_COLORS).T.reshape(1, 3, 1, -1), random], dim=3)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_equals_its_definition(name: str) -> None:
+    change, expected, values = CHANGES[name]
+    image = colors()
+    for value in values:
+        changed = change(image, torch.tensor([value]))
+        np.testing.assert_allclose(changed[0], expected(image[0].numpy(), value), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "value"), [("brightness", 2, 0.2), ("saturation", 1, -0.25), ("hue", 0, 90.0)]
+)
+def test_agrees_with_scikit_image_on_a_photo(name: str, component: int, value: float) -> None:
+    photo = data.chelsea()[100:148, 100:164].astype(np.float64) / 255
+    expected = color.rgb2hsv(photo)
+    if component == 0:
+        expected[..., 0] = (expected[..., 0] + value / 360) % 1
+    else:
+        expected[..., component] = np.clip(expected[..., component] + value, 0, 1)
+    image = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+    changed = CHANGES[name][0](image, torch.tensor([value]))
+    np.testing.assert_allclose(changed[0].permute(1, 2, 0), color.hsv2rgb(expected), atol=2e-6)
+
+
+@pytest.mark.parametrize("value", [-0.3, 0.4])
+def test_brightness_keeps_hue_and_saturation(value: float) -> None:
+    image = 0.3 + 0.3 * colors()[:, :, :, 12:]
+    before = color.rgb2hsv(image[0].permute(1, 2, 0).double().numpy())
+    changed = photometric.brightness(image, torch.tensor([value]))
+    after = color.rgb2hsv(changed[0].permute(1, 2, 0).double().numpy())
+    np.testing.assert_allclose(after[..., :2], before[..., :2], atol=1e-5)
+    np.testing.assert_allclose(after[..., 2], np.clip(before[..., 2] + value, 0, 1), atol=1e-6)
+
+
+def test_a_gray_pixel_turns_red_when_saturated() -> None:
+    gray = torch.full((1, 3, 1, 1), 0.5)
+    changed = photometric.saturation(gray, torch.tensor([0.4]))
+    torch.testing.assert_close(changed.flatten(), torch.tensor([0.5, 0.3, 0.3]))
+
+
+def test_a_hue_of_120_degrees_turns_red_into_green() -> None:
+    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(photometric.hue(red, torch.tensor([120.0])).flatten(), torch.tensor([0.0, 1.0, 0.0]))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    pixels=st.lists(st.floats(0, 1, width=32), min_size=12, max_size=12),
+    values=st.tuples(st.floats(-1, 1, width=32), st.floats(-1, 1, width=32)),
+    family=st.sampled_from([Brightness(), Hue(), Saturation()]),
+)
+def test_stays_in_range_and_knows_no_neighbor(
+    pixels: list[float], values: tuple[float, float], family: Brightness | Hue | Saturation
+) -> None:
+    batch = torch.tensor(pixels).view(2, 3, 1, 2)
+    factor = 360 if isinstance(family, Hue) else 1
+    settings_ = factor * torch.tensor(values)
+    together = augment(family, batch, settings_)
+    assert together.dtype == torch.float32
+    assert 0 <= together.min() <= together.max() <= 1
+    for position in (0, 1):
+        alone = augment(family, batch[position : position + 1], settings_[position : position + 1])
+        assert torch.equal(alone[0], together[position])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_refuses_what_is_not_rgb(name: str) -> None:
+    change = partial(CHANGES[name][0], torch.rand(2, 1, 4, 4), torch.zeros(2))
+    with pytest.raises(ShapeError, match="3 channels") as caught:
+        change()
+    assert caught.value.actual == (2, 1, 4, 4)

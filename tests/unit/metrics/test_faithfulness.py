@@ -1,0 +1,121 @@
+"""EDDA: masks of pixels, and scores of probabilities."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.preprocessing import minmax_scale
+from torch import Tensor
+
+import reference
+from auditcore.errors import ShapeError
+from auditcore.metrics import faithfulness
+from auditcore.metrics.faithfulness import agreement, flip, keep_mask, kept_pixels, min_max_scale
+
+SCORES = {
+    "sufficiency": (faithfulness.sufficiency, reference.sufficiency),
+    "comprehensiveness": (faithfulness.comprehensiveness, reference.comprehensiveness),
+    "drop_percent": (faithfulness.drop_percent, reference.drop_percent),
+    "increase_percent": (faithfulness.increase_percent, reference.increase_percent),
+}
+
+
+def uniform(*shape: int, seed: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", SCORES)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(original=st.floats(0, 1, width=32), changed=st.floats(0, 1, width=32))
+def test_scores_equal_their_definitions(name: str, original: float, changed: float) -> None:
+    score, expected = SCORES[name]
+    result = score(torch.tensor([original]), torch.tensor([changed]))
+    np.testing.assert_allclose(result, [expected(original, changed)], rtol=1e-5, atol=1e-6)
+
+
+def test_the_signs_are_the_papers() -> None:
+    original, kept, removed = torch.tensor([0.8]), torch.tensor([0.6]), torch.tensor([0.1])
+    assert faithfulness.sufficiency(original, kept).item() == pytest.approx(-0.2)
+    assert faithfulness.comprehensiveness(original, removed).item() == pytest.approx(0.7)
+    assert faithfulness.drop_percent(original, kept).item() == pytest.approx(25)
+    assert faithfulness.increase_percent(original, kept).item() == 0
+    assert faithfulness.increase_percent(kept, original).item() == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize("name", ["drop_percent", "increase_percent"])
+def test_a_share_of_nothing_is_undefined(name: str) -> None:
+    result = SCORES[name][0](torch.tensor([0.0, 1e-9, 1e-3]), torch.tensor([0.5, 0.5, 0.5]))
+    assert result.isnan().tolist() == [True, True, False]
+
+
+def test_agreement_and_flip_count_classes() -> None:
+    predicted, targets = torch.tensor([3, 1, 2]), torch.tensor([3, 0, 2])
+    assert agreement(predicted, targets).tolist() == [1, 0, 1]
+    assert flip(predicted, targets).tolist() == [0, 1, 0]
+
+
+def test_scaling_equals_its_definition_and_scikit_learn() -> None:
+    maps = uniform(3, 6, 7, seed=1) - 0.4
+    scaled = min_max_scale(maps)
+    for image in range(3):
+        np.testing.assert_allclose(scaled[image], reference.min_max_scale(maps[image].double().numpy()), atol=1e-6)
+        np.testing.assert_allclose(scaled[image].ravel(), minmax_scale(maps[image].double().ravel()), atol=1e-6)
+    assert (scaled.amin(), scaled.amax()) == (0, 1)
+
+
+def test_scaling_a_constant_map_is_undefined() -> None:
+    maps = uniform(2, 6, 7, seed=2)
+    maps[0] = 0.3
+    assert min_max_scale(maps).isnan().flatten(1).all(dim=1).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3, 0.5])
+def test_kept_pixels_equal_their_definition(share: float) -> None:
+    maps, ties = uniform(3, 9, 10, seed=3).round(decimals=1), uniform(3, 9, 10, seed=4)
+    mask = keep_mask(maps, share, ties)
+    assert mask.shape == (3, 1, 9, 10)
+    for image in range(3):
+        expected = reference.keep_mask(maps[image].numpy(), share, ties[image].numpy())
+        np.testing.assert_array_equal(mask[image, 0], expected)
+
+
+@pytest.mark.parametrize(("share", "size", "expected"), [(0.15, 224, 7526), (0.5, 224, 25088), (0.3, 8, 19)])
+def test_pixels_are_counted_not_channel_values(share: float, size: int, expected: int) -> None:
+    assert kept_pixels(share, size, size) == expected
+    mask = keep_mask(uniform(1, size, size, seed=5), share, uniform(1, size, size, seed=6))
+    # one mask for all channels: as many pixels of a color image stay as of a gray one
+    assert int((torch.ones(1, 3, size, size) * mask).sum()) == 3 * expected
+
+
+def test_sparse_and_constant_maps_keep_exactly_k_pixels() -> None:
+    maps = torch.zeros(2, 40, 40)
+    maps[0, :4, :4] = 1
+    mask = keep_mask(maps, 0.15, uniform(2, 40, 40, seed=7))
+    assert mask.sum(dim=(1, 2, 3)).tolist() == [240, 240]
+    assert mask[0, 0, :4, :4].all()
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(scale=st.floats(1e-3, 1e3), offset=st.floats(-1, 1))
+def test_scaling_changes_no_choice(scale: float, offset: float) -> None:
+    levels = torch.arange(64.0)[torch.randperm(64, generator=torch.Generator().manual_seed(8))].view(1, 8, 8)
+    ties = uniform(1, 8, 8, seed=9)
+    assert torch.equal(
+        keep_mask(scale * (levels / 64 + offset), 0.3, ties), keep_mask(min_max_scale(levels), 0.3, ties)
+    )
+
+
+def test_a_missing_tie_breaker_is_refused() -> None:
+    with pytest.raises(ShapeError) as caught:
+        keep_mask(uniform(2, 8, 8, seed=10), 0.15, uniform(2, 8, 7, seed=11))
+    assert (caught.value.expected, caught.value.actual) == ((2, 8, 8), (2, 8, 7))
+
+
+def test_a_nan_probability_stays_undefined() -> None:
+    for score, _ in SCORES.values():
+        assert score(torch.tensor([0.5]), torch.tensor([math.nan])).isnan().all()
