@@ -88,7 +88,7 @@ def top_k_mask(
     return above.scatter(1, lottery, winners | above.gather(1, lottery))
 
 
-def top_k_overlap(  # noqa: PLR0917 - two maps, each with its tie-breakers
+def top_k_overlap(
     a: Float[Tensor, "image position"],
     b: Float[Tensor, "..."],
     mask: Bool[Tensor, "..."],
