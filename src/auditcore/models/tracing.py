@@ -30,9 +30,9 @@ class _Entry(nn.Module):
         super().__init__()
         self.add_module(ENTRY, model)
 
-    def forward(self, image: Tensor) -> Tensor:
-        output: Tensor = self.get_submodule(ENTRY)(image)
-        return output
+    def forward(self, image: object) -> object:
+        # an image, or its symbol while tracing
+        return self.get_submodule(ENTRY)(image)
 
 
 class _LayerTracer(fx.Tracer):
