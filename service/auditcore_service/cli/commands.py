@@ -1,0 +1,279 @@
+"""The commands, with the help that teaches them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from auditcore_service.cli.outcome import EXIT_INTERRUPTED, EXIT_STATUS, CommandError, err, out, stop
+from auditcore_service.cli.progress import follow_to_report, progress_bar
+
+if TYPE_CHECKING:
+    from auditcore.contracts.report import AuditReport
+    from auditcore_service.settings import Settings
+
+app = typer.Typer(
+    name="auditcore",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Audits the explanations of image classifiers: how stable they are, and how faithful to the model.\n\n"
+        "Start here: `auditcore demo` audits an ImageNet model on four photos; `auditcore serve` starts the service;\n"
+        "`auditcore audit request.json` works without one."
+    ),
+)
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.", dir_okay=False, writable=True)
+]
+ImagesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--images", "-i", help="Image files or folders instead of the request's own; repeatable."),
+]
+UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@app.command(rich_help_panel="Run the service")
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; AUDIT_HOST, or 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes any free one; AUDIT_PORT, or 8000.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for database and images; AUDIT_DATA_DIR.")] = None,
+) -> None:
+    """Start the whole service in one process tree: gateway, worker, queue and database.
+
+    Everything it stores is below one folder. Settings are environment variables with the prefix AUDIT_.
+
+    For example:
+
+        auditcore serve --port 8000 --data var/auditcore
+
+        curl http://127.0.0.1:8000/v1/catalogue
+    """
+    settings = _settings(host=host, port=port, data_dir=data)
+    from auditcore_service import embedded  # noqa: PLC0415 - fastapi and celery load only for this command
+
+    embedded.run(settings, on_ready=lambda url: print(f"Listening on {url}", flush=True))  # noqa: T201 - read by programs
+
+
+@app.command(rich_help_panel="Run the service")
+def gateway() -> None:
+    """Start only the HTTP gateway of a service that is scaled out; needs no torch.
+
+    For example:
+
+        AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_BLOB_URL=s3://... auditcore gateway
+    """
+    settings = _settings()
+    from auditcore_service import gateway as process  # noqa: PLC0415 - fastapi loads only for this command
+
+    process.run(settings)
+
+
+@app.command(rich_help_panel="Run the service")
+def worker() -> None:
+    """Start only a worker of a service that is scaled out; one for each GPU.
+
+    For example:
+
+        AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_DEVICE=cuda:0 auditcore worker
+    """
+    settings = _settings()
+    from auditcore_service.worker import run_worker  # noqa: PLC0415 - celery loads only for this command
+
+    run_worker(settings)
+
+
+@app.command(rich_help_panel="Audit")
+def audit(
+    request: Annotated[Path, typer.Argument(help="Request file: the JSON that would be sent to the service.")],
+    images: ImagesOption = None,
+    out_file: OutOption = None,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.AUTO,
+) -> None:
+    """Audit in this process, without any service.
+
+    URIs without a scheme are paths relative to the request file. Exits with 0 for the verdicts pass, warn and
+    not_evaluated, 1 for fail, 3 for inconclusive, 2 for an error.
+
+    For example:
+
+        auditcore audit plan.json --images photos/ --out report.json
+    """
+    with _problems():
+        settings = _settings()
+        from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
+
+        with progress_bar("auditing", err) as progress:
+            report = audit_file(
+                request, images=images or (), access=settings.access, device=device.value, progress=progress
+            )
+        from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - likewise
+
+        _finish(report, report_bytes(report), out_file)
+
+
+@app.command(rich_help_panel="Audit")
+def submit(
+    request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],
+    url: UrlOption = "http://127.0.0.1:8000",
+    images: ImagesOption = None,
+    labels: Annotated[
+        str | None, typer.Option(help='JSON: class indices in order, or {"file name": index}; only with --images.')
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the audit to its verdict.")] = False,  # noqa: FBT002 - a flag of the command line
+    out_file: OutOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl line.")] = False,  # noqa: FBT002 - likewise
+) -> None:
+    """Submit an audit to a service; with --wait, follow it to its verdict.
+
+    Prints the audit's id. With --wait it exits with 0 for the verdicts pass, warn and not_evaluated, 1 for fail,
+    3 for inconclusive, 2 for an error, so a pipeline can gate on it. Ctrl-C stops waiting, not the audit.
+
+    For example:
+
+        auditcore submit request.json --images photos/ --wait --out report.json --url http://127.0.0.1:8000
+    """
+    with _problems():
+        from auditcore_service.cli.inputs import find_images, read_request  # noqa: PLC0415 - only what submits loads httpx
+        from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - likewise
+
+        if out_file is not None and not wait:
+            message = "--out needs --wait: there is no report before the audit has ended"
+            raise CommandError(message)
+        if labels is not None and not images:
+            message = "--labels needs --images: labels belong to an upload"
+            raise CommandError(message)
+        document = read_request(request)
+        with ServiceClient(url, narrate=_show_call if verbose else lambda _line: None) as client:
+            if images:
+                document["images"] = {"kind": "batch", "digest": client.upload(find_images(images), labels=labels)}
+            audit_id = client.submit(document)["id"]
+            if not wait:
+                out.print(audit_id, highlight=False)
+                return
+            try:
+                follow_to_report(client.follow(audit_id), err)
+            except KeyboardInterrupt:
+                err.print(f"audit {audit_id} goes on; stop it with: curl -X POST {url}/v1/audits/{audit_id}/cancel")
+                raise
+            content = client.report(audit_id)
+        from auditcore.contracts.report import AuditReport  # noqa: PLC0415 - not needed to submit
+
+        _finish(AuditReport.model_validate_json(content), content, out_file)
+
+
+@app.command(rich_help_panel="Audit")
+def demo(
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo-report.json and .html.")] = Path(),
+) -> None:
+    """Audit EfficientNet-Lite0 on four real photos over HTTP, with a service started for it.
+
+    Nothing is downloaded: weights and photos come with the extra `auditcore[demo]`.
+
+    For example:
+
+        auditcore demo --out /tmp
+    """
+    with _problems():
+        from auditcore_service.demo import run_demo  # noqa: PLC0415 - needs the extra
+
+        run_demo(folder)
+
+
+@app.command(rich_help_panel="For developers")
+def openapi(
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of openapi.json and report.schema.json.")] = Path(
+        "openapi"
+    ),
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit with 1 when they differ.")] = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Write the service's OpenAPI document and the report's JSON schema.
+
+    For example:
+
+        auditcore openapi --out openapi --check
+    """
+    from auditcore_service.cli.documents import documents  # noqa: PLC0415 - fastapi loads only for this command
+
+    drifted = []
+    for name, text in documents().items():
+        path = folder / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        drifted.append(path)
+        if not check:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for path in drifted:
+        err.print(f"{path} {'differs from the code; run `make openapi`' if check else 'written'}", highlight=False)
+    if check and drifted:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="For developers")
+def version() -> None:
+    """Print the version."""
+    out.print(installed_version("auditcore"), highlight=False)
+
+
+def _settings(**given: Any) -> Settings:  # noqa: ANN401 - options of different types
+    """Settings from the environment, with what the command line says on top."""
+    from pydantic import ValidationError  # noqa: PLC0415 - `--help` does without
+
+    from auditcore_service.settings import Settings  # noqa: PLC0415 - likewise
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        errors = [
+            (f"AUDIT_{'.'.join(str(part) for part in item['loc'])}".upper(), str(item["msg"]))
+            for item in error.errors()
+        ]
+        stop(CommandError("the settings are not valid", errors=errors))
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """Print what went wrong as a person reads it, and exit."""
+    try:
+        yield
+    except CommandError as error:
+        stop(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _show_call(line: str) -> None:
+    err.print(f"$ {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def _finish(report: AuditReport, content: bytes, out_file: Path | None) -> None:
+    """Write the report, show its summary and exit by its verdict."""
+    from auditcore_service.cli.report_view import show_report  # noqa: PLC0415 - needs pydantic
+
+    if out_file is not None:
+        try:
+            out_file.write_bytes(content)
+        except OSError as error:
+            message = f"{out_file} cannot be written ({error.strerror}); choose another --out"
+            raise CommandError(message) from error
+    show_report(report, out)
+    if out_file is not None:
+        err.print(f"report written to {out_file}", highlight=False)
+    raise typer.Exit(EXIT_STATUS[report.verdict])

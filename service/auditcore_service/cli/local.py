@@ -1,0 +1,113 @@
+"""An audit in this process, from a request file: no service, no queue, no database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.canonical_json import digest_of, sha256
+from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchReference
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore.errors import AuditcoreError, InputError
+from auditcore_service.cli.inputs import find_images, read_request
+from auditcore_service.cli.outcome import CommandError, mistakes
+
+if TYPE_CHECKING:
+    from auditcore.images.encoded import EncodedImage
+
+
+def audit_file(
+    plan: Path,
+    *,
+    images: Sequence[Path],
+    access: AccessRules,
+    device: str,
+    progress: Callable[[float], None],
+) -> AuditReport:
+    """Audit as a request file says.
+
+    URIs without a scheme are paths relative to the file's folder, and that folder may be read. Images given
+    here take the place of those in the file; they form the batch that uploading them would form.
+
+    Args:
+        plan: The request file.
+        images: Image files and folders; none for those of the request file.
+        access: What else may be reached.
+        device: Where the model runs: auto, cpu, cuda, cuda:0 ...
+        progress: Called with the share done, in [0, 1].
+
+    Raises:
+        CommandError: The audit cannot be carried out; says which field and how to mend it.
+    """
+    folder = plan.absolute().parent
+    document = read_request(plan)
+    _resolve_paths(document, folder)
+    encoded = _encode(find_images(images), access) if images else None
+    if encoded is not None:
+        document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
+    try:
+        request = AuditRequest.model_validate(document)
+    except ValidationError as error:
+        message = f"{plan} is not a valid request"
+        raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
+
+    import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
+
+    from auditcore.auditing import audit  # noqa: PLC0415 - likewise
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return audit(
+            request,
+            images=encoded,
+            access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
+            device=device,
+            progress=progress,
+        )
+    except InputError as error:
+        message = f"the audit of {plan} cannot be carried out"
+        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
+    except AuditcoreError as error:
+        raise CommandError(error.message, code=error.code) from error
+
+
+def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
+    """Turn paths in the places of URIs into `file:` URIs. What has another shape is left to validation."""
+    images = document.get("images")
+    model = document.get("model")
+    holders: list[object] = [model.get("weights")] if isinstance(model, dict) else []
+    if isinstance(images, dict) and isinstance(images.get("uris"), list):
+        holders += images["uris"]
+    for holder in holders:
+        if not isinstance(holder, dict) or not isinstance(holder.get("uri"), str):
+            continue
+        uri = holder["uri"]
+        if uri and not urlsplit(uri).scheme:
+            holder["uri"] = (folder / uri).as_uri()
+
+
+def _encode(paths: Sequence[Path], access: AccessRules) -> list[EncodedImage]:
+    from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
+
+    limit = access.limits.image_bytes
+    encoded = []
+    for index, path in enumerate(paths):
+        with path.open("rb") as file:
+            data = file.read(limit + 1)  # one byte too many is excluded by the audit, with its reason
+        encoded.append(EncodedImage(index=index, name=path.name, data=data, label=None))
+    return encoded
+
+
+def _batch_digest(images: Sequence[EncodedImage]) -> str:
+    """The digest that the service gives to the same files."""
+    entries = [
+        BatchEntry(name=image.name or "", digest=sha256(image.data), size_bytes=len(image.data)) for image in images
+    ]
+    return digest_of(BatchManifest(entries=tuple(entries)))

@@ -1,0 +1,75 @@
+"""How a command ends: what it prints and the status it exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+EXIT_STATUS = {"pass": 0, "warn": 0, "not_evaluated": 0, "fail": 1, "inconclusive": 3}
+"""Exit status of a finished audit, by verdict."""
+
+EXIT_ERROR = 2
+"""Exit status when there is no verdict: bad input, an unreachable service, a failed or cancelled audit."""
+
+EXIT_INTERRUPTED = 130
+"""Exit status after Ctrl-C, as a shell expects it."""
+
+out = Console()
+"""What a script may want: standard output."""
+
+err = Console(stderr=True)
+"""What only a person wants: progress and problems, on standard error."""
+
+
+class CommandError(Exception):
+    """A command cannot go on.
+
+    Attributes:
+        message: What is wrong.
+        errors: Field or JSON pointer and how to mend it, one a mistake.
+        code: Stable name of the kind of problem.
+    """
+
+    def __init__(self, message: str, *, errors: Sequence[tuple[str, str]] = (), code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.errors = tuple(errors)
+        self.code = code
+
+
+def stop(error: CommandError) -> NoReturn:
+    """Print what is wrong and how to mend it, and exit with `EXIT_ERROR`."""
+    code = f"[dim] ({escape(error.code)})[/dim]" if error.code else ""
+    err.print(f"[bold red]error:[/bold red] {escape(error.message)}{code}", soft_wrap=True, highlight=False)
+    for field, mend in error.errors:
+        err.print(f"  [bold]{escape(field)}[/bold]: {escape(mend)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(EXIT_ERROR)
+
+
+def mistakes(errors: Sequence[Mapping[str, Any]], document: object) -> list[tuple[str, str]]:
+    """Fields and messages of pydantic's errors, without the names of union members in their paths.
+
+    Args:
+        errors: `ValidationError.errors()`.
+        document: The parsed JSON that was validated.
+    """
+    return [(_path(error["loc"], document), str(error["msg"]).removeprefix("Value error, ")) for error in errors]
+
+
+def _path(location: Sequence[str | int], document: object) -> str:
+    """The parts of a location that the document really has, and the last one, which may be missing from it."""
+    parts: list[str] = []
+    here = document
+    for number, part in enumerate(location):
+        in_object = isinstance(here, dict) and part in here
+        in_list = isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if in_object or in_list:
+            here = here[part]  # type: ignore[index]  # a key of the object or a position of the list
+        elif number < len(location) - 1 or not isinstance(here, dict):
+            continue
+        parts.append(str(part))
+    return ".".join(parts) or "request"

@@ -1,0 +1,168 @@
+"""The service as seen from the command line: upload, submit, follow, fetch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from auditcore_service.cli.outcome import CommandError
+
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+
+POLL_S = 0.5
+"""Seconds between two looks at a running audit. One look is a single indexed row: under 2 ms for the service."""
+
+PATIENCE = 20
+"""Looks that may fail in a row before the service counts as gone: it may be restarting."""
+
+
+class ServiceClient:
+    """A connection to one service.
+
+    Every call is told to `narrate` as a line that repeats it with curl, before it is made.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        narrate: Callable[[str], None] = lambda _line: None,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._narrate = narrate
+        self._sleep = sleep
+        self._http = httpx.Client(base_url=self._url, timeout=httpx.Timeout(60, connect=10), transport=transport)
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: connections are closed at its end."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def upload(self, images: Sequence[Path], *, labels: str | None = None) -> str:
+        """Upload image files as one batch and return its digest.
+
+        Args:
+            images: Files, in order.
+            labels: JSON: a list of class indices or nulls, or an object from file name to class index.
+
+        Raises:
+            CommandError: The service refuses them or cannot be reached.
+        """
+        parts = [f"-F images=@{shlex.quote(str(image))}" for image in images]
+        if labels is not None:
+            parts.append(f"-F {shlex.quote(f'labels={labels}')}")
+        self._narrate(f"curl {' '.join(parts)} {self._url}/v1/image-batches")
+        with ExitStack() as open_files:
+            files = [("images", (image.name, open_files.enter_context(image.open("rb")))) for image in images]
+            answer = self._call(
+                "POST", "/v1/image-batches", files=files, data={} if labels is None else {"labels": labels}
+            )
+        return str(answer.json()["digest"])
+
+    def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Submit an audit and return its status.
+
+        The call carries an idempotency key, so one repeated after a lost answer does not start a second audit.
+
+        Raises:
+            CommandError: The service refuses it or cannot be reached.
+        """
+        self._narrate(
+            f"curl -H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/audits"
+        )
+        key = {"Idempotency-Key": f'"{uuid.uuid4()}"'}
+        try:
+            answer = self._call("POST", "/v1/audits", json=request, headers=key)
+        except ServiceUnreachable:
+            answer = self._call("POST", "/v1/audits", json=request, headers=key)
+        status: dict[str, Any] = answer.json()
+        return status
+
+    def follow(self, audit_id: str) -> Iterator[dict[str, Any]]:
+        """The audit's status, again and again until it is final; survives a service that restarts.
+
+        Raises:
+            CommandError: The service stays unreachable or does not know the audit.
+        """
+        self._narrate(f"curl {self._url}/v1/audits/{audit_id}")
+        failures = 0
+        while True:
+            try:
+                status: dict[str, Any] = self._call("GET", f"/v1/audits/{audit_id}").json()
+            except ServiceUnreachable:
+                failures += 1
+                if failures == PATIENCE:
+                    raise
+            else:
+                failures = 0
+                yield status
+                if status["state"] in FINAL_STATES:
+                    return
+            self._sleep(POLL_S)
+
+    def report(self, audit_id: str, *, media_type: str = "application/json") -> bytes:
+        """The report of a finished audit, in JSON, HTML or JUnit XML.
+
+        Raises:
+            CommandError: There is none (yet).
+        """
+        path = f"/v1/audits/{audit_id}/report"
+        accept = "" if media_type == "application/json" else f"-H 'Accept: {media_type}' "
+        self._narrate(f"curl {accept}{self._url}{path}")
+        return self._call("GET", path, headers={"Accept": media_type}).content
+
+    def cancel(self, audit_id: str) -> None:
+        """Ask for an audit to stop."""
+        self._narrate(f"curl -X POST {self._url}/v1/audits/{audit_id}/cancel")
+        self._call("POST", f"/v1/audits/{audit_id}/cancel")
+
+    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own options
+        try:
+            answer = self._http.request(method, path, **options)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            message = f"{self._url} is not the address of a service ({error}); write http://host:port"
+            raise CommandError(message) from error
+        except httpx.TransportError as error:
+            raise ServiceUnreachable(self._url, error) from error
+        if answer.is_success:
+            return answer
+        raise refusal(answer)
+
+
+class ServiceUnreachable(CommandError):
+    """No answer at all."""
+
+    def __init__(self, url: str, error: Exception) -> None:
+        super().__init__(f"no service answers at {url} ({error}); start one with `auditcore serve`, or check --url")
+
+
+def refusal(answer: httpx.Response) -> CommandError:
+    """The error an answer stands for, with what its problem+json says about each field."""
+    try:
+        problem = answer.json()
+        errors = [(str(item["pointer"]), str(item["detail"])) for item in problem.get("errors", ())]
+        return CommandError(f"{problem['title']}: {problem['detail']}", errors=errors, code=problem["code"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # something between here and the service answered: a proxy, or another program on that port
+        message = f"{answer.request.url} answers with status {answer.status_code}; is an auditcore service there?"
+        return CommandError(message)
+
+
+def _compact(request: Mapping[str, Any]) -> str:
+    return json.dumps(request, separators=(",", ":"))
