@@ -1,0 +1,86 @@
+"""A report as JUnit XML: every condition of the policy is a test case, as build servers expect."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from auditcore.contracts.report import AuditReport, ConditionOutcome
+
+ILLEGAL_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""XML 1.0 has no way to write these, not even escaped; an image name or a reason might hold one."""
+
+
+def render_junit(report: AuditReport) -> str:
+    """JUnit XML with one test case a condition.
+
+    A missed condition of severity `fail` is a failure. A missed one of severity `warn` passes, with the
+    warning in its output, because JUnit knows no warnings and a build must not break. A condition that
+    could not be evaluated is skipped. Without a policy there are no test cases.
+
+    Args:
+        report: The audit's report.
+
+    Returns:
+        An XML document with declaration, in the dialect of Jenkins, GitLab and pytest.
+    """
+    seconds = f"{report.cost.seconds:.3f}"
+    counts = {
+        "tests": str(report.statistics.evaluated),
+        "failures": str(report.statistics.failed),
+        "errors": "0",
+        "skipped": str(report.statistics.not_applicable),
+        "time": seconds,
+    }
+    suites = ET.Element("testsuites", {"name": "auditcore", **counts})
+    suite = ET.SubElement(suites, "testsuite", {"name": f"audit {report.audit_id}", **counts})
+    if report.manifest.started_at is not None:
+        suite.set("timestamp", report.manifest.started_at)
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (
+        ("audit_id", report.audit_id),
+        ("verdict", report.verdict),
+        ("model_digest", report.model.digest),
+        ("images_digest", report.images.digest),
+        ("plan_digest", report.manifest.plan_digest),
+        ("schema_version", report.schema_version),
+    ):
+        ET.SubElement(properties, "property", {"name": name, "value": _legal(value)})
+    for outcome in report.conditions:
+        _add_case(suite, outcome)
+    ET.indent(suites)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+
+
+def _add_case(suite: ET.Element, outcome: ConditionOutcome) -> None:
+    subject = outcome.metric if outcome.variant is None else f"{outcome.metric}[{outcome.variant}]"
+    relation = "at least" if outcome.comparison == "at_least" else "at most"
+    case = ET.SubElement(
+        suite,
+        "testcase",
+        {
+            "classname": _legal(f"{outcome.check}.{outcome.explainer or 'model'}"),
+            "name": _legal(f"{outcome.id}: {subject} {relation} {outcome.threshold:g}"),
+            "time": "0",
+        },
+    )
+    message = _legal(outcome.message)
+    match outcome.status:
+        case "failed":
+            ET.SubElement(case, "failure", {"type": outcome.comparison, "message": message}).text = _detail(outcome)
+        case "not_applicable":
+            ET.SubElement(case, "skipped", {"message": message})
+        case "warned":
+            ET.SubElement(case, "system-out").text = f"warning: {message}\n{_detail(outcome)}"
+        case "passed":
+            ET.SubElement(case, "system-out").text = _detail(outcome)
+
+
+def _detail(outcome: ConditionOutcome) -> str:
+    interval = "" if outcome.ci is None else f", 95 % interval [{outcome.ci[0]:g}, {outcome.ci[1]:g}]"
+    observed = "nothing" if outcome.observed is None else f"{outcome.observed:g}"
+    return f"{outcome.statistic} {observed}{interval}, threshold {outcome.threshold:g}"
+
+
+def _legal(text: str) -> str:
+    return ILLEGAL_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)
