@@ -38,7 +38,8 @@ def fill_image(check: DeletionCheck, chunk: Chunk) -> Float[Tensor, "image 3 hei
         case "black":
             return torch.zeros_like(chunk.pixels)
         case "blur":
-            return gaussian_blur(chunk.pixels, [BLUR_KERNEL_PX] * 2, [BLUR_SIGMA_PX] * 2)
+            blurred: Tensor = gaussian_blur(chunk.pixels, [BLUR_KERNEL_PX] * 2, [BLUR_SIGMA_PX] * 2)
+            return blurred
 
 
 def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
@@ -135,7 +136,7 @@ def _curve(
     """Target probability after 0..G deletions in the order given."""
     count, cells = order.shape
     device = chunk.pixels.device
-    step_of_pixel = deletion_step(order, cell_index(*chunk.pixels.shape[-2:], grid, device))
+    step_of_pixel = deletion_step(order, cell_index(*chunk.pixels.shape[-2:], grid).to(device))
     curve = torch.empty(count, cells + 1, device=device)
     curve[:, 0], curve[:, cells] = chunk.probabilities, emptied
     owner = torch.arange(count, device=device).repeat_interleave(cells - 1)

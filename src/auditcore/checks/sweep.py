@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from auditcore.augmentations.table import augment, inverse_value, levels, valid_mask
+from auditcore.augmentations.table import FULL_WEIGHT, augment, inverse_value, levels, valid_mask
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.augmentations import Augmentation
@@ -28,9 +28,6 @@ from auditcore.streams import Streams
 
 PROBABILITY_DROP = 0.10
 """Relative drop of the mean target probability at which an automatic interval ends (Tetkova & Hansen 2023)."""
-
-WHOLE_PIXEL = 1 - 1e-3
-"""Weight from which a warped pixel counts as wholly inside the image after two bilinear warps in float32."""
 
 CONSTANT_MAP = "the map is constant on the compared pixels, so its correlation is undefined"
 EMPTY_SUPPORT = "a map is zero on all compared pixels, so it has no most relevant pixels"
@@ -320,7 +317,7 @@ def _interpolation_ceiling(
         forth = torch.full((len(chunk),), grid.values[position], device=maps.device)
         back = torch.full_like(forth, inverse_value(family, grid.values[position]))
         returned = augment(family, augment(family, maps, forth), back)
-        inside = augment(family, augment(family, torch.ones_like(maps[:, :1]), forth), back) >= WHOLE_PIXEL
+        inside = augment(family, augment(family, torch.ones_like(maps[:, :1]), forth), back) >= FULL_WEIGHT
         columns.append(pearson(maps, returned, inside))
     curve = torch.stack(columns, dim=1)
     return measurement(
