@@ -86,9 +86,7 @@ class Executor:
         if shard is None:
             log.info("shard_not_to_be_had", audit_id=key.audit_id, wave=key.wave, index=key.index)
             return
-        logger = log.bind(
-            audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt
-        )
+        logger = log.bind(audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt)
         logger.info("shard_started", start=shard.start, stop=shard.stop)
         started = time.monotonic()
         step = self._attempt(shard, logger)
@@ -208,9 +206,7 @@ class Executor:
     def _assemble(self, audit: Audit, request: AuditRequest, plan: AuditPlan) -> tuple[str, str]:
         measured = self._results(audit.id, "measure")
         with self._database.reading() as connection:
-            attempts = sum(
-                shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble"
-            )
+            attempts = sum(shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble")
         report = assemble(
             audit_id=audit.id,
             request=request,
@@ -252,9 +248,7 @@ class Executor:
 
     def _batch_images(self, manifest: BatchManifest, shard: Shard) -> Sequence[EncodedImage]:
         return [
-            EncodedImage(
-                index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label
-            )
+            EncodedImage(index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label)
             for index, entry in enumerate(manifest.entries)
             if shard.start <= index < shard.stop
         ]

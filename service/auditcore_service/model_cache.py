@@ -41,7 +41,5 @@ class ModelCache:
         while len(self._models) >= self._size:
             # make room first: two large models need not fit into memory together with a third
             self._models.popitem(last=False)
-        self._models[key] = load_classifier(
-            reference, access=self._access, device=self._device, blobs=self._blobs
-        )
+        self._models[key] = load_classifier(reference, access=self._access, device=self._device, blobs=self._blobs)
         return self._models[key]

@@ -74,6 +74,7 @@ def celery_options(redis_url: str) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": 60,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
         "worker_enable_remote_control": True,
     }
 

@@ -1,13 +1,15 @@
 """What the service itself refuses, beside the library's errors. Knows nothing of HTTP.
 
-    Refusal
-    |-- NotFound                 not_found
-    |-- ReportNotReady           report_not_ready
-    |-- InvalidCursor            invalid_cursor
-    |-- InvalidUpload            invalid_upload
-    |-- InvalidIdempotencyKey    invalid_idempotency_key
-    |-- IdempotencyKeyReused     idempotency_key_reused
-    `-- RequestInFlight          request_in_flight
+Refusal
+|-- NotFound                 not_found
+|-- ReportNotReady           report_not_ready
+|-- InvalidCursor            invalid_cursor
+|-- NotAcceptable            not_acceptable
+|-- UnsupportedUpload        unsupported_media_type
+|-- InvalidUpload            invalid_upload
+|-- InvalidIdempotencyKey    invalid_idempotency_key
+|-- IdempotencyKeyReused     idempotency_key_reused
+`-- RequestInFlight          request_in_flight
 """
 
 from __future__ import annotations
@@ -48,6 +50,18 @@ class InvalidCursor(Refusal):
     """A page cursor that this service did not hand out."""
 
     code = "invalid_cursor"
+
+
+class NotAcceptable(Refusal):
+    """No representation of the kind asked for."""
+
+    code = "not_acceptable"
+
+
+class UnsupportedUpload(Refusal):
+    """An upload that is no multipart form."""
+
+    code = "unsupported_media_type"
 
 
 class InvalidUpload(Refusal):

@@ -80,7 +80,9 @@ class Settings(BaseSettings):
     requeue_after_s: Seconds = Field(default=30.0, description="Age of a queued shard that an empty queue has lost.")
     max_attempts: int = Field(default=3, ge=1, description="Attempts at a shard before its audit fails.")
 
-    log_json: bool | None = Field(default=None, description="JSON log lines; unset: unless standard error is a terminal.")
+    log_json: bool | None = Field(
+        default=None, description="JSON log lines; unset: unless standard error is a terminal."
+    )
 
     @model_validator(mode="after")
     def _prefixes_end_in_slash(self) -> Self:

@@ -99,9 +99,7 @@ class Sweeper:
         names: set[QueueName] = {name for name in QUEUES.values() if self._queue.depth(name) == 0}
         kinds = [kind for kind, name in QUEUES.items() if name in names]
         with self._database.writing() as connection:
-            return announce_again(
-                connection, now=now, queued_before=now - self._settings.requeue_after_s, kinds=kinds
-            )
+            return announce_again(connection, now=now, queued_before=now - self._settings.requeue_after_s, kinds=kinds)
 
     def _run(self) -> None:
         while not self._stopped.wait(self._settings.sweep_s):

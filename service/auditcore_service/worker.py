@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
+import socket
 from typing import TYPE_CHECKING, Any, final
 
 from celery import Celery, Task
 
 from auditcore_service.blobs import BlobStore
 from auditcore_service.logs import configure_logs
-from auditcore_service.queue import TASK, QUEUES, ShardQueue, celery_options
+from auditcore_service.queue import QUEUES, TASK, ShardQueue, celery_options
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import ShardKey
@@ -78,22 +78,19 @@ def run_worker(settings: Settings) -> None:
     database.migrate()
     database.close()
     app = WorkerApp("auditcore", settings=settings)
-    app.worker_main(
-        [
-            "worker",
-            "--concurrency=1",
-            f"--queues={','.join(sorted(set(QUEUES.values())))}",
-            f"--hostname=auditcore-{os.getpid()}@%h",
-            "--loglevel=WARNING",
-            "--without-gossip",
-            "--without-mingle",
-            "--quiet",
-        ]
+    worker = app.Worker(
+        concurrency=1,
+        queues=sorted(set(QUEUES.values())),
+        hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",
+        loglevel="WARNING",
+        # workers need not know each other: the database coordinates them
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
     )
+    worker.start()
 
 
 def main() -> None:
     """Entry point of a worker process; settings come from the environment."""
-    # Celery turns SIGINT into a warm shutdown that waits for the shard; the terminal's Ctrl-C is the parent's business
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     run_worker(Settings())

@@ -29,9 +29,7 @@ def insert_audit(
         The shards of the first wave, which are `queued`; the others are `pending`.
     """
     connection.execute(
-        insert(AUDITS).values(
-            id=audit_id, state="queued", request=request, plan=plan, images=images, created_at=now
-        )
+        insert(AUDITS).values(id=audit_id, state="queued", request=request, plan=plan, images=images, created_at=now)
     )
     first = min(shard.wave for shard in shards)
     connection.execute(
@@ -55,9 +53,7 @@ def insert_audit(
     )
     append_state_event(connection, audit_id, now=now)
     return tuple(
-        QueuedShard(ShardKey(audit_id, shard.wave, shard.index), shard.kind)
-        for shard in shards
-        if shard.wave == first
+        QueuedShard(ShardKey(audit_id, shard.wave, shard.index), shard.kind) for shard in shards if shard.wave == first
     )
 
 

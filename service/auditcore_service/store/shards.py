@@ -45,9 +45,7 @@ def claim_shard(
     if not claimed:
         return None
     connection.execute(
-        update(AUDITS)
-        .where(AUDITS.c.id == key.audit_id, AUDITS.c.started_at.is_(None))
-        .values(started_at=now)
+        update(AUDITS).where(AUDITS.c.id == key.audit_id, AUDITS.c.started_at.is_(None)).values(started_at=now)
     )
     move_audit(connection, key.audit_id, "running", now=now)
     return get_shard(connection, key)
@@ -66,9 +64,7 @@ def beat_shard(
     before = connection.execute(select(SHARDS.c.progress).where(_mine(key, attempt))).scalar_one_or_none()
     if before is None:
         return False
-    connection.execute(
-        update(SHARDS).where(_mine(key, attempt)).values(lease_until=now + lease_s, progress=progress)
-    )
+    connection.execute(update(SHARDS).where(_mine(key, attempt)).values(lease_until=now + lease_s, progress=progress))
     if progress != before:
         append_state_event(connection, key.audit_id, now=now, kind="progress")
     return True
@@ -144,9 +140,7 @@ def fail_audit(connection: Connection, key: ShardKey, *, attempt: int, failure: 
     """End the whole audit because of one shard: the input cannot be used, or attempts ran out."""
     state = lock_audit(connection, key.audit_id)
     failed = connection.execute(
-        update(SHARDS)
-        .where(_mine(key, attempt))
-        .values(state="failed", lease_until=None, error=failure.message)
+        update(SHARDS).where(_mine(key, attempt)).values(state="failed", lease_until=None, error=failure.message)
     ).rowcount
     if not failed:
         return _STALE
@@ -241,7 +235,9 @@ def take_over_silent(
     )
 
 
-def announce_again(connection: Connection, *, now: float, queued_before: float, kinds: Sequence[str]) -> tuple[QueuedShard, ...]:
+def announce_again(
+    connection: Connection, *, now: float, queued_before: float, kinds: Sequence[str]
+) -> tuple[QueuedShard, ...]:
     """Shards that have waited too long for a message that may be lost; they count as just queued from now on."""
     rows = connection.execute(
         select(SHARDS)

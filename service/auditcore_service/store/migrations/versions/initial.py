@@ -51,16 +51,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("audit_id", sa.String(length=36), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("data", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["audit_id"], ["audits.id"], name="fk_events_audit_id_audits", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["audit_id"], ["audits.id"], name="fk_events_audit_id_audits", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_events"),
     )
     op.create_index("ix_events_audit_id_events_id", "events", ["audit_id", "id"])
@@ -92,9 +88,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.CheckConstraint("attempt >= 0", name="ck_shards_attempt_counts_up"),
         sa.CheckConstraint("progress BETWEEN 0 AND 1", name="ck_shards_progress_is_a_share"),
-        sa.ForeignKeyConstraint(
-            ["audit_id"], ["audits.id"], name="fk_shards_audit_id_audits", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["audit_id"], ["audits.id"], name="fk_shards_audit_id_audits", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("audit_id", "wave", "index", name="pk_shards"),
     )
     op.create_index("ix_shards_state_shards_lease_until", "shards", ["state", "lease_until"])

@@ -1,0 +1,236 @@
+"""What can be done with an audit: submit, look up, list, follow, cancel, read the report. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import final
+
+import rfc8785
+import structlog
+
+from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
+from auditcore.contracts.plan import resolve_plan
+from auditcore.contracts.policy import validate_policy
+from auditcore.contracts.request import AuditRequest
+from auditcore.errors import InvalidRequest, LimitExceeded
+from auditcore_service.blobs import BlobStore
+from auditcore_service.cursors import decode_cursor, encode_cursor
+from auditcore_service.image_batches import ImageBatches
+from auditcore_service.queue import QueueUnavailable, ShardQueue
+from auditcore_service.refusals import (
+    IdempotencyKeyReused,
+    InvalidIdempotencyKey,
+    NotFound,
+    ReportNotReady,
+    RequestInFlight,
+)
+from auditcore_service.settings import Settings
+from auditcore_service.sharding import images_per_shard, shards_of
+from auditcore_service.store.audits import find_audit, insert_audit, list_audits
+from auditcore_service.store.batches import find_batch
+from auditcore_service.store.database import Database
+from auditcore_service.store.events import events_after
+from auditcore_service.store.idempotency import bind_key, free_key, reserve_key
+from auditcore_service.store.records import Audit, Event
+from auditcore_service.store.shards import cancel_audit
+from auditcore_service.store.transitions import TERMINAL, AuditState
+
+log = structlog.get_logger(__name__)
+
+KEY_LENGTH = 255
+
+
+@final
+class Audits:
+    """The use cases."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        queue: ShardQueue,
+        batches: ImageBatches,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._blobs = blobs
+        self._queue = queue
+        self._batches = batches
+        self._clock = clock
+
+    def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
+        """Check a request, store it with all its shards and announce the first wave.
+
+        Args:
+            request: What to audit.
+            idempotency_key: The same key with the same request gives the same audit for a day.
+
+        Raises:
+            InputError: The request cannot be carried out; nothing was stored.
+            InvalidIdempotencyKey: The key is empty, too long or not printable.
+            IdempotencyKeyReused: The key came with another request.
+            RequestInFlight: The first request with this key is still being answered.
+        """
+        if idempotency_key is None:
+            return self._submit(request, key=None)
+        key = _checked_key(idempotency_key)
+        with self._database.writing() as connection:
+            reservation = reserve_key(connection, key, _fingerprint(request), now=self._clock())
+        match reservation.state:
+            case "reused":
+                msg = "this Idempotency-Key came before with another body; send a new key for a new audit"
+                raise IdempotencyKeyReused(msg, field="Idempotency-Key")
+            case "in_flight":
+                msg = "the first request with this Idempotency-Key is still being answered; try again in a moment"
+                raise RequestInFlight(msg, field="Idempotency-Key")
+            case "replay" if reservation.audit_id is not None:
+                return self.get(reservation.audit_id)
+        try:
+            return self._submit(request, key=key)
+        except BaseException:
+            # the request may be mended and sent again under the same key
+            with self._database.writing() as connection:
+                free_key(connection, key)
+            raise
+
+    def _submit(self, request: AuditRequest, *, key: str | None) -> Audit:
+        _fingerprint(request)
+        access = self._settings.access
+        access.check_model(request.model)
+        access.check_images(request.images)
+        plan = resolve_plan(request.plan)
+        validate_policy(request.policy, plan)
+        request, images = self._settle_images(request)
+        chunk = images_per_shard(
+            plan,
+            passes_per_s=self._settings.passes_per_s,
+            target_s=self._settings.shard_target_s,
+            most=self._settings.shard_images,
+        )
+        audit_id = str(uuid.uuid4())
+        with self._database.writing() as connection:
+            queued = insert_audit(
+                connection,
+                audit_id=audit_id,
+                request=request.model_dump_json(),
+                plan=plan.model_dump_json(),
+                images=images,
+                shards=shards_of(plan, images=images, chunk=chunk),
+                now=self._clock(),
+            )
+            if key is not None:
+                bind_key(connection, key, audit_id)
+        try:
+            self._queue.announce(queued)
+        except QueueUnavailable as error:
+            # the audit is stored, so it is accepted; the sweeper announces it when the queue is back
+            log.warning("announcement_postponed", audit_id=audit_id, reason=str(error))
+        log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
+        return self.get(audit_id)
+
+    def _settle_images(self, request: AuditRequest) -> tuple[AuditRequest, int]:
+        """Number of images; inline images become a stored batch, so that no row of the database holds pixels."""
+        match request.images:
+            case ImageBatchReference(digest=digest):
+                with self._database.reading() as connection:
+                    manifest = find_batch(connection, digest)
+                if manifest is None:
+                    msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches first"
+                    raise InvalidRequest(msg, field="images.digest")
+                return request, len(manifest.entries)
+            case ImageUris(uris=uris):
+                limit = self._settings.batch_images
+                if len(uris) > limit:
+                    raise LimitExceeded(
+                        what="the list of images", limit=limit, actual=len(uris), unit="images", field="images.uris"
+                    )
+                return request, len(uris)
+            case InlineImages(images=inline):
+                digest, manifest = self._batches.store_inline(inline)
+                reference = ImageBatchReference(digest=digest)
+                return request.model_copy(update={"images": reference}), len(manifest.entries)
+
+    def get(self, audit_id: str) -> Audit:
+        """One audit.
+
+        Raises:
+            NotFound: There is none.
+        """
+        with self._database.reading() as connection:
+            audit = find_audit(connection, audit_id)
+        if audit is None:
+            msg = f"there is no audit {audit_id!r}; take the id from the answer to POST /v1/audits"
+            raise NotFound(msg)
+        return audit
+
+    def page(
+        self, *, cursor: str | None, limit: int, state: AuditState | None = None
+    ) -> tuple[tuple[Audit, ...], str | None]:
+        """Audits, newest first, and the cursor of the next page.
+
+        Raises:
+            InvalidCursor: The cursor is not one of ours.
+        """
+        after = None if cursor is None else decode_cursor(cursor)
+        with self._database.reading() as connection:
+            found = list_audits(connection, after=after, limit=limit + 1, state=state)
+        audits = found[:limit]
+        more = len(found) > limit
+        return audits, encode_cursor(audits[-1].created_at, audits[-1].id) if more else None
+
+    def cancel(self, audit_id: str) -> Audit:
+        """Ask an audit to stop; asking twice, or too late, changes nothing.
+
+        Raises:
+            NotFound: There is none.
+        """
+        self.get(audit_id)
+        with self._database.writing() as connection:
+            if cancel_audit(connection, audit_id, now=self._clock()):
+                log.info("audit_cancelled", audit_id=audit_id)
+        return self.get(audit_id)
+
+    def report(self, audit_id: str) -> bytes:
+        """The report, byte for byte as it was assembled.
+
+        Raises:
+            NotFound: There is no such audit.
+            ReportNotReady: It has no report, yet or ever.
+        """
+        audit = self.get(audit_id)
+        if audit.report_digest is None:
+            ended = audit.state in TERMINAL
+            mend = "it ended without one; look at its `error`" if ended else "wait until its state is `succeeded`"
+            msg = f"audit {audit_id} is {audit.state} and has no report; {mend}"
+            raise ReportNotReady(msg)
+        return self._blobs.get(audit.report_digest)
+
+    def events(self, audit_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
+        """Events of an audit with an id above `after`, and whether none will follow them."""
+        # the state is read first: an audit that ends in between still has its last event found in the next call
+        ended = self.get(audit_id).state in TERMINAL
+        with self._database.reading() as connection:
+            return events_after(connection, audit_id, after=after), ended
+
+
+def _checked_key(key: str) -> str:
+    # the draft writes it as a quoted string; most clients send it bare
+    bare = key.strip().removeprefix('"').removesuffix('"')
+    if not bare or len(bare) > KEY_LENGTH or not bare.isascii() or not bare.isprintable():
+        msg = f"an Idempotency-Key is 1 to {KEY_LENGTH} printable ASCII characters, such as a UUID"
+        raise InvalidIdempotencyKey(msg, field="Idempotency-Key")
+    return bare
+
+
+def _fingerprint(request: AuditRequest) -> str:
+    try:
+        return digest_of(request)
+    except rfc8785.CanonicalizationError as error:
+        msg = f"a number in the request has no canonical JSON form ({error}); integers must be below 2**53"
+        raise InvalidRequest(msg, field="") from error

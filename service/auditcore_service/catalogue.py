@@ -1,0 +1,57 @@
+"""Everything a plan may name, read off the contracts themselves."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, get_args
+
+from auditcore.contracts.augmentations import Augmentation, AugmentationContract
+from auditcore.contracts.checks import Check, CheckContract
+from auditcore.contracts.contract import Contract
+from auditcore.contracts.explainers import Explainer, ExplainerContract
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.plan import PRESETS
+from auditcore_service.schemas import Catalogue, CatalogueEntry
+
+
+def build_catalogue() -> Catalogue:
+    """Explainers, checks and augmentations with their JSON schemas, presets spelled out, metrics with their meaning."""
+    return Catalogue(
+        explainers=tuple(_explainer(contract) for contract in members(Explainer)),
+        checks=tuple(_check(contract) for contract in members(Check)),
+        augmentations=tuple(_augmentation(contract) for contract in members(Augmentation)),
+        presets={name: spell_out() for name, spell_out in PRESETS.items()},
+        metrics=METRICS,
+    )
+
+
+def members(union: Any) -> tuple[type[Contract], ...]:  # noqa: ANN401 - a type expression has no type
+    """Classes of an annotated union, in order."""
+    return get_args(get_args(union)[0])
+
+
+def _explainer(contract: type[Contract]) -> CatalogueEntry:
+    if not issubclass(contract, ExplainerContract):
+        raise TypeError(contract)
+    return _entry(contract, paper=contract.paper, needs=tuple(sorted(contract.needs)))
+
+
+def _check(contract: type[Contract]) -> CatalogueEntry:
+    if not issubclass(contract, CheckContract):
+        raise TypeError(contract)
+    return _entry(contract, paper=contract.paper)
+
+
+def _augmentation(contract: type[Contract]) -> CatalogueEntry:
+    if not issubclass(contract, AugmentationContract):
+        raise TypeError(contract)
+    return _entry(contract, unit=contract.unit)
+
+
+def _entry(contract: type[Contract], **fields: Any) -> CatalogueEntry:  # noqa: ANN401 - checked by pydantic
+    return CatalogueEntry(
+        kind=contract.model_fields["kind"].default,
+        meaning=inspect.cleandoc(contract.__doc__ or "").splitlines()[0],
+        schema_=contract.model_json_schema(),
+        **fields,
+    )

@@ -1,0 +1,122 @@
+"""`/v1/image-batches`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any, final
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from starlette.datastructures import FormData, UploadFile
+
+from auditcore.contracts.images import BatchManifest
+from auditcore_service.image_batches import UploadedFile
+from auditcore_service.refusals import InvalidUpload, UnsupportedUpload
+from auditcore_service.routes.service import ServiceDep
+from auditcore_service.schemas import ImageBatch
+
+router = APIRouter(prefix="/v1/image-batches", tags=["image batches"])
+
+_LABELS_BYTES = 4 * 2**20
+"""Ten thousand labels with names of 255 characters fit."""
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "images": {
+                            "type": "array",
+                            "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF or GIF.",
+                        },
+                        "archive": {
+                            "type": "string",
+                            "contentMediaType": "application/zip",
+                            "description": "One zip of image files; its entries follow `images`.",
+                        },
+                        "labels": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "description": "A list with one class index or null an image, or an object from file name "
+                            "to class index.",
+                        },
+                    },
+                },
+                "encoding": {"labels": {"contentType": "application/json"}},
+            }
+        },
+    }
+}
+
+
+@final
+@dataclass(frozen=True)
+class Upload:
+    """The parts of a form, spooled to disk but not yet read."""
+
+    images: tuple[UploadedFile, ...]
+    archive: UploadedFile | None
+    labels: str | None
+
+
+async def _upload(request: Request, service: ServiceDep) -> AsyncIterator[Upload]:
+    """Parse the form; asynchronous because its bytes arrive that way."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        msg = "send the images as multipart/form-data, in parts called `images` or one zip called `archive`"
+        raise UnsupportedUpload(msg, field="Content-Type")
+    async with request.form(
+        # a little more than allowed, so that the batch's own limit answers, and in its words
+        max_files=service.settings.batch_images + 2,
+        max_fields=8,
+        max_part_size=_LABELS_BYTES,
+    ) as form:
+        yield await _sorted(form)
+
+
+async def _sorted(form: FormData) -> Upload:
+    files: dict[str, list[UploadedFile]] = {"images": [], "archive": []}
+    labels = None
+    for name, value in form.multi_items():
+        if name == "labels":
+            labels = (await value.read()).decode(errors="replace") if isinstance(value, UploadFile) else value
+        elif name not in files or not isinstance(value, UploadFile):
+            known = "`images` (files), `archive` (one zip) and `labels` (JSON)"
+            msg = f"the form has an unexpected part {name[:64]!r}; the parts are {known}"
+            raise InvalidUpload(msg, field="")
+        else:
+            field = f"{name}.{len(files[name])}"
+            files[name].append(UploadedFile(value.filename or field, value.file, field))
+    if len(files["archive"]) > 1:
+        msg = "the form has more than one archive; send one, or several batches"
+        raise InvalidUpload(msg, field="archive")
+    return Upload(tuple(files["images"]), next(iter(files["archive"]), None), labels)
+
+
+@router.post("", status_code=201, operation_id="uploadImageBatch", summary="Upload images", openapi_extra=UPLOAD_BODY)
+def store(upload: Annotated[Upload, Depends(_upload)], response: Response, service: ServiceDep) -> ImageBatch:
+    """Store images by content. The same images, names and labels always give the same digest."""
+    digest, manifest = service.batches.store(upload.images, archive=upload.archive, labels=upload.labels)
+    response.headers["Location"] = f"/v1/image-batches/{digest}"
+    return _batch(digest, manifest)
+
+
+@router.get("/{digest}", operation_id="getImageBatch", summary="What a batch holds")
+def get(
+    digest: Annotated[str, Path(max_length=71, description="From the answer to POST /v1/image-batches.")],
+    service: ServiceDep,
+) -> ImageBatch:
+    """Names, digests, sizes and labels, in order."""
+    return _batch(digest, service.batches.get(digest))
+
+
+def _batch(digest: str, manifest: BatchManifest) -> ImageBatch:
+    return ImageBatch(
+        digest=digest,
+        images=len(manifest.entries),
+        size_bytes=sum(entry.size_bytes for entry in manifest.entries),
+        entries=manifest.entries,
+    )

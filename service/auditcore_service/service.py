@@ -1,0 +1,59 @@
+"""The gateway's parts, put together once and passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self, final
+
+from auditcore_service.audits import Audits
+from auditcore_service.blobs import BlobStore
+from auditcore_service.image_batches import ImageBatches
+from auditcore_service.queue import ShardQueue
+from auditcore_service.settings import Settings
+from auditcore_service.store.database import Database
+from auditcore_service.sweeper import Sweeper
+from auditcore_service.telemetry import Telemetry
+
+
+@final
+@dataclass(frozen=True)
+class Service:
+    """Use cases and what they stand on."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    queue: ShardQueue
+    audits: Audits
+    batches: ImageBatches
+    sweeper: Sweeper
+    telemetry: Telemetry
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Build every part; opens no connection yet."""
+        database = Database(settings.database)
+        blobs = BlobStore(settings.blobs)
+        queue = ShardQueue(settings)
+        batches = ImageBatches(settings, database=database, blobs=blobs)
+        return cls(
+            settings=settings,
+            database=database,
+            blobs=blobs,
+            queue=queue,
+            audits=Audits(settings, database=database, blobs=blobs, queue=queue, batches=batches),
+            batches=batches,
+            sweeper=Sweeper(settings, database=database, queue=queue),
+            telemetry=Telemetry(database=database, queue=queue),
+        )
+
+    def start(self) -> None:
+        """Bring the schema up to date and begin to sweep."""
+        self.database.migrate()
+        self.sweeper.start()
+
+    def stop(self) -> None:
+        """Stop sweeping and give all connections back."""
+        self.sweeper.stop()
+        self.queue.close()
+        self.database.close()

@@ -1,0 +1,30 @@
+"""Runs a command that must not outlive the process that asked for it.
+
+`python -m auditcore_service.tethered PARENT_PID SIGNAL COMMAND...`: the kernel sends SIGNAL when the parent dies, even by
+kill -9. A wrapper instead of `preexec_fn`, which may deadlock in a process that has threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> None:
+    """Tie this process to its parent, then become the command."""
+    parent, number, *command = arguments
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+        if os.getppid() != int(parent):  # it died before the tie was made
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.execvp(command[0], command)  # noqa: S606 - replacing this process is the point; no shell is involved
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
