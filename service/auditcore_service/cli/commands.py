@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditcore_service.cli.outcome import EXIT_INTERRUPTED, EXIT_STATUS, CommandError, err, out, stop
+from auditcore_service.cli.outcome import EXIT_INTERRUPTED, EXIT_STATUS, EXIT_TERMINATED, CommandError, err, out, stop
 from auditcore_service.cli.progress import follow_to_report, progress_bar
 
 if TYPE_CHECKING:
@@ -86,7 +88,9 @@ def gateway() -> None:
 
 
 @app.command(rich_help_panel="Run the service")
-def worker() -> None:
+def worker(
+    ping: Annotated[bool, typer.Option("--ping", help="Only ask the worker on this host whether it is alive.")] = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
     """Start only a worker of a service that is scaled out; one for each GPU.
 
     For example:
@@ -94,6 +98,10 @@ def worker() -> None:
         AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_DEVICE=cuda:0 auditcore worker
     """
     settings = _settings()
+    if ping:
+        from auditcore_service.cli.worker_ping import answers  # noqa: PLC0415 - celery loads only for this command
+
+        raise typer.Exit(0 if answers(settings) else 1)
     from auditcore_service.worker import run_worker  # noqa: PLC0415 - celery loads only for this command
 
     run_worker(settings)
@@ -193,6 +201,8 @@ def demo(
     with _problems():
         from auditcore_service.demo import run_demo  # noqa: PLC0415 - needs the extra
 
+        # ends like Ctrl-C: the service is shut down and its folder removed
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
         run_demo(folder)
 
 

