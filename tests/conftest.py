@@ -8,9 +8,9 @@ from auditcore.models.classifier import Classifier
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    # more threads than cores make small tensors slower, and CI has two
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    # small tensors gain nothing from a second thread, and threads of busy processes wait for each other
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
