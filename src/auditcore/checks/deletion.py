@@ -136,7 +136,8 @@ def _curve(
     """Target probability after 0..G deletions in the order given."""
     count, cells = order.shape
     device = chunk.pixels.device
-    step_of_pixel = deletion_step(order, cell_index(*chunk.pixels.shape[-2:], grid).to(device))
+    height, width = chunk.pixels.shape[-2:]
+    step_of_pixel = deletion_step(order, cell_index(height, width, grid, device))
     curve = torch.empty(count, cells + 1, device=device)
     curve[:, 0], curve[:, cells] = chunk.probabilities, emptied
     owner = torch.arange(count, device=device).repeat_interleave(cells - 1)
