@@ -108,7 +108,7 @@ class Executor:
             failure = Failure(error.code, error.message, error.field)
             with self._database.writing() as connection:
                 return fail_audit(connection, key, attempt=attempt, failure=failure, now=self._clock())
-        except Exception as error:  # noqa: BLE001 - whatever broke, the shard is tried again and then given up: never hung
+        except Exception as error:  # whatever broke, the shard is tried again and then given up: never hung
             logger.exception("shard_broke")
             with self._database.writing() as connection:
                 return release_shard(
@@ -158,7 +158,7 @@ class Executor:
                             now=self._clock(),
                             lease_s=self._settings.lease_s,
                         )
-                except Exception:  # noqa: BLE001 - a database that is away for a moment costs a beat, not the shard
+                except Exception:  # a database that is away for a moment costs a beat, not the shard
                     log.exception("heartbeat_missed", audit_id=shard.key.audit_id)
                     continue
                 if not wanted:

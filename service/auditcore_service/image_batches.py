@@ -1,4 +1,4 @@
-"""Image batches: bytes in, content addresses out. Nothing is decoded here, and every limit is checked before reading."""
+"""Image batches: bytes in, content addresses out. Nothing is decoded here; limits are checked before reading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, final
+from typing import IO, BinaryIO, final
 
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import BatchEntry, BatchManifest, InlineImage
@@ -30,7 +30,7 @@ _END_RECORD = struct.Struct("<4s4H2LH")
 _END_RECORD_REACH = _END_RECORD.size + 0xFFFF
 _ZIP64_LOCATOR_BYTES = 20
 _DIRECTORY_BYTES_AN_ENTRY = 1024
-"""Room for a long name and the usual extra fields; the directory is held in memory as objects, so it is capped first."""
+"""Room for a long name and the usual extra fields; the directory becomes objects in memory, so it is capped first."""
 
 
 @final
@@ -177,7 +177,7 @@ class ImageBatches:
             msg = f"the archive cannot be read ({error}); send an ordinary zip file"
             raise InvalidUpload(msg, field=archive.field) from error
 
-    def _capped(self, stream: io.BufferedIOBase | BinaryIO | zipfile.ZipExtFile, name: str, field: str) -> bytes:
+    def _capped(self, stream: IO[bytes], name: str, field: str) -> bytes:
         """Read at most one byte more than allowed: what an archive says about sizes is not to be trusted."""
         data = stream.read(self._settings.image_bytes + 1)
         self._check_image_bytes(len(data), repr(name), field)

@@ -135,7 +135,8 @@ _PROBLEM_EXAMPLES: dict[int, dict[str, Any]] = {
         "type": "urn:auditcore:problem:content_too_large",
         "title": "Request Entity Too Large",
         "status": 413,
-        "detail": "the body has more than the 67108864 bytes allowed; send less, or ask the operator to raise the limit",
+        "detail": "the body has more than the 67108864 bytes allowed; "
+        "send less, or ask the operator to raise the limit",
         "code": "content_too_large",
     },
     415: {
@@ -163,7 +164,8 @@ _PROBLEM_EXAMPLES: dict[int, dict[str, Any]] = {
         "type": "urn:auditcore:problem:internal_error",
         "title": "Internal Server Error",
         "status": 500,
-        "detail": "the service failed, not your request; try again, and if it stays ask the operator to look at the log",
+        "detail": "the service failed, not your request; "
+        "try again, and if it stays ask the operator to look at the log",
         "code": "internal_error",
     },
     503: {

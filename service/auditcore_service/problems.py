@@ -124,14 +124,22 @@ def location_pointer(location: Sequence[str | int], body: object) -> str:
     parts: list[str] = []
     value = body
     for number, part in enumerate(location):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):
-            value = value[part]
+        found, inner = _step(value, part)
+        if found:
+            value = inner
         elif number < len(location) - 1 or not isinstance(value, Mapping):
             continue
         parts.append(_escape(str(part)))
     return "#" + "".join(f"/{part}" for part in parts)
+
+
+def _step(value: object, part: str | int) -> tuple[bool, object]:
+    """Whether a JSON value has this part, and what it is."""
+    if isinstance(value, Mapping) and part in value:
+        return True, value[part]
+    if isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):
+        return True, value[part]
+    return False, None
 
 
 def _escape(part: str) -> str:

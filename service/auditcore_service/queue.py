@@ -125,7 +125,7 @@ class ShardQueue:
             QueueUnavailable: Redis does not answer.
         """
         try:
-            return int(self._redis.llen(queue))  # type: ignore[arg-type]  # redis-py types one method for sync and async
+            return int(self._redis.llen(queue))
         except redis.RedisError as error:
             msg = f"the queue does not answer: {error}"
             raise QueueUnavailable(msg) from error

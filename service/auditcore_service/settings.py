@@ -124,7 +124,7 @@ class Settings(BaseSettings):
 
     @property
     def blobs(self) -> str:
-        """fsspec URL of the blob store, a folder below `data_dir` if none is set."""
+        """URL of the blob store for fsspec, a folder below `data_dir` if none is set."""
         return self.blob_url if self.blob_url is not None else f"file://{self.data_dir.absolute() / 'blobs'}"
 
     @property

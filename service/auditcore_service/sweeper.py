@@ -107,5 +107,5 @@ class Sweeper:
                 self.sweep()
             except QueueUnavailable as error:
                 log.warning("sweep_without_queue", reason=str(error))
-            except Exception:  # noqa: BLE001 - the sweeper is what mends everything else, so it must not die
+            except Exception:  # the sweeper is what mends everything else, so it must not die
                 log.exception("sweep_broke")

@@ -1,7 +1,7 @@
 """Runs a command that must not outlive the process that asked for it.
 
-`python -m auditcore_service.tethered PARENT_PID SIGNAL COMMAND...`: the kernel sends SIGNAL when the parent dies, even by
-kill -9. A wrapper instead of `preexec_fn`, which may deadlock in a process that has threads.
+`python -m auditcore_service.tethered PARENT_PID SIGNAL COMMAND...`: the kernel sends SIGNAL when the parent dies,
+even by kill -9. A wrapper instead of `preexec_fn`, which may deadlock in a process that has threads.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @final
-class WorkerApp(Celery):
+class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
     """A Celery app that carries its settings into the spawned pool process."""
 
     def __init__(self, *args: Any, settings: Settings, **options: Any) -> None:  # noqa: ANN401 - Celery's own arguments
@@ -35,7 +35,7 @@ class WorkerApp(Celery):
 
 
 @final
-class RunShard(Task):
+class RunShard(Task):  # type: ignore[misc]  # likewise
     """Run one shard. Ends normally in every case: how it ended is in the database."""
 
     name = TASK

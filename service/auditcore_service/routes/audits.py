@@ -174,7 +174,7 @@ def _status(audit: Audit) -> AuditStatus:
         progress=ProgressBody(done=audit.progress.done, total=audit.progress.total, failed=audit.progress.failed),
         fraction=audit.progress.fraction,
         images=audit.images,
-        verdict=audit.verdict,  # type: ignore[arg-type]  # stored text; pydantic checks it
+        verdict=audit.verdict,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
         created_at=_rfc3339(audit.created_at),
         started_at=None if audit.started_at is None else _rfc3339(audit.started_at),

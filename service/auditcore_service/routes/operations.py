@@ -60,7 +60,7 @@ def metrics(service: ServiceDep) -> Response:
 def _answers(name: str, check: Callable[[], None]) -> bool:
     try:
         check()
-    except Exception:  # noqa: BLE001 - each dependency fails in its own way, and all of them mean: not ready
+    except Exception:  # each dependency fails in its own way, and all of them mean: not ready
         log.exception("dependency_does_not_answer", dependency=name)
         return False
     return True

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_MS = 15_000
-"""Longest wait for SQLite's single writer. Transactions here take milliseconds; a checkpoint on a slow disk, seconds."""
+"""Longest wait for SQLite's single writer. Transactions take milliseconds; a checkpoint on a slow disk, seconds."""
 
 _MIGRATION_LOCK = 0x61756469  # "audi": any number that no other program on this database uses
 _WRITES = "auditcore_writes"

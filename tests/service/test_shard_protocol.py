@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from auditcore_service.store.audits import find_audit, insert_audit
+from auditcore_service.store.database import Database
+from auditcore_service.store.events import events_after
+from auditcore_service.store.records import Audit, Failure, NewShard, QueuedShard, Shard, ShardKey, Step
+from auditcore_service.store.shards import (
+    abandon_shard,
+    announce_again,
+    beat_shard,
+    cancel_audit,
+    claim_shard,
+    complete_shard,
+    fail_audit,
+    list_shards,
+    release_shard,
+    silent_shards,
+    take_over_silent,
+)
+from auditcore_service.store.transitions import (
+    AUDIT_TRANSITIONS,
+    SHARD_TRANSITIONS,
+    TERMINAL,
+    sources,
+)
+
+DIGEST = "sha256:" + "1" * 64
+BROKEN = Failure("internal_error", "it broke")
+LOST = Failure("worker_lost", "it vanished")
+
+
+class Play:
+    """The protocol, one transaction a call, with a clock that stands still."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = 1000.0
+
+    def submit(self, *, measure: int = 0, compute: int = 2, audit_id: str = "a") -> tuple[QueuedShard, ...]:
+        kinds: list[tuple[str, int]] = [("measure", measure), ("compute", compute), ("assemble", 1)]
+        waves = [(kind, count) for kind, count in kinds if count]
+        shards = [
+            NewShard(wave=wave, index=index, kind=kind, start=index, stop=index + 1, weight=1.0)  # type: ignore[arg-type]
+            for wave, (kind, count) in enumerate(waves)
+            for index in range(count)
+        ]
+        with self.database.writing() as connection:
+            return insert_audit(
+                connection, audit_id=audit_id, request="{}", plan="{}", images=compute, shards=shards, now=self.now
+            )
+
+    def claim(self, wave: int = 0, index: int = 0, *, max_attempts: int = 3) -> Shard | None:
+        with self.database.writing() as connection:
+            return claim_shard(
+                connection, ShardKey("a", wave, index), now=self.now, lease_s=30.0, max_attempts=max_attempts
+            )
+
+    def complete(self, wave: int = 0, index: int = 0, *, attempt: int = 1, verdict: str | None = None) -> Step:
+        with self.database.writing() as connection:
+            return complete_shard(
+                connection,
+                ShardKey("a", wave, index),
+                attempt=attempt,
+                result_digest=DIGEST,
+                now=self.now,
+                verdict=verdict,
+            )
+
+    def finish(self, wave: int, indices: Sequence[int]) -> tuple[QueuedShard, ...]:
+        opened: tuple[QueuedShard, ...] = ()
+        for index in indices:
+            assert self.claim(wave, index)
+            opened += self.complete(wave, index).opened
+        return opened
+
+    def beat(self, *, attempt: int = 1, progress: float = 0.5) -> bool:
+        with self.database.writing() as connection:
+            return beat_shard(
+                connection, ShardKey("a", 0, 0), attempt=attempt, progress=progress, now=self.now, lease_s=30.0
+            )
+
+    def release(self, *, attempt: int, max_attempts: int = 3) -> Step:
+        with self.database.writing() as connection:
+            return release_shard(
+                connection,
+                ShardKey("a", 0, 0),
+                attempt=attempt,
+                error="boom",
+                failure=BROKEN,
+                now=self.now,
+                max_attempts=max_attempts,
+            )
+
+    def fail(self, index: int = 0, *, attempt: int = 1) -> Step:
+        with self.database.writing() as connection:
+            return fail_audit(connection, ShardKey("a", 0, index), attempt=attempt, failure=BROKEN, now=self.now)
+
+    def abandon(self, index: int = 0, *, attempt: int = 1) -> Step:
+        with self.database.writing() as connection:
+            return abandon_shard(connection, ShardKey("a", 0, index), attempt=attempt, now=self.now)
+
+    def cancel(self) -> bool:
+        with self.database.writing() as connection:
+            return cancel_audit(connection, "a", now=self.now)
+
+    def take_over(self, *, max_attempts: int = 3) -> list[Step]:
+        with self.database.reading() as connection:
+            silent = silent_shards(connection, now=self.now)
+        steps = []
+        for key, attempt in silent:
+            with self.database.writing() as connection:
+                steps.append(
+                    take_over_silent(
+                        connection, key, attempt=attempt, now=self.now, failure=LOST, max_attempts=max_attempts
+                    )
+                )
+        return steps
+
+    @property
+    def audit(self) -> Audit:
+        with self.database.reading() as connection:
+            audit = find_audit(connection, "a")
+        assert audit is not None
+        return audit
+
+    @property
+    def states(self) -> list[str]:
+        with self.database.reading() as connection:
+            return [shard.state for shard in list_shards(connection, "a")]
+
+
+@pytest.fixture
+def play(database: Database) -> Play:
+    return Play(database)
+
+
+def keys(shards: Sequence[QueuedShard]) -> list[tuple[int, int, str]]:
+    return [(shard.key.wave, shard.key.index, shard.kind) for shard in shards]
+
+
+def test_submit_queues_the_first_wave_and_keeps_the_others(play: Play) -> None:
+    assert keys(play.submit(measure=2, compute=2)) == [(0, 0, "measure"), (0, 1, "measure")]
+    assert play.states == ["queued", "queued", "pending", "pending", "pending"]
+    assert play.audit.state == "queued"
+
+
+def test_two_waves_open_exactly_once_and_end_in_success(play: Play) -> None:
+    play.submit(measure=2, compute=2)
+    assert keys(play.finish(0, [1, 0])) == [(1, 0, "compute"), (1, 1, "compute")]
+    assert play.audit.state == "running"
+    assert keys(play.finish(1, [0, 1])) == [(2, 0, "assemble")]
+    assert play.audit.state == "finalizing"
+    assert play.claim(2, 0)
+    assert play.complete(2, 0, verdict="fail") == Step(applied=True)
+    audit = play.audit
+    assert (audit.state, audit.verdict, audit.report_digest) == ("succeeded", "fail", DIGEST)
+    assert audit.progress.fraction == 1.0
+    assert audit.finished_at == play.now
+
+
+def test_a_second_delivery_is_not_to_be_had(play: Play) -> None:
+    play.submit()
+    first = play.claim()
+    assert first is not None
+    assert first.attempt == 1
+    assert play.claim() is None
+    play.complete()
+    assert play.claim() is None
+
+
+def test_a_late_completion_changes_nothing(play: Play) -> None:
+    play.submit()
+    play.claim()
+    play.now += 31
+    second = play.claim()
+    assert second is not None
+    assert second.attempt == 2
+    assert play.complete(attempt=1) == Step(applied=False)
+    assert play.states[0] == "running"
+    assert play.complete(attempt=2).applied
+    assert play.complete(attempt=2) == Step(applied=False)
+
+
+def test_completing_twice_does_not_open_the_next_wave_twice(play: Play) -> None:
+    play.submit(compute=1)
+    play.claim()
+    assert len(play.complete().opened) == 1
+    assert play.complete().opened == ()
+
+
+def test_heartbeat_keeps_the_lease_and_stores_progress(play: Play) -> None:
+    play.submit(compute=1)
+    play.claim()
+    play.now += 20
+    assert play.beat(progress=0.5)
+    play.now += 20
+    assert play.take_over() == []
+    assert play.claim() is None
+    assert 0.2 < play.audit.progress.fraction < 0.3
+
+
+def test_heartbeat_of_a_lost_attempt_says_stop(play: Play) -> None:
+    play.submit()
+    play.claim()
+    play.now += 31
+    play.claim()
+    assert not play.beat(attempt=1)
+    assert play.beat(attempt=2)
+
+
+def test_sweeper_takes_over_silent_shards_until_attempts_run_out(play: Play) -> None:
+    play.submit()
+    for attempt in (1, 2):
+        claimed = play.claim(max_attempts=2)
+        assert claimed is not None
+        assert claimed.attempt == attempt
+        play.now += 31
+        steps = play.take_over(max_attempts=2)
+        assert [step.applied for step in steps] == [True]
+    audit = play.audit
+    assert audit.state == "failed"
+    assert audit.failure == LOST
+    assert play.states == ["failed", "cancelled", "cancelled"]
+    assert play.claim(0, 1) is None
+
+
+def test_a_shard_out_of_attempts_cannot_be_claimed(play: Play) -> None:
+    play.submit()
+    assert play.claim(max_attempts=1)
+    play.now += 31
+    assert play.claim(max_attempts=1) is None
+
+
+def test_an_unexpected_error_is_tried_again_and_then_fails_the_audit(play: Play) -> None:
+    play.submit()
+    play.claim()
+    assert keys(play.release(attempt=1, max_attempts=2).opened) == [(0, 0, "compute")]
+    assert play.states[0] == "queued"
+    play.claim()
+    assert play.release(attempt=2, max_attempts=2).opened == ()
+    assert play.audit.state == "failed"
+    assert play.audit.failure == BROKEN
+
+
+def test_bad_input_fails_at_once_and_stops_the_rest(play: Play) -> None:
+    play.submit(compute=3)
+    play.claim(0, 0)
+    play.claim(0, 1)
+    assert play.fail(0).applied
+    assert play.audit.state == "failed"
+    assert play.states == ["failed", "running", "cancelled", "cancelled"]
+    assert play.complete(0, 1).applied
+    assert play.audit.state == "failed"
+
+
+def test_cancel_before_any_worker_is_immediate(play: Play) -> None:
+    play.submit()
+    assert play.cancel()
+    assert play.audit.state == "cancelled"
+    assert set(play.states) == {"cancelled"}
+    assert not play.cancel()
+    assert play.claim() is None
+
+
+def test_cancel_waits_for_running_shards(play: Play) -> None:
+    play.submit(compute=3)
+    play.claim(0, 0)
+    play.claim(0, 1)
+    assert play.cancel()
+    assert play.audit.state == "cancelling"
+    assert not play.beat()
+    assert play.abandon(0).applied
+    assert play.audit.state == "cancelling"
+    assert play.complete(0, 1).opened == ()
+    assert play.audit.state == "cancelled"
+
+
+def test_cancelling_ends_even_if_the_worker_dies(play: Play) -> None:
+    play.submit()
+    play.claim()
+    play.cancel()
+    play.now += 31
+    assert [step.applied for step in play.take_over()] == [True]
+    assert play.audit.state == "cancelled"
+
+
+def test_abandoning_a_shard_that_another_worker_took_does_not_cancel_the_audit(play: Play) -> None:
+    play.submit()
+    play.claim()
+    play.now += 31
+    play.take_over()
+    assert not play.abandon(attempt=1).applied
+    assert play.audit.state == "running"
+    assert play.states[0] == "queued"
+
+
+def test_queued_shards_are_announced_again_once_an_interval(play: Play) -> None:
+    play.submit()
+
+    def announce() -> int:
+        with play.database.writing() as connection:
+            found = announce_again(
+                connection, now=play.now, queued_before=play.now - 30, kinds=["measure", "compute"]
+            )
+        return len(found)
+
+    assert announce() == 0
+    play.now += 31
+    assert announce() == 2
+    assert announce() == 0
+
+
+def test_events_tell_the_whole_story_in_order(play: Play) -> None:
+    play.submit(compute=1)
+    play.finish(0, [0])
+    play.claim(1, 0)
+    play.complete(1, 0, verdict="pass")
+    with play.database.reading() as connection:
+        events = events_after(connection, "a", after=0)
+        rest = events_after(connection, "a", after=events[0].id)
+    states = [event.data.split('"state": "')[1].split('"')[0] for event in events]
+    assert states == ["queued", "running", "finalizing", "finalizing", "succeeded"]
+    assert [event.id for event in events] == sorted(event.id for event in events)
+    assert rest == events[1:]
+
+
+def test_many_workers_complete_at_once_and_one_wave_opens(play: Play) -> None:
+    count = 12
+    play.submit(compute=count)
+    opened: list[QueuedShard] = []
+    errors: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            assert play.claim(0, index)
+            opened.extend(play.complete(0, index).opened)
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert keys(opened) == [(1, 0, "assemble")]
+    assert play.audit.progress.done == count
+
+
+def test_many_workers_want_one_shard_and_one_gets_it(play: Play) -> None:
+    play.submit(compute=1)
+    got: list[Shard | None] = []
+    threads = [threading.Thread(target=lambda: got.append(play.claim())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(shard is not None for shard in got) == 1
+    assert len(got) == 8
+
+
+def test_transition_tables_are_closed_and_end() -> None:
+    assert {"succeeded", "failed", "cancelled"} == TERMINAL
+    for table in (AUDIT_TRANSITIONS, SHARD_TRANSITIONS):
+        assert set().union(*table.values()) <= set(table)
+    assert sources("cancelled") == {"queued", "running", "finalizing", "cancelling"}
+    assert sources("succeeded") == {"finalizing"}
