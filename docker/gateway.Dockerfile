@@ -9,8 +9,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY service service
 RUN uv build --wheel --out-dir /wheels
+# the wheel by its path: by its name a registry could answer with another package
 RUN uv venv /app \
-    && uv pip install --no-cache --python /app/bin/python --constraint constraints.txt --find-links /wheels 'auditcore[gateway]'
+    && uv pip install --no-cache --python /app/bin/python --constraint constraints.txt \
+        "$(echo /wheels/auditcore-*.whl)[gateway]"
 
 FROM python:3.13-slim-trixie
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin auditcore \

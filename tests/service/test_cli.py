@@ -1,0 +1,222 @@
+"""The command line: what it loads, what it refuses, how it exits."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from auditcore.contracts.report import AuditReport
+from auditcore_service.cli.commands import app
+from auditcore_service.cli.inputs import find_images
+from auditcore_service.cli.outcome import EXIT_STATUS, CommandError, mistakes
+from auditcore_service.cli.progress import follow_to_report
+
+TINY_MODEL = {
+    "kind": "torchvision",
+    "name": "resnet18",
+    "weights": {"uri": "random:1"},
+    "classes": 4,
+    "preprocessing": {"resize": 32, "crop": 32},
+}
+TINY_PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
+REQUEST = {"model": TINY_MODEL, "images": {"kind": "uris", "uris": [{"uri": "a.png"}]}, "plan": TINY_PLAN}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two photos and a request that names one of them."""
+    for number, name in enumerate(("a.png", "b.png")):
+        values = np.random.default_rng(number).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+        Image.fromarray(values).save(tmp_path / name)
+    write(tmp_path, REQUEST)
+    return tmp_path
+
+
+def write(folder: Path, request: dict[str, Any]) -> str:
+    path = folder / "request.json"
+    path.write_text(json.dumps(request))
+    return str(path)
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    script = (
+        f"import sys; sys.argv = ['auditcore', *{arguments!r}]\n"
+        "from auditcore_service.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('LOADED', *{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def test_help_loads_nothing_but_the_command_line() -> None:
+    heavy = {"torch", "numpy", "pydantic", "httpx", "fastapi", "celery", "sqlalchemy"}
+    assert not loaded_by("--help") & heavy
+    assert not loaded_by("audit", "--help") & heavy - {"pydantic"}  # typer itself loads it where it is installed
+
+
+def test_submit_needs_no_torch(folder: Path) -> None:
+    loaded = loaded_by("submit", str(folder / "request.json"), "--url", "http://127.0.0.1:9", "--images", str(folder))
+    assert "httpx" in loaded
+    assert not loaded & {"torch", "numpy", "fastapi", "celery"}
+
+
+@pytest.mark.parametrize("command", ["serve", "gateway", "worker", "audit", "submit", "demo", "openapi"])
+def test_every_help_teaches_with_an_example(command: str) -> None:
+    shown = run(command, "--help")
+    assert shown.exit_code == 0
+    assert "For example:" in shown.output
+    assert f"auditcore {command}" in shown.output
+
+
+def test_version() -> None:
+    assert run("version").output.startswith("0.")
+
+
+def test_an_audit_without_a_service(folder: Path) -> None:
+    report_path = folder / "report.json"
+    done = run("audit", write(folder, REQUEST), "--out", str(report_path), "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    report = AuditReport.model_validate_json(report_path.read_bytes())
+    assert report.verdict == "not_evaluated"
+    assert [item.name for item in report.images.items] == ["a.png"]
+    assert "inter_model_deletion" in done.output
+    assert "UNTRAINED" in done.output
+    assert "verdict: not_evaluated" in done.output
+
+
+@pytest.mark.parametrize(
+    ("condition", "verdict", "status"),
+    [
+        ({"at_least": -1}, "pass", 0),
+        ({"at_least": 1.5, "severity": "warn"}, "warn", 0),
+        ({"at_least": 1.5}, "fail", 1),
+    ],
+)
+def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any], verdict: str, status: int) -> None:
+    policy = [{"check": "deletion", "explainer": "gradient", "metric": "lerf_auc", **condition}]
+    request = {key: value for key, value in REQUEST.items() if key != "images"} | {"policy": policy}
+    done = run("audit", write(folder, request), "--images", str(folder), "--device", "cpu")
+    assert f"verdict: {verdict}" in done.output
+    assert done.exit_code == status
+    assert "2 of 2 images" in done.output
+
+
+def test_every_verdict_has_an_exit_status() -> None:
+    verdicts = AuditReport.model_fields["verdict"].annotation.__args__  # type: ignore[union-attr]
+    assert set(EXIT_STATUS) == set(verdicts)
+    assert {name for name, status in EXIT_STATUS.items() if status == 0} == {"pass", "warn", "not_evaluated"}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "words"),
+    [
+        ({"plan": TINY_PLAN | {"seeed": 1}}, "plan.seeed", "not permitted"),
+        ({"plan": TINY_PLAN | {"checks": [{"kind": "sweeep"}]}}, "plan.checks.0", "sweeep"),
+        ({"model": {"kind": "torchvision", "name": "resnet18"}}, "model.weights", "required"),
+        ({"model": TINY_MODEL | {"weights": {"uri": "missing.pth"}}}, "model.weights", "missing.pth"),
+        ({"model": TINY_MODEL | {"weights": {"uri": "/etc/hostname"}}}, "model.weights.uri", "AUDIT_FILE_ROOTS"),
+        ({"images": {"kind": "uris", "uris": [{"uri": "../x.png"}]}}, "images.uris.0.uri", "AUDIT_FILE_ROOTS"),
+        ({"images": {"kind": "uris", "uris": [{"uri": "request.json"}]}}, "images", "not a whole PNG"),
+        ({"images": {"kind": "batch", "digest": "sha256:" + "0" * 64}}, "images", "service"),
+        (
+            {"policy": [{"check": "deletion", "explainer": "gradient", "metric": "lerf", "at_least": 0}]},
+            "policy.0.metric",
+            "lerf_auc",
+        ),
+    ],
+)
+def test_a_mistake_names_its_field_and_the_mend(folder: Path, change: dict[str, Any], field: str, words: str) -> None:
+    done = run("audit", write(folder, REQUEST | change), "--device", "cpu")
+    assert done.exit_code == 2
+    assert f"{field}" in done.output
+    assert words in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("audit", "nowhere.json"), "cannot be read"),
+        (("audit", "{folder}/broken.json"), "is not JSON"),
+        (("audit", "{folder}/list.json"), "JSON object"),
+        (("audit", "{folder}/request.json", "--images", "{folder}/nothing"), "no image file or folder"),
+        (("audit", "{folder}/request.json", "--images", "{folder}/empty"), "holds no image file"),
+        (("submit", "{folder}/request.json", "--out", "x.json"), "--out needs --wait"),
+        (("submit", "{folder}/request.json", "--labels", "[1]"), "--labels needs --images"),
+        (("submit", "{folder}/request.json", "--url", "http://127.0.0.1:9"), "auditcore serve"),
+        (("submit", "{folder}/request.json", "--url", "127.0.0.1:9"), "write http://host:port"),
+    ],
+)
+def test_wrong_arguments_exit_with_2(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    (folder / "broken.json").write_text("{")
+    (folder / "list.json").write_text("[]")
+    (folder / "empty").mkdir()
+    done = run(*(argument.format(folder=folder) for argument in arguments))
+    assert done.exit_code == 2
+    assert words in done.output.replace("\n", " ")
+
+
+def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_PORT", "99999")
+    done = run("gateway")
+    assert done.exit_code == 2
+    assert "AUDIT_PORT" in done.output
+
+
+def test_a_folder_stands_for_its_images_in_order(folder: Path) -> None:
+    assert [path.name for path in find_images([folder, folder / "a.png"])] == ["a.png", "b.png", "a.png"]
+
+
+def test_paths_of_mistakes_leave_out_the_names_of_union_members() -> None:
+    document = {"plan": {"checks": [{"kind": "sweep", "levels": 0}]}}
+    errors = [
+        {"loc": ("plan", "explicit", "checks", 0, "sweep", "levels"), "msg": "too small"},
+        {"loc": ("plan", "explicit", "explainers"), "msg": "required"},
+        {"loc": (), "msg": "Value error, no"},
+    ]
+    assert mistakes(errors, document) == [
+        ("plan.checks.0.levels", "too small"),
+        ("plan.explainers", "required"),
+        ("request", "no"),
+    ]
+
+
+def statuses(*states: str, error: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    for state in states:
+        yield {"id": "a1", "state": state, "fraction": 0.5, "error": error}
+
+
+def test_following_ends_with_success() -> None:
+    shown = Console(file=io.StringIO(), force_terminal=True)
+    follow_to_report(statuses("queued", "running", "succeeded"), shown)
+    assert "succeeded" in shown.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message", "errors", "code"),
+    [
+        ("cancelled", None, "audit a1 was cancelled", (), "cancelled"),
+        ("failed", {"code": "c", "message": "m", "field": "f"}, "audit a1 failed", (("f", "m"),), "c"),
+        ("failed", {"code": "c", "message": "m"}, "audit a1 failed: m", (), "c"),
+    ],
+)
+def test_following_ends_with_the_reason(
+    state: str, error: dict[str, Any] | None, message: str, errors: tuple[tuple[str, str], ...], code: str
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        follow_to_report(statuses("running", state, error=error), Console(file=io.StringIO()))
+    assert (caught.value.message, caught.value.errors, caught.value.code) == (message, errors, code)
