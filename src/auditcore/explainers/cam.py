@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from auditcore.contracts.explainers import GradCam
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.differentiation import one_hot
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.suggestions import near
 
@@ -22,21 +23,23 @@ def obstacle(classifier: Classifier, contract: GradCam) -> str | None:
                 "the model has no convolution that keeps more than one position; name a layer that gives feature maps"
             )
         return None
-    names = [name for name, _ in classifier.module.named_modules() if name]
-    if contract.layer not in names:
-        hint = near(contract.layer, names) or f"; the last convolution is {classifier.convolutions[-1:]}"
-        return f"the model has no layer {contract.layer!r}{hint}"
-    return None
+    if contract.layer in classifier.feature_layers:
+        return None
+    hint = near(contract.layer, classifier.feature_layers) or f"; one that does is {classifier.feature_layers[-1:]}"
+    return f"the model has no layer {contract.layer!r} that gives feature maps of more than one position{hint}"
 
 
 def grad_cam(batch: Batch, contract: GradCam) -> Attribution:
     """Feature maps of a layer, weighted by their mean gradient, summed, rectified and upsampled to the image.
 
     Raises:
-        NotApplicable: The layer's output is no feature map (N,C,h,w), or the logits do not depend on it.
+        NotApplicable: There is no such layer, or the logits do not depend on it.
 
     Source: Selvaraju et al. 2017, Eq. 1 and 2; upsampling is bilinear with `align_corners=False`.
     """
+    reason = obstacle(batch.classifier, contract)
+    if reason is not None:
+        raise NotApplicable(reason)
     name = contract.layer if contract.layer is not None else batch.classifier.convolutions[-1]
     layer = batch.classifier.module.get_submodule(name)
     parts = []
@@ -61,22 +64,19 @@ def _features_and_gradients(
     """
     outputs: list[Tensor] = []
 
-    def begin_graph(_layer: nn.Module, _inputs: object, output: object) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4:  # noqa: PLR2004 - (N,C,h,w)
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            msg = f"layer {name!r} gives {shape}, but Grad-CAM needs feature maps (N,C,h,w); name a convolution"
-            raise NotApplicable(msg)
+    def begin_graph(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         outputs.append(output.detach().requires_grad_())
-        return outputs[-1]
+        # a copy goes on, since an in-place activation may follow
+        return outputs[-1].clone()
 
     handle = layer.register_forward_hook(begin_graph)
     try:
         with torch.enable_grad():
-            scores = module(inputs).gather(1, targets[:, None])[:, 0]
+            logits = module(inputs)
     finally:
         handle.remove()
-    if not outputs or not scores.requires_grad:
+    if not outputs or not logits.requires_grad:
         msg = f"the logits do not depend on layer {name!r}; name a layer on the way to them"
         raise NotApplicable(msg)
-    (gradients,) = torch.autograd.grad(scores.sum(), outputs[-1])
+    (gradients,) = torch.autograd.grad(logits, outputs[-1], one_hot(targets, logits))
     return outputs[-1].detach(), gradients

@@ -26,6 +26,11 @@ def input_gradient(
     """
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
-        scores = module(inputs).gather(1, targets[:, None])[:, 0]
-        (gradients,) = torch.autograd.grad(scores.sum(), inputs)
-    return gradients, scores.detach()
+        logits = module(inputs)
+    (gradients,) = torch.autograd.grad(logits, inputs, one_hot(targets, logits))
+    return gradients, logits.detach().gather(1, targets[:, None])[:, 0]
+
+
+def one_hot(targets: Int[Tensor, " image"], logits: Float[Tensor, "image class"]) -> Float[Tensor, "image class"]:
+    """Where the backward pass begins: 1 at each image's target, 0 elsewhere."""
+    return torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)

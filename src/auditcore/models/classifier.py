@@ -52,8 +52,9 @@ class Classifier:
         size: Side of the square input, in pixels.
         classes: Number of classes.
         parameters: Number of parameter values.
-        convolutions: Paths of the layers that give feature maps (N,C,h,w) of more than one position, by convolution,
-            in the order in which they last ran.
+        feature_layers: Paths of the layers that give feature maps (N,C,h,w) of more than one position, in the order
+            in which they last ran.
+        convolutions: Those of them that are convolutions.
         digest: sha256 over all parameters and buffers.
         trained: False for random weights.
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
@@ -85,24 +86,26 @@ class Classifier:
         _refuse_non_finite(module)
         self.digest = state_digest(module)
         self.parameters = sum(parameter.numel() for parameter in module.parameters())
-        for child in module.modules():
-            if hasattr(child, "inplace"):
-                setattr(child, "inplace", False)  # noqa: B010 - nn.Module types every attribute as a tensor
         self.module = module.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
-        self.convolutions: tuple[str, ...] = ()
-        self.classes = self._probe()
+        self.classes, self.feature_layers = self._probe()
+        self.convolutions = tuple(
+            name
+            for name in self.feature_layers
+            if isinstance(self.module.get_submodule(name), (nn.Conv2d, nn.ConvTranspose2d))
+        )
         self._why_not_canonical: str | None = None
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
-    def _probe(self) -> int:
-        """Number of classes, and `convolutions`, found by one forward pass of two mean-colored images."""
+    def _probe(self) -> tuple[int, tuple[str, ...]]:
+        """Number of classes, and `feature_layers`, found by one forward pass of two mean-colored images."""
         example = torch.zeros(2, 3, self.size, self.size, device=self.device)
         try:
-            with torch.inference_mode(), _convolutions_run(self.module) as names:
+            with torch.inference_mode(), _feature_layers_run(self.module) as names:
                 output = self.module(example.to(memory_format=torch.channels_last))
+        # the model is foreign code, so any exception may come out of it
         except Exception as error:
             msg = f"the model cannot process an input of shape {tuple(example.shape)}: {error}"
             raise ModelOutputInvalid(msg, field="model.preprocessing.crop") from error
@@ -116,8 +119,7 @@ class Classifier:
             )
             raise ModelOutputInvalid(msg, field="model")
         _refuse_non_finite_logits(output)
-        self.convolutions = tuple(names)
-        return output.shape[1]
+        return output.shape[1], tuple(names)
 
     @property
     def low(self) -> Float[Tensor, "1 channel 1 1"]:
@@ -182,8 +184,8 @@ class Classifier:
 
 
 @contextmanager
-def _convolutions_run(module: nn.Module) -> Iterator[dict[str, None]]:
-    """Names of the 2-D convolutions that run inside the block and keep more than one position, in that order."""
+def _feature_layers_run(module: nn.Module) -> Iterator[dict[str, None]]:
+    """Names of the layers that run inside the block and give maps of more than one position, in that order."""
     names: dict[str, None] = {}
 
     def record(name: str, output: object) -> None:
@@ -194,7 +196,7 @@ def _convolutions_run(module: nn.Module) -> Iterator[dict[str, None]]:
     handles = [
         layer.register_forward_hook(lambda _layer, _inputs, output, name=name: record(name, output))
         for name, layer in module.named_modules()
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+        if name
     ]
     try:
         yield names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -173,8 +174,11 @@ def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, c
     if archive:
         _refuse_torchscript(path)
     try:
-        # only the archive format can be mapped instead of read; older files are one pickle
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings():
+            # a newer pickle protocol only warns that it may not be understood; then it raises anyway
+            warnings.simplefilter("ignore", UserWarning)
+            # only the archive format can be mapped instead of read; older files are one pickle
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         if _looks_like_pickle(path, archive=archive):
             msg = (
