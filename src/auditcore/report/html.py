@@ -139,14 +139,14 @@ def _curve_panels(report: AuditReport) -> Iterator[_Panel]:
             same = [result for result in drawn if result.variant == variant]
             shared = [result for result in same if result.explainer is None]
             explainers = dict.fromkeys(result.explainer for result in same if result.explainer is not None)
+            title = check.label if variant is None else f"{check.label}: {variant}"
             charts = tuple(
-                (name, curve_chart(f"{check.label} {variant or ''}: {name}", series))
+                (name, curve_chart(f"{title}: {name}", series))
                 for name in explainers
                 if (series := _series([*shared, *(result for result in same if result.explainer == name)]))
             )
             legend = tuple(CURVE_STYLES[metric] for metric in dict.fromkeys(result.metric for result in same))
             axis = units.get((check.label, variant), "share of cells deleted")
-            title = check.label if variant is None else f"{check.label}: {variant}"
             if charts:
                 yield _Panel(title=title, axis=axis, legend=legend, charts=charts)
 

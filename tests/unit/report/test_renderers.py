@@ -293,6 +293,16 @@ def test_the_page_can_be_read_aloud(report: AuditReport) -> None:
     assert len(identities) == len(set(identities))
 
 
+def test_the_reference_curve_lies_below_the_others(report: AuditReport) -> None:
+    deletion = [
+        result("deletion", "gradient", metric, 0.5, curve=CURVE) for metric in ("lerf_auc", "morf_auc", "rao_auc")
+    ]
+    page = render_html(report.model_copy(update={"results": tuple(deletion)}))
+    drawing = page.split("<title>deletion: gradient</title>")[1].split("</svg>")[0]
+    order = [drawing.index(f'class="line {style}"') for style in ("reference", "one", "two")]
+    assert order == sorted(order)
+
+
 def test_a_report_without_policy_results_or_curves_still_renders(report: AuditReport) -> None:
     bare = report.model_copy(
         update={
