@@ -13,7 +13,12 @@ from auditcore_service.settings import Settings
 def configure_logs(settings: Settings) -> None:
     """Log to standard error, as JSON lines unless a person is watching."""
     as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    # plain: the default formatter prints local variables, and those hold settings with secrets
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

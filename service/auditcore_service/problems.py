@@ -64,7 +64,6 @@ _MENDS: Mapping[str, str] = {
     "missing": "this field is required; add it",
     "extra_forbidden": "this field is unknown; remove it or check its spelling",
     "json_invalid": "the body is not JSON; check it at the position named",
-    "model_attributes_type": "send a JSON object, with the header Content-Type: application/json",
 }
 
 
@@ -118,19 +117,30 @@ def pointer(field: str) -> str:
 def location_pointer(location: Sequence[str | int], body: object) -> str:
     """JSON pointer of a pydantic location.
 
-    Pydantic names the branch of a union it took (`plan`, `explicit`, `seed`); such a name is not in the body, so the
-    location is walked along the body and what is not there is left out, but for the last part, which may be missing.
+    Pydantic names the branch of a union it took (`plan`, `explicit`, `seed`). Such a name is not in the body, or means
+    something else there, so the location is walked along the body and of all readings the one is taken that arrives.
     """
-    parts: list[str] = []
-    value = body
-    for number, part in enumerate(location):
-        found, inner = _step(value, part)
-        if found:
-            value = inner
-        elif number < len(location) - 1 or not isinstance(value, Mapping):
-            continue
-        parts.append(_escape(str(part)))
-    return "#" + "".join(f"/{part}" for part in parts)
+    _, parts = _walk(tuple(location), body)
+    return "#" + "".join(f"/{_escape(str(part))}" for part in parts)
+
+
+def _walk(location: tuple[str | int, ...], value: object) -> tuple[tuple[bool, int], tuple[str | int, ...]]:
+    """Best reading of a location: how good it is (does it arrive, steps found), and its parts."""
+    if not location:
+        return (True, 0), ()
+    part, rest = location[0], location[1:]
+    found, inner = _step(value, part)
+    readings = []
+    if found:
+        (arrives, steps), parts = _walk(rest, inner)
+        readings.append(((arrives, steps + 1), (part, *parts)))
+    if rest:
+        readings.append(_walk(rest, value))
+    elif not found:
+        # the last part may be what is missing; if there is nowhere it could stand, it named a branch
+        missing = isinstance(value, Mapping)
+        readings.append(((missing, 0), (part,) if missing else ()))
+    return max(readings, key=lambda reading: reading[0])
 
 
 def _step(value: object, part: str | int) -> tuple[bool, object]:
@@ -188,6 +198,10 @@ def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
         reason = context.get("error") if isinstance(context, Mapping) else text
         text, mend = f"the body is not JSON: {reason} at character {rest[0] if rest else 0}", None
         return ProblemError(pointer="#", detail=text, code=kind)
+    if kind == "model_attributes_type":
+        mend = "send a valid JSON object here"
+        if not rest:
+            mend = "send a JSON object, with the header Content-Type: application/json"
     if source != "body":
         # a query parameter or header has no place in the body
         where = ".".join(str(part) for part in rest)

@@ -304,9 +304,7 @@ def test_queued_shards_are_announced_again_once_an_interval(play: Play) -> None:
 
     def announce() -> int:
         with play.database.writing() as connection:
-            found = announce_again(
-                connection, now=play.now, queued_before=play.now - 30, kinds=["measure", "compute"]
-            )
+            found = announce_again(connection, now=play.now, queued_before=play.now - 30, kinds=["measure", "compute"])
         return len(found)
 
     assert announce() == 0

@@ -131,16 +131,29 @@ def release_shard(
     if state not in ACTIVE:
         return abandon_shard(connection, key, attempt=attempt, now=now)
     if attempt >= max_attempts:
-        return fail_audit(connection, key, attempt=attempt, failure=failure, now=now)
+        return fail_audit(connection, key, attempt=attempt, failure=failure, now=now, error=error)
     _requeue(connection, key, error=error, now=now)
     return Step(applied=True, opened=(QueuedShard(key, shard.kind),))
 
 
-def fail_audit(connection: Connection, key: ShardKey, *, attempt: int, failure: Failure, now: float) -> Step:
-    """End the whole audit because of one shard: the input cannot be used, or attempts ran out."""
+def fail_audit(
+    connection: Connection, key: ShardKey, *, attempt: int, failure: Failure, now: float, error: str | None = None
+) -> Step:
+    """End the whole audit because of one shard: the input cannot be used, or attempts ran out.
+
+    Args:
+        connection: A writing transaction.
+        key: The shard.
+        attempt: The attempt number that `claim_shard` gave.
+        failure: What the client is told.
+        now: Seconds since 1970.
+        error: What the operator finds with the shard; the client's message if None.
+    """
     state = lock_audit(connection, key.audit_id)
     failed = connection.execute(
-        update(SHARDS).where(_mine(key, attempt)).values(state="failed", lease_until=None, error=failure.message)
+        update(SHARDS)
+        .where(_mine(key, attempt))
+        .values(state="failed", lease_until=None, error=error or failure.message)
     ).rowcount
     if not failed:
         return _STALE

@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from auditcore_service.app import create_app
+from auditcore_service.openapi_document import SUBMIT_EXAMPLES
+from auditcore_service.service import Service
+from auditcore_service.settings import Settings
+from auditcore_service.store.idempotency import reserve_key
+from auditcore_service.store.records import Failure, ShardKey
+from auditcore_service.store.shards import claim_shard, complete_shard, fail_audit
+
+KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+
+
+def png(color: int = 120) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (color, 10, 200)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def inline(*colors: int) -> dict[str, Any]:
+    images = [{"data": base64.b64encode(png(color)).decode()} for color in colors or (1,)]
+    return {"kind": "inline", "images": images}
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    return {"model": {"kind": "demo"}, "images": inline(), "plan": {"preset": "quick"}, **changes}
+
+
+def service_of(client: TestClient) -> Service:
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    return service
+
+
+def submit(client: TestClient, **changes: Any) -> str:
+    answer = client.post("/v1/audits", json=body(**changes))
+    assert answer.status_code == 202, answer.text
+    audit_id: str = answer.json()["id"]
+    return audit_id
+
+
+def finish(client: TestClient, audit_id: str, report: bytes = b"{}") -> None:
+    """Play the worker: complete every shard."""
+    service = service_of(client)
+    digest = service.blobs.put(report)
+    for wave in range(2):
+        key = ShardKey(audit_id, wave, 0)
+        with service.database.writing() as connection:
+            assert claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
+            complete_shard(connection, key, attempt=1, result_digest=digest, now=2.0, verdict="pass")
+
+
+def test_submit_answers_202_with_location_and_retry_after(client: TestClient) -> None:
+    answer = client.post("/v1/audits", json=body())
+    status = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == status["links"]["self"] == f"/v1/audits/{status['id']}"
+    assert int(answer.headers["retry-after"]) > 0
+    assert status["state"] == "queued"
+    assert status["progress"] == {"done": 0, "total": 2, "failed": 0}
+    assert status["verdict"] is None
+    assert status["error"] is None
+    assert client.get(status["links"]["self"]).json()["id"] == status["id"]
+
+
+def test_the_json_of_the_issue_is_accepted(client: TestClient) -> None:
+    upload = client.post("/v1/image-batches", files=[("images", ("a.png", png(), "image/png"))]).json()
+    request = {
+        **SUBMIT_EXAMPLES["explicit"]["value"],
+        "images": {"kind": "batch", "digest": upload["digest"]},
+    }
+    assert client.post("/v1/audits", json=request).status_code == 202
+
+
+def test_submitting_sends_shard_keys_and_no_pixels(client: TestClient, redis_url: str) -> None:
+    audit_id = submit(client)
+    with redis.Redis.from_url(redis_url) as queue:
+        (message,) = queue.lrange("gpu", 0, -1)
+    payload = json.loads(base64.b64decode(json.loads(message)["body"]))
+    assert payload[0] == [audit_id, 0, 0]
+    assert payload[1] == {}
+
+
+def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings(redis_url="unix:///nowhere.sock")
+    with TestClient(create_app(settings)) as client:
+        assert client.post("/v1/audits", json=body()).status_code == 202
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.headers["content-type"] == "application/problem+json"
+        assert client.get("/livez").json() == {"status": "ok", "checks": {}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "mend"),
+    [
+        ({"model": {"kind": "demmo"}}, "#/model", "demo"),
+        ({"model": None}, "#/model", "valid"),
+        ({"plan": {"preset": "qick"}}, "#/plan/preset", "quick"),
+        ({"plan": {"explainers": [{"kind": "gradient"}]}}, "#/plan/checks", "add it"),
+        (
+            {"plan": {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "gird": 4}]}},
+            "#/plan/checks/0/gird",
+            "remove it",
+        ),
+        (
+            {"plan": {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 1}]}},
+            "#/plan/checks/0/grid",
+            "greater than or equal to 2",
+        ),
+        (
+            {"model": {"kind": "factory", "target": "os:system", "weights": {"uri": "random:0"}, "preprocessing": {}}},
+            "#/model/target",
+            "AUDIT_FACTORIES",
+        ),
+        (
+            {"model": {"kind": "torchvision", "name": "resnet18", "weights": {"uri": "file:///etc/passwd"}}},
+            "#/model/weights/uri",
+            "AUDIT_FILE_ROOTS",
+        ),
+        (
+            {"images": {"kind": "uris", "uris": [{"uri": "http://169.254.169.254/latest"}]}},
+            "#/images/uris/0/uri",
+            "https:",
+        ),
+        ({"images": {"kind": "batch", "digest": "sha256:" + "0" * 64}}, "#/images/digest", "image-batches"),
+        ({"images": {"kind": "inline", "images": [{"data": ""}]}}, "#/images/images/0/data", "empty"),
+        ({"images": {"kind": "inline", "images": []}}, "#/images/images", "at least 1"),
+        (
+            {"policy": [{"check": "deletion", "explainer": "lime", "metric": "srg", "at_least": 0}]},
+            "#/policy/0/explainer",
+            "gradient",
+        ),
+        ({"plan": {"preset": "quick", "seed": 2**60}}, "#/plan/seed", "less than"),
+    ],
+)
+def test_bad_requests_name_the_field_and_the_mend(
+    client: TestClient, changes: dict[str, Any], pointer: str, mend: str
+) -> None:
+    answer = client.post("/v1/audits", json=body(**changes))
+    problem = answer.json()
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == 422
+    assert problem["type"] == f"urn:auditcore:problem:{problem['code']}"
+    assert pointer in [error["pointer"] for error in problem["errors"]]
+    assert any(mend in error["detail"] for error in problem["errors"]), problem
+    assert client.get("/v1/audits").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b"{", "application/json"),
+        (b"", "application/json"),
+        (b'{"model": {}}', "text/plain"),
+        (b"[]", "application/json"),
+    ],
+)
+def test_bodies_that_are_no_json_object(client: TestClient, content: bytes, content_type: str) -> None:
+    answer = client.post("/v1/audits", content=content, headers={"Content-Type": content_type})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"]
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(make_settings: Callable[..., Settings]) -> None:
+    with TestClient(create_app(make_settings(request_bytes=2000))) as client:
+        declared = client.post("/v1/audits", content=b"x" * 3000, headers={"Content-Type": "application/json"})
+        chunked = client.post(
+            "/v1/audits", content=(b"x" * 500 for _ in range(6)), headers={"Content-Type": "application/json"}
+        )
+    for answer in (declared, chunked):
+        assert answer.status_code == 413
+        assert answer.json()["code"] == "content_too_large"
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/audits/none", 404, "not_found"),
+        ("GET", "/v1/audits/none/report", 404, "not_found"),
+        ("GET", "/v1/audits/none/events", 404, "not_found"),
+        ("POST", "/v1/audits/none/cancel", 404, "not_found"),
+        ("GET", "/v1/image-batches/sha256:12", 404, "not_found"),
+        ("GET", "/nowhere", 404, "not_found"),
+        ("DELETE", "/v1/audits", 405, "method_not_allowed"),
+        ("GET", "/v1/audits?limit=0", 422, "invalid_request"),
+        ("GET", "/v1/audits?state=lost", 422, "invalid_request"),
+        ("GET", "/v1/audits?cursor=WzFd", 422, "invalid_cursor"),
+        ("GET", "/v1/audits?cursor=%00", 422, "invalid_cursor"),
+    ],
+)
+def test_every_refusal_is_a_problem(client: TestClient, method: str, path: str, status: int, code: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]
+
+
+def test_idempotency_key_gives_the_same_audit_once(client: TestClient) -> None:
+    first = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": f'"{KEY}"'})
+    second = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": KEY})
+    assert first.json()["id"] == second.json()["id"]
+    assert second.status_code == 202
+    assert len(client.get("/v1/audits").json()["items"]) == 1
+
+
+def test_idempotency_key_with_another_body_is_refused(client: TestClient) -> None:
+    client.post("/v1/audits", json=body(), headers={"Idempotency-Key": KEY})
+    answer = client.post("/v1/audits", json=body(images=inline(2)), headers={"Idempotency-Key": KEY})
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_idempotency_key_in_flight_is_a_conflict(client: TestClient) -> None:
+    from auditcore.contracts.canonical_json import digest_of
+    from auditcore.contracts.request import AuditRequest
+
+    service = service_of(client)
+    fingerprint = digest_of(AuditRequest.model_validate(body()))
+    import time
+
+    with service.database.writing() as connection:
+        reserve_key(connection, KEY, fingerprint, now=time.time())
+    answer = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": KEY})
+    assert (answer.status_code, answer.json()["code"]) == (409, "request_in_flight")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_refused_request_frees_its_idempotency_key(client: TestClient) -> None:
+    missing = {"kind": "batch", "digest": "sha256:" + "0" * 64}
+    headers = {"Idempotency-Key": KEY}
+    assert client.post("/v1/audits", json=body(images=missing), headers=headers).status_code == 422
+    assert client.post("/v1/audits", json=body(), headers=headers).status_code == 202
+
+
+def test_an_empty_idempotency_key_is_refused(client: TestClient) -> None:
+    answer = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": '""'})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+
+
+def test_pages_follow_each_other_without_gap_or_overlap(client: TestClient) -> None:
+    ids = [submit(client, images=inline(number)) for number in range(5)]
+    seen: list[str] = []
+    url: str | None = "/v1/audits?limit=2"
+    pages = 0
+    while url is not None:
+        answer = client.get(url)
+        seen += [item["id"] for item in answer.json()["items"]]
+        url = answer.links["next"]["url"] if "next" in answer.links else None
+        assert (url is None) == (answer.json()["next_cursor"] is None)
+        pages += 1
+    assert pages == 3
+    assert seen == ids[::-1]
+
+
+def test_list_by_state(client: TestClient) -> None:
+    first, second = submit(client), submit(client)
+    client.post(f"/v1/audits/{first}/cancel")
+    assert [item["id"] for item in client.get("/v1/audits?state=cancelled").json()["items"]] == [first]
+    assert [item["id"] for item in client.get("/v1/audits?state=queued").json()["items"]] == [second]
+
+
+def test_cancel_is_idempotent(client: TestClient) -> None:
+    audit_id = submit(client)
+    for _ in range(2):
+        answer = client.post(f"/v1/audits/{audit_id}/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
+    assert client.get(f"/v1/audits/{audit_id}/report").json()["code"] == "report_not_ready"
+
+
+def test_report_has_a_strong_etag_and_never_changes(client: TestClient) -> None:
+    audit_id = submit(client)
+    url = f"/v1/audits/{audit_id}/report"
+    assert client.get(url).json()["code"] == "report_not_ready"
+    finish(client, audit_id, b'{"b":1,"a":2}')
+    answer = client.get(url)
+    assert answer.content == b'{"b":1,"a":2}'
+    assert answer.headers["content-type"] == "application/json"
+    assert "immutable" in answer.headers["cache-control"]
+    etag = answer.headers["etag"]
+    assert etag.startswith('"')
+    for known in (etag, f'"x", W/{etag}', "*"):
+        unchanged = client.get(url, headers={"If-None-Match": known})
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
+        assert unchanged.headers["etag"] == etag
+    assert client.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_a_report_in_an_unknown_form_is_refused(client: TestClient) -> None:
+    audit_id = submit(client)
+    finish(client, audit_id)
+    answer = client.get(f"/v1/audits/{audit_id}/report", headers={"Accept": "image/png"})
+    assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+
+
+def test_a_failed_audit_says_why(client: TestClient) -> None:
+    audit_id = submit(client)
+    service = service_of(client)
+    key = ShardKey(audit_id, 0, 0)
+    failure = Failure("digest_mismatch", "send other bytes", "model.weights.sha256")
+    with service.database.writing() as connection:
+        claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
+        fail_audit(connection, key, attempt=1, failure=failure, now=2.0)
+    status = client.get(f"/v1/audits/{audit_id}").json()
+    assert status["state"] == "failed"
+    assert status["error"] == {
+        "code": "digest_mismatch",
+        "message": "send other bytes",
+        "field": "model.weights.sha256",
+    }
+    assert status["progress"]["failed"] == 1
+
+
+def read_events(client: TestClient, audit_id: str, **headers: str) -> list[dict[str, str]]:
+    answer = client.get(f"/v1/audits/{audit_id}/events", headers=headers)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    blocks = [block for block in answer.text.split("\n\n") if block and not block.startswith(":")]
+    return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+
+
+def test_event_stream_tells_everything_and_ends(client: TestClient) -> None:
+    audit_id = submit(client)
+    finish(client, audit_id)
+    events = read_events(client, audit_id)
+    assert [json.loads(event["data"])["state"] for event in events][0] == "queued"
+    last = json.loads(events[-1]["data"])
+    assert (last["state"], last["verdict"], last["fraction"]) == ("succeeded", "pass", 1.0)
+    assert [int(event["id"]) for event in events] == sorted({int(event["id"]) for event in events})
+
+
+def test_event_stream_resumes_after_the_last_event_seen(client: TestClient) -> None:
+    audit_id = submit(client)
+    finish(client, audit_id)
+    events = read_events(client, audit_id)
+    assert read_events(client, audit_id, **{"Last-Event-ID": events[1]["id"]}) == events[2:]
+    assert read_events(client, audit_id, **{"Last-Event-ID": events[-1]["id"]}) == []
+    assert read_events(client, audit_id, **{"Last-Event-ID": "what"}) == events
+
+
+def test_catalogue_lists_every_contract(client: TestClient) -> None:
+    from auditcore.contracts.metrics import METRICS
+    from auditcore.contracts.plan import PRESETS
+
+    catalogue = client.get("/v1/catalogue").json()
+    assert {entry["kind"] for entry in catalogue["checks"]} == {"sweep", "deletion", "edda"}
+    assert len(catalogue["explainers"]) == 11
+    assert len(catalogue["augmentations"]) == 6
+    assert set(catalogue["presets"]) == set(PRESETS)
+    assert {check: set(metrics) for check, metrics in catalogue["metrics"].items()} == {
+        check: set(metrics) for check, metrics in METRICS.items()
+    }
+    for entry in (*catalogue["explainers"], *catalogue["checks"], *catalogue["augmentations"]):
+        assert entry["meaning"]
+        assert entry["schema"]["properties"]["kind"]["const"] == entry["kind"]
+
+
+def test_metrics_name_states_and_routes_but_no_audit(client: TestClient) -> None:
+    audit_id = submit(client)
+    client.get(f"/v1/audits/{audit_id}")
+    text = client.get("/metrics").text
+    assert 'auditcore_audits{state="queued"} 1.0' in text
+    assert 'auditcore_queue_depth{queue="gpu"} 1.0' in text
+    assert 'route="/v1/audits/{audit_id}"' in text
+    assert audit_id not in text

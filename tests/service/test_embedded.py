@@ -1,0 +1,187 @@
+"""The whole process tree: real Redis, real Celery worker, real HTTP, and what happens when parts of it are killed."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from auditcore_service.embedded import AlreadyRunning, EmbeddedService
+from auditcore_service.redis_server import RedisServer
+from auditcore_service.settings import Settings
+
+REQUEST: dict[str, Any] = {
+    "model": {
+        "kind": "torchvision",
+        "name": "mobilenet_v3_small",
+        "weights": {"uri": "random:1"},
+        "classes": 5,
+        "preprocessing": {"resize": 32, "crop": 32},
+    },
+    "plan": {
+        "explainers": [{"kind": "gradient"}],
+        "checks": [{"kind": "deletion", "grid": 10, "repeats": 20}],
+    },
+}
+
+
+def photo(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def submit(client: httpx.Client, images: int) -> str:
+    files = [("images", (f"{n}.png", photo(n), "image/png")) for n in range(images)]
+    batch = client.post("/v1/image-batches", files=files).json()
+    body = {**REQUEST, "images": {"kind": "batch", "digest": batch["digest"]}}
+    audit_id: str = client.post("/v1/audits", json=body).json()["id"]
+    return audit_id
+
+
+def wait_for(client: httpx.Client, audit_id: str, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        status: dict[str, Any] = client.get(f"/v1/audits/{audit_id}").json()
+        if done(status):
+            return status
+        time.sleep(0.1)
+    raise AssertionError(status)
+
+
+def ended(status: dict[str, Any]) -> bool:
+    return status["state"] in {"succeeded", "failed", "cancelled"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedService]:
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("embedded"),
+        redis_url=None,
+        port=0,
+        lease_s=4.0,
+        sweep_s=0.5,
+        heartbeat_s=0.2,
+        requeue_after_s=5.0,
+        shard_images=2,
+        threads=1,
+        device="cpu",
+    )
+    with EmbeddedService(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: EmbeddedService) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.base_url, timeout=30) as opened:
+        yield opened
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_worker_in_mid_shard_changes_no_number(service: EmbeddedService, client: httpx.Client) -> None:
+    untroubled = submit(client, 3)
+    assert wait_for(client, untroubled, ended)["state"] == "succeeded"
+    expected = client.get(f"/v1/audits/{untroubled}/report").json()
+
+    audit_id = submit(client, 3)
+    wait_for(client, audit_id, lambda status: 0.01 < status["fraction"] < 0.9)
+    assert service.worker is not None
+    assert service.worker.pid is not None
+    pool = psutil.Process(service.worker.pid).children(recursive=True)
+    os.kill(service.worker.pid, signal.SIGKILL)
+    status = wait_for(client, audit_id, ended)
+    assert status["state"] == "succeeded"
+    _, alive = psutil.wait_procs(pool, timeout=5)
+    assert alive == []
+    report = client.get(f"/v1/audits/{audit_id}/report").json()
+    assert report["results"] == expected["results"]
+    assert report["manifest"]["attempts"] > expected["manifest"]["attempts"]
+
+
+@pytest.mark.slow
+def test_cancelling_a_running_audit(client: httpx.Client) -> None:
+    audit_id = submit(client, 8)
+    wait_for(client, audit_id, lambda status: status["state"] == "running")
+    client.post(f"/v1/audits/{audit_id}/cancel")
+    assert wait_for(client, audit_id, ended)["state"] == "cancelled"
+
+
+@pytest.mark.slow
+def test_redis_is_private_and_persistent(service: EmbeddedService) -> None:
+    import redis
+
+    assert service.settings.redis_url is not None
+    socket = Path(service.settings.redis_url.get_secret_value().removeprefix("unix://"))
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    with redis.Redis.from_url(service.settings.redis_url.get_secret_value()) as queue:
+        names = ("port", "appendonly", "maxmemory-policy")
+        options = {name: value for option in names for name, value in queue.config_get(option).items()}
+    assert options == {"port": "0", "appendonly": "yes", "maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.slow
+def test_one_folder_has_one_service(service: EmbeddedService) -> None:
+    with pytest.raises(AlreadyRunning, match="AUDIT_DATA_DIR"):
+        EmbeddedService(service.settings).start()
+
+
+SERVE = """
+from pathlib import Path
+from auditcore_service.embedded import run
+from auditcore_service.settings import Settings
+run(Settings(data_dir=Path({folder!r}), port=0), on_ready=lambda url: print(url, flush=True))
+"""
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[str], str, list[psutil.Process]]:
+    environment = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "AUDIT_REDIS_URL"}}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE.format(folder=str(folder))], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    return process, url, psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_children_never_outlive_the_service(tmp_path: Path, number: signal.Signals) -> None:
+    process, url, children = start(tmp_path)
+    try:
+        assert httpx.get(f"{url}/readyz", timeout=10).json()["status"] == "ok"
+        assert len(children) >= 2
+        process.send_signal(number)
+        code = process.wait(timeout=20)
+        assert code == (0 if number != signal.SIGKILL else -signal.SIGKILL)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert alive == []
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_a_redis_with_a_long_path_still_gets_a_short_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("deep" * 30)
+    server = RedisServer(folder)
+    server.start()
+    try:
+        assert len(server.url) < 108
+        assert (folder / "appendonlydir").exists() or any(folder.glob("*.aof"))
+    finally:
+        server.stop()
+    assert not Path(server.url.removeprefix("unix://")).parent.exists()

@@ -1,0 +1,289 @@
+"""The worker's part, in this process: a real engine, a small real network, a real Redis."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import SecretStr
+
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore.errors import LimitExceeded
+from auditcore_service import execution
+from auditcore_service.execution import Executor
+from auditcore_service.image_batches import UploadedFile
+from auditcore_service.service import Service
+from auditcore_service.settings import Settings
+from auditcore_service.store.records import Audit, QueuedShard, Shard
+from auditcore_service.store.shards import list_shards
+
+MODEL = {
+    "kind": "torchvision",
+    "name": "mobilenet_v3_small",
+    "weights": {"uri": "random:1"},
+    "classes": 5,
+    "preprocessing": {"resize": 32, "crop": 32},
+}
+ONE_WAVE = {
+    "explainers": [{"kind": "gradient"}],
+    "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}],
+}
+TWO_WAVES = {
+    "explainers": [{"kind": "gradient"}],
+    "checks": [{"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 20}],
+}
+
+
+def photo(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Play:
+    """A service and a worker without the wire between them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.service = Service.of(settings)
+        self.service.database.migrate()
+        self.executor = Executor(
+            settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
+        )
+
+    def upload(self, *images: bytes, labels: str | None = None) -> dict[str, Any]:
+        files = [UploadedFile(f"{n}.png", io.BytesIO(data), f"images.{n}") for n, data in enumerate(images)]
+        digest, _ = self.service.batches.store(files, labels=labels)
+        return {"kind": "batch", "digest": digest}
+
+    def submit(self, images: dict[str, Any], plan: dict[str, Any], **changes: Any) -> str:
+        request = AuditRequest.model_validate({"model": MODEL, "images": images, "plan": plan, **changes})
+        return self.service.audits.submit(request).id
+
+    def shards(self, audit_id: str) -> tuple[Shard, ...]:
+        with self.service.database.reading() as connection:
+            return list_shards(connection, audit_id)
+
+    def work(self, audit_id: str, *, backwards: bool = False) -> Audit:
+        """Run queued shards until there are none."""
+        while queued := [shard.key for shard in self.shards(audit_id) if shard.state == "queued"]:
+            for key in reversed(queued) if backwards else queued:
+                self.executor.run(key)
+        return self.service.audits.get(audit_id)
+
+    def report(self, audit_id: str) -> AuditReport:
+        return AuditReport.model_validate_json(self.service.audits.report(audit_id))
+
+    def close(self) -> None:
+        self.service.stop()
+
+
+@pytest.fixture
+def make_play(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Play]]:
+    opened: list[Play] = []
+
+    def make(**overrides: object) -> Play:
+        opened.append(Play(make_settings(heartbeat_s=0.05, **overrides)))
+        return opened[-1]
+
+    yield make
+    for play in opened:
+        play.close()
+
+
+@pytest.fixture
+def play(make_play: Callable[..., Play]) -> Play:
+    return make_play(shard_images=2)
+
+
+def test_two_waves_give_a_report_that_does_not_depend_on_order(
+    make_play: Callable[..., Play], database_url: str
+) -> None:
+    play = make_play(shard_images=2, database_url=SecretStr(database_url))
+    images = play.upload(*(photo(seed) for seed in range(5)))
+    first, second = play.submit(images, TWO_WAVES), play.submit(images, TWO_WAVES)
+    assert [shard.kind for shard in play.shards(first)] == ["measure"] * 3 + ["compute"] * 3 + ["assemble"]
+    assert play.work(first).state == "succeeded"
+    assert play.work(second, backwards=True).state == "succeeded"
+    reports = [play.report(audit_id) for audit_id in (first, second)]
+    assert reports[0].results == reports[1].results
+    assert reports[0].intervals == reports[1].intervals
+    assert len(reports[0].intervals) == 1
+    assert reports[0].images.used == 5
+    assert reports[0].manifest.attempts == 6
+    assert reports[0].cost.forward_images == reports[1].cost.forward_images > 0
+
+
+def test_one_bad_image_is_listed_and_the_audit_goes_on(play: Play) -> None:
+    audit_id = play.submit(play.upload(photo(0), b"no image", photo(1)), ONE_WAVE)
+    assert play.work(audit_id).state == "succeeded"
+    report = play.report(audit_id)
+    assert [excluded.index for excluded in report.images.excluded] == [1]
+    assert report.images.used == 2
+
+
+def test_only_bad_images_fail_the_audit(play: Play) -> None:
+    audit = play.work(play.submit(play.upload(b"no", b"image"), ONE_WAVE))
+    assert audit.state == "failed"
+    assert audit.failure is not None
+    assert audit.failure.code == "no_usable_images"
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "code", "field"),
+    [
+        ({"model": {**MODEL, "name": "mobilenet_v9"}}, None, "invalid_request", "model.name"),
+        ({}, "[5]", "label_out_of_range", "images.labels.0"),
+    ],
+)
+def test_input_that_cannot_be_used_fails_at_once(
+    play: Play, changes: dict[str, Any], labels: str | None, code: str, field: str
+) -> None:
+    audit = play.work(play.submit(play.upload(photo(0), labels=labels), ONE_WAVE, **changes))
+    assert audit.state == "failed"
+    assert audit.failure is not None
+    assert (audit.failure.code, audit.failure.field) == (code, field)
+    assert audit.failure.message
+    assert play.shards(audit.id)[0].attempt == 1
+
+
+def test_uris_are_fetched_once_and_then_frozen(make_play: Callable[..., Play], tmp_path: Path) -> None:
+    play = make_play(file_roots=[tmp_path])
+    file = tmp_path / "photo.png"
+    file.write_bytes(photo(0))
+    images = {"kind": "uris", "uris": [{"uri": f"file://{file}", "label": 3}]}
+    audit_id = play.submit(images, TWO_WAVES)
+    play.executor.run(play.shards(audit_id)[0].key)
+    # gone between the two waves: the second must not look again
+    file.unlink()
+    assert play.work(audit_id).state == "succeeded"
+    (item,) = play.report(audit_id).images.items
+    assert (item.name, item.label) == ("photo.png", 3)
+
+
+def test_a_uri_with_other_bytes_fails_the_audit(make_play: Callable[..., Play], tmp_path: Path) -> None:
+    play = make_play(file_roots=[tmp_path])
+    (tmp_path / "photo.png").write_bytes(photo(0))
+    uri = {"uri": f"file://{tmp_path}/photo.png", "sha256": "sha256:" + "0" * 64}
+    audit = play.work(play.submit({"kind": "uris", "uris": [uri]}, ONE_WAVE))
+    assert audit.failure is not None
+    assert (audit.failure.code, audit.failure.field) == ("digest_mismatch", "images.uris.0.uri")
+
+
+def test_too_many_uris_are_refused_at_submit(make_play: Callable[..., Play], tmp_path: Path) -> None:
+    play = make_play(file_roots=[tmp_path], batch_images=1)
+    uris = {"kind": "uris", "uris": [{"uri": f"file://{tmp_path}/{n}.png"} for n in range(2)]}
+    with pytest.raises(LimitExceeded):
+        play.submit(uris, ONE_WAVE)
+
+
+def test_an_unexpected_error_is_retried_and_then_reported_without_a_trace(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_arguments: object) -> None:
+        msg = "secret detail"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(execution, "run_shard", broken)
+    audit = play.work(play.submit(play.upload(photo(0)), ONE_WAVE))
+    assert audit.state == "failed"
+    assert audit.failure == execution.INTERNAL_ERROR
+    (first, *_) = play.shards(audit.id)
+    assert first.attempt == play.settings.max_attempts
+    assert first.error == "RuntimeError: secret detail"
+
+
+def test_a_passing_error_costs_an_attempt_and_no_number(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = play.upload(photo(0), photo(1))
+    untroubled = play.submit(images, ONE_WAVE)
+    play.work(untroubled)
+    real = execution.run_shard
+    calls = 0
+
+    def sometimes(**arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise MemoryError
+        return real(**arguments)
+
+    monkeypatch.setattr(execution, "run_shard", sometimes)
+    audit_id = play.submit(images, ONE_WAVE)
+    assert play.work(audit_id).state == "succeeded"
+    assert play.report(audit_id).results == play.report(untroubled).results
+    assert play.report(audit_id).manifest.attempts == 2
+
+
+def test_cancelling_stops_a_running_shard_between_micro_batches(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(*, progress: Callable[[float], None], **_arguments: object) -> None:
+        import time
+
+        play.service.audits.cancel(audit_id)
+        assert play.service.audits.get(audit_id).state == "cancelling"
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            progress(0.5)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(execution, "run_shard", endless)
+    audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
+    assert play.work(audit_id).state == "cancelled"
+    assert {shard.state for shard in play.shards(audit_id)} == {"cancelled"}
+
+
+def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = execution.run_shard
+    audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
+    key = play.shards(audit_id)[0].key
+    nested: list[bool] = []
+
+    def overtaken(**arguments: Any) -> Any:
+        if not nested:
+            nested.append(True)
+            from auditcore_service.store.shards import claim_shard
+
+            with play.service.database.writing() as connection:
+                # far in the future every lease has run out
+                assert claim_shard(connection, key, now=9e12, lease_s=1.0, max_attempts=3)
+        return real(**arguments)
+
+    monkeypatch.setattr(execution, "run_shard", overtaken)
+    play.executor.run(key)
+    shard = play.shards(audit_id)[0]
+    assert (shard.state, shard.attempt, shard.result_digest) == ("running", 2, None)
+
+
+def test_the_sweeper_announces_what_a_flushed_queue_lost(make_play: Callable[..., Play], redis_url: str) -> None:
+    import redis
+
+    play = make_play(shard_images=1, requeue_after_s=0.001)
+    audit_id = play.submit(play.upload(photo(0), photo(1)), ONE_WAVE)
+    with redis.Redis.from_url(redis_url) as queue:
+        assert queue.llen("gpu") == 2
+        assert play.service.sweeper.sweep() == ()
+        queue.flushall()
+        found = play.service.sweeper.sweep()
+        assert found == tuple(QueuedShard(shard.key, "compute") for shard in play.shards(audit_id)[:2])
+        assert queue.llen("gpu") == 2
+
+
+def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) -> None:
+    audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
+    audit = play.work(audit_id)
+    assert audit.report_digest is not None
+    name = audit.report_digest.removeprefix("sha256:")
+    (file,) = play.settings.data_dir.rglob(name)
+    file.write_bytes(b"damaged")
+    from auditcore.errors import DigestMismatch
+
+    with pytest.raises(DigestMismatch):
+        play.service.audits.report(audit_id)
