@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 import sqlalchemy
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -77,8 +78,6 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture
 def make_settings(tmp_path: Path, redis_url: str) -> Callable[..., Settings]:
     """Settings of a service below a temporary folder; keywords override."""
-    import redis
-
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
 

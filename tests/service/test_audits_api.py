@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,10 @@ import redis
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.plan import PRESETS
+from auditcore.contracts.request import AuditRequest
 from auditcore_service.app import create_app
 from auditcore_service.openapi_document import SUBMIT_EXAMPLES
 from auditcore_service.service import Service
@@ -224,13 +229,8 @@ def test_idempotency_key_with_another_body_is_refused(client: TestClient) -> Non
 
 
 def test_idempotency_key_in_flight_is_a_conflict(client: TestClient) -> None:
-    from auditcore.contracts.canonical_json import digest_of
-    from auditcore.contracts.request import AuditRequest
-
     service = service_of(client)
     fingerprint = digest_of(AuditRequest.model_validate(body()))
-    import time
-
     with service.database.writing() as connection:
         reserve_key(connection, KEY, fingerprint, now=time.time())
     answer = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": KEY})
@@ -334,7 +334,7 @@ def test_event_stream_tells_everything_and_ends(client: TestClient) -> None:
     audit_id = submit(client)
     finish(client, audit_id)
     events = read_events(client, audit_id)
-    assert [json.loads(event["data"])["state"] for event in events][0] == "queued"
+    assert json.loads(events[0]["data"])["state"] == "queued"
     last = json.loads(events[-1]["data"])
     assert (last["state"], last["verdict"], last["fraction"]) == ("succeeded", "pass", 1.0)
     assert [int(event["id"]) for event in events] == sorted({int(event["id"]) for event in events})
@@ -350,9 +350,6 @@ def test_event_stream_resumes_after_the_last_event_seen(client: TestClient) -> N
 
 
 def test_catalogue_lists_every_contract(client: TestClient) -> None:
-    from auditcore.contracts.metrics import METRICS
-    from auditcore.contracts.plan import PRESETS
-
     catalogue = client.get("/v1/catalogue").json()
     assert {entry["kind"] for entry in catalogue["checks"]} == {"sweep", "deletion", "edda"}
     assert len(catalogue["explainers"]) == 11

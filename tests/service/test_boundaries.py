@@ -14,8 +14,10 @@ HEAVY = ("torch", "torchvision", "captum", "zennit", "timm", "scipy")
 @pytest.mark.parametrize(
     "statement",
     [
-        "from auditcore_service.app import create_app; from auditcore_service.settings import Settings; "
-        "create_app(Settings(redis_url='redis://localhost:1')).openapi()",
+        (
+            "from auditcore_service.app import create_app; from auditcore_service.settings import Settings; "
+            "create_app(Settings(redis_url='redis://localhost:1')).openapi()"
+        ),
         "import auditcore_service.worker, auditcore_service.embedded, auditcore_service.gateway",
     ],
 )

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import redis
 from PIL import Image
 
 from auditcore_service.embedded import AlreadyRunning, EmbeddedService
@@ -121,8 +122,6 @@ def test_cancelling_a_running_audit(client: httpx.Client) -> None:
 
 @pytest.mark.slow
 def test_redis_is_private_and_persistent(service: EmbeddedService) -> None:
-    import redis
-
     assert service.settings.redis_url is not None
     socket = Path(service.settings.redis_url.get_secret_value().removeprefix("unix://"))
     assert socket.parent.stat().st_mode & 0o777 == 0o700

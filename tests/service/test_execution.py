@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import redis
 from PIL import Image
 from pydantic import SecretStr
 
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.errors import LimitExceeded
+from auditcore.errors import DigestMismatch, LimitExceeded
 from auditcore_service import execution
 from auditcore_service.execution import Executor
 from auditcore_service.image_batches import UploadedFile
 from auditcore_service.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import Audit, QueuedShard, Shard
-from auditcore_service.store.shards import list_shards
+from auditcore_service.store.shards import claim_shard, list_shards
 
 MODEL = {
     "kind": "torchvision",
@@ -223,8 +225,6 @@ def test_a_passing_error_costs_an_attempt_and_no_number(play: Play, monkeypatch:
 
 def test_cancelling_stops_a_running_shard_between_micro_batches(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(*, progress: Callable[[float], None], **_arguments: object) -> None:
-        import time
-
         play.service.audits.cancel(audit_id)
         assert play.service.audits.get(audit_id).state == "cancelling"
         deadline = time.monotonic() + 20
@@ -249,8 +249,6 @@ def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
     def overtaken(**arguments: Any) -> Any:
         if not nested:
             nested.append(True)
-            from auditcore_service.store.shards import claim_shard
-
             with play.service.database.writing() as connection:
                 # far in the future every lease has run out
                 assert claim_shard(connection, key, now=9e12, lease_s=1.0, max_attempts=3)
@@ -263,8 +261,6 @@ def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
 
 
 def test_the_sweeper_announces_what_a_flushed_queue_lost(make_play: Callable[..., Play], redis_url: str) -> None:
-    import redis
-
     play = make_play(shard_images=1, requeue_after_s=0.001)
     audit_id = play.submit(play.upload(photo(0), photo(1)), ONE_WAVE)
     with redis.Redis.from_url(redis_url) as queue:
@@ -283,7 +279,5 @@ def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) ->
     name = audit.report_digest.removeprefix("sha256:")
     (file,) = play.settings.data_dir.rglob(name)
     file.write_bytes(b"damaged")
-    from auditcore.errors import DigestMismatch
-
     with pytest.raises(DigestMismatch):
         play.service.audits.report(audit_id)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -192,8 +193,6 @@ def test_a_body_over_the_limit_is_413(make_settings: Callable[..., Settings]) ->
 
 
 def test_manifest_digest_is_that_of_its_canonical_json(client: TestClient) -> None:
-    import hashlib
-
     answer = client.post(PATH, files=[part("é.png", b"one")], data={"labels": "[1]"}).json()
     canonical = json.dumps(
         {"entries": answer["entries"]}, sort_keys=True, separators=(",", ":"), ensure_ascii=False

@@ -17,22 +17,19 @@ def tree(kind: type[Exception]) -> Iterator[type[Exception]]:
         yield from tree(child)
 
 
+SPECIAL: dict[type[Exception], Exception] = {
+    errors.DigestMismatch: errors.DigestMismatch(expected="a", actual="b", field="model.weights.uri"),
+    errors.LimitExceeded: errors.LimitExceeded(what="it", limit=1, actual=2, unit="bytes", field="images"),
+    errors.LabelOutOfRange: errors.LabelOutOfRange(label=9, classes=3, field="images.0"),
+    errors.ShapeError: errors.ShapeError(expected=1, actual=2),
+    errors.AuditCancelled: errors.AuditCancelled(),
+}
+
+
 def instance(kind: type[Exception]) -> Exception:
-    match kind:
-        case errors.DigestMismatch:
-            return errors.DigestMismatch(expected="a", actual="b", field="model.weights.uri")
-        case errors.LimitExceeded:
-            return errors.LimitExceeded(what="it", limit=1, actual=2, unit="bytes", field="images")
-        case errors.LabelOutOfRange:
-            return errors.LabelOutOfRange(label=9, classes=3, field="images.0")
-        case errors.ShapeError:
-            return errors.ShapeError(expected=1, actual=2)
-        case errors.AuditCancelled:
-            return errors.AuditCancelled()
-        case _ if issubclass(kind, errors.InputError):
-            return kind("mend it", field="a.0.b")
-        case _:
-            return kind("mend it")
+    if kind in SPECIAL:
+        return SPECIAL[kind]
+    return kind("mend it", field="a.0.b") if issubclass(kind, errors.InputError) else kind("mend it")
 
 
 def known() -> list[type[Exception]]:
