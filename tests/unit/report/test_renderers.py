@@ -350,6 +350,7 @@ def test_a_curve_is_drawn_where_its_values_are() -> None:
     across = [x for run in lines for x, _ in run]
     up = [-y for run in lines for _, y in run]
     assert all(before < after for before, after in pairwise(across))
+    assert up[0] < up[1] < up[2]
     assert (up[1] - up[0]) == pytest.approx((up[2] - up[0]) / 2, abs=0.11)
     bands = points(drawing, "band one")
     assert [len(run) for run in bands] == [4, 4]
