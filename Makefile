@@ -34,7 +34,7 @@ format: $(DEV) ## Put every file into its one form, and mend what can be mended
 	$(BIN)/ruff format .
 
 bench: $(DEV) ## Measure the engine's efficiency on the demo model
-	$(BIN)/python tests/benchmarks/engine_efficiency.py
+	$(BIN)/python tests/benchmarks/efficiency.py
 
 openapi: $(DEV) ## Write openapi/openapi.json and openapi/report.schema.json anew
 	$(BIN)/auditcore openapi --out openapi
