@@ -20,6 +20,7 @@ from auditcore.errors import DigestMismatch, LimitExceeded
 from auditcore_service import execution
 from auditcore_service.execution import Executor
 from auditcore_service.image_batches import UploadedFile
+from auditcore_service.representations import negotiate, render
 from auditcore_service.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import Audit, QueuedShard, Shard
@@ -270,6 +271,15 @@ def test_the_sweeper_announces_what_a_flushed_queue_lost(make_play: Callable[...
         found = play.service.sweeper.sweep()
         assert found == tuple(QueuedShard(shard.key, "compute") for shard in play.shards(audit_id)[:2])
         assert queue.llen("gpu") == 2
+
+
+def test_a_report_is_also_a_page_and_a_junit_file(play: Play) -> None:
+    audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
+    play.work(audit_id)
+    report = play.service.audits.report(audit_id)
+    assert render(report, negotiate("text/html")).lower().startswith(b"<!doctype html>")
+    assert b"<testsuite" in render(report, negotiate("application/xml;q=0.9, image/png"))
+    assert render(report, negotiate("*/*")) is report
 
 
 def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) -> None:

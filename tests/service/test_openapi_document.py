@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from auditcore.contracts.request import AuditRequest
+from auditcore_service.app import create_app
+from auditcore_service.openapi_document import SUBMIT_EXAMPLES
+from auditcore_service.schemas import AuditPage, AuditStatus, ImageBatch, Problem
+from auditcore_service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(Settings(redis_url="redis://localhost:1")).openapi()
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method} {path}", operation
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_it_is_openapi_3_1_with_the_contracts(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert {"AuditRequest", "AuditReport", "AuditStatus", "Problem"} <= set(document["components"]["schemas"])
+    assert document["components"]["schemas"]["AuditRequest"]["required"] == ["model", "images", "plan"]
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) <= known
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, operation in operations(document)]
+    assert len(set(names)) == len(names) == 12
+    for name, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
+                Problem.model_validate(response["content"]["application/problem+json"]["example"])
+        assert "500" in operation["responses"]
+        assert operation["summary"]
+
+
+def test_examples_are_valid(document: dict[str, Any]) -> None:
+    for example in SUBMIT_EXAMPLES.values():
+        AuditRequest.model_validate(example["value"])
+    bodies = {"submitAudit": AuditStatus, "listAudits": AuditPage, "uploadImageBatch": ImageBatch}
+    for _, operation in operations(document):
+        if operation["operationId"] in bodies:
+            success = next(response for status, response in operation["responses"].items() if status < "300")
+            example = success["content"]["application/json"]["example"]
+            bodies[operation["operationId"]].model_validate_json(json.dumps(example))
+
+
+def test_links_lead_from_the_answer_to_operations_that_exist(document: dict[str, Any]) -> None:
+    names = {operation["operationId"] for _, operation in operations(document)}
+    links = document["paths"]["/v1/audits"]["post"]["responses"]["202"]["links"]
+    assert {link["operationId"] for link in links.values()} <= names
+    assert set(links) == {"status", "report", "events", "cancel"}
