@@ -26,7 +26,7 @@ from auditcore.report.serialize import report_bytes
 from auditcore_service.blobs import BlobStore
 from auditcore_service.model_cache import ModelCache
 from auditcore_service.queue import QueueUnavailable, ShardQueue
-from auditcore_service.settings import SHARD_HARD_LIMIT_S, Settings
+from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.batches import find_batch, freeze_image, frozen_images
 from auditcore_service.store.database import Database
@@ -143,8 +143,8 @@ class Executor:
         share = 0.0
         unwanted = threading.Event()
         stopped = threading.Event()
-        # past the hard limit a shard is hung, and its lease must run out
-        last_beat = time.monotonic() + SHARD_HARD_LIMIT_S
+        # past its limit a shard is hung, and its lease must run out
+        last_beat = time.monotonic() + self._settings.shard_limit_s
 
         def beat() -> None:
             while not stopped.wait(self._settings.beat_s) and time.monotonic() < last_beat:

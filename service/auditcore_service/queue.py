@@ -13,12 +13,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from auditcore_service.settings import (
-    SHARD_HARD_LIMIT_S,
-    SHARD_SOFT_LIMIT_S,
-    VISIBILITY_TIMEOUT_S,
-    Settings,
-)
+from auditcore_service.settings import Settings
 from auditcore_service.store.records import QueuedShard
 from auditcore_service.store.transitions import ShardKind
 
@@ -37,10 +32,10 @@ class QueueUnavailable(Exception):
     """The queue did not take a message; the sweeper will announce the shard again."""
 
 
-def celery_options(redis_url: str) -> dict[str, Any]:
+def celery_options(settings: Settings) -> dict[str, Any]:
     """Every option that keeps shards from being lost, doubled or run for ever."""
     transport = {
-        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "visibility_timeout": settings.visibility_timeout_s,
         # how often a worker looks for messages of dead workers: interval times throttle; the default takes 100 s
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
@@ -48,10 +43,10 @@ def celery_options(redis_url: str) -> dict[str, Any]:
         "socket_keepalive": True,
     }
     return {
-        "broker_url": _broker_url(redis_url),
+        "broker_url": _broker_url(settings.redis),
         "broker_transport_options": transport,
-        "visibility_timeout": VISIBILITY_TIMEOUT_S,
-        "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_S},
+        "visibility_timeout": settings.visibility_timeout_s,
+        "result_backend_transport_options": {"visibility_timeout": settings.visibility_timeout_s},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "task_ignore_result": True,
@@ -60,8 +55,8 @@ def celery_options(redis_url: str) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": False,
         "task_retry_on_worker_lost": True,
-        "task_soft_time_limit": SHARD_SOFT_LIMIT_S,
-        "task_time_limit": SHARD_HARD_LIMIT_S,
+        "task_soft_time_limit": settings.shard_soft_limit_s,
+        "task_time_limit": settings.shard_limit_s,
         "task_default_queue": "gpu",
         "task_create_missing_queues": True,
         "worker_prefetch_multiplier": 1,
@@ -79,10 +74,10 @@ def celery_options(redis_url: str) -> dict[str, Any]:
     }
 
 
-def build_celery(redis_url: str) -> Celery:
+def build_celery(settings: Settings) -> Celery:
     """The sending side: knows the queue, not the tasks."""
     app = Celery("auditcore", set_as_current=False)
-    app.conf.update(celery_options(redis_url))
+    app.conf.update(celery_options(settings))
     return app
 
 
@@ -91,7 +86,7 @@ class ShardQueue:
     """Announces shards to workers."""
 
     def __init__(self, settings: Settings) -> None:
-        self._app = build_celery(settings.redis)
+        self._app = build_celery(settings)
         self._redis = redis.Redis.from_url(
             settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S
         )

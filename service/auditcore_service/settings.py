@@ -13,16 +13,6 @@ from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, 
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-VISIBILITY_TIMEOUT_S = 1200
-"""Redis hands an unacknowledged shard to another worker after this time. Twice the hard limit: with a 20 s task and a
-timeout of 8 s Celery 5.7 executed the task repeatedly, in parallel."""
-
-SHARD_HARD_LIMIT_S = 600
-"""A shard is killed after this time; ten times its intended length, half the visibility timeout."""
-
-SHARD_SOFT_LIMIT_S = 540
-"""A shard is interrupted with an exception after this time, so that the attempt is released with a reason."""
-
 
 @final
 class Settings(BaseSettings):
@@ -70,9 +60,13 @@ class Settings(BaseSettings):
     shard_target_s: Seconds = Field(default=60.0, description="Intended length of a shard.")
     # the demo model (EfficientNet-Lite0, 224 px) forwards 55 images a second on two busy CPU cores, in batches of 32;
     # a GPU fleet sets its own
-    passes_per_s: Seconds = Field(default=50.0, description="Throughput assumed when shards are sized.")
+    passes_per_s: Seconds = Field(default=120.0, description="Throughput assumed when shards are sized.")
     shard_images: int = Field(default=256, ge=1, description="Most images in a shard, whatever the throughput.")
 
+    # One image of the preset `standard` takes 80 s on the demo model and two cores, and some models cost 20 times more.
+    shard_limit_s: Seconds = Field(
+        default=3600.0, description="A shard that takes longer is hung and is killed."
+    )
     # A worker extends its lease every quarter of this, so three beats may be lost before another worker takes over.
     lease_s: Seconds = Field(default=30.0, description="How long a silent worker keeps a shard.")
     heartbeat_s: Seconds = Field(default=1.0, description="How often progress is stored; at most a quarter lease.")
@@ -138,6 +132,20 @@ class Settings(BaseSettings):
             msg = "no queue: set AUDIT_REDIS_URL, or run `auditcore serve`, which brings its own"
             raise ValueError(msg)
         return self.redis_url.get_secret_value()
+
+    @property
+    def shard_soft_limit_s(self) -> float:
+        """When a hung shard is interrupted by an exception, so that its attempt is released with a reason."""
+        return 0.9 * self.shard_limit_s
+
+    @property
+    def visibility_timeout_s(self) -> float:
+        """When Redis hands an unacknowledged shard to another worker: long after it would have been killed.
+
+        With a 20 s task and a timeout of 8 s Celery 5.7 executed the task repeatedly, in parallel. A long timeout costs
+        nothing here: shards of dead workers come back through their leases, not through Redis.
+        """
+        return 2 * self.shard_limit_s
 
     @property
     def beat_s(self) -> float:

@@ -26,7 +26,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
     def __init__(self, *args: Any, settings: Settings, **options: Any) -> None:  # noqa: ANN401 - Celery's own arguments
         super().__init__(*args, set_as_current=options.pop("set_as_current", True), **options)
         self.settings = settings
-        self.conf.update(celery_options(settings.redis))
+        self.conf.update(celery_options(settings))
         self.register_task(RunShard())
 
     def __reduce_keys__(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult, Wave
-from auditcore.engine.shard import MICRO_BATCH, run_shard
+from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.errors import InvalidRequest
 from auditcore.fetching import read_resource
@@ -37,7 +37,7 @@ def audit(
     progress: Callable[[float], None] = lambda _share: None,
     clock: Callable[[], float] = time.perf_counter,
     shard_images: int = SHARD_IMAGES,
-    micro_batch: int = MICRO_BATCH,
+    micro_batch: int | None = None,
     audit_id: str | None = None,
 ) -> AuditReport:
     """Audit the explanations of a model on some images.
@@ -50,7 +50,7 @@ def audit(
         progress: Called between micro-batches with the share done in [0,1]; may raise AuditCancelled.
         clock: Seconds, monotonic.
         shard_images: Images processed together; scores do not depend on it beyond rounding.
-        micro_batch: Images a pass; likewise.
+        micro_batch: Images a pass, chosen by device if None; likewise.
         audit_id: Name of the audit in the report; a random one if None.
 
     Raises:

@@ -127,9 +127,7 @@ class LabelOutOfRange(InputError):
     code = "label_out_of_range"
 
     def __init__(self, *, label: int, classes: int, field: str) -> None:
-        super().__init__(
-            f"label {label} is not a class of this model; use 0 to {classes - 1}", field=field
-        )
+        super().__init__(f"label {label} is not a class of this model; use 0 to {classes - 1}", field=field)
         self.label = label
         self.classes = classes
 

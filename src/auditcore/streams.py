@@ -79,7 +79,6 @@ class Streams:
     def uniform(self, shape: tuple[int, ...], purpose: str, index: int = 0) -> Float[Tensor, "image ..."]:
         """Values in [0, 1) of `shape` for every image, float32, on the CPU."""
         rows = [
-            self.generator(position, purpose, index).random(shape, dtype=np.float32)
-            for position in range(len(self))
+            self.generator(position, purpose, index).random(shape, dtype=np.float32) for position in range(len(self))
         ]
         return torch.from_numpy(np.stack(rows)) if rows else torch.empty((0, *shape))

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from auditcore_service.demo import demo_photos
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +31,7 @@ from auditcore.engine.shard import run_shard
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
+from auditcore_service.demo import demo_photos
 
 BATCH_SIZES = (8, 16, 32, 64)
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

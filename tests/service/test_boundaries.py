@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import SecretStr
 
 from auditcore_service.queue import celery_options
-from auditcore_service.settings import SHARD_HARD_LIMIT_S, VISIBILITY_TIMEOUT_S, Settings
+from auditcore_service.settings import Settings
 
 HEAVY = ("torch", "torchvision", "captum", "zennit", "timm", "scipy")
 
@@ -65,15 +66,16 @@ def test_no_queue_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_celery_never_hands_a_running_shard_to_a_second_worker() -> None:
-    options = celery_options("unix:///run/redis.sock")
+    settings = Settings(redis_url=SecretStr("unix:///run/redis.sock"), shard_limit_s=100)
+    options = celery_options(settings)
     assert options["broker_url"] == "redis+socket:///run/redis.sock"
     timeouts = {
         options["visibility_timeout"],
         options["broker_transport_options"]["visibility_timeout"],
         options["result_backend_transport_options"]["visibility_timeout"],
     }
-    assert timeouts == {VISIBILITY_TIMEOUT_S}
-    assert options["task_soft_time_limit"] < options["task_time_limit"] == SHARD_HARD_LIMIT_S < VISIBILITY_TIMEOUT_S
+    assert timeouts == {200}
+    assert options["task_soft_time_limit"] < options["task_time_limit"] == 100
     assert options["task_acks_late"]
     assert options["worker_pool_start_method"] == "spawn"
     assert options["accept_content"] == ["json"]

@@ -13,6 +13,6 @@ ANSWER_S = 5.0
 
 def answers(settings: Settings) -> bool:
     """Ask all workers on the queue, and look for one whose name ends in this host's."""
-    replies = build_celery(settings.redis).control.ping(timeout=ANSWER_S)
+    replies = build_celery(settings).control.ping(timeout=ANSWER_S)
     here = f"@{socket.gethostname()}"
     return any(name.endswith(here) for reply in replies for name in reply)

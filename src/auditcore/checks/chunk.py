@@ -41,7 +41,7 @@ class Chunk:
     streams: Streams
     explainers: tuple[Explainer, ...]
     tick: Callable[[], None]
-    micro_batch: int = 32
+    micro_batch: int
     _originals: dict[Explainer, Attribution] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -81,7 +81,7 @@ def quick_plan(seed: int = 0) -> AuditPlan:
         explainers=(
             Gradient(),
             InputXGradient(),
-            IntegratedGradients(steps=8),
+            IntegratedGradients(steps=16),
             GuidedBackpropagation(),
             GradCam(),
             LrpEpsilonPlusFlat(),
@@ -89,24 +89,24 @@ def quick_plan(seed: int = 0) -> AuditPlan:
         ),
         checks=(
             SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20))), levels=5),
-            DeletionCheck(grid=5, repeats=3),
+            DeletionCheck(grid=7, repeats=3),
             EddaCheck(keep=(0.15,)),
         ),
     )
 
 
 def standard_plan(seed: int = 0) -> AuditPlan:
-    """Every explainer and all six families with automatic intervals, on grids coarser than the papers'.
+    """Every explainer, all six families with automatic intervals, the papers' deletion and EDDA settings.
 
-    The papers' own protocols (11 levels, 50 steps, a grid of 14) cost about six times as much.
+    Seven levels and 20 steps instead of the papers' 11 and 50 keep eight photos within 15 minutes on two cores.
     """
     return AuditPlan(
         seed=seed,
         explainers=(
             Gradient(),
             InputXGradient(),
-            IntegratedGradients(steps=10),
-            SmoothGrad(samples=10),
+            IntegratedGradients(steps=20),
+            SmoothGrad(samples=20),
             GuidedBackpropagation(),
             Deconvolution(),
             GradCam(),
@@ -115,7 +115,7 @@ def standard_plan(seed: int = 0) -> AuditPlan:
             LrpEpsilonAlpha2Beta1Flat(),
             Random(),
         ),
-        checks=(SweepCheck(levels=5), DeletionCheck(grid=8, repeats=3), EddaCheck()),
+        checks=(SweepCheck(levels=7), DeletionCheck(), EddaCheck()),
     )
 
 

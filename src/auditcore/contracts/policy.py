@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
@@ -80,7 +81,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan) -> None:
             _refuse(at, "variant", condition.variant, list(variants or (None,)))
 
 
-def _refuse(at: str, what: str, got: str | None, known: list[str] | list[None]) -> None:
+def _refuse(at: str, what: str, got: str | None, known: Sequence[str | None]) -> None:
     names = ", ".join("null" if name is None else name for name in known)
     msg = f"{what} {'null' if got is None else repr(got)} does not fit this plan; use one of: {names}"
     raise InvalidRequest(msg, field=f"{at}.{what}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, final
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from auditcore.contracts.models import ModelReference, Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Cost
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION: Final = "1.0"
 
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "not_evaluated"]
 

@@ -33,8 +33,7 @@ class Batch:
         classifier: The model under audit.
         pixels: Images in pixel space [0,1], on the model's device.
         targets: The class to explain, for each image.
-        streams: Random streams of the images.
-        view: Which (augmented) copy of the images this is, so that draws for different copies are independent.
+        streams: Random streams of the images or changed copies.
         micro_batch: Images that pass through the model at once, at most.
     """
 
@@ -42,7 +41,6 @@ class Batch:
     pixels: Float[Tensor, "image 3 height width"]
     targets: Int[Tensor, " image"]
     streams: Streams
-    view: str = "original"
     micro_batch: int = 32
 
     def __len__(self) -> int:
@@ -58,5 +56,5 @@ class Batch:
         """The same images, at most `micro_batch` at once."""
         for start in range(0, len(self), self.micro_batch):
             part = slice(start, start + self.micro_batch)
-            streams = Streams(self.streams.seed, self.streams.digests[part])
+            streams = self.streams.take(range(len(self))[part])
             yield replace(self, pixels=self.pixels[part], targets=self.targets[part], streams=streams)

@@ -83,7 +83,7 @@ def smoothgrad(batch: Batch, contract: SmoothGrad) -> Attribution:
     for images, samples in _pairs(len(batch), contract.samples, batch.micro_batch, inputs.device):
         noise = torch.cat(
             [
-                batch.streams.take([image]).normal(shape, f"smoothgrad/{batch.view}", sample)
+                batch.streams.take([image]).normal(shape, "smoothgrad", sample)
                 for image, sample in zip(images.tolist(), samples.tolist(), strict=True)
             ]
         )

@@ -78,7 +78,6 @@ def explain(
     targets: Int[Tensor, " image"],
     streams: Streams,
     *,
-    view: str = "original",
     micro_batch: int = 32,
 ) -> Attribution:
     """Attribute each image's target logit to its input.
@@ -90,8 +89,7 @@ def explain(
         contract: Which method, with which parameters.
         pixels: Images in pixel space [0,1], on the classifier's device.
         targets: Class index to explain, for each image.
-        streams: Random streams of these images, in the same order.
-        view: Which (augmented) copy of the images this is, so that draws for different copies are independent.
+        streams: Random streams of these images or changed copies, in the same order.
         micro_batch: Images that pass through the model at once, at most.
 
     Returns:
@@ -106,5 +104,5 @@ def explain(
             expected=f"{len(pixels)} targets and streams, one an image",
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
-    batch = Batch(classifier, pixels, targets, streams, view=view, micro_batch=micro_batch)
+    batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch)
     return EXPLAINERS[type(contract)].attribute(batch, contract)

@@ -59,7 +59,8 @@ def normalized(values: Tensor) -> list[np.ndarray]:
 
 def explained(classifier: Classifier, contract: Explainer, pixels: Tensor, view: str = "original") -> Attribution:
     assert applicability(classifier, contract) is None
-    return explain(classifier, contract, pixels, TARGETS, STREAMS, view=view, micro_batch=2)
+    streams = STREAMS.viewing([view] * len(pixels))
+    return explain(classifier, contract, pixels, TARGETS, streams, micro_batch=2)
 
 
 def assert_maps(actual: Tensor, expected: list[np.ndarray], tolerance: float = 1e-4) -> None:
@@ -112,6 +113,7 @@ def test_integrated_gradients(
 
 def test_smoothgrad(classifier: Classifier, unrolled: reference.Unrolled, pixels: Tensor) -> None:
     shape = (3, reference.SIDE, reference.SIDE)
+    turned = STREAMS.viewing(["rotate"] * len(pixels))
     # std is a share of the normalized range: 1/std of the preprocessing in each channel
     scale = 0.2 / np.array(PREPROCESSING.std)
     expected = [
@@ -119,7 +121,7 @@ def test_smoothgrad(classifier: Classifier, unrolled: reference.Unrolled, pixels
             unrolled,
             image,
             [
-                STREAMS.generator(position, "smoothgrad/rotate", sample).standard_normal(shape, dtype=np.float32)
+                turned.generator(position, "smoothgrad", sample).standard_normal(shape, dtype=np.float32)
                 for sample in range(5)
             ],
             scale,

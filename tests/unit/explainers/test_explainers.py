@@ -90,9 +90,10 @@ def demo() -> Classifier:
     return load_classifier(DemoModel(), access=AccessRules())
 
 
-def run(classifier: Classifier, contract: Any, images: Tensor, **options: Any) -> Attribution:
+def run(classifier: Classifier, contract: Any, images: Tensor, view: str = "original", **options: Any) -> Attribution:
     targets = classifier.logits(images).argmax(1)
-    return explain(classifier, contract, images, targets, streams(len(images)), **options)
+    viewed = streams(len(images)).viewing([view] * len(images))
+    return explain(classifier, contract, images, targets, viewed, **options)
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
