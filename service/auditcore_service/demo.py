@@ -76,7 +76,7 @@ def run_demo(folder: Path, *, console: Console | None = None) -> AuditReport:
         CommandError: The extra `demo` is missing, or the service or the audit failed.
     """
     console = console or Console()
-    photos = [_photo(package, path) for package, path in PHOTOS]
+    photos = [photo_path(package, path) for package, path in PHOTOS]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="auditcore-demo-") as data:
         console.print("[bold]1. Start the service[/bold]: gateway, worker, queue and database in one process tree")
@@ -146,8 +146,12 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
     raise CommandError(message)
 
 
-def _photo(package: str, path: str) -> Path:
-    """A photo inside an installed package, found without importing it."""
+def photo_path(package: str, path: str) -> Path:
+    """A photo inside an installed package, found without importing it.
+
+    Raises:
+        CommandError: The package is not installed.
+    """
     spec = find_spec(package)
     if spec is not None and spec.origin is not None and (photo := Path(spec.origin).parent / path).is_file():
         return photo

@@ -49,7 +49,7 @@ def _check_table(
     check: str, chosen: Iterable[int], columns: tuple[SummaryColumn, ...], rows: tuple[SummaryRow, ...]
 ) -> Table:
     table = Table(title=check, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
-    table.add_column("explainer", overflow="fold")
+    table.add_column("explainer", no_wrap=True)
     numbers = list(chosen)
     for number in numbers:
         column = columns[number]
