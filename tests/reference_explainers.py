@@ -215,7 +215,7 @@ def smoothgrad(
 
 
 def grad_cam(net: Unrolled, image: np.ndarray, target: int) -> np.ndarray:
-    """Of the last convolution, `down`, upsampled bilinearly between the centres of its cells."""
+    """Of the last convolution, `down`, upsampled bilinearly between the centers of its cells."""
     v = net.forward(image)
     features = v["down_z"].reshape(8, SIDE // 2, SIDE // 2)
     above = np.repeat(net.head.weight[target][:, None] / net.cells, net.cells, axis=1).reshape(-1)
@@ -227,7 +227,7 @@ def grad_cam(net: Unrolled, image: np.ndarray, target: int) -> np.ndarray:
 
 
 def _upsample(small: np.ndarray) -> np.ndarray:
-    """Each output centre between its four nearest input centres, clamped at the border."""
+    """Each output center between its four nearest input centers, clamped at the border."""
     side = len(small)
     large = np.zeros((SIDE, SIDE))
     for row in range(SIDE):

@@ -82,7 +82,7 @@ class Saturation(AugmentationContract):
 
 @final
 class Rotate(AugmentationContract):
-    """Counter-clockwise rotation about the centre of the pixel centres."""
+    """Counter-clockwise rotation about the center of the pixel centers."""
 
     bound: ClassVar[float] = 40.0
     domain: ClassVar[Interval] = (-180.0, 180.0)
@@ -104,7 +104,7 @@ class Translate(AugmentationContract):
 
 @final
 class Scale(AugmentationContract):
-    """Zoom about the centre of the pixel centres; above 1 enlarges."""
+    """Zoom about the center of the pixel centers; above 1 enlarges."""
 
     identity: ClassVar[float] = 1.0
     bound: ClassVar[float] = 0.2

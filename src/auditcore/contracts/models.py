@@ -18,13 +18,13 @@ IMAGENET_STD: Channel3 = (0.229, 0.224, 0.225)
 
 @final
 class Preprocessing(Contract):
-    """From a photo to the model's input: shorter side to `resize`, centre `crop`, then (x - mean) / std.
+    """From a photo to the model's input: shorter side to `resize`, center `crop`, then (x - mean) / std.
 
     An image that already measures `crop` x `crop` is never resampled. `mean` and `std` refer to RGB in [0, 1].
     """
 
     resize: int = Field(default=256, ge=8, le=4096, description="Length of the shorter side, in pixels.")
-    crop: int = Field(default=224, ge=8, le=4096, description="Side of the centre square, in pixels.")
+    crop: int = Field(default=224, ge=8, le=4096, description="Side of the center square, in pixels.")
     mean: Channel3 = Field(default=IMAGENET_MEAN, description="Per-channel mean, RGB in [0, 1].")
     std: Channel3 = Field(default=IMAGENET_STD, description="Per-channel standard deviation, above 0.")
     interpolation: Interpolation = "bilinear"

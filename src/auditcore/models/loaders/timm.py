@@ -48,13 +48,13 @@ def own_preprocessing(module: nn.Module) -> Preprocessing:
     """How timm itself feeds a model: its data config for evaluation.
 
     Raises:
-        InvalidRequest: The config is not a centre crop of a square with three channels.
+        InvalidRequest: The config is not a center crop of a square with three channels.
     """
     config = resolve_model_data_config(module)
     channels, height, width = config["input_size"]
     if channels != 3 or height != width or config["crop_mode"] != "center":  # noqa: PLR2004 - RGB
         msg = (
-            f"timm feeds this model {config['input_size']} with crop mode {config['crop_mode']!r}, which is no centre "
+            f"timm feeds this model {config['input_size']} with crop mode {config['crop_mode']!r}, which is no center "
             "crop of a square RGB image; give the preprocessing to use"
         )
         raise InvalidRequest(msg, field="model.preprocessing")
