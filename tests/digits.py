@@ -45,6 +45,11 @@ def build(classes: int = 10) -> DigitNet:
     return DigitNet(classes)
 
 
+def build_flat() -> nn.Module:
+    """Factory target of a model without class scores."""
+    return nn.Flatten(0)
+
+
 @functools.cache
 def digit_pixels() -> tuple[Tensor, Tensor]:
     """All digits as RGB in [0,1], 32 x 32, with their labels."""

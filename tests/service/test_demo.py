@@ -14,7 +14,7 @@ from auditcore_service.cli.outcome import CommandError
 def test_its_photos_ship_in_wheels() -> None:
     names = []
     for package, path in demo.PHOTOS:
-        with Image.open(demo._photo(package, path)) as photo:
+        with Image.open(demo.photo_path(package, path)) as photo:
             assert min(photo.size) >= 224
             names.append(Path(path).name)
     assert names == ["coffee.png", "chelsea.png", "rocket.jpg", "china.jpg"]
@@ -22,7 +22,7 @@ def test_its_photos_ship_in_wheels() -> None:
 
 def test_a_missing_photo_names_the_extra() -> None:
     with pytest.raises(CommandError, match=r"auditcore\[demo\]"):
-        demo._photo("skimage", "data/missing.png")
+        demo.photo_path("skimage", "data/missing.png")
 
 
 def test_its_policy_fits_its_plan() -> None:

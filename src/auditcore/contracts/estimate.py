@@ -40,14 +40,12 @@ def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
 
 def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
     """Expected cost of one image, in forward passes; of one wave or of the whole audit."""
-    waves = (wave,) if wave else waves_of(plan)
-    total = 0.0
-    if "measure" in waves:
-        total += 1 + sum(_measure_passes(check) for check in plan.checks)
-    if "compute" in waves:
-        maps = sum(explanation_passes(explainer) for explainer in plan.explainers)
-        total += 1 + maps + sum(_check_passes(check, maps, len(plan.explainers)) for check in plan.checks)
-    return round(total)
+    if wave is None:
+        return sum(passes_of(plan, wave=each) for each in waves_of(plan))
+    if wave == "measure":
+        return 1 + sum(_measure_passes(check) for check in plan.checks)
+    maps = sum(explanation_passes(explainer) for explainer in plan.explainers)
+    return round(1 + maps + sum(_check_passes(check, maps, len(plan.explainers)) for check in plan.checks))
 
 
 def explanation_passes(explainer: ExplainerContract) -> float:

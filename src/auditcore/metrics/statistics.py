@@ -154,10 +154,11 @@ def _bca(sample: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     tied = (np.abs(means - estimate) <= tolerance).mean(axis=0)
     # the share is kept off 0 and 1, where the normal quantile is infinite
     bias = ndtri(np.clip(below + tied / 2, 0.5 / len(means), 1 - 0.5 / len(means)))
-    # leaving value i out moves the mean by (x_i - mean) / (n - 1); the common factor cancels
-    influence = sample - estimate
-    scale = (influence**2).sum(axis=0) ** 1.5
     constant = np.ptp(sample, axis=0) <= tolerance
+    # leaving value i out moves the mean by (x_i - mean) / (n - 1); common factors cancel, and dividing by the range
+    # keeps powers of tiny values from vanishing
+    influence = (sample - estimate) / np.where(constant, 1, np.ptp(sample, axis=0))
+    scale = (influence**2).sum(axis=0) ** 1.5
     acceleration = np.divide((influence**3).sum(axis=0), 6 * scale, out=np.zeros_like(scale), where=~constant)
     means = np.sort(means, axis=0)
     ends = []
