@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-PACKAGES = ("auditcore", "torch", "torchvision", "captum", "zennit", "timm", "numpy", "scipy", "pillow")
+PACKAGES = ("auditcore", "torch", "torchvision", "zennit", "timm", "numpy", "scipy", "pillow")
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
