@@ -142,4 +142,4 @@ def flip(predicted: Int[Tensor, " image"], targets: Int[Tensor, " image"]) -> Fl
 
 
 def _percent_of(whole: Tensor, part: Tensor) -> Tensor:
-    return (100 * part / whole).masked_fill(whole < UNDEFINED_BELOW, torch.nan)
+    return (100 * part / whole).masked_fill(whole.double() < UNDEFINED_BELOW, torch.nan)
