@@ -18,7 +18,7 @@ from auditcore.contracts.report import AuditReport
 from auditcore_service.cli.commands import app
 from auditcore_service.cli.inputs import find_images
 from auditcore_service.cli.outcome import EXIT_STATUS, CommandError, mistakes
-from auditcore_service.cli.progress import follow_to_report
+from auditcore_service.cli.progress import follow_to_report, progress_bar
 
 TINY_MODEL = {
     "kind": "torchvision",
@@ -204,6 +204,15 @@ def test_following_ends_with_success() -> None:
     shown = Console(file=io.StringIO(), force_terminal=True)
     follow_to_report(statuses("queued", "running", "succeeded"), shown)
     assert "succeeded" in shown.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_log_gets_a_line_for_every_tenth_and_state() -> None:
+    log = Console(file=io.StringIO())
+    with progress_bar(log) as show:
+        for step in range(101):
+            show(step / 100, "queued" if step < 5 else "running")
+    lines = log.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines == ["  queued 0%", "  running 5%", *(f"  running {tenth}0%" for tenth in range(1, 11))]
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,13 @@ def audit(
         settings = _settings()
         from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
 
-        with progress_bar("auditing", err) as progress:
+        with progress_bar(err) as show:
             report = audit_file(
-                request, images=images or (), access=settings.access, device=device.value, progress=progress
+                request,
+                images=images or (),
+                access=settings.access,
+                device=device.value,
+                progress=lambda share: show(share, "auditing"),
             )
         from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - likewise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,22 +11,19 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from auditcore_service.cli.outcome import CommandError
 
+LINES = 10
+"""Lines that a log of a whole audit gets, where no bar can be drawn."""
 
-class ProgressBar:
-    """Moves one bar."""
-
-    def __init__(self, progress: Progress, description: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(description, total=1.0)
-
-    def __call__(self, share: float, description: str | None = None) -> None:
-        """Show the share done, in [0, 1], and what is going on if that has changed."""
-        self._progress.update(self._task, completed=share, description=description)
+ShowProgress = Callable[[float, str], None]
+"""Shows the share done, in [0, 1], and what is going on."""
 
 
 @contextmanager
-def progress_bar(description: str, console: Console) -> Iterator[ProgressBar]:
-    """A bar with the time elapsed, while the context lasts."""
+def progress_bar(console: Console) -> Iterator[ShowProgress]:
+    """A bar with the time elapsed, while the context lasts; on anything but a terminal a line now and then."""
+    if not console.is_terminal:
+        yield _line_by_line(console)
+        return
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -35,7 +32,21 @@ def progress_bar(description: str, console: Console) -> Iterator[ProgressBar]:
         TimeElapsedColumn(),
         console=console,
     ) as progress:
-        yield ProgressBar(progress, description)
+        task = progress.add_task("", total=1.0)
+        yield lambda share, description: progress.update(task, completed=share, description=description)
+
+
+def _line_by_line(console: Console) -> ShowProgress:
+    shown: tuple[int, str] | None = None
+
+    def show(share: float, description: str) -> None:
+        nonlocal shown
+        now = (int(share * LINES), description)
+        if now != shown:
+            console.print(f"  {description} {share:.0%}", highlight=False, markup=False)
+            shown = now
+
+    return show
 
 
 def follow_to_report(statuses: Iterator[Mapping[str, Any]], console: Console) -> None:
@@ -45,9 +56,9 @@ def follow_to_report(statuses: Iterator[Mapping[str, Any]], console: Console) ->
         CommandError: It failed or was cancelled; there is no report.
     """
     status: Mapping[str, Any] = {}
-    with progress_bar("queued", console) as bar:
+    with progress_bar(console) as show:
         for status in statuses:
-            bar(status["fraction"], status["state"])
+            show(status["fraction"], status["state"])
     if status["state"] == "cancelled":
         message = f"audit {status['id']} was cancelled"
         raise CommandError(message, code="cancelled")
