@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 import torch
 
 from auditcore.contracts.access import AccessRules
+from auditcore.contracts.artifacts import PICTURE_IMAGES
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.plan import resolve_plan
@@ -16,6 +18,7 @@ from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.errors import InvalidRequest
@@ -39,6 +42,8 @@ def audit(
     shard_images: int = SHARD_IMAGES,
     micro_batch: int | None = None,
     audit_id: str | None = None,
+    pictures: MutableMapping[str, bytes] | None = None,
+    picture_images: int = PICTURE_IMAGES,
 ) -> AuditReport:
     """Audit the explanations of a model on some images.
 
@@ -52,6 +57,8 @@ def audit(
         shard_images: Images processed together; scores do not depend on it beyond rounding.
         micro_batch: Images a pass, chosen by device if None; likewise.
         audit_id: Name of the audit in the report; a random one if None.
+        pictures: Receives the bytes of every artifact of the report by its digest; nothing is drawn if None.
+        picture_images: How many images get pictures, counted from the first.
 
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message how to mend it.
@@ -66,6 +73,7 @@ def audit(
     waves = waves_of(plan)
     chunks = [encoded[start : start + shard_images] for start in range(0, len(encoded), shard_images)]
     results: list[ShardResult] = []
+    drawing = None if pictures is None else Pictures(images=picture_images, put=_keep_in(pictures))
 
     def run(wave: Wave, number: int, chunk: Sequence[EncodedImage]) -> ShardResult:
         done = (waves.index(wave) * len(chunks) + number) / (len(waves) * len(chunks))
@@ -79,6 +87,7 @@ def audit(
             progress=lambda share: progress(done + share / (len(waves) * len(chunks))),
             clock=clock,
             micro_batch=micro_batch,
+            pictures=drawing,
         )
 
     for wave in waves:
@@ -93,6 +102,15 @@ def audit(
         started_at=None,
         finished_at=None,
     )
+
+
+def _keep_in(pictures: MutableMapping[str, bytes]) -> Callable[[bytes], str]:
+    def put(data: bytes) -> str:
+        digest = sha256(data)
+        pictures[digest] = data
+        return digest
+
+    return put
 
 
 def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage]:

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, final
 
 from pydantic import Field
 
+from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.models import ModelReference, Preprocessing
 from auditcore.contracts.plan import AuditPlan
@@ -68,6 +69,7 @@ class ReportImages(Contract):
 
     count: int
     used: int
+    pictured: int = Field(default=0, description="Images whose pictures are listed under `artifacts`.")
     excluded: tuple[ExcludedImage, ...]
     digest: Sha256
     items: tuple[UsedImage, ...]
@@ -175,6 +177,9 @@ class AuditReport(Contract):
     results: tuple[Result, ...]
     conditions: tuple[ConditionOutcome, ...]
     controls: tuple[Result, ...]
+    artifacts: tuple[Artifact, ...] = Field(
+        default=(), description="Photos and maps of the first images, in the order of images and explainers."
+    )
     cost: Cost
     manifest: Manifest
 

@@ -10,6 +10,7 @@ from typing import Literal, final
 
 from pydantic import Field
 
+from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.models import Preprocessing
 
@@ -105,6 +106,7 @@ class ShardResult(Contract):
     measurements: tuple[Measurement, ...] = ()
     shared: tuple[SharedSample, ...] = ()
     not_applicable: dict[str, str] = Field(default_factory=dict, description="Explainer -> why it cannot run here.")
+    artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures drawn; their bytes travel beside this.")
     model: ModelRecord
     cost: Cost
     environment: dict[str, str] = Field(default_factory=dict)

@@ -12,11 +12,13 @@ from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
+from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.estimate import BACKWARD_COST, passes_of
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Cost, ImageRecord, Measurement, ModelRecord, ShardResult, SharedSample, Wave
 from auditcore.contracts.significance import significant
 from auditcore.engine.environment import describe_environment
+from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.errors import LabelOutOfRange
 from auditcore.images.batch import DecodedBatch, decode_batch
 from auditcore.images.encoded import EncodedImage
@@ -44,6 +46,7 @@ def run_shard(
     progress: Callable[[float], None],
     clock: Callable[[], float],
     micro_batch: int | None = None,
+    pictures: Pictures | None = None,
 ) -> ShardResult:
     """Run one wave of a plan on some images.
 
@@ -57,6 +60,7 @@ def run_shard(
         progress: Called between micro-batches with the share done in [0,1]; may raise AuditCancelled.
         clock: Seconds, monotonic.
         micro_batch: Images a pass, chosen by device if None; scores do not depend on it beyond rounding.
+        pictures: Which images of the compute wave are drawn, and where the pictures go; none if None.
 
     Raises:
         LabelOutOfRange: A label is not a class of this model.
@@ -81,6 +85,7 @@ def run_shard(
     samples: list[SharedSample] = []
     records = [*batch.excluded, *_unlabeled(images, plan)]
     unable: dict[str, str] = {}
+    artifacts: tuple[Artifact, ...] = ()
     if used:
         chunk = _chunk(classifier, batch, used, plan, tick, micro_batch or default_micro_batch(classifier))
         records += _used_records(chunk, used)
@@ -89,6 +94,7 @@ def run_shard(
         else:
             measurements = _compute(plan, chunk, shared)
             unable = chunk.unable
+            artifacts = () if pictures is None else draw_pictures(chunk, pictures)
     progress(1.0)
     return ShardResult(
         wave=wave,
@@ -96,6 +102,7 @@ def run_shard(
         measurements=tuple(measurements),
         shared=tuple(samples),
         not_applicable=unable,
+        artifacts=artifacts,
         model=ModelRecord(
             digest=classifier.digest,
             classes=classifier.classes,

@@ -62,7 +62,8 @@ def assemble(
         (result for result in results if result.wave == "compute"), key=lambda result: result.images[0].index
     )
     records = sorted((record for result in compute for record in result.images), key=lambda record: record.index)
-    images = _images(records)
+    artifacts = tuple(artifact for result in compute for artifact in result.artifacts)
+    images = _images(records, pictured=len({artifact.image for artifact in artifacts}))
     model = compute[0].model
     for result in compute:
         if result.model.digest != model.digest:
@@ -99,6 +100,7 @@ def assemble(
         results=listed,
         conditions=outcomes,
         controls=controls,
+        artifacts=artifacts,
         cost=_total_cost(results),
         manifest=Manifest(
             auditcore_version=version("auditcore"),
@@ -119,7 +121,7 @@ def _used(result: ShardResult) -> bool:
     return any(record.reason is None for record in result.images)
 
 
-def _images(records: Sequence[ImageRecord]) -> ReportImages:
+def _images(records: Sequence[ImageRecord], *, pictured: int) -> ReportImages:
     used = tuple(
         UsedImage(
             index=record.index,
@@ -146,6 +148,7 @@ def _images(records: Sequence[ImageRecord]) -> ReportImages:
     return ReportImages(
         count=len(records),
         used=len(used),
+        pictured=pictured,
         excluded=excluded,
         digest=f"sha256:{digests.hexdigest()}",
         items=used,

@@ -13,6 +13,8 @@ from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.models import DemoModel, FactoryModel, ModelReference, TimmModel, TorchvisionModel
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.report.charts import Interval, Series, curve_chart, interval_chart
+from auditcore.report.color_map import LEVELS, color_of
+from auditcore.report.gallery import OPEN_ROWS, gallery_rows
 from auditcore.report.table import SummaryColumn, check_kinds, summary_columns, summary_rows
 
 CURVE_STYLES = {
@@ -27,6 +29,9 @@ CURVE_STYLES = {
 
 COLUMNS_ON_A_PAGE = 6
 """Numbers with their intervals that fit side by side on a printed page."""
+
+COLOR_STEPS = tuple("#{:02x}{:02x}{:02x}".format(*color_of(level / LEVELS)) for level in range(-LEVELS, LEVELS + 1))
+"""The legend of the maps, from the most negative value to the most positive."""
 
 VERDICTS = {
     "pass": "Every condition of the policy was met.",
@@ -47,31 +52,26 @@ class _Panel:
     charts: tuple[tuple[str, Markup], ...]
 
 
-def render_html(report: AuditReport, previews: Mapping[int, str] | None = None) -> str:
-    """A page with verdict, conditions, summary, curves, and everything needed to check them.
+def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None) -> str:
+    """A page with verdict, conditions, maps, summary, curves, and everything needed to check them.
 
     Args:
         report: The audit's report.
-        previews: Image index -> `data:image/...` URI of a thumbnail.
+        pictures: Digest -> bytes of at least those artifacts that `gallery_artifacts` names; they become part of the
+            page. Without any there is no gallery.
 
     Returns:
         A complete HTML 5 document without scripts or external resources. Every text of the report is escaped.
-
-    Raises:
-        ValueError: A preview is not a `data:image/` URI, and would be fetched from elsewhere.
     """
-    previews = previews or {}
-    for index, uri in previews.items():
-        if not uri.startswith("data:image/"):
-            msg = f"the preview of image {index} must be a data:image/ URI, so that the page stays self-contained"
-            raise ValueError(msg)
     columns = summary_columns(report)
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             report=report,
-            previews=previews,
+            gallery=gallery_rows(report, pictures or {}),
+            open_rows=OPEN_ROWS,
+            color_steps=COLOR_STEPS,
             verdict_meaning=VERDICTS[report.verdict],
             model_name=model_name(report.model.reference),
             columns=columns,

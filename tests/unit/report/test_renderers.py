@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -10,7 +12,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.augmentations import Rotate
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import GradCam, Gradient, GuidedBackpropagation, Random
 from auditcore.contracts.metrics import METRICS
@@ -31,6 +35,7 @@ from auditcore.contracts.report import (
 )
 from auditcore.contracts.shards import Cost
 from auditcore.report.charts import Series, curve_chart
+from auditcore.report.gallery import gallery_artifacts, gallery_rows
 from auditcore.report.html import render_html
 from auditcore.report.junit import render_junit
 from auditcore.report.table import summary_columns, summary_rows
@@ -239,7 +244,7 @@ def outline(page: str) -> _Outline:
 
 
 def test_the_page_is_self_contained_and_runs_nothing(report: AuditReport) -> None:
-    page = render_html(report, {0: "data:image/png;base64,AAAA"})
+    page = render_html(*with_pictures(report))
     found = outline(page)
     assert "script" not in {tag for tag, _ in found.tags}
     for _, attributes in found.tags:
@@ -280,7 +285,7 @@ def test_the_page_tells_the_whole_story(report: AuditReport) -> None:
 
 
 def test_the_page_can_be_read_aloud(report: AuditReport) -> None:
-    found = outline(render_html(report, {0: "data:image/png;base64,AAAA"}))
+    found = outline(render_html(*with_pictures(report)))
     tags = found.tags
     assert ("html", {"lang": "en"}) in tags
     assert [tag for tag, _ in tags].count("h1") == 1
@@ -317,9 +322,82 @@ def test_a_report_without_policy_results_or_curves_still_renders(report: AuditRe
     assert "named no conditions" in "".join(outline(render_html(bare)).text)
 
 
-def test_a_preview_from_elsewhere_is_refused(report: AuditReport) -> None:
-    with pytest.raises(ValueError, match="preview of image 2"):
-        render_html(report, {2: "https://example.org/cat.png"})
+# --- the gallery -----------------------------------------------------------------------------------
+
+
+def with_pictures(report: AuditReport, images: int = 2) -> tuple[AuditReport, dict[str, bytes]]:
+    """The report with `images` used images, each with a photo and three maps, and the bytes of these."""
+    items = tuple(
+        UsedImage(index=index, name=HOSTILE, digest=DIGEST, label=None, target=3, probability=0.5)
+        for index in range(images)
+    )
+    pictures: dict[str, bytes] = {}
+    artifacts = []
+    for item in items:
+        for explainer in (None, "gradient", "cam", "random"):
+            data = f"{explainer} of {item.index}".encode()
+            artifacts.append(Artifact(image=item.index, explainer=explainer, digest=sha256(data)))
+            pictures[sha256(data)] = data
+    told = report.images.model_copy(update={"items": items, "used": images, "pictured": images})
+    return report.model_copy(update={"images": told, "artifacts": tuple(artifacts)}), pictures
+
+
+def shown(page: str) -> list[str]:
+    """What the pictures of a page hold, in order."""
+    prefix = "data:image/png;base64,"
+    uris = [attributes["src"] or "" for tag, attributes in outline(page).tags if tag == "img"]
+    assert all(uri.startswith(prefix) for uri in uris)
+    return [base64.b64decode(uri.removeprefix(prefix)).decode() for uri in uris]
+
+
+def test_the_gallery_shows_the_photo_and_then_every_map_image_by_image(report: AuditReport) -> None:
+    page = render_html(*with_pictures(report))
+    assert shown(page) == [f"{name} of {index}" for index in (0, 1) for name in (None, "gradient", "cam", "random")]
+    found = outline(page)
+    assert [attributes["alt"] for tag, attributes in found.tags if tag == "img"][:2] == [
+        f"Photo {HOSTILE}",
+        f"Map of gradient over {HOSTILE}",
+    ]
+    text = " ".join("".join(found.text).split())
+    for fact in ("What the explainers show", "class 3, probability 0.5", "as the model sees it", "red is positive"):
+        assert fact in text
+
+
+def test_the_gallery_holds_the_first_dozen_and_says_so(report: AuditReport) -> None:
+    told, pictures = with_pictures(report, images=14)
+    assert {artifact.image for artifact in gallery_artifacts(told)} == set(range(12))
+    page = render_html(told, pictures)
+    assert len(shown(page)) == 12 * 4
+    assert "12 of 14 images are shown; the JSON report lists the pictures of 14" in page
+    assert "8 more" in page
+
+
+def test_a_picture_that_is_gone_is_left_out(report: AuditReport) -> None:
+    told, pictures = with_pictures(report)
+    del pictures[told.artifacts[1].digest]
+    assert shown(render_html(told, pictures))[:2] == ["None of 0", "cam of 0"]
+
+
+def test_without_pictures_there_is_no_gallery(report: AuditReport) -> None:
+    assert "What the explainers show" not in render_html(report)
+    assert "What the explainers show" not in render_html(with_pictures(report)[0])
+
+
+@pytest.mark.parametrize(("explainers", "columns"), [(1, 2), (7, 8), (11, 6), (20, 7)])
+def test_lines_of_a_row_are_about_equally_long(report: AuditReport, explainers: int, columns: int) -> None:
+    data = b"picture"
+    names = [None, *(f"e{number}" for number in range(explainers))]
+    artifacts = tuple(Artifact(image=0, explainer=name, digest=sha256(data)) for name in names)
+    (row,) = gallery_rows(report.model_copy(update={"artifacts": artifacts}), {sha256(data): data})
+    assert row.columns == columns
+
+
+def test_the_legend_has_the_colors_of_the_maps(report: AuditReport) -> None:
+    page = render_html(*with_pictures(report))
+    legend = page.split('aria-label="Color scale')[1].split("</svg>")[0]
+    colors = re.findall(r'fill="(#[0-9a-f]{6})"', legend)
+    assert (colors[0], colors[10], colors[-1]) == ("#2166ac", "#ffffff", "#b2182b")
+    assert len(colors) == 21
 
 
 def test_rendering_needs_neither_torch_nor_numpy() -> None:

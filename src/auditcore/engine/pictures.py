@@ -1,0 +1,50 @@
+"""Pictures of the maps that a shard has computed anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from auditcore.checks.chunk import Chunk
+from auditcore.contracts.artifacts import Artifact
+from auditcore.metrics.reduction import reduce_channels
+from auditcore.report.pictures import draw_map, draw_photo
+
+
+@final
+@dataclass(frozen=True)
+class Pictures:
+    """Which images get pictures, and where the pictures go.
+
+    Attributes:
+        images: How many images of the batch get some, counted from its first.
+        put: Keeps the bytes of a PNG file and answers their digest.
+    """
+
+    images: int
+    put: Callable[[bytes], str]
+
+
+def draw_pictures(chunk: Chunk, pictures: Pictures) -> tuple[Artifact, ...]:
+    """Draw each photo and the map of each explainer on it, channels summed; no pass through the model.
+
+    Args:
+        chunk: Images whose original maps are computed.
+        pictures: What to draw, and where to keep it.
+
+    Returns:
+        The photo of an image, then its maps in the order of the plan, image by image.
+    """
+    found: list[Artifact] = []
+    for position, index in enumerate(chunk.indices):
+        if index >= pictures.images:
+            continue
+        pixels = chunk.pixels[position].cpu()
+        found.append(Artifact(image=index, explainer=None, digest=pictures.put(draw_photo(pixels))))
+        for explainer in chunk.able:
+            maps = chunk.original(explainer).maps[position : position + 1]
+            drawn = draw_map(reduce_channels(maps, "sum")[0, 0].cpu(), pixels)
+            found.append(Artifact(image=index, explainer=explainer.label, digest=pictures.put(drawn)))
+        chunk.tick()
+    return tuple(found)

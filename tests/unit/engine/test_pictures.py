@@ -1,0 +1,134 @@
+"""Pictures beside a report: which there are, that they cost no pass, and that they repeat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import digits
+from auditcore.auditing import audit
+from auditcore.contracts.artifacts import PICTURE_IMAGES
+from auditcore.contracts.checks import EddaCheck
+from auditcore.contracts.explainers import GradCam, Gradient, Random
+from auditcore.contracts.images import ImageBatchReference
+from auditcore.contracts.plan import AuditPlan, standard_plan
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore.explainers.table import explain
+from auditcore.images.batch import decode_batch
+from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
+from auditcore.report.pictures import draw_map, draw_photo
+from auditcore.report.serialize import report_bytes
+from auditcore.streams import Streams
+
+PLAN = AuditPlan(seed=7, explainers=(Gradient(), GradCam(), Random()), checks=(EddaCheck(keep=(0.15,)),))
+NAMES = (None, "gradient", "grad_cam", "random")
+
+Run = Callable[..., AuditReport]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    weights = digits.write_weights(tmp_path_factory.mktemp("weights"))
+
+    def run(images: list[EncodedImage], plan: AuditPlan = PLAN, **options: Any) -> AuditReport:
+        request = AuditRequest(
+            model=digits.reference(weights), images=ImageBatchReference(digest="sha256:" + "0" * 64), plan=plan
+        )
+        return audit(request, images=images, access=digits.access(weights.parent), audit_id="test", **options)
+
+    return run
+
+
+def test_the_photo_comes_first_and_then_every_map_image_by_image(run: Run) -> None:
+    pictures: dict[str, bytes] = {}
+    report = run(digits.encoded(3), pictures=pictures, shard_images=2)
+    assert [(one.image, one.explainer) for one in report.artifacts] == [(i, name) for i in range(3) for name in NAMES]
+    assert {one.digest for one in report.artifacts} == set(pictures)
+    assert report.images.pictured == 3
+
+
+def test_pictures_show_the_channel_sum_of_the_maps_that_were_scored(run: Run, digit_classifier: Classifier) -> None:
+    pictures: dict[str, bytes] = {}
+    images = digits.encoded(1)
+    drawn = {one.explainer: pictures[one.digest] for one in run(images, pictures=pictures).artifacts}
+    batch = decode_batch(images, digits.PREPROCESSING, digits.access(Path("/")).limits)
+    assert drawn[None] == draw_photo(batch.pixels[0])
+    target = digit_classifier.logits(batch.pixels).argmax(dim=1)
+    streams = Streams(7, batch.digests).viewing(["original"])
+    for explainer in PLAN.explainers:
+        maps = explain(digit_classifier, explainer, batch.pixels, target, streams, micro_batch=4).maps
+        assert drawn[explainer.label] == draw_map(maps[0].sum(dim=0), batch.pixels[0]), explainer
+
+
+def test_pictures_cost_no_pass_and_change_no_number(run: Run) -> None:
+    without, drawn = run(digits.encoded(3)), run(digits.encoded(3), pictures={})
+    assert without.artifacts == ()
+    assert (drawn.results, drawn.controls) == (without.results, without.controls)
+    assert drawn.cost.forward_images == without.cost.forward_images
+    assert drawn.cost.backward_images == without.cost.backward_images
+
+
+def test_the_same_audit_gives_the_same_digests(run: Run) -> None:
+    assert run(digits.encoded(3), pictures={}).artifacts == run(digits.encoded(3), pictures={}).artifacts
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_only_the_first_images_get_pictures(run: Run, limit: int) -> None:
+    pictures: dict[str, bytes] = {}
+    report = run(digits.encoded(3), pictures=pictures, picture_images=limit)
+    assert {one.image for one in report.artifacts} == set(range(limit))
+    assert report.images.pictured == limit
+    assert len(report.artifacts) == limit * len(NAMES)
+
+
+def test_an_image_that_cannot_be_used_has_no_picture(run: Run) -> None:
+    images = [EncodedImage(0, "notes.txt", b"not an image"), *digits.encoded(2)[1:]]
+    report = run(images, pictures={})
+    assert {one.image for one in report.artifacts} == {1}
+
+
+def test_a_report_of_100_images_and_11_explainers_stays_below_a_megabyte(run: Run) -> None:
+    small = run(digits.encoded(1), plan=standard_plan(), pictures={}, micro_batch=64)
+    assert len(small.artifacts) == 12
+    values = np.random.default_rng(0)
+
+    def hundred(number: float | None) -> tuple[float | None, ...]:
+        # as many digits as a report prints, in the order of magnitude of the score
+        size = 10 ** math.floor(math.log10(abs(number))) if number else 1
+        return tuple(float(f"{values.uniform(-10, 10) * size:.7g}") for _ in range(100))
+
+    def widened(rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(row.model_copy(update={"per_image": hundred(row.mean)}) for row in rows)
+
+    item = small.images.items[0].model_copy(update={"name": "n" * 20})
+    items = tuple(item.model_copy(update={"index": index}) for index in range(100))
+    artifacts = tuple(
+        one.model_copy(update={"image": index, "digest": "sha256:" + values.bytes(32).hex()})
+        for index in range(PICTURE_IMAGES)
+        for one in small.artifacts
+    )
+    large = small.model_copy(
+        update={
+            "images": small.images.model_copy(update={"items": items}),
+            "artifacts": artifacts,
+            "results": widened(small.results),
+            "controls": widened(small.controls),
+        }
+    )
+    assert len(report_bytes(large)) < 1_000_000
+
+
+def test_drawing_can_be_cancelled_between_images(run: Run) -> None:
+    seen: list[float] = []
+    run(digits.encoded(3), progress=seen.append)
+    plain = len(seen)
+    seen.clear()
+    run(digits.encoded(3), progress=seen.append, pictures={})
+    assert len(seen) == plain + 3
