@@ -19,10 +19,15 @@ from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
 
 Numbers = dict[tuple[str, str | None], float]
+Curves = dict[tuple[str, str | None], tuple[list[float], list[float]]]
 
 
 class NaiveAudit:
-    """One image under audit."""
+    """One image under audit.
+
+    Attributes:
+        curves: Positions and values behind the scores computed last.
+    """
 
     def __init__(self, classifier: Classifier, pixels: np.ndarray, seed: int, digest: str) -> None:
         self.classifier = classifier
@@ -31,6 +36,7 @@ class NaiveAudit:
         logits = self._logits(self.pixels)
         self.target = int(np.argmax(logits))
         self.probability = self._probability(self.pixels)
+        self.curves: Curves = {}
 
     def _logits(self, pixels: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(pixels.astype(np.float32))[None]
@@ -94,6 +100,13 @@ class NaiveAudit:
             for name, curve in curves.items()
             if name != "chance"
         }
+        changed = [value for position, value in enumerate(values) if position != at]
+        self.curves = {
+            ("probability_score", family.kind): (values, curves["probability"]),
+            ("pearson_score", family.kind): (values, curves["pearson"]),
+            ("top_k_score", family.kind): (values, curves["top_k"]),
+            ("prediction_flip_rate", family.kind): (changed, [float(flip) for flip in flips]),
+        }
         return {
             ("probability_score", family.kind): areas["probability"],
             ("prediction_flip_rate", family.kind): float(np.mean(flips)),
@@ -119,6 +132,12 @@ class NaiveAudit:
             lottery = self.streams.uniform((cells,), "deletion/random_order", repeat)[0].tolist()
             order = sorted(range(cells), key=lottery.__getitem__)
             randoms.append(self._deletion_curve(order, check.grid, fill))
+        shares = [step / cells for step in range(cells + 1)]
+        self.curves = {
+            ("lerf_auc", None): (shares, lerf),
+            ("morf_auc", None): (shares, morf),
+            ("rao_auc", None): (shares, np.mean(randoms, axis=0).tolist()),
+        }
         return {
             ("lerf_auc", None): reference.deletion_auc(lerf),
             ("morf_auc", None): reference.deletion_auc(morf),
@@ -145,6 +164,7 @@ class NaiveAudit:
             alone, without = self.pixels * kept, self.pixels * ~kept
             p, p_alone, p_without = self.probability, self._probability(alone), self._probability(without)
             variant = f"top_{100 * share:g}"
+            self.curves = {}
             scores |= {
                 ("sufficiency", variant): reference.sufficiency(p, p_alone),
                 ("comprehensiveness", variant): reference.comprehensiveness(p, p_without),

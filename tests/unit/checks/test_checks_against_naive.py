@@ -18,7 +18,7 @@ from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from naive import NaiveAudit, Numbers
+from naive import Curves, NaiveAudit, Numbers
 
 IMAGES = 2
 
@@ -61,6 +61,15 @@ def assert_same(found: dict[tuple[str, str | None], Measurement], expected: Numb
             assert measured == pytest.approx(value, rel=2e-3, abs=2e-4), key
 
 
+def assert_same_curves(found: dict[tuple[str, str | None], Measurement], expected: Curves, position: int) -> None:
+    assert expected.keys() == {key for key, m in found.items() if m.curve and m.metric != "interpolation_ceiling"}
+    for key, (x, values) in expected.items():
+        curve = found[key].curve
+        assert curve is not None
+        assert curve.x == pytest.approx(x, rel=1e-5, abs=1e-9), key
+        assert curve.values[position] == pytest.approx(values, rel=2e-3, abs=2e-4), key
+
+
 FAMILIES: tuple[Augmentation, ...] = (
     Brightness(interval=(-0.3, 0.3)),
     Hue(interval=(-60, 60)),
@@ -77,7 +86,9 @@ def test_sweep(digit_classifier: Classifier, family: Augmentation, explainer: Ex
     check = SweepCheck(families=(family,), levels=4, top_k=100)
     found = rows(run(digit_classifier, (check,), (explainer,)), explainer.kind)
     for position, image in enumerate(digits.encoded(IMAGES)):
-        assert_same(found, naive(digit_classifier, image).sweep(check, family, explainer), position)
+        slow = naive(digit_classifier, image)
+        assert_same(found, slow.sweep(check, family, explainer), position)
+        assert_same_curves(found, slow.curves, position)
 
 
 @pytest.mark.parametrize("anchor", ["identity", "max"])
@@ -106,6 +117,45 @@ def test_deletion(digit_classifier: Classifier, fill: str, explainer: Explainer)
             "blur": np.stack([gaussian_filter(c, 5.0, truncate=3.0, mode="mirror") for c in slow.pixels]),
         }
         assert_same(found, slow.deletion(check, explainer, colors[fill]), position)
+        assert_same_curves(found, slow.curves, position)
+
+
+@pytest.fixture(scope="module")
+def untouched_classifier() -> Classifier:
+    """Black stays 0, so that input x gradient is 0 on the whole background and ties abound."""
+    preprocessing = digits.PREPROCESSING.model_copy(update={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
+    return Classifier(digits.trained(), preprocessing=preprocessing)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max_abs"])
+def test_deletion_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
+    check = DeletionCheck.model_validate({"grid": 8, "repeats": 1, "fill": "mean", "reduce": reduce})
+    found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
+    for position, image in enumerate(digits.encoded(IMAGES)):
+        slow = naive(untouched_classifier, image)
+        assert_same(found, slow.deletion(check, InputXGradient(), np.zeros_like(slow.pixels)), position)
+        assert_same_curves(found, slow.curves, position)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max_abs"])
+def test_edda_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
+    check = EddaCheck.model_validate({"keep": (0.3, 0.6, 0.9), "reduce": reduce})
+    found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
+    for position, image in enumerate(digits.encoded(IMAGES)):
+        assert_same(found, naive(untouched_classifier, image).edda(check, InputXGradient()), position)
+
+
+def test_the_grid_of_a_deletion_follows_the_size(digit_classifier: Classifier) -> None:
+    found = rows(run(digit_classifier, (DeletionCheck(repeats=1),), (GradCam(),)), "grad_cam")
+    curve = found["lerf_auc", None].curve
+    assert curve is not None
+    assert len(curve.x) == 8 * 8 + 1
+    finest = rows(
+        run(digit_classifier, (DeletionCheck(grid=32, repeats=1),), (GradCam(),), digits.encoded(1)), "grad_cam"
+    )
+    curve = finest["lerf_auc", None].curve
+    assert curve is not None
+    assert len(curve.x) == 32 * 32 + 1
 
 
 def test_edda(digit_classifier: Classifier) -> None:
