@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from typing import final
 import rfc8785
 import structlog
 
+from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.plan import resolve_plan
 from auditcore.contracts.policy import validate_policy
+from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.errors import InvalidRequest, LimitExceeded
+from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
 from auditcore_service.blobs import BlobStore
 from auditcore_service.cursors import decode_cursor, encode_cursor
 from auditcore_service.image_batches import ImageBatches
@@ -41,6 +44,9 @@ from auditcore_service.store.transitions import TERMINAL, AuditState
 log = structlog.get_logger(__name__)
 
 KEY_LENGTH = 255
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What `submit` hands out. Nothing else reaches the database, which refuses some characters with an error."""
 
 
 @final
@@ -162,10 +168,12 @@ class Audits:
         Raises:
             NotFound: There is none.
         """
-        with self._database.reading() as connection:
-            audit = find_audit(connection, audit_id)
+        audit = None
+        if _ID.fullmatch(audit_id):
+            with self._database.reading() as connection:
+                audit = find_audit(connection, audit_id)
         if audit is None:
-            msg = f"there is no audit {audit_id!r}; take the id from the answer to POST /v1/audits"
+            msg = f"there is no audit {audit_id[:64]!r}; take the id from the answer to POST /v1/audits"
             raise NotFound(msg)
         return audit
 
@@ -210,6 +218,32 @@ class Audits:
             msg = f"audit {audit_id} is {audit.state} and has no report; {mend}"
             raise ReportNotReady(msg)
         return self._blobs.get(audit.report_digest)
+
+    def artifact(self, audit_id: str, digest: str) -> Artifact:
+        """The entry of a report's picture; a digest of anything else that is stored is as unknown as any other.
+
+        Raises:
+            NotFound: There is no such audit, or its report lists no such picture.
+            ReportNotReady: It has no report, yet or ever.
+        """
+        report = AuditReport.model_validate_json(self.report(audit_id))
+        for artifact in report.artifacts:
+            if artifact.digest == digest:
+                return artifact
+        msg = f"the report of audit {audit_id} lists no picture {digest[:71]!r}; take a digest from its `artifacts`"
+        raise NotFound(msg)
+
+    def picture(self, digest: str) -> bytes:
+        """The bytes of an artifact of some report.
+
+        Raises:
+            NotFound: They are no longer stored.
+        """
+        try:
+            return self._blobs.get(digest)
+        except UnreachableResource as error:
+            msg = f"the picture {digest} is no longer stored; submit the audit again"
+            raise NotFound(msg) from error
 
     def events(self, audit_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
         """Events of an audit with an id above `after`, and whether none will follow them."""

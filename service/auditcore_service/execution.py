@@ -16,6 +16,7 @@ from auditcore.contracts.images import BatchManifest, ImageBatchReference, Image
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
+from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.errors import AuditCancelled, InputError
@@ -200,6 +201,7 @@ class Executor:
             limits=self._settings.limits,
             progress=progress,
             clock=time.perf_counter,
+            pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put),
         )
         return self._blobs.put(result.model_dump_json().encode()), None
 

@@ -96,6 +96,7 @@ _PROBLEMS: dict[str, tuple[int, ...]] = {
     "getAudit": (404,),
     "cancelAudit": (404,),
     "getReport": (404, 406),
+    "getArtifact": (404,),
     "followAudit": (404,),
     "uploadImageBatch": (413, 415, 422),
     "getImageBatch": (404,),
@@ -185,6 +186,15 @@ _AUDIT_LINKS = {
 }
 
 
+_REPORT_LINKS = {
+    "photo": {
+        "operationId": "getArtifact",
+        "parameters": {"audit_id": "$request.path.audit_id", "digest": "$response.body#/artifacts/0/digest"},
+        "description": "Each entry of `artifacts` has such a picture; the first one is a photo.",
+    }
+}
+
+
 def openapi_document(app: FastAPI) -> dict[str, Any]:
     """OpenAPI 3.1 of an app, with every problem, examples of every body, and links from an answer to the next call."""
     document = get_openapi(
@@ -234,6 +244,7 @@ def _add_examples(paths: dict[str, Any]) -> None:
         paths["/v1/audits/{audit_id}/cancel"]["post"]["responses"]["202"],
     ):
         response["content"]["application/json"]["example"] = _STATUS_EXAMPLE
+    paths["/v1/audits/{audit_id}/report"]["get"]["responses"]["200"]["links"] = _REPORT_LINKS
     page = paths["/v1/audits"]["get"]["responses"]["200"]
     page["content"]["application/json"]["example"] = {"items": [_STATUS_EXAMPLE], "next_cursor": None}
     for response in (

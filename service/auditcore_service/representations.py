@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from auditcore.contracts.report import AuditReport
-from auditcore_service.refusals import NotAcceptable
+from auditcore_service.refusals import NotAcceptable, NotFound
 
 JSON, HTML, JUNIT = "application/json", "text/html", "application/junit+xml"
 
@@ -35,22 +36,36 @@ def negotiate(accept: str) -> str:
     return _OFFERS[best]
 
 
-def render(report: bytes, media_type: str) -> bytes:
-    """A stored report in another form; JSON is passed on byte for byte."""
+def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> bytes:
+    """A stored report in another form; JSON is passed on byte for byte.
+
+    Args:
+        report: The report as stored.
+        media_type: What `negotiate` chose.
+        picture: Bytes of an artifact by its digest; NotFound leaves it out of the page.
+    """
     if media_type == JSON:
         return report
-    return _renderer(media_type)(AuditReport.model_validate_json(report)).encode()
-
-
-def _renderer(media_type: str) -> Callable[[AuditReport], str]:
+    parsed = AuditReport.model_validate_json(report)
     # imported on first use: most gateways only ever hand out JSON
     if media_type == HTML:
         from auditcore.report.html import render_html  # noqa: PLC0415
 
-        return render_html
+        return render_html(parsed, _pictures(parsed, picture)).encode()
     from auditcore.report.junit import render_junit  # noqa: PLC0415
 
-    return render_junit
+    return render_junit(parsed).encode()
+
+
+def _pictures(report: AuditReport, picture: Callable[[str], bytes]) -> dict[str, bytes]:
+    """The pictures of the page; a report without its maps is better than none."""
+    from auditcore.report.gallery import gallery_artifacts  # noqa: PLC0415 - likewise
+
+    found: dict[str, bytes] = {}
+    for artifact in gallery_artifacts(report):
+        with suppress(NotFound):
+            found[artifact.digest] = picture(artifact.digest)
+    return found
 
 
 def etag_of(content: bytes) -> str:

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits
+from auditcore.contracts.artifacts import PICTURE_IMAGES
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -22,7 +23,13 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="AUDIT_", frozen=True, extra="forbid", populate_by_name=True, validate_default=True
+        env_prefix="AUDIT_",
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        validate_default=True,
+        # an error about all settings together would print them, passwords included
+        hide_input_in_errors=True,
     )
 
     data_dir: Path = Field(
@@ -51,6 +58,10 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(default=Limits().batch_bytes, ge=1)
     weights_bytes: int = Field(default=Limits().weights_bytes, ge=1)
     request_bytes: int = Field(default=64 * 2**20, ge=1024, description="Largest JSON body, inline images included.")
+
+    picture_images: int = Field(
+        default=PICTURE_IMAGES, ge=0, description="Images of an audit whose maps are drawn, from the first; 0 for none."
+    )
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where workers compute.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker; torch decides if unset.")

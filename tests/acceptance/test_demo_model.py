@@ -176,6 +176,15 @@ def test_documented_request_gives_a_valid_report_even_when_the_worker_is_killed(
     assert disturbed.manifest.attempts > undisturbed.manifest.attempts
     assert disturbed.results == undisturbed.results
     assert disturbed.controls == undisturbed.controls
+    assert [(one.image, one.explainer) for one in undisturbed.artifacts] == [
+        (0, None),
+        (0, "gradient"),
+        (0, "integrated_gradients"),
+    ]
+    assert disturbed.artifacts == undisturbed.artifacts
+    for one in disturbed.artifacts:
+        picture = client.get(f"/v1/audits/{audit_id}/artifacts/{one.digest}")
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
 
 
 def kill_worker(client: httpx.Client) -> None:

@@ -276,10 +276,10 @@ def test_the_sweeper_announces_what_a_flushed_queue_lost(make_play: Callable[...
 def test_a_report_is_also_a_page_and_a_junit_file(play: Play) -> None:
     audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
     play.work(audit_id)
-    report = play.service.audits.report(audit_id)
-    assert render(report, negotiate("text/html")).lower().startswith(b"<!doctype html>")
-    assert b"<testsuite" in render(report, negotiate("application/xml;q=0.9, image/png"))
-    assert render(report, negotiate("*/*")) is report
+    report, picture = play.service.audits.report(audit_id), play.service.audits.picture
+    assert render(report, negotiate("text/html"), picture).lower().startswith(b"<!doctype html>")
+    assert b"<testsuite" in render(report, negotiate("application/xml;q=0.9, image/png"), picture)
+    assert render(report, negotiate("*/*"), picture) is report
 
 
 def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) -> None:

@@ -49,7 +49,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 12
+    assert len(set(names)) == len(names) == 13
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -75,3 +75,5 @@ def test_links_lead_from_the_answer_to_operations_that_exist(document: dict[str,
     links = document["paths"]["/v1/audits"]["post"]["responses"]["202"]["links"]
     assert {link["operationId"] for link in links.values()} <= names
     assert set(links) == {"status", "report", "events", "cancel"}
+    links = document["paths"]["/v1/audits/{audit_id}/report"]["get"]["responses"]["200"]["links"]
+    assert [link["operationId"] for link in links.values()] == ["getArtifact"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -36,7 +37,13 @@ RETRY_AFTER_S = 2
 POLL_S = 0.5
 """How often an event stream looks for news; workers store progress once a second."""
 
-AuditId = Annotated[str, Path(max_length=64, description="From the answer to POST /v1/audits.")]
+CACHE_CONTROL = "private, max-age=31536000, immutable"
+"""Private: a report shows a model's weaknesses, so no shared cache keeps it."""
+
+AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
+
+_EVENT_ID = re.compile(r"[0-9]{1,18}")
+"""As long as every number of that length fits the database's integers."""
 
 
 @router.post("", status_code=202, operation_id="submitAudit", summary="Submit an audit")
@@ -110,22 +117,45 @@ def report(
 ) -> Response:
     """404 until there is one. It never changes: the ETag is the digest of its bytes."""
     media_type = negotiate(accept)
-    content = render(service.audits.report(audit_id), media_type)
+    content = render(service.audits.report(audit_id), media_type, service.audits.picture)
     etag = etag_of(content)
-    headers = {
-        "ETag": etag,
-        # private: a report shows a model's weaknesses, so no shared cache keeps it
-        "Cache-Control": "private, max-age=31536000, immutable",
-        "Vary": "Accept",
-    }
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
     if if_none_match is not None and etag_matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=media_type, headers=headers)
 
 
+@router.get(
+    "/{audit_id}/artifacts/{digest}",
+    operation_id="getArtifact",
+    summary="A picture of a report",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A photo as the model sees it, or the map of an explainer over it.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        304: {"description": "The picture is the one named in If-None-Match."},
+    },
+)
+def artifact(
+    audit_id: AuditId,
+    digest: Annotated[str, Path(description="From `artifacts` of the report.")],
+    service: ServiceDep,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """404 for anything that this audit's report does not list. It never changes: the ETag is its digest."""
+    found = service.audits.artifact(audit_id, digest)
+    etag = f'"{found.digest.removeprefix("sha256:")}"'
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
+    if if_none_match is not None and etag_matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(service.audits.picture(found.digest), media_type=found.media_type, headers=headers)
+
+
 def _resume_after(last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None) -> int:
     """A foreign Last-Event-ID means: from the beginning, as for a new reader."""
-    return int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
+    return int(last_event_id) if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) else 0
 
 
 def _known_audit(audit_id: AuditId, service: ServiceDep) -> str:
