@@ -82,9 +82,8 @@ def write(folder: Path, request: dict[str, Any]) -> Path:
 
 
 def submit(service: str, folder: Path, request: dict[str, Any], photos: Path) -> subprocess.CompletedProcess[str]:
-    return run(
-        "submit", write(folder, request), "--url", service, "--images", photos, "--wait", "--out", folder / "http.json"
-    )
+    files = ("--out", folder / "http.json", "--html", folder / "http.html")
+    return run("submit", write(folder, request), "--url", service, "--images", photos, "--wait", *files)
 
 
 def test_a_service_and_a_process_give_the_same_report(service: str, photos: Path, tmp_path: Path) -> None:
@@ -92,13 +91,19 @@ def test_a_service_and_a_process_give_the_same_report(service: str, photos: Path
     assert over_http.returncode == 0, over_http.stderr
     assert "verdict: not_evaluated" in over_http.stdout
     assert "excluded: bad.png" in over_http.stdout
-    here = run("audit", tmp_path / "request.json", "--images", photos, "--out", tmp_path / "here.json")
+    files = ("--out", tmp_path / "here.json", "--html", tmp_path / "here.html")
+    here = run("audit", tmp_path / "request.json", "--images", photos, *files)
     assert here.returncode == 0, here.stderr
     served, computed = (json.loads((tmp_path / name).read_text()) for name in ("http.json", "here.json"))
     assert served["images"] == computed["images"]
     assert served["model"] == computed["model"]
     assert served["plan"] == computed["plan"]
     assert served["manifest"]["request_digest"] == computed["manifest"]["request_digest"]
+    assert [(one["image"], one["explainer"]) for one in served["artifacts"]] == [
+        (one["image"], one["explainer"]) for one in computed["artifacts"]
+    ]
+    for page in ("http.html", "here.html"):
+        assert (tmp_path / page).read_text().count('<img src="data:image/png;base64,') == 3 * 3
     assert len(served["results"]) == len(computed["results"]) > 10
     for a, b in zip(served["results"], computed["results"], strict=True):
         assert (a["check"], a["explainer"], a["metric"], a["variant"]) == (
@@ -131,6 +136,7 @@ def test_a_failed_audit_exits_with_2_and_the_reason(service: str, photos: Path, 
     assert done.returncode == 2
     assert "no_usable_images" in done.stderr
     assert not (tmp_path / "http.json").exists()
+    assert not (tmp_path / "http.html").exists()
 
 
 def test_without_wait_only_the_id_is_printed(service: str, photos: Path, tmp_path: Path) -> None:

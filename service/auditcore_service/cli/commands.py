@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import version as installed_version
@@ -35,6 +35,10 @@ app = typer.Typer(
 
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.", dir_okay=False, writable=True)
+]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", help="Where to write the report as a page, with the maps.", dir_okay=False, writable=True),
 ]
 ImagesOption = Annotated[
     list[Path] | None,
@@ -112,6 +116,7 @@ def audit(
     request: Annotated[Path, typer.Argument(help="Request file: the JSON that would be sent to the service.")],
     images: ImagesOption = None,
     out_file: OutOption = None,
+    html_file: HtmlOption = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.AUTO,
 ) -> None:
     """Audit in this process, without any service.
@@ -121,12 +126,13 @@ def audit(
 
     For example:
 
-        auditcore audit plan.json --images photos/ --out report.json
+        auditcore audit plan.json --images photos/ --out report.json --html report.html
     """
     with _problems():
         settings = _settings()
         from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
 
+        pictures: dict[str, bytes] | None = None if html_file is None else {}
         with progress_bar(err) as show:
             report = audit_file(
                 request,
@@ -134,10 +140,15 @@ def audit(
                 access=settings.access,
                 device=device.value,
                 progress=lambda share: show(share, "auditing"),
+                pictures=pictures,
             )
+        from auditcore.report.html import render_html  # noqa: PLC0415 - likewise
         from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - likewise
 
-        _finish(report, report_bytes(report), out_file)
+        files = {} if out_file is None else {out_file: report_bytes(report)}
+        if html_file is not None:
+            files[html_file] = render_html(report, pictures).encode()
+        _finish(report, files)
 
 
 @app.command(rich_help_panel="Audit")
@@ -150,6 +161,7 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the audit to its verdict.")] = False,  # noqa: FBT002 - a flag of the command line
     out_file: OutOption = None,
+    html_file: HtmlOption = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl line.")] = False,  # noqa: FBT002 - likewise
 ) -> None:
     """Submit an audit to a service; with --wait, follow it to its verdict.
@@ -165,8 +177,9 @@ def submit(
         from auditcore_service.cli.inputs import find_images, read_request  # noqa: PLC0415 - only what submits loads httpx
         from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - likewise
 
-        if out_file is not None and not wait:
-            message = "--out needs --wait: there is no report before the audit has ended"
+        if (out_file is not None or html_file is not None) and not wait:
+            option = "--html" if out_file is None else "--out"
+            message = f"{option} needs --wait: there is no report before the audit has ended"
             raise CommandError(message)
         if labels is not None and not images:
             message = "--labels needs --images: labels belong to an upload"
@@ -185,9 +198,12 @@ def submit(
                 err.print(f"audit {audit_id} goes on; stop it with: curl -X POST {url}/v1/audits/{audit_id}/cancel")
                 raise
             content = client.report(audit_id)
+            files = {} if out_file is None else {out_file: content}
+            if html_file is not None:
+                files[html_file] = client.report(audit_id, media_type="text/html")
         from auditcore.contracts.report import AuditReport  # noqa: PLC0415 - not needed to submit
 
-        _finish(AuditReport.model_validate_json(content), content, out_file)
+        _finish(AuditReport.model_validate_json(content), files)
 
 
 @app.command(rich_help_panel="Audit")
@@ -277,17 +293,17 @@ def _show_call(line: str) -> None:
     err.print(f"$ {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
-def _finish(report: AuditReport, content: bytes, out_file: Path | None) -> None:
-    """Write the report, show its summary and exit by its verdict."""
+def _finish(report: AuditReport, files: Mapping[Path, bytes]) -> None:
+    """Write the report's files, show its summary and exit by its verdict."""
     from auditcore_service.cli.report_view import show_report  # noqa: PLC0415 - needs pydantic
 
-    if out_file is not None:
+    for path, content in files.items():
         try:
-            out_file.write_bytes(content)
+            path.write_bytes(content)
         except OSError as error:
-            message = f"{out_file} cannot be written ({error.strerror}); choose another --out"
+            message = f"{path} cannot be written ({error.strerror}); choose another place"
             raise CommandError(message) from error
     show_report(report, out)
-    if out_file is not None:
-        err.print(f"report written to {out_file}", highlight=False)
+    for path in files:
+        err.print(f"report written to {path}", highlight=False)
     raise typer.Exit(EXIT_STATUS[report.verdict])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchRefe
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
+from auditcore.report.gallery import GALLERY_IMAGES
 from auditcore_service.cli.inputs import find_images, read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.openmp import wait_passively
@@ -30,6 +31,7 @@ def audit_file(
     access: AccessRules,
     device: str,
     progress: Callable[[float], None],
+    pictures: MutableMapping[str, bytes] | None = None,
 ) -> AuditReport:
     """Audit as a request file says.
 
@@ -42,6 +44,7 @@ def audit_file(
         access: What else may be reached.
         device: Where the model runs: auto, cpu, cuda, cuda:0 ...
         progress: Called with the share done, in [0, 1].
+        pictures: Receives the pictures of the page by their digest; nothing is drawn if None.
 
     Raises:
         CommandError: The audit cannot be carried out; says which field and how to mend it.
@@ -72,6 +75,8 @@ def audit_file(
             access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
             device=device,
             progress=progress,
+            pictures=pictures,
+            picture_images=GALLERY_IMAGES,
         )
     except InputError as error:
         message = f"the audit of {plan} cannot be carried out"
