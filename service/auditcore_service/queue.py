@@ -6,6 +6,8 @@ already taken.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
@@ -26,6 +28,10 @@ QUEUES: Mapping[ShardKind, QueueName] = {"measure": "gpu", "compute": "gpu", "as
 
 CONNECT_TIMEOUT_S = 2.0
 """A gateway that cannot reach the queue still answers: the audit is stored, and announced later."""
+
+
+PAUSE_S = 5.0
+"""How long a queue that did not answer is left alone: without it, each request would wait for it anew."""
 
 
 class QueueUnavailable(Exception):
@@ -87,6 +93,10 @@ class ShardQueue:
 
     def __init__(self, settings: Settings) -> None:
         self._app = build_celery(settings)
+        # a worker waits on its socket for as long as there is nothing to do; one that announces must not
+        self._app.conf.broker_transport_options |= {"socket_timeout": CONNECT_TIMEOUT_S}
+        self._lock = threading.Lock()
+        self._silent_until = 0.0
         self._redis = redis.Redis.from_url(
             settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S
         )
@@ -95,8 +105,9 @@ class ShardQueue:
         """Send shard keys, after the transaction that queued them has been committed.
 
         Raises:
-            QueueUnavailable: Redis does not answer.
+            QueueUnavailable: Redis does not answer, or did not a moment ago.
         """
+        self._await_turn()
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT_S)
@@ -109,7 +120,9 @@ class ShardQueue:
                         connection=connection,
                         retry=False,
                     )
+            self._silent_until = 0.0
         except (OperationalError, redis.RedisError, OSError) as error:
+            self._silent_until = time.monotonic() + PAUSE_S
             msg = f"the queue does not answer: {error}"
             raise QueueUnavailable(msg) from error
 
@@ -120,10 +133,12 @@ class ShardQueue:
             QueueUnavailable: Redis does not answer.
         """
         try:
-            return int(self._redis.llen(queue))
+            depth = int(self._redis.llen(queue))
         except redis.RedisError as error:
             msg = f"the queue does not answer: {error}"
             raise QueueUnavailable(msg) from error
+        self._silent_until = 0.0
+        return depth
 
     def check(self) -> None:
         """Prove that Redis answers.
@@ -136,6 +151,16 @@ class ShardQueue:
         except redis.RedisError as error:
             msg = f"the queue does not answer: {error}"
             raise QueueUnavailable(msg) from error
+
+    def _await_turn(self) -> None:
+        """While the queue is silent, let one caller find out whether it is back, and the others not wait for it."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._silent_until:
+                msg = "the queue did not answer a moment ago"
+                raise QueueUnavailable(msg)
+            if self._silent_until:
+                self._silent_until = now + PAUSE_S
 
     def close(self) -> None:
         """Give all connections back."""
