@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import suppress
 from typing import final
 
 import fsspec
@@ -35,8 +36,13 @@ class BlobStore:
         if isinstance(self._fs, LocalFileSystem):
             # A reader must never see half a file. Object stores publish on close; a folder needs the rename.
             part = f"{path}.{uuid.uuid4().hex}.part"
-            self._fs.pipe_file(part, data)
-            self._fs.mv(part, path)
+            try:
+                self._fs.pipe_file(part, data)
+                self._fs.mv(part, path)
+            finally:
+                # on a full disk every attempt would leave one behind
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(part)
         else:
             self._fs.pipe_file(path, data)
         return digest

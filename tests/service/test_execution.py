@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import DigestMismatch, LimitExceeded
 from auditcore_service import execution
+from auditcore_service.blobs import BlobStore
 from auditcore_service.execution import Executor
 from auditcore_service.image_batches import UploadedFile
 from auditcore_service.representations import negotiate, render
@@ -222,6 +224,22 @@ def test_a_passing_error_costs_an_attempt_and_no_number(play: Play, monkeypatch:
     assert play.work(audit_id).state == "succeeded"
     assert play.report(audit_id).results == play.report(untroubled).results
     assert play.report(audit_id).manifest.attempts == 2
+
+
+def test_a_full_disk_costs_attempts_and_then_the_audit(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = play.upload(photo(0))
+
+    def full(_store: BlobStore, _data: bytes) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for failures, state in ((1, "succeeded"), (play.settings.max_attempts, "failed")):
+        audit_id = play.submit(images, ONE_WAVE)
+        with monkeypatch.context() as patch:
+            patch.setattr(BlobStore, "put", full)
+            for _ in range(failures):
+                play.executor.run(play.shards(audit_id)[0].key)
+        assert play.work(audit_id).state == state
+    assert play.service.audits.get(audit_id).failure == execution.INTERNAL_ERROR
 
 
 def test_cancelling_stops_a_running_shard_between_micro_batches(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:

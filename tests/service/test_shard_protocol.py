@@ -247,6 +247,20 @@ def test_an_unexpected_error_is_tried_again_and_then_fails_the_audit(play: Play)
     assert play.audit.failure == BROKEN
 
 
+def test_messages_that_no_database_takes_are_stored_readably(play: Play) -> None:
+    play.submit()
+    play.claim()
+    key, strange = ShardKey("a", 0, 0), "null \0 and half a pair \ud800"
+    failure = Failure("internal_error", strange)
+    for attempt in (1, 2):
+        with play.database.writing() as connection:
+            assert release_shard(
+                connection, key, attempt=attempt, error=strange, failure=failure, now=play.now, max_attempts=2
+            ).applied
+        play.claim()
+    assert play.audit.failure == Failure("internal_error", "null \N{REPLACEMENT CHARACTER} and half a pair ?")
+
+
 def test_bad_input_fails_at_once_and_stops_the_rest(play: Play) -> None:
     play.submit(compute=3)
     play.claim(0, 0)

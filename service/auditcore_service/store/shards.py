@@ -153,7 +153,7 @@ def fail_audit(
     failed = connection.execute(
         update(SHARDS)
         .where(_mine(key, attempt))
-        .values(state="failed", lease_until=None, error=error or failure.message)
+        .values(state="failed", lease_until=None, error=_storable(error or failure.message))
     ).rowcount
     if not failed:
         return _STALE
@@ -163,7 +163,7 @@ def fail_audit(
     _cancel_waiting(connection, key.audit_id)
     values = {
         "error_code": failure.code,
-        "error_message": failure.message,
+        "error_message": _storable(failure.message),
         "error_field": failure.field,
         "finished_at": now,
     }
@@ -284,8 +284,13 @@ def _requeue(connection: Connection, key: ShardKey, *, error: str, now: float) -
     connection.execute(
         update(SHARDS)
         .where(_is(key), SHARDS.c.state.in_(shard_sources("queued")))
-        .values(state="queued", queued_at=now, lease_until=None, progress=0.0, error=error)
+        .values(state="queued", queued_at=now, lease_until=None, progress=0.0, error=_storable(error))
     )
+
+
+def _storable(text: str) -> str:
+    """Messages may quote foreign code; PostgreSQL takes no null character, and UTF-8 no half surrogate pair."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _cancel_waiting(connection: Connection, audit_id: str) -> None:
