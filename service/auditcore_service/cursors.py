@@ -24,7 +24,9 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         created_at, audit_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if isinstance(audit_id, str) and isinstance(created_at, float) and math.isfinite(created_at):
+        # half a surrogate pair or a null character is text that no database takes
+        plain = isinstance(audit_id, str) and audit_id.isprintable()
+        if plain and isinstance(created_at, float) and math.isfinite(created_at):
             return created_at, audit_id
     except (binascii.Error, ValueError, TypeError):
         pass

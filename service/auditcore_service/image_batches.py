@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import struct
 import time
@@ -24,6 +25,9 @@ from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.database import Database
 
 _NAME_LENGTH = 255
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LABELS = range(2**53)
+"""Whole numbers that have one canonical JSON form, which the batch's digest needs."""
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _END_RECORD = struct.Struct("<4s4H2LH")
@@ -141,10 +145,12 @@ class ImageBatches:
         Raises:
             NotFound: There is none.
         """
-        with self._database.reading() as connection:
-            manifest = find_batch(connection, digest)
+        manifest = None
+        if _DIGEST.fullmatch(digest):  # a database refuses some characters with an error
+            with self._database.reading() as connection:
+                manifest = find_batch(connection, digest)
         if manifest is None:
-            msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches"
+            msg = f"no image batch {digest[:71]} is stored; upload it with POST /v1/image-batches"
             raise NotFound(msg)
         return manifest
 
@@ -167,13 +173,14 @@ class ImageBatches:
             with zipfile.ZipFile(archive.stream) as opened:
                 for info in opened.infolist():
                     # macOS adds a shadow of every file under this folder; no one means them
-                    if info.is_dir() or info.filename.startswith("__MACOSX/"):
+                    if info.filename.endswith("/") or info.filename.startswith("__MACOSX/"):
                         continue
                     _check_entry(info, archive.field)
                     with opened.open(info) as stream:
                         data = self._capped(stream, info.filename, archive.field)
                     yield _Image(info.filename, data, archive.field)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+        # ValueError: a damaged directory leads zipfile to places before the file, or to names it cannot decode
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
             msg = f"the archive cannot be read ({error}); send an ordinary zip file"
             raise InvalidUpload(msg, field=archive.field) from error
 
@@ -215,7 +222,7 @@ def _check_entry(info: zipfile.ZipInfo, field: str) -> None:
     name = info.orig_filename
     parts = name.replace("\\", "/").split("/")
     problem = None
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in name or not name.isprintable():
+    if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or not name.isprintable():
         problem = "leads out of the archive or is no plain name"
     elif len(name) > _NAME_LENGTH:
         problem = f"is longer than {_NAME_LENGTH} characters"
@@ -267,7 +274,7 @@ def _labeled(entries: Sequence[BatchEntry], labels: str | None) -> Sequence[Batc
             msg = "labels must be a list with one class index an image, or an object from file name to class index"
             raise InvalidUpload(msg, field="labels")
     for position, label in enumerate(by_position):
-        if label is not None and (not isinstance(label, int) or isinstance(label, bool) or label < 0):
+        if label is not None and (not isinstance(label, int) or isinstance(label, bool) or label not in _LABELS):
             msg = f"label {label!r} of image {position} is not a class index; use whole numbers from 0, or null"
             raise InvalidUpload(msg, field="labels")
     return [entry.model_copy(update={"label": label}) for entry, label in zip(entries, by_position, strict=True)]

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+MOST_MISTAKES = 50
+"""Mistakes listed in one problem; a body of a few megabytes can hold a million."""
+
 STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.AuditcoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -173,9 +176,10 @@ def _known(request: Request, error: Exception) -> JSONResponse:
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         return _unexpected(request, error)
-    found = [_mistake(item, error.body) for item in error.errors()]
+    mistakes = error.errors()
+    found = [_mistake(item, error.body) for item in mistakes[:MOST_MISTAKES]]
     first = found[0]
-    more = f" ({len(found)} mistakes in all)" if len(found) > 1 else ""
+    more = f" ({len(mistakes)} mistakes in all)" if len(mistakes) > 1 else ""
     return problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code="invalid_request",

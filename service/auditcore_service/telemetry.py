@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPMethod
 from typing import final
 
 import structlog
@@ -19,6 +20,8 @@ from auditcore_service.store.database import Database
 from auditcore_service.store.shards import count_shards, oldest_queued
 
 log = structlog.get_logger(__name__)
+
+_METHODS = frozenset(HTTPMethod)
 
 
 @final
@@ -109,7 +112,8 @@ class CountRequests:
         try:
             await self.app(scope, receive, watched)
         finally:
-            # the template, not the path: paths hold identifiers, and strangers invent paths
+            # the template, not the path: paths hold identifiers, and strangers invent paths and methods
             route = getattr(scope.get("route"), "path", "unmatched")
-            self.telemetry.requests.labels(scope["method"], route, str(status)).inc()
-            self.telemetry.seconds.labels(scope["method"], route).observe(time.perf_counter() - started)
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.telemetry.requests.labels(method, route, str(status)).inc()
+            self.telemetry.seconds.labels(method, route).observe(time.perf_counter() - started)

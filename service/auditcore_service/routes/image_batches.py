@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
 from auditcore.contracts.images import BatchManifest
+from auditcore.errors import LimitExceeded
 from auditcore_service.image_batches import UploadedFile
 from auditcore_service.refusals import InvalidUpload, UnsupportedUpload
 from auditcore_service.routes.service import ServiceDep
@@ -65,7 +66,7 @@ class Upload:
 
 async def _upload(request: Request, service: ServiceDep) -> AsyncIterator[Upload]:
     """Parse the form; asynchronous because its bytes arrive that way."""
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         msg = "send the images as multipart/form-data, in parts called `images` or one zip called `archive`"
         raise UnsupportedUpload(msg, field="Content-Type")
     async with request.form(
@@ -82,7 +83,7 @@ async def _sorted(form: FormData) -> Upload:
     labels = None
     for name, value in form.multi_items():
         if name == "labels":
-            labels = (await value.read()).decode(errors="replace") if isinstance(value, UploadFile) else value
+            labels = await _labels_file(value) if isinstance(value, UploadFile) else value
         elif name not in files or not isinstance(value, UploadFile):
             known = "`images` (files), `archive` (one zip) and `labels` (JSON)"
             msg = f"the form has an unexpected part {name[:64]!r}; the parts are {known}"
@@ -96,6 +97,16 @@ async def _sorted(form: FormData) -> Upload:
     return Upload(tuple(files["images"]), next(iter(files["archive"]), None), labels)
 
 
+async def _labels_file(file: UploadFile) -> str:
+    """Labels sent as a file; no larger than as a plain field, where the parser counts."""
+    data = await file.read(_LABELS_BYTES + 1)
+    if len(data) > _LABELS_BYTES:
+        raise LimitExceeded(
+            what="labels", limit=_LABELS_BYTES, actual=file.size or len(data), unit="bytes", field="labels"
+        )
+    return data.decode(errors="replace")
+
+
 @router.post("", status_code=201, operation_id="uploadImageBatch", summary="Upload images", openapi_extra=UPLOAD_BODY)
 def store(upload: Annotated[Upload, Depends(_upload)], response: Response, service: ServiceDep) -> ImageBatch:
     """Store images by content. The same images, names and labels always give the same digest."""
@@ -106,7 +117,7 @@ def store(upload: Annotated[Upload, Depends(_upload)], response: Response, servi
 
 @router.get("/{digest}", operation_id="getImageBatch", summary="What a batch holds")
 def get(
-    digest: Annotated[str, Path(max_length=71, description="From the answer to POST /v1/image-batches.")],
+    digest: Annotated[str, Path(description="From the answer to POST /v1/image-batches.")],
     service: ServiceDep,
 ) -> ImageBatch:
     """Names, digests, sizes and labels, in order."""
