@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import redis
 from PIL import Image
 
 from auditcore_service.embedded import AlreadyRunning, EmbeddedService
+from auditcore_service.embedded import _listen as listen
 from auditcore_service.redis_server import RedisServer
 from auditcore_service.settings import Settings
 
@@ -123,8 +126,8 @@ def test_cancelling_a_running_audit(client: httpx.Client) -> None:
 @pytest.mark.slow
 def test_redis_is_private_and_persistent(service: EmbeddedService) -> None:
     assert service.settings.redis_url is not None
-    socket = Path(service.settings.redis_url.get_secret_value().removeprefix("unix://"))
-    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    path = Path(service.settings.redis_url.get_secret_value().removeprefix("unix://"))
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     with redis.Redis.from_url(service.settings.redis_url.get_secret_value()) as queue:
         names = ("port", "appendonly", "maxmemory-policy")
         options = {name: value for option in names for name, value in queue.config_get(option).items()}
@@ -176,6 +179,27 @@ def test_children_never_outlive_the_service(tmp_path: Path, number: signal.Signa
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Without TCP_NODELAY a kept connection answers in 44 ms instead of 3, because head and body are two writes."""
+
+    async def no_delay() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def accepted(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = listen("127.0.0.1", 0)
+        port = listener.getsockname()[1]
+        async with await asyncio.start_server(accepted, sock=listener):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            option = await found
+            writer.close()
+            return option
+
+    assert asyncio.run(no_delay())
 
 
 def test_a_redis_with_a_long_path_still_gets_a_short_socket(tmp_path: Path) -> None:
