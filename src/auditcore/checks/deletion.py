@@ -27,7 +27,7 @@ from auditcore.metrics.reduction import reduce_channels
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
 """Wide enough that the kernel's tail is below 1 % at its edge (3 sigma)."""
 
-CONSTANT_MAP = "all cells are equally relevant, so the map gives no order"
+CONSTANT_MAP = "all cells are equally relevant or the map is not finite, so the map gives no order"
 
 
 def fill_image(check: DeletionCheck, chunk: Chunk) -> Float[Tensor, "image 3 height width"]:

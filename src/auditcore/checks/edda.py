@@ -28,7 +28,7 @@ from auditcore.metrics.faithfulness import (
 )
 from auditcore.metrics.reduction import reduce_channels
 
-CONSTANT_MAP = "the map is constant, so no pixels are the most relevant"
+CONSTANT_MAP = "the map is constant or not finite, so no pixels are the most relevant"
 VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative change is undefined"
 
 

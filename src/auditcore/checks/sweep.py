@@ -29,8 +29,8 @@ from auditcore.streams import Streams
 PROBABILITY_DROP = 0.10
 """Relative drop of the mean target probability at which an automatic interval ends (Tetkova & Hansen 2023)."""
 
-CONSTANT_MAP = "the map is constant on the compared pixels, so its correlation is undefined"
-EMPTY_SUPPORT = "a map is zero on all compared pixels, so it has no most relevant pixels"
+CONSTANT_MAP = "the map is constant or not finite on the compared pixels, so its correlation is undefined"
+EMPTY_SUPPORT = "a map is zero or not finite on the compared pixels, so it has no most relevant pixels"
 VANISHED_PROBABILITY = "the area under the probability is 0, so the ratio is undefined"
 
 

@@ -50,6 +50,10 @@ class AuditPlan(Contract):
             if twice:
                 msg = f"two {what} are called {twice[0]!r}; give one of them a `name`"
                 raise ValueError(msg)
+        # under this name EDDA lists its control, whether or not the plan asks for it
+        if any(explainer.label == "random" for explainer in self.explainers if not isinstance(explainer, Random)):
+            msg = "only an explainer of kind random may be called 'random'; give it another `name`"
+            raise ValueError(msg)
         return self
 
 

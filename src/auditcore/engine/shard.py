@@ -194,6 +194,7 @@ def _unlabeled(images: Sequence[EncodedImage], plan: AuditPlan) -> list[ImageRec
         ImageRecord(
             index=image.index,
             name=image.name,
+            digest=image.digest,
             code="label_missing",
             reason="the plan explains given labels, but this image has none; upload it with a label",
         )

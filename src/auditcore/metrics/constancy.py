@@ -17,17 +17,18 @@ range this small therefore holds rounding, not relevance, whatever the map's sca
 def is_constant(
     values: Float[Tensor, "image position"], mask: Bool[Tensor, "image position"]
 ) -> Bool[Tensor, " image"]:
-    """Whether the masked values of an image are all the same but for rounding.
+    """Whether the masked values of an image are all the same but for rounding, or not all finite.
 
     Args:
         values: Any values; those outside the mask play no role.
         mask: Positions that count.
 
     Returns:
-        True for constant rows and for rows without any position; False where a value is NaN.
+        True for constant rows, for rows without any position, and for rows with a NaN or infinite value: none of
+        them has an order that means anything.
     """
     highest = values.masked_fill(~mask, -torch.inf).amax(dim=1)
     lowest = values.masked_fill(~mask, torch.inf).amin(dim=1)
     largest = torch.maximum(highest.abs(), lowest.abs())
-    # without any position this is -inf <= inf
-    return highest - lowest <= FLOAT_NOISE * largest
+    # the negation holds for NaN and infinity too; without any position this is not (-inf > inf)
+    return ~(highest - lowest > FLOAT_NOISE * largest)

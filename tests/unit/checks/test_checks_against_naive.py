@@ -103,6 +103,27 @@ def test_sweep_settings(digit_classifier: Classifier, anchor: str, reduce: str) 
         assert_same(found, naive(digit_classifier, image).sweep(check, family, InputXGradient()), position)
 
 
+@pytest.mark.parametrize("anchor", ["identity", "max"])
+def test_the_anchor_of_a_probability_that_rises(digit_classifier: Classifier, anchor: str) -> None:
+    image = digits.encoded(13)[12]
+    check = SweepCheck.model_validate({"families": (Rotate(interval=(-10, 10)),), "levels": 3, "anchor": anchor})
+    slow = naive(digit_classifier, image)
+    scores = slow.sweep(check, check.families[0], Gradient())
+    _, curve = slow.curves["probability_score", "rotate"]
+    assert max(curve) > slow.probability + 0.1
+    assert_same(rows(run(digit_classifier, (check,), (Gradient(),), [image]), "gradient"), scores, 0)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "none"])
+def test_sweep_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
+    # ties among the zeros never count: k is capped at the support; those of a map of signs do
+    family = Translate(interval=(-0.1, 0.1))
+    check = SweepCheck.model_validate({"families": (family,), "levels": 3, "top_k": 700, "reduce": reduce})
+    found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
+    for position, image in enumerate(digits.encoded(IMAGES)):
+        assert_same(found, naive(untouched_classifier, image).sweep(check, family, InputXGradient()), position)
+
+
 @pytest.mark.parametrize("fill", ["mean", "black", "blur"])
 @pytest.mark.parametrize("explainer", [Gradient(), GradCam()], ids=lambda explainer: explainer.kind)
 def test_deletion(digit_classifier: Classifier, fill: str, explainer: Explainer) -> None:

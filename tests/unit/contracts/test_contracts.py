@@ -98,6 +98,12 @@ def test_two_entries_of_one_kind_need_names() -> None:
     assert [explainer.label for explainer in plan.explainers] == ["gradient", "again"]
 
 
+def test_the_name_of_the_control_is_reserved() -> None:
+    with pytest.raises(ValidationError, match="kind random"):
+        AuditPlan(explainers=(Gradient(name="random"),), checks=(EddaCheck(),))
+    AuditPlan(explainers=(Random(), Random(name="noise"), Gradient()), checks=(EddaCheck(),))
+
+
 def test_family_may_be_listed_once() -> None:
     with pytest.raises(ValidationError, match="rotate is listed twice"):
         SweepCheck(families=(Rotate(), Rotate(interval=(-1, 1))))

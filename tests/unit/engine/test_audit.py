@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,10 +31,12 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.images import ImageBatchReference
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.contracts.request import AuditRequest
+from auditcore.engine.shard import default_micro_batch
 from auditcore.errors import (
     AuditCancelled,
     InvalidRequest,
@@ -41,6 +45,9 @@ from auditcore.errors import (
     NonFiniteWeights,
     NoUsableImages,
 )
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.table import EXPLAINERS as EXPLAINER_METHODS
+from auditcore.explainers.table import Method
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.report.serialize import report_bytes
@@ -197,6 +204,11 @@ def test_passes_are_counted(run: Run) -> None:
     originals, gradient, steps, emptied = 4, 4, 4 * 15 * (2 + 2), 1
     assert cost.forward_images == originals + gradient + steps + emptied
     assert cost.backward_images == gradient
+    shards = run(
+        digits.encoded(4), explainers=(Gradient(),), checks=(DeletionCheck(grid=4, repeats=2),), shard_images=2
+    ).cost
+    assert shards.forward_images == cost.forward_images + emptied
+    assert shards.backward_images == gradient
 
 
 def test_progress_grows_to_one(run: Run) -> None:
@@ -205,6 +217,49 @@ def test_progress_grows_to_one(run: Run) -> None:
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
     assert len(seen) > 10
+
+
+def test_progress_never_exceeds_one_where_the_estimate_falls_short(run: Run) -> None:
+    seen: list[float] = []
+    run(digits.encoded(3), explainers=(Gradient(),), checks=(EddaCheck(keep=(0.15,)),), progress=seen.append)
+    assert 0 < min(seen) < max(seen) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("checks", "calls"),
+    [
+        # maps of the original; a call for every copy of the curves and for the empty image
+        ((DeletionCheck(grid=3, repeats=1),), 2 + 2 * (3 * 8) + 1),
+        # probability and map of every copy
+        ((SweepCheck(families=(Rotate(interval=(-9, 9)),), levels=5),), 1 + 2 * (2 * 4)),
+    ],
+)
+def test_progress_is_told_between_all_micro_batches(run: Run, checks: tuple[Any, ...], calls: int) -> None:
+    seen: list[float] = []
+    run(digits.encoded(2), explainers=(Gradient(),), checks=checks, progress=seen.append, micro_batch=1)
+    assert len(seen) >= calls
+
+
+@pytest.mark.parametrize(("side", "images"), [(32, 196), (224, 4), (448, 1), (1024, 1)])
+def test_micro_batches_shrink_as_images_grow(digit_classifier: Classifier, side: int, images: int) -> None:
+    classifier = copy.copy(digit_classifier)
+    classifier.size = side
+    assert default_micro_batch(classifier) == images
+
+
+def test_the_report_names_the_probability_of_every_original(run: Run, digit_classifier: Classifier) -> None:
+    found = run(digits.encoded(3), explainers=(GradCam(),), checks=(EddaCheck(keep=(0.15,)),)).images.items
+    pixels = (digits.digit_pixels()[0][:3] * 255).round() / 255
+    expected = digit_classifier.probabilities(digit_classifier.logits(pixels)).max(dim=1)
+    assert [item.target for item in found] == expected.indices.tolist()
+    assert [item.probability for item in found] == pytest.approx(expected.values.tolist(), rel=1e-4)
+
+
+def test_only_the_control_of_edda_is_repeated_among_the_controls(report: AuditReport) -> None:
+    repeated = [r for r in report.controls if METRICS.get(r.check, {}).get(r.metric) and r.metric in METRICS["edda"]]
+    assert {r.explainer for r in repeated} == {"random"}
+    by_metric = {r.metric for r in report.controls if r.explainer == "random"}
+    assert by_metric == {*METRICS["edda"], "interpolation_ceiling", "top_k_chance"}
 
 
 def test_cancellation_stops_between_micro_batches(run: Run) -> None:
@@ -288,7 +343,33 @@ def test_constant_map_gives_null_with_a_reason(monkeypatch: pytest.MonkeyPatch, 
             assert result.n_not_applicable == 2
             assert set(result.reasons) == {0, 1}
             assert all("constant" in why or "zero" in why or "equally" in why for why in result.reasons.values())
+            assert result.curve is None or set(result.curve.mean) == {None}
     assert b"NaN" not in report_bytes(found)
+
+
+@pytest.mark.parametrize("spoiled", [torch.nan, torch.inf])
+def test_map_that_is_not_finite_gives_null_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, run: Run, spoiled: float
+) -> None:
+    def attribute(batch: Batch, _contract: Gradient) -> Attribution:
+        maps = torch.randn(len(batch), 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        maps[:, 1, 4, 4] = spoiled
+        return Attribution(maps)
+
+    monkeypatch.setitem(EXPLAINER_METHODS, Gradient, Method(attribute))
+    for result in run(digits.encoded(2), explainers=(Gradient(),), checks=CHECKS).results:
+        if result.explainer == "gradient" and result.metric != "rao_auc":
+            assert result.per_image == (None, None), result.metric
+            assert all("not finite" in why for why in result.reasons.values())
+
+
+def test_reasons_name_the_index_of_the_image(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    _flatten_maps(monkeypatch)
+    images = [EncodedImage(0, None, b"junk"), *digits.encoded(3)[1:]]
+    found = run(images, explainers=(Gradient(),), checks=(DeletionCheck(grid=4, repeats=1), EddaCheck(keep=(0.15,))))
+    reasons = [r.reasons for r in found.results if r.explainer == "gradient" and r.metric != "rao_auc"]
+    assert reasons
+    assert all(set(by_index) == {1, 2} for by_index in reasons)
 
 
 class SiluNet(nn.Module):
@@ -350,10 +431,22 @@ def test_label_out_of_range_is_named(run: Run) -> None:
 
 
 def test_given_labels_are_explained_when_asked_for(run: Run) -> None:
-    images = [EncodedImage(0, None, digits.png(0), 3), EncodedImage(1, None, digits.png(1))]
+    images = [
+        EncodedImage(0, None, digits.png(0)),
+        EncodedImage(1, None, digits.png(1), 3),
+        EncodedImage(2, None, b"junk", 4),
+        EncodedImage(3, None, digits.png(3), 5),
+    ]
     found = run(images, explainers=(Gradient(),), checks=(EddaCheck(keep=(0.15,)),), plan={"target": "label"})
-    assert [item.target for item in found.images.items] == [3]
-    assert found.images.excluded[0].code == "label_missing"
+    assert [(item.index, item.target, item.label) for item in found.images.items] == [(1, 3, 3), (3, 5, 5)]
+    assert [item.digest for item in found.images.items] == [images[1].digest, images[3].digest]
+    assert [(each.index, each.code) for each in found.images.excluded] == [
+        (0, "label_missing"),
+        (2, "undecodable_image"),
+    ]
+    assert found.images.excluded[0].digest == images[0].digest
+    listed = "".join(f"{image.digest}\n" for image in images)
+    assert found.images.digest == f"sha256:{hashlib.sha256(listed.encode()).hexdigest()}"
 
 
 class Misshapen(nn.Module):
