@@ -76,6 +76,7 @@ def test_a_map_of_one_pixel_shows_it_though_its_quantile_is_zero() -> None:
     values[5, 6] = 0.1
     drawn = decoded(draw_map(values, torch.zeros(3, 32, 32)))
     assert tuple(drawn[5, 6]) == tuple(round(OPACITY * part) for part in POSITIVE)
+    assert tuple(drawn[0, 0]) == tuple(round(OPACITY * part) for part in ZERO)
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 2
 
 
