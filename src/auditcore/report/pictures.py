@@ -82,7 +82,7 @@ def _shrink(planes: Float[Tensor, "plane height width"]) -> Float[Tensor, "plane
 def _scale(values: Float[Tensor, "height width"]) -> Float[Tensor, "height width"] | None:
     """Values in [-1, 1], or None where there is no scale."""
     row = values.reshape(1, -1)
-    if not row.isfinite().all() or is_constant(row, torch.ones_like(row, dtype=torch.bool)).item():
+    if is_constant(row, torch.ones_like(row, dtype=torch.bool)).item():
         return None
     magnitudes = row.abs().numpy()
     # a map that is 0 nearly everywhere has a quantile of 0
