@@ -20,6 +20,11 @@ def test_numbers_belong_to_the_image_not_to_the_batch() -> None:
     assert torch.equal(STREAMS.take([2, 0]).normal((4, 4), "purpose"), together[[2, 0]])
 
 
+def test_views_go_with_their_images() -> None:
+    viewed = STREAMS.viewing(["one", "two", "three"])
+    assert torch.equal(viewed.take([2, 0]).normal((4,), "purpose"), viewed.normal((4,), "purpose")[[2, 0]])
+
+
 def test_seed_image_view_purpose_and_index_all_matter() -> None:
     base = STREAMS.uniform((8,), "purpose", 0)[0]
     others = [

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.augmentations import Brightness, Rotate, Scale
 from auditcore.contracts.canonical_json import canonical_json, digest_of
-from auditcore.contracts.checks import Check, EddaCheck, SweepCheck, all_families
+from auditcore.contracts.checks import Check, DeletionCheck, EddaCheck, SweepCheck, all_families
 from auditcore.contracts.estimate import passes_of, waves_of
-from auditcore.contracts.explainers import Explainer, Gradient, IntegratedGradients, Random
+from auditcore.contracts.explainers import Explainer, Gradient, IntegratedGradients, Random, SmoothGrad
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, Weights
 from auditcore.contracts.plan import AuditPlan, PresetPlan, quick_plan, resolve_plan, standard_plan
@@ -138,6 +138,17 @@ def test_automatic_intervals_need_a_measuring_wave() -> None:
     assert passes_of(standard_plan()) > passes_of(quick_plan()) > 0
 
 
+def test_passes_are_estimated_from_the_plan() -> None:
+    plan = AuditPlan(
+        explainers=(Gradient(), IntegratedGradients(steps=10), SmoothGrad(samples=5), Random()),
+        checks=(SweepCheck(families=(Rotate(), Scale()), levels=7), DeletionCheck(grid=4, repeats=3), EddaCheck()),
+    )
+    assert passes_of(plan, wave="measure") == 1 + 2 * 10 * 2
+    maps = 2.3 * (1 + 10 + 5) + 2
+    checks = 2 * 7 * (1 + maps) + 1 + 15 * (2 * 4 + 3) + 2 * 3 * (4 + 1)
+    assert passes_of(plan, wave="compute") == round(1 + maps + checks)
+
+
 def test_scale_intervals_surround_one() -> None:
     with pytest.raises(ValidationError, match="identity 1"):
         Scale(interval=(-0.2, 0.2))
@@ -199,6 +210,10 @@ def test_condition_that_can_never_be_met_is_refused(change: dict[str, Any], fiel
 def test_condition_has_exactly_one_threshold(thresholds: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match="exactly one"):
         Condition.model_validate({"check": "edda", "metric": "sufficiency", **thresholds})
+
+
+def test_a_miss_fails_unless_asked_otherwise() -> None:
+    assert Condition(check="edda", metric="sufficiency", at_least=0).severity == "fail"
 
 
 def test_variants_follow_the_check() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import digits
-from auditcore.contracts.checks import DeletionCheck, EddaCheck
+from auditcore.contracts.augmentations import Scale
+from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import Gradient, Random
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.models import DemoModel, Preprocessing
@@ -20,6 +21,7 @@ from auditcore.contracts.shards import Cost, CurveSamples, ImageRecord, Measurem
 from auditcore.errors import DigestMismatch
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.assemble import assemble
+from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.verdict import evaluate, verdict
 
 PLAN = AuditPlan(seed=3, explainers=(Gradient(), Random()), checks=(DeletionCheck(), EddaCheck(keep=(0.15,))))
@@ -133,6 +135,9 @@ def test_a_threshold_that_is_met_exactly_is_met(threshold: dict[str, Any], statu
     condition = Condition(id="mine", check="deletion", explainer="gradient", metric="srg", **threshold)
     (found,) = evaluate((condition,), (row,))
     assert (found.id, found.status, found.observed, found.ci) == ("mine", status, 0.5, row.ci)
+    relation = {("at_least", True): "is at least", ("at_least", False): "is below",
+                ("at_most", True): "is at most", ("at_most", False): "is above"}  # fmt: skip
+    assert relation[next(iter(threshold)), status == "passed"] in found.message
 
 
 def test_a_condition_is_judged_by_its_own_row() -> None:
@@ -144,6 +149,14 @@ def test_a_condition_is_judged_by_its_own_row() -> None:
     condition = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0.0)
     assert evaluate((condition,), rows)[0].observed == 0.5
     assert evaluate((condition,), rows[:-1])[0].status == "not_applicable"
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_automatic_intervals_are_told_in_words(reached: bool) -> None:  # noqa: FBT001
+    plan = PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})
+    (found,) = calibrated_intervals(plan, {"sweep.scale.interval": (0.9, 1.1, float(reached))})
+    assert (found.check, found.family, found.interval, found.reached) == ("sweep", "scale", (0.9, 1.1), reached)
+    assert ("never dropped" in found.message) is not reached
 
 
 @pytest.mark.parametrize(
