@@ -96,7 +96,10 @@ def make_settings(tmp_path: Path, redis_url: str) -> Callable[..., Settings]:
 
 
 @pytest.fixture
-def client(make_settings: Callable[..., Settings]) -> Iterator[TestClient]:
-    """A gateway on SQLite and a real Redis, without workers."""
-    with TestClient(create_app(make_settings()), raise_server_exceptions=False) as opened:
+def client(make_settings: Callable[..., Settings], request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    """A gateway and a real Redis, without workers; on SQLite, or on both databases if a test uses `database_url`."""
+    overrides = {}
+    if "database_url" in request.fixturenames:
+        overrides["database_url"] = SecretStr(request.getfixturevalue("database_url"))
+    with TestClient(create_app(make_settings(**overrides)), raise_server_exceptions=False) as opened:
         yield opened

@@ -24,6 +24,8 @@ from auditcore_service.store.idempotency import reserve_key
 from auditcore_service.store.records import Failure, ShardKey
 from auditcore_service.store.shards import claim_shard, complete_shard, fail_audit
 
+both_databases = pytest.mark.usefixtures("database_url")
+
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
 
 
@@ -65,6 +67,7 @@ def finish(client: TestClient, audit_id: str, report: bytes = b"{}") -> None:
             complete_shard(connection, key, attempt=1, result_digest=digest, now=2.0, verdict="pass")
 
 
+@both_databases
 def test_submit_answers_202_with_location_and_retry_after(client: TestClient) -> None:
     answer = client.post("/v1/audits", json=body())
     status = answer.json()
@@ -214,6 +217,7 @@ def test_every_refusal_is_a_problem(client: TestClient, method: str, path: str, 
     assert answer.json()["detail"]
 
 
+@both_databases
 def test_idempotency_key_gives_the_same_audit_once(client: TestClient) -> None:
     first = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": f'"{KEY}"'})
     second = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": KEY})
@@ -222,6 +226,7 @@ def test_idempotency_key_gives_the_same_audit_once(client: TestClient) -> None:
     assert len(client.get("/v1/audits").json()["items"]) == 1
 
 
+@both_databases
 def test_idempotency_key_with_another_body_is_refused(client: TestClient) -> None:
     client.post("/v1/audits", json=body(), headers={"Idempotency-Key": KEY})
     answer = client.post("/v1/audits", json=body(images=inline(2)), headers={"Idempotency-Key": KEY})
@@ -238,6 +243,7 @@ def test_idempotency_key_in_flight_is_a_conflict(client: TestClient) -> None:
     assert answer.headers["retry-after"] == "1"
 
 
+@both_databases
 def test_a_refused_request_frees_its_idempotency_key(client: TestClient) -> None:
     missing = {"kind": "batch", "digest": "sha256:" + "0" * 64}
     headers = {"Idempotency-Key": KEY}
@@ -250,6 +256,7 @@ def test_an_empty_idempotency_key_is_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
 
 
+@both_databases
 def test_pages_follow_each_other_without_gap_or_overlap(client: TestClient) -> None:
     ids = [submit(client, images=inline(number)) for number in range(5)]
     seen: list[str] = []
@@ -272,6 +279,7 @@ def test_list_by_state(client: TestClient) -> None:
     assert [item["id"] for item in client.get("/v1/audits?state=queued").json()["items"]] == [second]
 
 
+@both_databases
 def test_cancel_is_idempotent(client: TestClient) -> None:
     audit_id = submit(client)
     for _ in range(2):
@@ -280,6 +288,7 @@ def test_cancel_is_idempotent(client: TestClient) -> None:
     assert client.get(f"/v1/audits/{audit_id}/report").json()["code"] == "report_not_ready"
 
 
+@both_databases
 def test_report_has_a_strong_etag_and_never_changes(client: TestClient) -> None:
     audit_id = submit(client)
     url = f"/v1/audits/{audit_id}/report"
@@ -305,6 +314,7 @@ def test_a_report_in_an_unknown_form_is_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
+@both_databases
 def test_a_failed_audit_says_why(client: TestClient) -> None:
     audit_id = submit(client)
     service = service_of(client)
@@ -330,6 +340,7 @@ def read_events(client: TestClient, audit_id: str, **headers: str) -> list[dict[
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
 
 
+@both_databases
 def test_event_stream_tells_everything_and_ends(client: TestClient) -> None:
     audit_id = submit(client)
     finish(client, audit_id)
@@ -340,6 +351,7 @@ def test_event_stream_tells_everything_and_ends(client: TestClient) -> None:
     assert [int(event["id"]) for event in events] == sorted({int(event["id"]) for event in events})
 
 
+@both_databases
 def test_event_stream_resumes_after_the_last_event_seen(client: TestClient) -> None:
     audit_id = submit(client)
     finish(client, audit_id)

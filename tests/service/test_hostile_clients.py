@@ -20,20 +20,15 @@ from pydantic import SecretStr, ValidationError
 from auditcore_service.app import create_app
 from auditcore_service.settings import Settings
 
+both_databases = pytest.mark.usefixtures("database_url")
+"""They differ in what they refuse."""
+
 BATCHES = "/v1/image-batches"
 REQUEST: dict[str, Any] = {
     "model": {"kind": "demo"},
     "images": {"kind": "inline", "images": [{"data": base64.b64encode(b"x").decode()}]},
     "plan": {"preset": "quick"},
 }
-
-
-@pytest.fixture
-def client(make_settings: Callable[..., Settings], database_url: str) -> Iterator[TestClient]:
-    """A gateway on either database: they differ in what they refuse."""
-    settings = make_settings(database_url=SecretStr(database_url))
-    with TestClient(create_app(settings), raise_server_exceptions=False) as opened:
-        yield opened
 
 
 def refused(answer: Any, status: int, code: str) -> None:
@@ -50,6 +45,7 @@ def part(data: bytes = b"x") -> tuple[str, tuple[str, bytes, str]]:
     return ("images", ("a.png", data, "image/png"))
 
 
+@both_databases
 @pytest.mark.parametrize("suffix", ["%00", "%ff", "x" * 5000])
 def test_an_id_that_is_none_is_not_found(client: TestClient, suffix: str) -> None:
     for audit_id in (suffix, submit(client) + suffix):
@@ -60,12 +56,14 @@ def test_an_id_that_is_none_is_not_found(client: TestClient, suffix: str) -> Non
     refused(client.get(f"{BATCHES}/sha256:{suffix}"), 404, "not_found")
 
 
+@both_databases
 @pytest.mark.parametrize("audit_id", ["\0", "\ud800"])
 def test_a_cursor_with_text_that_no_database_takes(client: TestClient, audit_id: str) -> None:
     cursor = base64.urlsafe_b64encode(json.dumps([1.0, audit_id]).encode()).decode()
     refused(client.get("/v1/audits", params={"cursor": cursor}), 422, "invalid_cursor")
 
 
+@both_databases
 @pytest.mark.parametrize("event_id", ["9" * 19, "9" * 30, "9" * 5000, "-1", "٣".encode(), "1e3"])
 def test_a_foreign_last_event_id_means_from_the_beginning(client: TestClient, event_id: str | bytes) -> None:
     audit_id = submit(client)
@@ -75,6 +73,7 @@ def test_a_foreign_last_event_id_means_from_the_beginning(client: TestClient, ev
     assert answer.text.count("event: state") == 2
 
 
+@both_databases
 @pytest.mark.parametrize("labels", [f"[{2**53}]", f"[{2**200}]", f'{{"a.png": {2**60}}}'])
 def test_a_label_without_a_canonical_form(client: TestClient, labels: str) -> None:
     refused(client.post(BATCHES, files=[part()], data={"labels": labels}), 422, "invalid_upload")
