@@ -206,6 +206,14 @@ def test_condition_that_can_never_be_met_is_refused(change: dict[str, Any], fiel
     assert caught.value.field == field
 
 
+def test_variant_of_a_metric_without_variants_is_refused() -> None:
+    plan = AuditPlan(explainers=(Gradient(),), checks=(DeletionCheck(),))
+    condition = Condition(check="deletion", explainer="gradient", metric="srg", variant="top_15", at_least=0)
+    with pytest.raises(InvalidRequest, match="null") as caught:
+        validate_policy((condition,), plan)
+    assert caught.value.field == "policy.0.variant"
+
+
 @pytest.mark.parametrize("thresholds", [{}, {"at_least": 0.1, "at_most": 0.2}])
 def test_condition_has_exactly_one_threshold(thresholds: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match="exactly one"):
