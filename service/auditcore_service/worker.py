@@ -10,7 +10,6 @@ from celery import Celery, Task
 
 from auditcore_service.blobs import BlobStore
 from auditcore_service.logs import configure_logs
-from auditcore_service.openmp import wait_passively
 from auditcore_service.queue import QUEUES, TASK, ShardQueue, celery_options
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
@@ -75,7 +74,6 @@ def build_executor(settings: Settings) -> Executor:
 def run_worker(settings: Settings) -> None:
     """Work until SIGTERM: one pool process, all queues."""
     configure_logs(settings)
-    wait_passively()
     database = Database(settings.database)
     database.migrate()
     database.close()

@@ -18,7 +18,6 @@ from auditcore.errors import AuditcoreError, InputError
 from auditcore.report.gallery import GALLERY_IMAGES
 from auditcore_service.cli.inputs import find_images, read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
-from auditcore_service.openmp import wait_passively
 
 if TYPE_CHECKING:
     from auditcore.images.encoded import EncodedImage
@@ -61,7 +60,6 @@ def audit_file(
         message = f"{plan} is not a valid request"
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
 
-    wait_passively()
     import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
 
     from auditcore.auditing import audit  # noqa: PLC0415 - likewise
