@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     passes_per_s: Seconds = Field(default=120.0, description="Throughput assumed when shards are sized.")
     shard_images: int = Field(default=256, ge=1, description="Most images in a shard, whatever the throughput.")
 
-    # One image of the preset `standard` takes 80 s on the demo model and two cores, and some models cost 20 times more.
+    # One image of the preset `standard` takes 90 s on the demo model and two cores, and some models cost 20 times more.
     shard_limit_s: Seconds = Field(default=3600.0, description="A shard that takes longer is hung and is killed.")
     # A worker extends its lease every quarter of this, so three beats may be lost before another worker takes over.
     lease_s: Seconds = Field(default=30.0, description="How long a silent worker keeps a shard.")
