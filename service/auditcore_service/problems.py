@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from auditcore import errors
 from auditcore_service import refusals
+from auditcore_service.locations import parts_in
 from auditcore_service.schemas import Problem, ProblemError
 
 log = structlog.get_logger(__name__)
@@ -118,41 +119,8 @@ def pointer(field: str) -> str:
 
 
 def location_pointer(location: Sequence[str | int], body: object) -> str:
-    """JSON pointer of a pydantic location.
-
-    Pydantic names the branch of a union it took (`plan`, `explicit`, `seed`). Such a name is not in the body, or means
-    something else there, so the location is walked along the body and of all readings the one is taken that arrives.
-    """
-    _, parts = _walk(tuple(location), body)
-    return "#" + "".join(f"/{_escape(str(part))}" for part in parts)
-
-
-def _walk(location: tuple[str | int, ...], value: object) -> tuple[tuple[bool, int], tuple[str | int, ...]]:
-    """Best reading of a location: how good it is (does it arrive, steps found), and its parts."""
-    if not location:
-        return (True, 0), ()
-    part, rest = location[0], location[1:]
-    found, inner = _step(value, part)
-    readings = []
-    if found:
-        (arrives, steps), parts = _walk(rest, inner)
-        readings.append(((arrives, steps + 1), (part, *parts)))
-    if rest:
-        readings.append(_walk(rest, value))
-    elif not found:
-        # the last part may be what is missing; if there is nowhere it could stand, it named a branch
-        missing = isinstance(value, Mapping)
-        readings.append(((missing, 0), (part,) if missing else ()))
-    return max(readings, key=lambda reading: reading[0])
-
-
-def _step(value: object, part: str | int) -> tuple[bool, object]:
-    """Whether a JSON value has this part, and what it is."""
-    if isinstance(value, Mapping) and part in value:
-        return True, value[part]
-    if isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):
-        return True, value[part]
-    return False, None
+    """JSON pointer of a pydantic location."""
+    return "#" + "".join(f"/{_escape(str(part))}" for part in parts_in(location, body))
 
 
 def _escape(part: str) -> str:

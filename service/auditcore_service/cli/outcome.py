@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from auditcore_service.locations import parts_in
+
 EXIT_STATUS = {"pass": 0, "warn": 0, "not_evaluated": 0, "fail": 1, "inconclusive": 3}
 """Exit status of a finished audit, by verdict."""
 
@@ -60,19 +62,10 @@ def mistakes(errors: Sequence[Mapping[str, Any]], document: object) -> list[tupl
         errors: `ValidationError.errors()`.
         document: The parsed JSON that was validated.
     """
-    return [(_path(error["loc"], document), str(error["msg"]).removeprefix("Value error, ")) for error in errors]
-
-
-def _path(location: Sequence[str | int], document: object) -> str:
-    """The parts of a location that the document really has, and the last one, which may be missing from it."""
-    parts: list[str] = []
-    here = document
-    for number, part in enumerate(location):
-        in_object = isinstance(here, dict) and part in here
-        in_list = isinstance(here, list) and isinstance(part, int) and part < len(here)
-        if in_object or in_list:
-            here = here[part]  # type: ignore[index]  # a key of the object or a position of the list
-        elif number < len(location) - 1 or not isinstance(here, dict):
-            continue
-        parts.append(str(part))
-    return ".".join(parts) or "request"
+    return [
+        (
+            ".".join(str(part) for part in parts_in(error["loc"], document)) or "request",
+            str(error["msg"]).removeprefix("Value error, "),
+        )
+        for error in errors
+    ]
