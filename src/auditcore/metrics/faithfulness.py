@@ -12,24 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.errors import ShapeError
-from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.ranking import top_k_mask
 
 UNDEFINED_BELOW = 1e-8
 """A target probability below this makes a relative change undefined (definitions, notation)."""
-
-
-def min_max_scale(maps: Float[Tensor, "image height width"]) -> Float[Tensor, "image height width"]:
-    """Scale each map to [0, 1].
-
-    Returns:
-        (map - min) / (max - min); NaN everywhere for a map that is constant but for float noise.
-    """
-    rows = maps.flatten(1)
-    low, high = rows.amin(dim=1), rows.amax(dim=1)
-    undefined = is_constant(rows, torch.ones_like(rows, dtype=torch.bool))
-    scaled = (rows - low[:, None]) / (high - low)[:, None]
-    return scaled.masked_fill(undefined[:, None], torch.nan).view_as(maps)
 
 
 def kept_pixels(share: float, height: int, width: int) -> int:

@@ -9,13 +9,12 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sklearn.preprocessing import minmax_scale
 from torch import Tensor
 
 import reference
 from auditcore.errors import ShapeError
 from auditcore.metrics import faithfulness
-from auditcore.metrics.faithfulness import agreement, flip, keep_mask, kept_pixels, min_max_scale
+from auditcore.metrics.faithfulness import agreement, flip, keep_mask, kept_pixels
 
 SCORES = {
     "sufficiency": (faithfulness.sufficiency, reference.sufficiency),
@@ -61,21 +60,6 @@ def test_agreement_and_flip_count_classes() -> None:
     assert flip(predicted, targets).tolist() == [0, 1, 0]
 
 
-def test_scaling_equals_its_definition_and_scikit_learn() -> None:
-    maps = uniform(3, 6, 7, seed=1) - 0.4
-    scaled = min_max_scale(maps)
-    for image in range(3):
-        np.testing.assert_allclose(scaled[image], reference.min_max_scale(maps[image].double().numpy()), atol=1e-6)
-        np.testing.assert_allclose(scaled[image].ravel(), minmax_scale(maps[image].double().ravel()), atol=1e-6)
-    assert (scaled.amin(), scaled.amax()) == (0, 1)
-
-
-def test_scaling_a_constant_map_is_undefined() -> None:
-    maps = uniform(2, 6, 7, seed=2)
-    maps[0] = 0.3
-    assert min_max_scale(maps).isnan().flatten(1).all(dim=1).tolist() == [True, False]
-
-
 @pytest.mark.parametrize("share", [0.15, 0.3, 0.5])
 def test_kept_pixels_equal_their_definition(share: float) -> None:
     maps, ties = uniform(3, 9, 10, seed=3).round(decimals=1), uniform(3, 9, 10, seed=4)
@@ -107,9 +91,7 @@ def test_sparse_and_constant_maps_keep_exactly_k_pixels() -> None:
 def test_scaling_changes_no_choice(scale: float, offset: float) -> None:
     levels = torch.arange(64.0)[torch.randperm(64, generator=torch.Generator().manual_seed(8))].view(1, 8, 8)
     ties = uniform(1, 8, 8, seed=9)
-    assert torch.equal(
-        keep_mask(scale * (levels / 64 + offset), 0.3, ties), keep_mask(min_max_scale(levels), 0.3, ties)
-    )
+    assert torch.equal(keep_mask(scale * (levels / 64 + offset), 0.3, ties), keep_mask(levels, 0.3, ties))
 
 
 def test_a_missing_tie_breaker_is_refused() -> None:
