@@ -116,12 +116,12 @@ def open_resource(
             _check_size(path.stat().st_size, limit_bytes, field)
             if sha256 is not None:
                 with path.open("rb") as file:
-                    _check_digest(hashlib.file_digest(file, "sha256").hexdigest(), sha256, field)
+                    _check_digest(hashlib.file_digest(file, "sha256").hexdigest(), sha256, _promise(field))
             return path
         case "blob":
             data = _read_blob(uri, blobs, limit_bytes=limit_bytes, field=field)
             digest = hashlib.sha256(data).hexdigest()
-            _check_digest(digest, sha256, field)
+            _check_digest(digest, sha256, _promise(field))
             with _new_file() as (file, keep):
                 file.write(data)
                 return keep(digest)
@@ -132,7 +132,7 @@ def open_resource(
                 return kept
             with _new_file() as (file, keep):
                 digest = _stream_https(uri, file, limit_bytes=limit_bytes, field=field, https=https)
-                _check_digest(digest, sha256, field)
+                _check_digest(digest, sha256, _promise(field))
                 return keep(digest)
 
 
@@ -159,13 +159,18 @@ def read_resource(
             memory = io.BytesIO()
             _stream_https(uri, memory, limit_bytes=limit_bytes, field=field, https=https)
             data = memory.getvalue()
-    _check_digest(hashlib.sha256(data).hexdigest(), sha256, field)
+    _check_digest(hashlib.sha256(data).hexdigest(), sha256, _promise(field))
     return data
 
 
 def _check_size(actual: int, limit: int, field: str) -> None:
     if actual > limit:
         raise LimitExceeded(what="the resource", limit=limit, actual=actual, unit="bytes", field=field)
+
+
+def _promise(field: str) -> str:
+    """The field beside a URI that promises its digest."""
+    return f"{field.removesuffix('uri')}sha256" if field.endswith(".uri") else field
 
 
 def _check_digest(hexdigest: str, expected: str | None, field: str) -> None:

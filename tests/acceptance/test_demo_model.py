@@ -258,7 +258,7 @@ def bad_models(files: Path) -> dict[str, tuple[dict[str, Any], str, str]]:
         "digest mismatch": (
             good | {"weights": weights | {"sha256": "sha256:" + "1" * 64}},
             "digest_mismatch",
-            "model.weights",
+            "model.weights.sha256",
         ),
         "missing file": (
             good | {"weights": {"uri": (files / "gone.safetensors").as_uri()}},
@@ -322,4 +322,4 @@ def test_image_with_other_bytes_than_promised_fails_the_audit(client: httpx.Clie
     uris = {"kind": "uris", "uris": [{"uri": (files / "0.png").as_uri(), "sha256": "sha256:" + "2" * 64}]}
     status = wait(client, submit(client, small(files / "digits.safetensors") | {"images": uris}))
     assert status["error"]["code"] == "digest_mismatch"
-    assert status["error"]["field"].startswith("images.uris.0")
+    assert status["error"]["field"] == "images.uris.0.sha256"

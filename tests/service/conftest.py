@@ -21,7 +21,7 @@ from auditcore_service.store.database import Database
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A real PostgreSQL, started once; its folder is short and open because it runs as a user of its own."""
-    pgserver = pytest.importorskip("pgserver")
+    pgserver = pytest.importorskip("pgserver", reason="pgserver has no wheel for Python 3.13 and later")
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     folder.chmod(0o755)
     server = pgserver.get_server(folder / "data", cleanup_mode="stop")

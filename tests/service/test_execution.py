@@ -179,7 +179,7 @@ def test_a_uri_with_other_bytes_fails_the_audit(make_play: Callable[..., Play], 
     uri = {"uri": f"file://{tmp_path}/photo.png", "sha256": "sha256:" + "0" * 64}
     audit = play.work(play.submit({"kind": "uris", "uris": [uri]}, ONE_WAVE))
     assert audit.failure is not None
-    assert (audit.failure.code, audit.failure.field) == ("digest_mismatch", "images.uris.0.uri")
+    assert (audit.failure.code, audit.failure.field) == ("digest_mismatch", "images.uris.0.sha256")
 
 
 def test_too_many_uris_are_refused_at_submit(make_play: Callable[..., Play], tmp_path: Path) -> None:

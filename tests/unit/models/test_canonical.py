@@ -6,6 +6,7 @@ import functools
 import itertools
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
 import torchvision
@@ -205,7 +206,6 @@ def test_a_layer_shared_between_two_norms_is_merged_with_each() -> None:
 
 
 def test_norm_layers_with_built_in_activation_are_taken_apart() -> None:
-    timm = pytest.importorskip("timm")
     module = timm.create_model("efficientnet_lite0", pretrained=False).eval()
     canonical = canonicalize(module, size=SIZE)
     assert_same_function(module, canonical, images())
