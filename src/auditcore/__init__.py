@@ -25,8 +25,9 @@ from auditcore.contracts.models import (
     TorchvisionModel,
     Weights,
 )
-from auditcore.contracts.plan import AuditPlan, PresetPlan, resolve_plan
+from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition
+from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError

@@ -21,6 +21,9 @@ class Artifact(Contract):
     """One picture: the map of an explainer on an unchanged image, or the image itself as the model sees it."""
 
     image: int = Field(description="Index of the image in the batch.")
+    model: str | None = Field(
+        default=None, description="In an audit of several models, for which one it was drawn; each sees its own photo."
+    )
     explainer: str | None = Field(description="Whose map it is; null for the photo.")
     media_type: Literal["image/png"] = "image/png"
     digest: Sha256 = Field(description="Content address of the file, at `/v1/audits/{id}/artifacts/{digest}`.")

@@ -21,26 +21,64 @@ class AugmentationContract(Contract):
         bound: Largest distance from the identity that `auto` tries.
         domain: Values that make sense at all.
         unit: Unit of the values.
-        equivariant: Whether a good explanation moves with the image (True) or stays (False).
+        moves: Whether pixels change place; a good explanation then moves with the image.
+        discrete: Whether only the two ends of the interval exist, as for a flip.
     """
 
     identity: ClassVar[float] = 0.0
     bound: ClassVar[float]
     domain: ClassVar[Interval]
     unit: ClassVar[str]
-    equivariant: ClassVar[bool]
+    moves: ClassVar[bool]
+    discrete: ClassVar[bool] = False
     kind: str
     interval: Interval | Literal["auto"] = "auto"
+
+    @property
+    def label(self) -> str:
+        """The variant under which results are listed."""
+        return self.kind
+
+    @property
+    def equivariant(self) -> bool:
+        """Whether a good explanation moves with the image (True) or stays (False)."""
+        return self.moves
+
+    @property
+    def only_ends(self) -> bool:
+        """Whether nothing exists between the identity and the ends of the interval."""
+        return self.discrete
+
+    @property
+    def reach(self) -> Interval:
+        """Lowest and highest value that can be asked for."""
+        return self.domain
+
+    @property
+    def extent(self) -> Interval:
+        """The interval itself; where it is automatic, all that `auto` may come to."""
+        return self.around(self.bound) if self.interval == "auto" else self.interval
+
+    def around(self, half_width: float) -> Interval:
+        """Both ends of a symmetric interval, cut where the family ends."""
+        least, most = self.reach
+        return max(least, self.identity - half_width), min(most, self.identity + half_width)
+
+    def changes_at(self, value: float) -> bool:
+        """Whether a value can be asked for and changes something."""
+        least, most = self.reach
+        possible = value in self.reach if self.only_ends else least <= value <= most
+        return possible and value != self.identity
 
     @model_validator(mode="after")
     def _interval_holds_identity(self) -> AugmentationContract:
         if self.interval == "auto":
             return self
         low, high = self.interval
-        least, most = self.domain
+        least, most = self.reach
         if not least <= low <= self.identity <= high <= most or low == high:
             msg = (
-                f"interval [{low}, {high}] of {self.kind} must be inside [{least}, {most}] ({self.unit}) "
+                f"interval [{low}, {high}] of {self.label} must be inside [{least}, {most}] ({self.unit}) "
                 f"and contain the identity {self.identity}"
             )
             raise ValueError(msg)
@@ -54,7 +92,7 @@ class Brightness(AugmentationContract):
     bound: ClassVar[float] = 100 / 255
     domain: ClassVar[Interval] = (-1.0, 1.0)
     unit: ClassVar[str] = "share of the value range"
-    equivariant: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
     kind: Literal["brightness"] = "brightness"
 
 
@@ -65,7 +103,7 @@ class Hue(AugmentationContract):
     bound: ClassVar[float] = 141.0
     domain: ClassVar[Interval] = (-360.0, 360.0)
     unit: ClassVar[str] = "degrees"
-    equivariant: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
     kind: Literal["hue"] = "hue"
 
 
@@ -76,7 +114,7 @@ class Saturation(AugmentationContract):
     bound: ClassVar[float] = 100 / 255
     domain: ClassVar[Interval] = (-1.0, 1.0)
     unit: ClassVar[str] = "share of the saturation range"
-    equivariant: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
     kind: Literal["saturation"] = "saturation"
 
 
@@ -87,7 +125,7 @@ class Rotate(AugmentationContract):
     bound: ClassVar[float] = 40.0
     domain: ClassVar[Interval] = (-180.0, 180.0)
     unit: ClassVar[str] = "degrees"
-    equivariant: ClassVar[bool] = True
+    moves: ClassVar[bool] = True
     kind: Literal["rotate"] = "rotate"
 
 
@@ -98,7 +136,7 @@ class Translate(AugmentationContract):
     bound: ClassVar[float] = 0.4
     domain: ClassVar[Interval] = (-0.9, 0.9)
     unit: ClassVar[str] = "fraction of each side"
-    equivariant: ClassVar[bool] = True
+    moves: ClassVar[bool] = True
     kind: Literal["translate"] = "translate"
 
 
@@ -110,8 +148,176 @@ class Scale(AugmentationContract):
     bound: ClassVar[float] = 0.2
     domain: ClassVar[Interval] = (0.1, 10.0)
     unit: ClassVar[str] = "factor"
-    equivariant: ClassVar[bool] = True
+    moves: ClassVar[bool] = True
     kind: Literal["scale"] = "scale"
 
 
-Augmentation = Annotated[Brightness | Hue | Saturation | Rotate | Translate | Scale, Field(discriminator="kind")]
+@final
+class Contrast(AugmentationContract):
+    """Distance of every pixel from the image's mean gray; above 1 increases it."""
+
+    identity: ClassVar[float] = 1.0
+    bound: ClassVar[float] = 0.5
+    domain: ClassVar[Interval] = (0.0, 10.0)
+    unit: ClassVar[str] = "factor"
+    moves: ClassVar[bool] = False
+    kind: Literal["contrast"] = "contrast"
+
+
+@final
+class GaussianNoise(AugmentationContract):
+    """Independent normal noise on every channel value, clipped; one field an image, scaled by the value."""
+
+    bound: ClassVar[float] = 0.2
+    domain: ClassVar[Interval] = (0.0, 1.0)
+    unit: ClassVar[str] = "standard deviation, share of the value range"
+    moves: ClassVar[bool] = False
+    kind: Literal["gaussian_noise"] = "gaussian_noise"
+
+
+@final
+class GaussianBlur(AugmentationContract):
+    """Convolution with a Gaussian."""
+
+    bound: ClassVar[float] = 4.0
+    domain: ClassVar[Interval] = (0.0, 64.0)
+    unit: ClassVar[str] = "sigma in pixels"
+    moves: ClassVar[bool] = False
+    kind: Literal["gaussian_blur"] = "gaussian_blur"
+
+
+@final
+class JpegQuality(AugmentationContract):
+    """Encoded as JPEG and decoded; 100 stands for the image as it was."""
+
+    identity: ClassVar[float] = 100.0
+    bound: ClassVar[float] = 90.0
+    domain: ClassVar[Interval] = (1.0, 100.0)
+    unit: ClassVar[str] = "quality"
+    moves: ClassVar[bool] = False
+    kind: Literal["jpeg_quality"] = "jpeg_quality"
+
+
+@final
+class HorizontalFlip(AugmentationContract):
+    """Mirrored left to right; 0 is the image as it was, 1 its mirror image."""
+
+    bound: ClassVar[float] = 1.0
+    domain: ClassVar[Interval] = (0.0, 1.0)
+    unit: ClassVar[str] = "0 or 1"
+    moves: ClassVar[bool] = True
+    discrete: ClassVar[bool] = True
+    kind: Literal["horizontal_flip"] = "horizontal_flip"
+    interval: tuple[Literal[0], Literal[1]] = (0, 1)
+
+
+GmicFilter = Literal["freaky_details", "normalize_local", "boost_chroma", "mighty_details", "sharpen"]
+
+
+@final
+class Gmic(AugmentationContract):
+    """A filter of G'MIC with the parameters of Erdem 2021, blended with the image; needs `auditcore[gmic]`."""
+
+    bound: ClassVar[float] = 1.0
+    domain: ClassVar[Interval] = (0.0, 1.0)
+    unit: ClassVar[str] = "share of the filtered image"
+    moves: ClassVar[bool] = False
+    kind: Literal["gmic"] = "gmic"
+    filter: GmicFilter
+    interval: Interval | Literal["auto"] = (0.0, 1.0)
+
+    @property
+    def label(self) -> str:
+        """The variant under which results are listed, such as `gmic_sharpen`."""
+        return f"{self.kind}_{self.filter}"
+
+
+Simple = Annotated[
+    Brightness
+    | Hue
+    | Saturation
+    | Contrast
+    | GaussianNoise
+    | GaussianBlur
+    | JpegQuality
+    | Gmic
+    | Rotate
+    | Translate
+    | Scale
+    | HorizontalFlip,
+    Field(discriminator="kind"),
+]
+"""Families that a composition may join."""
+
+
+@final
+class Composition(AugmentationContract):
+    """Two families one after the other, both by the same share of the way to the ends of their intervals.
+
+    A share above 0 goes to the upper ends, one below 0 to the lower. A family that has nothing on one side, such as
+    noise below 0, stays as it is there; a side on which neither has anything is no part of `reach`.
+    """
+
+    bound: ClassVar[float] = 1.0
+    domain: ClassVar[Interval] = (-1.0, 1.0)
+    unit: ClassVar[str] = "share of both intervals"
+    moves: ClassVar[bool] = False
+    kind: Literal["composition"] = "composition"
+    first: Simple = Field(description="Applied first. An automatic interval counts as the family's whole bound.")
+    second: Simple
+    interval: Interval | Literal["auto"] = (-1.0, 1.0)
+
+    @property
+    def label(self) -> str:
+        """The variant under which results are listed, such as `rotate+brightness`."""
+        return f"{self.first.label}+{self.second.label}"
+
+    @property
+    def equivariant(self) -> bool:
+        """Whether one of the two moves pixels."""
+        return self.first.equivariant or self.second.equivariant
+
+    @property
+    def only_ends(self) -> bool:
+        """Whether one of the two exists at its ends alone."""
+        return self.first.only_ends or self.second.only_ends
+
+    @property
+    def reach(self) -> Interval:
+        """-1 to 1, less a side on which neither of the two changes anything."""
+        parts = (self.first, self.second)
+        return (
+            -1.0 if any(part.extent[0] < part.identity for part in parts) else 0.0,
+            1.0 if any(part.extent[1] > part.identity for part in parts) else 0.0,
+        )
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Composition:
+        if self.first.label == self.second.label:
+            msg = f"{self.label} is one family twice; compose two different ones"
+            raise ValueError(msg)
+        if not any(all(part.extent[side] != part.identity for part in (self.first, self.second)) for side in (0, 1)):
+            msg = f"the two families of {self.label} never change something together; compose others or widen intervals"
+            raise ValueError(msg)
+        if self.only_ends and not all(value in {0.0, *self.reach} for value in self.interval):
+            msg = f"{self.label} exists at its ends alone; its interval must have ends among -1, 0 and 1"
+            raise ValueError(msg)
+        return self
+
+
+Augmentation = Annotated[
+    Brightness
+    | Hue
+    | Saturation
+    | Contrast
+    | GaussianNoise
+    | GaussianBlur
+    | JpegQuality
+    | Gmic
+    | Rotate
+    | Translate
+    | Scale
+    | HorizontalFlip
+    | Composition,
+    Field(discriminator="kind"),
+]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, ClassVar, Literal, final
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from auditcore.contracts.augmentations import (
     Augmentation,
     Brightness,
+    Gmic,
+    GmicFilter,
     Hue,
     Rotate,
     Saturation,
@@ -63,7 +65,7 @@ class SweepCheck(CheckContract):
     @field_validator("families")
     @classmethod
     def _families_differ(cls, families: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
-        twice = [kind for kind, count in Counter(f.kind for f in families).items() if count > 1]
+        twice = [label for label, count in Counter(f.label for f in families).items() if count > 1]
         if twice:
             msg = f"family {twice[0]} is listed twice; put the second into another sweep with its own name"
             raise ValueError(msg)
@@ -109,6 +111,226 @@ class EddaCheck(CheckContract):
         return keep
 
 
+@final
+class Change(Contract):
+    """One family at fixed values; its interval plays no role."""
+
+    family: Augmentation
+    values: tuple[float, ...] = Field(min_length=1, max_length=100)
+
+    @model_validator(mode="after")
+    def _values_make_sense(self) -> Change:
+        least, most = self.family.reach
+        for value in self.values:
+            if not self.family.changes_at(value):
+                msg = (
+                    f"value {value:g} of {self.family.label} must be inside [{least:g}, {most:g}] ({self.family.unit}) "
+                    f"and change something: {self.family.identity:g} does not"
+                    + (
+                        f", and nothing between does: {self.family.label} exists at its ends alone"
+                        if self.family.only_ends
+                        else ""
+                    )
+                )
+                raise ValueError(msg)
+        if len(set(self.values)) < len(self.values):
+            msg = f"a value of {self.family.label} is listed twice"
+            raise ValueError(msg)
+        return self
+
+
+def erdem_changes() -> tuple[Change, ...]:
+    """Four rotations and the five G'MIC filters of Erdem 2021."""
+    filters: tuple[GmicFilter, ...] = (
+        "freaky_details",
+        "normalize_local",
+        "boost_chroma",
+        "mighty_details",
+        "sharpen",
+    )
+    return (
+        Change(family=Rotate(), values=(-30.0, -15.0, 15.0, 30.0)),
+        *(Change(family=Gmic(filter=name), values=(1.0,)) for name in filters),
+    )
+
+
+@final
+class SsimSweepCheck(CheckContract):
+    """Do maps of changed images that the model sees as the same look the same?"""
+
+    paper: ClassVar[str] = "Erdem 2021"
+    kind: Literal["ssim_sweep"] = "ssim_sweep"
+    changes: tuple[Change, ...] = Field(default_factory=erdem_changes, min_length=1, max_length=32)
+    tolerance: float = Field(
+        default=0.05, gt=0, le=1, description="A copy is accepted if the target probability moved by less than this."
+    )
+    window: int = Field(default=11, ge=3, le=63, description="Side of the uniform window of SSIM, in pixels; odd.")
+    border: Literal["exclude", "include"] = Field(
+        default="exclude", description="Whether windows that touch the fill outside a moved image count."
+    )
+    reduce: Reduction | Literal["none"] = "none"
+
+    @field_validator("window")
+    @classmethod
+    def _window_is_odd(cls, window: int) -> int:
+        if window % 2 == 0:
+            msg = f"the window of SSIM must be odd, got {window}"
+            raise ValueError(msg)
+        return window
+
+    @field_validator("changes")
+    @classmethod
+    def _families_differ(cls, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        twice = [label for label, count in Counter(c.family.label for c in changes).items() if count > 1]
+        if twice:
+            msg = f"family {twice[0]} is listed twice; put all its values into one entry"
+            raise ValueError(msg)
+        return changes
+
+
+@final
+class PixelFlippingCheck(CheckContract):
+    """Removing the most relevant pixels first should destroy the prediction soon."""
+
+    paper: ClassVar[str] = "Bach et al. 2015; Tetkova & Hansen 2023"
+    kind: Literal["pixel_flipping"] = "pixel_flipping"
+    pixels_per_step: int | None = Field(
+        default=None, ge=1, description="512 for 224 x 224 pixels, and as many in proportion for others, if null."
+    )
+    share: float = Field(default=0.2, gt=0, le=1, description="Share of the pixels that are removed.")
+    fill: Literal["black", "mean"] = "black"
+    reduce: Reduction = "sum"
+
+
+Game = Literal["deletion_zero", "deletion_blur", "insertion_zero", "insertion_blur"]
+
+
+@final
+class InsertionDeletionCheck(CheckContract):
+    """Pixels deleted from the image, or inserted into nothing, most relevant first."""
+
+    paper: ClassVar[str] = "Petsiuk et al. 2018; Li et al. 2021"
+    kind: Literal["insertion_deletion"] = "insertion_deletion"
+    games: tuple[Game, ...] = Field(
+        default=("deletion_zero", "deletion_blur", "insertion_zero", "insertion_blur"),
+        min_length=1,
+        description="Zero is zero after normalization, the model's mean color; blur is Gaussian, 11 pixels, sigma 5.",
+    )
+    pixels_per_step: int | None = Field(
+        default=None, ge=1, description="224 for 224 x 224 pixels, and as many in proportion for others, if null."
+    )
+    reduce: Reduction = "sum"
+
+    @field_validator("games")
+    @classmethod
+    def _games_differ(cls, games: tuple[Game, ...]) -> tuple[Game, ...]:
+        if len(set(games)) < len(games):
+            msg = "a game is listed twice"
+            raise ValueError(msg)
+        return games
+
+
+@final
+class SensitivityCheck(CheckContract):
+    """How far the map moves, at most, when the input moves by a little noise."""
+
+    paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"
+    kind: Literal["sensitivity"] = "sensitivity"
+    draws: int = Field(default=10, ge=1, le=1000)
+    radius: float = Field(default=0.02, gt=0, le=10, description="Uniform noise on each normalized value.")
+
+
+@final
+class InfidelityCheck(CheckContract):
+    """Squared error of the map as a linear account of what noise does to the logit."""
+
+    paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"
+    kind: Literal["infidelity"] = "infidelity"
+    draws: int = Field(default=10, ge=2, le=10_000)
+    std: float = Field(default=0.003, gt=0, le=10, description="Normal noise on each normalized value.")
+    normalize: bool = Field(
+        default=False, description="Scale each map by the factor that suits it best, as the authors' code does."
+    )
+
+
+@final
+class LocalizationCheck(CheckContract):
+    """Does the map lie on the object? Needs boxes in the image batch."""
+
+    paper: ClassVar[str] = "Wang et al. 2020; Zhang et al. 2021; Choe et al. 2020; Won et al. 2025"
+    kind: Literal["localization"] = "localization"
+    quantiles: int = Field(default=11, ge=2, le=101, description="Thresholds of the effective heat ratio.")
+    weighted: bool = Field(
+        default=True, description="Effective heat ratio by heat; by number of pixels if false, as its authors run it."
+    )
+    threshold: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of the map's maximum from which a pixel is in wsol_iou's mask."
+    )
+    min_probability: float = Field(default=0.0, ge=0, le=1, description="Images below count as not applicable.")
+    box_share: tuple[float, float] = Field(
+        default=(0.0, 1.0), description="Share of the image that its boxes may cover; others are not applicable."
+    )
+    reduce: Reduction = "sum"
+
+    @field_validator("box_share")
+    @classmethod
+    def _shares_in_order(cls, box_share: tuple[float, float]) -> tuple[float, float]:
+        low, high = box_share
+        if not 0 <= low < high <= 1:
+            msg = f"box_share must be two shares in order, such as [0.1, 0.5]; got [{low}, {high}]"
+            raise ValueError(msg)
+        return box_share
+
+
+@final
+class RandomizationCheck(CheckContract):
+    """Does the map change when the model forgets what it learned, layer by layer from the top?"""
+
+    paper: ClassVar[str] = "Adebayo et al. 2018"
+    kind: Literal["randomization"] = "randomization"
+    stages: int | None = Field(
+        default=None, ge=1, le=1000, description="Steps of the cascade, layers in equal groups; one a layer if null."
+    )
+    similarity: Literal["spearman", "pearson", "ssim"] = "spearman"
+    absolute: bool = Field(default=False, description="Compare absolute values, as half of the paper's figures do.")
+    reduce: Reduction = "sum"
+
+
+@final
+class RoadCheck(CheckContract):
+    """Removing pixels by noisy linear imputation, which leaves no visible hole that a model could read."""
+
+    paper: ClassVar[str] = "Rong et al. 2022"
+    kind: Literal["road"] = "road"
+    shares: tuple[Keep, ...] = Field(
+        default=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        min_length=1,
+        max_length=99,
+        description="Shares of pixels imputed, ascending.",
+    )
+    noise: float = Field(
+        default=0.01, ge=0, le=1, description="Standard deviation added to imputed values, normalized."
+    )
+    reduce: Reduction = "sum"
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_ascend(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if list(shares) != sorted(set(shares)):
+            msg = "shares must ascend without repetition"
+            raise ValueError(msg)
+        return shares
+
+
+@final
+class ComplexityCheck(CheckContract):
+    """How few pixels carry the map."""
+
+    paper: ClassVar[str] = "Chalasani et al. 2020; Bhatt et al. 2020"
+    kind: Literal["complexity"] = "complexity"
+    reduce: Reduction = "sum"
+
+
 def top_variant(share: float) -> str:
     """Name of the sub-case that keeps this share of pixels, such as `top_15`."""
     return f"top_{100 * share:g}"
@@ -116,7 +338,21 @@ def top_variant(share: float) -> str:
 
 def interval_key(check: SweepCheck, family: Augmentation) -> str:
     """Under which name the automatic interval of a family is shared between shards."""
-    return f"{check.label}.{family.kind}.interval"
+    return f"{check.label}.{family.label}.interval"
 
 
-Check = Annotated[SweepCheck | DeletionCheck | EddaCheck, Field(discriminator="kind")]
+Check = Annotated[
+    SweepCheck
+    | SsimSweepCheck
+    | DeletionCheck
+    | EddaCheck
+    | PixelFlippingCheck
+    | InsertionDeletionCheck
+    | RoadCheck
+    | SensitivityCheck
+    | InfidelityCheck
+    | LocalizationCheck
+    | RandomizationCheck
+    | ComplexityCheck,
+    Field(discriminator="kind"),
+]

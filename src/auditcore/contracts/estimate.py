@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from auditcore.contracts.checks import Check, DeletionCheck, EddaCheck, SweepCheck
+from auditcore.contracts.checks import (
+    Check,
+    CheckContract,
+    ComplexityCheck,
+    DeletionCheck,
+    EddaCheck,
+    InfidelityCheck,
+    InsertionDeletionCheck,
+    LocalizationCheck,
+    PixelFlippingCheck,
+    RandomizationCheck,
+    RoadCheck,
+    SensitivityCheck,
+    SsimSweepCheck,
+    SweepCheck,
+)
 from auditcore.contracts.explainers import (
+    DeepLift,
     ExplainerContract,
+    GradientShap,
+    GuidedGradCam,
+    Iba,
     IntegratedGradients,
+    KernelShap,
     LrpEpsilonAlpha2Beta1Flat,
     LrpEpsilonGammaBox,
     LrpEpsilonPlusFlat,
+    NoiseTunnel,
+    Occlusion,
     Random,
+    Rise,
     SmoothGrad,
 )
 from auditcore.contracts.plan import AuditPlan
@@ -23,19 +48,39 @@ AUTO_INTERVAL_STEPS = 10
 BACKWARD_COST = 1.3
 """A backward pass in forward passes; 1.0 to 1.4 on the demo model and resnet50, two cores."""
 
-LRP_COST = {LrpEpsilonPlusFlat: 11, LrpEpsilonGammaBox: 23, LrpEpsilonAlpha2Beta1Flat: 19}
-"""One LRP map in forward passes, likewise; zennit runs each layer once per sign case."""
+GRADIENT_PASSES = 1 + BACKWARD_COST
+"""A forward and a backward pass, in forward passes."""
 
 DEFAULT_GRID = 14
 """Cells a side for images of at least 128 pixels."""
 
+TYPICAL_SIDE_PX = 224
+TYPICAL_PIXELS = TYPICAL_SIDE_PX**2
+"""Pixels of an image, where steps are given in pixels; the size is known only with the model."""
+
+FLIPPING_STEP_PX, GAME_STEP_PX = 512, 224
+"""Pixels a step at that size, of pixel flipping and of insertion and deletion, where a plan gives none."""
+
+TYPICAL_LAYERS = 100
+"""Stages of a randomization without a number, one a layer with parameters: 99 in the demo model, 107 in resnet50."""
+
 
 def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
-    """The waves an audit needs: `measure` first if an interval is automatic, then `compute`."""
+    """The waves an audit needs: `compute`, and before it `measure` if something is a matter of all images.
+
+    That is an automatic interval, the data range of SSIM, or the statistics of a layer.
+    """
     automatic = any(
         family.interval == "auto" for check in plan.checks if isinstance(check, SweepCheck) for family in check.families
     )
-    return ("measure", "compute") if automatic else ("compute",)
+    layer_statistics = any(isinstance(explainer, Iba) for explainer in plan.explainers)
+    needed = automatic or layer_statistics or _measures_ranges(plan)
+    return ("measure", "compute") if needed else ("compute",)
+
+
+def _measures_ranges(plan: AuditPlan) -> bool:
+    """Whether the first wave needs the maps of all originals, for the data range of SSIM."""
+    return any(isinstance(check, SsimSweepCheck) for check in plan.checks)
 
 
 def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
@@ -43,41 +88,96 @@ def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
     if wave is None:
         return sum(passes_of(plan, wave=each) for each in waves_of(plan))
     if wave == "measure":
-        return 1 + sum(_measure_passes(check) for check in plan.checks)
+        layers = sum(isinstance(explainer, Iba) for explainer in plan.explainers)
+        measured = [explainer for explainer in plan.explainers if not isinstance(explainer, Iba)]
+        maps = sum(explanation_passes(explainer) for explainer in measured) if _measures_ranges(plan) else 0
+        return round(1 + layers + maps + sum(_measure_passes(check) for check in plan.checks))
     maps = sum(explanation_passes(explainer) for explainer in plan.explainers)
-    return round(1 + maps + sum(_check_passes(check, maps, len(plan.explainers)) for check in plan.checks))
+    return round(1 + maps + sum(CHECK_PASSES[type(check)](check, maps, len(plan.explainers)) for check in plan.checks))
 
 
 def explanation_passes(explainer: ExplainerContract) -> float:
-    """Cost of one map, in forward passes."""
-    once = 1 + BACKWARD_COST
-    match explainer:
-        case Random():
-            return 0
-        case IntegratedGradients():
-            return explainer.steps * once + 2
-        case SmoothGrad():
-            return explainer.samples * once
-        case _:
-            return LRP_COST.get(_kind(explainer), once)
+    """Cost of one map, in forward passes; one forward and one backward pass where `MAP_PASSES` says nothing else."""
+    passes = MAP_PASSES.get(type(explainer))
+    return GRADIENT_PASSES if passes is None else passes(explainer)
 
 
-def _kind(explainer: ExplainerContract) -> Any:  # noqa: ANN401 - a key of LRP_COST or not
-    return type(explainer)
+def _windows(explainer: Occlusion) -> int:
+    """Windows over an image of typical size; as many as `occlusion.windows` has there."""
+    window = explainer.window or TYPICAL_SIDE_PX // 7
+    stride = explainer.stride or max(1, window // 2)
+    return (max(0, -(-(TYPICAL_SIDE_PX - window) // stride)) + 1) ** 2
+
+
+def _coalitions(explainer: KernelShap) -> int:
+    """Coalitions of as many segments as wanted."""
+    count = math.isqrt(explainer.count) ** 2 if explainer.segments == "cells" else explainer.count
+    return min(explainer.samples, (1 << count) - 2)
+
+
+MAP_PASSES: Mapping[type[ExplainerContract], Callable[[Any], float]] = {
+    Random: lambda _: 0,
+    IntegratedGradients: lambda explainer: explainer.steps * GRADIENT_PASSES + 2,
+    GradientShap: lambda explainer: explainer.samples * GRADIENT_PASSES,
+    SmoothGrad: lambda explainer: explainer.samples * GRADIENT_PASSES,
+    NoiseTunnel: lambda explainer: explainer.samples * explanation_passes(explainer.method),
+    DeepLift: lambda _: 1 + GRADIENT_PASSES,
+    GuidedGradCam: lambda _: 2 * GRADIENT_PASSES,
+    LrpEpsilonPlusFlat: lambda _: 11,
+    LrpEpsilonGammaBox: lambda _: 23,
+    LrpEpsilonAlpha2Beta1Flat: lambda _: 19,
+    Iba: lambda explainer: 1 + explainer.steps * explainer.samples * GRADIENT_PASSES,
+    Occlusion: lambda explainer: 1 + _windows(explainer),
+    Rise: lambda explainer: explainer.masks,
+    KernelShap: lambda explainer: 2 + _coalitions(explainer),
+}
+"""Cost of one map in forward passes.
+
+The relevance methods were measured, as the backward pass was: zennit runs each layer once per sign case.
+"""
 
 
 def _measure_passes(check: Check) -> int:
     if not isinstance(check, SweepCheck):
         return 0
-    return 2 * AUTO_INTERVAL_STEPS * sum(family.interval == "auto" for family in check.families)
+    automatic = [family for family in check.families if family.interval == "auto"]
+    # a family that ends at its identity is tried on one side alone
+    sides = sum(end != family.identity for family in automatic for end in family.extent)
+    return AUTO_INTERVAL_STEPS * sides
 
 
-def _check_passes(check: Check, maps: float, explainers: int) -> float:
-    match check:
-        case SweepCheck():
-            return len(check.families) * check.levels * (1 + maps)
-        case DeletionCheck():
-            steps = (check.grid or DEFAULT_GRID) ** 2 - 1
-            return 1 + steps * (2 * explainers + check.repeats)
-        case EddaCheck():
-            return 2 * len(check.keep) * (explainers + 1)
+def _sweep_copies(check: SweepCheck) -> int:
+    """Changed copies of an image: one a level, or one an end where only the ends of an interval exist."""
+    return sum(
+        sum(end != family.identity for end in family.extent) if family.only_ends else check.levels
+        for family in check.families
+    )
+
+
+def _flips(check: PixelFlippingCheck) -> int:
+    return math.ceil(check.share * TYPICAL_PIXELS / (check.pixels_per_step or FLIPPING_STEP_PX))
+
+
+def _game_steps(check: InsertionDeletionCheck) -> int:
+    return math.ceil(TYPICAL_PIXELS / (check.pixels_per_step or GAME_STEP_PX)) - 1
+
+
+def _deletions(check: DeletionCheck) -> int:
+    return (check.grid or DEFAULT_GRID) ** 2 - 1
+
+
+CHECK_PASSES: Mapping[type[CheckContract], Callable[[Any, float, int], float]] = {
+    SweepCheck: lambda check, maps, _: _sweep_copies(check) * (1 + maps),
+    SsimSweepCheck: lambda check, maps, _: sum(len(change.values) for change in check.changes) * (1 + maps),
+    DeletionCheck: lambda check, _, explainers: 1 + _deletions(check) * (2 * explainers + check.repeats),
+    EddaCheck: lambda check, _, explainers: 2 * len(check.keep) * (explainers + 1),
+    PixelFlippingCheck: lambda check, _, explainers: _flips(check) * (explainers + 1),
+    InsertionDeletionCheck: lambda check, _, explainers: 2 + len(check.games) * _game_steps(check) * (explainers + 1),
+    RoadCheck: lambda check, _, explainers: 2 * len(check.shares) * (explainers + 1),
+    SensitivityCheck: lambda check, maps, _: check.draws * maps,
+    InfidelityCheck: lambda check, _, __: 1 + check.draws,
+    LocalizationCheck: lambda _, __, ___: 0,
+    RandomizationCheck: lambda check, maps, _: (check.stages or TYPICAL_LAYERS) * maps,
+    ComplexityCheck: lambda _, __, ___: 0,
+}
+"""Cost of a check in forward passes an image, given the cost of one map by every explainer and their number."""

@@ -33,6 +33,14 @@ class ExplainerContract(Contract):
 
 
 Steps = Annotated[int, Field(ge=2, le=1000)]
+Color = Literal["black", "mean", "blur"]
+Baseline = Literal["black", "mean", "blur", "gaussian", "uniform", "normal", "maximum_distance"]
+BASELINES = (
+    "In pixel space, then normalized. black; mean: the model's mean color; blur: the image under a Gaussian of 31 "
+    "pixels, sigma 5; gaussian: the image plus noise of standard deviation 0.5, clipped; uniform: noise over the whole "
+    "range; normal: standard normal noise in normalized space, not clipped; maximum_distance: black or white, "
+    "whichever is farther from each value. Noise has the image's own stream."
+)
 
 
 @final
@@ -61,9 +69,7 @@ class IntegratedGradients(ExplainerContract):
     paper: ClassVar[str] = "Sundararajan et al. 2017"
     kind: Literal["integrated_gradients"] = "integrated_gradients"
     steps: Steps = 50
-    baseline: Literal["black", "mean", "blur"] = Field(
-        default="black", description="A color in pixel space, then normalized; blur is Gaussian, 31 pixels, sigma 5."
-    )
+    baseline: Baseline = Field(default="black", description=BASELINES)
 
 
 @final
@@ -137,6 +143,147 @@ class LrpEpsilonAlpha2Beta1Flat(ExplainerContract):
 
 
 @final
+class Saliency(ExplainerContract):
+    """Absolute gradient, the largest over the channels of each pixel; never negative."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
+    paper: ClassVar[str] = "Simonyan et al. 2014"
+    kind: Literal["saliency"] = "saliency"
+    channels: Literal["max", "each"] = Field(
+        default="max", description="The largest over channels, as in the paper, or each channel's own, as in captum."
+    )
+
+
+@final
+class GradientShap(ExplainerContract):
+    """Expected gradient at random points between random baselines and the image, times their difference."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
+    paper: ClassVar[str] = "Lundberg & Lee 2017; Erion et al. 2021"
+    kind: Literal["gradient_shap"] = "gradient_shap"
+    samples: Steps = 50
+    baseline: Baseline = Field(default="uniform", description=BASELINES + " Drawn anew for each sample.")
+    std: float = Field(
+        default=0.0, ge=0, le=1, description="Noise added to the image, as a share of the input's value range."
+    )
+
+
+@final
+class DeepLift(ExplainerContract):
+    """DeepLIFT with the rescale rule, where every nonlinearity of the model has one."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
+    paper: ClassVar[str] = "Shrikumar et al. 2017"
+    kind: Literal["deep_lift"] = "deep_lift"
+    baseline: Baseline = Field(default="black", description=BASELINES)
+
+
+@final
+class GuidedGradCam(ExplainerContract):
+    """Grad-CAM times guided backpropagation."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules", "layer"})
+    paper: ClassVar[str] = "Selvaraju et al. 2017"
+    kind: Literal["guided_grad_cam"] = "guided_grad_cam"
+    layer: str | None = Field(
+        default=None,
+        max_length=256,
+        description="Module path of Grad-CAM's layer, or `first` for the first convolution; chosen as by grad_cam if "
+        "null.",
+    )
+
+
+@final
+class Iba(ExplainerContract):
+    """Information bottleneck: how much of a layer's information each position needs, in bits."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "layer"})
+    paper: ClassVar[str] = "Schulz et al. 2020"
+    kind: Literal["iba"] = "iba"
+    layer: str | None = Field(
+        default=None,
+        max_length=256,
+        description="Module path; if null, of the layers around which no information flows, the one that ends nearest "
+        "to two thirds of the convolutions and linear layers with feature maps.",
+    )
+    beta: float = Field(default=10.0, gt=0, le=1000, description="Weight of information against cross-entropy.")
+    steps: int = Field(default=10, ge=1, le=100, description="Adam steps.")
+    samples: int = Field(default=10, ge=1, le=100, description="Noise samples a step.")
+    learning_rate: float = Field(default=1.0, gt=0, le=10)
+    smoothing: float = Field(default=1.0, ge=0, le=10, description="Sigma of the Gaussian over the mask, positions.")
+
+
+@final
+class Occlusion(ExplainerContract):
+    """Mean loss of the target's logit over the windows that cover a pixel."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
+    paper: ClassVar[str] = "Zeiler & Fergus 2014"
+    kind: Literal["occlusion"] = "occlusion"
+    window: int | None = Field(
+        default=None, ge=1, le=4096, description="Side in pixels; a seventh of the image if null."
+    )
+    stride: int | None = Field(default=None, ge=1, le=4096, description="Step in pixels; half the window if null.")
+    baseline: Color = Field(default="mean", description="What a window shows instead, in pixel space.")
+
+
+@final
+class Rise(ExplainerContract):
+    """Mean of random soft masks, weighted by the target's probability under them."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
+    paper: ClassVar[str] = "Petsiuk et al. 2018"
+    kind: Literal["rise"] = "rise"
+    masks: int = Field(default=4000, ge=2, le=100_000)
+    cells: int = Field(default=7, ge=2, le=64, description="Cells a side of a mask before it is upsampled.")
+    keep: float = Field(default=0.5, gt=0, lt=1, description="Probability that a cell stays.")
+
+
+@final
+class KernelShap(ExplainerContract):
+    """Shapley values of image segments by weighted least squares."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
+    paper: ClassVar[str] = "Lundberg & Lee 2017"
+    kind: Literal["kernel_shap"] = "kernel_shap"
+    segments: Literal["cells", "superpixels"] = Field(default="superpixels", description="Square cells, or SLIC.")
+    count: int = Field(
+        default=49, ge=2, le=400, description="Segments wanted; a square number of cells is rounded down."
+    )
+    samples: int = Field(default=1000, ge=4, le=100_000, description="Coalitions; all of them where they are fewer.")
+    baseline: Color = Field(default="mean", description="What absent segments show, in pixel space.")
+
+
+Tunneled = Annotated[
+    Gradient
+    | InputXGradient
+    | Saliency
+    | IntegratedGradients
+    | GradientShap
+    | DeepLift
+    | GuidedBackpropagation
+    | Deconvolution
+    | GuidedGradCam
+    | GradCam,
+    Field(discriminator="kind"),
+]
+"""Gradient methods that a noise tunnel may average."""
+
+
+@final
+class NoiseTunnel(ExplainerContract):
+    """Another method on noisy copies of the input: mean, mean square or variance of its maps."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
+    paper: ClassVar[str] = "Smilkov et al. 2017; Hooker et al. 2019; Adebayo et al. 2018"
+    kind: Literal["noise_tunnel"] = "noise_tunnel"
+    method: Tunneled = Gradient()
+    aggregate: Literal["smoothgrad", "smoothgrad_squared", "vargrad"] = "smoothgrad_squared"
+    samples: Steps = 50
+    std: float = Field(default=0.15, gt=0, le=1, description="Noise, as a share of the input's value range.")
+
+
+@final
 class Random(ExplainerContract):
     """Control: independent standard normal noise that knows nothing of the model."""
 
@@ -145,17 +292,31 @@ class Random(ExplainerContract):
     kind: Literal["random"] = "random"
 
 
+def shared_key(explainer: ExplainerContract) -> str:
+    """Under which name a quantity that an explainer measures over the whole audit is shared between shards."""
+    return f"explainer.{explainer.label}"
+
+
 Explainer = Annotated[
     Gradient
+    | Saliency
     | InputXGradient
     | IntegratedGradients
+    | GradientShap
     | SmoothGrad
+    | NoiseTunnel
+    | DeepLift
     | GuidedBackpropagation
     | Deconvolution
     | GradCam
+    | GuidedGradCam
+    | Iba
     | LrpEpsilonPlusFlat
     | LrpEpsilonGammaBox
     | LrpEpsilonAlpha2Beta1Flat
+    | Occlusion
+    | Rise
+    | KernelShap
     | Random,
     Field(discriminator="kind"),
 ]

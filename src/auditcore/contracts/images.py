@@ -4,11 +4,53 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, final
 
-from pydantic import Base64Bytes, Field
+from pydantic import AfterValidator, Base64Bytes, Field, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
 
 Label = Annotated[int, Field(ge=0, description="Class index, from 0.")]
+
+
+def _differ(labels: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if isinstance(labels, tuple) and len(set(labels)) < len(labels):
+        msg = f"a class is listed twice in {list(labels)}"
+        raise ValueError(msg)
+    return labels
+
+
+# around the whole union: inside it, the path of an error would name the validator
+Labels = Annotated[Label | Annotated[tuple[Label, ...], Field(min_length=1, max_length=100)], AfterValidator(_differ)]
+"""One class index, or several for a multi-label model."""
+
+Coordinate = Annotated[float, Field(ge=0, le=1e6)]
+
+
+@final
+class Box(Contract):
+    """Where an object is, in pixels of the original image: columns x0 to x1, rows y0 to y1, ends excluded."""
+
+    x0: Coordinate
+    y0: Coordinate
+    x1: Coordinate
+    y1: Coordinate
+    label: Label | None = Field(default=None, description="Class of the object; counts for every target if null.")
+
+    @model_validator(mode="after")
+    def _has_area(self) -> Box:
+        if self.x0 >= self.x1 or self.y0 >= self.y1:
+            msg = f"a box needs x0 < x1 and y0 < y1, got {self.x0:g}, {self.y0:g}, {self.x1:g}, {self.y1:g}"
+            raise ValueError(msg)
+        return self
+
+
+Boxes = Annotated[tuple[Box, ...], Field(max_length=1000)]
+
+
+def labels_of(label: Labels | None) -> tuple[int, ...]:
+    """All class indices of an image, none if it has no label."""
+    if label is None:
+        return ()
+    return (label,) if isinstance(label, int) else label
 
 
 @final
@@ -25,7 +67,8 @@ class ImageUri(Contract):
 
     uri: str = Field(min_length=1, max_length=2048)
     sha256: Sha256 | None = None
-    label: Label | None = None
+    label: Labels | None = None
+    boxes: Boxes = ()
 
 
 @final
@@ -41,7 +84,8 @@ class InlineImage(Contract):
     """One encoded image file (PNG, JPEG, WebP, BMP, TIFF, GIF) in base64."""
 
     data: Base64Bytes
-    label: Label | None = None
+    label: Labels | None = None
+    boxes: Boxes = ()
 
 
 @final
@@ -62,7 +106,9 @@ class BatchEntry(Contract):
     name: str = Field(max_length=255)
     digest: Sha256
     size_bytes: int = Field(ge=1)
-    label: Label | None = None
+    label: Labels | None = None
+    # left out where there are none, so that batches without boxes keep the digests they had before boxes existed
+    boxes: Boxes = Field(default=(), exclude_if=lambda boxes: not boxes)
 
 
 @final

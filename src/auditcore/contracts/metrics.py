@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from auditcore.contracts.contract import Contract
 
-Variant = Literal["family", "top", "none"]
+Variant = Literal["family", "change", "top", "none"]
 
 
 @final
@@ -17,7 +17,8 @@ class Metric(Contract):
         unit: Unit of mean and per-image values.
         higher_is_better: Direction; null where neither is better.
         meaning: One sentence for a reader of the report.
-        variants: What its `variant` names: an augmentation family, a share of kept pixels, or nothing.
+        variants: What its `variant` names: an augmentation family, a family of changes or `all` of them, a share of
+            kept pixels, or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
         control: Tells how far the other numbers can be trusted; listed under `controls`.
     """
@@ -81,8 +82,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             control=True,
             unit="share",
             higher_is_better=None,
-            variants="family",
-            meaning="Expected top-k overlap of two unrelated maps.",
+            meaning="Expected top-k overlap of two unrelated maps, averaged over families and levels.",
         ),
     },
     "deletion": {
@@ -150,12 +150,153 @@ METRICS: dict[str, dict[str, Metric]] = {
             meaning="Share of images whose class changes when the most relevant pixels are removed.",
         ),
     },
+    "ssim_sweep": {
+        "ssim": Metric(
+            unit="similarity",
+            higher_is_better=True,
+            variants="change",
+            meaning="Mean structural similarity of maps before and after the changes that were accepted.",
+        ),
+        "accepted_fraction": Metric(
+            unit="share of copies",
+            higher_is_better=None,
+            variants="change",
+            of_explainer=False,
+            meaning="Share of changed copies whose target probability moved by less than the tolerance.",
+        ),
+        "ssim_data_range": Metric(
+            control=True,
+            unit="attribution",
+            higher_is_better=None,
+            meaning="Largest absolute attribution over all originals, the data range of SSIM; the same for every "
+            "image.",
+        ),
+    },
+    "pixel_flipping": {
+        "pixel_flipping_aoc": Metric(
+            unit="area",
+            higher_is_better=True,
+            meaning="Area over the relative target probability while the most relevant pixels are removed, in [0, 1].",
+        ),
+    },
+    "insertion_deletion": {
+        "deletion_zero": Metric(
+            unit="probability",
+            higher_is_better=False,
+            meaning="Mean target probability while pixels turn into the mean color, most relevant first.",
+        ),
+        "deletion_blur": Metric(
+            unit="probability",
+            higher_is_better=False,
+            meaning="Mean target probability while pixels are blurred, most relevant first.",
+        ),
+        "insertion_zero": Metric(
+            unit="probability",
+            higher_is_better=True,
+            meaning="Mean target probability while pixels appear on the mean color, most relevant first.",
+        ),
+        "insertion_blur": Metric(
+            unit="probability",
+            higher_is_better=True,
+            meaning="Mean target probability while pixels come into focus, most relevant first.",
+        ),
+    },
+    "road": {
+        "morf_accuracy": Metric(
+            unit="share of removals",
+            higher_is_better=False,
+            meaning="Share of removals after which the target is still predicted, most relevant pixels imputed first.",
+        ),
+        "lerf_accuracy": Metric(
+            unit="share of removals",
+            higher_is_better=True,
+            meaning="Share of removals after which the target is still predicted, least relevant pixels imputed first.",
+        ),
+        "morf_probability": Metric(
+            unit="probability",
+            higher_is_better=False,
+            meaning="Mean target probability over removals, most relevant pixels imputed first.",
+        ),
+        "lerf_probability": Metric(
+            unit="probability",
+            higher_is_better=True,
+            meaning="Mean target probability over removals, least relevant pixels imputed first.",
+        ),
+        "road_gain": Metric(
+            unit="probability",
+            higher_is_better=True,
+            meaning="lerf_probability - morf_probability.",
+        ),
+    },
+    "sensitivity": {
+        "max_sensitivity": Metric(
+            unit="relative distance",
+            higher_is_better=False,
+            meaning="Largest distance between the maps of noisy copies and the map, over the length of the map.",
+        ),
+    },
+    "infidelity": {
+        "infidelity": Metric(
+            unit="squared logit",
+            higher_is_better=False,
+            meaning="Mean squared difference between the map's account of noise and the change of the target logit.",
+        ),
+    },
+    "localization": {
+        "energy_pointing_game": Metric(
+            unit="share of relevance",
+            higher_is_better=True,
+            meaning="Share of positive relevance inside the boxes.",
+        ),
+        "effective_heat_ratio": Metric(
+            unit="area",
+            higher_is_better=True,
+            meaning="Share of heat inside the boxes among the hottest pixels, averaged over quantiles.",
+        ),
+        "wsol_iou": Metric(
+            unit="intersection over union",
+            higher_is_better=True,
+            meaning="Overlap of the boxes with the box around the largest connected hot region.",
+        ),
+        "box_share": Metric(
+            control=True,
+            of_explainer=False,
+            unit="share of pixels",
+            higher_is_better=None,
+            meaning="Share of the image inside the boxes: what a map without knowledge gets from energy_pointing_game.",
+        ),
+    },
+    "randomization": {
+        "cascade_similarity": Metric(
+            unit="similarity",
+            higher_is_better=False,
+            meaning="Similarity with the map of the trained model, averaged over layers randomized from the top.",
+        ),
+        "randomized_similarity": Metric(
+            unit="similarity",
+            higher_is_better=False,
+            meaning="Similarity with the map of the trained model when all its layers are random.",
+        ),
+    },
+    "complexity": {
+        "sparseness": Metric(
+            unit="Gini index",
+            higher_is_better=None,
+            meaning="Gini index of absolute relevance over pixels: 0 all alike, 1 all in one pixel.",
+        ),
+        "entropy": Metric(
+            unit="nats",
+            higher_is_better=None,
+            meaning="Entropy of absolute relevance over pixels, at most the logarithm of their number.",
+        ),
+    },
     "explainer": {
         "completeness_error": Metric(
             control=True,
             unit="relative error",
             higher_is_better=False,
-            meaning="|sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)| of integrated gradients.",
+            meaning="|sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)| of methods that promise "
+            "completeness.",
         ),
         "conservation": Metric(
             control=True,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
-from auditcore.contracts.checks import Check, EddaCheck, SweepCheck, top_variant
+from auditcore.contracts.checks import Check, EddaCheck, SsimSweepCheck, SweepCheck, top_variant
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
@@ -22,6 +22,9 @@ class Condition(Contract):
     """
 
     id: Name | None = Field(default=None, description="How the report calls it; its number in the list if null.")
+    model: Name | None = Field(
+        default=None, description="In an audit of several models, which one; each of them if null."
+    )
     check: str = Field(max_length=64, description="Name of a check of the plan.")
     explainer: str | None = Field(
         default=None, max_length=64, description="Name of an explainer of the plan; null for a property of the model."
@@ -48,23 +51,33 @@ def variants_of(check: Check, metric: str) -> tuple[str, ...]:
     """Sub-cases under which a check lists a metric; empty when it has none."""
     match METRICS[check.kind][metric].variants:
         case "family" if isinstance(check, SweepCheck):
-            return tuple(family.kind for family in check.families)
+            return tuple(family.label for family in check.families)
+        case "change" if isinstance(check, SsimSweepCheck):
+            return ("all", *(change.family.label for change in check.changes))
         case "top" if isinstance(check, EddaCheck):
             return tuple(top_variant(share) for share in check.keep)
         case _:
             return ()
 
 
-def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan) -> None:
+def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequence[str] = ()) -> None:
     """Refuse a condition that no result of this plan can ever meet.
 
+    Args:
+        policy: The conditions.
+        plan: The plan in full.
+        models: Names of the models in an audit of several; empty in an audit of one.
+
     Raises:
-        InvalidRequest: A check, explainer, metric or variant is not in the plan; the message lists those that are.
+        InvalidRequest: A model, check, explainer, metric or variant is not in the audit; the message lists those that
+            are.
     """
     checks = {check.label: check for check in plan.checks}
     explainers = [explainer.label for explainer in plan.explainers]
     for number, condition in enumerate(policy):
         at = f"policy.{number}"
+        if condition.model not in (None, *models):
+            _refuse(at, "model", condition.model, [None, *models])
         if condition.check not in checks:
             _refuse(at, "check", condition.check, list(checks))
         check = checks[condition.check]
@@ -83,5 +96,5 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan) -> None:
 
 def _refuse(at: str, what: str, got: str | None, known: Sequence[str | None]) -> None:
     names = ", ".join("null" if name is None else name for name in known)
-    msg = f"{what} {'null' if got is None else repr(got)} does not fit this plan; use one of: {names}"
+    msg = f"{what} {'null' if got is None else repr(got)} does not fit this audit; use one of: {names}"
     raise InvalidRequest(msg, field=f"{at}.{what}")

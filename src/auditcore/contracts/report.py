@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, final
+from typing import Annotated, Any, Final, Literal, final
 
 from pydantic import Field
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.images import Labels
 from auditcore.contracts.models import ModelReference, Preprocessing
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.shards import Cost
+from auditcore.contracts.shards import Cost, ExplainedClass
 
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
+
+
+def _missing(value: object) -> bool:
+    """Left out of the JSON: a report of 100 images holds a thousand results, most without a curve or a model's name."""
+    return value is None or value is False
+
+
+ModelName = Annotated[str | None, Field(exclude_if=_missing)]
+"""In an audit of several models, which one; absent in an audit of one."""
 
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "not_evaluated"]
 
@@ -32,6 +42,7 @@ class ReportStatistics(Contract):
 class ReportModel(Contract):
     """The model under audit, as asked for and as loaded."""
 
+    name: str | None = Field(default=None, description="Its name in an audit of several models.")
     reference: ModelReference
     digest: Sha256
     classes: int
@@ -53,14 +64,23 @@ class ExcludedImage(Contract):
 
 @final
 class UsedImage(Contract):
-    """An image that was audited; `per_image` lists follow this order."""
+    """An image that was audited; `per_image` lists follow this order.
+
+    Attributes:
+        target: Class explained: the first one where there are several, for the first model that used the image.
+        probability: Its probability on the original image.
+        further_targets: The others.
+        by_model: In an audit of several models, what each explained; a model that left the image out is missing.
+    """
 
     index: int
     name: str | None
     digest: Sha256
-    label: int | None
+    label: Labels | None
     target: int
     probability: float
+    further_targets: tuple[ExplainedClass, ...] = ()
+    by_model: dict[str, tuple[ExplainedClass, ...]] = Field(default_factory=dict)
 
 
 @final
@@ -94,11 +114,14 @@ class Result(Contract):
         variant: Sub-case, such as `rotate` or `top_15`.
         std: Sample standard deviation; null below two values.
         sem: Standard error of the mean; null below two values.
-        ci: 95 % bootstrap confidence interval of the mean; null below two values.
+        ci: 95 % confidence interval of the mean; null below two values.
         per_image: Values in the order of `images.items`; null where undefined.
         reasons: Image index -> why its value is null.
+        model: Name of the model in an audit of several.
+        small_sample: n is below 30, where the interval may cover less than it promises.
     """
 
+    model: ModelName = None
     check: str
     explainer: str | None
     metric: str
@@ -111,9 +134,73 @@ class Result(Contract):
     std: float | None
     sem: float | None
     ci: tuple[float, float] | None
+    small_sample: Annotated[bool, Field(exclude_if=_missing)] = False
     per_image: tuple[float | None, ...]
     reasons: dict[int, str]
-    curve: Curve | None = None
+    curve: Annotated[Curve | None, Field(exclude_if=_missing)] = None
+
+
+@final
+class Slice(Contract):
+    """A headline metric over a part of the images.
+
+    Attributes:
+        part: `class=N` for the images (and targets) of one class; `flipped` and `not_flipped` for images whose
+            predicted class changes, or does not, somewhere on the sweep's interval of this family.
+    """
+
+    part: str
+    model: ModelName = None
+    check: str
+    explainer: str
+    metric: str
+    variant: str | None
+    n: int
+    mean: float
+    std: float | None
+    sem: float | None
+    ci: tuple[float, float] | None
+
+
+@final
+class Comparison(Contract):
+    """One metric of two models on the images both have a value for: `model` minus `against`.
+
+    Attributes:
+        ci: 95 % paired confidence interval of the mean difference; null below two images.
+    """
+
+    model: str
+    against: str
+    check: str
+    explainer: str | None
+    metric: str
+    variant: str | None
+    n: int
+    difference: float | None
+    std: float | None
+    ci: tuple[float, float] | None
+
+
+@final
+class MeasureReliability(Contract):
+    """Whether a metric orders the explainers alike for every model (Erdem 2021, definition 5.1).
+
+    Attributes:
+        reliable: Every model gives the same order of explainers by mean; null when no two can be told apart.
+        kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null likewise.
+        orders: Explainers that have a mean on every model, from best (or largest) to worst for each; random controls
+            are left out.
+        discordant: Pairs of explainers that two models order differently, or that are equal for one of them alone.
+    """
+
+    check: str
+    metric: str
+    variant: str | None
+    reliable: bool | None
+    kendall_w: float | None
+    orders: dict[str, tuple[str, ...]]
+    discordant: tuple[tuple[str, str], ...]
 
 
 @final
@@ -121,6 +208,7 @@ class ConditionOutcome(Contract):
     """What became of one condition of the policy. Passing ones are listed too."""
 
     id: str
+    model: ModelName = None
     check: str
     explainer: str | None
     metric: str
@@ -136,8 +224,9 @@ class ConditionOutcome(Contract):
 
 @final
 class CalibratedInterval(Contract):
-    """What `interval: auto` came to."""
+    """What `interval: auto` came to, for one model."""
 
+    model: str | None = Field(default=None, description="Its name in an audit of several models.")
     check: str
     family: str
     interval: tuple[float, float]
@@ -155,6 +244,7 @@ class Manifest(Contract):
     request_digest: Sha256
     plan_digest: Sha256
     environment: dict[str, str]
+    interval: str = Field(description="How confidence intervals were computed.")
     shards: int
     attempts: int
     started_at: str | None = None
@@ -165,16 +255,24 @@ class Manifest(Contract):
 class AuditReport(Contract):
     """Result of one audit. A verdict of `fail` is a finished audit, not a broken one."""
 
-    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    schema_version: Literal["1.1"] = SCHEMA_VERSION
     audit_id: str
     verdict: Verdict
     statistics: ReportStatistics
-    model: ReportModel
+    model: ReportModel | None = Field(description="The model under audit; null in an audit of several.")
+    models: tuple[ReportModel, ...] = Field(default=(), description="The models of an audit of several, else empty.")
     images: ReportImages
     plan: AuditPlan
     intervals: tuple[CalibratedInterval, ...]
-    not_applicable: dict[str, str] = Field(description="Explainer -> why it could not run on this model.")
+    not_applicable: dict[str, str] = Field(
+        description="Explainer -> why it could not run on this model; in an audit of several, model/explainer."
+    )
     results: tuple[Result, ...]
+    slices: tuple[Slice, ...] = ()
+    comparisons: tuple[Comparison, ...] = Field(default=(), description="Every pair of models on every metric.")
+    reliability: tuple[MeasureReliability, ...] = Field(
+        default=(), description="Whether each metric orders the explainers alike for every model."
+    )
     conditions: tuple[ConditionOutcome, ...]
     controls: tuple[Result, ...]
     artifacts: tuple[Artifact, ...] = Field(
@@ -182,6 +280,11 @@ class AuditReport(Contract):
     )
     cost: Cost
     manifest: Manifest
+
+    @property
+    def audited_models(self) -> tuple[ReportModel, ...]:
+        """The model, or all of several."""
+        return self.models if self.model is None else (self.model,)
 
 
 def report_schema() -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from auditcore.contracts.contract import Contract
+from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.models import ModelReference
 from auditcore.contracts.plan import PlanRequest
@@ -14,10 +15,44 @@ from auditcore.contracts.policy import Policy
 
 
 @final
-class AuditRequest(Contract):
-    """A model, images, a plan, and optionally the conditions for a pass."""
+class NamedModel(Contract):
+    """One of several models, under the name the report calls it by."""
 
+    name: Name
     model: ModelReference
+
+
+@final
+class AuditRequest(Contract):
+    """A model or several, images, a plan, and optionally the conditions for a pass."""
+
+    model: ModelReference | None = Field(default=None, description="The model under audit; or `models`, never both.")
+    models: tuple[NamedModel, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Two or more models, audited on the same images with the same random orders and compared.",
+    )
     images: ImagesReference
     plan: PlanRequest
     policy: Policy = Field(default=(), description="Conditions for a pass; without any the verdict is not_evaluated.")
+
+    @model_validator(mode="after")
+    def _one_or_several_models(self) -> AuditRequest:
+        if (self.model is None) == (not self.models):
+            msg = "give `model` for an audit of one model, or `models` for a comparison of several; exactly one of them"
+            raise ValueError(msg)
+        if len(self.models) == 1:
+            msg = "`models` compares at least two models; give a single one as `model`"
+            raise ValueError(msg)
+        twice = [name for name, count in Counter(entry.name for entry in self.models).items() if count > 1]
+        if twice:
+            msg = f"two models are called {twice[0]!r}; give each its own name"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def references(self) -> tuple[tuple[str | None, ModelReference], ...]:
+        """Name and reference of every model; the name is None in an audit of one."""
+        if self.model is not None:
+            return ((None, self.model),)
+        return tuple((entry.name, entry.model) for entry in self.models)

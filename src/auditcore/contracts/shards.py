@@ -12,6 +12,7 @@ from pydantic import Field
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.images import Labels
 from auditcore.contracts.models import Preprocessing
 
 Wave = Literal["measure", "compute"]
@@ -31,8 +32,9 @@ class Measurement(Contract):
     """One metric of one explainer on the images of a shard.
 
     Attributes:
-        values: One value an image, in the order of `ShardResult.images` that are used.
+        values: One value an image, in the order of `ShardResult.images` that are used; the mean over its targets.
         reasons: Image index -> why its value is null.
+        per_target: Where an image has several targets: for each image one value a target, in the order of its record.
     """
 
     check: str
@@ -45,6 +47,7 @@ class Measurement(Contract):
     reasons: dict[int, str] = Field(default_factory=dict)
     curve: CurveSamples | None = None
     control: bool = False
+    per_target: tuple[tuple[float | None, ...], ...] | None = None
 
 
 @final
@@ -56,15 +59,22 @@ class SharedSample(Contract):
 
 
 @final
+class ExplainedClass(Contract):
+    """A class that is explained for an image, with the probability of the original image for it."""
+
+    target: int
+    probability: float
+
+
+@final
 class ImageRecord(Contract):
     """What became of one image. `reason` is set when it was excluded, with the error's `code`."""
 
     index: int
     name: str | None = None
     digest: Sha256 | None = None
-    label: int | None = None
-    target: int | None = None
-    probability: float | None = None
+    label: Labels | None = None
+    targets: tuple[ExplainedClass, ...] = ()
     code: str | None = None
     reason: str | None = None
 
@@ -87,11 +97,24 @@ class ModelRecord(Contract):
 
 
 @final
+class CheckCost(Contract):
+    """What one check paid. `share` is its part of all passes, a backward pass counted as 1.3 forward passes."""
+
+    forward_images: int = 0
+    backward_images: int = 0
+    share: float = 0.0
+
+
+@final
 class Cost(Contract):
     """What was paid. Passes are counted in images through the model, by hooks on the model itself."""
 
     forward_images: int = 0
     backward_images: int = 0
+    checks: dict[str, CheckCost] = Field(
+        default_factory=dict,
+        description="By check; `originals` are the maps all checks share, `measure` the first wave.",
+    )
     seconds: float = 0.0
     device: str = "cpu"
     peak_memory_bytes: int = 0
@@ -99,9 +122,10 @@ class Cost(Contract):
 
 @final
 class ShardResult(Contract):
-    """Everything a shard found out."""
+    """Everything a shard found out. `model_name` is set in an audit of several models."""
 
     wave: Wave
+    model_name: str | None = None
     images: tuple[ImageRecord, ...]
     measurements: tuple[Measurement, ...] = ()
     shared: tuple[SharedSample, ...] = ()
