@@ -214,6 +214,72 @@ def smoothgrad(
     return np.mean([net.gradient(image + scale[:, None, None] * noise, target) for noise in noises], axis=0)
 
 
+def noise_tunnel(maps: list[np.ndarray], aggregate: str) -> np.ndarray:
+    """Mean, mean square or population variance of the maps of noisy copies, value by value."""
+    result = np.zeros_like(maps[0])
+    for place in np.ndindex(result.shape):
+        values = [map_[place] for map_ in maps]
+        mean = sum(values) / len(values)
+        result[place] = {
+            "smoothgrad": mean,
+            "smoothgrad_squared": sum(value**2 for value in values) / len(values),
+            "vargrad": sum((value - mean) ** 2 for value in values) / len(values),
+        }[aggregate]
+    return result
+
+
+def gradient_shap(
+    net: Unrolled, images: list[np.ndarray], baselines: list[np.ndarray], alphas: list[float], target: int
+) -> np.ndarray:
+    """Mean of (x' - b) * gradient at b + alpha (x' - b), over given samples (Erion et al. 2021, Eq. 3)."""
+    total = np.zeros_like(images[0])
+    for image, baseline, alpha in zip(images, baselines, alphas, strict=True):
+        total += (image - baseline) * net.gradient(alpha * image + (1 - alpha) * baseline, target)
+    return total / len(images)
+
+
+def deep_lift(net: Unrolled, image: np.ndarray, baseline: np.ndarray, target: int) -> np.ndarray:
+    """Rescale rule: a rectifier hands back change of output over change of input (Shrikumar et al. 2017, Eq. 6)."""
+
+    def rescale(zs: np.ndarray, above: np.ndarray, cap: float) -> np.ndarray:
+        below = np.zeros_like(above)
+        for i, (z, reference) in enumerate(zs.T):
+            if z == reference:
+                slope = float(0 < z < cap)
+            else:
+                slope = (min(max(z, 0), cap) - min(max(reference, 0), cap)) / (z - reference)
+            below[i] = slope * above[i]
+        return below
+
+    values, references = net.forward(image), net.forward(baseline)
+    # the backward pass hands rectifiers what they received: here from both
+    pairs = {
+        name: np.stack((value, references[name])) if name.endswith("_z") else value for name, value in values.items()
+    }
+    return (image - baseline) * net.backward(pairs, target, _gradient_rules(rescale), 1.0)
+
+
+def cross_maximum(
+    x: np.ndarray, reference: np.ndarray, above: np.ndarray, kernel: int, stride: int, padding: int
+) -> np.ndarray:
+    """Contributions of each value of one channel to what max pooling changes, window by window."""
+    side = len(x)
+    contributions = np.zeros_like(x)
+    for row in range(above.shape[0]):
+        for column in range(above.shape[1]):
+            window = [
+                (y, c)
+                for y in range(row * stride - padding, row * stride - padding + kernel)
+                for c in range(column * stride - padding, column * stride - padding + kernel)
+                if 0 <= y < side and 0 <= c < side
+            ]
+            place, reference_place = max(window, key=lambda at: x[at]), max(window, key=lambda at: reference[at])
+            output, before = x[place], reference[reference_place]
+            contributions[place] += (max(output, before) - before) * above[row, column]
+            contributions[reference_place] += (output - max(output, before)) * above[row, column]
+    return contributions
+
+
 def grad_cam(net: Unrolled, image: np.ndarray, target: int) -> np.ndarray:
     """Of the last convolution, `down`, upsampled bilinearly between the centers of its cells."""
     v = net.forward(image)

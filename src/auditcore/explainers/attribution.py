@@ -35,6 +35,7 @@ class Batch:
         targets: The class to explain, for each image.
         streams: Random streams of the images or changed copies.
         micro_batch: Images that pass through the model at once, at most.
+        shared: Quantities of the whole audit by key, such as an explainer's layer statistics.
     """
 
     classifier: Classifier
@@ -42,6 +43,7 @@ class Batch:
     targets: Int[Tensor, " image"]
     streams: Streams
     micro_batch: int = 32
+    shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of images."""

@@ -1,24 +1,20 @@
-"""Methods made of plain gradients: gradient, input times gradient, integrated gradients, SmoothGrad."""
+"""Methods made of plain gradients: gradient, saliency, input times gradient, integrated gradients."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
-from auditcore.contracts.explainers import Gradient, InputXGradient, IntegratedGradients, SmoothGrad
+from auditcore.contracts.explainers import Gradient, InputXGradient, IntegratedGradients, Saliency
 from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.differentiation import input_gradient
+from auditcore.explainers.passes import pairs
 
 UNDEFINED_BELOW = 1e-8
 """A relative error has no meaning when what it is relative to is this close to zero."""
-
-_BLUR_PX = 31
-_BLUR_SIGMA_PX = 5.0
 
 
 def gradient(batch: Batch, _contract: Gradient) -> Attribution:
@@ -27,6 +23,18 @@ def gradient(batch: Batch, _contract: Gradient) -> Attribution:
     Source: Simonyan et al. 2014, without their absolute value and maximum over channels.
     """
     return Attribution(_gradients(batch))
+
+
+def saliency(batch: Batch, contract: Saliency) -> Attribution:
+    """Absolute gradient.
+
+    Returns:
+        Maps (N,1,H,W), the largest of the channels; or (N,3,H,W), each channel's own. Never negative.
+
+    Source: Simonyan et al. 2014, section 3.1.
+    """
+    maps = _gradients(batch).abs()
+    return Attribution(maps.amax(1, keepdim=True) if contract.channels == "max" else maps)
 
 
 def input_x_gradient(batch: Batch, _contract: InputXGradient) -> Attribution:
@@ -54,43 +62,15 @@ def integrated_gradients(batch: Batch, contract: IntegratedGradients) -> Attribu
     alphas, weights = quadrature(contract.steps)
     # float64 sums: the result must not depend on how steps fall into micro-batches
     sums = torch.zeros_like(inputs, dtype=torch.float64)
-    for images, steps in _pairs(len(batch), contract.steps, batch.micro_batch, inputs.device):
+    for images, steps in pairs(len(batch), contract.steps, batch.micro_batch, inputs.device):
         at = alphas.to(inputs)[steps].view(-1, 1, 1, 1)
         points = baselines[images] + at * differences[images]
         gradients, _ = input_gradient(classifier.module, points, batch.targets[images])
         scaled = gradients.double() * weights.to(sums)[steps].view(-1, 1, 1, 1)
         sums.index_add_(0, images, scaled)
     maps = (differences.double() * sums).float()
-    change = (_scores(batch, inputs) - _scores(batch, baselines)).double()
-    error = (maps.double().sum((1, 2, 3)) - change).abs() / change.abs()
-    error[change.abs() < UNDEFINED_BELOW] = torch.nan
-    return Attribution(maps, {"completeness_error": error.float()})
-
-
-def smoothgrad(batch: Batch, contract: SmoothGrad) -> Attribution:
-    """Mean gradient over copies of the input with Gaussian noise.
-
-    The noise's standard deviation is a share of the value range of the normalized input, channel by channel; each
-    sample of each image has its own stream.
-
-    Source: Smilkov et al. 2017.
-    """
-    classifier = batch.classifier
-    inputs = batch.inputs
-    scale = contract.std * (classifier.high - classifier.low)
-    shape = tuple(inputs.shape[1:])
-    sums = torch.zeros_like(inputs, dtype=torch.float64)
-    for images, samples in _pairs(len(batch), contract.samples, batch.micro_batch, inputs.device):
-        noise = torch.cat(
-            [
-                batch.streams.take([image]).normal(shape, "smoothgrad", sample)
-                for image, sample in zip(images.tolist(), samples.tolist(), strict=True)
-            ]
-        )
-        points = inputs[images] + scale * noise.to(inputs)
-        gradients, _ = input_gradient(classifier.module, points, batch.targets[images])
-        sums.index_add_(0, images, gradients.double())
-    return Attribution((sums / contract.samples).float())
+    change = _scores(batch, inputs) - _scores(batch, baselines)
+    return Attribution(maps, {"completeness_error": completeness_error(maps, change)})
 
 
 def quadrature(steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step"]]:
@@ -99,18 +79,22 @@ def quadrature(steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step
     return torch.from_numpy((1 + nodes) / 2), torch.from_numpy(weights / 2)
 
 
-def baseline_pixels(batch: Batch, color: str) -> Float[Tensor, "image 3 height width"]:
-    """What integrated gradients start from, in pixel space: black, the model's mean color, or the blurred image."""
-    match color:
-        case "black":
-            return torch.zeros_like(batch.pixels)
-        case "mean":
-            return batch.classifier.mean.expand_as(batch.pixels)
-        case _:
-            # reflection needs more than half a kernel of image; 31 pixels for all that are no toys
-            kernel = min(_BLUR_PX, 2 * min(batch.pixels.shape[2:]) - 1)
-            blurred: Tensor = gaussian_blur(batch.pixels, [kernel, kernel], [_BLUR_SIGMA_PX, _BLUR_SIGMA_PX])
-            return blurred
+def completeness_error(
+    maps: Float[Tensor, "image channel height width"], change: Float[Tensor, " image"]
+) -> Float[Tensor, " image"]:
+    """How far the sum of a map is from the change that it should explain, relative to that change.
+
+    Args:
+        maps: Attributions.
+        change: Target logit of the image less that of the baseline.
+
+    Returns:
+        |sum - change| / |change|; NaN where the logit hardly changes.
+    """
+    change = change.double()
+    error = (maps.double().sum((1, 2, 3)) - change).abs() / change.abs()
+    error[change.abs() < UNDEFINED_BELOW] = torch.nan
+    return error.float()
 
 
 def _gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
@@ -123,10 +107,3 @@ def _scores(batch: Batch, inputs: Float[Tensor, "image 3 height width"]) -> Floa
     with torch.inference_mode():
         logits = torch.cat([batch.classifier.module(part) for part in inputs.split(batch.micro_batch)])
     return logits.gather(1, batch.targets[:, None])[:, 0]
-
-
-def _pairs(images: int, repeats: int, micro_batch: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every (image, repeat), in micro-batches that may span images."""
-    for start in range(0, images * repeats, micro_batch):
-        pair = torch.arange(start, min(start + micro_batch, images * repeats), device=device)
-        yield pair // repeats, pair % repeats

@@ -90,26 +90,29 @@ _FURTHER_RULES = [((nn.Mish,), Pass())]
 _RULED = (*LINEAR_LAYERS, Convolution, BatchNorm, Activation, AvgPool, Addition, SpatialMean, Gate, nn.Mish)
 """Layers for which the composites, or `_gates_pass_to_signal`, have a rule."""
 
-_ROUTING = (MaxPool, nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d, nn.ChannelShuffle, nn.PixelShuffle)
-"""Layers that only choose or move values: their gradient already hands every share of relevance to where it belongs."""
+MOVING_LAYERS = (nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d, nn.ChannelShuffle, nn.PixelShuffle)
+"""Layers that only move values: their gradient already hands every share of relevance to where it belongs."""
 
-_ROUTING_CALLS = {
+MOVING_CALLS = {
     *("contiguous", "chunk", "expand", "flatten", "permute", "reshape", "split", "squeeze", "transpose", "unbind"),
     *("unflatten", "unsqueeze", "view"),
     *(torch.cat, torch.chunk, torch.concat, torch.flatten, torch.permute, torch.reshape, torch.split, torch.squeeze),
     *(torch.transpose, torch.unbind, torch.unsqueeze, torch.channel_shuffle, operator.getitem),
-    *(F.pad, F.max_pool2d, F.adaptive_max_pool2d, F.channel_shuffle),
+    *(F.pad, F.channel_shuffle),
 }
 """Functions and methods of which the same holds."""
+
+_CHOOSING_CALLS = {F.max_pool2d, F.adaptive_max_pool2d}
+"""Functions that only choose values, as max pooling layers do: all relevance goes to the value chosen."""
 
 
 def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
     for node in signal_path(canonical):
         layer = called_module(canonical, node)
         if layer is not None:
-            if isinstance(layer, nn.MultiheadAttention) or not isinstance(layer, (*_RULED, *_ROUTING)):
+            if isinstance(layer, nn.MultiheadAttention) or not isinstance(layer, (*_RULED, *MOVING_LAYERS, MaxPool)):
                 yield f"{type(layer).__name__} layers"
-        elif node.op in {"call_function", "call_method"} and node.target not in _ROUTING_CALLS:
+        elif node.op in {"call_function", "call_method"} and node.target not in MOVING_CALLS | _CHOOSING_CALLS:
             yield f"{getattr(node.target, '__name__', node.target)}()"
 
 

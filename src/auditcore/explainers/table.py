@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +11,43 @@ from torch import Tensor
 
 from auditcore.contracts.explainers import (
     Deconvolution,
+    DeepLift,
     Explainer,
     ExplainerContract,
     GradCam,
     Gradient,
+    GradientShap,
     GuidedBackpropagation,
+    GuidedGradCam,
+    Iba,
     InputXGradient,
     IntegratedGradients,
+    KernelShap,
     LrpEpsilonAlpha2Beta1Flat,
     LrpEpsilonGammaBox,
     LrpEpsilonPlusFlat,
+    NoiseTunnel,
+    Occlusion,
     Random,
+    Rise,
+    Saliency,
     SmoothGrad,
 )
 from auditcore.errors import ShapeError
-from auditcore.explainers import cam, gradient, lrp, random, rectifiers
+from auditcore.explainers import (
+    cam,
+    deep_lift,
+    gradient,
+    gradient_shap,
+    information_bottleneck,
+    kernel_shap,
+    lrp,
+    noise_tunnel,
+    occlusion,
+    random,
+    rectifiers,
+    rise,
+)
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
@@ -42,23 +64,51 @@ class Method:
     Attributes:
         attribute: Explains a batch according to its contract.
         obstacle: Why the method cannot be right on a model, or None.
+        measure_shared: What one image contributes to a quantity of the whole audit, one row an image, if there is one.
+        reduce_shared: (contract, rows of all images) -> that quantity, handed to `attribute` as
+            `batch.shared[shared_key(contract)]`.
     """
 
     attribute: Callable[[Batch, Any], Attribution]
     obstacle: Callable[[Classifier, Any], str | None] = _always_applicable
+    measure_shared: Callable[[Batch, Any], Sequence[tuple[float, ...]]] | None = None
+    reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
+
+
+def _noise_tunnel(batch: Batch, contract: NoiseTunnel) -> Attribution:
+    return noise_tunnel.noise_tunnel(batch, contract, EXPLAINERS[type(contract.method)].attribute)
+
+
+def _noise_tunnel_obstacle(classifier: Classifier, contract: NoiseTunnel) -> str | None:
+    """Where the inner method cannot be right, its mean cannot either."""
+    return EXPLAINERS[type(contract.method)].obstacle(classifier, contract.method)
 
 
 EXPLAINERS: dict[type[ExplainerContract], Method] = {
     Gradient: Method(gradient.gradient),
+    Saliency: Method(gradient.saliency),
     InputXGradient: Method(gradient.input_x_gradient),
     IntegratedGradients: Method(gradient.integrated_gradients),
-    SmoothGrad: Method(gradient.smoothgrad),
+    GradientShap: Method(gradient_shap.gradient_shap),
+    SmoothGrad: Method(noise_tunnel.smoothgrad),
+    NoiseTunnel: Method(_noise_tunnel, _noise_tunnel_obstacle),
+    DeepLift: Method(deep_lift.deep_lift, deep_lift.obstacle),
     GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.obstacle),
     Deconvolution: Method(rectifiers.deconvolution, rectifiers.obstacle),
     GradCam: Method(cam.grad_cam, cam.obstacle),
+    GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_obstacle),
     LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.obstacle),
     LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.obstacle),
     LrpEpsilonAlpha2Beta1Flat: Method(lrp.lrp_epsilon_alpha2_beta1_flat, lrp.obstacle),
+    Iba: Method(
+        information_bottleneck.iba,
+        information_bottleneck.obstacle,
+        information_bottleneck.measure_statistics,
+        information_bottleneck.reduce_statistics,
+    ),
+    Occlusion: Method(occlusion.occlusion, occlusion.obstacle),
+    Rise: Method(rise.rise, rise.obstacle),
+    KernelShap: Method(kernel_shap.kernel_shap),
     Random: Method(random.random),
 }
 
@@ -79,6 +129,7 @@ def explain(
     streams: Streams,
     *,
     micro_batch: int = 32,
+    shared: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Attribution:
     """Attribute each image's target logit to its input.
 
@@ -91,6 +142,7 @@ def explain(
         targets: Class index to explain, for each image.
         streams: Random streams of these images or changed copies, in the same order.
         micro_batch: Images that pass through the model at once, at most.
+        shared: Quantities of the whole audit, for methods that measure some; see `Method.reduce_shared`.
 
     Returns:
         Maps, with what the method reports about itself.
@@ -104,5 +156,5 @@ def explain(
             expected=f"{len(pixels)} targets and streams, one an image",
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
-    batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch)
+    batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
     return EXPLAINERS[type(contract)].attribute(batch, contract)

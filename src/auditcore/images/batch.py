@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,14 @@ from auditcore.contracts.shards import ImageRecord
 from auditcore.errors import InputError
 from auditcore.images.decode import decode_image
 from auditcore.images.encoded import EncodedImage
-from auditcore.images.preprocess import to_pixels
+from auditcore.images.preprocess import PixelBox, pixel_boxes, to_pixels
+
+
+class LabeledBox(NamedTuple):
+    """An object in the model's square input, with its class if one was given."""
+
+    pixels: PixelBox
+    label: int | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class DecodedBatch:
         pixels: (N,3,S,S) float32 in pixel space [0, 1], on the CPU; N is 0 when nothing was usable.
         used: Positions of the usable images in the sequence given, ascending; row i of `pixels` is image `used[i]`.
         digests: Content address of each usable file, in the order of `used`.
+        boxes: Objects of each usable image that are at least partly inside its square, in the order of `used`.
         excluded: One record for each other image, with the error's `code` and its message as `reason`.
     """
 
@@ -33,6 +42,7 @@ class DecodedBatch:
     used: tuple[int, ...]
     digests: tuple[str, ...]
     excluded: tuple[ImageRecord, ...]
+    boxes: tuple[tuple[LabeledBox, ...], ...] = ()
 
 
 def decode_batch(images: Sequence[EncodedImage], preprocessing: Preprocessing, limits: Limits) -> DecodedBatch:
@@ -46,6 +56,7 @@ def decode_batch(images: Sequence[EncodedImage], preprocessing: Preprocessing, l
     rows: list[Float[Tensor, "3 side side"]] = []
     used: list[int] = []
     digests: list[str] = []
+    boxes: list[tuple[LabeledBox, ...]] = []
     excluded: list[ImageRecord] = []
     for position, image in enumerate(images):
         digest = image.digest
@@ -67,6 +78,15 @@ def decode_batch(images: Sequence[EncodedImage], preprocessing: Preprocessing, l
         else:
             used.append(position)
             digests.append(digest)
+            boxes.append(_labeled_boxes(image, decoded.size, preprocessing))
     side = preprocessing.crop
     pixels = torch.stack(rows) if rows else torch.empty((0, 3, side, side))
-    return DecodedBatch(pixels, tuple(used), tuple(digests), tuple(excluded))
+    return DecodedBatch(pixels, tuple(used), tuple(digests), tuple(excluded), tuple(boxes))
+
+
+def _labeled_boxes(image: EncodedImage, size: tuple[int, int], preprocessing: Preprocessing) -> tuple[LabeledBox, ...]:
+    """The boxes of an image that are at least partly inside the model's square, with their labels."""
+    found = pixel_boxes(image.boxes, size, preprocessing)
+    return tuple(
+        LabeledBox(pixels, box.label) for pixels, box in zip(found, image.boxes, strict=True) if pixels is not None
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from auditcore.contracts.images import Box, Labels, labels_of
+
 
 @dataclass(frozen=True)
 class EncodedImage:
@@ -14,13 +16,20 @@ class EncodedImage:
         index: Position in the whole batch of the audit, from 0.
         name: What the sender called it; null for inline images.
         data: The file's bytes, whatever they hold.
-        label: Class index given by the sender.
+        label: Class index given by the sender, or several for a multi-label model.
+        boxes: Where objects are, in pixels of the original image.
     """
 
     index: int
     name: str | None
     data: bytes = field(repr=False)
-    label: int | None = None
+    label: Labels | None = None
+    boxes: tuple[Box, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All class indices given by the sender, none if there is no label."""
+        return labels_of(self.label)
 
     @property
     def digest(self) -> str:

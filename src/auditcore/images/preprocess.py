@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -10,8 +13,18 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
 from auditcore.contracts.access import Limits
+from auditcore.contracts.images import Box
 from auditcore.contracts.models import Preprocessing
 from auditcore.errors import LimitExceeded
+
+
+class PixelBox(NamedTuple):
+    """A rectangle in pixels of the model's square input: columns x0 to x1, rows y0 to y1, ends excluded, whole."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
 
 
 def to_pixels(
@@ -42,6 +55,52 @@ def to_pixels(
         image = vision.center_crop(image, [side, side])
     values: Tensor = vision.pil_to_tensor(image)
     return values.to(torch.float32).div_(255)
+
+
+def pixel_boxes(
+    boxes: Sequence[Box], image_size: tuple[int, int], preprocessing: Preprocessing
+) -> tuple[PixelBox | None, ...]:
+    """Where boxes of the upright image lie in the square that `to_pixels` makes of it.
+
+    Edges go to the nearest whole pixel: to the outer one, every box would grow by a pixel a side on average, and with
+    it the share of relevance that a map gets without knowing anything. A box keeps at least one pixel.
+
+    Args:
+        boxes: In pixels of the image as `decode_image` returns it, after the orientation noted in EXIF.
+        image_size: Width and height of that image.
+        preprocessing: Sizes in pixels.
+
+    Returns:
+        Each box, clipped to the square; None for one that lies wholly outside.
+    """
+    width, height = image_size
+    side = preprocessing.crop
+    if image_size == (side, side):
+        return tuple(_on_square(box, 1.0, 1.0, 0, 0, side) for box in boxes)
+    short, resize = min(image_size), preprocessing.resize
+    # as torchvision resizes and cuts; `to_pixels` is tested against both
+    new_width, new_height = (int(resize * length / short) for length in image_size)
+    left, top = round((new_width - side) / 2), round((new_height - side) / 2)
+    return tuple(_on_square(box, new_width / width, new_height / height, left, top, side) for box in boxes)
+
+
+def _on_square(box: Box, scale_x: float, scale_y: float, left: int, top: int, side: int) -> PixelBox | None:
+    x = _on_axis(box.x0 * scale_x - left, box.x1 * scale_x - left, side)
+    y = _on_axis(box.y0 * scale_y - top, box.y1 * scale_y - top, side)
+    return None if x is None or y is None else PixelBox(x0=x[0], y0=y[0], x1=x[1], y1=y[1])
+
+
+def _on_axis(low: float, high: float, side: int) -> tuple[int, int] | None:
+    """Whole pixels of an interval on one axis of the square, or None if they do not meet."""
+    low, high = max(low, 0.0), min(high, float(side))
+    if low >= high:
+        return None
+    first, end = round(low), round(high)
+    if first < end:
+        return first, end
+    # less than a pixel: the one that holds its center
+    first = int((low + high) / 2)
+    return first, first + 1
 
 
 def _check_resized(image: Image.Image, resize: int, limits: Limits, field: str) -> None:

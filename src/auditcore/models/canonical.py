@@ -73,7 +73,18 @@ def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
             rewrite(model)
         canonical = _in_execution_order(model).eval().requires_grad_(requires_grad=False)
         _require_same(canonical(example), expected)
-    return canonical.to(device).to(memory_format=torch.channels_last)
+    return to_channels_last(canonical.to(device))
+
+
+def to_channels_last(module: nn.Module) -> nn.Module:
+    """Lay out kernels in the order of memory in which convolutions are fastest; returns the module itself.
+
+    `Module.to` would try the same on values of five dimensions, such as attention masks, and fail.
+    """
+    for value in (*module.parameters(), *module.buffers()):
+        if value.ndim == 4:  # noqa: PLR2004 - (out, in, height, width)
+            value.data = value.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def rectifiers(canonical: nn.Module) -> list[str]:
@@ -224,6 +235,14 @@ def _name_poolings(model: fx.GraphModule) -> None:
                 _argument(node, 4, "ceil_mode", default=False),
                 _argument(node, 5, "count_include_pad", default=True),
                 _argument(node, 6, "divisor_override", None),
+            )
+        elif _calls(node, F.max_pool2d, torch.max_pool2d) and not _argument(node, 6, "return_indices", default=False):
+            layer = nn.MaxPool2d(
+                _argument(node, 1, "kernel_size", None),
+                _argument(node, 2, "stride", None),
+                _argument(node, 3, "padding", 0),
+                _argument(node, 4, "dilation", 1),
+                ceil_mode=_argument(node, 5, "ceil_mode", default=False),
             )
         elif _calls(node, torch.mean, "mean"):
             dimensions = _argument(node, 1, "dim", None)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.errors import ModelOutputInvalid, NonFiniteWeights, NotApplicable
-from auditcore.models.canonical import canonicalize
+from auditcore.models.canonical import canonicalize, to_channels_last
+from auditcore.models.feature_maps import (
+    Layout,
+    has_late_attention,
+    is_attention,
+    layers_run,
+    positions_reach_logits,
+)
 
 
 @dataclass
@@ -52,8 +58,9 @@ class Classifier:
         size: Side of the square input, in pixels.
         classes: Number of classes.
         parameters: Number of parameter values.
-        feature_layers: Paths of the layers that give feature maps (N,C,h,w) of more than one position, in the order
-            in which they last ran.
+        layouts: Layers that give feature maps of more than one position, with how they lay them out, in the order in
+            which they last ran.
+        feature_layers: Their paths.
         convolutions: Those of them that are convolutions.
         digest: sha256 over all parameters and buffers.
         trained: False for random weights.
@@ -86,10 +93,11 @@ class Classifier:
         _refuse_non_finite(module)
         self.digest = state_digest(module)
         self.parameters = sum(parameter.numel() for parameter in module.parameters())
-        self.module = module.requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
+        self.module = to_channels_last(module.requires_grad_(requires_grad=False))
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
-        self.classes, self.feature_layers = self._probe()
+        self.classes, self.layouts, self._late_attention = self._probe()
+        self.feature_layers = tuple(self.layouts)
         self.convolutions = tuple(
             name
             for name in self.feature_layers
@@ -99,11 +107,11 @@ class Classifier:
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
-    def _probe(self) -> tuple[int, tuple[str, ...]]:
-        """Number of classes, and `feature_layers`, found by one forward pass of two mean-colored images."""
+    def _probe(self) -> tuple[int, dict[str, Layout], bool]:
+        """Classes, layouts and whether attention comes last, found by one forward pass of two mean-colored images."""
         example = torch.zeros(2, 3, self.size, self.size, device=self.device)
         try:
-            with torch.inference_mode(), _feature_layers_run(self.module) as names:
+            with torch.inference_mode(), layers_run(self.module, images=len(example)) as ran:
                 output = self.module(example.to(memory_format=torch.channels_last))
         # the model is foreign code, so any exception may come out of it
         except Exception as error:
@@ -119,7 +127,32 @@ class Classifier:
             )
             raise ModelOutputInvalid(msg, field="model")
         _refuse_non_finite_logits(output)
-        return output.shape[1], tuple(names)
+        layouts = {name: layout for name, layout in ran.items() if layout is not None}
+        late_attention = has_late_attention(self.module.get_submodule(name) for name in ran)
+        return output.shape[1], layouts, late_attention
+
+    @cached_property
+    def feature_grids(self) -> tuple[str, ...]:
+        """Feature layers with tokens or channels last whose positions still reach the logits, in running order.
+
+        What a transformer has in place of convolutions. Found by one pass there and back that the ledger does not see.
+        """
+        grids = {name: layout for name, layout in self.layouts.items() if layout != "channels_first"}
+        reaching = positions_reach_logits(self.module, grids, size=self.size) if grids else frozenset()
+        return tuple(name for name in grids if name in reaching)
+
+    @cached_property
+    def last_feature_layer(self) -> str | None:
+        """Feature maps nearest to the logits: of the last convolution, or of what attention hands on after it.
+
+        Queries, keys and values, inside of attention, are no features of their positions and do not count.
+        """
+        if self._late_attention:
+            inside = tuple(f"{name}." for name, layer in self.module.named_modules() if is_attention(layer))
+            grids = [name for name in self.feature_grids if not name.startswith(inside)]
+            if grids:
+                return grids[-1]
+        return self.convolutions[-1] if self.convolutions else None
 
     @property
     def low(self) -> Float[Tensor, "1 channel 1 1"]:
@@ -150,6 +183,12 @@ class Classifier:
     def probabilities(self, logits: Float[Tensor, "image class"]) -> Float[Tensor, "image class"]:
         """Class probabilities in [0,1] of logits: softmax, or sigmoid for multi-label models."""
         return logits.softmax(dim=1) if self.scores == "softmax" else logits.sigmoid()
+
+    def predicts(self, logits: Float[Tensor, "image class"], targets: Int[Tensor, " image"]) -> Bool[Tensor, " image"]:
+        """Whether the target is predicted: the most probable class, or at least 0.5 for multi-label models."""
+        if self.scores == "softmax":
+            return logits.argmax(dim=1) == targets
+        return logits.gather(1, targets[:, None])[:, 0] >= 0
 
     def target_probability(
         self, pixels: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"]
@@ -182,27 +221,23 @@ class Classifier:
         except NotApplicable as error:
             return error.message
 
+    def altered(self, alter: Callable[[nn.Module], None], *, digest: str) -> Classifier:
+        """The same classifier with a copy of its module that `alter` changed in place.
 
-@contextmanager
-def _feature_layers_run(module: nn.Module) -> Iterator[dict[str, None]]:
-    """Names of the layers that run inside the block and give maps of more than one position, in that order."""
-    names: dict[str, None] = {}
+        Cheap: nothing is hashed or tried out. Passes through the copy count in the same ledger.
 
-    def record(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:  # noqa: PLR2004
-            names.pop(name, None)  # a layer that runs twice counts where it ran last
-            names[name] = None
-
-    handles = [
-        layer.register_forward_hook(lambda _layer, _inputs, output, name=name: record(name, output))
-        for name, layer in module.named_modules()
-        if name
-    ]
-    try:
-        yield names
-    finally:
-        for handle in handles:
-            handle.remove()
+        Args:
+            alter: Changes values of parameters and buffers; the layers stay.
+            digest: Content address of the result.
+        """
+        other = copy.copy(self)
+        # with the ledger as its own copy, the copied hooks of the module go on counting in it
+        other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
+        alter(other.module)
+        other.digest = digest
+        other.__dict__.pop("canonical", None)
+        other._why_not_canonical = None  # noqa: SLF001 - of its own class
+        return other
 
 
 def state_digest(module: nn.Module) -> str:

@@ -1,0 +1,286 @@
+"""Per-sample information bottleneck: how many bits of a layer each position needs.
+
+Noise replaces as much of one layer's output as it can without the model losing the target. What could not be
+replaced is the information that the decision needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from auditcore.contracts.explainers import Iba, shared_key
+from auditcore.errors import NotApplicable, ShapeError
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.bottleneck_layers import nearest_passage, passages
+from auditcore.models.classifier import Classifier
+from auditcore.models.feature_maps import Layout, as_maps
+from auditcore.models.loaders.suggestions import near
+
+INITIAL_ALPHA = 5.0
+"""The mask begins at sigmoid(5) = 0.993: nearly everything passes."""
+
+LOWEST_SD = 0.01
+"""The authors' `min_std`: the least standard deviation of a channel, so that standardizing does not explode."""
+
+ACTIVE_ABOVE = 0.01
+"""The authors' `active_neurons_threshold`: what is zero more often is left out, neither passing nor informing."""
+
+
+NO_PASSAGE = "no layer with feature maps of more than one position carries everything that reaches the logits"
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """How the output of a layer is distributed, for each channel.
+
+    Attributes:
+        mean: Mean.
+        sd: Standard deviation, at least `LOWEST_SD`.
+        active: 1 for channels that are not nearly always zero, else 0.
+    """
+
+    mean: Float[Tensor, "1 channel 1 1"]
+    sd: Float[Tensor, "1 channel 1 1"]
+    active: Float[Tensor, "1 channel 1 1"]
+
+
+def obstacle(classifier: Classifier, contract: Iba) -> str | None:
+    """Why no layer can be a bottleneck: there is none that everything passes, or the layer named is no such layer."""
+    if contract.layer is None:
+        if nearest_passage(classifier) is None:
+            return NO_PASSAGE
+        return None
+    if contract.layer in passages(classifier):
+        return None
+    if contract.layer not in classifier.feature_layers:
+        hint = near(contract.layer, classifier.feature_layers)
+        return f"the model has no layer {contract.layer!r} that gives feature maps of more than one position{hint}"
+    other = nearest_passage(classifier)
+    hint = f"; one that everything passes is {other!r}" if other is not None else ""
+    return f"layer {contract.layer!r} runs more than once, or information reaches the logits around it{hint}"
+
+
+def measure_statistics(batch: Batch, contract: Iba) -> list[tuple[float, ...]]:
+    """What each image tells about the distribution of the layer's output.
+
+    Returns:
+        One row an image: number of positions; then for each channel the mean over positions, the variance over
+        positions, and the share of positions that are not zero.
+    """
+    layer = _layer(batch.classifier, contract)
+    rows: list[tuple[float, ...]] = []
+    for part in batch.parts():
+        features = _features(part, layer).double().flatten(2)
+        positions = torch.full((len(part), 1), float(features.shape[2]), dtype=torch.float64, device=features.device)
+        shares = (features != 0).double().mean(2)
+        values = torch.cat((positions, features.mean(2), features.var(2, correction=0), shares), dim=1)
+        rows += [tuple(row) for row in values.tolist()]
+    return rows
+
+
+def reduce_statistics(_contract: Iba, rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Mean, standard deviation and activity of every channel, over all positions of all images.
+
+    Args:
+        rows: What `measure_statistics` found, in index order.
+
+    Returns:
+        Means of all channels, then their standard deviations (at least `LOWEST_SD`), then 1 for each that is active.
+    """
+    table = np.array(rows, dtype=np.float64)
+    positions, rest = table[:, :1], table[:, 1:].reshape(len(table), 3, -1)
+    means, variances, shares = rest[:, 0], rest[:, 1], rest[:, 2]
+    total = positions.sum()
+    mean = (positions * means).sum(0) / total
+    # spread within images and between them; the difference of squares would cancel
+    squares = (positions * (variances + (means - mean) ** 2)).sum(0)
+    sd = np.maximum(np.sqrt(squares / (total - 1)), LOWEST_SD)
+    active = (positions * shares).sum(0) / total > ACTIVE_ABOVE
+    return tuple(np.concatenate((mean, sd, active)).tolist())
+
+
+def iba(batch: Batch, contract: Iba) -> Attribution:
+    """Information that passes the bottleneck, in bits for each position, upsampled to the image.
+
+    For every image a mask alpha of the layer's shape is optimized (Adam, from 5): lambda = G_sigma(sigmoid(alpha)),
+    z = lambda r + (1 - lambda) e with r the layer's output and e noise of the layer's mean and standard deviation;
+    loss = cross-entropy of the target, mean over noise samples, + beta * mean KL(p(z|r) || q(z)). Images share
+    passes but no gradient. For multi-label models the cross-entropy is -log of the target's sigmoid.
+
+    The map is read after the last step. The authors read it before: their 10 steps are 9 here. Their layer statistics
+    belong to single positions, estimated on 10 000 images; an audit has fewer, so here they belong to channels, over
+    all positions of all its images. Their factor of layer positions / image pixels is left out.
+
+    Returns:
+        Maps (N,1,H,W): sum over channels of KL / ln 2, never negative. Not finite where the mask went so far that a
+        float cannot tell it from 1, as with many large steps: the image is not applicable then.
+
+    Raises:
+        NotApplicable: There is no such layer, or nobody measured its statistics.
+
+    Source: Schulz et al. 2020, Section 3 and the authors' code; layer: `bottleneck_layers.nearest_passage` if null.
+    """
+    layer = _layer(batch.classifier, contract)
+    shared = batch.shared.get(shared_key(contract))
+    if shared is None:
+        msg = (
+            "the statistics of the layer belong to a whole audit and were not measured; run the explainer in an "
+            "audit, or pass `shared` with what `reduce_statistics` makes of `measure_statistics`"
+        )
+        raise NotApplicable(msg)
+    images_at_once = max(1, batch.micro_batch // contract.samples)
+    maps = [
+        _upsampled(_information(part, contract, layer, shared, batch.micro_batch), part)
+        for part in replace(batch, micro_batch=images_at_once).parts()
+    ]
+    return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1])
+
+
+def information(
+    standardized: Float[Tensor, "image channel h w"], closed: Float[Tensor, "image channel h w"]
+) -> Float[Tensor, "image channel h w"]:
+    """KL divergence of N(lambda r, (1 - lambda)^2) from N(0, 1), in nats: what the mask lets through.
+
+    Args:
+        standardized: Layer outputs r, standardized.
+        closed: 1 - lambda, in (0,1].
+
+    Source: Schulz et al. 2020, Appendix C.
+    """
+    mean, variance = (1 - closed) * standardized, closed**2
+    return -0.5 * (1 + variance.log() - mean**2 - variance)
+
+
+def gaussian(positions: int, sigma: float) -> Float[Tensor, "position position"]:
+    """Gaussian smoothing along one side as a matrix whose rows sum to 1, reflected at the border.
+
+    The kernel ends at two sigma, rounded, as the authors'; no smoothing below sigma 0.25.
+    """
+    reach = round(2 * sigma)
+    matrix = torch.zeros(positions, positions, dtype=torch.float64)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2)) if reach else torch.ones(1, dtype=torch.float64)
+    period = max(1, 2 * (positions - 1))
+    for offset, weight in zip(range(-reach, reach + 1), kernel / kernel.sum(), strict=True):
+        for row in range(positions):
+            # the border itself is not repeated; a kernel wider than the layer is reflected again
+            folded = (row + offset) % period
+            matrix[row, min(folded, period - folded)] += weight
+    return matrix.float()
+
+
+def _information(
+    part: Batch, contract: Iba, layer: str, shared: tuple[float, ...], micro_batch: int
+) -> Float[Tensor, "image channel h w"]:
+    """Optimized information of some images in nats; at most `micro_batch` noisy copies pass at once."""
+    features = _features(part, layer)
+    statistics = _statistics(shared, features)
+    standardized = (features - statistics.mean) / statistics.sd
+    rows, columns = (gaussian(side, contract.smoothing).to(features) for side in features.shape[2:])
+
+    def closed(alpha: Tensor) -> Tensor:
+        # 1 - G(sigmoid(alpha)) without cancellation: the mask comes so near to 1 that a float32 difference is noise
+        return rows @ torch.sigmoid(-alpha) @ columns.T
+
+    alpha = torch.full_like(features, INITIAL_ALPHA).requires_grad_()
+    optimizer = torch.optim.Adam([alpha], lr=contract.learning_rate)
+    shape = (contract.samples, *features.shape[1:])
+    samples_at_once = max(1, micro_batch // len(part))
+    for step in range(contract.steps):
+        noise = part.streams.normal(shape, "iba", step).to(features)
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            for some in noise.split(samples_at_once, dim=1):
+                mask = closed(alpha)[:, None]
+                z = (1 - mask) * standardized[:, None] + mask * some
+                z = (z * statistics.sd + statistics.mean) * statistics.active
+                logits = _forward_with(part, layer, z)
+                (_cross_entropy(part, logits) / contract.samples).backward()
+            passing = information(standardized, closed(alpha)) * statistics.active
+            # a sum over images, so that each has the gradient it would have alone
+            (contract.beta * passing.mean((1, 2, 3)).sum()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return information(standardized, closed(alpha)) * statistics.active
+
+
+def _cross_entropy(part: Batch, logits: Float[Tensor, "copy class"]) -> Float[Tensor, ""]:
+    """Summed over copies, which come image by image."""
+    targets = part.targets.repeat_interleave(len(logits) // len(part))
+    if part.classifier.scores == "softmax":
+        return F.cross_entropy(logits, targets, reduction="sum")
+    return -F.logsigmoid(logits.gather(1, targets[:, None])).sum()
+
+
+def _upsampled(nats: Float[Tensor, "image channel h w"], part: Batch) -> Float[Tensor, "image 1 height width"]:
+    bits = nats.sum(1, keepdim=True) / math.log(2)
+    return F.interpolate(bits, size=tuple(part.pixels.shape[2:]), mode="bilinear", align_corners=False)
+
+
+def _statistics(shared: tuple[float, ...], features: Float[Tensor, "image channel h w"]) -> LayerStatistics:
+    channels = features.shape[1]
+    if len(shared) != 3 * channels:
+        raise ShapeError(expected=f"mean, standard deviation and activity of {channels} channels", actual=len(shared))
+    mean, sd, active = torch.tensor(shared, device=features.device).view(3, 1, channels, 1, 1)
+    return LayerStatistics(mean, sd, active)
+
+
+def _layer(classifier: Classifier, contract: Iba) -> str:
+    reason = obstacle(classifier, contract)
+    name = contract.layer if contract.layer is not None else nearest_passage(classifier)
+    if reason is not None or name is None:
+        raise NotApplicable(reason or NO_PASSAGE)
+    return name
+
+
+def _features(part: Batch, layer: str) -> Float[Tensor, "image channel h w"]:
+    """Output of a layer for one micro-batch."""
+    outputs: list[Tensor] = []
+
+    def keep(output: Tensor) -> Tensor:
+        outputs.append(output)
+        # a copy goes on, since an in-place activation may follow
+        return output.clone()
+
+    with torch.no_grad(), _replacing(part.classifier.module.get_submodule(layer), keep):
+        part.classifier.module(part.inputs)
+    return as_maps(outputs[0], part.classifier.layouts[layer])
+
+
+def _forward_with(part: Batch, layer: str, z: Float[Tensor, "image sample channel h w"]) -> Float[Tensor, "copy class"]:
+    """Logits when the layer gives `z`; the graph begins there."""
+    inputs = part.inputs.repeat_interleave(z.shape[1], dim=0)
+    output = _from_maps(z.flatten(0, 1), part.classifier.layouts[layer])
+    with _replacing(part.classifier.module.get_submodule(layer), lambda _output: output):
+        logits: Tensor = part.classifier.module(inputs)
+    return logits
+
+
+def _from_maps(maps: Float[Tensor, "copy channel h w"], layout: Layout) -> Float[Tensor, "copy ..."]:
+    """Maps as a layer gives them; tokens without any before them, since others are no passages."""
+    match layout:
+        case "channels_first":
+            return maps
+        case "channels_last":
+            return maps.permute(0, 2, 3, 1)
+        case "tokens":
+            return maps.flatten(2).mT
+
+
+@contextmanager
+def _replacing(layer: nn.Module, replacement: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the block, other modules see what `replacement` makes of the layer's output."""
+    handle = layer.register_forward_hook(lambda _layer, _inputs, output: replacement(output))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,95 @@
+"""Methods averaged over noisy copies of the image: SmoothGrad and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from auditcore.contracts.explainers import Gradient, NoiseTunnel, SmoothGrad
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.gradient import gradient
+from auditcore.explainers.passes import pairs
+
+
+def smoothgrad(batch: Batch, contract: SmoothGrad) -> Attribution:
+    """Mean gradient over copies of the input with Gaussian noise.
+
+    Source: Smilkov et al. 2017.
+    """
+    tunnel = NoiseTunnel(method=Gradient(), aggregate="smoothgrad", samples=contract.samples, std=contract.std)
+    return noise_tunnel(batch, tunnel, gradient)
+
+
+def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch, Any], Attribution]) -> Attribution:
+    """Mean, mean square or variance of a method's maps over copies of the input with Gaussian noise.
+
+    All tunnels of a plan see the same noise, so that methods are compared on the same copies. What the inner method
+    draws at random, it draws anew for every copy. Its controls say how well it did on a copy, and nothing of a mean
+    or a variance; they are left out.
+
+    Args:
+        batch: The images.
+        contract: Noise and aggregate. The variance is that of the samples themselves, divided by their number, as in
+            captum.
+        attribute: The inner method, called with `contract.method`.
+
+    Returns:
+        Maps in the shape of the inner method's.
+
+    Source: Smilkov et al. 2017 (mean); Hooker et al. 2019 (mean square); Adebayo et al. 2018 (variance).
+    """
+    if not len(batch):
+        return Attribution(attribute(batch, contract.method).maps)
+    sums: list[Tensor] = []
+    for images, samples in pairs(len(batch), contract.samples, batch.micro_batch, batch.pixels.device):
+        copies = noisy_copies(batch, images, samples, contract.std, purpose="smoothgrad")
+        # float64: sums must not depend on how copies fall into micro-batches, and a variance is a small difference
+        maps = attribute(copies, contract.method).maps.double()
+        sums = sums or [maps.new_zeros(len(batch), *maps.shape[1:]) for _ in range(2)]
+        sums[0].index_add_(0, images, maps)
+        sums[1].index_add_(0, images, maps.square())
+    mean, mean_square = (total / contract.samples for total in sums)
+    match contract.aggregate:
+        case "smoothgrad":
+            aggregate = mean
+        case "smoothgrad_squared":
+            aggregate = mean_square
+        case "vargrad":
+            # equal samples may leave a rounding error below zero
+            aggregate = (mean_square - mean.square()).clamp(min=0)
+    return Attribution(aggregate.float())
+
+
+def noisy_copies(
+    batch: Batch, images: Int[Tensor, " copy"], samples: Int[Tensor, " copy"], std: float, *, purpose: str
+) -> Batch:
+    """Copies of images with Gaussian noise, each with streams of its own.
+
+    Noise is not clipped: what is beyond black and white stays there, as in the papers.
+
+    Args:
+        batch: The images.
+        images: Which of them each copy shows.
+        samples: Number of the copy among those of its image.
+        std: Standard deviation, as a share of the value range; the same share in pixel and in normalized space.
+        purpose: What the noise is for; it comes from the image's stream of that purpose.
+
+    Returns:
+        The copies in pixel space. Their streams view the sample, for what is drawn besides the noise.
+    """
+    shape = tuple(batch.pixels.shape[1:])
+    numbered = list(zip(images.tolist(), samples.tolist(), strict=True))
+    pixels = batch.pixels[images]
+    if std:
+        noise = torch.cat([batch.streams.take([image]).normal(shape, purpose, sample) for image, sample in numbered])
+        pixels = pixels + std * noise.to(pixels)
+    views = batch.streams.views or ("original",) * len(batch)
+    streams = batch.streams.take(images.tolist()).viewing(
+        [f"{views[image]}/{purpose}/{sample}" for image, sample in numbered]
+    )
+    return replace(batch, pixels=pixels, targets=batch.targets[images], streams=streams)

@@ -1,0 +1,42 @@
+"""Many changed copies of each image: which pass when, and what the model says of them without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from auditcore.explainers.attribution import Batch
+
+
+def pairs(
+    images: int, repeats: int, micro_batch: int, device: torch.device
+) -> Iterator[tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]]:
+    """Every (image, repeat), image by image, in micro-batches that may span images.
+
+    Args:
+        images: Number of images.
+        repeats: Passes for each of them.
+        micro_batch: Pairs at once, at most.
+        device: Where the positions are needed.
+    """
+    for start in range(0, images * repeats, micro_batch):
+        pair = torch.arange(start, min(start + micro_batch, images * repeats), device=device)
+        yield pair // repeats, pair % repeats
+
+
+def copies_logits(
+    batch: Batch, copies: Float[Tensor, "copy 3 height width"], owners: Int[Tensor, " copy"]
+) -> Float[Tensor, " copy"]:
+    """Logits of the targets of the images that copies come from; one micro-batch, in pixel space."""
+    return batch.classifier.logits(copies).gather(1, batch.targets[owners, None])[:, 0]
+
+
+def target_logits(batch: Batch, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, " image"]:
+    """Target logits of the batch's images, or of others in their place."""
+    logits = torch.empty(len(batch), device=pixels.device)
+    for images, _ in pairs(len(batch), 1, batch.micro_batch, pixels.device):
+        logits[images] = copies_logits(batch, pixels[images], images)
+    return logits

@@ -1,0 +1,90 @@
+"""RISE: which pixels are visible when the model is confident."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from auditcore.contracts.explainers import Rise
+from auditcore.errors import NotApplicable
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.passes import pairs
+from auditcore.models.classifier import Classifier
+
+MASKS_A_DRAW = 256
+"""Masks of one stream: enough to fill a micro-batch, few enough to be kept. Streams do not follow micro-batches."""
+
+
+def obstacle(classifier: Classifier, contract: Rise) -> str | None:
+    """Why there are no masks: more cells than pixels."""
+    if contract.cells > classifier.size:
+        return f"{contract.cells} cells a side do not fit images of {classifier.size} pixels"
+    return None
+
+
+def rise(batch: Batch, contract: Rise) -> Attribution:
+    """Mean of random soft masks, weighted by the target's probability under each.
+
+    A hidden pixel shows the model's mean color: the authors multiply the normalized image by the mask, which blends
+    it with that color. Probabilities and not logits weigh the masks, since a weight must not be negative and is to
+    be a confidence. Every image has its own masks, from its own streams. Needs predictions only.
+
+    Returns:
+        Maps (N,1,H,W), never negative: sum of p(x under mask) * mask / (keep * masks).
+
+    Raises:
+        NotApplicable: There are more cells than pixels.
+
+    Source: Petsiuk et al. 2018, Eq. 6; the masks are those of the authors' code.
+    """
+    reason = obstacle(batch.classifier, contract)
+    if reason is not None:
+        raise NotApplicable(reason)
+    classifier, pixels = batch.classifier, batch.pixels
+    sums = torch.zeros_like(pixels[:, 0], dtype=torch.float64)
+    for draw, start in enumerate(range(0, contract.masks, MASKS_A_DRAW)):
+        grids, shifts = _draw(batch, contract, draw, min(MASKS_A_DRAW, contract.masks - start))
+        for images, mask in pairs(len(batch), grids.shape[1], batch.micro_batch, pixels.device):
+            masks = soft_masks(grids[images, mask], shifts[images, mask], classifier.size)
+            visible = masks[:, None]
+            copies = pixels[images] * visible + classifier.mean * (1 - visible)
+            confidence = classifier.target_probability(copies, batch.targets[images])
+            sums.index_add_(0, images, confidence.double()[:, None, None] * masks)
+    return Attribution((sums[:, None] / (contract.keep * contract.masks)).float())
+
+
+def soft_masks(
+    grids: Float[Tensor, "mask cell cell"], shifts: Int[Tensor, "mask 2"], side: int
+) -> Float[Tensor, "mask side side"]:
+    """Grids, bilinearly upsampled by a cell more than the image and cut out at random.
+
+    Args:
+        grids: 1 where a cell stays, 0 where it is hidden.
+        shifts: Row and column of the cut's first pixel, below ceil(side / cells).
+        side: Side of the image, in pixels.
+
+    Returns:
+        Masks in [0,1]; the mean over grids and shifts of every pixel is that of a cell.
+    """
+    cells = grids.shape[-1]
+    upsampled = (cells + 1) * -(-side // cells)
+    # in cells, between their centers; mirrored at the outermost ones, as scikit-image does for the authors
+    position = (torch.arange(upsampled, dtype=torch.float64) + 0.5) * cells / upsampled - 0.5
+    position = torch.minimum(position.abs(), 2 * (cells - 1) - position)
+    distance = (position[:, None] - torch.arange(cells)).abs()
+    # upsampling is linear and separable: one matrix for rows and columns, of which a cut takes consecutive rows
+    weights = (1 - distance).clamp(min=0).to(grids)
+    cut = shifts[:, :, None] + torch.arange(side, device=grids.device)
+    masks: Tensor = weights[cut[:, 0]] @ grids @ weights[cut[:, 1]].mT
+    return masks
+
+
+def _draw(
+    batch: Batch, contract: Rise, draw: int, count: int
+) -> tuple[Float[Tensor, "image mask cell cell"], Int[Tensor, "image mask 2"]]:
+    """Grids and shifts of some consecutive masks of every image."""
+    cell = -(-batch.classifier.size // contract.cells)
+    kept = batch.streams.uniform((count, contract.cells, contract.cells), "rise/grid", draw) < contract.keep
+    shifts = (batch.streams.uniform((count, 2), "rise/shift", draw) * cell).long()
+    return kept.float().to(batch.pixels.device), shifts.to(batch.pixels.device)

@@ -1,0 +1,172 @@
+"""Where the outputs of layers keep positions, in whichever layout: feature maps of convolutions and transformers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Layout = Literal["channels_first", "channels_last", "tokens"]
+"""(N,C,h,w); (N,h,w,C); or (N,T,C) with a square number of positions behind some prefix tokens, the class token first.
+
+Inputs are square, and so are their feature maps, which is how layouts are told apart.
+"""
+
+_MOST_PREFIX_TOKENS = 5
+"""A class token and four registers (DINOv2); DeiT has two."""
+
+_CHANNELS_FIRST_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)
+_CHANNELS_LAST_LAYERS = (nn.Linear, nn.LayerNorm)
+
+
+def layout_of(layer: nn.Module, output: object, *, images: int) -> Layout | None:
+    """In which layout a layer's output keeps more than one position, or None if it does not.
+
+    Args:
+        layer: Decides where height, width and channels are equal.
+        output: What the layer returned.
+        images: Images in the batch; an output of another length, such as windows, is not laid out image by image.
+    """
+    if not isinstance(output, Tensor) or len(output.shape) not in {3, 4} or len(output) != images:
+        return None
+    if output.ndim == 3:  # noqa: PLR2004 - (N,T,C)
+        return "tokens" if _prefix_tokens(output.shape[1]) is not None else None
+    _, first, second, third = output.shape
+    if isinstance(layer, _CHANNELS_FIRST_LAYERS) or (
+        second == third and not (first == second and isinstance(layer, _CHANNELS_LAST_LAYERS))
+    ):
+        return "channels_first" if second * third > 1 else None
+    return "channels_last" if first == second > 1 else None
+
+
+def as_maps(values: Float[Tensor, "image ..."], layout: Layout) -> Float[Tensor, "image channel height width"]:
+    """A layer's output, or its gradient, as (N,C,h,w); prefix tokens are dropped."""
+    match layout:
+        case "channels_first":
+            return values
+        case "channels_last":
+            return values.permute(0, 3, 1, 2)
+        case "tokens":
+            prefix = _prefix_tokens(values.shape[1]) or 0
+            side = math.isqrt(values.shape[1] - prefix)
+            grid: Tensor = values[:, prefix:].mT.unflatten(2, (side, side))
+            return grid
+
+
+def has_late_attention(ran: Iterable[nn.Module]) -> bool:
+    """Whether attention runs after the last convolution, as in transformers.
+
+    Args:
+        ran: Layers, in the order in which they last ran.
+    """
+    late = False
+    for layer in ran:
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            late = False
+        elif is_attention(layer):
+            late = True
+    return late
+
+
+def is_attention(layer: nn.Module) -> bool:
+    """Whether a layer says by its class that it is attention, `nn.MultiheadAttention` included."""
+    return "attention" in type(layer).__name__.lower()
+
+
+@contextmanager
+def layers_run(module: nn.Module, *, images: int) -> Iterator[dict[str, Layout | None]]:
+    """Layers that run inside the block, in the order in which they last ran, with the layout of their last output.
+
+    Args:
+        module: The network.
+        images: Images in the batch that passes.
+    """
+    layouts: dict[str, Layout | None] = {}
+
+    def record(name: str, layer: nn.Module, output: object) -> None:
+        layouts.pop(name, None)  # a layer that runs twice counts where it ran last
+        layouts[name] = layout_of(layer, output, images=images)
+
+    handles = [
+        layer.register_forward_hook(lambda layer, _inputs, output, name=name: record(name, layer, output))
+        for name, layer in module.named_modules()
+        if name
+    ]
+    try:
+        yield layouts
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, size: int) -> frozenset[str]:
+    """Layers whose positions the logits still depend on, in a layer's last run.
+
+    Past the attention of its last block a vision transformer reads nothing but the class token. One forward and one
+    backward pass of one random image. It is the structure that is asked about, so parameters that are all zero, such
+    as those of a new head, have random values meanwhile.
+
+    Args:
+        module: The network.
+        layouts: Layers to ask about.
+        size: Side of the input, in pixels.
+    """
+    runs: dict[str, list[bool]] = {name: [] for name in layouts}
+
+    def watch(name: str, output: Tensor) -> None:
+        run = len(runs[name])
+        runs[name].append(False)
+
+        def reached(gradient: Tensor) -> None:
+            runs[name][run] = bool(as_maps(gradient, layouts[name]).count_nonzero())
+
+        if output.requires_grad:
+            output.register_hook(reached)
+
+    handles = [
+        module.get_submodule(name).register_forward_hook(lambda _layer, _inputs, output, name=name: watch(name, output))
+        for name in layouts
+    ]
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    filled = {
+        f"module.{name}": torch.randn(parameter.shape, generator=generator).to(parameter)
+        for name, parameter in module.named_parameters()
+        if not parameter.count_nonzero()
+    }
+    image = torch.randn(1, 3, size, size, generator=generator).to(device).requires_grad_()
+    try:
+        with torch.enable_grad():
+            logits = functional_call(_Unhooked(module), filled, (image,))
+        # weights of no pattern, so that nothing cancels
+        torch.autograd.grad(logits, image, torch.randn(logits.shape, generator=generator).to(device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(name for name, reached in runs.items() if reached and reached[-1])
+
+
+class _Unhooked(nn.Module):
+    """Runs a model past its own hooks: nothing is explained, so the ledger need not know."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, image: Float[Tensor, "image 3 size size"]) -> Tensor:
+        """What the model returns."""
+        logits: Tensor = self.module.forward(image)
+        return logits
+
+
+def _prefix_tokens(tokens: int) -> int | None:
+    """Tokens before a square grid of at least two positions a side, or None if there is none."""
+    side = math.isqrt(tokens)
+    prefix = tokens - side**2
+    return prefix if side > 1 and prefix <= _MOST_PREFIX_TOKENS else None
