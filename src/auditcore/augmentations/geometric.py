@@ -1,4 +1,4 @@
-"""Changes of place: rotate, translate, scale; bilinear, filled with 0.
+"""Changes of place: rotate, translate, scale, which are bilinear and filled with 0, and the flip, which is exact.
 
 A pixel's position is that of its center, so row i of H lies at i and the image's center at (H-1)/2.
 The functions take any number of channels and any range, so that attribution maps are warped by the
@@ -68,6 +68,21 @@ def scale(
     factors = values.double()
     matrices = torch.eye(2, dtype=factors.dtype, device=factors.device) / factors[:, None, None]
     return _warp(images, matrices, matrices.new_zeros(len(values), 2))
+
+
+def horizontal_flip(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
+) -> Float[Tensor, "image channel height width"]:
+    """Mirror left to right, exactly.
+
+    Args:
+        images: Images or maps.
+        values: 1 for a mirror image, 0 for the image as it was; nothing lies between.
+
+    Returns:
+        Mirrored images.
+    """
+    return torch.where((values == 1).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
 def _warp(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:

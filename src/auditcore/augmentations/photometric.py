@@ -1,6 +1,6 @@
-"""Changes of color that leave every pixel where it is: brightness, hue, saturation, in HSV.
+"""Changes of color that leave every pixel where it is: contrast, and in HSV brightness, hue and saturation.
 
-All three take images in pixel space, (N,3,H,W) in [0,1], and one value an image, and stay in [0,1].
+All four take images in pixel space, (N,3,H,W) in [0,1], and one value an image, and stay in [0,1].
 None converts to HSV and back: with V = max(R,G,B) and chroma C = V - min(R,G,B) each change has a
 closed form, which is faster and, away from the changed component, exact.
 """
@@ -12,6 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.errors import ShapeError
+
+LUMA = (0.2989, 0.587, 0.114)
+"""ITU-R BT.601, rounded as torchvision rounds it."""
 
 
 def brightness(
@@ -105,6 +108,29 @@ def saturation(
     # distance of each channel from the largest, as a share of the chroma: what hue alone decides
     shade = torch.where(chroma > 0, (value - images) / torch.where(chroma > 0, chroma, ones), red)
     return value * (1 - changed * shade)
+
+
+def contrast(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
+) -> Float[Tensor, "image channel height width"]:
+    """Scale the distance of every channel value from the image's mean gray, and clip.
+
+    Args:
+        images: RGB in [0,1].
+        values: Factors, 0 or more; 0 leaves nothing but the mean gray, above 1 increases the contrast.
+
+    Returns:
+        Changed images in [0,1].
+
+    Raises:
+        ShapeError: The images do not have three channels.
+
+    Source: `adjust_contrast` of torchvision.
+    """
+    _require_rgb(images)
+    luma = torch.tensor(LUMA, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    gray = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    return (gray + _per_image(values) * (images - gray)).clamp(0, 1)
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -9,12 +9,19 @@ import pytest
 import torch
 from skimage import data
 
-from auditcore.augmentations.table import FAMILIES, augment, inverse_value, levels, valid_mask
+from auditcore.augmentations.table import FAMILIES, augment, inverse_value, levels, unwarp, valid_mask, warp
 from auditcore.contracts.augmentations import (
     Augmentation,
     AugmentationContract,
     Brightness,
+    Composition,
+    Contrast,
+    GaussianBlur,
+    GaussianNoise,
+    Gmic,
+    HorizontalFlip,
     Hue,
+    JpegQuality,
     Rotate,
     Saturation,
     Scale,
@@ -22,14 +29,43 @@ from auditcore.contracts.augmentations import (
 )
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.metrics.similarity import pearson
+from auditcore.streams import Streams
 
-ALL = [Brightness(), Hue(), Saturation(), Rotate(), Translate(), Scale()]
-EQUIVARIANT = [Rotate(), Translate(), Scale()]
-INVARIANT = [Brightness(), Hue(), Saturation()]
+WARPING = [Rotate(), Translate(), Scale()]
+TURN_AND_BLUR = Composition(first=Rotate(), second=GaussianBlur())
+EQUIVARIANT = [*WARPING, HorizontalFlip(), TURN_AND_BLUR, Composition(first=Brightness(), second=HorizontalFlip())]
+INVARIANT = [
+    Brightness(),
+    Hue(),
+    Saturation(),
+    Contrast(),
+    GaussianNoise(),
+    GaussianBlur(),
+    JpegQuality(),
+    Gmic(filter="sharpen"),
+    Composition(first=GaussianNoise(), second=Hue()),
+]
+ALL = [*INVARIANT, *EQUIVARIANT]
 
 
 def kind(family: AugmentationContract) -> str:
-    return family.kind
+    return family.label
+
+
+def half_way(family: AugmentationContract) -> float:
+    """A value in the middle of a side, or at its end where nothing else exists."""
+    low, high = family.extent
+    end = low if high == family.identity else high
+    return float(end) if family.only_ends else (family.identity + end) / 2
+
+
+def streams(count: int, seed: int = 5) -> Streams:
+    return Streams(seed, tuple(f"image {position}" for position in range(count)))
+
+
+def photos(count: int) -> torch.Tensor:
+    cat = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].float() / 255
+    return torch.cat([cat[..., 40 * i : 40 * i + 51, 60 * i : 60 * i + 43] for i in range(count)])
 
 
 def test_every_contract_has_an_implementation() -> None:
@@ -40,35 +76,75 @@ def test_every_contract_has_an_implementation() -> None:
 def test_the_identity_returns_the_image_bit_for_bit(family: AugmentationContract) -> None:
     photo = torch.from_numpy(data.chelsea()[:101, :90]).permute(2, 0, 1)[None].float() / 255
     batch = photo.repeat(2, 1, 1, 1)
-    other = family.identity + family.bound / 2
-    changed = augment(family, batch, torch.tensor([family.identity, other]))
+    changed = augment(family, batch, torch.tensor([family.identity, half_way(family)]), streams(2))
     assert torch.equal(changed[0], photo[0])
     assert not torch.equal(changed[1], photo[0])
 
 
 @pytest.mark.parametrize("family", ALL, ids=kind)
+def test_a_copy_does_not_depend_on_the_others_of_its_batch(family: AugmentationContract) -> None:
+    images, random = photos(3), streams(3)
+    low, high = family.extent
+    values = torch.tensor([float(low), half_way(family), float(high)])
+    together = augment(family, images, values, random)
+    assert together.dtype == torch.float32
+    assert 0 <= together.min() <= together.max() <= 1
+    for position in range(3):
+        one = slice(position, position + 1)
+        alone = augment(family, images[one], values[one], random.take([position]))
+        torch.testing.assert_close(alone[0], together[position], atol=2e-6, rtol=0)
+    assert torch.equal(augment(family, images, values, streams(3)), together)
+
+
+@pytest.mark.parametrize("family", ALL, ids=kind)
+def test_a_copy_shares_no_memory_with_its_image(family: AugmentationContract) -> None:
+    # aliased tensors make every step of a curve the last one
+    images, value = photos(1), torch.tensor([half_way(family)])
+    before = images.clone()
+    for values in (value, torch.tensor([family.identity])):
+        augment(family, images, values, streams(1)).fill_(7)
+        assert torch.equal(images, before)
+    if family.equivariant:
+        warp(family, images, value).fill_(7)
+        assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("family", ALL, ids=kind)
 def test_refuses_values_that_do_not_fit_the_images(family: AugmentationContract) -> None:
     with pytest.raises(ShapeError) as caught:
-        augment(family, torch.rand(3, 3, 8, 8), torch.zeros(2))
+        augment(family, torch.rand(3, 3, 8, 8), torch.zeros(2), streams(3))
     assert caught.value.actual == (2,)
 
 
 @pytest.mark.parametrize("family", EQUIVARIANT, ids=kind)
 def test_maps_of_any_channels_are_warped_like_the_image(family: AugmentationContract) -> None:
-    value = torch.tensor([family.identity + family.bound / 3])
+    value = torch.tensor([half_way(family)])
     image = torch.rand(1, 3, 20, 24)
     luminance = image.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(augment(family, luminance, value), augment(family, image, value).mean(1, keepdim=True))
+    torch.testing.assert_close(warp(family, luminance, value), warp(family, image, value).mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("family", WARPING, ids=kind)
+def test_a_simple_family_moves_maps_as_it_moves_images(family: AugmentationContract) -> None:
+    value, image = torch.tensor([half_way(family)]), torch.rand(1, 3, 20, 24)
+    assert torch.equal(warp(family, image, value), augment(family, image, value))
+
+
+@pytest.mark.parametrize("family", INVARIANT, ids=kind)
+def test_maps_stay_where_a_change_of_color_leaves_pixels(family: AugmentationContract) -> None:
+    value, maps = torch.tensor([half_way(family)]), torch.randn(1, 3, 20, 24)
+    assert torch.equal(warp(family, maps, value), maps)
+    assert torch.equal(unwarp(family, maps, value), maps)
 
 
 @pytest.mark.parametrize("family", INVARIANT, ids=kind)
 def test_all_pixels_are_valid_after_a_change_of_color(family: AugmentationContract) -> None:
-    mask = valid_mask(family, torch.tensor([-0.3, 0.0, 0.3]), (5, 7))
+    mask = valid_mask(family, torch.tensor([*family.extent, half_way(family)]), (5, 7))
     assert mask.shape == (3, 1, 5, 7)
     assert mask.all()
 
 
-@pytest.mark.parametrize("family", EQUIVARIANT, ids=kind)
+@pytest.mark.parametrize("family", [*WARPING, TURN_AND_BLUR], ids=kind)
 @pytest.mark.parametrize("size", [(17, 17), (224, 160)])
 def test_valid_pixels_come_wholly_from_inside(family: AugmentationContract, size: tuple[int, int]) -> None:
     values = [family.identity - family.bound, family.identity, family.identity + family.bound]
@@ -76,7 +152,7 @@ def test_valid_pixels_come_wholly_from_inside(family: AugmentationContract, size
     assert mask[1].all()
     # an image of ones stays 1 exactly where no fill is mixed in
     ones = torch.ones(3, 1, *size)
-    warped = augment(family, ones, torch.tensor(values))
+    warped = warp(family, ones, torch.tensor(values))
     torch.testing.assert_close(warped[mask], torch.ones_like(warped[mask]), atol=1e-3, rtol=0)
     assert (warped[~mask] < 0.9999).all()
     assert not (mask[0].all() and mask[2].all())
@@ -102,12 +178,13 @@ def test_the_mask_keeps_unrelated_maps_unrelated() -> None:
 
 @pytest.mark.parametrize("family", EQUIVARIANT, ids=kind)
 def test_the_inverse_undoes_the_change(family: AugmentationContract) -> None:
-    value = family.identity + family.bound / 2
+    value = torch.tensor([half_way(family)])
     rows = torch.linspace(0, 3, 65)
     smooth = (torch.sin(rows)[:, None] * torch.cos(rows)[None]).view(1, 1, 65, 65)
-    forth = augment(family, smooth, torch.tensor([value]))
-    back = augment(family, forth, torch.tensor([inverse_value(family, value)]))
+    forth = warp(family, smooth, value)
+    back = unwarp(family, forth, value)
     inside = slice(20, 45)
+    assert (forth - smooth)[..., inside, inside].abs().max() > 0.02
     torch.testing.assert_close(back[..., inside, inside], smooth[..., inside, inside], atol=5e-3, rtol=0)
 
 
@@ -117,7 +194,15 @@ def test_a_change_of_color_has_no_inverse(family: AugmentationContract) -> None:
         inverse_value(family, 0.1)
 
 
-@pytest.mark.parametrize("family", ALL, ids=kind)
+def test_a_flip_is_its_own_inverse_and_loses_no_pixel() -> None:
+    maps, value = torch.randn(1, 2, 9, 14), torch.ones(1)
+    assert torch.equal(warp(HorizontalFlip(), maps, value), maps.flip(-1))
+    assert torch.equal(unwarp(HorizontalFlip(), maps.flip(-1), value), maps)
+    assert valid_mask(HorizontalFlip(), value, (9, 14)).all()
+    assert inverse_value(HorizontalFlip(), 1.0) == 1
+
+
+@pytest.mark.parametrize("family", [family for family in ALL if not family.only_ends], ids=kind)
 @pytest.mark.parametrize("count", [2, 5, 6, 11])
 def test_a_grid_is_equidistant_and_holds_the_identity_once(family: AugmentationContract, count: int) -> None:
     low, high = family.identity - family.bound, family.identity + family.bound / 3
@@ -135,3 +220,19 @@ def test_an_odd_symmetric_grid_hits_the_identity_exactly() -> None:
     assert len(levels(Rotate(), (-40, 40), 11)) == 11
     assert levels(Scale(), (0.8, 1.2), 5)[2] == 1
     assert len(levels(Brightness(), (0, 0.3), 4)) == 4
+
+
+@pytest.mark.parametrize("count", [2, 11])
+def test_a_family_that_exists_at_its_ends_has_no_others(count: int) -> None:
+    assert levels(HorizontalFlip(), (0, 1), count) == (0, 1)
+    flipped = Composition(first=HorizontalFlip(), second=Rotate())
+    assert levels(flipped, (-1, 1), count) == (-1, 0, 1)
+    assert levels(flipped, (0, 1), count) == (0, 1)
+
+
+def test_a_family_with_one_side_stays_in_its_domain() -> None:
+    assert GaussianBlur().around(1.2) == (0, 1.2)
+    assert JpegQuality().around(27) == (73, 100)
+    assert Brightness().around(0.2) == (-0.2, 0.2)
+    assert Scale().around(0.1) == pytest.approx((0.9, 1.1))
+    assert Composition(first=GaussianNoise(), second=GaussianBlur(), interval="auto").around(0.4) == (0, 0.4)

@@ -1,4 +1,4 @@
-"""Rotate, translate and scale: replica, scipy, exact cases, properties."""
+"""Rotate, translate, scale and flip: replica, scipy, exact cases, properties."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
+from torchvision.transforms.functional import hflip
 
 import reference
 from auditcore.augmentations import geometric
@@ -66,6 +67,16 @@ def test_agrees_with_scipy_up_to_the_border(name: str, size: tuple[int, int]) ->
             image[0, 0].double().numpy(), matrix, offset, order=1, mode="grid-constant", cval=0
         )
         np.testing.assert_allclose(change(image, torch.tensor([value]))[0, 0], expected, atol=5e-4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_flip_mirrors_columns_and_nothing_else(size: tuple[int, int], value: int) -> None:
+    image = noise(2, 3, *size)
+    mixed = geometric.horizontal_flip(image, torch.tensor([float(value), 1.0]))
+    np.testing.assert_array_equal(mixed[0], reference.horizontal_flip(image[0].numpy(), value))
+    assert torch.equal(mixed[0], hflip(image)[0] if value else image[0])
+    assert torch.equal(mixed[1], hflip(image)[1])
 
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 8)])

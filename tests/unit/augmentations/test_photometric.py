@@ -1,4 +1,4 @@
-"""Brightness, hue and saturation: replica, colorsys and scikit-image, properties, errors."""
+"""Brightness, hue, saturation and contrast: replica, scikit-image and torchvision, properties, errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import color, data
 from torch import Tensor
+from torchvision.transforms.functional import adjust_contrast
 
 import reference
 from auditcore.augmentations import photometric
@@ -22,6 +23,7 @@ CHANGES = {
     "brightness": (photometric.brightness, reference.brightness, (-0.6, -0.2, 0.15, 0.7)),
     "hue": (photometric.hue, reference.hue, (-300.0, -75.0, 33.0, 141.0, 360.0)),
     "saturation": (photometric.saturation, reference.saturation, (-0.9, -0.3, 0.2, 1.0)),
+    "contrast": (photometric.contrast, reference.contrast, (0.0, 0.6, 1.0, 1.5, 10.0)),
 }
 
 SPECIAL_COLORS = (
@@ -68,6 +70,13 @@ def test_agrees_with_scikit_image_on_a_photo(name: str, component: int, value: f
     image = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
     changed = CHANGES[name][0](image, torch.tensor([value]))
     np.testing.assert_allclose(changed[0].permute(1, 2, 0), color.hsv2rgb(expected), atol=2e-6)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.4, 1.7])
+def test_contrast_agrees_with_torchvision(factor: float) -> None:
+    images = torch.rand(2, 3, 17, 12, generator=torch.Generator().manual_seed(4))
+    changed = photometric.contrast(images, torch.full((2,), factor))
+    torch.testing.assert_close(changed, adjust_contrast(images, factor), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("value", [-0.3, 0.4])

@@ -1,0 +1,125 @@
+"""Losses of quality that leave every pixel where it is: noise, blur, JPEG.
+
+All three take images in pixel space, in [0,1], and one value an image, and stay in [0,1].
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from auditcore.errors import ShapeError
+from auditcore.streams import Streams
+
+TRUNCATE = 4.0
+"""A Gaussian ends this many sigmas from its center, as in scipy; what lies beyond is 6e-5 of it."""
+
+SUBSAMPLING = "4:2:0"
+"""Color at half the resolution, as cameras, browsers, libjpeg and Pillow do by default."""
+
+
+def gaussian_noise(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"], streams: Streams
+) -> Float[Tensor, "image channel height width"]:
+    """Add independent normal noise to every channel value and clip.
+
+    Every copy of an image gets the same field, scaled by its value, so that a curve over values is one image under
+    ever more noise and not a new experiment at every point.
+
+    Args:
+        images: Images in [0,1].
+        values: Standard deviations, in shares of the value range.
+        streams: Streams of these images; copies of one image share theirs.
+
+    Returns:
+        Noisy images in [0,1].
+
+    Raises:
+        ShapeError: Not one stream an image.
+    """
+    if len(streams) != len(images):
+        raise ShapeError(expected=f"one stream for each of {len(images)} images", actual=len(streams))
+    names = list(zip(streams.digests, streams.views or streams.digests, strict=True))
+    distinct = {name: position for position, name in reversed(list(enumerate(names)))}
+    drawn = streams.take(list(distinct.values())).normal(tuple(images.shape[1:]), "augmentation/gaussian_noise")
+    row = {name: number for number, name in enumerate(distinct)}
+    fields = drawn.to(images)[[row[name] for name in names]]
+    return (images + _per_image(values).to(images) * fields).clamp(0, 1)
+
+
+def gaussian_blur(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
+) -> Float[Tensor, "image channel height width"]:
+    """Convolve with a Gaussian of each image's own sigma; beyond the edge the image is mirrored at it.
+
+    The kernel ends 4 sigmas from its center. Along a side of 224 pixels a blur is a matrix of 224 x 224 for any sigma,
+    so images of different sigmas go together, two matrix products each.
+
+    Args:
+        images: Images.
+        values: Sigma in pixels, 0 or more.
+
+    Returns:
+        Blurred images.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = _blur_matrices(values, height).to(images), _blur_matrices(values, width).to(images)
+    return rows[:, None] @ images @ columns[:, None].mT
+
+
+def _blur_matrices(sigmas: Float[Tensor, " image"], side: int) -> Float[Tensor, "image side side"]:
+    """What each pixel of a line gives to each other, mirrored at both edges, which count once."""
+    sigma = sigmas.double()[:, None]
+    radius = (TRUNCATE * sigma + 0.5).floor()
+    reach = int(radius.max()) if len(sigmas) else 0
+    offsets = torch.arange(-reach, reach + 1, device=sigma.device)
+    # a sigma of 0 leaves the center alone
+    weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-9)).square()) * (offsets.abs() <= radius)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    targets = torch.arange(side, device=sigma.device)
+    period = max(1, 2 * (side - 1))
+    folded = (targets[:, None] + offsets) % period
+    sources = torch.minimum(folded, period - folded) if side > 1 else torch.zeros_like(folded)
+    matrices = torch.zeros(len(sigmas), side, side, dtype=torch.float64, device=sigma.device)
+    return matrices.scatter_add_(
+        2, sources.expand(len(sigmas), -1, -1), weights[:, None].expand(-1, side, -1).contiguous()
+    )
+
+
+def jpeg_quality(
+    images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
+) -> Float[Tensor, "image channel height width"]:
+    """Encode as JPEG with color at half the resolution, and decode; on the CPU, an image at a time.
+
+    Args:
+        images: RGB in [0,1], rounded to 8 bits first.
+        values: Quality from 1 to 100, rounded to whole numbers.
+
+    Returns:
+        Decoded images in [0,1], on the device of the images.
+
+    Raises:
+        ShapeError: The images do not have three channels.
+    """
+    if images.shape[1] != 3:  # noqa: PLR2004 - R, G, B
+        raise ShapeError(expected="3 channels (RGB)", actual=tuple(images.shape))
+    bytes_ = images.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    decoded = [_jpeg(array, round(quality)) for array, quality in zip(bytes_, values.tolist(), strict=True)]
+    pixels = torch.from_numpy(np.stack(decoded)) if decoded else torch.empty(bytes_.shape)
+    return pixels.permute(0, 3, 1, 2).to(images) / 255
+
+
+def _jpeg(array: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, format="JPEG", quality=quality, subsampling=SUBSAMPLING)
+    with Image.open(file) as decoded:
+        return np.array(decoded)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
