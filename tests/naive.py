@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import reference
-from auditcore.contracts.augmentations import Augmentation
-from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
+from auditcore.contracts.augmentations import Augmentation, Composition, GaussianNoise, Gmic
+from auditcore.contracts.checks import DeletionCheck, EddaCheck, SsimSweepCheck, SweepCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.explainers.table import explain
 from auditcore.models.classifier import Classifier
@@ -53,11 +53,64 @@ class NaiveAudit:
         maps = explain(self.classifier, explainer, batch, target, self.streams.viewing([view])).maps
         return maps[0].double().numpy()
 
+    def _changed(self, family: Augmentation, image: np.ndarray, value: float) -> np.ndarray:
+        """One copy of an image."""
+        match family:
+            case Composition():
+                for part in (family.first, family.second):
+                    image = self._changed(part, image, _part_value(part, value))
+                return image
+            case GaussianNoise():
+                field = self.streams.normal(image.shape, "augmentation/gaussian_noise")[0].double().numpy()
+                return reference.gaussian_noise(image, value, field)
+            case Gmic(filter="sharpen"):
+                return reference.gmic_sharpen(image, value)
+            case _:
+                return getattr(reference, family.kind)(image, value)
+
+    def _moved(self, family: Augmentation, attribution: np.ndarray, value: float) -> np.ndarray:
+        """A map as the change moves pixels."""
+        if isinstance(family, Composition):
+            for part in (family.first, family.second):
+                attribution = self._moved(part, attribution, _part_value(part, value))
+            return attribution
+        return getattr(reference, family.kind)(attribution, value) if family.equivariant else attribution
+
+    def ssim_sweep(self, check: SsimSweepCheck, explainer: Explainer, data_range: float) -> Numbers:
+        """Similarities and accepted shares of one explainer, by family and over all."""
+        original = self._map(explainer, self.pixels, "original")
+        similar: dict[str, list[float]] = {"all": []}
+        accepted: dict[str, list[float]] = {"all": []}
+        for change in check.changes:
+            family = change.family
+            for value in change.values:
+                copy = self._changed(family, self.pixels, value)
+                moved = abs(self._probability(copy) - self.probability)
+                for variant in ("all", family.label):
+                    accepted.setdefault(variant, []).append(float(moved < check.tolerance))
+                    similar.setdefault(variant, [])
+                if moved >= check.tolerance:
+                    continue
+                before = self._moved(family, original, value)
+                after = self._map(explainer, copy, f"{check.label}/{family.label}={value!r}")
+                inside = self._moved(family, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
+                if check.border == "include":
+                    inside = np.ones_like(inside)
+                if check.reduce != "none":
+                    before = reference.reduce_channels(before, check.reduce)[None]
+                    after = reference.reduce_channels(after, check.reduce)[None]
+                found = reference.structural_similarity(before, after, data_range, check.window, inside)
+                for variant in ("all", family.label):
+                    similar[variant].append(found)
+        scores: Numbers = {("ssim", name): float(np.mean(v)) if v else reference.NAN for name, v in similar.items()}
+        scores |= {("accepted_fraction", name): float(np.mean(values)) for name, values in accepted.items()}
+        return scores | {("ssim_data_range", None): data_range}
+
     def sweep(self, check: SweepCheck, family: Augmentation, explainer: Explainer) -> Numbers:
         """Scores of one family with an explicit interval."""
-        change = getattr(reference, family.kind)
         low, high = family.interval
-        values = sorted({low + (high - low) * i / (check.levels - 1) for i in range(check.levels)} | {family.identity})
+        steps = 2 if family.only_ends else check.levels
+        values = sorted({low + (high - low) * i / (steps - 1) for i in range(steps)} | {family.identity})
         values = [v for i, v in enumerate(values) if i == 0 or v - values[i - 1] > 1e-9]
         at = min(range(len(values)), key=lambda i: abs(values[i] - family.identity))
         original = self._map(explainer, self.pixels, "original")
@@ -68,13 +121,10 @@ class NaiveAudit:
                 copy, moved, inside = self.pixels, original, np.ones(self.pixels.shape[1:], dtype=bool)
                 view = "original"
             else:
-                copy = change(self.pixels, value)
-                view = f"{check.label}/{family.kind}={_level(check, family, position)!r}"
-                inside = np.ones(self.pixels.shape[1:], dtype=bool)
-                moved = original
-                if family.equivariant:
-                    inside = change(np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
-                    moved = change(original, value)
+                copy = self._changed(family, self.pixels, value)
+                view = f"{check.label}/{family.label}={_level(check, family, position)!r}"
+                inside = self._moved(family, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
+                moved = self._moved(family, original, value)
                 flips.append(int(np.argmax(self._logits(copy))) != self.target)
             after = original if position == at else self._map(explainer, copy, view)
             curves["probability"].append(self._probability(copy))
@@ -102,19 +152,19 @@ class NaiveAudit:
         }
         changed = [value for position, value in enumerate(values) if position != at]
         self.curves = {
-            ("probability_score", family.kind): (values, curves["probability"]),
-            ("pearson_score", family.kind): (values, curves["pearson"]),
-            ("top_k_score", family.kind): (values, curves["top_k"]),
-            ("prediction_flip_rate", family.kind): (changed, [float(flip) for flip in flips]),
+            ("probability_score", family.label): (values, curves["probability"]),
+            ("pearson_score", family.label): (values, curves["pearson"]),
+            ("top_k_score", family.label): (values, curves["top_k"]),
+            ("prediction_flip_rate", family.label): (changed, [float(flip) for flip in flips]),
         }
         return {
-            ("probability_score", family.kind): areas["probability"],
-            ("prediction_flip_rate", family.kind): float(np.mean(flips)),
-            ("pearson_score", family.kind): areas["pearson"],
-            ("top_k_score", family.kind): areas["top_k"],
-            ("s_pearson", family.kind): areas["pearson"] / areas["probability"],
-            ("s_top_k", family.kind): areas["top_k"] / areas["probability"],
-            ("top_k_chance", family.kind): float(np.mean([c for i, c in enumerate(curves["chance"]) if i != at])),
+            ("probability_score", family.label): areas["probability"],
+            ("prediction_flip_rate", family.label): float(np.mean(flips)),
+            ("pearson_score", family.label): areas["pearson"],
+            ("top_k_score", family.label): areas["top_k"],
+            ("s_pearson", family.label): areas["pearson"] / areas["probability"],
+            ("s_top_k", family.label): areas["top_k"] / areas["probability"],
+            ("top_k_chance", None): float(np.mean([c for i, c in enumerate(curves["chance"]) if i != at])),
         }
 
     def deletion(self, check: DeletionCheck, explainer: Explainer, fill: np.ndarray) -> Numbers:
@@ -174,6 +224,12 @@ class NaiveAudit:
                 ("imask_flip", variant): float(np.argmax(self._logits(without)) != self.target),
             }
         return scores
+
+
+def _part_value(part: Augmentation, share: float) -> float:
+    """The value of one family of a composition: a share of the way to its upper or lower end."""
+    low, high = part.extent
+    return part.identity + (share * (high - part.identity) if share >= 0 else -share * (low - part.identity))
 
 
 def _level(check: SweepCheck, family: Augmentation, position: int) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 
@@ -102,6 +102,185 @@ def _resample(image: np.ndarray, source) -> np.ndarray:  # noqa: ANN001 - (row, 
     return result
 
 
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """gray + factor * (rgb - gray), clipped, with gray the mean of .2989 R + .587 G + .114 B over the image."""
+    _, height, width = image.shape
+    grays = [
+        0.2989 * float(image[0, row, column])
+        + 0.587 * float(image[1, row, column])
+        + 0.114 * float(image[2, row, column])
+        for row in range(height)
+        for column in range(width)
+    ]
+    gray = math.fsum(grays) / len(grays)
+    return _per_value(image, lambda value, _position: min(max(gray + factor * (value - gray), 0.0), 1.0))
+
+
+def gaussian_noise(image: np.ndarray, std: float, field: np.ndarray) -> np.ndarray:
+    """Value + std * standard normal number, clipped."""
+    return _per_value(image, lambda value, position: min(max(value + std * float(field[position]), 0.0), 1.0))
+
+
+def horizontal_flip(image: np.ndarray, value: float) -> np.ndarray:
+    """Column j comes from column W - 1 - j if the value is 1."""
+    width = image.shape[2]
+    flipped = np.zeros(image.shape)
+    for column in range(width):
+        flipped[:, :, column] = image[:, :, width - 1 - column if value == 1 else column]
+    return flipped
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Two-dimensional Gaussian up to 4 sigmas, mirrored beyond the edge, which counts once."""
+    if sigma == 0:
+        return image.astype(np.float64)
+    channels, height, width = image.shape
+    radius = int(4 * sigma + 0.5)
+    kernel = {
+        (dy, dx): math.exp(-(dy**2 + dx**2) / (2 * sigma**2))
+        for dy in range(-radius, radius + 1)
+        for dx in range(-radius, radius + 1)
+    }
+    total = math.fsum(kernel.values())
+
+    def mirrored(position: int, side: int) -> int:
+        if side == 1:
+            return 0
+        while not 0 <= position < side:
+            position = -position if position < 0 else 2 * (side - 1) - position
+        return position
+
+    blurred = np.zeros(image.shape)
+    for row in range(height):
+        for column in range(width):
+            for (dy, dx), weight in kernel.items():
+                source = (mirrored(row + dy, height), mirrored(column + dx, width))
+                for channel in range(channels):
+                    blurred[channel, row, column] += weight / total * float(image[channel, *source])
+    return blurred
+
+
+LUMINANCE_TABLE = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMINANCE_TABLE = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *(((99,) * 8,) * 4),
+)
+"""Annex K of ITU-T T.81."""
+
+
+def jpeg_quality(image: np.ndarray, quality: float) -> np.ndarray:
+    """What JPEG loses, without its entropy coding: color at half resolution, 8 x 8 cosines rounded to tables.
+
+    Sides must be multiples of 16.
+    """
+    rgb = [[[round(float(value) * 255) for value in row] for row in channel] for channel in image]
+    height, width = image.shape[1:]
+    luma, blue, red = np.zeros((height, width)), np.zeros((height, width)), np.zeros((height, width))
+    for row in range(height):
+        for column in range(width):
+            r, g, b = (rgb[channel][row][column] for channel in range(3))
+            luma[row, column] = round(0.299 * r + 0.587 * g + 0.114 * b)
+            blue[row, column] = round(128 - 0.168736 * r - 0.331264 * g + 0.5 * b)
+            red[row, column] = round(128 + 0.5 * r - 0.418688 * g - 0.081312 * b)
+    luma = _quantized_cosines(luma, LUMINANCE_TABLE, round(quality))
+    blue, red = (
+        _fancy_upsampled(_quantized_cosines(_halved(plane), CHROMINANCE_TABLE, round(quality))) for plane in (blue, red)
+    )
+    decoded = np.zeros(image.shape)
+    for row in range(height):
+        for column in range(width):
+            y, cb, cr = luma[row, column], blue[row, column] - 128, red[row, column] - 128
+            colors = (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb)
+            decoded[:, row, column] = [min(max(round(color), 0), 255) / 255 for color in colors]
+    return decoded
+
+
+def _halved(plane: np.ndarray) -> np.ndarray:
+    height, width = plane.shape
+    return np.array(
+        [
+            [float(plane[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean()) for column in range(width // 2)]
+            for row in range(height // 2)
+        ]
+    )
+
+
+def _fancy_upsampled(plane: np.ndarray) -> np.ndarray:
+    """Triangle filter of libjpeg: 3/4 the nearer and 1/4 the farther neighbor, along both sides."""
+
+    def doubled(values: list[float]) -> list[float]:
+        last = len(values) - 1
+        return [
+            (3 * values[i] + values[min(max(i + side, 0), last)]) / 4 for i in range(len(values)) for side in (-1, 1)
+        ]
+
+    rows = np.array([doubled(row.tolist()) for row in plane])
+    return np.array([doubled(column.tolist()) for column in rows.T]).T
+
+
+def _quantized_cosines(plane: np.ndarray, table: Sequence[Sequence[int]], quality: int) -> np.ndarray:
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    steps = [[min(max((base * percent + 50) // 100, 1), 255) for base in row] for row in table]
+    basis = np.array(
+        [
+            [math.sqrt((1 if u == 0 else 2) / 8) * math.cos((2 * x + 1) * u * math.pi / 16) for x in range(8)]
+            for u in range(8)
+        ]
+    )
+    decoded = np.zeros(plane.shape)
+    for top in range(0, plane.shape[0], 8):
+        for left in range(0, plane.shape[1], 8):
+            cosines = basis @ (plane[top : top + 8, left : left + 8] - 128) @ basis.T
+            kept = [[round(cosines[v, u] / steps[v][u]) * steps[v][u] for u in range(8)] for v in range(8)]
+            block = basis.T @ np.array(kept, dtype=np.float64) @ basis + 128
+            decoded[top : top + 8, left : left + 8] = np.clip(np.round(block), 0, 255)
+    return decoded
+
+
+def gmic_sharpen(image: np.ndarray, share: float) -> np.ndarray:
+    """The command `sharpen 300` of G'MIC, inverse diffusion, blended with the image.
+
+    To each value is added its excess over its four neighbors (edges repeated), scaled so that the largest excess of
+    the image, in levels of 0 to 255, becomes 300; then the values are cut to the range that the image had.
+    """
+    channels, height, width = image.shape
+    levels = image.astype(np.float64) * 255
+    excess = np.zeros(image.shape)
+    for channel in range(channels):
+        for row in range(height):
+            for column in range(width):
+                neighbors = (
+                    levels[channel, max(row - 1, 0), column],
+                    levels[channel, min(row + 1, height - 1), column],
+                    levels[channel, row, max(column - 1, 0)],
+                    levels[channel, row, min(column + 1, width - 1)],
+                )
+                excess[channel, row, column] = 4 * levels[channel, row, column] - sum(neighbors)
+    largest = max(abs(float(value)) for value in excess.ravel())
+    low, high = float(levels.min()), float(levels.max())
+    sharp = _per_value(levels, lambda value, at: min(max(value + 300 / largest * float(excess[at]), low), high) / 255)
+    return _per_value(image, lambda value, at: (1 - share) * value + share * float(sharp[at]))
+
+
+def _per_value(image: np.ndarray, change) -> np.ndarray:  # noqa: ANN001 - (value, position) to a value
+    changed = np.zeros(image.shape)
+    for position in np.ndindex(*image.shape):
+        changed[position] = change(float(image[position]), position)
+    return changed
+
+
 # --- similarity of maps: definitions 1 -------------------------------------------------------------
 
 
@@ -146,6 +325,35 @@ def top_k_overlap(
         return NAN, 0, NAN
     shared = set(ranking(a, ties_a)[:k]) & set(ranking(b, ties_b)[:k])
     return len(shared) / k, k, k / len(a)
+
+
+def structural_similarity(
+    a: np.ndarray, b: np.ndarray, data_range: float, window: int = 11, mask: np.ndarray | None = None
+) -> float:
+    """Mean over channels and over the windows inside the mask; sample covariances; k1 .01, k2 .03. NaN without one."""
+    channels, height, width = a.shape
+    inside = np.ones((height, width), dtype=bool) if mask is None else mask
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    found = []
+    for channel in range(channels):
+        for row in range(height - window + 1):
+            for column in range(width - window + 1):
+                square = (slice(row, row + window), slice(column, column + window))
+                if not inside[square].all():
+                    continue
+                xs = [float(value) for value in a[channel][square].ravel()]
+                ys = [float(value) for value in b[channel][square].ravel()]
+                n = len(xs)
+                mean_x, mean_y = math.fsum(xs) / n, math.fsum(ys) / n
+                var_x = math.fsum((x - mean_x) ** 2 for x in xs) / (n - 1)
+                var_y = math.fsum((y - mean_y) ** 2 for y in ys) / (n - 1)
+                covariance = math.fsum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / (n - 1)
+                found.append(
+                    (2 * mean_x * mean_y + c1)
+                    * (2 * covariance + c2)
+                    / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+                )
+    return math.fsum(found) / len(found) if found else NAN
 
 
 # --- curves: definitions 1 and 3 -------------------------------------------------------------------
@@ -248,6 +456,217 @@ def increase_percent(original: float, kept: float) -> float:
     return NAN if original < 1e-8 else max(0.0, kept - original) / original * 100
 
 
+# --- removing pixels one after the other: definitions 5 and 6, ROAD --------------------------------
+
+
+def removal_counts(pixels: int, pixels_per_step: int, share: str) -> list[int]:
+    """0, s, 2s, ... and round(share * H * W), of the share as it is written; halves to even."""
+    last = max(1, int((Decimal(share) * pixels).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)))
+    counts = [0]
+    while counts[-1] < last:
+        counts.append(min(counts[-1] + pixels_per_step, last))
+    return counts
+
+
+def resolved(values: Sequence[float]) -> list[float]:
+    """Multiples of 2^-17 of the largest absolute value."""
+    unit = max(abs(value) for value in values) / 2**17
+    return [0.0 if unit == 0 else float(round(value / unit)) for value in values]
+
+
+def exchanged(before: np.ndarray, after: np.ndarray, pixels: Sequence[int]) -> np.ndarray:
+    """A copy of one picture in which some pixels, in all channels, are those of another."""
+    picture = np.array(before, dtype=np.float64)
+    for pixel in pixels:
+        row, column = divmod(pixel, before.shape[2])
+        for channel in range(before.shape[0]):
+            picture[channel, row, column] = after[channel, row, column]
+    return picture
+
+
+def relative_curve(curve: Sequence[float], original: float) -> list[float]:
+    """p(x_k) / p(x), clipped at 1."""
+    return [NAN if original < 1e-8 else min(1.0, value / original) for value in curve]
+
+
+def pixel_flipping_aoc(relative: Sequence[float], counts: Sequence[int]) -> float:
+    """Area over the curve between the first and the last count, as a share of the whole."""
+    return trapezoid([1 - value for value in relative], counts) / (counts[-1] - counts[0])
+
+
+def insertion_deletion_auc(curve: Sequence[float]) -> float:
+    """(sum - half first - half last) / (n - 1)."""
+    return (math.fsum(curve) - curve[0] / 2 - curve[-1] / 2) / (len(curve) - 1)
+
+
+def linear_imputation(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """x_i = sum_j w_j x_j, w = 1/6 (4-neighbors), 1/12 (diagonals), renormalized at borders; one dense system."""
+    channels, height, width = image.shape
+    unknown = [(row, column) for row in range(height) for column in range(width) if missing[row, column]]
+    number = {pixel: equation for equation, pixel in enumerate(unknown)}
+    matrix = np.eye(len(unknown))
+    right = np.zeros((len(unknown), channels))
+    for equation, (row, column) in enumerate(unknown):
+        weights = {}
+        for near_row in range(row - 1, row + 2):
+            for near_column in range(column - 1, column + 2):
+                if (near_row, near_column) != (row, column) and 0 <= near_row < height and 0 <= near_column < width:
+                    weights[near_row, near_column] = 1 / 6 if row == near_row or column == near_column else 1 / 12
+        total = sum(weights.values())
+        for (near_row, near_column), weight in weights.items():
+            if missing[near_row, near_column]:
+                matrix[equation, number[near_row, near_column]] -= weight / total
+            else:
+                right[equation] += weight / total * image[:, near_row, near_column]
+    imputed = np.array(image, dtype=np.float64)
+    for (row, column), values in zip(unknown, np.linalg.solve(matrix, right), strict=True):
+        imputed[:, row, column] = values
+    return imputed
+
+
+# --- sensitivity and infidelity: definitions 7 -----------------------------------------------------
+
+
+def relative_distance(original: np.ndarray, changed: np.ndarray) -> float:
+    """||a(x+d) - a(x)||_2 / ||a(x)||_2."""
+    pairs = list(zip(original.ravel().tolist(), changed.ravel().tolist(), strict=True))
+    length = math.sqrt(math.fsum(before * before for before, _ in pairs))
+    moved = math.sqrt(math.fsum((after - before) ** 2 for before, after in pairs))
+    return NAN if length == 0 else moved / length
+
+
+def account_of_noise(attribution: np.ndarray, noise: np.ndarray) -> float:
+    """I . a; a map of one channel gives every channel of the noise an equal part of each pixel's relevance."""
+    channels, height, width = noise.shape
+    terms = []
+    for channel in range(channels):
+        for row in range(height):
+            for column in range(width):
+                part = float(attribution[0, row, column]) / channels
+                if attribution.shape[0] > 1:
+                    part = float(attribution[channel, row, column])
+                terms.append(float(noise[channel, row, column]) * part)
+    return math.fsum(terms)
+
+
+def infidelity(accounts: Sequence[float], changes: Sequence[float], *, normalize: bool) -> float:
+    """Mean of (beta I.a - df)^2, beta = 1 or E[I.a df] / E[(I.a)^2]."""
+    beta = 1.0
+    if normalize:
+        squares = math.fsum(account * account for account in accounts)
+        if squares == 0:
+            return NAN
+        beta = math.fsum(account * change for account, change in zip(accounts, changes, strict=True)) / squares
+    errors = [(beta * account - change) ** 2 for account, change in zip(accounts, changes, strict=True)]
+    return math.fsum(errors) / len(errors)
+
+
+# --- localization: definitions 8 -------------------------------------------------------------------
+
+
+def in_boxes(row: int, column: int, boxes: Sequence[tuple[int, int, int, int]]) -> bool:
+    """Whether a pixel is in one of the boxes (x0, y0, x1, y1); rows are y."""
+    return any(x0 <= column < x1 and y0 <= row < y1 for x0, y0, x1, y1 in boxes)
+
+
+def energy_pointing_game(reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]]) -> float:
+    """Positive relevance inside / positive relevance."""
+    inside, everywhere = [], []
+    for row in range(reduced.shape[0]):
+        for column in range(reduced.shape[1]):
+            heat = max(0.0, float(reduced[row, column]))
+            everywhere.append(heat)
+            if in_boxes(row, column, boxes):
+                inside.append(heat)
+    return NAN if math.fsum(everywhere) == 0 else math.fsum(inside) / math.fsum(everywhere)
+
+
+def effective_heat_ratio(
+    reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], quantiles: int, *, weighted: bool
+) -> float:
+    """Area over q of: heat (or number) of pixels >= q inside the boxes / number of pixels >= q."""
+    top = max(float(value) for value in reduced.ravel())
+    if top <= 0:
+        return NAN
+    pixels = [
+        (max(0.0, float(reduced[row, column])) / top, in_boxes(row, column, boxes))
+        for row in range(reduced.shape[0])
+        for column in range(reduced.shape[1])
+    ]
+    levels = [step / (quantiles - 1) for step in range(quantiles)]
+    ratios = []
+    for level in levels:
+        hot = [(heat, inside) for heat, inside in pixels if heat >= quantile([heat for heat, _ in pixels], level)]
+        ratios.append(math.fsum((heat if weighted else 1.0) for heat, inside in hot if inside) / len(hot))
+    return trapezoid(ratios, levels)
+
+
+def wsol_iou(reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], threshold: float) -> float:
+    """Best overlap with the box around the largest region of pixels >= threshold * max, grown pixel by pixel."""
+    top = max(float(value) for value in reduced.ravel())
+    if top <= 0 or not boxes:
+        return NAN
+    height, width = reduced.shape
+    hot = {(r, c) for r in range(height) for c in range(width) if float(reduced[r, c]) >= threshold * top}
+    largest: set[tuple[int, int]] = set()
+    while hot:
+        start = min(hot)
+        hot.remove(start)
+        region, border = {start}, [start]
+        while border:
+            row, column = border.pop()
+            near = {(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & hot
+            hot -= near
+            region |= near
+            border += near
+        if len(region) > len(largest):
+            largest = region
+    rows, columns = [row for row, _ in largest], [column for _, column in largest]
+    found = (min(columns), min(rows), max(columns) + 1, max(rows) + 1)
+    overlaps = []
+    for box in boxes:
+        both = sum(
+            in_boxes(row, column, [box]) and in_boxes(row, column, [found])
+            for row in range(height)
+            for column in range(width)
+        )
+        either = sum(in_boxes(row, column, [box, found]) for row in range(height) for column in range(width))
+        overlaps.append(both / either)
+    return max(overlaps)
+
+
+# --- rank correlation and complexity ---------------------------------------------------------------
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Correlation of ranks; equal values get the mean of the ranks they would have."""
+
+    def ranks(values: Sequence[float]) -> list[float]:
+        below = [sum(other < value for other in values) for value in values]
+        equal = [sum(other == value for other in values) for value in values]
+        return [less + (same + 1) / 2 for less, same in zip(below, equal, strict=True)]
+
+    return pearson(ranks(a), ranks(b))
+
+
+def gini_index(values: Sequence[float]) -> float:
+    """1 - 2 sum c_k/sum(c) (n - k + 1/2)/n over ascending absolute values (Hurley & Rickard 2009)."""
+    ordered = sorted(abs(value) for value in values)
+    n, total = len(ordered), math.fsum(ordered)
+    if total == 0:
+        return NAN
+    return 1 - 2 * math.fsum(c / total * (n - k + 0.5) / n for k, c in enumerate(ordered, start=1))
+
+
+def entropy(values: Sequence[float]) -> float:
+    """-sum p ln p of absolute values divided by their sum."""
+    total = math.fsum(abs(value) for value in values)
+    if total == 0:
+        return NAN
+    shares = [abs(value) / total for value in values]
+    return -math.fsum(share * math.log(share) for share in shares if share > 0)
+
+
 # --- statistics: definitions 10 --------------------------------------------------------------------
 
 
@@ -265,24 +684,44 @@ def bootstrap_means(values: Sequence[float], uniform: np.ndarray) -> list[float]
     return [math.fsum(values[int(u * n)] for u in row[:n]) / n for row in uniform]
 
 
-def bca_interval(values: Sequence[float], means: Sequence[float]) -> tuple[float, float]:
-    """Bias-corrected and accelerated 95 % interval of the mean (Efron 1987), from given resamples."""
-    normal = NormalDist()
+def bootstrap_t_interval(
+    values: Sequence[float], uniform: np.ndarray, *, student: float, stretch: float = 2.0
+) -> tuple[float, float]:
+    """Bootstrap-t 95 % interval of the mean (Efron 1981), no end farther than `stretch` times Student's t.
+
+    `student` is the 97.5 % quantile of Student's t with n - 1 degrees of freedom.
+    """
     n = len(values)
-    estimate = math.fsum(values) / n
-    below = sum(mean < estimate for mean in means)
-    tied = sum(mean == estimate for mean in means)
-    bias = normal.inv_cdf((below + tied / 2) / len(means))
-    jackknife = [(math.fsum(values) - value) / (n - 1) for value in values]
-    center = math.fsum(jackknife) / n
-    cubes = math.fsum((center - value) ** 3 for value in jackknife)
-    squares = math.fsum((center - value) ** 2 for value in jackknife)
-    acceleration = cubes / (6 * squares**1.5)
-    ends = []
-    for tail in (0.025, 0.975):
-        shifted = bias + normal.inv_cdf(tail)
-        ends.append(quantile(means, normal.cdf(bias + shifted / (1 - acceleration * shifted))))
-    return ends[0], ends[1]
+    mean, _, sem = mean_std_sem(values)
+    limit = stretch * student
+    distances = []
+    for row in uniform:
+        drawn = [values[int(u * n)] for u in row[:n]]
+        if len(set(drawn)) == 1:
+            side = 0.0 if math.isclose(drawn[0], mean, rel_tol=1e-12) else math.copysign(1.0, drawn[0] - mean)
+            distances.append(side * limit)
+            continue
+        center, _, error = mean_std_sem(drawn)
+        distance = (center - mean) / error
+        distances.append(min(max(distance, -limit), limit))
+    return mean - quantile(distances, 0.975) * sem, mean - quantile(distances, 0.025) * sem
+
+
+def kendall_w(scores: Sequence[Sequence[float]]) -> float:
+    """Kendall's W with ties: spread of the rank sums over the most it could be, ranks counted by hand."""
+    judges, items = len(scores), len(scores[0])
+    sums = [0.0] * items
+    ties = 0.0
+    for row in scores:
+        for position, value in enumerate(row):
+            below = sum(other < value for other in row)
+            equal = sum(other == value for other in row)
+            sums[position] += below + (equal + 1) / 2
+        for value in set(row):
+            same = sum(other == value for other in row)
+            ties += same**3 - same
+    spread = math.fsum((total - judges * (items + 1) / 2) ** 2 for total in sums)
+    return 12 * spread / (judges**2 * (items**3 - items) - judges * ties)
 
 
 def quantile(values: Sequence[float], probability: float) -> float:

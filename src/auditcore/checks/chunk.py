@@ -1,8 +1,11 @@
-"""Consecutive images of an audit with everything the checks share: targets, probabilities, original maps."""
+"""Consecutive images of an audit with everything the checks share: targets, probabilities, original maps.
+
+A row of a chunk is one image explained for one target; an image with several targets has several rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.explainers import Explainer, Random
 from auditcore.explainers.attribution import Attribution
 from auditcore.explainers.table import applicability, explain
+from auditcore.images.preprocess import PixelBox
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
 
@@ -24,13 +28,15 @@ class Chunk:
     Attributes:
         classifier: The model under audit.
         pixels: (N,3,S,S) in [0,1], on the model's device.
-        indices: Index of each image in the batch.
+        indices: Index in the batch of each row's image.
         targets: (N,) class explained, fixed for every changed copy.
         probabilities: (N,) probability of the target on the original image.
-        streams: Random streams of the images.
+        streams: Random streams of the images; rows of one image share theirs.
         explainers: Every explainer of the plan.
         tick: Called between micro-batches; may raise AuditCancelled.
         micro_batch: Images a pass.
+        shared: Quantities of the whole audit, such as the layer statistics of an explainer.
+        boxes: Objects of each row's image that count for its target, in pixels of the model's square input.
     """
 
     classifier: Classifier
@@ -42,6 +48,8 @@ class Chunk:
     explainers: tuple[Explainer, ...]
     tick: Callable[[], None]
     micro_batch: int
+    shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    boxes: tuple[tuple[PixelBox, ...], ...] = ()
     _originals: dict[Explainer, Attribution] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -58,6 +66,11 @@ class Chunk:
     def able(self) -> tuple[Explainer, ...]:
         """Explainers that run on this model."""
         return tuple(explainer for explainer in self.explainers if explainer.label not in self.unable)
+
+    @property
+    def controls(self) -> tuple[Explainer, ...]:
+        """The random explainer, if the plan does not ask for it; every check that can afford it runs it anyway."""
+        return () if any(isinstance(explainer, Random) for explainer in self.explainers) else (Random(),)
 
     def original(self, explainer: Explainer) -> Attribution:
         """Attributions of the unchanged images, computed once."""
@@ -89,6 +102,7 @@ class Chunk:
             self.targets[torch.tensor(positions, device=self.targets.device)],
             self.streams.take(positions).viewing(names),
             micro_batch=self.micro_batch,
+            shared=self.shared,
         )
         self.tick()
         return attribution

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.removal import blurred, fill_probability, mean_color
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
@@ -34,12 +34,11 @@ def fill_image(check: DeletionCheck, chunk: Chunk) -> Float[Tensor, "image 3 hei
     """What deleted pixels become, in pixel space, from the original image."""
     match check.fill:
         case "mean":
-            return chunk.classifier.mean.expand_as(chunk.pixels)
+            return mean_color(chunk)
         case "black":
             return torch.zeros_like(chunk.pixels)
         case "blur":
-            blurred: Tensor = gaussian_blur(chunk.pixels, [BLUR_KERNEL_PX] * 2, [BLUR_SIGMA_PX] * 2)
-            return blurred
+            return blurred(chunk.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
 
 
 def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
@@ -54,7 +53,8 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
         msg = f"a grid of {grid} cells a side does not fit images of {side} pixels; use at most {side}"
         raise InvalidRequest(msg, field="plan.checks.grid")
     fill = fill_image(check, chunk)
-    emptied = _emptied_probability(check, chunk, fill)
+    # a color is one picture for all images, a blur one an image
+    emptied = fill_probability(chunk, fill, shared=check.fill != "blur")
     random_curves = torch.stack(
         [_curve(chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)], dim=1
     )
@@ -113,17 +113,6 @@ def _random_orders(check: DeletionCheck, chunk: Chunk, grid: int) -> list[Int[Te
         chunk.streams.uniform((grid * grid,), "deletion/random_order", repeat).argsort(dim=1).to(chunk.pixels.device)
         for repeat in range(check.repeats)
     ]
-
-
-def _emptied_probability(
-    check: DeletionCheck, chunk: Chunk, fill: Float[Tensor, "image 3 height width"]
-) -> Float[Tensor, " image"]:
-    """Target probability when everything is deleted: one pass for a color, one an image for blur."""
-    if check.fill != "blur":
-        fill = fill[:1]
-    parts = [chunk.classifier.logits(fill[part]) for part in chunk.micro_batches(len(fill))]
-    probabilities = chunk.classifier.probabilities(torch.cat(parts)).expand(len(chunk), -1)
-    return probabilities.gather(1, chunk.targets[:, None])[:, 0]
 
 
 def _curve(

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import EddaCheck, top_variant
-from auditcore.contracts.explainers import Explainer, Random
+from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.faithfulness import (
@@ -35,14 +35,13 @@ VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative chan
 def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of an EDDA check on one chunk, with the random explainer as a control that always runs."""
     found: list[Measurement] = []
-    controls = () if any(isinstance(explainer, Random) for explainer in chunk.explainers) else (Random(),)
-    for explainer in (*chunk.able, *controls):
+    for explainer in (*chunk.able, *chunk.controls):
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties").to(maps.device)
         for share in check.keep:
             kept = keep_mask(maps, share, ties)
-            found += _share_metrics(check, chunk, explainer, share, kept, constant, control=explainer in controls)
+            found += _share_metrics(check, chunk, explainer, share, kept, constant, control=explainer in chunk.controls)
     for label, reason in chunk.unable.items():
         found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
@@ -58,16 +57,16 @@ def _share_metrics(
     *,
     control: bool,
 ) -> list[Measurement]:
-    alone, class_alone = _predict(chunk, kept)
-    without, class_without = _predict(chunk, ~kept)
+    alone, still_alone = _predict(chunk, kept)
+    without, still_without = _predict(chunk, ~kept)
     whole = chunk.probabilities
     scores = {
         "sufficiency": sufficiency(whole, alone),
         "comprehensiveness": comprehensiveness(whole, without),
         "drop_percent": drop_percent(whole, alone),
         "increase_percent": increase_percent(whole, alone),
-        "umask_agreement": agreement(class_alone, chunk.targets),
-        "imask_flip": flip(class_without, chunk.targets),
+        "umask_agreement": agreement(still_alone),
+        "imask_flip": flip(still_without),
     }
     reasons = {i: CONSTANT_MAP if bool(flat) else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
     return [
@@ -87,9 +86,9 @@ def _share_metrics(
 
 def _predict(
     chunk: Chunk, kept: Bool[Tensor, "image 1 height width"]
-) -> tuple[Float[Tensor, " image"], Int[Tensor, " image"]]:
-    """Target probability and predicted class with all other pixels black."""
+) -> tuple[Float[Tensor, " image"], Bool[Tensor, " image"]]:
+    """Target probability with all other pixels black, and whether the target is still predicted."""
     parts = [chunk.classifier.logits(chunk.pixels[part] * kept[part]) for part in chunk.micro_batches(len(chunk))]
     logits = torch.cat(parts)
     probability = chunk.classifier.probabilities(logits).gather(1, chunk.targets[:, None])[:, 0]
-    return probability, logits.argmax(dim=1)
+    return probability, chunk.classifier.predicts(logits, chunk.targets)

@@ -11,7 +11,7 @@ from auditcore.contracts.checks import Check
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.policy import variants_of
 from auditcore.contracts.shards import CurveSamples, Measurement
-from auditcore.contracts.significance import rounded, significant
+from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
 
 
 def measurement(
@@ -40,7 +40,7 @@ def measurement(
         control: Listed under `controls` even if the metric is not a control by itself.
     """
     meaning = METRICS[check.kind if check else "explainer"][metric]
-    numbers = [significant(value) for value in np.asarray(values, dtype=np.float64).tolist()]
+    numbers = [significant(value, VALUE_DIGITS) for value in np.asarray(values, dtype=np.float64).tolist()]
     reasons = {
         index: undefined if isinstance(undefined, str) else undefined[position]
         for position, (index, number) in enumerate(zip(indices, numbers, strict=True))
@@ -65,7 +65,8 @@ def _curve(x: Sequence[float], values: ArrayLike) -> CurveSamples:
     return CurveSamples(
         x=tuple(rounded(position) for position in x),
         values=tuple(
-            None if np.isnan(row).all() else tuple(significant(value) for value in row.tolist()) for row in rows
+            None if np.isnan(row).all() else tuple(significant(value, VALUE_DIGITS) for value in row.tolist())
+            for row in rows
         ),
     )
 

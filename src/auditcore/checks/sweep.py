@@ -5,20 +5,23 @@ Source: Tetkova & Hansen 2023.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from auditcore.augmentations.table import FULL_WEIGHT, augment, inverse_value, levels, valid_mask
+from auditcore.augmentations.table import FULL_WEIGHT, applicability, augment, levels, unwarp, valid_mask, warp
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
-from auditcore.contracts.augmentations import Augmentation
+from auditcore.contracts.augmentations import Augmentation, Interval
 from auditcore.contracts.checks import SweepCheck, interval_key
 from auditcore.contracts.estimate import AUTO_INTERVAL_STEPS
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.shards import Measurement, SharedSample
 from auditcore.metrics.curves import anchored_area, stability_ratio
 from auditcore.metrics.ranking import top_k_overlap
@@ -37,22 +40,26 @@ VANISHED_PROBABILITY = "the area under the probability is 0, so the ratio is und
 # --- automatic intervals: measured in a first wave, reduced over the whole audit -------------------
 
 
-def _half_widths(family: Augmentation) -> list[float]:
-    return [family.bound * step / AUTO_INTERVAL_STEPS for step in range(1, AUTO_INTERVAL_STEPS + 1)]
+def _tried(family: Augmentation) -> list[Interval]:
+    """Every interval that `auto` may choose, narrowest first."""
+    return [family.around(family.bound * step / AUTO_INTERVAL_STEPS) for step in range(1, AUTO_INTERVAL_STEPS + 1)]
 
 
 def measure_shared(check: SweepCheck, chunk: Chunk) -> list[SharedSample]:
     """Target probabilities at both ends of every interval that `auto` may choose.
 
     Returns:
-        One sample a family: per image the probability of the original, then of low and high end by half-width.
+        One sample a family that can be applied here: per image the probability of the original, then of low and high
+        end by half-width. An end at which nothing changes has that of the original, without a pass.
     """
     samples = []
     for family in check.families:
-        if family.interval != "auto":
+        if family.interval != "auto" or applicability(family) is not None:
             continue
-        ends = [end for half in _half_widths(family) for end in (family.identity - half, family.identity + half)]
-        probability, _ = _predict_copies(family, ends, chunk)
+        ends = torch.tensor(_tried(family), dtype=torch.float64).flatten()
+        changed = [position for position, end in enumerate(ends.tolist()) if end != family.identity]
+        probability = chunk.probabilities[:, None].repeat(1, len(ends))
+        probability[:, changed], _ = _predict_copies(family, ends[changed].tolist(), chunk)
         rows = torch.cat([chunk.probabilities[:, None], probability], dim=1)
         values = tuple(tuple(row) for row in rows.double().cpu().tolist())
         samples.append(SharedSample(key=interval_key(check, family), values=values))
@@ -61,6 +68,8 @@ def measure_shared(check: SweepCheck, chunk: Chunk) -> list[SharedSample]:
 
 def reduce_shared(check: SweepCheck, samples: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, tuple[float, ...]]:
     """The smallest symmetric interval at one end of which the mean probability has dropped by 10 %.
+
+    Where a family ends at its identity or before, the interval does too.
 
     Args:
         check: The sweep.
@@ -78,8 +87,8 @@ def reduce_shared(check: SweepCheck, samples: Mapping[str, Sequence[Sequence[flo
         ends = means[1:].view(-1, 2).min(dim=1).values
         dropped = ends <= (1 - PROBABILITY_DROP) * means[0]
         reached = bool(dropped.any())
-        half = _half_widths(family)[int(dropped.to(torch.int8).argmax()) if reached else -1]
-        reduced[interval_key(check, family)] = (family.identity - half, family.identity + half, float(reached))
+        low, high = _tried(family)[int(dropped.to(torch.int8).argmax()) if reached else -1]
+        reduced[interval_key(check, family)] = (low, high, float(reached))
     return reduced
 
 
@@ -110,20 +119,65 @@ class _Stability:
 def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of a sweep on one chunk."""
     found: list[Measurement] = []
+    chances: dict[Explainer, list[Tensor]] = defaultdict(list)
     for family in check.families:
+        reason = applicability(family)
+        if reason is not None:
+            found += _without(check, family, reason, chunk)
+            continue
         interval = family.interval
         if interval == "auto":
             low, high, _ = shared[interval_key(check, family)]
             interval = (low, high)
         values = levels(family, interval, check.levels)
         grid = _Grid(values, values.index(family.identity))
-        found += _sweep_family(check, family, grid, chunk)
+        stabilities = _compare_maps(check, family, grid, chunk)
+        found += _sweep_family(check, family, grid, chunk, stabilities)
+        for explainer, stability in stabilities.items():
+            chances[explainer].append(stability.chance[:, grid.changed])
+    found += [
+        measurement(
+            check,
+            "top_k_chance",
+            torch.cat(columns, dim=1).mean(dim=1).cpu(),
+            indices=chunk.indices,
+            explainer=explainer.label,
+            undefined=EMPTY_SUPPORT,
+        )
+        for explainer, columns in chances.items()
+    ]
     for label, reason in chunk.unable.items():
         found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 
-def _sweep_family(check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk) -> list[Measurement]:
+def _without(check: SweepCheck, family: Augmentation, reason: str, chunk: Chunk) -> list[Measurement]:
+    """Every metric of a family that cannot be applied here, all null."""
+    runs = (*chunk.able, *chunk.controls)
+    return [
+        measurement(
+            check,
+            metric,
+            np.full(len(chunk), np.nan),
+            indices=chunk.indices,
+            explainer=None if explainer is None else explainer.label,
+            variant=family.label,
+            undefined=reason,
+            control=explainer in chunk.controls,
+        )
+        for metric, meaning in METRICS[check.kind].items()
+        if not meaning.control
+        for explainer in (runs if meaning.of_explainer else (None,))
+    ]
+
+
+def _sweep_family(
+    check: SweepCheck,
+    family: Augmentation,
+    grid: _Grid,
+    chunk: Chunk,
+    stabilities: Mapping[Explainer, _Stability],
+) -> list[Measurement]:
     x = torch.tensor(grid.values, device=chunk.pixels.device)
     probability = chunk.probabilities[:, None].repeat(1, len(grid.values))
     probability[:, grid.changed], flipped = _predict_copies(family, [grid.values[c] for c in grid.changed], chunk)
@@ -135,7 +189,7 @@ def _sweep_family(check: SweepCheck, family: Augmentation, grid: _Grid, chunk: C
             "probability_score",
             probability_area.cpu(),
             indices=chunk.indices,
-            variant=family.kind,
+            variant=family.label,
             curve=(grid.values, probability.cpu()),
         ),
         measurement(
@@ -143,11 +197,10 @@ def _sweep_family(check: SweepCheck, family: Augmentation, grid: _Grid, chunk: C
             "prediction_flip_rate",
             flipped.double().mean(dim=1).cpu(),
             indices=chunk.indices,
-            variant=family.kind,
+            variant=family.label,
             curve=([grid.values[c] for c in grid.changed], flipped.double().cpu()),
         ),
     ]
-    stabilities = _compare_maps(check, family, grid, chunk)
     for explainer, stability in stabilities.items():
         found += _stability_metrics(check, family, grid, chunk, explainer, stability, probability_area)
         if family.equivariant:
@@ -165,6 +218,7 @@ def _stability_metrics(
     probability_area: Float[Tensor, " image"],
 ) -> list[Measurement]:
     x = torch.tensor(grid.values, device=chunk.pixels.device)
+    control = explainer in chunk.controls
     found = []
     for name, ratio, curve, why in (
         ("pearson_score", "s_pearson", stability.pearson, CONSTANT_MAP),
@@ -178,9 +232,10 @@ def _stability_metrics(
                 area.cpu(),
                 indices=chunk.indices,
                 explainer=explainer.label,
-                variant=family.kind,
+                variant=family.label,
                 undefined=why,
                 curve=(grid.values, curve.cpu()),
+                control=control,
             )
         )
         reasons = {i: why if bool(missing) else VANISHED_PROBABILITY for i, missing in enumerate(area.isnan().tolist())}
@@ -191,21 +246,11 @@ def _stability_metrics(
                 stability_ratio(area, probability_area).cpu(),
                 indices=chunk.indices,
                 explainer=explainer.label,
-                variant=family.kind,
+                variant=family.label,
                 undefined=reasons,
+                control=control,
             )
         )
-    found.append(
-        measurement(
-            check,
-            "top_k_chance",
-            stability.chance[:, grid.changed].mean(dim=1).cpu(),
-            indices=chunk.indices,
-            explainer=explainer.label,
-            variant=family.kind,
-            undefined=EMPTY_SUPPORT,
-        )
-    )
     return found
 
 
@@ -220,47 +265,47 @@ def _copies(count: int, changed: Sequence[float]) -> tuple[list[int], list[float
 def _predict_copies(
     family: Augmentation, values: Sequence[float], chunk: Chunk
 ) -> tuple[Float[Tensor, "image level"], Bool[Tensor, "image level"]]:
-    """Target probability of every copy, and whether its predicted class is another one."""
+    """Target probability of every copy, and whether the target is no longer predicted."""
     owners, settings = _copies(len(chunk), values)
     owner = torch.tensor(owners, device=chunk.pixels.device)
     value = torch.tensor(settings, device=chunk.pixels.device)
     probability = torch.empty(len(owners), device=chunk.pixels.device)
     flipped = torch.empty(len(owners), dtype=torch.bool, device=chunk.pixels.device)
     for part in chunk.micro_batches(len(owners)):
-        copies = augment(family, chunk.pixels[owner[part]], value[part])
+        copies = augment(family, chunk.pixels[owner[part]], value[part], chunk.streams.take(owners[part]))
         logits = chunk.classifier.logits(copies)
         targets = chunk.targets[owner[part]]
         probability[part] = chunk.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
-        flipped[part] = logits.argmax(dim=1) != targets
+        flipped[part] = ~chunk.classifier.predicts(logits, targets)
     return probability.view(len(chunk), -1), flipped.view(len(chunk), -1)
 
 
 def _compare_maps(check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk) -> dict[Explainer, _Stability]:
-    """Similarity of a(Tx) with a(x), or with T a(x) for equivariant families, for every explainer that can run."""
+    """Similarity of a(Tx) with a(x), or with T a(x) for equivariant families, for every explainer and the control."""
     device = chunk.pixels.device
     changed = [grid.values[position] for position in grid.changed]
     owners, settings = _copies(len(chunk), changed)
     level = torch.arange(len(changed), device=device).repeat(len(chunk))
     owner, value = torch.tensor(owners, device=device), torch.tensor(settings, device=device)
     masks = valid_mask(family, torch.tensor(changed, device=device), chunk.pixels.shape[-2:], device)
-    views = [f"{check.label}/{family.kind}={setting!r}" for setting in settings]
+    views = [f"{check.label}/{family.label}={setting!r}" for setting in settings]
 
-    stabilities = {explainer: _at_identity(check, grid, chunk, explainer) for explainer in chunk.able}
+    stabilities = {
+        explainer: _at_identity(check, grid, chunk, explainer) for explainer in (*chunk.able, *chunk.controls)
+    }
     for start in range(0, len(owners), chunk.micro_batch):
         part = slice(start, start + chunk.micro_batch)
-        copies = augment(family, chunk.pixels[owner[part]], value[part])
-        for explainer in chunk.able:
+        copies = augment(family, chunk.pixels[owner[part]], value[part], chunk.streams.take(owners[part]))
+        for explainer, stability in stabilities.items():
             maps = chunk.explain(explainer, copies, owners[part], views[part]).maps
-            expected = chunk.original(explainer).maps[owner[part]]
-            if family.equivariant:
-                expected = augment(family, expected, value[part])
+            expected = warp(family, chunk.original(explainer).maps[owner[part]], value[part])
             similarity, overlap, chance = _similarity(
                 check, chunk, expected, maps, masks[level[part]], owners[part], views[part]
             )
             where = (owner[part], torch.tensor(grid.changed, device=device)[level[part]])
-            stabilities[explainer].pearson[where] = similarity
-            stabilities[explainer].top_k[where] = overlap
-            stabilities[explainer].chance[where] = chance
+            stability.pearson[where] = similarity
+            stability.top_k[where] = overlap
+            stability.chance[where] = chance
     return stabilities
 
 
@@ -315,9 +360,9 @@ def _interpolation_ceiling(
     columns = []
     for position in grid.changed:
         forth = torch.full((len(chunk),), grid.values[position], device=maps.device)
-        back = torch.full_like(forth, inverse_value(family, grid.values[position]))
-        returned = augment(family, augment(family, maps, forth), back)
-        inside = augment(family, augment(family, torch.ones_like(maps[:, :1]), forth), back) >= FULL_WEIGHT
+        returned = unwarp(family, warp(family, maps, forth), forth)
+        ones = torch.ones_like(maps[:, :1])
+        inside = unwarp(family, warp(family, ones, forth), forth) >= FULL_WEIGHT
         columns.append(pearson(maps, returned, inside))
     curve = torch.stack(columns, dim=1)
     return measurement(
@@ -326,7 +371,7 @@ def _interpolation_ceiling(
         curve.mean(dim=1).cpu(),
         indices=chunk.indices,
         explainer=explainer.label,
-        variant=family.kind,
+        variant=family.label,
         undefined=CONSTANT_MAP,
         curve=([grid.values[position] for position in grid.changed], curve.cpu()),
     )

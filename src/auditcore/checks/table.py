@@ -6,9 +6,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from auditcore.checks import deletion, edda, sweep
+from auditcore.checks import (
+    complexity,
+    deletion,
+    edda,
+    infidelity,
+    insertion_deletion,
+    localization,
+    pixel_flipping,
+    randomization,
+    road,
+    sensitivity,
+    ssim_sweep,
+    sweep,
+)
 from auditcore.checks.chunk import Chunk
-from auditcore.contracts.checks import CheckContract, DeletionCheck, EddaCheck, SweepCheck
+from auditcore.contracts.checks import (
+    CheckContract,
+    ComplexityCheck,
+    DeletionCheck,
+    EddaCheck,
+    InfidelityCheck,
+    InsertionDeletionCheck,
+    LocalizationCheck,
+    PixelFlippingCheck,
+    RandomizationCheck,
+    RoadCheck,
+    SensitivityCheck,
+    SsimSweepCheck,
+    SweepCheck,
+)
 from auditcore.contracts.shards import Measurement, SharedSample
 
 Shared = Mapping[str, tuple[float, ...]]
@@ -31,6 +58,15 @@ class Implementation:
 
 CHECKS: dict[type[CheckContract], Implementation] = {
     SweepCheck: Implementation(sweep.compute, sweep.measure_shared, sweep.reduce_shared),
+    SsimSweepCheck: Implementation(ssim_sweep.compute, ssim_sweep.measure_shared, ssim_sweep.reduce_shared),
     DeletionCheck: Implementation(deletion.compute),
     EddaCheck: Implementation(edda.compute),
+    PixelFlippingCheck: Implementation(pixel_flipping.compute),
+    InsertionDeletionCheck: Implementation(insertion_deletion.compute),
+    RoadCheck: Implementation(road.compute),
+    SensitivityCheck: Implementation(sensitivity.compute),
+    InfidelityCheck: Implementation(infidelity.compute),
+    LocalizationCheck: Implementation(localization.compute),
+    RandomizationCheck: Implementation(randomization.compute),
+    ComplexityCheck: Implementation(complexity.compute),
 }

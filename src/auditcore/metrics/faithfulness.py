@@ -1,6 +1,6 @@
 """EDDA: do the most relevant pixels alone carry the prediction, and does removing them destroy it?
 
-Everything here is a pure function of probabilities and predicted classes; the passes are the check's.
+Everything here is a pure function of probabilities and predictions; the passes are the check's.
 `kept` is the image in which only the most relevant pixels remain (x_umask), `removed` its complement
 (x_imask).
 """
@@ -8,7 +8,7 @@ Everything here is a pure function of probabilities and predicted classes; the p
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from auditcore.errors import ShapeError
@@ -103,28 +103,26 @@ def increase_percent(original: Float[Tensor, " image"], kept: Float[Tensor, " im
     return _percent_of(original, (kept - original).clamp(min=0))
 
 
-def agreement(predicted: Int[Tensor, " image"], targets: Int[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """1 where the predicted class is the target, else 0; its mean is `umask_agreement`.
+def agreement(predicted: Bool[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """1 where the target is predicted, else 0; its mean is `umask_agreement`.
 
     Args:
-        predicted: argmax of the changed image.
-        targets: Target classes.
+        predicted: Whether the target is predicted for the changed image.
 
-    Source: Li et al. 2021.
+    Source: Li et al. 2021, for models with one class an image: the predicted class is y.
     """
-    return (predicted == targets).float()
+    return predicted.float()
 
 
-def flip(predicted: Int[Tensor, " image"], targets: Int[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """1 where the predicted class is not the target, else 0; its mean is `imask_flip`.
+def flip(predicted: Bool[Tensor, " image"]) -> Float[Tensor, " image"]:
+    """1 where the target is no longer predicted, else 0; its mean is `imask_flip`.
 
     Args:
-        predicted: argmax of the changed image.
-        targets: Target classes.
+        predicted: Whether the target is predicted for the changed image.
 
-    Source: Li et al. 2021.
+    Source: Li et al. 2021, for models with one class an image: the predicted class is not y.
     """
-    return (predicted != targets).float()
+    return (~predicted).float()
 
 
 def _percent_of(whole: Tensor, part: Tensor) -> Tensor:

@@ -10,14 +10,26 @@ import digits
 import reference
 from auditcore.checks.sweep import reduce_shared
 from auditcore.contracts.access import Limits
-from auditcore.contracts.augmentations import Augmentation, Brightness, Rotate, Scale
+from auditcore.contracts.augmentations import (
+    Augmentation,
+    Brightness,
+    Composition,
+    GaussianBlur,
+    GaussianNoise,
+    Gmic,
+    JpegQuality,
+    Rotate,
+    Scale,
+)
 from auditcore.contracts.checks import SweepCheck
+from auditcore.contracts.estimate import passes_of
 from auditcore.contracts.explainers import Gradient
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared as reduce_all
 from auditcore.models.classifier import Classifier
+from auditcore.report.intervals import calibrated_intervals
 
 PLAN = AuditPlan(
     explainers=(Gradient(),),
@@ -28,11 +40,11 @@ PLAN = AuditPlan(
 )
 
 
-def measure(classifier: Classifier, first: int, last: int) -> ShardResult:
+def measure(classifier: Classifier, first: int, last: int, plan: AuditPlan = PLAN) -> ShardResult:
     return run_shard(
         classifier=classifier,
         images=digits.encoded(last)[first:],
-        plan=PLAN,
+        plan=plan,
         wave="measure",
         shared={},
         limits=Limits(),
@@ -90,6 +102,43 @@ def test_the_first_drop_of_the_mean_ends_the_interval(rows: list[list[float]], t
         ((low, high, found),) = reduce_shared(check, {f"sweep.{family.kind}.interval": rows}).values()
         assert (low, high) == pytest.approx((identity - bound * tenths / 10, identity + bound * tenths / 10))
         assert found == float(reached)
+
+
+ONE_SIDED: list[Augmentation] = [
+    GaussianNoise(),
+    GaussianBlur(),
+    JpegQuality(),
+    Gmic(filter="sharpen", interval="auto"),
+    Composition(first=GaussianNoise(), second=GaussianBlur(), interval="auto"),
+]
+
+
+@pytest.mark.parametrize("family", ONE_SIDED, ids=lambda family: family.label)
+def test_a_family_with_one_side_is_measured_and_widened_on_that_side_alone(
+    digit_classifier: Classifier, family: Augmentation
+) -> None:
+    check = SweepCheck(families=(family,))
+    plan = AuditPlan(seed=7, explainers=(Gradient(),), checks=(check,))
+    result = measure(digit_classifier, 0, 2, plan)
+    (sample,) = result.shared
+    assert result.cost.forward_images == 2 * passes_of(plan, wave="measure") == 2 * (1 + 10)
+    side = 0 if isinstance(family, JpegQuality) else 1
+    for values in sample.values:
+        assert all(values[1 + 2 * tenth + (1 - side)] == values[0] for tenth in range(10))
+        assert len({values[1 + 2 * tenth + side] for tenth in range(10)}) > 5
+    # a drop on the side that exists, and the whole bound without one
+    drop = (0.5, 1.0) if side == 0 else (1.0, 0.5)
+    for rows, tenths in (([row(1.0, (1, 1), (1, 1), drop)], 3), ([row(1.0)], 10)):
+        ((low, high, _),) = reduce_shared(check, {f"sweep.{family.label}.interval": rows}).values()
+        width = family.bound * tenths / 10
+        assert (low, high) == pytest.approx((100 - width, 100) if side == 0 else (0, width))
+
+
+def test_the_report_names_a_family_by_its_label() -> None:
+    family = Gmic(filter="sharpen", interval="auto")
+    plan = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(family,)),))
+    (told,) = calibrated_intervals(plan, {"sweep.gmic_sharpen.interval": (0.0, 0.3, 1.0)})
+    assert (told.family, told.interval, told.reached) == ("gmic_sharpen", (0, 0.3), True)
 
 
 def test_explicit_intervals_are_not_reduced() -> None:

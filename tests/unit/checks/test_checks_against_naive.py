@@ -10,7 +10,21 @@ from scipy.ndimage import gaussian_filter
 
 import digits
 from auditcore.contracts.access import Limits
-from auditcore.contracts.augmentations import Augmentation, Brightness, Hue, Rotate, Saturation, Scale, Translate
+from auditcore.contracts.augmentations import (
+    Augmentation,
+    Brightness,
+    Composition,
+    Contrast,
+    GaussianBlur,
+    GaussianNoise,
+    Gmic,
+    HorizontalFlip,
+    Hue,
+    Rotate,
+    Saturation,
+    Scale,
+    Translate,
+)
 from auditcore.contracts.checks import Check, DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, InputXGradient, Random, SmoothGrad
 from auditcore.contracts.plan import AuditPlan
@@ -28,6 +42,7 @@ def run(
     checks: tuple[Check, ...],
     explainers: tuple[Explainer, ...],
     images: Sequence[EncodedImage] | None = None,
+    micro_batch: int | None = None,
 ) -> ShardResult:
     return run_shard(
         classifier=classifier,
@@ -38,6 +53,7 @@ def run(
         limits=Limits(),
         progress=lambda _share: None,
         clock=lambda: 0.0,
+        micro_batch=micro_batch,
     )
 
 
@@ -77,10 +93,17 @@ FAMILIES: tuple[Augmentation, ...] = (
     Rotate(interval=(-20, 20)),
     Translate(interval=(-0.1, 0.1)),
     Scale(interval=(0.8, 1.2)),
+    Contrast(interval=(0.6, 1.5)),
+    GaussianNoise(interval=(0, 0.1)),
+    GaussianBlur(interval=(0, 1.2)),
+    HorizontalFlip(),
+    Gmic(filter="sharpen"),
+    Composition(first=Rotate(interval=(-20, 10)), second=Brightness(interval=(-0.2, 0.3))),
+    Composition(first=GaussianNoise(interval=(0, 0.1)), second=HorizontalFlip(), interval=(0, 1)),
 )
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.kind)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 @pytest.mark.parametrize("explainer", [Gradient(), Random()], ids=lambda explainer: explainer.kind)
 def test_sweep(digit_classifier: Classifier, family: Augmentation, explainer: Explainer) -> None:
     check = SweepCheck(families=(family,), levels=4, top_k=100)
@@ -206,3 +229,37 @@ def test_interpolation_ceiling_is_high_for_smooth_maps_and_lower_for_noise(digit
     # peers: round-trip correlation of a noise map is 0.83 to 0.90
     assert all(0.75 < value < 0.95 for value in ceiling["random"] if value is not None)
     assert all(value > 0.97 for value in ceiling["grad_cam"] if value is not None)
+
+
+def test_the_interpolation_ceiling_is_that_of_the_moving_family_and_a_flip_has_none(
+    digit_classifier: Classifier,
+) -> None:
+    turn, shade = Rotate(interval=(-20, 10)), Brightness(interval=(-0.2, 0.3))
+    families = (turn, HorizontalFlip(), Composition(first=turn, second=shade), Composition(first=shade, second=turn))
+    result = run(digit_classifier, (SweepCheck(families=families, levels=2),), (Random(),))
+    ceiling = {m.variant: m.values for m in result.measurements if m.metric == "interpolation_ceiling"}
+    assert ceiling["horizontal_flip"] == (1.0,) * IMAGES
+    assert ceiling["rotate+brightness"] == ceiling["brightness+rotate"] == ceiling["rotate"]
+    assert all(value is not None and value < 0.99 for value in ceiling["rotate"])
+
+
+def test_every_sweep_runs_the_random_control(digit_classifier: Classifier) -> None:
+    check = SweepCheck(families=(Rotate(interval=(-20, 20)),), levels=2)
+    unasked = {
+        m.metric: m for m in run(digit_classifier, (check,), (Gradient(),)).measurements if m.explainer == "random"
+    }
+    asked = {m.metric: m for m in run(digit_classifier, (check,), (Random(),)).measurements if m.explainer == "random"}
+    assert {name: m.values for name, m in unasked.items()} == {name: m.values for name, m in asked.items()}
+    assert all(m.control for m in unasked.values())
+    assert not asked["s_pearson"].control
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_a_sweep_does_not_depend_on_batches(digit_classifier: Classifier, micro_batch: int) -> None:
+    check = SweepCheck(families=FAMILIES[6:], levels=3, top_k=100)
+    whole, other = (
+        run(digit_classifier, (check,), (Gradient(),), micro_batch=size).measurements for size in (7, micro_batch)
+    )
+    for one, another in zip(whole, other, strict=True):
+        expected = [None if value is None else pytest.approx(value, rel=1e-4, abs=1e-5) for value in one.values]
+        assert list(another.values) == expected, (one.explainer, one.metric, one.variant)

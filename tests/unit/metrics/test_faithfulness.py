@@ -54,10 +54,10 @@ def test_a_share_of_nothing_is_undefined(name: str) -> None:
     assert result.isnan().tolist() == [True, True, False]
 
 
-def test_agreement_and_flip_count_classes() -> None:
-    predicted, targets = torch.tensor([3, 1, 2]), torch.tensor([3, 0, 2])
-    assert agreement(predicted, targets).tolist() == [1, 0, 1]
-    assert flip(predicted, targets).tolist() == [0, 1, 0]
+def test_agreement_and_flip_count_predictions() -> None:
+    predicted = torch.tensor([True, False, True])
+    assert agreement(predicted).tolist() == [1, 0, 1]
+    assert flip(predicted).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("share", [0.15, 0.3, 0.5])

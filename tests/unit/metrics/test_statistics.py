@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import reference
-from auditcore.metrics.statistics import RESAMPLES, Summary, pointwise_ci, summarize
+from auditcore.metrics.statistics import (
+    INTERVAL_RULE,
+    LEAST_FOR_BOOTSTRAP,
+    RESAMPLES,
+    STRETCH,
+    Summary,
+    interval_method,
+    pointwise_ci,
+    summarize,
+)
 
 RNG = np.random.default_rng
 
@@ -23,62 +32,98 @@ def one(values: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Summar
     return summary
 
 
-@pytest.mark.parametrize("n", [2, 3, 20])
+def student(n: int) -> float:
+    return float(stats.t.ppf(0.975, n - 1))
+
+
+@pytest.mark.parametrize("n", [5, 6, 20])
 def test_summary_equals_its_definition(n: int) -> None:
     values = skewed(n)[:, 0].tolist()
     summary = one(np.array(values), resamples=700)
     mean, std, sem = reference.mean_std_sem(values)
     assert summary[:4] == (n, pytest.approx(mean), pytest.approx(std), pytest.approx(sem))
-    means = reference.bootstrap_means(values, RNG(0).random((700, n)))
-    assert summary.ci == pytest.approx(reference.bca_interval(values, means), rel=1e-9)
+    expected = reference.bootstrap_t_interval(values, RNG(0).random((700, n)), student=student(n))
+    assert summary.ci == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("n", [4, 30])
-def test_interval_is_scipys_for_the_same_resamples(n: int) -> None:
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_the_interval_of_few_values_is_students_and_scipys(n: int) -> None:
     values = skewed(n)[:, 0]
-    means = np.array(reference.bootstrap_means(values.tolist(), RNG(3).random((500, n))))
-    # scipy adds no resamples to the distribution it is handed
-    result = stats.bootstrap(
-        (values,), np.mean, n_resamples=0, method="BCa", bootstrap_result=_Distribution(means)
-    ).confidence_interval
-    assert one(values, seed=3, resamples=500).ci == pytest.approx((result.low, result.high), rel=1e-9)
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert interval_method(n) == "student_t"
+    assert one(values).ci == pytest.approx((theirs.low, theirs.high), rel=1e-12)
 
 
-class _Distribution:
-    """What `scipy.stats.bootstrap` reads of an earlier result."""
-
-    def __init__(self, means: np.ndarray) -> None:
-        self.bootstrap_distribution = means
+def test_bootstrap_takes_over_at_five_values() -> None:
+    assert [interval_method(n) for n in (2, 4, 5, 1000)] == ["student_t", "student_t", "bootstrap_t", "bootstrap_t"]
 
 
-@pytest.mark.parametrize("n", [8, 100])
+@pytest.mark.parametrize("n", [12, 100])
 def test_interval_agrees_with_scipys_own_resamples(n: int) -> None:
     values = skewed(n)[:, 0]
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="BCa", rng=RNG(1)).confidence_interval
-    ours = one(values).ci
+    mean, sem = values.mean(), values.std(ddof=1) / np.sqrt(n)
+
+    def distance(sample: np.ndarray, axis: int) -> np.ndarray:
+        return (sample.mean(axis=axis) - mean) / (sample.std(axis=axis, ddof=1) / np.sqrt(n))
+
+    found = stats.bootstrap((values,), distance, n_resamples=RESAMPLES, method="percentile", rng=RNG(1))
+    low, high = np.quantile(found.bootstrap_distribution, (0.025, 0.975))
+    limit = STRETCH * student(n)
+    theirs = mean - min(high, limit) * sem, mean - max(low, -limit) * sem
     # quantiles at 2.5 % of 10 000 resamples scatter by a few percent of the standard error
-    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.1 * values.std() / np.sqrt(n))
+    assert one(values).ci == pytest.approx(theirs, abs=0.2 * sem)
 
 
-def test_binary_scores_count_ties_half() -> None:
-    # every other resampled mean equals the mean; counting them as below would bias the interval
-    values = np.array([0.0, 1, 1, 0, 1, 0])
-    means = reference.bootstrap_means(values.tolist(), RNG(0).random((2000, 6)))
-    assert one(values, resamples=2000).ci == pytest.approx(reference.bca_interval(values.tolist(), means), rel=1e-9)
+@pytest.mark.parametrize("ones", [1, 4, 7])
+def test_resamples_without_spread_reach_as_far_as_the_limit(ones: int) -> None:
+    # a resample of nothing but ones would divide by 0
+    values = np.array([1.0] * ones + [0.0] * (8 - ones))
+    expected = reference.bootstrap_t_interval(values.tolist(), RNG(0).random((2000, 8)), student=student(8))
+    summary = one(values, resamples=2000)
+    assert summary.ci == pytest.approx(expected, rel=1e-9)
+    assert summary.mean is not None
+    assert summary.sem is not None
+    assert summary.ci is not None
+    farthest = STRETCH * student(8) * summary.sem
+    assert max(summary.mean - summary.ci[0], summary.ci[1] - summary.mean) <= farthest * (1 + 1e-9)
+    if ones == 7:  # a third of the resamples are all ones and call for an end far below
+        assert summary.ci[0] == pytest.approx(summary.mean - farthest, rel=1e-9)
 
 
-def test_ties_are_seen_through_rounding() -> None:
-    values = np.array([0.1, 0.2, 0.3, 0.4])
+@pytest.mark.parametrize("outlier", [1e3, 1e9])
+def test_one_outlier_does_not_make_the_interval_endless(outlier: float) -> None:
+    values = np.append(np.linspace(0, 1, 9), outlier)
+    summary = one(values)
+    assert summary.ci is not None
+    assert summary.sem is not None
+    assert summary.ci[1] - summary.ci[0] <= 2 * STRETCH * student(10) * summary.sem
+
+
+def test_values_at_the_mean_are_no_resample_at_the_limit() -> None:
+    # of 30 values 28 are the mean itself; one resample in seven holds nothing else
+    values = np.array([0.0, 0.2, *[0.1] * 28])
+    expected = reference.bootstrap_t_interval(values.tolist(), RNG(0).random((1500, 30)), student=student(30))
+    assert one(values, resamples=1500).ci == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e-9, 3.0, 1e100])
+def test_the_interval_follows_the_scale(scale: float) -> None:
+    values = skewed(9)[:, 0]
     low, high = one(values).ci or (0, 0)
-    assert (low + high) / 2 == pytest.approx(0.25, abs=2e-3)
-    assert one(3 * values).ci == pytest.approx((3 * low, 3 * high), rel=1e-9)
+    assert one(scale * values).ci == pytest.approx((scale * low, scale * high), rel=1e-9, abs=0)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 1 / 3, -2e-9])
+def test_the_rule_is_told_as_it_is() -> None:
+    for fact in ("bootstrap-t", f"{RESAMPLES} resamples", f"below {LEAST_FOR_BOOTSTRAP} values", "95%"):
+        assert fact in INTERVAL_RULE
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -2e-9])
 def test_equal_values_have_an_interval_of_no_width(value: float) -> None:
     summary = one(np.full(7, value))
-    assert (summary.mean, summary.ci) == (pytest.approx(value), pytest.approx((value, value)))
-    assert summary.std == pytest.approx(0, abs=1e-15)
+    # the mean of seven tenths is off by one rounding
+    assert (summary.mean, summary.ci) == (pytest.approx(value), (summary.mean, summary.mean))
+    assert summary.std == 0
 
 
 def test_too_few_values_have_no_spread() -> None:
@@ -118,20 +163,22 @@ def test_interval_holds_the_mean_and_moves_with_the_values(values: list[float], 
     assert summary.ci is not None
     assert summary.mean is not None
     low, high = summary.ci
-    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+    assert low - 1e-9 <= summary.mean <= high + 1e-9
     moved = one(np.array(values) + shift, resamples=500)
     assert moved.ci == pytest.approx((low + shift, high + shift), abs=1e-6)
 
 
-def test_intervals_of_skewed_scores_cover_the_mean() -> None:
-    # 500 audits of 30 images each, gamma distributed with skewness 1.4
-    truth = 2.0
-    covered = 0
-    table = RNG(7).gamma(2, size=(30, 500))
-    for summary in summarize(table, generator=RNG(1), resamples=1000):
-        assert summary.ci is not None
-        covered += summary.ci[0] <= truth <= summary.ci[1]
-    assert 0.91 <= covered / 500 <= 0.97
+@pytest.mark.parametrize("population", ["normal", "beta", "exponential"])
+def test_intervals_of_thirty_scores_cover_the_mean(population: str) -> None:
+    # issue B: at least 93 %; 94.5 to 95.4 % in 4000 samples of tests/benchmarks/coverage.py, and 92.0 % for BCa on
+    # exponential data. 2000 samples scatter by 0.5 %.
+    truth = {"normal": 0.0, "beta": 2 / 7, "exponential": 1.0}[population]
+    sample = {"beta": lambda: RNG(7).beta(2, 5, (30, 2000))}.get(population) or (
+        lambda: getattr(RNG(7), "standard_" + population)(size=(30, 2000))
+    )
+    found = [summary.ci for summary in summarize(sample(), generator=RNG(1), resamples=2000)]
+    covered = sum(ci is not None and ci[0] <= truth <= ci[1] for ci in found) / 2000
+    assert 0.93 <= covered <= 0.965
 
 
 def test_ten_thousand_resamples_unless_asked_otherwise() -> None:
@@ -156,6 +203,17 @@ def test_pointwise_interval_is_the_percentile_bootstrap() -> None:
         assert mean[point] == pytest.approx(np.mean(values))
         assert low[point] == pytest.approx(reference.quantile(means, 0.025))
         assert high[point] == pytest.approx(reference.quantile(means, 0.975))
+        theirs = stats.bootstrap(
+            (values,), np.mean, n_resamples=0, method="percentile", bootstrap_result=_Distribution(np.array(means))
+        ).confidence_interval
+        assert (low[point], high[point]) == pytest.approx((theirs.low, theirs.high))
     assert (mean[2], low[2], high[2]) == (0.5, 0.5, 0.5)
     assert mean[3] == curves[0, 3]
     assert np.isnan([low[3], high[3]]).all()
+
+
+class _Distribution:
+    """What `scipy.stats.bootstrap` reads of an earlier result."""
+
+    def __init__(self, means: np.ndarray) -> None:
+        self.bootstrap_distribution = means

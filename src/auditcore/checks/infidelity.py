@@ -1,0 +1,80 @@
+"""Infidelity: maps as linear accounts of what normal noise does to the target logit.
+
+Source: Yeh et al. 2019; Erdem 2021 for the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.contracts.checks import InfidelityCheck
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.shards import Measurement
+from auditcore.metrics.infidelity import account_of_noise, infidelity
+
+NOT_FINITE = "the map is not finite"
+NO_ACCOUNT = "the map is zero or not finite, so no factor suits it"
+
+
+def compute(check: InfidelityCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Infidelity of every explainer on one chunk.
+
+    The passes, `draws` + 1 an image, do not depend on the map, so all explainers share them. Draws are independent:
+    each perturbs the original image anew.
+    """
+    accounts, changes = _draws(check, chunk)
+    found = [
+        measurement(
+            check,
+            "infidelity",
+            infidelity(told, changes, normalize=check.normalize).cpu(),
+            indices=chunk.indices,
+            explainer=explainer.label,
+            undefined=NO_ACCOUNT if check.normalize else NOT_FINITE,
+            control=explainer in chunk.controls,
+        )
+        for explainer, told in accounts.items()
+    ]
+    for label, reason in chunk.unable.items():
+        found += not_applicable(check, label, reason, indices=chunk.indices)
+    return found
+
+
+def _draws(
+    check: InfidelityCheck, chunk: Chunk
+) -> tuple[dict[Explainer, Float[Tensor, "image draw"]], Float[Tensor, "image draw"]]:
+    """Every map's account of every draw of noise, and what the noise really did to the target logit."""
+    device = chunk.pixels.device
+    logits = [
+        _target_logits(chunk, chunk.pixels[part], chunk.targets[part]) for part in chunk.micro_batches(len(chunk))
+    ]
+    whole = torch.cat(logits)
+    changes = torch.empty(len(chunk), check.draws, dtype=torch.float64, device=device)
+    accounts = {explainer: torch.empty_like(changes) for explainer in (*chunk.able, *chunk.controls)}
+    owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
+    draw = torch.arange(check.draws, device=device).repeat(len(chunk))
+    for part in chunk.micro_batches(len(owner)):
+        images, numbers = owner[part], draw[part]
+        noise = check.std * torch.cat(
+            [
+                chunk.streams.take([image]).normal(tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", number)
+                for image, number in zip(images.tolist(), numbers.tolist(), strict=True)
+            ]
+        ).to(device)
+        copies = chunk.pixels[images] - noise * chunk.classifier.std
+        changes[images, numbers] = whole[images] - _target_logits(chunk, copies, chunk.targets[images])
+        for explainer, told in accounts.items():
+            told[images, numbers] = account_of_noise(chunk.original(explainer).maps[images], noise)
+    return accounts, changes
+
+
+def _target_logits(
+    chunk: Chunk, pixels: Float[Tensor, "copy 3 height width"], targets: Int[Tensor, " copy"]
+) -> Float[Tensor, " copy"]:
+    return chunk.classifier.logits(pixels).gather(1, targets[:, None])[:, 0].double()

@@ -1,0 +1,104 @@
+"""Insertion and deletion games: pixels appear on an empty or blurred image, or vanish into it.
+
+Source: Petsiuk et al. 2018; with both fills for both games Li et al. 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.removal import (
+    CONSTANT_MAP,
+    PixelRanking,
+    blurred,
+    fill_probability,
+    mean_color,
+    pixel_ranking,
+    removal_curve,
+)
+from auditcore.contracts.checks import Game, InsertionDeletionCheck
+from auditcore.contracts.shards import Measurement
+from auditcore.metrics.removal_curves import insertion_deletion_auc, proportional_step, removal_counts
+
+PAPERS_STEP_PX = 224
+"""Pixels a step at 224 x 224: one row's worth, 224 steps."""
+
+BLUR_KERNEL_PX, BLUR_SIGMA_PX = 11, 5.0
+"""The authors' kernel; it is cut off at 1.1 sigma and leaves more of the image than a full Gaussian would."""
+
+
+class _Fill(NamedTuple):
+    """An image without information, and the target probability that the model gives it."""
+
+    pixels: Float[Tensor, "image 3 height width"]
+    probability: Float[Tensor, " image"]
+
+
+def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Areas under the curves of the games, with the random explainer as a control that always runs.
+
+    Both ends of every curve are known: the original, and the filled image, which is passed once for all explainers
+    and both games.
+    """
+    height, width = chunk.pixels.shape[-2:]
+    step_px = check.pixels_per_step or proportional_step(PAPERS_STEP_PX, height, width)
+    counts = removal_counts(height * width, step_px)
+    x = [count / (height * width) for count in counts]
+    fills = _fills(check, chunk)
+
+    found: list[Measurement] = []
+    for explainer in (*chunk.able, *chunk.controls):
+        ranking = pixel_ranking(check, chunk, explainer)
+        for game in check.games:
+            curve = _play(game, chunk, fills[_fill_name(game)], ranking, counts)
+            found.append(
+                measurement(
+                    check,
+                    game,
+                    insertion_deletion_auc(curve).cpu(),
+                    indices=chunk.indices,
+                    explainer=explainer.label,
+                    undefined=CONSTANT_MAP,
+                    curve=(x, curve.cpu()),
+                    control=explainer in chunk.controls,
+                )
+            )
+    for label, reason in chunk.unable.items():
+        missing = not_applicable(check, label, reason, indices=chunk.indices)
+        found += [measured for measured in missing if measured.metric in check.games]
+    return found
+
+
+def _fill_name(game: Game) -> str:
+    return "zero" if game.endswith("_zero") else "blur"
+
+
+def _fills(check: InsertionDeletionCheck, chunk: Chunk) -> dict[str, _Fill]:
+    """The fills that the games need."""
+    fills = {}
+    names = {_fill_name(game) for game in check.games}
+    if "zero" in names:
+        color = mean_color(chunk)
+        fills["zero"] = _Fill(color, fill_probability(chunk, color, shared=True))
+    if "blur" in names:
+        picture = blurred(chunk.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
+        fills["blur"] = _Fill(picture, fill_probability(chunk, picture, shared=False))
+    return fills
+
+
+def _play(
+    game: Game, chunk: Chunk, fill: _Fill, ranking: PixelRanking, counts: tuple[int, ...]
+) -> Float[Tensor, "image step"]:
+    """Target probability along one game, most relevant pixels first; NaN for maps without an order."""
+    original = _Fill(chunk.pixels, chunk.probabilities)
+    start, end = (fill, original) if game.startswith("insertion") else (original, fill)
+    curve = removal_curve(chunk, start.pixels, end.pixels, ranking.rank, counts, start.probability, end.probability)
+    curve[ranking.constant] = torch.nan
+    return curve

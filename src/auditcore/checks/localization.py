@@ -1,0 +1,96 @@
+"""Localization: positive relevance against the boxes of the target. No passes through the model at all.
+
+Source: Wang et al. 2020 (energy pointing game); Zhang et al. 2021 (effective heat ratio); Choe et al. 2020 (boxes
+from maps); Won et al. 2025 for the filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.contracts.checks import LocalizationCheck
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.shards import Measurement
+from auditcore.metrics.constancy import is_constant
+from auditcore.metrics.localization import effective_heat_ratio, energy_pointing_game, inside_boxes, wsol_iou
+from auditcore.metrics.reduction import reduce_channels
+
+NO_BOX = "no box for this class: none was given, or all of them lie outside the model's square input"
+CONSTANT_MAP = "the map is constant or not finite, so it points nowhere"
+NO_POSITIVE = "no pixel has positive relevance, so the map points nowhere"
+
+
+def compute(check: LocalizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of a localization check on one chunk; several boxes of an image count as their union."""
+    boxes = chunk.boxes or tuple(() for _ in range(len(chunk)))
+    height, width = chunk.pixels.shape[2:]
+    inside = inside_boxes(boxes, height, width, chunk.pixels.device)
+    share = inside.double().mean(dim=(1, 2))
+    left_out = _left_out(check, chunk, share)
+    unfit = torch.tensor([row in left_out for row in range(len(chunk))], device=share.device)
+    found = [
+        measurement(
+            check,
+            "box_share",
+            share.masked_fill(unfit, torch.nan).cpu(),
+            indices=chunk.indices,
+            undefined=left_out,
+        )
+    ]
+    for explainer in (*chunk.able, *chunk.controls):
+        maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0]
+        constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
+        scores = {
+            "energy_pointing_game": energy_pointing_game(maps, inside),
+            "effective_heat_ratio": effective_heat_ratio(
+                maps, inside, quantiles=check.quantiles, weighted=check.weighted
+            ),
+            "wsol_iou": wsol_iou(maps, boxes, threshold=check.threshold),
+        }
+        reasons = {row: CONSTANT_MAP if flat else NO_POSITIVE for row, flat in enumerate(constant.tolist())} | left_out
+        found += _measurements(check, chunk, explainer, scores, reasons, undefined=constant | unfit)
+    for label, reason in chunk.unable.items():
+        found += not_applicable(check, label, reason, indices=chunk.indices)
+    return found
+
+
+def _left_out(check: LocalizationCheck, chunk: Chunk, share: Float[Tensor, " image"]) -> dict[int, str]:
+    """Why images do not take part, whatever their map, by position."""
+    low, high = check.box_share
+    reasons: dict[int, str] = {}
+    for row, (covered, probability) in enumerate(zip(share.tolist(), chunk.probabilities.tolist(), strict=True)):
+        if covered == 0:
+            reasons[row] = NO_BOX
+        elif probability < check.min_probability:
+            reasons[row] = f"the target probability is below {check.min_probability:g}"
+        elif not low <= covered <= high:
+            reasons[row] = f"the boxes cover a share of the image outside [{low:g}, {high:g}]"
+    return reasons
+
+
+def _measurements(
+    check: LocalizationCheck,
+    chunk: Chunk,
+    explainer: Explainer,
+    scores: Mapping[str, Float[Tensor, " image"]],
+    reasons: Mapping[int, str],
+    undefined: Tensor,
+) -> list[Measurement]:
+    return [
+        measurement(
+            check,
+            metric,
+            values.masked_fill(undefined, torch.nan).cpu(),
+            indices=chunk.indices,
+            explainer=explainer.label,
+            undefined=reasons,
+            control=explainer in chunk.controls,
+        )
+        for metric, values in scores.items()
+    ]

@@ -1,0 +1,65 @@
+"""Pixel flipping: the most relevant pixels are removed first, which should destroy the prediction soon.
+
+Source: Bach et al. 2015; Tetkova & Hansen 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
+from auditcore.contracts.checks import PixelFlippingCheck
+from auditcore.contracts.shards import Measurement
+from auditcore.metrics.removal_curves import pixel_flipping_aoc, proportional_step, relative_curve, removal_counts
+
+PAPERS_STEP_PX = 512
+"""Pixels a step at 224 x 224 (Tetkova & Hansen 2023)."""
+
+VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative curve is undefined"
+
+
+def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Area over the curve of every explainer, with the random explainer as a control that always runs."""
+    height, width = chunk.pixels.shape[-2:]
+    step_px = check.pixels_per_step or proportional_step(PAPERS_STEP_PX, height, width)
+    counts = removal_counts(height * width, step_px, check.share)
+    x = [count / (height * width) for count in counts]
+    fill = _fill(check, chunk)
+
+    found: list[Measurement] = []
+    for explainer in (*chunk.able, *chunk.controls):
+        rank, constant = pixel_ranking(check, chunk, explainer)
+        curve = removal_curve(chunk, chunk.pixels, fill, rank, counts, chunk.probabilities)
+        curve[constant] = torch.nan
+        relative = relative_curve(curve, chunk.probabilities)
+        reasons = {i: CONSTANT_MAP if flat else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
+        found.append(
+            measurement(
+                check,
+                "pixel_flipping_aoc",
+                pixel_flipping_aoc(relative, counts).cpu(),
+                indices=chunk.indices,
+                explainer=explainer.label,
+                undefined=reasons,
+                curve=(x, relative.cpu()),
+                control=explainer in chunk.controls,
+            )
+        )
+    for label, reason in chunk.unable.items():
+        found += not_applicable(check, label, reason, indices=chunk.indices)
+    return found
+
+
+def _fill(check: PixelFlippingCheck, chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
+    """What removed pixels become, in pixel space: one color for all images, never one of the changed image."""
+    match check.fill:
+        case "black":
+            return torch.zeros_like(chunk.pixels)
+        case "mean":
+            return mean_color(chunk)

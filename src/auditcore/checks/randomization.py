@@ -1,0 +1,159 @@
+"""Randomization: maps of the trained model against maps of the same model with random layers.
+
+Source: Adebayo et al. 2018, cascading randomization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.contracts.checks import RandomizationCheck
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.shards import Measurement
+from auditcore.errors import ModelOutputInvalid, NotApplicable
+from auditcore.explainers.table import applicability
+from auditcore.metrics.constancy import is_constant
+from auditcore.metrics.rank_correlation import spearman
+from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.similarity import pearson
+from auditcore.metrics.structural_similarity import structural_similarity
+from auditcore.models.randomization import cascade
+
+CONSTANT_ORIGINAL = "the map of the trained model is constant or not finite"
+NO_PARAMETERS = "the model has no parameters that could be random"
+SSIM_WINDOW_PX = 11
+
+Map = Float[Tensor, "image 1 height width"]
+
+
+@dataclass
+class _Cascade:
+    """What one explainer's maps do while the model forgets.
+
+    Attributes:
+        original: Reduced maps of the trained model.
+        points: Similarity after every stage; NaN where undefined.
+        reasons: Why an image's point is undefined, for the first stage where it is, by position.
+        last: The same for the last stage alone.
+    """
+
+    original: Map
+    points: list[Float[Tensor, " image"]] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    last: dict[int, str] = field(default_factory=dict)
+
+    def add(self, points: Float[Tensor, " image"], reason: str) -> None:
+        """Append the points of a stage."""
+        self.points.append(points)
+        self.last = {row: reason for row, missing in enumerate(points.isnan().tolist()) if missing}
+        self.reasons = self.last | self.reasons
+
+
+def compute(check: RandomizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Similarity of every explainer along the cascade; targets and the layer statistics of explainers stay.
+
+    Every stage has its own view of the random streams: the random explainer draws other numbers for each, so that its
+    similarity shows the level of chance.
+    """
+    cascades = {
+        explainer: _Cascade(_compared(check, chunk.original(explainer).maps))
+        for explainer in (*chunk.able, *chunk.controls)
+    }
+    shares = [0.0]
+    stages = cascade(chunk.classifier, seed=chunk.streams.seed, stages=check.stages)
+    for number, (share, classifier) in enumerate(stages, start=1):
+        shares.append(share)
+        forgetful = replace(chunk, classifier=classifier, _originals={})
+        for explainer, found in cascades.items():
+            found.add(*_stage(check, forgetful, explainer, found.original, number, share))
+    results: list[Measurement] = []
+    for explainer, found in cascades.items():
+        if found.points:
+            results += _measurements(check, chunk, explainer, found, shares)
+        else:
+            results += not_applicable(check, explainer.label, NO_PARAMETERS, indices=chunk.indices)
+    for label, reason in chunk.unable.items():
+        results += not_applicable(check, label, reason, indices=chunk.indices)
+    return results
+
+
+def _stage(
+    check: RandomizationCheck, forgetful: Chunk, explainer: Explainer, original: Map, number: int, share: float
+) -> tuple[Float[Tensor, " image"], str]:
+    """Similarity of the maps of one stage with the original ones, and why it is undefined where it is."""
+    at = f"with {share:.0%} of the layers random"
+    reason = applicability(forgetful.classifier, explainer)
+    if reason is None:
+        try:
+            view = f"{check.label}/stage={number}"
+            maps = forgetful.explain(explainer, forgetful.pixels, range(len(forgetful)), view).maps
+        except (NotApplicable, ModelOutputInvalid) as error:
+            reason = error.message
+        else:
+            return _similarity(check, original, _compared(check, maps)), f"{at}, the map is constant or not finite"
+    return original.new_full((len(forgetful),), torch.nan), f"{at}: {reason}"
+
+
+def _compared(check: RandomizationCheck, maps: Float[Tensor, "image channel height width"]) -> Map:
+    """Reduced maps in float64, absolute if the check asks for that."""
+    reduced = reduce_channels(maps.double(), check.reduce)
+    return reduced.abs() if check.absolute else reduced
+
+
+def _similarity(check: RandomizationCheck, original: Map, changed: Map) -> Float[Tensor, " image"]:
+    everywhere = torch.ones_like(original, dtype=torch.bool)
+    match check.similarity:
+        case "spearman":
+            values = spearman(original, changed)
+        case "pearson":
+            values = pearson(original, changed, everywhere)
+        case "ssim":
+            data_range = original.abs().amax(dim=(1, 2, 3))
+            window = min(SSIM_WINDOW_PX, _largest_odd(min(original.shape[2:])))
+            values = structural_similarity(original, changed, data_range, window=window)
+        case other:
+            assert_never(other)
+    return values.masked_fill(_constant(original) | _constant(changed), torch.nan)
+
+
+def _largest_odd(side: int) -> int:
+    return side - 1 + side % 2
+
+
+def _constant(maps: Map) -> Bool[Tensor, " image"]:
+    return is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
+
+
+def _measurements(
+    check: RandomizationCheck, chunk: Chunk, explainer: Explainer, found: _Cascade, shares: list[float]
+) -> list[Measurement]:
+    points = torch.stack(found.points, dim=1)
+    constant = _constant(found.original)
+    # a map is as similar to itself as can be, unless no similarity is defined for it
+    start = torch.ones_like(points[:, :1]).masked_fill(constant[:, None], torch.nan)
+    original = {row: CONSTANT_ORIGINAL for row, flat in enumerate(constant.tolist()) if flat}
+    scores = {
+        "cascade_similarity": (points.mean(dim=1), found.reasons, torch.cat((start, points), dim=1)),
+        "randomized_similarity": (points[:, -1], found.last, None),
+    }
+    return [
+        measurement(
+            check,
+            metric,
+            values.cpu(),
+            indices=chunk.indices,
+            explainer=explainer.label,
+            undefined=reasons | original,
+            curve=None if curve is None else (shares, curve.cpu()),
+            control=explainer in chunk.controls,
+        )
+        for metric, (values, reasons, curve) in scores.items()
+    ]

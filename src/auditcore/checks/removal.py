@@ -1,0 +1,116 @@
+"""What checks that remove single pixels share: the order of the pixels, and the passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from auditcore.checks.chunk import Chunk
+from auditcore.contracts.checks import InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
+from auditcore.contracts.explainers import Explainer
+from auditcore.metrics.constancy import is_constant
+from auditcore.metrics.ranking import rank_descending
+from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.removal_curves import removal_rank, resolved_relevance
+
+CONSTANT_MAP = "all pixels are equally relevant or the map is not finite, so the map gives no order"
+
+
+class PixelRanking(NamedTuple):
+    """In which order a map removes the pixels of each image.
+
+    Attributes:
+        rank: Place of each pixel, 0 for the most relevant; pixels that differ by rounding only are ordered by chance.
+        constant: Images whose map gives no order.
+    """
+
+    rank: Int[Tensor, "image pixel"]
+    constant: Bool[Tensor, " image"]
+
+
+def pixel_ranking(
+    check: PixelFlippingCheck | InsertionDeletionCheck | RoadCheck, chunk: Chunk, explainer: Explainer
+) -> PixelRanking:
+    """Rank the pixels of every image by the map of its original."""
+    # sums in float64: what rounds here must not be taken for a difference, or for none
+    maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0].flatten(1)
+    ties = chunk.streams.uniform((maps.shape[1],), f"{check.kind}/ties").to(maps.device)
+    constant = is_constant(maps, torch.ones_like(maps, dtype=torch.bool))
+    return PixelRanking(removal_rank(rank_descending(resolved_relevance(maps), ties)), constant)
+
+
+def removal_curve(
+    chunk: Chunk,
+    before: Float[Tensor, "image 3 height width"],
+    after: Float[Tensor, "image 3 height width"],
+    rank: Int[Tensor, "image pixel"],
+    counts: Sequence[int],
+    first: Float[Tensor, " image"],
+    last: Float[Tensor, " image"] | None = None,
+) -> Float[Tensor, "image step"]:
+    """Target probability while the pixels of one picture are replaced by those of another.
+
+    Args:
+        chunk: Model, targets and micro-batches.
+        before: Pictures that lose pixels: the originals, or a fill into which the originals are inserted.
+        after: What the pixels become.
+        rank: Place of each pixel in the order of replacement.
+        counts: Pixels replaced after each step, ascending from 0.
+        first: Target probability before the first step, known already.
+        last: Target probability after the last step, where it is known: when every pixel is replaced.
+
+    Returns:
+        Target probability after each step.
+    """
+    device, (height, width) = chunk.pixels.device, chunk.pixels.shape[-2:]
+    curve = torch.empty(len(chunk), len(counts), device=device)
+    curve[:, 0] = first
+    unknown = range(1, len(counts))
+    if last is not None:
+        curve[:, -1] = last
+        unknown = unknown[:-1]
+    replaced = torch.tensor(counts, device=device)
+    # images first, so that a micro-batch mixes few images
+    owner = torch.arange(len(chunk), device=device).repeat_interleave(len(unknown))
+    step = torch.tensor(unknown, device=device, dtype=torch.long).repeat(len(chunk))
+    for part in chunk.micro_batches(len(owner)):
+        gone = (rank[owner[part]] < replaced[step[part], None]).view(-1, 1, height, width)
+        copies = torch.where(gone, after[owner[part]], before[owner[part]])
+        curve[owner[part], step[part]] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+    return curve
+
+
+def mean_color(chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
+    """The model's mean color on every pixel: zero after normalization. All images share its memory."""
+    return chunk.classifier.mean.expand_as(chunk.pixels)
+
+
+def blurred(
+    pixels: Float[Tensor, "image 3 height width"], kernel_px: int, sigma_px: float
+) -> Float[Tensor, "image 3 height width"]:
+    """Images under a Gaussian whose kernel shrinks on images too small for it."""
+    # reflection needs more than half a kernel of image
+    kernel = min(kernel_px, 2 * min(pixels.shape[2:]) - 1)
+    picture: Tensor = gaussian_blur(pixels, [kernel, kernel], [sigma_px, sigma_px])
+    return picture
+
+
+def fill_probability(
+    chunk: Chunk, fill: Float[Tensor, "image 3 height width"], *, shared: bool
+) -> Float[Tensor, " image"]:
+    """Target probability of images in which every pixel is filled.
+
+    Args:
+        chunk: Model, targets and micro-batches.
+        fill: What the pixels become.
+        shared: Whether all images get the same fill, so that one pass serves all.
+    """
+    distinct = fill[:1] if shared else fill
+    logits = torch.cat([chunk.classifier.logits(distinct[part]) for part in chunk.micro_batches(len(distinct))])
+    probabilities = chunk.classifier.probabilities(logits).expand(len(chunk), -1)
+    return probabilities.gather(1, chunk.targets[:, None])[:, 0]

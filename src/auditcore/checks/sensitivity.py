@@ -1,0 +1,70 @@
+"""Sensitivity: how far maps move when a little uniform noise is added to the image.
+
+Source: Yeh et al. 2019; Erdem 2021. Noise as in captum, in normalized space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.contracts.checks import SensitivityCheck
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.shards import Measurement
+from auditcore.metrics.sensitivity import max_sensitivity, relative_distance
+
+ZERO_MAP = "the map is zero everywhere or not finite, so no distance is relative to it"
+NOISY_MAP = "the map of a noisy copy is not finite"
+
+
+def compute(check: SensitivityCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Largest relative distance of every explainer on one chunk; all of them see the same noise."""
+    found: list[Measurement] = []
+    for explainer, distances in _distances(check, chunk).items():
+        maps = chunk.original(explainer).maps.flatten(1)
+        usable = maps.isfinite().all(dim=1) & (maps != 0).any(dim=1)
+        found.append(
+            measurement(
+                check,
+                "max_sensitivity",
+                max_sensitivity(distances).cpu(),
+                indices=chunk.indices,
+                explainer=explainer.label,
+                undefined={i: NOISY_MAP if fine else ZERO_MAP for i, fine in enumerate(usable.tolist())},
+                control=explainer in chunk.controls,
+            )
+        )
+    for label, reason in chunk.unable.items():
+        found += not_applicable(check, label, reason, indices=chunk.indices)
+    return found
+
+
+def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[Tensor, "image draw"]]:
+    """Relative distance of the map of every noisy copy; the noise is drawn once for all explainers."""
+    device = chunk.pixels.device
+    size = (len(chunk), check.draws)
+    distances = {
+        explainer: torch.empty(size, dtype=torch.float64, device=device) for explainer in (*chunk.able, *chunk.controls)
+    }
+    owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
+    draw = torch.arange(check.draws, device=device).repeat(len(chunk))
+    for part in chunk.micro_batches(len(owner)):
+        owners, draws = owner[part].tolist(), draw[part].tolist()
+        noise = torch.cat(
+            [
+                chunk.streams.take([image]).uniform(tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", number)
+                for image, number in zip(owners, draws, strict=True)
+            ]
+        ).to(device)
+        # not clipped: the noise is one of normalized values, and black must be able to become darker
+        copies = chunk.pixels[owner[part]] + check.radius * (2 * noise - 1) * chunk.classifier.std
+        views = [f"{check.label}/draw={number}" for number in draws]
+        for explainer, found in distances.items():
+            maps = chunk.explain(explainer, copies, owners, views).maps
+            found[owner[part], draw[part]] = relative_distance(chunk.original(explainer).maps[owner[part]], maps)
+    return distances

@@ -1,0 +1,240 @@
+"""Structural similarity sweep: do maps of changed images that the model sees as the same look the same?
+
+Source: Erdem 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from auditcore.augmentations.table import applicability, augment, valid_mask, warp
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.contracts.checks import Change, SsimSweepCheck
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.shards import Measurement, SharedSample
+from auditcore.explainers.table import EXPLAINERS
+from auditcore.metrics.constancy import is_constant
+from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.structural_similarity import structural_similarity
+
+ALL = "all"
+"""Variant of the means over every change."""
+
+NO_RANGE = "the maps of all originals are zero or not finite, so there is no data range to compare them in"
+NOT_COMPARABLE = (
+    "on every accepted copy a map is constant or not finite, or no window of SSIM lies wholly inside the image"
+)
+MEASURED_FIRST = (
+    "its maps need quantities of the first wave, in which the data range of SSIM is measured; "
+    "audit it with another check"
+)
+
+# --- the data range: measured in a first wave, reduced over the whole audit ------------------------
+
+
+def range_key(check: SsimSweepCheck, explainer: Explainer) -> str:
+    """Under which name the data range of an explainer's maps is shared between shards."""
+    return f"{check.label}.{explainer.label}.data_range"
+
+
+def measure_shared(check: SsimSweepCheck, chunk: Chunk) -> list[SharedSample]:
+    """Largest absolute attribution of every original map, by explainer; 0 where a map is not finite."""
+    samples = []
+    for explainer in _explainers(chunk):
+        maps = reduce_channels(chunk.original(explainer).maps, check.reduce).flatten(1)
+        largest = maps.abs().amax(dim=1)
+        largest = torch.where(largest.isfinite(), largest, 0.0)
+        values = tuple((value,) for value in largest.double().cpu().tolist())
+        samples.append(SharedSample(key=range_key(check, explainer), values=values))
+    return samples
+
+
+def reduce_shared(
+    check: SsimSweepCheck, samples: Mapping[str, Sequence[Sequence[float]]]
+) -> dict[str, tuple[float, ...]]:
+    """The largest absolute attribution of each explainer over all originals.
+
+    Args:
+        check: The sweep.
+        samples: Key -> rows of `measure_shared` of all images, in index order.
+
+    Returns:
+        Key -> (data range,).
+    """
+    return {
+        key: (max(value for row in rows for value in row),)
+        for key, rows in samples.items()
+        if rows and key.startswith(f"{check.label}.") and key.endswith(".data_range")
+    }
+
+
+def _explainers(chunk: Chunk) -> Iterable[Explainer]:
+    """Those whose originals exist before anything is shared, and the control."""
+    return [e for e in (*chunk.able, *chunk.controls) if EXPLAINERS[type(e)].measure_shared is None]
+
+
+# --- the sweep ------------------------------------------------------------------------------------
+
+
+def compute(check: SsimSweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of the sweep on one chunk."""
+    unavailable = {change.family.label: applicability(change.family) for change in check.changes}
+    changes = [change for change in check.changes if unavailable[change.family.label] is None]
+    accepted = {change.family.label: _accepted(check, change, chunk) for change in changes}
+    found = _accepted_fractions(check, chunk, accepted, unavailable)
+    ranges = {explainer: shared[range_key(check, explainer)][0] for explainer in _explainers(chunk)}
+    similarities = {
+        change.family.label: _similarities(check, change, accepted[change.family.label], chunk, ranges)
+        for change in changes
+    }
+    for explainer, data_range in ranges.items():
+        own = {label: by_explainer[explainer] for label, by_explainer in similarities.items()}
+        found += _similarity_metrics(check, chunk, explainer, data_range, own, accepted, unavailable)
+    for label, reason in chunk.unable.items():
+        found += not_applicable(check, label, reason, indices=chunk.indices)
+    for explainer in chunk.able:
+        if EXPLAINERS[type(explainer)].measure_shared is not None:
+            found += not_applicable(check, explainer.label, MEASURED_FIRST, indices=chunk.indices)
+    return found
+
+
+def _accepted(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tensor, "image value"]:
+    """Which copies the model sees as the same; no map is computed of the others."""
+    owner, value = _copies(change, chunk)
+    probability = torch.empty(len(owner), device=chunk.pixels.device)
+    for part in chunk.micro_batches(len(owner)):
+        copies = _changed(change, chunk, owner[part], value[part])
+        probability[part] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+    moved = (probability.view(len(chunk), -1) - chunk.probabilities[:, None]).abs()
+    return moved < check.tolerance
+
+
+def _copies(change: Change, chunk: Chunk) -> tuple[Tensor, Tensor]:
+    """Owner and value of every copy, images first, so that a micro-batch mixes few images."""
+    device = chunk.pixels.device
+    owner = torch.arange(len(chunk), device=device).repeat_interleave(len(change.values))
+    return owner, torch.tensor(change.values, device=device).repeat(len(chunk))
+
+
+def _changed(change: Change, chunk: Chunk, owner: Tensor, value: Tensor) -> Float[Tensor, "copy 3 height width"]:
+    return augment(change.family, chunk.pixels[owner], value, chunk.streams.take(owner.tolist()))
+
+
+def _similarities(
+    check: SsimSweepCheck,
+    change: Change,
+    accepted: Bool[Tensor, "image value"],
+    chunk: Chunk,
+    ranges: Mapping[Explainer, float],
+) -> dict[Explainer, Float[Tensor, "image value"]]:
+    """Similarity of a(Tx) with T a(x) on every accepted copy; NaN elsewhere and where it is undefined."""
+    owner, value = (every[accepted.flatten()] for every in _copies(change, chunk))
+    level = torch.arange(len(change.values), device=owner.device).repeat(len(chunk))[accepted.flatten()]
+    views = [f"{check.label}/{change.family.label}={change.values[position]!r}" for position in level.tolist()]
+    masks = _compared(check, change, chunk)
+    found = {
+        explainer: torch.full(accepted.shape, torch.nan, dtype=torch.float64, device=owner.device)
+        for explainer in ranges
+    }
+    for part in chunk.micro_batches(len(owner)):
+        owners, mask = owner[part], masks[level[part]]
+        copies = _changed(change, chunk, owners, value[part])
+        for explainer, data_range in ranges.items():
+            maps = chunk.explain(explainer, copies, owners.tolist(), views[part]).maps
+            expected = warp(change.family, chunk.original(explainer).maps[owners], value[part])
+            before, after = reduce_channels(expected, check.reduce), reduce_channels(maps, check.reduce)
+            full = torch.full((len(owners),), data_range, dtype=torch.float64, device=owner.device)
+            similarity = structural_similarity(before, after, full, window=check.window, mask=mask)
+            counted = mask.expand_as(before).flatten(1)
+            silent = is_constant(before.flatten(1), counted) | is_constant(after.flatten(1), counted)
+            found[explainer][owners, level[part]] = similarity.masked_fill(silent, torch.nan)
+    return found
+
+
+def _compared(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tensor, "value 1 height width"]:
+    """Pixels on which maps are compared: those of the original, or with `border: include` all."""
+    size, device = chunk.pixels.shape[-2:], chunk.pixels.device
+    if check.border == "include":
+        return torch.ones(len(change.values), 1, *size, dtype=torch.bool, device=device)
+    return valid_mask(change.family, torch.tensor(change.values, device=device), size, device)
+
+
+# --- measurements ---------------------------------------------------------------------------------
+
+
+def _accepted_fractions(
+    check: SsimSweepCheck,
+    chunk: Chunk,
+    accepted: Mapping[str, Bool[Tensor, "image value"]],
+    unavailable: Mapping[str, str | None],
+) -> list[Measurement]:
+    return [
+        measurement(
+            check,
+            "accepted_fraction",
+            _joined(variant, accepted, chunk).double().mean(dim=1).cpu(),
+            indices=chunk.indices,
+            variant=variant,
+            undefined=_why_none(variant, unavailable),
+        )
+        for variant in (ALL, *unavailable)
+    ]
+
+
+def _similarity_metrics(
+    check: SsimSweepCheck,
+    chunk: Chunk,
+    explainer: Explainer,
+    data_range: float,
+    similarities: Mapping[str, Float[Tensor, "image value"]],
+    accepted: Mapping[str, Bool[Tensor, "image value"]],
+    unavailable: Mapping[str, str | None],
+) -> list[Measurement]:
+    found = []
+    for variant in (ALL, *unavailable):
+        seen = _joined(variant, accepted, chunk).bool().any(dim=1).tolist()
+        compared = NOT_COMPARABLE if data_range > 0 else NO_RANGE
+        moved = _why_none(variant, unavailable) or (
+            f"no changed copy is accepted: the target probability of each moved by {check.tolerance:g} or more"
+        )
+        found.append(
+            measurement(
+                check,
+                "ssim",
+                _joined(variant, similarities, chunk).nanmean(dim=1).cpu(),
+                indices=chunk.indices,
+                explainer=explainer.label,
+                variant=variant,
+                undefined={position: compared if any_ else moved for position, any_ in enumerate(seen)},
+                control=explainer in chunk.controls,
+            )
+        )
+    found.append(
+        measurement(
+            check,
+            "ssim_data_range",
+            torch.full((len(chunk),), data_range, dtype=torch.float64),
+            indices=chunk.indices,
+            explainer=explainer.label,
+        )
+    )
+    return found
+
+
+def _joined(variant: str, columns: Mapping[str, Tensor], chunk: Chunk) -> Float[Tensor, "image value"]:
+    """The columns of one family, or of all that can be applied; none, if it cannot."""
+    chosen = [column.double() for label, column in columns.items() if variant in {ALL, label}]
+    return torch.cat(chosen, dim=1) if chosen else torch.empty(len(chunk), 0, device=chunk.pixels.device)
+
+
+def _why_none(variant: str, unavailable: Mapping[str, str | None]) -> str:
+    """Why a family, or all of them, have no copies; empty if they have some."""
+    if variant != ALL:
+        return unavailable[variant] or ""
+    reasons = list(unavailable.values())
+    return next((reason for reason in reasons if reason), "") if all(reasons) else ""

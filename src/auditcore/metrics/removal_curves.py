@@ -1,0 +1,218 @@
+"""Curves of a prediction while pixels go one after the other: pixel flipping, insertion, deletion, ROAD.
+
+Pixels are H*W positions, all channels together; a count of them is exact, never a quantile of their relevance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from auditcore.errors import ShapeError
+from auditcore.metrics.curves import UNDEFINED_BELOW, trapezoid_auc
+
+PAPERS_PIXELS = 224 * 224
+"""Size of the images for which the papers give pixels a step."""
+
+RESOLUTION = 2.0**-17
+"""Difference of relevance that orders pixels, as a share of the largest absolute value: 64 float32 epsilons."""
+
+
+def proportional_step(paper_px: int, height: int, width: int) -> int:
+    """Pixels a step that cut an image into as many steps as the paper's 224 x 224, at least 1.
+
+    Args:
+        paper_px: Pixels a step at 224 x 224.
+        height: Height in pixels.
+        width: Width in pixels.
+    """
+    return max(1, round(Fraction(paper_px * height * width, PAPERS_PIXELS)))
+
+
+def removal_counts(pixels: int, pixels_per_step: int, share: float = 1.0) -> tuple[int, ...]:
+    """How many pixels are gone after each step, from none to the share.
+
+    Args:
+        pixels: Pixels of the image, H*W.
+        pixels_per_step: Pixels removed a step.
+        share: Share of the pixels removed in the end, in (0, 1].
+
+    Returns:
+        0, s, 2s, ... and exactly round(share * H * W), at least 1; the last step may be shorter than the others.
+
+    Raises:
+        ShapeError: No pixel to remove, or none a step.
+    """
+    if pixels < 1 or pixels_per_step < 1:
+        raise ShapeError(expected="at least 1 pixel and 1 pixel a step", actual=(pixels, pixels_per_step))
+    last = max(1, round(_exact(share) * pixels))
+    return (*range(0, last, pixels_per_step), last)
+
+
+def imputed_count(share: float, pixels: int) -> int:
+    """Pixels that ROAD imputes: floor(share * H * W), of the share as it is written.
+
+    The product of binary numbers would lose a pixel: 0.57 * 100 is 56.99999999999999.
+
+    Source: Rong et al. 2022, the authors' code.
+    """
+    return math.floor(_exact(share) * pixels)
+
+
+def resolved_relevance(maps: Float[Tensor, "image pixel"]) -> Float[Tensor, "image pixel"]:
+    """Relevance as multiples of what a map resolves, so that pixels that differ by rounding only are tied.
+
+    A map is repeatable to about 1e-7 of its largest value: batches of other sizes round otherwise. Where interpolation
+    leaves plateaus, as in Grad-CAM, the order inside them would then hang on the batch, and with it the score: by 1.7 %
+    on one digit in four. Ties are ordered by the image's own stream instead.
+
+    Args:
+        maps: Reduced maps.
+
+    Returns:
+        Whole numbers in [-2^17, 2^17], of the maps' type: 64 roundings of the largest absolute value make one. Zero for
+        a map of zeros.
+    """
+    unit = maps.abs().amax(dim=1, keepdim=True) * RESOLUTION
+    return (maps / unit).round().masked_fill(unit == 0, 0)
+
+
+def removal_rank(order: Int[Tensor, "image pixel"]) -> Int[Tensor, "image pixel"]:
+    """When each pixel goes: after k removals exactly the pixels with a rank below k are gone.
+
+    Args:
+        order: Pixels in the order of their removal, a permutation a row, from `rank_descending`.
+
+    Returns:
+        The inverse permutation, 0 for the first.
+    """
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
+def relative_curve(
+    curve: Float[Tensor, "image step"], original: Float[Tensor, " other_image"]
+) -> Float[Tensor, "image step"]:
+    """Target probability relative to that of the original, clipped at 1: p(x_k) / p(x).
+
+    Args:
+        curve: Target probability after each step.
+        original: Target probability of the original image.
+
+    Returns:
+        Values in [0, 1]; NaN where the original's probability is below 1e-8.
+
+    Raises:
+        ShapeError: Not one original a curve.
+
+    Source: Tetkova & Hansen 2023 (clipping: definitions 5).
+    """
+    if len(curve) != len(original):
+        raise ShapeError(expected=f"{len(curve)} originals", actual=tuple(original.shape))
+    relative = (curve / original[:, None]).clamp(max=1)
+    return relative.masked_fill(original.double()[:, None] < UNDEFINED_BELOW, torch.nan)
+
+
+def pixel_flipping_aoc(relative: Float[Tensor, "image step"], counts: Sequence[int]) -> Float[Tensor, " image"]:
+    """Area over the pixel-flipping curve, as a share of the area between 0 and 1.
+
+    Args:
+        relative: Relative target probability after each step, the original included, in [0, 1].
+        counts: Pixels gone after each step, ascending from 0; the last step may be a shorter one.
+
+    Returns:
+        In [0, 1]; higher means that the most relevant pixels carry the prediction. NaN where the curve is undefined.
+
+    Raises:
+        ShapeError: Not one count a sample, or fewer than two samples.
+
+    Source: Bach et al. 2015; Tetkova & Hansen 2023.
+    """
+    steps = relative.shape[1]
+    if steps != len(counts) or steps < 2:  # noqa: PLR2004 - an area has two ends
+        raise ShapeError(expected=f"{len(counts)} samples, at least 2", actual=tuple(relative.shape))
+    where = torch.tensor(counts, dtype=torch.float64, device=relative.device)
+    area = torch.trapezoid(1 - relative.double(), where, dim=1)
+    return (area / (where[-1] - where[0])).to(relative.dtype)
+
+
+def insertion_deletion_auc(curve: Float[Tensor, "image step"]) -> Float[Tensor, " image"]:
+    """Area under the curve of an insertion or deletion game: (sum - first/2 - last/2) / (n - 1).
+
+    Args:
+        curve: Target probability after each step, both ends included, in [0, 1].
+
+    Returns:
+        In [0, 1]. Every step weighs the same, as in the authors' code, also a last one with fewer pixels.
+
+    Raises:
+        ShapeError: Fewer than two samples.
+
+    Source: Petsiuk et al. 2018 (RISE), `evaluation.py`.
+    """
+    return trapezoid_auc(curve, 1 / max(1, curve.shape[1] - 1))
+
+
+def road_probability(curve: Float[Tensor, "image share"]) -> Float[Tensor, " image"]:
+    """Mean target probability over the shares imputed: `morf_probability` and `lerf_probability`.
+
+    Args:
+        curve: Target probability after each imputation, in [0, 1].
+
+    Raises:
+        ShapeError: No share.
+
+    Source: Rong et al. 2022.
+    """
+    _require_shares(curve)
+    return curve.double().mean(dim=1).to(curve.dtype)
+
+
+def road_accuracy(predicted: Bool[Tensor, "image share"]) -> Float[Tensor, " image"]:
+    """Share of imputations after which the target is still predicted: `morf_accuracy` and `lerf_accuracy`.
+
+    Args:
+        predicted: Whether the target is predicted after each imputation.
+
+    Returns:
+        In [0, 1]; the mean over images is the mean over shares of the authors' accuracy.
+
+    Raises:
+        ShapeError: No share.
+
+    Source: Rong et al. 2022.
+    """
+    _require_shares(predicted)
+    return predicted.float().mean(dim=1)
+
+
+def road_gain(lerf: Float[Tensor, "image share"], morf: Float[Tensor, "image other_share"]) -> Float[Tensor, " image"]:
+    """lerf_probability - morf_probability, in [-1, 1]; higher means more faithful.
+
+    Args:
+        lerf: Target probability, least relevant pixels imputed first, in [0, 1].
+        morf: The same, most relevant first.
+
+    Raises:
+        ShapeError: The curves differ in length, or are empty.
+
+    Source: Rong et al. 2022; Bluecher et al. 2024. pytorch-grad-cam's `ROADCombined` is half of it.
+    """
+    if lerf.shape != morf.shape:
+        raise ShapeError(expected=tuple(lerf.shape), actual=tuple(morf.shape))
+    return road_probability(lerf) - road_probability(morf)
+
+
+def _exact(share: float) -> Fraction:
+    """The share as it is written in decimals, not its nearest binary number."""
+    return Fraction(repr(float(share)))
+
+
+def _require_shares(curve: Tensor) -> None:
+    if curve.shape[1] == 0:
+        raise ShapeError(expected="at least one share", actual=tuple(curve.shape))
