@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Callable, MutableMapping, Sequence
@@ -13,11 +14,13 @@ from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
-from auditcore.contracts.plan import resolve_plan
+from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.models import ModelReference
 from auditcore.contracts.policy import validate_policy
+from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.contracts.shards import ShardResult
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
@@ -45,10 +48,10 @@ def audit(
     pictures: MutableMapping[str, bytes] | None = None,
     picture_images: int = PICTURE_IMAGES,
 ) -> AuditReport:
-    """Audit the explanations of a model on some images.
+    """Audit the explanations of one model or several on some images.
 
     Args:
-        request: Model, images, plan and policy.
+        request: Model or models, images, plan and policy.
         images: Encoded images to use instead of `request.images`; needed when that names a stored batch.
         access: What the request may reach; nothing but the demo by default.
         device: Where the model runs, such as `cpu` or `cuda:0`.
@@ -64,44 +67,66 @@ def audit(
         InputError: The request cannot be carried out; `field` says where, the message how to mend it.
     """
     access = access or AccessRules()
-    access.check_model(request.model)
+    for position, (name, reference) in enumerate(request.references):
+        with blaming_model(name, position):
+            access.check_model(reference)
     access.check_images(request.images)
     plan = resolve_plan(request.plan)
-    validate_policy(request.policy, plan)
+    validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
     encoded = list(images) if images is not None else read_images(request, access)
-    classifier = load_classifier(request.model, access=access, device=device)
-    waves = waves_of(plan)
     chunks = [encoded[start : start + shard_images] for start in range(0, len(encoded), shard_images)]
-    results: list[ShardResult] = []
     drawing = None if pictures is None else Pictures(images=picture_images, put=_keep_in(pictures))
+    count = len(request.references)
 
-    def run(wave: Wave, number: int, chunk: Sequence[EncodedImage]) -> ShardResult:
-        done = (waves.index(wave) * len(chunks) + number) / (len(waves) * len(chunks))
-        return run_shard(
-            classifier=classifier,
-            images=chunk,
-            plan=plan,
-            wave=wave,
-            shared=reduce_shared(plan, results),
-            limits=access.limits,
-            progress=lambda share: progress(done + share / (len(waves) * len(chunks))),
-            clock=clock,
-            micro_batch=micro_batch,
-            pictures=drawing,
-        )
+    def run(position: int, name: str | None, reference: ModelReference) -> list[ShardResult]:
+        """All shards of one model; it is forgotten before the next is loaded."""
+        classifier = load_classifier(reference, access=access, device=device)
+        waves = waves_of(plan)
+        own: list[ShardResult] = []
+        for wave in waves:
+            reduced = reduce_shared(plan, own)
+            for chunk in chunks:
+                done = position + len(own) / (len(waves) * len(chunks))
+                step = functools.partial(_advance, progress, done / count, 1 / (len(waves) * len(chunks) * count))
+                own.append(
+                    run_shard(
+                        classifier=classifier,
+                        images=chunk,
+                        plan=plan,
+                        wave=wave,
+                        shared=reduced,
+                        limits=access.limits,
+                        progress=step,
+                        clock=clock,
+                        micro_batch=micro_batch,
+                        pictures=drawing,
+                        model_name=name,
+                    )
+                )
+        return own
 
-    for wave in waves:
-        results += [run(wave, number, chunk) for number, chunk in enumerate(chunks)]
+    results: list[ShardResult] = []
+    shared: dict[str | None, dict[str, tuple[float, ...]]] = {}
+    for position, (name, reference) in enumerate(request.references):
+        with blaming_model(name, position):
+            own = run(position, name, reference)
+        shared[name] = reduce_shared(plan, own)
+        results += own
     return assemble(
         audit_id=audit_id or str(uuid.uuid4()),
         request=request,
         plan=plan,
         results=results,
-        shared=reduce_shared(plan, results),
+        shared=shared,
         attempts=len(results),
         started_at=None,
         finished_at=None,
     )
+
+
+def _advance(progress: Callable[[float], None], done: float, span: float, share: float) -> None:
+    """Tell the share of the whole audit, given that of one shard."""
+    progress(done + span * share)
 
 
 def _keep_in(pictures: MutableMapping[str, bytes]) -> Callable[[bytes], str]:
@@ -122,7 +147,7 @@ def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage
     """
     match request.images:
         case InlineImages(images=inline):
-            return [EncodedImage(i, None, image.data, image.label) for i, image in enumerate(inline)]
+            return [EncodedImage(i, None, image.data, image.label, image.boxes) for i, image in enumerate(inline)]
         case ImageUris(uris=uris):
             return [
                 EncodedImage(
@@ -136,6 +161,7 @@ def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage
                         sha256=image.sha256,
                     ),
                     image.label,
+                    image.boxes,
                 )
                 for number, image in enumerate(uris)
             ]

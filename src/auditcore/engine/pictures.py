@@ -26,25 +26,27 @@ class Pictures:
     put: Callable[[bytes], str]
 
 
-def draw_pictures(chunk: Chunk, pictures: Pictures) -> tuple[Artifact, ...]:
+def draw_pictures(chunk: Chunk, pictures: Pictures, *, model_name: str | None = None) -> tuple[Artifact, ...]:
     """Draw each photo and the map of each explainer on it, channels summed; no pass through the model.
 
     Args:
         chunk: Images whose original maps are computed.
         pictures: What to draw, and where to keep it.
+        model_name: What the audit calls the model, if it audits several.
 
     Returns:
         The photo of an image, then its maps in the order of the plan, image by image.
     """
     found: list[Artifact] = []
     for position, index in enumerate(chunk.indices):
-        if index >= pictures.images:
-            continue
+        if index >= pictures.images or index in chunk.indices[:position]:
+            continue  # an image with several targets shows the maps of its first
         pixels = chunk.pixels[position].cpu()
-        found.append(Artifact(image=index, explainer=None, digest=pictures.put(draw_photo(pixels))))
+        found.append(Artifact(image=index, model=model_name, explainer=None, digest=pictures.put(draw_photo(pixels))))
         for explainer in chunk.able:
             maps = chunk.original(explainer).maps[position : position + 1]
             drawn = draw_map(reduce_channels(maps, "sum")[0, 0].cpu(), pixels)
-            found.append(Artifact(image=index, explainer=explainer.label, digest=pictures.put(drawn)))
+            digest = pictures.put(drawn)
+            found.append(Artifact(image=index, model=model_name, explainer=explainer.label, digest=digest))
         chunk.tick()
     return tuple(found)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 
@@ -14,12 +16,26 @@ from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.estimate import BACKWARD_COST, passes_of
+from auditcore.contracts.explainers import shared_key
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.shards import Cost, ImageRecord, Measurement, ModelRecord, ShardResult, SharedSample, Wave
-from auditcore.contracts.significance import significant
+from auditcore.contracts.shards import (
+    CheckCost,
+    Cost,
+    ExplainedClass,
+    ImageRecord,
+    Measurement,
+    ModelRecord,
+    ShardResult,
+    SharedSample,
+    Wave,
+)
+from auditcore.contracts.significance import rounded
 from auditcore.engine.environment import describe_environment
 from auditcore.engine.pictures import Pictures, draw_pictures
+from auditcore.engine.targets import LABEL_MISSING, Choice, choose_targets, merge_targets, needs_labels
 from auditcore.errors import LabelOutOfRange
+from auditcore.explainers.attribution import Batch
+from auditcore.explainers.table import EXPLAINERS
 from auditcore.images.batch import DecodedBatch, decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -47,6 +63,7 @@ def run_shard(
     clock: Callable[[], float],
     micro_batch: int | None = None,
     pictures: Pictures | None = None,
+    model_name: str | None = None,
 ) -> ShardResult:
     """Run one wave of a plan on some images.
 
@@ -61,6 +78,7 @@ def run_shard(
         clock: Seconds, monotonic.
         micro_batch: Images a pass, chosen by device if None; scores do not depend on it beyond rounding.
         pictures: Which images of the compute wave are drawn, and where the pictures go; none if None.
+        model_name: What the audit calls the model, if it audits several.
 
     Raises:
         LabelOutOfRange: A label is not a class of this model.
@@ -78,26 +96,32 @@ def run_shard(
         progress(min(1.0, (forward + BACKWARD_COST * backward) / expected))
 
     _check_labels(images, classifier)
-    explainable = _with_label(images, plan)
+    explainable = [image for image in images if image.labels or not needs_labels(plan)]
     batch = decode_batch(explainable, classifier.preprocessing, limits)
-    used = [explainable[position] for position in batch.used]
+    decoded = [explainable[position] for position in batch.used]
+    records = [*batch.excluded, *(_left_out(image, LABEL_MISSING) for image in images if image not in explainable)]
+    meter = _Meter(classifier)
     measurements: list[Measurement] = []
     samples: list[SharedSample] = []
-    records = [*batch.excluded, *_unlabeled(images, plan)]
     unable: dict[str, str] = {}
     artifacts: tuple[Artifact, ...] = ()
-    if used:
-        chunk = _chunk(classifier, batch, used, plan, tick, micro_batch or default_micro_batch(classifier))
-        records += _used_records(chunk, used)
+    chunk = None
+    if decoded:
+        with meter.measuring("measure" if wave == "measure" else "originals"):
+            chunk, seen = _predict(classifier, batch, decoded, plan, tick, micro_batch, shared)
+        records += seen
+    if chunk is not None:
         if wave == "measure":
-            samples = _measure(plan, chunk)
+            with meter.measuring("measure"):
+                samples = _measure(plan, chunk)
         else:
-            measurements = _compute(plan, chunk, shared)
+            measurements = _compute(plan, chunk, shared, meter)
             unable = chunk.unable
-            artifacts = () if pictures is None else draw_pictures(chunk, pictures)
+            artifacts = () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
     progress(1.0)
     return ShardResult(
         wave=wave,
+        model_name=model_name,
         images=tuple(sorted(records, key=lambda record: record.index)),
         measurements=tuple(measurements),
         shared=tuple(samples),
@@ -113,6 +137,7 @@ def run_shard(
         cost=Cost(
             forward_images=ledger.forward_images - forward_before,
             backward_images=ledger.backward_images - backward_before,
+            checks=meter.costs,
             seconds=clock() - started,
             device=str(classifier.device),
             peak_memory_bytes=_peak_memory_bytes(classifier.device),
@@ -121,19 +146,59 @@ def run_shard(
     )
 
 
+@dataclass
+class _Meter:
+    """Passes by purpose, read off the model's ledger."""
+
+    classifier: Classifier
+    costs: dict[str, CheckCost] = field(default_factory=dict)
+
+    @contextmanager
+    def measuring(self, purpose: str) -> Iterator[None]:
+        ledger = self.classifier.ledger
+        forward, backward = ledger.forward_images, ledger.backward_images
+        yield
+        before = self.costs.get(purpose, CheckCost())
+        self.costs[purpose] = CheckCost(
+            forward_images=before.forward_images + ledger.forward_images - forward,
+            backward_images=before.backward_images + ledger.backward_images - backward,
+        )
+
+
 def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
     samples: list[SharedSample] = []
     for check in plan.checks:
         measure = CHECKS[type(check)].measure_shared
         if measure is not None:
             samples += measure(check, chunk)
+    # a layer's statistics belong to images, however many targets each has
+    first = [row for row, index in enumerate(chunk.indices) if index not in chunk.indices[:row]]
+    for explainer in chunk.able:
+        measure_layer = EXPLAINERS[type(explainer)].measure_shared
+        if measure_layer is not None:
+            images = Batch(
+                chunk.classifier,
+                chunk.pixels[first],
+                chunk.targets[first],
+                chunk.streams.take(first),
+                chunk.micro_batch,
+            )
+            rows = tuple(tuple(row) for row in measure_layer(images, explainer))
+            samples.append(SharedSample(key=shared_key(explainer), values=rows))
     return samples
 
 
-def _compute(plan: AuditPlan, chunk: Chunk, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+def _compute(
+    plan: AuditPlan, chunk: Chunk, shared: Mapping[str, tuple[float, ...]], meter: _Meter
+) -> list[Measurement]:
+    """Every check on one chunk; the maps that all of them need come first, so that no check pays for another."""
+    with meter.measuring("originals"):
+        for explainer in chunk.able:
+            chunk.original(explainer)
     found: list[Measurement] = []
     for check in plan.checks:
-        found += CHECKS[type(check)].compute(check, chunk, shared)
+        with meter.measuring(check.label):
+            found += CHECKS[type(check)].compute(check, chunk, shared)
     for explainer in chunk.able:
         for metric, values in chunk.original(explainer).controls.items():
             found.append(
@@ -146,76 +211,93 @@ def _compute(plan: AuditPlan, chunk: Chunk, shared: Mapping[str, tuple[float, ..
                     undefined="the logit it is relative to is 0",
                 )
             )
-    return found
+    return merge_targets(found, chunk.indices)
 
 
-def _chunk(
+def _predict(
     classifier: Classifier,
     batch: DecodedBatch,
-    used: Sequence[EncodedImage],
+    decoded: Sequence[EncodedImage],
     plan: AuditPlan,
     tick: Callable[[], None],
-    micro_batch: int,
-) -> Chunk:
-    """Predict the originals once and fix the class each image is explained for."""
+    micro_batch: int | None,
+    shared: Mapping[str, tuple[float, ...]],
+) -> tuple[Chunk | None, list[ImageRecord]]:
+    """Predict the originals once, fix the classes each image is explained for, and give each class a row.
+
+    Returns:
+        The chunk, None when no image has a target, and a record of every image.
+    """
+    micro_batch = micro_batch or default_micro_batch(classifier)
     pixels = batch.pixels.to(classifier.device)
     logits = torch.cat([classifier.logits(part) for part in pixels.split(micro_batch)])
-    if plan.target == "label":
-        targets = torch.tensor([image.label for image in used], device=classifier.device)
-    else:
-        targets = logits.argmax(dim=1)
-    return Chunk(
+    choices = choose_targets(plan, classifier, logits, [image.labels for image in decoded])
+    rows = [(position, target) for position, choice in enumerate(choices) for target in choice.targets]
+    records = [
+        _left_out(image, choice) for image, choice in zip(decoded, choices, strict=True) if choice.reason is not None
+    ]
+    if not rows:
+        return None, records
+    owners = torch.tensor([position for position, _ in rows], device=classifier.device)
+    targets = torch.tensor([target for _, target in rows], device=classifier.device)
+    chunk = Chunk(
         classifier=classifier,
-        pixels=pixels,
-        indices=tuple(image.index for image in used),
+        pixels=pixels[owners],
+        indices=tuple(decoded[position].index for position, _ in rows),
         targets=targets,
-        probabilities=classifier.probabilities(logits).gather(1, targets[:, None])[:, 0],
-        streams=Streams(plan.seed, tuple(batch.digests)),
+        probabilities=classifier.probabilities(logits)[owners, targets],
+        streams=Streams(plan.seed, tuple(batch.digests[position] for position, _ in rows)),
         explainers=plan.explainers,
         tick=tick,
         micro_batch=micro_batch,
+        shared=shared,
+        boxes=tuple(
+            tuple(found.pixels for found in batch.boxes[position] if found.label in {None, target})
+            for position, target in rows
+        )
+        if batch.boxes
+        else (),
     )
+    return chunk, [*records, *_used_records(chunk, decoded)]
 
 
 def _check_labels(images: Sequence[EncodedImage], classifier: Classifier) -> None:
     for image in images:
-        if image.label is not None and image.label >= classifier.classes:
-            raise LabelOutOfRange(label=image.label, classes=classifier.classes, field=f"images.labels.{image.index}")
+        for label in image.labels:
+            if label >= classifier.classes:
+                raise LabelOutOfRange(label=label, classes=classifier.classes, field=f"images.labels.{image.index}")
+        for box in image.boxes:
+            if box.label is not None and box.label >= classifier.classes:
+                raise LabelOutOfRange(label=box.label, classes=classifier.classes, field=f"images.boxes.{image.index}")
 
 
-def _with_label(images: Sequence[EncodedImage], plan: AuditPlan) -> list[EncodedImage]:
-    return [image for image in images if plan.target == "predicted" or image.label is not None]
+def _left_out(image: EncodedImage, choice: Choice) -> ImageRecord:
+    return ImageRecord(
+        index=image.index,
+        name=image.name,
+        digest=image.digest,
+        label=image.label,
+        code=choice.code,
+        reason=choice.reason,
+    )
 
 
-def _unlabeled(images: Sequence[EncodedImage], plan: AuditPlan) -> list[ImageRecord]:
-    if plan.target == "predicted":
-        return []
+def _used_records(chunk: Chunk, decoded: Sequence[EncodedImage]) -> list[ImageRecord]:
+    explained: dict[int, list[ExplainedClass]] = {}
+    for index, target, probability in zip(
+        chunk.indices, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
+    ):
+        explained.setdefault(index, []).append(ExplainedClass(target=target, probability=rounded(probability)))
     return [
         ImageRecord(
             index=image.index,
             name=image.name,
             digest=image.digest,
-            code="label_missing",
-            reason="the plan explains given labels, but this image has none; upload it with a label",
-        )
-        for image in images
-        if image.label is None
-    ]
-
-
-def _used_records(chunk: Chunk, used: Sequence[EncodedImage]) -> list[ImageRecord]:
-    return [
-        ImageRecord(
-            index=image.index,
-            name=image.name,
-            digest=digest,
             label=image.label,
-            target=target,
-            probability=significant(probability),
+            targets=tuple(explained[image.index]),
         )
-        for image, digest, target, probability in zip(
-            used, chunk.streams.digests, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
-        )
+        for image in decoded
+        if image.index in explained
     ]
 
 

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from auditcore.checks.table import CHECKS
+from auditcore.contracts.explainers import shared_key
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
+from auditcore.explainers.table import EXPLAINERS
 
 
 def reduce_shared(plan: AuditPlan, results: Sequence[ShardResult]) -> dict[str, tuple[float, ...]]:
@@ -15,10 +17,10 @@ def reduce_shared(plan: AuditPlan, results: Sequence[ShardResult]) -> dict[str, 
 
     Args:
         plan: The plan.
-        results: Results of the measure wave, in index order; results of other waves are ignored.
+        results: Results of the measure wave of one model, in index order; results of other waves are ignored.
 
     Returns:
-        Key -> values, as the checks named in the plan define them; empty without a measure wave.
+        Key -> values, as the checks and explainers of the plan define them; empty without a measure wave.
     """
     rows: dict[str, list[Sequence[float]]] = defaultdict(list)
     for result in results:
@@ -30,4 +32,9 @@ def reduce_shared(plan: AuditPlan, results: Sequence[ShardResult]) -> dict[str, 
         reduce = CHECKS[type(check)].reduce_shared
         if reduce is not None:
             shared |= reduce(check, rows)
+    for explainer in plan.explainers:
+        reduce_layer = EXPLAINERS[type(explainer)].reduce_shared
+        key = shared_key(explainer)
+        if reduce_layer is not None and rows[key]:
+            shared[key] = reduce_layer(explainer, rows[key])
     return shared

@@ -31,7 +31,6 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import AuditReport, Result
@@ -255,11 +254,12 @@ def test_the_report_names_the_probability_of_every_original(run: Run, digit_clas
     assert [item.probability for item in found] == pytest.approx(expected.values.tolist(), rel=1e-4)
 
 
-def test_only_the_control_of_edda_is_repeated_among_the_controls(report: AuditReport) -> None:
-    repeated = [r for r in report.controls if METRICS.get(r.check, {}).get(r.metric) and r.metric in METRICS["edda"]]
-    assert {r.explainer for r in repeated} == {"random"}
-    by_metric = {r.metric for r in report.controls if r.explainer == "random"}
-    assert by_metric == {*METRICS["edda"], "interpolation_ceiling", "top_k_chance"}
+def test_the_random_explainer_is_a_control_and_nothing_else(report: AuditReport) -> None:
+    assert not [row for row in report.results if row.explainer == "random"]
+    by_check = {row.check for row in report.controls if row.explainer == "random"}
+    assert by_check == {"sweep", "deletion", "edda"}
+    others = {row.metric for row in report.controls if row.explainer != "random"}
+    assert others == {"interpolation_ceiling", "top_k_chance", "completeness_error", "conservation"}
 
 
 def test_cancellation_stops_between_micro_batches(run: Run) -> None:

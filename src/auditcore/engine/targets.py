@@ -1,0 +1,124 @@
+"""Which classes of each image are explained, and how one row a class becomes one value an image again."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import CurveSamples, Measurement
+from auditcore.contracts.significance import VALUE_DIGITS, significant
+from auditcore.models.classifier import Classifier
+
+
+class Choice(NamedTuple):
+    """What is explained of one image: its target classes, or why there are none."""
+
+    targets: tuple[int, ...]
+    code: str | None = None
+    reason: str | None = None
+
+
+LABEL_MISSING = Choice(
+    (), "label_missing", "the plan needs given labels, but this image has none; upload it with a label"
+)
+
+
+def choose_targets(
+    plan: AuditPlan,
+    classifier: Classifier,
+    logits: Float[Tensor, "image class"],
+    labels: Sequence[tuple[int, ...]],
+) -> tuple[Choice, ...]:
+    """The classes to explain of each image.
+
+    Args:
+        plan: `target`, `top_n` and `only_correct` decide.
+        classifier: Says what counts as predicted.
+        logits: Of the original images.
+        labels: Given labels of each image, in the same order; empty where it has none.
+
+    Returns:
+        One choice an image. With `only_correct`, labels that are not predicted are no targets, and an image without a
+        predicted label, or whose prediction is none of its labels, has none.
+    """
+    return tuple(_choose(plan, classifier, row, given) for row, given in zip(logits, labels, strict=True))
+
+
+def _choose(
+    plan: AuditPlan, classifier: Classifier, logits: Float[Tensor, " class"], labels: tuple[int, ...]
+) -> Choice:
+    if not labels and needs_labels(plan):
+        return LABEL_MISSING
+    best = int(logits.argmax())
+    right = labels
+    if plan.only_correct:
+        predicted = classifier.predicts(logits.expand(len(labels), -1), torch.tensor(labels, device=logits.device))
+        right = tuple(label for label, hit in zip(labels, predicted.tolist(), strict=True) if hit)
+        if not right or (plan.target == "predicted" and best not in right):
+            given = ", ".join(str(label) for label in labels)
+            reason = f"the plan wants correct predictions, but the model predicts class {best}, not label {given}"
+            return Choice((), "not_correct", reason)
+    match plan.target:
+        case "predicted":
+            return Choice((best,))
+        case "label":
+            return Choice(right)
+        case "top":
+            return Choice(tuple(logits.topk(min(plan.top_n, len(logits))).indices.tolist()))
+
+
+def needs_labels(plan: AuditPlan) -> bool:
+    """Whether images without a label are left out."""
+    return plan.target == "label" or plan.only_correct
+
+
+def merge_targets(measurements: Iterable[Measurement], indices: Sequence[int]) -> list[Measurement]:
+    """One value an image: the mean over those of its targets that have a value.
+
+    Args:
+        measurements: One value a row; their reasons are by image index already.
+        indices: Image index of each row; rows of one image are consecutive.
+
+    Returns:
+        The same measurements where every image has one target. Else one value an image, null where no target has one,
+        with the values of single targets in `per_target`.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, index in enumerate(indices):
+        rows.setdefault(index, []).append(row)
+    if len(rows) == len(indices):
+        return list(measurements)
+    return [_merged(measured, rows) for measured in measurements]
+
+
+def _merged(measured: Measurement, rows: Mapping[int, Sequence[int]]) -> Measurement:
+    per_target = tuple(tuple(measured.values[row] for row in own) for own in rows.values())
+    values = tuple(_mean(own) for own in per_target)
+    missing = {index for index, value in zip(rows, values, strict=True) if value is None}
+    return measured.model_copy(
+        update={
+            "values": values,
+            "per_target": per_target,
+            "reasons": {index: reason for index, reason in measured.reasons.items() if index in missing},
+            "curve": None if measured.curve is None else _merged_curve(measured.curve, rows),
+        }
+    )
+
+
+def _merged_curve(curve: CurveSamples, rows: Mapping[int, Sequence[int]]) -> CurveSamples:
+    merged = []
+    for own in rows.values():
+        present = [values for row in own if (values := curve.values[row]) is not None]
+        merged.append(tuple(_mean(points) for points in zip(*present, strict=True)) if present else None)
+    return CurveSamples(x=curve.x, values=tuple(merged))
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return significant(statistics.fmean(present), VALUE_DIGITS) if present else None
