@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-
-import numpy as np
+from itertools import chain
 
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.estimate import BACKWARD_COST
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
-from auditcore.contracts.report import (
-    AuditReport,
-    Curve,
-    ExcludedImage,
-    Manifest,
-    ReportImages,
-    ReportModel,
-    Result,
-    UsedImage,
-)
+from auditcore.contracts.report import AuditReport, ExcludedImage, Manifest, ReportImages, Result, UsedImage
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.shards import Cost, CurveSamples, ImageRecord, Measurement, ShardResult
-from auditcore.contracts.significance import rounded, significant
-from auditcore.errors import DigestMismatch, NoUsableImages
-from auditcore.metrics.statistics import pointwise_ci, summarize
+from auditcore.contracts.shards import CheckCost, Cost, ImageRecord, Measurement, ShardResult
+from auditcore.contracts.significance import rounded
+from auditcore.errors import NoUsableImages
+from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
+from auditcore.report.bootstrap import mean_curve, summaries
+from auditcore.report.comparisons import compare_models
 from auditcore.report.intervals import calibrated_intervals
+from auditcore.report.measured_model import MeasuredModel, measured_model
+from auditcore.report.reliability import measure_reliability
+from auditcore.report.slices import slices_of
 from auditcore.report.verdict import count, evaluate, verdict
-
-Key = tuple[str, str | None, str, str | None]
 
 
 def assemble(
@@ -37,67 +32,68 @@ def assemble(
     request: AuditRequest,
     plan: AuditPlan,
     results: Sequence[ShardResult],
-    shared: Mapping[str, tuple[float, ...]],
+    shared: Mapping[str | None, Mapping[str, tuple[float, ...]]],
     attempts: int,
     started_at: str | None,
     finished_at: str | None,
 ) -> AuditReport:
-    """Merge shard results, summarize them over images and evaluate the policy.
+    """Merge shard results, summarize them over images, compare the models and evaluate the policy.
 
     Args:
         audit_id: Identifier of the audit.
         request: What was asked, as it was asked.
         plan: The plan in full.
-        results: All shard results, any wave, any order.
-        shared: Quantities reduced from the measure wave.
+        results: All shard results, any model, any wave, any order; the shards of each model cover all images.
+        shared: Name of a model, None in an audit of one -> quantities reduced from its measure wave.
         attempts: Shard executions started, including those lost.
         started_at: When the first shard began, ISO 8601; not part of what must repeat.
         finished_at: When the last shard ended.
 
     Raises:
-        NoUsableImages: Every image was excluded; the message gives the first reason.
-        DigestMismatch: Shards ran on different models.
+        NoUsableImages: Every image was excluded by every model; the message gives the first reason.
+        DigestMismatch: Shards of one model ran on different weights.
     """
-    compute = sorted(
-        (result for result in results if result.wave == "compute"), key=lambda result: result.images[0].index
-    )
-    records = sorted((record for result in compute for record in result.images), key=lambda record: record.index)
-    artifacts = tuple(artifact for result in compute for artifact in result.artifacts)
-    images = _images(records, pictured=len({artifact.image for artifact in artifacts}))
-    model = compute[0].model
-    for result in compute:
-        if result.model.digest != model.digest:
-            raise DigestMismatch(expected=model.digest, actual=result.model.digest, field="model.weights")
+    models: list[MeasuredModel] = []
+    for position, (name, reference) in enumerate(request.references):
+        with blaming_model(name, position):
+            models.append(measured_model(name, reference, results))
+    names = tuple(model.name for model in models if model.name is not None)
+    artifacts = tuple(sorted(chain.from_iterable(model.artifacts for model in models), key=lambda one: one.image))
+    images = _images(models, pictured=len({artifact.image for artifact in artifacts}))
+    order = tuple(item.index for item in images.items)
 
-    merged = _merge(compute)
-    rows = _summarize(merged, seed=plan.seed)
+    measured = {model.name: model.measurements(order) for model in models}
+    merged = [(model, one) for model, found in measured.items() for one in found]
+    rows = tuple(zip(_summarize(merged, seed=plan.seed), merged, strict=True))
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
-    listed = tuple(row for row, measured in zip(rows, merged, strict=True) if not measured.control)
-    edda = {check.label for check in plan.checks if check.kind == "edda"}
-    controls = tuple(
-        row
-        for row, measured in zip(rows, merged, strict=True)
-        if measured.control or (row.check in edda and row.explainer in random_labels)
-    )
-    outcomes = evaluate(request.policy, listed)
+    controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
+    listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
+    outcomes = evaluate(request.policy, (*listed, *controls), names)
     statistics = count(outcomes)
     return AuditReport(
         audit_id=audit_id,
         verdict=verdict(statistics),
         statistics=statistics,
-        model=ReportModel(
-            reference=request.model,
-            digest=model.digest,
-            classes=model.classes,
-            parameters=model.parameters,
-            trained=model.trained,
-            preprocessing=model.preprocessing,
-        ),
+        model=None if names else models[0].described,
+        models=tuple(model.described for model in models) if names else (),
         images=images,
         plan=plan,
-        intervals=calibrated_intervals(plan, shared),
-        not_applicable=next((result.not_applicable for result in compute if _used(result)), {}),
+        intervals=tuple(
+            interval
+            for model in models
+            for interval in calibrated_intervals(plan, shared.get(model.name, {}), model=model.name)
+        ),
+        not_applicable={
+            explainer if model.name is None else f"{model.name}/{explainer}": reason
+            for model in models
+            for explainer, reason in model.not_applicable.items()
+        },
         results=listed,
+        slices=slices_of(
+            plan, measured, {model.name: [model.targets.get(index, ()) for index in order] for model in models}
+        ),
+        comparisons=compare_models(listed, names, seed=plan.seed),
+        reliability=measure_reliability(listed, names, random_labels) if names else (),
         conditions=outcomes,
         controls=controls,
         artifacts=artifacts,
@@ -108,7 +104,8 @@ def assemble(
             preset=request.plan.preset if isinstance(request.plan, PresetPlan) else None,
             request_digest=digest_of(request),
             plan_digest=digest_of(plan),
-            environment=compute[0].environment,
+            environment=models[0].shards[0].environment,
+            interval=INTERVAL_RULE,
             shards=len(results),
             attempts=attempts,
             started_at=started_at,
@@ -117,30 +114,24 @@ def assemble(
     )
 
 
-def _used(result: ShardResult) -> bool:
-    return any(record.reason is None for record in result.images)
-
-
-def _images(records: Sequence[ImageRecord], *, pictured: int) -> ReportImages:
-    used = tuple(
-        UsedImage(
-            index=record.index,
-            name=record.name,
-            digest=record.digest,
-            label=record.label,
-            target=record.target,
-            probability=record.probability,
-        )
-        for record in records
-        if record.digest is not None and record.target is not None and record.probability is not None
-    )
-    excluded = tuple(
-        ExcludedImage(
-            index=record.index, name=record.name, digest=record.digest, code=record.code or "", reason=record.reason
-        )
-        for record in records
-        if record.reason is not None
-    )
+def _images(models: Sequence[MeasuredModel], *, pictured: int) -> ReportImages:
+    """What became of the images: used by at least one model, or excluded by every one."""
+    records = tuple(models[0].records.values())
+    used, excluded = [], []
+    for record in records:
+        item = _used(record.index, models)
+        if item is not None:
+            used.append(item)
+        else:
+            excluded.append(
+                ExcludedImage(
+                    index=record.index,
+                    name=record.name,
+                    digest=record.digest,
+                    code=record.code or "",
+                    reason=record.reason or "",
+                )
+            )
     if not used:
         msg = f"none of the {len(records)} images can be used; the first one: {excluded[0].reason}"
         raise NoUsableImages(msg, field="images")
@@ -149,46 +140,37 @@ def _images(records: Sequence[ImageRecord], *, pictured: int) -> ReportImages:
         count=len(records),
         used=len(used),
         pictured=pictured,
-        excluded=excluded,
+        excluded=tuple(excluded),
         digest=f"sha256:{digests.hexdigest()}",
-        items=used,
+        items=tuple(used),
     )
 
 
-def _key(measured: Measurement) -> Key:
-    return measured.check, measured.explainer, measured.metric, measured.variant
-
-
-def _merge(results: Sequence[ShardResult]) -> list[Measurement]:
-    """Join the same measurement of consecutive shards, in the order of the first shard that has it."""
-    parts: dict[Key, list[Measurement]] = {}
-    for result in results:
-        for measured in result.measurements:
-            parts.setdefault(_key(measured), []).append(measured)
-    return [_join(same) for same in parts.values()]
-
-
-def _join(parts: Sequence[Measurement]) -> Measurement:
-    curves = [part.curve for part in parts]
-    curve = None
-    if all(found is not None for found in curves):
-        samples = [found for found in curves if found is not None]
-        curve = CurveSamples(x=samples[0].x, values=tuple(row for found in samples for row in found.values))
-    return parts[0].model_copy(
-        update={
-            "values": tuple(value for part in parts for value in part.values),
-            "reasons": {index: reason for part in parts for index, reason in part.reasons.items()},
-            "curve": curve,
-        }
+def _used(index: int, models: Sequence[MeasuredModel]) -> UsedImage | None:
+    by_model: dict[str | None, ImageRecord] = {
+        model.name: model.records[index] for model in models if model.records[index].targets
+    }
+    record = next(iter(by_model.values()), None)
+    if record is None or record.digest is None:
+        return None
+    first, *further = record.targets
+    return UsedImage(
+        index=index,
+        name=record.name,
+        digest=record.digest,
+        label=record.label,
+        target=first.target,
+        probability=first.probability,
+        further_targets=tuple(further),
+        by_model={name: own.targets for name, own in by_model.items() if name is not None},
     )
 
 
-def _summarize(merged: Sequence[Measurement], *, seed: int) -> list[Result]:
+def _summarize(merged: Sequence[tuple[str | None, Measurement]], *, seed: int) -> list[Result]:
     """Mean, spread and confidence interval of every measurement; all share the same bootstrap resamples."""
-    values = np.array([[np.nan if v is None else v for v in row.values] for row in merged], dtype=np.float64).T
-    summaries = summarize(values, generator=_bootstrap_stream(seed))
     return [
         Result(
+            model=model,
             check=row.check,
             explainer=row.explainer,
             metric=row.metric,
@@ -197,44 +179,48 @@ def _summarize(merged: Sequence[Measurement], *, seed: int) -> list[Result]:
             higher_is_better=row.higher_is_better,
             n=found.n,
             n_not_applicable=len(row.values) - found.n,
-            mean=_number(found.mean),
-            std=_number(found.std),
-            sem=_number(found.sem),
-            ci=None if found.ci is None else (rounded(found.ci[0]), rounded(found.ci[1])),
+            mean=found.mean,
+            std=found.std,
+            sem=found.sem,
+            ci=found.ci,
+            small_sample=found.n < SMALL_SAMPLE,
             per_image=row.values,
             reasons=row.reasons,
-            curve=_curve(row.curve, seed=seed),
+            curve=None if row.curve is None else mean_curve(row.curve, seed=seed),
         )
-        for row, found in zip(merged, summaries, strict=True)
+        for (model, row), found in zip(merged, summaries([row.values for _, row in merged], seed=seed), strict=True)
     ]
 
 
-def _curve(samples: CurveSamples | None, *, seed: int) -> Curve | None:
-    if samples is None:
-        return None
-    empty = (None,) * len(samples.x)
-    points = np.array([[np.nan if v is None else v for v in row or empty] for row in samples.values], dtype=np.float64)
-    band = pointwise_ci(points, generator=_bootstrap_stream(seed))
-    mean, low, high = (tuple(significant(value) for value in part.tolist()) for part in (band.mean, band.lo, band.hi))
-    return Curve(x=samples.x, mean=mean, lo=low, hi=high)
-
-
-def _bootstrap_stream(seed: int) -> np.random.Generator:
-    """The same resamples for every row, from the plan's seed."""
-    key = int.from_bytes(hashlib.sha256(f"{seed}\0bootstrap".encode()).digest()[:16], "little")
-    return np.random.Generator(np.random.Philox(key=key))
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None else significant(value)
-
-
 def _total_cost(results: Sequence[ShardResult]) -> Cost:
+    """All shards of all models and waves together."""
     costs = [result.cost for result in results]
+    total = _passes(costs)
+    checks = {
+        name: _passes([cost.checks[name] for cost in costs if name in cost.checks])
+        for name in dict.fromkeys(name for cost in costs for name in cost.checks)
+    }
     return Cost(
-        forward_images=sum(cost.forward_images for cost in costs),
-        backward_images=sum(cost.backward_images for cost in costs),
+        forward_images=total.forward_images,
+        backward_images=total.backward_images,
+        checks={
+            name: cost.model_copy(update={"share": rounded(_weight(cost) / max(1.0, _weight(total)))})
+            for name, cost in checks.items()
+        },
         seconds=sum(cost.seconds for cost in costs),
         device=costs[0].device,
         peak_memory_bytes=max(cost.peak_memory_bytes for cost in costs),
     )
+
+
+def _passes(costs: Iterable[Cost | CheckCost]) -> CheckCost:
+    forward, backward = 0, 0
+    for cost in costs:
+        forward += cost.forward_images
+        backward += cost.backward_images
+    return CheckCost(forward_images=forward, backward_images=backward)
+
+
+def _weight(cost: CheckCost) -> float:
+    """Passes in forward passes."""
+    return cost.forward_images + BACKWARD_COST * cost.backward_images

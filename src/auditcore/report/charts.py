@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup, escape
 
 from auditcore.contracts.report import Curve
+
+STYLES = ("one", "two", "three", "four")
+"""CSS classes of colors that differ in hue and lightness."""
+
+SHAPES = (
+    "m-4,0a4,4 0 1 0 8,0a4,4 0 1 0 -8,0",
+    "m-3.6,-3.6h7.2v7.2h-7.2z",
+    "m0,-5l5,5l-5,5l-5,-5z",
+    "m0,-4.6l4.8,8.4h-9.6z",
+)
+"""Circle, square, diamond and triangle around a point, as SVG path data."""
 
 WIDTH_PX, HEIGHT_PX = 232, 148
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 30, 8, 8, 20
@@ -24,7 +35,7 @@ class Series:
 
     Attributes:
         name: What the legend calls it.
-        style: CSS class that gives color and dashes: `one`, `two` or `reference`.
+        style: CSS class that gives color and dashes: one of `STYLES`, or `reference`.
         curve: Mean and bounds over a shared axis.
     """
 
@@ -35,19 +46,23 @@ class Series:
 
 @dataclass(frozen=True)
 class Interval:
-    """One row of an interval chart.
+    """One dot with its whisker.
 
     Attributes:
-        name: Label of the row.
+        name: Label of the row; neighbors of the same name share it.
         mean: Position of the dot.
         ci: Ends of the whisker; None draws the dot alone.
         muted: Drawn in gray, for controls.
+        number: Which of several models it belongs to, from 0; gives color and shape.
+        model: Name of that model; None where there is only one.
     """
 
     name: str
     mean: float
     ci: tuple[float, float] | None
     muted: bool
+    number: int = 0
+    model: str | None = None
 
 
 def curve_chart(title: str, series: Sequence[Series]) -> Markup:
@@ -66,49 +81,75 @@ def curve_chart(title: str, series: Sequence[Series]) -> Markup:
     parts = [plot.frame()]
     parts += [_band(plot, one) for one in series]
     parts += [_line(plot, one) for one in series]
-    return _svg(title, WIDTH_PX, HEIGHT_PX, parts)
+    return svg(title, WIDTH_PX, HEIGHT_PX, parts)
 
 
 def interval_chart(title: str, rows: Sequence[Interval]) -> Markup:
-    """Means as dots with their intervals as whiskers, one row an explainer.
+    """Means as dots with their intervals as whiskers, one row an explainer, with the models close together.
 
     Args:
         title: Read by screen readers and shown as a tooltip.
-        rows: At least one row.
+        rows: At least one row; those of one name stand together.
 
     Returns:
         One `<svg>` whose axis holds 0.
     """
-    label_px, width_px, row_px = 190, 460, 20
+    label_px, width_px, gap_px, close_px = 190, 460, 20, 11
     ends: list[float] = [value for row in rows for value in (row.mean, *(row.ci or ()))]
     margin = 0.04 * (max(0.0, *ends) - min(0.0, *ends) or 1)
     low, high = min(0.0, *ends) - margin, max(0.0, *ends) + margin
-    bottom = row_px * len(rows) + 6
 
     def place(value: float) -> float:
         return label_px + (value - low) / (high - low) * (width_px - label_px - 12)
 
-    parts = [Markup('<line class="zero" x1="{0:.1f}" x2="{0:.1f}" y1="2" y2="{1}"/>').format(place(0), bottom)]
-    for number, row in enumerate(rows):
-        y = row_px * number + 14
-        style = "muted" if row.muted else "one"
-        parts.append(Markup('<text class="label" x="{}" y="{}">{}</text>').format(label_px - 10, y + 4, row.name))
-        if row.ci is not None:
-            parts.append(
-                Markup('<line class="whisker {}" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(
-                    style, place(row.ci[0]), place(row.ci[1]), y, y
-                )
-            )
-        parts.append(
-            Markup('<circle class="dot {}" cx="{:.1f}" cy="{}" r="4"><title>{}: {:.4g}</title></circle>').format(
-                style, place(row.mean), y, row.name, row.mean
-            )
-        )
-    parts += [
+    parts = []
+    y = 14 - gap_px
+    for name, same in groupby(rows, key=lambda row: row.name):
+        own = list(same)
+        y += gap_px
+        middle = y + close_px * (len(own) - 1) / 2
+        parts.append(Markup('<text class="label" x="{}" y="{:g}">{}</text>').format(label_px - 10, middle + 4, name))
+        for position, row in enumerate(own):
+            y += close_px if position else 0
+            parts.append(_whisker(row, place, y))
+    bottom = y + 12
+    zero = Markup('<line class="zero" x1="{0:.1f}" x2="{0:.1f}" y1="2" y2="{1}"/>').format(place(0), bottom)
+    ticks = [
         Markup('<text class="tick middle" x="{:.1f}" y="{}">{:g}</text>').format(place(tick), bottom + 14, tick)
-        for tick in _round_ticks(low, high)
+        for tick in round_ticks(low, high)
     ]
-    return _svg(title, width_px, bottom + 20, parts)
+    return svg(title, width_px, bottom + 20, [zero, *parts, *ticks])
+
+
+def _whisker(row: Interval, place: Callable[[float], float], y: float) -> Markup:
+    style = "muted" if row.muted else style_of(row.number)
+    line = Markup("")
+    if row.ci is not None:
+        line = Markup('<line class="whisker {}" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(
+            style, place(row.ci[0]), place(row.ci[1]), y, y
+        )
+    name = row.name if row.model is None else f"{row.name}, {row.model}"
+    return line + mark(row.number, style, place(row.mean), y, f"{name}: {row.mean:.4g}")
+
+
+def style_of(number: int) -> str:
+    """CSS class of the model or curve with this number; together with its shape it is unique up to 16."""
+    return STYLES[(number + number // len(SHAPES)) % len(STYLES)]
+
+
+def mark(number: int, style: str, x: float, y: float, title: str) -> Markup:
+    """A dot in the shape of the model with this number.
+
+    Args:
+        number: From 0; models differ in shape and color, so that no reader depends on color.
+        style: CSS class of its color.
+        x: Its middle, in pixels.
+        y: Likewise.
+        title: Shown as a tooltip.
+    """
+    return Markup('<path class="dot {}" d="M{:.1f},{:.1f}{}"><title>{}</title></path>').format(
+        style, x, y, SHAPES[number % len(SHAPES)], title
+    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +172,7 @@ class _Plot:
     def frame(self) -> Markup:
         """Grid lines and the numbers beside them."""
         lines = []
-        for tick in _round_ticks(self.low, self.high):
+        for tick in round_ticks(self.low, self.high):
             x, y = self.at(self.left, tick)
             lines.append(
                 Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
@@ -152,7 +193,7 @@ class _Plot:
         return Markup("").join(lines)
 
 
-def _round_ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers between two values."""
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
@@ -183,7 +224,8 @@ def _band(plot: _Plot, series: Series) -> Markup:
     return Markup('<path class="band {}" d="{}"/>').format(series.style, path)
 
 
-def _svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
+def svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
+    """A drawing that screen readers can name."""
     return Markup('<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img"><title>{2}</title>{3}</svg>').format(
         width, height, escape(title), Markup("").join(parts)
     )

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.report import AuditReport, UsedImage
+from auditcore.contracts.shards import ExplainedClass
 
 GALLERY_IMAGES = 12
-"""Images on a page. With eleven explainers their pictures make it 5 MB long; the others are linked in the report."""
+"""Images on a page, times models. With eleven explainers their pictures make it 5 MB long; the others are linked in the
+report."""
 
 OPEN_ROWS = 4
 """Images that are seen at once; the others unfold, so that the numbers below are not pages away."""
@@ -36,54 +38,80 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """An image with its photo and the maps of all explainers.
+    """An image with its photo and the maps of all explainers of one model.
 
     Attributes:
         image: The image.
+        model: Name of the model in an audit of several.
+        explained: The class whose maps these are, and its probability.
+        further: Other classes that were explained for the image; they have no maps here.
         name: What a reader calls it.
         tiles: The photo, then one map an explainer.
         columns: Tiles in a line, so that the lines are about equally long.
     """
 
     image: UsedImage
+    model: str | None
+    explained: ExplainedClass
+    further: tuple[ExplainedClass, ...]
     name: str
     tiles: tuple[Tile, ...]
     columns: int
 
 
 def gallery_artifacts(report: AuditReport) -> tuple[Artifact, ...]:
-    """The pictures a page shows: those of the first `GALLERY_IMAGES` images that have any."""
-    first = list(dict.fromkeys(artifact.image for artifact in report.artifacts))[:GALLERY_IMAGES]
-    return tuple(artifact for artifact in report.artifacts if artifact.image in first)
+    """The pictures a page shows: those of the first images that have any, fewer where there are several models."""
+    first = list(dict.fromkeys(artifact.image for artifact in report.artifacts))
+    shown = first[: max(1, GALLERY_IMAGES // len(report.audited_models))]
+    return tuple(artifact for artifact in report.artifacts if artifact.image in shown)
 
 
 def gallery_rows(report: AuditReport, pictures: Mapping[str, bytes]) -> tuple[Row, ...]:
-    """Rows of the gallery, in the order of the images.
+    """Rows of the gallery, image by image, and for each image model by model.
 
     Args:
         report: The audit's report.
         pictures: Digest -> bytes of a picture; one that is missing is left out.
     """
-    shown = [artifact for artifact in gallery_artifacts(report) if artifact.digest in pictures]
+    own: dict[tuple[int, str | None], list[Artifact]] = {}
+    for artifact in gallery_artifacts(report):
+        if artifact.digest in pictures:
+            own.setdefault((artifact.image, artifact.model), []).append(artifact)
     controls = {explainer.label for explainer in report.plan.explainers if explainer.kind == "random"}
     return tuple(
-        _row(image, own, pictures, controls)
+        _row(image, model.name, own[image.index, model.name], pictures, controls)
         for image in report.images.items
-        if (own := [artifact for artifact in shown if artifact.image == image.index])
+        for model in report.audited_models
+        if (image.index, model.name) in own
     )
 
 
 def _row(
-    image: UsedImage, artifacts: Sequence[Artifact], pictures: Mapping[str, bytes], controls: Container[str]
+    image: UsedImage,
+    model: str | None,
+    artifacts: Sequence[Artifact],
+    pictures: Mapping[str, bytes],
+    controls: Container[str],
 ) -> Row:
     name = image.name or f"image {image.index}"
     lines = -(-len(artifacts) // TILES_IN_A_LINE)
+    explained, *further = explained_classes(image, model)
     return Row(
         image=image,
+        model=model,
+        explained=explained,
+        further=tuple(further),
         name=name,
         tiles=tuple(_tile(artifact, pictures[artifact.digest], name, controls) for artifact in artifacts),
         columns=-(-len(artifacts) // lines),
     )
+
+
+def explained_classes(image: UsedImage, model: str | None) -> tuple[ExplainedClass, ...]:
+    """What was explained for an image and a model, the first class first."""
+    first = ExplainedClass(target=image.target, probability=image.probability)
+    alone = (first, *image.further_targets)
+    return alone if model is None else image.by_model.get(model) or alone
 
 
 def _tile(artifact: Artifact, data: bytes, name: str, controls: Container[str]) -> Tile:

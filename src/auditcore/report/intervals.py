@@ -9,8 +9,16 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import CalibratedInterval
 
 
-def calibrated_intervals(plan: AuditPlan, shared: Mapping[str, tuple[float, ...]]) -> tuple[CalibratedInterval, ...]:
-    """One entry an automatic interval of the plan that was measured."""
+def calibrated_intervals(
+    plan: AuditPlan, shared: Mapping[str, tuple[float, ...]], *, model: str | None = None
+) -> tuple[CalibratedInterval, ...]:
+    """One entry an automatic interval of the plan that was measured on a model.
+
+    Args:
+        plan: The plan.
+        shared: What `reduce_shared` made of the model's measure wave.
+        model: Its name in an audit of several.
+    """
     told = []
     for check in plan.checks:
         if not isinstance(check, SweepCheck):
@@ -22,8 +30,9 @@ def calibrated_intervals(plan: AuditPlan, shared: Mapping[str, tuple[float, ...]
             low, high, reached = found
             told.append(
                 CalibratedInterval(
+                    model=model,
                     check=check.label,
-                    family=family.kind,
+                    family=family.label,
                     interval=(low, high),
                     reached=bool(reached),
                     message="the mean target probability has dropped by 10 % at one end"

@@ -12,7 +12,7 @@ ILLEGAL_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010
 
 
 def render_junit(report: AuditReport) -> str:
-    """JUnit XML with one test case a condition.
+    """JUnit XML with one test case a condition, and a model in an audit of several.
 
     A missed condition of severity `fail` is a failure. A missed one of severity `warn` passes, with the
     warning in its output, because JUnit knows no warnings and a build must not break. A condition that
@@ -40,7 +40,10 @@ def render_junit(report: AuditReport) -> str:
     for name, value in (
         ("audit_id", report.audit_id),
         ("verdict", report.verdict),
-        ("model_digest", report.model.digest),
+        *(
+            ("model_digest" if model.name is None else f"model_digest.{model.name}", model.digest)
+            for model in report.audited_models
+        ),
         ("images_digest", report.images.digest),
         ("plan_digest", report.manifest.plan_digest),
         ("schema_version", report.schema_version),
@@ -54,12 +57,13 @@ def render_junit(report: AuditReport) -> str:
 
 def _add_case(suite: ET.Element, outcome: ConditionOutcome) -> None:
     subject = outcome.metric if outcome.variant is None else f"{outcome.metric}[{outcome.variant}]"
+    path = (outcome.model, outcome.check, outcome.explainer or "model")
     relation = "at least" if outcome.comparison == "at_least" else "at most"
     case = ET.SubElement(
         suite,
         "testcase",
         {
-            "classname": _legal(f"{outcome.check}.{outcome.explainer or 'model'}"),
+            "classname": _legal(".".join(part for part in path if part is not None)),
             "name": _legal(f"{outcome.id}: {subject} {relation} {outcome.threshold:g}"),
             "time": "0",
         },

@@ -1,22 +1,39 @@
-"""The headline numbers of a report as plain rows: one an explainer, for terminals and for the HTML page.
+"""The headline numbers of a report as plain rows: one an explainer and model, for terminals and for the HTML page.
 
 No torch, no numpy, no terminal library: the caller decides how a cell looks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from auditcore.contracts.metrics import METRICS, Metric
 from auditcore.contracts.report import AuditReport, Result
 
 HEADLINES = {
     "sweep": ("s_pearson", "s_top_k"),
+    "ssim_sweep": ("ssim",),
     "deletion": ("inter_model_deletion", "srg"),
     "edda": ("sufficiency", "comprehensiveness"),
+    "pixel_flipping": ("pixel_flipping_aoc",),
+    "insertion_deletion": ("deletion_zero", "deletion_blur", "insertion_zero", "insertion_blur"),
+    "road": ("road_gain", "morf_accuracy"),
+    "sensitivity": ("max_sensitivity",),
+    "infidelity": ("infidelity",),
+    "localization": ("energy_pointing_game", "effective_heat_ratio"),
+    "randomization": ("cascade_similarity", "randomized_similarity"),
+    "complexity": ("sparseness",),
 }
 """Check kind -> the metrics of a summary; the report holds all others too."""
+
+HEADLINE_VARIANTS = {"ssim": frozenset({"all"})}
+"""Metric -> the only sub-cases of it that a summary shows: a plan may list 32 changes, and `all` joins them."""
+
+Key = tuple[str | None, str, str, str | None, str | None]
+"""Model, check, metric, sub-case and explainer of a result."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,11 @@ class SummaryColumn:
         """Metric and sub-case, such as `s_pearson rotate`."""
         return self.metric if self.variant is None else f"{self.metric} {self.variant}"
 
+    @property
+    def arrow(self) -> str:
+        """Where better numbers lie: `↑`, `↓`, or nothing."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
 
 @dataclass(frozen=True)
 class SummaryCell:
@@ -55,7 +77,8 @@ class SummaryCell:
         ci: 95 % confidence interval of the mean; None below two values.
         n: Images with a value.
         n_not_applicable: Images without.
-        best: Whether no other explainer, controls aside, has a better mean in this column.
+        small_sample: Whether so few images have a value that the interval may cover less than it promises.
+        best: Whether no other explainer of the same model, controls aside, has a better mean in this column.
         reason: Why there is no mean; None where there is one.
     """
 
@@ -64,37 +87,87 @@ class SummaryCell:
     ci: tuple[float, float] | None
     n: int
     n_not_applicable: int
+    small_sample: bool
     best: bool
     reason: str | None
 
     @property
     def text(self) -> str:
         """Mean and standard error, such as `0.874 ± 0.012`; a dash where there is no mean."""
-        if self.mean is None:
-            return "-"
-        return f"{self.mean:.3f}" if self.sem is None else f"{self.mean:.3f} ± {self.sem:.3f}"
+        return mean_text(self.mean, self.sem)
 
     @property
     def interval(self) -> str:
         """Confidence interval, such as `[0.851, 0.896]`; empty where there is none."""
-        return "" if self.ci is None else f"[{self.ci[0]:.3f}, {self.ci[1]:.3f}]"
+        return interval_text(self.ci)
 
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One explainer.
+    """One explainer on one model.
 
     Attributes:
+        model: Name of the model in an audit of several.
         explainer: Its name in the report.
         control: Whether it is the random control, which knows nothing of the model.
         not_applicable: Why it could not run on this model; None where it ran.
         cells: One a column of `summary_columns`, in its order; None where the report has no such number.
     """
 
+    model: str | None
     explainer: str
     control: bool
     not_applicable: str | None
     cells: tuple[SummaryCell | None, ...]
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """Columns that are shown together.
+
+    Attributes:
+        check: Name of the check they belong to; a table never mixes checks.
+        title: The check, with the metric where the check has too many columns for one table.
+        positions: Numbers of the columns in `summary_columns`.
+        by_variant: Whether the title names the metric, so that the sub-case is heading enough.
+    """
+
+    check: str
+    title: str
+    positions: tuple[int, ...]
+    by_variant: bool
+
+    def heading(self, column: SummaryColumn) -> str:
+        """What a column of this table needs to be called."""
+        return column.variant if self.by_variant and column.variant is not None else column.title
+
+
+def mean_text(mean: float | None, sem: float | None) -> str:
+    """Mean and standard error, such as `0.874 ± 0.012`; a dash where there is no mean."""
+    if mean is None:
+        return "-"
+    size = max(abs(mean), sem or 0.0)
+    return number_text(mean, size) if sem is None else f"{number_text(mean, size)} ± {number_text(sem, size)}"
+
+
+def interval_text(ci: tuple[float, float] | None) -> str:
+    """Confidence interval, such as `[0.851, 0.896]`; empty where there is none."""
+    if ci is None:
+        return ""
+    size = max(abs(end) for end in ci)
+    return f"[{number_text(ci[0], size)}, {number_text(ci[1], size)}]"
+
+
+def number_text(value: float, size: float) -> str:
+    """A number with three decimals, or in powers of ten where these would show nothing but zeros or do not fit.
+
+    Args:
+        value: The number.
+        size: Absolute value of the largest number it is shown with, so that they all end at the same digit.
+    """
+    # most metrics are shares and probabilities; infidelity may be 1e-7
+    fixed = size == 0 or 0.0005 <= size < 10_000  # noqa: PLR2004 - half of the last decimal; nine characters
+    return f"{value:.3f}" if fixed else f"{value:.1e}"
 
 
 def check_kinds(report: AuditReport) -> dict[str, str]:
@@ -107,23 +180,19 @@ def metric_of(report: AuditReport, result: Result) -> Metric:
     return METRICS[check_kinds(report)[result.check]][result.metric]
 
 
+def is_headline(kind: str, metric: str, variant: str | None) -> bool:
+    """Whether a summary shows this number of a check of this kind."""
+    shown = HEADLINE_VARIANTS.get(metric)
+    return metric in HEADLINES.get(kind, ()) and (shown is None or variant in shown)
+
+
 def summary_columns(report: AuditReport) -> tuple[SummaryColumn, ...]:
     """The headline metrics of the report's checks with their sub-cases, in the order of the plan."""
     kinds = check_kinds(report)
     found: dict[tuple[str, str, str | None], SummaryColumn] = {}
-    for result in _all_results(report):
-        if result.explainer is not None and result.metric in HEADLINES.get(kinds[result.check], ()):
-            found.setdefault(
-                (result.check, result.metric, result.variant),
-                SummaryColumn(
-                    check=result.check,
-                    metric=result.metric,
-                    variant=result.variant,
-                    unit=result.unit,
-                    higher_is_better=result.higher_is_better,
-                    meaning=metric_of(report, result).meaning,
-                ),
-            )
+    for result in all_results(report):
+        if result.explainer is not None and is_headline(kinds[result.check], result.metric, result.variant):
+            found.setdefault((result.check, result.metric, result.variant), column_of(report, result))
     checks = [check.label for check in report.plan.checks]
     return tuple(
         column
@@ -134,42 +203,109 @@ def summary_columns(report: AuditReport) -> tuple[SummaryColumn, ...]:
     )
 
 
+def column_of(report: AuditReport, result: Result) -> SummaryColumn:
+    """The column a result stands in."""
+    return SummaryColumn(
+        check=result.check,
+        metric=result.metric,
+        variant=result.variant,
+        unit=result.unit,
+        higher_is_better=result.higher_is_better,
+        meaning=metric_of(report, result).meaning,
+    )
+
+
+def summary_tables(columns: Sequence[SummaryColumn], most: int) -> Iterator[SummaryTable]:
+    """One table a check; where it has too many columns one a metric with its sub-cases, or several of equal width.
+
+    Args:
+        columns: The columns of `summary_columns`.
+        most: Columns that fit side by side, at least 1.
+    """
+    for check in dict.fromkeys(column.check for column in columns):
+        own = [position for position, column in enumerate(columns) if column.check == check]
+        metrics = dict.fromkeys(columns[position].metric for position in own)
+        if len(own) <= most or len(metrics) == len(own):
+            yield from _in_parts(check, check, own, most, by_variant=False)
+            continue
+        for metric in metrics:
+            same = [position for position in own if columns[position].metric == metric]
+            yield from _in_parts(check, f"{check}: {metric}", same, most, by_variant=True)
+
+
+def _in_parts(check: str, title: str, own: Sequence[int], most: int, *, by_variant: bool) -> Iterator[SummaryTable]:
+    parts = math.ceil(len(own) / most)
+    width = math.ceil(len(own) / parts)
+    for number, start in enumerate(range(0, len(own), width), 1):
+        share = f" ({number} of {parts})" if parts > 1 else ""
+        yield SummaryTable(check, f"{title}{share}", tuple(own[start : start + width]), by_variant)
+
+
 def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
-    """One row an explainer, in the order of the plan, then controls that ran without being asked for."""
+    """Model by model, a row an explainer in the order of the plan, then controls that ran without being asked for."""
     columns = summary_columns(report)
-    by_key = {(r.check, r.metric, r.variant, r.explainer): r for r in _all_results(report)}
-    kinds = {explainer.label: explainer.kind for explainer in report.plan.explainers}
-    extra = {r.explainer: "random" for r in report.controls if r.explainer is not None and r.explainer not in kinds}
-    explainers = {**kinds, **extra}
-    best = {
-        column: _best(by_key, column, [name for name, kind in kinds.items() if kind != "random"]) for column in columns
-    }
+    by_key = results_by_key(report)
+    explainers = explainer_kinds(report)
+    rivals = [explainer.label for explainer in report.plan.explainers if explainer.kind != "random"]
     return tuple(
         SummaryRow(
+            model=model,
             explainer=name,
             control=kind == "random",
-            not_applicable=report.not_applicable.get(name),
+            not_applicable=why_not(report, model, name),
             cells=tuple(
-                _cell(by_key.get((column.check, column.metric, column.variant, name)), best[column])
-                for column in columns
+                cell_of(by_key.get((model, column.check, column.metric, column.variant, name)), best=winner)
+                for column, winner in zip(columns, best, strict=True)
             ),
         )
+        for model in (one.name for one in report.audited_models)
+        for best in [[_best(by_key, model, column, rivals) for column in columns]]
         for name, kind in explainers.items()
     )
 
 
-def _all_results(report: AuditReport) -> Iterable[Result]:
+def explainer_kinds(report: AuditReport) -> dict[str, str]:
+    """Name -> kind of all explainers of the plan, then of the controls that ran without being asked for."""
+    kinds: dict[str, str] = {explainer.label: explainer.kind for explainer in report.plan.explainers}
+    extra = {r.explainer: "random" for r in report.controls if r.explainer is not None and r.explainer not in kinds}
+    return {**kinds, **extra}
+
+
+def why_not(report: AuditReport, model: str | None, explainer: str) -> str | None:
+    """Why an explainer could not run on a model; None where it ran."""
+    return report.not_applicable.get(explainer if model is None else f"{model}/{explainer}")
+
+
+def all_results(report: AuditReport) -> Iterable[Result]:
+    """Results, then controls; a control that the plan asked for is in both."""
     return (*report.results, *report.controls)
 
 
+def results_by_key(report: AuditReport) -> dict[Key, Result]:
+    """Every number of the report."""
+    return {(r.model, r.check, r.metric, r.variant, r.explainer): r for r in all_results(report)}
+
+
+def small_samples(report: AuditReport) -> Literal["none", "some", "all"]:
+    """How many means of the report rest on so few images that their intervals may cover less than they promise.
+
+    A mark that every number has tells a reader nothing, so `all` calls for one sentence instead.
+    """
+    small = [result.small_sample for result in all_results(report) if result.mean is not None]
+    if not any(small):
+        return "none"
+    return "all" if all(small) else "some"
+
+
 def _best(
-    by_key: dict[tuple[str, str, str | None, str | None], Result], column: SummaryColumn, explainers: list[str]
+    by_key: Mapping[Key, Result], model: str | None, column: SummaryColumn, explainers: Sequence[str]
 ) -> Result | None:
     """The result with the best mean; None where there is nothing to choose from."""
     rivals = [
         (result.mean, result)
         for name in explainers
-        if (result := by_key.get((column.check, column.metric, column.variant, name))) and result.mean is not None
+        if (result := by_key.get((model, column.check, column.metric, column.variant, name)))
+        and result.mean is not None
     ]
     if len(rivals) < 2 or column.higher_is_better is None:  # noqa: PLR2004 - one alone is not the best
         return None
@@ -177,7 +313,13 @@ def _best(
     return choose(rivals, key=lambda rival: rival[0])[1]
 
 
-def _cell(result: Result | None, best: Result | None) -> SummaryCell | None:
+def cell_of(result: Result | None, *, best: Result | None = None) -> SummaryCell | None:
+    """A result as a cell; None where there is none.
+
+    Args:
+        result: What to show.
+        best: The best result of its column.
+    """
     if result is None:
         return None
     return SummaryCell(
@@ -186,6 +328,7 @@ def _cell(result: Result | None, best: Result | None) -> SummaryCell | None:
         ci=result.ci,
         n=result.n,
         n_not_applicable=result.n_not_applicable,
+        small_sample=result.small_sample,
         best=result is best,
         reason="; ".join(sorted(set(result.reasons.values()))) if result.mean is None else None,
     )

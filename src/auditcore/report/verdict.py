@@ -8,14 +8,26 @@ from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import ConditionOutcome, ReportStatistics, Result, Verdict
 
 
-def evaluate(policy: Sequence[Condition], results: Sequence[Result]) -> tuple[ConditionOutcome, ...]:
-    """What became of every condition; a condition without a value is not applicable, never passed."""
-    return tuple(_outcome(number, condition, results) for number, condition in enumerate(policy))
+def evaluate(
+    policy: Sequence[Condition], results: Sequence[Result], models: Sequence[str] = ()
+) -> tuple[ConditionOutcome, ...]:
+    """What became of every condition; a condition without a value is not applicable, never passed.
+
+    Args:
+        policy: The conditions.
+        results: What they are judged by.
+        models: Names of the models in an audit of several; a condition that names none is judged for each.
+    """
+    return tuple(
+        _outcome(number, condition, model, results)
+        for number, condition in enumerate(policy)
+        for model in ((condition.model,) if condition.model is not None else models or (None,))
+    )
 
 
-def _outcome(number: int, condition: Condition, results: Sequence[Result]) -> ConditionOutcome:
-    wanted = (condition.check, condition.explainer, condition.metric, condition.variant)
-    found = next((r for r in results if (r.check, r.explainer, r.metric, r.variant) == wanted), None)
+def _outcome(number: int, condition: Condition, model: str | None, results: Sequence[Result]) -> ConditionOutcome:
+    wanted = (model, condition.check, condition.explainer, condition.metric, condition.variant)
+    found = next((r for r in results if (r.model, r.check, r.explainer, r.metric, r.variant) == wanted), None)
     observed = found.mean if found else None
     at_least = condition.at_least is not None
     threshold = condition.at_least if condition.at_least is not None else condition.at_most
@@ -31,6 +43,7 @@ def _outcome(number: int, condition: Condition, results: Sequence[Result]) -> Co
     return ConditionOutcome.model_validate(
         {
             "id": condition.id or str(number),
+            "model": model,
             "check": condition.check,
             "explainer": condition.explainer,
             "metric": condition.metric,

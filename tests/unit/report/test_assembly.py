@@ -8,19 +8,32 @@ import numpy as np
 import pytest
 
 import digits
+import made_up_audits
 from auditcore.contracts.augmentations import Scale
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import Gradient, Random
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.models import DemoModel, Preprocessing
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy import Condition, validate_policy
 from auditcore.contracts.report import AuditReport, ReportStatistics, Result
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.shards import Cost, CurveSamples, ImageRecord, Measurement, ModelRecord, ShardResult
-from auditcore.errors import DigestMismatch
+from auditcore.contracts.shards import (
+    CheckCost,
+    Cost,
+    CurveSamples,
+    ExplainedClass,
+    ImageRecord,
+    Measurement,
+    ModelRecord,
+    ShardResult,
+)
+from auditcore.contracts.significance import rounded
+from auditcore.errors import DigestMismatch, InvalidRequest, NoUsableImages
 from auditcore.images.encoded import EncodedImage
+from auditcore.metrics.statistics import INTERVAL_RULE
 from auditcore.report.assemble import assemble
+from auditcore.report.bootstrap import PRINTED_POINTS, mean_curve
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.verdict import evaluate, verdict
 
@@ -40,7 +53,9 @@ def measured(explainer: str, values: tuple[float | None, ...], first: int, **cha
 def shard(first: int, *values: float | None, **changes: Any) -> ShardResult:
     images = tuple(
         ImageRecord(
-            index=first + i, digest=EncodedImage(0, None, digits.png(first + i)).digest, target=0, probability=0.5
+            index=first + i,
+            digest=EncodedImage(0, None, digits.png(first + i)).digest,
+            targets=(ExplainedClass(target=0, probability=0.5),),
         )
         for i in range(len(values))
     )
@@ -59,7 +74,7 @@ def report(*results: ShardResult, seed: int = 3, **policy: Any) -> AuditReport:
         policy=(Condition(check="deletion", metric="srg", **policy),) if policy else (),
     )
     return assemble(
-        audit_id="a", request=request, plan=PLAN.model_copy(update={"seed": seed}), results=results, shared={},
+        audit_id="a", request=request, plan=PLAN.model_copy(update={"seed": seed}), results=results, shared={None: {}},
         attempts=9, started_at=None, finished_at=None,
     )  # fmt: skip
 
@@ -169,3 +184,177 @@ def test_the_worst_outcome_decides(failed: int, not_applicable: int, warned: int
         not_applicable=not_applicable,
     )  # fmt: skip
     assert verdict(statistics) == expected
+
+
+# --- several models -------------------------------------------------------------------------------
+
+SEVERAL = (
+    made_up_audits.shard("one", {0: [3], 1: "no label"}, made_up_audits.row("gradient", [0.5])),
+    made_up_audits.shard("one", {2: [4], 3: [5]}, made_up_audits.row("gradient", [0.25, 0.75])),
+    made_up_audits.shard("two", {0: "wrong", 1: "wrong"}, not_applicable={}),
+    made_up_audits.shard(
+        "two",
+        {2: [6, 4], 3: "wrong"},
+        made_up_audits.row("gradient", [None], reasons={2: "constant"}, per_target=((None, None),)),
+        not_applicable={"grad_cam": "no layer"},
+    ),
+)
+
+
+def test_rows_of_several_models_follow_the_same_images() -> None:
+    found = made_up_audits.report(*SEVERAL)
+    # image 1 is of no use to either; image 3 to the first model alone
+    assert [item.index for item in found.images.items] == [0, 2, 3]
+    assert [(one.index, one.reason) for one in found.images.excluded] == [(1, "no label")]
+    assert (found.images.count, found.images.used) == (4, 3)
+    one, two = found.results
+    assert (one.model, one.per_image, one.n, one.n_not_applicable) == ("one", (0.5, 0.25, 0.75), 3, 0)
+    assert (two.model, two.per_image, two.n, two.n_not_applicable) == ("two", (None, None, None), 0, 3)
+    assert two.reasons == {0: "wrong", 2: "constant", 3: "wrong"}
+    assert (found.model, [model.name for model in found.models]) == (None, ["one", "two"])
+    assert found.not_applicable == {"two/grad_cam": "no layer"}
+
+
+def test_an_image_says_what_each_model_explained() -> None:
+    middle = made_up_audits.report(*SEVERAL).images.items[1]
+    assert (middle.target, middle.further_targets) == (4, ())
+    classes = {model: [one.target for one in own] for model, own in middle.by_model.items()}
+    assert classes == {"one": [4], "two": [6, 4]}
+    reverse = made_up_audits.report(made_up_audits.shard("one", {2: "wrong"}), *SEVERAL[3:]).images.items[0]
+    assert (reverse.target, [one.target for one in reverse.further_targets]) == (6, [4])
+
+
+def test_an_audit_of_one_model_names_none() -> None:
+    found = report(*SHARDS)
+    assert (found.models, found.images.items[0].by_model, found.results[0].model) == ((), {}, None)
+    assert found.model is not None
+    assert found.model.name is None
+    assert (found.comparisons, found.reliability) == ((), ())
+
+
+def test_shards_of_models_may_come_in_any_order() -> None:
+    assert made_up_audits.report(*reversed(SEVERAL)) == made_up_audits.report(*SEVERAL)
+
+
+def test_each_model_keeps_its_own_weights() -> None:
+    other = SEVERAL[0].model.model_copy(update={"digest": "sha256:" + "f" * 64})
+    with pytest.raises(DigestMismatch) as caught:
+        made_up_audits.report(*SEVERAL[:3], SEVERAL[3].model_copy(update={"model": other}))
+    assert caught.value.field == "models.1.model.weights"
+
+
+def test_a_row_that_a_shard_lacks_is_a_gap_not_a_shift() -> None:
+    lacking = made_up_audits.shard(None, {0: [3], 1: [3]}, made_up_audits.row("grad_cam", [0.5, 0.5]))
+    whole = made_up_audits.shard(
+        None, {2: [4]}, made_up_audits.row("gradient", [0.25]), made_up_audits.row("grad_cam", [0.5])
+    )
+    grad_cam, gradient = made_up_audits.report(lacking, whole).results
+    # rows are in the order of the shard with the first image that has them
+    assert made_up_audits.report(whole, lacking) == made_up_audits.report(lacking, whole)
+    assert (grad_cam.per_image, gradient.per_image) == ((0.5, 0.5, 0.5), (None, None, 0.25))
+    assert set(gradient.reasons) == {0, 1}
+
+
+def test_adding_an_explainer_changes_no_interval() -> None:
+    values = np.random.default_rng(0).lognormal(size=(7, 2)).tolist()
+    first = [value for value, _ in values]
+    images = {index: [3] for index in range(7)}
+    alone = made_up_audits.report(made_up_audits.shard(None, images, made_up_audits.row("gradient", first)))
+    joined = made_up_audits.report(
+        made_up_audits.shard(
+            None,
+            images,
+            made_up_audits.row("grad_cam", [None, *(value for _, value in values[1:])]),
+            made_up_audits.row("gradient", first),
+        )
+    )
+    assert alone.results[0] == joined.results[1]
+
+
+def test_small_samples_are_marked() -> None:
+    rows = [
+        made_up_audits.report(
+            made_up_audits.shard(
+                None, {i: [0] for i in range(30)}, made_up_audits.row("gradient", [*range(1, 30), last])
+            )
+        ).results[0]
+        for last in (None, 0.5)
+    ]
+    assert [(row.n, row.small_sample) for row in rows] == [(29, True), (30, False)]
+
+
+def test_the_manifest_says_how_intervals_were_computed() -> None:
+    assert report(*SHARDS).manifest.interval == INTERVAL_RULE
+
+
+def test_costs_of_checks_are_added_by_name_and_shared_over_all_passes() -> None:
+    def cost(forward: int, backward: int, **checks: tuple[int, int]) -> Cost:
+        return Cost(
+            forward_images=forward, backward_images=backward,
+            checks={name: CheckCost(forward_images=f, backward_images=b) for name, (f, b) in checks.items()},
+        )  # fmt: skip
+
+    found = report(
+        shard(0, 0.5, cost=cost(10, 0, deletion=(10, 0))),
+        shard(1, 0.5, cost=cost(20, 10, deletion=(5, 0), edda=(15, 10))),
+        shard(0, 0.5, wave="measure", measurements=(), cost=cost(7, 0, measure=(7, 0))),
+    ).cost
+    total = 37 + 1.3 * 10
+    assert found.checks == {
+        "deletion": CheckCost(forward_images=15, backward_images=0, share=rounded(15 / total)),
+        "edda": CheckCost(forward_images=15, backward_images=10, share=rounded(28 / total)),
+        "measure": CheckCost(forward_images=7, backward_images=0, share=rounded(7 / total)),
+    }
+    assert sum(check.share for check in found.checks.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [(None, [("one", "passed"), ("two", "failed")]), ("one", [("one", "passed")]), ("two", [("two", "failed")])],
+)
+def test_a_condition_is_judged_for_every_model_or_for_the_one_it_names(
+    named: str | None, expected: list[tuple[str, str]]
+) -> None:
+    shards = [
+        made_up_audits.shard(name, {0: [1]}, made_up_audits.row("gradient", [value]))
+        for name, value in (("one", 0.75), ("two", 0.25))
+    ]
+    condition = Condition(model=named, check="deletion", explainer="gradient", metric="srg", at_least=0.5)
+    found = made_up_audits.report(*shards, policy=(condition,))
+    assert [(one.model, one.status) for one in found.conditions] == expected
+    assert found.statistics.evaluated == len(expected)
+    assert found.verdict == expected[-1][1].removesuffix("ed")
+
+
+def test_automatic_intervals_are_told_for_each_model() -> None:
+    plan = made_up_audits.PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})
+    shared = {name: {"sweep.scale.interval": (0.9, end, 1.0)} for name, end in (("one", 1.1), ("two", 1.2))}
+    shards = [made_up_audits.shard(name, {0: [1]}) for name in ("one", "two")]
+    found = made_up_audits.report(*shards, plan=plan, shared=shared).intervals
+    assert [(one.model, one.interval) for one in found] == [("one", (0.9, 1.1)), ("two", (0.9, 1.2))]
+
+
+def test_an_audit_whose_images_no_model_can_use_says_so() -> None:
+    shards = [made_up_audits.shard(name, {0: f"{name} is wrong", 1: "also"}) for name in ("one", "two")]
+    with pytest.raises(NoUsableImages, match="none of the 2 images can be used; the first one: one is wrong"):
+        made_up_audits.report(*shards)
+
+
+@pytest.mark.parametrize(("model", "models"), [("three", ("one", "two")), ("one", ())])
+def test_a_condition_on_an_unknown_model_is_refused(model: str, models: tuple[str, ...]) -> None:
+    condition = Condition(model=model, check="deletion", explainer="gradient", metric="srg", at_least=0.5)
+    with pytest.raises(InvalidRequest, match=", ".join(("null", *models))) as caught:
+        validate_policy((condition,), made_up_audits.PLAN, models)
+    assert caught.value.field == "policy.0.model"
+    validate_policy((condition.model_copy(update={"model": None}),), made_up_audits.PLAN, models)
+    validate_policy((condition,), made_up_audits.PLAN, (*models, model))
+
+
+@pytest.mark.parametrize("steps", [2, PRINTED_POINTS, PRINTED_POINTS + 1, 225])
+def test_long_curves_keep_both_ends_and_the_positions_of_their_points(steps: int) -> None:
+    x = tuple(step / (steps - 1) for step in range(steps))
+    curve = mean_curve(CurveSamples(x=x, values=(x, None, tuple(1 + value for value in x))), seed=0)
+    assert len(curve.x) == min(steps, PRINTED_POINTS)
+    assert (curve.x[0], curve.x[-1]) == (0, 1)
+    assert len(set(curve.x)) == len(curve.x)
+    assert curve.mean == pytest.approx([0.5 + value for value in curve.x], abs=1e-4)

@@ -1,0 +1,66 @@
+"""Statistics of rows of a report, all from the same resamples of the images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from auditcore.contracts.report import Curve
+from auditcore.contracts.shards import CurveSamples
+from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
+from auditcore.metrics.statistics import Summary, pointwise_ci, summarize
+
+PRINTED_POINTS = 32
+"""Points of a curve in a report; scores are computed from all of them before."""
+
+
+def summaries(rows: Sequence[Sequence[float | None]], *, seed: int) -> tuple[Summary, ...]:
+    """Mean, spread and confidence interval of each row, with as many digits as a report prints.
+
+    Args:
+        rows: One value an image, in the same order in every row; None where undefined.
+        seed: The plan's.
+    """
+    if not rows:
+        return ()
+    found = summarize(_numbers(rows).T, generator=_bootstrap_stream(seed))
+    return tuple(
+        Summary(
+            one.n,
+            _printed(one.mean),
+            _printed(one.std),
+            _printed(one.sem),
+            None if one.ci is None else (rounded(one.ci[0]), rounded(one.ci[1])),
+        )
+        for one in found
+    )
+
+
+def mean_curve(samples: CurveSamples, *, seed: int) -> Curve:
+    """Mean of the curves of all images, with its band, at no more points than a picture needs, both ends included."""
+    steps = len(samples.x)
+    kept = list(range(steps))
+    if steps > PRINTED_POINTS:
+        kept = [round(point * (steps - 1) / (PRINTED_POINTS - 1)) for point in range(PRINTED_POINTS)]
+    rows = [[None if row is None else row[step] for step in kept] for row in samples.values]
+    band = pointwise_ci(_numbers(rows), generator=_bootstrap_stream(seed))
+    mean, low, high = (
+        tuple(significant(value, VALUE_DIGITS) for value in part.tolist()) for part in (band.mean, band.lo, band.hi)
+    )
+    return Curve(x=tuple(samples.x[step] for step in kept), mean=mean, lo=low, hi=high)
+
+
+def _numbers(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
+    return np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float64)
+
+
+def _bootstrap_stream(seed: int) -> np.random.Generator:
+    """The same resamples for every row, from the plan's seed."""
+    key = int.from_bytes(hashlib.sha256(f"{seed}\0bootstrap".encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def _printed(value: float | None) -> float | None:
+    return None if value is None else significant(value)

@@ -1,0 +1,125 @@
+"""The shard results of one model, joined and put in the order of the images of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from auditcore.contracts.artifacts import Artifact
+from auditcore.contracts.models import ModelReference
+from auditcore.contracts.report import ReportModel
+from auditcore.contracts.shards import CurveSamples, ExplainedClass, ImageRecord, Measurement, ShardResult
+from auditcore.errors import DigestMismatch
+
+NOT_MEASURED = "this image was not measured"
+
+Key = tuple[str, str | None, str, str | None]
+
+
+@dataclass(frozen=True)
+class MeasuredModel:
+    """Everything the compute wave found out about one model.
+
+    Attributes:
+        name: What an audit of several calls it.
+        described: The model as asked for and as loaded.
+        records: Image index -> what became of it, in index order.
+        shards: Results of its compute wave, in index order.
+    """
+
+    name: str | None
+    described: ReportModel
+    records: Mapping[int, ImageRecord]
+    shards: Sequence[ShardResult]
+
+    @property
+    def targets(self) -> dict[int, tuple[ExplainedClass, ...]]:
+        """Image index -> classes explained, for the images it used."""
+        return {index: record.targets for index, record in self.records.items() if record.targets}
+
+    @property
+    def not_applicable(self) -> dict[str, str]:
+        """Explainer -> why it cannot run; a shard without usable images does not know."""
+        return next((shard.not_applicable for shard in self.shards if any(one.targets for one in shard.images)), {})
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Its pictures, image by image."""
+        return tuple(artifact for shard in self.shards for artifact in shard.artifacts)
+
+    def measurements(self, images: Sequence[int]) -> tuple[Measurement, ...]:
+        """Every measurement over these images, in the order of the first shard that has it.
+
+        Args:
+            images: Indices; one that the model left out has no value, and its record says why.
+        """
+        parts: dict[Key, list[tuple[tuple[int, ...], Measurement]]] = {}
+        for shard in self.shards:
+            used = tuple(record.index for record in shard.images if record.targets)
+            for one in shard.measurements:
+                parts.setdefault((one.check, one.explainer, one.metric, one.variant), []).append((used, one))
+        return tuple(self._joined(same, images) for same in parts.values())
+
+    def _joined(self, parts: Sequence[tuple[tuple[int, ...], Measurement]], images: Sequence[int]) -> Measurement:
+        values: dict[int, float | None] = {}
+        curves: dict[int, tuple[float | None, ...] | None] = {}
+        per_target: dict[int, tuple[float | None, ...]] = {}
+        reasons: dict[int, str] = {}
+        for used, one in parts:
+            values |= zip(used, one.values, strict=True)
+            reasons |= one.reasons
+            if one.curve is not None:
+                curves |= zip(used, one.curve.values, strict=True)
+            per_target |= zip(used, one.per_target or [(value,) for value in one.values], strict=True)
+        reasons |= {index: self._why_missing(index) for index in images if index not in values}
+        first = parts[0][1]
+        several = any(len(explained) > 1 for explained in self.targets.values())
+        return first.model_copy(
+            update={
+                "values": tuple(values.get(index) for index in images),
+                "reasons": dict(sorted(reasons.items())),
+                "curve": None
+                if first.curve is None
+                else CurveSamples(x=first.curve.x, values=tuple(curves.get(index) for index in images)),
+                "per_target": tuple(per_target.get(index, ()) for index in images) if several else None,
+            }
+        )
+
+    def _why_missing(self, index: int) -> str:
+        return self.records[index].reason or NOT_MEASURED
+
+
+def measured_model(name: str | None, reference: ModelReference, results: Iterable[ShardResult]) -> MeasuredModel:
+    """Put the compute wave of one model together.
+
+    Args:
+        name: What the audit calls it.
+        reference: The model as asked for.
+        results: Shard results of all models and waves, any order.
+
+    Raises:
+        DigestMismatch: Shards ran on different weights.
+    """
+    own = [result for result in results if result.wave == "compute" and result.model_name == name]
+    shards = sorted(own, key=lambda result: result.images[0].index)
+    model = shards[0].model
+    for shard in shards:
+        if shard.model.digest != model.digest:
+            raise DigestMismatch(expected=model.digest, actual=shard.model.digest, field="model.weights")
+    return MeasuredModel(
+        name=name,
+        described=ReportModel(
+            name=name,
+            reference=reference,
+            digest=model.digest,
+            classes=model.classes,
+            parameters=model.parameters,
+            trained=model.trained,
+            preprocessing=model.preprocessing,
+        ),
+        records={
+            record.index: record
+            for record in sorted((one for shard in shards for one in shard.images), key=lambda one: one.index)
+        },
+        shards=shards,
+    )
