@@ -18,8 +18,8 @@ from auditcore_service.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.telemetry import CountRequests
 
-MULTIPART_OVERHEAD_BYTES = 8 * 2**20
-"""Headers of a thousand parts and the labels, on top of the images' own bytes."""
+MULTIPART_OVERHEAD_BYTES = 2 * image_batches.ANNOTATION_BYTES + 4 * 2**20
+"""Labels and boxes, and the headers of a thousand parts, on top of the images' own bytes."""
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -10,13 +10,14 @@ from typing import final
 
 import rfc8785
 import structlog
+from pydantic import BaseModel
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
-from auditcore.contracts.plan import resolve_plan
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.policy import validate_policy
-from auditcore.contracts.report import AuditReport
+from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
 from auditcore_service.blobs import BlobStore
@@ -47,6 +48,13 @@ KEY_LENGTH = 255
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What `submit` hands out. Nothing else reaches the database, which refuses some characters with an error."""
+
+
+@final
+class _Pictured(BaseModel):
+    """The part of a report that lists its pictures; it reads the reports of earlier versions too."""
+
+    artifacts: tuple[Artifact, ...] = ()
 
 
 @final
@@ -108,10 +116,12 @@ class Audits:
     def _submit(self, request: AuditRequest, *, key: str | None) -> Audit:
         _fingerprint(request)
         access = self._settings.access
-        access.check_model(request.model)
+        for position, (name, reference) in enumerate(request.references):
+            with blaming_model(name, position):
+                access.check_model(reference)
         access.check_images(request.images)
         plan = resolve_plan(request.plan)
-        validate_policy(request.policy, plan)
+        validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
         request, images = self._settle_images(request)
         chunk = images_per_shard(
             plan,
@@ -127,7 +137,7 @@ class Audits:
                 request=request.model_dump_json(),
                 plan=plan.model_dump_json(),
                 images=images,
-                shards=shards_of(plan, images=images, chunk=chunk),
+                shards=shards_of(plan, images=images, chunk=chunk, models=len(request.references)),
                 now=self._clock(),
             )
             if key is not None:
@@ -226,8 +236,7 @@ class Audits:
             NotFound: There is no such audit, or its report lists no such picture.
             ReportNotReady: It has no report, yet or ever.
         """
-        report = AuditReport.model_validate_json(self.report(audit_id))
-        for artifact in report.artifacts:
+        for artifact in _Pictured.model_validate_json(self.report(audit_id)).artifacts:
             if artifact.digest == digest:
                 return artifact
         msg = f"the report of audit {audit_id} lists no picture {digest[:71]!r}; take a digest from its `artifacts`"

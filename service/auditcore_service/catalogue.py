@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any, get_args
 
-from auditcore.contracts.augmentations import Augmentation, AugmentationContract
+from auditcore.contracts.augmentations import Augmentation, AugmentationContract, Composition
 from auditcore.contracts.checks import Check, CheckContract
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import Explainer, ExplainerContract
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.plan import PRESETS
-from auditcore_service.schemas import Catalogue, CatalogueEntry
+from auditcore.contracts.presets import PRESETS, Preset, setting_value
+from auditcore_service.schemas import Catalogue, CatalogueEntry, PresetEntry, PresetSetting
 
 
 def build_catalogue() -> Catalogue:
@@ -20,7 +20,7 @@ def build_catalogue() -> Catalogue:
         explainers=tuple(_explainer(contract) for contract in members(Explainer)),
         checks=tuple(_check(contract) for contract in members(Check)),
         augmentations=tuple(_augmentation(contract) for contract in members(Augmentation)),
-        presets={name: spell_out() for name, spell_out in PRESETS.items()},
+        presets={name: _preset(preset) for name, preset in PRESETS.items()},
         metrics=METRICS,
     )
 
@@ -45,7 +45,33 @@ def _check(contract: type[Contract]) -> CatalogueEntry:
 def _augmentation(contract: type[Contract]) -> CatalogueEntry:
     if not issubclass(contract, AugmentationContract):
         raise TypeError(contract)
-    return _entry(contract, unit=contract.unit)
+    return _entry(
+        contract,
+        unit=contract.unit,
+        # a composition moves pixels if one of its parts does
+        equivariant=None if issubclass(contract, Composition) else contract.moves,
+        identity=contract.identity,
+        bound=contract.bound,
+        domain=contract.domain,
+    )
+
+
+def _preset(preset: Preset) -> PresetEntry:
+    plan = preset.build(0)
+    return PresetEntry(
+        summary=preset.summary,
+        paper=preset.paper,
+        settings=tuple(
+            PresetSetting(
+                path=setting.path,
+                value=setting_value(plan, setting.path),
+                source=setting.source,
+                note=setting.note,
+            )
+            for setting in preset.settings
+        ),
+        plan=plan,
+    )
 
 
 def _entry(contract: type[Contract], **fields: Any) -> CatalogueEntry:  # noqa: ANN401 - checked by pydantic

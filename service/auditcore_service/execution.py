@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from typing import final
 
 import structlog
 import torch
 
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
@@ -190,45 +192,53 @@ class Executor:
         plan = AuditPlan.model_validate_json(audit.plan)
         if shard.kind == "assemble":
             return self._assemble(audit, request, plan)
-        classifier = self._models.get(request.model)
+        name, reference = request.references[shard.model]
+        with blaming_model(name, shard.model):
+            classifier = self._models.get(reference)
         progress(0.0)
-        result = run_shard(
-            classifier=classifier,
-            images=self._images(audit, request, shard, progress),
-            plan=plan,
-            wave=shard.kind,
-            shared=reduce_shared(plan, self._results(audit.id, "measure")),
-            limits=self._settings.limits,
-            progress=progress,
-            clock=time.perf_counter,
-            pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put),
-        )
+        images = self._images(audit, request, shard, progress)
+        measured = self._results(audit.id, "measure", model=shard.model)
+        with blaming_model(name, shard.model):
+            result = run_shard(
+                classifier=classifier,
+                images=images,
+                plan=plan,
+                wave=shard.kind,
+                shared=reduce_shared(plan, measured),
+                limits=self._settings.limits,
+                progress=progress,
+                clock=time.perf_counter,
+                pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put),
+                model_name=name,
+            )
         return self._blobs.put(result.model_dump_json().encode()), None
 
     def _assemble(self, audit: Audit, request: AuditRequest, plan: AuditPlan) -> tuple[str, str]:
-        measured = self._results(audit.id, "measure")
+        measured = [self._results(audit.id, "measure", model=model) for model in range(len(request.references))]
         with self._database.reading() as connection:
             attempts = sum(shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble")
         report = assemble(
             audit_id=audit.id,
             request=request,
             plan=plan,
-            results=(*measured, *self._results(audit.id, "compute")),
-            shared=reduce_shared(plan, measured),
+            results=(*chain.from_iterable(measured), *self._results(audit.id, "compute")),
+            shared={
+                name: reduce_shared(plan, own) for (name, _), own in zip(request.references, measured, strict=True)
+            },
             attempts=attempts,
             started_at=_rfc3339(audit.started_at or audit.created_at),
             finished_at=_rfc3339(self._clock()),
         )
         return self._blobs.put(report_bytes(report)), report.verdict
 
-    def _results(self, audit_id: str, kind: ShardKind) -> tuple[ShardResult, ...]:
-        """Results of one wave, in index order, so that nothing depends on scheduling."""
+    def _results(self, audit_id: str, kind: ShardKind, *, model: int | None = None) -> tuple[ShardResult, ...]:
+        """Results of one wave, of one model or all, in index order, so that nothing depends on scheduling."""
         with self._database.reading() as connection:
             shards = list_shards(connection, audit_id)
         return tuple(
             ShardResult.model_validate_json(self._blobs.get(shard.result_digest))
             for shard in shards
-            if shard.kind == kind and shard.result_digest is not None
+            if shard.kind == kind and shard.result_digest is not None and model in {None, shard.model}
         )
 
     def _images(
@@ -250,7 +260,9 @@ class Executor:
 
     def _batch_images(self, manifest: BatchManifest, shard: Shard) -> Sequence[EncodedImage]:
         return [
-            EncodedImage(index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label)
+            EncodedImage(
+                index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label, entry.boxes
+            )
             for index, entry in enumerate(manifest.entries)
             if shard.start <= index < shard.stop
         ]
@@ -279,7 +291,7 @@ class Executor:
                 with self._database.writing() as connection:
                     digest = freeze_image(connection, audit.id, index, stored)
             data = self._blobs.get(digest, field=f"images.uris.{index}.uri")
-            encoded.append(EncodedImage(index, image.uri.rsplit("/", 1)[-1][:255], data, image.label))
+            encoded.append(EncodedImage(index, image.uri.rsplit("/", 1)[-1][:255], data, image.label, image.boxes))
         return encoded
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import stat
 import struct
 import time
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, BinaryIO, final
@@ -18,6 +16,7 @@ from typing import IO, BinaryIO, final
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import BatchEntry, BatchManifest, InlineImage
 from auditcore.errors import LimitExceeded
+from auditcore_service.annotations import read_boxes, read_labels
 from auditcore_service.blobs import BlobStore
 from auditcore_service.refusals import InvalidUpload, NotFound
 from auditcore_service.settings import Settings
@@ -26,8 +25,6 @@ from auditcore_service.store.database import Database
 
 _NAME_LENGTH = 255
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_LABELS = range(2**53)
-"""Whole numbers that have one canonical JSON form, which the batch's digest needs."""
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _END_RECORD = struct.Struct("<4s4H2LH")
@@ -74,20 +71,26 @@ class ImageBatches:
         self._clock = clock
 
     def store(
-        self, files: Sequence[UploadedFile], *, archive: UploadedFile | None = None, labels: str | None = None
+        self,
+        files: Sequence[UploadedFile],
+        *,
+        archive: UploadedFile | None = None,
+        labels: str | None = None,
+        boxes: str | None = None,
     ) -> tuple[str, BatchManifest]:
         """Store single files, then the entries of a zip archive, in that order.
 
         Args:
             files: Image files.
             archive: A zip of image files.
-            labels: JSON: a list with one class index or null an image, or an object from name to class index.
+            labels: JSON that `annotations.read_labels` takes.
+            boxes: JSON that `annotations.read_boxes` takes.
 
         Returns:
-            The digest, which is the same for the same images, names and labels, and the manifest.
+            The digest, which is the same for the same images, names, labels and boxes, and the manifest.
 
         Raises:
-            InvalidUpload: There is no image, an archive is unsafe or damaged, or the labels do not fit.
+            InvalidUpload: There is no image, an archive is unsafe or damaged, or labels or boxes do not fit.
             LimitExceeded: Too many images or bytes.
         """
         entries = []
@@ -113,7 +116,14 @@ class ImageBatches:
         if not entries:
             msg = "the batch has no image; send at least one part `images`, or an `archive` that holds one"
             raise InvalidUpload(msg, field="images")
-        return self._remember(_labeled(entries, labels))
+        names = [entry.name for entry in entries]
+        annotations = zip(read_labels(labels, names), read_boxes(boxes, names), strict=True)
+        return self._remember(
+            [
+                entry.model_copy(update={"label": label, "boxes": objects})
+                for entry, (label, objects) in zip(entries, annotations, strict=True)
+            ]
+        )
 
     def store_inline(self, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
         """Store the images of a request itself.
@@ -135,6 +145,7 @@ class ImageBatches:
                     digest=self._blobs.put(image.data),
                     size_bytes=len(image.data),
                     label=image.label,
+                    boxes=image.boxes,
                 )
             )
         return self._remember(entries)
@@ -246,35 +257,3 @@ def _file_name(file: UploadedFile) -> str:
         msg = f"the file name {file.name[:_NAME_LENGTH]!r} is not printable; rename the file"
         raise InvalidUpload(msg, field=file.field)
     return name[-_NAME_LENGTH:]
-
-
-def _labeled(entries: Sequence[BatchEntry], labels: str | None) -> Sequence[BatchEntry]:
-    if labels is None or not labels.strip():
-        return entries
-    try:
-        parsed = json.loads(labels)
-    except (ValueError, RecursionError) as error:
-        msg = f'labels is not JSON ({error}); send a list such as [285, null] or an object such as {{"cat.png": 285}}'
-        raise InvalidUpload(msg, field="labels") from error
-    match parsed:
-        case list():
-            if len(parsed) != len(entries):
-                msg = f"labels has {len(parsed)} entries for {len(entries)} images; send one an image, null if unknown"
-                raise InvalidUpload(msg, field="labels")
-            by_position = parsed
-        case dict():
-            names = Counter(entry.name for entry in entries)
-            for name in parsed:
-                if names[name] != 1:
-                    found = "no image" if not names[name] else f"{names[name]} images"
-                    msg = f"labels names {name!r}, and {found} of the batch have that name; send a list instead"
-                    raise InvalidUpload(msg, field="labels")
-            by_position = [parsed.get(entry.name) for entry in entries]
-        case _:
-            msg = "labels must be a list with one class index an image, or an object from file name to class index"
-            raise InvalidUpload(msg, field="labels")
-    for position, label in enumerate(by_position):
-        if label is not None and (not isinstance(label, int) or isinstance(label, bool) or label not in _LABELS):
-            msg = f"label {label!r} of image {position} is not a class index; use whole numbers from 0, or null"
-            raise InvalidUpload(msg, field="labels")
-    return [entry.model_copy(update={"label": label}) for entry, label in zip(entries, by_position, strict=True)]

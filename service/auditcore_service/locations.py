@@ -16,7 +16,7 @@ def parts_in(location: Sequence[str | int], document: object) -> tuple[str | int
 
 
 def _walk(location: tuple[str | int, ...], value: object) -> tuple[tuple[bool, int], tuple[str | int, ...]]:
-    """Best reading of a location: how good it is (does it arrive, steps found), and its parts."""
+    """Best reading of a location: how good it is (is its last part there, steps found), and its parts."""
     if not location:
         return (True, 0), ()
     part, rest = location[0], location[1:]
@@ -28,9 +28,8 @@ def _walk(location: tuple[str | int, ...], value: object) -> tuple[tuple[bool, i
     if rest:
         readings.append(_walk(rest, value))
     elif not found:
-        # the last part may be what is missing; if there is nowhere it could stand, it named a branch
-        missing = isinstance(value, Mapping)
-        readings.append(((missing, 0), (part,) if missing else ()))
+        # the last part is what is missing or, where nothing could be missing, it named a branch
+        readings.append(((False, 0), (part,) if isinstance(value, Mapping) else ()))
     return max(readings, key=lambda reading: reading[0])
 
 

@@ -64,6 +64,40 @@ SUBMIT_EXAMPLES: dict[str, Any] = {
             ],
         },
     },
+    "comparison": {
+        "summary": "Two models on the same images",
+        "value": {
+            "models": [
+                {
+                    "name": "current",
+                    "model": {
+                        "kind": "torchvision",
+                        "name": "resnet50",
+                        "weights": {"uri": "https://models.example/resnet50-v1.safetensors"},
+                    },
+                },
+                {
+                    "name": "candidate",
+                    "model": {
+                        "kind": "torchvision",
+                        "name": "resnet50",
+                        "weights": {"uri": "https://models.example/resnet50-v2.safetensors"},
+                    },
+                },
+            ],
+            "images": {"kind": "batch", "digest": _DIGEST},
+            "plan": {"preset": "quick"},
+            "policy": [
+                {
+                    "model": "candidate",
+                    "check": "deletion",
+                    "explainer": "gradient",
+                    "metric": "inter_model_deletion",
+                    "at_least": 0.0,
+                }
+            ],
+        },
+    },
 }
 
 _STATUS_EXAMPLE = {
@@ -86,7 +120,15 @@ _BATCH_EXAMPLE = {
     "digest": _DIGEST,
     "images": 1,
     "size_bytes": 240512,
-    "entries": [{"name": "cat.png", "digest": _DIGEST, "size_bytes": 240512, "label": 285}],
+    "entries": [
+        {
+            "name": "cat.png",
+            "digest": _DIGEST,
+            "size_bytes": 240512,
+            "label": 285,
+            "boxes": [{"x0": 10, "y0": 20, "x1": 110, "y1": 90, "label": 285}],
+        }
+    ],
 }
 
 # operation -> the problems it is known to answer; every operation may also answer 500

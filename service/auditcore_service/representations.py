@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from pydantic import ValidationError
+
 from auditcore.contracts.report import AuditReport
 from auditcore_service.refusals import NotAcceptable, NotFound
 
@@ -43,10 +45,17 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
         report: The report as stored.
         media_type: What `negotiate` chose.
         picture: Bytes of an artifact by its digest; NotFound leaves it out of the page.
+
+    Raises:
+        NotAcceptable: The report has the form of an earlier version, which only JSON can pass on.
     """
     if media_type == JSON:
         return report
-    parsed = AuditReport.model_validate_json(report)
+    try:
+        parsed = AuditReport.model_validate_json(report)
+    except ValidationError as error:
+        msg = f"this report is of an earlier version and comes as {JSON} only; ask for that, or submit the audit again"
+        raise NotAcceptable(msg, field="Accept") from error
     # imported on first use: most gateways only ever hand out JSON
     if media_type == HTML:
         from auditcore.report.html import render_html  # noqa: PLC0415

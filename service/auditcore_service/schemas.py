@@ -10,6 +10,7 @@ from auditcore.contracts.contract import Sha256
 from auditcore.contracts.images import BatchEntry
 from auditcore.contracts.metrics import Metric
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.presets import Source
 from auditcore.contracts.report import Verdict
 
 AuditStateName = Literal["queued", "running", "finalizing", "succeeded", "failed", "cancelling", "cancelled"]
@@ -76,7 +77,7 @@ class AuditPage(Body):
 
 @final
 class ImageBatch(Body):
-    """A stored batch. The same images and labels always have the same digest."""
+    """A stored batch. The same images, labels and boxes always have the same digest."""
 
     digest: Sha256
     images: int
@@ -92,8 +93,38 @@ class CatalogueEntry(Body):
     meaning: str
     paper: str | None = None
     needs: tuple[str, ...] | None = None
-    unit: str | None = None
+    unit: str | None = Field(default=None, description="Unit of an augmentation's values.")
+    equivariant: bool | None = Field(
+        default=None,
+        description="Whether a good explanation moves with the image under this augmentation; null where that depends "
+        "on its parameters.",
+    )
+    identity: float | None = Field(default=None, description="The value that leaves an image as it is.")
+    bound: float | None = Field(
+        default=None, description="Largest distance from `identity` that an automatic interval tries."
+    )
+    domain: tuple[float, float] | None = Field(default=None, description="Values that make sense at all.")
     schema_: dict[str, Any] = Field(serialization_alias="schema", description="JSON schema of its parameters.")
+
+
+@final
+class PresetSetting(Body):
+    """One setting of a preset, and whether the paper, its authors' code or we chose it."""
+
+    path: str = Field(description="Where it is in the plan; entries of lists by their name.")
+    value: Any
+    source: Source
+    note: str
+
+
+@final
+class PresetEntry(Body):
+    """A named plan, spelled out, with where its settings come from."""
+
+    summary: str
+    paper: str | None
+    settings: tuple[PresetSetting, ...]
+    plan: AuditPlan
 
 
 @final
@@ -103,7 +134,7 @@ class Catalogue(Body):
     explainers: tuple[CatalogueEntry, ...]
     checks: tuple[CatalogueEntry, ...]
     augmentations: tuple[CatalogueEntry, ...]
-    presets: dict[str, AuditPlan]
+    presets: dict[str, PresetEntry]
     metrics: dict[str, dict[str, Metric]]
 
 

@@ -18,20 +18,26 @@ def images_per_shard(plan: AuditPlan, *, passes_per_s: float, target_s: float, m
     return max(1, min(most, int(passes_per_s * target_s / passes)))
 
 
-def shards_of(plan: AuditPlan, *, images: int, chunk: int) -> tuple[NewShard, ...]:
-    """Every shard of an audit: consecutive images in each wave of the plan, then one that assembles the report."""
+def shards_of(plan: AuditPlan, *, images: int, chunk: int, models: int = 1) -> tuple[NewShard, ...]:
+    """Every shard of an audit: in each wave of the plan consecutive images of each model, then one for the report.
+
+    The shards of a model follow each other, so that a worker that takes them in order loads each model once a wave.
+    """
     waves = waves_of(plan)
+    chunks = tuple(_chunks(images, chunk))
     shards = [
         NewShard(
             wave=number,
-            index=index,
+            index=model * len(chunks) + position,
             kind=wave,
             start=start,
             stop=stop,
             weight=float((stop - start) * passes_of(plan, wave=wave)),
+            model=model,
         )
         for number, wave in enumerate(waves)
-        for index, (start, stop) in enumerate(_chunks(images, chunk))
+        for model in range(models)
+        for position, (start, stop) in enumerate(chunks)
     ]
     work = sum(shard.weight for shard in shards)
     last = NewShard(wave=len(waves), index=0, kind="assemble", start=0, stop=images, weight=ASSEMBLE_SHARE * work)

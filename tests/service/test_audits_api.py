@@ -12,10 +12,13 @@ import redis
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from auditcore.augmentations.table import FAMILIES
+from auditcore.checks.table import CHECKS
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.plan import PRESETS
+from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.request import AuditRequest
+from auditcore.explainers.table import EXPLAINERS
 from auditcore_service.app import create_app
 from auditcore_service.openapi_document import SUBMIT_EXAMPLES
 from auditcore_service.service import Service
@@ -113,7 +116,23 @@ def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Sett
     ("changes", "pointer", "mend"),
     [
         ({"model": {"kind": "demmo"}}, "#/model", "demo"),
-        ({"model": None}, "#/model", "valid"),
+        ({"model": None}, "#", "exactly one"),
+        ({"model": 3}, "#/model", "valid"),
+        (
+            {"images": {"kind": "inline", "images": [{"data": "aGk=", "label": [1, -1]}]}},
+            "#/images/images/0/label/1",
+            "greater than or equal to 0",
+        ),
+        (
+            {"images": {"kind": "inline", "images": [{"data": "aGk=", "label": []}]}},
+            "#/images/images/0/label",
+            "at least 1",
+        ),
+        (
+            {"images": {"kind": "uris", "uris": [{"uri": "a", "boxes": [{"x0": 3, "y0": 0, "x1": 1, "y1": 1}]}]}},
+            "#/images/uris/0/boxes/0",
+            "x0 < x1",
+        ),
         ({"plan": {"preset": "qick"}}, "#/plan/preset", "quick"),
         ({"plan": {"explainers": [{"kind": "gradient"}]}}, "#/plan/checks", "add it"),
         (
@@ -314,6 +333,20 @@ def test_a_report_in_an_unknown_form_is_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
+def test_a_report_of_an_earlier_version_is_still_handed_out(client: TestClient) -> None:
+    picture = service_of(client).blobs.put(png())
+    listed = {"image": 0, "explainer": None, "media_type": "image/png", "digest": picture}
+    stored = json.dumps({"schema_version": "1.0", "results": [], "artifacts": [listed]}).encode()
+    audit_id = submit(client)
+    finish(client, audit_id, stored)
+    url = f"/v1/audits/{audit_id}/report"
+    assert client.get(url).content == stored
+    assert client.get(f"/v1/audits/{audit_id}/artifacts/{picture}").content == png()
+    page = client.get(url, headers={"Accept": "text/html"})
+    assert (page.status_code, page.json()["code"]) == (406, "not_acceptable")
+    assert "earlier version" in page.json()["detail"]
+
+
 @both_databases
 def test_a_failed_audit_says_why(client: TestClient) -> None:
     audit_id = submit(client)
@@ -363,9 +396,9 @@ def test_event_stream_resumes_after_the_last_event_seen(client: TestClient) -> N
 
 def test_catalogue_lists_every_contract(client: TestClient) -> None:
     catalogue = client.get("/v1/catalogue").json()
-    assert {entry["kind"] for entry in catalogue["checks"]} == {"sweep", "deletion", "edda"}
-    assert len(catalogue["explainers"]) == 11
-    assert len(catalogue["augmentations"]) == 6
+    for name, table in (("checks", CHECKS), ("explainers", EXPLAINERS), ("augmentations", FAMILIES)):
+        offered = [entry["kind"] for entry in catalogue[name]]
+        assert sorted(offered) == sorted(contract.model_fields["kind"].default for contract in table)
     assert set(catalogue["presets"]) == set(PRESETS)
     assert {check: set(metrics) for check, metrics in catalogue["metrics"].items()} == {
         check: set(metrics) for check, metrics in METRICS.items()
@@ -373,6 +406,24 @@ def test_catalogue_lists_every_contract(client: TestClient) -> None:
     for entry in (*catalogue["explainers"], *catalogue["checks"], *catalogue["augmentations"]):
         assert entry["meaning"]
         assert entry["schema"]["properties"]["kind"]["const"] == entry["kind"]
+
+
+def test_catalogue_says_what_an_augmentation_does_to_pixels(client: TestClient) -> None:
+    families = {entry["kind"]: entry for entry in client.get("/v1/catalogue").json()["augmentations"]}
+    chosen = ("rotate", "scale", "brightness", "horizontal_flip", "composition")
+    assert {kind: families[kind]["equivariant"] for kind in chosen} == {
+        "rotate": True,
+        "scale": True,
+        "brightness": False,
+        "horizontal_flip": True,
+        "composition": None,
+    }
+    for contract in FAMILIES:
+        entry = families[contract.model_fields["kind"].default]
+        assert entry["identity"] == contract.identity
+        assert entry["bound"] == contract.bound > 0
+        assert entry["domain"] == list(contract.domain)
+        assert entry["unit"] == contract.unit
 
 
 def test_metrics_name_states_and_routes_but_no_audit(client: TestClient) -> None:

@@ -115,6 +115,48 @@ def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any],
     assert "2 of 2 images" in done.output
 
 
+def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> None:
+    explainers = [{"kind": "gradient", "name": "a_name_of_twenty_nine_letters"}, {"kind": "input_x_gradient"}]
+    families = [{"kind": kind, "interval": [-0.1, 0.1]} for kind in ("brightness", "saturation", "translate", "hue")]
+    request = {
+        "models": [
+            {"name": "first", "model": TINY_MODEL},
+            {"name": "second", "model": TINY_MODEL | {"weights": {"uri": "random:2"}}},
+        ],
+        "plan": {
+            "explainers": explainers,
+            "checks": [
+                {"kind": "sweep", "families": families, "levels": 2, "top_k": 10},
+                {"kind": "deletion", "grid": 2, "repeats": 1},
+            ],
+        },
+        "policy": [{"check": "deletion", "explainer": "input_x_gradient", "metric": "srg", "at_least": -1}],
+    }
+    arguments = ["audit", write(folder, request), "--images", str(folder), "--device", "cpu"]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80", "NO_COLOR": "1"})
+    assert done.exit_code == 0, done.output
+    lines = [line.rstrip() for line in done.output.splitlines()]
+    assert max(map(len, lines)) <= 80
+    # a name and a number a line: nothing was cut off, nothing wrapped
+    tables = [number for number, line in enumerate(lines) if line.startswith("explainer ")]
+    assert [lines[number - 1] for number in tables] == [
+        "sweep: s_pearson (1 of 2)",
+        "sweep: s_pearson (2 of 2)",
+        "sweep: s_top_k (1 of 2)",
+        "sweep: s_top_k (2 of 2)",
+        "deletion",
+    ]
+    own = ["a_name_of_twenty_nine_letters", "input_x_gradient"]
+    for number in tables:
+        names = [line.split()[0] for line in lines[number + 1 :] if line][:7]
+        assert [name for name in names if name != "random"][:6] == ["first", *own, "second", *own]
+    assert lines[tables[0]].split() == ["explainer", "brightness", "↑", "saturation", "↑"]
+    assert "All means rest on fewer than 30 images" in done.output
+    assert "first: " in done.output
+    assert "metrics order the explainers alike for every model" in done.output
+    assert "second deletion input_x_gradient srg" in done.output
+
+
 def test_every_verdict_has_an_exit_status() -> None:
     verdicts = AuditReport.model_fields["verdict"].annotation.__args__  # type: ignore[union-attr]
     assert set(EXIT_STATUS) == set(verdicts)

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from auditcore_service import store
 from auditcore_service.store.database import Database
+from auditcore_service.store.records import ShardKey
+from auditcore_service.store.shards import claim_shard, list_shards
 from auditcore_service.store.tables import METADATA
 
 
@@ -32,3 +39,56 @@ def test_processes_may_migrate_at_once(database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+FIRST_SCHEMA = (
+    "INSERT INTO audits (id, state, request, plan, images, created_at) VALUES ('a', 'queued', '{}', '{}', 2, 1.0)",
+    """INSERT INTO shards (audit_id, wave, "index", kind, state, attempt, start, stop, weight, progress, queued_at)
+    VALUES ('a', 0, 0, 'compute', 'queued', 0, 0, 2, 1.0, 0.0, 1.0)""",
+)
+"""An audit as the first release wrote it."""
+
+
+def test_a_database_of_the_first_release_is_upgraded_with_its_audits(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        _migrate(database, "0001")
+        with database.writing() as connection:
+            for statement in FIRST_SCHEMA:
+                connection.execute(sqlalchemy.text(statement))
+        database.migrate()
+        with database.writing() as connection:
+            (shard,) = list_shards(connection, "a")
+            assert shard.model == 0
+            assert claim_shard(connection, ShardKey("a", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
+            assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    finally:
+        database.close()
+
+
+def test_a_process_of_the_first_release_can_still_write(database: Database) -> None:
+    with database.writing() as connection:
+        for statement in FIRST_SCHEMA:
+            connection.execute(sqlalchemy.text(statement))
+        assert [shard.model for shard in list_shards(connection, "a")] == [0]
+
+
+def test_an_upgrade_can_be_taken_back(database: Database) -> None:
+    _migrate(database, "0001")
+    with database.reading() as connection:
+        columns = {column["name"] for column in sqlalchemy.inspect(connection).get_columns("shards")}
+    assert "model" not in columns
+    assert "weight" in columns
+    database.migrate()
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def _migrate(database: Database, revision: str) -> None:
+    """Go to one revision, up or down, as `Database.migrate` goes to the last."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
+    with database.writing() as connection:
+        config.attributes["connection"] = connection
+        current = MigrationContext.configure(connection).get_current_revision()
+        (command.downgrade if current and current > revision else command.upgrade)(config, revision)

@@ -41,6 +41,13 @@ REQUEST: dict[str, Any] = {
 }
 
 
+OTHER_WEIGHTS = {**REQUEST["model"], "weights": {"uri": "random:2"}}
+SEVERAL: dict[str, Any] = {
+    "models": [{"name": "one", "model": REQUEST["model"]}, {"name": "two", "model": OTHER_WEIGHTS}],
+    "plan": REQUEST["plan"],
+}
+
+
 def photo(seed: int) -> bytes:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)
@@ -48,10 +55,10 @@ def photo(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def submit(client: httpx.Client, images: int) -> str:
+def submit(client: httpx.Client, images: int, request: dict[str, Any] = REQUEST) -> str:
     files = [("images", (f"{n}.png", photo(n), "image/png")) for n in range(images)]
     batch = client.post("/v1/image-batches", files=files).json()
-    body = {**REQUEST, "images": {"kind": "batch", "digest": batch["digest"]}}
+    body = {**request, "images": {"kind": "batch", "digest": batch["digest"]}}
     audit_id: str = client.post("/v1/audits", json=body).json()["id"]
     return audit_id
 
@@ -95,13 +102,16 @@ def client(service: EmbeddedService) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_worker_in_mid_shard_changes_no_number(service: EmbeddedService, client: httpx.Client) -> None:
-    untroubled = submit(client, 3)
+@pytest.mark.parametrize(("request_body", "after"), [(REQUEST, 0.01), (SEVERAL, 0.4)], ids=["one model", "two models"])
+def test_kill_9_of_the_worker_in_mid_shard_changes_no_number(
+    service: EmbeddedService, client: httpx.Client, request_body: dict[str, Any], after: float
+) -> None:
+    untroubled = submit(client, 3, request_body)
     assert wait_for(client, untroubled, ended)["state"] == "succeeded"
     expected = client.get(f"/v1/audits/{untroubled}/report").json()
 
-    audit_id = submit(client, 3)
-    wait_for(client, audit_id, lambda status: 0.01 < status["fraction"] < 0.9)
+    audit_id = submit(client, 3, request_body)
+    wait_for(client, audit_id, lambda status: after < status["fraction"] < 0.9)
     assert service.worker is not None
     assert service.worker.pid is not None
     pool = psutil.Process(service.worker.pid).children(recursive=True)
@@ -112,6 +122,8 @@ def test_kill_9_of_the_worker_in_mid_shard_changes_no_number(service: EmbeddedSe
     assert alive == []
     report = client.get(f"/v1/audits/{audit_id}/report").json()
     assert report["results"] == expected["results"]
+    assert report["comparisons"] == expected["comparisons"]
+    assert len(report["models"]) == len(request_body.get("models", []))
     assert report["manifest"]["attempts"] > expected["manifest"]["attempts"]
 
 

@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
 
 from auditcore_service.app import create_app
+from auditcore_service.routes.image_batches import ANNOTATION_BYTES
 from auditcore_service.settings import Settings
 
 both_databases = pytest.mark.usefixtures("database_url")
@@ -80,7 +81,7 @@ def test_a_label_without_a_canonical_form(client: TestClient, labels: str) -> No
 
 
 def test_labels_in_a_file_are_limited_like_labels_in_a_field(client: TestClient) -> None:
-    labels = ("labels", ("labels.json", b"[" + b"1," * 3_000_000 + b"1]", "application/json"))
+    labels = ("labels", ("labels.json", b"[" + b"1," * (ANNOTATION_BYTES // 2) + b"1]", "application/json"))
     refused(client.post(BATCHES, files=[part(), labels]), 413, "limit_exceeded")
     assert client.post(BATCHES, files=[part(), ("labels", ("l.json", b"[3]"))]).json()["entries"][0]["label"] == 3
 

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from auditcore_service.app import create_app
+from auditcore_service.routes.image_batches import ANNOTATION_BYTES
 from auditcore_service.settings import Settings
 
 PATH = "/v1/image-batches"
@@ -67,6 +68,61 @@ def test_labels_by_position_or_name(client: TestClient, labels: str) -> None:
     assert [entry["label"] for entry in answer.json()["entries"]] == [3, None]
 
 
+def test_several_labels_and_boxes_are_stored_and_listed(client: TestClient) -> None:
+    files = [part("a.png", b"one"), part("b.png", b"two")]
+    boxes = '{"b.png": [[1, 2.5, 30, 40], {"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": 4}]}'
+    answer = client.post(PATH, files=files, data={"labels": "[[3, 17], 2]", "boxes": boxes})
+    assert answer.status_code == 201, answer.text
+    first, second = client.get(answer.headers["location"]).json()["entries"]
+    assert (first["label"], second["label"]) == ([3, 17], 2)
+    assert "boxes" not in first
+    assert second["boxes"] == [
+        {"x0": 1, "y0": 2.5, "x1": 30, "y1": 40, "label": None},
+        {"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": 4},
+    ]
+    other = client.post(PATH, files=files, data={"labels": "[[3, 17], 2]"})
+    assert other.json()["digest"] != answer.json()["digest"]
+
+
+def test_labels_and_boxes_may_come_as_files(client: TestClient) -> None:
+    labels = ("labels", ("labels.json", b"[3]", "application/json"))
+    boxes = ("boxes", ("boxes.json", b"[[[1, 2, 3, 4]]]", "application/json"))
+    (entry,) = client.post(PATH, files=[part("a.png", b"one"), labels, boxes]).json()["entries"]
+    assert entry["label"] == 3
+    assert entry["boxes"] == [{"x0": 1, "y0": 2, "x1": 3, "y1": 4, "label": None}]
+
+
+def test_boxes_of_an_archive_go_by_the_names_in_it(client: TestClient) -> None:
+    archive = ("archive", ("x.zip", packed({"photos/c.png": b"three"}), "application/zip"))
+    (entry,) = client.post(PATH, files=[archive], data={"boxes": '{"photos/c.png": [[1, 2, 3, 4]]}'}).json()["entries"]
+    assert len(entry["boxes"]) == 1
+
+
+@pytest.mark.parametrize("name", ["labels", "boxes"])
+def test_annotations_twice_or_too_long(client: TestClient, name: str) -> None:
+    twice = [part("a.png", b"one"), *((name, (None, "[null]")) for _ in range(2))]
+    answer = client.post(PATH, files=twice)
+    refused(answer, 422, "invalid_upload", "more than one part", name)
+    assert answer.json()["errors"][0]["pointer"] == f"#/{name}"
+    long = (name, ("long.json", b" " * (ANNOTATION_BYTES + 1), "application/json"))
+    refused(client.post(PATH, files=[part("a.png", b"one"), long]), 413, "limit_exceeded", name)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ("[null]", "one an image"),
+        ("{", "boxes is not JSON"),
+        ('{"z.png": null}', "no image"),
+        ("[null, [[5, 2, 3, 4]]]", "box 0 of image 1 ('b.png')"),
+    ],
+)
+def test_boxes_that_do_not_fit(client: TestClient, boxes: str, words: str) -> None:
+    answer = client.post(PATH, files=[part("a.png", b"one"), part("b.png", b"two")], data={"boxes": boxes})
+    refused(answer, 422, "invalid_upload", words)
+    assert answer.json()["errors"][0]["pointer"] == "#/boxes"
+
+
 @pytest.mark.parametrize(
     ("labels", "mend"),
     [
@@ -77,6 +133,9 @@ def test_labels_by_position_or_name(client: TestClient, labels: str) -> None:
         ("[-1, 0]", "from 0"),
         ("[true, 0]", "from 0"),
         ('["cat", 0]', "from 0"),
+        ("[[], 0]", "1 to 100"),
+        ("[[1, 1], 0]", "twice"),
+        ("[[1, null], 0]", "from 0"),
         ("[" * 100_000, "not JSON"),
     ],
 )
@@ -189,7 +248,13 @@ def test_a_zip_with_a_huge_directory_is_refused_before_it_is_parsed(small: TestC
 def test_a_body_over_the_limit_is_413(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings(batch_bytes=1000)
     with TestClient(create_app(settings)) as client:
-        refused(client.post(PATH, files=[part("a.png", b"x" * 9_000_000)]), 413, "content_too_large", "bytes")
+        refused(client.post(PATH, files=[part("a.png", b"x" * 17_000_000)]), 413, "content_too_large", "bytes")
+
+
+def test_a_batch_without_boxes_has_the_digest_it_had_before_there_were_boxes(client: TestClient) -> None:
+    files = [part("a.png", b"one"), part("b.png", b"two")]
+    answer = client.post(PATH, files=files, data={"labels": "[3, null]", "boxes": "[null, []]"})
+    assert answer.json()["digest"] == "sha256:f6da280a102f007e4d31ede555a2570e1ea79848a52e532e021f8ae7716c3382"
 
 
 def test_manifest_digest_is_that_of_its_canonical_json(client: TestClient) -> None:

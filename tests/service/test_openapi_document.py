@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from auditcore.contracts.request import AuditRequest
+from auditcore_service.annotations import read_boxes, read_labels
 from auditcore_service.app import create_app
 from auditcore_service.openapi_document import SUBMIT_EXAMPLES
 from auditcore_service.schemas import AuditPage, AuditStatus, ImageBatch, Problem
@@ -38,7 +39,7 @@ def references(value: Any) -> Iterator[str]:
 def test_it_is_openapi_3_1_with_the_contracts(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     assert {"AuditRequest", "AuditReport", "AuditStatus", "Problem"} <= set(document["components"]["schemas"])
-    assert document["components"]["schemas"]["AuditRequest"]["required"] == ["model", "images", "plan"]
+    assert document["components"]["schemas"]["AuditRequest"]["required"] == ["images", "plan"]
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -77,3 +78,16 @@ def test_links_lead_from_the_answer_to_operations_that_exist(document: dict[str,
     assert set(links) == {"status", "report", "events", "cancel"}
     links = document["paths"]["/v1/audits/{audit_id}/report"]["get"]["responses"]["200"]["links"]
     assert [link["operationId"] for link in links.values()] == ["getArtifact"]
+
+
+def test_the_upload_says_in_which_pixels_boxes_are(document: dict[str, Any]) -> None:
+    form = document["paths"]["/v1/image-batches"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(form["properties"]) == {"images", "archive", "labels", "boxes"}
+    boxes = form["properties"]["boxes"]
+    for word in ("original image", "COCO", "Pascal VOC"):
+        assert word in boxes["description"]
+    names = ("cat.png", "dog.png")
+    for field, read in (("boxes", read_boxes), ("labels", read_labels)):
+        for example in form["properties"][field]["examples"]:
+            entries = json.loads(example)
+            read(example, names[: len(entries)] if isinstance(entries, dict) else [str(n) for n in range(len(entries))])

@@ -45,7 +45,15 @@ class Play:
         kinds: list[tuple[str, int]] = [("measure", measure), ("compute", compute), ("assemble", 1)]
         waves = [(kind, count) for kind, count in kinds if count]
         shards = [
-            NewShard(wave=wave, index=index, kind=kind, start=index, stop=index + 1, weight=1.0)  # type: ignore[arg-type]
+            NewShard(
+                wave=wave,
+                index=index,
+                kind=kind,  # type: ignore[arg-type]
+                start=index,
+                stop=index + 1,
+                weight=1.0,
+                model=index % 2,
+            )
             for wave, (kind, count) in enumerate(waves)
             for index in range(count)
         ]
@@ -147,6 +155,16 @@ def test_submit_queues_the_first_wave_and_keeps_the_others(play: Play) -> None:
     assert keys(play.submit(measure=2, compute=2)) == [(0, 0, "measure"), (0, 1, "measure")]
     assert play.states == ["queued", "queued", "pending", "pending", "pending"]
     assert play.audit.state == "queued"
+
+
+def test_a_shard_knows_its_model(play: Play) -> None:
+    play.submit(compute=2)
+    first, second = play.claim(0, 0), play.claim(0, 1)
+    assert first is not None
+    assert second is not None
+    assert (first.model, second.model) == (0, 1)
+    with play.database.reading() as connection:
+        assert [shard.model for shard in list_shards(connection, "a")] == [0, 1, 0]
 
 
 def test_two_waves_open_exactly_once_and_end_in_success(play: Play) -> None:

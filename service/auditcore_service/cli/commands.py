@@ -44,6 +44,24 @@ ImagesOption = Annotated[
     list[Path] | None,
     typer.Option("--images", "-i", help="Image files or folders instead of the request's own; repeatable."),
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|JSON",
+        help="Classes of the images: a JSON file, or JSON itself. One entry an image in their order, such as "
+        '[285, null], or by file name, such as {"cat.png": 285}; '
+        "a list of indices for a multi-label model. Only with --images.",
+    ),
+]
+BoxesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|JSON",
+        help="Where objects are, for the check localization: a JSON file, or JSON itself. One entry an image in their "
+        'order, or by file name, such as {"cat.png": [[10, 20, 110, 90]]}; a box is [x0, y0, x1, y1] in pixels of the '
+        "original image, from 0, ends excluded. Only with --images.",
+    ),
+]
 UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
 
 
@@ -115,6 +133,8 @@ def worker(
 def audit(
     request: Annotated[Path, typer.Argument(help="Request file: the JSON that would be sent to the service.")],
     images: ImagesOption = None,
+    labels: LabelsOption = None,
+    boxes: BoxesOption = None,
     out_file: OutOption = None,
     html_file: HtmlOption = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.AUTO,
@@ -127,9 +147,13 @@ def audit(
     For example:
 
         auditcore audit plan.json --images photos/ --out report.json --html report.html
+
+        auditcore audit plan.json --images photos/ --labels labels.json --boxes boxes.json
     """
     with _problems():
+        _check_annotations(images, labels=labels, boxes=boxes)
         settings = _settings()
+        from auditcore_service.cli.inputs import read_annotations  # noqa: PLC0415 - loads only what audits
         from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
 
         pictures: dict[str, bytes] | None = None if html_file is None else {}
@@ -137,6 +161,8 @@ def audit(
             report = audit_file(
                 request,
                 images=images or (),
+                labels=read_annotations(labels),
+                boxes=read_annotations(boxes),
                 access=settings.access,
                 device=device.value,
                 progress=lambda share: show(share, "auditing"),
@@ -156,9 +182,8 @@ def submit(
     request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],
     url: UrlOption = "http://127.0.0.1:8000",
     images: ImagesOption = None,
-    labels: Annotated[
-        str | None, typer.Option(help='JSON: class indices in order, or {"file name": index}; only with --images.')
-    ] = None,
+    labels: LabelsOption = None,
+    boxes: BoxesOption = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the audit to its verdict.")] = False,  # noqa: FBT002 - a flag of the command line
     out_file: OutOption = None,
     html_file: HtmlOption = None,
@@ -172,22 +197,27 @@ def submit(
     For example:
 
         auditcore submit request.json --images photos/ --wait --out report.json --url http://127.0.0.1:8000
+
+        auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
     """
     with _problems():
-        from auditcore_service.cli.inputs import find_images, read_request  # noqa: PLC0415 - only what submits loads httpx
+        from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
+            find_images,
+            read_annotations,
+            read_request,
+        )
         from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - likewise
 
         if (out_file is not None or html_file is not None) and not wait:
             option = "--html" if out_file is None else "--out"
             message = f"{option} needs --wait: there is no report before the audit has ended"
             raise CommandError(message)
-        if labels is not None and not images:
-            message = "--labels needs --images: labels belong to an upload"
-            raise CommandError(message)
+        _check_annotations(images, labels=labels, boxes=boxes)
         document = read_request(request)
+        annotations = {"labels": read_annotations(labels), "boxes": read_annotations(boxes)}
         with ServiceClient(url, narrate=_show_call if verbose else lambda _line: None) as client:
             if images:
-                document["images"] = {"kind": "batch", "digest": client.upload(find_images(images), labels=labels)}
+                document["images"] = {"kind": "batch", "digest": client.upload(find_images(images), **annotations)}
             audit_id = client.submit(document)["id"]
             if not wait:
                 out.print(audit_id, highlight=False)
@@ -287,6 +317,13 @@ def _problems() -> Iterator[None]:
         stop(error)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _check_annotations(images: list[Path] | None, **given: str | None) -> None:
+    for name, text in given.items():
+        if text is not None and not images:
+            message = f"--{name} needs --images; a request that names its images carries their {name} itself"
+            raise CommandError(message)
 
 
 def _show_call(line: str) -> None:

@@ -1,4 +1,4 @@
-"""What the commands read: request files and image files."""
+"""What the commands read: request files, image files, and labels and boxes of images."""
 
 from __future__ import annotations
 
@@ -30,6 +30,25 @@ def read_request(path: Path) -> dict[str, Any]:
         message = f"{path} must hold a JSON object with model, images and plan"
         raise CommandError(message)
     return document
+
+
+def read_annotations(given: str | None) -> str | None:
+    """Labels or boxes as the service takes them: JSON as it stands on the command line, or the text of a file.
+
+    Raises:
+        CommandError: There is no such file, or it holds no text.
+    """
+    if given is None or given.lstrip()[:1] in {"[", "{"}:
+        return given
+    path = Path(given)
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror}); give a JSON file, or JSON that begins with [ or {{"
+        raise CommandError(message) from error
+    except ValueError as error:
+        message = f"{path} is not a text file ({error}); give a JSON file"
+        raise CommandError(message) from error
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

@@ -16,8 +16,10 @@ from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
 from auditcore.report.gallery import GALLERY_IMAGES
+from auditcore_service.annotations import read_boxes, read_labels
 from auditcore_service.cli.inputs import find_images, read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
+from auditcore_service.refusals import InvalidUpload
 
 if TYPE_CHECKING:
     from auditcore.images.encoded import EncodedImage
@@ -29,6 +31,8 @@ def audit_file(
     images: Sequence[Path],
     access: AccessRules,
     device: str,
+    labels: str | None = None,
+    boxes: str | None = None,
     progress: Callable[[float], None],
     pictures: MutableMapping[str, bytes] | None = None,
 ) -> AuditReport:
@@ -42,6 +46,8 @@ def audit_file(
         images: Image files and folders; none for those of the request file.
         access: What else may be reached.
         device: Where the model runs: auto, cpu, cuda, cuda:0 ...
+        labels: Classes of `images`, as `annotations.read_labels` takes them.
+        boxes: Objects in `images`, as `annotations.read_boxes` takes them.
         progress: Called with the share done, in [0, 1].
         pictures: Receives the pictures of the page by their digest; nothing is drawn if None.
 
@@ -51,7 +57,7 @@ def audit_file(
     folder = plan.absolute().parent
     document = read_request(plan)
     _resolve_paths(document, folder)
-    encoded = _encode(find_images(images), access) if images else None
+    encoded = _encode(find_images(images), access, labels=labels, boxes=boxes) if images else None
     if encoded is not None:
         document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
     try:
@@ -86,8 +92,10 @@ def audit_file(
 def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
     """Turn paths in the places of URIs into `file:` URIs. What has another shape is left to validation."""
     images = document.get("images")
-    model = document.get("model")
-    holders: list[object] = [model.get("weights")] if isinstance(model, dict) else []
+    named = document.get("models")
+    entries = named if isinstance(named, list) else []
+    models = [document.get("model"), *(entry.get("model") for entry in entries if isinstance(entry, dict))]
+    holders: list[object] = [model.get("weights") for model in models if isinstance(model, dict)]
     if isinstance(images, dict) and isinstance(images.get("uris"), list):
         holders += images["uris"]
     for holder in holders:
@@ -98,21 +106,34 @@ def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
             holder["uri"] = (folder / uri).as_uri()
 
 
-def _encode(paths: Sequence[Path], access: AccessRules) -> list[EncodedImage]:
+def _encode(paths: Sequence[Path], access: AccessRules, *, labels: str | None, boxes: str | None) -> list[EncodedImage]:
     from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
 
+    names = [path.name for path in paths]
+    try:
+        annotations = list(zip(read_labels(labels, names), read_boxes(boxes, names), strict=True))
+    except InvalidUpload as error:
+        message = "the images cannot be taken as they are described"
+        raise CommandError(message, errors=[(f"--{error.field}", error.message)], code=error.code) from error
     limit = access.limits.image_bytes
     encoded = []
-    for index, path in enumerate(paths):
+    for index, (path, (label, objects)) in enumerate(zip(paths, annotations, strict=True)):
         with path.open("rb") as file:
             data = file.read(limit + 1)  # one byte too many is excluded by the audit, with its reason
-        encoded.append(EncodedImage(index=index, name=path.name, data=data, label=None))
+        encoded.append(EncodedImage(index=index, name=path.name, data=data, label=label, boxes=objects))
     return encoded
 
 
 def _batch_digest(images: Sequence[EncodedImage]) -> str:
-    """The digest that the service gives to the same files."""
+    """The digest that the service gives to the same files, labels and boxes."""
     entries = [
-        BatchEntry(name=image.name or "", digest=sha256(image.data), size_bytes=len(image.data)) for image in images
+        BatchEntry(
+            name=image.name or "",
+            digest=sha256(image.data),
+            size_bytes=len(image.data),
+            label=image.label,
+            boxes=image.boxes,
+        )
+        for image in images
     ]
     return digest_of(BatchManifest(entries=tuple(entries)))

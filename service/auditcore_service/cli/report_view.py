@@ -2,73 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from auditcore.contracts.report import AuditReport, ConditionOutcome
-from auditcore.report.table import SummaryCell, SummaryColumn, SummaryRow, summary_columns, summary_rows
+from auditcore.contracts.report import AuditReport, ConditionOutcome, ReportModel
+from auditcore.report.table import (
+    SummaryCell,
+    SummaryColumn,
+    SummaryRow,
+    SummaryTable,
+    small_samples,
+    summary_columns,
+    summary_rows,
+    summary_tables,
+)
 
 _VERDICT_STYLE = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red", "inconclusive": "bold yellow"}
 _STATUS_STYLE = {"passed": "green", "warned": "yellow", "failed": "red", "not_applicable": "dim"}
+_NUMBER_WIDTH = 16
+"""Characters of `0.874 ± 0.012 †` with the gap after it."""
+_SMALL_SAMPLES = {
+    "some": "† fewer than 30 images: the interval may hold the true mean less often than in 95 % of audits",
+    "all": "All means rest on fewer than 30 images: intervals may hold them less often than in 95 % of audits",
+}
 
 
 def show_report(report: AuditReport, console: Console) -> None:
-    """Print what was audited, one table a check, the conditions, what was left out, and the verdict."""
+    """Print what was audited, tables check by check, the conditions, what was left out, and the verdict."""
     images = report.images
-    console.print(
-        f"{images.used} of {images.count} images, {report.model.parameters / 1e6:.1f} M parameters, "
-        f"{report.model.classes} classes{'' if report.model.trained else ', UNTRAINED weights'}; "
-        f"mean ± standard error over images",
-        highlight=False,
-    )
+    console.print(f"{images.used} of {images.count} images; mean ± standard error over images", highlight=False)
+    for model in report.audited_models:
+        console.print(_model_line(model), highlight=False, markup=False)
     columns, rows = summary_columns(report), summary_rows(report)
-    for check in report.plan.checks:
-        chosen = [number for number, column in enumerate(columns) if column.check == check.label]
-        if chosen:
-            console.print()
-            console.print(_check_table(check.label, chosen, columns, rows))
+    names = max((len(row.explainer) for row in rows), default=0)
+    small = small_samples(report)
+    for table in summary_tables(columns, max(1, (console.width - names) // _NUMBER_WIDTH)):
+        console.print()
+        console.print(Text(table.title, style="bold"))
+        console.print(_summary_table(table, columns, rows, marked=small == "some"))
+    if small in _SMALL_SAMPLES:
+        console.print(_SMALL_SAMPLES[small], style="dim", highlight=False)
     if report.conditions:
         console.print()
         console.print(_conditions_table(report.conditions))
     _show_gaps(report, console)
+    _show_reliability(report, console)
     cost = report.cost
     console.print()
     console.print(
-        f"{cost.forward_images} images forward and {cost.backward_images} backward through the model "
-        f"in {cost.seconds:.0f} s on {cost.device}",
+        f"{cost.forward_images} images forward and {cost.backward_images} backward through the model"
+        f"{'' if len(report.audited_models) == 1 else 's'} in {cost.seconds:.0f} s on {cost.device}",
         style="dim",
         highlight=False,
     )
     console.print(Text.assemble("verdict: ", (report.verdict, _VERDICT_STYLE.get(report.verdict, "bold"))))
 
 
-def _check_table(
-    check: str, chosen: Iterable[int], columns: tuple[SummaryColumn, ...], rows: tuple[SummaryRow, ...]
+def _model_line(model: ReportModel) -> str:
+    name = "" if model.name is None else f"{model.name}: "
+    untrained = "" if model.trained else ", UNTRAINED weights"
+    return f"{name}{model.parameters / 1e6:.1f} M parameters, {model.classes} classes{untrained}"
+
+
+def _summary_table(
+    table: SummaryTable, columns: Sequence[SummaryColumn], rows: Sequence[SummaryRow], *, marked: bool
 ) -> Table:
-    table = Table(title=check, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
-    table.add_column("explainer", no_wrap=True)
-    numbers = list(chosen)
-    for number in numbers:
-        column = columns[number]
-        arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
-        table.add_column(f"{column.title}{arrow}", justify="right")
-    for row in rows:
-        if row.not_applicable is None:
-            table.add_row(row.explainer, *(_cell_text(row.cells[number]) for number in numbers), style=_row_style(row))
-    return table
+    shown = Table(box=None, padding=(0, 1, 0, 0))
+    shown.add_column("explainer", no_wrap=True)
+    for position in table.positions:
+        column = columns[position]
+        shown.add_column(f"{table.heading(column)} {column.arrow}".rstrip(), justify="right", overflow="fold")
+    for model, same in groupby(rows, key=lambda row: row.model):
+        if model is not None:
+            shown.add_row(Text(model, style="italic"))
+        for row in same:
+            if row.not_applicable is None:
+                cells = (_cell_text(row.cells[position], marked=marked) for position in table.positions)
+                shown.add_row(row.explainer, *cells, style=_row_style(row))
+    return shown
 
 
 def _row_style(row: SummaryRow) -> str:
     return "dim" if row.control else ""
 
 
-def _cell_text(cell: SummaryCell | None) -> Text:
+def _cell_text(cell: SummaryCell | None, *, marked: bool) -> Text:
     if cell is None:
         return Text("")
-    return Text(cell.text, style="bold" if cell.best else "")
+    mark = " †" if marked and cell.small_sample and cell.mean is not None else ""
+    return Text.assemble((cell.text, "bold" if cell.best else ""), mark)
 
 
 def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
@@ -78,7 +104,7 @@ def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
     table.add_column("wanted", justify="right")
     table.add_column("")
     for condition in conditions:
-        parts = (condition.check, condition.explainer, condition.metric, condition.variant)
+        parts = (condition.model, condition.check, condition.explainer, condition.metric, condition.variant)
         table.add_row(
             " ".join(part for part in parts if part),
             "-" if condition.observed is None else f"{condition.observed:.3f}",
@@ -86,6 +112,16 @@ def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
             Text(condition.status.replace("_", " "), style=_STATUS_STYLE[condition.status]),
         )
     return table
+
+
+def _show_reliability(report: AuditReport, console: Console) -> None:
+    """Of how many metrics the order of explainers does not depend on the model."""
+    known = [found.reliable for found in report.reliability if found.reliable is not None]
+    if known:
+        console.print()
+        console.print(
+            f"{sum(known)} of {len(known)} metrics order the explainers alike for every model", highlight=False
+        )
 
 
 def _show_gaps(report: AuditReport, console: Console) -> None:

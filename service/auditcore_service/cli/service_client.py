@@ -54,25 +54,26 @@ class ServiceClient:
         """Close the connections."""
         self._http.close()
 
-    def upload(self, images: Sequence[Path], *, labels: str | None = None) -> str:
+    def upload(self, images: Sequence[Path], *, labels: str | None = None, boxes: str | None = None) -> str:
         """Upload image files as one batch and return its digest.
 
         Args:
             images: Files, in order.
-            labels: JSON: a list of class indices or nulls, or an object from file name to class index.
+            labels: JSON: a list with one entry an image, or an object from file name to entry; an entry is a class
+                index, a list of them, or null.
+            boxes: JSON likewise; an entry is a list of boxes in pixels of the original image, or null.
 
         Raises:
             CommandError: The service refuses them or cannot be reached.
         """
+        fields = {name: text for name, text in (("labels", labels), ("boxes", boxes)) if text is not None}
         parts = [f"-F images=@{shlex.quote(str(image))}" for image in images]
-        if labels is not None:
-            parts.append(f"-F {shlex.quote(f'labels={labels}')}")
+        # --form-string: boxes hold characters that -F gives a meaning
+        parts += [f"--form-string {shlex.quote(f'{name}={text}')}" for name, text in fields.items()]
         self._narrate(f"curl {' '.join(parts)} {self._url}/v1/image-batches")
         with ExitStack() as open_files:
             files = [("images", (image.name, open_files.enter_context(image.open("rb")))) for image in images]
-            answer = self._call(
-                "POST", "/v1/image-batches", files=files, data={} if labels is None else {"labels": labels}
-            )
+            answer = self._call("POST", "/v1/image-batches", files=files, data=fields)
         return str(answer.json()["digest"])
 
     def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def insert_audit(
                 "start": shard.start,
                 "stop": shard.stop,
                 "weight": shard.weight,
+                "model": shard.model,
                 "progress": 0.0,
                 "queued_at": now if shard.wave == first else None,
             }

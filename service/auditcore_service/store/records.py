@@ -34,6 +34,7 @@ class NewShard:
 
     Attributes:
         weight: Its share of the audit's work, in any unit common to the audit.
+        model: Which of the request's models it runs, counted from 0.
     """
 
     wave: int
@@ -42,6 +43,7 @@ class NewShard:
     start: int
     stop: int
     weight: float
+    model: int = 0
 
 
 @final
@@ -55,6 +57,7 @@ class Shard:
         attempt: How often it has been claimed.
         lease_until: Until when its worker may stay silent, seconds since 1970.
         progress: Share done, in [0, 1].
+        model: Which of the request's models it runs, counted from 0.
     """
 
     key: ShardKey
@@ -67,6 +70,7 @@ class Shard:
     lease_until: float | None
     result_digest: str | None
     error: str | None
+    model: int
 
 
 @final

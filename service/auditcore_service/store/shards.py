@@ -338,4 +338,5 @@ def _shard(row: Row[Any]) -> Shard:
         lease_until=row.lease_until,
         result_digest=row.result_digest,
         error=row.error,
+        model=row.model,
     )

@@ -67,6 +67,8 @@ SHARDS = Table(
     Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
     Column("wave", Integer, primary_key=True, autoincrement=False),
     Column("index", Integer, primary_key=True, autoincrement=False),
+    # the server's default lets a gateway of the release before go on writing while others are upgraded
+    Column("model", Integer, nullable=False, server_default="0"),
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=0),

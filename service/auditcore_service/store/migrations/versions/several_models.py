@@ -1,0 +1,21 @@
+"""Shards know which model of their audit they run."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the column; every audit until now has one model, at position 0."""
+    op.add_column("shards", sa.Column("model", sa.Integer(), nullable=False, server_default="0"))
+
+
+def downgrade() -> None:
+    """Drop the column; audits of several models can then no longer be assembled."""
+    op.drop_column("shards", "model")

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditcore.contracts.augmentations import Brightness
+from auditcore.contracts.checks import DeletionCheck, SweepCheck
+from auditcore.contracts.explainers import Gradient
+from auditcore.contracts.plan import AuditPlan
+from auditcore_service.sharding import ASSEMBLE_SHARE, shards_of
+
+ONE_WAVE = AuditPlan(explainers=(Gradient(),), checks=(DeletionCheck(grid=2, repeats=1),))
+TWO_WAVES = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(Brightness(),)),))
+
+
+@given(images=st.integers(1, 40), chunk=st.integers(1, 10), models=st.integers(1, 5))
+@pytest.mark.parametrize("plan", [ONE_WAVE, TWO_WAVES])
+def test_every_model_sees_every_image_once_a_wave(plan: AuditPlan, images: int, chunk: int, models: int) -> None:
+    shards = shards_of(plan, images=images, chunk=chunk, models=models)
+    *work, last = shards
+    seen = Counter((s.wave, s.model, image) for s in work for image in range(s.start, s.stop))
+    waves = {s.wave for s in work}
+    assert seen == dict.fromkeys(((w, m, i) for w in waves for m in range(models) for i in range(images)), 1)
+    assert all(0 < s.stop - s.start <= chunk for s in work)
+    assert len({(s.wave, s.index) for s in shards}) == len(shards)
+    assert (last.kind, last.start, last.stop) == ("assemble", 0, images)
+    assert last.weight == pytest.approx(ASSEMBLE_SHARE * sum(s.weight for s in work))
+
+
+def test_shards_of_a_model_follow_each_other() -> None:
+    shards = shards_of(TWO_WAVES, images=4, chunk=2, models=2)
+    assert [(s.wave, s.index, s.model, s.start) for s in shards] == [
+        (0, 0, 0, 0),
+        (0, 1, 0, 2),
+        (0, 2, 1, 0),
+        (0, 3, 1, 2),
+        (1, 0, 0, 0),
+        (1, 1, 0, 2),
+        (1, 2, 1, 0),
+        (1, 3, 1, 2),
+        (2, 0, 0, 0),
+    ]
+
+
+def test_a_second_model_doubles_the_work() -> None:
+    one, two = (sum(s.weight for s in shards_of(ONE_WAVE, images=5, chunk=2, models=n)) for n in (1, 2))
+    assert two == pytest.approx(2 * one)
