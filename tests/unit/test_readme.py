@@ -10,9 +10,10 @@ from typing import get_args
 import pytest
 
 import documented
-from auditcore.contracts.checks import all_families
+from auditcore.contracts.augmentations import Augmentation
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.request import AuditRequest
 from auditcore_service.settings import Settings
 
@@ -43,8 +44,22 @@ def test_every_metric_has_a_row_with_its_meaning() -> None:
 
 
 def test_every_family_has_a_row_with_its_unit() -> None:
-    expected = {(family.kind, family.unit) for family in all_families()}
+    contracts = get_args(get_args(Augmentation)[0])
+    expected = {(contract.model_fields["kind"].default, contract.unit) for contract in contracts}
     assert {(row[0], row[2]) for row in rows("### Augmentations")} == expected
+
+
+def test_every_source_of_a_preset_is_told() -> None:
+    section = README.split("## Presets\n", 1)[1].split("\n## ", 1)[0]
+    for name, preset in PRESETS.items():
+        part = section.split(f"**`{name}`**", 1)[1].split("\n**`", 1)[0]
+        assert preset.summary in part
+        told = {
+            tuple(cell.strip().strip("`") for cell in (line.split("|")[1], *line.split("|")[3:5]))
+            for line in part.splitlines()
+            if line.startswith("| `")
+        }
+        assert told == {(setting.path, setting.source, setting.note) for setting in preset.settings}
 
 
 def test_every_setting_is_named_and_no_other() -> None:
