@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench openapi constraints clean
+.PHONY: help demo test lint format bench headline intervals openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,6 +37,12 @@ format: $(DEV) ## Put every file into its one form, and mend what can be mended
 bench: $(DEV) ## Measure the engine's efficiency on the demo model
 	$(BIN)/python tests/benchmarks/efficiency.py
 
+headline: $(DEV) ## Measure robustness beside faithfulness of all explainers on the demo model; draws the README's picture
+	$(BIN)/python tests/benchmarks/headline.py
+
+intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean
+	$(BIN)/python tests/benchmarks/coverage.py
+
 openapi: $(DEV) ## Write openapi/openapi.json and openapi/report.schema.json anew
 	$(BIN)/auditcore openapi --out openapi
 
@@ -46,7 +52,7 @@ constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject
 	mv constraints.new constraints.txt
 
 clean: ## Remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json
+	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json headline.json
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -92,7 +92,7 @@ def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequenc
             for name in parsed:
                 if counts[name] != 1:
                     found = "no image" if not counts[name] else f"{counts[name]} images"
-                    msg = f"{field} names {_cut(name)}, and {found} of the batch have that name; send a list instead"
+                    msg = f"{field} names {_cut(name)}, the name of {found} of the batch; send a list instead"
                     raise InvalidUpload(msg, field=field)
             return [parsed.get(name) for name in names]
         case _:

@@ -23,6 +23,7 @@ from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
 from auditcore_service.blobs import BlobStore
 from auditcore_service.cursors import decode_cursor, encode_cursor
 from auditcore_service.image_batches import ImageBatches
+from auditcore_service.locations import unsafe_integer
 from auditcore_service.queue import QueueUnavailable, ShardQueue
 from auditcore_service.refusals import (
     IdempotencyKeyReused,
@@ -45,6 +46,9 @@ from auditcore_service.store.transitions import TERMINAL, AuditState
 log = structlog.get_logger(__name__)
 
 KEY_LENGTH = 255
+
+LARGEST_INTEGER = 2**53 - 1
+"""The largest that canonical JSON can write."""
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What `submit` hands out. Nothing else reaches the database, which refuses some characters with an error."""
@@ -223,8 +227,13 @@ class Audits:
         """
         audit = self.get(audit_id)
         if audit.report_digest is None:
-            ended = audit.state in TERMINAL
-            mend = "it ended without one; look at its `error`" if ended else "wait until its state is `succeeded`"
+            match audit.state:
+                case "cancelled":
+                    mend = "submit it again"
+                case "failed":
+                    mend = "look at its `error`"
+                case _:
+                    mend = "wait until its state is `succeeded`"
             msg = f"audit {audit_id} is {audit.state} and has no report; {mend}"
             raise ReportNotReady(msg)
         return self._blobs.get(audit.report_digest)
@@ -275,5 +284,6 @@ def _fingerprint(request: AuditRequest) -> str:
     try:
         return digest_of(request)
     except rfc8785.CanonicalizationError as error:
+        at = unsafe_integer(request.model_dump(mode="json"), LARGEST_INTEGER) or ()
         msg = f"a number in the request has no canonical JSON form ({error}); integers must be below 2**53"
-        raise InvalidRequest(msg, field="") from error
+        raise InvalidRequest(msg, field=".".join(str(part) for part in at)) from error

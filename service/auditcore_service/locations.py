@@ -1,21 +1,66 @@
-"""Where in a document a mistake is that pydantic has found."""
+"""Where in a document a mistake is, and what of pydantic's findings to tell its sender."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 
-def parts_in(location: Sequence[str | int], document: object) -> tuple[str | int, ...]:
+def telling(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The errors without those that only follow from others.
+
+    Pydantic leaves wrong entries out of a tuple and then calls the tuple too short, and every tuple around it.
+    """
+    inside = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
+    return [error for error in errors if error["type"] != "too_short" or error["loc"] not in inside]
+
+
+def sentence(error: Mapping[str, Any]) -> str:
+    """What an error says, in words of JSON."""
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "too_short":
+            return f"the list has {context['actual_length']} entries; send at least {context['min_length']}"
+        case "too_long":
+            return f"the list has {context['actual_length']} entries; send at most {context['max_length']}"
+        case "tuple_type":
+            return "Input should be a list"
+        case _:
+            return str(error["msg"]).removeprefix("Value error, ")
+
+
+def unsafe_integer(document: object, largest: int) -> tuple[str | int, ...] | None:
+    """Keys and positions that lead to the first integer in a document that is larger; None if there is none."""
+    return next(_unsafe(document, largest), None)
+
+
+def _unsafe(value: object, largest: int) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(value, int) and abs(value) > largest:
+        yield ()
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for part, inner in entries:
+        yield from ((part, *rest) for rest in _unsafe(inner, largest))
+
+
+def parts_in(location: Sequence[str | int], document: object, *, missing: bool = True) -> tuple[str | int, ...]:
     """Keys and positions that lead to a pydantic location in the document itself.
 
     Pydantic names the branch of a union it took (`plan`, `explicit`, `seed`). Such a name is not in the document, or
     means something else there, so the location is walked along the document and of all readings the one is taken that
-    arrives. The last part may be missing from the document: it is what should be added.
+    arrives.
+
+    Args:
+        location: What pydantic calls the place.
+        document: The parsed JSON that was validated.
+        missing: Whether the last part may be missing from the document because it is what should be added; if not, a
+            last part that the document does not have named a branch.
     """
-    return _walk(tuple(location), document)[1]
+    return _walk(tuple(location), document, missing=missing)[1]
 
 
-def _walk(location: tuple[str | int, ...], value: object) -> tuple[tuple[bool, int], tuple[str | int, ...]]:
+def _walk(
+    location: tuple[str | int, ...], value: object, *, missing: bool
+) -> tuple[tuple[bool, int], tuple[str | int, ...]]:
     """Best reading of a location: how good it is (is its last part there, steps found), and its parts."""
     if not location:
         return (True, 0), ()
@@ -23,13 +68,14 @@ def _walk(location: tuple[str | int, ...], value: object) -> tuple[tuple[bool, i
     found, inner = _step(value, part)
     readings = []
     if found:
-        (arrives, steps), parts = _walk(rest, inner)
+        (arrives, steps), parts = _walk(rest, inner, missing=missing)
         readings.append(((arrives, steps + 1), (part, *parts)))
     if rest:
-        readings.append(_walk(rest, value))
+        readings.append(_walk(rest, value, missing=missing))
     elif not found:
         # the last part is what is missing or, where nothing could be missing, it named a branch
-        readings.append(((False, 0), (part,) if isinstance(value, Mapping) else ()))
+        absent = isinstance(value, Mapping) or (isinstance(value, list) and isinstance(part, int))
+        readings.append(((False, 0), (part,) if missing and absent else ()))
     return max(readings, key=lambda reading: reading[0])
 
 

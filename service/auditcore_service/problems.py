@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from auditcore import errors
 from auditcore_service import refusals
-from auditcore_service.locations import parts_in
+from auditcore_service.locations import parts_in, sentence, telling
 from auditcore_service.schemas import Problem, ProblemError
 
 log = structlog.get_logger(__name__)
@@ -118,9 +118,9 @@ def pointer(field: str) -> str:
     return "#" + "".join(f"/{_escape(part)}" for part in field.split(".") if part)
 
 
-def location_pointer(location: Sequence[str | int], body: object) -> str:
-    """JSON pointer of a pydantic location."""
-    return "#" + "".join(f"/{_escape(str(part))}" for part in parts_in(location, body))
+def location_pointer(location: Sequence[str | int], body: object, *, missing: bool = True) -> str:
+    """JSON pointer of a pydantic location; see `parts_in`."""
+    return "#" + "".join(f"/{_escape(str(part))}" for part in parts_in(location, body, missing=missing))
 
 
 def _escape(part: str) -> str:
@@ -144,7 +144,7 @@ def _known(request: Request, error: Exception) -> JSONResponse:
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         return _unexpected(request, error)
-    mistakes = error.errors()
+    mistakes = telling(error.errors())
     found = [_mistake(item, error.body) for item in mistakes[:MOST_MISTAKES]]
     first = found[0]
     more = f" ({len(mistakes)} mistakes in all)" if len(mistakes) > 1 else ""
@@ -161,7 +161,7 @@ def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
     kind = str(item["type"])
     location = item["loc"] if isinstance(item["loc"], tuple) else ()
     source, rest = (location[0], location[1:]) if location else ("body", ())
-    text = str(item["msg"])
+    text = sentence(item)
     mend = _MENDS.get(kind)
     if kind == "union_tag_not_found":
         text = f"{text}; add it"
@@ -178,7 +178,8 @@ def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
         # a query parameter or header has no place in the body
         where = ".".join(str(part) for part in rest)
         return ProblemError(pointer=f"#{source}/{where}", detail=f"{where}: {mend or text}", code=kind)
-    return ProblemError(pointer=location_pointer(rest, body), detail=mend or text, code=kind)
+    at = location_pointer(rest, body, missing=kind == "missing")
+    return ProblemError(pointer=at, detail=mend or text, code=kind)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:

@@ -70,13 +70,13 @@ EXPLAINERS: tuple[Explainer, ...] = (
     Deconvolution(),
     GradCam(),
     GuidedGradCam(),
-    Iba(samples=4),
+    Iba(samples=2),
     LrpEpsilonPlusFlat(),
     LrpEpsilonGammaBox(),
     LrpEpsilonAlpha2Beta1Flat(),
     Occlusion(window=56, stride=28),
-    Rise(masks=256),
-    KernelShap(segments="cells", samples=128),
+    Rise(masks=128),
+    KernelShap(segments="cells", count=16, samples=64),
     Random(),
 )
 MORE_PHOTOS = (

@@ -185,6 +185,60 @@ def test_bad_requests_name_the_field_and_the_mend(
     assert client.get("/v1/audits").json()["items"] == []
 
 
+def plan(**changes: Any) -> dict[str, Any]:
+    return {"plan": {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "edda"}], **changes}}
+
+
+def sweep(**family: Any) -> dict[str, Any]:
+    return plan(checks=[{"kind": "sweep", "families": [family]}])
+
+
+def labeled(**changes: Any) -> dict[str, Any]:
+    return {"images": {"kind": "inline", "images": [{"data": "aGk=", **changes}]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        (plan(explainers=[{"kind": "gradient"}] * 2), "#/plan"),
+        (plan(explainers=[{"kind": "noise_tunnel", "method": {"kind": "random"}}]), "#/plan/explainers/0/method"),
+        (plan(top_n=3), "#/plan"),
+        (plan(checks=[{"kind": "road", "shares": []}]), "#/plan/checks/0/shares"),
+        (plan(checks=[{"kind": "ssim_sweep", "window": 4}]), "#/plan/checks/0/window"),
+        (plan(checks=[{"kind": "sweep", "top_k": 10**40}]), "#/plan/checks/0/top_k"),
+        (sweep(kind="rotate", interval=[5, -5]), "#/plan/checks/0/families/0"),
+        (sweep(kind="gmic", filter="; rm"), "#/plan/checks/0/families/0/filter"),
+        (
+            sweep(kind="composition", first={"kind": "scale", "interval": [-3, 3]}, second={"kind": "hue"}),
+            "#/plan/checks/0/families/0/first",
+        ),
+        (labeled(boxes=[{"x0": 3, "y0": 0, "x1": 1, "y1": 1}]), "#/images/images/0/boxes/0"),
+        (labeled(boxes=[{"x0": "3", "y0": 0, "x1": 9, "y1": 1}]), "#/images/images/0/boxes/0/x0"),
+        (labeled(label=[1, 1]), "#/images/images/0/label"),
+        (labeled(label=2**53), "#/images/images/0/label"),
+    ],
+)
+def test_one_mistake_is_told_once_at_a_place_that_the_body_has(
+    client: TestClient, changes: dict[str, Any], pointer: str
+) -> None:
+    problem = client.post("/v1/audits", json=body(**changes)).json()
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert "Value error" not in problem["detail"]
+    assert "uple" not in problem["detail"]
+
+
+@pytest.mark.parametrize("label", [True, "3", 3.5, -1, [[1]]])
+def test_a_label_that_is_no_class_index_is_refused(client: TestClient, label: object) -> None:
+    answer = client.post("/v1/audits", json=body(**labeled(label=label)))
+    assert answer.status_code == 422
+    assert all(error["pointer"].startswith("#/images/images/0/label") for error in answer.json()["errors"])
+
+
+def test_an_interval_of_one_number_lacks_the_second(client: TestClient) -> None:
+    problem = client.post("/v1/audits", json=body(**sweep(kind="rotate", interval=[5]))).json()
+    assert "#/plan/checks/0/families/0/interval/1" in [error["pointer"] for error in problem["errors"]]
+
+
 @pytest.mark.parametrize(
     ("content", "content_type"),
     [
@@ -304,7 +358,9 @@ def test_cancel_is_idempotent(client: TestClient) -> None:
     for _ in range(2):
         answer = client.post(f"/v1/audits/{audit_id}/cancel")
         assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
-    assert client.get(f"/v1/audits/{audit_id}/report").json()["code"] == "report_not_ready"
+    refusal = client.get(f"/v1/audits/{audit_id}/report").json()
+    assert refusal["code"] == "report_not_ready"
+    assert refusal["detail"].endswith("has no report; submit it again")
 
 
 @both_databases

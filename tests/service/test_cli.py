@@ -226,13 +226,15 @@ def test_a_folder_stands_for_its_images_in_order(folder: Path) -> None:
 def test_paths_of_mistakes_leave_out_the_names_of_union_members() -> None:
     document = {"plan": {"checks": [{"kind": "sweep", "levels": 0}]}}
     errors = [
-        {"loc": ("plan", "explicit", "checks", 0, "sweep", "levels"), "msg": "too small"},
-        {"loc": ("plan", "explicit", "explainers"), "msg": "required"},
-        {"loc": (), "msg": "Value error, no"},
+        {"loc": ("plan", "explicit", "checks", 0, "sweep", "levels"), "type": "greater_than_equal", "msg": "too small"},
+        {"loc": ("plan", "explicit", "explainers"), "type": "missing", "msg": "required"},
+        {"loc": ("plan", "explicit"), "type": "value_error", "msg": "Value error, twice"},
+        {"loc": (), "type": "value_error", "msg": "Value error, no"},
     ]
     assert mistakes(errors, document) == [
         ("plan.checks.0.levels", "too small"),
         ("plan.explainers", "required"),
+        ("plan", "twice"),
         ("request", "no"),
     ]
 

@@ -98,6 +98,15 @@ def test_no_two_errors_share_a_code() -> None:
             {"plan": {"checks": [{}, {"families": [{"interval": [0, "x"]}]}]}},
             "#/plan/checks/1/families/0/interval/1",
         ),
+        # a wrong key that is called like a branch: the reading that gets further counts
+        (
+            ("plan", "explicit", "checks", 0, "sweep", "levels"),
+            {"plan": {"explicit": 1, "checks": [{}]}},
+            "#/plan/checks/0/levels",
+        ),
+        (("label", "tuple[int,...]"), {"label": [1, 1]}, "#/label"),
+        (("label", "int"), {"label": "x"}, "#/label"),
+        (("uris", 0), {"uris": []}, "#/uris/0"),
         ((), None, "#"),
     ],
 )
@@ -105,3 +114,7 @@ def test_pointers_leave_out_the_names_of_union_branches(
     location: tuple[str | int, ...], body: object, pointer: str
 ) -> None:
     assert location_pointer(location, body) == pointer
+
+
+def test_a_branch_is_not_taken_for_a_missing_part() -> None:
+    assert location_pointer(("plan", "explicit"), {"plan": {}}, missing=False) == "#/plan"

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from auditcore_service.locations import parts_in
+from auditcore_service.locations import parts_in, sentence, telling
 
 EXIT_STATUS = {"pass": 0, "warn": 0, "not_evaluated": 0, "fail": 1, "inconclusive": 3}
 """Exit status of a finished audit, by verdict."""
@@ -64,8 +64,9 @@ def mistakes(errors: Sequence[Mapping[str, Any]], document: object) -> list[tupl
     """
     return [
         (
-            ".".join(str(part) for part in parts_in(error["loc"], document)) or "request",
-            str(error["msg"]).removeprefix("Value error, "),
+            ".".join(str(part) for part in parts_in(error["loc"], document, missing=error["type"] == "missing"))
+            or "request",
+            sentence(error),
         )
-        for error in errors
+        for error in telling(errors)
     ]

@@ -71,8 +71,7 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
                 )
             )
     for label, reason in chunk.unable.items():
-        missing = not_applicable(check, label, reason, indices=chunk.indices)
-        found += [measured for measured in missing if measured.metric in check.games]
+        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 

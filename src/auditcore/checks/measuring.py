@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from auditcore.contracts.checks import Check
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.policy import variants_of
+from auditcore.contracts.policy import metrics_of, variants_of
 from auditcore.contracts.shards import CurveSamples, Measurement
 from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
 
@@ -76,7 +76,7 @@ def not_applicable(check: Check, explainer: str, reason: str, *, indices: Sequen
     undefined = np.full(len(indices), np.nan)
     return [
         measurement(check, metric, undefined, indices=indices, explainer=explainer, variant=variant, undefined=reason)
-        for metric, meaning in METRICS[check.kind].items()
+        for metric, meaning in metrics_of(check).items()
         if meaning.of_explainer and not meaning.control
         for variant in (variants_of(check, metric) or (None,))
     ]

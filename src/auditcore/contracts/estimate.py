@@ -93,7 +93,12 @@ def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
         maps = sum(explanation_passes(explainer) for explainer in measured) if _measures_ranges(plan) else 0
         return round(1 + layers + maps + sum(_measure_passes(check) for check in plan.checks))
     maps = sum(explanation_passes(explainer) for explainer in plan.explainers)
-    return round(1 + maps + sum(CHECK_PASSES[type(check)](check, maps, len(plan.explainers)) for check in plan.checks))
+    # given labels are counted as one: how many an image has is known only with the images
+    targets = plan.top_n if plan.target == "top" else 1
+    return round(
+        1
+        + targets * (maps + sum(CHECK_PASSES[type(check)](check, maps, len(plan.explainers)) for check in plan.checks))
+    )
 
 
 def explanation_passes(explainer: ExplainerContract) -> float:

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Base64Bytes, Field, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
 
-Label = Annotated[int, Field(ge=0, description="Class index, from 0.")]
+# strict, here and below: a class of true or a corner of "10" is a mistake of whoever wrote it
+Label = Annotated[int, Field(ge=0, strict=True, description="Class index, from 0.")]
 
 
 def _differ(labels: int | tuple[int, ...]) -> int | tuple[int, ...]:
@@ -22,7 +23,7 @@ def _differ(labels: int | tuple[int, ...]) -> int | tuple[int, ...]:
 Labels = Annotated[Label | Annotated[tuple[Label, ...], Field(min_length=1, max_length=100)], AfterValidator(_differ)]
 """One class index, or several for a multi-label model."""
 
-Coordinate = Annotated[float, Field(ge=0, le=1e6)]
+Coordinate = Annotated[float, Field(ge=0, le=1e6, strict=True)]
 
 
 @final

@@ -14,6 +14,9 @@ from auditcore.contracts.explainers import Explainer, Random
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
 PresetName = Literal["quick", "standard", "tetkova2023", "erdem2021", "won2023", "li2021"]
 
+OTHER_PURPOSES = frozenset({"explainer", "originals", "measure"})
+"""What a report lists beside the checks, by name: the explainers' own controls, and two kinds of passes."""
+
 
 @final
 class AuditPlan(Contract):
@@ -54,6 +57,10 @@ class AuditPlan(Contract):
         # under this name EDDA lists its control, whether or not the plan asks for it
         if any(explainer.label == "random" for explainer in self.explainers if not isinstance(explainer, Random)):
             msg = "only an explainer of kind random may be called 'random'; give it another `name`"
+            raise ValueError(msg)
+        taken = next((check.label for check in self.checks if check.label in OTHER_PURPOSES), None)
+        if taken is not None:
+            msg = f"a check may not be called {taken!r}, a name the report itself uses; give it another `name`"
             raise ValueError(msg)
         return self
 

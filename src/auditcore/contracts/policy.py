@@ -7,9 +7,16 @@ from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
-from auditcore.contracts.checks import Check, EddaCheck, SsimSweepCheck, SweepCheck, top_variant
+from auditcore.contracts.checks import (
+    Check,
+    EddaCheck,
+    InsertionDeletionCheck,
+    SsimSweepCheck,
+    SweepCheck,
+    top_variant,
+)
 from auditcore.contracts.contract import Contract, Name
-from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.metrics import METRICS, Metric
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import InvalidRequest
 
@@ -47,6 +54,14 @@ class Condition(Contract):
 Policy = Annotated[tuple[Condition, ...], Field(max_length=1000)]
 
 
+def metrics_of(check: Check) -> dict[str, Metric]:
+    """Metrics that a check lists with its parameters: of the insertion and deletion games, those that are played."""
+    metrics = METRICS[check.kind]
+    if isinstance(check, InsertionDeletionCheck):
+        return {game: metrics[game] for game in check.games}
+    return metrics
+
+
 def variants_of(check: Check, metric: str) -> tuple[str, ...]:
     """Sub-cases under which a check lists a metric; empty when it has none."""
     match METRICS[check.kind][metric].variants:
@@ -81,7 +96,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
         if condition.check not in checks:
             _refuse(at, "check", condition.check, list(checks))
         check = checks[condition.check]
-        metrics = {name: metric for name, metric in METRICS[check.kind].items() if not metric.control}
+        metrics = {name: metric for name, metric in metrics_of(check).items() if not metric.control}
         if condition.metric not in metrics:
             _refuse(at, "metric", condition.metric, list(metrics))
         if metrics[condition.metric].of_explainer:

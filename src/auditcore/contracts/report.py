@@ -187,6 +187,7 @@ class MeasureReliability(Contract):
     """Whether a metric orders the explainers alike for every model (Erdem 2021, definition 5.1).
 
     Attributes:
+        n: Images behind the mean that rests on the fewest.
         reliable: Every model gives the same order of explainers by mean; null when no two can be told apart.
         kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null likewise.
         orders: Explainers that have a mean on every model, from best (or largest) to worst for each; random controls
@@ -197,6 +198,7 @@ class MeasureReliability(Contract):
     check: str
     metric: str
     variant: str | None
+    n: int
     reliable: bool | None
     kendall_w: float | None
     orders: dict[str, tuple[str, ...]]

@@ -62,8 +62,13 @@ def _choose(
         right = tuple(label for label, hit in zip(labels, predicted.tolist(), strict=True) if hit)
         if not right or (plan.target == "predicted" and best not in right):
             given = ", ".join(str(label) for label in labels)
-            reason = f"the plan wants correct predictions, but the model predicts class {best}, not label {given}"
-            return Choice((), "not_correct", reason)
+            # a multi-label model may predict several classes or none, so that the most probable one says little
+            found = (
+                f"the model gives label {given} a probability below 0.5"
+                if classifier.scores == "sigmoid" and not right
+                else f"the most probable class is {best}, not label {given}"
+            )
+            return Choice((), "not_correct", f"the plan wants correct predictions, but {found}")
     match plan.target:
         case "predicted":
             return Choice((best,))

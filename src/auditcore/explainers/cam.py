@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from jaxtyping import Float, Int
@@ -23,14 +25,18 @@ def obstacle(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str |
     if name is None:
         return "the model has no convolution that keeps more than one position; name a layer that gives feature maps"
     if name not in classifier.layouts:
-        hint = near(name, classifier.feature_layers) or f"; one that does is {classifier.feature_layers[-1:]}"
+        hint = near(name, classifier.feature_layers) or f"; one that does is {_last(classifier.feature_layers)}"
         return f"the model has no layer {name!r} that gives feature maps of more than one position{hint}"
     if classifier.layouts[name] != "channels_first" and name not in classifier.feature_grids:
         return (
             f"the logits do not depend on the positions of layer {name!r}, only on its class token if at all; "
-            f"one on whose positions they do is {classifier.feature_grids[-1:]}"
+            f"one on whose positions they do is {_last(classifier.feature_grids)}"
         )
     return None
+
+
+def _last(layers: Sequence[str]) -> str:
+    return repr(layers[-1]) if layers else "none of them"
 
 
 def guided_obstacle(classifier: Classifier, contract: GuidedGradCam) -> str | None:

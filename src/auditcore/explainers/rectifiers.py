@@ -39,6 +39,9 @@ def guided_backpropagation(batch: Batch, _contract: GuidedBackpropagation) -> At
 def deconvolution(batch: Batch, _contract: Deconvolution) -> Attribution:
     """Gradient in which a rectifier passes on only what is positive, wherever it comes from.
 
+    The image speaks through other layers alone, such as max pooling. On a model whose only nonlinear layers are
+    rectifiers, as the demo model, all images of a class have one map: its stability then is perfect and says nothing.
+
     Source: Zeiler & Fergus 2014; Springenberg et al. 2015, Fig. 1.
     """
     return Attribution(_gradients(batch, ReLUDeconvNet()))

@@ -28,6 +28,7 @@ def measure_reliability(
     """
     means: dict[tuple[str, str, str | None], dict[str, dict[str, float]]] = {}
     directions: dict[tuple[str, str, str | None], bool | None] = {}
+    fewest: dict[tuple[str, str, str | None], int] = {}
     for row in results:
         if row.explainer is None or row.explainer in controls or row.model is None:
             continue
@@ -36,13 +37,15 @@ def measure_reliability(
         own = means.setdefault(key, {model: {} for model in models})[row.model]
         if row.mean is not None:
             own[row.explainer] = row.mean
+            fewest[key] = min(row.n, fewest.get(key, row.n))
     return tuple(
-        _reliability(key, by_model, sign=-1.0 if directions[key] is False else 1.0) for key, by_model in means.items()
+        _reliability(key, by_model, n=fewest.get(key, 0), sign=-1.0 if directions[key] is False else 1.0)
+        for key, by_model in means.items()
     )
 
 
 def _reliability(
-    key: tuple[str, str, str | None], means: Mapping[str, Mapping[str, float]], *, sign: float
+    key: tuple[str, str, str | None], means: Mapping[str, Mapping[str, float]], *, n: int, sign: float
 ) -> MeasureReliability:
     first, *others = means.values()
     explainers = [name for name in first if all(name in own for own in others)]
@@ -58,6 +61,7 @@ def _reliability(
         check=check,
         metric=metric,
         variant=variant,
+        n=n,
         reliable=not discordant if ordered else None,
         kendall_w=_concordance([[sign * own[name] for name in explainers] for own in means.values()]),
         orders={model: _from_best(explainers, own, sign=sign) for model, own in means.items()},

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import ConditionOutcome, ReportStatistics, Result, Verdict
 
+_MOST_REASONS = 3
+"""Reasons that a message repeats; the result lists the reason of every image."""
+
 
 def evaluate(
     policy: Sequence[Condition], results: Sequence[Result], models: Sequence[str] = ()
@@ -61,7 +64,11 @@ def _outcome(number: int, condition: Condition, model: str | None, results: Sequ
 
 def _why_missing(result: Result | None) -> str:
     reasons = sorted(set(result.reasons.values())) if result else []
-    return f"no image has a value: {'; '.join(reasons)}" if reasons else "no image has a value"
+    if not reasons:
+        return "no image has a value"
+    # a reason may name an image's classes, and there may be thousands of images
+    more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+    return f"no image has a value: {'; '.join(reasons[:_MOST_REASONS])}{more}"
 
 
 def count(outcomes: Sequence[ConditionOutcome]) -> ReportStatistics:

@@ -157,6 +157,37 @@ def test_images_that_do_not_take_part_are_null_with_a_reason(digit_classifier: C
             assert all("outside [0.1, 0.5]" in measured.reasons[index] for index in (3, 4))
 
 
+def test_each_target_has_the_boxes_of_its_own_class_and_those_of_none(digit_classifier: Classifier) -> None:
+    (image,) = boxed(())
+    plan = AuditPlan(seed=SEED, target="top", top_n=3, explainers=(Gradient(),), checks=(LocalizationCheck(),))
+
+    def targets_and_shares(boxes: tuple[Box, ...]) -> tuple[list[int], tuple[float | None, ...]]:
+        result = run_shard(
+            classifier=digit_classifier,
+            images=[dataclasses.replace(image, boxes=boxes)],
+            plan=plan,
+            wave="compute",
+            shared={},
+            limits=Limits(),
+            progress=lambda _share: None,
+            clock=lambda: 0.0,
+        )
+        shares = found(result, None, "box_share").per_target
+        assert shares is not None
+        return [target.target for target in result.images[0].targets], shares[0]
+
+    (first, second, _), _ = targets_and_shares(())
+    labeled = (WIDE.model_copy(update={"label": first}), TALL.model_copy(update={"label": second}))
+    wide, tall, corner = 26 * 7 / 1024, 7 * 29 / 1024, 4 / 1024
+    assert targets_and_shares(labeled)[1] == (
+        pytest.approx(wide, rel=1e-4),
+        pytest.approx(tall, rel=1e-4),
+        None,
+    )
+    with_corner = targets_and_shares((*labeled, Box(x0=0, y0=0, x1=2, y1=2)))[1]
+    assert with_corner == pytest.approx((wide + corner, tall + corner, corner), rel=1e-4)
+
+
 def test_images_below_the_probability_asked_for_are_null(digit_classifier: Classifier) -> None:
     images = boxed(*[(WIDE,)] * 6)
     probabilities = [

@@ -133,6 +133,25 @@ def test_complexity(digit_classifier: Classifier) -> None:
                 assert entropy == pytest.approx(reference.entropy(values), rel=1e-4)
 
 
+def test_channels_are_summed_without_leaving_rounding_behind() -> None:
+    """In float32, 2^24 + 1 - 2^24 is 0."""
+    model = Classifier(Weighing(2.0**24, 1.0, -(2.0**24)), preprocessing=digits.PREPROCESSING)
+    measured = found(run(model, (ComplexityCheck(),), (Gradient(),)), "gradient", "entropy")
+    assert measured.values == pytest.approx([np.log(32 * 32)] * IMAGES, rel=1e-5)
+
+
+class Weighing(nn.Module):
+    """Its gradient is one number a channel."""
+
+    def __init__(self, *weights: float) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.tensor(weights))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weighed = (x.sum(dim=(2, 3)) * self.weights).sum(dim=1)
+        return torch.stack((weighed, weighed - 1), dim=1)
+
+
 def test_the_same_noise_through_captum(digit_classifier: Classifier) -> None:
     checks: tuple[Check, ...] = (
         SensitivityCheck(draws=3, radius=0.1),

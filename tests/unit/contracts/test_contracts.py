@@ -11,9 +11,17 @@ import documented
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.augmentations import Brightness, Rotate, Scale
 from auditcore.contracts.canonical_json import canonical_json, digest_of
-from auditcore.contracts.checks import Check, DeletionCheck, EddaCheck, SweepCheck, all_families
+from auditcore.contracts.checks import (
+    Check,
+    DeletionCheck,
+    EddaCheck,
+    InsertionDeletionCheck,
+    SweepCheck,
+    all_families,
+)
 from auditcore.contracts.estimate import passes_of, waves_of
 from auditcore.contracts.explainers import Explainer, Gradient, IntegratedGradients, Random, SmoothGrad
+from auditcore.contracts.images import ImageUri, InlineImage
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, Weights
 from auditcore.contracts.plan import AuditPlan, PresetPlan
@@ -48,6 +56,10 @@ def test_documented_request_is_accepted_and_survives_a_round_trip() -> None:
         (("model", "preprocessing", "std"), [0.5, 0, 0.5], "above 0"),
         (("model", "preprocessing", "resize"), 100, "at least crop"),
         (("plan", "seed"), 2**53, "less than"),
+        (("plan", "top_n"), 2, "explain several classes with target 'top'"),
+        (("plan", "checks", 1, "name"), "explainer", "give it another `name`"),
+        (("plan", "checks", 1, "name"), "originals", "give it another `name`"),
+        (("plan", "checks", 1, "name"), "measure", "give it another `name`"),
     ],
 )
 def test_wrong_field_is_refused_and_named(path: tuple[str | int, ...], value: Any, named: str) -> None:
@@ -80,6 +92,19 @@ def test_family_may_be_listed_once() -> None:
         SweepCheck(families=(Rotate(), Rotate(interval=(-1, 1))))
 
 
+def test_several_classes_are_explained_where_the_target_is_top() -> None:
+    assert AuditPlan(target="top", top_n=3, explainers=(Gradient(),), checks=(EddaCheck(),)).top_n == 3
+
+
+@pytest.mark.parametrize("entry", [{"uri": "file:///a.png"}, {"data": "YQ=="}])
+def test_a_class_is_listed_once(entry: dict[str, str]) -> None:
+    contract = ImageUri if "uri" in entry else InlineImage
+    with pytest.raises(ValidationError, match=r"a class is listed twice in \[3, 1, 3\]"):
+        contract.model_validate(entry | {"label": [3, 1, 3]})
+    assert contract.model_validate(entry | {"label": [3, 1]}).label == (3, 1)
+    assert contract.model_validate(entry | {"label": 3}).label == 3
+
+
 def test_contracts_are_frozen_and_finite() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Gradient().name = "other"  # type: ignore[misc]
@@ -107,6 +132,9 @@ def test_automatic_intervals_need_a_measuring_wave() -> None:
         standard_plan(), wave="compute"
     )
     assert passes_of(standard_plan()) > passes_of(quick_plan()) > 0
+    # every class is explained and checked by itself; only the prediction is shared
+    thrice = quick_plan().model_copy(update={"target": "top", "top_n": 3})
+    assert passes_of(thrice) - 1 == pytest.approx(3 * (passes_of(quick_plan()) - 1), abs=2)
 
 
 def test_passes_are_estimated_from_the_plan() -> None:
@@ -189,6 +217,19 @@ def test_variant_of_a_metric_without_variants_is_refused() -> None:
 def test_condition_has_exactly_one_threshold(thresholds: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match="exactly one"):
         Condition.model_validate({"check": "edda", "metric": "sufficiency", **thresholds})
+
+
+def test_a_game_that_is_not_played_has_no_condition() -> None:
+    check = InsertionDeletionCheck(games=("insertion_blur", "deletion_zero"))
+    plan = AuditPlan(explainers=(Gradient(),), checks=(check,))
+
+    def condition(game: str) -> Condition:
+        return Condition(check="insertion_deletion", explainer="gradient", metric=game, at_least=0)
+
+    validate_policy((condition("insertion_blur"), condition("deletion_zero")), plan)
+    with pytest.raises(InvalidRequest, match=r"use one of: insertion_blur, deletion_zero$") as caught:
+        validate_policy((condition("insertion_blur"), condition("insertion_zero")), plan)
+    assert caught.value.field == "policy.1.metric"
 
 
 def test_a_miss_fails_unless_asked_otherwise() -> None:

@@ -33,6 +33,7 @@ SLICES_BYTES = 2 * 6 * 2 * 10 * 230
 """Both sides of six families, two headline metrics, ten explainers; what a slice takes."""
 
 PLAN = AuditPlan(seed=7, explainers=(Gradient(), GradCam(), Random()), checks=(EddaCheck(keep=(0.15,)),))
+TWO_TARGETS = {"target": "top", "top_n": 2}
 NAMES = (None, "gradient", "grad_cam", "random")
 
 Run = Callable[..., AuditReport]
@@ -91,6 +92,12 @@ def test_only_the_first_images_get_pictures(run: Run, limit: int) -> None:
     assert {one.image for one in report.artifacts} == set(range(limit))
     assert report.images.pictured == limit
     assert len(report.artifacts) == limit * len(NAMES)
+
+
+def test_an_image_with_several_targets_shows_the_maps_of_its_first(run: Run) -> None:
+    one, two = (run(digits.encoded(2), PLAN.model_copy(update=top), pictures={}) for top in ({}, TWO_TARGETS))
+    assert len(two.images.items[0].further_targets) == 1
+    assert two.artifacts == one.artifacts
 
 
 def test_an_image_that_cannot_be_used_has_no_picture(run: Run) -> None:

@@ -66,9 +66,18 @@ def test_targets_of_a_softmax_model(
 def test_a_multi_label_model_predicts_every_class_above_one_half(sigmoid: Classifier) -> None:
     found = choose_targets(plan(target="label", only_correct=True), sigmoid, LOGITS, [(0, 1, 2), (1, 2), (0,)])
     assert [choice.targets for choice in found] == [(0, 1), (), ()]
+    # class 0 is the most probable one of both, and predicted in the first alone; neither says anything of the labels
+    prefix = "the plan wants correct predictions, but the model gives label"
+    assert [choice.reason for choice in found] == [
+        None,
+        f"{prefix} 1, 2 a probability below 0.5",
+        f"{prefix} 0 a probability below 0.5",
+    ]
     # the most probable class is explained, so it must be one of the labels, even where another label is predicted too
     found = choose_targets(plan(only_correct=True), sigmoid, LOGITS, [(0,), (0,), (1,)])
     assert [choice.targets for choice in found] == [(), (0,), ()]
+    assert found[0].reason == "the plan wants correct predictions, but the most probable class is 1, not label 0"
+    assert found[2].reason == f"{prefix} 1 a probability below 0.5"
 
 
 def run(classifier: Classifier, images: list[EncodedImage], **fields: object) -> ShardResult:

@@ -354,7 +354,11 @@ def test_a_named_layer_is_used(digit_classifier: Classifier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "match"), [("dwn", "did you mean 'down'"), ("head", "no layer 'head' that gives feature maps")]
+    ("layer", "match"),
+    [
+        ("dwn", "did you mean 'down'"),
+        ("head", "no layer 'head' that gives feature maps of more than one position; one that does is 'pool'"),
+    ],
 )
 def test_an_unknown_layer_is_answered_with_near_ones(layer: str, match: str, digit_classifier: Classifier) -> None:
     contract = GradCam(layer=layer)

@@ -202,6 +202,7 @@ def test_a_class_token_that_is_read_alone_is_no_grid() -> None:
     model = tiny(TinyVit())
     reason = applicability(model, GradCam(layer="blocks.1"))
     assert "do not depend on the positions of layer 'blocks.1'" in str(reason)
+    assert str(reason).endswith(f"one on whose positions they do is '{model.feature_grids[-1]}'")
     with pytest.raises(NotApplicable, match="only on its class token"):
         explain(model, GradCam(layer="blocks.1"), pixels(1), torch.tensor([0]), STREAMS.take([0]))
     assert "did you mean 'blocks.1" in str(applicability(model, GradCam(layer="blocks.1.nrm1")))

@@ -96,8 +96,9 @@ def test_seed_model_and_layer_decide_and_nothing_else(digit_classifier: Classifi
     assert {"head", "down"} <= changed(once, neighbor)
     assert digest == same_digest
     assert len({digest, other_digest, digit_classifier.digest}) == 3
-    # layers of the same shape do not get the same values
-    assert not torch.equal(once["stem.0.weight"].flatten()[:200], once["inner.0.weight"].flatten()[:200])
+    # layers do not get the same values, not even scaled to their own range
+    drawn = torch.stack([once[f"{layer}.weight"].flatten()[:200] for layer in ("stem.0", "inner.0", "down")])
+    assert (torch.corrcoef(drawn) - torch.eye(3)).abs().max() < 0.3
 
 
 def test_passes_count_once_in_the_ledger_of_the_trained_model(digit_classifier: Classifier) -> None:

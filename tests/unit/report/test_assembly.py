@@ -166,6 +166,16 @@ def test_a_condition_is_judged_by_its_own_row() -> None:
     assert evaluate((condition,), rows[:-1])[0].status == "not_applicable"
 
 
+def test_a_condition_without_a_value_repeats_a_few_reasons_of_many() -> None:
+    row = report(shard(0, 0.25, 0.75)).results[0]
+    reasons = {image: f"class {image} is not predicted" for image in range(9)}
+    empty = Result.model_validate(row.model_dump() | {"mean": None, "ci": None, "reasons": reasons})
+    condition = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0.0)
+    message = evaluate((condition,), (empty,))[0].message
+    assert message.startswith("no image has a value: class 0 is not predicted; class 1")
+    assert message.endswith("; and 6 more")
+
+
 @pytest.mark.parametrize("reached", [True, False])
 def test_automatic_intervals_are_told_in_words(reached: bool) -> None:  # noqa: FBT001
     plan = PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})

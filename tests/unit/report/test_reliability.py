@@ -118,3 +118,13 @@ def test_concordance_of_judges_without_preference_is_undefined() -> None:
 def test_concordance_needs_two_judges_and_two_items(shape: tuple[int, int]) -> None:
     with pytest.raises(ShapeError):
         kendall_w(np.zeros(shape))
+
+
+def test_an_order_says_on_how_many_images_it_rests() -> None:
+    def model(name: str, *gradient: float | None) -> Any:
+        others = [0.5] * len(gradient)
+        images = {index: [1] for index in range(len(gradient))}
+        return shard(name, images, row("gradient", list(gradient)), row("grad_cam", others))
+
+    (found,) = report(model(NAMES[0], 0.1, 0.2, 0.3), model(NAMES[1], 0.1, None, 0.3)).reliability
+    assert found.n == 2

@@ -314,6 +314,7 @@ SLICES = (
 
 RELIABILITY = (
     MeasureReliability(
+        n=7,
         check="deletion",
         metric="inter_model_deletion",
         variant=None,
@@ -323,6 +324,7 @@ RELIABILITY = (
         discordant=(("gradient", "cam"), ("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")),
     ),
     MeasureReliability(
+        n=7,
         check="deletion",
         metric="lerf_auc",
         variant=None,
@@ -332,6 +334,7 @@ RELIABILITY = (
         discordant=(),
     ),
     MeasureReliability(
+        n=7,
         check="sweep",
         metric="s_pearson",
         variant="rotate",
