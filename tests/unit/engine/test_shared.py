@@ -55,4 +55,3 @@ def test_statistics_of_a_layer_are_those_of_all_images_each_once(digit_classifie
     for contract in (EARLY, LATE):
         expected = reduce_statistics(contract, measure_statistics(batch, contract))
         assert found[shared_key(contract)] == pytest.approx(expected, rel=1e-5, abs=1e-7)
-
