@@ -85,6 +85,9 @@ MORE_PHOTOS = (
     ("skimage", "data/camera.png"),
     ("sklearn", "datasets/images/flower.jpg"),
 )
+BELOW = ("vargrad", "lrp_epsilon_plus_flat")
+"""Labels that stand below their point, because another one is above it."""
+
 PICTURE = Path(__file__).parents[2] / "docs" / "robustness_and_faithfulness.png"
 
 
@@ -177,7 +180,9 @@ def draw(report: AuditReport, path: Path) -> None:
         axes.errorbar(
             x, row.mean, yerr=row.sem, fmt="s" if control else "o", color="0.5" if control else "C0", ecolor="0.8"
         )
-        axes.annotate(name, (x, row.mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        beside = (5, -11) if name in BELOW else (5, 4)
+        axes.annotate(name, (x, row.mean), xytext=beside, textcoords="offset points", fontsize=8)
+    axes.margins(x=0.12)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.axvline(1, color="0.6", linewidth=0.8)
     axes.set_xlabel("robustness: mean S(pearson) over six families (1 = as stable as the prediction)")
