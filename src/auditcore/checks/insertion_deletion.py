@@ -24,11 +24,9 @@ from auditcore.checks.removal import (
     removal_curve,
 )
 from auditcore.contracts.checks import Game, InsertionDeletionCheck
+from auditcore.contracts.estimate import GAME_STEP_PX
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import insertion_deletion_auc, proportional_step, removal_counts
-
-PAPERS_STEP_PX = 224
-"""Pixels a step at 224 x 224: one row's worth, 224 steps."""
 
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 11, 5.0
 """The authors' kernel; it is cut off at 1.1 sigma and leaves more of the image than a full Gaussian would."""
@@ -48,7 +46,7 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
     and both games.
     """
     height, width = chunk.pixels.shape[-2:]
-    step_px = check.pixels_per_step or proportional_step(PAPERS_STEP_PX, height, width)
+    step_px = check.pixels_per_step or proportional_step(GAME_STEP_PX, height, width)
     counts = removal_counts(height * width, step_px)
     x = [count / (height * width) for count in counts]
     fills = _fills(check, chunk)

@@ -15,11 +15,9 @@ from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
 from auditcore.contracts.checks import PixelFlippingCheck
+from auditcore.contracts.estimate import FLIPPING_STEP_PX
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import pixel_flipping_aoc, proportional_step, relative_curve, removal_counts
-
-PAPERS_STEP_PX = 512
-"""Pixels a step at 224 x 224 (Tetkova & Hansen 2023)."""
 
 VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative curve is undefined"
 
@@ -27,7 +25,7 @@ VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative curv
 def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """Area over the curve of every explainer, with the random explainer as a control that always runs."""
     height, width = chunk.pixels.shape[-2:]
-    step_px = check.pixels_per_step or proportional_step(PAPERS_STEP_PX, height, width)
+    step_px = check.pixels_per_step or proportional_step(FLIPPING_STEP_PX, height, width)
     counts = removal_counts(height * width, step_px, check.share)
     x = [count / (height * width) for count in counts]
     fill = _fill(check, chunk)
