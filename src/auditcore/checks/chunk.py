@@ -72,6 +72,11 @@ class Chunk:
         """The random explainer, if the plan does not ask for it; every check that can afford it runs it anyway."""
         return () if any(isinstance(explainer, Random) for explainer in self.explainers) else (Random(),)
 
+    @property
+    def explained(self) -> tuple[Explainer, ...]:
+        """What a check runs: the explainers that can, and the control."""
+        return (*self.able, *self.controls)
+
     def original(self, explainer: Explainer) -> Attribution:
         """Attributions of the unchanged images, computed once."""
         if explainer not in self._originals:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import ComplexityCheck
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.complexity import entropy, gini_index
@@ -20,7 +20,7 @@ ZERO_MAP = "the map is zero everywhere or not finite, so its relevance has no di
 def compute(check: ComplexityCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """Both metrics of every explainer on one chunk, from the maps of the originals alone."""
     found: list[Measurement] = []
-    for explainer in (*chunk.able, *chunk.controls):
+    for explainer in chunk.explained:
         # summed in float64: channels that cancel must not leave rounding behind as relevance
         maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0]
         for metric, values in {"sparseness": gini_index(maps), "entropy": entropy(maps)}.items():
@@ -35,6 +35,4 @@ def compute(check: ComplexityCheck, chunk: Chunk, _shared: Mapping[str, tuple[fl
                     control=explainer in chunk.controls,
                 )
             )
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found

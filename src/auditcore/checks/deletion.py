@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import blurred, fill_probability, mean_color
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
@@ -91,8 +91,6 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
                     curve=None if curve_of is None else (x, curve_of.cpu()),
                 )
             )
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import EddaCheck, top_variant
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
@@ -35,15 +35,13 @@ VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative chan
 def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of an EDDA check on one chunk, with the random explainer as a control that always runs."""
     found: list[Measurement] = []
-    for explainer in (*chunk.able, *chunk.controls):
+    for explainer in chunk.explained:
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties").to(maps.device)
         for share in check.keep:
             kept = keep_mask(maps, share, ties)
             found += _share_metrics(check, chunk, explainer, share, kept, constant, control=explainer in chunk.controls)
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 

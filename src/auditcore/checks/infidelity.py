@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import InfidelityCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
@@ -41,8 +41,6 @@ def compute(check: InfidelityCheck, chunk: Chunk, _shared: Mapping[str, tuple[fl
         )
         for explainer, told in accounts.items()
     ]
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 
@@ -56,7 +54,7 @@ def _draws(
     ]
     whole = torch.cat(logits)
     changes = torch.empty(len(chunk), check.draws, dtype=torch.float64, device=device)
-    accounts = {explainer: torch.empty_like(changes) for explainer in (*chunk.able, *chunk.controls)}
+    accounts = {explainer: torch.empty_like(changes) for explainer in chunk.explained}
     owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
     draw = torch.arange(check.draws, device=device).repeat(len(chunk))
     for part in chunk.micro_batches(len(owner)):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import (
     CONSTANT_MAP,
     PixelRanking,
@@ -52,7 +52,7 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
     fills = _fills(check, chunk)
 
     found: list[Measurement] = []
-    for explainer in (*chunk.able, *chunk.controls):
+    for explainer in chunk.explained:
         ranking = pixel_ranking(check, chunk, explainer)
         for game in check.games:
             curve = _play(game, chunk, fills[_fill_name(game)], ranking, counts)
@@ -68,8 +68,6 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
                     control=explainer in chunk.controls,
                 )
             )
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 

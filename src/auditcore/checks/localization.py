@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import LocalizationCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
@@ -43,7 +43,7 @@ def compute(check: LocalizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[
             undefined=left_out,
         )
     ]
-    for explainer in (*chunk.able, *chunk.controls):
+    for explainer in chunk.explained:
         maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         scores = {
@@ -55,8 +55,6 @@ def compute(check: LocalizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[
         }
         reasons = {row: CONSTANT_MAP if flat else NO_POSITIVE for row, flat in enumerate(constant.tolist())} | left_out
         found += _measurements(check, chunk, explainer, scores, reasons, undefined=constant | unfit)
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 

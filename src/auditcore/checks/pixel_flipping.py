@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
 from auditcore.contracts.checks import PixelFlippingCheck
 from auditcore.contracts.estimate import FLIPPING_STEP_PX
@@ -31,7 +31,7 @@ def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple
     fill = _fill(check, chunk)
 
     found: list[Measurement] = []
-    for explainer in (*chunk.able, *chunk.controls):
+    for explainer in chunk.explained:
         rank, constant = pixel_ranking(check, chunk, explainer)
         curve = removal_curve(chunk, chunk.pixels, fill, rank, counts, chunk.probabilities)
         curve[constant] = torch.nan
@@ -49,8 +49,6 @@ def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple
                 control=explainer in chunk.controls,
             )
         )
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 

@@ -63,10 +63,7 @@ def compute(check: RandomizationCheck, chunk: Chunk, _shared: Mapping[str, tuple
     Every stage has its own view of the random streams: the random explainer draws other numbers for each, so that its
     similarity shows the level of chance.
     """
-    cascades = {
-        explainer: _Cascade(_compared(check, chunk.original(explainer).maps))
-        for explainer in (*chunk.able, *chunk.controls)
-    }
+    cascades = {explainer: _Cascade(_compared(check, chunk.original(explainer).maps)) for explainer in chunk.explained}
     shares = [0.0]
     stages = cascade(chunk.classifier, seed=chunk.streams.seed, stages=check.stages)
     for number, (share, classifier) in enumerate(stages, start=1):
@@ -80,8 +77,6 @@ def compute(check: RandomizationCheck, chunk: Chunk, _shared: Mapping[str, tuple
             results += _measurements(check, chunk, explainer, found, shares)
         else:
             results += not_applicable(check, explainer.label, NO_PARAMETERS, indices=chunk.indices)
-    for label, reason in chunk.unable.items():
-        results += not_applicable(check, label, reason, indices=chunk.indices)
     return results
 
 

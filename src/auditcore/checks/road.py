@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, pixel_ranking
 from auditcore.contracts.checks import RoadCheck
 from auditcore.contracts.shards import Measurement
@@ -39,7 +39,7 @@ def compute(check: RoadCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
     """
     found: list[Measurement] = []
     noise = _noise(check, chunk)
-    for explainer in (*chunk.able, *chunk.controls):
+    for explainer in chunk.explained:
         rank, constant = pixel_ranking(check, chunk, explainer)
         curves = _impute_and_predict(check, chunk, rank, noise)
         morf, lerf = curves.probability.unbind(dim=1)
@@ -72,8 +72,6 @@ def compute(check: RoadCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
                     control=explainer in chunk.controls,
                 )
             )
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 

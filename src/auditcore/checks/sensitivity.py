@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import SensitivityCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
@@ -39,8 +39,6 @@ def compute(check: SensitivityCheck, chunk: Chunk, _shared: Mapping[str, tuple[f
                 control=explainer in chunk.controls,
             )
         )
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 
@@ -48,9 +46,7 @@ def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[T
     """Relative distance of the map of every noisy copy; the noise is drawn once for all explainers."""
     device = chunk.pixels.device
     size = (len(chunk), check.draws)
-    distances = {
-        explainer: torch.empty(size, dtype=torch.float64, device=device) for explainer in (*chunk.able, *chunk.controls)
-    }
+    distances = {explainer: torch.empty(size, dtype=torch.float64, device=device) for explainer in chunk.explained}
     owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
     draw = torch.arange(check.draws, device=device).repeat(len(chunk))
     for part in chunk.micro_batches(len(owner)):

@@ -75,7 +75,7 @@ def reduce_shared(
 
 def _explainers(chunk: Chunk) -> Iterable[Explainer]:
     """Those whose originals exist before anything is shared, and the control."""
-    return [e for e in (*chunk.able, *chunk.controls) if EXPLAINERS[type(e)].measure_shared is None]
+    return [e for e in chunk.explained if EXPLAINERS[type(e)].measure_shared is None]
 
 
 # --- the sweep ------------------------------------------------------------------------------------
@@ -95,8 +95,6 @@ def compute(check: SsimSweepCheck, chunk: Chunk, shared: Mapping[str, tuple[floa
     for explainer, data_range in ranges.items():
         own = {label: by_explainer[explainer] for label, by_explainer in similarities.items()}
         found += _similarity_metrics(check, chunk, explainer, data_range, own, accepted, unavailable)
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     for explainer in chunk.able:
         if EXPLAINERS[type(explainer)].measure_shared is not None:
             found += not_applicable(check, explainer.label, MEASURED_FIRST, indices=chunk.indices)

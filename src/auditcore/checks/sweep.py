@@ -16,7 +16,7 @@ from torch import Tensor
 
 from auditcore.augmentations.table import FULL_WEIGHT, applicability, augment, levels, unwarp, valid_mask, warp
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement
 from auditcore.contracts.augmentations import Augmentation, Interval
 from auditcore.contracts.checks import SweepCheck, interval_key
 from auditcore.contracts.estimate import AUTO_INTERVAL_STEPS
@@ -146,14 +146,12 @@ def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, .
         )
         for explainer, columns in chances.items()
     ]
-    for label, reason in chunk.unable.items():
-        found += not_applicable(check, label, reason, indices=chunk.indices)
     return found
 
 
 def _without(check: SweepCheck, family: Augmentation, reason: str, chunk: Chunk) -> list[Measurement]:
     """Every metric of a family that cannot be applied here, all null."""
-    runs = (*chunk.able, *chunk.controls)
+    runs = chunk.explained
     return [
         measurement(
             check,
@@ -290,9 +288,7 @@ def _compare_maps(check: SweepCheck, family: Augmentation, grid: _Grid, chunk: C
     masks = valid_mask(family, torch.tensor(changed, device=device), chunk.pixels.shape[-2:], device)
     views = [f"{check.label}/{family.label}={setting!r}" for setting in settings]
 
-    stabilities = {
-        explainer: _at_identity(check, grid, chunk, explainer) for explainer in (*chunk.able, *chunk.controls)
-    }
+    stabilities = {explainer: _at_identity(check, grid, chunk, explainer) for explainer in chunk.explained}
     for start in range(0, len(owners), chunk.micro_batch):
         part = slice(start, start + chunk.micro_batch)
         copies = augment(family, chunk.pixels[owner[part]], value[part], chunk.streams.take(owners[part]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement
+from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
@@ -199,6 +199,8 @@ def _compute(
     for check in plan.checks:
         with meter.measuring(check.label):
             found += CHECKS[type(check)].compute(check, chunk, shared)
+        for label, reason in chunk.unable.items():
+            found += not_applicable(check, label, reason, indices=chunk.indices)
     for explainer in chunk.able:
         for metric, values in chunk.original(explainer).controls.items():
             found.append(
