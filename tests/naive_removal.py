@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import digits
 import reference
 from auditcore.checks.chunk import Chunk
+from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import Check, InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
 from auditcore.contracts.explainers import Explainer
@@ -124,7 +125,7 @@ def chunk_of(
         streams=Streams(3, tuple(f"{position:064x}" for position in range(len(pixels)))),
         explainers=explainers,
         tick=lambda: None,
-        micro_batch=16,
+        micro_batches=MicroBatches(16),
     )
 
 

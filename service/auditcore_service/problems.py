@@ -36,6 +36,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.LabelOutOfRange: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelNotLoadable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NonFiniteWeights: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.MemoryExhausted: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelOutputInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotApplicable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ShapeError: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -12,7 +12,8 @@
     |   |-- LabelOutOfRange            label_out_of_range
     |   |-- ModelNotLoadable           model_not_loadable
     |   |-- NonFiniteWeights           non_finite_weights
-    |   `-- ModelOutputInvalid         model_output_invalid
+    |   |-- ModelOutputInvalid         model_output_invalid
+    |   `-- MemoryExhausted            memory_exhausted
     |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
     |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
     `-- AuditCancelled                 cancelled         somebody asked for the audit to stop
@@ -148,6 +149,12 @@ class ModelOutputInvalid(InputError):
     """The model's answer is not one finite row of class scores per image."""
 
     code = "model_output_invalid"
+
+
+class MemoryExhausted(InputError):
+    """One image alone does not fit into memory, so micro-batches cannot shrink any further."""
+
+    code = "memory_exhausted"
 
 
 class NotApplicable(AuditcoreError):

@@ -5,17 +5,21 @@ A row of a chunk is one image explained for one target; an image with several ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.explainers import Explainer, Random
-from auditcore.explainers.attribution import Attribution
-from auditcore.explainers.table import applicability, explain
+from auditcore.errors import ModelOutputInvalid
+from auditcore.explainers.attribution import Attribution, Batch, MadePasses
+from auditcore.explainers.shared_pass import color_logits, image_logits
+from auditcore.explainers.table import applicability, explain_together, joined
 from auditcore.images.preprocess import PixelBox
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
@@ -23,7 +27,7 @@ from auditcore.streams import Streams
 
 @dataclass
 class Chunk:
-    """The images one shard audits, and what is computed once for all checks and explainers.
+    """The images that are audited together, and what is computed once for all checks and explainers.
 
     Attributes:
         classifier: The model under audit.
@@ -34,9 +38,11 @@ class Chunk:
         streams: Random streams of the images; rows of one image share theirs.
         explainers: Every explainer of the plan.
         tick: Called between micro-batches; may raise AuditCancelled.
-        micro_batch: Images a pass.
+        micro_batches: How many images pass at once.
         shared: Quantities of the whole audit, such as the layer statistics of an explainer.
         boxes: Objects of each row's image that count for its target, in pixels of the model's square input.
+        passes: What is known of the originals from passes made already: their logits, and gradients if wanted.
+        colors: Logits of images of one color by its name, passed once a shard.
     """
 
     classifier: Classifier
@@ -47,13 +53,15 @@ class Chunk:
     streams: Streams
     explainers: tuple[Explainer, ...]
     tick: Callable[[], None]
-    micro_batch: int
+    micro_batches: MicroBatches
     shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     boxes: tuple[tuple[PixelBox, ...], ...] = ()
+    passes: MadePasses = field(default_factory=MadePasses)
+    colors: dict[str, Tensor] = field(default_factory=dict)
     _originals: dict[Explainer, Attribution] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Number of rows."""
         return len(self.indices)
 
     @cached_property
@@ -77,11 +85,65 @@ class Chunk:
         """What a check runs: the explainers that can, and the control."""
         return (*self.able, *self.controls)
 
+    def each(self, count: int, work: Callable[[slice], None]) -> None:
+        """Do work on slices of `count` passes that fit into memory, with a tick after each."""
+        self.micro_batches.each(count, work, tick=self.tick)
+
+    @property
+    def target_logits(self) -> Float[Tensor, " image"]:
+        """Target logit of every row on the original image; passed unless it is known."""
+        batch = self.batch(self.pixels, range(len(self)), "original")
+        batch.know(self.passes)
+        return image_logits(batch).gather(1, self.targets[:, None])[:, 0]
+
     def original(self, explainer: Explainer) -> Attribution:
         """Attributions of the unchanged images, computed once."""
         if explainer not in self._originals:
-            self._originals[explainer] = self.explain(explainer, self.pixels, range(len(self)), "original")
+            self.explain_originals((explainer,))
         return self._originals[explainer]
+
+    def explain_originals(self, explainers: Sequence[Explainer]) -> None:
+        """Compute what `original` returns for several explainers together; passes known already are not made again."""
+        found: dict[Explainer, list[Attribution]] = defaultdict(list)
+
+        def work(part: slice) -> None:
+            rows = range(len(self))[part]
+            batch = self.batch(self.pixels[part], rows, "original", controls=True)
+            batch.know(self.passes.take(part))
+            for explainer, attribution in explain_together(batch, explainers).items():
+                found[explainer].append(attribution)
+
+        self.each(len(self), work)
+        self._originals |= {explainer: joined(parts) for explainer, parts in found.items()}
+
+    def batch(
+        self,
+        pixels: Float[Tensor, "copy 3 height width"],
+        owners: Sequence[int],
+        views: str | Sequence[str],
+        *,
+        controls: bool = False,
+    ) -> Batch:
+        """Changed copies, to be explained for the targets of the images they come from.
+
+        Args:
+            pixels: Changed copies, in pixel space.
+            owners: Position of the image each copy comes from.
+            views: Name of each copy's change, so that copies draw independent random numbers.
+            controls: Whether what explainers report about themselves will be read.
+        """
+        names = [views] * len(owners) if isinstance(views, str) else views
+        positions = list(owners)
+        return Batch(
+            self.classifier,
+            pixels,
+            self.targets[torch.tensor(positions, device=self.targets.device, dtype=torch.long)],
+            self.streams.take(positions).viewing(names),
+            micro_batch=self.micro_batches.size,
+            shared=self.shared,
+            controls=controls,
+            colors=self.colors,
+        )
 
     def explain(
         self,
@@ -90,30 +152,28 @@ class Chunk:
         owners: Sequence[int],
         views: str | Sequence[str],
     ) -> Attribution:
-        """Attributions of changed copies for the targets of the images they come from.
+        """Attributions of changed copies by one explainer; see `batch`."""
+        return explain_together(self.batch(pixels, owners, views), (explainer,))[explainer]
+
+    def read(self, batch: Batch) -> tuple[Float[Tensor, " copy"], Bool[Tensor, " copy"]]:
+        """Target probability of copies, and whether the target is predicted; no pass that was made is made again.
+
+        Raises:
+            ModelOutputInvalid: A logit is NaN or infinite.
+        """
+        logits = image_logits(batch)
+        if not logits.isfinite().all():
+            msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
+            raise ModelOutputInvalid(msg, field="model")
+        probabilities = self.classifier.probabilities(logits).gather(1, batch.targets[:, None])[:, 0]
+        return probabilities, self.classifier.predicts(logits, batch.targets)
+
+    def color_probability(self, color: str, pixels: Float[Tensor, "1 3 height width"]) -> Float[Tensor, " image"]:
+        """Target probability of each row if its image were of one color; one pass for all that ever ask.
 
         Args:
-            explainer: The method.
-            pixels: Changed copies, in pixel space.
-            owners: Position of the image each copy comes from.
-            views: Name of each copy's change, so that copies draw independent random numbers.
+            color: `black` or `mean`.
+            pixels: One image of that color, in pixel space.
         """
-        names = [views] * len(owners) if isinstance(views, str) else views
-        positions = list(owners)
-        attribution = explain(
-            self.classifier,
-            explainer,
-            pixels,
-            self.targets[torch.tensor(positions, device=self.targets.device)],
-            self.streams.take(positions).viewing(names),
-            micro_batch=self.micro_batch,
-            shared=self.shared,
-        )
-        self.tick()
-        return attribution
-
-    def micro_batches(self, count: int) -> Iterator[slice]:
-        """Slices that cut `count` passes into micro-batches, with a tick after each."""
-        for start in range(0, count, self.micro_batch):
-            yield slice(start, min(start + self.micro_batch, count))
-            self.tick()
+        logits = color_logits(self.batch(self.pixels[:1], (0,), "original"), color, pixels)
+        return self.classifier.probabilities(logits)[0, self.targets]

@@ -53,8 +53,7 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
         msg = f"a grid of {grid} cells a side does not fit images of {side} pixels; use at most {side}"
         raise InvalidRequest(msg, field="plan.checks.grid")
     fill = fill_image(check, chunk)
-    # a color is one picture for all images, a blur one an image
-    emptied = fill_probability(chunk, fill, shared=check.fill != "blur")
+    emptied = fill_probability(chunk, fill, None if check.fill == "blur" else check.fill)
     random_curves = torch.stack(
         [_curve(chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)], dim=1
     )
@@ -129,8 +128,12 @@ def _curve(
     curve[:, 0], curve[:, cells] = chunk.probabilities, emptied
     owner = torch.arange(count, device=device).repeat_interleave(cells - 1)
     step = torch.arange(1, cells, device=device).repeat(count)
-    for part in chunk.micro_batches(len(owner)):
-        deleted = (step_of_pixel[owner[part]] <= step[part, None, None])[:, None]
-        copies = torch.where(deleted, fill[owner[part]], chunk.pixels[owner[part]])
-        curve[owner[part], step[part]] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+
+    def work(part: slice) -> None:
+        own = owner[part]
+        deleted = (step_of_pixel[own] <= step[part, None, None])[:, None]
+        copies = torch.where(deleted, fill[own], chunk.pixels[own])
+        curve[own, step[part]] = chunk.classifier.target_probability(copies, chunk.targets[own])
+
+    chunk.each(len(owner), work)
     return curve

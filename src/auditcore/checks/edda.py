@@ -6,6 +6,7 @@ Source: Li et al. 2021.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,6 +33,18 @@ CONSTANT_MAP = "the map is constant or not finite, so no pixels are the most rel
 VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative change is undefined"
 
 
+class _Prediction(NamedTuple):
+    """What the model says of each image with some pixels black.
+
+    Attributes:
+        probability: Of the target.
+        predicted: Whether the target is still predicted.
+    """
+
+    probability: Float[Tensor, " image"]
+    predicted: Bool[Tensor, " image"]
+
+
 def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of an EDDA check on one chunk, with the random explainer as a control that always runs."""
     found: list[Measurement] = []
@@ -39,9 +52,10 @@ def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties").to(maps.device)
-        for share in check.keep:
-            kept = keep_mask(maps, share, ties)
-            found += _share_metrics(check, chunk, explainer, share, kept, constant, control=explainer in chunk.controls)
+        kept = [keep_mask(maps, share, ties) for share in check.keep]
+        predictions = _predict(chunk, torch.stack([mask for most in kept for mask in (most, ~most)], dim=1))
+        for share, alone, without in zip(check.keep, predictions[::2], predictions[1::2], strict=True):
+            found += _share_metrics(check, chunk, explainer, share, alone, without, constant)
     return found
 
 
@@ -50,21 +64,18 @@ def _share_metrics(
     chunk: Chunk,
     explainer: Explainer,
     share: float,
-    kept: Bool[Tensor, "image 1 height width"],
+    alone: _Prediction,
+    without: _Prediction,
     constant: Bool[Tensor, " image"],
-    *,
-    control: bool,
 ) -> list[Measurement]:
-    alone, still_alone = _predict(chunk, kept)
-    without, still_without = _predict(chunk, ~kept)
     whole = chunk.probabilities
     scores = {
-        "sufficiency": sufficiency(whole, alone),
-        "comprehensiveness": comprehensiveness(whole, without),
-        "drop_percent": drop_percent(whole, alone),
-        "increase_percent": increase_percent(whole, alone),
-        "umask_agreement": agreement(still_alone),
-        "imask_flip": flip(still_without),
+        "sufficiency": sufficiency(whole, alone.probability),
+        "comprehensiveness": comprehensiveness(whole, without.probability),
+        "drop_percent": drop_percent(whole, alone.probability),
+        "increase_percent": increase_percent(whole, alone.probability),
+        "umask_agreement": agreement(alone.predicted),
+        "imask_flip": flip(without.predicted),
     }
     reasons = {i: CONSTANT_MAP if bool(flat) else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
     return [
@@ -76,17 +87,25 @@ def _share_metrics(
             explainer=explainer.label,
             variant=top_variant(share),
             undefined=reasons,
-            control=control,
+            control=explainer in chunk.controls,
         )
         for metric, values in scores.items()
     ]
 
 
-def _predict(
-    chunk: Chunk, kept: Bool[Tensor, "image 1 height width"]
-) -> tuple[Float[Tensor, " image"], Bool[Tensor, " image"]]:
-    """Target probability with all other pixels black, and whether the target is still predicted."""
-    parts = [chunk.classifier.logits(chunk.pixels[part] * kept[part]) for part in chunk.micro_batches(len(chunk))]
-    logits = torch.cat(parts)
-    probability = chunk.classifier.probabilities(logits).gather(1, chunk.targets[:, None])[:, 0]
-    return probability, chunk.classifier.predicts(logits, chunk.targets)
+def _predict(chunk: Chunk, kept: Bool[Tensor, "image mask 1 height width"]) -> list[_Prediction]:
+    """What the model says of the images with all pixels black but those that a mask keeps, one answer a mask."""
+    device, (images, masks) = chunk.pixels.device, kept.shape[:2]
+    probability = torch.empty(images, masks, device=device)
+    predicted = torch.empty(images, masks, dtype=torch.bool, device=device)
+    # images first, so that a micro-batch mixes few images
+    owner = torch.arange(images, device=device).repeat_interleave(masks)
+    number = torch.arange(masks, device=device).repeat(images)
+
+    def work(part: slice) -> None:
+        own, mask = owner[part], number[part]
+        copies = chunk.batch(chunk.pixels[own] * kept[own, mask], own.tolist(), "original")
+        probability[own, mask], predicted[own, mask] = chunk.read(copies)
+
+    chunk.each(len(owner), work)
+    return [_Prediction(*told) for told in zip(probability.unbind(1), predicted.unbind(1), strict=True)]

@@ -25,11 +25,11 @@ NO_ACCOUNT = "the map is zero or not finite, so no factor suits it"
 def compute(check: InfidelityCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """Infidelity of every explainer on one chunk.
 
-    The passes, `draws` + 1 an image, do not depend on the map, so all explainers share them. Draws are independent:
+    The passes, `draws` an image, do not depend on the map, so all explainers share them. Draws are independent:
     each perturbs the original image anew.
     """
     accounts, changes = _draws(check, chunk)
-    found = [
+    return [
         measurement(
             check,
             "infidelity",
@@ -41,7 +41,6 @@ def compute(check: InfidelityCheck, chunk: Chunk, _shared: Mapping[str, tuple[fl
         )
         for explainer, told in accounts.items()
     ]
-    return found
 
 
 def _draws(
@@ -49,15 +48,13 @@ def _draws(
 ) -> tuple[dict[Explainer, Float[Tensor, "image draw"]], Float[Tensor, "image draw"]]:
     """Every map's account of every draw of noise, and what the noise really did to the target logit."""
     device = chunk.pixels.device
-    logits = [
-        _target_logits(chunk, chunk.pixels[part], chunk.targets[part]) for part in chunk.micro_batches(len(chunk))
-    ]
-    whole = torch.cat(logits)
+    whole = chunk.target_logits.double()
     changes = torch.empty(len(chunk), check.draws, dtype=torch.float64, device=device)
     accounts = {explainer: torch.empty_like(changes) for explainer in chunk.explained}
     owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
     draw = torch.arange(check.draws, device=device).repeat(len(chunk))
-    for part in chunk.micro_batches(len(owner)):
+
+    def work(part: slice) -> None:
         images, numbers = owner[part], draw[part]
         noise = check.std * torch.cat(
             [
@@ -69,6 +66,8 @@ def _draws(
         changes[images, numbers] = whole[images] - _target_logits(chunk, copies, chunk.targets[images])
         for explainer, told in accounts.items():
             told[images, numbers] = account_of_noise(chunk.original(explainer).maps[images], noise)
+
+    chunk.each(len(owner), work)
     return accounts, changes
 
 

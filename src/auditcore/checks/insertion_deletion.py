@@ -81,10 +81,10 @@ def _fills(check: InsertionDeletionCheck, chunk: Chunk) -> dict[str, _Fill]:
     names = {_fill_name(game) for game in check.games}
     if "zero" in names:
         color = mean_color(chunk)
-        fills["zero"] = _Fill(color, fill_probability(chunk, color, shared=True))
+        fills["zero"] = _Fill(color, fill_probability(chunk, color, "mean"))
     if "blur" in names:
         picture = blurred(chunk.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
-        fills["blur"] = _Fill(picture, fill_probability(chunk, picture, shared=False))
+        fills["blur"] = _Fill(picture, fill_probability(chunk, picture, None))
     return fills
 
 

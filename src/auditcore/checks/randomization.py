@@ -5,7 +5,7 @@ Source: Adebayo et al. 2018, cascading randomization.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -19,7 +19,8 @@ from auditcore.contracts.checks import RandomizationCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.errors import ModelOutputInvalid, NotApplicable
-from auditcore.explainers.table import applicability
+from auditcore.explainers.attribution import Batch, MadePasses
+from auditcore.explainers.table import applicability, explain_together
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.rank_correlation import spearman
 from auditcore.metrics.reduction import reduce_channels
@@ -68,9 +69,10 @@ def compute(check: RandomizationCheck, chunk: Chunk, _shared: Mapping[str, tuple
     stages = cascade(chunk.classifier, seed=chunk.streams.seed, stages=check.stages)
     for number, (share, classifier) in enumerate(stages, start=1):
         shares.append(share)
-        forgetful = replace(chunk, classifier=classifier, _originals={})
+        forgetful = replace(chunk, classifier=classifier, passes=MadePasses(), colors={}, _originals={})
+        maps, reasons = _forgetful_maps(check, forgetful, tuple(cascades), number)
         for explainer, found in cascades.items():
-            found.add(*_stage(check, forgetful, explainer, found.original, number, share))
+            found.add(*_stage(check, found.original, maps.get(explainer), reasons.get(explainer), share))
     results: list[Measurement] = []
     for explainer, found in cascades.items():
         if found.points:
@@ -80,21 +82,47 @@ def compute(check: RandomizationCheck, chunk: Chunk, _shared: Mapping[str, tuple
     return results
 
 
+def _forgetful_maps(
+    check: RandomizationCheck, forgetful: Chunk, explainers: Sequence[Explainer], number: int
+) -> tuple[dict[Explainer, Tensor], dict[Explainer, str]]:
+    """Maps of one stage, and why there are none of an explainer that cannot run on it."""
+    reasons = {e: reason for e in explainers if (reason := applicability(forgetful.classifier, e)) is not None}
+    view, rows = f"{check.label}/stage={number}", range(len(forgetful))
+    found: dict[Explainer, list[Tensor]] = {explainer: [] for explainer in explainers if explainer not in reasons}
+
+    def work(part: slice) -> None:
+        batch = forgetful.batch(forgetful.pixels[part], rows[part], view)
+        for explainer, maps in _maps(batch, tuple(found), reasons).items():
+            found[explainer].append(maps)
+
+    forgetful.each(len(forgetful), work)
+    return {e: torch.cat(parts) for e, parts in found.items() if e not in reasons}, reasons
+
+
+def _maps(batch: Batch, explainers: Sequence[Explainer], reasons: dict[Explainer, str]) -> dict[Explainer, Tensor]:
+    """Maps of a micro-batch; explainers that fail on a model that has forgotten too much are added to `reasons`."""
+    able = [explainer for explainer in explainers if explainer not in reasons]
+    try:
+        return {explainer: found.maps for explainer, found in explain_together(batch, able).items()}
+    except (NotApplicable, ModelOutputInvalid):
+        # one of them failed: find out which
+        maps = {}
+        for explainer in able:
+            try:
+                maps[explainer] = explain_together(replace(batch), (explainer,))[explainer].maps
+            except (NotApplicable, ModelOutputInvalid) as error:
+                reasons[explainer] = error.message
+        return maps
+
+
 def _stage(
-    check: RandomizationCheck, forgetful: Chunk, explainer: Explainer, original: Map, number: int, share: float
+    check: RandomizationCheck, original: Map, maps: Tensor | None, reason: str | None, share: float
 ) -> tuple[Float[Tensor, " image"], str]:
     """Similarity of the maps of one stage with the original ones, and why it is undefined where it is."""
     at = f"with {share:.0%} of the layers random"
-    reason = applicability(forgetful.classifier, explainer)
-    if reason is None:
-        try:
-            view = f"{check.label}/stage={number}"
-            maps = forgetful.explain(explainer, forgetful.pixels, range(len(forgetful)), view).maps
-        except (NotApplicable, ModelOutputInvalid) as error:
-            reason = error.message
-        else:
-            return _similarity(check, original, _compared(check, maps)), f"{at}, the map is constant or not finite"
-    return original.new_full((len(forgetful),), torch.nan), f"{at}: {reason}"
+    if maps is None:
+        return original.new_full((len(original),), torch.nan), f"{at}: {reason}"
+    return _similarity(check, original, _compared(check, maps)), f"{at}, the map is constant or not finite"
 
 
 def _compared(check: RandomizationCheck, maps: Float[Tensor, "image channel height width"]) -> Map:

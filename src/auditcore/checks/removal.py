@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -78,10 +78,14 @@ def removal_curve(
     # images first, so that a micro-batch mixes few images
     owner = torch.arange(len(chunk), device=device).repeat_interleave(len(unknown))
     step = torch.tensor(unknown, device=device, dtype=torch.long).repeat(len(chunk))
-    for part in chunk.micro_batches(len(owner)):
-        gone = (rank[owner[part]] < replaced[step[part], None]).view(-1, 1, height, width)
-        copies = torch.where(gone, after[owner[part]], before[owner[part]])
-        curve[owner[part], step[part]] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+
+    def work(part: slice) -> None:
+        own = owner[part]
+        gone = (rank[own] < replaced[step[part], None]).view(-1, 1, height, width)
+        copies = torch.where(gone, after[own], before[own])
+        curve[own, step[part]] = chunk.classifier.target_probability(copies, chunk.targets[own])
+
+    chunk.each(len(owner), work)
     return curve
 
 
@@ -101,16 +105,21 @@ def blurred(
 
 
 def fill_probability(
-    chunk: Chunk, fill: Float[Tensor, "image 3 height width"], *, shared: bool
+    chunk: Chunk, fill: Float[Tensor, "image 3 height width"], color: Literal["black", "mean"] | None
 ) -> Float[Tensor, " image"]:
     """Target probability of images in which every pixel is filled.
 
     Args:
         chunk: Model, targets and micro-batches.
         fill: What the pixels become.
-        shared: Whether all images get the same fill, so that one pass serves all.
+        color: Name of the color that the fill is, so that one pass serves all images; None where each has its own.
     """
-    distinct = fill[:1] if shared else fill
-    logits = torch.cat([chunk.classifier.logits(distinct[part]) for part in chunk.micro_batches(len(distinct))])
-    probabilities = chunk.classifier.probabilities(logits).expand(len(chunk), -1)
-    return probabilities.gather(1, chunk.targets[:, None])[:, 0]
+    if color is not None:
+        return chunk.color_probability(color, fill[:1])
+    probability = torch.empty(len(chunk), device=fill.device)
+
+    def work(part: slice) -> None:
+        probability[part] = chunk.classifier.target_probability(fill[part], chunk.targets[part])
+
+    chunk.each(len(chunk), work)
+    return probability

@@ -99,7 +99,8 @@ def _impute_and_predict(
     owner, order, share = torch.unravel_index(copies, shape)
     probability = torch.empty(len(copies), device=device)
     predicted = torch.empty(len(copies), dtype=torch.bool, device=device)
-    for part in chunk.micro_batches(len(copies)):
+
+    def work(part: slice) -> None:
         own, count = owner[part], counts[share[part], None]
         most_first = rank[own] < count
         least_first = rank[own] >= pixels - count
@@ -108,4 +109,6 @@ def _impute_and_predict(
         logits, targets = chunk.classifier.logits(imputed), chunk.targets[own]
         probability[part] = chunk.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
         predicted[part] = chunk.classifier.predicts(logits, targets)
+
+    chunk.each(len(copies), work)
     return _Curves(probability.view(shape), predicted.view(shape))

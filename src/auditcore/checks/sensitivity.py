@@ -16,6 +16,7 @@ from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import SensitivityCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
+from auditcore.explainers.table import explain_together
 from auditcore.metrics.sensitivity import max_sensitivity, relative_distance
 
 ZERO_MAP = "the map is zero everywhere or not finite, so no distance is relative to it"
@@ -49,7 +50,8 @@ def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[T
     distances = {explainer: torch.empty(size, dtype=torch.float64, device=device) for explainer in chunk.explained}
     owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
     draw = torch.arange(check.draws, device=device).repeat(len(chunk))
-    for part in chunk.micro_batches(len(owner)):
+
+    def work(part: slice) -> None:
         owners, draws = owner[part].tolist(), draw[part].tolist()
         noise = torch.cat(
             [
@@ -60,7 +62,10 @@ def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[T
         # not clipped: the noise is one of normalized values, and black must be able to become darker
         copies = chunk.pixels[owner[part]] + check.radius * (2 * noise - 1) * chunk.classifier.std
         views = [f"{check.label}/draw={number}" for number in draws]
+        attributions = explain_together(chunk.batch(copies, owners, views), chunk.explained)
         for explainer, found in distances.items():
-            maps = chunk.explain(explainer, copies, owners, views).maps
-            found[owner[part], draw[part]] = relative_distance(chunk.original(explainer).maps[owner[part]], maps)
+            original = chunk.original(explainer).maps[owner[part]]
+            found[owner[part], draw[part]] = relative_distance(original, attributions[explainer].maps)
+
+    chunk.each(len(owner), work)
     return distances

@@ -17,7 +17,7 @@ from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import Change, SsimSweepCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement, SharedSample
-from auditcore.explainers.table import EXPLAINERS
+from auditcore.explainers.table import EXPLAINERS, explain_together
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.structural_similarity import structural_similarity
@@ -105,9 +105,12 @@ def _accepted(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tenso
     """Which copies the model sees as the same; no map is computed of the others."""
     owner, value = _copies(change, chunk)
     probability = torch.empty(len(owner), device=chunk.pixels.device)
-    for part in chunk.micro_batches(len(owner)):
+
+    def work(part: slice) -> None:
         copies = _changed(change, chunk, owner[part], value[part])
         probability[part] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+
+    chunk.each(len(owner), work)
     moved = (probability.view(len(chunk), -1) - chunk.probabilities[:, None]).abs()
     return moved < check.tolerance
 
@@ -139,11 +142,13 @@ def _similarities(
         explainer: torch.full(accepted.shape, torch.nan, dtype=torch.float64, device=owner.device)
         for explainer in ranges
     }
-    for part in chunk.micro_batches(len(owner)):
+
+    def work(part: slice) -> None:
         owners, mask = owner[part], masks[level[part]]
         copies = _changed(change, chunk, owners, value[part])
+        attributions = explain_together(chunk.batch(copies, owners.tolist(), views[part]), tuple(ranges))
         for explainer, data_range in ranges.items():
-            maps = chunk.explain(explainer, copies, owners.tolist(), views[part]).maps
+            maps = attributions[explainer].maps
             expected = warp(change.family, chunk.original(explainer).maps[owners], value[part])
             before, after = reduce_channels(expected, check.reduce), reduce_channels(maps, check.reduce)
             full = torch.full((len(owners),), data_range, dtype=torch.float64, device=owner.device)
@@ -151,6 +156,8 @@ def _similarities(
             counted = mask.expand_as(before).flatten(1)
             silent = is_constant(before.flatten(1), counted) | is_constant(after.flatten(1), counted)
             found[explainer][owners, level[part]] = similarity.masked_fill(silent, torch.nan)
+
+    chunk.each(len(owner), work)
     return found
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.augmentations.table import FULL_WEIGHT, applicability, augment, levels, unwarp, valid_mask, warp
@@ -23,8 +24,10 @@ from auditcore.contracts.estimate import AUTO_INTERVAL_STEPS
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.shards import Measurement, SharedSample
+from auditcore.explainers.table import explain_together
+from auditcore.metrics.comparison import MaskedMaps, correlation
 from auditcore.metrics.curves import anchored_area, stability_ratio
-from auditcore.metrics.ranking import top_k_overlap
+from auditcore.metrics.ranking import overlap
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
 from auditcore.streams import Streams
@@ -59,7 +62,7 @@ def measure_shared(check: SweepCheck, chunk: Chunk) -> list[SharedSample]:
         ends = torch.tensor(_tried(family), dtype=torch.float64).flatten()
         changed = [position for position, end in enumerate(ends.tolist()) if end != family.identity]
         probability = chunk.probabilities[:, None].repeat(1, len(ends))
-        probability[:, changed], _ = _predict_copies(family, ends[changed].tolist(), chunk)
+        probability[:, changed] = _predict_copies(family, ends[changed].tolist(), chunk)
         rows = torch.cat([chunk.probabilities[:, None], probability], dim=1)
         values = tuple(tuple(row) for row in rows.double().cpu().tolist())
         samples.append(SharedSample(key=interval_key(check, family), values=values))
@@ -116,9 +119,57 @@ class _Stability:
     chance: Tensor
 
 
+@dataclass
+class _Predictions:
+    """What the model says of the copies: (N,L) target probability, (N,L) whether the target is no longer predicted."""
+
+    probability: Tensor
+    flipped: Tensor
+
+
+@dataclass
+class _Originals:
+    """Reduced maps of the unchanged images by explainer, and the random numbers that order their equal values.
+
+    Both belong to images alone, so all families and levels share them.
+    """
+
+    check: SweepCheck
+    chunk: Chunk
+    _maps: dict[Explainer, MaskedMaps] = field(default_factory=dict)
+    _ties: dict[int, Tensor] = field(default_factory=dict)
+
+    def maps(self, explainer: Explainer) -> MaskedMaps:
+        """Maps of which everything counts."""
+        if explainer not in self._maps:
+            reduced = reduce_channels(self.chunk.original(explainer).maps, self.check.reduce)
+            self._maps[explainer] = MaskedMaps(reduced.flatten(1))
+        return self._maps[explainer]
+
+    @cached_property
+    def _stacked(self) -> Float[Tensor, "image channels height width"]:
+        return torch.cat([self.chunk.original(explainer).maps for explainer in self.chunk.explained], dim=1)
+
+    def moved(
+        self, family: Augmentation, owner: Int[Tensor, " copy"], value: Float[Tensor, " copy"]
+    ) -> dict[Explainer, Float[Tensor, "copy channel height width"]]:
+        """T a(x) of every explainer; positions are worked out once for all their maps."""
+        explainers = self.chunk.explained
+        channels = [self.chunk.original(explainer).maps.shape[1] for explainer in explainers]
+        warped = warp(family, self._stacked[owner], value).split(channels, dim=1)
+        return dict(zip(explainers, warped, strict=True))
+
+    def ties(self, positions: int) -> Float[Tensor, "image position"]:
+        """Tie-breakers of every image."""
+        if positions not in self._ties:
+            self._ties[positions] = _ties(self.chunk.streams, positions, self.chunk.pixels.device)
+        return self._ties[positions]
+
+
 def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of a sweep on one chunk."""
     found: list[Measurement] = []
+    originals = _Originals(check, chunk)
     chances: dict[Explainer, list[Tensor]] = defaultdict(list)
     for family in check.families:
         reason = applicability(family)
@@ -131,8 +182,8 @@ def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, .
             interval = (low, high)
         values = levels(family, interval, check.levels)
         grid = _Grid(values, values.index(family.identity))
-        stabilities = _compare_maps(check, family, grid, chunk)
-        found += _sweep_family(check, family, grid, chunk, stabilities)
+        predictions, stabilities = _sweep(check, family, grid, chunk, originals)
+        found += _measurements(check, family, grid, chunk, predictions, stabilities)
         for explainer, stability in stabilities.items():
             chances[explainer].append(stability.chance[:, grid.changed])
     found += [
@@ -169,16 +220,16 @@ def _without(check: SweepCheck, family: Augmentation, reason: str, chunk: Chunk)
     ]
 
 
-def _sweep_family(
+def _measurements(
     check: SweepCheck,
     family: Augmentation,
     grid: _Grid,
     chunk: Chunk,
+    predictions: _Predictions,
     stabilities: Mapping[Explainer, _Stability],
 ) -> list[Measurement]:
     x = torch.tensor(grid.values, device=chunk.pixels.device)
-    probability = chunk.probabilities[:, None].repeat(1, len(grid.values))
-    probability[:, grid.changed], flipped = _predict_copies(family, [grid.values[c] for c in grid.changed], chunk)
+    probability, flipped = predictions.probability, predictions.flipped[:, grid.changed]
     probability_area = anchored_area(probability, x, grid.identity, check.anchor)
 
     found = [
@@ -201,8 +252,8 @@ def _sweep_family(
     ]
     for explainer, stability in stabilities.items():
         found += _stability_metrics(check, family, grid, chunk, explainer, stability, probability_area)
-        if family.equivariant:
-            found.append(_interpolation_ceiling(check, family, grid, chunk, explainer))
+    if family.equivariant:
+        found += _interpolation_ceilings(check, family, grid, chunk, tuple(stabilities))
     return found
 
 
@@ -260,114 +311,131 @@ def _copies(count: int, changed: Sequence[float]) -> tuple[list[int], list[float
     )
 
 
-def _predict_copies(
-    family: Augmentation, values: Sequence[float], chunk: Chunk
-) -> tuple[Float[Tensor, "image level"], Bool[Tensor, "image level"]]:
-    """Target probability of every copy, and whether the target is no longer predicted."""
+def _predict_copies(family: Augmentation, values: Sequence[float], chunk: Chunk) -> Float[Tensor, "image level"]:
+    """Target probability of every copy, where no map is needed."""
     owners, settings = _copies(len(chunk), values)
     owner = torch.tensor(owners, device=chunk.pixels.device)
     value = torch.tensor(settings, device=chunk.pixels.device)
     probability = torch.empty(len(owners), device=chunk.pixels.device)
-    flipped = torch.empty(len(owners), dtype=torch.bool, device=chunk.pixels.device)
-    for part in chunk.micro_batches(len(owners)):
+
+    def work(part: slice) -> None:
         copies = augment(family, chunk.pixels[owner[part]], value[part], chunk.streams.take(owners[part]))
-        logits = chunk.classifier.logits(copies)
-        targets = chunk.targets[owner[part]]
-        probability[part] = chunk.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
-        flipped[part] = ~chunk.classifier.predicts(logits, targets)
-    return probability.view(len(chunk), -1), flipped.view(len(chunk), -1)
+        probability[part] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+
+    chunk.each(len(owners), work)
+    return probability.view(len(chunk), -1)
 
 
-def _compare_maps(check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk) -> dict[Explainer, _Stability]:
-    """Similarity of a(Tx) with a(x), or with T a(x) for equivariant families, for every explainer and the control."""
+def _sweep(
+    check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk, originals: _Originals
+) -> tuple[_Predictions, dict[Explainer, _Stability]]:
+    """What the model says of every copy, and how similar a(Tx) is to a(x), or to T a(x) for equivariant families.
+
+    Each copy is made once, for the prediction, every explainer and the control.
+    """
     device = chunk.pixels.device
     changed = [grid.values[position] for position in grid.changed]
     owners, settings = _copies(len(chunk), changed)
     level = torch.arange(len(changed), device=device).repeat(len(chunk))
+    column = torch.tensor(grid.changed, device=device)
     owner, value = torch.tensor(owners, device=device), torch.tensor(settings, device=device)
-    masks = valid_mask(family, torch.tensor(changed, device=device), chunk.pixels.shape[-2:], device)
+    moves = family.equivariant
+    masks = valid_mask(family, torch.tensor(changed, device=device), chunk.pixels.shape[-2:], device) if moves else None
     views = [f"{check.label}/{family.label}={setting!r}" for setting in settings]
-
-    stabilities = {explainer: _at_identity(check, grid, chunk, explainer) for explainer in chunk.explained}
-    for start in range(0, len(owners), chunk.micro_batch):
-        part = slice(start, start + chunk.micro_batch)
-        copies = augment(family, chunk.pixels[owner[part]], value[part], chunk.streams.take(owners[part]))
-        for explainer, stability in stabilities.items():
-            maps = chunk.explain(explainer, copies, owners[part], views[part]).maps
-            expected = warp(family, chunk.original(explainer).maps[owner[part]], value[part])
-            similarity, overlap, chance = _similarity(
-                check, chunk, expected, maps, masks[level[part]], owners[part], views[part]
-            )
-            where = (owner[part], torch.tensor(grid.changed, device=device)[level[part]])
-            stability.pearson[where] = similarity
-            stability.top_k[where] = overlap
-            stability.chance[where] = chance
-    return stabilities
-
-
-def _similarity(
-    check: SweepCheck,
-    chunk: Chunk,
-    expected: Float[Tensor, "copy channel height width"],
-    maps: Float[Tensor, "copy channel height width"],
-    mask: Bool[Tensor, "copy 1 height width"],
-    owners: Sequence[int],
-    views: Sequence[str],
-) -> tuple[Float[Tensor, " copy"], Float[Tensor, " copy"], Float[Tensor, " copy"]]:
-    """Correlation, top-k overlap and its chance level of pairs of maps on the pixels both have."""
-    before, after = reduce_channels(expected, check.reduce), reduce_channels(maps, check.reduce)
-    streams = chunk.streams.take(owners)
-    overlap = top_k_overlap(
-        before.flatten(1),
-        after.flatten(1),
-        mask.expand_as(before).flatten(1),
-        check.top_k,
-        _ties(streams, before),
-        _ties(streams.viewing(views), after),
+    predictions = _Predictions(
+        chunk.probabilities[:, None].repeat(1, len(grid.values)),
+        torch.zeros(len(chunk), len(grid.values), dtype=torch.bool, device=device),
     )
-    return pearson(before, after, mask), overlap.values, overlap.chance
+    stabilities = {explainer: _at_identity(check, grid, chunk, explainer, originals) for explainer in chunk.explained}
+
+    def work(part: slice) -> None:
+        own, where = owner[part], (owner[part], column[level[part]])
+        copies = augment(family, chunk.pixels[own], value[part], chunk.streams.take(owners[part]))
+        batch = chunk.batch(copies, owners[part], views[part])
+        attributions = explain_together(batch, chunk.explained)
+        predictions.probability[where], predicted = chunk.read(batch)
+        predictions.flipped[where] = ~predicted
+        mask = None if masks is None else masks[level[part]]
+        moved = originals.moved(family, own, value[part]) if moves else {}
+        for explainer, stability in stabilities.items():
+            before = _masked(check, moved[explainer], mask) if moves else originals.maps(explainer).take(own)
+            after = _masked(check, attributions[explainer].maps, mask)
+            positions = after.values.shape[1]
+            agreement = overlap(
+                before,
+                after,
+                check.top_k,
+                lambda positions=positions: originals.ties(positions)[own],  # type: ignore[misc]
+                lambda positions=positions: _ties(batch.streams, positions, device),  # type: ignore[misc]
+            )
+            stability.pearson[where] = correlation(before, after)
+            stability.top_k[where] = agreement.values
+            stability.chance[where] = agreement.chance
+
+    chunk.each(len(owners), work)
+    return predictions, stabilities
 
 
-def _ties(streams: Streams, maps: Float[Tensor, "copy channel height width"]) -> Float[Tensor, "copy position"]:
-    """Random numbers that order equally relevant positions."""
-    return streams.uniform((maps[0].numel(),), "sweep/ties").to(maps.device)
-
-
-def _at_identity(check: SweepCheck, grid: _Grid, chunk: Chunk, explainer: Explainer) -> _Stability:
-    """Curves that hold only their point at the unchanged image: 1, unless the map is constant or empty."""
-    maps = chunk.original(explainer).maps
+def _masked(
+    check: SweepCheck,
+    maps: Float[Tensor, "copy channel height width"],
+    mask: Bool[Tensor, "copy 1 height width"] | None,
+) -> MaskedMaps:
+    """Reduced maps, flattened, with the pixels that count."""
     reduced = reduce_channels(maps, check.reduce)
-    everywhere = torch.ones_like(maps[:, :1], dtype=torch.bool)
-    flat, ties = reduced.flatten(1), _ties(chunk.streams, reduced)
-    overlap = top_k_overlap(flat, flat, everywhere.expand_as(reduced).flatten(1), check.top_k, ties, ties)
-    curves = [torch.full((len(chunk), len(grid.values)), torch.nan, device=maps.device) for _ in range(3)]
-    for curve, point in zip(
-        curves, (pearson(reduced, reduced, everywhere), overlap.values, overlap.chance), strict=True
-    ):
+    return MaskedMaps(reduced.flatten(1), None if mask is None else mask.expand_as(reduced).flatten(1))
+
+
+def _ties(streams: Streams, positions: int, device: torch.device) -> Float[Tensor, "copy position"]:
+    """Random numbers that order equally relevant positions."""
+    return streams.uniform((positions,), "sweep/ties").to(device)
+
+
+def _at_identity(
+    check: SweepCheck, grid: _Grid, chunk: Chunk, explainer: Explainer, originals: _Originals
+) -> _Stability:
+    """Curves that hold only their point at the unchanged image: 1, unless the map is constant or empty."""
+    maps = originals.maps(explainer)
+
+    def draw() -> Tensor:
+        return originals.ties(maps.values.shape[1])
+
+    agreement = overlap(maps, maps, check.top_k, draw, draw)
+    points = (correlation(maps, maps), agreement.values, agreement.chance)
+    curves = [torch.full((len(chunk), len(grid.values)), torch.nan, device=maps.values.device) for _ in points]
+    for curve, point in zip(curves, points, strict=True):
         curve[:, grid.identity] = point
     return _Stability(*curves)
 
 
-def _interpolation_ceiling(
-    check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk, explainer: Explainer
-) -> Measurement:
-    """Correlation of a map with itself warped forth and back: what bilinear interpolation alone costs."""
-    maps = reduce_channels(chunk.original(explainer).maps, check.reduce)
-    columns = []
+def _interpolation_ceilings(
+    check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk, explainers: Sequence[Explainer]
+) -> list[Measurement]:
+    """Correlation of maps with themselves warped forth and back: what bilinear interpolation alone costs."""
+    curves: dict[Explainer, list[Tensor]] = {explainer: [] for explainer in explainers}
     for position in grid.changed:
-        forth = torch.full((len(chunk),), grid.values[position], device=maps.device)
-        returned = unwarp(family, warp(family, maps, forth), forth)
-        ones = torch.ones_like(maps[:, :1])
-        inside = unwarp(family, warp(family, ones, forth), forth) >= FULL_WEIGHT
-        columns.append(pearson(maps, returned, inside))
-    curve = torch.stack(columns, dim=1)
-    return measurement(
-        check,
-        "interpolation_ceiling",
-        curve.mean(dim=1).cpu(),
-        indices=chunk.indices,
-        explainer=explainer.label,
-        variant=family.label,
-        undefined=CONSTANT_MAP,
-        curve=([grid.values[position] for position in grid.changed], curve.cpu()),
-    )
+        maps = {e: reduce_channels(chunk.original(e).maps, check.reduce) for e in explainers}
+        # one grid of positions serves all maps, and the pixels that come back from inside the image
+        layers = [torch.ones_like(chunk.pixels[:, :1]), *maps.values()]
+        stacked = torch.cat(layers, dim=1)
+        forth = torch.full((len(chunk),), grid.values[position], device=stacked.device)
+        returned = unwarp(family, warp(family, stacked, forth), forth).split([layer.shape[1] for layer in layers], 1)
+        inside = returned[0] >= FULL_WEIGHT
+        for (explainer, before), after in zip(maps.items(), returned[1:], strict=True):
+            curves[explainer].append(pearson(before, after, inside))
+    found = []
+    for explainer, columns in curves.items():
+        curve = torch.stack(columns, dim=1)
+        found.append(
+            measurement(
+                check,
+                "interpolation_ceiling",
+                curve.mean(dim=1).cpu(),
+                indices=chunk.indices,
+                explainer=explainer.label,
+                variant=family.label,
+                undefined=CONSTANT_MAP,
+                curve=([grid.values[position] for position in grid.changed], curve.cpu()),
+            )
+        )
+    return found

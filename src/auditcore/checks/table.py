@@ -46,7 +46,8 @@ class Implementation:
     """How one check runs.
 
     Attributes:
-        compute: (check, chunk, shared quantities) -> measurements of the explainers that run; the engine lists the others.
+        compute: (check, chunk, shared quantities) -> measurements of those explainers that run; the engine lists the
+            others.
         measure_shared: (check, chunk) -> contributions to quantities of the whole audit, if it has any.
         reduce_shared: (check, rows by key of all images) -> those quantities.
     """

@@ -74,11 +74,11 @@ def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
         family.interval == "auto" for check in plan.checks if isinstance(check, SweepCheck) for family in check.families
     )
     layer_statistics = any(isinstance(explainer, Iba) for explainer in plan.explainers)
-    needed = automatic or layer_statistics or _measures_ranges(plan)
+    needed = automatic or layer_statistics or measures_maps(plan)
     return ("measure", "compute") if needed else ("compute",)
 
 
-def _measures_ranges(plan: AuditPlan) -> bool:
+def measures_maps(plan: AuditPlan) -> bool:
     """Whether the first wave needs the maps of all originals, for the data range of SSIM."""
     return any(isinstance(check, SsimSweepCheck) for check in plan.checks)
 
@@ -90,7 +90,7 @@ def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
     if wave == "measure":
         layers = sum(isinstance(explainer, Iba) for explainer in plan.explainers)
         measured = [explainer for explainer in plan.explainers if not isinstance(explainer, Iba)]
-        maps = sum(explanation_passes(explainer) for explainer in measured) if _measures_ranges(plan) else 0
+        maps = sum(explanation_passes(explainer) for explainer in measured) if measures_maps(plan) else 0
         return round(1 + layers + maps + sum(_measure_passes(check) for check in plan.checks))
     maps = sum(explanation_passes(explainer) for explainer in plan.explainers)
     # given labels are counted as one: how many an image has is known only with the images

@@ -121,6 +121,21 @@ class Cost(Contract):
 
 
 @final
+class Calibration(Contract):
+    """How many images pass through the model at once, and how fast it is then.
+
+    Attributes:
+        micro_batch: Images a pass.
+        forward_per_s: Images a second, forward alone.
+        gradient_per_s: Images a second, forward and back to the input.
+    """
+
+    micro_batch: int
+    forward_per_s: float
+    gradient_per_s: float
+
+
+@final
 class ShardResult(Contract):
     """Everything a shard found out. `model_name` is set in an audit of several models."""
 
@@ -133,4 +148,6 @@ class ShardResult(Contract):
     artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures drawn; their bytes travel beside this.")
     model: ModelRecord
     cost: Cost
+    calibration: Calibration | None = None
+    notes: tuple[str, ...] = Field(default=(), description="What a reader should know of how this was computed.")
     environment: dict[str, str] = Field(default_factory=dict)

@@ -9,46 +9,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.micro_batches import MicroBatches
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.estimate import BACKWARD_COST, passes_of
-from auditcore.contracts.explainers import shared_key
+from auditcore.contracts.estimate import BACKWARD_COST, measures_maps, passes_of
+from auditcore.contracts.explainers import Explainer, shared_key
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     CheckCost,
     Cost,
-    ExplainedClass,
-    ImageRecord,
     Measurement,
     ModelRecord,
     ShardResult,
     SharedSample,
     Wave,
 )
-from auditcore.contracts.significance import rounded
+from auditcore.engine.calibration import calibrate
 from auditcore.engine.environment import describe_environment
+from auditcore.engine.groups import group_size, join_measurements, join_samples
+from auditcore.engine.originals import left_out, predict_originals
 from auditcore.engine.pictures import Pictures, draw_pictures
-from auditcore.engine.targets import LABEL_MISSING, Choice, choose_targets, merge_targets, needs_labels
+from auditcore.engine.targets import LABEL_MISSING, merge_targets, needs_labels
 from auditcore.errors import LabelOutOfRange
-from auditcore.explainers.attribution import Batch
 from auditcore.explainers.table import EXPLAINERS
-from auditcore.images.batch import DecodedBatch, decode_batch
+from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
-
-PIXELS_A_PASS = {"cpu": 4 * 224 * 224, "cuda": 64 * 224 * 224}
-"""Pixels that go through the model together. On two cores the demo model computes 57 gradients a second in batches of 4
-and 35 in batches of 32, which leave the cache and take 3.5 GB instead of 1.2; forward passes vary less, 156 to 128."""
-
-
-def default_micro_batch(classifier: Classifier) -> int:
-    """Images a pass for this model and device."""
-    return max(1, PIXELS_A_PASS.get(classifier.device.type, PIXELS_A_PASS["cpu"]) // classifier.size**2)
 
 
 def run_shard(
@@ -62,6 +53,7 @@ def run_shard(
     progress: Callable[[float], None],
     clock: Callable[[], float],
     micro_batch: int | None = None,
+    memory_bytes: int | None = None,
     pictures: Pictures | None = None,
     model_name: str | None = None,
 ) -> ShardResult:
@@ -76,7 +68,8 @@ def run_shard(
         limits: Sizes checked before decoding.
         progress: Called between micro-batches with the share done in [0,1]; may raise AuditCancelled.
         clock: Seconds, monotonic.
-        micro_batch: Images a pass, chosen by device if None; scores do not depend on it beyond rounding.
+        micro_batch: Images a pass; a short calibration chooses if None. Scores do not depend on it beyond rounding.
+        memory_bytes: What the activations of a pass may take; half of the free memory if None.
         pictures: Which images of the compute wave are drawn, and where the pictures go; none if None.
         model_name: What the audit calls the model, if it audits several.
 
@@ -96,37 +89,57 @@ def run_shard(
         progress(min(1.0, (forward + BACKWARD_COST * backward) / expected))
 
     _check_labels(images, classifier)
+    if micro_batch is None:
+        classifier.calibration = classifier.calibration or calibrate(classifier, memory_bytes=memory_bytes)
+        micro_batch = classifier.calibration.micro_batch
+    micro_batches = MicroBatches(micro_batch)
     explainable = [image for image in images if image.labels or not needs_labels(plan)]
-    batch = decode_batch(explainable, classifier.preprocessing, limits)
-    decoded = [explainable[position] for position in batch.used]
-    records = [*batch.excluded, *(_left_out(image, LABEL_MISSING) for image in images if image not in explainable)]
+    records = [left_out(image, LABEL_MISSING) for image in images if image not in explainable]
     meter = _Meter(classifier)
-    measurements: list[Measurement] = []
-    samples: list[SharedSample] = []
+    measurements: list[list[Measurement]] = []
+    samples: list[list[SharedSample]] = []
     unable: dict[str, str] = {}
-    artifacts: tuple[Artifact, ...] = ()
-    chunk = None
-    if decoded:
+    artifacts: list[Artifact] = []
+    colors: dict[str, Tensor] = {}
+    size = group_size(plan, micro_batch)
+    for start in range(0, len(explainable), size):
+        group = explainable[start : start + size]
+        batch = decode_batch(group, classifier.preprocessing, limits)
+        records += batch.excluded
+        decoded = [group[position] for position in batch.used]
+        if not decoded:
+            continue
         with meter.measuring("measure" if wave == "measure" else "originals"):
-            chunk, seen = _predict(classifier, batch, decoded, plan, tick, micro_batch, shared)
+            chunk, seen = predict_originals(
+                classifier,
+                batch,
+                decoded,
+                plan,
+                tick=tick,
+                micro_batches=micro_batches,
+                shared=shared,
+                colors=colors,
+                explained=wave == "compute" or measures_maps(plan),
+            )
         records += seen
-    if chunk is not None:
+        if chunk is None:
+            continue
         if wave == "measure":
             with meter.measuring("measure"):
-                samples = _measure(plan, chunk)
+                samples.append(_measure(plan, chunk))
         else:
-            measurements = _compute(plan, chunk, shared, meter)
+            measurements.append(_compute(plan, chunk, shared, meter))
             unable = chunk.unable
-            artifacts = () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
+            artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
     progress(1.0)
     return ShardResult(
         wave=wave,
         model_name=model_name,
         images=tuple(sorted(records, key=lambda record: record.index)),
-        measurements=tuple(measurements),
-        shared=tuple(samples),
+        measurements=join_measurements(measurements) if measurements else (),
+        shared=join_samples(samples),
         not_applicable=unable,
-        artifacts=artifacts,
+        artifacts=tuple(artifacts),
         model=ModelRecord(
             digest=classifier.digest,
             classes=classifier.classes,
@@ -142,8 +155,21 @@ def run_shard(
             device=str(classifier.device),
             peak_memory_bytes=_peak_memory_bytes(classifier.device),
         ),
+        calibration=classifier.calibration,
+        notes=_notes(micro_batch, micro_batches),
         environment=describe_environment(classifier.device),
     )
+
+
+def _notes(micro_batch: int, micro_batches: MicroBatches) -> tuple[str, ...]:
+    """What a reader should know of how a shard was computed."""
+    if not micro_batches.halvings:
+        return ()
+    note = (
+        f"memory ran out with {micro_batch} images a pass, so {micro_batches.size} passed at once from then on; "
+        "passes that broke off were made again and are counted"
+    )
+    return (note,)
 
 
 @dataclass
@@ -176,15 +202,19 @@ def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
     for explainer in chunk.able:
         measure_layer = EXPLAINERS[type(explainer)].measure_shared
         if measure_layer is not None:
-            images = Batch(
-                chunk.classifier,
-                chunk.pixels[first],
-                chunk.targets[first],
-                chunk.streams.take(first),
-                chunk.micro_batch,
-            )
-            rows = tuple(tuple(row) for row in measure_layer(images, explainer))
-            samples.append(SharedSample(key=shared_key(explainer), values=rows))
+            rows: list[tuple[float, ...]] = []
+
+            def work(
+                part: slice,
+                measure_layer: Callable[..., Sequence[tuple[float, ...]]] = measure_layer,
+                explainer: Explainer = explainer,
+                rows: list[tuple[float, ...]] = rows,
+            ) -> None:
+                own = first[part]
+                rows.extend(measure_layer(chunk.batch(chunk.pixels[own], own, "original"), explainer))
+
+            chunk.each(len(first), work)
+            samples.append(SharedSample(key=shared_key(explainer), values=tuple(rows)))
     return samples
 
 
@@ -193,8 +223,7 @@ def _compute(
 ) -> list[Measurement]:
     """Every check on one chunk; the maps that all of them need come first, so that no check pays for another."""
     with meter.measuring("originals"):
-        for explainer in chunk.able:
-            chunk.original(explainer)
+        chunk.explain_originals(chunk.able)
     found: list[Measurement] = []
     for check in plan.checks:
         with meter.measuring(check.label):
@@ -216,53 +245,6 @@ def _compute(
     return merge_targets(found, chunk.indices)
 
 
-def _predict(
-    classifier: Classifier,
-    batch: DecodedBatch,
-    decoded: Sequence[EncodedImage],
-    plan: AuditPlan,
-    tick: Callable[[], None],
-    micro_batch: int | None,
-    shared: Mapping[str, tuple[float, ...]],
-) -> tuple[Chunk | None, list[ImageRecord]]:
-    """Predict the originals once, fix the classes each image is explained for, and give each class a row.
-
-    Returns:
-        The chunk, None when no image has a target, and a record of every image.
-    """
-    micro_batch = micro_batch or default_micro_batch(classifier)
-    pixels = batch.pixels.to(classifier.device)
-    logits = torch.cat([classifier.logits(part) for part in pixels.split(micro_batch)])
-    choices = choose_targets(plan, classifier, logits, [image.labels for image in decoded])
-    rows = [(position, target) for position, choice in enumerate(choices) for target in choice.targets]
-    records = [
-        _left_out(image, choice) for image, choice in zip(decoded, choices, strict=True) if choice.reason is not None
-    ]
-    if not rows:
-        return None, records
-    owners = torch.tensor([position for position, _ in rows], device=classifier.device)
-    targets = torch.tensor([target for _, target in rows], device=classifier.device)
-    chunk = Chunk(
-        classifier=classifier,
-        pixels=pixels[owners],
-        indices=tuple(decoded[position].index for position, _ in rows),
-        targets=targets,
-        probabilities=classifier.probabilities(logits)[owners, targets],
-        streams=Streams(plan.seed, tuple(batch.digests[position] for position, _ in rows)),
-        explainers=plan.explainers,
-        tick=tick,
-        micro_batch=micro_batch,
-        shared=shared,
-        boxes=tuple(
-            tuple(found.pixels for found in batch.boxes[position] if found.label in {None, target})
-            for position, target in rows
-        )
-        if batch.boxes
-        else (),
-    )
-    return chunk, [*records, *_used_records(chunk, decoded)]
-
-
 def _check_labels(images: Sequence[EncodedImage], classifier: Classifier) -> None:
     for image in images:
         for label in image.labels:
@@ -271,36 +253,6 @@ def _check_labels(images: Sequence[EncodedImage], classifier: Classifier) -> Non
         for box in image.boxes:
             if box.label is not None and box.label >= classifier.classes:
                 raise LabelOutOfRange(label=box.label, classes=classifier.classes, field=f"images.boxes.{image.index}")
-
-
-def _left_out(image: EncodedImage, choice: Choice) -> ImageRecord:
-    return ImageRecord(
-        index=image.index,
-        name=image.name,
-        digest=image.digest,
-        label=image.label,
-        code=choice.code,
-        reason=choice.reason,
-    )
-
-
-def _used_records(chunk: Chunk, decoded: Sequence[EncodedImage]) -> list[ImageRecord]:
-    explained: dict[int, list[ExplainedClass]] = {}
-    for index, target, probability in zip(
-        chunk.indices, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
-    ):
-        explained.setdefault(index, []).append(ExplainedClass(target=target, probability=rounded(probability)))
-    return [
-        ImageRecord(
-            index=image.index,
-            name=image.name,
-            digest=image.digest,
-            label=image.label,
-            targets=tuple(explained[image.index]),
-        )
-        for image in decoded
-        if image.index in explained
-    ]
 
 
 def _peak_memory_bytes(device: torch.device) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float, Int
@@ -25,6 +25,38 @@ class Attribution:
     controls: Mapping[str, Float[Tensor, " image"]] = field(default_factory=dict)
 
 
+@dataclass
+class MadePasses:
+    """What passes over one micro-batch have found out, so that no method makes a pass that another has made.
+
+    Attributes:
+        gradient_wanted: Whether some method will ask for the gradient of the input.
+        layers: Layers whose features and gradients some method will ask for; one pass serves them all.
+        logits: (N,classes) of the images, once known.
+        gradient: (N,3,H,W) of the target logit by the normalized input, once known.
+        features: Layer -> its output and the target logit's gradient by it, as the layer lays them out.
+        guided: (N,3,H,W) map of guided backpropagation, once known.
+    """
+
+    gradient_wanted: bool = False
+    layers: tuple[str, ...] = ()
+    logits: Tensor | None = None
+    gradient: Tensor | None = None
+    features: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    guided: Tensor | None = None
+
+    def take(self, rows: slice | Sequence[int]) -> MadePasses:
+        """The same of some of the images."""
+        return MadePasses(
+            self.gradient_wanted,
+            self.layers,
+            None if self.logits is None else self.logits[rows],
+            None if self.gradient is None else self.gradient[rows],
+            {name: (outputs[rows], gradients[rows]) for name, (outputs, gradients) in self.features.items()},
+            None if self.guided is None else self.guided[rows],
+        )
+
+
 @dataclass(frozen=True)
 class Batch:
     """Images to be explained.
@@ -36,6 +68,9 @@ class Batch:
         streams: Random streams of the images or changed copies.
         micro_batch: Images that pass through the model at once, at most.
         shared: Quantities of the whole audit by key, such as an explainer's layer statistics.
+        controls: Whether what a method reports about itself will be read; where that costs passes, they are saved.
+        colors: Logits of images of one color by the color's name, passed once and kept.
+        passes: Passes over these very images; other images, as `dataclasses.replace` makes them, begin anew.
     """
 
     classifier: Classifier
@@ -44,6 +79,9 @@ class Batch:
     streams: Streams
     micro_batch: int = 32
     shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    controls: bool = True
+    colors: dict[str, Tensor] = field(default_factory=dict)
+    passes: MadePasses = field(init=False, default_factory=MadePasses)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -55,8 +93,18 @@ class Batch:
         return self.classifier.normalize(self.pixels)
 
     def parts(self) -> Iterator[Batch]:
-        """The same images, at most `micro_batch` at once."""
+        """The same images, at most `micro_batch` at once; passes that were made stay known."""
+        if len(self) <= self.micro_batch:
+            if len(self):
+                yield self
+            return
         for start in range(0, len(self), self.micro_batch):
-            part = slice(start, start + self.micro_batch)
-            streams = self.streams.take(range(len(self))[part])
-            yield replace(self, pixels=self.pixels[part], targets=self.targets[part], streams=streams)
+            rows = slice(start, start + self.micro_batch)
+            streams = self.streams.take(range(len(self))[rows])
+            part = replace(self, pixels=self.pixels[rows], targets=self.targets[rows], streams=streams)
+            part.know(self.passes.take(rows))
+            yield part
+
+    def know(self, passes: MadePasses) -> None:
+        """Hand over passes that were made over these images already."""
+        object.__setattr__(self, "passes", passes)

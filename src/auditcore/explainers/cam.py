@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-from jaxtyping import Float, Int
-from torch import Tensor, nn
 
-from auditcore.contracts.explainers import GradCam, GuidedBackpropagation, GuidedGradCam
+from auditcore.contracts.explainers import GradCam, GuidedGradCam
 from auditcore.errors import NotApplicable
 from auditcore.explainers import rectifiers
 from auditcore.explainers.attribution import Attribution, Batch
-from auditcore.explainers.differentiation import one_hot
+from auditcore.explainers.shared_pass import layer_features
 from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import as_maps
 from auditcore.models.loaders.suggestions import near
@@ -21,7 +19,7 @@ from auditcore.models.loaders.suggestions import near
 
 def obstacle(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
     """Why there is no class activation map: no layer keeps positions, or the layer named is none of those that do."""
-    name = _layer_name(classifier, contract)
+    name = layer_name(classifier, contract)
     if name is None:
         return "the model has no convolution that keeps more than one position; name a layer that gives feature maps"
     if name not in classifier.layouts:
@@ -55,16 +53,13 @@ def grad_cam(batch: Batch, contract: GradCam | GuidedGradCam) -> Attribution:
     Source: Selvaraju et al. 2017, Eq. 1 and 2; upsampling is bilinear with `align_corners=False`.
     """
     reason = obstacle(batch.classifier, contract)
-    name = _layer_name(batch.classifier, contract)
+    name = layer_name(batch.classifier, contract)
     if reason is not None or name is None:
         raise NotApplicable(reason or "")
-    layer, layout = batch.classifier.module.get_submodule(name), batch.classifier.layouts[name]
+    layout = batch.classifier.layouts[name]
     parts = []
     for part in batch.parts():
-        features, gradients = (
-            as_maps(values, layout)
-            for values in _features_and_gradients(batch.classifier.module, layer, name, part.inputs, part.targets)
-        )
+        features, gradients = (as_maps(values, layout) for values in layer_features(part, name))
         weights = gradients.mean((2, 3), keepdim=True)
         cam = (weights * features).sum(1, keepdim=True).relu()
         parts.append(F.interpolate(cam, size=tuple(part.pixels.shape[2:]), mode="bilinear", align_corners=False))
@@ -77,45 +72,13 @@ def guided_grad_cam(batch: Batch, contract: GuidedGradCam) -> Attribution:
     Source: Selvaraju et al. 2017, section 3.2. Upsampling is bilinear, as the authors say; captum's default, nearest,
     gives all pixels of a cell one factor.
     """
-    guided = rectifiers.guided_backpropagation(batch, GuidedBackpropagation())
-    return Attribution(grad_cam(batch, contract).maps * guided.maps)
+    return Attribution(grad_cam(batch, contract).maps * rectifiers.guided_gradients(batch))
 
 
-def _layer_name(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
-    """Path of the layer that a contract means."""
+def layer_name(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
+    """Path of the layer that a contract means; None where the model has none that will do."""
     if contract.layer is None:
         return classifier.last_feature_layer
     if contract.layer == "first" and isinstance(contract, GuidedGradCam):
         return next(iter(classifier.convolutions), None)
     return contract.layer
-
-
-def _features_and_gradients(
-    module: nn.Module,
-    layer: nn.Module,
-    name: str,
-    inputs: Float[Tensor, "image 3 height width"],
-    targets: Int[Tensor, " image"],
-) -> tuple[Float[Tensor, "image ..."], Float[Tensor, "image ..."]]:
-    """Output of a layer and the target logits' gradient with respect to it.
-
-    The graph begins at the layer: nothing below it is differentiated. Where the layer runs twice, the last run counts.
-    """
-    outputs: list[Tensor] = []
-
-    def begin_graph(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        outputs.append(output.detach().requires_grad_())
-        # a copy goes on, since an in-place activation may follow
-        return outputs[-1].clone()
-
-    handle = layer.register_forward_hook(begin_graph)
-    try:
-        with torch.enable_grad():
-            logits = module(inputs)
-    finally:
-        handle.remove()
-    if not outputs or not logits.requires_grad:
-        msg = f"the logits do not depend on layer {name!r}; name a layer on the way to them"
-        raise NotApplicable(msg)
-    (gradients,) = torch.autograd.grad(logits, outputs[-1], one_hot(targets, logits))
-    return outputs[-1].detach(), gradients

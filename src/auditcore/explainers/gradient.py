@@ -11,7 +11,8 @@ from auditcore.contracts.explainers import Gradient, InputXGradient, IntegratedG
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.differentiation import input_gradient
-from auditcore.explainers.passes import pairs
+from auditcore.explainers.passes import baseline_logits, pairs, target_logits
+from auditcore.explainers.shared_pass import input_gradients
 
 UNDEFINED_BELOW = 1e-8
 """A relative error has no meaning when what it is relative to is this close to zero."""
@@ -22,7 +23,7 @@ def gradient(batch: Batch, _contract: Gradient) -> Attribution:
 
     Source: Simonyan et al. 2014, without their absolute value and maximum over channels.
     """
-    return Attribution(_gradients(batch))
+    return Attribution(input_gradients(batch))
 
 
 def saliency(batch: Batch, contract: Saliency) -> Attribution:
@@ -33,7 +34,7 @@ def saliency(batch: Batch, contract: Saliency) -> Attribution:
 
     Source: Simonyan et al. 2014, section 3.1.
     """
-    maps = _gradients(batch).abs()
+    maps = input_gradients(batch).abs()
     return Attribution(maps.amax(1, keepdim=True) if contract.channels == "max" else maps)
 
 
@@ -42,7 +43,7 @@ def input_x_gradient(batch: Batch, _contract: InputXGradient) -> Attribution:
 
     Source: Shrikumar et al. 2016.
     """
-    return Attribution(batch.inputs * _gradients(batch))
+    return Attribution(batch.inputs * input_gradients(batch))
 
 
 def integrated_gradients(batch: Batch, contract: IntegratedGradients) -> Attribution:
@@ -57,7 +58,8 @@ def integrated_gradients(batch: Batch, contract: IntegratedGradients) -> Attribu
     """
     classifier = batch.classifier
     inputs = batch.inputs
-    baselines = classifier.normalize(baseline_pixels(batch, contract.baseline))
+    nothing = baseline_pixels(batch, contract.baseline)
+    baselines = classifier.normalize(nothing)
     differences = inputs - baselines
     alphas, weights = quadrature(contract.steps)
     # float64 sums: the result must not depend on how steps fall into micro-batches
@@ -65,11 +67,13 @@ def integrated_gradients(batch: Batch, contract: IntegratedGradients) -> Attribu
     for images, steps in pairs(len(batch), contract.steps, batch.micro_batch, inputs.device):
         at = alphas.to(inputs)[steps].view(-1, 1, 1, 1)
         points = baselines[images] + at * differences[images]
-        gradients, _ = input_gradient(classifier.module, points, batch.targets[images])
+        gradients, _ = input_gradient(classifier.folded, points, batch.targets[images])
         scaled = gradients.double() * weights.to(sums)[steps].view(-1, 1, 1, 1)
         sums.index_add_(0, images, scaled)
     maps = (differences.double() * sums).float()
-    change = _scores(batch, inputs) - _scores(batch, baselines)
+    if not batch.controls:
+        return Attribution(maps)
+    change = target_logits(batch) - baseline_logits(batch, contract.baseline, nothing)
     return Attribution(maps, {"completeness_error": completeness_error(maps, change)})
 
 
@@ -95,15 +99,3 @@ def completeness_error(
     error = (maps.double().sum((1, 2, 3)) - change).abs() / change.abs()
     error[change.abs() < UNDEFINED_BELOW] = torch.nan
     return error.float()
-
-
-def _gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
-    parts = [input_gradient(part.classifier.module, part.inputs, part.targets)[0] for part in batch.parts()]
-    return torch.cat(parts) if parts else torch.empty_like(batch.pixels)
-
-
-def _scores(batch: Batch, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, " image"]:
-    """Target logits, without a graph."""
-    with torch.inference_mode():
-        logits = torch.cat([batch.classifier.module(part) for part in inputs.split(batch.micro_batch)])
-    return logits.gather(1, batch.targets[:, None])[:, 0]

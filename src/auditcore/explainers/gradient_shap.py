@@ -27,6 +27,6 @@ def gradient_shap(batch: Batch, contract: GradientShap) -> Attribution:
         baselines = classifier.normalize(baseline_pixels(copies, contract.baseline))
         differences = copies.inputs - baselines
         alphas = copies.streams.uniform((1, 1, 1), "gradient_shap/alpha").to(differences)
-        gradients, _ = input_gradient(classifier.module, baselines + alphas * differences, copies.targets)
+        gradients, _ = input_gradient(classifier.folded, baselines + alphas * differences, copies.targets)
         sums.index_add_(0, images, (differences * gradients).double())
     return Attribution((sums / contract.samples).float())

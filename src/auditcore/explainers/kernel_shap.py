@@ -13,7 +13,7 @@ from torch import Tensor
 from auditcore.contracts.explainers import KernelShap
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
-from auditcore.explainers.passes import copies_logits, target_logits
+from auditcore.explainers.passes import baseline_logits, copies_logits, target_logits
 from auditcore.explainers.superpixels import segment
 
 COALITIONS_A_DRAW = 256
@@ -55,7 +55,8 @@ def kernel_shap(batch: Batch, contract: KernelShap) -> Attribution:
     segments = segment(pixels, contract.segments, contract.count)
     counts = [int(labels.max()) + 1 for labels in segments]
     baseline = baseline_pixels(batch, contract.baseline)
-    empty, whole = target_logits(batch, baseline).double(), target_logits(batch, pixels).double()
+    empty = baseline_logits(batch, contract.baseline, baseline).double()
+    whole = target_logits(batch).double()
     largest = max(counts, default=0)
     grams = torch.zeros(len(batch), largest, largest, dtype=torch.float64, device=pixels.device)
     moments = torch.zeros(len(batch), largest, dtype=torch.float64, device=pixels.device)

@@ -91,7 +91,7 @@ def occlusion(batch: Batch, contract: Occlusion) -> Attribution:
         hidden = covers[window // count][:, None, :, None] & covers[window % count][:, None, None, :]
         copies = torch.where(hidden, covered[images], pixels[images])
         scores[images, window] = copies_logits(batch, copies, images)
-    losses = (target_logits(batch, pixels)[:, None] - scores).double().view(len(batch), count, count)
+    losses = (target_logits(batch)[:, None] - scores).double().view(len(batch), count, count)
     # windows are products of rows and columns, and so is the number of them over a pixel
     shares = covers.double() / covers.double().sum(dim=0)
     maps = shares.T @ losses @ shares

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from auditcore.contracts.explainers import Baseline
 from auditcore.explainers.attribution import Batch
+from auditcore.explainers.shared_pass import color_logits, image_logits
 
 
 def pairs(
@@ -34,9 +36,30 @@ def copies_logits(
     return batch.classifier.logits(copies).gather(1, batch.targets[owners, None])[:, 0]
 
 
-def target_logits(batch: Batch, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, " image"]:
-    """Target logits of the batch's images, or of others in their place."""
+def target_logits(batch: Batch) -> Float[Tensor, " image"]:
+    """Target logits of the batch's images, from a pass that was made already if there was one."""
+    return image_logits(batch).gather(1, batch.targets[:, None])[:, 0]
+
+
+def baseline_logits(
+    batch: Batch, baseline: Baseline, pixels: Float[Tensor, "image 3 height width"]
+) -> Float[Tensor, " image"]:
+    """Target logits of the images' baselines; one pass for all where the baseline is a color.
+
+    Args:
+        batch: Model and targets.
+        baseline: Which baseline the pixels are.
+        pixels: What `baseline_pixels` made, in pixel space.
+    """
+    if not len(batch):
+        return pixels.new_empty(0)
+    if baseline in COLORS:
+        return color_logits(batch, baseline, pixels[:1])[0, batch.targets]
     logits = torch.empty(len(batch), device=pixels.device)
     for images, _ in pairs(len(batch), 1, batch.micro_batch, pixels.device):
         logits[images] = copies_logits(batch, pixels[images], images)
     return logits
+
+
+COLORS = ("black", "mean")
+"""Baselines that show one color, the same for all images."""

@@ -33,7 +33,19 @@ def guided_backpropagation(batch: Batch, _contract: GuidedBackpropagation) -> At
 
     Source: Springenberg et al. 2015, Fig. 1.
     """
-    return Attribution(_gradients(batch, ReLUGuidedBackprop()))
+    return Attribution(guided_gradients(batch))
+
+
+def guided_gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
+    """Maps of guided backpropagation, passed once for all methods that are made of them."""
+    if not len(batch):
+        return torch.empty_like(batch.pixels)
+    parts = []
+    for part in batch.parts():
+        if part.passes.guided is None:
+            part.passes.guided = _gradients(part, ReLUGuidedBackprop())
+        parts.append(part.passes.guided)
+    return torch.cat(parts)
 
 
 def deconvolution(batch: Batch, _contract: Deconvolution) -> Attribution:

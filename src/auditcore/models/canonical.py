@@ -57,22 +57,22 @@ def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
     example = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = module(example.clone())
-        _settle(module)
+        settle(module)
         model = trace(module, example)
-        _unshare(model)
+        unshare(model)
         for rewrite in (
-            _drop_assertions,
-            _drop_identities,
+            drop_assertions,
+            drop_identities,
             _name_activations,
-            _name_batch_norms,
+            name_batch_norms,
             _name_poolings,
             _name_additions,
             _name_products,
-            _merge_batch_norms,
+            merge_batch_norms,
         ):
             rewrite(model)
-        canonical = _in_execution_order(model).eval().requires_grad_(requires_grad=False)
-        _require_same(canonical(example), expected)
+        canonical = in_execution_order(model).eval().requires_grad_(requires_grad=False)
+        require_same(canonical(example), expected)
     return to_channels_last(canonical.to(device))
 
 
@@ -137,7 +137,7 @@ def _as_graph(canonical: nn.Module) -> fx.GraphModule:
     return canonical
 
 
-def _settle(module: nn.Module) -> None:
+def settle(module: nn.Module) -> None:
     """Fix parametrized weights at their values and turn in-place operation off."""
     for layer in module.modules():
         if parametrize.is_parametrized(layer):
@@ -151,7 +151,7 @@ def _settle(module: nn.Module) -> None:
             setattr(layer, "inplace", False)  # noqa: B010 - which class has it is unknown
 
 
-def _unshare(model: fx.GraphModule) -> None:
+def unshare(model: fx.GraphModule) -> None:
     """Give every call its own module object; parameters stay shared."""
     seen: set[str] = set()
     for node in _nodes(model, "call_module"):
@@ -165,7 +165,7 @@ def _unshare(model: fx.GraphModule) -> None:
         seen.add(path)
 
 
-def _drop_assertions(model: fx.GraphModule) -> None:
+def drop_assertions(model: fx.GraphModule) -> None:
     """Checks of shapes, which passed while tracing and would count as users of the values they check."""
     for node in _nodes(model, "call_function"):
         if node.target is torch._assert:  # noqa: SLF001 - how models assert while they are traced
@@ -173,7 +173,8 @@ def _drop_assertions(model: fx.GraphModule) -> None:
     model.graph.eliminate_dead_code()
 
 
-def _drop_identities(model: fx.GraphModule) -> None:
+def drop_identities(model: fx.GraphModule) -> None:
+    """Take out dropout and its like, which hand their input on in evaluation mode."""
     for node in _nodes(model):
         if isinstance(called_module(model, node), _IDENTITIES) or (
             node.op == "call_function" and node.target in {F.dropout, F.dropout2d, stochastic_depth}
@@ -198,7 +199,7 @@ def _name_activations(model: fx.GraphModule) -> None:
             _replace(model, node, activation, node.args[0] if node.args else node.kwargs["input"])
 
 
-def _name_batch_norms(model: fx.GraphModule) -> None:
+def name_batch_norms(model: fx.GraphModule) -> None:
     """Functional batch normalization with stored statistics, as in layers that subclass it."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     for node in _nodes(model, "call_function"):
@@ -322,7 +323,8 @@ def _is_one_value_a_channel(small: object, large: object) -> bool:
     return few is not None and many is not None and few != many and len(few) == 4 and few[2:] == (1, 1)  # noqa: PLR2004
 
 
-def _merge_batch_norms(model: fx.GraphModule) -> None:
+def merge_batch_norms(model: fx.GraphModule) -> None:
+    """Merge batch normalization into the linear layer directly before it, where nothing else reads that layer."""
     for node in _nodes(model, "call_module"):
         norm, source = called_module(model, node), node.args[0]
         linear = called_module(model, source)
@@ -351,7 +353,7 @@ def _merge_batch_norms(model: fx.GraphModule) -> None:
         _erase(model, node, by=source)
 
 
-def _in_execution_order(model: fx.GraphModule) -> fx.GraphModule:
+def in_execution_order(model: fx.GraphModule) -> fx.GraphModule:
     """The same graph over modules and tensors that are flat and registered in the order of their use."""
     model.graph.eliminate_dead_code()
     parts: dict[str, Any] = {}
@@ -369,7 +371,12 @@ def _in_execution_order(model: fx.GraphModule) -> fx.GraphModule:
     return ordered
 
 
-def _require_same(actual: Tensor, expected: Tensor) -> None:
+def require_same(actual: Tensor, expected: Tensor) -> None:
+    """Refuse a rewritten model whose logits differ by more than rounding.
+
+    Raises:
+        NotApplicable: They do.
+    """
     deviation = float((actual - expected).abs().amax())
     if not deviation <= _RELATIVE_TOLERANCE * float(expected.abs().amax()) + 1e-6:
         msg = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from auditcore.contracts.models import Preprocessing, Scores
+from auditcore.contracts.shards import Calibration
 from auditcore.errors import ModelOutputInvalid, NonFiniteWeights, NotApplicable
 from auditcore.models.canonical import canonicalize, to_channels_last
 from auditcore.models.feature_maps import (
@@ -22,6 +24,7 @@ from auditcore.models.feature_maps import (
     layers_run,
     positions_reach_logits,
 )
+from auditcore.models.folding import fold
 
 
 @dataclass
@@ -35,13 +38,23 @@ class PassLedger:
 
     forward_images: int = 0
     backward_images: int = 0
+    _paused: bool = False
 
     def attach(self, module: nn.Module) -> None:
         """Count every call of `module` from now on, whoever makes it."""
         module.register_forward_hook(self._count)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside the block nothing is counted: passes that calibrate show the model no image of an audit."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
     def _count(self, _module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and not self._paused:
             self.forward_images += len(output)
             if output.requires_grad:
                 output.register_hook(self._count_backward)
@@ -66,7 +79,8 @@ class Classifier:
         trained: False for random weights.
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,3,1,1).
-        ledger: Passes made so far, over the module and its canonical copy.
+        calibration: Size of micro-batches and speed, once measured.
+        ledger: Passes made so far, over the module and its folded and canonical copies.
     """
 
     def __init__(
@@ -104,6 +118,7 @@ class Classifier:
             if isinstance(self.module.get_submodule(name), (nn.Conv2d, nn.ConvTranspose2d))
         )
         self._why_not_canonical: str | None = None
+        self.calibration: Calibration | None = None
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
@@ -176,7 +191,7 @@ class Classifier:
             ModelOutputInvalid: A logit is NaN or infinite.
         """
         with torch.inference_mode():
-            output: Tensor = self.module(self.normalize(pixels))
+            output: Tensor = self.folded(self.normalize(pixels))
         _refuse_non_finite_logits(output)
         return output
 
@@ -195,6 +210,21 @@ class Classifier:
     ) -> Float[Tensor, " image"]:
         """Probability of each image's target class."""
         return self.probabilities(self.logits(pixels)).gather(1, targets[:, None])[:, 0]
+
+    @cached_property
+    def folded(self) -> nn.Module:
+        """The same function with fewer operations, for passes of which only logits and input gradients are read.
+
+        The module itself where torch.fx cannot trace it, and for altered copies, which make few passes each.
+        """
+        try:
+            # what is created in inference mode could never be differentiated
+            with torch.inference_mode(mode=False):
+                module = fold(self.module, size=self.size)
+        except NotApplicable:
+            return self.module
+        self.ledger.attach(module)
+        return module
 
     @cached_property
     def canonical(self) -> nn.Module:
@@ -236,6 +266,7 @@ class Classifier:
         alter(other.module)
         other.digest = digest
         other.__dict__.pop("canonical", None)
+        other.__dict__["folded"] = other.module
         other._why_not_canonical = None  # noqa: SLF001 - of its own class
         return other
 

@@ -12,6 +12,7 @@ import reference
 from auditcore.checks.insertion_deletion import compute
 from auditcore.contracts.checks import InsertionDeletionCheck
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, GuidedBackpropagation, InputXGradient, Random
+from auditcore.contracts.significance import VALUE_DIGITS, significant
 from auditcore.models.classifier import Classifier
 from naive_removal import (
     UNTOUCHED,
@@ -124,7 +125,7 @@ def test_deletion_ends_where_insertion_begins(digit_classifier: Classifier) -> N
                 assert gone is not None
                 assert come is not None
                 assert gone[-1] == come[0]
-                assert gone[0] == come[-1] == pytest.approx(original, rel=1e-5)
+                assert gone[0] == come[-1] == significant(original, VALUE_DIGITS)
 
 
 def test_ends_of_curves_are_passed_once(digit_classifier: Classifier) -> None:
@@ -180,8 +181,8 @@ def test_a_constant_map_is_not_applicable() -> None:
 
 def test_explainers_that_cannot_run_are_listed_under_the_games_of_the_plan_only() -> None:
     classifier = Classifier(CountingNet(8), preprocessing=raw(8))
-    chunk = chunk_of(classifier, torch.ones(1, 3, 8, 8), (GuidedBackpropagation(),))
-    found = compute(InsertionDeletionCheck(games=("insertion_blur",)), chunk, {})
+    check = InsertionDeletionCheck(games=("insertion_blur",))
+    found = run(classifier, check, (GuidedBackpropagation(),), digits.encoded(1)).measurements
     assert {(m.metric, m.explainer, m.values[0] is None) for m in found} == {
         ("insertion_blur", "guided_backpropagation", True),
         ("insertion_blur", "random", False),

@@ -86,11 +86,12 @@ def test_scores_do_not_depend_on_batches_shards_or_other_explainers(digit_classi
         # the plateaus of Grad-CAM, where rounding would decide the order
         other = found_in(run(digit_classifier, check, (GradCam(),), images, micro_batch=micro_batch))
         for explainer in ("grad_cam", "random"):
-            assert other[METRIC, explainer].values == pytest.approx(whole[METRIC, explainer].values, rel=1e-5)
+            # printed with five digits, of which rounding may turn the last
+            assert other[METRIC, explainer].values == pytest.approx(whole[METRIC, explainer].values, rel=1e-4)
     shards = [found_in(run(digit_classifier, check, (Gradient(),), part)) for part in (images[:1], images[1:])]
     for explainer in ("gradient", "random"):
         values = [value for shard in shards for value in shard[METRIC, explainer].values]
-        assert values == pytest.approx(whole[METRIC, explainer].values, rel=1e-5)
+        assert values == pytest.approx(whole[METRIC, explainer].values, rel=1e-4)
 
 
 def test_every_step_removes_exactly_its_pixels_in_all_channels() -> None:
@@ -154,8 +155,8 @@ def test_a_constant_map_is_not_applicable_and_its_control_is() -> None:
 def test_an_explainer_that_cannot_run_is_not_applicable() -> None:
     # no rectifier: guided backpropagation would be the plain gradient
     classifier = Classifier(CountingNet(8), preprocessing=raw(8))
-    chunk = chunk_of(classifier, torch.ones(1, 3, 8, 8), (GuidedBackpropagation(),))
-    found = {m.explainer: m for m in compute(PixelFlippingCheck(), chunk, {})}
+    result = run(classifier, PixelFlippingCheck(), (GuidedBackpropagation(),), digits.encoded(1))
+    found = {m.explainer: m for m in result.measurements}
     assert found["guided_backpropagation"].values == (None,)
     assert found["guided_backpropagation"].reasons[0]
     assert found["random"].values[0] is not None

@@ -35,7 +35,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.contracts.request import AuditRequest
-from auditcore.engine.shard import default_micro_batch
+from auditcore.engine.calibration import starting_size
 from auditcore.errors import (
     AuditCancelled,
     InvalidRequest,
@@ -243,7 +243,7 @@ def test_progress_is_told_between_all_micro_batches(run: Run, checks: tuple[Any,
 def test_micro_batches_shrink_as_images_grow(digit_classifier: Classifier, side: int, images: int) -> None:
     classifier = copy.copy(digit_classifier)
     classifier.size = side
-    assert default_micro_batch(classifier) == images
+    assert starting_size(classifier) == images
 
 
 def test_the_report_names_the_probability_of_every_original(run: Run, digit_classifier: Classifier) -> None:

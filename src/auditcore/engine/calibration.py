@@ -1,0 +1,161 @@
+"""How many images to pass through a model at once: measured for a moment, within the memory there is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from auditcore.checks.micro_batches import is_out_of_memory
+from auditcore.contracts.shards import Calibration
+from auditcore.models.classifier import Classifier
+
+PIXELS_A_PASS = {"cpu": 4 * 224 * 224, "cuda": 64 * 224 * 224}
+"""Where the search begins. On two cores the demo model computes 57 gradients a second in batches of 4 and 35 in batches
+of 32, which leave the cache and take 3.5 GB instead of 1.2; forward passes vary less, 156 to 128."""
+
+CLEARLY_FASTER = 1.25
+"""How much faster another size must be to be taken. Scores differ between sizes by rounding, so that a report can be
+made again byte for byte only with the same size; noise of a busy machine must not decide."""
+
+LARGEST = 512
+SEARCH_S = 2.0
+"""Longest search, but for the first size, which is measured in any case. Models so slow that nothing else can be tried
+in this time fill the device with few images."""
+
+REPEATS = 3
+"""Timings of each size, of which the fastest counts; two sizes are timed in turn, so that a busy machine slows both."""
+
+MEMORY_SHARE = 0.5
+"""Share of the free memory that micro-batches may take where the operator names no budget."""
+
+
+def starting_size(classifier: Classifier) -> int:
+    """Images a pass from which the search begins, by device and pixels."""
+    pixels = PIXELS_A_PASS.get(classifier.device.type, PIXELS_A_PASS["cpu"])
+    return min(LARGEST, max(1, pixels // classifier.size**2))
+
+
+def calibrate(
+    classifier: Classifier, *, memory_bytes: int | None = None, clock: Callable[[], float] = time.perf_counter
+) -> Calibration:
+    """Try sizes of micro-batches on the model, each with a forward pass and a gradient, and keep the fastest.
+
+    The search begins at `starting_size`, doubles while that is clearly faster, else tries half. It looks at the time
+    of gradients, which cost most. Its passes are of no image and are not in the ledger.
+
+    Args:
+        classifier: The model; the first call of its kernels happens here.
+        memory_bytes: What activations of one micro-batch may take; half of what is free if None.
+        clock: Seconds, monotonic.
+
+    Returns:
+        The size, and the images a second at that size, forward alone and forward with gradient.
+    """
+    budget = free_memory_bytes(classifier.device) * MEMORY_SHARE if memory_bytes is None else memory_bytes
+    with classifier.ledger.paused():
+        most = max(1, int(budget // max(1, _bytes_an_image(classifier))))
+        first = _first_that_fits(classifier, min(starting_size(classifier), most), clock)
+        deadline = clock() + SEARCH_S
+        for step in (2.0, 0.5):
+            best, tried = first, int(first * step)
+            while 1 <= tried <= min(most, LARGEST) and _is_faster(classifier, tried, best, deadline, clock):
+                best, tried = tried, int(tried * step)
+            if best != first:
+                break
+        forward, gradient = (
+            min(_seconds(pass_, classifier.device, clock) for _ in range(REPEATS))
+            for pass_ in _passes(classifier, best)
+        )
+    return Calibration(
+        micro_batch=best, forward_per_s=round(best / forward, 3), gradient_per_s=round(best / gradient, 3)
+    )
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """Memory of a device that nobody uses."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _bytes_an_image(classifier: Classifier) -> int:
+    """What one image's gradient keeps of the pass forward, counted exactly; the pass back takes about as much again."""
+    kept: dict[int, int] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    image = _images(classifier, 1).requires_grad_()
+    weights = {value.untyped_storage().data_ptr() for value in classifier.folded.parameters()}
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        classifier.folded(image)
+    return 2 * sum(size for place, size in kept.items() if place not in weights)
+
+
+def _first_that_fits(classifier: Classifier, size: int, clock: Callable[[], float]) -> int:
+    """The size itself, or the next half of it that does not run out of memory; passes the first, slow calls."""
+    while size > 1 and _gradient_seconds(classifier, size, clock) is None:
+        size //= 2
+    return size
+
+
+def _is_faster(classifier: Classifier, tried: int, best: int, deadline: float, clock: Callable[[], float]) -> bool:
+    """Whether gradients of `tried` images at once are clearly faster than of `best`; no, where time is too short."""
+    once = _gradient_seconds(classifier, best, clock)
+    if once is None or clock() + REPEATS * once * (1 + tried / best) > deadline:
+        return False
+    fastest = {size: float("inf") for size in (best, tried)}
+    for _ in range(REPEATS):
+        for size in (best, tried):
+            seconds = _gradient_seconds(classifier, size, clock)
+            if seconds is None:
+                return False
+            fastest[size] = min(fastest[size], seconds / size)
+    return fastest[best] > CLEARLY_FASTER * fastest[tried]
+
+
+def _gradient_seconds(classifier: Classifier, size: int, clock: Callable[[], float]) -> float | None:
+    """Time of one pass there and back; None where memory runs out."""
+    try:
+        return _seconds(_passes(classifier, size)[1], classifier.device, clock)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
+def _passes(classifier: Classifier, size: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A pass forward alone, and one there and back."""
+    images = _images(classifier, size)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            classifier.folded(images)
+
+    def gradient() -> None:
+        leaf = images.clone().requires_grad_()
+        with torch.enable_grad():
+            torch.autograd.grad(classifier.folded(leaf)[:, 0].sum(), leaf)
+
+    return forward, gradient
+
+
+def _images(classifier: Classifier, count: int) -> Tensor:
+    images = torch.zeros(count, 3, classifier.size, classifier.size, device=classifier.device)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _seconds(work: Callable[[], None], device: torch.device, clock: Callable[[], float]) -> float:
+    """Time of one call, with the device's queue drained on both sides."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = clock()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return max(clock() - started, 1e-9)

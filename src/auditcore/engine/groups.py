@@ -1,0 +1,68 @@
+"""Shards are worked off in groups of images, so that memory does not grow with the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from auditcore.contracts.checks import RandomizationCheck
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import CurveSamples, Measurement, SharedSample
+
+GROUP_IMAGES = 16
+"""Images whose pixels and maps are in memory together: enough to fill micro-batches of any check. A group of 16 at 224
+pixels takes 10 MB, and as much for each explainer."""
+
+RANDOMIZED_GROUP_IMAGES = 64
+"""The same where a plan randomizes layers: every group makes the random models anew."""
+
+
+def group_size(plan: AuditPlan, micro_batch: int) -> int:
+    """Images of a group: at least a micro-batch, so that none is left half empty on an accelerator."""
+    randomizes = any(isinstance(check, RandomizationCheck) for check in plan.checks)
+    return max(RANDOMIZED_GROUP_IMAGES if randomizes else GROUP_IMAGES, micro_batch)
+
+
+def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurement, ...]:
+    """The measurements of consecutive groups of images as those of one; every group lists the same metrics.
+
+    Raises:
+        ValueError: Two groups list different metrics, which would be a bug of a check.
+    """
+    return tuple(_joined(parts) for parts in zip(*groups, strict=True))
+
+
+def join_samples(groups: Sequence[Sequence[SharedSample]]) -> tuple[SharedSample, ...]:
+    """Contributions of consecutive groups to quantities of the whole audit, in the order of images."""
+    rows: dict[str, list[tuple[float, ...]]] = {}
+    for sample in chain.from_iterable(groups):
+        rows.setdefault(sample.key, []).extend(sample.values)
+    return tuple(SharedSample(key=key, values=tuple(values)) for key, values in rows.items())
+
+
+def _joined(parts: Sequence[Measurement]) -> Measurement:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if len({(part.check, part.explainer, part.metric, part.variant) for part in parts}) > 1:
+        msg = f"groups of images list different metrics in the place of {first.check} {first.metric}"
+        raise ValueError(msg)
+    curves = [part.curve for part in parts if part.curve is not None]
+    several = any(part.per_target is not None for part in parts)
+    return first.model_copy(
+        update={
+            "values": tuple(chain.from_iterable(part.values for part in parts)),
+            "reasons": {index: reason for part in parts for index, reason in part.reasons.items()},
+            "curve": CurveSamples(x=curves[0].x, values=tuple(chain.from_iterable(curve.values for curve in curves)))
+            if curves
+            else None,
+            "per_target": tuple(
+                chain.from_iterable(
+                    part.per_target if part.per_target is not None else ((value,) for value in part.values)
+                    for part in parts
+                )
+            )
+            if several
+            else None,
+        }
+    )

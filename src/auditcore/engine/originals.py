@@ -1,0 +1,179 @@
+"""The first pass over the originals: what the model predicts, which classes are explained, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.checks.micro_batches import MicroBatches
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import ExplainedClass, ImageRecord
+from auditcore.contracts.significance import rounded
+from auditcore.engine.targets import Choice, choose_targets
+from auditcore.errors import ModelOutputInvalid
+from auditcore.explainers.attribution import MadePasses
+from auditcore.explainers.shared_pass import pass_once
+from auditcore.explainers.table import EXPLAINERS, applicability
+from auditcore.images.batch import DecodedBatch
+from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
+from auditcore.streams import Streams
+
+
+def predict_originals(
+    classifier: Classifier,
+    batch: DecodedBatch,
+    decoded: Sequence[EncodedImage],
+    plan: AuditPlan,
+    *,
+    tick: Callable[[], None],
+    micro_batches: MicroBatches,
+    shared: Mapping[str, tuple[float, ...]],
+    colors: dict[str, Tensor],
+    explained: bool,
+) -> tuple[Chunk | None, list[ImageRecord]]:
+    """Predict the originals once, fix the classes each image is explained for, and give each class a row.
+
+    Where maps will be computed and every image has one target, the same pass gives the gradients that explainers of
+    the plan read: the graph waits until the model's answer has chosen the target.
+
+    Args:
+        classifier: The model under audit.
+        batch: Decoded images.
+        decoded: The same images encoded, for their labels and names.
+        plan: Decides on targets and explainers.
+        tick: Called between micro-batches; may raise AuditCancelled.
+        micro_batches: How many images pass at once.
+        shared: Quantities of the whole audit.
+        colors: Logits of images of one color, kept for the whole shard.
+        explained: Whether the maps of the originals will be computed.
+
+    Returns:
+        The chunk, None when no image has a target, and a record of every image.
+
+    Raises:
+        ModelOutputInvalid: The model returned NaN or infinite logits.
+    """
+    pixels = batch.pixels.to(classifier.device)
+    labels = [image.labels for image in decoded]
+    gradient, layers = (
+        read_by_explainers(classifier, plan) if explained and has_one_target(plan, labels) else (False, ())
+    )
+    made: list[MadePasses] = []
+    choices: list[Choice] = []
+
+    def work(part: slice) -> None:
+        chosen: list[Choice] = []
+
+        def choose(logits: Tensor) -> Tensor:
+            # one copy to the host for all images, not one for each
+            chosen.extend(choose_targets(plan, classifier, logits.cpu(), labels[part]))
+            # where there is no target the gradient is not read
+            return torch.tensor([choice.targets[0] if choice.targets else 0 for choice in chosen], device=logits.device)
+
+        passed = pass_once(classifier, classifier.normalize(pixels[part]), choose, gradient=gradient, layers=layers)
+        _refuse_non_finite(passed.logits)
+        if not chosen and passed.logits is not None:
+            choose(passed.logits)
+        made.append(passed)
+        choices.extend(chosen)
+
+    micro_batches.each(len(pixels), work, tick=tick)
+    known = _joined(made)
+    records = [
+        left_out(image, choice) for image, choice in zip(decoded, choices, strict=True) if choice.reason is not None
+    ]
+    rows = [(position, target) for position, choice in enumerate(choices) for target in choice.targets]
+    if not rows or known.logits is None:
+        return None, records
+    owners = torch.tensor([position for position, _ in rows], device=classifier.device)
+    targets = torch.tensor([target for _, target in rows], device=classifier.device)
+    chunk = Chunk(
+        classifier=classifier,
+        pixels=pixels[owners],
+        indices=tuple(decoded[position].index for position, _ in rows),
+        targets=targets,
+        probabilities=classifier.probabilities(known.logits)[owners, targets],
+        streams=Streams(plan.seed, tuple(batch.digests[position] for position, _ in rows)),
+        explainers=plan.explainers,
+        tick=tick,
+        micro_batches=micro_batches,
+        shared=shared,
+        boxes=tuple(
+            tuple(found.pixels for found in batch.boxes[position] if found.label in {None, target})
+            for position, target in rows
+        )
+        if batch.boxes
+        else (),
+        passes=known.take(owners.tolist()),
+        colors=colors,
+    )
+    return chunk, [*records, *_used_records(chunk, decoded)]
+
+
+def has_one_target(plan: AuditPlan, labels: Sequence[tuple[int, ...]]) -> bool:
+    """Whether no image can have more than one target, so that one pass back serves all."""
+    if plan.target == "label":
+        return all(len(own) <= 1 for own in labels)
+    return plan.target == "predicted" or plan.top_n == 1
+
+
+def read_by_explainers(classifier: Classifier, plan: AuditPlan) -> tuple[bool, tuple[str, ...]]:
+    """Whether some explainer of a plan reads the plain model's input gradient, and which layers some read."""
+    able = [explainer for explainer in plan.explainers if applicability(classifier, explainer) is None]
+    methods = [(explainer, EXPLAINERS[type(explainer)]) for explainer in able]
+    layers = [method.reads_layer(classifier, explainer) for explainer, method in methods if method.reads_layer]
+    return any(method.reads_gradient for _, method in methods), tuple(dict.fromkeys(name for name in layers if name))
+
+
+def left_out(image: EncodedImage, choice: Choice) -> ImageRecord:
+    """The record of an image that has no target."""
+    return ImageRecord(
+        index=image.index,
+        name=image.name,
+        digest=image.digest,
+        label=image.label,
+        code=choice.code,
+        reason=choice.reason,
+    )
+
+
+def _used_records(chunk: Chunk, decoded: Sequence[EncodedImage]) -> list[ImageRecord]:
+    explained: dict[int, list[ExplainedClass]] = {}
+    for index, target, probability in zip(
+        chunk.indices, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
+    ):
+        explained.setdefault(index, []).append(ExplainedClass(target=target, probability=rounded(probability)))
+    return [
+        ImageRecord(
+            index=image.index,
+            name=image.name,
+            digest=image.digest,
+            label=image.label,
+            targets=tuple(explained[image.index]),
+        )
+        for image in decoded
+        if image.index in explained
+    ]
+
+
+def _joined(made: Sequence[MadePasses]) -> MadePasses:
+    """What is known of consecutive images as one."""
+    whole = MadePasses()
+    logits = [each.logits for each in made if each.logits is not None]
+    gradients = [each.gradient for each in made if each.gradient is not None]
+    whole.logits = torch.cat(logits) if logits else None
+    whole.gradient = torch.cat(gradients) if gradients else None
+    for name in made[0].features if made else ():
+        outputs, slopes = zip(*(each.features[name] for each in made), strict=True)
+        whole.features[name] = (torch.cat(outputs), torch.cat(slopes))
+    return whole
+
+
+def _refuse_non_finite(logits: Tensor | None) -> None:
+    if logits is not None and not logits.isfinite().all():
+        msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
+        raise ModelOutputInvalid(msg, field="model")
