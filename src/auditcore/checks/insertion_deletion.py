@@ -24,7 +24,7 @@ from auditcore.checks.removal import (
     removal_curve,
 )
 from auditcore.contracts.checks import Game, InsertionDeletionCheck
-from auditcore.contracts.estimate import GAME_STEP_PX
+from auditcore.contracts.passes import GAME_STEP_PX
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import insertion_deletion_auc, proportional_step, removal_counts
 

@@ -15,7 +15,7 @@ from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
 from auditcore.contracts.checks import PixelFlippingCheck
-from auditcore.contracts.estimate import FLIPPING_STEP_PX
+from auditcore.contracts.passes import FLIPPING_STEP_PX
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import pixel_flipping_aoc, proportional_step, relative_curve, removal_counts
 

@@ -5,7 +5,7 @@ Source: Erdem 2021.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -45,6 +45,7 @@ def range_key(check: SsimSweepCheck, explainer: Explainer) -> str:
 def measure_shared(check: SsimSweepCheck, chunk: Chunk) -> list[SharedSample]:
     """Largest absolute attribution of every original map, by explainer; 0 where a map is not finite."""
     samples = []
+    chunk.explain_originals(_explainers(chunk))
     for explainer in _explainers(chunk):
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce).flatten(1)
         largest = maps.abs().amax(dim=1)
@@ -73,7 +74,7 @@ def reduce_shared(
     }
 
 
-def _explainers(chunk: Chunk) -> Iterable[Explainer]:
+def _explainers(chunk: Chunk) -> list[Explainer]:
     """Those whose originals exist before anything is shared, and the control."""
     return [e for e in chunk.explained if EXPLAINERS[type(e)].measure_shared is None]
 

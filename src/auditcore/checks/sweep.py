@@ -20,9 +20,9 @@ from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.augmentations import Augmentation, Interval
 from auditcore.contracts.checks import SweepCheck, interval_key
-from auditcore.contracts.estimate import AUTO_INTERVAL_STEPS
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.passes import AUTO_INTERVAL_STEPS
 from auditcore.contracts.shards import Measurement, SharedSample
 from auditcore.explainers.table import explain_together
 from auditcore.metrics.comparison import MaskedMaps, correlation

@@ -17,8 +17,9 @@ from auditcore.checks.micro_batches import MicroBatches
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.estimate import BACKWARD_COST, measures_maps, passes_of
+from auditcore.contracts.estimate import BACKWARD_COST, passes_of
 from auditcore.contracts.explainers import Explainer, shared_key
+from auditcore.contracts.passes import measures_maps
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     CheckCost,

@@ -7,51 +7,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from auditcore.contracts.removal_steps import exact, proportional_step, removal_counts
 from auditcore.errors import ShapeError
 from auditcore.metrics.curves import UNDEFINED_BELOW, trapezoid_auc
 
-PAPERS_PIXELS = 224 * 224
-"""Size of the images for which the papers give pixels a step."""
+__all__ = [
+    "imputed_count",
+    "insertion_deletion_auc",
+    "pixel_flipping_aoc",
+    "proportional_step",
+    "relative_curve",
+    "removal_counts",
+    "removal_rank",
+    "resolved_relevance",
+    "road_accuracy",
+    "road_gain",
+    "road_probability",
+]
 
 RESOLUTION = 2.0**-17
 """Difference of relevance that orders pixels, as a share of the largest absolute value: 64 float32 epsilons."""
-
-
-def proportional_step(paper_px: int, height: int, width: int) -> int:
-    """Pixels a step that cut an image into as many steps as the paper's 224 x 224, at least 1.
-
-    Args:
-        paper_px: Pixels a step at 224 x 224.
-        height: Height in pixels.
-        width: Width in pixels.
-    """
-    return max(1, round(Fraction(paper_px * height * width, PAPERS_PIXELS)))
-
-
-def removal_counts(pixels: int, pixels_per_step: int, share: float = 1.0) -> tuple[int, ...]:
-    """How many pixels are gone after each step, from none to the share.
-
-    Args:
-        pixels: Pixels of the image, H*W.
-        pixels_per_step: Pixels removed a step.
-        share: Share of the pixels removed in the end, in (0, 1].
-
-    Returns:
-        0, s, 2s, ... and exactly round(share * H * W), at least 1; the last step may be shorter than the others.
-
-    Raises:
-        ShapeError: No pixel to remove, or none a step.
-    """
-    if pixels < 1 or pixels_per_step < 1:
-        raise ShapeError(expected="at least 1 pixel and 1 pixel a step", actual=(pixels, pixels_per_step))
-    last = max(1, round(_exact(share) * pixels))
-    return (*range(0, last, pixels_per_step), last)
 
 
 def imputed_count(share: float, pixels: int) -> int:
@@ -61,7 +41,7 @@ def imputed_count(share: float, pixels: int) -> int:
 
     Source: Rong et al. 2022, the authors' code.
     """
-    return math.floor(_exact(share) * pixels)
+    return math.floor(exact(share) * pixels)
 
 
 def resolved_relevance(maps: Float[Tensor, "image pixel"]) -> Float[Tensor, "image pixel"]:
@@ -206,11 +186,6 @@ def road_gain(lerf: Float[Tensor, "image share"], morf: Float[Tensor, "image oth
     if lerf.shape != morf.shape:
         raise ShapeError(expected=tuple(lerf.shape), actual=tuple(morf.shape))
     return road_probability(lerf) - road_probability(morf)
-
-
-def _exact(share: float) -> Fraction:
-    """The share as it is written in decimals, not its nearest binary number."""
-    return Fraction(repr(float(share)))
 
 
 def _require_shares(curve: Tensor) -> None:

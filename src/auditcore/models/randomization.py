@@ -35,7 +35,7 @@ def cascade(classifier: Classifier, *, seed: int, stages: int | None) -> Iterato
     """Randomize the layers of a classifier, cumulatively, the one nearest to the logits first.
 
     A layer's new values follow from the seed, the model's digest and the layer's name alone, so that every image,
-    shard and explainer meets the same random models, on every device. Costs one forward pass of one image.
+    shard and explainer meets the same random models, on every device.
 
     Args:
         classifier: The trained model, which stays as it is.
@@ -77,7 +77,8 @@ def parameter_layers(classifier: Classifier) -> list[list[str]]:
         for name, part in module.named_modules()
     ]
     try:
-        classifier.logits(classifier.mean.expand(1, -1, classifier.size, classifier.size))
+        with torch.inference_mode(), classifier.ledger.paused():
+            module(classifier.normalize(classifier.mean.expand(1, -1, classifier.size, classifier.size)))
     finally:
         for handle in handles:
             handle.remove()

@@ -1,0 +1,215 @@
+"""Passes made == passes needed: the ledger of a shard against the closed formula of its plan, purpose by purpose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+import digits
+from auditcore.augmentations.table import applicability as family_applicability
+from auditcore.contracts.access import Limits
+from auditcore.contracts.augmentations import Brightness, HorizontalFlip, Interval, Rotate, Scale
+from auditcore.contracts.checks import (
+    Change,
+    Check,
+    ComplexityCheck,
+    DeletionCheck,
+    EddaCheck,
+    InfidelityCheck,
+    InsertionDeletionCheck,
+    PixelFlippingCheck,
+    RandomizationCheck,
+    RoadCheck,
+    SensitivityCheck,
+    SsimSweepCheck,
+    SweepCheck,
+    interval_key,
+)
+from auditcore.contracts.explainers import (
+    Deconvolution,
+    DeepLift,
+    Explainer,
+    GradCam,
+    Gradient,
+    GradientShap,
+    GuidedBackpropagation,
+    GuidedGradCam,
+    Iba,
+    InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    LrpEpsilonAlpha2Beta1Flat,
+    LrpEpsilonGammaBox,
+    LrpEpsilonPlusFlat,
+    NoiseTunnel,
+    Occlusion,
+    Random,
+    Rise,
+    Saliency,
+    SmoothGrad,
+)
+from auditcore.contracts.passes import ModelFacts, Passes, passes_needed
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.engine.groups import GROUP_IMAGES, RANDOMIZED_GROUP_IMAGES
+from auditcore.engine.shard import run_shard
+from auditcore.engine.shared import reduce_shared
+from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
+from auditcore.models.randomization import parameter_layers
+
+EXPLAINERS: tuple[Explainer, ...] = (
+    Gradient(),
+    Saliency(),
+    InputXGradient(),
+    IntegratedGradients(steps=3),
+    IntegratedGradients(name="blurred", steps=2, baseline="blur"),
+    GradientShap(samples=2),
+    SmoothGrad(samples=2),
+    NoiseTunnel(method=InputXGradient(), samples=2),
+    NoiseTunnel(name="tunneled_ig", method=IntegratedGradients(steps=2, baseline="blur"), samples=2),
+    DeepLift(),
+    GuidedBackpropagation(),
+    Deconvolution(),
+    GradCam(),
+    GuidedGradCam(),
+    LrpEpsilonPlusFlat(),
+    LrpEpsilonGammaBox(),
+    LrpEpsilonAlpha2Beta1Flat(),
+    Iba(steps=2, samples=3),
+    Occlusion(window=16, stride=16),
+    Rise(masks=5, cells=4),
+    KernelShap(segments="cells", count=4, samples=20),
+    KernelShap(name="drawn", segments="cells", count=16, samples=11, baseline="blur"),
+    Random(),
+)
+CHECKS: tuple[Check, ...] = (
+    SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 20))), levels=3),
+    SweepCheck(name="automatic", families=(Brightness(), Scale(), HorizontalFlip(interval=(0, 1))), levels=4),
+    DeletionCheck(grid=3, repeats=2),
+    DeletionCheck(name="black", grid=2, repeats=1, fill="black"),
+    DeletionCheck(name="blur", grid=2, repeats=1, fill="blur"),
+    EddaCheck(keep=(0.15, 0.5)),
+    PixelFlippingCheck(pixels_per_step=70),
+    InsertionDeletionCheck(pixels_per_step=300),
+    RoadCheck(shares=(0.2, 0.6)),
+    SensitivityCheck(draws=2),
+    InfidelityCheck(draws=3),
+    RandomizationCheck(stages=2),
+    ComplexityCheck(),
+)
+
+
+def run(
+    classifier: Classifier, plan: AuditPlan, images: Sequence[EncodedImage], wave: Wave, measured: Sequence[ShardResult]
+) -> ShardResult:
+    return run_shard(
+        classifier=classifier,
+        images=images,
+        plan=plan,
+        wave=wave,
+        shared=reduce_shared(plan, measured),
+        limits=Limits(),
+        progress=lambda _share: None,
+        clock=time.perf_counter,
+        micro_batch=5,
+    )
+
+
+def made(result: ShardResult) -> dict[str, tuple[int, int]]:
+    return {name: (cost.forward_images, cost.backward_images) for name, cost in result.cost.checks.items()}
+
+
+def asked(needed: dict[str, Passes]) -> dict[str, tuple[int, int]]:
+    return {name: (passes.forward, passes.backward) for name, passes in needed.items()}
+
+
+def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, one_target: bool = True) -> ModelFacts:
+    found = reduce_shared(plan, (measured,))
+    families = [family for check in plan.checks if isinstance(check, SweepCheck) for family in check.families]
+    intervals: dict[str, Interval] = {
+        interval_key(check, family): (found[key][0], found[key][1])
+        for check in plan.checks
+        if isinstance(check, SweepCheck)
+        for family in check.families
+        if (key := interval_key(check, family)) in found
+    }
+    return ModelFacts(
+        side_px=classifier.size,
+        layers=len(parameter_layers(classifier)),
+        unavailable=frozenset(family.label for family in families if family_applicability(family) is not None),
+        intervals=intervals,
+        one_target=one_target,
+    )
+
+
+@pytest.mark.parametrize("images", [3, GROUP_IMAGES + 2])
+def test_the_ledger_shows_what_the_formula_says(digit_classifier: Classifier, images: int) -> None:
+    plan = AuditPlan(seed=5, explainers=EXPLAINERS, checks=CHECKS)
+    encoded = digits.encoded(images)
+    measured = run(digit_classifier, plan, encoded, "measure", ())
+    facts = facts_of(digit_classifier, plan, measured)
+    assert made(measured) == asked(passes_needed(plan, wave="measure", images=images, facts=facts))
+    computed = run(digit_classifier, plan, encoded, "compute", (measured,))
+    groups = -(-images // RANDOMIZED_GROUP_IMAGES)
+    assert made(computed) == asked(passes_needed(plan, wave="compute", images=images, facts=facts, groups=groups))
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS, ids=lambda explainer: explainer.label)
+def test_alone_each_explainer_needs_what_the_formula_says(digit_classifier: Classifier, explainer: Explainer) -> None:
+    checks = (SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3), SensitivityCheck(draws=2))
+    plan = AuditPlan(explainers=(explainer,), checks=checks)
+    encoded = digits.encoded(2)
+    measured = run(digit_classifier, plan, encoded, "measure", ())
+    facts = facts_of(digit_classifier, plan, measured)
+    computed = run(digit_classifier, plan, encoded, "compute", (measured,))
+    assert made(computed) == asked(passes_needed(plan, wave="compute", images=2, facts=facts))
+
+
+def test_gradients_grad_cam_and_the_probability_curve_share_one_pass(digit_classifier: Classifier) -> None:
+    checks = (SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3),)
+    plan = AuditPlan(explainers=(Gradient(), InputXGradient(), Saliency(), GradCam()), checks=checks)
+    computed = run(digit_classifier, plan, digits.encoded(4), "compute", ())
+    # the original and two changed copies of each image, each once
+    assert made(computed) == {"originals": (4, 4), "sweep": (8, 8)}
+
+
+def test_maps_of_ssim_are_made_of_accepted_copies_alone(digit_classifier: Classifier) -> None:
+    changes = (Change(family=Rotate(), values=(-15.0, 15.0)), Change(family=Brightness(), values=(0.01,)))
+    plan = AuditPlan(
+        explainers=(Gradient(), GuidedBackpropagation(), GuidedGradCam()), checks=(SsimSweepCheck(changes=changes),)
+    )
+    encoded = digits.encoded(6)
+    measured = run(digit_classifier, plan, encoded, "measure", ())
+    facts = facts_of(digit_classifier, plan, measured)
+    assert made(measured) == asked(passes_needed(plan, wave="measure", images=6, facts=facts))
+    computed = run(digit_classifier, plan, encoded, "compute", (measured,))
+    (fractions,) = (m for m in computed.measurements if (m.metric, m.variant) == ("accepted_fraction", "all"))
+    accepted = round(sum(3 * value for value in fractions.values if value is not None))
+    assert 0 < accepted < 18
+    needed = passes_needed(plan, wave="compute", images=6, facts=facts, accepted={"ssim_sweep": accepted})
+    assert made(computed) == asked(needed)
+
+
+def test_several_targets_are_rows_of_one_prediction(digit_classifier: Classifier) -> None:
+    plan = AuditPlan(
+        target="top", top_n=3, explainers=(Gradient(), Occlusion(window=16)), checks=(EddaCheck(keep=(0.3,)),)
+    )
+    computed = run(digit_classifier, plan, digits.encoded(4), "compute", ())
+    facts = replace(facts_of(digit_classifier, plan, computed), one_target=False)
+    assert made(computed) == asked(passes_needed(plan, wave="compute", images=4, rows=12, facts=facts))
+
+
+def test_images_left_out_after_prediction_cost_their_prediction(digit_classifier: Classifier) -> None:
+    plan = AuditPlan(
+        only_correct=True, explainers=(Gradient(), SmoothGrad(samples=2)), checks=(EddaCheck(keep=(0.3,)),)
+    )
+    encoded = digits.encoded(60, labeled=True)
+    computed = run(digit_classifier, plan, encoded, "compute", ())
+    used = sum(record.reason is None for record in computed.images)
+    assert 0 < used < 60
+    facts = facts_of(digit_classifier, plan, computed)
+    assert made(computed) == asked(passes_needed(plan, wave="compute", images=60, rows=used, facts=facts))
