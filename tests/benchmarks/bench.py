@@ -19,6 +19,7 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from auditcore.contracts.explainers import Explainer
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from benchmarks import foreign, machine, memory, protocol, table
 from benchmarks.cases import Case, cases
 from benchmarks.ideal import Rates
 from benchmarks.raw import RawThroughput
-from benchmarks.rows import measure, paper_of, row_of
+from benchmarks.rows import measure, paper_of, row_of, warm_up
 from benchmarks.subjects import MODELS, load, photos
 from benchmarks.timing import Precision
 
@@ -101,6 +103,8 @@ def main() -> None:
         table.show_projection(found, console)
         console.print_json(json.dumps(found))
         return
+    # captum announces each of its hooks
+    warnings.filterwarnings("ignore", category=UserWarning, module="captum")
     bench = run(arguments, console)
     arguments.out.write_text(json.dumps(bench, indent=2) + "\n")
     table.show(bench, console)
@@ -135,7 +139,15 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         share_s = (60 * arguments.budget - late_s - now) / models_left - (FOREIGN_S if extras else 0)
         classifier = load(model, arguments.device)
         raw = _rows_of(
-            model, classifier, chosen, pictures[: arguments.images], arguments.rounds, share_s, bench, console
+            model,
+            classifier,
+            chosen,
+            pictures[: arguments.images],
+            arguments.rounds,
+            share_s,
+            bench,
+            arguments.out,
+            console,
         )
         bench["raw"][model] = raw.record()
         if extras:
@@ -170,6 +182,7 @@ def _rows_of(
     rounds: int,
     seconds: float,
     bench: dict[str, Any],
+    out: Path,
     console: Console,
 ) -> RawThroughput:
     """All rows of one model within some seconds; the bare model before, between and after them."""
@@ -180,10 +193,17 @@ def _rows_of(
     rates = raw.of_scan()
     console.print(f"{model}: {rates.forward:.1f} forward/s, {rates.gradient:.1f} forward + backward/s")
     paper = paper_of(raw, pictures[0])
+    warm: set[Explainer] = set()
     for number, case in enumerate(chosen):
+        cold = [explainer for explainer in case.plan.explainers if explainer not in warm]
+        if cold:
+            warm_up(cold, raw, pictures[0], paper)
+            warm.update(cold)
         budget_s = max(1.0, ROW_SHARE * (until - time.monotonic()) / (len(chosen) - number))
         row = row_of(model, case, measure(case, raw, pictures, paper, budget_s))
         bench["rows"].append(row)
+        # what is measured stays, should the run be ended
+        out.write_text(json.dumps(bench, indent=2) + "\n")
         console.print("  ".join(table.line_of(row)), highlight=False)
     return raw
 

@@ -171,10 +171,6 @@ class Score:
     done: int = 0
     _steps: Steps | None = field(default=None, repr=False)
 
-    def warm_up(self) -> None:
-        """Start the score and make one step, uncounted: the first call of every kernel is slower."""
-        next(self.make())()
-
     def advance(self, limit_s: float) -> None:
         """Go on for some seconds, or to the end; at least one step is made unless all are."""
         until = time.perf_counter() + limit_s
