@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         "raw": {},
         "foreign": [],
         "memory_growth": [],
-        "relevance": {},
+        "relevance": [],
         "tetkova2023": None,
     }
     extras = arguments.only is None

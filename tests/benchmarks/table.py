@@ -19,9 +19,11 @@ def show(bench: Mapping[str, Any], console: Console) -> None:
         console.print(_foreign(bench["foreign"]))
     if bench["memory_growth"]:
         console.print(_growth(bench["memory_growth"]))
-    for model, costs in bench["relevance"].items():
-        said = ", ".join(f"{name} {cost:.1f}" for name, cost in costs.items() if isinstance(cost, float))
-        console.print(f"Cost of a relevance map in plain gradients, {model}: {said}")
+    for row in bench["relevance"]:
+        console.print(
+            f"{row['model']}: a map of {row['composite']} costs {row['ours_over_gradient']:.1f} plain gradients, "
+            f"zennit's {row['zennit_over_gradient']:.1f}"
+        )
     show_projection(bench["tetkova2023"], console)
     console.print(
         f"{machine['processor']}, {machine['threads']} threads, device {machine['device']}; "
