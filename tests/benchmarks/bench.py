@@ -149,7 +149,6 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
             arguments.out,
             console,
         )
-        bench["raw"][model] = raw.record()
         if extras:
             console.print(f"{model}: Quantus")
             module = raw.module(raw.format_for_single_images())
@@ -188,8 +187,10 @@ def _rows_of(
     """All rows of one model within some seconds; the bare model before, between and after them."""
     until = time.monotonic() + seconds
     precisions: Sequence[Precision] = ("fp32", "bf16") if classifier.device.type == "cuda" else ("fp32",)
-    raw = RawThroughput(classifier, rounds)
+    raw = RawThroughput(classifier, classifier.module, rounds)
     raw.scan(precisions)
+    folded = RawThroughput(classifier, classifier.folded, rounds)
+    folded.scan(precisions, formats=("channels_last",))
     rates = raw.of_scan()
     console.print(f"{model}: {rates.forward:.1f} forward/s, {rates.gradient:.1f} forward + backward/s")
     paper = paper_of(raw, pictures[0])
@@ -200,11 +201,12 @@ def _rows_of(
             warm_up(cold, raw, pictures[0], paper)
             warm.update(cold)
         budget_s = max(1.0, ROW_SHARE * (until - time.monotonic()) / (len(chosen) - number))
-        row = row_of(model, case, measure(case, raw, pictures, paper, budget_s))
+        row = row_of(model, case, measure(case, raw, folded, pictures, paper, budget_s))
         bench["rows"].append(row)
         # what is measured stays, should the run be ended
         out.write_text(json.dumps(bench, indent=2) + "\n")
         console.print("  ".join(table.line_of(row)), highlight=False)
+    bench["raw"][model], bench["raw"][f"{model}, folded"] = raw.record(), folded.record()
     return raw
 
 

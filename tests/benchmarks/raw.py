@@ -3,6 +3,10 @@
 A full scan over batch sizes and memory formats at the beginning finds the best configuration of each kind; it is
 measured anew between the rows and at the end, since the speed of a machine drifts. A row is judged by the measurements
 just before and just after it (`ideal.around`), each the best of a few rounds.
+
+The engine runs a folded copy of the model, which needs fewer operations for the same logits. Engine efficiency is
+relative to the model as it was loaded; the folded copy is measured beside it, so that a row also says how much of its own
+module's speed the engine reaches.
 """
 
 from __future__ import annotations
@@ -46,22 +50,26 @@ class RawThroughput:
     """Speed of one bare model.
 
     Attributes:
-        classifier: Whose module is measured, without the hooks that count passes.
+        classifier: The model.
+        source: Its module as it was loaded, or the folded one; what is measured is a copy without hooks.
         rounds: Timings of each configuration, of which the best counts.
         found: Images a second of every configuration of the scan.
         again: Rates measured between the rows, in order.
     """
 
     classifier: Classifier
+    source: nn.Module
     rounds: int
     found: dict[Configuration, float] = field(default_factory=dict)
     again: list[Rates] = field(default_factory=list)
     _modules: dict[MemoryFormat, nn.Module] = field(default_factory=dict)
 
-    def scan(self, precisions: Sequence[Precision] = ("fp32",)) -> None:
+    def scan(
+        self, precisions: Sequence[Precision] = ("fp32",), formats: Sequence[MemoryFormat] = tuple(FORMATS)
+    ) -> None:
         """Measure every configuration; one that does not fit into memory is left out."""
         for precision in precisions:
-            for memory_format in FORMATS:
+            for memory_format in formats:
                 for batch in BATCH_SIZES[self.classifier.device.type]:
                     for kind in ("forward", "gradient"):
                         configuration = Configuration(kind, memory_format, batch, precision)
@@ -145,14 +153,14 @@ class RawThroughput:
 
     def module(self, memory_format: MemoryFormat) -> nn.Module:
         if memory_format not in self._modules:
-            self._modules[memory_format] = bare(self.classifier, memory_format)
+            self._modules[memory_format] = bare(self.source, memory_format)
         return self._modules[memory_format]
 
 
-def bare(classifier: Classifier, memory_format: MemoryFormat) -> nn.Module:
-    """A copy of the classifier's module in a memory format, which no hook counts."""
+def bare(source: nn.Module, memory_format: MemoryFormat) -> nn.Module:
+    """A copy of a classifier's module in a memory format, which no hook counts."""
     # the ledger is replaced by nothing: a hook would cost, and count passes that no audit made
-    module = copy.deepcopy(classifier.module)
+    module = copy.deepcopy(source)
     module._forward_hooks.clear()
     return module.to(memory_format=FORMATS[memory_format])
 

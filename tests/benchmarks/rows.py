@@ -43,10 +43,12 @@ class Measured:
         images: Audited by the engine.
         seconds: Wall time of the engine.
         made: Passes the hooks counted.
-        needed: Passes the plan needs, by the closed formula.
+        needed: Passes the plan needs, by the closed formula; None without one.
         naive_seconds: Of one image, the papers' way.
         naive_steps: How much of it was measured, in words.
-        rates: Speed of the bare model around the row.
+        rates: Speed of the bare model, as it was loaded, around the row.
+        folded: Speed of its folded copy, which the engine runs, around the row.
+        micro_batch: Images that the engine passes at once.
         peak_bytes: Highest memory while the engine ran.
         before_bytes: Memory when it began.
     """
@@ -54,17 +56,19 @@ class Measured:
     images: int
     seconds: float
     made: Passes
-    needed: Passes
+    needed: Passes | None
     naive_seconds: float
     naive_steps: str
     rates: Rates
+    folded: Rates
+    micro_batch: int | None
     peak_bytes: int
     before_bytes: int
 
 
 def row_of(model: str, case: Case, measured: Measured) -> dict[str, object]:
     """The row for the JSON file."""
-    seconds_per_image = measured.seconds / measured.images
+    seconds_per_image, needed = measured.seconds / measured.images, measured.needed
     return {
         "model": model,
         "check": case.check,
@@ -73,17 +77,19 @@ def row_of(model: str, case: Case, measured: Measured) -> dict[str, object]:
         "engine_efficiency": engine_efficiency(measured.made, measured.rates, measured.seconds, case.meaning),
         "speedup_over_naive": measured.naive_seconds / seconds_per_image,
         "passes_made": measured.made.total,
-        "passes_needed": measured.needed.total,
+        "passes_needed": None if needed is None else needed.total,
         "seconds": measured.seconds,
         "peak_memory_bytes": measured.peak_bytes,
         "seconds_per_image": seconds_per_image,
         "settings": case.settings,
         "forward_made": measured.made.forward,
         "backward_made": measured.made.backward,
-        "forward_needed": measured.needed.forward,
-        "backward_needed": measured.needed.backward,
+        "forward_needed": None if needed is None else needed.forward,
+        "backward_needed": None if needed is None else needed.backward,
         "ideal": case.meaning,
         "ideal_seconds": ideal_seconds(measured.made, measured.rates, case.meaning),
+        "efficiency_of_folded_model": engine_efficiency(measured.made, measured.folded, measured.seconds, case.meaning),
+        "micro_batch": measured.micro_batch,
         "raw_forward_per_second": measured.rates.forward,
         "raw_gradient_per_second": measured.rates.gradient,
         "naive_seconds_per_image": measured.naive_seconds,
@@ -98,10 +104,9 @@ def images_for(plan: AuditPlan, rates: Rates, seconds: float, *, most: int, leas
     return max(least, min(most, 2 ** math.floor(math.log2(fitting)) if fitting >= 1 else 1))
 
 
-def needed_passes(plan: AuditPlan, images: int, made: Passes) -> Passes:
-    """Passes that a plan needs for as many images; the closed formula replaces what was made, once there is one."""
-    del plan, images
-    return made
+def needed_passes(_plan: AuditPlan, _images: int) -> Passes | None:
+    """Passes that a plan needs for as many images; None, since no closed formula counts both directions yet."""
+    return None
 
 
 def warm_up(explainers: Sequence[Explainer], raw: RawThroughput, photo: EncodedImage, paper: naive.Paper) -> None:
@@ -112,14 +117,19 @@ def warm_up(explainers: Sequence[Explainer], raw: RawThroughput, photo: EncodedI
 
 
 def measure(
-    case: Case, raw: RawThroughput, photos: Sequence[EncodedImage], paper: naive.Paper, budget_s: float
+    case: Case,
+    raw: RawThroughput,
+    folded: RawThroughput,
+    photos: Sequence[EncodedImage],
+    paper: naive.Paper,
+    budget_s: float,
 ) -> Measured:
     """One row: bare model, half of the papers' way, the engine, the other half, bare model."""
     classifier = raw.classifier
     images = images_for(case.plan, raw.of_scan(), budget_s * (1 - NAIVE_SHARE), most=len(photos))
     scores = naive.scores_of(case.plan, paper)
     limit_s = budget_s * NAIVE_SHARE / len(scores) / 2
-    before = raw.again[-1] if raw.again else raw.now()
+    before, before_folded = (speed.again[-1] if speed.again else speed.now() for speed in (raw, folded))
     for score in scores:
         score.advance(limit_s)
     run = ours.run(classifier, case.plan, photos[:images])
@@ -129,10 +139,12 @@ def measure(
         images=images,
         seconds=run.seconds,
         made=run.made,
-        needed=needed_passes(case.plan, images, run.made),
+        needed=needed_passes(case.plan, images),
         naive_seconds=sum(score.seconds for score in scores),
         naive_steps=naive_steps(scores),
         rates=around(before, raw.now()),
+        folded=around(before_folded, folded.now()),
+        micro_batch=None if classifier.calibration is None else classifier.calibration.micro_batch,
         peak_bytes=run.peak.highest_bytes,
         before_bytes=run.peak.before_bytes,
     )

@@ -42,15 +42,18 @@ def show_projection(protocol: Mapping[str, Any] | None, console: Console) -> Non
 
 def line_of(row: Mapping[str, Any]) -> list[str]:
     """One row of the main table, as text."""
-    ratio = row["passes_made"] / row["passes_needed"]
+    made, needed = row["passes_made"], row["passes_needed"]
     return [
         row["model"],
         row["check"].replace("+", " + "),
         row["explainer"].replace("+", " + "),
         str(row["images"]),
         f"{row['engine_efficiency']:.2f}" + ("" if row["ideal"] == "plain" else f" ({row['ideal']})"),
+        f"{row['efficiency_of_folded_model']:.2f}",
         f"{row['speedup_over_naive']:.1f}" + (" *" if "scaled" in row["naive_steps"] else ""),
-        f"{row['passes_made']} / {row['passes_needed']}" + ("" if ratio == 1 else f" = {ratio:.2f}"),
+        f"{made} / -"
+        if needed is None
+        else f"{made} / {needed}" + ("" if made == needed else f" = {made / needed:.2f}"),
         f"{row['peak_memory_bytes'] / MIB:.0f}",
         f"{row['seconds_per_image']:.2f}",
     ]
@@ -60,11 +63,12 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(
         title="The engine",
         caption="efficiency: ideal seconds of the passes made / wall seconds (another ideal than the plain passes in "
-        "brackets); *: the papers' way measured on a part of its steps and scaled",
+        "brackets), for the model as loaded and for its folded copy; *: the papers' way measured on a part of its "
+        "steps and scaled",
     )
     for column in ("model", "check", "explainer"):
         table.add_column(column)
-    for column in ("images", "efficiency", "speed-up", "passes made / needed", "peak MiB", "s/image"):
+    for column in ("images", "efficiency", "of folded", "speed-up", "passes made / needed", "peak MiB", "s/image"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*line_of(row))

@@ -21,6 +21,8 @@ MEASURED = Measured(
     naive_seconds=5.0,
     naive_steps="1 image, 3 of 6 steps, scaled by steps",
     rates=Rates(forward=100.0, gradient=25.0),
+    folded=Rates(forward=200.0, gradient=50.0),
+    micro_batch=4,
     peak_bytes=3 * 1024**2,
     before_bytes=1024**2,
 )
@@ -34,6 +36,7 @@ def test_a_row_holds_what_the_file_promises() -> None:
     assert row["passes_made"] == 120
     assert row["passes_needed"] == 100
     assert row["engine_efficiency"] == pytest.approx((80 / 100 + 20 / 25) / 2.0)
+    assert row["efficiency_of_folded_model"] == pytest.approx((80 / 200 + 20 / 50) / 2.0)
     # naive seconds are those of one image
     assert row["speedup_over_naive"] == pytest.approx(5.0 / 0.5)
     assert row["peak_memory_bytes"] == 3 * 1024**2
@@ -43,6 +46,7 @@ def test_the_table_says_what_was_scaled_and_made_in_vain() -> None:
     line = line_of(row_of("demo", cases()[0], MEASURED))
     assert "10.0 *" in line
     assert "120 / 100 = 1.20" in line
+    assert "120 / -" in line_of(row_of("demo", cases()[0], replace(MEASURED, needed=None)))
     exact = replace(MEASURED, needed=MEASURED.made, naive_steps="1 image, 6 of 6 steps")
     line = line_of(row_of("demo", cases()[0], exact))
     assert "10.0" in line
