@@ -5,8 +5,8 @@ measured anew between the rows and at the end, since the speed of a machine drif
 just before and just after it (`ideal.around`), each the best of a few rounds.
 
 The engine runs a folded copy of the model, which needs fewer operations for the same logits. Engine efficiency is
-relative to the model as it was loaded; the folded copy is measured beside it, so that a row also says how much of its own
-module's speed the engine reaches.
+relative to the model as it was loaded; the folded copy is measured beside it, so that a row also says how much of its
+own module's speed the engine reaches.
 """
 
 from __future__ import annotations
