@@ -3,18 +3,19 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench headline intervals openapi constraints clean
+.PHONY: help demo test lint format bench bench-gpu headline intervals openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed-dev
 DEMO := $(VENV)/.installed-demo
+BENCHMARKS := PYTHONPATH=tests $(BIN)/python -m benchmarks
 # compiled now, so that the first start of gateway and worker does not wait for it (9 s for torch alone)
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 demo: $(DEMO) ## Audit an ImageNet model on four photos over HTTP; writes demo-report.json and demo-report.html
 	$(BIN)/auditcore demo
@@ -34,14 +35,17 @@ format: $(DEV) ## Put every file into its one form, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV) ## Measure the engine's efficiency on the demo model
-	$(BIN)/python tests/benchmarks/efficiency.py
+bench: $(DEV) ## Measure what audits cost beside the bare model, the papers' way and Quantus; 12 minutes, writes bench.json
+	$(BENCHMARKS).bench --out bench.json
+
+bench-gpu: $(DEV) ## The same on CUDA, with bf16 and the paper-scale protocol; 7 minutes, writes bench-gpu.json
+	$(BENCHMARKS).bench --device cuda --out bench-gpu.json
 
 headline: $(DEV) ## Measure robustness beside faithfulness of all explainers on the demo model; draws the README's picture
-	$(BIN)/python tests/benchmarks/headline.py
+	$(BENCHMARKS).headline
 
 intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean
-	$(BIN)/python tests/benchmarks/coverage.py
+	$(BENCHMARKS).coverage
 
 openapi: $(DEV) ## Write openapi/openapi.json and openapi/report.schema.json anew
 	$(BIN)/auditcore openapi --out openapi
@@ -52,7 +56,7 @@ constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject
 	mv constraints.new constraints.txt
 
 clean: ## Remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json headline.json
+	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json bench-gpu.json headline.json
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

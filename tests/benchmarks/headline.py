@@ -55,6 +55,7 @@ from auditcore.contracts.report import Result
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.serialize import report_bytes
 from auditcore_service.demo import PHOTOS, photo_path
+from benchmarks.subjects import MORE_PHOTOS
 
 EXPLAINERS: tuple[Explainer, ...] = (
     Gradient(),
@@ -78,12 +79,6 @@ EXPLAINERS: tuple[Explainer, ...] = (
     Rise(masks=128),
     KernelShap(segments="cells", count=16, samples=64),
     Random(),
-)
-MORE_PHOTOS = (
-    ("skimage", "data/astronaut.png"),
-    ("skimage", "data/motorcycle_left.png"),
-    ("skimage", "data/camera.png"),
-    ("sklearn", "datasets/images/flower.jpg"),
 )
 BELOW = ("vargrad", "lrp_epsilon_plus_flat")
 """Labels that stand below their point, because another one is above it."""
