@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from auditcore.contracts.access import Limits
 from auditcore.contracts.estimate import passes_of
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.passes import ModelFacts, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
@@ -43,7 +44,7 @@ class Measured:
         images: Audited by the engine.
         seconds: Wall time of the engine.
         made: Passes the hooks counted.
-        needed: Passes the plan needs, by the closed formula; None without one.
+        needed: Passes the plan needs, by the closed formula.
         naive_seconds: Of one image, the papers' way.
         naive_steps: How much of it was measured, in words.
         rates: Speed of the bare model, as it was loaded, around the row.
@@ -56,7 +57,7 @@ class Measured:
     images: int
     seconds: float
     made: Passes
-    needed: Passes | None
+    needed: Passes
     naive_seconds: float
     naive_steps: str
     rates: Rates
@@ -77,15 +78,15 @@ def row_of(model: str, case: Case, measured: Measured) -> dict[str, object]:
         "engine_efficiency": engine_efficiency(measured.made, measured.rates, measured.seconds, case.meaning),
         "speedup_over_naive": measured.naive_seconds / seconds_per_image,
         "passes_made": measured.made.total,
-        "passes_needed": None if needed is None else needed.total,
+        "passes_needed": needed.total,
         "seconds": measured.seconds,
         "peak_memory_bytes": measured.peak_bytes,
         "seconds_per_image": seconds_per_image,
         "settings": case.settings,
         "forward_made": measured.made.forward,
         "backward_made": measured.made.backward,
-        "forward_needed": None if needed is None else needed.forward,
-        "backward_needed": None if needed is None else needed.backward,
+        "forward_needed": needed.forward,
+        "backward_needed": needed.backward,
         "ideal": case.meaning,
         "ideal_seconds": ideal_seconds(measured.made, measured.rates, case.meaning),
         "efficiency_of_folded_model": engine_efficiency(measured.made, measured.folded, measured.seconds, case.meaning),
@@ -104,9 +105,11 @@ def images_for(plan: AuditPlan, rates: Rates, seconds: float, *, most: int, leas
     return max(least, min(most, 2 ** math.floor(math.log2(fitting)) if fitting >= 1 else 1))
 
 
-def needed_passes(_plan: AuditPlan, _images: int) -> Passes | None:
-    """Passes that a plan needs for as many images; None, since no closed formula counts both directions yet."""
-    return None
+def needed_passes(plan: AuditPlan, images: int, side_px: int) -> Passes:
+    """Passes that the compute wave of a plan needs for as many images of a model that every explainer suits."""
+    facts = ModelFacts(side_px=side_px)
+    needed = total(passes_needed(plan, wave="compute", images=images, facts=facts).values())
+    return Passes(needed.forward, needed.backward)
 
 
 def warm_up(explainers: Sequence[Explainer], raw: RawThroughput, photo: EncodedImage, paper: naive.Paper) -> None:
@@ -139,7 +142,7 @@ def measure(
         images=images,
         seconds=run.seconds,
         made=run.made,
-        needed=needed_passes(case.plan, images),
+        needed=needed_passes(case.plan, images, classifier.size),
         naive_seconds=sum(score.seconds for score in scores),
         naive_steps=naive_steps(scores),
         rates=around(before, raw.now()),

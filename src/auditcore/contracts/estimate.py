@@ -11,7 +11,7 @@ from auditcore.contracts.shards import Wave
 BACKWARD_COST = 1.3
 """A backward pass in forward passes; 1.0 to 1.4 on the demo model and resnet50, two cores."""
 
-RELEVANCE_COST = 4.5
+RELEVANCE_COST = 2.2
 """What a pass that carries relevance costs beyond one that carries gradients, in forward passes."""
 
 
