@@ -51,9 +51,7 @@ def line_of(row: Mapping[str, Any]) -> list[str]:
         f"{row['engine_efficiency']:.2f}" + ("" if row["ideal"] == "plain" else f" ({row['ideal']})"),
         f"{row['efficiency_of_folded_model']:.2f}",
         f"{row['speedup_over_naive']:.1f}" + (" *" if "scaled" in row["naive_steps"] else ""),
-        f"{made} / -"
-        if needed is None
-        else f"{made} / {needed}" + ("" if made == needed else f" = {made / needed:.2f}"),
+        f"{made} / {needed}" + ("" if made == needed else f" = {made / needed:.2f}"),
         f"{row['peak_memory_bytes'] / MIB:.0f}",
         f"{row['seconds_per_image']:.2f}",
     ]

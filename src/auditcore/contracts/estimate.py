@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.explainers import ExplainerContract, Iba
 from auditcore.contracts.passes import ModelFacts, Passes, map_passes, measures_maps, passes_needed, total
@@ -41,6 +43,7 @@ def passes_of(plan: AuditPlan, *, wave: Wave | None = None, facts: ModelFacts | 
     if wave is None:
         return sum(passes_of(plan, wave=each, facts=facts) for each in waves_of(plan))
     rows = plan.top_n if plan.target == "top" else 1
+    facts = replace(facts or ModelFacts(), one_target=rows == 1)
     return round(weight(total(passes_needed(plan, wave=wave, images=1, rows=rows, facts=facts).values())))
 
 

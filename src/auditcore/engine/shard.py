@@ -17,9 +17,9 @@ from auditcore.checks.micro_batches import MicroBatches
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.estimate import BACKWARD_COST, passes_of
+from auditcore.contracts.estimate import BACKWARD_COST, weight
 from auditcore.contracts.explainers import Explainer, shared_key
-from auditcore.contracts.passes import measures_maps
+from auditcore.contracts.passes import ModelFacts, measures_maps, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     CheckCost,
@@ -82,7 +82,9 @@ def run_shard(
     forward_before, backward_before = ledger.forward_images, ledger.backward_images
     if classifier.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(classifier.device)
-    expected = max(1, passes_of(plan, wave=wave) * len(images))
+    facts = ModelFacts(side_px=classifier.size)
+    needed = passes_needed(plan, wave=wave, images=len(images), facts=facts)
+    expected = max(1.0, weight(total(needed.values())))
 
     def tick() -> None:
         forward = ledger.forward_images - forward_before

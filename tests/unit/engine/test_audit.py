@@ -200,8 +200,9 @@ def test_automatic_interval_is_reported(report: AuditReport) -> None:
 
 def test_passes_are_counted(run: Run) -> None:
     cost = run(digits.encoded(4), explainers=(Gradient(),), checks=(DeletionCheck(grid=4, repeats=2),)).cost
-    originals, gradient, steps, emptied = 4, 4, 4 * 15 * (2 + 2), 1
-    assert cost.forward_images == originals + gradient + steps + emptied
+    # the prediction is the pass of which the gradient comes back
+    gradient, steps, emptied = 4, 4 * 15 * (2 + 2), 1
+    assert cost.forward_images == gradient + steps + emptied
     assert cost.backward_images == gradient
     shards = run(
         digits.encoded(4), explainers=(Gradient(),), checks=(DeletionCheck(grid=4, repeats=2),), shard_images=2
@@ -227,10 +228,10 @@ def test_progress_never_exceeds_one_where_the_estimate_falls_short(run: Run) -> 
 @pytest.mark.parametrize(
     ("checks", "calls"),
     [
-        # maps of the original; a call for every copy of the curves and for the empty image
-        ((DeletionCheck(grid=3, repeats=1),), 2 + 2 * (3 * 8) + 1),
-        # probability and map of every copy
-        ((SweepCheck(families=(Rotate(interval=(-9, 9)),), levels=5),), 1 + 2 * (2 * 4)),
+        # maps of the originals; a call for every copy of the curves
+        ((DeletionCheck(grid=3, repeats=1),), 2 + 2 * (3 * 8)),
+        # one pass for probability and map of every copy
+        ((SweepCheck(families=(Rotate(interval=(-9, 9)),), levels=5),), 2 + 2 * 4),
     ],
 )
 def test_progress_is_told_between_all_micro_batches(run: Run, checks: tuple[Any, ...], calls: int) -> None:

@@ -105,7 +105,8 @@ def test_passes_count_once_in_the_ledger_of_the_trained_model(digit_classifier: 
     ledger = digit_classifier.ledger
     before = ledger.forward_images
     stages = list(cascade(digit_classifier, seed=1, stages=3))
-    assert ledger.forward_images - before == 1
+    # finding the layers shows the model no image
+    assert ledger.forward_images == before
     for stage in stages:
         assert stage.classifier.ledger is ledger
     before = ledger.forward_images
