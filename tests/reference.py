@@ -7,6 +7,7 @@ are nested lists or arrays of one image, never a batch.
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -731,3 +732,52 @@ def quantile(values: Sequence[float], probability: float) -> float:
     lower = math.floor(position)
     upper = min(lower + 1, len(ordered) - 1)
     return ordered[lower] + (ordered[upper] - ordered[lower]) * (position - lower)
+
+
+def adaptive_curve(
+    curve: Sequence[float], tolerance: float, *, coarse: int = 24, errors: float = 2.0, bulk: float = 0.5
+) -> tuple[list[int], float, float, float]:
+    """Measured steps of one curve, its interpolated area, two standard errors of it, and the bound if it is monotone
+    between measured steps."""
+    steps = len(curve) - 1
+    first = min(coarse, steps)
+    measured = [i * steps // first for i in range(first + 1)]
+    residual: dict[int, float] = {}
+
+    def line(left: int, right: int, at: int) -> float:
+        return curve[left] + (curve[right] - curve[left]) * (at - left) / (right - left)
+
+    for left, at, right in zip(measured, measured[1:], measured[2:], strict=False):
+        residual[at] = curve[at] - line(left, right, at)
+    while True:
+        pairs = list(itertools.pairwise(measured))
+        error = [errors * size / steps for size in _interval_errors(pairs, residual)]
+        total = math.fsum(e**2 for e in error)
+        gained, added = 0.0, []
+        for i in sorted(range(len(pairs)), key=lambda i: -error[i]):
+            if gained >= total - tolerance**2:
+                break
+            gained += bulk * error[i] ** 2
+            if error[i] > 0 and error[i] >= bulk * max(error):
+                added.append(pairs[i])
+        if not added:
+            break
+        for left, right in added:
+            residual[(left + right) // 2] = curve[(left + right) // 2] - line(left, right, (left + right) // 2)
+        measured = sorted([*measured, *((left + right) // 2 for left, right in added)])
+    area = math.fsum((curve[left] + curve[right]) / 2 * (right - left) for left, right in pairs) / steps
+    bound = math.fsum((right - left - 1) * abs(curve[right] - curve[left]) for left, right in pairs) / (2 * steps)
+    return measured, area, math.sqrt(total), bound
+
+
+def _interval_errors(pairs: Sequence[tuple[int, int]], residual: dict[int, float]) -> list[float]:
+    """Unmeasured steps of each interval times the root mean square of residuals at its ends, smoothed."""
+    squares = []
+    for pair in pairs:
+        known = [residual[end] ** 2 for end in pair if end in residual]
+        squares.append(math.fsum(known) / len(known) if known else 0.0)
+    last = len(pairs) - 1
+    return [
+        (right - left - 1) * math.sqrt((squares[max(i - 1, 0)] + 2 * squares[i] + squares[min(i + 1, last)]) / 4)
+        for i, (left, right) in enumerate(pairs)
+    ]

@@ -18,6 +18,7 @@ from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.speed import deviation_images
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
@@ -210,6 +211,7 @@ class Executor:
                 clock=time.perf_counter,
                 pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put),
                 model_name=name,
+                deviation_images=max(0, deviation_images(audit.images) - shard.start),
             )
         return self._blobs.put(result.model_dump_json().encode()), None
 

@@ -21,6 +21,7 @@ from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.speed import deviation_images
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
@@ -101,6 +102,7 @@ def audit(
                         micro_batch=micro_batch,
                         pictures=drawing,
                         model_name=name,
+                        deviation_images=max(0, deviation_images(len(encoded)) - chunks.index(chunk) * shard_images),
                     )
                 )
         return own

@@ -309,3 +309,17 @@ def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) ->
     file.write_bytes(b"damaged")
     with pytest.raises(DigestMismatch):
         play.service.audits.report(audit_id)
+
+
+def test_faster_modes_are_accounted_for_on_the_first_images(play: Play) -> None:
+    images = play.upload(*(photo(seed) for seed in range(5)))
+    check = {"kind": "deletion", "grid": 8, "repeats": 1, "curve": "adaptive"}
+    plan = {**ONE_WAVE, "checks": [check], "speed": {"precision": "bf16"}}
+    audit_id = play.submit(images, plan)
+    assert play.work(audit_id, backwards=True).state == "succeeded"
+    report = play.report(audit_id)
+    assert report.deviation is not None
+    assert report.deviation.sample_images == 2
+    assert {one.metric for one in report.deviation.stated} >= {"lerf_auc", "morf_auc", "rao_auc"}
+    assert {one.steps for one in report.deviation.stated if one.metric == "lerf_auc"} == {5 * 63}
+    assert report.cost.checks["deviation"].forward_images > 0

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from auditcore.contracts.report import AuditReport, ConditionOutcome, ReportModel
+from auditcore.report.deviation import deviation_rows
 from auditcore.report.table import (
     SummaryCell,
     SummaryColumn,
@@ -51,6 +52,7 @@ def show_report(report: AuditReport, console: Console) -> None:
         console.print(_conditions_table(report.conditions))
     _show_gaps(report, console)
     _show_reliability(report, console)
+    _show_deviation(report, console)
     cost = report.cost
     console.print()
     console.print(
@@ -122,6 +124,26 @@ def _show_reliability(report: AuditReport, console: Console) -> None:
         console.print(
             f"{sum(known)} of {len(known)} metrics order the explainers alike for every model", highlight=False
         )
+
+
+def _show_deviation(report: AuditReport, console: Console) -> None:
+    """What faster modes changed: the metric that moved farthest of every check."""
+    if report.deviation is None:
+        return
+    sample = report.deviation.sample_images
+    console.print()
+    console.print(f"faster modes: {', '.join(report.deviation.modes)}", highlight=False, markup=False)
+    rows = [row for row in deviation_rows(report.deviation) if row.max_abs is not None]
+    for check, same in groupby(rows, key=lambda row: row.check):
+        worst = max(same, key=lambda row: row.max_abs or 0.0)
+        stated = "" if worst.stated is None else f"; stated error {worst.stated:.2g}, {worst.saved:.1f} x fewer steps"
+        console.print(
+            f"{check}: at most {worst.max_abs:.2g} off exact fp32 on {sample} images ({worst.metric}){stated}",
+            highlight=False,
+            markup=False,
+        )
+    if not rows:
+        console.print("their deviation from exact fp32 was not measured: no image of the sample could be used")
 
 
 def _show_gaps(report: AuditReport, console: Console) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import blurred, fill_probability, mean_color
+from auditcore.checks.step_curves import StepCurves, added, averaged, step_curves, tolerance_of
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
@@ -54,31 +55,27 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
         raise InvalidRequest(msg, field="plan.checks.grid")
     fill = fill_image(check, chunk)
     emptied = fill_probability(chunk, fill, None if check.fill == "blur" else check.fill)
-    random_curves = torch.stack(
-        [_curve(chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)], dim=1
-    )
-    rao = rao_auc(random_curves)
+    at_random = [_curve(check, chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)]
+    random_curves = torch.stack([curve.values for curve in at_random], dim=1)
+    rao, rao_errors = rao_auc(random_curves), averaged([curve.errors for curve in at_random])
     x = [step / grid**2 for step in range(grid**2 + 1)]
 
     found: list[Measurement] = []
     for explainer in chunk.able:
         order, constant = _relevance_order(check, chunk, explainer, grid)
-        curves = {
-            "lerf_auc": _curve(chunk, fill, emptied, order.flip(1), grid),
-            "morf_auc": _curve(chunk, fill, emptied, order, grid),
-        }
-        for curve in curves.values():
-            curve[constant] = torch.nan
-        lerf, morf = curves["lerf_auc"], curves["morf_auc"]
+        least_first = _curve(check, chunk, fill, emptied, order.flip(1), grid)
+        most_first = _curve(check, chunk, fill, emptied, order, grid)
+        lerf, morf = (curve.values.masked_fill(constant[:, None], torch.nan) for curve in (least_first, most_first))
         scores = {
-            "lerf_auc": deletion_auc(lerf),
-            "morf_auc": deletion_auc(morf),
-            "rao_auc": rao,
-            "inter_model_deletion": inter_model_deletion(lerf, random_curves),
-            "srg": symmetric_relevance_gain(lerf, morf),
+            "lerf_auc": (deletion_auc(lerf), least_first.errors),
+            "morf_auc": (deletion_auc(morf), most_first.errors),
+            "rao_auc": (rao, rao_errors),
+            "inter_model_deletion": (inter_model_deletion(lerf, random_curves), added(least_first.errors, rao_errors)),
+            "srg": (symmetric_relevance_gain(lerf, morf), added(least_first.errors, most_first.errors)),
         }
-        for metric, values in scores.items():
-            curve_of = {**curves, "rao_auc": random_curves.mean(dim=1)}.get(metric)
+        curve_of = {"lerf_auc": lerf, "morf_auc": morf, "rao_auc": random_curves.mean(dim=1)}
+        for metric, (values, errors) in scores.items():
+            curve = curve_of.get(metric)
             found.append(
                 measurement(
                     check,
@@ -87,7 +84,8 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
                     indices=chunk.indices,
                     explainer=explainer.label,
                     undefined=CONSTANT_MAP,
-                    curve=None if curve_of is None else (x, curve_of.cpu()),
+                    curve=None if curve is None else (x, curve.cpu()),
+                    error=None if errors is None else errors.stated(values.isnan()),
                 )
             )
     return found
@@ -113,27 +111,23 @@ def _random_orders(check: DeletionCheck, chunk: Chunk, grid: int) -> list[Int[Te
 
 
 def _curve(
+    check: DeletionCheck,
     chunk: Chunk,
     fill: Float[Tensor, "image 3 height width"],
     emptied: Float[Tensor, " image"],
     order: Int[Tensor, "image cell"],
     grid: int,
-) -> Float[Tensor, "image step"]:
+) -> StepCurves:
     """Target probability after 0..G deletions in the order given."""
-    count, cells = order.shape
     device = chunk.pixels.device
     height, width = chunk.pixels.shape[-2:]
     step_of_pixel = deletion_step(order, cell_index(height, width, grid, device))
-    curve = torch.empty(count, cells + 1, device=device)
-    curve[:, 0], curve[:, cells] = chunk.probabilities, emptied
-    owner = torch.arange(count, device=device).repeat_interleave(cells - 1)
-    step = torch.arange(1, cells, device=device).repeat(count)
 
-    def work(part: slice) -> None:
-        own = owner[part]
-        deleted = (step_of_pixel[own] <= step[part, None, None])[:, None]
+    def predict(own: Int[Tensor, " copy"], step: Int[Tensor, " copy"]) -> Float[Tensor, " copy"]:
+        deleted = (step_of_pixel[own] <= step[:, None, None])[:, None]
         copies = torch.where(deleted, fill[own], chunk.pixels[own])
-        curve[own, step[part]] = chunk.classifier.target_probability(copies, chunk.targets[own])
+        return chunk.classifier.target_probability(copies, chunk.targets[own])
 
-    chunk.each(len(owner), work)
-    return curve
+    return step_curves(
+        chunk, chunk.probabilities, emptied, steps=grid**2, predict=predict, tolerance=tolerance_of(check)
+    )

@@ -23,6 +23,7 @@ from auditcore.checks.removal import (
     pixel_ranking,
     removal_curve,
 )
+from auditcore.checks.step_curves import StepCurves, tolerance_of
 from auditcore.contracts.checks import Game, InsertionDeletionCheck
 from auditcore.contracts.passes import GAME_STEP_PX
 from auditcore.contracts.shards import Measurement
@@ -55,7 +56,7 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
     for explainer in chunk.explained:
         ranking = pixel_ranking(check, chunk, explainer)
         for game in check.games:
-            curve = _play(game, chunk, fills[_fill_name(game)], ranking, counts)
+            curve, errors = _play(check, game, chunk, fills[_fill_name(game)], ranking, counts)
             found.append(
                 measurement(
                     check,
@@ -66,6 +67,7 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
                     undefined=CONSTANT_MAP,
                     curve=(x, curve.cpu()),
                     control=explainer in chunk.controls,
+                    error=None if errors is None else errors.stated(ranking.constant),
                 )
             )
     return found
@@ -89,11 +91,24 @@ def _fills(check: InsertionDeletionCheck, chunk: Chunk) -> dict[str, _Fill]:
 
 
 def _play(
-    game: Game, chunk: Chunk, fill: _Fill, ranking: PixelRanking, counts: tuple[int, ...]
-) -> Float[Tensor, "image step"]:
+    check: InsertionDeletionCheck,
+    game: Game,
+    chunk: Chunk,
+    fill: _Fill,
+    ranking: PixelRanking,
+    counts: tuple[int, ...],
+) -> StepCurves:
     """Target probability along one game, most relevant pixels first; NaN for maps without an order."""
     original = _Fill(chunk.pixels, chunk.probabilities)
     start, end = (fill, original) if game.startswith("insertion") else (original, fill)
-    curve = removal_curve(chunk, start.pixels, end.pixels, ranking.rank, counts, start.probability, end.probability)
-    curve[ranking.constant] = torch.nan
-    return curve
+    curves = removal_curve(
+        chunk,
+        start.pixels,
+        end.pixels,
+        ranking.rank,
+        counts,
+        start.probability,
+        end.probability,
+        tolerance=tolerance_of(check),
+    )
+    return curves._replace(values=curves.values.masked_fill(ranking.constant[:, None], torch.nan))

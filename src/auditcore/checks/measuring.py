@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from auditcore.contracts.checks import Check
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.policy import metrics_of, variants_of
-from auditcore.contracts.shards import CurveSamples, Measurement
+from auditcore.contracts.shards import AreaError, CurveSamples, Measurement
 from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
 
 
@@ -25,6 +25,7 @@ def measurement(
     undefined: str | Mapping[int, str] = "the value is undefined for this image",
     curve: tuple[Sequence[float], ArrayLike] | None = None,
     control: bool = False,
+    error: AreaError | None = None,
 ) -> Measurement:
     """One metric on the images of a shard.
 
@@ -38,6 +39,7 @@ def measurement(
         undefined: Why a NaN is one, for all images or by position.
         curve: Positions (L,) and values (N,L) of the curve behind the metric; NaN marks a missing point.
         control: Listed under `controls` even if the metric is not a control by itself.
+        error: What is known of the error of areas under adaptive curves; the curve is then an interpolated one.
     """
     meaning = METRICS[check.kind if check else "explainer"][metric]
     numbers = [significant(value, VALUE_DIGITS) for value in np.asarray(values, dtype=np.float64).tolist()]
@@ -55,12 +57,13 @@ def measurement(
         higher_is_better=meaning.higher_is_better,
         values=tuple(numbers),
         reasons=reasons,
-        curve=None if curve is None else _curve(*curve),
+        curve=None if curve is None else _curve(*curve, interpolated=error is not None),
         control=control or meaning.control,
+        error=error,
     )
 
 
-def _curve(x: Sequence[float], values: ArrayLike) -> CurveSamples:
+def _curve(x: Sequence[float], values: ArrayLike, *, interpolated: bool) -> CurveSamples:
     rows = np.asarray(values, dtype=np.float64)
     return CurveSamples(
         x=tuple(rounded(position) for position in x),
@@ -68,6 +71,7 @@ def _curve(x: Sequence[float], values: ArrayLike) -> CurveSamples:
             None if np.isnan(row).all() else tuple(significant(value, VALUE_DIGITS) for value in row.tolist())
             for row in rows
         ),
+        interpolated=interpolated,
     )
 
 

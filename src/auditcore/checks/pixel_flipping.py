@@ -33,7 +33,7 @@ def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple
     found: list[Measurement] = []
     for explainer in chunk.explained:
         rank, constant = pixel_ranking(check, chunk, explainer)
-        curve = removal_curve(chunk, chunk.pixels, fill, rank, counts, chunk.probabilities)
+        curve = removal_curve(chunk, chunk.pixels, fill, rank, counts, chunk.probabilities).values
         curve[constant] = torch.nan
         relative = relative_curve(curve, chunk.probabilities)
         reasons = {i: CONSTANT_MAP if flat else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}

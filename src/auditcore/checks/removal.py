@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from auditcore.checks.chunk import Chunk
+from auditcore.checks.step_curves import StepCurves, step_curves
 from auditcore.contracts.checks import InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.metrics.constancy import is_constant
@@ -52,7 +53,9 @@ def removal_curve(
     counts: Sequence[int],
     first: Float[Tensor, " image"],
     last: Float[Tensor, " image"] | None = None,
-) -> Float[Tensor, "image step"]:
+    *,
+    tolerance: float | None = None,
+) -> StepCurves:
     """Target probability while the pixels of one picture are replaced by those of another.
 
     Args:
@@ -63,30 +66,17 @@ def removal_curve(
         counts: Pixels replaced after each step, ascending from 0.
         first: Target probability before the first step, known already.
         last: Target probability after the last step, where it is known: when every pixel is replaced.
-
-    Returns:
-        Target probability after each step.
+        tolerance: What the area under each curve may be off by; every step is measured if None.
     """
-    device, (height, width) = chunk.pixels.device, chunk.pixels.shape[-2:]
-    curve = torch.empty(len(chunk), len(counts), device=device)
-    curve[:, 0] = first
-    unknown = range(1, len(counts))
-    if last is not None:
-        curve[:, -1] = last
-        unknown = unknown[:-1]
-    replaced = torch.tensor(counts, device=device)
-    # images first, so that a micro-batch mixes few images
-    owner = torch.arange(len(chunk), device=device).repeat_interleave(len(unknown))
-    step = torch.tensor(unknown, device=device, dtype=torch.long).repeat(len(chunk))
+    height, width = chunk.pixels.shape[-2:]
+    replaced = torch.tensor(counts, device=chunk.pixels.device)
 
-    def work(part: slice) -> None:
-        own = owner[part]
-        gone = (rank[own] < replaced[step[part], None]).view(-1, 1, height, width)
+    def predict(own: Int[Tensor, " copy"], step: Int[Tensor, " copy"]) -> Float[Tensor, " copy"]:
+        gone = (rank[own] < replaced[step, None]).view(-1, 1, height, width)
         copies = torch.where(gone, after[own], before[own])
-        curve[own, step[part]] = chunk.classifier.target_probability(copies, chunk.targets[own])
+        return chunk.classifier.target_probability(copies, chunk.targets[own])
 
-    chunk.each(len(owner), work)
-    return curve
+    return step_curves(chunk, first, last, steps=len(counts) - 1, predict=predict, tolerance=tolerance)
 
 
 def mean_color(chunk: Chunk) -> Float[Tensor, "image 3 height width"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, TypeGuard, final
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +19,7 @@ from auditcore.contracts.augmentations import (
     Translate,
 )
 from auditcore.contracts.contract import Contract, Name
+from auditcore.contracts.speed import CURVE_MODES, DEFAULT_TOLERANCE, CurveMode, Tolerance
 
 Reduction = Literal["sum", "mean", "max_abs"]
 """How an attribution of shape (C,H,W) becomes one value a pixel; signs are kept except by `max_abs`."""
@@ -85,6 +86,8 @@ class DeletionCheck(CheckContract):
     fill: Literal["mean", "black", "blur"] = Field(
         default="mean", description="Mean is the model's mean color: zero after normalization."
     )
+    curve: CurveMode = Field(default="exact", description=CURVE_MODES)
+    tolerance: Tolerance = DEFAULT_TOLERANCE
     reduce: Reduction = "sum"
 
 
@@ -219,6 +222,8 @@ class InsertionDeletionCheck(CheckContract):
     pixels_per_step: int | None = Field(
         default=None, ge=1, description="224 for 224 x 224 pixels, and as many in proportion for others, if null."
     )
+    curve: CurveMode = Field(default="exact", description=CURVE_MODES)
+    tolerance: Tolerance = DEFAULT_TOLERANCE
     reduce: Reduction = "sum"
 
     @field_validator("games")
@@ -329,6 +334,11 @@ class ComplexityCheck(CheckContract):
     paper: ClassVar[str] = "Chalasani et al. 2020; Bhatt et al. 2020"
     kind: Literal["complexity"] = "complexity"
     reduce: Reduction = "sum"
+
+
+def has_adaptive_curves(check: CheckContract) -> TypeGuard[DeletionCheck | InsertionDeletionCheck]:
+    """Whether the areas of a check come from some of their curves' steps."""
+    return isinstance(check, (DeletionCheck, InsertionDeletionCheck)) and check.curve == "adaptive"
 
 
 def top_variant(share: float) -> str:

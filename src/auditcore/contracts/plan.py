@@ -7,15 +7,16 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from auditcore.contracts.checks import Check
+from auditcore.contracts.checks import Check, has_adaptive_curves
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import Explainer, Random
+from auditcore.contracts.speed import Speed
 
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
 PresetName = Literal["quick", "standard", "tetkova2023", "erdem2021", "won2023", "li2021"]
 
-OTHER_PURPOSES = frozenset({"explainer", "originals", "measure"})
-"""What a report lists beside the checks, by name: the explainers' own controls, and two kinds of passes."""
+OTHER_PURPOSES = frozenset({"explainer", "originals", "measure", "deviation"})
+"""What a report lists beside the checks, by name: the explainers' own controls, and three kinds of passes."""
 
 
 @final
@@ -36,6 +37,7 @@ class AuditPlan(Contract):
     )
     explainers: tuple[Explainer, ...] = Field(min_length=1, max_length=64)
     checks: tuple[Check, ...] = Field(min_length=1, max_length=32)
+    speed: Speed = Field(default=Speed(), description="Faster ways through the model; exact float32 by default.")
 
     @model_validator(mode="after")
     def _top_n_has_a_use(self) -> AuditPlan:
@@ -63,6 +65,32 @@ class AuditPlan(Contract):
             msg = f"a check may not be called {taken!r}, a name the report itself uses; give it another `name`"
             raise ValueError(msg)
         return self
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The faster modes in use, in words that a report can print; none if everything is exact."""
+        return (
+            *(("bf16 autocast",) if self.speed.precision == "bf16" else ()),
+            *(("torch.compile",) if self.speed.compile else ()),
+            *(
+                f"adaptive curves of {check.label} (tolerance {check.tolerance:g})"
+                for check in self.checks
+                if has_adaptive_curves(check)
+            ),
+        )
+
+    def exactly(self) -> AuditPlan:
+        """The same without faster modes, of the checks alone on which they have a bearing."""
+        return self.model_copy(
+            update={
+                "speed": Speed(),
+                "checks": tuple(
+                    check.model_copy(update={"curve": "exact"}) if has_adaptive_curves(check) else check
+                    for check in self.checks
+                    if not self.speed.exact or has_adaptive_curves(check)
+                ),
+            }
+        )
 
 
 @final

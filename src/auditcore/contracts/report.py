@@ -21,6 +21,11 @@ def _missing(value: object) -> bool:
     return value is None or value is False
 
 
+def _zero(value: object) -> bool:
+    """Left out likewise."""
+    return value == 0
+
+
 ModelName = Annotated[str | None, Field(exclude_if=_missing)]
 """In an audit of several models, which one; absent in an audit of one."""
 
@@ -103,6 +108,9 @@ class Curve(Contract):
     mean: tuple[float | None, ...]
     lo: tuple[float | None, ...]
     hi: tuple[float | None, ...]
+    interpolated: Annotated[
+        bool, Field(exclude_if=_missing, description="Of adaptive curves: not every step was measured on every image.")
+    ] = False
 
 
 @final
@@ -237,6 +245,70 @@ class CalibratedInterval(Contract):
 
 
 @final
+class MetricDeviation(Contract):
+    """How far a metric is from its exact value on the sample.
+
+    Attributes:
+        n: Images of the sample with both values.
+        max_abs: Largest absolute difference; null without such images.
+        mean_abs: Mean absolute difference.
+        one_sided: Images for which only one of the two values is defined.
+    """
+
+    model: ModelName = None
+    check: str
+    explainer: str | None
+    metric: str
+    variant: str | None
+    n: int
+    max_abs: float | None
+    mean_abs: float | None
+    one_sided: Annotated[int, Field(exclude_if=_zero)] = 0
+
+
+@final
+class StatedError(Contract):
+    """What the adaptive curves of a metric promise about its areas, over all images of the audit.
+
+    Attributes:
+        tolerance: Asked for, of the area of one curve.
+        estimated: Largest two standard errors, if steps that were not measured scatter around the line as independently
+            and as far as measured steps nearby. A metric made of several curves adds up theirs.
+        bound: Largest error possible if every curve is monotone between neighboring measured steps.
+        steps_measured: Steps of its curves that went through the model.
+        steps: Steps of its exact curves.
+    """
+
+    model: ModelName = None
+    check: str
+    explainer: str | None
+    metric: str
+    tolerance: float
+    estimated: float
+    bound: float
+    steps_measured: int
+    steps: int
+
+
+@final
+class Deviation(Contract):
+    """How far faster modes are from the exact audit: measured on a sample of the same images, and stated for curves.
+
+    Attributes:
+        modes: The faster modes in use.
+        sample_images: Images that were measured exactly too, the first ones; zero if none of them could be used.
+        metrics: Their differences, metric by metric.
+        stated: Errors of areas under adaptive curves.
+    """
+
+    modes: tuple[str, ...]
+    against: Literal["exact fp32"] = "exact fp32"
+    sample_images: int
+    metrics: tuple[MetricDeviation, ...]
+    stated: tuple[StatedError, ...] = ()
+
+
+@final
 class Manifest(Contract):
     """What is needed to repeat the audit."""
 
@@ -277,6 +349,10 @@ class AuditReport(Contract):
     )
     conditions: tuple[ConditionOutcome, ...]
     controls: tuple[Result, ...]
+    deviation: Annotated[
+        Deviation | None,
+        Field(exclude_if=_missing, description="Of faster modes from exact float32; absent if the plan uses none."),
+    ] = None
     artifacts: tuple[Artifact, ...] = Field(
         default=(), description="Photos and maps of the first images, in the order of images and explainers."
     )

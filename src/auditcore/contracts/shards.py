@@ -6,6 +6,7 @@ can compute shards and any of them can assemble the report.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, final
 
 from pydantic import Field
@@ -25,6 +26,37 @@ class CurveSamples(Contract):
 
     x: tuple[float, ...]
     values: tuple[tuple[float | None, ...] | None, ...]
+    interpolated: bool = Field(default=False, description="Some points were not measured but lie on the line between.")
+
+
+@final
+class AreaError(Contract):
+    """What is known of the error of areas under adaptive curves, over all curves of a shard.
+
+    Attributes:
+        estimated: Largest two standard errors; at most the tolerance for a metric of one curve.
+        bound: Largest error if every curve is monotone between neighboring measured steps.
+        steps_measured: Steps between the ends of all curves that went through the model.
+        steps: Steps that exact curves would have taken.
+    """
+
+    estimated: float
+    bound: float
+    steps_measured: int
+    steps: int
+
+
+def worst_error(errors: Iterable[AreaError | None]) -> AreaError | None:
+    """What is known of the areas of several parts of an audit together; None if no part has adaptive curves."""
+    known = [error for error in errors if error is not None]
+    if not known:
+        return None
+    return AreaError(
+        estimated=max(error.estimated for error in known),
+        bound=max(error.bound for error in known),
+        steps_measured=sum(error.steps_measured for error in known),
+        steps=sum(error.steps for error in known),
+    )
 
 
 @final
@@ -35,6 +67,7 @@ class Measurement(Contract):
         values: One value an image, in the order of `ShardResult.images` that are used; the mean over its targets.
         reasons: Image index -> why its value is null.
         per_target: Where an image has several targets: for each image one value a target, in the order of its record.
+        error: Of areas under adaptive curves.
     """
 
     check: str
@@ -48,6 +81,26 @@ class Measurement(Contract):
     curve: CurveSamples | None = None
     control: bool = False
     per_target: tuple[tuple[float | None, ...], ...] | None = None
+    error: AreaError | None = None
+
+
+@final
+class DeviationSample(Contract):
+    """One metric of the same images and classes twice: in the plan's faster modes, and exactly.
+
+    Attributes:
+        images: Index of each image.
+        fast: Its value as audited.
+        exact: Its value in float32, uncompiled, over every step.
+    """
+
+    check: str
+    explainer: str | None
+    metric: str
+    variant: str | None = None
+    images: tuple[int, ...]
+    fast: tuple[float | None, ...]
+    exact: tuple[float | None, ...]
 
 
 @final
@@ -113,7 +166,8 @@ class Cost(Contract):
     backward_images: int = 0
     checks: dict[str, CheckCost] = Field(
         default_factory=dict,
-        description="By check; `originals` are the maps all checks share, `measure` the first wave.",
+        description="By check; `originals` are the maps all checks share, `measure` the first wave, `deviation` what "
+        "was measured once more exactly.",
     )
     seconds: float = 0.0
     device: str = "cpu"
@@ -146,6 +200,9 @@ class ShardResult(Contract):
     shared: tuple[SharedSample, ...] = ()
     not_applicable: dict[str, str] = Field(default_factory=dict, description="Explainer -> why it cannot run here.")
     artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures drawn; their bytes travel beside this.")
+    deviations: tuple[DeviationSample, ...] = Field(
+        default=(), description="What faster modes change, on the images of the shard that were measured exactly too."
+    )
     model: ModelRecord
     cost: Cost
     calibration: Calibration | None = None

@@ -7,11 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from auditcore.contracts.speed import Speed
+
 PACKAGES = ("auditcore", "torch", "torchvision", "zennit", "timm", "numpy", "scipy", "pillow")
 
 
-def describe_environment(device: torch.device) -> dict[str, str]:
-    """Versions, device and determinism settings, as plain text."""
+def describe_environment(device: torch.device, speed: Speed | None = None) -> dict[str, str]:
+    """Versions, device, precision and determinism settings, as plain text."""
+    speed = speed or Speed()
     found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
         try:
@@ -19,7 +22,9 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     found["threads"] = str(torch.get_num_threads())
-    found["precision"] = "float32"
+    found["precision"] = "float32" if speed.precision == "fp32" else "bfloat16 autocast"
+    if speed.compile:
+        found["compiled"] = "torch.compile"
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
         found["cuda"] = str(torch.version.cuda)

@@ -7,7 +7,7 @@ from itertools import chain
 
 from auditcore.contracts.checks import RandomizationCheck
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.shards import CurveSamples, Measurement, SharedSample
+from auditcore.contracts.shards import Measurement, SharedSample, worst_error
 
 GROUP_IMAGES = 16
 """Images whose pixels and maps are in memory together: enough to fill micro-batches of any check. A group of 16 at 224
@@ -53,9 +53,12 @@ def _joined(parts: Sequence[Measurement]) -> Measurement:
         update={
             "values": tuple(chain.from_iterable(part.values for part in parts)),
             "reasons": {index: reason for part in parts for index, reason in part.reasons.items()},
-            "curve": CurveSamples(x=curves[0].x, values=tuple(chain.from_iterable(curve.values for curve in curves)))
+            "curve": curves[0].model_copy(
+                update={"values": tuple(chain.from_iterable(curve.values for curve in curves))}
+            )
             if curves
             else None,
+            "error": worst_error(part.error for part in parts),
             "per_target": tuple(
                 chain.from_iterable(
                     part.per_target if part.per_target is not None else ((value,) for value in part.values)

@@ -24,6 +24,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     CheckCost,
     Cost,
+    DeviationSample,
     Measurement,
     ModelRecord,
     ShardResult,
@@ -31,6 +32,7 @@ from auditcore.contracts.shards import (
     Wave,
 )
 from auditcore.engine.calibration import calibrate
+from auditcore.engine.deviation import measure_deviation
 from auditcore.engine.environment import describe_environment
 from auditcore.engine.groups import group_size, join_measurements, join_samples
 from auditcore.engine.originals import left_out, predict_originals
@@ -57,6 +59,7 @@ def run_shard(
     memory_bytes: int | None = None,
     pictures: Pictures | None = None,
     model_name: str | None = None,
+    deviation_images: int = 0,
 ) -> ShardResult:
     """Run one wave of a plan on some images.
 
@@ -73,11 +76,13 @@ def run_shard(
         memory_bytes: What the activations of a pass may take; half of the free memory if None.
         pictures: Which images of the compute wave are drawn, and where the pictures go; none if None.
         model_name: What the audit calls the model, if it audits several.
+        deviation_images: How many images of the compute wave to measure exactly too, if the plan has faster modes.
 
     Raises:
         LabelOutOfRange: A label is not a class of this model.
         ModelOutputInvalid: The model returned NaN or infinite logits.
     """
+    classifier = classifier.at_speed(plan.speed)
     started, ledger = clock(), classifier.ledger
     forward_before, backward_before = ledger.forward_images, ledger.backward_images
     if classifier.device.type == "cuda":
@@ -103,6 +108,8 @@ def run_shard(
     samples: list[list[SharedSample]] = []
     unable: dict[str, str] = {}
     artifacts: list[Artifact] = []
+    deviations: list[DeviationSample] = []
+    unsampled = deviation_images if plan.modes else 0
     colors: dict[str, Tensor] = {}
     size = group_size(plan, micro_batch)
     for start in range(0, len(explainable), size):
@@ -133,6 +140,16 @@ def run_shard(
         else:
             measurements.append(_compute(plan, chunk, shared, meter))
             unable = chunk.unable
+            if unsampled:
+                with meter.measuring("deviation"):
+                    deviations += measure_deviation(
+                        plan,
+                        chunk,
+                        measurements[-1],
+                        images=unsampled,
+                        compute=lambda exact, rows: _compute(exact, rows, shared, _Meter(classifier)),
+                    )
+                unsampled = max(0, unsampled - len(set(chunk.indices)))
             artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
     progress(1.0)
     return ShardResult(
@@ -158,21 +175,24 @@ def run_shard(
             device=str(classifier.device),
             peak_memory_bytes=_peak_memory_bytes(classifier.device),
         ),
+        deviations=tuple(deviations),
         calibration=classifier.calibration,
-        notes=_notes(micro_batch, micro_batches),
-        environment=describe_environment(classifier.device),
+        notes=_notes(micro_batch, micro_batches, classifier),
+        environment=describe_environment(classifier.device, plan.speed),
     )
 
 
-def _notes(micro_batch: int, micro_batches: MicroBatches) -> tuple[str, ...]:
+def _notes(micro_batch: int, micro_batches: MicroBatches, classifier: Classifier) -> tuple[str, ...]:
     """What a reader should know of how a shard was computed."""
-    if not micro_batches.halvings:
-        return ()
-    note = (
-        f"memory ran out with {micro_batch} images a pass, so {micro_batches.size} passed at once from then on; "
-        "passes that broke off were made again and are counted"
-    )
-    return (note,)
+    notes = []
+    if micro_batches.halvings:
+        notes.append(
+            f"memory ran out with {micro_batch} images a pass, so {micro_batches.size} passed at once from then on; "
+            "passes that broke off were made again and are counted"
+        )
+    if classifier.compilation_failure is not None:
+        notes.append(f"the model could not be compiled and ran as it is: {classifier.compilation_failure}")
+    return tuple(notes)
 
 
 @dataclass

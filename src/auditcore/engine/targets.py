@@ -121,7 +121,7 @@ def _merged_curve(curve: CurveSamples, rows: Mapping[int, Sequence[int]]) -> Cur
     for own in rows.values():
         present = [values for row in own if (values := curve.values[row]) is not None]
         merged.append(tuple(_mean(points) for points in zip(*present, strict=True)) if present else None)
-    return CurveSamples(x=curve.x, values=tuple(merged))
+    return curve.model_copy(update={"values": tuple(merged)})
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -108,3 +108,10 @@ class Batch:
     def know(self, passes: MadePasses) -> None:
         """Hand over passes that were made over these images already."""
         object.__setattr__(self, "passes", passes)
+
+
+def exactly(batch: Batch) -> Batch:
+    """The same images with the model in float32, for methods that optimize or count what rounding would change."""
+    if batch.classifier is batch.classifier.exact:
+        return batch
+    return replace(batch, classifier=batch.classifier.exact)

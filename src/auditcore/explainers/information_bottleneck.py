@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from auditcore.contracts.explainers import Iba, shared_key
 from auditcore.errors import NotApplicable, ShapeError
-from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.attribution import Attribution, Batch, exactly
 from auditcore.explainers.bottleneck_layers import nearest_passage, passages
 from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import Layout, as_maps
@@ -76,6 +76,7 @@ def measure_statistics(batch: Batch, contract: Iba) -> list[tuple[float, ...]]:
         One row an image: number of positions; then for each channel the mean over positions, the variance over
         positions, and the share of positions that are not zero.
     """
+    batch = exactly(batch)
     layer = _layer(batch.classifier, contract)
     rows: list[tuple[float, ...]] = []
     for part in batch.parts():
@@ -129,6 +130,7 @@ def iba(batch: Batch, contract: Iba) -> Attribution:
 
     Source: Schulz et al. 2020, Section 3 and the authors' code; layer: `bottleneck_layers.nearest_passage` if null.
     """
+    batch = exactly(batch)
     layer = _layer(batch.classifier, contract)
     shared = batch.shared.get(shared_key(contract))
     if shared is None:

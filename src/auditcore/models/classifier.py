@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.shards import Calibration
+from auditcore.contracts.speed import Speed
 from auditcore.errors import ModelOutputInvalid, NonFiniteWeights, NotApplicable
 from auditcore.models.canonical import canonicalize, to_channels_last
 from auditcore.models.feature_maps import (
@@ -25,6 +26,7 @@ from auditcore.models.feature_maps import (
     positions_reach_logits,
 )
 from auditcore.models.folding import fold
+from auditcore.models.speed import Autocast, Compiled
 
 
 @dataclass
@@ -119,6 +121,8 @@ class Classifier:
         )
         self._why_not_canonical: str | None = None
         self.calibration: Calibration | None = None
+        self._exact: Classifier | None = None
+        self._faster: dict[Speed, Classifier] = {}
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
@@ -233,6 +237,8 @@ class Classifier:
         Raises:
             NotApplicable: The model's forward cannot be traced into a graph.
         """
+        if self._exact is not None:
+            return self._exact.canonical
         # a property that raises is not cached, and a second attempt would cost as much as the first
         if self._why_not_canonical is not None:
             raise NotApplicable(self._why_not_canonical)
@@ -251,6 +257,46 @@ class Classifier:
         except NotApplicable as error:
             return error.message
 
+    @property
+    def exact(self) -> Classifier:
+        """The same classifier in float32, not compiled: itself, unless it came from `at_speed`."""
+        return self if self._exact is None else self._exact
+
+    @property
+    def compilation_failure(self) -> str | None:
+        """Why the model runs as it is though it should have been compiled; None while there is no such reason."""
+        return self.folded.failure if isinstance(self.folded, Compiled) else None
+
+    def at_speed(self, speed: Speed) -> Classifier:
+        """The same classifier run in a faster way; made once, so that a warm model stays compiled.
+
+        Logits are float32 either way. Compiled are passes of which only logits or input gradients are read: hooks on
+        layers, as Grad-CAM and information bottlenecks need them, have no effect inside compiled code. The canonical
+        form stays exact. Passes of all of them count in the same ledger.
+        """
+        exact = self.exact
+        if speed.exact:
+            return exact
+        if speed not in exact._faster:  # noqa: SLF001 - of its own class, here and below
+            faster = copy.copy(exact)
+            faster._exact = exact  # noqa: SLF001
+            faster.calibration = None
+            # found once, by passes in float32
+            faster.__dict__["feature_grids"] = exact.feature_grids
+            module, folded = exact.module, exact.folded
+            if speed.precision == "bf16":
+                module = Autocast(exact.module, self.device)
+                folded = Autocast(exact.folded, self.device)
+                self.ledger.attach(module)
+                self.ledger.attach(folded)
+            if speed.compile:
+                folded = Compiled(folded)
+                self.ledger.attach(folded)
+            faster.module = module
+            faster.__dict__["folded"] = folded
+            exact._faster[speed] = faster  # noqa: SLF001
+        return exact._faster[speed]  # noqa: SLF001
+
     def altered(self, alter: Callable[[nn.Module], None], *, digest: str) -> Classifier:
         """The same classifier with a copy of its module that `alter` changed in place.
 
@@ -260,7 +306,12 @@ class Classifier:
             alter: Changes values of parameters and buffers; the layers stay.
             digest: Content address of the result.
         """
+        if self._exact is not None:
+            # each copy makes few passes, which compiling would not pay; autocast is worth it for any number
+            speed = next(speed for speed, faster in self._exact._faster.items() if faster is self)  # noqa: SLF001
+            return self._exact.altered(alter, digest=digest).at_speed(Speed(precision=speed.precision))
         other = copy.copy(self)
+        other._faster = {}  # noqa: SLF001
         # with the ledger as its own copy, the copied hooks of the module go on counting in it
         other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
         alter(other.module)

@@ -19,6 +19,7 @@ from auditcore.errors import NoUsableImages
 from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
 from auditcore.report.bootstrap import mean_curve, summaries
 from auditcore.report.comparisons import compare_models
+from auditcore.report.deviation import deviation_of
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
 from auditcore.report.reliability import measure_reliability
@@ -96,6 +97,7 @@ def assemble(
         reliability=measure_reliability(listed, names, random_labels) if names else (),
         conditions=outcomes,
         controls=controls,
+        deviation=deviation_of(plan, {model.name: model.shards for model in models}),
         artifacts=artifacts,
         cost=_total_cost(results),
         manifest=Manifest(

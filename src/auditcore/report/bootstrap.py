@@ -49,7 +49,9 @@ def mean_curve(samples: CurveSamples, *, seed: int) -> Curve:
     mean, low, high = (
         tuple(significant(value, VALUE_DIGITS) for value in part.tolist()) for part in (band.mean, band.lo, band.hi)
     )
-    return Curve(x=tuple(samples.x[step] for step in kept), mean=mean, lo=low, hi=high)
+    return Curve(
+        x=tuple(samples.x[step] for step in kept), mean=mean, lo=low, hi=high, interpolated=samples.interpolated
+    )
 
 
 def _numbers(rows: Sequence[Sequence[float | None]]) -> np.ndarray:

@@ -16,6 +16,7 @@ from auditcore.contracts.presets import PRESETS, Preset, Setting, setting_value
 from auditcore.contracts.report import AuditReport, ReportModel, Result
 from auditcore.report.charts import Interval, Series, curve_chart, interval_chart, mark, style_of, svg
 from auditcore.report.color_map import LEVELS, color_of
+from auditcore.report.deviation import deviation_rows
 from auditcore.report.gallery import OPEN_ROWS, gallery_rows
 from auditcore.report.parts import class_rows, flip_rows
 from auditcore.report.scatter import Scatter, scatter_chart, scatters
@@ -65,6 +66,7 @@ CURVE_AXES = {
 COST_PARTS = {
     "originals": "maps of the unchanged images, which all checks share",
     "measure": "the first wave: quantities of the whole audit",
+    "deviation": "a sample of the images once more, exactly",
 }
 """Entries of the cost that are no check."""
 
@@ -149,6 +151,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             reliability=reliability_rows(report),
             classes=class_rows(report),
             flips=flip_rows(report),
+            deviations=() if report.deviation is None else deviation_rows(report.deviation),
             costs=tuple(_costs(report)),
             glossary=_glossary(report),
             results=tuple(results_by_key(report).values()),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.models import ModelReference
 from auditcore.contracts.report import ReportModel
-from auditcore.contracts.shards import CurveSamples, ExplainedClass, ImageRecord, Measurement, ShardResult
+from auditcore.contracts.shards import ExplainedClass, ImageRecord, Measurement, ShardResult
 from auditcore.errors import DigestMismatch
 
 NOT_MEASURED = "this image was not measured"
@@ -80,7 +80,7 @@ class MeasuredModel:
                 "reasons": dict(sorted(reasons.items())),
                 "curve": None
                 if first.curve is None
-                else CurveSamples(x=first.curve.x, values=tuple(curves.get(index) for index in images)),
+                else first.curve.model_copy(update={"values": tuple(curves.get(index) for index in images)}),
                 "per_target": tuple(per_target.get(index, ()) for index in images) if several else None,
             }
         )

@@ -1,0 +1,81 @@
+"""The accounts of faster modes: some images of an audit once more, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from auditcore.checks.chunk import Chunk
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import DeviationSample, Measurement
+from auditcore.explainers.attribution import MadePasses
+
+
+def measure_deviation(
+    plan: AuditPlan,
+    chunk: Chunk,
+    measured: Sequence[Measurement],
+    *,
+    images: int,
+    compute: Callable[[AuditPlan, Chunk], Sequence[Measurement]],
+) -> tuple[DeviationSample, ...]:
+    """Measure the first images of a chunk exactly, for the classes that were explained.
+
+    What belongs to the whole audit, such as automatic intervals, is not measured again.
+
+    Args:
+        plan: The plan with its faster modes.
+        chunk: Images that were measured with them.
+        measured: What was found.
+        images: How many images to measure again.
+        compute: (plan, chunk) -> measurements, one value an image.
+    """
+    sample = tuple(dict.fromkeys(chunk.indices))[:images]
+    exact_plan = plan.exactly()
+    exact = {_key(one): one for one in compute(exact_plan, exact_rows(chunk, sample))}
+    place = {index: position for position, index in enumerate(dict.fromkeys(chunk.indices))}
+    # what an explainer tells about itself is as it was where only curves are fast
+    checks = {check.label for check in exact_plan.checks} | (set() if plan.speed.exact else {"explainer"})
+    return tuple(
+        DeviationSample(
+            check=one.check,
+            explainer=one.explainer,
+            metric=one.metric,
+            variant=one.variant,
+            images=sample,
+            fast=tuple(one.values[place[index]] for index in sample),
+            exact=exact[_key(one)].values,
+        )
+        for one in measured
+        if one.check in checks and _key(one) in exact
+    )
+
+
+def exact_rows(chunk: Chunk, images: Sequence[int]) -> Chunk:
+    """The rows of some images of a chunk, with the model in float32 and nothing known of them."""
+    rows = [row for row, index in enumerate(chunk.indices) if index in images]
+    classifier, pixels, targets = chunk.classifier.exact, chunk.pixels[rows], chunk.targets[rows]
+    logits: list[Tensor] = []
+    chunk.each(len(rows), lambda part: logits.append(classifier.logits(pixels[part])))
+    known = torch.cat(logits)
+    return replace(
+        chunk,
+        classifier=classifier,
+        pixels=pixels,
+        indices=tuple(chunk.indices[row] for row in rows),
+        targets=targets,
+        probabilities=classifier.probabilities(known).gather(1, targets[:, None])[:, 0],
+        streams=chunk.streams.take(rows),
+        boxes=tuple(chunk.boxes[row] for row in rows) if chunk.boxes else (),
+        passes=MadePasses(logits=known),
+        colors={},
+        _originals={},
+    )
+
+
+def _key(one: Measurement | DeviationSample) -> tuple[str, str | None, str, str | None]:
+    """Check, explainer, metric and sub-case."""
+    return one.check, one.explainer, one.metric, one.variant

@@ -1,0 +1,91 @@
+"""Faster ways through a plain model: under autocast, and compiled.
+
+Both keep the paths of its layers and hand out float32 logits, so that whoever runs the model need not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+@final
+class Autocast(nn.Module):
+    """A view of a model that runs it under bf16 autocast; layers, parameters and buffers are the model's own.
+
+    Convolutions and matrix products compute in bfloat16, what autocast deems delicate in float32. Hooks on the model
+    itself do not see passes through this view; hooks on its layers do.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        """Look at `module`, which is not copied."""
+        super().__init__()
+        # the same dictionaries, so that every path leads to the same layer
+        self._modules = module._modules  # noqa: SLF001 - a view of it
+        self._parameters = module._parameters  # noqa: SLF001
+        self._buffers = module._buffers  # noqa: SLF001
+        self.training = module.training
+        self._forward: Callable[[Tensor], Tensor] = module.forward
+        self._device_type = device.type
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N,classes) in float32; without checks of shapes, which could not be compiled."""
+        with torch.autocast(self._device_type, dtype=torch.bfloat16):
+            output = self._forward(x)
+        return output.float()
+
+
+@final
+class Compiled(nn.Module):
+    """Passes of a model through torch.compile, or through the model itself once compilation has failed.
+
+    The batch size is dynamic, so that a smaller last micro-batch compiles nothing anew. Batches of one image, which
+    would need graphs of their own, run as they are. Passes with and without gradient are compiled apart, each when it
+    is first wanted.
+
+    Attributes:
+        failure: Why the model runs as it is; None while there is no such reason.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        """Compile nothing yet."""
+        super().__init__()
+        # not registered: its layers are reached through the classifier's module, and hooks on them have no effect here
+        self._plain: Callable[[Tensor], Tensor] = module.forward
+        self._compiled: Callable[[Tensor], Tensor] = torch.compile(module.forward)
+        self._tried: set[bool] = set()
+        self.failure: str | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N,classes) of normalized images (N,3,H,W)."""
+        if len(x) == 1 or not self._works(x):
+            return self._plain(x)
+        return self._run(x)
+
+    def _works(self, x: Tensor) -> bool:
+        """Whether this kind of pass compiles; found out once, with a pass that the ledger does not see."""
+        differentiated = torch.is_grad_enabled() and x.requires_grad
+        if self.failure is None and differentiated not in self._tried:
+            self._tried.add(differentiated)
+            try:
+                # backward passes are compiled when they first run, so a forward pass alone would prove nothing
+                leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(differentiated)
+                output = self._run(leaf)
+                if differentiated:
+                    torch.autograd.grad(output.sum(), leaf)
+            except torch.OutOfMemoryError:
+                self._tried.discard(differentiated)
+                raise
+            # compilers, toolchains and foreign models fail in many ways; each of them runs without compilation
+            except Exception as error:  # noqa: BLE001
+                # torch puts the cause into the second line
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                self.failure = " ".join((f"{type(error).__name__}:", *lines[:2]))
+        return self.failure is None
+
+    def _run(self, x: Tensor) -> Tensor:
+        torch._dynamo.maybe_mark_dynamic(x, 0)  # noqa: SLF001 - how torch wants to be told that a size varies
+        return self._compiled(x)
