@@ -113,11 +113,13 @@ def area_errors(exact: AuditReport, fast: AuditReport, metrics: frozenset[str]) 
     ]
 
 
-def speed_rows(reference: ModelReference, size: int, rounds: int, device: str) -> list[dict[str, object]]:
+def speed_rows(
+    reference: ModelReference, modes: list[str], size: int, rounds: int, device: str
+) -> list[dict[str, object]]:
     """Throughput of the modes relative to float32, forward alone and with gradient."""
     exact = load_classifier(reference, access=AccessRules(), device=device)
     pixels = torch.rand(size, 3, exact.size, exact.size, generator=torch.Generator().manual_seed(0)).to(device)
-    variants = {"fp32": exact, **{name: exact.at_speed(speed) for name, speed in MODES.items()}}
+    variants = {"fp32": exact, **{name: exact.at_speed(MODES[name]) for name in modes}}
     warm_up = {name: seconds_of(lambda c=c: work(c, pixels), device) for name, c in variants.items()}
     for classifier in variants.values():
         work(classifier, pixels)
@@ -195,6 +197,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resnet50", action="store_true", help="time resnet50 with random weights as well")
     parser.add_argument("--only", choices=["curves", "speed"])
+    parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES))
     parser.add_argument("--out", type=Path, default=Path("modes.json"))
     options = parser.parse_args()
     console = Console()
@@ -211,7 +214,7 @@ def main() -> None:
         row
         for reference in references
         if options.only != "curves"
-        for row in speed_rows(reference, options.batch, options.rounds, options.device)
+        for row in speed_rows(reference, options.modes, options.batch, options.rounds, options.device)
     ]
     show(console, "modes of the model, ratios to fp32", speeds)
     found = {

@@ -39,7 +39,8 @@ class Speed(Contract):
     )
     compile: bool = Field(
         default=False,
-        description="Compile the plain model with torch.compile; where that fails it runs as it is, with a note.",
+        description="Compile passes of the plain model with torch.compile, on a CPU those without gradient alone; where "
+        "that fails it runs as it is, with a note.",
     )
 
     @property

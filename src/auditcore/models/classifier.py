@@ -290,7 +290,7 @@ class Classifier:
                 self.ledger.attach(module)
                 self.ledger.attach(folded)
             if speed.compile:
-                folded = Compiled(folded)
+                folded = Compiled(folded, gradients=self.device.type != "cpu")
                 self.ledger.attach(folded)
             faster.module = module
             faster.__dict__["folded"] = folded

@@ -238,6 +238,10 @@ def test_compiled_passes_are_the_same_and_counted(precision: str) -> None:
     fast = exact.at_speed(Speed.model_validate({"compile": True, "precision": precision}))
     assert exact.at_speed(Speed.model_validate({"compile": True, "precision": precision})) is fast
     assert fast.exact is exact is fast.at_speed(Speed())
+    assert isinstance(fast.folded, Compiled)
+    # as on an accelerator
+    assert not fast.folded.gradients
+    fast.folded.gradients = True
     tolerance = {"fp32": 1e-5, "bf16": 0.05}[precision]
     pixels = torch.rand(7, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     for count in (7, 3, 1):
@@ -272,7 +276,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 
 def test_memory_that_runs_out_while_compiling_is_no_failure_to_compile() -> None:
     module = small_network()
-    compiled = Compiled(module)
+    compiled = Compiled(module, gradients=True)
     full = torch.OutOfMemoryError("out of memory")
 
     def exhausted(_x: Tensor) -> Tensor:
