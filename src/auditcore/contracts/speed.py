@@ -35,11 +35,11 @@ class Speed(Contract):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32",
         description="bf16 runs passes of the plain model under autocast; logits, probabilities and maps stay float32, "
-        "and methods that replace layer rules run in fp32.",
+        "and methods that replace layer rules or optimize run in fp32. A CPU without bf16 instructions is slower so.",
     )
     compile: bool = Field(
         default=False,
-        description="Compile passes of the plain model with torch.compile, on a CPU those without gradient alone; where "
+        description="Compile passes of the plain model with torch.compile, on a CPU only those without gradient; where "
         "that fails it runs as it is, with a note.",
     )
 

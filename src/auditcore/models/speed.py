@@ -47,8 +47,8 @@ class Compiled(nn.Module):
     is first wanted.
 
     Attributes:
-        gradients: Whether passes with gradient are compiled. On two cores those of the folded demo model were half as fast
-            when compiled, where passes forward gained 7 %.
+        gradients: Whether passes with gradient are compiled. On two cores those of the folded demo model were half as
+            fast when compiled, where passes forward gained 7 %.
         failure: Why the model runs as it is; None while there is no such reason.
     """
 
