@@ -312,12 +312,12 @@ def _ssim_sweep(case: _Case, rows: int) -> Passes:
 
 
 def _deletion(case: _Case, rows: int) -> Passes:
-    steps = _measured(case.check, (case.check.grid or _default_grid(case.facts.side_px)) ** 2 - 1)
+    steps = _steps_passed(case.check, (case.check.grid or _default_grid(case.facts.side_px)) ** 2 - 1)
     curves = case.check.repeats + 2 * len(case.able)
     return LOGITS.times(rows * (steps * curves + (case.check.fill not in COLORS)))
 
 
-def _measured(check: DeletionCheck | InsertionDeletionCheck, steps: int) -> int:
+def _steps_passed(check: DeletionCheck | InsertionDeletionCheck, steps: int) -> int:
     """Steps between the ends of a curve that go through the model: all if it is exact, a guess if it is adaptive."""
     return steps if check.curve == "exact" else math.ceil(steps / ADAPTIVE_SAVING)
 
@@ -336,7 +336,7 @@ def _pixel_flipping(case: _Case, rows: int) -> Passes:
 
 
 def _insertion_deletion(case: _Case, rows: int) -> Passes:
-    inner = _measured(case.check, len(removal_counts(case.pixels, case.step_px(GAME_STEP_PX))) - 2)
+    inner = _steps_passed(case.check, len(removal_counts(case.pixels, case.step_px(GAME_STEP_PX))) - 2)
     blurs = any(game.endswith("_blur") for game in case.check.games)
     return LOGITS.times(rows * (len(case.check.games) * inner * len(case.explained) + blurs))
 
