@@ -109,7 +109,6 @@ def run_shard(
     unable: dict[str, str] = {}
     artifacts: list[Artifact] = []
     deviations: list[DeviationSample] = []
-    unsampled = deviation_images if plan.modes else 0
     colors: dict[str, Tensor] = {}
     size = group_size(plan, micro_batch)
     for start in range(0, len(explainable), size):
@@ -140,16 +139,8 @@ def run_shard(
         else:
             measurements.append(_compute(plan, chunk, shared, meter))
             unable = chunk.unable
-            if unsampled:
-                with meter.measuring("deviation"):
-                    deviations += measure_deviation(
-                        plan,
-                        chunk,
-                        measurements[-1],
-                        images=unsampled,
-                        compute=lambda exact, rows: _compute(exact, rows, shared, _Meter(classifier)),
-                    )
-                unsampled = max(0, unsampled - len(set(chunk.indices)))
+            unsampled = deviation_images - len({index for one in deviations for index in one.images})
+            deviations += _deviations(plan, chunk, measurements[-1], shared, meter, images=unsampled)
             artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
     progress(1.0)
     return ShardResult(
@@ -266,6 +257,29 @@ def _compute(
                 )
             )
     return merge_targets(found, chunk.indices)
+
+
+def _deviations(
+    plan: AuditPlan,
+    chunk: Chunk,
+    measured: Sequence[Measurement],
+    shared: Mapping[str, tuple[float, ...]],
+    meter: _Meter,
+    *,
+    images: int,
+) -> tuple[DeviationSample, ...]:
+    """What the plan's faster modes change on so many images of a chunk; nothing if it has none."""
+    if not plan.modes or images < 1:
+        return ()
+    with meter.measuring("deviation"):
+        return measure_deviation(
+            plan,
+            chunk,
+            measured,
+            images=images,
+            # what single checks pay for the sample is not told apart
+            compute=lambda exact, rows: _compute(exact, rows, shared, _Meter(chunk.classifier)),
+        )
 
 
 def _check_labels(images: Sequence[EncodedImage], classifier: Classifier) -> None:
