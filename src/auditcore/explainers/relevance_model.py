@@ -1,0 +1,292 @@
+"""The canonical model with a rule of relevance in the place of each layer, ready to be differentiated."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import TensorMetadata
+from zennit import rules as zennit_rules
+from zennit.core import Composite, Hook
+from zennit.types import AvgPool, MaxPool
+
+from auditcore.explainers import relevance_rules as rules
+from auditcore.explainers.relevance_rules import Rule, Ruled
+from auditcore.models.canonical import called_module, signal_path
+from auditcore.models.layers import Addition, Gate, SpatialMean
+from auditcore.models.tracing import LINEAR_LAYERS
+
+MOVING_LAYERS = (nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d, nn.ChannelShuffle, nn.PixelShuffle)
+"""Layers that only move values: their gradient already hands every share of relevance to where it belongs."""
+
+MOVING_CALLS = {
+    *("contiguous", "chunk", "expand", "flatten", "permute", "reshape", "split", "squeeze", "transpose", "unbind"),
+    *("unflatten", "unsqueeze", "view"),
+    *(torch.cat, torch.chunk, torch.concat, torch.flatten, torch.permute, torch.reshape, torch.split, torch.squeeze),
+    *(torch.transpose, torch.unbind, torch.unsqueeze, torch.channel_shuffle, operator.getitem),
+    *(F.pad, F.channel_shuffle),
+}
+"""Functions and methods of which the same holds."""
+
+CHOOSING_CALLS = {F.max_pool2d, F.adaptive_max_pool2d}
+"""Functions that only choose values, as max pooling layers do: all relevance goes to the value chosen."""
+
+_NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Softplus)
+"""Activations without negative values."""
+
+_ZERO_AT_ZERO = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
+    *(nn.Tanh, nn.Softsign),
+)
+"""Activations that give 0 for 0."""
+
+_MANY_INPUTS = 16
+"""Inputs of an output from which on it is rare that all but none of the contributions have one sign."""
+
+_Nodes = set[fx.Node]
+
+
+def relevance_model(
+    canonical: nn.Module, composite: Composite, *, epsilon: float, gamma: float, low: Tensor, high: Tensor
+) -> nn.Module | None:
+    """A model of the same function whose input gradient is the relevance that a composite of zennit would give.
+
+    It keeps weights prepared for the rules, and nothing of the images that went through it.
+
+    Args:
+        canonical: A product of `canonicalize`.
+        composite: Which rule is for which layer. Layers whose rule has no faster form here keep zennit's.
+        epsilon: Of the composite's epsilon rule, which its hooks do not tell.
+        gamma: Likewise, of the gamma rule.
+        low: Likewise, of the box.
+        high: Likewise.
+
+    Returns:
+        None where a layer is called in a way that its rule does not expect.
+    """
+    graph_module = cast("fx.GraphModule", canonical)
+    context: dict[str, Any] = {}
+    hooks: dict[nn.Module, Hook] = {}
+    for name, layer in canonical.named_modules():
+        hook = composite.module_map(context, name, layer)
+        if hook is not None:
+            hooks[layer] = hook
+    builder = _Builder(graph_module, hooks, epsilon=epsilon, gamma=gamma, low=low, high=high)
+    return builder.model()
+
+
+def nonnegative_nodes(canonical: fx.GraphModule) -> _Nodes:
+    """Nodes that cannot have negative values, whatever the image."""
+    found: _Nodes = set()
+
+    def is_nonnegative(value: object) -> bool:
+        return value in found if isinstance(value, fx.Node) else isinstance(value, (int, float)) and value >= 0
+
+    for node in canonical.graph.nodes:
+        layer = called_module(canonical, node)
+        if isinstance(layer, nn.Hardtanh):
+            sure = layer.min_val >= 0
+        elif isinstance(layer, _NONNEGATIVE):
+            sure = True
+        elif isinstance(layer, nn.ConstantPad2d):
+            sure = layer.value >= 0 and is_nonnegative(node.args[0])
+        elif isinstance(layer, (Addition, Gate)):
+            sure = all(is_nonnegative(value) for value in node.args)
+        elif isinstance(layer, (*MOVING_LAYERS, SpatialMean, AvgPool, MaxPool)) or _calls(node, CHOOSING_CALLS):
+            sure = is_nonnegative(node.args[0]) if node.args else False
+        elif _calls(node, {F.pad}):
+            # reflected or repeated borders, or zeros; a given value may be anything
+            sure = is_nonnegative(node.args[0]) and len(node.args) <= 3 and "value" not in node.kwargs  # noqa: PLR2004
+        elif _calls(node, MOVING_CALLS):
+            tensors = [source for source in node.all_input_nodes if "tensor_meta" in source.meta]
+            sure = bool(tensors) and all(is_nonnegative(source) for source in tensors)
+        else:
+            sure = False
+        if sure:
+            found.add(node)
+    return found
+
+
+class _Builder:
+    """What is known about a canonical model, and the model that is made of it."""
+
+    def __init__(
+        self,
+        canonical: fx.GraphModule,
+        hooks: Mapping[nn.Module, Hook],
+        *,
+        epsilon: float,
+        gamma: float,
+        low: Tensor,
+        high: Tensor,
+    ) -> None:
+        self.canonical = canonical
+        self.hooks = hooks
+        self.epsilon, self.gamma, self.low, self.high = epsilon, gamma, low, high
+        self.path = signal_path(canonical)
+        self.carrying = set(self.path)
+        self.nonnegative = nonnegative_nodes(canonical)
+        self.vanishing = self._vanishing()
+
+    def model(self) -> nn.Module | None:
+        """The model with rules."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        severed: dict[fx.Node, fx.Node] = {}
+        parts: dict[str, Any] = {}
+
+        def copied(source: fx.Node) -> fx.Node:
+            return copies[source]
+
+        def cut_off(source: fx.Node) -> fx.Node:
+            # what only computes gates or sizes gets no relevance, so it need not be recorded
+            if source in self.carrying and isinstance(source.meta.get("tensor_meta"), TensorMetadata):
+                if source not in severed:
+                    severed[source] = graph.call_method("detach", (copies[source],))
+                return severed[source]
+            return copies[source]
+
+        for node in self.canonical.graph.nodes:
+            if node in copies:  # an activation that is evaluated with the layer before it
+                continue
+            rule = None
+            ruled_layer = called_module(self.canonical, node)
+            if ruled_layer is not None and node in self.carrying:
+                activation = self._activation_behind(node)
+                if not self._is_called_plainly(node, ruled_layer):
+                    return None
+                rule = self._rule(node, ruled_layer, activation)
+                if rule is not None and activation is not None:
+                    name = str(activation.target)
+                    parts[name] = Ruled(rule)
+                    copies[node] = copies[activation] = graph.call_module(name, tuple(map(copied, node.args)))
+                    continue
+            if rule is not None:
+                parts[str(node.target)] = Ruled(rule)
+            elif node.op == "call_module":
+                parts[str(node.target)] = ruled_layer
+            elif node.op == "get_attr":
+                parts[str(node.target)] = operator.attrgetter(str(node.target))(self.canonical)
+            copies[node] = graph.node_copy(node, copied if node in self.carrying else cut_off)
+        return fx.GraphModule(parts, graph, class_name="RelevanceModel").eval()
+
+    def _rule(self, node: fx.Node, layer: nn.Module, activation: fx.Node | None) -> Rule | None:
+        """The rule of a layer on the way, or None if its gradient is already right."""
+        behind = None if activation is None else called_module(self.canonical, activation)
+        if isinstance(layer, Gate):
+            return rules.GateRule(layer)
+        if isinstance(layer, Addition):
+            return rules.SumRule(layer, cast("nn.ReLU | None", behind))
+        if isinstance(layer, SpatialMean):
+            return rules.MeanRule(layer)
+        hook = self.hooks.get(layer)
+        if hook is None:
+            return None
+        if type(hook) is zennit_rules.Pass:
+            return rules.PassRule(layer)
+        if type(hook) is zennit_rules.Norm and isinstance(layer, AvgPool):
+            return rules.MeanRule(layer)
+        fast = _FAST_RULES.get(type(hook))
+        if fast is None or not _has_weights_alone(layer):
+            return rules.ZennitRule(layer, hook)
+        return fast(self, node, layer, behind)
+
+    def is_rectified(self, node: fx.Node, activation: nn.Module | None) -> bool:
+        """Whether an output without a positive value has no relevance."""
+        return isinstance(activation, (nn.ReLU, nn.ReLU6)) and all(user in self.vanishing for user in node.users)
+
+    def _activation_behind(self, node: fx.Node) -> fx.Node | None:
+        """An activation that is all that a linear layer's or an addition's output is used for."""
+        layer = called_module(self.canonical, node)
+        (user, *others) = node.users or (None,)
+        behind = called_module(self.canonical, user)
+        if user is None or behind is None or others or type(self.hooks.get(behind)) is not zennit_rules.Pass:
+            return None
+        if isinstance(layer, Addition):
+            return user if type(behind) is nn.ReLU and user in self.vanishing else None
+        fast = type(self.hooks.get(cast("nn.Module", layer))) in _FAST_RULES and _has_weights_alone(layer)
+        return user if fast and isinstance(layer, LINEAR_LAYERS) else None
+
+    def _is_called_plainly(self, node: fx.Node, layer: nn.Module) -> bool:
+        """Whether a layer is given what its rule expects: one value, or two for additions and gates."""
+        if layer not in self.hooks and not isinstance(layer, (Addition, SpatialMean, Gate)):
+            return True
+        return len(node.args) == (2 if isinstance(layer, (Addition, Gate)) else 1) and not node.kwargs
+
+    def _vanishing(self) -> _Nodes:
+        """Nodes to which no relevance comes wherever their value is 0: rules multiply by the value."""
+        found: _Nodes = set()
+        for node in reversed(self.path):
+            users = [user for user in node.users if user in self.carrying]
+            if node.op != "output" and users and all(self._multiplies(user, node, found) for user in users):
+                found.add(node)
+        return found
+
+    def _multiplies(self, user: fx.Node, node: fx.Node, vanishing: _Nodes) -> bool:
+        """Whether `user` hands no relevance to zeros of `node`."""
+        layer = called_module(self.canonical, user)
+        if isinstance(layer, Gate):
+            # the gate itself gets none at all
+            return node is not user.args[0] or user in vanishing
+        if isinstance(layer, (Addition, SpatialMean, AvgPool)):
+            return True
+        if isinstance(layer, LINEAR_LAYERS):
+            hook = self.hooks.get(layer)
+            return type(hook) in _MULTIPLYING and _has_weights_alone(layer)
+        # zeros stay zeros
+        if isinstance(layer, (*_ZERO_AT_ZERO, *MOVING_LAYERS, MaxPool)) or _calls(user, MOVING_CALLS | CHOOSING_CALLS):
+            return user in vanishing
+        return False
+
+
+_MULTIPLYING = {zennit_rules.Epsilon, zennit_rules.ZPlus, zennit_rules.AlphaBeta, zennit_rules.Gamma}
+"""Rules that hand an input its value times something."""
+
+
+def _plus(builder: _Builder, node: fx.Node, layer: nn.Module, activation: nn.Module | None) -> Rule:
+    if node.args[0] in builder.nonnegative:
+        return rules.FavoredRule(layer, activation, gamma=None)
+    if builder.is_rectified(node, activation):
+        return rules.RectifiedPlusRule(layer, activation)
+    return rules.AlphaBetaRule(layer, activation, alpha=1.0, nonnegative=False)
+
+
+def _alpha2_beta1(builder: _Builder, node: fx.Node, layer: nn.Module, activation: nn.Module | None) -> Rule:
+    nonnegative = node.args[0] in builder.nonnegative
+    inputs = cast("Tensor", layer.weight)[0].numel()
+    if not nonnegative and builder.is_rectified(node, activation) and inputs >= _MANY_INPUTS:
+        return rules.RectifiedAlphaBetaRule(layer, activation, alpha=2.0)
+    return rules.AlphaBetaRule(layer, activation, alpha=2.0, nonnegative=nonnegative)
+
+
+def _gamma(builder: _Builder, node: fx.Node, layer: nn.Module, activation: nn.Module | None) -> Rule:
+    nonnegative, rectified = node.args[0] in builder.nonnegative, builder.is_rectified(node, activation)
+    if nonnegative and rectified:
+        return rules.FavoredRule(layer, activation, gamma=builder.gamma)
+    return rules.GammaRule(layer, activation, gamma=builder.gamma, nonnegative=nonnegative, rectified=rectified)
+
+
+_FAST_RULES: dict[type[Hook], Callable[[_Builder, fx.Node, nn.Module, nn.Module | None], Rule]] = {
+    zennit_rules.Epsilon: lambda builder, _, layer, behind: rules.EpsilonRule(layer, behind, builder.epsilon),
+    zennit_rules.ZPlus: _plus,
+    zennit_rules.AlphaBeta: _alpha2_beta1,
+    zennit_rules.Gamma: _gamma,
+    zennit_rules.Flat: lambda _builder, _node, layer, behind: rules.FlatRule(layer, behind),
+    zennit_rules.ZBox: lambda builder, _, layer, behind: rules.BoxRule(
+        layer, behind, low=builder.low, high=builder.high
+    ),
+}
+"""Zennit's rule -> what does the same faster here."""
+
+
+def _has_weights_alone(layer: object) -> bool:
+    """Whether a linear layer has a weight, perhaps a bias, and nothing else that a rule would have to split."""
+    return isinstance(layer, LINEAR_LAYERS) and set(dict(layer.named_parameters())) <= {"weight", "bias"}
+
+
+def _calls(node: fx.Node, targets: set[Any]) -> bool:
+    return node.op in {"call_function", "call_method"} and node.target in targets
