@@ -91,6 +91,7 @@ _FURTHER_RULES = [((nn.Mish,), Pass())]
 _RULED = (*LINEAR_LAYERS, Convolution, BatchNorm, Activation, AvgPool, Addition, SpatialMean, Gate, nn.Mish)
 """Layers for which the composites, or `_gates_pass_to_signal`, have a rule."""
 
+
 def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
     for node in signal_path(canonical):
         layer = called_module(canonical, node)

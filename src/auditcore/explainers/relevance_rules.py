@@ -201,10 +201,11 @@ class RectifiedPlusRule(_KeepingOutput):
 
 
 @final
-class AlphaBetaRule(LinearRule):
+class AlphaBetaRule(_KeepingInput):
     """Alpha times the share among positive contributions minus beta times that among negative ones; alpha - beta = 1.
 
-    The two sums are evaluated apart, and give the output as well. Alpha 1 is z-plus.
+    The two sums are evaluated apart. Their difference would do for the output, and spare an evaluation, but loses
+    digits that deep models amplify: 8e-5 of the map on EfficientNet-Lite0 in place of 1.5e-5. Alpha 1 is z-plus.
     """
 
     def __init__(self, layer: nn.Module, activation: nn.Module | None, *, alpha: float, nonnegative: bool) -> None:
@@ -214,34 +215,36 @@ class AlphaBetaRule(LinearRule):
         up, down = positive(self.weights), negative(self.weights)
         self.up, self.down = stabilizing(up, self.outputs), stabilizing(down, self.outputs)
         # the bias is an input of 1, which has no negative part
-        self.down_alone, self.up_alone = Weights(down.weight, None), Weights(up.weight, None)
-
-    def evaluate(self, *inputs: Any) -> tuple[Tensor, Saved]:  # noqa: ANN401 - as above
-        """The layer's output, and what is saved."""
-        (x,) = inputs
-        if self.nonnegative:
-            up, down = self.map.apply(x, self.up), self.map.apply(x, self.down)
-        else:
-            above, below = x.clamp(min=0), x.clamp(max=0).neg_()
-            up = self.map.apply(above, self.up).add_(self.map.apply(below, self.down_alone))
-            down = self.map.apply(above, self.down).add_(self.map.apply(below, self.up_alone))
-        # the stabilizers cancel
-        return self.activated(up - down, keep=False), (x, up, down)
+        self.up_alone, self.down_alone = Weights(up.weight, None), Weights(down.weight, None)
 
     def share(self, saved: Saved, relevance: Tensor) -> tuple[Tensor | None, ...]:
         """Relevance of the input."""
-        x, up, down = saved
-        torch.div(relevance, up, out=up)
-        torch.div(relevance, down, out=down)
-        of_positive = self._mixed(self.map.transposed(x, self.up, up), self.map.transposed(x, self.down, down))
-        if self.nonnegative:
-            return (of_positive.mul_(x),)
-        of_negative = self._mixed(self.map.transposed(x, self.down, up), self.map.transposed(x, self.up, down))
+        (x,) = saved
+        above, below = (x, None) if self.nonnegative else (x.clamp(min=0), x.clamp(max=0).neg_())
+        p = self._portion(relevance, above, below, self.up, self.down_alone)
+        q = None if self.alpha == 1 else self._portion(relevance, above, below, self.down, self.up_alone)
+        of_positive = self._mixed(x, self.up, p, self.down, q)
+        if below is None:
+            return (product(of_positive, x),)
+        of_negative = self._mixed(x, self.down, p, self.up, q)
         return (torch.where(x > 0, of_positive, of_negative).mul_(x.abs()),)
 
-    def _mixed(self, favorable: Tensor, adverse: Tensor) -> Tensor:
-        """Alpha times the one minus beta times the other: a line through both, beyond the first."""
-        return adverse.lerp(favorable, self.alpha)
+    def _portion(
+        self, relevance: Tensor, above: Tensor, below: Tensor | None, weights: Weights, opposite: Weights
+    ) -> Tensor:
+        """Relevance over the sum of the contributions of one sign."""
+        total = self.map.apply(above, weights)
+        if below is not None:
+            total.add_(self.map.apply(below, opposite))
+        # a convolution that goes by way of a transform may find less than nothing
+        total.clamp_(min=STABILIZER)
+        return torch.div(relevance, total, out=total)
+
+    def _mixed(self, x: Tensor, favorable: Weights, p: Tensor, adverse: Weights, q: Tensor | None) -> Tensor:
+        """Alpha times what the one sum hands down minus beta times what the other does."""
+        gained = self.map.transposed(x, favorable, p)
+        # a line through both, beyond the first
+        return gained if q is None else self.map.transposed(x, adverse, q).lerp(gained, self.alpha)
 
 
 @final
