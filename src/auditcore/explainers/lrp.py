@@ -33,7 +33,6 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.layers import Addition, Gate, SpatialMean
 from auditcore.models.tracing import LINEAR_LAYERS
 
-
 LrpContract = LrpEpsilonPlusFlat | LrpEpsilonGammaBox | LrpEpsilonAlpha2Beta1Flat
 
 
@@ -196,8 +195,9 @@ def rules_of_zennit(classifier: Classifier, contract: LrpContract) -> Iterator[n
 def _gates_pass_to_signal(canonical: nn.Module) -> Iterator[None]:
     """Let gates hand all relevance to their signal, unscaled, and none to what computed the gate."""
 
-    def straight_through(_gate: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return inputs[0] + (output - inputs[0]).detach()
+    def straight_through(_gate: nn.Module, inputs: tuple[Tensor, Tensor | float], output: Tensor) -> Tensor:
+        signal = inputs[0]
+        return signal + (output - signal).detach()
 
     handles = [
         layer.register_forward_hook(straight_through) for layer in canonical.modules() if isinstance(layer, Gate)

@@ -82,33 +82,30 @@ def relevance_model(
 def nonnegative_nodes(canonical: fx.GraphModule) -> _Nodes:
     """Nodes that cannot have negative values, whatever the image."""
     found: _Nodes = set()
-
-    def is_nonnegative(value: object) -> bool:
-        return value in found if isinstance(value, fx.Node) else isinstance(value, (int, float)) and value >= 0
-
     for node in canonical.graph.nodes:
         layer = called_module(canonical, node)
-        if isinstance(layer, nn.Hardtanh):
-            sure = layer.min_val >= 0
-        elif isinstance(layer, _NONNEGATIVE):
-            sure = True
-        elif isinstance(layer, nn.ConstantPad2d):
-            sure = layer.value >= 0 and is_nonnegative(node.args[0])
-        elif isinstance(layer, (Addition, Gate)):
-            sure = all(is_nonnegative(value) for value in node.args)
-        elif isinstance(layer, (*MOVING_LAYERS, SpatialMean, AvgPool, MaxPool)) or _calls(node, CHOOSING_CALLS):
-            sure = is_nonnegative(node.args[0]) if node.args else False
-        elif _calls(node, {F.pad}):
-            # reflected or repeated borders, or zeros; a given value may be anything
-            sure = is_nonnegative(node.args[0]) and len(node.args) <= 3 and "value" not in node.kwargs  # noqa: PLR2004
-        elif _calls(node, MOVING_CALLS):
-            tensors = [source for source in node.all_input_nodes if "tensor_meta" in source.meta]
-            sure = bool(tensors) and all(is_nonnegative(source) for source in tensors)
-        else:
-            sure = False
-        if sure:
+        if isinstance(layer, _NONNEGATIVE) or (isinstance(layer, nn.Hardtanh) and layer.min_val >= 0):
             found.add(node)
+        elif _keeps_sign(node, layer):
+            values = (
+                [value for value in node.args if isinstance(value, (int, float))] if isinstance(layer, Gate) else []
+            )
+            sources = [source for source in node.all_input_nodes if "tensor_meta" in source.meta]
+            if sources and found.issuperset(sources) and all(value >= 0 for value in values):
+                found.add(node)
     return found
+
+
+def _keeps_sign(node: fx.Node, layer: nn.Module | None) -> bool:
+    """Whether what a node computes of values that are not negative is not negative."""
+    if isinstance(layer, nn.ConstantPad2d):
+        return layer.value >= 0
+    if _calls(node, {F.pad}):
+        # repeated borders or zeros; a given value may be anything
+        return len(node.args) <= 3 and "value" not in node.kwargs  # noqa: PLR2004 - the fourth is the value
+    if layer is not None:
+        return isinstance(layer, (Addition, Gate, SpatialMean, AvgPool, MaxPool, *MOVING_LAYERS))
+    return _calls(node, MOVING_CALLS | CHOOSING_CALLS)
 
 
 class _Builder:
@@ -139,9 +136,6 @@ class _Builder:
         severed: dict[fx.Node, fx.Node] = {}
         parts: dict[str, Any] = {}
 
-        def copied(source: fx.Node) -> fx.Node:
-            return copies[source]
-
         def cut_off(source: fx.Node) -> fx.Node:
             # what only computes gates or sizes gets no relevance, so it need not be recorded
             if source in self.carrying and isinstance(source.meta.get("tensor_meta"), TensorMetadata):
@@ -150,50 +144,39 @@ class _Builder:
                 return severed[source]
             return copies[source]
 
+        if not all(map(self._is_called_plainly, self.path)):
+            return None
         for node in self.canonical.graph.nodes:
             if node in copies:  # an activation that is evaluated with the layer before it
                 continue
-            rule = None
-            ruled_layer = called_module(self.canonical, node)
-            if ruled_layer is not None and node in self.carrying:
+            copies[node] = graph.node_copy(node, copies.__getitem__ if node in self.carrying else cut_off)
+            if node.op in {"get_attr", "call_module"}:
+                path = str(node.target)
+                parts[path] = operator.attrgetter(path)(self.canonical)
+            if node.op == "call_module" and node in self.carrying:
                 activation = self._activation_behind(node)
-                if not self._is_called_plainly(node, ruled_layer):
-                    return None
-                rule = self._rule(node, ruled_layer, activation)
-                if rule is not None and activation is not None:
-                    name = str(activation.target)
-                    parts[name] = Ruled(rule)
-                    copies[node] = copies[activation] = graph.call_module(name, tuple(map(copied, node.args)))
-                    continue
-            if rule is not None:
-                parts[str(node.target)] = Ruled(rule)
-            elif node.op == "call_module":
-                parts[str(node.target)] = ruled_layer
-            elif node.op == "get_attr":
-                parts[str(node.target)] = operator.attrgetter(str(node.target))(self.canonical)
-            copies[node] = graph.node_copy(node, copied if node in self.carrying else cut_off)
+                rule = self._rule(node, parts[path], called_module(self.canonical, activation))
+                if rule is not None:
+                    parts[path] = Ruled(rule)
+                if activation is not None:
+                    copies[activation] = copies[node]
         return fx.GraphModule(parts, graph, class_name="RelevanceModel").eval()
 
-    def _rule(self, node: fx.Node, layer: nn.Module, activation: fx.Node | None) -> Rule | None:
+    def _rule(self, node: fx.Node, layer: nn.Module, activation: nn.Module | None) -> Rule | None:
         """The rule of a layer on the way, or None if its gradient is already right."""
-        behind = None if activation is None else called_module(self.canonical, activation)
         if isinstance(layer, Gate):
             return rules.GateRule(layer)
         if isinstance(layer, Addition):
-            return rules.SumRule(layer, cast("nn.ReLU | None", behind))
-        if isinstance(layer, SpatialMean):
-            return rules.MeanRule(layer)
+            return rules.SumRule(layer, cast("nn.ReLU | None", activation))
         hook = self.hooks.get(layer)
-        if hook is None:
-            return None
-        if type(hook) is zennit_rules.Pass:
-            return rules.PassRule(layer)
-        if type(hook) is zennit_rules.Norm and isinstance(layer, AvgPool):
+        if isinstance(layer, SpatialMean) or (type(hook) is zennit_rules.Norm and isinstance(layer, AvgPool)):
             return rules.MeanRule(layer)
+        if hook is None or type(hook) is zennit_rules.Pass:
+            return None if hook is None else rules.PassRule(layer)
         fast = _FAST_RULES.get(type(hook))
         if fast is None or not _has_weights_alone(layer):
             return rules.ZennitRule(layer, hook)
-        return fast(self, node, layer, behind)
+        return fast(self, node, layer, activation)
 
     def is_rectified(self, node: fx.Node, activation: nn.Module | None) -> bool:
         """Whether an output without a positive value has no relevance."""
@@ -211,9 +194,10 @@ class _Builder:
         fast = type(self.hooks.get(cast("nn.Module", layer))) in _FAST_RULES and _has_weights_alone(layer)
         return user if fast and isinstance(layer, LINEAR_LAYERS) else None
 
-    def _is_called_plainly(self, node: fx.Node, layer: nn.Module) -> bool:
+    def _is_called_plainly(self, node: fx.Node) -> bool:
         """Whether a layer is given what its rule expects: one value, or two for additions and gates."""
-        if layer not in self.hooks and not isinstance(layer, (Addition, SpatialMean, Gate)):
+        layer = called_module(self.canonical, node)
+        if layer is None or layer not in self.hooks and not isinstance(layer, (Addition, SpatialMean, Gate)):
             return True
         return len(node.args) == (2 if isinstance(layer, (Addition, Gate)) else 1) and not node.kwargs
 

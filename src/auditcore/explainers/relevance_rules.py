@@ -84,7 +84,7 @@ class _Relevance(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *relevance: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override] # noqa: ANN401
+    def backward(ctx: Any, *relevance: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - of torch
         rule: Rule = ctx.rule
         with torch.no_grad(), torch.autocast(relevance[0].device.type, enabled=False):
             shares = rule.backward(rule.layer, ctx.saved_tensors, relevance)
