@@ -134,7 +134,9 @@ class _Builder:
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         severed: dict[fx.Node, fx.Node] = {}
-        parts: dict[str, Any] = {}
+        nodes = self.canonical.graph.nodes
+        paths = [str(node.target) for node in nodes if node.op in {"get_attr", "call_module"}]
+        parts: dict[str, Any] = {path: operator.attrgetter(path)(self.canonical) for path in paths}
 
         def cut_off(source: fx.Node) -> fx.Node:
             # what only computes gates or sizes gets no relevance, so it need not be recorded
@@ -146,18 +148,15 @@ class _Builder:
 
         if not all(map(self._is_called_plainly, self.path)):
             return None
-        for node in self.canonical.graph.nodes:
+        for node in nodes:
             if node in copies:  # an activation that is evaluated with the layer before it
                 continue
             copies[node] = graph.node_copy(node, copies.__getitem__ if node in self.carrying else cut_off)
-            if node.op in {"get_attr", "call_module"}:
-                path = str(node.target)
-                parts[path] = operator.attrgetter(path)(self.canonical)
             if node.op == "call_module" and node in self.carrying:
                 activation = self._activation_behind(node)
-                rule = self._rule(node, parts[path], called_module(self.canonical, activation))
+                rule = self._rule(node, parts[str(node.target)], called_module(self.canonical, activation))
                 if rule is not None:
-                    parts[path] = Ruled(rule)
+                    parts[str(node.target)] = Ruled(rule)
                 if activation is not None:
                     copies[activation] = copies[node]
         return fx.GraphModule(parts, graph, class_name="RelevanceModel").eval()
@@ -197,7 +196,7 @@ class _Builder:
     def _is_called_plainly(self, node: fx.Node) -> bool:
         """Whether a layer is given what its rule expects: one value, or two for additions and gates."""
         layer = called_module(self.canonical, node)
-        if layer is None or layer not in self.hooks and not isinstance(layer, (Addition, SpatialMean, Gate)):
+        if layer is None or not (layer in self.hooks or isinstance(layer, (Addition, SpatialMean, Gate))):
             return True
         return len(node.args) == (2 if isinstance(layer, (Addition, Gate)) else 1) and not node.kwargs
 
