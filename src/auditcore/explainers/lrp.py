@@ -97,6 +97,8 @@ def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
         if layer is not None:
             if isinstance(layer, nn.MultiheadAttention) or not isinstance(layer, (*_RULED, *MOVING_LAYERS, MaxPool)):
                 yield f"{type(layer).__name__} layers"
+            elif len(node.args) > (2 if isinstance(layer, (Addition, Gate)) else 1) or node.kwargs:
+                yield f"{type(layer).__name__} layers that are given more than their input"
         elif node.op in {"call_function", "call_method"} and node.target not in MOVING_CALLS | CHOOSING_CALLS:
             yield f"{getattr(node.target, '__name__', node.target)}()"
 
@@ -130,17 +132,14 @@ def composite_of(classifier: Classifier, contract: LrpContract) -> Composite:
     return composite(epsilon=contract.epsilon, layer_map=_FURTHER_RULES)
 
 
-_MODELS: WeakKeyDictionary[nn.Module, dict[LrpContract, nn.Module | None]] = WeakKeyDictionary()
+_MODELS: WeakKeyDictionary[nn.Module, dict[LrpContract, nn.Module]] = WeakKeyDictionary()
 """Canonical model -> the model with rules for each contract. An altered classifier has a canonical model of its own."""
 
 
-def model_with_rules(classifier: Classifier, contract: LrpContract) -> nn.Module | None:
+def model_with_rules(classifier: Classifier, contract: LrpContract) -> nn.Module:
     """The canonical model with our rules built in, made once and gone with the canonical model.
 
     Its passes count in the classifier's ledger: whatever a rule evaluates anew belongs to the one pass there and back.
-
-    Returns:
-        None where the model calls layers in a way that only zennit's hooks follow.
     """
     models = _MODELS.setdefault(classifier.canonical, {})
     # a display name changes no rule
@@ -154,8 +153,7 @@ def model_with_rules(classifier: Classifier, contract: LrpContract) -> nn.Module
             low=classifier.low,
             high=classifier.high,
         )
-        if model is not None:
-            classifier.ledger.attach(model)
+        classifier.ledger.attach(model)
         models[key] = model
     return models[key]
 
@@ -166,13 +164,6 @@ def _propagate(batch: Batch, contract: LrpContract) -> Attribution:
     Propagation is linear in that beginning, so it starts from 1 and is scaled afterwards: exact also for tiny logits.
     """
     model = model_with_rules(batch.classifier, contract)
-    if model is None:
-        with rules_of_zennit(batch.classifier, contract) as model:
-            return _differentiated(model, batch)
-    return _differentiated(model, batch)
-
-
-def _differentiated(model: nn.Module, batch: Batch) -> Attribution:
     maps, conserved = [], []
     for part in batch.parts():
         shares, scores = input_gradient(model, part.inputs, part.targets)
@@ -185,7 +176,7 @@ def _differentiated(model: nn.Module, batch: Batch) -> Attribution:
 
 @contextmanager
 def rules_of_zennit(classifier: Classifier, contract: LrpContract) -> Iterator[nn.Module]:
-    """The canonical model while the hooks of zennit make its gradient the relevance."""
+    """The canonical model while the hooks of zennit make its gradient the relevance: what ours is measured against."""
     canonical = classifier.canonical
     with composite_of(classifier, contract).context(canonical), _gates_pass_to_signal(canonical):
         yield canonical

@@ -44,15 +44,12 @@ _ZERO_AT_ZERO = (
 )
 """Activations that give 0 for 0."""
 
-_MANY_INPUTS = 16
-"""Inputs of an output from which on it is rare that all but none of the contributions have one sign."""
-
 _Nodes = set[fx.Node]
 
 
 def relevance_model(
     canonical: nn.Module, composite: Composite, *, epsilon: float, gamma: float, low: Tensor, high: Tensor
-) -> nn.Module | None:
+) -> nn.Module:
     """A model of the same function whose input gradient is the relevance that a composite of zennit would give.
 
     It keeps weights prepared for the rules, and nothing of the images that went through it.
@@ -64,9 +61,6 @@ def relevance_model(
         gamma: Likewise, of the gamma rule.
         low: Likewise, of the box.
         high: Likewise.
-
-    Returns:
-        None where a layer is called in a way that its rule does not expect.
     """
     graph_module = cast("fx.GraphModule", canonical)
     context: dict[str, Any] = {}
@@ -129,7 +123,7 @@ class _Builder:
         self.nonnegative = nonnegative_nodes(canonical)
         self.vanishing = self._vanishing()
 
-    def model(self) -> nn.Module | None:
+    def model(self) -> nn.Module:
         """The model with rules."""
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
@@ -146,8 +140,6 @@ class _Builder:
                 return severed[source]
             return copies[source]
 
-        if not all(map(self._is_called_plainly, self.path)):
-            return None
         for node in nodes:
             if node in copies:  # an activation that is evaluated with the layer before it
                 continue
@@ -193,13 +185,6 @@ class _Builder:
         fast = type(self.hooks.get(cast("nn.Module", layer))) in _FAST_RULES and _has_weights_alone(layer)
         return user if fast and isinstance(layer, LINEAR_LAYERS) else None
 
-    def _is_called_plainly(self, node: fx.Node) -> bool:
-        """Whether a layer is given what its rule expects: one value, or two for additions and gates."""
-        layer = called_module(self.canonical, node)
-        if layer is None or not (layer in self.hooks or isinstance(layer, (Addition, SpatialMean, Gate))):
-            return True
-        return len(node.args) == (2 if isinstance(layer, (Addition, Gate)) else 1) and not node.kwargs
-
     def _vanishing(self) -> _Nodes:
         """Nodes to which no relevance comes wherever their value is 0: rules multiply by the value."""
         found: _Nodes = set()
@@ -239,11 +224,7 @@ def _plus(builder: _Builder, node: fx.Node, layer: nn.Module, activation: nn.Mod
 
 
 def _alpha2_beta1(builder: _Builder, node: fx.Node, layer: nn.Module, activation: nn.Module | None) -> Rule:
-    nonnegative = node.args[0] in builder.nonnegative
-    inputs = cast("Tensor", layer.weight)[0].numel()
-    if not nonnegative and builder.is_rectified(node, activation) and inputs >= _MANY_INPUTS:
-        return rules.RectifiedAlphaBetaRule(layer, activation, alpha=2.0)
-    return rules.AlphaBetaRule(layer, activation, alpha=2.0, nonnegative=nonnegative)
+    return rules.AlphaBetaRule(layer, activation, alpha=2.0, nonnegative=node.args[0] in builder.nonnegative)
 
 
 def _gamma(builder: _Builder, node: fx.Node, layer: nn.Module, activation: nn.Module | None) -> Rule:

@@ -326,8 +326,7 @@ def _is_one_value_a_channel(small: object, large: object) -> bool:
 def merge_batch_norms(model: fx.GraphModule) -> None:
     """Merge batch normalization into the linear layer directly before it, where nothing else reads that layer."""
     for node in _nodes(model, "call_module"):
-        # a layer may be given its input by name
-        norm, source = called_module(model, node), next(iter(node.args), None)
+        norm, source = called_module(model, node), node.args[0]
         linear = called_module(model, source)
         if (
             not isinstance(norm, _BATCH_NORMS)

@@ -8,10 +8,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 import torchvision
+from PIL import Image
 from torch import Tensor, nn
 from zennit.core import BasicHook
 
@@ -24,10 +26,11 @@ from auditcore.explainers import relevance_rules as rules
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.linear_maps import ConvolutionMap, DenseMap, ForeignMap, Weights, linear_map
 from auditcore.explainers.relevance_model import nonnegative_nodes
-from auditcore.explainers.table import explain
+from auditcore.explainers.table import applicability, explain
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.streams import Streams
+from auditcore_service.demo import PHOTOS, photo_path
 
 SIZE = 64
 TOLERANCE = 1e-4
@@ -63,7 +66,6 @@ def pixels(count: int, size: int) -> Tensor:
 
 def ours(classifier: Classifier, contract: Any, images: Tensor, targets: Tensor) -> Tensor:
     model = lrp.model_with_rules(classifier, contract)
-    assert model is not None
     return input_gradient(model, classifier.normalize(images), targets)[0]
 
 
@@ -85,7 +87,6 @@ def assert_parity(classifier: Classifier, contract: Any, images: Tensor) -> None
 
 def rules_of(classifier: Classifier, contract: Any) -> list[rules.Rule]:
     model = lrp.model_with_rules(classifier, contract)
-    assert model is not None
     return [layer.rule for layer in model.modules() if isinstance(layer, rules.Ruled)]
 
 
@@ -100,7 +101,9 @@ def test_models_of_torchvision(name: str, contract: Any) -> None:
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
 def test_the_trained_demo_model(contract: Any) -> None:
-    assert_parity(demo(), contract, pixels(1, demo().size))
+    # on noise, float32 is as far as 8e-4 from float64 with zennit's rules; on this photo 4e-6
+    photo = torch.from_numpy(np.array(Image.open(photo_path(*PHOTOS[0])).convert("RGB").resize((224, 224)))) / 255
+    assert_parity(demo(), contract, photo.permute(2, 0, 1)[None])
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
@@ -382,26 +385,54 @@ def test_a_layer_without_a_rule_of_ours_keeps_zennits(contract: Any) -> None:
 
 
 class ByName(nn.Module):
-    """Calls a layer by the name of its argument, which our rules do not expect."""
+    """Calls layers by the name of their argument."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolution, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.rectifier, self.head = nn.ReLU(), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.relu(self.convolution(input=x)).mean((2, 3)))
+        features = self.rectifier(input=self.norm(input=self.convolution(input=x)))
+        return self.head(input=features.mean((2, 3)))
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
-def test_zennit_takes_over_where_a_layer_is_called_otherwise(contract: Any) -> None:
-    classifier, images, targets = classifier_of(ByName(), 12), pixels(3, 12), torch.tensor([0, 2, 1])
-    assert lrp.model_with_rules(classifier, contract) is None
-    ledger = classifier.ledger
+def test_layers_may_be_given_their_input_by_name(contract: Any) -> None:
+    classifier = classifier_of(ByName(), 12)
+    assert applicability(classifier, contract) is None
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in classifier.canonical.modules())
+    assert_parity(classifier, contract, pixels(3, 12))
+
+
+class Sized(nn.Module):
+    """Tells a layer more than its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.head = nn.ConvTranspose2d(3, 4, 3, stride=2), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.up(x, (26, 26)).mean((2, 3)))
+
+
+def test_layers_that_are_given_more_have_no_rule() -> None:
+    reason = applicability(classifier_of(Sized(), 12), LrpEpsilonPlusFlat())
+    assert "ConvTranspose2d layers that are given more than their input" in str(reason)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
+def test_maps_are_relevance_times_the_score(contract: Any, digit_classifier: Classifier) -> None:
+    images = digits.digit_pixels()[0][:3]
+    targets = torch.tensor([0, 2, 1])
+    ledger = digit_classifier.ledger
     before = ledger.forward_images, ledger.backward_images
-    maps = explain(classifier, contract, images, targets, Streams(7, ("a", "b", "c"))).maps
+    attribution = explain(digit_classifier, contract, images, targets, Streams(7, ("a", "b", "c")))
     assert (ledger.forward_images - before[0], ledger.backward_images - before[1]) == (3, 3)
-    scores = classifier.logits(images).gather(1, targets[:, None])[:, :, None, None]
-    assert_close(maps, zennits(classifier, contract, images, targets) * scores, 1e-6)
+    expected = zennits(digit_classifier, contract, images, targets)
+    scores = digit_classifier.logits(images).gather(1, targets[:, None])[:, :, None, None]
+    assert_close(attribution.maps, expected * scores)
+    torch.testing.assert_close(attribution.controls["conservation"], expected.sum((1, 2, 3)), rtol=1e-3, atol=1e-5)
 
 
 def test_altered_classifiers_have_rules_of_their_own(digit_classifier: Classifier) -> None:
@@ -425,7 +456,6 @@ def test_rules_are_prepared_once_and_go_with_the_model() -> None:
     classifier = classifier_of(Branches(), 12)
     contract = LrpEpsilonGammaBox()
     model = lrp.model_with_rules(classifier, contract)
-    assert model is not None
     assert lrp.model_with_rules(classifier, contract.model_copy(update={"name": "other"})) is model
     assert lrp.model_with_rules(classifier, LrpEpsilonGammaBox(gamma=0.5)) is not model
     gone = weakref.ref(model), weakref.ref(classifier.canonical)
@@ -440,7 +470,9 @@ def test_nothing_of_the_images_stays(contract: Any) -> None:
     classifier = classifier_of(Branches(), 12)
 
     def tensors() -> int:
-        gc.collect()
+        # what hangs on a cycle of another test goes only after it
+        while gc.collect():
+            pass
         return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
 
     ours(classifier, contract, pixels(2, 12), torch.tensor([0, 1]))
