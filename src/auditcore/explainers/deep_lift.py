@@ -17,7 +17,7 @@ from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.gradient import completeness_error
-from auditcore.explainers.lrp import MOVING_CALLS, MOVING_LAYERS
+from auditcore.explainers.relevance_model import MOVING_CALLS, MOVING_LAYERS
 from auditcore.models.canonical import called_module, signal_path
 from auditcore.models.classifier import Classifier
 from auditcore.models.layers import Addition, Gate, SpatialMean

@@ -1,10 +1,14 @@
-"""Layer-wise relevance propagation: three composites of zennit on the canonical model."""
+"""Layer-wise relevance propagation: three composites of zennit on the canonical model.
+
+Which rule is for which layer is zennit's; the rules are evaluated by `relevance_rules`, which give the same at the
+cost of two to three gradients, and by zennit itself for layers that those do not fit.
+"""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
@@ -23,10 +27,13 @@ from auditcore.contracts.explainers import (
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.gradient import UNDEFINED_BELOW
+from auditcore.explainers.relevance_model import CHOOSING_CALLS, MOVING_CALLS, MOVING_LAYERS, relevance_model
 from auditcore.models.canonical import called_module, signal_path
 from auditcore.models.classifier import Classifier
 from auditcore.models.layers import Addition, Gate, SpatialMean
 from auditcore.models.tracing import LINEAR_LAYERS
+
+LrpContract = LrpEpsilonPlusFlat | LrpEpsilonGammaBox | LrpEpsilonAlpha2Beta1Flat
 
 
 def lrp_epsilon_plus_flat(batch: Batch, contract: LrpEpsilonPlusFlat) -> Attribution:
@@ -37,7 +44,7 @@ def lrp_epsilon_plus_flat(batch: Batch, contract: LrpEpsilonPlusFlat) -> Attribu
 
     Source: Bach et al. 2015; Kohlbrenner et al. 2020.
     """
-    return _propagate(batch, EpsilonPlusFlat(epsilon=contract.epsilon, layer_map=_FURTHER_RULES))
+    return _propagate(batch, contract)
 
 
 def lrp_epsilon_gamma_box(batch: Batch, contract: LrpEpsilonGammaBox) -> Attribution:
@@ -50,14 +57,7 @@ def lrp_epsilon_gamma_box(batch: Batch, contract: LrpEpsilonGammaBox) -> Attribu
 
     Source: Montavon et al. 2019.
     """
-    composite = EpsilonGammaBox(
-        low=batch.classifier.low,
-        high=batch.classifier.high,
-        epsilon=contract.epsilon,
-        gamma=contract.gamma,
-        layer_map=_FURTHER_RULES,
-    )
-    return _propagate(batch, composite)
+    return _propagate(batch, contract)
 
 
 def lrp_epsilon_alpha2_beta1_flat(batch: Batch, contract: LrpEpsilonAlpha2Beta1Flat) -> Attribution:
@@ -68,7 +68,7 @@ def lrp_epsilon_alpha2_beta1_flat(batch: Batch, contract: LrpEpsilonAlpha2Beta1F
 
     Source: Bach et al. 2015; Kohlbrenner et al. 2020.
     """
-    return _propagate(batch, EpsilonAlpha2Beta1Flat(epsilon=contract.epsilon, layer_map=_FURTHER_RULES))
+    return _propagate(batch, contract)
 
 
 def obstacle(classifier: Classifier, contract: ExplainerContract) -> str | None:
@@ -90,21 +90,6 @@ _FURTHER_RULES = [((nn.Mish,), Pass())]
 _RULED = (*LINEAR_LAYERS, Convolution, BatchNorm, Activation, AvgPool, Addition, SpatialMean, Gate, nn.Mish)
 """Layers for which the composites, or `_gates_pass_to_signal`, have a rule."""
 
-MOVING_LAYERS = (nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d, nn.ChannelShuffle, nn.PixelShuffle)
-"""Layers that only move values: their gradient already hands every share of relevance to where it belongs."""
-
-MOVING_CALLS = {
-    *("contiguous", "chunk", "expand", "flatten", "permute", "reshape", "split", "squeeze", "transpose", "unbind"),
-    *("unflatten", "unsqueeze", "view"),
-    *(torch.cat, torch.chunk, torch.concat, torch.flatten, torch.permute, torch.reshape, torch.split, torch.squeeze),
-    *(torch.transpose, torch.unbind, torch.unsqueeze, torch.channel_shuffle, operator.getitem),
-    *(F.pad, F.channel_shuffle),
-}
-"""Functions and methods of which the same holds."""
-
-_CHOOSING_CALLS = {F.max_pool2d, F.adaptive_max_pool2d}
-"""Functions that only choose values, as max pooling layers do: all relevance goes to the value chosen."""
-
 
 def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
     for node in signal_path(canonical):
@@ -112,7 +97,9 @@ def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
         if layer is not None:
             if isinstance(layer, nn.MultiheadAttention) or not isinstance(layer, (*_RULED, *MOVING_LAYERS, MaxPool)):
                 yield f"{type(layer).__name__} layers"
-        elif node.op in {"call_function", "call_method"} and node.target not in MOVING_CALLS | _CHOOSING_CALLS:
+            elif len(node.args) > (2 if isinstance(layer, (Addition, Gate)) else 1) or node.kwargs:
+                yield f"{type(layer).__name__} layers that are given more than their input"
+        elif node.op in {"call_function", "call_method"} and node.target not in MOVING_CALLS | CHOOSING_CALLS:
             yield f"{getattr(node.target, '__name__', node.target)}()"
 
 
@@ -131,29 +118,77 @@ def _first_layer_sees_image(canonical: nn.Module) -> bool:
     return False
 
 
-def _propagate(batch: Batch, composite: Composite) -> Attribution:
+def composite_of(classifier: Classifier, contract: LrpContract) -> Composite:
+    """The composite of zennit that says which rule is for which layer, and that every map must equal."""
+    if isinstance(contract, LrpEpsilonGammaBox):
+        return EpsilonGammaBox(
+            low=classifier.low,
+            high=classifier.high,
+            epsilon=contract.epsilon,
+            gamma=contract.gamma,
+            layer_map=_FURTHER_RULES,
+        )
+    composite = EpsilonPlusFlat if isinstance(contract, LrpEpsilonPlusFlat) else EpsilonAlpha2Beta1Flat
+    return composite(epsilon=contract.epsilon, layer_map=_FURTHER_RULES)
+
+
+_MODELS: WeakKeyDictionary[nn.Module, dict[LrpContract, nn.Module]] = WeakKeyDictionary()
+"""Canonical model -> the model with rules for each contract. An altered classifier has a canonical model of its own."""
+
+
+def model_with_rules(classifier: Classifier, contract: LrpContract) -> nn.Module:
+    """The canonical model with our rules built in, made once and gone with the canonical model.
+
+    Its passes count in the classifier's ledger: whatever a rule evaluates anew belongs to the one pass there and back.
+    """
+    models = _MODELS.setdefault(classifier.canonical, {})
+    # a display name changes no rule
+    key = contract.model_copy(update={"name": None})
+    if key not in models:
+        model = relevance_model(
+            classifier.canonical,
+            composite_of(classifier, contract),
+            epsilon=contract.epsilon,
+            gamma=contract.gamma if isinstance(contract, LrpEpsilonGammaBox) else 0.0,
+            low=classifier.low,
+            high=classifier.high,
+        )
+        classifier.ledger.attach(model)
+        models[key] = model
+    return models[key]
+
+
+def _propagate(batch: Batch, contract: LrpContract) -> Attribution:
     """Relevance of the target logit, which is where it begins.
 
     Propagation is linear in that beginning, so it starts from 1 and is scaled afterwards: exact also for tiny logits.
     """
-    canonical = batch.classifier.canonical
+    model = model_with_rules(batch.classifier, contract)
     maps, conserved = [], []
-    with composite.context(canonical), _gates_pass_to_signal(canonical):
-        for part in batch.parts():
-            shares, scores = input_gradient(canonical, part.inputs, part.targets)
-            maps.append(shares * scores[:, None, None, None])
-            conserved.append(torch.where(scores.abs() < UNDEFINED_BELOW, torch.nan, shares.sum((1, 2, 3))))
+    for part in batch.parts():
+        shares, scores = input_gradient(model, part.inputs, part.targets)
+        maps.append(shares * scores[:, None, None, None])
+        conserved.append(torch.where(scores.abs() < UNDEFINED_BELOW, torch.nan, shares.sum((1, 2, 3))))
     if not maps:
         return Attribution(torch.empty_like(batch.pixels), {"conservation": batch.pixels.new_empty(0)})
     return Attribution(torch.cat(maps), {"conservation": torch.cat(conserved)})
 
 
 @contextmanager
+def rules_of_zennit(classifier: Classifier, contract: LrpContract) -> Iterator[nn.Module]:
+    """The canonical model while the hooks of zennit make its gradient the relevance: what ours is measured against."""
+    canonical = classifier.canonical
+    with composite_of(classifier, contract).context(canonical), _gates_pass_to_signal(canonical):
+        yield canonical
+
+
+@contextmanager
 def _gates_pass_to_signal(canonical: nn.Module) -> Iterator[None]:
     """Let gates hand all relevance to their signal, unscaled, and none to what computed the gate."""
 
-    def straight_through(_gate: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return inputs[0] + (output - inputs[0]).detach()
+    def straight_through(_gate: nn.Module, inputs: tuple[Tensor, Tensor | float], output: Tensor) -> Tensor:
+        signal = inputs[0]
+        return signal + (output - signal).detach()
 
     handles = [
         layer.register_forward_hook(straight_through) for layer in canonical.modules() if isinstance(layer, Gate)

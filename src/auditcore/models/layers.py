@@ -18,6 +18,9 @@ class Addition(nn.Module):
     def forward(self, left: Float[Tensor, "*shape"], right: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Sum of two tensors of one shape."""
         total: Tensor = self.sum(torch.stack((left, right), dim=-1))
+        # the sum of a stack forgets in which order of memory convolutions are fastest
+        if left.ndim == 4 and left.is_contiguous(memory_format=torch.channels_last):  # noqa: PLR2004 - (N,C,H,W)
+            return total.contiguous(memory_format=torch.channels_last)
         return total
 
 

@@ -69,7 +69,17 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     except Exception as error:
         msg = f"the model's forward cannot be traced into a graph of layers by torch.fx: {error}"
         raise NotApplicable(msg) from error
+    _order_arguments(traced.graph)
+    traced.recompile()
     return traced
+
+
+def _order_arguments(graph: fx.Graph) -> None:
+    """Give inputs that layers are given by name, `layer(input=x)`, by position: rewrites and rules look there."""
+    for node in graph.nodes:
+        if node.op == "call_module" and not node.args and "input" in node.kwargs:
+            node.args = (node.kwargs["input"],)
+            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "input"}
 
 
 def _subclassed_linear_layers(entry: nn.Module, example: Tensor) -> set[nn.Module]:
