@@ -53,6 +53,8 @@ def show_report(report: AuditReport, console: Console) -> None:
     _show_gaps(report, console)
     _show_reliability(report, console)
     _show_deviation(report, console)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
     cost = report.cost
     console.print()
     console.print(

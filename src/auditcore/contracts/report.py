@@ -321,6 +321,10 @@ class Manifest(Contract):
     interval: str = Field(description="How confidence intervals were computed.")
     shards: int
     attempts: int
+    micro_batches: tuple[int, ...] = Field(
+        default=(),
+        description="Images that passed at once, every size that ran; others change scores by rounding.",
+    )
     started_at: str | None = None
     finished_at: str | None = None
 
@@ -349,6 +353,7 @@ class AuditReport(Contract):
     )
     conditions: tuple[ConditionOutcome, ...]
     controls: tuple[Result, ...]
+    notes: tuple[str, ...] = Field(default=(), description="What a reader should know of how the audit ran.")
     deviation: Annotated[
         Deviation | None,
         Field(exclude_if=_missing, description="Of faster modes from exact float32; absent if the plan uses none."),

@@ -172,6 +172,7 @@ class Cost(Contract):
     seconds: float = 0.0
     device: str = "cpu"
     peak_memory_bytes: int = 0
+    micro_batch: int | None = Field(default=None, description="Images that passed at once, in the end; of one shard.")
 
 
 @final

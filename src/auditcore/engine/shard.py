@@ -165,6 +165,7 @@ def run_shard(
             seconds=clock() - started,
             device=str(classifier.device),
             peak_memory_bytes=_peak_memory_bytes(classifier.device),
+            micro_batch=micro_batches.size,
         ),
         deviations=tuple(deviations),
         calibration=classifier.calibration,
