@@ -116,6 +116,9 @@ class Cost(Contract):
         description="By check; `originals` are the maps all checks share, `measure` the first wave.",
     )
     seconds: float = 0.0
+    estimated_seconds: float | None = Field(
+        default=None, description="What `seconds` were expected to be when the service accepted the audit."
+    )
     device: str = "cpu"
     peak_memory_bytes: int = 0
 
