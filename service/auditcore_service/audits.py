@@ -6,25 +6,30 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 import rfc8785
 import structlog
 from pydantic import BaseModel
+from sqlalchemy import Connection
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.cost_model import Estimate
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
+from auditcore_service.announcer import Announcer
 from auditcore_service.blobs import BlobStore
 from auditcore_service.cursors import decode_cursor, encode_cursor
+from auditcore_service.estimates import Estimates, objection_to
 from auditcore_service.image_batches import ImageBatches
 from auditcore_service.locations import unsafe_integer
-from auditcore_service.queue import QueueUnavailable, ShardQueue
 from auditcore_service.refusals import (
     IdempotencyKeyReused,
     InvalidIdempotencyKey,
@@ -35,7 +40,7 @@ from auditcore_service.refusals import (
 from auditcore_service.settings import Settings
 from auditcore_service.sharding import images_per_shard, shards_of
 from auditcore_service.store.audits import find_audit, insert_audit, list_audits
-from auditcore_service.store.batches import find_batch
+from auditcore_service.store.batches import batch_size
 from auditcore_service.store.database import Database
 from auditcore_service.store.events import events_after
 from auditcore_service.store.idempotency import bind_key, free_key, reserve_key
@@ -62,6 +67,15 @@ class _Pictured(BaseModel):
 
 
 @final
+@dataclass(frozen=True)
+class Quote:
+    """What a request would cost, and why the operator would refuse that much, if so."""
+
+    estimate: Estimate
+    objection: str | None
+
+
+@final
 class Audits:
     """The use cases."""
 
@@ -71,15 +85,16 @@ class Audits:
         *,
         database: Database,
         blobs: BlobStore,
-        queue: ShardQueue,
+        announcer: Announcer,
         batches: ImageBatches,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._database = database
         self._blobs = blobs
-        self._queue = queue
+        self._announcer = announcer
         self._batches = batches
+        self._estimates = Estimates(settings)
         self._clock = clock
 
     def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
@@ -91,6 +106,7 @@ class Audits:
 
         Raises:
             InputError: The request cannot be carried out; nothing was stored.
+            BudgetExceeded: It would cost more than the operator allows; likewise.
             InvalidIdempotencyKey: The key is empty, too long or not printable.
             IdempotencyKeyReused: The key came with another request.
             RequestInFlight: The first request with this key is still being answered.
@@ -117,7 +133,54 @@ class Audits:
                 free_key(connection, key)
             raise
 
+    def estimate(self, request: AuditRequest) -> Quote:
+        """What a request would cost; checks it as `submit` does, and stores nothing.
+
+        Raises:
+            InputError: The request cannot be carried out.
+        """
+        plan = self._checked_plan(request)
+        with self._database.reading() as connection:
+            images = self._count_images(connection, request)
+            estimate = self._estimates.price(connection, request, plan, images=images).estimate
+        return Quote(estimate, objection_to(estimate, plan, self._settings))
+
     def _submit(self, request: AuditRequest, *, key: str | None) -> Audit:
+        plan = self._checked_plan(request)
+        with self._database.reading() as connection:
+            images = self._count_images(connection, request)
+            price = self._estimates.price(connection, request, plan, images=images)
+        self._estimates.check(price.estimate, plan)
+        if isinstance(request.images, InlineImages):
+            # no row of the database holds pixels
+            digest, _ = self._batches.store_inline(request.images.images)
+            request = request.model_copy(update={"images": ImageBatchReference(digest=digest)})
+        chunk = images_per_shard(
+            plan,
+            passes_per_s=price.slowest,
+            target_s=self._settings.shard_target_s,
+            most=self._settings.shard_images,
+        )
+        shards = shards_of(plan, images=images, chunk=chunk, models=len(request.references))
+        written = {
+            "request": request.model_dump_json(),
+            "plan": plan.model_dump_json(),
+            "estimate": price.estimate.model_dump_json(),
+        }
+        audit_id = str(uuid.uuid4())
+        with self._database.writing() as connection:
+            audit, queued = insert_audit(
+                connection, audit_id=audit_id, images=images, shards=shards, now=self._clock(), **written
+            )
+            if key is not None:
+                bind_key(connection, key, audit_id)
+        # the audit is stored, so it is accepted; should the announcement be lost, the sweeper makes it again
+        self._announcer.announce(queued)
+        log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
+        return audit
+
+    def _checked_plan(self, request: AuditRequest) -> AuditPlan:
+        """The plan in full, of a request that can be carried out as far as that shows without its images."""
         _fingerprint(request)
         access = self._settings.access
         for position, (name, reference) in enumerate(request.references):
@@ -126,55 +189,25 @@ class Audits:
         access.check_images(request.images)
         plan = resolve_plan(request.plan)
         validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
-        request, images = self._settle_images(request)
-        chunk = images_per_shard(
-            plan,
-            passes_per_s=self._settings.passes_per_s,
-            target_s=self._settings.shard_target_s,
-            most=self._settings.shard_images,
-        )
-        audit_id = str(uuid.uuid4())
-        with self._database.writing() as connection:
-            queued = insert_audit(
-                connection,
-                audit_id=audit_id,
-                request=request.model_dump_json(),
-                plan=plan.model_dump_json(),
-                images=images,
-                shards=shards_of(plan, images=images, chunk=chunk, models=len(request.references)),
-                now=self._clock(),
-            )
-            if key is not None:
-                bind_key(connection, key, audit_id)
-        try:
-            self._queue.announce(queued)
-        except QueueUnavailable as error:
-            # the audit is stored, so it is accepted; the sweeper announces it when the queue is back
-            log.warning("announcement_postponed", audit_id=audit_id, reason=str(error))
-        log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
-        return self.get(audit_id)
+        return plan
 
-    def _settle_images(self, request: AuditRequest) -> tuple[AuditRequest, int]:
-        """Number of images; inline images become a stored batch, so that no row of the database holds pixels."""
+    def _count_images(self, connection: Connection, request: AuditRequest) -> int:
         match request.images:
             case ImageBatchReference(digest=digest):
-                with self._database.reading() as connection:
-                    manifest = find_batch(connection, digest)
-                if manifest is None:
+                size = batch_size(connection, digest)
+                if size is None:
                     msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches first"
                     raise InvalidRequest(msg, field="images.digest")
-                return request, len(manifest.entries)
+                return size
             case ImageUris(uris=uris):
                 limit = self._settings.batch_images
                 if len(uris) > limit:
                     raise LimitExceeded(
                         what="the list of images", limit=limit, actual=len(uris), unit="images", field="images.uris"
                     )
-                return request, len(uris)
+                return len(uris)
             case InlineImages(images=inline):
-                digest, manifest = self._batches.store_inline(inline)
-                reference = ImageBatchReference(digest=digest)
-                return request.model_copy(update={"images": reference}), len(manifest.entries)
+                return len(inline)
 
     def get(self, audit_id: str) -> Audit:
         """One audit.

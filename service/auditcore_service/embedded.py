@@ -1,4 +1,4 @@
-"""The whole service in one process tree: gateway here, Redis and a worker as supervised children.
+"""The whole service in one process tree: gateway here, Redis and workers as supervised children.
 
 The same code as scaled out; only the addresses differ. The database is SQLite and the blobs are files, below
 `Settings.data_dir`, unless the settings name others.
@@ -47,12 +47,12 @@ class EmbeddedService:
 
     Attributes:
         settings: As given, with the addresses of what was started filled in.
-        worker: The supervised worker.
+        workers: The supervised workers.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.worker: SupervisedProcess | None = None
+        self.workers: tuple[SupervisedProcess, ...] = ()
         self._redis: RedisServer | None = None
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
@@ -73,7 +73,7 @@ class EmbeddedService:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> None:
-        """Start Redis, the gateway and the worker, in this order; return when the gateway answers.
+        """Start Redis, the gateway and the workers, in this order; return when the gateway answers.
 
         Raises:
             AlreadyRunning: Another service uses `data_dir`.
@@ -90,22 +90,21 @@ class EmbeddedService:
                 self._redis.start()
                 self.settings = self.settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
             self._start_gateway(self._socket)
-            self.worker = SupervisedProcess(
-                "worker",
-                [sys.executable, "-c", "from auditcore_service.worker import main; main()"],
-                environment=self.settings.environment(),
-                # its shard is done again from the database, so there is nothing to save
-                grace_s=2.0,
-            )
-            self.worker.start()
+            self.workers = tuple(self._worker(number) for number in range(self.settings.workers))
+            for worker in self.workers:
+                worker.start()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop the worker, the gateway and Redis, in this order; return when all are gone. May be called twice."""
-        if self.worker is not None:
-            self.worker.stop()
+        """Stop the workers, the gateway and Redis, in this order; return when all are gone. May be called twice."""
+        # all at once: each may take its grace
+        stopping = [threading.Thread(target=worker.stop) for worker in self.workers]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join()
@@ -129,6 +128,19 @@ class EmbeddedService:
     ) -> None:
         """Stop."""
         self.stop()
+
+    def _worker(self, number: int) -> SupervisedProcess:
+        settings = self.settings
+        if settings.workers > 1 and settings.threads is None:
+            # each would take every core, and they would wait for each other
+            settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
+        return SupervisedProcess(
+            "worker" if self.settings.workers == 1 else f"worker-{number}",
+            [sys.executable, "-c", "from auditcore_service.worker import main; main()"],
+            environment=settings.environment(),
+            # its shard is done again from the database, so there is nothing to save
+            grace_s=2.0,
+        )
 
     def _lock_folder(self) -> None:
         """Two services on one folder would fight over Redis's file."""

@@ -12,9 +12,13 @@ from typing import final
 
 import structlog
 import torch
+from sqlalchemy.exc import SQLAlchemyError
 
+from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity
+from auditcore.contracts.estimate import passes_of
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
 from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.models import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
@@ -44,6 +48,7 @@ from auditcore_service.store.shards import (
     list_shards,
     release_shard,
 )
+from auditcore_service.store.speeds import SeenSpeed, remember_speed
 from auditcore_service.store.transitions import ShardKind
 
 log = structlog.get_logger(__name__)
@@ -213,7 +218,28 @@ class Executor:
                 model_name=name,
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
             )
+        self._remember_speed(reference, plan, result)
         return self._blobs.put(result.model_dump_json().encode()), None
+
+    def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult) -> None:
+        """Leave what this shard took to the estimates of later audits."""
+        used = sum(bool(record.targets) for record in result.images)
+        if not used or result.cost.seconds <= 0:
+            return
+        seen = SeenSpeed(
+            model=model_identity(reference),
+            device=result.cost.device,
+            plan=plan_identity(plan),
+            wave=result.wave,
+            passes=float(used * passes_of(plan, wave=result.wave)),
+            seconds=result.cost.seconds,
+            updated_at=self._clock(),
+        )
+        try:
+            with self._database.writing() as connection:
+                remember_speed(connection, seen)
+        except SQLAlchemyError:  # an estimate less exact is no reason to compute a shard again
+            log.exception("speed_not_remembered")
 
     def _assemble(self, audit: Audit, request: AuditRequest, plan: AuditPlan) -> tuple[str, str]:
         measured = [self._results(audit.id, "measure", model=model) for model in range(len(request.references))]
@@ -228,6 +254,7 @@ class Executor:
                 name: reduce_shared(plan, own) for (name, _), own in zip(request.references, measured, strict=True)
             },
             attempts=attempts,
+            estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             started_at=_rfc3339(audit.started_at or audit.created_at),
             finished_at=_rfc3339(self._clock()),
         )

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import final
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.cost_model import model_identity
 from auditcore.contracts.models import ModelReference
 from auditcore.fetching import BlobReader
 from auditcore.models.classifier import Classifier
@@ -15,10 +15,10 @@ from auditcore.models.loaders.table import load_classifier
 
 @final
 class ModelCache:
-    """Least recently used models, by the digest of their reference.
+    """Least recently used models, by what their reference stands for.
 
-    A file behind an unchanged reference may change; its models then differ in digest, and the report refuses to mix
-    them. A reference that pins `sha256` cannot change.
+    References that pin the same bytes share one model, wherever the bytes lie. A file behind an unpinned reference may
+    change; its models then differ in digest, and the report refuses to mix them.
     """
 
     def __init__(self, *, size: int, device: str, access: AccessRules, blobs: BlobReader) -> None:
@@ -34,7 +34,9 @@ class ModelCache:
         Raises:
             InputError: It cannot be loaded.
         """
-        key = digest_of(reference)
+        # one that is at hand was loaded under another request, perhaps from another place
+        self._access.check_model(reference)
+        key = model_identity(reference)
         if key in self._models:
             self._models.move_to_end(key)
             return self._models[key]

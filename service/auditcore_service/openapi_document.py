@@ -100,12 +100,24 @@ SUBMIT_EXAMPLES: dict[str, Any] = {
     },
 }
 
+_ESTIMATE_EXAMPLE = {
+    "images": 4,
+    "forward_images": 4972,
+    "backward_images": 224,
+    "passes": 5264,
+    "seconds": 70.2,
+    "passes_per_s": 74.986,
+    "basis": "measured",
+    "device": "cpu",
+}
+
 _STATUS_EXAMPLE = {
     "id": _AUDIT,
     "state": "running",
     "progress": {"done": 1, "total": 3, "failed": 0},
     "fraction": 0.41,
     "images": 4,
+    "estimate": _ESTIMATE_EXAMPLE,
     "created_at": "2026-11-22T12:00:00.000Z",
     "started_at": "2026-11-22T12:00:00.120Z",
     "links": {
@@ -114,6 +126,21 @@ _STATUS_EXAMPLE = {
         "events": f"/v1/audits/{_AUDIT}/events",
         "cancel": f"/v1/audits/{_AUDIT}/cancel",
     },
+}
+
+_BUDGET_ADVICE = (
+    "the audit is estimated at 70.2 seconds of workers, above the budget of 60 (measured, 74.986 passes a second); "
+    "use at most 3 of the 4 images, or fewer explainers, levels, repeats or draws: check 'deletion' takes 94 % of the "
+    "checks' passes; the operator can raise AUDIT_BUDGET_S or AUDIT_BUDGET_PASSES"
+)
+
+_BUDGET_EXAMPLE = {
+    "type": "urn:auditcore:problem:budget_exceeded",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "detail": _BUDGET_ADVICE,
+    "code": "budget_exceeded",
+    "errors": [{"pointer": "#/plan", "detail": _BUDGET_ADVICE, "code": "budget_exceeded"}],
 }
 
 _BATCH_EXAMPLE = {
@@ -134,6 +161,7 @@ _BATCH_EXAMPLE = {
 # operation -> the problems it is known to answer; every operation may also answer 500
 _PROBLEMS: dict[str, tuple[int, ...]] = {
     "submitAudit": (400, 409, 413, 422),
+    "estimateAudit": (413, 422),
     "listAudits": (422,),
     "getAudit": (404,),
     "cancelAudit": (404,),
@@ -274,6 +302,18 @@ def _describe_problems(operation: dict[str, Any]) -> None:
 def _add_examples(paths: dict[str, Any]) -> None:
     submit = paths["/v1/audits"]["post"]
     submit["requestBody"]["content"]["application/json"]["examples"] = SUBMIT_EXAMPLES
+    refused = submit["responses"]["422"]["content"][MEDIA_TYPE]
+    refused["examples"] = {
+        "unsafe_reference": {"value": refused.pop("example")},
+        "budget_exceeded": {"value": _BUDGET_EXAMPLE},
+    }
+    estimate = paths["/v1/estimates"]["post"]
+    estimate["requestBody"]["content"]["application/json"]["examples"] = SUBMIT_EXAMPLES
+    estimate["responses"]["200"]["content"]["application/json"]["example"] = {
+        "estimate": _ESTIMATE_EXAMPLE,
+        "within_budget": False,
+        "advice": _BUDGET_ADVICE,
+    }
     accepted = submit["responses"]["202"]
     accepted["headers"] = {
         "Location": {"description": "The audit.", "schema": {"type": "string"}},

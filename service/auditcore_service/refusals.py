@@ -9,6 +9,7 @@ Refusal
 |-- InvalidUpload            invalid_upload
 |-- InvalidIdempotencyKey    invalid_idempotency_key
 |-- IdempotencyKeyReused     idempotency_key_reused
+|-- BudgetExceeded           budget_exceeded
 `-- RequestInFlight          request_in_flight
 """
 
@@ -80,6 +81,12 @@ class IdempotencyKeyReused(Refusal):
     """The key came before, with another body."""
 
     code = "idempotency_key_reused"
+
+
+class BudgetExceeded(Refusal):
+    """The audit is expected to cost more than the operator allows for one."""
+
+    code = "budget_exceeded"
 
 
 class RequestInFlight(Refusal):

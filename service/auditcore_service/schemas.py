@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 from pydantic import BaseModel, ConfigDict, Field
 
 from auditcore.contracts.contract import Sha256
+from auditcore.contracts.cost_model import Estimate
 from auditcore.contracts.images import BatchEntry
 from auditcore.contracts.metrics import Metric
 from auditcore.contracts.plan import AuditPlan
@@ -59,12 +60,24 @@ class AuditStatus(Body):
     progress: ProgressBody
     fraction: float = Field(ge=0, le=1, description="Share of the work done.")
     images: int
+    estimate: Estimate | None = Field(
+        default=None, description="What it was expected to cost when it was accepted; null for older audits."
+    )
     verdict: Verdict | None = None
     error: ErrorBody | None = None
     created_at: str = Field(description="RFC 3339, UTC.")
     started_at: str | None = None
     finished_at: str | None = None
     links: AuditLinks
+
+
+@final
+class EstimateAnswer(Body):
+    """What an audit would cost."""
+
+    estimate: Estimate
+    within_budget: bool = Field(description="Whether the operator's budget lets POST /v1/audits accept it.")
+    advice: str | None = Field(default=None, description="Above the budget: by how much, and what to reduce.")
 
 
 @final

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self, final
 
+from auditcore_service.announcer import Announcer
 from auditcore_service.audits import Audits
 from auditcore_service.blobs import BlobStore
 from auditcore_service.image_batches import ImageBatches
@@ -24,6 +25,7 @@ class Service:
     database: Database
     blobs: BlobStore
     queue: ShardQueue
+    announcer: Announcer
     audits: Audits
     batches: ImageBatches
     sweeper: Sweeper
@@ -35,25 +37,29 @@ class Service:
         database = Database(settings.database)
         blobs = BlobStore(settings.blobs)
         queue = ShardQueue(settings)
+        announcer = Announcer(queue)
         batches = ImageBatches(settings, database=database, blobs=blobs)
         return cls(
             settings=settings,
             database=database,
             blobs=blobs,
             queue=queue,
-            audits=Audits(settings, database=database, blobs=blobs, queue=queue, batches=batches),
+            announcer=announcer,
+            audits=Audits(settings, database=database, blobs=blobs, announcer=announcer, batches=batches),
             batches=batches,
             sweeper=Sweeper(settings, database=database, queue=queue),
             telemetry=Telemetry(database=database, queue=queue),
         )
 
     def start(self) -> None:
-        """Bring the schema up to date and begin to sweep."""
+        """Bring the schema up to date, and begin to announce and to sweep."""
         self.database.migrate()
+        self.announcer.start()
         self.sweeper.start()
 
     def stop(self) -> None:
-        """Stop sweeping and give all connections back."""
+        """Stop sweeping, announce what is left and give all connections back."""
         self.sweeper.stop()
+        self.announcer.stop()
         self.queue.close()
         self.database.close()

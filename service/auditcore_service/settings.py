@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     )
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where workers compute.")
+    workers: int = Field(default=1, ge=1, le=64, description="Workers that `auditcore serve` starts.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker; torch decides if unset.")
     cached_models: int = Field(default=2, ge=1, description="Models a worker keeps in memory.")
 
@@ -71,7 +72,15 @@ class Settings(BaseSettings):
     shard_target_s: Seconds = Field(default=60.0, description="Intended length of a shard.")
     # the demo model (EfficientNet-Lite0, 224 px) forwards 55 images a second on two busy CPU cores, in batches of 32;
     # a GPU fleet sets its own
-    passes_per_s: Seconds = Field(default=120.0, description="Throughput assumed when shards are sized.")
+    passes_per_s: Seconds = Field(
+        default=120.0, description="Forward passes a second, assumed of a model that no worker has run yet."
+    )
+    budget_s: Seconds | None = Field(
+        default=None, description="Audits estimated at more seconds of workers are refused; none if unset."
+    )
+    budget_passes: int | None = Field(
+        default=None, ge=1, description="Audits estimated at more forward passes are refused; none if unset."
+    )
     shard_images: int = Field(default=256, ge=1, description="Most images in a shard, whatever the throughput.")
 
     # One image of the preset `standard` takes 90 s on the demo model and two cores, and some models cost 20 times more.

@@ -25,6 +25,7 @@ def shards_of(plan: AuditPlan, *, images: int, chunk: int, models: int = 1) -> t
     """
     waves = waves_of(plan)
     chunks = tuple(_chunks(images, chunk))
+    weights = {wave: passes_of(plan, wave=wave) for wave in waves}
     shards = [
         NewShard(
             wave=number,
@@ -32,7 +33,7 @@ def shards_of(plan: AuditPlan, *, images: int, chunk: int, models: int = 1) -> t
             kind=wave,
             start=start,
             stop=stop,
-            weight=float((stop - start) * passes_of(plan, wave=wave)),
+            weight=float((stop - start) * weights[wave]),
             model=model,
         )
         for number, wave in enumerate(waves)

@@ -6,7 +6,8 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, final
 
-from celery import Celery, Task
+import structlog
+from celery import Celery, Task, signals
 
 from auditcore_service.blobs import BlobStore
 from auditcore_service.logs import configure_logs
@@ -18,6 +19,8 @@ from auditcore_service.store.records import ShardKey
 if TYPE_CHECKING:
     from auditcore_service.execution import Executor
 
+log = structlog.get_logger(__name__)
+
 
 @final
 class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
@@ -28,6 +31,14 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
         self.settings = settings
         self.conf.update(celery_options(settings))
         self.register_task(RunShard())
+        signals.worker_process_init.connect(self._warm_up, weak=False, dispatch_uid="auditcore")
+
+    def _warm_up(self, **_: object) -> None:
+        """Import torch and open connections when the pool process starts, not when its first shard waits for it."""
+        try:
+            self.executor = build_executor(self.settings)
+        except Exception:  # the first shard tries again, and fails with a reason that an audit can carry
+            log.exception("warm_up_broke")
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What Celery pickles for a spawned child; its documented place for own arguments."""
@@ -47,7 +58,7 @@ class RunShard(Task):  # type: ignore[misc]  # likewise
         self._executor().run(ShardKey(audit_id, wave, index))
 
     def _executor(self) -> Executor:
-        """Built on the first shard, in the pool process: connections and CUDA do not survive being passed on."""
+        """Built in the pool process: connections and CUDA do not survive being passed on."""
         if not hasattr(self.app, "executor"):
             self.app.executor = build_executor(self.app.settings)
         executor: Executor = self.app.executor

@@ -96,7 +96,7 @@ def test_the_json_of_the_issue_is_accepted(client: TestClient) -> None:
 def test_submitting_sends_shard_keys_and_no_pixels(client: TestClient, redis_url: str) -> None:
     audit_id = submit(client)
     with redis.Redis.from_url(redis_url) as queue:
-        (message,) = queue.lrange("gpu", 0, -1)
+        message = queue.brpop("gpu", timeout=10)[1]  # announced behind the answer
     payload = json.loads(base64.b64decode(json.loads(message)["body"]))
     assert payload[0] == [audit_id, 0, 0]
     assert payload[1] == {}
@@ -485,6 +485,9 @@ def test_catalogue_says_what_an_augmentation_does_to_pixels(client: TestClient) 
 def test_metrics_name_states_and_routes_but_no_audit(client: TestClient) -> None:
     audit_id = submit(client)
     client.get(f"/v1/audits/{audit_id}")
+    deadline = time.monotonic() + 10
+    while service_of(client).queue.depth("gpu") == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)  # announced behind the answer
     text = client.get("/metrics").text
     assert 'auditcore_audits{state="queued"} 1.0' in text
     assert 'auditcore_queue_depth{queue="gpu"} 1.0' in text

@@ -112,10 +112,10 @@ def test_kill_9_of_the_worker_in_mid_shard_changes_no_number(
 
     audit_id = submit(client, 3, request_body)
     wait_for(client, audit_id, lambda status: after < status["fraction"] < 0.9)
-    assert service.worker is not None
-    assert service.worker.pid is not None
-    pool = psutil.Process(service.worker.pid).children(recursive=True)
-    os.kill(service.worker.pid, signal.SIGKILL)
+    (worker,) = service.workers
+    assert worker.pid is not None
+    pool = psutil.Process(worker.pid).children(recursive=True)
+    os.kill(worker.pid, signal.SIGKILL)
     status = wait_for(client, audit_id, ended)
     assert status["state"] == "succeeded"
     _, alive = psutil.wait_procs(pool, timeout=5)

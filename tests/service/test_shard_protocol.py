@@ -58,9 +58,10 @@ class Play:
             for index in range(count)
         ]
         with self.database.writing() as connection:
-            return insert_audit(
+            _, queued = insert_audit(
                 connection, audit_id=audit_id, request="{}", plan="{}", images=compute, shards=shards, now=self.now
             )
+        return queued
 
     def claim(self, wave: int = 0, index: int = 0, *, max_attempts: int = 3) -> Shard | None:
         with self.database.writing() as connection:

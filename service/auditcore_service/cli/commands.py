@@ -78,10 +78,12 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; AUDIT_HOST, or 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes any free one; AUDIT_PORT, or 8000.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder for database and images; AUDIT_DATA_DIR.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that compute; AUDIT_WORKERS, or 1.")] = None,
 ) -> None:
-    """Start the whole service in one process tree: gateway, worker, queue and database.
+    """Start the whole service in one process tree: gateway, workers, queue and database.
 
-    Everything it stores is below one folder. Settings are environment variables with the prefix AUDIT_.
+    Everything it stores is below one folder. Settings are environment variables with the prefix AUDIT_. Several workers
+    share the cores, unless AUDIT_THREADS says how many threads each has.
 
     For example:
 
@@ -89,7 +91,7 @@ def serve(
 
         curl http://127.0.0.1:8000/v1/catalogue
     """
-    settings = _settings(host=host, port=port, data_dir=data)
+    settings = _settings(host=host, port=port, data_dir=data, workers=workers)
     from auditcore_service import embedded  # noqa: PLC0415 - fastapi and celery load only for this command
 
     embedded.run(settings, on_ready=lambda url: print(f"Listening on {url}", flush=True))  # noqa: T201 - read by programs
@@ -234,6 +236,40 @@ def submit(
         from auditcore.contracts.report import AuditReport  # noqa: PLC0415 - not needed to submit
 
         _finish(AuditReport.model_validate_json(content), files)
+
+
+@app.command(rich_help_panel="Audit")
+def estimate(
+    request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],
+    url: Annotated[
+        str | None,
+        typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service to ask, which knows the speed of its workers."),
+    ] = None,
+    images: ImagesOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Tell what an audit would cost, in passes and seconds, without running it.
+
+    Without --url nothing is asked or loaded: passes follow from the plan, seconds from AUDIT_PASSES_PER_S. A service
+    answers from the speed its workers have measured; images given here are uploaded to it, as `submit` does. Exits with
+    0 within the operator's budget, 1 above it, 2 for an error.
+
+    For example:
+
+        auditcore estimate request.json --images photos/
+
+        auditcore estimate request.json --images photos/ --url http://127.0.0.1:8000
+    """
+    with _problems():
+        from auditcore_service.cli.pricing import ask_service, price_locally, show_price  # noqa: PLC0415 - pydantic
+
+        answer = (
+            price_locally(request, images=images or (), settings=_settings())
+            if url is None
+            else ask_service(request, images=images or (), url=url)
+        )
+        show_price(answer, out, as_json=as_json)
+        raise typer.Exit(0 if answer.within_budget else 1)
 
 
 @app.command(rich_help_panel="Audit")

@@ -95,6 +95,17 @@ class ServiceClient:
         status: dict[str, Any] = answer.json()
         return status
 
+    def estimate(self, request: Mapping[str, Any]) -> bytes:
+        """What an audit would cost, as JSON.
+
+        Raises:
+            CommandError: The service refuses the request or cannot be reached.
+        """
+        self._narrate(
+            f"curl -H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/estimates"
+        )
+        return self._call("POST", "/v1/estimates", json=request).content
+
     def follow(self, audit_id: str) -> Iterator[dict[str, Any]]:
         """The audit's status, again and again until it is final; survives a service that restarts.
 

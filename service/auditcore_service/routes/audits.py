@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from auditcore.contracts.cost_model import Estimate
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore_service.refusals import NotFound
@@ -56,7 +57,11 @@ def submit(
         Header(description="The same key with the same body gives the same audit, for 24 hours."),
     ] = None,
 ) -> AuditStatus:
-    """Check a request, store it and start it. What can be checked without the model is answered at once."""
+    """Check a request, store it and start it. What can be checked without the model is answered at once.
+
+    The answer carries an `estimate` of passes and seconds; above the operator's budget the request is refused with the
+    code `budget_exceeded` and nothing is stored. POST /v1/estimates asks for the price alone.
+    """
     audit = service.audits.submit(request, idempotency_key=idempotency_key)
     response.headers["Location"] = _path(audit.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -204,6 +209,7 @@ def _status(audit: Audit) -> AuditStatus:
         progress=ProgressBody(done=audit.progress.done, total=audit.progress.total, failed=audit.progress.failed),
         fraction=audit.progress.fraction,
         images=audit.images,
+        estimate=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate),
         verdict=audit.verdict,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
         created_at=_rfc3339(audit.created_at),

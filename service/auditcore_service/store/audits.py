@@ -22,14 +22,38 @@ def insert_audit(
     images: int,
     shards: Sequence[NewShard],
     now: float,
-) -> tuple[QueuedShard, ...]:
+    estimate: str | None = None,
+) -> tuple[Audit, tuple[QueuedShard, ...]]:
     """Write an audit and every shard it will ever have.
 
     Returns:
-        The shards of the first wave, which are `queued`; the others are `pending`.
+        The audit, and the shards of the first wave, which are `queued`; the others are `pending`.
     """
+    audit = Audit(
+        id=audit_id,
+        state="queued",
+        request=request,
+        plan=plan,
+        images=images,
+        created_at=now,
+        started_at=None,
+        finished_at=None,
+        verdict=None,
+        report_digest=None,
+        failure=None,
+        progress=Progress(done=0, total=len(shards), failed=0, fraction=0.0),
+        estimate=estimate,
+    )
     connection.execute(
-        insert(AUDITS).values(id=audit_id, state="queued", request=request, plan=plan, images=images, created_at=now)
+        insert(AUDITS).values(
+            id=audit_id,
+            state=audit.state,
+            request=request,
+            plan=plan,
+            images=images,
+            created_at=now,
+            estimate=estimate,
+        )
     )
     first = min(shard.wave for shard in shards)
     connection.execute(
@@ -52,8 +76,8 @@ def insert_audit(
             for shard in shards
         ],
     )
-    append_state_event(connection, audit_id, now=now)
-    return tuple(
+    append_event(connection, audit_id, "state", _standing(audit), now=now)
+    return audit, tuple(
         QueuedShard(ShardKey(audit_id, shard.wave, shard.index), shard.kind) for shard in shards if shard.wave == first
     )
 
@@ -124,8 +148,18 @@ def move_audit(
 def append_state_event(connection: Connection, audit_id: str, *, now: float, kind: str = "state") -> None:
     """Tell readers of the event stream where the audit stands."""
     audit = find_audit(connection, audit_id)
-    if audit is None:
-        return
+    if audit is not None:
+        append_event(connection, audit_id, kind, _standing(audit), now=now)
+
+
+def count_audits(connection: Connection) -> dict[str, int]:
+    """Number of audits in each state that occurs."""
+    rows = connection.execute(select(AUDITS.c.state, func.count().label("audits")).group_by(AUDITS.c.state))
+    return {row.state: row.audits for row in rows}
+
+
+def _standing(audit: Audit) -> dict[str, object]:
+    """What an event says of an audit."""
     data: dict[str, object] = {
         "state": audit.state,
         "progress": {
@@ -143,13 +177,7 @@ def append_state_event(connection: Connection, audit_id: str, *, now: float, kin
             "message": audit.failure.message,
             "field": audit.failure.field,
         }
-    append_event(connection, audit_id, kind, data, now=now)
-
-
-def count_audits(connection: Connection) -> dict[str, int]:
-    """Number of audits in each state that occurs."""
-    rows = connection.execute(select(AUDITS.c.state, func.count().label("audits")).group_by(AUDITS.c.state))
-    return {row.state: row.audits for row in rows}
+    return data
 
 
 def _progress(connection: Connection, audit_ids: Sequence[str]) -> dict[str, Progress]:
@@ -186,4 +214,5 @@ def _audit(row: Row[Any], progress: Mapping[str, Progress]) -> Audit:
         report_digest=row.report_digest,
         failure=failure,
         progress=progress[row.id],
+        estimate=row.estimate,
     )

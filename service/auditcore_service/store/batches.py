@@ -37,6 +37,13 @@ def find_batch(connection: Connection, digest: str) -> BatchManifest | None:
     return None if manifest is None else BatchManifest.model_validate_json(manifest)
 
 
+def batch_size(connection: Connection, digest: str) -> int | None:
+    """Images in a batch, or None if there is no such batch; does not read its manifest."""
+    return connection.execute(
+        select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest)
+    ).scalar_one_or_none()
+
+
 def freeze_image(connection: Connection, audit_id: str, index: int, digest: str) -> str:
     """Decide once which bytes an image URI meant for this audit.
 

@@ -97,7 +97,11 @@ class Progress:
 @final
 @dataclass(frozen=True)
 class Audit:
-    """An audit as stored. `request` and `plan` are JSON; times are seconds since 1970 UTC."""
+    """An audit as stored. `request`, `plan` and `estimate` are JSON; times are seconds since 1970 UTC.
+
+    Attributes:
+        estimate: What it was expected to cost when it was accepted; None for audits of releases that made none.
+    """
 
     id: str
     state: AuditState
@@ -111,6 +115,7 @@ class Audit:
     report_digest: str | None
     failure: Failure | None
     progress: Progress
+    estimate: str | None = None
 
 
 @final

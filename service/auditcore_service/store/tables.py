@@ -57,6 +57,7 @@ AUDITS = Table(
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("error_field", String(1024)),
+    Column("estimate", Text),
     Index(None, "created_at", "id"),
     Index(None, "state"),
 )
@@ -103,6 +104,18 @@ IDEMPOTENCY_KEYS = Table(
     Column("fingerprint", _DIGEST, nullable=False),
     Column("audit_id", _ID),
     Column("created_at", Double, nullable=False),
+)
+
+SPEEDS = Table(
+    "speeds",
+    METADATA,
+    Column("model", _DIGEST, primary_key=True),
+    Column("device", String(64), primary_key=True),
+    Column("plan", _DIGEST, primary_key=True),
+    Column("wave", String(16), primary_key=True),
+    Column("passes", Double, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
 )
 
 FROZEN_IMAGES = Table(

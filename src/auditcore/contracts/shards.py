@@ -170,6 +170,9 @@ class Cost(Contract):
         "was measured once more exactly.",
     )
     seconds: float = 0.0
+    estimated_seconds: float | None = Field(
+        default=None, description="What `seconds` were expected to be when the service accepted the audit."
+    )
     device: str = "cpu"
     peak_memory_bytes: int = 0
     micro_batch: int | None = Field(default=None, description="Images that passed at once, in the end; of one shard.")

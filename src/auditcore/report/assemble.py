@@ -37,6 +37,7 @@ def assemble(
     attempts: int,
     started_at: str | None,
     finished_at: str | None,
+    estimated_seconds: float | None = None,
 ) -> AuditReport:
     """Merge shard results, summarize them over images, compare the models and evaluate the policy.
 
@@ -49,6 +50,7 @@ def assemble(
         attempts: Shard executions started, including those lost.
         started_at: When the first shard began, ISO 8601; not part of what must repeat.
         finished_at: When the last shard ended.
+        estimated_seconds: What the audit was expected to take, if anyone did; not part of what must repeat.
 
     Raises:
         NoUsableImages: Every image was excluded by every model; the message gives the first reason.
@@ -100,7 +102,7 @@ def assemble(
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         deviation=deviation_of(plan, {model.name: model.shards for model in models}),
         artifacts=artifacts,
-        cost=_total_cost(results),
+        cost=_total_cost(results).model_copy(update={"estimated_seconds": estimated_seconds}),
         manifest=Manifest(
             auditcore_version=version("auditcore"),
             seed=plan.seed,

@@ -1,0 +1,94 @@
+"""What an audit would cost, told on the command line: by a service, or from the plan alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from auditcore.contracts.cost_model import Speed, estimate_of
+from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
+from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.request import AuditRequest
+from auditcore_service.cli.inputs import find_images, read_request
+from auditcore_service.cli.outcome import CommandError, mistakes
+from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.estimates import objection_to
+from auditcore_service.schemas import EstimateAnswer
+from auditcore_service.settings import Settings
+
+_UNKNOWN_BATCH = f"sha256:{'0' * 64}"
+
+
+def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> EstimateAnswer:
+    """Price a request file without any service: the speed is the one that the settings assume.
+
+    Args:
+        path: The request file.
+        images: Image files and folders that take the place of the request's own; only counted.
+        settings: For the assumed speed and the budget.
+
+    Raises:
+        CommandError: The request is not valid, or says nothing of how many images it means.
+    """
+    document = read_request(path)
+    count = len(find_images(images)) if images else None
+    if count is not None:
+        document["images"] = ImageBatchReference(digest=_UNKNOWN_BATCH).model_dump()
+    try:
+        request = AuditRequest.model_validate(document)
+    except ValidationError as error:
+        message = f"{path} is not a valid request"
+        raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
+    if count is None:
+        count = _count(request, path)
+    plan = resolve_plan(request.plan)
+    estimate = estimate_of(plan, images=count, speeds=(Speed.assumed(settings.passes_per_s),) * len(request.references))
+    objection = objection_to(estimate, plan, settings)
+    return EstimateAnswer(estimate=estimate, within_budget=objection is None, advice=objection)
+
+
+def ask_service(path: Path, *, images: Sequence[Path], url: str) -> EstimateAnswer:
+    """Price a request file by what the workers of a service have measured.
+
+    Raises:
+        CommandError: The service refuses the request or cannot be reached.
+    """
+    document = read_request(path)
+    with ServiceClient(url) as client:
+        if images:
+            document["images"] = {"kind": "batch", "digest": client.upload(find_images(images))}
+        return EstimateAnswer.model_validate_json(client.estimate(document))
+
+
+def show_price(answer: EstimateAnswer, console: Console, *, as_json: bool) -> None:
+    """Print an answer, for people or for programs."""
+    if as_json:
+        print(answer.model_dump_json(indent=2))  # noqa: T201 - read by programs
+        return
+    one = answer.estimate
+    source = f"measured on {one.device}" if one.basis == "measured" else "assumed: no worker has run this model yet"
+    console.print(
+        f"{one.images} images: {one.passes:,} forward passes' worth of work "
+        f"({one.forward_images:,} forward, {one.backward_images:,} backward)\n"
+        f"about {one.seconds:,.0f} s of one worker at {one.passes_per_s:,.1f} passes a second ({source})",
+        highlight=False,
+    )
+    if answer.advice is not None:
+        console.print(answer.advice, style="red", highlight=False)
+
+
+def _count(request: AuditRequest, path: Path) -> int:
+    match request.images:
+        case ImageUris(uris=uris):
+            return len(uris)
+        case InlineImages(images=inline):
+            return len(inline)
+        case ImageBatchReference():
+            message = (
+                f"{path} names a stored batch, and only a service knows how many images it has; "
+                "add --url, or --images with the files"
+            )
+            raise CommandError(message)

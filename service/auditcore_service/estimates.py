@@ -1,0 +1,102 @@
+"""What an audit will cost, from what workers have measured, and whether the operator allows that much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from sqlalchemy import Connection
+
+from auditcore.contracts.cost_model import (
+    Estimate,
+    Speed,
+    dearest_check,
+    estimate_of,
+    model_identity,
+    plan_identity,
+)
+from auditcore.contracts.estimate import waves_of
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.request import AuditRequest
+from auditcore_service.refusals import BudgetExceeded
+from auditcore_service.settings import Settings
+from auditcore_service.store.speeds import SeenSpeed, speeds_of
+
+
+@final
+@dataclass(frozen=True)
+class Price:
+    """What an audit will cost.
+
+    Attributes:
+        slowest: Forward passes a second of the slowest model in its slowest wave; what shards are sized by.
+    """
+
+    estimate: Estimate
+    slowest: float
+
+
+@final
+class Estimates:
+    """Prices of audits."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def price(self, connection: Connection, request: AuditRequest, plan: AuditPlan, *, images: int) -> Price:
+        """What a request will cost, by what workers have measured until now."""
+        speeds = self._speeds(connection, request, plan)
+        return Price(
+            estimate_of(plan, images=images, speeds=speeds),
+            min(min(speed.passes_per_s.values()) for speed in speeds),
+        )
+
+    def _speeds(self, connection: Connection, request: AuditRequest, plan: AuditPlan) -> tuple[Speed, ...]:
+        identities = [model_identity(reference) for _, reference in request.references]
+        known: dict[str, list[SeenSpeed]] = {identity: [] for identity in identities}
+        for seen in speeds_of(connection, list(known)):
+            known[seen.model].append(seen)
+        return tuple(self._speed(known[identity], plan) for identity in identities)
+
+    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan) -> Speed:
+        """Of this very plan if it has run before, else of everything that this model has run on the same device."""
+        if not seen:
+            return Speed.assumed(self._settings.passes_per_s)
+        device = max(seen, key=lambda one: one.updated_at).device
+        here = [one for one in seen if one.device == device]
+        identity = plan_identity(plan)
+        own = {one.wave: one for one in here if one.plan == identity}
+        overall = sum(one.passes for one in here) / sum(one.seconds for one in here)
+        return Speed(
+            {wave: own[wave].passes / own[wave].seconds if wave in own else overall for wave in waves_of(plan)}, device
+        )
+
+    def check(self, estimate: Estimate, plan: AuditPlan) -> None:
+        """Refuse an audit that is too dear.
+
+        Raises:
+            BudgetExceeded: It is; says by how much and what to reduce.
+        """
+        objection = objection_to(estimate, plan, self._settings)
+        if objection is not None:
+            raise BudgetExceeded(objection, field="plan")
+
+
+def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str | None:
+    """Why an audit is above the operator's budget and what to reduce; None if it is not."""
+    limits = (
+        (estimate.seconds, settings.budget_s, "seconds of workers"),
+        (float(estimate.passes), settings.budget_passes, "forward passes"),
+    )
+    excesses = [(value, float(budget), unit) for value, budget, unit in limits if budget is not None and value > budget]
+    if not excesses:
+        return None
+    fitting = min(int(estimate.images * budget / value) for value, budget, _ in excesses)
+    check, share = dearest_check(plan)
+    found = " and ".join(f"{value:.10g} {unit}, above the budget of {budget:.10g}" for value, budget, unit in excesses)
+    images = f"use at most {fitting} of the {estimate.images} images, or " if fitting else "use "
+    return (
+        f"the audit is estimated at {found} ({estimate.basis}, {estimate.passes_per_s:g} passes a second); {images}"
+        f"fewer explainers, levels, repeats or draws: check {check.label!r} takes {100 * share:.0f} % of the "
+        "checks' passes; the operator can raise AUDIT_BUDGET_S or AUDIT_BUDGET_PASSES"
+    )

@@ -1,0 +1,201 @@
+"""From a plan to seconds: passes that are expected, over the speed that was measured or is assumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+from pydantic import Field
+
+from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.checks import Check, SsimSweepCheck
+from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.estimate import BACKWARD_COST, CHECK_PASSES, explanation_passes, passes_of, waves_of
+from auditcore.contracts.explainers import (
+    ExplainerContract,
+    GradientShap,
+    GuidedGradCam,
+    Iba,
+    IntegratedGradients,
+    KernelShap,
+    NoiseTunnel,
+    Occlusion,
+    Random,
+    Rise,
+    SmoothGrad,
+)
+from auditcore.contracts.models import DemoModel, ModelReference
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import Wave
+
+Basis = Literal["measured", "assumed"]
+
+
+@final
+class Estimate(Contract):
+    """What an audit is expected to cost, made when it is submitted.
+
+    Attributes:
+        passes: Both kinds in forward passes; what `seconds` follow from.
+    """
+
+    images: int = Field(description="Images of the audit.")
+    forward_images: int = Field(description="Images expected to pass forward through the models.")
+    backward_images: int = Field(description="Images expected to pass backward.")
+    passes: int = Field(description="The work in forward passes: a backward pass counts as 1.3, LRP by its rules.")
+    seconds: float = Field(
+        description="Expected seconds of workers, all models together; compare with `cost.seconds` of the report. "
+        "Several workers share them, and a stop rule may need fewer."
+    )
+    passes_per_s: float = Field(description="Forward passes a second behind `seconds`; the mean over models.")
+    basis: Basis = Field(
+        description="`measured`: workers have run every model of the request before, this plan or another. "
+        "`assumed`: some model is new, and the operator's AUDIT_PASSES_PER_S stands in for it."
+    )
+    device: str | None = Field(default=None, description="Where the speed was measured; null when it is assumed.")
+
+
+@final
+@dataclass(frozen=True)
+class Speed:
+    """How fast one model runs.
+
+    Attributes:
+        passes_per_s: Expected passes that a second of a worker brings, by wave.
+        device: Where that was measured; None if it is assumed.
+    """
+
+    passes_per_s: Mapping[Wave, float]
+    device: str | None = None
+
+    @classmethod
+    def assumed(cls, passes_per_s: float) -> Speed:
+        """The same for every wave, because nothing is known."""
+        return cls({"measure": passes_per_s, "compute": passes_per_s})
+
+
+def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[Speed]) -> Estimate:
+    """What a plan will cost on so many images, with one speed a model.
+
+    Source: expected passes over speed, summed over waves and models; 14 plans on the demo model and two cores agreed
+    with their own measured seconds within the figures of tests/benchmarks/estimates.py.
+    """
+    waves = waves_of(plan)
+    passes = {wave: float(images * passes_of(plan, wave=wave)) for wave in waves}
+    seconds = sum(passes[wave] / speed.passes_per_s[wave] for wave in waves for speed in speeds)
+    work = len(speeds) * sum(passes.values())
+    backward = images * len(speeds) * sum(_backward(plan, wave) for wave in waves)
+    forward = images * len(speeds) * sum(_forward(plan, wave) for wave in waves)
+    devices = {speed.device for speed in speeds}
+    measured = None not in devices
+    return Estimate(
+        images=images,
+        forward_images=round(forward),
+        backward_images=round(backward),
+        passes=round(work),
+        seconds=round(seconds, 2),
+        passes_per_s=round(work / seconds, 3),
+        basis="measured" if measured else "assumed",
+        device=", ".join(sorted(str(device) for device in devices)) if measured else None,
+    )
+
+
+def dearest_check(plan: AuditPlan) -> tuple[Check, float]:
+    """The check that needs most passes, and its share of the passes of all checks, in [0, 1]."""
+    maps = sum(explanation_passes(explainer) for explainer in plan.explainers)
+    costs = [CHECK_PASSES[type(check)](check, maps, len(plan.explainers)) for check in plan.checks]
+    most = max(range(len(costs)), key=costs.__getitem__)
+    return plan.checks[most], costs[most] / max(1.0, sum(costs))
+
+
+def model_identity(reference: ModelReference) -> Sha256:
+    """What tells models apart: two references that must give the same model have the same identity.
+
+    The demo model is the factory it stands for. Pinned weights are their bytes, wherever they lie; unpinned ones are
+    their URI, whose bytes may change.
+    """
+    spelled = reference.as_factory() if isinstance(reference, DemoModel) else reference
+    weights = spelled.weights
+    if weights.sha256 is not None:
+        weights = weights.model_copy(update={"uri": f"blob:{weights.sha256}"})
+    elif weights.uri.startswith("blob:sha256:"):
+        weights = weights.model_copy(update={"sha256": weights.uri.removeprefix("blob:")})
+    return digest_of(spelled.model_copy(update={"weights": weights}))
+
+
+def plan_identity(plan: AuditPlan) -> Sha256:
+    """What tells plans apart by cost: all but the seed."""
+    return digest_of(plan.model_copy(update={"seed": 0}))
+
+
+def _forward_of(explainer: ExplainerContract) -> float:
+    passes = _FORWARD.get(type(explainer))
+    return 1 if passes is None else passes(explainer)
+
+
+def _backward_of(explainer: ExplainerContract) -> float:
+    passes = _BACKWARD.get(type(explainer))
+    return 1 if passes is None else passes(explainer)
+
+
+_SAMPLES: Callable[[Any], float] = lambda explainer: explainer.samples  # noqa: E731 - an entry of both tables
+_WHOLE: Callable[[Any], float] = explanation_passes
+
+_BACKWARD: Mapping[type[ExplainerContract], Callable[[Any], float]] = {
+    Random: lambda _: 0,
+    IntegratedGradients: lambda explainer: explainer.steps,
+    GradientShap: _SAMPLES,
+    SmoothGrad: _SAMPLES,
+    NoiseTunnel: lambda explainer: explainer.samples * _backward_of(explainer.method),
+    GuidedGradCam: lambda _: 2,
+    Iba: lambda explainer: explainer.steps * explainer.samples,
+    Occlusion: lambda _: 0,
+    Rise: lambda _: 0,
+    KernelShap: lambda _: 0,
+}
+"""Backward passes of one map; one where it says nothing else."""
+
+_FORWARD: Mapping[type[ExplainerContract], Callable[[Any], float]] = {
+    Random: lambda _: 0,
+    IntegratedGradients: lambda explainer: explainer.steps + 2,
+    GradientShap: _SAMPLES,
+    SmoothGrad: _SAMPLES,
+    NoiseTunnel: lambda explainer: explainer.samples * _forward_of(explainer.method),
+    GuidedGradCam: lambda _: 2,
+    Iba: lambda explainer: 1 + explainer.steps * explainer.samples,
+    Occlusion: _WHOLE,
+    Rise: _WHOLE,
+    KernelShap: _WHOLE,
+}
+"""Forward passes of one map; one where it says nothing else."""
+
+
+def _backward(plan: AuditPlan, wave: Wave) -> float:
+    """Backward passes an image. The cost of a check is linear in that of a map, so their part is a difference."""
+    maps = sum(_backward_of(explainer) for explainer in plan.explainers)
+    count = len(plan.explainers)
+    targets = plan.top_n if plan.target == "top" else 1
+    if wave == "measure":
+        ranges = any(isinstance(check, SsimSweepCheck) for check in plan.checks)
+        measured = sum(_backward_of(explainer) for explainer in plan.explainers if not isinstance(explainer, Iba))
+        return measured if ranges else 0
+    return targets * (
+        maps
+        + sum(
+            CHECK_PASSES[type(check)](check, maps, count) - CHECK_PASSES[type(check)](check, 0, count)
+            for check in plan.checks
+        )
+    )
+
+
+def _forward(plan: AuditPlan, wave: Wave) -> float:
+    """Forward passes an image: with maps that cost only their forward passes, and all else."""
+    if wave == "measure":
+        return max(0.0, passes_of(plan, wave=wave) - math.floor(BACKWARD_COST * _backward(plan, wave)))
+    maps = sum(_forward_of(explainer) for explainer in plan.explainers)
+    targets = plan.top_n if plan.target == "top" else 1
+    return 1 + targets * (
+        maps + sum(CHECK_PASSES[type(check)](check, maps, len(plan.explainers)) for check in plan.checks)
+    )

@@ -1,0 +1,228 @@
+"""Prices: told before an audit, learned from shards, held against the operator's budget."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from sqlalchemy import func, select
+
+from auditcore.contracts.cost_model import model_identity, plan_identity
+from auditcore.contracts.estimate import passes_of
+from auditcore.contracts.models import DemoModel
+from auditcore.contracts.plan import AuditPlan, PresetPlan
+from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore_service.app import create_app
+from auditcore_service.execution import Executor
+from auditcore_service.image_batches import UploadedFile
+from auditcore_service.service import Service
+from auditcore_service.settings import Settings
+from auditcore_service.store.database import Database
+from auditcore_service.store.shards import list_shards
+from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, speeds_of
+from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
+
+QUICK = resolve_plan(PresetPlan(preset="quick"))
+DEMO = model_identity(DemoModel())
+MODEL = {
+    "kind": "torchvision",
+    "name": "mobilenet_v3_small",
+    "weights": {"uri": "random:1"},
+    "classes": 5,
+    "preprocessing": {"resize": 32, "crop": 32},
+}
+PLAN = {
+    "explainers": [{"kind": "gradient"}],
+    "checks": [{"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 20}],
+}
+
+
+def photo(color: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), (color, 10, 200)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def body(count: int = 3, **changes: Any) -> dict[str, Any]:
+    inline = [{"data": base64.b64encode(photo(color)).decode()} for color in range(count)]
+    return {
+        "model": {"kind": "demo"},
+        "images": {"kind": "inline", "images": inline},
+        "plan": {"preset": "quick"},
+        **changes,
+    }
+
+
+def service_of(client: TestClient) -> Service:
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    return service
+
+
+def seen(**changes: Any) -> SeenSpeed:
+    values = {
+        "model": DEMO,
+        "device": "cpu",
+        "plan": plan_identity(QUICK),
+        "wave": "compute",
+        "passes": 600.0,
+        "seconds": 10.0,
+        "updated_at": 5.0,
+    }
+    return SeenSpeed(**{**values, **changes})
+
+
+def remember(client: TestClient, *speeds: SeenSpeed) -> None:
+    for speed in speeds:
+        with service_of(client).database.writing() as connection:
+            remember_speed(connection, speed)
+
+
+def test_shards_add_up_and_the_past_fades(database: Database) -> None:
+    for passes, seconds in ((100.0, 10.0), (300.0, 10.0)):
+        with database.writing() as connection:
+            remember_speed(connection, seen(passes=passes, seconds=seconds))
+    with database.reading() as connection:
+        (one,) = speeds_of(connection, [DEMO])
+        assert speeds_of(connection, ["other"]) == ()
+    assert one.passes == pytest.approx(KEPT * 100 + 300)
+    assert one.seconds == pytest.approx(KEPT * 10 + 10)
+
+
+@pytest.mark.usefixtures("database_url")
+def test_an_unknown_model_is_assumed_to_run_at_the_operators_speed(client: TestClient) -> None:
+    answer = client.post("/v1/audits", json=body())
+    estimate = answer.json()["estimate"]
+    assert estimate["basis"] == "assumed"
+    assert estimate["device"] is None
+    assert estimate["passes"] == 3 * passes_of(QUICK)
+    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) / 120.0, abs=0.01)
+    assert client.get(f"/v1/audits/{answer.json()['id']}").json()["estimate"] == estimate
+
+
+def test_the_same_plan_counts_before_all_else_that_a_model_has_run(client: TestClient) -> None:
+    remember(client, seen(plan="other", passes=100.0, seconds=100.0))
+    other = client.post("/v1/estimates", json=body()).json()["estimate"]
+    assert (other["basis"], other["device"]) == ("measured", "cpu")
+    assert other["seconds"] == pytest.approx(3 * passes_of(QUICK) / 1.0, rel=1e-3)
+    remember(client, seen())
+    own = client.post("/v1/estimates", json=body()).json()["estimate"]
+    assert own["seconds"] == pytest.approx(3 * passes_of(QUICK) / 60.0, abs=0.01)
+
+
+def test_the_device_seen_last_is_the_one_expected(client: TestClient) -> None:
+    remember(client, seen(), seen(device="cuda", seconds=1.0, updated_at=6.0))
+    estimate = client.post("/v1/estimates", json=body()).json()["estimate"]
+    assert estimate["device"] == "cuda"
+    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) / 600.0, abs=0.01)
+
+
+def test_one_new_model_of_two_makes_the_estimate_assumed(client: TestClient) -> None:
+    remember(client, seen())
+    models = [{"name": "old", "model": {"kind": "demo"}}, {"name": "new", "model": MODEL}]
+    request = {key: value for key, value in body(models=models).items() if key != "model"}
+    estimate = client.post("/v1/estimates", json=request).json()["estimate"]
+    assert estimate["basis"] == "assumed"
+    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) * (1 / 60 + 1 / 120), abs=0.01)
+
+
+def test_asking_stores_nothing(client: TestClient) -> None:
+    answer = client.post("/v1/estimates", json=body())
+    assert answer.status_code == 200
+    assert answer.json()["within_budget"] is True
+    with service_of(client).database.reading() as connection:
+        for table in (AUDITS, IMAGE_BATCHES):
+            assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"images": {"kind": "batch", "digest": f"sha256:{'0' * 64}"}}, "#/images/digest"),
+        ({"model": {**MODEL, "name": "os"}, "plan": {"preset": "none"}}, "#/plan"),
+    ],
+)
+def test_a_price_is_asked_for_with_a_valid_request(client: TestClient, changes: dict[str, Any], field: str) -> None:
+    answer = client.post("/v1/estimates", json=body(**changes))
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"].startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("budget", "images_that_fit"),
+    [
+        ({"budget_passes": 2 * passes_of(QUICK) + 1}, 2),
+        ({"budget_s": 1.5 * passes_of(QUICK) / 120.0}, 1),
+        ({"budget_passes": 5}, 0),
+    ],
+)
+def test_an_audit_above_the_budget_is_refused_and_leaves_nothing(
+    make_settings: Callable[..., Settings], budget: dict[str, float], images_that_fit: int
+) -> None:
+    with TestClient(create_app(make_settings(**budget))) as client:
+        answer = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": "a"})
+        assert answer.status_code == 422
+        problem = answer.json()
+        assert problem["code"] == "budget_exceeded"
+        assert problem["errors"][0]["pointer"] == "#/plan"
+        assert "above the budget" in problem["detail"]
+        assert "deletion" in problem["detail"]
+        if images_that_fit:
+            assert f"at most {images_that_fit} of the 3 images" in problem["detail"]
+        with service_of(client).database.reading() as connection:
+            for table in (AUDITS, IMAGE_BATCHES):
+                assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
+        quote = client.post("/v1/estimates", json=body()).json()
+        assert quote["within_budget"] is False
+        assert quote["advice"] == problem["detail"]
+        if images_that_fit:
+            # the advice is right, and the key of the refused request is free
+            assert client.post("/v1/audits", json=body(images_that_fit), headers={"Idempotency-Key": "a"}).is_success
+
+
+def test_shards_are_sized_by_the_measured_speed(make_settings: Callable[..., Settings]) -> None:
+    with TestClient(create_app(make_settings(shard_target_s=10.0))) as client:
+        remember(client, seen(passes=float(passes_of(QUICK)), seconds=4.0))
+        audit_id = client.post("/v1/audits", json=body(6)).json()["id"]
+        with service_of(client).database.reading() as connection:
+            shards = list_shards(connection, audit_id)
+    # an image takes 4 s, so two take 8 of the 10
+    assert [(shard.start, shard.stop) for shard in shards if shard.kind == "compute"] == [(0, 2), (2, 4), (4, 6)]
+
+
+def test_the_second_audit_is_priced_by_what_the_first_one_took(make_settings: Callable[..., Settings]) -> None:
+    settings = make_settings()
+    service = Service.of(settings)
+    service.database.migrate()
+    executor = Executor(settings, database=service.database, blobs=service.blobs, queue=service.queue)
+    files = [UploadedFile(f"{n}.png", io.BytesIO(photo(50 * n)), f"images.{n}") for n in range(4)]
+    digest, _ = service.batches.store(files)
+
+    def audit(seed: int) -> AuditReport:
+        request = AuditRequest.model_validate(
+            {"model": MODEL, "images": {"kind": "batch", "digest": digest}, "plan": {**PLAN, "seed": seed}}
+        )
+        audit_id = service.audits.submit(request).id
+        while queued := [shard.key for shard in shards(audit_id) if shard.state == "queued"]:
+            for key in queued:
+                executor.run(key)
+        return AuditReport.model_validate_json(service.audits.report(audit_id))
+
+    def shards(audit_id: str) -> Any:
+        with service.database.reading() as connection:
+            return list_shards(connection, audit_id)
+
+    try:
+        first, second = audit(1), audit(2)
+    finally:
+        service.stop()
+    passes = 4 * passes_of(AuditPlan.model_validate(PLAN))
+    assert first.cost.estimated_seconds == pytest.approx(passes / 120.0, abs=0.01)
+    assert second.cost.estimated_seconds == pytest.approx(first.cost.seconds, abs=0.02)
+    assert second.cost.seconds > 0

@@ -1,0 +1,87 @@
+"""Models stay loaded: across shards, audits and ways to name the same bytes; the one not used longest goes first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torchvision
+from safetensors.torch import save_file
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.models import TorchvisionModel
+from auditcore.errors import UnsafeReference
+from auditcore_service.blobs import BlobStore
+from auditcore_service.model_cache import ModelCache
+
+
+@pytest.fixture
+def make_cache(tmp_path: Path) -> Callable[..., ModelCache]:
+    def make(size: int = 2) -> ModelCache:
+        access = AccessRules(file_roots=(tmp_path / "models",))
+        return ModelCache(size=size, device="cpu", access=access, blobs=BlobStore(f"file://{tmp_path}/blobs").get)
+
+    return make
+
+
+def reference(uri: str, sha256: str | None = None) -> TorchvisionModel:
+    return TorchvisionModel.model_validate(
+        {
+            "name": "mobilenet_v3_small",
+            "weights": {"uri": uri, "sha256": sha256},
+            "classes": 5,
+            "preprocessing": {"resize": 32, "crop": 32},
+        }
+    )
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[Path, str]:
+    """Weights in a folder that may be read, and their digest."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = folder / "model.safetensors"
+    save_file(torchvision.models.mobilenet_v3_small(weights=None, num_classes=5).state_dict(), path)
+    return path, f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def test_a_model_is_loaded_once(make_cache: Callable[..., ModelCache]) -> None:
+    cache = make_cache()
+    assert cache.get(reference("random:1")) is cache.get(reference("random:1"))
+    assert cache.get(reference("random:1")) is not cache.get(reference("random:2"))
+
+
+def test_the_model_not_used_longest_goes_first(make_cache: Callable[..., ModelCache]) -> None:
+    cache = make_cache(size=2)
+    first, second = cache.get(reference("random:1")), cache.get(reference("random:2"))
+    assert cache.get(reference("random:1")) is first
+    cache.get(reference("random:3"))
+    assert cache.get(reference("random:1")) is first
+    assert cache.get(reference("random:2")) is not second
+
+
+def test_pinned_bytes_are_one_model_wherever_they_lie(
+    make_cache: Callable[..., ModelCache], stored: tuple[Path, str], tmp_path: Path
+) -> None:
+    path, digest = stored
+    BlobStore(f"file://{tmp_path}/blobs").put(path.read_bytes())
+    copy = path.with_name("copy.safetensors")
+    copy.write_bytes(path.read_bytes())
+    cache = make_cache()
+    model = cache.get(reference(path.as_uri(), digest))
+    assert cache.get(reference(copy.as_uri(), digest)) is model
+    assert cache.get(reference(f"blob:{digest}")) is model
+    # nothing says that an unpinned file holds these bytes
+    assert cache.get(reference(path.as_uri())) is not model
+
+
+def test_a_cached_model_is_not_lent_to_a_forbidden_reference(
+    make_cache: Callable[..., ModelCache], stored: tuple[Path, str]
+) -> None:
+    path, digest = stored
+    cache = make_cache()
+    cache.get(reference(path.as_uri(), digest))
+    with pytest.raises(UnsafeReference):
+        cache.get(reference("file:///etc/passwd", digest))

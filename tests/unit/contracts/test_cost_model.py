@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditcore.contracts.augmentations import Brightness
+from auditcore.contracts.checks import Check, DeletionCheck, SensitivityCheck, SweepCheck
+from auditcore.contracts.cost_model import (
+    Speed,
+    dearest_check,
+    estimate_of,
+    model_identity,
+    plan_identity,
+)
+from auditcore.contracts.estimate import BACKWARD_COST, passes_of, waves_of
+from auditcore.contracts.explainers import (
+    Explainer,
+    Gradient,
+    GuidedGradCam,
+    IntegratedGradients,
+    Occlusion,
+    Random,
+    Rise,
+    SmoothGrad,
+)
+from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, TorchvisionModel, Weights
+from auditcore.contracts.plan import AuditPlan
+
+DIGEST = f"sha256:{'a' * 64}"
+OTHER = f"sha256:{'b' * 64}"
+
+EXPLAINERS: tuple[Explainer, ...] = (
+    Gradient(),
+    IntegratedGradients(steps=7),
+    SmoothGrad(samples=5),
+    GuidedGradCam(),
+    Occlusion(),
+    Rise(masks=40),
+    Random(),
+)
+CHECKS: tuple[Check, ...] = (
+    DeletionCheck(grid=3, repeats=2),
+    SensitivityCheck(draws=3),
+    SweepCheck(families=(Brightness(interval=(-0.2, 0.2)),), levels=4),
+)
+
+
+def plan_of(*explainers: Explainer, checks: tuple[Check, ...] = CHECKS, seed: int = 0) -> AuditPlan:
+    return AuditPlan(explainers=explainers, checks=checks, seed=seed)
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS, ids=lambda explainer: explainer.kind)
+def test_forward_and_backward_make_up_the_weighted_passes(explainer: Explainer) -> None:
+    plan = plan_of(explainer)
+    made = estimate_of(plan, images=10, speeds=(Speed.assumed(100.0),))
+    assert made.passes == 10 * passes_of(plan)
+    assert made.forward_images + BACKWARD_COST * made.backward_images == pytest.approx(made.passes, abs=10)
+
+
+def test_backward_passes_counted_by_hand() -> None:
+    plan = plan_of(Gradient(), IntegratedGradients(steps=7), checks=(SensitivityCheck(draws=3),))
+    # one map each of the original and of three draws: (1 + 7) * (1 + 3)
+    assert estimate_of(plan, images=2, speeds=(Speed.assumed(1.0),)).backward_images == 2 * 8 * 4
+
+
+@given(images=st.integers(1, 500), models=st.integers(1, 4), factor=st.floats(0.1, 10))
+def test_price_is_linear_in_images_models_and_speed(images: int, models: int, factor: float) -> None:
+    plan = plan_of(Gradient())
+    one = estimate_of(plan, images=1, speeds=(Speed.assumed(100.0),))
+    many = estimate_of(plan, images=images, speeds=(Speed.assumed(100.0 * factor),) * models)
+    assert many.passes == images * models * one.passes
+    assert many.seconds == pytest.approx(images * models * one.passes / (100.0 * factor), abs=0.01)
+
+
+def test_each_wave_has_its_own_speed() -> None:
+    plan = plan_of(Gradient(), checks=(SweepCheck(families=(Brightness(),)),))
+    assert waves_of(plan) == ("measure", "compute")
+    measure, compute = (passes_of(plan, wave=wave) for wave in waves_of(plan))
+    speed = Speed({"measure": 10.0, "compute": 40.0}, device="cpu")
+    assert estimate_of(plan, images=8, speeds=(speed,)).seconds == pytest.approx(
+        8 * (measure / 10 + compute / 40), abs=0.01
+    )
+
+
+def test_basis_is_measured_only_if_every_model_was() -> None:
+    plan = plan_of(Gradient())
+    measured, assumed = Speed({"compute": 9.0}, device="cuda"), Speed.assumed(9.0)
+    both = estimate_of(plan, images=1, speeds=(measured, measured))
+    assert (both.basis, both.device) == ("measured", "cuda")
+    mixed = estimate_of(plan, images=1, speeds=(measured, assumed))
+    assert (mixed.basis, mixed.device) == ("assumed", None)
+
+
+def test_dearest_check_is_named_with_its_share() -> None:
+    plan = plan_of(Gradient(), checks=(DeletionCheck(grid=14, repeats=5), SensitivityCheck(draws=1)))
+    check, share = dearest_check(plan)
+    assert check.label == "deletion"
+    assert 0.99 < share < 1
+
+
+def torchvision(uri: str, sha256: str | None = None, **changes: object) -> TorchvisionModel:
+    return TorchvisionModel.model_validate({"name": "resnet50", "weights": {"uri": uri, "sha256": sha256}, **changes})
+
+
+def test_pinned_bytes_are_one_model_wherever_they_lie() -> None:
+    one = model_identity(torchvision("file:///a/model.pt", DIGEST))
+    assert one == model_identity(torchvision("https://models.example/model.pt", DIGEST))
+    assert one == model_identity(torchvision(f"blob:{DIGEST}"))
+    assert one != model_identity(torchvision("file:///a/model.pt", OTHER))
+    assert one != model_identity(torchvision("file:///a/model.pt", DIGEST, classes=5))
+    assert one != model_identity(torchvision("file:///a/model.pt"))
+    assert model_identity(torchvision("random:1")) != model_identity(torchvision("random:2"))
+
+
+def test_the_demo_model_is_the_factory_it_stands_for() -> None:
+    spelled = DemoModel().as_factory()
+    assert model_identity(DemoModel()) == model_identity(spelled)
+    other = FactoryModel(
+        target=spelled.target,
+        args=spelled.args,
+        weights=Weights(uri=spelled.weights.uri, sha256=spelled.weights.sha256),
+        preprocessing=Preprocessing(),
+    )
+    assert model_identity(DemoModel()) != model_identity(other)
+
+
+def test_a_seed_changes_no_price() -> None:
+    assert plan_identity(plan_of(Gradient(), seed=1)) == plan_identity(plan_of(Gradient(), seed=2))
+    assert plan_identity(plan_of(Gradient())) != plan_identity(plan_of(Random()))
