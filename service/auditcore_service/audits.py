@@ -141,7 +141,7 @@ class Audits:
                 request=request.model_dump_json(),
                 plan=plan.model_dump_json(),
                 images=images,
-                shards=shards_of(plan, images=images, chunk=chunk, models=len(request.references)),
+                shards=shards_of(plan, images=images, chunk=chunk, models=len(request.references), stop=request.stop),
                 now=self._clock(),
             )
             if key is not None:

@@ -30,8 +30,8 @@ from auditcore.engine.shared import reduce_shared
 from auditcore.errors import InvalidRequest
 from auditcore.fetching import read_resource
 from auditcore.images.encoded import EncodedImage
-from auditcore.models.loaders.table import load_classifier
 from auditcore.models.classifier import Classifier
+from auditcore.models.loaders.table import load_classifier
 from auditcore.report.assemble import assemble
 from auditcore.report.stopping import Conclusion, Observations, image_order, observe
 

@@ -1,9 +1,9 @@
 """Confidence sequences: bounds of the mean of a finite batch that hold after every image, however often one looks.
 
-The images are drawn without replacement, in an order that is uniformly random. Whoever believes that their mean is above
-a claim m may bet on it: after each image the capital is multiplied by 1 + f (x/m' - 1), where x is the image's value
-above its lowest possible one, m' what the next value would be on average if the mean were m, given those already seen,
-and f a share of the capital. If the mean is m or less, no such gambler gets richer on average, so that the
+The images are drawn without replacement, in an order that is uniformly random. Whoever believes that their mean is
+above a claim m may bet on it: after each image the capital is multiplied by 1 + f (x/m' - 1), where x is the image's
+value above its lowest possible one, m' what the next value would be on average if the mean were m, given those already
+seen, and f a share of the capital. If the mean is m or less, no such gambler gets richer on average, so that the
 probability of ever reaching 1 / alpha times the stake is at most alpha (Ville's inequality). Several gamblers with
 different shares split the stake; their joint capital is the evidence. It falls as the claim rises, so that the claims
 refuted so far end at one bound.
