@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field
 from auditcore.contracts.contract import Contract
 
 LOOKS_GROW_BY = 8
-"""Past 8 times the first look, the next one comes after an eighth of the images so far: 10 000 images are 51 looks
-instead of 1250, and at most an eighth more is computed than one look an image would need."""
+"""Past 8 times the first look, the next one comes after an eighth of the images so far: 10 000 images are 52 looks
+instead of 1250, and what is computed after the last condition was decided is at most an eighth."""
 
 
 @final

@@ -34,7 +34,8 @@ OUT_OF_RANGE = 1e-4
 SAME = 1e-12
 """Relative difference of two sums that is no more than their rounding."""
 
-BISECTIONS = 60
+BISECTIONS = 40
+"""Halvings of the range in which a bound is sought: to a trillionth of it, where reports print seven digits."""
 
 
 def log_capital(values: np.ndarray, *, population: int, claim: float, lowest: float) -> np.ndarray:

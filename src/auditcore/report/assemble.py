@@ -64,6 +64,7 @@ def assemble(
         observations = [observe(request.policy, result) for result in computed]
         conclusion = Conclusion(request, plan, images=total, observations=observations)
         stopping, used = conclusion.describe(), conclusion.used()
+        # no shard reaches over a look, so that its first image speaks for all
         results = [result for result in results if result.wave == "measure" or result.images[0].index in used]
     models: list[MeasuredModel] = []
     for position, (name, reference) in enumerate(request.references):
