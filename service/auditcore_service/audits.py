@@ -161,7 +161,7 @@ class Audits:
             target_s=self._settings.shard_target_s,
             most=self._settings.shard_images,
         )
-        shards = shards_of(plan, images=images, chunk=chunk, models=len(request.references))
+        shards = shards_of(plan, images=images, chunk=chunk, models=len(request.references), stop=request.stop)
         written = {
             "request": request.model_dump_json(),
             "plan": plan.model_dump_json(),

@@ -31,10 +31,12 @@ from auditcore.fetching import read_resource
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.assemble import assemble
 from auditcore.report.serialize import report_bytes
+from auditcore.report.stopping import image_order
 from auditcore_service.blobs import BlobStore
 from auditcore_service.model_cache import ModelCache
 from auditcore_service.queue import QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
+from auditcore_service.stop_rules import StopRules
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.batches import find_batch, freeze_image, frozen_images
 from auditcore_service.store.database import Database
@@ -47,9 +49,10 @@ from auditcore_service.store.shards import (
     fail_audit,
     list_shards,
     release_shard,
+    skip_rest,
 )
 from auditcore_service.store.speeds import SeenSpeed, remember_speed
-from auditcore_service.store.transitions import ShardKind
+from auditcore_service.store.transitions import ACTIVE, ShardKind
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +84,7 @@ class Executor:
         self._models = ModelCache(
             size=settings.cached_models, device=device_of(settings), access=settings.access, blobs=blobs.get
         )
+        self._stop_rules = StopRules(database, blobs)
 
     def run(self, key: ShardKey) -> None:
         """Claim a shard and bring it to an end, whatever happens. A shard that is not to be had is left alone."""
@@ -101,6 +105,28 @@ class Executor:
         step = self._attempt(shard, logger)
         logger.info("shard_ended", applied=step.applied, seconds=round(time.monotonic() - started, 3))
         self._announce(step)
+        if step.applied and shard.kind == "compute":
+            self._announce(self._end_if_decided(shard.key, logger))
+
+    def _end_if_decided(self, key: ShardKey, logger: structlog.stdlib.BoundLogger) -> Step:
+        """Skip what a stop rule has made needless.
+
+        Worked out from what is stored, after this shard was: if the process dies in between, whoever completes the
+        next shard finds the same.
+        """
+        try:
+            with self._database.reading() as connection:
+                audit = find_audit(connection, key.audit_id)
+            stop_at = None if audit is None or audit.state not in ACTIVE else self._stop_rules.stop_at(audit)
+            if stop_at is None:
+                return Step(applied=False)
+            with self._database.writing() as connection:
+                step = skip_rest(connection, key.audit_id, wave=key.wave, start=stop_at, now=self._clock())
+        except Exception:  # a look that fails costs images, not the audit
+            logger.exception("stop_rule_broke")
+            return Step(applied=False)
+        logger.info("audit_decided", images=stop_at, applied=step.applied)
+        return step
 
     def _attempt(self, shard: Shard, logger: structlog.stdlib.BoundLogger) -> Step:
         """Compute, and turn every way of ending into exactly one transaction."""
@@ -202,7 +228,11 @@ class Executor:
         with blaming_model(name, shard.model):
             classifier = self._models.get(reference)
         progress(0.0)
-        images = self._images(audit, request, shard, progress)
+        order = None if request.stop is None else image_order(plan.seed, audit.images)
+        indices: Sequence[int] = range(shard.start, shard.stop)
+        if order is not None and shard.kind == "compute":
+            indices = sorted(order[shard.start : shard.stop])
+        images = self._images(audit, request, indices, progress)
         measured = self._results(audit.id, "measure", model=shard.model)
         with blaming_model(name, shard.model):
             result = run_shard(
@@ -214,7 +244,7 @@ class Executor:
                 limits=self._settings.limits,
                 progress=progress,
                 clock=time.perf_counter,
-                pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put),
+                pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put, order=order),
                 model_name=name,
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
             )
@@ -257,6 +287,7 @@ class Executor:
             estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             started_at=_rfc3339(audit.started_at or audit.created_at),
             finished_at=_rfc3339(self._clock()),
+            image_count=audit.images,
         )
         return self._blobs.put(report_bytes(report)), report.verdict
 
@@ -271,8 +302,9 @@ class Executor:
         )
 
     def _images(
-        self, audit: Audit, request: AuditRequest, shard: Shard, progress: Callable[[float], None]
+        self, audit: Audit, request: AuditRequest, indices: Sequence[int], progress: Callable[[float], None]
     ) -> Sequence[EncodedImage]:
+        """The images of these indices of the batch, in this order."""
         match request.images:
             case ImageBatchReference(digest=digest):
                 with self._database.reading() as connection:
@@ -280,30 +312,29 @@ class Executor:
                 if manifest is None:
                     msg = f"no image batch {digest} is stored; upload it again"
                     raise InputError(msg, field="images.digest")
-                return self._batch_images(manifest, shard)
+                return self._batch_images(manifest, indices)
             case ImageUris() as images:
-                return self._fetched_images(audit, images, shard, progress)
+                return self._fetched_images(audit, images, indices, progress)
             case other:
                 msg = f"inline images are stored as a batch at submit, got {other.kind}"
                 raise TypeError(msg)
 
-    def _batch_images(self, manifest: BatchManifest, shard: Shard) -> Sequence[EncodedImage]:
+    def _batch_images(self, manifest: BatchManifest, indices: Sequence[int]) -> Sequence[EncodedImage]:
         return [
             EncodedImage(
                 index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label, entry.boxes
             )
-            for index, entry in enumerate(manifest.entries)
-            if shard.start <= index < shard.stop
+            for index, entry in ((index, manifest.entries[index]) for index in indices)
         ]
 
     def _fetched_images(
-        self, audit: Audit, images: ImageUris, shard: Shard, progress: Callable[[float], None]
+        self, audit: Audit, images: ImageUris, indices: Sequence[int], progress: Callable[[float], None]
     ) -> Sequence[EncodedImage]:
         """Fetch each URI once for the audit's whole life: a retry must see the same bytes."""
         with self._database.reading() as connection:
             frozen = frozen_images(connection, audit.id)
         encoded = []
-        for index in range(shard.start, shard.stop):
+        for index in indices:
             image = images.uris[index]
             digest = frozen.get(index)
             if digest is None:

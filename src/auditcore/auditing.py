@@ -6,6 +6,7 @@ import functools
 import time
 import uuid
 from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -16,20 +17,24 @@ from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.models import ModelReference
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.contracts.speed import deviation_images
+from auditcore.contracts.stopping import Conclusive, looks
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.errors import InvalidRequest
 from auditcore.fetching import read_resource
 from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.report.assemble import assemble
+from auditcore.report.stopping import Conclusion, Observations, image_order, observe
 
 SHARD_IMAGES = 64
 """Images held in memory at once; a map of each and explainer stays until its shard ends."""
@@ -75,55 +80,128 @@ def audit(
     plan = resolve_plan(request.plan)
     validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
     encoded = list(images) if images is not None else read_images(request, access)
-    chunks = [encoded[start : start + shard_images] for start in range(0, len(encoded), shard_images)]
-    drawing = None if pictures is None else Pictures(images=picture_images, put=_keep_in(pictures))
-    count = len(request.references)
-
-    def run(position: int, name: str | None, reference: ModelReference) -> list[ShardResult]:
-        """All shards of one model; it is forgotten before the next is loaded."""
-        classifier = load_classifier(reference, access=access, device=device)
-        waves = waves_of(plan)
-        own: list[ShardResult] = []
-        for wave in waves:
-            reduced = reduce_shared(plan, own)
-            for chunk in chunks:
-                done = position + len(own) / (len(waves) * len(chunks))
-                step = functools.partial(_advance, progress, done / count, 1 / (len(waves) * len(chunks) * count))
-                own.append(
-                    run_shard(
-                        classifier=classifier,
-                        images=chunk,
-                        plan=plan,
-                        wave=wave,
-                        shared=reduced,
-                        limits=access.limits,
-                        progress=step,
-                        clock=clock,
-                        micro_batch=micro_batch,
-                        pictures=drawing,
-                        model_name=name,
-                        deviation_images=max(0, deviation_images(len(encoded)) - chunks.index(chunk) * shard_images),
-                    )
-                )
-        return own
-
-    results: list[ShardResult] = []
-    shared: dict[str | None, dict[str, tuple[float, ...]]] = {}
-    for position, (name, reference) in enumerate(request.references):
-        with blaming_model(name, position):
-            own = run(position, name, reference)
-        shared[name] = reduce_shared(plan, own)
-        results += own
+    order = None if request.stop is None else image_order(plan.seed, len(encoded))
+    drawing = None if pictures is None else Pictures(images=picture_images, put=_keep_in(pictures), order=order)
+    waves = _Waves(
+        request=request,
+        plan=plan,
+        images=encoded,
+        access=access,
+        device=device,
+        progress=progress,
+        clock=clock,
+        shard_images=shard_images,
+        micro_batch=micro_batch,
+        pictures=drawing,
+    )
+    if request.stop is None or order is None:
+        waves.run_all()
+    else:
+        waves.run_until_decided(request.stop, order)
+    results = waves.results
     return assemble(
         audit_id=audit_id or str(uuid.uuid4()),
         request=request,
         plan=plan,
         results=results,
-        shared=shared,
+        shared=waves.shared,
         attempts=len(results),
         started_at=None,
         finished_at=None,
+        image_count=len(encoded),
     )
+
+
+@dataclass
+class _Waves:
+    """All waves of all models, with what they have come to so far.
+
+    Attributes:
+        results: Of the shards that are done.
+        shared: Name of a model -> quantities of the whole audit, from its first wave.
+    """
+
+    request: AuditRequest
+    plan: AuditPlan
+    images: Sequence[EncodedImage]
+    access: AccessRules
+    device: torch.device | str
+    progress: Callable[[float], None]
+    clock: Callable[[], float]
+    shard_images: int
+    micro_batch: int | None
+    pictures: Pictures | None
+    results: list[ShardResult] = field(default_factory=list)
+    shared: dict[str | None, dict[str, tuple[float, ...]]] = field(default_factory=dict)
+
+    def run_all(self) -> None:
+        """All images, one model after the other; each is forgotten before the next is loaded."""
+        for position, (name, reference) in enumerate(self.request.references):
+            with blaming_model(name, position):
+                self._compute(name, self._measured(name, reference), self.images)
+
+    def run_until_decided(self, rule: Conclusive, order: Sequence[int]) -> None:
+        """Images in a random order until the rule ends it; the models stay loaded, as each look needs all of them."""
+        loaded: list[Classifier] = []
+        for position, (name, reference) in enumerate(self.request.references):
+            with blaming_model(name, position):
+                loaded.append(self._measured(name, reference))
+        observations: list[Observations] = []
+        start = 0
+        for look in looks(len(self.images), rule.first_look):
+            # in the order of the batch, as a shard wants them
+            images = [self.images[position] for position in sorted(order[start:look])]
+            for position, (name, _) in enumerate(self.request.references):
+                with blaming_model(name, position):
+                    found = self._compute(name, loaded[position], images)
+                observations += [observe(self.request.policy, result) for result in found]
+            start = look
+            conclusion = Conclusion(self.request, self.plan, images=len(self.images), observations=observations)
+            if conclusion.stop_at is not None:
+                break
+        self.progress(1.0)
+
+    def _measured(self, name: str | None, reference: ModelReference) -> Classifier:
+        """A model, after what belongs to the whole audit was measured on all images."""
+        classifier = load_classifier(reference, access=self.access, device=self.device)
+        self.shared[name] = {}
+        measured: list[ShardResult] = []
+        if "measure" in waves_of(self.plan):
+            measured = self._run(name, classifier, "measure", self.images)
+        self.shared[name] = reduce_shared(self.plan, measured)
+        return classifier
+
+    def _compute(self, name: str | None, classifier: Classifier, images: Sequence[EncodedImage]) -> list[ShardResult]:
+        return self._run(name, classifier, "compute", images)
+
+    def _run(
+        self, name: str | None, classifier: Classifier, wave: Wave, images: Sequence[EncodedImage]
+    ) -> list[ShardResult]:
+        """One wave of one model on some images, shard by shard."""
+        whole = len(waves_of(self.plan)) * len(self.request.references) * len(self.images)
+        found: list[ShardResult] = []
+        for start in range(0, len(images), self.shard_images):
+            chunk = images[start : start + self.shard_images]
+            done = sum(len(result.images) for result in self.results) / whole
+            computed = sum(len(r.images) for r in self.results if (r.wave, r.model_name) == ("compute", name))
+            found.append(
+                run_shard(
+                    classifier=classifier,
+                    images=chunk,
+                    plan=self.plan,
+                    wave=wave,
+                    shared=self.shared[name],
+                    limits=self.access.limits,
+                    progress=functools.partial(_advance, self.progress, done, len(chunk) / whole),
+                    clock=self.clock,
+                    micro_batch=self.micro_batch,
+                    pictures=self.pictures,
+                    model_name=name,
+                    deviation_images=max(0, deviation_images(len(self.images)) - computed),
+                )
+            )
+            self.results.append(found[-1])
+        return found
 
 
 def _advance(progress: Callable[[float], None], done: float, span: float, share: float) -> None:

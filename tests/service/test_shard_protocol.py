@@ -20,6 +20,7 @@ from auditcore_service.store.shards import (
     list_shards,
     release_shard,
     silent_shards,
+    skip_rest,
     take_over_silent,
 )
 from auditcore_service.store.transitions import (
@@ -112,6 +113,10 @@ class Play:
     def abandon(self, index: int = 0, *, attempt: int = 1) -> Step:
         with self.database.writing() as connection:
             return abandon_shard(connection, ShardKey("a", 0, index), attempt=attempt, now=self.now)
+
+    def skip(self, start: int) -> Step:
+        with self.database.writing() as connection:
+            return skip_rest(connection, "a", wave=0, start=start, now=self.now)
 
     def cancel(self) -> bool:
         with self.database.writing() as connection:
@@ -311,6 +316,86 @@ def test_cancel_waits_for_running_shards(play: Play) -> None:
     assert play.audit.state == "cancelling"
     assert play.complete(0, 1).opened == ()
     assert play.audit.state == "cancelled"
+
+
+def test_what_a_stop_rule_needs_no_more_is_skipped_and_the_next_wave_opens_once(play: Play) -> None:
+    play.submit(compute=5)
+    play.finish(0, [0, 1])
+    play.claim(0, 2)
+    step = play.skip(2)
+    assert step.applied
+    assert keys(step.opened) == [(1, 0, "assemble")]
+    assert play.states == ["done", "done", "skipped", "skipped", "skipped", "queued"]
+    assert play.audit.state == "finalizing"
+    assert play.audit.progress.done == 5
+    # the worker that was busy with one finds out, and nothing it does counts
+    assert not play.complete(0, 2).applied
+    assert not play.abandon(2).applied
+    assert not play.fail(2).applied
+    assert play.claim(0, 3) is None
+    assert play.skip(2) == Step(applied=False)
+    assert play.finish(1, [0]) == ()
+    assert play.audit.state == "succeeded"
+    assert play.audit.progress.fraction == 1
+
+
+def test_nothing_is_skipped_while_an_image_before_is_missing(play: Play) -> None:
+    play.submit(compute=4)
+    play.finish(0, [1])
+    assert play.skip(2) == Step(applied=False)
+    assert play.states[:4] == ["queued", "done", "queued", "queued"]
+
+
+def test_a_busy_worker_hears_that_its_shard_is_skipped(play: Play) -> None:
+    play.submit(compute=2)
+    play.claim(0, 0)
+    assert play.beat()
+    play.skip(0)
+    assert not play.beat()
+    play.now += 31
+    assert play.take_over() == []
+
+
+def test_a_wave_that_ends_by_itself_is_not_opened_again_by_a_stop_rule(play: Play) -> None:
+    play.submit(compute=2)
+    assert keys(play.finish(0, [0, 1])) == [(1, 0, "assemble")]
+    assert play.skip(1) == Step(applied=False)
+    play.finish(1, [0])
+    assert play.skip(1) == Step(applied=False)
+    assert play.audit.state == "succeeded"
+
+
+def test_a_cancelled_audit_skips_nothing(play: Play) -> None:
+    play.submit(compute=3)
+    play.finish(0, [0])
+    play.cancel()
+    assert play.skip(1) == Step(applied=False)
+    assert "skipped" not in play.states
+
+
+def test_workers_that_decide_and_complete_at_once_open_one_wave(play: Play) -> None:
+    count = 10
+    play.submit(compute=count)
+    play.finish(0, [0])
+    opened: list[QueuedShard] = []
+    errors: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            if play.claim(0, index):
+                opened.extend(play.complete(0, index).opened)
+            opened.extend(play.skip(1).opened)
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(1, count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert keys(opened) == [(1, 0, "assemble")]
+    assert set(play.states[:count]) <= {"done", "skipped"}
 
 
 def test_cancelling_ends_even_if_the_worker_dies(play: Play) -> None:

@@ -10,6 +10,7 @@ from auditcore.contracts.augmentations import Brightness
 from auditcore.contracts.checks import DeletionCheck, SweepCheck
 from auditcore.contracts.explainers import Gradient
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.stopping import Conclusive, looks
 from auditcore_service.sharding import ASSEMBLE_SHARE, shards_of
 
 ONE_WAVE = AuditPlan(explainers=(Gradient(),), checks=(DeletionCheck(grid=2, repeats=1),))
@@ -48,3 +49,24 @@ def test_shards_of_a_model_follow_each_other() -> None:
 def test_a_second_model_doubles_the_work() -> None:
     one, two = (sum(s.weight for s in shards_of(ONE_WAVE, images=5, chunk=2, models=n)) for n in (1, 2))
     assert two == pytest.approx(2 * one)
+
+
+@given(images=st.integers(1, 200), chunk=st.integers(1, 10), models=st.integers(1, 3), first=st.integers(1, 20))
+def test_no_shard_reaches_over_a_look(images: int, chunk: int, models: int, first: int) -> None:
+    rule = Conclusive(first_look=first)
+    shards = shards_of(TWO_WAVES, images=images, chunk=chunk, models=models, stop=rule)
+    compute = [s for s in shards if s.kind == "compute"]
+    seen = Counter((s.model, image) for s in compute for image in range(s.start, s.stop))
+    assert seen == dict.fromkeys(((m, i) for m in range(models) for i in range(images)), 1)
+    assert [s.index for s in compute] == list(range(len(compute)))
+    ends = list(looks(images, first))
+    for shard in compute:
+        assert 0 < shard.stop - shard.start <= chunk
+        assert not any(shard.start < end < shard.stop for end in ends)
+    # all models have seen what a look is about before anybody goes on
+    positions = [next(number for number, end in enumerate(ends) if s.stop <= end) for s in compute]
+    assert positions == sorted(positions)
+    measure = [s for s in shards if s.kind == "measure"]
+    assert measure == [
+        s for s in shards_of(TWO_WAVES, images=images, chunk=chunk, models=models) if s.kind == "measure"
+    ]

@@ -36,6 +36,8 @@ def show_report(report: AuditReport, console: Console) -> None:
     """Print what was audited, tables check by check, the conditions, what was left out, and the verdict."""
     images = report.images
     console.print(f"{images.used} of {images.count} images; mean ± standard error over images", highlight=False)
+    if report.stopping is not None:
+        console.print(report.stopping.reason, highlight=False, markup=False)
     for model in report.audited_models:
         console.print(_model_line(model), highlight=False, markup=False)
     columns, rows = summary_columns(report), summary_rows(report)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, u
 from auditcore_service.store.events import append_event
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
 from auditcore_service.store.tables import AUDITS, SHARDS
-from auditcore_service.store.transitions import AuditState, sources
+from auditcore_service.store.transitions import SETTLED, AuditState, sources
 
 
 def insert_audit(
@@ -181,12 +181,13 @@ def _standing(audit: Audit) -> dict[str, object]:
 
 
 def _progress(connection: Connection, audit_ids: Sequence[str]) -> dict[str, Progress]:
-    done = case((SHARDS.c.state == "done", 1.0), else_=SHARDS.c.progress)
+    settled = SHARDS.c.state.in_(SETTLED)
+    done = case((settled, 1.0), else_=SHARDS.c.progress)
     rows = connection.execute(
         select(
             SHARDS.c.audit_id,
             func.count().label("total"),
-            func.sum(case((SHARDS.c.state == "done", 1), else_=0)).label("done"),
+            func.sum(case((settled, 1), else_=0)).label("done"),
             func.sum(case((SHARDS.c.state == "failed", 1), else_=0)).label("failed"),
             (func.sum(SHARDS.c.weight * done) / func.sum(SHARDS.c.weight)).label("fraction"),
         )

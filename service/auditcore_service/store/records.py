@@ -52,7 +52,7 @@ class Shard:
     """A shard as stored.
 
     Attributes:
-        start: First image, counted from 0.
+        start: First image, counted from 0; in the compute wave of an audit with a stop rule in its random order.
         stop: One past the last image.
         attempt: How often it has been claimed.
         lease_until: Until when its worker may stay silent, seconds since 1970.
@@ -86,7 +86,10 @@ class Failure:
 @final
 @dataclass(frozen=True)
 class Progress:
-    """Shards of an audit, counted; `fraction` is the share of the work done, in [0, 1]."""
+    """Shards of an audit, counted; `fraction` is the share of the work done, in [0, 1].
+
+    A shard that a stop rule made needless counts as done: nothing is left to do for it.
+    """
 
     done: int
     total: int

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 from auditcore_service.store.audits import append_state_event, lock_audit, move_audit
 from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
 from auditcore_service.store.tables import AUDITS, SHARDS
-from auditcore_service.store.transitions import ACTIVE, shard_sources
+from auditcore_service.store.transitions import ACTIVE, SETTLED, shard_sources
 
 _STALE = Step(applied=False)
 
@@ -100,7 +100,12 @@ def complete_shard(
     if state not in ACTIVE:
         _settle_cancelled(connection, key.audit_id, now=now)
         return Step(applied=True)
-    left = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.state != "done")
+    left = _count(
+        connection,
+        SHARDS.c.audit_id == key.audit_id,
+        SHARDS.c.wave == key.wave,
+        SHARDS.c.state.not_in(SETTLED),
+    )
     opened = _open_wave(connection, key.audit_id, key.wave + 1, now=now) if left == 0 else ()
     if left == 0 and not opened:
         values = {"verdict": verdict, "report_digest": result_digest, "finished_at": now}
@@ -108,6 +113,37 @@ def complete_shard(
     else:
         append_state_event(connection, key.audit_id, now=now, kind="progress")
     return Step(applied=True, opened=opened)
+
+
+def skip_rest(connection: Connection, audit_id: str, *, wave: int, start: int, now: float) -> Step:
+    """End a wave early, because a stop rule needs no image at or after `start`, and open the next wave.
+
+    May be asked for as often as one likes: once the wave is over nothing changes. Workers that are busy with a skipped
+    shard find it no longer their own.
+
+    Args:
+        connection: A writing transaction.
+        audit_id: The audit.
+        wave: The wave whose shards are skipped.
+        start: First image, in the order of the wave, that is no longer needed.
+        now: Seconds since 1970.
+
+    Returns:
+        Not applied when the audit is no longer active, or a shard before `start` is not done.
+    """
+    if lock_audit(connection, audit_id) not in ACTIVE:
+        return _STALE
+    own = and_(SHARDS.c.audit_id == audit_id, SHARDS.c.wave == wave)
+    if _count(connection, own, SHARDS.c.start < start, SHARDS.c.state != "done"):
+        return _STALE
+    skipped = connection.execute(
+        update(SHARDS)
+        .where(own, SHARDS.c.start >= start, SHARDS.c.state.in_(shard_sources("skipped")))
+        .values(state="skipped", lease_until=None)
+    ).rowcount
+    if not skipped:
+        return _STALE
+    return Step(applied=True, opened=_open_wave(connection, audit_id, wave + 1, now=now))
 
 
 def release_shard(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 AuditState = Literal["queued", "running", "finalizing", "succeeded", "failed", "cancelling", "cancelled"]
-ShardState = Literal["pending", "queued", "running", "done", "failed", "cancelled"]
+ShardState = Literal["pending", "queued", "running", "done", "failed", "cancelled", "skipped"]
 ShardKind = Literal["measure", "compute", "assemble"]
 
 AUDIT_TRANSITIONS: Mapping[AuditState, frozenset[AuditState]] = {
@@ -21,14 +21,19 @@ AUDIT_TRANSITIONS: Mapping[AuditState, frozenset[AuditState]] = {
 """From -> to. A verdict of `fail` is a result: such an audit has succeeded."""
 
 SHARD_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
-    "pending": frozenset({"queued", "cancelled"}),
-    "queued": frozenset({"running", "cancelled"}),
-    "running": frozenset({"done", "queued", "running", "failed", "cancelled"}),
+    "pending": frozenset({"queued", "cancelled", "skipped"}),
+    "queued": frozenset({"running", "cancelled", "skipped"}),
+    "running": frozenset({"done", "queued", "running", "failed", "cancelled", "skipped"}),
     "done": frozenset(),
     "failed": frozenset(),
     "cancelled": frozenset(),
+    "skipped": frozenset(),
 }
-"""From -> to. `running` to `running` is another worker taking over an expired lease."""
+"""From -> to. `running` to `running` is another worker taking over an expired lease; `skipped` is a shard that a stop
+rule has made needless, which a worker that is busy with it finds out at its next heartbeat."""
+
+SETTLED: frozenset[ShardState] = frozenset({"done", "skipped"})
+"""Nothing is left to do for a shard in one of these, and its audit goes on."""
 
 TERMINAL: frozenset[AuditState] = frozenset(state for state, to in AUDIT_TRANSITIONS.items() if not to)
 """An audit in one of these never changes again."""

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Literal, final
 
 from pydantic import Field
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.checks import Check, SsimSweepCheck
+from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.estimate import BACKWARD_COST, CHECK_PASSES, explanation_passes, passes_of, waves_of
-from auditcore.contracts.explainers import (
-    ExplainerContract,
-    GradientShap,
-    GuidedGradCam,
-    Iba,
-    IntegratedGradients,
-    KernelShap,
-    NoiseTunnel,
-    Occlusion,
-    Random,
-    Rise,
-    SmoothGrad,
-)
+from auditcore.contracts.estimate import expected_passes, passes_of, waves_of, weight
 from auditcore.contracts.models import DemoModel, ModelReference
+from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
 
@@ -86,14 +73,13 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[Speed]) -> Est
     passes = {wave: float(images * passes_of(plan, wave=wave)) for wave in waves}
     seconds = sum(passes[wave] / speed.passes_per_s[wave] for wave in waves for speed in speeds)
     work = len(speeds) * sum(passes.values())
-    backward = images * len(speeds) * sum(_backward(plan, wave) for wave in waves)
-    forward = images * len(speeds) * sum(_forward(plan, wave) for wave in waves)
+    each = total(total(expected_passes(plan, wave=wave, images=images).values()) for wave in waves)
     devices = {speed.device for speed in speeds}
     measured = None not in devices
     return Estimate(
         images=images,
-        forward_images=round(forward),
-        backward_images=round(backward),
+        forward_images=len(speeds) * each.forward,
+        backward_images=len(speeds) * each.backward,
         passes=round(work),
         seconds=round(seconds, 2),
         passes_per_s=round(work / seconds, 3),
@@ -104,8 +90,8 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[Speed]) -> Est
 
 def dearest_check(plan: AuditPlan) -> tuple[Check, float]:
     """The check that needs most passes, and its share of the passes of all checks, in [0, 1]."""
-    maps = sum(explanation_passes(explainer) for explainer in plan.explainers)
-    costs = [CHECK_PASSES[type(check)](check, maps, len(plan.explainers)) for check in plan.checks]
+    needed = expected_passes(plan, wave="compute")
+    costs = [weight(needed[check.label]) for check in plan.checks]
     most = max(range(len(costs)), key=costs.__getitem__)
     return plan.checks[most], costs[most] / max(1.0, sum(costs))
 
@@ -128,74 +114,3 @@ def model_identity(reference: ModelReference) -> Sha256:
 def plan_identity(plan: AuditPlan) -> Sha256:
     """What tells plans apart by cost: all but the seed."""
     return digest_of(plan.model_copy(update={"seed": 0}))
-
-
-def _forward_of(explainer: ExplainerContract) -> float:
-    passes = _FORWARD.get(type(explainer))
-    return 1 if passes is None else passes(explainer)
-
-
-def _backward_of(explainer: ExplainerContract) -> float:
-    passes = _BACKWARD.get(type(explainer))
-    return 1 if passes is None else passes(explainer)
-
-
-_SAMPLES: Callable[[Any], float] = lambda explainer: explainer.samples  # noqa: E731 - an entry of both tables
-_WHOLE: Callable[[Any], float] = explanation_passes
-
-_BACKWARD: Mapping[type[ExplainerContract], Callable[[Any], float]] = {
-    Random: lambda _: 0,
-    IntegratedGradients: lambda explainer: explainer.steps,
-    GradientShap: _SAMPLES,
-    SmoothGrad: _SAMPLES,
-    NoiseTunnel: lambda explainer: explainer.samples * _backward_of(explainer.method),
-    GuidedGradCam: lambda _: 2,
-    Iba: lambda explainer: explainer.steps * explainer.samples,
-    Occlusion: lambda _: 0,
-    Rise: lambda _: 0,
-    KernelShap: lambda _: 0,
-}
-"""Backward passes of one map; one where it says nothing else."""
-
-_FORWARD: Mapping[type[ExplainerContract], Callable[[Any], float]] = {
-    Random: lambda _: 0,
-    IntegratedGradients: lambda explainer: explainer.steps + 2,
-    GradientShap: _SAMPLES,
-    SmoothGrad: _SAMPLES,
-    NoiseTunnel: lambda explainer: explainer.samples * _forward_of(explainer.method),
-    GuidedGradCam: lambda _: 2,
-    Iba: lambda explainer: 1 + explainer.steps * explainer.samples,
-    Occlusion: _WHOLE,
-    Rise: _WHOLE,
-    KernelShap: _WHOLE,
-}
-"""Forward passes of one map; one where it says nothing else."""
-
-
-def _backward(plan: AuditPlan, wave: Wave) -> float:
-    """Backward passes an image. The cost of a check is linear in that of a map, so their part is a difference."""
-    maps = sum(_backward_of(explainer) for explainer in plan.explainers)
-    count = len(plan.explainers)
-    targets = plan.top_n if plan.target == "top" else 1
-    if wave == "measure":
-        ranges = any(isinstance(check, SsimSweepCheck) for check in plan.checks)
-        measured = sum(_backward_of(explainer) for explainer in plan.explainers if not isinstance(explainer, Iba))
-        return measured if ranges else 0
-    return targets * (
-        maps
-        + sum(
-            CHECK_PASSES[type(check)](check, maps, count) - CHECK_PASSES[type(check)](check, 0, count)
-            for check in plan.checks
-        )
-    )
-
-
-def _forward(plan: AuditPlan, wave: Wave) -> float:
-    """Forward passes an image: with maps that cost only their forward passes, and all else."""
-    if wave == "measure":
-        return max(0.0, passes_of(plan, wave=wave) - math.floor(BACKWARD_COST * _backward(plan, wave)))
-    maps = sum(_forward_of(explainer) for explainer in plan.explainers)
-    targets = plan.top_n if plan.target == "top" else 1
-    return 1 + targets * (
-        maps + sum(CHECK_PASSES[type(check)](check, maps, len(plan.explainers)) for check in plan.checks)
-    )

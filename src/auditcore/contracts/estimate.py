@@ -36,16 +36,23 @@ def weight(passes: Passes) -> float:
     return passes.forward + BACKWARD_COST * passes.backward + RELEVANCE_COST * passes.relevance
 
 
-def passes_of(plan: AuditPlan, *, wave: Wave | None = None, facts: ModelFacts | None = None) -> int:
-    """Expected cost of one image, in forward passes; of one wave or of the whole audit.
+def expected_passes(
+    plan: AuditPlan, *, wave: Wave, images: int = 1, facts: ModelFacts | None = None
+) -> dict[str, Passes]:
+    """Passes of one wave by purpose, as far as they can be told before the images are known.
 
     Given labels are counted as one: how many an image has is known only with the images.
     """
+    targets = plan.top_n if plan.target == "top" else 1
+    facts = replace(facts or ModelFacts(), one_target=targets == 1)
+    return passes_needed(plan, wave=wave, images=images, rows=images * targets, facts=facts)
+
+
+def passes_of(plan: AuditPlan, *, wave: Wave | None = None, facts: ModelFacts | None = None) -> int:
+    """Expected cost of one image, in forward passes; of one wave or of the whole audit."""
     if wave is None:
         return sum(passes_of(plan, wave=each, facts=facts) for each in waves_of(plan))
-    rows = plan.top_n if plan.target == "top" else 1
-    facts = replace(facts or ModelFacts(), one_target=rows == 1)
-    return round(weight(total(passes_needed(plan, wave=wave, images=1, rows=rows, facts=facts).values())))
+    return round(weight(total(expected_passes(plan, wave=wave, facts=facts).values())))
 
 
 def explanation_passes(explainer: ExplainerContract) -> float:

@@ -21,6 +21,8 @@ class Metric(Contract):
             kept pixels, or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
         control: Tells how far the other numbers can be trusted; listed under `controls`.
+        lowest: No value of an image lies below; None where there is no such bound.
+        highest: No value of an image lies above; likewise.
     """
 
     unit: str
@@ -29,6 +31,8 @@ class Metric(Contract):
     variants: Variant = "none"
     of_explainer: bool = True
     control: bool = False
+    lowest: float | None = None
+    highest: float | None = None
 
 
 METRICS: dict[str, dict[str, Metric]] = {
@@ -38,6 +42,8 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=True,
             variants="family",
             of_explainer=False,
+            lowest=0,
+            highest=2,
             meaning="Area under the target probability over the interval, shifted to 1 at the anchor.",
         ),
         "prediction_flip_rate": Metric(
@@ -45,18 +51,24 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=False,
             variants="family",
             of_explainer=False,
+            lowest=0,
+            highest=1,
             meaning="Share of changed copies whose predicted class is not the target.",
         ),
         "pearson_score": Metric(
             unit="area",
             higher_is_better=True,
             variants="family",
+            lowest=-1,
+            highest=1,
             meaning="Area under the correlation of maps before and after the change, shifted to 1 at the anchor.",
         ),
         "top_k_score": Metric(
             unit="area",
             higher_is_better=True,
             variants="family",
+            lowest=0,
+            highest=1,
             meaning="Area under the overlap of the k most relevant pixels, shifted to 1 at the anchor.",
         ),
         "s_pearson": Metric(
@@ -69,6 +81,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             unit="ratio",
             higher_is_better=True,
             variants="family",
+            lowest=0,
             meaning="top_k_score / probability_score; below 1 the explanation is less stable than the prediction.",
         ),
         "interpolation_ceiling": Metric(
@@ -76,12 +89,16 @@ METRICS: dict[str, dict[str, Metric]] = {
             unit="correlation",
             higher_is_better=None,
             variants="family",
+            lowest=-1,
+            highest=1,
             meaning="Correlation of a map with itself warped forth and back: what interpolation alone costs.",
         ),
         "top_k_chance": Metric(
             control=True,
             unit="share",
             higher_is_better=None,
+            lowest=0,
+            highest=1,
             meaning="Expected top-k overlap of two unrelated maps, averaged over families and levels.",
         ),
     },
@@ -89,26 +106,36 @@ METRICS: dict[str, dict[str, Metric]] = {
         "lerf_auc": Metric(
             unit="probability",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability while the least relevant cells go first.",
         ),
         "morf_auc": Metric(
             unit="probability",
             higher_is_better=False,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability while the most relevant cells go first.",
         ),
         "rao_auc": Metric(
             unit="probability",
             higher_is_better=None,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability under random order; the same for every explainer.",
         ),
         "inter_model_deletion": Metric(
             unit="probability",
             higher_is_better=True,
+            lowest=-1,
+            highest=1,
             meaning="lerf_auc - rao_auc; above 0 the map knows more than chance.",
         ),
         "srg": Metric(
             unit="probability",
             higher_is_better=True,
+            lowest=-1,
+            highest=1,
             meaning="lerf_auc - morf_auc, the symmetric relevance gain.",
         ),
     },
@@ -117,36 +144,47 @@ METRICS: dict[str, dict[str, Metric]] = {
             unit="probability",
             higher_is_better=True,
             variants="top",
+            lowest=-1,
+            highest=1,
             meaning="Target probability of the most relevant pixels alone, minus that of the whole image.",
         ),
         "comprehensiveness": Metric(
             unit="probability",
             higher_is_better=True,
             variants="top",
+            lowest=-1,
+            highest=1,
             meaning="Target probability lost when the most relevant pixels are removed.",
         ),
         "drop_percent": Metric(
             unit="percent",
             higher_is_better=False,
             variants="top",
+            lowest=0,
+            highest=100,
             meaning="Relative loss of target probability when only the most relevant pixels are kept.",
         ),
         "increase_percent": Metric(
             unit="percent",
             higher_is_better=True,
             variants="top",
+            lowest=0,
             meaning="Relative gain of target probability when only the most relevant pixels are kept.",
         ),
         "umask_agreement": Metric(
             unit="share of images",
             higher_is_better=True,
             variants="top",
+            lowest=0,
+            highest=1,
             meaning="Share of images whose most relevant pixels alone give the same class.",
         ),
         "imask_flip": Metric(
             unit="share of images",
             higher_is_better=True,
             variants="top",
+            lowest=0,
+            highest=1,
             meaning="Share of images whose class changes when the most relevant pixels are removed.",
         ),
     },
@@ -155,6 +193,8 @@ METRICS: dict[str, dict[str, Metric]] = {
             unit="similarity",
             higher_is_better=True,
             variants="change",
+            lowest=-1,
+            highest=1,
             meaning="Mean structural similarity of maps before and after the changes that were accepted.",
         ),
         "accepted_fraction": Metric(
@@ -162,12 +202,15 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=None,
             variants="change",
             of_explainer=False,
+            lowest=0,
+            highest=1,
             meaning="Share of changed copies whose target probability moved by less than the tolerance.",
         ),
         "ssim_data_range": Metric(
             control=True,
             unit="attribution",
             higher_is_better=None,
+            lowest=0,
             meaning="Largest absolute attribution over all originals, the data range of SSIM; the same for every "
             "image.",
         ),
@@ -176,6 +219,8 @@ METRICS: dict[str, dict[str, Metric]] = {
         "pixel_flipping_aoc": Metric(
             unit="area",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Area over the relative target probability while the most relevant pixels are removed, in [0, 1].",
         ),
     },
@@ -183,21 +228,29 @@ METRICS: dict[str, dict[str, Metric]] = {
         "deletion_zero": Metric(
             unit="probability",
             higher_is_better=False,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability while pixels turn into the mean color, most relevant first.",
         ),
         "deletion_blur": Metric(
             unit="probability",
             higher_is_better=False,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability while pixels are blurred, most relevant first.",
         ),
         "insertion_zero": Metric(
             unit="probability",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability while pixels appear on the mean color, most relevant first.",
         ),
         "insertion_blur": Metric(
             unit="probability",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability while pixels come into focus, most relevant first.",
         ),
     },
@@ -205,26 +258,36 @@ METRICS: dict[str, dict[str, Metric]] = {
         "morf_accuracy": Metric(
             unit="share of removals",
             higher_is_better=False,
+            lowest=0,
+            highest=1,
             meaning="Share of removals after which the target is still predicted, most relevant pixels imputed first.",
         ),
         "lerf_accuracy": Metric(
             unit="share of removals",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Share of removals after which the target is still predicted, least relevant pixels imputed first.",
         ),
         "morf_probability": Metric(
             unit="probability",
             higher_is_better=False,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability over removals, most relevant pixels imputed first.",
         ),
         "lerf_probability": Metric(
             unit="probability",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Mean target probability over removals, least relevant pixels imputed first.",
         ),
         "road_gain": Metric(
             unit="probability",
             higher_is_better=True,
+            lowest=-1,
+            highest=1,
             meaning="lerf_probability - morf_probability.",
         ),
     },
@@ -232,6 +295,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "max_sensitivity": Metric(
             unit="relative distance",
             higher_is_better=False,
+            lowest=0,
             meaning="Largest distance between the maps of noisy copies and the map, over the length of the map.",
         ),
     },
@@ -239,6 +303,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "infidelity": Metric(
             unit="squared logit",
             higher_is_better=False,
+            lowest=0,
             meaning="Mean squared difference between the map's account of noise and the change of the target logit.",
         ),
     },
@@ -246,16 +311,22 @@ METRICS: dict[str, dict[str, Metric]] = {
         "energy_pointing_game": Metric(
             unit="share of relevance",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Share of positive relevance inside the boxes.",
         ),
         "effective_heat_ratio": Metric(
             unit="area",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Share of heat inside the boxes among the hottest pixels, averaged over quantiles.",
         ),
         "wsol_iou": Metric(
             unit="intersection over union",
             higher_is_better=True,
+            lowest=0,
+            highest=1,
             meaning="Overlap of the boxes with the box around the largest connected hot region.",
         ),
         "box_share": Metric(
@@ -263,6 +334,8 @@ METRICS: dict[str, dict[str, Metric]] = {
             of_explainer=False,
             unit="share of pixels",
             higher_is_better=None,
+            lowest=0,
+            highest=1,
             meaning="Share of the image inside the boxes: what a map without knowledge gets from energy_pointing_game.",
         ),
     },
@@ -270,11 +343,15 @@ METRICS: dict[str, dict[str, Metric]] = {
         "cascade_similarity": Metric(
             unit="similarity",
             higher_is_better=False,
+            lowest=-1,
+            highest=1,
             meaning="Similarity with the map of the trained model, averaged over layers randomized from the top.",
         ),
         "randomized_similarity": Metric(
             unit="similarity",
             higher_is_better=False,
+            lowest=-1,
+            highest=1,
             meaning="Similarity with the map of the trained model when all its layers are random.",
         ),
     },
@@ -282,11 +359,14 @@ METRICS: dict[str, dict[str, Metric]] = {
         "sparseness": Metric(
             unit="Gini index",
             higher_is_better=None,
+            lowest=0,
+            highest=1,
             meaning="Gini index of absolute relevance over pixels: 0 all alike, 1 all in one pixel.",
         ),
         "entropy": Metric(
             unit="nats",
             higher_is_better=None,
+            lowest=0,
             meaning="Entropy of absolute relevance over pixels, at most the logarithm of their number.",
         ),
     },
@@ -295,6 +375,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             control=True,
             unit="relative error",
             higher_is_better=False,
+            lowest=0,
             meaning="|sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)| of methods that promise "
             "completeness.",
         ),

@@ -90,12 +90,15 @@ class UsedImage(Contract):
 
 @final
 class ReportImages(Contract):
-    """The image batch. `digest` is the sha256 over the digests of all images, in order."""
+    """The image batch. `digest` is the sha256 over the digests of all images that were examined, in order."""
 
     count: int
     used: int
     pictured: int = Field(default=0, description="Images whose pictures are listed under `artifacts`.")
     excluded: tuple[ExcludedImage, ...]
+    not_examined: Annotated[int, Field(exclude_if=_zero)] = Field(
+        default=0, description="Images that no model has seen, because the audit stopped before."
+    )
     digest: Sha256
     items: tuple[UsedImage, ...]
 
@@ -228,8 +231,60 @@ class ConditionOutcome(Contract):
     threshold: float
     observed: float | None
     ci: tuple[float, float] | None
+    anytime_ci: Annotated[tuple[float | None, float | None] | None, Field(exclude_if=_missing)] = Field(
+        default=None, description="In an audit with a stop rule, the confidence sequence; see `stopping.decisions`."
+    )
     status: Literal["passed", "warned", "failed", "not_applicable"]
     message: str
+
+
+@final
+class ConditionDecision(Contract):
+    """What a stop rule knows about one condition when the audit ends.
+
+    Attributes:
+        condition: Its id.
+        decided: What the mean over all images does, as far as the images seen can tell; null if that is open.
+        decided_at: Images after which it was known.
+        interval: Ends of the confidence sequence of the mean over all images: each holds after every image at the
+            error rate `alpha_each`, so that a threshold outside is decided. Null at an end without a bound.
+        bounds: Range of the metric that the sequence rests on; null at an end where it has none.
+    """
+
+    condition: str
+    model: ModelName = None
+    decided: Literal["met", "missed"] | None
+    decided_at: int | None
+    interval: tuple[float | None, float | None]
+    bounds: tuple[float | None, float | None]
+
+
+@final
+class Stopping(Contract):
+    """How an audit with a stop rule ended.
+
+    Where it stopped early, results are means over the images used, whose 95 % intervals know nothing of the stop;
+    conditions are judged by the confidence sequences, which do. Where it used all images, both are as without a rule.
+
+    Attributes:
+        alpha: Most that the probability of any wrong decision may be.
+        alpha_each: The same for one condition of one model.
+        order_seed: The plan's seed; with the number of images it gives the order in which they were taken.
+        looks: How often the rule looked.
+        decisions: Every condition, of every model it is asked of.
+        reason: One sentence for a reader.
+    """
+
+    rule: Literal["conclusive"]
+    alpha: float
+    alpha_each: float
+    order_seed: int
+    images_total: int
+    images_used: int
+    looks: int
+    stopped_early: bool
+    decisions: tuple[ConditionDecision, ...]
+    reason: str
 
 
 @final
@@ -352,6 +407,9 @@ class AuditReport(Contract):
         default=(), description="Whether each metric orders the explainers alike for every model."
     )
     conditions: tuple[ConditionOutcome, ...]
+    stopping: Annotated[Stopping | None, Field(exclude_if=_missing)] = Field(
+        default=None, description="How a stop rule ended the audit; absent without a rule."
+    )
     controls: tuple[Result, ...]
     notes: tuple[str, ...] = Field(default=(), description="What a reader should know of how the audit ran.")
     deviation: Annotated[

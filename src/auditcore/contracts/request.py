@@ -12,6 +12,7 @@ from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.models import ModelReference
 from auditcore.contracts.plan import PlanRequest
 from auditcore.contracts.policy import Policy
+from auditcore.contracts.stopping import StopRule
 
 
 @final
@@ -35,6 +36,20 @@ class AuditRequest(Contract):
     images: ImagesReference
     plan: PlanRequest
     policy: Policy = Field(default=(), description="Conditions for a pass; without any the verdict is not_evaluated.")
+
+    # left out where there is none, so that requests without a rule keep the digests they had before rules existed
+    stop: StopRule | None = Field(
+        default=None,
+        exclude_if=lambda rule: rule is None,
+        description="When to end before all images were looked at: `conclusive`, or the rule in full; never if null.",
+    )
+
+    @model_validator(mode="after")
+    def _a_stop_rule_has_something_to_decide(self) -> AuditRequest:
+        if self.stop is not None and not self.policy:
+            msg = "`stop` ends an audit when all conditions of its policy are decided; give `policy` some, or no `stop`"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _one_or_several_models(self) -> AuditRequest:

@@ -20,10 +20,16 @@ class Pictures:
     Attributes:
         images: How many images of the batch get some, counted from its first.
         put: Keeps the bytes of a PNG file and answers their digest.
+        order: Indices of the images in the order in which they are audited, if that is not the batch's.
     """
 
     images: int
     put: Callable[[bytes], str]
+    order: tuple[int, ...] | None = None
+
+    def include(self, index: int) -> bool:
+        """Whether an image gets pictures."""
+        return index < self.images if self.order is None else index in self.order[: self.images]
 
 
 def draw_pictures(chunk: Chunk, pictures: Pictures, *, model_name: str | None = None) -> tuple[Artifact, ...]:
@@ -39,7 +45,7 @@ def draw_pictures(chunk: Chunk, pictures: Pictures, *, model_name: str | None = 
     """
     found: list[Artifact] = []
     for position, index in enumerate(chunk.indices):
-        if index >= pictures.images or index in chunk.indices[:position]:
+        if not pictures.include(index) or index in chunk.indices[:position]:
             continue  # an image with several targets shows the maps of its first
         pixels = chunk.pixels[position].cpu()
         found.append(Artifact(image=index, model=model_name, explainer=None, digest=pictures.put(draw_photo(pixels))))

@@ -24,6 +24,7 @@ from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
 from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
+from auditcore.report.stopping import Conclusion, observe
 from auditcore.report.verdict import count, evaluate, verdict
 
 
@@ -38,6 +39,7 @@ def assemble(
     started_at: str | None,
     finished_at: str | None,
     estimated_seconds: float | None = None,
+    image_count: int | None = None,
 ) -> AuditReport:
     """Merge shard results, summarize them over images, compare the models and evaluate the policy.
 
@@ -45,24 +47,35 @@ def assemble(
         audit_id: Identifier of the audit.
         request: What was asked, as it was asked.
         plan: The plan in full.
-        results: All shard results, any model, any wave, any order; the shards of each model cover all images.
+        results: All shard results, any model, any wave, any order; the shards of each model cover all images, or those
+            before a stop rule ended the audit. What was computed beyond that is left out.
         shared: Name of a model, None in an audit of one -> quantities reduced from its measure wave.
         attempts: Shard executions started, including those lost.
         started_at: When the first shard began, ISO 8601; not part of what must repeat.
         finished_at: When the last shard ended.
         estimated_seconds: What the audit was expected to take, if anyone did; not part of what must repeat.
+        image_count: Images of the batch; those of the results if None, which a stop rule may have made fewer.
 
     Raises:
         NoUsableImages: Every image was excluded by every model; the message gives the first reason.
         DigestMismatch: Shards of one model ran on different weights.
     """
+    computed = [result for result in results if result.wave == "compute"]
+    total = image_count or len({record.index for result in computed for record in result.images})
+    stopping = None
+    if request.stop is not None:
+        observations = [observe(request.policy, result) for result in computed]
+        conclusion = Conclusion(request, plan, images=total, observations=observations)
+        stopping, used = conclusion.describe(), conclusion.used()
+        # no shard reaches over a look, so that its first image speaks for all
+        results = [result for result in results if result.wave == "measure" or result.images[0].index in used]
     models: list[MeasuredModel] = []
     for position, (name, reference) in enumerate(request.references):
         with blaming_model(name, position):
             models.append(measured_model(name, reference, results))
     names = tuple(model.name for model in models if model.name is not None)
     artifacts = tuple(sorted(chain.from_iterable(model.artifacts for model in models), key=lambda one: one.image))
-    images = _images(models, pictured=len({artifact.image for artifact in artifacts}))
+    images = _images(models, pictured=len({artifact.image for artifact in artifacts}), total=total)
     order = tuple(item.index for item in images.items)
 
     measured = {model.name: model.measurements(order) for model in models}
@@ -71,7 +84,7 @@ def assemble(
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
-    outcomes = evaluate(request.policy, (*listed, *controls), names)
+    outcomes = evaluate(request.policy, (*listed, *controls), names, stopping)
     statistics = count(outcomes)
     return AuditReport(
         audit_id=audit_id,
@@ -98,6 +111,7 @@ def assemble(
         comparisons=compare_models(listed, names, seed=plan.seed),
         reliability=measure_reliability(listed, names, random_labels) if names else (),
         conditions=outcomes,
+        stopping=stopping,
         controls=controls,
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         deviation=deviation_of(plan, {model.name: model.shards for model in models}),
@@ -120,8 +134,8 @@ def assemble(
     )
 
 
-def _images(models: Sequence[MeasuredModel], *, pictured: int) -> ReportImages:
-    """What became of the images: used by at least one model, or excluded by every one."""
+def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int) -> ReportImages:
+    """What became of the images: used by at least one model, excluded by every one, or never examined."""
     records = tuple(models[0].records.values())
     used, excluded = [], []
     for record in records:
@@ -143,10 +157,11 @@ def _images(models: Sequence[MeasuredModel], *, pictured: int) -> ReportImages:
         raise NoUsableImages(msg, field="images")
     digests = hashlib.sha256("".join(f"{record.digest}\n" for record in records).encode())
     return ReportImages(
-        count=len(records),
+        count=total,
         used=len(used),
         pictured=pictured,
         excluded=tuple(excluded),
+        not_examined=total - len(records),
         digest=f"sha256:{digests.hexdigest()}",
         items=tuple(used),
     )

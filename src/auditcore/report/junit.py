@@ -47,6 +47,7 @@ def render_junit(report: AuditReport) -> str:
         ("images_digest", report.images.digest),
         ("plan_digest", report.manifest.plan_digest),
         ("schema_version", report.schema_version),
+        *(() if report.stopping is None else (("stopping", report.stopping.reason),)),
     ):
         ET.SubElement(properties, "property", {"name": name, "value": _legal(value)})
     for outcome in report.conditions:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from auditcore.contracts.policy import Condition
-from auditcore.contracts.report import ConditionOutcome, ReportStatistics, Result, Verdict
+from auditcore.contracts.report import (
+    ConditionDecision,
+    ConditionOutcome,
+    ReportStatistics,
+    Result,
+    Stopping,
+    Verdict,
+)
 
 _MOST_REASONS = 3
 """Reasons that a message repeats; the result lists the reason of every image."""
 
 
 def evaluate(
-    policy: Sequence[Condition], results: Sequence[Result], models: Sequence[str] = ()
+    policy: Sequence[Condition],
+    results: Sequence[Result],
+    models: Sequence[str] = (),
+    stopping: Stopping | None = None,
 ) -> tuple[ConditionOutcome, ...]:
     """What became of every condition; a condition without a value is not applicable, never passed.
 
@@ -20,15 +30,30 @@ def evaluate(
         policy: The conditions.
         results: What they are judged by.
         models: Names of the models in an audit of several; a condition that names none is judged for each.
+        stopping: How a stop rule ended the audit. If it ended early, its decisions count and not the observed means.
     """
-    return tuple(
-        _outcome(number, condition, model, results)
+    questions = [
+        (number, condition, model)
         for number, condition in enumerate(policy)
         for model in ((condition.model,) if condition.model is not None else models or (None,))
+    ]
+    decisions = [None] * len(questions) if stopping is None else stopping.decisions
+    early = stopping is not None and stopping.stopped_early
+    return tuple(
+        _outcome(number, condition, model, results, decision, early=early)
+        for (number, condition, model), decision in zip(questions, decisions, strict=True)
     )
 
 
-def _outcome(number: int, condition: Condition, model: str | None, results: Sequence[Result]) -> ConditionOutcome:
+def _outcome(
+    number: int,
+    condition: Condition,
+    model: str | None,
+    results: Sequence[Result],
+    decision: ConditionDecision | None,
+    *,
+    early: bool,
+) -> ConditionOutcome:
     wanted = (model, condition.check, condition.explainer, condition.metric, condition.variant)
     found = next((r for r in results if (r.model, r.check, r.explainer, r.metric, r.variant) == wanted), None)
     observed = found.mean if found else None
@@ -37,6 +62,14 @@ def _outcome(number: int, condition: Condition, model: str | None, results: Sequ
     assert threshold is not None  # noqa: S101 - the contract admits exactly one threshold
     if observed is None:
         status, message = "not_applicable", _why_missing(found)
+    elif early and decision is not None and decision.decided is not None:
+        met = decision.decided == "met"
+        status = "passed" if met else f"{condition.severity}ed"
+        side = ("at least" if met else "below") if at_least else ("at most" if met else "above")
+        message = (
+            f"mean of all images is {side} {threshold:g}, decided after {decision.decided_at} images; "
+            f"mean of those used {observed:.4g}"
+        )
     else:
         met = observed >= threshold if at_least else observed <= threshold
         status = "passed" if met else f"{condition.severity}ed"
@@ -56,6 +89,7 @@ def _outcome(number: int, condition: Condition, model: str | None, results: Sequ
             "threshold": threshold,
             "observed": observed,
             "ci": found.ci if found else None,
+            "anytime_ci": None if decision is None else decision.interval,
             "status": status,
             "message": message,
         }
