@@ -11,7 +11,7 @@ from pydantic import Field
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.estimate import expected_passes, passes_of, waves_of, weight
+from auditcore.contracts.estimate import expected_passes, waves_of, weight
 from auditcore.contracts.models import DemoModel, ModelReference
 from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
@@ -70,10 +70,11 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[Speed]) -> Est
     with their own measured seconds within the figures of tests/benchmarks/estimates.py.
     """
     waves = waves_of(plan)
-    passes = {wave: float(images * passes_of(plan, wave=wave)) for wave in waves}
+    needed = {wave: total(expected_passes(plan, wave=wave, images=images).values()) for wave in waves}
+    passes = {wave: weight(needed[wave]) for wave in waves}
     seconds = sum(passes[wave] / speed.passes_per_s[wave] for wave in waves for speed in speeds)
     work = len(speeds) * sum(passes.values())
-    each = total(total(expected_passes(plan, wave=wave, images=images).values()) for wave in waves)
+    each = total(needed.values())
     devices = {speed.device for speed in speeds}
     measured = None not in devices
     return Estimate(
