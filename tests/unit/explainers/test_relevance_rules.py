@@ -260,6 +260,39 @@ def test_branches(contract: Any) -> None:
     assert_parity(classifier_of(network, 12), contract, pixels(4, 12))
 
 
+class Spread(nn.Module):
+    """A gate with positions spreads a signal that has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.where = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 1, 1)
+        self.mix, self.head = nn.Conv2d(6, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        spread = x.mean((2, 3), keepdim=True) * torch.sigmoid(self.where(x))
+        return self.head(F.relu(self.mix(spread)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
+def test_gates_that_spread_their_signal(contract: Any) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        classifier = classifier_of(Spread(), 12)
+    assert any(isinstance(rule, rules.GateRule) for rule in rules_of(classifier, contract))
+    assert_parity(classifier, contract, pixels(3, 12))
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
+def test_autocast_stops_at_the_rules(contract: Any, digit_classifier: Classifier) -> None:
+    images = digits.digit_pixels()[0][:3]
+    targets = digit_classifier.logits(images).argmax(1)
+    expected = ours(digit_classifier, contract, images, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = ours(digit_classifier, contract, images, targets)
+    assert_close(actual, expected, 1e-5)
+
+
 @pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
 def test_maps_do_not_depend_on_the_batch(contract: Any) -> None:
     classifier, images = fresh("mobilenet_v2"), pixels(4, SIZE)
