@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, 
 from auditcore_service.store.audits import append_state_event, lock_audit, move_audit
 from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
 from auditcore_service.store.tables import AUDITS, SHARDS
-from auditcore_service.store.transitions import ACTIVE, SETTLED, shard_sources
+from auditcore_service.store.transitions import ACTIVE, shard_sources
 
 _STALE = Step(applied=False)
 
@@ -100,12 +100,8 @@ def complete_shard(
     if state not in ACTIVE:
         _settle_cancelled(connection, key.audit_id, now=now)
         return Step(applied=True)
-    left = _count(
-        connection,
-        SHARDS.c.audit_id == key.audit_id,
-        SHARDS.c.wave == key.wave,
-        SHARDS.c.state.not_in(SETTLED),
-    )
+    # none of a wave is skipped without opening the next one, so skipped shards need no thought here
+    left = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.state != "done")
     opened = _open_wave(connection, key.audit_id, key.wave + 1, now=now) if left == 0 else ()
     if left == 0 and not opened:
         values = {"verdict": verdict, "report_digest": result_digest, "finished_at": now}

@@ -163,6 +163,14 @@ def test_a_missing_shard_hides_all_that_come_after_it() -> None:
     assert conclude(asked, [results[0], *results[2:]]).stop_at is None
 
 
+def test_nothing_ends_before_a_look_even_if_all_is_decided() -> None:
+    every_8, every_40 = request(condition()), request(condition(), first_look=40)
+    results = shards(draw(0.4))
+    assert conclude(every_8, results[:2]).stop_at == 16
+    assert conclude(every_40, results[:2]).stop_at is None
+    assert conclude(every_40, results[:5]).stop_at == 40
+
+
 def test_an_open_condition_is_judged_by_all_images() -> None:
     values = draw(0.0)
     mean = float(np.mean([value for value in values if value is not None]))
