@@ -15,10 +15,11 @@ import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity
-from auditcore.contracts.estimate import passes_of
+from auditcore.contracts.estimate import expected_passes, weight
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.models import ModelReference
+from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
@@ -61,6 +62,9 @@ INTERNAL_ERROR = Failure(
     message="the audit failed inside the service and is not to blame on the request; "
     "ask the operator to look at the workers' log, then submit it again",
 )
+
+COLD_SHARE = 0.01
+"""What the first shard of a loaded model weighs in its remembered speed, next to a warm one."""
 
 
 @final
@@ -227,6 +231,7 @@ class Executor:
         name, reference = request.references[shard.model]
         with blaming_model(name, shard.model):
             classifier = self._models.get(reference)
+        cold = classifier.at_speed(plan.speed).calibration is None
         progress(0.0)
         order = None if request.stop is None else image_order(plan.seed, audit.images)
         indices: Sequence[int] = range(shard.start, shard.stop)
@@ -248,21 +253,25 @@ class Executor:
                 model_name=name,
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
             )
-        self._remember_speed(reference, plan, result)
+        self._remember_speed(reference, plan, result, cold=cold)
         return self._blobs.put(result.model_dump_json().encode()), None
 
-    def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult) -> None:
-        """Leave what this shard took to the estimates of later audits."""
+    def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult, *, cold: bool) -> None:
+        """Leave what this shard took to the estimates of later audits.
+
+        A cold one found out the size of its micro-batches, up to two seconds, and counts only until a warm one has run.
+        """
         used = sum(bool(record.targets) for record in result.images)
         if not used or result.cost.seconds <= 0:
             return
+        share = COLD_SHARE if cold else 1.0
         seen = SeenSpeed(
             model=model_identity(reference),
             device=result.cost.device,
             plan=plan_identity(plan),
             wave=result.wave,
-            passes=float(used * passes_of(plan, wave=result.wave)),
-            seconds=result.cost.seconds,
+            passes=share * weight(total(expected_passes(plan, wave=result.wave, images=used).values())),
+            seconds=share * result.cost.seconds,
             updated_at=self._clock(),
         )
         try:

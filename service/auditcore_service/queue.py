@@ -149,7 +149,7 @@ class ShardQueue:
             raise
 
     def _publish(self, shard: QueuedShard, producer: Any) -> None:  # noqa: ANN401 - kombu publishes no types
-        """Celery's documented message, version 2; `send_task`, which prepares for much more, takes three times as long."""
+        """Celery's documented message, version 2; `send_task` prepares for much more and takes three times as long."""
         key = shard.key
         task_id = str(uuid.uuid4())
         headers = {

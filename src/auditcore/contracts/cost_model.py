@@ -66,8 +66,7 @@ class Speed:
 def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[Speed]) -> Estimate:
     """What a plan will cost on so many images, with one speed a model.
 
-    Source: expected passes over speed, summed over waves and models; 14 plans on the demo model and two cores agreed
-    with their own measured seconds within the figures of tests/benchmarks/estimates.py.
+    Expected passes over speed, summed over waves and models; `tests/benchmarks/estimates.py` compares with seconds.
     """
     waves = waves_of(plan)
     needed = {wave: total(expected_passes(plan, wave=wave, images=images).values()) for wave in waves}
