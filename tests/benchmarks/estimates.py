@@ -1,9 +1,9 @@
 """How well an estimate foretells an audit: run with `make bench-estimates`.
 
 Several plans run one after the other on the demo model and the real engine, through submit and the executor of a
-worker. Each is priced three times: before any measurement (assumed), from what other plans took (measured on the model),
-and, in a second round, from what this very plan took before (measured on the plan). The error is estimated over actual
-seconds of the report's cost, less one.
+worker. The first is priced by the assumed speed, the others of the first round by what other plans took on the model,
+those of the second round by what this very plan took before. The error is estimated over actual seconds of the
+report's cost, less one.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from PIL import Image
 from sqlalchemy import func, select
 
 from auditcore.contracts.cost_model import model_identity, plan_identity
-from auditcore.contracts.estimate import passes_of
+from auditcore.contracts.estimate import expected_passes, passes_of, waves_of, weight
 from auditcore.contracts.models import DemoModel
+from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
@@ -30,6 +31,9 @@ from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, spee
 from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
 
 QUICK = resolve_plan(PresetPlan(preset="quick"))
+WORK = weight(total(expected_passes(QUICK, wave="compute", images=3).values()))
+"""Expected passes of three images."""
+
 DEMO = model_identity(DemoModel())
 MODEL = {
     "kind": "torchvision",
@@ -101,8 +105,8 @@ def test_an_unknown_model_is_assumed_to_run_at_the_operators_speed(client: TestC
     estimate = answer.json()["estimate"]
     assert estimate["basis"] == "assumed"
     assert estimate["device"] is None
-    assert estimate["passes"] == 3 * passes_of(QUICK)
-    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) / 120.0, abs=0.01)
+    assert estimate["passes"] == round(WORK)
+    assert estimate["seconds"] == pytest.approx(WORK / 120.0, abs=0.01)
     assert client.get(f"/v1/audits/{answer.json()['id']}").json()["estimate"] == estimate
 
 
@@ -110,17 +114,17 @@ def test_the_same_plan_counts_before_all_else_that_a_model_has_run(client: TestC
     remember(client, seen(plan="other", passes=100.0, seconds=100.0))
     other = client.post("/v1/estimates", json=body()).json()["estimate"]
     assert (other["basis"], other["device"]) == ("measured", "cpu")
-    assert other["seconds"] == pytest.approx(3 * passes_of(QUICK) / 1.0, rel=1e-3)
+    assert other["seconds"] == pytest.approx(WORK / 1.0, rel=1e-3)
     remember(client, seen())
     own = client.post("/v1/estimates", json=body()).json()["estimate"]
-    assert own["seconds"] == pytest.approx(3 * passes_of(QUICK) / 60.0, abs=0.01)
+    assert own["seconds"] == pytest.approx(WORK / 60.0, abs=0.01)
 
 
 def test_the_device_seen_last_is_the_one_expected(client: TestClient) -> None:
     remember(client, seen(), seen(device="cuda", seconds=1.0, updated_at=6.0))
     estimate = client.post("/v1/estimates", json=body()).json()["estimate"]
     assert estimate["device"] == "cuda"
-    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) / 600.0, abs=0.01)
+    assert estimate["seconds"] == pytest.approx(WORK / 600.0, abs=0.01)
 
 
 def test_one_new_model_of_two_makes_the_estimate_assumed(client: TestClient) -> None:
@@ -129,7 +133,7 @@ def test_one_new_model_of_two_makes_the_estimate_assumed(client: TestClient) -> 
     request = {key: value for key, value in body(models=models).items() if key != "model"}
     estimate = client.post("/v1/estimates", json=request).json()["estimate"]
     assert estimate["basis"] == "assumed"
-    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) * (1 / 60 + 1 / 120), abs=0.01)
+    assert estimate["seconds"] == pytest.approx(WORK * (1 / 60 + 1 / 120), abs=0.01)
 
 
 def test_asking_stores_nothing(client: TestClient) -> None:
@@ -222,7 +226,8 @@ def test_the_second_audit_is_priced_by_what_the_first_one_took(make_settings: Ca
         first, second = audit(1), audit(2)
     finally:
         service.stop()
-    passes = 4 * passes_of(AuditPlan.model_validate(PLAN))
+    plan = AuditPlan.model_validate(PLAN)
+    passes = sum(weight(total(expected_passes(plan, wave=wave, images=4).values())) for wave in waves_of(plan))
     assert first.cost.estimated_seconds == pytest.approx(passes / 120.0, abs=0.01)
     assert second.cost.estimated_seconds == pytest.approx(first.cost.seconds, abs=0.02)
     assert second.cost.seconds > 0
