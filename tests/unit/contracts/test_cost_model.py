@@ -61,7 +61,7 @@ def test_forward_and_backward_make_up_the_weighted_passes(explainer: Explainer) 
     plan = plan_of(explainer)
     made = estimate_of(plan, images=10, speeds=(Speed.assumed(100.0),))
     assert made.passes == round(made.forward_images + BACKWARD_COST * made.backward_images)
-    assert made.passes == pytest.approx(10 * passes_of(plan), rel=0.02)
+    assert made.passes == pytest.approx(10 * passes_of(plan), rel=0.03)
     assert made.seconds == pytest.approx(made.passes / 100.0, abs=0.01)
 
 
