@@ -14,7 +14,7 @@ import structlog
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity
+from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity, way_identity
 from auditcore.contracts.estimate import expected_passes, weight
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
 from auditcore.contracts.model_faults import blaming_model
@@ -63,8 +63,8 @@ INTERNAL_ERROR = Failure(
     "ask the operator to look at the workers' log, then submit it again",
 )
 
-COLD_SHARE = 0.01
-"""What the first shard of a loaded model weighs in its remembered speed, next to a warm one."""
+COLD_S = 20.0
+"""A cold shard shorter than this is not remembered: calibrating its model took up to two seconds of it."""
 
 
 @final
@@ -259,24 +259,32 @@ class Executor:
     def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult, *, cold: bool) -> None:
         """Leave what this shard took to the estimates of later audits.
 
-        A cold one found out the size of its micro-batches, up to two seconds, and counts only until a warm one has run.
+        One that found its model cold has calibrated it, and leaves the raw speed of the model.
         """
         used = sum(bool(record.targets) for record in result.images)
         if not used or result.cost.seconds <= 0:
             return
-        share = COLD_SHARE if cold else 1.0
-        seen = SeenSpeed(
-            model=model_identity(reference),
-            device=result.cost.device,
-            plan=plan_identity(plan),
-            wave=result.wave,
-            passes=share * weight(total(expected_passes(plan, wave=result.wave, images=used).values())),
-            seconds=share * result.cost.seconds,
-            updated_at=self._clock(),
-        )
+        rates: dict[tuple[str, str], tuple[float, float]] = {}
+        if not cold or result.cost.seconds > COLD_S:
+            passes = weight(total(expected_passes(plan, wave=result.wave, images=used).values()))
+            rates[plan_identity(plan), result.wave] = (passes, result.cost.seconds)
+        if cold and result.calibration is not None:
+            way = way_identity(plan)
+            rates[way, "forward"] = (result.calibration.forward_per_s, 1.0)
+            rates[way, "gradient"] = (result.calibration.gradient_per_s, 1.0)
         try:
             with self._database.writing() as connection:
-                remember_speed(connection, seen)
+                for (name, wave), (done, seconds) in rates.items():
+                    seen = SeenSpeed(
+                        model=model_identity(reference),
+                        device=result.cost.device,
+                        plan=name,
+                        wave=wave,
+                        passes=done,
+                        seconds=seconds,
+                        updated_at=self._clock(),
+                    )
+                    remember_speed(connection, seen)
         except SQLAlchemyError:  # an estimate less exact is no reason to compute a shard again
             log.exception("speed_not_remembered")
 

@@ -1,8 +1,8 @@
 """How well an estimate foretells an audit: run with `make bench-estimates`.
 
 Several plans run one after the other on the demo model and the real engine, through submit and the executor of a
-worker. The first is priced by the assumed speed, the others of the first round by what other plans took on the model,
-those of the second round by what this very plan took before. The error is estimated over actual seconds of the
+worker. The first is priced by the assumed speed, the others of the first round by the raw speed of the model, those of
+the second round by what this very plan took before. The error is estimated over actual seconds of the
 report's cost, less one.
 """
 
@@ -120,9 +120,9 @@ def main() -> None:
         table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
     console = Console(width=120)
     console.print(table)
-    for number, what in ((1, "from other plans"), (2, "from this plan")):
+    for number, what in ((1, "by the raw speed of the model"), (2, "by this very plan")):
         errors = [abs(row["error"]) for row in rows if row["round"] == number and row["basis"] == "measured"]
-        console.print(f"measured {what}: largest error {max(errors):.0%}, mean {sum(errors) / len(errors):.0%}")
+        console.print(f"priced {what}: largest error {max(errors):.0%}, mean {sum(errors) / len(errors):.0%}")
     if options.out is not None:
         machine = {"machine": platform.platform(), "cores": os.cpu_count(), "rows": rows}
         options.out.write_text(json.dumps(machine, indent=2) + "\n")
