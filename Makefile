@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-gpu headline intervals openapi constraints clean
+.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates headline intervals openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ BENCHMARKS := PYTHONPATH=tests $(BIN)/python -m benchmarks
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 demo: $(DEMO) ## Audit an ImageNet model on four photos over HTTP; writes demo-report.json and demo-report.html
 	$(BIN)/auditcore demo
@@ -40,6 +40,15 @@ bench: $(DEV) ## Measure what audits cost beside the bare model, the papers' way
 
 bench-gpu: $(DEV) ## The same on CUDA, with bf16 and the paper-scale protocol; 7 minutes, writes bench-gpu.json
 	$(BENCHMARKS).bench --device cuda --out bench-gpu.json
+
+bench-gateway: $(DEV) ## Measure submits at 50 a second on SQLite, and kill the gateway
+	$(BIN)/python tests/benchmarks/gateway_load.py
+
+bench-workers: $(DEV) ## Measure two workers beside one, and what the service adds to an audit
+	$(BIN)/python tests/benchmarks/workers.py
+
+bench-estimates: $(DEV) ## Compare estimated with actual seconds over several plans
+	$(BIN)/python tests/benchmarks/estimates.py
 
 headline: $(DEV) ## Measure robustness beside faithfulness of all explainers on the demo model; draws the README's picture
 	$(BENCHMARKS).headline

@@ -43,7 +43,7 @@ from auditcore_service.store.audits import find_audit, insert_audit, list_audits
 from auditcore_service.store.batches import batch_size
 from auditcore_service.store.database import Database
 from auditcore_service.store.events import events_after
-from auditcore_service.store.idempotency import bind_key, free_key, reserve_key
+from auditcore_service.store.idempotency import Reservation, bind_key, find_key, reserve_key
 from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.shards import cancel_audit
 from auditcore_service.store.transitions import TERMINAL, AuditState
@@ -112,10 +112,16 @@ class Audits:
             RequestInFlight: The first request with this key is still being answered.
         """
         if idempotency_key is None:
-            return self._submit(request, key=None)
+            return self._submit(request, key=None, fingerprint=_fingerprint(request))
         key = _checked_key(idempotency_key)
-        with self._database.writing() as connection:
-            reservation = reserve_key(connection, key, _fingerprint(request), now=self._clock())
+        fingerprint = _fingerprint(request)
+        # most keys are new: one look without the write lock, so that a repeated request is not priced again
+        with self._database.reading() as connection:
+            known = find_key(connection, key, fingerprint, now=self._clock())
+        return self._known(known) or self._submit(request, key=key, fingerprint=fingerprint)
+
+    def _known(self, reservation: Reservation) -> Audit | None:
+        """The audit that a key stands for; None if the key is new."""
         match reservation.state:
             case "reused":
                 msg = "this Idempotency-Key came before with another body; send a new key for a new audit"
@@ -123,15 +129,7 @@ class Audits:
             case "in_flight":
                 msg = "the first request with this Idempotency-Key is still being answered; try again in a moment"
                 raise RequestInFlight(msg, field="Idempotency-Key")
-            case "replay" if reservation.audit_id is not None:
-                return self.get(reservation.audit_id)
-        try:
-            return self._submit(request, key=key)
-        except BaseException:
-            # the request may be mended and sent again under the same key
-            with self._database.writing() as connection:
-                free_key(connection, key)
-            raise
+        return None if reservation.audit_id is None else self.get(reservation.audit_id)
 
     def estimate(self, request: AuditRequest) -> Quote:
         """What a request would cost; checks it as `submit` does, and stores nothing.
@@ -139,13 +137,14 @@ class Audits:
         Raises:
             InputError: The request cannot be carried out.
         """
+        _fingerprint(request)
         plan = self._checked_plan(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
             estimate = self._estimates.price(connection, request, plan, images=images).estimate
         return Quote(estimate, objection_to(estimate, plan, self._settings))
 
-    def _submit(self, request: AuditRequest, *, key: str | None) -> Audit:
+    def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str) -> Audit:
         plan = self._checked_plan(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
@@ -168,12 +167,20 @@ class Audits:
             "estimate": price.estimate.model_dump_json(),
         }
         audit_id = str(uuid.uuid4())
+        reservation = Reservation("new")
         with self._database.writing() as connection:
-            audit, queued = insert_audit(
-                connection, audit_id=audit_id, images=images, shards=shards, now=self._clock(), **written
-            )
             if key is not None:
-                bind_key(connection, key, audit_id)
+                # a request that is refused, or whose process dies, takes its key back with this transaction
+                reservation = reserve_key(connection, key, fingerprint, now=self._clock())
+            if reservation.state == "new":
+                audit, queued = insert_audit(
+                    connection, audit_id=audit_id, images=images, shards=shards, now=self._clock(), **written
+                )
+                if key is not None:
+                    bind_key(connection, key, audit_id)
+        if reservation.state != "new":
+            # the same request was faster by a moment
+            return self._known(reservation) or self.get(audit_id)
         # the audit is stored, so it is accepted; should the announcement be lost, the sweeper makes it again
         self._announcer.announce(queued)
         log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
@@ -181,7 +188,6 @@ class Audits:
 
     def _checked_plan(self, request: AuditRequest) -> AuditPlan:
         """The plan in full, of a request that can be carried out as far as that shows without its images."""
-        _fingerprint(request)
         access = self._settings.access
         for position, (name, reference) in enumerate(request.references):
             with blaming_model(name, position):

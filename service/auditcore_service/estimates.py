@@ -9,15 +9,18 @@ from sqlalchemy import Connection
 
 from auditcore.contracts.cost_model import (
     Estimate,
-    Speed,
+    ModelSpeed,
+    calibrated_passes_per_s,
     dearest_check,
     estimate_of,
     model_identity,
     plan_identity,
+    way_identity,
 )
 from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import Wave
 from auditcore_service.refusals import BudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of
@@ -51,25 +54,31 @@ class Estimates:
             min(min(speed.passes_per_s.values()) for speed in speeds),
         )
 
-    def _speeds(self, connection: Connection, request: AuditRequest, plan: AuditPlan) -> tuple[Speed, ...]:
+    def _speeds(self, connection: Connection, request: AuditRequest, plan: AuditPlan) -> tuple[ModelSpeed, ...]:
         identities = [model_identity(reference) for _, reference in request.references]
         known: dict[str, list[SeenSpeed]] = {identity: [] for identity in identities}
         for seen in speeds_of(connection, list(known)):
             known[seen.model].append(seen)
         return tuple(self._speed(known[identity], plan) for identity in identities)
 
-    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan) -> Speed:
-        """Of this very plan if it has run before, else of everything that this model has run on the same device."""
+    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan) -> ModelSpeed:
+        """Of this very plan if it has run before, else from the raw speed of the model, on the device seen last."""
         if not seen:
-            return Speed.assumed(self._settings.passes_per_s)
+            return ModelSpeed.assumed(self._settings.passes_per_s)
         device = max(seen, key=lambda one: one.updated_at).device
-        here = [one for one in seen if one.device == device]
-        identity = plan_identity(plan)
-        own = {one.wave: one for one in here if one.plan == identity}
-        overall = sum(one.passes for one in here) / sum(one.seconds for one in here)
-        return Speed(
-            {wave: own[wave].passes / own[wave].seconds if wave in own else overall for wave in waves_of(plan)}, device
-        )
+        rates = {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
+        identity, way = plan_identity(plan), way_identity(plan)
+        speeds: dict[Wave, float] = {}
+        for wave in waves_of(plan):
+            if (identity, wave) in rates:
+                speeds[wave] = rates[identity, wave]
+            elif (way, "gradient") in rates:
+                speeds[wave] = calibrated_passes_per_s(
+                    plan, wave=wave, forward_per_s=rates[way, "forward"], gradient_per_s=rates[way, "gradient"]
+                )
+            else:
+                return ModelSpeed.assumed(self._settings.passes_per_s)
+        return ModelSpeed(speeds, device)
 
     def check(self, estimate: Estimate, plan: AuditPlan) -> None:
         """Refuse an audit that is too dear.

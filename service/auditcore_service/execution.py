@@ -14,11 +14,12 @@ import structlog
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity
-from auditcore.contracts.estimate import passes_of
+from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity, way_identity
+from auditcore.contracts.estimate import expected_passes, weight
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.models import ModelReference
+from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
@@ -61,6 +62,9 @@ INTERNAL_ERROR = Failure(
     message="the audit failed inside the service and is not to blame on the request; "
     "ask the operator to look at the workers' log, then submit it again",
 )
+
+COLD_S = 20.0
+"""A cold shard shorter than this is not remembered: calibrating its model took up to two seconds of it."""
 
 
 @final
@@ -227,6 +231,7 @@ class Executor:
         name, reference = request.references[shard.model]
         with blaming_model(name, shard.model):
             classifier = self._models.get(reference)
+        cold = classifier.at_speed(plan.speed).calibration is None
         progress(0.0)
         order = None if request.stop is None else image_order(plan.seed, audit.images)
         indices: Sequence[int] = range(shard.start, shard.stop)
@@ -248,26 +253,38 @@ class Executor:
                 model_name=name,
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
             )
-        self._remember_speed(reference, plan, result)
+        self._remember_speed(reference, plan, result, cold=cold)
         return self._blobs.put(result.model_dump_json().encode()), None
 
-    def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult) -> None:
-        """Leave what this shard took to the estimates of later audits."""
+    def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult, *, cold: bool) -> None:
+        """Leave what this shard took to the estimates of later audits.
+
+        One that found its model cold has calibrated it, and leaves the raw speed of the model.
+        """
         used = sum(bool(record.targets) for record in result.images)
         if not used or result.cost.seconds <= 0:
             return
-        seen = SeenSpeed(
-            model=model_identity(reference),
-            device=result.cost.device,
-            plan=plan_identity(plan),
-            wave=result.wave,
-            passes=float(used * passes_of(plan, wave=result.wave)),
-            seconds=result.cost.seconds,
-            updated_at=self._clock(),
-        )
+        rates: dict[tuple[str, str], tuple[float, float]] = {}
+        if not cold or result.cost.seconds > COLD_S:
+            passes = weight(total(expected_passes(plan, wave=result.wave, images=used).values()))
+            rates[plan_identity(plan), result.wave] = (passes, result.cost.seconds)
+        if cold and result.calibration is not None:
+            way = way_identity(plan)
+            rates[way, "forward"] = (result.calibration.forward_per_s, 1.0)
+            rates[way, "gradient"] = (result.calibration.gradient_per_s, 1.0)
         try:
             with self._database.writing() as connection:
-                remember_speed(connection, seen)
+                for (name, wave), (done, seconds) in rates.items():
+                    seen = SeenSpeed(
+                        model=model_identity(reference),
+                        device=result.cost.device,
+                        plan=name,
+                        wave=wave,
+                        passes=done,
+                        seconds=seconds,
+                        updated_at=self._clock(),
+                    )
+                    remember_speed(connection, seen)
         except SQLAlchemyError:  # an estimate less exact is no reason to compute a shard again
             log.exception("speed_not_remembered")
 

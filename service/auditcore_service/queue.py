@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, final
@@ -142,18 +143,35 @@ class ShardQueue:
                 self._producer = self._app.amqp.Producer(connection)
             with self._producer.batch(max_size=BATCH):
                 for shard in shards:
-                    key = shard.key
-                    self._app.send_task(
-                        TASK,
-                        args=(key.audit_id, key.wave, key.index),
-                        argsrepr="",
-                        queue=QUEUES[shard.kind],
-                        producer=self._producer,
-                        retry=False,
-                    )
+                    self._publish(shard, self._producer)
         except BaseException:
             self._drop_connection()
             raise
+
+    def _publish(self, shard: QueuedShard, producer: Any) -> None:  # noqa: ANN401 - kombu publishes no types
+        """Celery's documented message, version 2; `send_task` prepares for much more and takes three times as long."""
+        key = shard.key
+        task_id = str(uuid.uuid4())
+        headers = {
+            "lang": "py",
+            "task": TASK,
+            "id": task_id,
+            "root_id": task_id,
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "timelimit": [None, None],
+            "ignore_result": True,
+        }
+        embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+        producer.publish(
+            ((key.audit_id, key.wave, key.index), {}, embedded),
+            serializer="json",
+            exchange="",
+            routing_key=QUEUES[shard.kind],
+            headers=headers,
+            correlation_id=task_id,
+        )
 
     def _drop_connection(self) -> None:
         producer, self._producer = self._producer, None

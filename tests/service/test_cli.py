@@ -74,12 +74,41 @@ def test_submit_needs_no_torch(folder: Path) -> None:
     assert not loaded & {"torch", "numpy", "fastapi", "celery"}
 
 
-@pytest.mark.parametrize("command", ["serve", "gateway", "worker", "audit", "submit", "demo", "openapi"])
+@pytest.mark.parametrize("command", ["serve", "gateway", "worker", "audit", "submit", "estimate", "demo", "openapi"])
 def test_every_help_teaches_with_an_example(command: str) -> None:
     shown = run(command, "--help")
     assert shown.exit_code == 0
     assert "For example:" in shown.output
     assert f"auditcore {command}" in shown.output
+
+
+def test_an_estimate_needs_no_service_and_no_torch(folder: Path) -> None:
+    request = {key: value for key, value in REQUEST.items() if key != "images"}
+    path = write(folder, request)
+    done = run("estimate", path, "--images", str(folder), "--json")
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.output)
+    assert (answer["estimate"]["images"], answer["estimate"]["basis"]) == (2, "assumed")
+    assert answer["estimate"]["seconds"] == pytest.approx(answer["estimate"]["passes"] / 120.0, abs=0.01)
+    assert "about" in run("estimate", path, "--images", str(folder)).output
+    assert not loaded_by("estimate", path, "--images", str(folder)) & {"torch", "numpy", "fastapi", "celery"}
+
+
+def test_an_estimate_above_the_budget_exits_with_1_and_says_what_to_reduce(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_BUDGET_PASSES", "1")
+    request = {key: value for key, value in REQUEST.items() if key != "images"}
+    done = run("estimate", write(folder, request), "--images", str(folder))
+    assert done.exit_code == 1
+    assert "above the budget of 1" in " ".join(done.output.split())
+
+
+def test_an_estimate_of_a_stored_batch_needs_a_service(folder: Path) -> None:
+    request = {**REQUEST, "images": {"kind": "batch", "digest": f"sha256:{'0' * 64}"}}
+    done = run("estimate", write(folder, request))
+    assert done.exit_code == 2
+    assert "--url" in done.output
 
 
 def test_version() -> None:

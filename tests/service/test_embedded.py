@@ -128,6 +128,24 @@ def test_kill_9_of_the_worker_in_mid_shard_changes_no_number(
 
 
 @pytest.mark.slow
+def test_two_workers_share_an_audit_and_change_no_number(
+    service: EmbeddedService, client: httpx.Client, tmp_path: Path
+) -> None:
+    alone = submit(client, 6)
+    assert wait_for(client, alone, ended)["state"] == "succeeded"
+    settings = service.settings.model_copy(update={"data_dir": tmp_path / "two", "redis_url": None, "workers": 2})
+    with (
+        EmbeddedService(settings) as both,
+        httpx.Client(base_url=both.base_url, timeout=30) as other,
+    ):
+        assert len({worker.pid for worker in both.workers} - {None}) == 2
+        shared = submit(other, 6)
+        assert wait_for(other, shared, ended)["state"] == "succeeded"
+        results = other.get(f"/v1/audits/{shared}/report").json()["results"]
+    assert results == client.get(f"/v1/audits/{alone}/report").json()["results"]
+
+
+@pytest.mark.slow
 def test_cancelling_a_running_audit(client: httpx.Client) -> None:
     audit_id = submit(client, 8)
     wait_for(client, audit_id, lambda status: status["state"] == "running")

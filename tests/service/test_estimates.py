@@ -12,24 +12,30 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import func, select
 
-from auditcore.contracts.cost_model import model_identity, plan_identity
-from auditcore.contracts.estimate import passes_of
+from auditcore.contracts.cost_model import ENGINE_EFFICIENCY, Estimate, model_identity, plan_identity, way_identity
+from auditcore.contracts.estimate import expected_passes, passes_of, weight
 from auditcore.contracts.models import DemoModel
-from auditcore.contracts.plan import AuditPlan, PresetPlan
+from auditcore.contracts.passes import total
+from auditcore.contracts.plan import PresetPlan
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import ShardResult
 from auditcore_service.app import create_app
 from auditcore_service.execution import Executor
 from auditcore_service.image_batches import UploadedFile
 from auditcore_service.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
+from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, speeds_of
 from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
 
 QUICK = resolve_plan(PresetPlan(preset="quick"))
+WORK = weight(total(expected_passes(QUICK, wave="compute", images=3).values()))
+"""Expected passes of three images."""
+
 DEMO = model_identity(DemoModel())
 MODEL = {
     "kind": "torchvision",
@@ -101,26 +107,45 @@ def test_an_unknown_model_is_assumed_to_run_at_the_operators_speed(client: TestC
     estimate = answer.json()["estimate"]
     assert estimate["basis"] == "assumed"
     assert estimate["device"] is None
-    assert estimate["passes"] == 3 * passes_of(QUICK)
-    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) / 120.0, abs=0.01)
+    assert estimate["passes"] == round(WORK)
+    assert estimate["seconds"] == pytest.approx(WORK / 120.0, abs=0.01)
     assert client.get(f"/v1/audits/{answer.json()['id']}").json()["estimate"] == estimate
 
 
-def test_the_same_plan_counts_before_all_else_that_a_model_has_run(client: TestClient) -> None:
-    remember(client, seen(plan="other", passes=100.0, seconds=100.0))
-    other = client.post("/v1/estimates", json=body()).json()["estimate"]
-    assert (other["basis"], other["device"]) == ("measured", "cpu")
-    assert other["seconds"] == pytest.approx(3 * passes_of(QUICK) / 1.0, rel=1e-3)
-    remember(client, seen())
+def raw(forward_per_s: float, gradient_per_s: float) -> tuple[SeenSpeed, SeenSpeed]:
+    """What calibrating the demo model leaves."""
+    way = way_identity(QUICK)
+    return (
+        seen(plan=way, wave="forward", passes=forward_per_s, seconds=1.0),
+        seen(plan=way, wave="gradient", passes=gradient_per_s, seconds=1.0),
+    )
+
+
+def test_a_new_plan_is_priced_by_the_raw_speed_of_its_model(client: TestClient) -> None:
+    remember(client, *raw(100.0, 25.0))
+    estimate = client.post("/v1/estimates", json=body()).json()["estimate"]
+    assert (estimate["basis"], estimate["device"]) == ("measured", "cpu")
+    # a forward pass takes 10 ms, a backward pass the other 30 of the 40
+    by_hand = (estimate["forward_images"] * 0.01 + estimate["backward_images"] * 0.03) / ENGINE_EFFICIENCY
+    assert estimate["seconds"] == pytest.approx(by_hand, rel=0.02)
+
+
+def test_the_same_plan_counts_before_the_raw_speed_of_its_model(client: TestClient) -> None:
+    remember(client, *raw(1000.0, 500.0), seen())
     own = client.post("/v1/estimates", json=body()).json()["estimate"]
-    assert own["seconds"] == pytest.approx(3 * passes_of(QUICK) / 60.0, abs=0.01)
+    assert own["seconds"] == pytest.approx(WORK / 60.0, abs=0.01)
+
+
+def test_another_plan_alone_says_nothing(client: TestClient) -> None:
+    remember(client, seen(plan="other"))
+    assert client.post("/v1/estimates", json=body()).json()["estimate"]["basis"] == "assumed"
 
 
 def test_the_device_seen_last_is_the_one_expected(client: TestClient) -> None:
     remember(client, seen(), seen(device="cuda", seconds=1.0, updated_at=6.0))
     estimate = client.post("/v1/estimates", json=body()).json()["estimate"]
     assert estimate["device"] == "cuda"
-    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) / 600.0, abs=0.01)
+    assert estimate["seconds"] == pytest.approx(WORK / 600.0, abs=0.01)
 
 
 def test_one_new_model_of_two_makes_the_estimate_assumed(client: TestClient) -> None:
@@ -129,7 +154,7 @@ def test_one_new_model_of_two_makes_the_estimate_assumed(client: TestClient) -> 
     request = {key: value for key, value in body(models=models).items() if key != "model"}
     estimate = client.post("/v1/estimates", json=request).json()["estimate"]
     assert estimate["basis"] == "assumed"
-    assert estimate["seconds"] == pytest.approx(3 * passes_of(QUICK) * (1 / 60 + 1 / 120), abs=0.01)
+    assert estimate["seconds"] == pytest.approx(WORK * (1 / 60 + 1 / 120), abs=0.01)
 
 
 def test_asking_stores_nothing(client: TestClient) -> None:
@@ -196,7 +221,7 @@ def test_shards_are_sized_by_the_measured_speed(make_settings: Callable[..., Set
     assert [(shard.start, shard.stop) for shard in shards if shard.kind == "compute"] == [(0, 2), (2, 4), (4, 6)]
 
 
-def test_the_second_audit_is_priced_by_what_the_first_one_took(make_settings: Callable[..., Settings]) -> None:
+def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings()
     service = Service.of(settings)
     service.database.migrate()
@@ -204,25 +229,37 @@ def test_the_second_audit_is_priced_by_what_the_first_one_took(make_settings: Ca
     files = [UploadedFile(f"{n}.png", io.BytesIO(photo(50 * n)), f"images.{n}") for n in range(4)]
     digest, _ = service.batches.store(files)
 
-    def audit(seed: int) -> AuditReport:
+    def audit(seed: int) -> tuple[Estimate, dict[str, float], AuditReport]:
+        """Its estimate, the seconds of its two shards and its report."""
         request = AuditRequest.model_validate(
             {"model": MODEL, "images": {"kind": "batch", "digest": digest}, "plan": {**PLAN, "seed": seed}}
         )
-        audit_id = service.audits.submit(request).id
-        while queued := [shard.key for shard in shards(audit_id) if shard.state == "queued"]:
+        submitted = service.audits.submit(request)
+        while queued := [shard.key for shard in shards(submitted.id) if shard.state == "queued"]:
             for key in queued:
                 executor.run(key)
-        return AuditReport.model_validate_json(service.audits.report(audit_id))
+        found = [
+            ShardResult.model_validate_json(service.blobs.get(shard.result_digest or ""))
+            for shard in shards(submitted.id)
+            if shard.kind != "assemble"
+        ]
+        return (
+            Estimate.model_validate_json(submitted.estimate or ""),
+            {result.wave: result.cost.seconds for result in found},
+            AuditReport.model_validate_json(service.audits.report(submitted.id)),
+        )
 
-    def shards(audit_id: str) -> Any:
+    def shards(audit_id: str) -> tuple[Shard, ...]:
         with service.database.reading() as connection:
             return list_shards(connection, audit_id)
 
     try:
-        first, second = audit(1), audit(2)
+        (first, first_took, report), (second, second_took, _), (third, _, _) = (audit(seed) for seed in range(3))
     finally:
         service.stop()
-    passes = 4 * passes_of(AuditPlan.model_validate(PLAN))
-    assert first.cost.estimated_seconds == pytest.approx(passes / 120.0, abs=0.01)
-    assert second.cost.estimated_seconds == pytest.approx(first.cost.seconds, abs=0.02)
-    assert second.cost.seconds > 0
+    assert report.cost.estimated_seconds == first.seconds
+    assert report.cost.seconds == pytest.approx(sum(first_took.values()))
+    assert [one.basis for one in (first, second, third)] == ["assumed", "measured", "measured"]
+    # the measure wave of the first audit was cold, and is not remembered
+    compute = (KEPT * first_took["compute"] + second_took["compute"]) / (KEPT + 1)
+    assert third.seconds == pytest.approx(second_took["measure"] + compute, abs=0.02)

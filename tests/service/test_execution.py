@@ -59,6 +59,7 @@ class Play:
         self.settings = settings
         self.service = Service.of(settings)
         self.service.database.migrate()
+        self.service.announcer.start()
         self.executor = Executor(
             settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
         )
@@ -282,6 +283,7 @@ def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
 def test_the_sweeper_announces_what_a_flushed_queue_lost(make_play: Callable[..., Play], redis_url: str) -> None:
     play = make_play(shard_images=1, requeue_after_s=0.001)
     audit_id = play.submit(play.upload(photo(0), photo(1)), ONE_WAVE)
+    play.service.announcer.stop()  # all is sent by then
     with redis.Redis.from_url(redis_url) as queue:
         assert queue.llen("gpu") == 2
         assert play.service.sweeper.sweep() == ()

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
-from auditcore.contracts.cost_model import Speed, estimate_of
+from auditcore.contracts.cost_model import ModelSpeed, estimate_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
@@ -45,7 +45,9 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
     if count is None:
         count = _count(request, path)
     plan = resolve_plan(request.plan)
-    estimate = estimate_of(plan, images=count, speeds=(Speed.assumed(settings.passes_per_s),) * len(request.references))
+    estimate = estimate_of(
+        plan, images=count, speeds=(ModelSpeed.assumed(settings.passes_per_s),) * len(request.references)
+    )
     objection = objection_to(estimate, plan, settings)
     return EstimateAnswer(estimate=estimate, within_budget=objection is None, advice=objection)
 

@@ -14,7 +14,8 @@ KEY_LIFETIME_S = 24 * 3600.0
 """A key is forgotten after a day; published in the API description."""
 
 RESERVATION_S = 60.0
-"""A reservation without an audit is void after this time: its request died. Submitting takes well below a second."""
+"""A reservation without an audit is void after this time: its request died. Gateways of releases before commit one
+before they answer; now a key and its audit are one transaction."""
 
 
 @final
@@ -44,23 +45,24 @@ def reserve_key(connection: Connection, key: str, fingerprint: str, *, now: floa
         with connection.begin_nested():
             connection.execute(insert(IDEMPOTENCY_KEYS).values(key=key, fingerprint=fingerprint, created_at=now))
     except IntegrityError:
-        row = connection.execute(select(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key)).one()
-        if row.fingerprint != fingerprint:
-            return Reservation("reused")
-        return Reservation("in_flight") if row.audit_id is None else Reservation("replay", row.audit_id)
+        return find_key(connection, key, fingerprint, now=now)
     return Reservation("new")
+
+
+def find_key(connection: Connection, key: str, fingerprint: str, *, now: float) -> Reservation:
+    """What a key stands for, without taking it."""
+    row = connection.execute(select(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key)).one_or_none()
+    lifetime = RESERVATION_S if row is not None and row.audit_id is None else KEY_LIFETIME_S
+    if row is None or row.created_at < now - lifetime:
+        return Reservation("new")
+    if row.fingerprint != fingerprint:
+        return Reservation("reused")
+    return Reservation("in_flight") if row.audit_id is None else Reservation("replay", row.audit_id)
 
 
 def bind_key(connection: Connection, key: str, audit_id: str) -> None:
     """Let a reserved key stand for an audit, in the transaction that writes the audit."""
     connection.execute(update(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key).values(audit_id=audit_id))
-
-
-def free_key(connection: Connection, key: str) -> None:
-    """Give a reservation back: its request was refused and may be mended and sent again."""
-    connection.execute(
-        delete(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key, IDEMPOTENCY_KEYS.c.audit_id.is_(None))
-    )
 
 
 def forget_keys(connection: Connection, *, now: float) -> int:

@@ -11,11 +11,14 @@ from pydantic import Field
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.estimate import expected_passes, waves_of, weight
+from auditcore.contracts.estimate import RELEVANCE_COST, expected_passes, waves_of, weight
 from auditcore.contracts.models import DemoModel, ModelReference
 from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
+
+ENGINE_EFFICIENCY = 0.9
+"""Share of a shard's time that the model itself takes, as `tests/benchmarks/efficiency.py` measures it."""
 
 Basis = Literal["measured", "assumed"]
 
@@ -38,7 +41,8 @@ class Estimate(Contract):
     )
     passes_per_s: float = Field(description="Forward passes a second behind `seconds`; the mean over models.")
     basis: Basis = Field(
-        description="`measured`: workers have run every model of the request before, this plan or another. "
+        description="`measured`: workers have run this plan on every model of the request, or else have measured the "
+        "raw speed of each. "
         "`assumed`: some model is new, and the operator's AUDIT_PASSES_PER_S stands in for it."
     )
     device: str | None = Field(default=None, description="Where the speed was measured; null when it is assumed.")
@@ -46,7 +50,7 @@ class Estimate(Contract):
 
 @final
 @dataclass(frozen=True)
-class Speed:
+class ModelSpeed:
     """How fast one model runs.
 
     Attributes:
@@ -58,16 +62,15 @@ class Speed:
     device: str | None = None
 
     @classmethod
-    def assumed(cls, passes_per_s: float) -> Speed:
+    def assumed(cls, passes_per_s: float) -> ModelSpeed:
         """The same for every wave, because nothing is known."""
         return cls({"measure": passes_per_s, "compute": passes_per_s})
 
 
-def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[Speed]) -> Estimate:
+def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -> Estimate:
     """What a plan will cost on so many images, with one speed a model.
 
-    Source: expected passes over speed, summed over waves and models; 14 plans on the demo model and two cores agreed
-    with their own measured seconds within the figures of tests/benchmarks/estimates.py.
+    Expected passes over speed, summed over waves and models; `tests/benchmarks/estimates.py` compares with seconds.
     """
     waves = waves_of(plan)
     needed = {wave: total(expected_passes(plan, wave=wave, images=images).values()) for wave in waves}
@@ -87,6 +90,22 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[Speed]) -> Est
         basis="measured" if measured else "assumed",
         device=", ".join(sorted(str(device) for device in devices)) if measured else None,
     )
+
+
+def calibrated_passes_per_s(plan: AuditPlan, *, wave: Wave, forward_per_s: float, gradient_per_s: float) -> float:
+    """Expected passes a second of a plan that has never run, from the raw speed of the model.
+
+    Args:
+        plan: The plan.
+        wave: Which of its waves.
+        forward_per_s: Images a second of the bare model, forward.
+        gradient_per_s: The same, forward and backward.
+    """
+    needed = total(expected_passes(plan, wave=wave).values())
+    forward_s = 1 / forward_per_s
+    backward_s = max(0.0, 1 / gradient_per_s - forward_s)
+    seconds = (needed.forward + RELEVANCE_COST * needed.relevance) * forward_s + needed.backward * backward_s
+    return ENGINE_EFFICIENCY * weight(needed) / seconds
 
 
 def dearest_check(plan: AuditPlan) -> tuple[Check, float]:
@@ -110,6 +129,11 @@ def model_identity(reference: ModelReference) -> Sha256:
     elif weights.uri.startswith("blob:sha256:"):
         weights = weights.model_copy(update={"sha256": weights.uri.removeprefix("blob:")})
     return digest_of(spelled.model_copy(update={"weights": weights}))
+
+
+def way_identity(plan: AuditPlan) -> Sha256:
+    """What tells apart the ways a model is run in, exact or faster, whatever the plan."""
+    return digest_of(plan.speed)
 
 
 def plan_identity(plan: AuditPlan) -> Sha256:

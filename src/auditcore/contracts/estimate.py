@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.explainers import ExplainerContract, Iba
@@ -48,8 +49,12 @@ def expected_passes(
     return passes_needed(plan, wave=wave, images=images, rows=images * targets, facts=facts)
 
 
+@lru_cache(maxsize=256)
 def passes_of(plan: AuditPlan, *, wave: Wave | None = None, facts: ModelFacts | None = None) -> int:
-    """Expected cost of one image, in forward passes; of one wave or of the whole audit."""
+    """Expected cost of one image, in forward passes; of one wave or of the whole audit.
+
+    Remembered: a gateway sizes shards, weighs them and makes an estimate of each plan, and most plans come again.
+    """
     if wave is None:
         return sum(passes_of(plan, wave=each, facts=facts) for each in waves_of(plan))
     return round(weight(total(expected_passes(plan, wave=wave, facts=facts).values())))
