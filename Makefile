@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates headline intervals openapi constraints clean
+.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline intervals openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,6 +50,9 @@ bench-workers: $(DEV) ## Measure two workers beside one, and what the service ad
 bench-estimates: $(DEV) ## Compare estimated with actual seconds over several plans
 	$(BIN)/python tests/benchmarks/estimates.py
 
+stopping: $(DEV) ## Simulate how often a stop rule errs, and how many images it saves
+	$(BIN)/python tests/benchmarks/stopping.py
+
 headline: $(DEV) ## Measure robustness beside faithfulness of all explainers on the demo model; draws the README's picture
 	$(BENCHMARKS).headline
 
@@ -65,7 +68,7 @@ constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject
 	mv constraints.new constraints.txt
 
 clean: ## Remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json bench-gpu.json headline.json
+	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
