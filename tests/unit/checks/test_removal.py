@@ -31,7 +31,8 @@ def test_the_passes_foreseen_are_those_made(check: Check) -> None:
     chunk = chunk_of(classifier, torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)), (Gradient(),))
     CHECKS[type(check)].compute(check, chunk, {})
     made = classifier.ledger.forward_images + BACKWARD_COST * classifier.ledger.backward_images
-    assert passes_of(AuditPlan(explainers=(Gradient(),), checks=(check,))) == round(made)
+    # a chunk made by hand predicts its image before it is explained; the engine does both in one pass
+    assert passes_of(AuditPlan(explainers=(Gradient(),), checks=(check,))) == round(made - 1)
 
 
 def test_a_blur_shrinks_on_tiny_images() -> None:

@@ -149,8 +149,7 @@ def test_a_constant_map_is_not_applicable() -> None:
 
 def test_an_explainer_that_cannot_run_is_not_applicable() -> None:
     classifier = Classifier(CountingNet(8), preprocessing=raw(8))
-    chunk = chunk_of(classifier, torch.ones(1, 3, 8, 8), (GuidedBackpropagation(),))
-    found = compute(RoadCheck(shares=(0.5,)), chunk, {})
+    found = run(classifier, RoadCheck(shares=(0.5,)), (GuidedBackpropagation(),), digits.encoded(1)).measurements
     assert {m.metric for m in found if m.explainer == "guided_backpropagation" and m.values == (None,)} == set(METRICS)
 
 
