@@ -10,7 +10,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore_service.annotations import read_boxes, read_labels
 from auditcore_service.app import create_app
 from auditcore_service.openapi_document import SUBMIT_EXAMPLES
-from auditcore_service.schemas import AuditPage, AuditStatus, ImageBatch, Problem
+from auditcore_service.schemas import AuditPage, AuditStatus, EstimateAnswer, ImageBatch, Problem
 from auditcore_service.settings import Settings
 
 
@@ -55,7 +55,10 @@ def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[s
         for status, response in operation["responses"].items():
             if int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"], (name, status)
-                Problem.model_validate(response["content"]["application/problem+json"]["example"])
+                content = response["content"]["application/problem+json"]
+                several = [example["value"] for example in content.get("examples", {}).values()]
+                for example in several or [content["example"]]:
+                    assert Problem.model_validate(example).status == int(status)
         assert "500" in operation["responses"]
         assert operation["summary"]
 
@@ -63,7 +66,12 @@ def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[s
 def test_examples_are_valid(document: dict[str, Any]) -> None:
     for example in SUBMIT_EXAMPLES.values():
         AuditRequest.model_validate(example["value"])
-    bodies = {"submitAudit": AuditStatus, "listAudits": AuditPage, "uploadImageBatch": ImageBatch}
+    bodies = {
+        "submitAudit": AuditStatus,
+        "estimateAudit": EstimateAnswer,
+        "listAudits": AuditPage,
+        "uploadImageBatch": ImageBatch,
+    }
     for _, operation in operations(document):
         if operation["operationId"] in bodies:
             success = next(response for status, response in operation["responses"].items() if status < "300")
