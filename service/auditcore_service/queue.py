@@ -119,15 +119,8 @@ class ShardQueue:
         """
         self._await_turn()
         with self._sending:
-            kept = self._producer is not None
             try:
-                try:
-                    self._send(shards)
-                except _UNREACHABLE:
-                    # Redis may have been restarted since; what was sent twice finds its shard already taken
-                    if not kept:
-                        raise
-                    self._send(shards)
+                self._send(shards)
                 self._silent_until = 0.0
             except _UNREACHABLE as error:
                 self._silent_until = time.monotonic() + PAUSE_S
