@@ -18,7 +18,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
 
 ENGINE_EFFICIENCY = 0.9
-"""Share of a shard's time that the model itself takes, as `tests/benchmarks/efficiency.py` measures it."""
+"""Share of a shard's time that the model itself is meant to take; `make bench` measures it by check."""
 
 Basis = Literal["measured", "assumed"]
 
