@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 from auditcore.contracts.checks import SweepCheck
@@ -37,27 +36,25 @@ def weight(passes: Passes) -> float:
     return passes.forward + BACKWARD_COST * passes.backward + RELEVANCE_COST * passes.relevance
 
 
-def expected_passes(
-    plan: AuditPlan, *, wave: Wave, images: int = 1, facts: ModelFacts | None = None
-) -> dict[str, Passes]:
+def expected_passes(plan: AuditPlan, *, wave: Wave, images: int = 1) -> dict[str, Passes]:
     """Passes of one wave by purpose, as far as they can be told before the images are known.
 
     Given labels are counted as one: how many an image has is known only with the images.
     """
     targets = plan.top_n if plan.target == "top" else 1
-    facts = replace(facts or ModelFacts(), one_target=targets == 1)
+    facts = ModelFacts(one_target=targets == 1)
     return passes_needed(plan, wave=wave, images=images, rows=images * targets, facts=facts)
 
 
 @lru_cache(maxsize=256)
-def passes_of(plan: AuditPlan, *, wave: Wave | None = None, facts: ModelFacts | None = None) -> int:
+def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
     """Expected cost of one image, in forward passes; of one wave or of the whole audit.
 
     Remembered: a gateway sizes shards, weighs them and makes an estimate of each plan, and most plans come again.
     """
     if wave is None:
-        return sum(passes_of(plan, wave=each, facts=facts) for each in waves_of(plan))
-    return round(weight(total(expected_passes(plan, wave=wave, facts=facts).values())))
+        return sum(passes_of(plan, wave=each) for each in waves_of(plan))
+    return round(weight(total(expected_passes(plan, wave=wave).values())))
 
 
 def explanation_passes(explainer: ExplainerContract) -> float:

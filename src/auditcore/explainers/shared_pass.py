@@ -79,7 +79,7 @@ def input_gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
 def layer_features(batch: Batch, layer: str) -> tuple[Float[Tensor, "image ..."], Float[Tensor, "image ..."]]:
     """Output of a layer and the target logits' gradient by it, for one micro-batch."""
     if layer not in batch.passes.features:
-        _make(batch, gradient=batch.passes.gradient_wanted, layers=tuple({*batch.passes.layers, layer}))
+        _make(batch, gradient=batch.passes.gradient_wanted, layers=tuple(dict.fromkeys((*batch.passes.layers, layer))))
     return batch.passes.features[layer]
 
 
