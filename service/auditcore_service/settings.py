@@ -81,7 +81,9 @@ class Settings(BaseSettings):
     budget_passes: int | None = Field(
         default=None, ge=1, description="Audits estimated at more forward passes are refused; none if unset."
     )
-    shard_images: int = Field(default=256, ge=1, description="Most images in a shard, whatever the throughput.")
+    shard_images: int = Field(
+        default=64, ge=1, description="Most images in a shard, whatever the throughput; a worker holds their files."
+    )
 
     # One image of the preset `standard` takes 90 s on the demo model and two cores, and some models cost 20 times more.
     shard_limit_s: Seconds = Field(default=3600.0, description="A shard that takes longer is hung and is killed.")

@@ -1,4 +1,4 @@
-"""Runs a command that must not outlive the process that asked for it.
+"""Ties processes to the one that asked for them, so that they never outlive it.
 
 `python -m auditcore_service.tethered PARENT_PID SIGNAL COMMAND...`: the kernel sends SIGNAL when the parent dies,
 even by kill -9. A wrapper instead of `preexec_fn`, which may deadlock in a process that has threads.
@@ -14,15 +14,29 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
+def tie(parent: int, number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies; where Linux is not the kernel, do nothing.
+
+    Args:
+        parent: Process id of the parent. If it has died already, this process is killed.
+        number: The signal.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:  # it died before the tie was made
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main(arguments: list[str]) -> None:
     """Tie this process to its parent, then become the command."""
     parent, number, *command = arguments
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
-        if os.getppid() != int(parent):  # it died before the tie was made
-            os.kill(os.getpid(), signal.SIGKILL)
+    tie(int(parent), int(number))
     os.execvp(command[0], command)  # noqa: S606 - replacing this process is the point; no shell is involved
 
 

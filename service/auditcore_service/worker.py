@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, Any, final
 
@@ -15,6 +16,7 @@ from auditcore_service.queue import QUEUES, TASK, ShardQueue, celery_options
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import ShardKey
+from auditcore_service.tethered import tie
 
 if TYPE_CHECKING:
     from auditcore_service.execution import Executor
@@ -24,17 +26,26 @@ log = structlog.get_logger(__name__)
 
 @final
 class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
-    """A Celery app that carries its settings into the spawned pool process."""
+    """A Celery app that carries its settings, and who started it, into the spawned pool process."""
 
-    def __init__(self, *args: Any, settings: Settings, **options: Any) -> None:  # noqa: ANN401 - Celery's own arguments
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - Celery's own arguments, here and below
+        settings: Settings,
+        worker_pid: int | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(*args, set_as_current=options.pop("set_as_current", True), **options)
         self.settings = settings
+        self.worker_pid = os.getpid() if worker_pid is None else worker_pid
         self.conf.update(celery_options(settings))
         self.register_task(RunShard())
         signals.worker_process_init.connect(self._warm_up, weak=False, dispatch_uid="auditcore")
 
     def _warm_up(self, **_: object) -> None:
         """Import torch and open connections when the pool process starts, not when its first shard waits for it."""
+        # billiard looks for its parent only between tasks, and importing torch may take longer than an operator waits
+        tie(self.worker_pid, signal.SIGKILL)
         try:
             self.executor = build_executor(self.settings)
         except Exception:  # the first shard tries again, and fails with a reason that an audit can carry
@@ -42,7 +53,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What Celery pickles for a spawned child; its documented place for own arguments."""
-        return {**super().__reduce_keys__(), "settings": self.settings}
+        return {**super().__reduce_keys__(), "settings": self.settings, "worker_pid": self.worker_pid}
 
 
 @final
@@ -69,9 +80,11 @@ def build_executor(settings: Settings) -> Executor:
     """Everything a process needs to run shards; imports torch."""
     import torch  # noqa: PLC0415 - only the process that computes pays for it
 
+    from auditcore.engine.allocator import keep_freed_memory  # noqa: PLC0415 - likewise
     from auditcore_service.execution import Executor  # noqa: PLC0415 - likewise
 
     configure_logs(settings)
+    keep_freed_memory()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return Executor(

@@ -5,6 +5,7 @@ For the demo model and an untrained resnet50, in one run:
   naive   the same audit one image, one explainer, one change at a time, with captum, zennit and a plain loop;
   ours    the engine, by check and explainer, and one plan that shares everything;
   foreign Quantus, for pixel flipping and sensitivity;
+  lrp     a map of each composite beside a plain gradient and zennit's map, in turns;
   memory  the peak with 16 and with 256 images, each in a process of its own.
 
 Every row is measured between two measurements of the bare model; half of the papers' way runs before the engine and
@@ -28,9 +29,10 @@ import torch
 from rich.console import Console
 
 from auditcore.contracts.explainers import Explainer
+from auditcore.engine.allocator import keep_freed_memory
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from benchmarks import foreign, machine, memory, protocol, table
+from benchmarks import foreign, machine, memory, protocol, relevance, table
 from benchmarks.cases import Case, cases
 from benchmarks.ideal import Rates
 from benchmarks.raw import RawThroughput
@@ -41,8 +43,10 @@ from benchmarks.timing import Precision
 BUDGET_MIN = {"cpu": 12.0, "cuda": 7.0}
 MOST_IMAGES = {"cpu": 8, "cuda": 256}
 GROWTH_IMAGES = (16, 256)
-GROWTH_S, FOREIGN_S, PROTOCOL_S = 45.0, 20.0, 100.0
-"""Seconds kept for what comes after the rows; Quantus once a model, the protocol on CUDA only."""
+GROWTH_S, FOREIGN_S, RELEVANCE_S, PROTOCOL_S = 45.0, 20.0, 45.0, 100.0
+"""Seconds kept for what comes after the rows; Quantus and LRP once a model, the protocol on CUDA only."""
+
+RELEVANCE_BATCH = 4
 
 ROW_SHARE = 0.7
 """Of a row's part of the time, for what is timed; the rest is warming up and the bare model."""
@@ -103,6 +107,8 @@ def main() -> None:
         table.show_projection(found, console)
         console.print_json(json.dumps(found))
         return
+    # as a worker does; everybody's passes profit
+    keep_freed_memory()
     # captum announces each of its hooks
     warnings.filterwarnings("ignore", category=UserWarning, module="captum")
     bench = run(arguments, console)
@@ -136,7 +142,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     for number, model in enumerate(arguments.models):
         models_left = len(arguments.models) - number
         now = time.monotonic() - started
-        share_s = (60 * arguments.budget - late_s - now) / models_left - (FOREIGN_S if extras else 0)
+        share_s = (60 * arguments.budget - late_s - now) / models_left - (FOREIGN_S + RELEVANCE_S if extras else 0)
         classifier = load(model, arguments.device)
         raw = _rows_of(
             model,
@@ -153,6 +159,9 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
             console.print(f"{model}: Quantus")
             module = raw.module(raw.format_for_single_images())
             bench["foreign"] += [{"model": model, **row} for row in foreign.compare(classifier, module, pictures[:2])]
+            console.print(f"{model}: LRP")
+            found = relevance.measure(classifier, RELEVANCE_BATCH, arguments.rounds)
+            bench["relevance"] += [{"model": model, **row} for row in found]
     if extras:
         console.print("memory by images")
         first = None

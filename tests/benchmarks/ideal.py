@@ -56,6 +56,20 @@ def around(before: Rates, after: Rates) -> Rates:
     )
 
 
+def drifted(scanned: Rates, reference: Rates, now: Rates) -> Rates:
+    """Speed that a module had in a scan, changed as that of another module has changed since.
+
+    Args:
+        scanned: The module's speed in the scan.
+        reference: The other module's in the scan.
+        now: The other module's around a row.
+    """
+    return Rates(
+        forward=scanned.forward * now.forward / reference.forward,
+        gradient=scanned.gradient * now.gradient / reference.gradient,
+    )
+
+
 def ideal_seconds(passes: Passes, rates: Rates, meaning: Meaning = "plain") -> float:
     """What the passes cost if nothing but the bare model ran, at its best batch size and memory format.
 

@@ -45,9 +45,9 @@ def peak_of(device: torch.device) -> Iterator[Peak]:
     else:
         _return_freed_memory()
         _reset_peak()
-        peak.before_bytes = _resident_peak_bytes()
+        peak.before_bytes = process_peak_bytes()
     yield peak
-    peak.highest_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_peak_bytes()
+    peak.highest_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process_peak_bytes()
 
 
 def growth(model: str, counts: tuple[int, int], device: str) -> list[dict[str, int]]:
@@ -61,7 +61,14 @@ def growth(model: str, counts: tuple[int, int], device: str) -> list[dict[str, i
 
 
 def process_peak_bytes() -> int:
-    """Peak of this process since it began."""
+    """Peak of this process since it began.
+
+    From the process's own status where there is one: `ru_maxrss` of a child begins with what its parent held when it
+    was started, so that small children of a large benchmark all seem as large.
+    """
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * KIB
     unit = 1 if sys.platform == "darwin" else KIB  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -69,13 +76,6 @@ def process_peak_bytes() -> int:
 def _reset_peak() -> None:
     if RESET.exists():
         RESET.write_text("5")
-
-
-def _resident_peak_bytes() -> int:
-    if not STATUS.exists():
-        return process_peak_bytes()
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * KIB
 
 
 def _return_freed_memory() -> None:

@@ -1,8 +1,9 @@
 """What a map of layer-wise relevance costs beside a plain gradient and beside zennit, in one run.
 
-`python tests/benchmarks/relevance.py` measures on the demo model and on torchvision's resnet50. Gradient, our rules and
-zennit take turns, so that a machine that slows down slows all three; the least of the rounds counts. The gradient is
-that of the engine's fastest form of the model, with batch normalization folded in.
+`PYTHONPATH=tests python -m benchmarks.relevance` measures on the demo model and on torchvision's resnet50, as
+`make bench` does. Gradient, our rules and zennit take turns, so that a machine that slows down slows all three; the
+least of the rounds counts. The gradient is that of the engine's fastest form of the model, with batch normalization
+folded in.
 """
 
 from __future__ import annotations
@@ -10,38 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torchvision
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import LrpEpsilonAlpha2Beta1Flat, LrpEpsilonGammaBox, LrpEpsilonPlusFlat
-from auditcore.contracts.models import DemoModel, Preprocessing
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.lrp import LrpContract, model_with_rules, rules_of_zennit
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
+from benchmarks.subjects import load
+from benchmarks.timing import seconds_of
 
 COMPOSITES: tuple[LrpContract, ...] = (LrpEpsilonPlusFlat(), LrpEpsilonGammaBox(), LrpEpsilonAlpha2Beta1Flat())
 LIMITS = {"demo": 4.5, "resnet50": 3.0}
 """Times the gradient that a map may cost."""
-
-
-def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, with the device's queue drained on both sides."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
 
 
 def measure(classifier: Classifier, batch: int, rounds: int) -> list[dict[str, float | int | str]]:
@@ -101,14 +87,6 @@ def measure(classifier: Classifier, batch: int, rounds: int) -> list[dict[str, f
     return rows
 
 
-def resnet50(device: str) -> Classifier:
-    """torchvision's, with random weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = torchvision.models.resnet50(weights=None)
-    return Classifier(module, preprocessing=Preprocessing(resize=224, crop=224), device=device, trained=False)
-
-
 def main() -> None:
     """Measure, print a table, write JSON if wanted."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -135,12 +113,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column in {"model", "composite"} else "right")
     rows: list[dict[str, float | int | str]] = []
     for name in arguments.models:
-        classifier = (
-            load_classifier(DemoModel(), access=AccessRules(), device=arguments.device)
-            if name == "demo"
-            else resnet50(arguments.device)
-        )
-        for row in measure(classifier, arguments.batch, arguments.rounds):
+        for row in measure(load(name, arguments.device), arguments.batch, arguments.rounds):
             rows.append({"model": name, **row})
             table.add_row(
                 name,

@@ -15,7 +15,7 @@ from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from benchmarks import naive, ours
 from benchmarks.cases import Case
-from benchmarks.ideal import Passes, Rates, around, engine_efficiency, ideal_seconds
+from benchmarks.ideal import Passes, Rates, around, drifted, engine_efficiency, ideal_seconds
 from benchmarks.raw import FORMATS, RawThroughput
 
 ROW_KEYS = (
@@ -132,12 +132,13 @@ def measure(
     images = images_for(case.plan, raw.of_scan(), budget_s * (1 - NAIVE_SHARE), most=len(photos))
     scores = naive.scores_of(case.plan, paper)
     limit_s = budget_s * NAIVE_SHARE / len(scores) / 2
-    before, before_folded = (speed.again[-1] if speed.again else speed.now() for speed in (raw, folded))
+    before = raw.again[-1] if raw.again else raw.now()
     for score in scores:
         score.advance(limit_s)
     run = ours.run(classifier, case.plan, photos[:images])
     for score in scores:
         score.advance(limit_s)
+    rates = around(before, raw.now())
     return Measured(
         images=images,
         seconds=run.seconds,
@@ -145,8 +146,8 @@ def measure(
         needed=needed_passes(case.plan, images, classifier.size),
         naive_seconds=sum(score.seconds for score in scores),
         naive_steps=naive_steps(scores),
-        rates=around(before, raw.now()),
-        folded=around(before_folded, folded.now()),
+        rates=rates,
+        folded=drifted(folded.of_scan(), raw.of_scan(), rates),
         micro_batch=None if classifier.calibration is None else classifier.calibration.micro_batch,
         peak_bytes=run.peak.highest_bytes,
         before_bytes=run.peak.before_bytes,

@@ -37,14 +37,18 @@ def load(name: str, device: str) -> Classifier:
     return load_classifier(MODELS[name], access=AccessRules(), device=device)
 
 
-def photos(count: int) -> list[EncodedImage]:
+def photos(count: int, *, first: int = 0) -> list[EncodedImage]:
     """Real photos as files. From the ninth on they are the same eight, each time cut closer.
 
     So no two files are equal, and nothing that is kept by content can make a repetition cheaper.
+
+    Args:
+        count: How many.
+        first: Index of the first.
     """
     paths = [photo_path(*photo) for photo in (*PHOTOS, *MORE_PHOTOS)]
     found = []
-    for index in range(count):
+    for index in range(first, first + count):
         repetition, which = divmod(index, len(paths))
         path = paths[which]
         data = path.read_bytes() if repetition == 0 else _cut(path.read_bytes(), CUT_PX * repetition)

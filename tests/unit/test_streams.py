@@ -54,3 +54,18 @@ def test_distributions_are_what_they_say() -> None:
 def test_views_must_match_the_images() -> None:
     with pytest.raises(ShapeError, match="3 views"):
         STREAMS.viewing(["only one"])
+
+
+def test_threads_draw_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(3, tuple("abcde"))
+    shape = (3, 200, 200)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        together = streams.normal(shape, "x"), streams.uniform(shape, "x", 1)
+        torch.set_num_threads(1)
+        monkeypatch.setattr("auditcore.streams._threads", None)  # nobody to ask for help
+        alone = streams.normal(shape, "x"), streams.uniform(shape, "x", 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for pair in zip(together, alone, strict=True))

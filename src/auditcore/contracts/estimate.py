@@ -15,7 +15,7 @@ BACKWARD_COST = 1.3
 
 RELEVANCE_COST = 2.2
 """What a pass that carries relevance costs beyond one that carries gradients, in forward passes: with it 3.2 to 5.1 on
-resnet50 and 4.3 to 7.1 on the demo model, by composite, as `tests/benchmarks/relevance.py` measures."""
+resnet50 and 4.3 to 7.1 on the demo model, by composite, as `make bench` measures."""
 
 
 def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.ideal import Passes, Rates, around, engine_efficiency, ideal_seconds
+from benchmarks.ideal import Passes, Rates, around, drifted, engine_efficiency, ideal_seconds
 
 RATES = Rates(forward=100.0, gradient=40.0)
 
@@ -31,3 +31,8 @@ def test_speed_around_a_row_is_the_mean_of_times_not_of_speeds() -> None:
 def test_backward_passes_without_forward_passes_are_refused() -> None:
     with pytest.raises(ValueError, match="3 forward, 4 backward"):
         ideal_seconds(Passes(3, 4), RATES)
+
+
+def test_a_module_drifts_as_the_other_does() -> None:
+    found = drifted(scanned=Rates(200.0, 60.0), reference=Rates(100.0, 40.0), now=Rates(50.0, 60.0))
+    assert found == Rates(100.0, 90.0)

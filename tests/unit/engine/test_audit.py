@@ -240,7 +240,7 @@ def test_progress_is_told_between_all_micro_batches(run: Run, checks: tuple[Any,
     assert len(seen) >= calls
 
 
-@pytest.mark.parametrize(("side", "images"), [(32, 196), (224, 4), (448, 1), (1024, 1)])
+@pytest.mark.parametrize(("side", "images"), [(32, 392), (224, 8), (448, 2), (1024, 1)])
 def test_micro_batches_shrink_as_images_grow(digit_classifier: Classifier, side: int, images: int) -> None:
     classifier = copy.copy(digit_classifier)
     classifier.size = side

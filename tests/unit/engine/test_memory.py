@@ -16,7 +16,7 @@ from auditcore.contracts.checks import DeletionCheck, EddaCheck, SensitivityChec
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, IntegratedGradients, SmoothGrad
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
-from auditcore.engine.calibration import CLEARLY_FASTER, LARGEST, calibrate, starting_size
+from auditcore.engine.calibration import CLEARLY_FASTER, LARGEST, PIXELS_A_PASS, calibrate, starting_size
 from auditcore.engine.shard import run_shard
 from auditcore.errors import MemoryExhausted
 from auditcore.models.classifier import Classifier
@@ -128,8 +128,12 @@ class Steady:
 
 
 @pytest.mark.parametrize("proportional", [True, False])
-def test_larger_micro_batches_are_taken_only_if_clearly_faster(*, proportional: bool) -> None:
+def test_larger_micro_batches_are_taken_only_if_clearly_faster(
+    *, proportional: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert CLEARLY_FASTER > 1
+    # from a start that leaves room below the largest size
+    monkeypatch.setitem(PIXELS_A_PASS, "cpu", 16 * digits.PREPROCESSING.crop**2)
     classifier = Classifier(digits.trained(), preprocessing=digits.PREPROCESSING)
     start = starting_size(classifier)
     found = calibrate(classifier, clock=Steady(proportional=proportional, classifier=classifier))
