@@ -72,9 +72,13 @@ class Estimates:
         for wave in waves_of(plan):
             if (identity, wave) in rates:
                 speeds[wave] = rates[identity, wave]
-            elif (way, "gradient") in rates:
+            elif (way, "comparison") in rates:
                 speeds[wave] = calibrated_passes_per_s(
-                    plan, wave=wave, forward_per_s=rates[way, "forward"], gradient_per_s=rates[way, "gradient"]
+                    plan,
+                    wave=wave,
+                    forward_per_s=rates[way, "forward"],
+                    gradient_per_s=rates[way, "gradient"],
+                    comparison_per_s=rates[way, "comparison"],
                 )
             else:
                 return ModelSpeed.assumed(self._settings.passes_per_s)

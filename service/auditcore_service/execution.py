@@ -63,9 +63,6 @@ INTERNAL_ERROR = Failure(
     "ask the operator to look at the workers' log, then submit it again",
 )
 
-COLD_S = 20.0
-"""A cold shard shorter than this is not remembered: calibrating its model took up to two seconds of it."""
-
 
 @final
 class Executor:
@@ -257,21 +254,22 @@ class Executor:
         return self._blobs.put(result.model_dump_json().encode()), None
 
     def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult, *, cold: bool) -> None:
-        """Leave what this shard took to the estimates of later audits.
+        """Leave what this shard took, but for what only the first shard of a model pays, to estimates of later audits.
 
         One that found its model cold has calibrated it, and leaves the raw speed of the model.
         """
         used = sum(bool(record.targets) for record in result.images)
-        if not used or result.cost.seconds <= 0:
+        seconds = result.cost.seconds - result.preparation_seconds
+        if not used or seconds <= 0:
             return
+        passes = weight(total(expected_passes(plan, wave=result.wave, images=used).values()))
         rates: dict[tuple[str, str], tuple[float, float]] = {}
-        if not cold or result.cost.seconds > COLD_S:
-            passes = weight(total(expected_passes(plan, wave=result.wave, images=used).values()))
-            rates[plan_identity(plan), result.wave] = (passes, result.cost.seconds)
+        rates[plan_identity(plan), result.wave] = (passes, seconds)
         if cold and result.calibration is not None:
             way = way_identity(plan)
             rates[way, "forward"] = (result.calibration.forward_per_s, 1.0)
             rates[way, "gradient"] = (result.calibration.gradient_per_s, 1.0)
+            rates[way, "comparison"] = (result.calibration.comparison_per_s, 1.0)
         try:
             with self._database.writing() as connection:
                 for (name, wave), (done, seconds) in rates.items():

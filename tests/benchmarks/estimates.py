@@ -23,6 +23,7 @@ from rich.table import Table
 
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.engine.allocator import keep_freed_memory
 from auditcore_service.demo import PHOTOS, photo_path
 from auditcore_service.execution import Executor
 from auditcore_service.image_batches import UploadedFile
@@ -82,6 +83,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    # as a worker does
+    keep_freed_memory()
     with tempfile.TemporaryDirectory(prefix="estimates-") as folder:
         redis = RedisServer(Path(folder) / "redis")
         redis.start()

@@ -39,6 +39,10 @@ class Passes:
         """Passes of two parts of an audit."""
         return Passes(self.forward + other.forward, self.backward + other.backward)
 
+    def __sub__(self, other: Passes) -> Passes:
+        """Passes that one audit made beyond another."""
+        return Passes(self.forward - other.forward, self.backward - other.backward)
+
     def __mul__(self, times: int) -> Passes:
         """Passes of as many images."""
         return Passes(self.forward * times, self.backward * times)

@@ -6,12 +6,12 @@ is put together from passes counted and speeds given. Both are projections and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
-from torch import nn
-
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.estimate import waves_of
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.passes import ModelFacts, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import tetkova2023_plan
 from auditcore.images.encoded import EncodedImage
@@ -19,7 +19,8 @@ from auditcore.models.classifier import Classifier
 from benchmarks import ours
 from benchmarks.ideal import Passes, Rates, ideal_seconds
 
-IMAGES = 500
+IMAGES, SIDE_PX = 500, 224
+RECTIFIER_RULES = ("deconvolution", "guided_backpropagation")
 SAMPLES = (8, 16, 32, 64, 128)
 """Sample sizes, of which the largest that fits the time is used."""
 
@@ -41,31 +42,56 @@ def scaled(seconds: float, sample: int, images: int = IMAGES) -> float:
     return seconds / sample * images
 
 
+@dataclass(frozen=True)
+class Parts:
+    """Passes of one image, by what they run on.
+
+    Attributes:
+        plain: Through the plain model, in the precision of the plan.
+        exact: Of methods that replace the rules of layers, in float32 whatever the plan says.
+        relevance: Backward passes among `exact` that propagate relevance.
+    """
+
+    plain: Passes
+    exact: Passes
+    relevance: int
+
+    @property
+    def all(self) -> Passes:
+        return self.plain + self.exact
+
+
 def projected_seconds(
-    an_image: Passes, relevance: int, rates: Rates, *, relevance_cost: float, efficiency: float, images: int = IMAGES
+    an_image: Parts,
+    rates: Rates,
+    *,
+    relevance_cost: float,
+    efficiency: float,
+    faster: Rates | None = None,
+    images: int = IMAGES,
 ) -> float:
     """Seconds of the protocol from its parts.
 
     Args:
-        an_image: Passes of one image, those of relevance among them.
-        relevance: Forward and backward passes of one image that propagate relevance.
-        rates: Speed of the bare model on the card.
-        relevance_cost: Cost of such a pass, relative to a plain gradient.
+        an_image: Passes of one image.
+        rates: Speed of the bare model on the card, in float32.
+        relevance_cost: Cost of a pass of relevance, relative to a plain gradient.
         efficiency: Share of its time that the engine spends in the model, in (0,1].
+        faster: Speed in the precision in which the plain model runs; that of float32 if None.
         images: How many.
 
     Raises:
         ValueError: A share or a cost makes no sense.
     """
-    if not 0 < efficiency <= 1 or relevance_cost <= 0 or not 0 <= relevance <= an_image.backward:
+    if not 0 < efficiency <= 1 or relevance_cost <= 0 or not 0 <= an_image.relevance <= an_image.exact.backward:
         msg = (
-            f"efficiency must be in (0, 1], relevance_cost above 0, relevance at most {an_image.backward}; "
-            f"got {efficiency}, {relevance_cost}, {relevance}"
+            f"efficiency must be in (0, 1], relevance_cost above 0, relevance at most {an_image.exact.backward}; "
+            f"got {efficiency}, {relevance_cost}, {an_image.relevance}"
         )
         raise ValueError(msg)
-    plain = ideal_seconds(an_image, rates)
-    extra = (relevance_cost - 1) * relevance / rates.gradient
-    return images * (plain + extra) / efficiency
+    plain = ideal_seconds(an_image.plain, faster or rates)
+    exact = ideal_seconds(an_image.exact, rates) + (relevance_cost - 1) * an_image.relevance / rates.gradient
+    return images * (plain + exact) / efficiency
 
 
 def measured_on(classifier: Classifier, photos: Sequence[EncodedImage], limit_s: float) -> dict[str, object]:
@@ -89,6 +115,7 @@ def measured_on(classifier: Classifier, photos: Sequence[EncodedImage], limit_s:
     return {
         "projection": True,
         "basis": f"{used} images measured on {classifier.device}, scaled by images",
+        "precision": "fp32",
         "images": IMAGES,
         "sample": used,
         "sample_seconds": run.seconds,
@@ -98,35 +125,44 @@ def measured_on(classifier: Classifier, photos: Sequence[EncodedImage], limit_s:
 
 
 def projected_for(
-    rates: Rates, photos: Sequence[EncodedImage], *, relevance_cost: float, efficiency: float
+    rates: Rates,
+    *,
+    relevance_cost: float,
+    efficiency: float,
+    faster: Rates | None = None,
 ) -> dict[str, object]:
-    """The protocol on a card of which only the speed is known."""
-    counted, relevance = passes_an_image(photos)
+    """The protocol on a card of which only the speed is known; `faster` is its speed in bf16, where that is asked."""
+    counted = passes_an_image()
     return {
         "projection": True,
         "basis": "passes of the plan at the speed given for the card; nothing was measured on it",
+        "precision": "fp32" if faster is None else "bf16, methods that replace the rules of layers fp32",
         "images": IMAGES,
         "passes_an_image": asdict(counted),
-        "relevance_passes_an_image": relevance,
         "card": asdict(rates),
+        "card_in_bf16": None if faster is None else asdict(faster),
         "relevance_cost": relevance_cost,
         "efficiency": efficiency,
-        "seconds": projected_seconds(counted, relevance, rates, relevance_cost=relevance_cost, efficiency=efficiency),
+        "seconds": projected_seconds(
+            counted, rates, relevance_cost=relevance_cost, efficiency=efficiency, faster=faster
+        ),
     }
 
 
-def passes_an_image(photos: Sequence[EncodedImage]) -> tuple[Passes, int]:
-    """Passes of one image, all and those of LRP: counted on a tiny network, since no model changes their number."""
-    classifier = _tiny()
-    everything = ours.run(classifier, plan(), photos[:1]).made
+def passes_an_image() -> Parts:
+    """Passes of one image, by the closed formula that the tests hold the engine to."""
+
+    def needed(explainers: Iterable[Explainer]) -> Passes:
+        chosen = plan().model_copy(update={"explainers": tuple(explainers)})
+        facts = ModelFacts(side_px=SIDE_PX)
+        waves = (passes_needed(chosen, wave=wave, images=1, facts=facts) for wave in waves_of(chosen))
+        found = total(passes for wave in waves for passes in wave.values())
+        return Passes(found.forward, found.backward)
+
+    everything = needed(plan().explainers)
     relevance = [explainer for explainer in plan().explainers if explainer.kind.startswith("lrp")]
-    others = [explainer for explainer in plan().explainers if explainer not in relevance]
-    without = ours.run(classifier, plan().model_copy(update={"explainers": tuple(others)}), photos[:1]).made
-    return everything, everything.backward - without.backward
-
-
-def _tiny() -> Classifier:
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 28 * 28, 4)
-    )
-    return Classifier(network, preprocessing=Preprocessing(resize=32, crop=32), trained=False)
+    exact = [explainer for explainer in plan().explainers if explainer.kind in RECTIFIER_RULES] + relevance
+    # curves of these methods' maps pass through the plain model, so that only what comes back is theirs
+    back = everything.backward - needed(explainer for explainer in plan().explainers if explainer not in exact).backward
+    of_relevance = needed(explainer for explainer in plan().explainers if explainer not in relevance).backward
+    return Parts(everything - Passes(back, back), Passes(back, back), everything.backward - of_relevance)

@@ -36,7 +36,7 @@ def show_projection(protocol: Mapping[str, Any] | None, console: Console) -> Non
     if protocol is not None:
         console.print(
             f"PROJECTION of Tetkova & Hansen 2023 on resnet50, {protocol['images']} images: "
-            f"{protocol['seconds'] / 60:.1f} minutes ({protocol['basis']})"
+            f"{protocol['seconds'] / 60:.1f} minutes in {protocol['precision']} ({protocol['basis']})"
         )
 
 

@@ -33,7 +33,9 @@ from auditcore_service.demo import PHOTOS, photo_path
 from auditcore_service.embedded import EmbeddedService
 from auditcore_service.settings import Settings
 
-LOOK_S = 0.02
+LOOK_S = 0.25
+"""Pause between looks at an audit: 50 looks a second would cost the workers a quarter of a core."""
+
 BARE_S = 8.0
 BARE = f"""
 import sys, time, torch

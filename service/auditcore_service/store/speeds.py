@@ -23,8 +23,8 @@ class SeenSpeed:
     Attributes:
         model: `cost_model.model_identity` of its reference.
         plan: `cost_model.plan_identity`; or, of the bare model, `cost_model.way_identity`.
-        wave: Which wave of the plan; or, of the bare model, `forward` or `gradient`.
-        passes: Expected passes of those shards; or images a second, next to one second.
+        wave: Which wave of the plan; or, of the bare model, `forward`, `gradient` or `comparison` of maps.
+        passes: Expected passes of those shards; or images or maps a second, next to one second.
         seconds: What they took.
         updated_at: Seconds since 1970 of the last of them.
     """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from auditcore.errors import MemoryExhausted
+
+EXHAUSTED = "memory ran out for a single image; use a device with more memory or a smaller input size"
 
 
 @dataclass
@@ -57,10 +60,24 @@ class MicroBatches:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if tried == 1:
-            msg = "memory ran out for a single image; use a device with more memory or a smaller input size"
-            raise MemoryExhausted(msg, field="model")
+            raise MemoryExhausted(EXHAUSTED, field="model")
         self.size = tried // 2
         self.halvings += 1
+
+
+@contextmanager
+def blaming_size() -> Iterator[None]:
+    """Work that is as small as it can be: where memory runs out inside the block, the model needs too much.
+
+    Raises:
+        MemoryExhausted: Memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryExhausted(EXHAUSTED, field="model") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,12 +13,12 @@ from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.estimate import RELEVANCE_COST, expected_passes, waves_of, weight
 from auditcore.contracts.models import DemoModel, ModelReference
-from auditcore.contracts.passes import total
+from auditcore.contracts.passes import ModelFacts, map_comparisons, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
 
 ENGINE_EFFICIENCY = 0.9
-"""Share of a shard's time that the model itself is meant to take; `make bench` measures it by check."""
+"""Share of its time that the model takes while a check runs, but for comparing maps; `make bench` measures it."""
 
 Basis = Literal["measured", "assumed"]
 
@@ -92,7 +92,9 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -
     )
 
 
-def calibrated_passes_per_s(plan: AuditPlan, *, wave: Wave, forward_per_s: float, gradient_per_s: float) -> float:
+def calibrated_passes_per_s(
+    plan: AuditPlan, *, wave: Wave, forward_per_s: float, gradient_per_s: float, comparison_per_s: float
+) -> float:
     """Expected passes a second of a plan that has never run, from the raw speed of the model.
 
     Args:
@@ -100,12 +102,17 @@ def calibrated_passes_per_s(plan: AuditPlan, *, wave: Wave, forward_per_s: float
         wave: Which of its waves.
         forward_per_s: Images a second of the bare model, forward.
         gradient_per_s: The same, forward and backward.
+        comparison_per_s: Maps a second that a sweep compares.
     """
     needed = total(expected_passes(plan, wave=wave).values())
     forward_s = 1 / forward_per_s
     backward_s = max(0.0, 1 / gradient_per_s - forward_s)
     seconds = (needed.forward + RELEVANCE_COST * needed.relevance) * forward_s + needed.backward * backward_s
-    return ENGINE_EFFICIENCY * weight(needed) / seconds
+    seconds /= ENGINE_EFFICIENCY
+    if wave == "compute":
+        targets = plan.top_n if plan.target == "top" else 1
+        seconds += targets * map_comparisons(plan, ModelFacts()) / comparison_per_s
+    return weight(needed) / seconds
 
 
 def dearest_check(plan: AuditPlan) -> tuple[Check, float]:

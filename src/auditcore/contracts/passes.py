@@ -303,6 +303,13 @@ def _changed_levels(check: SweepCheck, family: Augmentation, facts: ModelFacts) 
     return sum(abs(value - family.identity) > SAME_LEVEL for value in grid)
 
 
+def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
+    """Pairs of maps that the sweeps of a plan compare, for one image and target; work that is no pass of the model."""
+    explained = len(plan.explainers) + (not any(isinstance(explainer, Random) for explainer in plan.explainers))
+    sweeps = [check for check in plan.checks if isinstance(check, SweepCheck)]
+    return explained * sum(_changed_levels(check, family, facts) for check in sweeps for family in check.families)
+
+
 def _ssim_sweep(case: _Case, rows: int) -> Passes:
     changes = [change for change in case.check.changes if change.family.label not in case.facts.unavailable]
     copies = rows * sum(len(change.values) for change in changes)

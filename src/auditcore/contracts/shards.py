@@ -186,11 +186,13 @@ class Calibration(Contract):
         micro_batch: Images a pass.
         forward_per_s: Images a second, forward alone.
         gradient_per_s: Images a second, forward and back to the input.
+        comparison_per_s: Maps a second that a sweep moves, ranks and correlates with others.
     """
 
     micro_batch: int
     forward_per_s: float
     gradient_per_s: float
+    comparison_per_s: float
 
 
 @final
@@ -210,5 +212,10 @@ class ShardResult(Contract):
     model: ModelRecord
     cost: Cost
     calibration: Calibration | None = None
+    preparation_seconds: float = Field(
+        default=0.0,
+        description="Part of `cost.seconds` that only the first shard of a model pays: it is folded, "
+        "calibrated, and rewritten for methods that replace the rules of layers.",
+    )
     notes: tuple[str, ...] = Field(default=(), description="What a reader should know of how this was computed.")
     environment: dict[str, str] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ from auditcore.engine.targets import Choice, choose_targets
 from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.attribution import MadePasses
 from auditcore.explainers.shared_pass import pass_once
-from auditcore.explainers.table import EXPLAINERS, applicability
+from auditcore.explainers.table import EXPLAINERS, applicability, layers_read
 from auditcore.images.batch import DecodedBatch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -124,9 +124,8 @@ def has_one_target(plan: AuditPlan, labels: Sequence[tuple[int, ...]]) -> bool:
 def read_by_explainers(classifier: Classifier, plan: AuditPlan) -> tuple[bool, tuple[str, ...]]:
     """Whether some explainer of a plan reads the plain model's input gradient, and which layers some read."""
     able = [explainer for explainer in plan.explainers if applicability(classifier, explainer) is None]
-    methods = [(explainer, EXPLAINERS[type(explainer)]) for explainer in able]
-    layers = [method.reads_layer(classifier, explainer) for explainer, method in methods if method.reads_layer]
-    return any(method.reads_gradient for _, method in methods), tuple(dict.fromkeys(name for name in layers if name))
+    gradient = any(EXPLAINERS[type(explainer)].reads_gradient for explainer in able)
+    return gradient, layers_read(classifier, able)
 
 
 def left_out(image: EncodedImage, choice: Choice) -> ImageRecord:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
-from auditcore.checks.micro_batches import MicroBatches
+from auditcore.checks.micro_batches import MicroBatches, blaming_size
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
@@ -22,6 +22,7 @@ from auditcore.contracts.explainers import Explainer, shared_key
 from auditcore.contracts.passes import ModelFacts, measures_maps, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
+    Calibration,
     CheckCost,
     Cost,
     DeviationSample,
@@ -39,7 +40,7 @@ from auditcore.engine.originals import left_out, predict_originals
 from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.targets import LABEL_MISSING, merge_targets, needs_labels
 from auditcore.errors import LabelOutOfRange
-from auditcore.explainers.table import EXPLAINERS
+from auditcore.explainers.table import EXPLAINERS, prepare
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -87,8 +88,7 @@ def run_shard(
     forward_before, backward_before = ledger.forward_images, ledger.backward_images
     if classifier.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(classifier.device)
-    facts = ModelFacts(side_px=classifier.size)
-    needed = passes_needed(plan, wave=wave, images=len(images), facts=facts)
+    needed = passes_needed(plan, wave=wave, images=len(images), facts=ModelFacts(side_px=classifier.size))
     expected = max(1.0, weight(total(needed.values())))
 
     def tick() -> None:
@@ -97,9 +97,11 @@ def run_shard(
         progress(min(1.0, (forward + BACKWARD_COST * backward) / expected))
 
     _check_labels(images, classifier)
-    if micro_batch is None:
-        classifier.calibration = classifier.calibration or calibrate(classifier, memory_bytes=memory_bytes)
-        micro_batch = classifier.calibration.micro_batch
+    preparing = clock()
+    with blaming_size():
+        prepare(classifier, plan.explainers)
+    micro_batch = micro_batch or _calibrated(classifier, memory_bytes).micro_batch
+    preparation_s = clock() - preparing
     micro_batches = MicroBatches(micro_batch)
     explainable = [image for image in images if image.labels or not needs_labels(plan)]
     records = [left_out(image, LABEL_MISSING) for image in images if image not in explainable]
@@ -169,9 +171,17 @@ def run_shard(
         ),
         deviations=tuple(deviations),
         calibration=classifier.calibration,
+        preparation_seconds=preparation_s,
         notes=_notes(micro_batch, micro_batches, classifier),
         environment=describe_environment(classifier.device, plan.speed),
     )
+
+
+def _calibrated(classifier: Classifier, memory_bytes: int | None) -> Calibration:
+    """What the first shard of a model measures."""
+    if classifier.calibration is None:
+        classifier.calibration = calibrate(classifier, memory_bytes=memory_bytes)
+    return classifier.calibration
 
 
 def _notes(micro_batch: int, micro_batches: MicroBatches, classifier: Classifier) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -13,6 +13,7 @@ from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Batch, MadePasses
 from auditcore.explainers.differentiation import one_hot
 from auditcore.models.classifier import Classifier
+from auditcore.models.folding import Folded
 
 Targets = Callable[[Tensor], Tensor]
 """(N,classes) logits -> (N,) target classes: known beforehand, or chosen by what the model says."""
@@ -41,11 +42,10 @@ def pass_once(
     if not gradient and not layers:
         with torch.inference_mode():
             return MadePasses(logits=classifier.folded(inputs))
-    # folding moves batch normalization into what some layers give, so features are read off the module itself
-    module = classifier.module if layers else classifier.folded
+    model = classifier.readable(layers) if layers else Folded(classifier.folded, {})
     leaf = inputs.detach().requires_grad_(gradient)
-    with torch.enable_grad(), _recording(module, layers) as outputs:
-        logits: Tensor = module(leaf)
+    with torch.enable_grad(), _recording(model.module, model.layers) as outputs:
+        logits: Tensor = model.module(leaf)
     missing = next((name for name in layers if name not in outputs), None)
     if missing is not None or not logits.requires_grad:
         msg = f"the logits do not depend on layer {missing or layers[0]!r}; name a layer on the way to them"
@@ -127,8 +127,11 @@ def _make(part: Batch, *, gradient: bool, layers: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _recording(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of layers by name; where nothing before a layer is differentiated, the graph begins at its output."""
+def _recording(module: nn.Module, layers: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
+    """Outputs of layers by their name in the original model, given their names in this one.
+
+    Where nothing before a layer is differentiated, the graph begins at its output.
+    """
     outputs: dict[str, Tensor] = {}
 
     def record(name: str) -> Callable[[nn.Module, object, Tensor], Tensor]:
@@ -140,7 +143,7 @@ def _recording(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, T
         return hook
 
     with ExitStack() as handles:
-        for name in layers:
-            handle = module.get_submodule(name).register_forward_hook(record(name))
+        for name, place in layers.items():
+            handle = module.get_submodule(place).register_forward_hook(record(name))
             handles.callback(handle.remove)
         yield outputs

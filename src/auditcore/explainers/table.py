@@ -70,6 +70,7 @@ class Method:
             `batch.shared[shared_key(contract)]`.
         reads_gradient: Whether it is made of the plain model's input gradient.
         reads_layer: The layer whose features and gradient it is made of, if it is.
+        prepare: Builds what it needs of a model once, where that takes long; without it the first map would.
     """
 
     attribute: Callable[[Batch, Any], Attribution]
@@ -78,6 +79,7 @@ class Method:
     reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
     reads_gradient: bool = False
     reads_layer: Callable[[Classifier, Any], str | None] | None = None
+    prepare: Callable[[Classifier, Any], object] | None = None
 
 
 def _noise_tunnel(batch: Batch, contract: NoiseTunnel) -> Attribution:
@@ -102,9 +104,9 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     Deconvolution: Method(rectifiers.deconvolution, rectifiers.obstacle),
     GradCam: Method(cam.grad_cam, cam.obstacle, reads_layer=cam.layer_name),
     GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_obstacle, reads_layer=cam.layer_name),
-    LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.obstacle),
-    LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.obstacle),
-    LrpEpsilonAlpha2Beta1Flat: Method(lrp.lrp_epsilon_alpha2_beta1_flat, lrp.obstacle),
+    LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.obstacle, prepare=lrp.model_with_rules),
+    LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.obstacle, prepare=lrp.model_with_rules),
+    LrpEpsilonAlpha2Beta1Flat: Method(lrp.lrp_epsilon_alpha2_beta1_flat, lrp.obstacle, prepare=lrp.model_with_rules),
     Iba: Method(
         information_bottleneck.iba,
         information_bottleneck.obstacle,
@@ -124,6 +126,25 @@ def applicability(classifier: Classifier, contract: Explainer) -> str | None:
     The first question about rectifiers or relevance brings the model into canonical form; later ones are cheap.
     """
     return EXPLAINERS[type(contract)].obstacle(classifier, contract)
+
+
+def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:
+    """Build what these methods need of a model, as far as it is not built yet and they can be right on it."""
+    able = [contract for contract in contracts if applicability(classifier, contract) is None]
+    for contract in able:
+        method = EXPLAINERS[type(contract)]
+        if method.prepare is not None:
+            method.prepare(classifier, contract)
+    layers = layers_read(classifier, able)
+    if layers:
+        classifier.readable(layers)
+
+
+def layers_read(classifier: Classifier, contracts: Sequence[Explainer]) -> tuple[str, ...]:
+    """Layers whose features these methods read, each once; they share one pass."""
+    methods = ((contract, EXPLAINERS[type(contract)]) for contract in contracts)
+    names = [method.reads_layer(classifier, contract) for contract, method in methods if method.reads_layer is not None]
+    return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def explain(
@@ -180,16 +201,11 @@ def explain_together(batch: Batch, contracts: Sequence[Explainer]) -> dict[Expla
     """
     methods = {contract: EXPLAINERS[type(contract)] for contract in contracts}
     gradient_wanted = any(method.reads_gradient for method in methods.values())
-    layers = {
-        contract: method.reads_layer(batch.classifier, contract)
-        for contract, method in methods.items()
-        if method.reads_layer is not None
-    }
-    names = tuple(dict.fromkeys(name for name in layers.values() if name is not None))
+    layers = layers_read(batch.classifier, contracts)
     found: dict[Explainer, list[Attribution]] = {contract: [] for contract in contracts}
     for part in batch.parts():
         part.passes.gradient_wanted |= gradient_wanted
-        part.passes.layers = names
+        part.passes.layers = layers
         for contract, method in methods.items():
             found[contract].append(method.attribute(part, contract))
     return {

@@ -29,7 +29,7 @@ RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, StochasticDepth)
+IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, StochasticDepth)
 _GATING = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
 
 _RELATIVE_TOLERANCE = 1e-3
@@ -176,7 +176,7 @@ def drop_assertions(model: fx.GraphModule) -> None:
 def drop_identities(model: fx.GraphModule) -> None:
     """Take out dropout and its like, which hand their input on in evaluation mode."""
     for node in _nodes(model):
-        if isinstance(called_module(model, node), _IDENTITIES) or (
+        if isinstance(called_module(model, node), IDENTITIES) or (
             node.op == "call_function" and node.target in {F.dropout, F.dropout2d, stochastic_depth}
         ):
             # in evaluation mode all of these hand their input on, but a dropout forced on would not: checked at the end
@@ -323,13 +323,20 @@ def _is_one_value_a_channel(small: object, large: object) -> bool:
     return few is not None and many is not None and few != many and len(few) == 4 and few[2:] == (1, 1)  # noqa: PLR2004
 
 
-def merge_batch_norms(model: fx.GraphModule) -> None:
-    """Merge batch normalization into the linear layer directly before it, where nothing else reads that layer."""
+def merge_batch_norms(model: fx.GraphModule, *, keep: Collection[fx.Node] = ()) -> None:
+    """Merge batch normalization into the linear layer directly before it, where nothing else reads that layer.
+
+    Args:
+        model: Changed in place.
+        keep: Calls of layers whose outputs must stay what they are.
+    """
     for node in _nodes(model, "call_module"):
         norm, source = called_module(model, node), node.args[0]
         linear = called_module(model, source)
         if (
-            not isinstance(norm, _BATCH_NORMS)
+            node in keep
+            or source in keep
+            or not isinstance(norm, _BATCH_NORMS)
             or not isinstance(linear, LINEAR_LAYERS)
             or len(cast("fx.Node", source).users) > 1
             or norm.running_mean is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,7 @@ from auditcore.models.feature_maps import (
     layers_run,
     positions_reach_logits,
 )
-from auditcore.models.folding import fold
+from auditcore.models.folding import Folded, fold
 from auditcore.models.speed import Autocast, Compiled
 
 
@@ -123,6 +123,7 @@ class Classifier:
         self.calibration: Calibration | None = None
         self._exact: Classifier | None = None
         self._faster: dict[Speed, Classifier] = {}
+        self._readable: dict[tuple[str, ...], Folded] = {}
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
@@ -224,11 +225,30 @@ class Classifier:
         try:
             # what is created in inference mode could never be differentiated
             with torch.inference_mode(mode=False):
-                module = fold(self.module, size=self.size)
+                module = fold(self.module, size=self.size).module
         except NotApplicable:
             return self.module
         self.ledger.attach(module)
         return module
+
+    def readable(self, layers: Sequence[str]) -> Folded:
+        """The model for passes that read outputs of layers too: folded around them where that is possible.
+
+        Folding moves batch normalization into what some layers give, so these are left as they are. Altered copies,
+        faster modes and models that cannot be folded run as they are.
+        """
+        key = tuple(layers)
+        if self._exact is not None or self.folded is self.module:
+            return Folded(self.module, {name: name for name in key})
+        if key not in self._readable:
+            try:
+                with torch.inference_mode(mode=False):
+                    found = fold(self.module, size=self.size, keep=key)
+                self.ledger.attach(found.module)
+            except NotApplicable:
+                found = Folded(self.module, {name: name for name in key})
+            self._readable[key] = found
+        return self._readable[key]
 
     @cached_property
     def canonical(self) -> nn.Module:

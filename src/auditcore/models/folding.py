@@ -9,13 +9,17 @@ backward as unfolded; resnet50, whose kernels dominate, up to 1.1 times.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from auditcore.errors import NotApplicable
 from auditcore.models.canonical import (
+    IDENTITIES,
     called_module,
     drop_assertions,
     drop_identities,
@@ -27,21 +31,36 @@ from auditcore.models.canonical import (
     to_channels_last,
     unshare,
 )
-from auditcore.models.tracing import trace
+from auditcore.models.tracing import ENTRY, trace
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 """Activations whose gradient follows from their output, so that their input need not be kept."""
 
 
-def fold(module: nn.Module, *, size: int) -> nn.Module:
+@dataclass(frozen=True)
+class Folded:
+    """A folded model some of whose layers can be read.
+
+    Attributes:
+        module: Images to logits.
+        layers: Name of each layer in the original model -> its name in `module`, where its output is the same.
+    """
+
+    module: nn.Module
+    layers: Mapping[str, str]
+
+
+def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
     """A deep copy of `module` with the same function up to rounding.
 
     Args:
         module: A classifier of (N,3,size,size) images in evaluation mode.
         size: Side of the square input, in pixels.
+        keep: Layers whose outputs will be read, and must stay the same too.
 
     Raises:
-        NotApplicable: torch.fx cannot trace the forward, or the folded model does not give the same output.
+        NotApplicable: torch.fx cannot trace the forward, the folded model does not give the same output, or a layer to
+            be kept is none that the graph calls exactly once.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # on the CPU, where float32 is float32: the reduced precision of accelerators would blur the comparison at the end
@@ -51,16 +70,28 @@ def fold(module: nn.Module, *, size: int) -> nn.Module:
         expected = module(example.clone())
         settle(module)
         model = trace(module, example)
+        kept = {name: _only_call(model, name) for name in keep}
         unshare(model)
         drop_assertions(model)
         drop_identities(model)
         name_batch_norms(model)
-        merge_batch_norms(model)
+        merge_batch_norms(model, keep=kept.values())
         _fold_paddings(model)
         _work_in_place(model)
         folded = in_execution_order(model).eval().requires_grad_(requires_grad=False)
         require_same(folded(example), expected)
-    return to_channels_last(folded.to(device))
+    return Folded(to_channels_last(folded.to(device)), {name: str(node.target) for name, node in kept.items()})
+
+
+def _only_call(model: fx.GraphModule, name: str) -> fx.Node:
+    """Where the graph calls a layer; several calls become several layers, and a container is none at all."""
+    calls: list[fx.Node] = [
+        node for node in model.graph.nodes if node.op == "call_module" and node.target == f"{ENTRY}.{name}"
+    ]
+    if len(calls) != 1 or isinstance(called_module(model, calls[0]), IDENTITIES):
+        msg = f"layer {name!r} is no single step of the folded model"
+        raise NotApplicable(msg)
+    return calls[0]
 
 
 def _fold_paddings(model: fx.GraphModule) -> None:
