@@ -1,8 +1,11 @@
-"""The tables a person reads."""
+"""The tables a person reads; `PYTHONPATH=tests python -m benchmarks.table bench.json` prints those of the README."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -40,6 +43,57 @@ def show_projection(protocol: Mapping[str, Any] | None, console: Console) -> Non
         )
 
 
+COLUMNS = (
+    "model",
+    "check",
+    "explainer",
+    "images",
+    "efficiency",
+    "of folded",
+    "speed-up",
+    "passes made / needed",
+    "peak MiB",
+    "s/image",
+)
+
+
+def markdown(bench: Mapping[str, Any]) -> str:
+    """Rows, Quantus and LRP as Markdown, with the machine and the date."""
+    machine, versions = bench["machine"], bench["versions"]
+    foreign = [
+        [
+            row["model"],
+            row["check"],
+            f"{row['quantus_seconds_per_image']:.2f}",
+            f"{row['our_seconds_per_image']:.2f}",
+            f"{row['speedup_over_quantus']:.1f}",
+        ]
+        for row in bench["foreign"]
+    ]
+    relevance = [
+        [
+            row["model"],
+            row["composite"],
+            f"{row['ours_over_gradient']:.1f}",
+            f"{row['zennit_over_gradient']:.1f}",
+            f"{row['max_deviation']:.1e}",
+        ]
+        for row in bench["relevance"]
+    ]
+    where = f"{machine['processor']}, {machine['threads']} threads, torch {versions['torch']}"
+    parts = [
+        f"{where}, {bench['date'][:10]}, {bench['seconds'] / 60:.0f} minutes",
+        _pipes(COLUMNS, [line_of(row) for row in bench["rows"]]),
+        _pipes(("model", "check", "Quantus s/image", "ours s/image", "speed-up"), foreign),
+        _pipes(("model", "composite", "ours / gradient", "zennit / gradient", "largest deviation"), relevance),
+    ]
+    return "\n\n".join(parts)
+
+
+def _pipes(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines))
+
+
 def line_of(row: Mapping[str, Any]) -> list[str]:
     """One row of the main table, as text."""
     made, needed = row["passes_made"], row["passes_needed"]
@@ -64,10 +118,8 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
         "brackets), for the model as loaded and for its folded copy; *: the papers' way measured on a part of its "
         "steps and scaled",
     )
-    for column in ("model", "check", "explainer"):
-        table.add_column(column)
-    for column in ("images", "efficiency", "of folded", "speed-up", "passes made / needed", "peak MiB", "s/image"):
-        table.add_column(column, justify="right")
+    for number, column in enumerate(COLUMNS):
+        table.add_column(column, justify="right" if number > COLUMNS.index("explainer") else "left")
     for row in rows:
         table.add_row(*line_of(row))
     return table
@@ -117,3 +169,7 @@ def _growth(found: Sequence[Mapping[str, Any]]) -> Table:
             row["model"], str(row["images"]), f"{row['peak_memory_bytes'] / MIB:.0f}", f"{row['of_the_first']:.2f}"
         )
     return table
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown(json.loads(Path(sys.argv[1]).read_text())) + "\n")

@@ -69,7 +69,9 @@ def audit_file(
     import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
 
     from auditcore.auditing import audit  # noqa: PLC0415 - likewise
+    from auditcore.engine.allocator import keep_freed_memory  # noqa: PLC0415 - likewise
 
+    keep_freed_memory()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
 
     glibc maps every block above 32 MiB anew and gives it back when it is freed, so that the kernel has to find and
     clear each page of each large activation in every pass: 7000 page faults an image in batches of 8 of the demo model,
-    a quarter of the time of a gradient. Kept, the memory stays with the process between audits; its peak does not grow.
+    a quarter of the time of a gradient. Kept, the memory stays with the process between audits.
 
     Returns:
         Whether the C library has such a setting; others than glibc are left as they are.

@@ -11,7 +11,7 @@ from benchmarks.cases import cases
 from benchmarks.ideal import Passes, Rates
 from benchmarks.naive import scaled_seconds
 from benchmarks.rows import ROW_KEYS, Measured, images_for, row_of
-from benchmarks.table import line_of
+from benchmarks.table import line_of, markdown
 
 MEASURED = Measured(
     images=4,
@@ -50,6 +50,23 @@ def test_the_table_says_what_was_scaled_and_made_in_vain() -> None:
     line = line_of(row_of("demo", cases()[0], exact))
     assert "10.0" in line
     assert "120 / 120" in line
+
+
+def test_markdown_has_every_row_and_says_where_it_was_measured() -> None:
+    rows = [row_of("demo", case, MEASURED) for case in cases()]
+    bench = {
+        "machine": {"processor": "Abacus", "threads": 2},
+        "versions": {"torch": "2.0"},
+        "date": "2026-11-25T00:00:00+00:00",
+        "seconds": 600.0,
+        "rows": rows,
+        "foreign": [],
+        "relevance": [],
+    }
+    lines = markdown(bench).splitlines()
+    assert lines[0] == "Abacus, 2 threads, torch 2.0, 2026-11-25, 10 minutes"
+    assert sum(line.startswith("| demo |") for line in lines) == len(rows)
+    assert {line.count("|") for line in lines[2 : 4 + len(rows)]} == {11}
 
 
 def test_images_follow_from_the_time() -> None:
