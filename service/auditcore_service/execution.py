@@ -24,6 +24,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
 from auditcore.contracts.speed import deviation_images
+from auditcore.engine.allocator import give_back_freed_memory
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
@@ -64,6 +65,10 @@ INTERNAL_ERROR = Failure(
 )
 
 
+GIVE_BACK_S = 60.0
+"""Shortest time between two times that freed memory goes back to the system: what it costs stays below 1 %."""
+
+
 @final
 class Executor:
     """Runs shards, one at a time, in one process."""
@@ -86,6 +91,7 @@ class Executor:
             size=settings.cached_models, device=device_of(settings), access=settings.access, blobs=blobs.get
         )
         self._stop_rules = StopRules(database, blobs)
+        self._gave_back_at = time.monotonic()
 
     def run(self, key: ShardKey) -> None:
         """Claim a shard and bring it to an end, whatever happens. A shard that is not to be had is left alone."""
@@ -251,7 +257,14 @@ class Executor:
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
             )
         self._remember_speed(reference, plan, result, cold=cold)
+        self._give_back_memory()
         return self._blobs.put(result.model_dump_json().encode()), None
+
+    def _give_back_memory(self) -> None:
+        """Between shards, but not so often that short ones spend their time on it."""
+        if time.monotonic() - self._gave_back_at > GIVE_BACK_S:
+            give_back_freed_memory()
+            self._gave_back_at = time.monotonic()
 
     def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult, *, cold: bool) -> None:
         """Leave what this shard took, but for what only the first shard of a model pays, to estimates of later audits.
