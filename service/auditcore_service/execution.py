@@ -285,14 +285,14 @@ class Executor:
             rates[way, "comparison"] = (result.calibration.comparison_per_s, 1.0)
         try:
             with self._database.writing() as connection:
-                for (name, wave), (done, seconds) in rates.items():
+                for (name, wave), (done, took) in rates.items():
                     seen = SeenSpeed(
                         model=model_identity(reference),
                         device=result.cost.device,
                         plan=name,
                         wave=wave,
                         passes=done,
-                        seconds=seconds,
+                        seconds=took,
                         updated_at=self._clock(),
                     )
                     remember_speed(connection, seen)

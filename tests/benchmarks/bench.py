@@ -83,7 +83,7 @@ def arguments_of(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--relevance-cost",
         type=float,
         default=2.0,
-        help="an LRP map in plain gradients (default 2, the mean over the composites of a CPU's 1.5 to 2.4)",
+        help="an LRP map in plain gradients (default 2, the mean over the composites of a CPU's 1.5 to 2.5)",
     )
     card.add_argument("--efficiency", type=float, default=0.85, help="engine efficiency assumed (default 0.85)")
     arguments = parser.parse_args(given)

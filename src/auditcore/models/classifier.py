@@ -28,6 +28,9 @@ from auditcore.models.feature_maps import (
 from auditcore.models.folding import Folded, fold
 from auditcore.models.speed import Autocast, Compiled
 
+MOST_READABLE = 3
+"""Copies folded around layers that a classifier keeps; the oldest goes first."""
+
 
 @dataclass
 class PassLedger:
@@ -247,6 +250,9 @@ class Classifier:
                 self.ledger.attach(found.module)
             except NotApplicable:
                 found = Folded(self.module, {name: name for name in key})
+            # requests name layers, and each of these copies holds all weights
+            if len(self._readable) >= MOST_READABLE:
+                self._readable.pop(next(iter(self._readable)))
             self._readable[key] = found
         return self._readable[key]
 

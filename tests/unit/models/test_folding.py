@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,6 +88,15 @@ def test_a_layer_that_is_read_gives_what_it_gave(network: nn.Module) -> None:
 def test_what_is_no_single_step_cannot_be_kept(network: nn.Module, layer: str) -> None:
     with pytest.raises(NotApplicable, match=repr(layer)):
         fold(network, size=SIZE, keep=(layer,))
+
+
+def test_copies_for_layers_do_not_pile_up(network: nn.Module) -> None:
+    classifier = Classifier(network, preprocessing=Preprocessing(resize=SIZE, crop=SIZE))
+    layers = ("first", "norm", "block.0", "block.1", "block.2")
+    kept = [weakref.ref(classifier.readable((layer,)).module) for layer in layers]
+    gc.collect()
+    assert [reference() is not None for reference in kept] == [False, False, True, True, True]
+    assert classifier.readable(("block.2",)).module is kept[-1]()
 
 
 @pytest.mark.parametrize("layer", ["block.0", "first", "block", "twice"])
