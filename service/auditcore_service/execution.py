@@ -18,7 +18,7 @@ from auditcore.contracts.cost_model import Estimate, model_identity, plan_identi
 from auditcore.contracts.estimate import expected_passes, weight
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
 from auditcore.contracts.model_faults import blaming_model
-from auditcore.contracts.models import ModelReference
+from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest

@@ -7,7 +7,7 @@ from typing import final
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.cost_model import model_identity
-from auditcore.contracts.models import ModelReference
+from auditcore.contracts.model_reference import ModelReference
 from auditcore.fetching import BlobReader
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier

@@ -9,8 +9,9 @@ from typing import Annotated, Self, final
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits
+from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits, check_prefixes
 from auditcore.contracts.artifacts import PICTURE_IMAGES
+from auditcore.contracts.contract import Sha256
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -52,6 +53,22 @@ class Settings(BaseSettings):
     packages: tuple[str, ...] = Field(default=(DEMO_PACKAGE,), description="Packages readable with `package:`.")
     file_roots: tuple[Path, ...] = Field(default=(), description="Folders readable with `file:`.")
     https_prefixes: tuple[str, ...] = Field(default=(), description="Prefixes readable with `https:`, ending in `/`.")
+    storage_prefixes: tuple[str, ...] = Field(
+        default=(), description="Prefixes readable in object stores, such as `s3://models/`, ending in `/`."
+    )
+    server_prefixes: tuple[str, ...] = Field(
+        default=(), description="Prefixes of servers of models, such as `http://torchserve:8080/`, ending in `/`."
+    )
+    token_roots: tuple[Path, ...] = Field(default=(), description="Folders with token files of such servers.")
+    code_digests: tuple[Sha256, ...] = Field(
+        default=(), description="sha256 of archives and programs that may be run: TorchScript, .pt2, eager .mar."
+    )
+    mlflow_tracking_uri: str | None = Field(
+        default=None, description="MLflow registry: `http(s)://...` or `file:///...`; none if unset."
+    )
+    huggingface_repos: tuple[str, ...] = Field(
+        default=(), description="Repositories of the hub, `org/name`, or `org/` for all of an organization."
+    )
     image_bytes: int = Field(default=Limits().image_bytes, ge=1)
     image_pixels: int = Field(default=Limits().image_pixels, ge=1)
     batch_images: int = Field(default=Limits().batch_images, ge=1, le=10_000)
@@ -99,12 +116,8 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _prefixes_end_in_slash(self) -> Self:
-        for prefix in self.https_prefixes:
-            # without the slash, https://models.example would also allow https://models.example.attacker.net
-            if not prefix.startswith("https://") or not prefix.endswith("/"):
-                msg = f"https_prefixes: {prefix!r} must start with https:// and end in /"
-                raise ValueError(msg)
+    def _prefixes_end_a_segment(self) -> Self:
+        check_prefixes(self)
         return self
 
     @property
@@ -126,6 +139,12 @@ class Settings(BaseSettings):
             packages=self.packages,
             file_roots=self.file_roots,
             https_prefixes=self.https_prefixes,
+            storage_prefixes=self.storage_prefixes,
+            server_prefixes=self.server_prefixes,
+            token_roots=self.token_roots,
+            code_digests=self.code_digests,
+            mlflow_tracking_uri=self.mlflow_tracking_uri,
+            huggingface_repos=self.huggingface_repos,
             limits=self.limits,
         )
 

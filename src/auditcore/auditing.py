@@ -16,7 +16,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.model_faults import blaming_model
-from auditcore.contracts.models import ModelReference
+from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.presets import resolve_plan

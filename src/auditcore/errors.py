@@ -13,6 +13,10 @@
     |   |-- ModelNotLoadable           model_not_loadable
     |   |-- NonFiniteWeights           non_finite_weights
     |   |-- ModelOutputInvalid         model_output_invalid
+    |   |-- ModelChanged               model_changed
+    |   |-- ServerFailing              server_failing
+    |   |-- RequestBudgetExceeded      request_budget_exceeded
+    |   |-- MapsInvalid                maps_invalid
     |   `-- MemoryExhausted            memory_exhausted
     |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
     |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
@@ -149,6 +153,30 @@ class ModelOutputInvalid(InputError):
     """The model's answer is not one finite row of class scores per image."""
 
     code = "model_output_invalid"
+
+
+class ModelChanged(InputError):
+    """A registry or server gives another model than the one the audit began with."""
+
+    code = "model_changed"
+
+
+class ServerFailing(InputError):
+    """The server of a model is reached, but fails again and again."""
+
+    code = "server_failing"
+
+
+class RequestBudgetExceeded(InputError):
+    """The audit needs more requests to the server of a model than it was allowed."""
+
+    code = "request_budget_exceeded"
+
+
+class MapsInvalid(InputError):
+    """Uploaded maps that cannot be used: another format, shape or image, or values that are not finite."""
+
+    code = "maps_invalid"
 
 
 class MemoryExhausted(InputError):

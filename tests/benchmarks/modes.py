@@ -31,7 +31,8 @@ from auditcore.contracts.explainers import (
     Random,
 )
 from auditcore.contracts.images import InlineImage, InlineImages
-from auditcore.contracts.models import DemoModel, ModelReference, TorchvisionModel
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.models import DemoModel, TorchvisionModel
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Result
 from auditcore.contracts.speed import Speed

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from PIL import Image
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.models import DemoModel, ModelReference, TorchvisionModel, Weights
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.models import DemoModel, TorchvisionModel, Weights
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier

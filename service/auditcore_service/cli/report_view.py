@@ -71,7 +71,8 @@ def show_report(report: AuditReport, console: Console) -> None:
 def _model_line(model: ReportModel) -> str:
     name = "" if model.name is None else f"{model.name}: "
     untrained = "" if model.trained else ", UNTRAINED weights"
-    return f"{name}{model.parameters / 1e6:.1f} M parameters, {model.classes} classes{untrained}"
+    size = "black box" if model.parameters is None else f"{model.parameters / 1e6:.1f} M parameters"
+    return f"{name}{size}, {model.classes} classes{untrained}"
 
 
 def _summary_table(

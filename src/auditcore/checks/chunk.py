@@ -6,8 +6,8 @@ A row of a chunk is one image explained for one target; an image with several ta
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.checks.micro_batches import MicroBatches
+from auditcore.contracts.capabilities import check_obstacle, pair_obstacle
+from auditcore.contracts.checks import CheckContract
 from auditcore.contracts.explainers import Explainer, Random
 from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
@@ -69,6 +71,19 @@ class Chunk:
         """Explainers that cannot be right on this model, with the reason."""
         reasons = ((explainer.label, applicability(self.classifier, explainer)) for explainer in self.explainers)
         return {label: reason for label, reason in reasons if reason is not None}
+
+    def unable_under(self, check: CheckContract) -> dict[str, str]:
+        """Explainers that a check can say nothing of, on this model or at all, with the reason."""
+        whole = check_obstacle(check, self.classifier.offer)
+        reasons = (
+            (one.label, self.unable.get(one.label) or whole or pair_obstacle(check, one)) for one in self.explainers
+        )
+        return {label: reason for label, reason in reasons if reason is not None}
+
+    def without(self, labels: Collection[str]) -> Chunk:
+        """The same images with fewer explainers; what is computed once serves both."""
+        kept = tuple(explainer for explainer in self.explainers if explainer.label not in labels)
+        return self if len(kept) == len(self.explainers) else replace(self, explainers=kept)
 
     @property
     def able(self) -> tuple[Explainer, ...]:

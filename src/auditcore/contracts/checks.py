@@ -25,14 +25,21 @@ Reduction = Literal["sum", "mean", "max_abs"]
 """How an attribution of shape (C,H,W) becomes one value a pixel; signs are kept except by `max_abs`."""
 
 
+CheckNeed = Literal["class_scores", "maps_of_copies", "weights"]
+"""What a check asks of a model beyond a prediction and a map of each image: the score of any class, for changed
+copies; maps of changed copies; weights that can be altered."""
+
+
 class CheckContract(Contract):
     """Base of all checks.
 
     Attributes:
+        needs: What the model must offer.
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
         paper: Where the check is defined.
     """
 
+    needs: ClassVar[frozenset[CheckNeed]]
     paper: ClassVar[str]
     kind: str
     name: Name | None = Field(default=None, description="How the report calls it; its kind if null.")
@@ -52,6 +59,7 @@ def all_families() -> tuple[Augmentation, ...]:
 class SweepCheck(CheckContract):
     """Does the explanation survive harmless changes of the image as well as the prediction does?"""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores", "maps_of_copies"})
     paper: ClassVar[str] = "Tetkova & Hansen 2023"
     kind: Literal["sweep"] = "sweep"
     families: tuple[Augmentation, ...] = Field(default_factory=all_families, min_length=1)
@@ -77,6 +85,7 @@ class SweepCheck(CheckContract):
 class DeletionCheck(CheckContract):
     """Deleting the least relevant cells first should hurt less than deleting at random."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Won et al. 2025"
     kind: Literal["deletion"] = "deletion"
     grid: int | None = Field(
@@ -98,6 +107,7 @@ Keep = Annotated[float, Field(gt=0, lt=1)]
 class EddaCheck(CheckContract):
     """Do the most relevant pixels alone carry the prediction, and does removing them destroy it?"""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Li et al. 2021"
     kind: Literal["edda"] = "edda"
     keep: tuple[Keep, ...] = Field(
@@ -161,6 +171,7 @@ def erdem_changes() -> tuple[Change, ...]:
 class SsimSweepCheck(CheckContract):
     """Do maps of changed images that the model sees as the same look the same?"""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores", "maps_of_copies"})
     paper: ClassVar[str] = "Erdem 2021"
     kind: Literal["ssim_sweep"] = "ssim_sweep"
     changes: tuple[Change, ...] = Field(default_factory=erdem_changes, min_length=1, max_length=32)
@@ -195,6 +206,7 @@ class SsimSweepCheck(CheckContract):
 class PixelFlippingCheck(CheckContract):
     """Removing the most relevant pixels first should destroy the prediction soon."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Bach et al. 2015; Tetkova & Hansen 2023"
     kind: Literal["pixel_flipping"] = "pixel_flipping"
     pixels_per_step: int | None = Field(
@@ -212,6 +224,7 @@ Game = Literal["deletion_zero", "deletion_blur", "insertion_zero", "insertion_bl
 class InsertionDeletionCheck(CheckContract):
     """Pixels deleted from the image, or inserted into nothing, most relevant first."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Petsiuk et al. 2018; Li et al. 2021"
     kind: Literal["insertion_deletion"] = "insertion_deletion"
     games: tuple[Game, ...] = Field(
@@ -239,6 +252,7 @@ class InsertionDeletionCheck(CheckContract):
 class SensitivityCheck(CheckContract):
     """How far the map moves, at most, when the input moves by a little noise."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"maps_of_copies"})
     paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"
     kind: Literal["sensitivity"] = "sensitivity"
     draws: int = Field(default=10, ge=1, le=1000)
@@ -249,6 +263,7 @@ class SensitivityCheck(CheckContract):
 class InfidelityCheck(CheckContract):
     """Squared error of the map as a linear account of what noise does to the logit."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"
     kind: Literal["infidelity"] = "infidelity"
     draws: int = Field(default=10, ge=2, le=10_000)
@@ -262,6 +277,7 @@ class InfidelityCheck(CheckContract):
 class LocalizationCheck(CheckContract):
     """Does the map lie on the object? Needs boxes in the image batch."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset()
     paper: ClassVar[str] = "Wang et al. 2020; Zhang et al. 2021; Choe et al. 2020; Won et al. 2025"
     kind: Literal["localization"] = "localization"
     quantiles: int = Field(default=11, ge=2, le=101, description="Thresholds of the effective heat ratio.")
@@ -291,6 +307,7 @@ class LocalizationCheck(CheckContract):
 class RandomizationCheck(CheckContract):
     """Does the map change when the model forgets what it learned, layer by layer from the top?"""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"maps_of_copies", "weights"})
     paper: ClassVar[str] = "Adebayo et al. 2018"
     kind: Literal["randomization"] = "randomization"
     stages: int | None = Field(
@@ -305,6 +322,7 @@ class RandomizationCheck(CheckContract):
 class RoadCheck(CheckContract):
     """Removing pixels by noisy linear imputation, which leaves no visible hole that a model could read."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Rong et al. 2022"
     kind: Literal["road"] = "road"
     shares: tuple[Keep, ...] = Field(
@@ -331,6 +349,7 @@ class RoadCheck(CheckContract):
 class ComplexityCheck(CheckContract):
     """How few pixels carry the map."""
 
+    needs: ClassVar[frozenset[CheckNeed]] = frozenset()
     paper: ClassVar[str] = "Chalasani et al. 2020; Bhatt et al. 2020"
     kind: Literal["complexity"] = "complexity"
     reduce: Reduction = "sum"

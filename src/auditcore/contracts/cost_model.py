@@ -12,7 +12,8 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.estimate import RELEVANCE_COST, expected_passes, waves_of, weight
-from auditcore.contracts.models import DemoModel, ModelReference
+from auditcore.contracts.model_reference import BuiltModel, ModelReference
+from auditcore.contracts.models import DemoModel
 from auditcore.contracts.passes import ModelFacts, map_comparisons, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
@@ -127,9 +128,11 @@ def model_identity(reference: ModelReference) -> Sha256:
     """What tells models apart: two references that must give the same model have the same identity.
 
     The demo model is the factory it stands for. Pinned weights are their bytes, wherever they lie; unpinned ones are
-    their URI, whose bytes may change.
+    their URI, whose bytes may change. Other references are what they say.
     """
     spelled = reference.as_factory() if isinstance(reference, DemoModel) else reference
+    if not isinstance(spelled, BuiltModel):
+        return digest_of(spelled)
     weights = spelled.weights
     if weights.sha256 is not None:
         weights = weights.model_copy(update={"uri": f"blob:{weights.sha256}"})

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
-from auditcore.contracts.contract import Contract, Name
+from auditcore.contracts.contract import Contract, Name, Sha256
 
 Need = Literal["forward", "gradient", "modules", "layer"]
 """What an explainer asks of a model: predictions, gradients, a traceable module graph, a convolutional layer."""
@@ -228,6 +228,19 @@ class Occlusion(ExplainerContract):
 
 
 @final
+class Ablation(ExplainerContract):
+    """Loss of the target's logit when a cell of the image is replaced; every pixel of the cell gets it."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
+    paper: ClassVar[str] = "Zeiler & Fergus 2014; Kokhlikyan et al. 2020"
+    kind: Literal["ablation"] = "ablation"
+    grid: int | None = Field(
+        default=None, ge=2, le=64, description="Cells a side; 14 for images of at least 128 pixels, else 8, if null."
+    )
+    baseline: Color = Field(default="mean", description="What a cell shows instead, in pixel space.")
+
+
+@final
 class Rise(ExplainerContract):
     """Mean of random soft masks, weighted by the target's probability under them."""
 
@@ -292,6 +305,19 @@ class Random(ExplainerContract):
     kind: Literal["random"] = "random"
 
 
+@final
+class Precomputed(ExplainerContract):
+    """Maps that were uploaded, such as those a product shows: one for each image, of the class that is explained.
+
+    Checks that explain changed copies of an image are not applicable, since nobody is there to explain them.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    paper: ClassVar[str] = "uploaded"
+    kind: Literal["precomputed"] = "precomputed"
+    maps: Sha256 = Field(description="Digest of the uploaded maps, from the answer to POST /v1/maps.")
+
+
 def shared_key(explainer: ExplainerContract) -> str:
     """Under which name a quantity that an explainer measures over the whole audit is shared between shards."""
     return f"explainer.{explainer.label}"
@@ -315,8 +341,10 @@ Explainer = Annotated[
     | LrpEpsilonGammaBox
     | LrpEpsilonAlpha2Beta1Flat
     | Occlusion
+    | Ablation
     | Rise
     | KernelShap
-    | Random,
+    | Random
+    | Precomputed,
     Field(discriminator="kind"),
 ]

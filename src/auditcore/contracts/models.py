@@ -1,4 +1,4 @@
-"""How a request names the model under audit."""
+"""Models built here from an architecture by name and its weights."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Weights(Contract):
     sha256: Sha256 | None = Field(default=None, description="Checked before the file is opened.")
 
 
+FactoryTarget = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=256)]
 ClassCount = Annotated[int, Field(ge=2, le=100_000)]
 Scores = Literal["softmax", "sigmoid"]
 
@@ -89,7 +90,7 @@ class FactoryModel(Contract):
     """
 
     kind: Literal["factory"] = "factory"
-    target: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=256)]
+    target: FactoryTarget
     args: tuple[JsonScalar, ...] = ()
     kwargs: dict[str, JsonScalar] = Field(default_factory=dict)
     weights: Weights
@@ -119,5 +120,3 @@ class DemoModel(Contract):
 
 
 DEMO_WEIGHTS_SHA256: Sha256 = "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-ModelReference = Annotated[TorchvisionModel | TimmModel | FactoryModel | DemoModel, Field(discriminator="kind")]

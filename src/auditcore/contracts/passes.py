@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from auditcore.contracts.augmentations import Augmentation, Interval
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer, check_obstacle, explainer_obstacle, pair_obstacle
 from auditcore.contracts.checks import (
     CheckContract,
     ComplexityCheck,
@@ -44,6 +45,7 @@ from auditcore.contracts.checks import (
     interval_key,
 )
 from auditcore.contracts.explainers import (
+    Ablation,
     Deconvolution,
     DeepLift,
     ExplainerContract,
@@ -61,6 +63,7 @@ from auditcore.contracts.explainers import (
     LrpEpsilonPlusFlat,
     NoiseTunnel,
     Occlusion,
+    Precomputed,
     Random,
     Rise,
     Saliency,
@@ -136,6 +139,7 @@ class ModelFacts:
         side_px: Side of the model's square input.
         layers: Layers with parameters, which a randomization without a number of stages randomizes one by one.
         unable: Names of explainers that cannot be right on the model.
+        offer: What the model lets an audit see.
         unavailable: Names of families that cannot be applied where the audit runs.
         intervals: What automatic intervals came to, by `interval_key`.
         one_target: Whether no image can have more than one target.
@@ -144,6 +148,7 @@ class ModelFacts:
     side_px: int = TYPICAL_SIDE_PX
     layers: int = TYPICAL_LAYERS
     unable: frozenset[str] = frozenset()
+    offer: ModelOffer = WHITE_BOX
     unavailable: frozenset[str] = frozenset()
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     one_target: bool = True
@@ -175,15 +180,23 @@ def passes_needed(
     """
     facts = facts or ModelFacts()
     rows = images if rows is None else rows
-    able = [explainer for explainer in plan.explainers if explainer.label not in facts.unable]
+    able = [
+        explainer
+        for explainer in plan.explainers
+        if explainer.label not in facts.unable and explainer_obstacle(explainer, facts.offer) is None
+    ]
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
-    explained = able if any(isinstance(explainer, Random) for explainer in plan.explainers) else [*able, Random()]
+    controls = [] if any(isinstance(explainer, Random) for explainer in plan.explainers) else [Random()]
     needed = {
         "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_colors(plan, able)))),
     }
     for check in plan.checks:
-        case = _Case(check, able, explained, facts, groups, (accepted or {}).get(check.label))
+        if check_obstacle(check, facts.offer) is not None:
+            needed[check.label] = NOTHING
+            continue
+        own = [explainer for explainer in able if pair_obstacle(check, explainer) is None]
+        case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
         needed[check.label] = CHECK_PASSES[type(check)](case, rows)
     return needed
 
@@ -207,7 +220,7 @@ def map_passes(
     listed = list(explainers)
     plain = any(isinstance(explainer, READ_PLAIN_PASS) for explainer in listed)
     guided = any(isinstance(explainer, (GuidedBackpropagation, GuidedGradCam)) for explainer in listed)
-    logits = reads_logits or any(isinstance(explainer, (Occlusion, KernelShap)) for explainer in listed)
+    logits = reads_logits or any(isinstance(explainer, (Occlusion, Ablation, KernelShap)) for explainer in listed)
     own = total(OWN_PASSES[type(explainer)](explainer, original, side_px) for explainer in listed)
     shared = [GRADIENT if plain else NOTHING, GRADIENT if guided else NOTHING]
     if logits and not plain and not original:
@@ -246,6 +259,7 @@ OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]]
     GuidedBackpropagation: lambda _, __, ___: NOTHING,
     GuidedGradCam: lambda _, __, ___: NOTHING,
     Random: lambda _, __, ___: NOTHING,
+    Precomputed: lambda _, __, ___: NOTHING,
     # completeness is reported of originals alone
     IntegratedGradients: lambda e, original, _: GRADIENT.times(e.steps).plus(_own_baseline(e) if original else NOTHING),
     GradientShap: lambda e, _, __: GRADIENT.times(e.samples),
@@ -258,6 +272,7 @@ OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]]
     LrpEpsilonAlpha2Beta1Flat: lambda _, __, ___: RELEVANCE,
     Iba: lambda e, _, __: LOGITS.plus(GRADIENT.times(e.steps * e.samples)),
     Occlusion: lambda e, _, side_px: LOGITS.times(_windows(e, side_px)),
+    Ablation: lambda e, _, side_px: LOGITS.times((e.grid or _default_grid(side_px)) ** 2),
     Rise: lambda e, _, __: LOGITS.times(e.masks),
     KernelShap: lambda e, _, __: LOGITS.times(_coalitions(e)).plus(_own_baseline(e)),
 }

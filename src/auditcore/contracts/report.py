@@ -7,9 +7,11 @@ from typing import Annotated, Any, Final, Literal, final
 from pydantic import Field
 
 from auditcore.contracts.artifacts import Artifact
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
-from auditcore.contracts.models import ModelReference, Preprocessing
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Cost, ExplainedClass
 
@@ -19,6 +21,11 @@ SCHEMA_VERSION: Final = "1.1"
 def _missing(value: object) -> bool:
     """Left out of the JSON: a report of 100 images holds a thousand results, most without a curve or a model's name."""
     return value is None or value is False
+
+
+def _everything(value: object) -> bool:
+    """Left out likewise."""
+    return value == WHITE_BOX
 
 
 def _zero(value: object) -> bool:
@@ -51,9 +58,12 @@ class ReportModel(Contract):
     reference: ModelReference
     digest: Sha256
     classes: int
-    parameters: int
+    parameters: int | None = Field(description="Number of trainable values; null for a black box.")
     trained: bool = Field(description="False for `random:` weights: such a report shows mechanisms, not a model.")
     preprocessing: Preprocessing
+    offer: Annotated[ModelOffer, Field(exclude_if=_everything)] = Field(
+        default=WHITE_BOX, description="What it let the audit see; absent where that is everything."
+    )
 
 
 @final

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
-from auditcore.contracts.models import ModelReference
+from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import PlanRequest
 from auditcore.contracts.policy import Policy
 from auditcore.contracts.stopping import StopRule

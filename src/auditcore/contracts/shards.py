@@ -12,6 +12,7 @@ from typing import Literal, final
 from pydantic import Field
 
 from auditcore.contracts.artifacts import Artifact
+from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
 from auditcore.contracts.models import Preprocessing
@@ -137,16 +138,19 @@ class ModelRecord(Contract):
     """The model that really ran.
 
     Attributes:
-        digest: sha256 over names, shapes, types and bytes of all parameters and buffers.
-        parameters: Number of trainable values.
+        digest: sha256 over names, shapes, types and bytes of all parameters and buffers; of a black box, over what its
+            server says of it or over its file.
+        parameters: Number of trainable values; null for a black box.
         trained: False for `random:` weights.
+        offer: What it lets an audit see.
     """
 
     digest: Sha256
     classes: int
-    parameters: int
+    parameters: int | None
     trained: bool
     preprocessing: Preprocessing
+    offer: ModelOffer = ModelOffer()
 
 
 @final

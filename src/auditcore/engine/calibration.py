@@ -61,6 +61,8 @@ def calibrate(
     The search begins at `starting_size`, doubles while that is clearly faster, else tries half. It looks at the time
     of gradients, which cost most. Its passes are of no image and are not in the ledger.
 
+    A black box says itself how many images it takes at once, and has no gradients; one pass shows its speed.
+
     Args:
         classifier: The model; the first call of its kernels happens here.
         memory_bytes: What activations of one micro-batch may take; half of what is free if None.
@@ -70,6 +72,8 @@ def calibrate(
         The size, the images a second at that size, forward alone and forward with gradient, and the maps a second that
         a sweep compares.
     """
+    if classifier.source is not None:
+        return _calibrate_black_box(classifier, classifier.source.images_per_pass, clock)
     budget = free_memory_bytes(classifier.device) * MEMORY_SHARE if memory_bytes is None else memory_bytes
     with classifier.ledger.paused():
         most = max(1, int(budget // max(1, _bytes_an_image(classifier))))
@@ -88,6 +92,18 @@ def calibrate(
         forward_per_s=round(best / forward, 3),
         gradient_per_s=round(best / gradient, 3),
         comparison_per_s=round(best / comparison, 3),
+    )
+
+
+def _calibrate_black_box(classifier: Classifier, size: int, clock: Callable[[], float]) -> Calibration:
+    with classifier.ledger.paused():
+        forward = _seconds(_passes(classifier, size)[0], classifier.device, clock)
+    comparison = _settled_seconds(_comparison(classifier, size), classifier.device, clock)
+    return Calibration(
+        micro_batch=size,
+        forward_per_s=round(size / forward, 3),
+        gradient_per_s=round(size / forward, 3),
+        comparison_per_s=round(size / comparison, 3),
     )
 
 

@@ -17,6 +17,7 @@ from auditcore.checks.micro_batches import MicroBatches, blaming_size
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
+from auditcore.contracts.capabilities import check_obstacle
 from auditcore.contracts.estimate import BACKWARD_COST, weight
 from auditcore.contracts.explainers import Explainer, shared_key
 from auditcore.contracts.passes import ModelFacts, measures_maps, passes_needed, total
@@ -82,14 +83,14 @@ def run_shard(
     Raises:
         LabelOutOfRange: A label is not a class of this model.
         ModelOutputInvalid: The model returned NaN or infinite logits.
+        ModelChanged: The server of a model gives another one than when the audit began.
     """
     classifier = classifier.at_speed(plan.speed)
     started, ledger = clock(), classifier.ledger
     forward_before, backward_before = ledger.forward_images, ledger.backward_images
     if classifier.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(classifier.device)
-    needed = passes_needed(plan, wave=wave, images=len(images), facts=ModelFacts(side_px=classifier.size))
-    expected = max(1.0, weight(total(needed.values())))
+    expected = _begin(classifier, plan, wave, images=len(images))
 
     def tick() -> None:
         forward = ledger.forward_images - forward_before
@@ -144,6 +145,7 @@ def run_shard(
             unsampled = deviation_images - len({index for one in deviations for index in one.images})
             deviations += _deviations(plan, chunk, measurements[-1], shared, meter, images=unsampled)
             artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
+    notes = (*_notes(micro_batch, micro_batches, classifier), *_end(classifier))
     progress(1.0)
     return ShardResult(
         wave=wave,
@@ -159,6 +161,7 @@ def run_shard(
             parameters=classifier.parameters,
             trained=classifier.trained,
             preprocessing=classifier.preprocessing,
+            offer=classifier.offer,
         ),
         cost=Cost(
             forward_images=ledger.forward_images - forward_before,
@@ -172,9 +175,23 @@ def run_shard(
         deviations=tuple(deviations),
         calibration=classifier.calibration,
         preparation_seconds=preparation_s,
-        notes=_notes(micro_batch, micro_batches, classifier),
+        notes=notes,
         environment=describe_environment(classifier.device, plan.speed),
     )
+
+
+def _begin(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) -> float:
+    """Weight of the passes that are expected; where a black box takes its predictions from is told beforehand."""
+    facts = ModelFacts(side_px=classifier.size, offer=classifier.offer)
+    needed = total(passes_needed(plan, wave=wave, images=images, facts=facts).values())
+    if classifier.source is not None:
+        classifier.source.begin(needed.forward)
+    return max(1.0, weight(needed))
+
+
+def _end(classifier: Classifier) -> tuple[str, ...]:
+    """What a black box has shown of itself until now, once it is certain that it is still the same."""
+    return () if classifier.source is None else classifier.source.end()
 
 
 def _calibrated(classifier: Classifier, memory_bytes: int | None) -> Calibration:
@@ -220,7 +237,7 @@ def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
     samples: list[SharedSample] = []
     for check in plan.checks:
         measure = CHECKS[type(check)].measure_shared
-        if measure is not None:
+        if measure is not None and check_obstacle(check, chunk.classifier.offer) is None:
             samples += measure(check, chunk)
     # a layer's statistics belong to images, however many targets each has
     first = [row for row, index in enumerate(chunk.indices) if index not in chunk.indices[:row]]
@@ -251,9 +268,11 @@ def _compute(
         chunk.explain_originals(chunk.able)
     found: list[Measurement] = []
     for check in plan.checks:
-        with meter.measuring(check.label):
-            found += CHECKS[type(check)].compute(check, chunk, shared)
-        for label, reason in chunk.unable.items():
+        unable = chunk.unable_under(check)
+        if check_obstacle(check, chunk.classifier.offer) is None:
+            with meter.measuring(check.label):
+                found += CHECKS[type(check)].compute(check, chunk.without(unable), shared)
+        for label, reason in unable.items():
             found += not_applicable(check, label, reason, indices=chunk.indices)
     for explainer in chunk.able:
         for metric, values in chunk.original(explainer).controls.items():

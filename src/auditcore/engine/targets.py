@@ -47,7 +47,22 @@ def choose_targets(
         One choice an image. With `only_correct`, labels that are not predicted are no targets, and an image without a
         predicted label, or whose prediction is none of its labels, has none.
     """
-    return tuple(_choose(plan, classifier, row, given) for row, given in zip(logits, labels, strict=True))
+    choices = (_choose(plan, classifier, row, given) for row, given in zip(logits, labels, strict=True))
+    return tuple(_answered(choice, classifier, row) for choice, row in zip(choices, logits, strict=True))
+
+
+def _answered(choice: Choice, classifier: Classifier, logits: Float[Tensor, " class"]) -> Choice:
+    """The same choice, unless it names a class of which the model says nothing for this image."""
+    most = classifier.offer.top_classes
+    if most is None:
+        return choice
+    answered = set(logits.topk(min(most, len(logits))).indices.tolist())
+    unanswered = [target for target in choice.targets if target not in answered]
+    if not unanswered:
+        return choice
+    return Choice(
+        (), "class_not_answered", f"the server answers its {most} most probable classes, and {unanswered[0]} is none"
+    )
 
 
 def _choose(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from auditcore.contracts.capabilities import explainer_obstacle
 from auditcore.contracts.explainers import (
     Deconvolution,
     DeepLift,
@@ -121,11 +122,11 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
 
 
 def applicability(classifier: Classifier, contract: Explainer) -> str | None:
-    """Why this method cannot be right on this model, or None if it can.
+    """Why this method cannot be right on this model, or None if it can; a black box has no gradients to begin with.
 
     The first question about rectifiers or relevance brings the model into canonical form; later ones are cheap.
     """
-    return EXPLAINERS[type(contract)].obstacle(classifier, contract)
+    return explainer_obstacle(contract, classifier.offer) or EXPLAINERS[type(contract)].obstacle(classifier, contract)
 
 
 def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:

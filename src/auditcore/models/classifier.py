@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.shards import Calibration
 from auditcore.contracts.speed import Speed
 from auditcore.errors import ModelOutputInvalid, NonFiniteWeights, NotApplicable
+from auditcore.models.black_box import BlackBox
 from auditcore.models.canonical import canonicalize, to_channels_last
 from auditcore.models.feature_maps import (
     Layout,
@@ -75,12 +77,14 @@ class Classifier:
         module: The network: normalized input (N,3,H,W) to logits (N,classes); parameters need no gradient.
         size: Side of the square input, in pixels.
         classes: Number of classes.
-        parameters: Number of parameter values.
+        parameters: Number of parameter values; None for a black box.
         layouts: Layers that give feature maps of more than one position, with how they lay them out, in the order in
             which they last ran.
         feature_layers: Their paths.
         convolutions: Those of them that are convolutions.
-        digest: sha256 over all parameters and buffers.
+        offer: What it lets an audit see; everything, unless it is a black box.
+        source: Where the predictions of a black box come from; None for a model of PyTorch.
+        digest: sha256 over all parameters and buffers; what its source says, for a black box.
         trained: False for random weights.
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,3,1,1).
@@ -108,11 +112,17 @@ class Classifier:
         self.scores: Scores = scores
         self.trained = trained
         self.size = preprocessing.crop
-        module = copy.deepcopy(module).eval().to(self.device, torch.float32)
-        _refuse_non_finite(module)
-        self.digest = state_digest(module)
-        self.parameters = sum(parameter.numel() for parameter in module.parameters())
-        self.module = to_channels_last(module.requires_grad_(requires_grad=False))
+        self.source = module.source if isinstance(module, BlackBox) else None
+        self.offer = WHITE_BOX if self.source is None else self.source.offer
+        if self.source is None:
+            module = copy.deepcopy(module).eval().to(self.device, torch.float32)
+            _refuse_non_finite(module)
+            self.parameters: int | None = sum(parameter.numel() for parameter in module.parameters())
+            module = to_channels_last(module.requires_grad_(requires_grad=False))
+        else:
+            self.parameters = None
+        self.module = module
+        self.digest = state_digest(module) if self.source is None else self.source.digest
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
         self.classes, self.layouts, self._late_attention = self._probe()
@@ -223,8 +233,11 @@ class Classifier:
     def folded(self) -> nn.Module:
         """The same function with fewer operations, for passes of which only logits and input gradients are read.
 
-        The module itself where torch.fx cannot trace it, and for altered copies, which make few passes each.
+        The module itself where torch.fx cannot trace it, for black boxes, and for altered copies, which make few
+        passes each.
         """
+        if self.source is not None:
+            return self.module
         try:
             # what is created in inference mode could never be differentiated
             with torch.inference_mode(mode=False):
@@ -298,10 +311,10 @@ class Classifier:
 
         Logits are float32 either way. Compiled are passes of which only logits or input gradients are read: hooks on
         layers, as Grad-CAM and information bottlenecks need them, have no effect inside compiled code. The canonical
-        form stays exact. Passes of all of them count in the same ledger.
+        form stays exact. Passes of all of them count in the same ledger. A black box runs in its own way.
         """
         exact = self.exact
-        if speed.exact:
+        if speed.exact or self.source is not None:
             return exact
         if speed not in exact._faster:  # noqa: SLF001 - of its own class, here and below
             faster = copy.copy(exact)

@@ -11,13 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.models import DemoModel, FactoryModel, ModelReference, TimmModel, TorchvisionModel
 from auditcore.contracts.presets import PRESETS, Preset, Setting, setting_value
 from auditcore.contracts.report import AuditReport, ReportModel, Result
 from auditcore.report.charts import Interval, Series, curve_chart, interval_chart, mark, style_of, svg
 from auditcore.report.color_map import LEVELS, color_of
 from auditcore.report.deviation import deviation_rows
 from auditcore.report.gallery import OPEN_ROWS, gallery_rows
+from auditcore.report.model_names import model_name, size_of
 from auditcore.report.parts import class_rows, flip_rows
 from auditcore.report.scatter import Scatter, scatter_chart, scatters
 from auditcore.report.side_by_side import opponents, reliability_rows, side_by_side
@@ -125,6 +125,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
         .get_template("report.html.j2")
         .render(
             report=report,
+            size_of=size_of,
             several=len(report.audited_models) > 1,
             models=tuple((model, model_name(model.reference)) for model in report.audited_models),
             preset=preset,
@@ -157,18 +158,6 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             results=tuple(results_by_key(report).values()),
         )
     )
-
-
-def model_name(reference: ModelReference) -> str:
-    """What a reader calls the model."""
-    match reference:
-        case DemoModel():
-            return "EfficientNet-Lite0 (demo)"
-        case TorchvisionModel() | TimmModel():
-            return f"{reference.name} ({reference.kind})"
-        case FactoryModel():
-            arguments = ", ".join(str(argument) for argument in reference.args)
-            return f"{reference.target}({arguments})"
 
 
 def _title(models: Sequence[ReportModel]) -> str:

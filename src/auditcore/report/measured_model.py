@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.models import ModelReference
+from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.report import ReportModel
 from auditcore.contracts.shards import ExplainedClass, ImageRecord, Measurement, ShardResult
 from auditcore.errors import DigestMismatch
@@ -116,6 +116,7 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
             parameters=model.parameters,
             trained=model.trained,
             preprocessing=model.preprocessing,
+            offer=model.offer,
         ),
         records={
             record.index: record

@@ -265,10 +265,22 @@ def test_nothing_but_the_demo_is_allowed_by_default() -> None:
             rules.check_model(refused)
 
 
-@pytest.mark.parametrize("suffix", ["mar", "pt2", "torchscript", "pkl", "onnx"])
+@pytest.mark.parametrize("suffix", ["pkl", "pickle"])
 def test_formats_that_can_run_code_are_refused(suffix: str, tmp_path: Path) -> None:
     rules = AccessRules(file_roots=(tmp_path,))
     with pytest.raises(UnsafeReference, match="can run code"):
+        rules.check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [("mar", "mar"), ("pt2", "torch_export"), ("torchscript", "torchscript"), ("onnx", "onnx")],
+)
+def test_files_that_are_no_weights_are_refused_and_their_own_kind_is_named(
+    suffix: str, kind: str, tmp_path: Path
+) -> None:
+    rules = AccessRules(file_roots=(tmp_path,))
+    with pytest.raises(UnsafeReference, match=f"a model of kind '{kind}'"):
         rules.check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()))
 
 
@@ -306,7 +318,7 @@ def test_only_allowed_prefixes_are_fetched(uri: str) -> None:
 
 
 def test_https_prefix_must_end_a_path_segment() -> None:
-    with pytest.raises(ValidationError, match="end with /"):
+    with pytest.raises(ValidationError, match="end in /"):
         AccessRules(https_prefixes=("https://models.example",))
 
 

@@ -9,7 +9,8 @@ import torch
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.models import DemoModel, FactoryModel, ModelReference, TimmModel, TorchvisionModel
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel
 from auditcore.fetching import BlobReader
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders import demo, factory, timm, torchvision

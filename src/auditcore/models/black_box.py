@@ -1,0 +1,109 @@
+"""A model of which only predictions can be had: behind a server, or in a runtime of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol, final, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.contract import Sha256
+from auditcore.contracts.models import Scores
+from auditcore.contracts.packaged_models import Outputs
+from auditcore.errors import ModelOutputInvalid
+
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Probabilities below count as this: the logarithm of 0 is no number."""
+
+SUM_TOLERANCE = 1e-3
+"""How far the probabilities of softmax may be from 1 together, as servers round them."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where the predictions come from."""
+
+    @property
+    def digest(self) -> Sha256:
+        """What tells this model from others."""
+
+    @property
+    def offer(self) -> ModelOffer:
+        """What it lets an audit see."""
+
+    @property
+    def images_per_pass(self) -> int:
+        """Images that it takes at once to best advantage."""
+
+    def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+        """Outputs as they are declared, for normalized inputs; float32 on the CPU, rows in order."""
+
+    def begin(self, images: int) -> None:
+        """Before a shard that will pass so many images, about: still the same model, and will the budget do?"""
+
+    def end(self) -> tuple[str, ...]:
+        """After a shard: still the same model? What a reader of the report should know."""
+
+
+@final
+class BlackBox(nn.Module):
+    """A model of PyTorch that asks a source.
+
+    Attributes:
+        source: Where the predictions come from.
+    """
+
+    def __init__(self, source: Source, *, outputs: Outputs, scores: Scores) -> None:
+        """Ask nothing yet."""
+        super().__init__()
+        self.source = source
+        self._to_logits: Callable[[Tensor], Tensor] = _checked_logits if outputs == "logits" else _LOGITS_OF[scores]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N,classes) on the device of `x`; for probabilities, what gives them back."""
+        outputs = self.source.predict(x.detach().contiguous().cpu())
+        return self._to_logits(outputs).to(x.device)
+
+
+def _checked_logits(outputs: Tensor) -> Tensor:
+    if outputs.shape[1] > 1 and outputs.min() >= 0 and (outputs.sum(dim=1) - 1).abs().max() < SUM_TOLERANCE / 100:
+        msg = "the outputs are declared logits, but every row is a distribution; declare `outputs`: probabilities"
+        raise ModelOutputInvalid(msg, field="model.outputs")
+    return outputs
+
+
+def _log_softmax_of(probabilities: Tensor) -> Tensor:
+    _refuse_outside_unit(probabilities)
+    sums = probabilities.double().sum(dim=1)
+    worst = float((sums - 1).abs().max())
+    if not worst < SUM_TOLERANCE:
+        msg = (
+            f"the outputs are declared probabilities of softmax, but the classes of an image sum to 1 {worst:+.3g}; "
+            "declare `outputs`: logits, or `scores`: sigmoid"
+        )
+        raise ModelOutputInvalid(msg, field="model.outputs")
+    return probabilities.clamp_min(SMALLEST).log()
+
+
+def _logit_of(probabilities: Tensor) -> Tensor:
+    _refuse_outside_unit(probabilities)
+    # 1 - p is exact above a half, and p itself below
+    most = math.nextafter(1.0, 0.0)
+    return torch.logit(probabilities.double().clamp(SMALLEST, most)).float()
+
+
+def _refuse_outside_unit(probabilities: Tensor) -> None:
+    low, high = float(probabilities.min()), float(probabilities.max())
+    if not (low >= 0 and high <= 1 + SUM_TOLERANCE):
+        msg = (
+            f"the outputs are declared probabilities, but go from {low:g} to {high:g}; declare `outputs`: logits, "
+            "or check the preprocessing"
+        )
+        raise ModelOutputInvalid(msg, field="model.outputs")
+
+
+_LOGITS_OF: dict[Scores, Callable[[Tensor], Tensor]] = {"softmax": _log_softmax_of, "sigmoid": _logit_of}

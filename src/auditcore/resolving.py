@@ -1,0 +1,61 @@
+"""From what a request names to what is audited: a version and a digest, looked up once, when the audit is submitted.
+
+Needs no torch, so that a gateway can do it. What cannot be known here, such as a file that workers alone can read, is
+left as it is, and the worker is the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.contract import Contract
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.fetching import BlobReader
+
+
+@final
+@dataclass(frozen=True)
+class Resolver:
+    """What resolving needs.
+
+    Attributes:
+        access: What the operator allows.
+        blobs: Reader of uploaded files, or None where there are none.
+    """
+
+    access: AccessRules
+    blobs: BlobReader | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Resolution:
+    """What a reference stands for now.
+
+    Attributes:
+        reference: The same with version and digest filled in as far as they can be known.
+        offer: What the model lets an audit see; None where only loading it can tell.
+        facts: What else was found out, for a person, by name, such as `classes`.
+    """
+
+    reference: ModelReference
+    offer: ModelOffer | None = None
+    facts: dict[str, str | int] = field(default_factory=dict)
+
+
+RESOLVERS: dict[type[Contract], Callable[[Any, Resolver], Resolution]] = {}
+
+
+def resolve_model(reference: ModelReference, resolver: Resolver) -> Resolution:
+    """What a reference stands for now.
+
+    Raises:
+        InputError: It is not allowed, or it is certain already that no worker could load it.
+    """
+    resolver.access.check_model(reference)
+    resolve = RESOLVERS.get(type(reference))
+    return Resolution(reference) if resolve is None else resolve(reference, resolver)
