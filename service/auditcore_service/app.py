@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from auditcore_service.body_limit import BodyLimit
 from auditcore_service.openapi_document import openapi_document
 from auditcore_service.problems import install_problem_handlers
-from auditcore_service.routes import audits, catalogue, estimates, image_batches, operations
+from auditcore_service.routes import audits, catalogue, estimates, image_batches, models, operations
 from auditcore_service.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.telemetry import CountRequests
@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.service = service
-    for module in (audits, estimates, image_batches, catalogue, operations):
+    for module in (audits, estimates, models, image_batches, catalogue, operations):
         app.include_router(module.router)
     install_problem_handlers(app)
 

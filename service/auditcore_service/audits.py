@@ -16,18 +16,19 @@ from sqlalchemy import Connection
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
 from auditcore.contracts.cost_model import Estimate
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
-from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
+from auditcore.resolving import Resolver, resolve_request
 from auditcore_service.announcer import Announcer
 from auditcore_service.blobs import BlobStore
 from auditcore_service.cursors import decode_cursor, encode_cursor
-from auditcore_service.estimates import Estimates, objection_to
+from auditcore_service.estimates import Estimates, objection_to, refuse_dear_servers
 from auditcore_service.image_batches import ImageBatches
 from auditcore_service.locations import unsafe_integer
 from auditcore_service.refusals import (
@@ -95,6 +96,7 @@ class Audits:
         self._announcer = announcer
         self._batches = batches
         self._estimates = Estimates(settings)
+        self._resolver = Resolver(settings.access, blobs.get)
         self._clock = clock
 
     def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
@@ -139,16 +141,19 @@ class Audits:
         """
         _fingerprint(request)
         plan = self._checked_plan(request)
+        request, offers = self._resolved(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
-            estimate = self._estimates.price(connection, request, plan, images=images).estimate
+            estimate = self._estimates.price(connection, request, plan, images=images, offers=offers).estimate
         return Quote(estimate, objection_to(estimate, plan, self._settings))
 
     def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str) -> Audit:
         plan = self._checked_plan(request)
+        request, offers = self._resolved(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
-            price = self._estimates.price(connection, request, plan, images=images)
+            price = self._estimates.price(connection, request, plan, images=images, offers=offers)
+        refuse_dear_servers(request, plan, images=images, offers=offers)
         self._estimates.check(price.estimate, plan)
         if isinstance(request.images, InlineImages):
             # no row of the database holds pixels
@@ -187,15 +192,18 @@ class Audits:
         return audit
 
     def _checked_plan(self, request: AuditRequest) -> AuditPlan:
-        """The plan in full, of a request that can be carried out as far as that shows without its images."""
+        """The plan in full, of a request that can be carried out as far as that shows without images and model."""
         access = self._settings.access
-        for position, (name, reference) in enumerate(request.references):
-            with blaming_model(name, position):
-                access.check_model(reference)
         access.check_images(request.images)
         plan = resolve_plan(request.plan)
         validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
         return plan
+
+    def _resolved(self, request: AuditRequest) -> tuple[AuditRequest, tuple[ModelOffer, ...]]:
+        """The same request about models as they are now, by version and digest; and what each lets an audit see."""
+        request, found = resolve_request(request, self._resolver)
+        # what only loading can tell is taken for everything, so that a price is never too low
+        return request, tuple(WHITE_BOX if one.offer is None else one.offer for one in found)
 
     def _count_images(self, connection: Connection, request: AuditRequest) -> int:
         match request.images:

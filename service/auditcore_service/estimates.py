@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from sqlalchemy import Connection
 
+from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.cost_model import (
     Estimate,
     ModelSpeed,
@@ -17,10 +20,14 @@ from auditcore.contracts.cost_model import (
     plan_identity,
     way_identity,
 )
-from auditcore.contracts.estimate import waves_of
+from auditcore.contracts.estimate import expected_passes, waves_of
+from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.model_reference import ServedModel
+from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import Wave
+from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.refusals import BudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of
@@ -46,25 +53,37 @@ class Estimates:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def price(self, connection: Connection, request: AuditRequest, plan: AuditPlan, *, images: int) -> Price:
-        """What a request will cost, by what workers have measured until now."""
-        speeds = self._speeds(connection, request, plan)
+    def price(
+        self,
+        connection: Connection,
+        request: AuditRequest,
+        plan: AuditPlan,
+        *,
+        images: int,
+        offers: Sequence[ModelOffer],
+    ) -> Price:
+        """What a request will cost, by what workers have measured until now; one offer a model."""
+        speeds = self._speeds(connection, request, plan, offers)
         return Price(
             estimate_of(plan, images=images, speeds=speeds),
             min(min(speed.passes_per_s.values()) for speed in speeds),
         )
 
-    def _speeds(self, connection: Connection, request: AuditRequest, plan: AuditPlan) -> tuple[ModelSpeed, ...]:
+    def _speeds(
+        self, connection: Connection, request: AuditRequest, plan: AuditPlan, offers: Sequence[ModelOffer]
+    ) -> tuple[ModelSpeed, ...]:
         identities = [model_identity(reference) for _, reference in request.references]
         known: dict[str, list[SeenSpeed]] = {identity: [] for identity in identities}
         for seen in speeds_of(connection, list(known)):
             known[seen.model].append(seen)
-        return tuple(self._speed(known[identity], plan) for identity in identities)
+        return tuple(
+            self._speed(known[identity], plan, offer) for identity, offer in zip(identities, offers, strict=True)
+        )
 
-    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan) -> ModelSpeed:
+    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, offer: ModelOffer) -> ModelSpeed:
         """Of this very plan if it has run before, else from the raw speed of the model, on the device seen last."""
         if not seen:
-            return ModelSpeed.assumed(self._settings.passes_per_s)
+            return ModelSpeed.assumed(self._settings.passes_per_s, offer)
         device = max(seen, key=lambda one: one.updated_at).device
         rates = {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
         identity, way = plan_identity(plan), way_identity(plan)
@@ -79,10 +98,11 @@ class Estimates:
                     forward_per_s=rates[way, "forward"],
                     gradient_per_s=rates[way, "gradient"],
                     comparison_per_s=rates[way, "comparison"],
+                    offer=offer,
                 )
             else:
-                return ModelSpeed.assumed(self._settings.passes_per_s)
-        return ModelSpeed(speeds, device)
+                return ModelSpeed.assumed(self._settings.passes_per_s, offer)
+        return ModelSpeed(speeds, device, offer)
 
     def check(self, estimate: Estimate, plan: AuditPlan) -> None:
         """Refuse an audit that is too dear.
@@ -93,6 +113,30 @@ class Estimates:
         objection = objection_to(estimate, plan, self._settings)
         if objection is not None:
             raise BudgetExceeded(objection, field="plan")
+
+
+def refuse_dear_servers(request: AuditRequest, plan: AuditPlan, *, images: int, offers: Sequence[ModelOffer]) -> None:
+    """Refuse an audit that will ask a server more often than the request itself allows.
+
+    Raises:
+        RequestBudgetExceeded: It will; says how often, and what to reduce.
+    """
+    for position, ((name, reference), offer) in enumerate(zip(request.references, offers, strict=True)):
+        if not isinstance(reference, ServedModel) or reference.limits.requests is None:
+            continue
+        forward = sum(
+            total(expected_passes(plan, wave=wave, images=images, offer=offer).values()).forward
+            for wave in waves_of(plan)
+        )
+        needed = math.ceil(forward / reference.limits.images_per_request)
+        if needed > reference.limits.requests:
+            message = (
+                f"the audit will pass about {forward} images through the server, at least {needed} requests of "
+                f"{reference.limits.images_per_request} images, and it may make {reference.limits.requests}; use fewer "
+                "images, explainers or checks, or raise `requests` or `images_per_request`"
+            )
+            with blaming_model(name, position):
+                raise RequestBudgetExceeded(message, field="model.limits.requests")
 
 
 def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str | None:

@@ -12,11 +12,13 @@ from typing import final
 
 import structlog
 import torch
+from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity, way_identity
 from auditcore.contracts.estimate import expected_passes, weight
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
+from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.passes import total
@@ -25,6 +27,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
 from auditcore.contracts.speed import deviation_images
 from auditcore.engine.allocator import give_back_freed_memory
+from auditcore.engine.inspection import inspect
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
@@ -42,6 +45,7 @@ from auditcore_service.stop_rules import StopRules
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.batches import find_batch, freeze_image, frozen_images
 from auditcore_service.store.database import Database
+from auditcore_service.store.inspections import answer_inspection, find_inspection
 from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
 from auditcore_service.store.shards import (
     abandon_shard,
@@ -64,6 +68,13 @@ INTERNAL_ERROR = Failure(
     "ask the operator to look at the workers' log, then submit it again",
 )
 
+INSPECTION_ERROR = Failure(
+    code="internal_error",
+    message="the model could not be looked at, and the request is not to blame; "
+    "ask the operator to look at the workers' log, then send it again",
+)
+
+INSPECTED: TypeAdapter[ModelReference] = TypeAdapter(ModelReference)
 
 GIVE_BACK_S = 60.0
 """Shortest time between two times that freed memory goes back to the system: what it costs stays below 1 %."""
@@ -114,6 +125,26 @@ class Executor:
         self._announce(step)
         if step.applied and shard.kind == "compute":
             self._announce(self._end_if_decided(shard.key, logger))
+
+    def inspect(self, digest: str) -> None:
+        """Load a model and keep what will run on it; whatever breaks, somebody waits for an answer."""
+        with self._database.reading() as connection:
+            wanted = find_inspection(connection, digest)
+        if wanted is None or wanted.answer is not None or wanted.failure is not None:
+            return
+        reference = INSPECTED.validate_json(wanted.reference)
+        answer, failure = None, None
+        try:
+            request = InspectionRequest.model_validate_json(wanted.request)
+            answer = inspect(self._models.get(reference), request, reference).model_dump_json()
+        except InputError as error:
+            log.warning("inspection_refused", code=error.code, message=error.message, field=error.field)
+            failure = Failure(error.code, error.message, error.field)
+        except Exception:
+            log.exception("inspection_broke")
+            failure = INSPECTION_ERROR
+        with self._database.writing() as connection:
+            answer_inspection(connection, digest, answer=answer, failure=failure)
 
     def _end_if_decided(self, key: ShardKey, logger: structlog.stdlib.BoundLogger) -> Step:
         """Skip what a stop rule has made needless.
@@ -275,7 +306,7 @@ class Executor:
         seconds = result.cost.seconds - result.preparation_seconds
         if not used or seconds <= 0:
             return
-        passes = weight(total(expected_passes(plan, wave=result.wave, images=used).values()))
+        passes = weight(total(expected_passes(plan, wave=result.wave, images=used, offer=result.model.offer).values()))
         rates: dict[tuple[str, str], tuple[float, float]] = {}
         rates[plan_identity(plan), result.wave] = (passes, seconds)
         if cold and result.calibration is not None:

@@ -162,6 +162,7 @@ _BATCH_EXAMPLE = {
 _PROBLEMS: dict[str, tuple[int, ...]] = {
     "submitAudit": (400, 409, 413, 422),
     "estimateAudit": (413, 422),
+    "inspectModel": (413, 422),
     "listAudits": (422,),
     "getAudit": (404,),
     "cancelAudit": (404,),

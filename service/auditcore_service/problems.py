@@ -38,6 +38,10 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.NonFiniteWeights: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MemoryExhausted: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelOutputInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelChanged: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ServerFailing: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RequestBudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.MapsInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotApplicable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ShapeError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.AuditCancelled: HTTPStatus.CONFLICT,
@@ -51,6 +55,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
     refusals.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,
 }
 """Error class -> status; a test holds it complete."""

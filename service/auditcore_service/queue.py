@@ -1,4 +1,4 @@
-"""The way from the database to the workers: Celery on Redis, carrying nothing but shard keys.
+"""The way from the database to the workers: Celery on Redis, carrying nothing but keys.
 
 The database is the truth. A message that is lost is sent again by the sweeper, one that comes twice finds its shard
 already taken.
@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import redis
@@ -23,6 +24,7 @@ from auditcore_service.store.records import QueuedShard
 from auditcore_service.store.transitions import ShardKind
 
 TASK = "auditcore.run_shard"
+INSPECT_TASK = "auditcore.inspect_model"
 
 QueueName = Literal["gpu", "control"]
 
@@ -96,8 +98,18 @@ def build_celery(settings: Settings) -> Celery:
 
 
 @final
+@dataclass(frozen=True)
+class _Message:
+    """What a worker is told."""
+
+    task: str
+    arguments: tuple[str | int, ...]
+    queue: QueueName
+
+
+@final
 class ShardQueue:
-    """Announces shards to workers."""
+    """Announces shards, and models to be looked at, to workers."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = build_celery(settings)
@@ -117,17 +129,30 @@ class ShardQueue:
         Raises:
             QueueUnavailable: Redis does not answer, or did not a moment ago.
         """
+        self._transmit(
+            [_Message(TASK, (one.key.audit_id, one.key.wave, one.key.index), QUEUES[one.kind]) for one in shards]
+        )
+
+    def announce_inspection(self, digest: str) -> None:
+        """Tell a worker which inspection is wanted.
+
+        Raises:
+            QueueUnavailable: Redis does not answer, or did not a moment ago.
+        """
+        self._transmit([_Message(INSPECT_TASK, (digest,), "gpu")])
+
+    def _transmit(self, messages: Sequence[_Message]) -> None:
         self._await_turn()
         with self._sending:
             try:
-                self._send(shards)
+                self._send(messages)
                 self._silent_until = 0.0
             except _UNREACHABLE as error:
                 self._silent_until = time.monotonic() + PAUSE_S
                 msg = f"the queue does not answer: {error}"
                 raise QueueUnavailable(msg) from error
 
-    def _send(self, shards: Sequence[QueuedShard]) -> None:
+    def _send(self, messages: Sequence[_Message]) -> None:
         """One round trip over a connection that is kept: opening one costs 10 times as much as a message."""
         try:
             if self._producer is None:
@@ -135,19 +160,18 @@ class ShardQueue:
                 connection.ensure_connection(max_retries=1, timeout=CONNECT_TIMEOUT_S)
                 self._producer = self._app.amqp.Producer(connection)
             with self._producer.batch(max_size=BATCH):
-                for shard in shards:
-                    self._publish(shard, self._producer)
+                for message in messages:
+                    self._publish(message, self._producer)
         except BaseException:
             self._drop_connection()
             raise
 
-    def _publish(self, shard: QueuedShard, producer: Any) -> None:  # noqa: ANN401 - kombu publishes no types
+    def _publish(self, message: _Message, producer: Any) -> None:  # noqa: ANN401 - kombu publishes no types
         """Celery's documented message, version 2; `send_task` prepares for much more and takes three times as long."""
-        key = shard.key
         task_id = str(uuid.uuid4())
         headers = {
             "lang": "py",
-            "task": TASK,
+            "task": message.task,
             "id": task_id,
             "root_id": task_id,
             "parent_id": None,
@@ -158,10 +182,10 @@ class ShardQueue:
         }
         embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
         producer.publish(
-            ((key.audit_id, key.wave, key.index), {}, embedded),
+            (message.arguments, {}, embedded),
             serializer="json",
             exchange="",
-            routing_key=QUEUES[shard.kind],
+            routing_key=message.queue,
             headers=headers,
             correlation_id=task_id,
         )

@@ -10,6 +10,7 @@ Refusal
 |-- InvalidIdempotencyKey    invalid_idempotency_key
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
+|-- ModelRefused             the code of the error that a worker met
 `-- RequestInFlight          request_in_flight
 """
 
@@ -87,6 +88,20 @@ class BudgetExceeded(Refusal):
     """The audit is expected to cost more than the operator allows for one."""
 
     code = "budget_exceeded"
+
+
+class ModelRefused(Refusal):
+    """A worker could not load a model.
+
+    Attributes:
+        code: Of the error that it met.
+    """
+
+    code = "model_refused"
+
+    def __init__(self, message: str, *, code: str = "model_refused", field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.code = code  # type: ignore[misc]  # of this error, which stands for another
 
 
 class RequestInFlight(Refusal):

@@ -9,6 +9,7 @@ from auditcore_service.announcer import Announcer
 from auditcore_service.audits import Audits
 from auditcore_service.blobs import BlobStore
 from auditcore_service.image_batches import ImageBatches
+from auditcore_service.inspections import Inspections
 from auditcore_service.queue import ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
@@ -28,6 +29,7 @@ class Service:
     announcer: Announcer
     audits: Audits
     batches: ImageBatches
+    inspections: Inspections
     sweeper: Sweeper
     telemetry: Telemetry
 
@@ -47,6 +49,7 @@ class Service:
             announcer=announcer,
             audits=Audits(settings, database=database, blobs=blobs, announcer=announcer, batches=batches),
             batches=batches,
+            inspections=Inspections(settings, database=database, blobs=blobs, queue=queue),
             sweeper=Sweeper(settings, database=database, queue=queue),
             telemetry=Telemetry(database=database, queue=queue),
         )

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     heartbeat_s: Seconds = Field(default=1.0, description="How often progress is stored; at most a quarter lease.")
     sweep_s: Seconds = Field(default=5.0, description="How often lost shards are looked for.")
     requeue_after_s: Seconds = Field(default=30.0, description="Age of a queued shard that an empty queue has lost.")
+    inspection_wait_s: Seconds = Field(
+        default=20.0, description="How long POST /v1/models:inspect waits for a worker before it answers in part."
+    )
     max_attempts: int = Field(default=3, ge=1, description="Attempts at a shard before its audit fails.")
 
     log_json: bool | None = Field(

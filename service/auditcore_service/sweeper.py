@@ -13,6 +13,7 @@ from auditcore_service.queue import QUEUES, QueueName, QueueUnavailable, ShardQu
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.idempotency import forget_keys
+from auditcore_service.store.inspections import forget_inspections
 from auditcore_service.store.records import Failure, QueuedShard
 from auditcore_service.store.shards import announce_again, silent_shards, take_over_silent
 
@@ -68,6 +69,7 @@ class Sweeper:
             self._queue.announce(found)
         with self._database.writing() as connection:
             forget_keys(connection, now=self._clock())
+            forget_inspections(connection, now=self._clock())
         return found
 
     def _take_over(self) -> tuple[QueuedShard, ...]:

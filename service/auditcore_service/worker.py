@@ -12,7 +12,7 @@ from celery import Celery, Task, signals
 
 from auditcore_service.blobs import BlobStore
 from auditcore_service.logs import configure_logs
-from auditcore_service.queue import QUEUES, TASK, ShardQueue, celery_options
+from auditcore_service.queue import INSPECT_TASK, QUEUES, TASK, ShardQueue, celery_options
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import ShardKey
@@ -40,6 +40,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
         self.worker_pid = os.getpid() if worker_pid is None else worker_pid
         self.conf.update(celery_options(settings))
         self.register_task(RunShard())
+        self.register_task(InspectModel())
         signals.worker_process_init.connect(self._warm_up, weak=False, dispatch_uid="auditcore")
 
     def _warm_up(self, **_: object) -> None:
@@ -66,14 +67,27 @@ class RunShard(Task):  # type: ignore[misc]  # likewise
 
     def run(self, audit_id: str, wave: int, index: int) -> None:
         """Claim the shard and bring it to an end."""
-        self._executor().run(ShardKey(audit_id, wave, index))
+        _executor(self.app).run(ShardKey(audit_id, wave, index))
 
-    def _executor(self) -> Executor:
-        """Built in the pool process: connections and CUDA do not survive being passed on."""
-        if not hasattr(self.app, "executor"):
-            self.app.executor = build_executor(self.app.settings)
-        executor: Executor = self.app.executor
-        return executor
+
+@final
+class InspectModel(Task):  # type: ignore[misc]  # likewise
+    """Look at one model. Not tried again: whoever wants the answer asks again."""
+
+    name = INSPECT_TASK
+    max_retries = 0
+
+    def run(self, digest: str) -> None:
+        """Load the model and keep what was found."""
+        _executor(self.app).inspect(digest)
+
+
+def _executor(app: Any) -> Executor:  # noqa: ANN401 - likewise
+    """Built in the pool process: connections and CUDA do not survive being passed on."""
+    if not hasattr(app, "executor"):
+        app.executor = build_executor(app.settings)
+    executor: Executor = app.executor
+    return executor
 
 
 def build_executor(settings: Settings) -> Executor:

@@ -15,6 +15,7 @@ from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
+from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
@@ -25,6 +26,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.contracts.speed import deviation_images
 from auditcore.contracts.stopping import Conclusive, looks
+from auditcore.engine.inspection import inspect
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
@@ -35,6 +37,7 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.report.assemble import assemble
 from auditcore.report.stopping import Conclusion, Observations, image_order, observe
+from auditcore.resolving import Resolver, resolve_model, resolve_request
 
 SHARD_IMAGES = 64
 """Images held in memory at once; a map of each and explainer stays until its shard ends."""
@@ -73,10 +76,8 @@ def audit(
         InputError: The request cannot be carried out; `field` says where, the message how to mend it.
     """
     access = access or AccessRules()
-    for position, (name, reference) in enumerate(request.references):
-        with blaming_model(name, position):
-            access.check_model(reference)
     access.check_images(request.images)
+    request, _ = resolve_request(request, Resolver(access))
     plan = resolve_plan(request.plan)
     validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
     encoded = list(images) if images is not None else read_images(request, access)
@@ -110,6 +111,25 @@ def audit(
         finished_at=None,
         image_count=len(encoded),
     )
+
+
+def inspect_model(
+    request: InspectionRequest, *, access: AccessRules | None = None, device: torch.device | str = "cpu"
+) -> Inspection:
+    """What will run on a model, and why the rest will not; loads it.
+
+    Args:
+        request: The model, and perhaps a plan.
+        access: What the request may reach; nothing but the demo by default.
+        device: Where the model runs.
+
+    Raises:
+        InputError: The model cannot be audited; `field` says where, the message how to mend it.
+    """
+    access = access or AccessRules()
+    resolution = resolve_model(request.model, Resolver(access))
+    classifier = load_classifier(resolution.reference, access=access, device=device)
+    return inspect(classifier, request, resolution.reference, facts=resolution.facts)
 
 
 @dataclass

@@ -13,7 +13,9 @@ from typing import Any, final
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Contract
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.request import AuditRequest
 from auditcore.fetching import BlobReader
 
 
@@ -59,3 +61,21 @@ def resolve_model(reference: ModelReference, resolver: Resolver) -> Resolution:
     resolver.access.check_model(reference)
     resolve = RESOLVERS.get(type(reference))
     return Resolution(reference) if resolve is None else resolve(reference, resolver)
+
+
+def resolve_request(request: AuditRequest, resolver: Resolver) -> tuple[AuditRequest, tuple[Resolution, ...]]:
+    """The same request about models as they are now, and what was found out about each.
+
+    Raises:
+        InputError: As `resolve_model`; `field` says which of several models.
+    """
+    found: list[Resolution] = []
+    for position, (name, reference) in enumerate(request.references):
+        with blaming_model(name, position):
+            found.append(resolve_model(reference, resolver))
+    if request.model is not None:
+        return request.model_copy(update={"model": found[0].reference}), tuple(found)
+    models = tuple(
+        entry.model_copy(update={"model": one.reference}) for entry, one in zip(request.models, found, strict=True)
+    )
+    return request.model_copy(update={"models": models}), tuple(found)

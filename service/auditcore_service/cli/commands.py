@@ -272,6 +272,34 @@ def estimate(
         raise typer.Exit(0 if answer.within_budget else 1)
 
 
+@app.command(name="inspect", rich_help_panel="Audit")
+def inspect_model(
+    model: Annotated[Path, typer.Argument(help="Request file, or a file with a model reference alone.")],
+    url: Annotated[
+        str | None,
+        typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service to ask; without one, the model is loaded here."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Tell which explainers and checks will run on a model, and why the others will not.
+
+    Of a request, its plan is looked at; of a model alone, everything there is. The version and digest that an audit
+    would pin are shown too. Exits with 0 if something runs, 1 if nothing does, 2 for an error.
+
+    For example:
+
+        echo '{"kind": "demo"}' > model.json && auditcore inspect model.json
+
+        auditcore inspect request.json --url http://127.0.0.1:8000
+    """
+    with _problems():
+        from auditcore_service.cli.inspecting import ask_service, inspect_here, show_inspection  # noqa: PLC0415 - torch
+
+        found = inspect_here(model, access=_settings().access) if url is None else ask_service(model, url=url)
+        show_inspection(found, out, as_json=as_json)
+        raise typer.Exit(0 if any(one.runs for one in (*found.explainers, *found.checks)) else 1)
+
+
 @app.command(rich_help_panel="Audit")
 def demo(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo-report.json and .html.")] = Path(),

@@ -56,7 +56,7 @@ def audit_file(
     """
     folder = plan.absolute().parent
     document = read_request(plan)
-    _resolve_paths(document, folder)
+    resolve_paths(document, folder)
     encoded = _encode(find_images(images), access, labels=labels, boxes=boxes) if images else None
     if encoded is not None:
         document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
@@ -91,13 +91,15 @@ def audit_file(
         raise CommandError(error.message, code=error.code) from error
 
 
-def _resolve_paths(document: dict[str, Any], folder: Path) -> None:
+def resolve_paths(document: dict[str, Any], folder: Path) -> None:
     """Turn paths in the places of URIs into `file:` URIs. What has another shape is left to validation."""
     images = document.get("images")
     named = document.get("models")
     entries = named if isinstance(named, list) else []
     models = [document.get("model"), *(entry.get("model") for entry in entries if isinstance(entry, dict))]
-    holders: list[object] = [model.get("weights") for model in models if isinstance(model, dict)]
+    given = [model for model in models if isinstance(model, dict)]
+    # a registry's `models:/name` has a scheme, so that only files are meant
+    holders: list[object] = [*given, *(model.get("weights") for model in given)]
     if isinstance(images, dict) and isinstance(images.get("uris"), list):
         holders += images["uris"]
     for holder in holders:

@@ -106,6 +106,21 @@ class ServiceClient:
         )
         return self._call("POST", "/v1/estimates", json=request).content
 
+    def inspect(self, request: Mapping[str, Any]) -> bytes:
+        """What will run on a model, as JSON; asked again while a worker is still looking.
+
+        Raises:
+            CommandError: The service refuses the model or cannot be reached.
+        """
+        body = shlex.quote(_compact(request))
+        self._narrate(f"curl -H 'Content-Type: application/json' -d {body} {self._url}/v1/models:inspect")
+        for _ in range(PATIENCE):
+            answer = self._call("POST", "/v1/models:inspect", json=request)
+            if answer.status_code != httpx.codes.ACCEPTED:
+                break
+            self._sleep(POLL_S)
+        return answer.content
+
     def follow(self, audit_id: str) -> Iterator[dict[str, Any]]:
         """The audit's status, again and again until it is final; survives a service that restarts.
 

@@ -118,6 +118,20 @@ SPEEDS = Table(
     Column("updated_at", Double, nullable=False),
 )
 
+INSPECTIONS = Table(
+    "inspections",
+    METADATA,
+    Column("digest", _DIGEST, primary_key=True),
+    Column("request", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("queued_at", Double, nullable=False),
+    Column("answer", Text),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("error_field", String(1024)),
+    Index(None, "queued_at"),
+)
+
 FROZEN_IMAGES = Table(
     "frozen_images",
     METADATA,

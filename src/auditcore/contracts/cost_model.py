@@ -9,6 +9,7 @@ from typing import Literal, final
 from pydantic import Field
 
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
 from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.estimate import RELEVANCE_COST, expected_passes, waves_of, weight
@@ -57,15 +58,17 @@ class ModelSpeed:
     Attributes:
         passes_per_s: Expected passes that a second of a worker brings, by wave.
         device: Where that was measured; None if it is assumed.
+        offer: What the model lets an audit see: of a black box, no gradients are paid for.
     """
 
     passes_per_s: Mapping[Wave, float]
     device: str | None = None
+    offer: ModelOffer = WHITE_BOX
 
     @classmethod
-    def assumed(cls, passes_per_s: float) -> ModelSpeed:
+    def assumed(cls, passes_per_s: float, offer: ModelOffer = WHITE_BOX) -> ModelSpeed:
         """The same for every wave, because nothing is known."""
-        return cls({"measure": passes_per_s, "compute": passes_per_s})
+        return cls({"measure": passes_per_s, "compute": passes_per_s}, offer=offer)
 
 
 def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -> Estimate:
@@ -74,27 +77,41 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -
     Expected passes over speed, summed over waves and models; `tests/benchmarks/estimates.py` compares with seconds.
     """
     waves = waves_of(plan)
-    needed = {wave: total(expected_passes(plan, wave=wave, images=images).values()) for wave in waves}
-    passes = {wave: weight(needed[wave]) for wave in waves}
-    seconds = sum(passes[wave] / speed.passes_per_s[wave] for wave in waves for speed in speeds)
-    work = len(speeds) * sum(passes.values())
-    each = total(needed.values())
+    needed = [
+        {wave: total(expected_passes(plan, wave=wave, images=images, offer=speed.offer).values()) for wave in waves}
+        for speed in speeds
+    ]
+    each = total(passes for own in needed for passes in own.values())
+    seconds = sum(
+        weight(own[wave]) / speed.passes_per_s[wave]
+        for own, speed in zip(needed, speeds, strict=True)
+        for wave in waves
+    )
+    # a plan of which nothing runs on a black box has no work at all
+    work = weight(each)
+    rate = work / seconds if seconds else min(min(speed.passes_per_s.values()) for speed in speeds)
     devices = {speed.device for speed in speeds}
     measured = None not in devices
     return Estimate(
         images=images,
-        forward_images=len(speeds) * each.forward,
-        backward_images=len(speeds) * each.backward,
+        forward_images=each.forward,
+        backward_images=each.backward,
         passes=round(work),
         seconds=round(seconds, 2),
-        passes_per_s=round(work / seconds, 3),
+        passes_per_s=round(rate, 3),
         basis="measured" if measured else "assumed",
         device=", ".join(sorted(str(device) for device in devices)) if measured else None,
     )
 
 
 def calibrated_passes_per_s(
-    plan: AuditPlan, *, wave: Wave, forward_per_s: float, gradient_per_s: float, comparison_per_s: float
+    plan: AuditPlan,
+    *,
+    wave: Wave,
+    forward_per_s: float,
+    gradient_per_s: float,
+    comparison_per_s: float,
+    offer: ModelOffer = WHITE_BOX,
 ) -> float:
     """Expected passes a second of a plan that has never run, from the raw speed of the model.
 
@@ -104,16 +121,18 @@ def calibrated_passes_per_s(
         forward_per_s: Images a second of the bare model, forward.
         gradient_per_s: The same, forward and backward.
         comparison_per_s: Maps a second that a sweep compares.
+        offer: What the model lets an audit see.
     """
-    needed = total(expected_passes(plan, wave=wave).values())
+    needed = total(expected_passes(plan, wave=wave, offer=offer).values())
     forward_s = 1 / forward_per_s
     backward_s = max(0.0, 1 / gradient_per_s - forward_s)
     seconds = (needed.forward + RELEVANCE_COST * needed.relevance) * forward_s + needed.backward * backward_s
     seconds /= ENGINE_EFFICIENCY
     if wave == "compute":
         targets = plan.top_n if plan.target == "top" else 1
-        seconds += targets * map_comparisons(plan, ModelFacts()) / comparison_per_s
-    return weight(needed) / seconds
+        seconds += targets * map_comparisons(plan, ModelFacts(offer=offer)) / comparison_per_s
+    # of a plan of which nothing runs on a black box, the model's own speed
+    return weight(needed) / seconds if needed.forward else forward_per_s
 
 
 def dearest_check(plan: AuditPlan) -> tuple[Check, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
 from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.explainers import ExplainerContract, Iba
 from auditcore.contracts.passes import ModelFacts, Passes, map_passes, measures_maps, passes_needed, total
@@ -36,13 +37,15 @@ def weight(passes: Passes) -> float:
     return passes.forward + BACKWARD_COST * passes.backward + RELEVANCE_COST * passes.relevance
 
 
-def expected_passes(plan: AuditPlan, *, wave: Wave, images: int = 1) -> dict[str, Passes]:
+def expected_passes(
+    plan: AuditPlan, *, wave: Wave, images: int = 1, offer: ModelOffer = WHITE_BOX
+) -> dict[str, Passes]:
     """Passes of one wave by purpose, as far as they can be told before the images are known.
 
     Given labels are counted as one: how many an image has is known only with the images.
     """
     targets = plan.top_n if plan.target == "top" else 1
-    facts = ModelFacts(one_target=targets == 1)
+    facts = ModelFacts(one_target=targets == 1, offer=offer)
     return passes_needed(plan, wave=wave, images=images, rows=images * targets, facts=facts)
 
 

@@ -320,7 +320,8 @@ def _changed_levels(check: SweepCheck, family: Augmentation, facts: ModelFacts) 
 
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
     """Pairs of maps that the sweeps of a plan compare, for one image and target; work that is no pass of the model."""
-    explained = len(plan.explainers) + (not any(isinstance(explainer, Random) for explainer in plan.explainers))
+    able = [explainer for explainer in plan.explainers if explainer_obstacle(explainer, facts.offer) is None]
+    explained = len(able) + (not any(isinstance(explainer, Random) for explainer in plan.explainers))
     sweeps = [check for check in plan.checks if isinstance(check, SweepCheck)]
     return explained * sum(_changed_levels(check, family, facts) for check in sweeps for family in check.families)
 

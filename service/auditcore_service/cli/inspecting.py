@@ -1,0 +1,107 @@
+"""What will run on a model, told on the command line: by a service, or after loading it in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.inspection import Ability, Inspection, InspectionRequest
+from auditcore.errors import AuditcoreError, InputError
+from auditcore_service.cli.inputs import read_request
+from auditcore_service.cli.local import resolve_paths
+from auditcore_service.cli.outcome import CommandError, mistakes
+from auditcore_service.cli.service_client import ServiceClient
+
+_RUNS = {True: ("yes", "green"), False: ("no", "red"), None: ("not known yet", "yellow")}
+
+
+def read_model(path: Path) -> dict[str, Any]:
+    """What to inspect: a request file of one model with its plan, or a file with a model reference alone.
+
+    Raises:
+        CommandError: It is neither.
+    """
+    document = read_request(path)
+    if "kind" in document:
+        return {"model": document}
+    if not isinstance(document.get("model"), dict):
+        message = f'{path} holds no model: give a request with `model`, or a model reference such as {{"kind": ...}}'
+        raise CommandError(message)
+    return {name: document[name] for name in ("model", "plan") if name in document}
+
+
+def inspect_here(path: Path, *, access: AccessRules) -> Inspection:
+    """Load the model in this process and look.
+
+    Raises:
+        CommandError: The model cannot be audited; says which field and how to mend it.
+    """
+    document = read_model(path)
+    folder = path.absolute().parent
+    resolve_paths(document, folder)
+    try:
+        request = InspectionRequest.model_validate(document)
+    except ValidationError as error:
+        message = f"{path} names no valid model"
+        raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
+
+    from auditcore.auditing import inspect_model  # noqa: PLC0415 - torch takes seconds to load
+
+    try:
+        return inspect_model(request, access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}))
+    except InputError as error:
+        message = f"the model of {path} cannot be audited"
+        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
+    except AuditcoreError as error:
+        raise CommandError(error.message, code=error.code) from error
+
+
+def ask_service(path: Path, *, url: str) -> Inspection:
+    """Ask a service, again and again until a worker has looked.
+
+    Raises:
+        CommandError: The service refuses the model or cannot be reached.
+    """
+    with ServiceClient(url) as client:
+        return Inspection.model_validate_json(client.inspect(read_model(path)))
+
+
+def show_inspection(found: Inspection, console: Console, *, as_json: bool) -> None:
+    """Print an answer, for people or for programs."""
+    if as_json:
+        print(found.model_dump_json(indent=2))  # noqa: T201 - read by programs
+        return
+    facts: dict[str, object] = {}
+    for name in ("version", "revision", "sha256"):
+        value = getattr(found.model, name, None)
+        if value is not None:
+            facts[name] = value
+    facts |= found.facts
+    if found.found is not None:
+        size = found.found.parameters
+        facts |= {
+            "classes": found.found.classes,
+            "parameters": "black box" if size is None else f"{size:,}",
+            "digest": found.found.digest,
+        }
+    for name, value in facts.items():
+        console.print(f"{name}: {value}", highlight=False, markup=False, soft_wrap=True)
+    console.print(_table("explainer", found.explainers))
+    console.print(_table("check", found.checks))
+
+
+def _table(title: str, abilities: Sequence[Ability]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column(title, no_wrap=True)
+    table.add_column("runs", no_wrap=True)
+    table.add_column("why not", overflow="fold")
+    for one in abilities:
+        word, style = _RUNS[one.runs]
+        table.add_row(one.name, f"[{style}]{word}[/]", one.reason or "")
+    return table

@@ -1,0 +1,83 @@
+"""What will run on which model: asked by gateways, found out by workers, kept for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from auditcore_service.store.records import Failure
+from auditcore_service.store.tables import INSPECTIONS
+
+KEPT_S = 3600.0
+"""An answer is used again for an hour: a file behind a reference that nobody can pin may change."""
+
+
+@final
+@dataclass(frozen=True)
+class StoredInspection:
+    """An inspection as stored.
+
+    Attributes:
+        request: What to look at, JSON.
+        reference: The model as it was resolved, JSON.
+        queued_at: When workers were last told of it, seconds since 1970.
+        answer: What was found, JSON; None while nobody has looked.
+        failure: Why the model cannot be loaded, if so.
+    """
+
+    request: str
+    reference: str
+    queued_at: float
+    answer: str | None
+    failure: Failure | None
+
+
+def find_inspection(connection: Connection, digest: str) -> StoredInspection | None:
+    """The inspection of this digest, or None."""
+    row = connection.execute(select(INSPECTIONS).where(INSPECTIONS.c.digest == digest)).one_or_none()
+    if row is None:
+        return None
+    failure = None if row.error_code is None else Failure(row.error_code, row.error_message, row.error_field)
+    return StoredInspection(row.request, row.reference, row.queued_at, row.answer, failure)
+
+
+def ask_for_inspection(connection: Connection, digest: str, *, request: str, reference: str, now: float) -> None:
+    """Write that this inspection is wanted from now on, without an answer."""
+    connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.digest == digest))
+    try:
+        with connection.begin_nested():
+            connection.execute(
+                insert(INSPECTIONS).values(digest=digest, request=request, reference=reference, queued_at=now)
+            )
+    except IntegrityError:
+        # on PostgreSQL another gateway may have asked for the same at this moment
+        return
+
+
+def answer_inspection(
+    connection: Connection, digest: str, *, answer: str | None, failure: Failure | None = None
+) -> None:
+    """Keep what was found; nothing happens if nobody waits for it any more."""
+    connection.execute(
+        update(INSPECTIONS)
+        .where(INSPECTIONS.c.digest == digest)
+        .values(
+            answer=answer,
+            error_code=None if failure is None else failure.code,
+            error_message=None if failure is None else failure.message,
+            error_field=None if failure is None else failure.field,
+        )
+    )
+
+
+def forget_inspection(connection: Connection, digest: str) -> None:
+    """Delete one, so that the next request has it looked at anew."""
+    connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.digest == digest))
+
+
+def forget_inspections(connection: Connection, *, now: float) -> int:
+    """Delete what nobody asked for within the last hour; the answer counts them."""
+    return connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.queued_at < now - KEPT_S)).rowcount

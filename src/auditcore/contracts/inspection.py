@@ -1,0 +1,132 @@
+"""What can be asked of a model, told before anybody pays for an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final, get_args
+
+from pydantic import Field
+
+from auditcore.contracts.capabilities import ModelOffer, check_obstacle, explainer_obstacle
+from auditcore.contracts.checks import Check, CheckContract
+from auditcore.contracts.contract import Contract
+from auditcore.contracts.explainers import Explainer, ExplainerContract, Precomputed
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.plan import PlanRequest
+from auditcore.contracts.presets import resolve_plan
+
+
+@final
+class InspectionRequest(Contract):
+    """A model, and what is to be done with it."""
+
+    model: ModelReference
+    plan: PlanRequest | None = Field(
+        default=None, description="Whose explainers and checks are looked at; all of the catalogue if null."
+    )
+
+    @property
+    def explainers(self) -> tuple[Explainer, ...]:
+        """Explainers to be looked at; uploaded maps, which any model has, are left out where no plan names them."""
+        if self.plan is not None:
+            return resolve_plan(self.plan).explainers
+        return tuple(kind() for kind in _members(Explainer) if kind is not Precomputed)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Checks to be looked at."""
+        return resolve_plan(self.plan).checks if self.plan is not None else tuple(kind() for kind in _members(Check))
+
+
+@final
+class Ability(Contract):
+    """Whether one explainer or check will run."""
+
+    name: str = Field(description="Its name in the plan; its kind where none was given.")
+    runs: bool | None = Field(description="null: only a worker that loads the model can tell.")
+    reason: str | None = Field(default=None, description="Why it will not run, or why that is not known.")
+
+
+@final
+class ModelFinding(Contract):
+    """What is known of the model itself once it is loaded."""
+
+    digest: str
+    classes: int
+    parameters: int | None = Field(description="Number of trainable values; null for a black box.")
+    preprocessing: Preprocessing
+
+
+@final
+class Inspection(Contract):
+    """What will run on a model, and why the rest will not."""
+
+    model: ModelReference = Field(description="As asked for, with version and digest as an audit would pin them now.")
+    complete: bool = Field(
+        description="False while some `runs` are null: a worker is loading the model; send the same request again."
+    )
+    offer: ModelOffer | None = Field(description="What the model lets an audit see; null while that is not known.")
+    facts: dict[str, str | int] = Field(
+        default_factory=dict, description="What a registry or server says of the model beyond its reference."
+    )
+    found: ModelFinding | None = Field(default=None, description="null where no worker had to load the model.")
+    explainers: tuple[Ability, ...]
+    checks: tuple[Ability, ...]
+
+
+UNKNOWN = "it depends on the layers of the model, which a worker is looking at; send the same request again"
+
+
+def inspection_of(
+    request: InspectionRequest,
+    reference: ModelReference,
+    offer: ModelOffer | None,
+    *,
+    obstacle: Callable[[Explainer], str | None] | None = None,
+    facts: dict[str, str | int] | None = None,
+    found: ModelFinding | None = None,
+) -> Inspection:
+    """What is known so far.
+
+    Args:
+        request: What is to be looked at.
+        reference: The model as it was resolved.
+        offer: What it lets an audit see, if that is known.
+        obstacle: Why an explainer cannot be right on the loaded model; None while it is not loaded.
+        facts: For a person.
+        found: Of the loaded model.
+    """
+    explainers = tuple(_explainer(one, offer, obstacle) for one in request.explainers)
+    checks = tuple(_check(one, offer) for one in request.checks)
+    return Inspection(
+        model=reference,
+        complete=all(one.runs is not None for one in (*explainers, *checks)),
+        offer=offer,
+        facts=facts or {},
+        found=found,
+        explainers=explainers,
+        checks=checks,
+    )
+
+
+def _explainer(
+    explainer: ExplainerContract, offer: ModelOffer | None, obstacle: Callable[[Any], str | None] | None
+) -> Ability:
+    reason = None if offer is None else explainer_obstacle(explainer, offer)
+    if reason is None and obstacle is not None:
+        reason = obstacle(explainer)
+    if reason is None and obstacle is None and explainer.needs and (offer is None or offer.gradients):
+        return Ability(name=explainer.label, runs=None, reason=UNKNOWN)
+    return Ability(name=explainer.label, runs=reason is None, reason=reason)
+
+
+def _check(check: CheckContract, offer: ModelOffer | None) -> Ability:
+    if offer is None:
+        return Ability(name=check.label, runs=None if check.needs else True, reason=UNKNOWN if check.needs else None)
+    reason = check_obstacle(check, offer)
+    return Ability(name=check.label, runs=reason is None, reason=reason)
+
+
+def _members(union: Any) -> tuple[type[Any], ...]:  # noqa: ANN401 - a type expression has no type
+    return get_args(get_args(union)[0])

@@ -1,0 +1,38 @@
+"""What will run on a model that is loaded."""
+
+from __future__ import annotations
+
+from auditcore.contracts.inspection import Inspection, InspectionRequest, ModelFinding, inspection_of
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.explainers.table import applicability
+from auditcore.models.classifier import Classifier
+
+
+def inspect(
+    classifier: Classifier,
+    request: InspectionRequest,
+    reference: ModelReference,
+    *,
+    facts: dict[str, str | int] | None = None,
+) -> Inspection:
+    """Ask every explainer and check whether it can be right on a model.
+
+    Args:
+        classifier: The model.
+        request: Names explainers and checks.
+        reference: The model as it was resolved.
+        facts: What was found out when it was.
+    """
+    return inspection_of(
+        request,
+        reference,
+        classifier.offer,
+        obstacle=lambda explainer: applicability(classifier, explainer),
+        facts=facts,
+        found=ModelFinding(
+            digest=classifier.digest,
+            classes=classifier.classes,
+            parameters=classifier.parameters,
+            preprocessing=classifier.preprocessing,
+        ),
+    )
