@@ -174,7 +174,7 @@ class NaiveAudit:
         relevance = reference.cell_relevance(reduced, check.grid)
         cells = check.grid**2
         ties = self.streams.uniform((cells,), "deletion/ties")[0].tolist()
-        most_first = reference.ranking(relevance, ties)
+        most_first = reference.ranking(reference.resolved(relevance), ties)
         lerf = self._deletion_curve(most_first[::-1], check.grid, fill)
         morf = self._deletion_curve(most_first, check.grid, fill)
         randoms = []
@@ -208,9 +208,10 @@ class NaiveAudit:
         """Scores of one explainer at every share."""
         reduced = reference.reduce_channels(self._map(explainer, self.pixels, "original"), check.reduce)
         ties = self.streams.uniform(reduced.shape, "edda/ties")[0].double().numpy()
+        scaled = np.array(reference.resolved(reduced.ravel().tolist())).reshape(reduced.shape)
         scores: Numbers = {}
         for share in check.keep:
-            kept = reference.keep_mask(reference.min_max_scale(reduced), share, ties)
+            kept = reference.keep_mask(scaled, share, ties)
             alone, without = self.pixels * kept, self.pixels * ~kept
             p, p_alone, p_without = self.probability, self._probability(alone), self._probability(without)
             variant = f"top_{100 * share:g}"

@@ -324,7 +324,7 @@ def top_k_overlap(
     k = min(k, len(a) - 1, support)
     if k <= 0 or len(set(a)) == 1 or len(set(b)) == 1:
         return NAN, 0, NAN
-    shared = set(ranking(a, ties_a)[:k]) & set(ranking(b, ties_b)[:k])
+    shared = set(ranking(resolved(a), ties_a)[:k]) & set(ranking(resolved(b), ties_b)[:k])
     return len(shared) / k, k, k / len(a)
 
 

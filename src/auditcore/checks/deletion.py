@@ -24,6 +24,7 @@ from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.curves import deletion_auc, inter_model_deletion, rao_auc, symmetric_relevance_gain
 from auditcore.metrics.ranking import rank_descending
 from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.resolution import resolved_relevance
 
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
 """Wide enough that the kernel's tail is below 1 % at its edge (3 sigma)."""
@@ -99,7 +100,7 @@ def _relevance_order(
     relevance = cell_relevance(maps, grid)
     ties = chunk.streams.uniform((grid * grid,), "deletion/ties").to(relevance.device)
     flat = is_constant(relevance, torch.ones_like(relevance, dtype=torch.bool))
-    return rank_descending(relevance, ties), flat
+    return rank_descending(resolved_relevance(relevance), ties), flat
 
 
 def _random_orders(check: DeletionCheck, chunk: Chunk, grid: int) -> list[Int[Tensor, "image cell"]]:

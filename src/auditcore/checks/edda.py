@@ -28,6 +28,7 @@ from auditcore.metrics.faithfulness import (
     sufficiency,
 )
 from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.resolution import resolved_relevance
 
 CONSTANT_MAP = "the map is constant or not finite, so no pixels are the most relevant"
 VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative change is undefined"
@@ -52,7 +53,8 @@ def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties").to(maps.device)
-        kept = [keep_mask(maps, share, ties) for share in check.keep]
+        resolved = resolved_relevance(maps.flatten(1)).view_as(maps)
+        kept = [keep_mask(resolved, share, ties) for share in check.keep]
         predictions = _predict(chunk, torch.stack([mask for most in kept for mask in (most, ~most)], dim=1))
         for share, alone, without in zip(check.keep, predictions[::2], predictions[1::2], strict=True):
             found += _share_metrics(check, chunk, explainer, share, alone, without, constant)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from auditcore.errors import ShapeError
 from auditcore.metrics.constancy import FLOAT_NOISE
+from auditcore.metrics.resolution import resolved_relevance
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +53,21 @@ class MaskedMaps:
 
     @cached_property
     def ranked(self) -> Float[Tensor, "image position"]:
-        """Values, with minus infinity where a position does not count."""
-        return self.values if self.mask is None else self.values.masked_fill(~self.mask, -torch.inf)
+        """What the values resolve, to be ordered; minus infinity where a position does not count."""
+        if self.mask is None:
+            return resolved_relevance(self.values)
+        return resolved_relevance(self.values.masked_fill(~self.mask, 0)).masked_fill(~self.mask, -torch.inf)
 
     @cached_property
     def _extremes(self) -> tuple[Tensor, Tensor]:
         if self.mask is None:
             lowest, highest = self.values.aminmax(dim=1)
             return lowest, highest
-        return self.values.masked_fill(~self.mask, torch.inf).amin(dim=1), self.ranked.amax(dim=1)
+        outside = ~self.mask
+        return (
+            self.values.masked_fill(outside, torch.inf).amin(dim=1),
+            self.values.masked_fill(outside, -torch.inf).amax(dim=1),
+        )
 
     @cached_property
     def constant(self) -> Bool[Tensor, " image"]:

@@ -24,14 +24,10 @@ __all__ = [
     "relative_curve",
     "removal_counts",
     "removal_rank",
-    "resolved_relevance",
     "road_accuracy",
     "road_gain",
     "road_probability",
 ]
-
-RESOLUTION = 2.0**-17
-"""Difference of relevance that orders pixels, as a share of the largest absolute value: 64 float32 epsilons."""
 
 
 def imputed_count(share: float, pixels: int) -> int:
@@ -42,24 +38,6 @@ def imputed_count(share: float, pixels: int) -> int:
     Source: Rong et al. 2022, the authors' code.
     """
     return math.floor(exact(share) * pixels)
-
-
-def resolved_relevance(maps: Float[Tensor, "image pixel"]) -> Float[Tensor, "image pixel"]:
-    """Relevance as multiples of what a map resolves, so that pixels that differ by rounding only are tied.
-
-    A map is repeatable to about 1e-7 of its largest value: batches of other sizes round otherwise. Where interpolation
-    leaves plateaus, as in Grad-CAM, the order inside them would then hang on the batch, and with it the score: by 1.7 %
-    on one digit in four. Ties are ordered by the image's own stream instead.
-
-    Args:
-        maps: Reduced maps.
-
-    Returns:
-        Whole numbers in [-2^17, 2^17], of the maps' type: 64 roundings of the largest absolute value make one. Zero for
-        a map of zeros.
-    """
-    unit = maps.abs().amax(dim=1, keepdim=True) * RESOLUTION
-    return (maps / unit).round().masked_fill(unit == 0, 0)
 
 
 def removal_rank(order: Int[Tensor, "image pixel"]) -> Int[Tensor, "image pixel"]:

@@ -17,7 +17,7 @@ from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.shards import Calibration
 from auditcore.contracts.speed import Speed
-from auditcore.errors import ModelOutputInvalid, NonFiniteWeights, NotApplicable
+from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights, NotApplicable
 from auditcore.models.black_box import BlackBox
 from auditcore.models.canonical import canonicalize, to_channels_last
 from auditcore.models.feature_maps import (
@@ -146,6 +146,8 @@ class Classifier:
         try:
             with torch.inference_mode(), layers_run(self.module, images=len(example)) as ran:
                 output = self.module(example.to(memory_format=torch.channels_last))
+        except InputError:  # a server that fails, or answers something else than was declared
+            raise
         # the model is foreign code, so any exception may come out of it
         except Exception as error:
             msg = f"the model cannot process an input of shape {tuple(example.shape)}: {error}"

@@ -23,7 +23,6 @@ from auditcore.metrics.removal_curves import (
     relative_curve,
     removal_counts,
     removal_rank,
-    resolved_relevance,
     road_accuracy,
     road_gain,
     road_probability,
@@ -71,14 +70,6 @@ def test_ranks_are_places_in_the_order() -> None:
     for image in range(3):
         expected = reference.ranking(values[image].tolist(), ties[image].tolist())
         assert [expected.index(pixel) for pixel in range(50)] == rank[image].tolist()
-
-
-def test_what_rounding_moves_is_a_tie() -> None:
-    maps = torch.tensor([[4.0, 4.0 + 2e-6, 4.0 - 2e-6, 3.9, -1e-3, -2e-3], [0.0] * 6])
-    resolved = resolved_relevance(maps)
-    assert [row.tolist() for row in resolved] == [reference.resolved(row.tolist()) for row in maps]
-    assert len(set(resolved[0].tolist())) == 4
-    assert resolved[0, 4] > resolved[0, 5]
 
 
 def test_relative_curves_equal_their_definition() -> None:
