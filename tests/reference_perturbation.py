@@ -36,6 +36,29 @@ def occlusion(image: np.ndarray, baseline: np.ndarray, score: Score, window: int
     return np.array([[math.fsum(values) / len(values) for values in row] for row in lost])
 
 
+# --- ablation --------------------------------------------------------------------------------------
+
+
+def ablation(image: np.ndarray, baseline: np.ndarray, score: Score, grid: int) -> np.ndarray:
+    """f(x) - f(x with the pixel's cell replaced); cell of row i: floor(i g / H)."""
+    side = image.shape[1]
+    maps = np.zeros((side, side))
+    for cell_row in range(grid):
+        for cell_column in range(grid):
+            inside = [
+                (row, column)
+                for row in range(side)
+                for column in range(side)
+                if (row * grid // side, column * grid // side) == (cell_row, cell_column)
+            ]
+            changed = image.copy()
+            for row, column in inside:
+                changed[:, row, column] = baseline[:, row, column]
+            for row, column in inside:
+                maps[row, column] = score(image) - score(changed)
+    return maps
+
+
 # --- RISE ------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from auditcore_service.body_limit import BodyLimit
 from auditcore_service.openapi_document import openapi_document
 from auditcore_service.problems import install_problem_handlers
-from auditcore_service.routes import audits, catalogue, estimates, image_batches, models, operations
+from auditcore_service.routes import audits, catalogue, estimates, image_batches, maps, models, operations
 from auditcore_service.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.telemetry import CountRequests
@@ -42,12 +42,12 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.service = service
-    for module in (audits, estimates, models, image_batches, catalogue, operations):
+    for module in (audits, estimates, models, image_batches, maps, catalogue, operations):
         app.include_router(module.router)
     install_problem_handlers(app)
 
     def body_limit(path: str) -> int:
-        if path.startswith(image_batches.router.prefix):
+        if path.startswith((image_batches.router.prefix, maps.router.prefix)):
             return settings.batch_bytes + MULTIPART_OVERHEAD_BYTES
         return settings.request_bytes
 

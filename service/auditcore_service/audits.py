@@ -48,6 +48,7 @@ from auditcore_service.store.idempotency import Reservation, bind_key, find_key,
 from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.shards import cancel_audit
 from auditcore_service.store.transitions import TERMINAL, AuditState
+from auditcore_service.uploaded_maps import MapUploads
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ class Audits:
         blobs: BlobStore,
         announcer: Announcer,
         batches: ImageBatches,
+        maps: MapUploads,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -95,6 +97,7 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
+        self._maps = maps
         self._estimates = Estimates(settings)
         self._resolver = Resolver(settings.access, blobs.get)
         self._clock = clock
@@ -144,6 +147,7 @@ class Audits:
         request, offers = self._resolved(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
+            self._maps.check(plan, images=images)
             estimate = self._estimates.price(connection, request, plan, images=images, offers=offers).estimate
         return Quote(estimate, objection_to(estimate, plan, self._settings))
 
@@ -152,6 +156,7 @@ class Audits:
         request, offers = self._resolved(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
+            self._maps.check(plan, images=images)
             price = self._estimates.price(connection, request, plan, images=images, offers=offers)
         refuse_dear_servers(request, plan, images=images, offers=offers)
         self._estimates.check(price.estimate, plan)

@@ -34,6 +34,7 @@ from auditcore.engine.shared import reduce_shared
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.fetching import read_resource
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.uploaded_maps import uploaded_maps
 from auditcore.report.assemble import assemble
 from auditcore.report.serialize import report_bytes
 from auditcore.report.stopping import image_order
@@ -286,6 +287,7 @@ class Executor:
                 pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put, order=order),
                 model_name=name,
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
+                uploaded=uploaded_maps(plan, self._blobs.get),
             )
         self._remember_speed(reference, plan, result, cold=cold)
         self._give_back_memory()

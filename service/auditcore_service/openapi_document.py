@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE
+from auditcore.contracts.capabilities import NO_GRADIENTS
 from auditcore_service.problems import MEDIA_TYPE
 from auditcore_service.schemas import Problem
 
@@ -158,6 +159,35 @@ _BATCH_EXAMPLE = {
     ],
 }
 
+_MAPS_EXAMPLE = {
+    "digest": _DIGEST,
+    "size_bytes": 802944,
+    "file": {"images": 4, "side": 224, "channels": 1, "ordered": True, "targeted": False},
+}
+
+_SERVED = {"kind": "torchserve", "url": "http://torchserve:8080", "name": "scans", "version": "3.0"}
+
+INSPECT_EXAMPLES: dict[str, Any] = {
+    "served": {"summary": "A model behind a server", "value": {"model": _SERVED}},
+    "plan": {
+        "summary": "What of a plan will run on a model",
+        "value": {"model": {"kind": "demo"}, "plan": {"preset": "quick"}},
+    },
+}
+
+_INSPECTION_EXAMPLE = {
+    "model": {**_SERVED, "sha256": _DIGEST},
+    "complete": True,
+    "offer": {"gradients": False, "top_classes": None},
+    "facts": {"server": "TorchServe", "classes": 1000},
+    "found": None,
+    "explainers": [
+        {"name": "gradient", "runs": False, "reason": NO_GRADIENTS},
+        {"name": "rise", "runs": True, "reason": None},
+    ],
+    "checks": [{"name": "deletion", "runs": True, "reason": None}],
+}
+
 # operation -> the problems it is known to answer; every operation may also answer 500
 _PROBLEMS: dict[str, tuple[int, ...]] = {
     "submitAudit": (400, 409, 413, 422),
@@ -171,6 +201,7 @@ _PROBLEMS: dict[str, tuple[int, ...]] = {
     "followAudit": (404,),
     "uploadImageBatch": (413, 415, 422),
     "getImageBatch": (404,),
+    "uploadMaps": (413, 422),
     "getReadiness": (503,),
 }
 
@@ -335,3 +366,8 @@ def _add_examples(paths: dict[str, Any]) -> None:
         paths["/v1/image-batches/{digest}"]["get"]["responses"]["200"],
     ):
         response["content"]["application/json"]["example"] = _BATCH_EXAMPLE
+    paths["/v1/maps"]["post"]["responses"]["201"]["content"]["application/json"]["example"] = _MAPS_EXAMPLE
+    inspect = paths["/v1/models:inspect"]["post"]
+    inspect["requestBody"]["content"]["application/json"]["examples"] = INSPECT_EXAMPLES
+    for status in ("200", "202"):
+        inspect["responses"][status]["content"]["application/json"]["example"] = _INSPECTION_EXAMPLE

@@ -15,6 +15,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.sweeper import Sweeper
 from auditcore_service.telemetry import Telemetry
+from auditcore_service.uploaded_maps import MapUploads
 
 
 @final
@@ -29,6 +30,7 @@ class Service:
     announcer: Announcer
     audits: Audits
     batches: ImageBatches
+    maps: MapUploads
     inspections: Inspections
     sweeper: Sweeper
     telemetry: Telemetry
@@ -41,14 +43,16 @@ class Service:
         queue = ShardQueue(settings)
         announcer = Announcer(queue)
         batches = ImageBatches(settings, database=database, blobs=blobs)
+        maps = MapUploads(settings, blobs=blobs)
         return cls(
             settings=settings,
             database=database,
             blobs=blobs,
             queue=queue,
             announcer=announcer,
-            audits=Audits(settings, database=database, blobs=blobs, announcer=announcer, batches=batches),
+            audits=Audits(settings, database=database, blobs=blobs, announcer=announcer, batches=batches, maps=maps),
             batches=batches,
+            maps=maps,
             inspections=Inspections(settings, database=database, blobs=blobs, queue=queue),
             sweeper=Sweeper(settings, database=database, queue=queue),
             telemetry=Telemetry(database=database, queue=queue),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 import uuid
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,9 +30,10 @@ from auditcore.engine.inspection import inspect
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
-from auditcore.errors import InvalidRequest
+from auditcore.errors import DigestMismatch, InvalidRequest, UnreachableResource
 from auditcore.fetching import read_resource
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.uploaded_maps import UploadedMaps, uploaded_maps
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.report.assemble import assemble
@@ -56,6 +57,7 @@ def audit(
     audit_id: str | None = None,
     pictures: MutableMapping[str, bytes] | None = None,
     picture_images: int = PICTURE_IMAGES,
+    maps: Mapping[str, bytes] | None = None,
 ) -> AuditReport:
     """Audit the explanations of one model or several on some images.
 
@@ -71,6 +73,8 @@ def audit(
         audit_id: Name of the audit in the report; a random one if None.
         pictures: Receives the bytes of every artifact of the report by its digest; nothing is drawn if None.
         picture_images: How many images get pictures, counted from the first.
+        maps: Files of maps by their digest, for explainers of kind `precomputed`; `contracts.map_files` says how they
+            are written.
 
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message how to mend it.
@@ -94,6 +98,7 @@ def audit(
         shard_images=shard_images,
         micro_batch=micro_batch,
         pictures=drawing,
+        uploaded=uploaded_maps(plan, functools.partial(_uploaded, maps or {})),
     )
     if request.stop is None or order is None:
         waves.run_all()
@@ -151,6 +156,7 @@ class _Waves:
     shard_images: int
     micro_batch: int | None
     pictures: Pictures | None
+    uploaded: Mapping[str, UploadedMaps]
     results: list[ShardResult] = field(default_factory=list)
     shared: dict[str | None, dict[str, tuple[float, ...]]] = field(default_factory=dict)
 
@@ -218,6 +224,7 @@ class _Waves:
                     pictures=self.pictures,
                     model_name=name,
                     deviation_images=max(0, deviation_images(len(self.images)) - computed),
+                    uploaded=self.uploaded,
                 )
             )
             self.results.append(found[-1])
@@ -227,6 +234,16 @@ class _Waves:
 def _advance(progress: Callable[[float], None], done: float, span: float, share: float) -> None:
     """Tell the share of the whole audit, given that of one shard."""
     progress(done + span * share)
+
+
+def _uploaded(maps: Mapping[str, bytes], digest: str) -> bytes:
+    data = maps.get(digest)
+    if data is None:
+        msg = f"no maps {digest} were given; pass their bytes as `maps`"
+        raise UnreachableResource(msg, field="plan.explainers")
+    if sha256(data) != digest:
+        raise DigestMismatch(expected=digest, actual=sha256(data), field="plan.explainers")
+    return data
 
 
 def _keep_in(pictures: MutableMapping[str, bytes]) -> Callable[[bytes], str]:

@@ -239,6 +239,29 @@ def submit(
 
 
 @app.command(rich_help_panel="Audit")
+def maps(
+    file: Annotated[Path, typer.Argument(help="Maps in the safetensors format.", exists=True, dir_okay=False)],
+    url: UrlOption = "http://127.0.0.1:8000",
+) -> None:
+    """Upload heat maps that somebody else made, such as those your product shows, to be audited.
+
+    The file holds one tensor `maps` of (N,S,S) or (N,3,S,S) in the order of the images, S being the side of the model's
+    input, and perhaps `targets` of (N,) int64, the class each map explains. Prints the digest that a plan names.
+
+    For example:
+
+        python -c "from safetensors.numpy import save_file; save_file({'maps': maps}, 'maps.safetensors')"
+
+        auditcore maps maps.safetensors    # then: {"kind": "precomputed", "maps": "sha256:..."}
+    """
+    with _problems():
+        from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - only what asks loads httpx
+
+        with ServiceClient(url) as client:
+            out.print(client.upload_maps(file), highlight=False)
+
+
+@app.command(rich_help_panel="Audit")
 def estimate(
     request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],
     url: Annotated[

@@ -76,6 +76,17 @@ class ServiceClient:
             answer = self._call("POST", "/v1/image-batches", files=files, data=fields)
         return str(answer.json()["digest"])
 
+    def upload_maps(self, path: Path) -> str:
+        """Upload a file of maps; the answer is its digest.
+
+        Raises:
+            CommandError: The service refuses it or cannot be reached.
+        """
+        self._narrate(f"curl -F maps=@{shlex.quote(str(path))} {self._url}/v1/maps")
+        with path.open("rb") as file:
+            answer = self._call("POST", "/v1/maps", files={"maps": (path.name, file)})
+        return str(answer.json()["digest"])
+
     def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Submit an audit and return its status.
 

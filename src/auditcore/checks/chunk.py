@@ -17,12 +17,13 @@ from torch import Tensor
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.capabilities import check_obstacle, pair_obstacle
 from auditcore.contracts.checks import CheckContract
-from auditcore.contracts.explainers import Explainer, Random
+from auditcore.contracts.explainers import Explainer, Precomputed, Random
 from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
 from auditcore.explainers.shared_pass import color_logits, image_logits
 from auditcore.explainers.table import applicability, explain_together, joined
 from auditcore.images.preprocess import PixelBox
+from auditcore.images.uploaded_maps import MapRows
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
 
@@ -45,6 +46,7 @@ class Chunk:
         boxes: Objects of each row's image that count for its target, in pixels of the model's square input.
         passes: What is known of the originals from passes made already: their logits, and gradients if wanted.
         colors: Logits of images of one color by its name, passed once a shard.
+        uploaded: Maps of each row that were uploaded, by the digest of their file.
     """
 
     classifier: Classifier
@@ -60,6 +62,7 @@ class Chunk:
     boxes: tuple[tuple[PixelBox, ...], ...] = ()
     passes: MadePasses = field(default_factory=MadePasses)
     colors: dict[str, Tensor] = field(default_factory=dict)
+    uploaded: Mapping[str, MapRows] = field(default_factory=dict)
     _originals: dict[Explainer, Attribution] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -89,6 +92,10 @@ class Chunk:
     def able(self) -> tuple[Explainer, ...]:
         """Explainers that run on this model."""
         return tuple(explainer for explainer in self.explainers if explainer.label not in self.unable)
+
+    def without_map(self, explainer: Explainer) -> Mapping[int, str]:
+        """Rows of which an explainer that runs has no map, with the reason: nobody has uploaded one."""
+        return self.uploaded[explainer.maps].missing if isinstance(explainer, Precomputed) else {}
 
     @property
     def controls(self) -> tuple[Explainer, ...]:
@@ -123,7 +130,10 @@ class Chunk:
 
         def work(part: slice) -> None:
             rows = range(len(self))[part]
-            batch = self.batch(self.pixels[part], rows, "original", controls=True)
+            batch = replace(
+                self.batch(self.pixels[part], rows, "original", controls=True),
+                uploaded={digest: found.maps[part].to(self.pixels.device) for digest, found in self.uploaded.items()},
+            )
             batch.know(self.passes.take(part))
             for explainer, attribution in explain_together(batch, explainers).items():
                 found[explainer].append(attribution)

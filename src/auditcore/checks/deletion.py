@@ -19,7 +19,8 @@ from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.errors import InvalidRequest
-from auditcore.metrics.cells import cell_index, cell_relevance, default_grid, deletion_step
+from auditcore.images.cells import cell_index, default_grid
+from auditcore.metrics.cells import cell_relevance, deletion_step
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.curves import deletion_auc, inter_model_deletion, rao_auc, symmetric_relevance_gain
 from auditcore.metrics.ranking import rank_descending

@@ -84,3 +84,27 @@ def not_applicable(check: Check, explainer: str, reason: str, *, indices: Sequen
         if meaning.of_explainer and not meaning.control
         for variant in (variants_of(check, metric) or (None,))
     ]
+
+
+def without_rows(one: Measurement, missing: Mapping[int, str], indices: Sequence[int]) -> Measurement:
+    """The same measurement with some rows undefined, whatever was measured of them.
+
+    Args:
+        one: One value a row.
+        missing: Row -> why it has no value.
+        indices: Index of each row's image.
+    """
+    if not missing:
+        return one
+    rows = range(len(one.values))
+    curve = one.curve
+    if curve is not None:
+        values = tuple(None if row in missing else curve.values[row] for row in rows)
+        curve = curve.model_copy(update={"values": values})
+    return one.model_copy(
+        update={
+            "values": tuple(None if row in missing else one.values[row] for row in rows),
+            "reasons": one.reasons | {indices[row]: reason for row, reason in missing.items()},
+            "curve": curve,
+        }
+    )

@@ -19,6 +19,7 @@ from auditcore.explainers.shared_pass import pass_once
 from auditcore.explainers.table import EXPLAINERS, applicability, layers_read
 from auditcore.images.batch import DecodedBatch
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
 
@@ -34,6 +35,7 @@ def predict_originals(
     shared: Mapping[str, tuple[float, ...]],
     colors: dict[str, Tensor],
     explained: bool,
+    uploaded: Mapping[str, UploadedMaps],
 ) -> tuple[Chunk | None, list[ImageRecord]]:
     """Predict the originals once, fix the classes each image is explained for, and give each class a row.
 
@@ -50,6 +52,7 @@ def predict_originals(
         shared: Quantities of the whole audit.
         colors: Logits of images of one color, kept for the whole shard.
         explained: Whether the maps of the originals will be computed.
+        uploaded: Files of uploaded maps by their digest.
 
     Returns:
         The chunk, None when no image has a target, and a record of every image.
@@ -110,6 +113,15 @@ def predict_originals(
         else (),
         passes=known.take(owners.tolist()),
         colors=colors,
+        uploaded={
+            digest: maps.rows(
+                [decoded[position].index for position, _ in rows],
+                [batch.digests[position] for position, _ in rows],
+                [target for _, target in rows],
+                side=classifier.size,
+            )
+            for digest, maps in uploaded.items()
+        },
     )
     return chunk, [*records, *_used_records(chunk, decoded)]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
-from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.measuring import measurement, not_applicable, without_rows
 from auditcore.checks.micro_batches import MicroBatches, blaming_size
 from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
@@ -44,6 +44,7 @@ from auditcore.errors import LabelOutOfRange
 from auditcore.explainers.table import EXPLAINERS, prepare
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.models.classifier import Classifier
 
 
@@ -62,6 +63,7 @@ def run_shard(
     pictures: Pictures | None = None,
     model_name: str | None = None,
     deviation_images: int = 0,
+    uploaded: Mapping[str, UploadedMaps] | None = None,
 ) -> ShardResult:
     """Run one wave of a plan on some images.
 
@@ -79,6 +81,7 @@ def run_shard(
         pictures: Which images of the compute wave are drawn, and where the pictures go; none if None.
         model_name: What the audit calls the model, if it audits several.
         deviation_images: How many images of the compute wave to measure exactly too, if the plan has faster modes.
+        uploaded: Files of maps that explainers of kind `precomputed` name, by their digest.
 
     Raises:
         LabelOutOfRange: A label is not a class of this model.
@@ -132,6 +135,7 @@ def run_shard(
                 shared=shared,
                 colors=colors,
                 explained=wave == "compute" or measures_maps(plan),
+                uploaded=uploaded or {},
             )
         records += seen
         if chunk is None:
@@ -267,11 +271,13 @@ def _compute(
     with meter.measuring("originals"):
         chunk.explain_originals(chunk.able)
     found: list[Measurement] = []
+    missing = {explainer.label: chunk.without_map(explainer) for explainer in chunk.able}
     for check in plan.checks:
         unable = chunk.unable_under(check)
         if check_obstacle(check, chunk.classifier.offer) is None:
             with meter.measuring(check.label):
-                found += CHECKS[type(check)].compute(check, chunk.without(unable), shared)
+                measured = CHECKS[type(check)].compute(check, chunk.without(unable), shared)
+            found += [without_rows(one, missing.get(one.explainer or "", {}), chunk.indices) for one in measured]
         for label, reason in unable.items():
             found += not_applicable(check, label, reason, indices=chunk.indices)
     for explainer in chunk.able:

@@ -70,6 +70,7 @@ class Batch:
         shared: Quantities of the whole audit by key, such as an explainer's layer statistics.
         controls: Whether what a method reports about itself will be read; where that costs passes, they are saved.
         colors: Logits of images of one color by the color's name, passed once and kept.
+        uploaded: Maps of these very images that were uploaded, (N,C,H,W) by the digest of their file.
         passes: Passes over these very images; other images, as `dataclasses.replace` makes them, begin anew.
     """
 
@@ -81,6 +82,7 @@ class Batch:
     shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     controls: bool = True
     colors: dict[str, Tensor] = field(default_factory=dict)
+    uploaded: Mapping[str, Tensor] = field(default_factory=dict)
     passes: MadePasses = field(init=False, default_factory=MadePasses)
 
     def __len__(self) -> int:
@@ -101,7 +103,13 @@ class Batch:
         for start in range(0, len(self), self.micro_batch):
             rows = slice(start, start + self.micro_batch)
             streams = self.streams.take(range(len(self))[rows])
-            part = replace(self, pixels=self.pixels[rows], targets=self.targets[rows], streams=streams)
+            part = replace(
+                self,
+                pixels=self.pixels[rows],
+                targets=self.targets[rows],
+                streams=streams,
+                uploaded={digest: maps[rows] for digest, maps in self.uploaded.items()},
+            )
             part.know(self.passes.take(rows))
             yield part
 

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from skimage.segmentation import slic
 from torch import Tensor
 
+from auditcore.images.cells import cell_index
+
 _COMPACTNESS = 10.0
 """Color against distance: the default of scikit-image and of its authors' comparison for RGB in [0,1]."""
 
@@ -34,9 +36,7 @@ def segment(
     height, width = pixels.shape[2:]
     if kind == "cells":
         side = min(math.isqrt(count), height, width)
-        row = torch.arange(height, device=pixels.device) * side // height
-        column = torch.arange(width, device=pixels.device) * side // width
-        return (row[:, None] * side + column).expand(len(pixels), -1, -1)
+        return cell_index(height, width, side, pixels.device).expand(len(pixels), -1, -1)
     images = pixels.permute(0, 2, 3, 1).cpu().numpy()
     labels = [_superpixels(image, count) for image in images]
     return torch.from_numpy(np.array(labels, dtype=np.int64).reshape(-1, height, width)).to(pixels.device)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from auditcore.contracts.capabilities import explainer_obstacle
 from auditcore.contracts.explainers import (
+    Ablation,
     Deconvolution,
     DeepLift,
     Explainer,
@@ -30,6 +31,7 @@ from auditcore.contracts.explainers import (
     LrpEpsilonPlusFlat,
     NoiseTunnel,
     Occlusion,
+    Precomputed,
     Random,
     Rise,
     Saliency,
@@ -37,6 +39,7 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.errors import ShapeError
 from auditcore.explainers import (
+    ablation,
     cam,
     deep_lift,
     gradient,
@@ -46,6 +49,7 @@ from auditcore.explainers import (
     lrp,
     noise_tunnel,
     occlusion,
+    precomputed,
     random,
     rectifiers,
     rise,
@@ -115,9 +119,11 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
         information_bottleneck.reduce_statistics,
     ),
     Occlusion: Method(occlusion.occlusion, occlusion.obstacle),
+    Ablation: Method(ablation.ablation, ablation.obstacle),
     Rise: Method(rise.rise, rise.obstacle),
     KernelShap: Method(kernel_shap.kernel_shap),
     Random: Method(random.random),
+    Precomputed: Method(precomputed.precomputed),
 }
 
 

@@ -15,6 +15,7 @@ from auditcore.contracts.cost_model import (
 )
 from auditcore.contracts.estimate import BACKWARD_COST, expected_passes, passes_of, waves_of, weight
 from auditcore.contracts.explainers import (
+    Ablation,
     Explainer,
     Gradient,
     GuidedGradCam,
@@ -38,6 +39,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
     SmoothGrad(samples=5),
     GuidedGradCam(),
     Occlusion(),
+    Ablation(),
     Rise(masks=40),
     Random(),
 )

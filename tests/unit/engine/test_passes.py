@@ -29,6 +29,7 @@ from auditcore.contracts.checks import (
     interval_key,
 )
 from auditcore.contracts.explainers import (
+    Ablation,
     Deconvolution,
     DeepLift,
     Explainer,
@@ -81,6 +82,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
     LrpEpsilonAlpha2Beta1Flat(),
     Iba(steps=2, samples=3),
     Occlusion(window=16, stride=16),
+    Ablation(grid=3),
     Rise(masks=5, cells=4),
     KernelShap(segments="cells", count=4, samples=20),
     KernelShap(name="drawn", segments="cells", count=16, samples=11, baseline="blur"),

@@ -21,6 +21,7 @@ from zennit.torchvision import ResNetCanonizer
 import digits
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import (
+    Ablation,
     Deconvolution,
     DeepLift,
     Explainer,
@@ -38,6 +39,7 @@ from auditcore.contracts.explainers import (
     LrpEpsilonPlusFlat,
     NoiseTunnel,
     Occlusion,
+    Precomputed,
     Random,
     Rise,
     Saliency,
@@ -73,11 +75,12 @@ ALL: list[Any] = [
     LrpEpsilonGammaBox(),
     LrpEpsilonAlpha2Beta1Flat(),
     Occlusion(window=16),
+    Ablation(grid=4),
     Rise(masks=8),
     KernelShap(samples=12, count=9),
     Random(),
 ]
-SPATIAL = ("saliency", "grad_cam", "occlusion", "rise", "kernel_shap")
+SPATIAL = ("saliency", "grad_cam", "occlusion", "ablation", "rise", "kernel_shap")
 RELEVANCE: list[Any] = [LrpEpsilonPlusFlat(), LrpEpsilonGammaBox(), LrpEpsilonAlpha2Beta1Flat()]
 SIZE = 64
 PREPROCESSING = Preprocessing(resize=SIZE, crop=SIZE)
@@ -121,8 +124,8 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> N
 
 
 def test_every_contract_has_an_implementation_and_a_place_in_these_tests() -> None:
-    # the bottleneck needs statistics of a whole audit; its own tests provide them
-    assert set(UNION) == set(EXPLAINERS) == {type(contract) for contract in ALL} | {Iba}
+    # the bottleneck needs statistics of a whole audit, and uploaded maps a file; their own tests provide them
+    assert set(UNION) == set(EXPLAINERS) == {type(contract) for contract in ALL} | {Iba, Precomputed}
 
 
 # --- what must hold for all ------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from torch import Tensor
 
 import reference
 from auditcore.errors import ShapeError
-from auditcore.metrics.cells import cell_index, cell_relevance, default_grid, deletion_step
+from auditcore.images.cells import cell_index, default_grid
+from auditcore.metrics.cells import cell_relevance, deletion_step
 
 SIZES = [(28, 28, 14), (224, 224, 14), (30, 45, 7), (9, 8, 8)]
 

@@ -25,6 +25,18 @@ LOADERS: dict[type[Contract], Callable[[Any, WeightsSource], LoadedModel]] = {
 }
 
 
+def load_model(
+    reference: ModelReference,
+    *,
+    access: AccessRules,
+    device: torch.device | str = "cpu",
+    blobs: BlobReader | None = None,
+) -> LoadedModel:
+    """The network that a reference names, and how to feed it; arguments and errors as of `load_classifier`."""
+    access.check_model(reference)
+    return LOADERS[type(reference)](reference, WeightsSource(access, blobs, str(device)))
+
+
 def load_classifier(
     reference: ModelReference,
     *,
@@ -44,8 +56,7 @@ def load_classifier(
         InputError: The reference is not allowed, cannot be read, does not fit, or names no classifier;
             `field` says which part of the request to mend.
     """
-    access.check_model(reference)
-    loaded = LOADERS[type(reference)](reference, WeightsSource(access, blobs))
+    loaded = load_model(reference, access=access, device=device, blobs=blobs)
     return Classifier(
         loaded.module,
         preprocessing=loaded.preprocessing,

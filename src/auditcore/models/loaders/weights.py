@@ -41,10 +41,12 @@ class WeightsSource:
     Attributes:
         access: What the operator allows.
         blobs: Reader of uploaded files, or None where there are none.
+        device: Where the model will run, for those that do not run in PyTorch.
     """
 
     access: AccessRules
     blobs: BlobReader | None = None
+    device: str = "cpu"
 
     def also_allowing(self, package: str) -> WeightsSource:
         """The same source with one more installed package."""

@@ -1,0 +1,54 @@
+"""Ablation: what the target's logit loses when a cell of the image is replaced."""
+
+from __future__ import annotations
+
+import torch
+
+from auditcore.contracts.explainers import Ablation
+from auditcore.errors import NotApplicable
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.baselines import baseline_pixels
+from auditcore.explainers.passes import copies_logits, pairs, target_logits
+from auditcore.images.cells import cell_index, default_grid
+from auditcore.models.classifier import Classifier
+
+
+def obstacle(classifier: Classifier, contract: Ablation) -> str | None:
+    """Why there are no cells: more of them than pixels on a side."""
+    if contract.grid is not None and contract.grid > classifier.size:
+        return (
+            f"a grid of {contract.grid} cells a side does not fit images of {classifier.size} pixels; use at most "
+            f"{classifier.size}"
+        )
+    return None
+
+
+def ablation(batch: Batch, contract: Ablation) -> Attribution:
+    """Loss of the target's logit when a cell is replaced; every pixel of the cell gets it.
+
+    Cells are those of the deletion check, so that deletion by the same grid removes what was explained. Needs
+    predictions only.
+
+    Returns:
+        Maps (N,1,H,W): f(x) - f(x with the pixel's cell replaced).
+
+    Raises:
+        NotApplicable: There are more cells than pixels on a side.
+
+    Source: feature ablation of Kokhlikyan et al. 2020 with square cells; Zeiler & Fergus 2014 without overlap.
+    """
+    reason = obstacle(batch.classifier, contract)
+    if reason is not None:
+        raise NotApplicable(reason)
+    pixels = batch.pixels
+    side = batch.classifier.size
+    grid = contract.grid or default_grid(side, side)
+    replaced = baseline_pixels(batch, contract.baseline)
+    index = cell_index(side, side, grid, pixels.device)
+    scores = torch.empty(len(batch), grid * grid, device=pixels.device)
+    for images, cell in pairs(len(batch), grid * grid, batch.micro_batch, pixels.device):
+        hidden = (index == cell[:, None, None])[:, None]
+        copies = torch.where(hidden, replaced[images], pixels[images])
+        scores[images, cell] = copies_logits(batch, copies, images)
+    losses = target_logits(batch)[:, None] - scores
+    return Attribution(losses[:, index.flatten()].view(len(batch), 1, side, side))

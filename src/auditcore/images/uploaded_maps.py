@@ -1,0 +1,127 @@
+"""Maps that somebody else made, one for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditcore.contracts.explainers import Precomputed
+from auditcore.contracts.map_files import MAPS, TARGETS, MapFile, read_map_layout, targets_of
+from auditcore.contracts.plan import AuditPlan
+from auditcore.errors import MapsInvalid
+from auditcore.tensor_files import Layout, TensorPlace
+
+NO_MAP = "no map was uploaded for this image"
+NOT_FINITE = "the uploaded map holds NaN or infinite values"
+
+_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
+
+
+@final
+@dataclass(frozen=True)
+class MapRows:
+    """The maps of the rows of a chunk.
+
+    Attributes:
+        maps: (N,C,S,S), float32; zeros where there is none.
+        missing: Row -> why it has no map.
+    """
+
+    maps: Float[Tensor, "image channel height width"]
+    missing: Mapping[int, str]
+
+
+@final
+class UploadedMaps:
+    """A file of maps, of which single maps are read when they are needed.
+
+    Attributes:
+        file: What its header says.
+    """
+
+    def __init__(self, data: bytes, *, field: str) -> None:
+        """Look at the header.
+
+        Raises:
+            MapsInvalid: The bytes are no file of maps.
+        """
+        self.file: MapFile
+        self._layout: Layout
+        self._data = data
+        self._field = field
+        self.file, self._layout = read_map_layout(data, field=field)
+        self._targets = {} if self.file.ordered else targets_of(self._layout, field=field)
+
+    def rows(self, indices: Sequence[int], digests: Sequence[str], targets: Sequence[int], *, side: int) -> MapRows:
+        """The maps of some images, each explained for one target.
+
+        Args:
+            indices: Index of each image in its batch.
+            digests: Digest of each image file.
+            targets: Class that the audit explains for each.
+            side: Of the model's input, in pixels.
+
+        Raises:
+            MapsInvalid: The maps have another size than the model's input.
+        """
+        if self.file.side != side:
+            msg = (
+                f"the maps are {self.file.side} x {self.file.side} pixels, and the model sees {side} x {side}; upload "
+                "maps of the model's input, after resizing and cropping"
+            )
+            raise MapsInvalid(msg, field=self._field)
+        maps = torch.zeros(len(indices), self.file.channels, side, side)
+        missing: dict[int, str] = {}
+        for row, (index, digest, target) in enumerate(zip(indices, digests, targets, strict=True)):
+            found = self._map(index, digest, target)
+            if isinstance(found, str):
+                missing[row] = found
+            else:
+                maps[row] = torch.from_numpy(found)
+        return MapRows(maps, missing)
+
+    def _map(self, index: int, digest: str, target: int) -> NDArray[np.float32] | str:
+        """One map, or why there is none."""
+        if self.file.ordered:
+            if index >= self.file.images:
+                return NO_MAP
+            values = self._values(self._layout.tensors[MAPS])[index]
+            explained = int(self._values(self._layout.tensors[TARGETS])[index]) if self.file.targeted else None
+        else:
+            if digest not in self._layout.tensors:
+                return NO_MAP
+            values, explained = self._values(self._layout.tensors[digest]), self._targets.get(digest)
+        if explained is not None and explained != target:
+            return f"the uploaded map explains class {explained}, and the audit explains class {target}"
+        if not np.isfinite(values).all():
+            return NOT_FINITE
+        return np.array(values, np.float32).reshape(self.file.channels, self.file.side, self.file.side)
+
+    def _values(self, place: TensorPlace) -> NDArray[np.generic]:
+        """A view of a tensor's values; nothing is copied."""
+        raw = np.frombuffer(self._data, dtype=np.uint8)[place.start : place.stop]
+        return raw.view(_TYPES[place.dtype]).reshape(place.shape)
+
+
+def uploaded_maps(plan: AuditPlan, blobs: Callable[[str], bytes]) -> dict[str, UploadedMaps]:
+    """The files that a plan names, by their digest.
+
+    Args:
+        plan: Its explainers of kind `precomputed` are looked at.
+        blobs: From a digest to the bytes of that digest.
+
+    Raises:
+        InputError: Nothing is stored under a digest, or it is no file of maps.
+    """
+    return {
+        explainer.maps: UploadedMaps(blobs(explainer.maps), field=f"plan.explainers.{position}.maps")
+        for position, explainer in enumerate(plan.explainers)
+        if isinstance(explainer, Precomputed)
+    }

@@ -1,0 +1,231 @@
+"""TorchServe model archives (`.mar`): a zip with a manifest; read without running anything in it, and written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import final
+
+import safetensors.torch
+from pydantic import ValidationError
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.archives import (
+    DESCRIPTION,
+    HANDLER,
+    MANIFEST,
+    WEIGHTS,
+    ArchiveDescription,
+    ArchiveManifest,
+    architecture_of,
+)
+from auditcore.contracts.model_reference import BuiltModel
+from auditcore.contracts.models import DemoModel
+from auditcore.errors import InvalidRequest, LimitExceeded, ModelNotLoadable, UnsafeReference
+from auditcore.models.loaders.table import load_model
+
+FIELD = "model.uri"
+
+MOST_ENTRIES = 10_000
+MOST_JSON_BYTES = 2**20
+"""Of the manifest and of the description."""
+
+_DATE = (1980, 1, 1, 0, 0, 0)
+"""Of every entry, so that the same model gives the same bytes."""
+
+_HANDLER_TEXT = (
+    '"""Serves a model to audits: all class scores, and explanations; see docker/torchserve."""\n\n'
+    "from auditcore.serving.torchserve_handler import handle\n\n"
+    '__all__ = ["handle"]\n'
+)
+
+
+@final
+class Archive:
+    """An archive that is safe to read.
+
+    Attributes:
+        path: The file.
+        manifest: What it says of itself.
+        description: What it says of its architecture, if it was written by `auditcore mar`.
+    """
+
+    def __init__(self, path: Path, *, limit_bytes: int) -> None:
+        """Look at the directory and the manifest; no file is extracted yet.
+
+        Args:
+            path: The archive.
+            limit_bytes: Most bytes of all files together, uncompressed.
+
+        Raises:
+            ModelNotLoadable: It is no archive, or a damaged one.
+            UnsafeReference: An entry leads out of the archive, is a link, encrypted, or there twice.
+            LimitExceeded: It holds too much.
+        """
+        self.path = path
+        with self._opened() as archive:
+            self._entries = _checked(archive.infolist(), limit_bytes=limit_bytes)
+            try:
+                self.manifest = ArchiveManifest.model_validate_json(self._small(archive, MANIFEST))
+                described = DESCRIPTION in self._entries
+                self.description = (
+                    ArchiveDescription.model_validate_json(self._small(archive, DESCRIPTION)) if described else None
+                )
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"])
+                msg = f"the archive's {MANIFEST} or {DESCRIPTION} is not valid ({where}: {first['msg']}); write it anew"
+                raise ModelNotLoadable(msg, field=FIELD) from error
+
+    @contextmanager
+    def extracted(self, names: Sequence[str]) -> Iterator[Mapping[str, Path]]:
+        """Some files of the archive in a private folder, which is removed afterwards.
+
+        Raises:
+            ModelNotLoadable: The archive has no such file, or it is damaged.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="auditcore-mar-"))
+        try:
+            with self._opened() as archive:
+                paths = {name: self._extract(archive, name, folder) for name in names}
+            yield paths
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _extract(self, archive: zipfile.ZipFile, name: str, folder: Path) -> Path:
+        if name not in self._entries:
+            msg = f"the archive has no file {name!r}, which its manifest names; write it anew"
+            raise ModelNotLoadable(msg, field=FIELD)
+        # names were checked not to lead out; the folder is new and ours
+        path = folder.joinpath(*PurePosixPath(name).parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with archive.open(self._entries[name]) as source, path.open("xb") as target:
+                shutil.copyfileobj(source, target)
+        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+            msg = f"{name!r} of the archive is damaged ({error}); upload it again"
+            raise ModelNotLoadable(msg, field=FIELD) from error
+        return path
+
+    def _small(self, archive: zipfile.ZipFile, name: str) -> bytes:
+        if name not in self._entries:
+            msg = f"the file has no {name}, so it is no model archive; write one with torch-model-archiver"
+            raise ModelNotLoadable(msg, field=FIELD)
+        if self._entries[name].file_size > MOST_JSON_BYTES:
+            size = self._entries[name].file_size
+            raise LimitExceeded(what=name, limit=MOST_JSON_BYTES, actual=size, unit="bytes", field=FIELD)
+        return archive.read(self._entries[name])
+
+    @contextmanager
+    def _opened(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            archive = zipfile.ZipFile(self.path)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            msg = f"the file is no model archive: {error}; write one with torch-model-archiver"
+            raise ModelNotLoadable(msg, field=FIELD) from error
+        with archive:
+            yield archive
+
+
+def _checked(entries: Sequence[zipfile.ZipInfo], *, limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """Entries by name, none of which leads anywhere else."""
+    if len(entries) > MOST_ENTRIES:
+        raise LimitExceeded(what="the archive", limit=MOST_ENTRIES, actual=len(entries), unit="entries", field=FIELD)
+    size = sum(entry.file_size for entry in entries)
+    if size > limit_bytes:
+        raise LimitExceeded(what="the archive, unpacked,", limit=limit_bytes, actual=size, unit="bytes", field=FIELD)
+    found: dict[str, zipfile.ZipInfo] = {}
+    folded: set[str] = set()
+    for entry in entries:
+        # the name as it was written: on some systems zipfile turns backslashes into slashes
+        name = entry.orig_filename
+        parts = PurePosixPath(name).parts
+        mode = entry.external_attr >> 16
+        reason = None
+        if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or (parts and ":" in parts[0]):
+            reason = "leads out of the archive"
+        elif stat.S_ISLNK(mode):
+            reason = "is a link"
+        elif entry.flag_bits & 0x1:
+            reason = "is encrypted"
+        elif name.casefold() in folded:
+            reason = "is there twice"
+        if reason is not None:
+            msg = f"entry {name[:200]!r} of the archive {reason}; write it anew"
+            raise UnsafeReference(msg, field=FIELD)
+        folded.add(name.casefold())
+        if not entry.is_dir():
+            found[name] = entry
+    return found
+
+
+def write_archive(
+    out: Path,
+    *,
+    name: str,
+    version: str,
+    model: BuiltModel | DemoModel,
+    access: AccessRules,
+    extra_files: Sequence[Path] = (),
+) -> None:
+    """Write an archive that TorchServe serves with this project's handler, and that a reference of kind `mar` loads.
+
+    Args:
+        out: Where; an existing file is replaced, at once and as a whole.
+        name: Of the model in TorchServe.
+        version: Likewise, such as `1.0`.
+        model: What to serve; its weights are loaded and written as safetensors.
+        access: What `model` may reach.
+        extra_files: Files to put beside the handler, such as the module of a factory.
+
+    Raises:
+        InvalidRequest: Two files have one name.
+        InputError: The model cannot be loaded.
+    """
+    loaded = load_model(model, access=access)
+    spelled = model.as_factory() if isinstance(model, DemoModel) else model
+    description = ArchiveDescription(
+        architecture=architecture_of(spelled), scores=loaded.scores, preprocessing=loaded.preprocessing
+    )
+    manifest = {
+        "createdOn": "",
+        "runtime": "python",
+        "model": {
+            "modelName": name,
+            "modelVersion": version,
+            "serializedFile": WEIGHTS,
+            "handler": f"{HANDLER}:handle",
+        },
+        "archiverVersion": "0.12.0",
+    }
+    # tensors that share memory are written once each: what loads them fills an architecture that shares them again
+    state = {key: value.detach().clone().contiguous() for key, value in loaded.module.state_dict().items()}
+    files: dict[str, bytes] = {
+        MANIFEST: json.dumps(manifest, indent=2).encode(),
+        DESCRIPTION: description.model_dump_json(indent=2).encode(),
+        HANDLER: _HANDLER_TEXT.encode(),
+        WEIGHTS: safetensors.torch.save(state),
+    }
+    for path in extra_files:
+        if path.name in files:
+            msg = f"two files of the archive would be called {path.name!r}; rename one"
+            raise InvalidRequest(msg, field="extra_files")
+        files[path.name] = path.read_bytes()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for entry, data in files.items():
+            archive.writestr(zipfile.ZipInfo(entry, _DATE), data)
+    part = out.with_name(f".{out.name}.{hashlib.sha256(str(out).encode()).hexdigest()[:8]}.part")
+    try:
+        part.write_bytes(buffer.getvalue())
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
