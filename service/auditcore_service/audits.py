@@ -24,7 +24,8 @@ from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
-from auditcore.resolving import Resolver, resolve_request
+from auditcore.resolution import Resolver
+from auditcore.resolving import resolve_request
 from auditcore_service.announcer import Announcer
 from auditcore_service.blobs import BlobStore
 from auditcore_service.cursors import decode_cursor, encode_cursor

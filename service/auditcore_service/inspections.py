@@ -11,7 +11,8 @@ import structlog
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.inspection import Inspection, InspectionRequest, inspection_of
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.resolving import Resolver, resolve_model
+from auditcore.resolution import Resolver
+from auditcore.resolving import resolve_model
 from auditcore_service.blobs import BlobStore
 from auditcore_service.queue import QueueUnavailable, ShardQueue
 from auditcore_service.refusals import ModelRefused

@@ -38,7 +38,8 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.report.assemble import assemble
 from auditcore.report.stopping import Conclusion, Observations, image_order, observe
-from auditcore.resolving import Resolver, resolve_model, resolve_request
+from auditcore.resolution import Resolver
+from auditcore.resolving import resolve_model, resolve_request
 
 SHARD_IMAGES = 64
 """Images held in memory at once; a map of each and explainer stays until its shard ends."""

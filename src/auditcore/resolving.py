@@ -7,49 +7,20 @@ left as it is, and the worker is the judge.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any
 
-from auditcore.contracts.access import AccessRules
-from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.request import AuditRequest
-from auditcore.fetching import BlobReader
+from auditcore.contracts.served_models import TorchServeModel
+from auditcore.resolution import Resolution, Resolver
+from auditcore.served import torchserve
 
-
-@final
-@dataclass(frozen=True)
-class Resolver:
-    """What resolving needs.
-
-    Attributes:
-        access: What the operator allows.
-        blobs: Reader of uploaded files, or None where there are none.
-    """
-
-    access: AccessRules
-    blobs: BlobReader | None = None
-
-
-@final
-@dataclass(frozen=True)
-class Resolution:
-    """What a reference stands for now.
-
-    Attributes:
-        reference: The same with version and digest filled in as far as they can be known.
-        offer: What the model lets an audit see; None where only loading it can tell.
-        facts: What else was found out, for a person, by name, such as `classes`.
-    """
-
-    reference: ModelReference
-    offer: ModelOffer | None = None
-    facts: dict[str, str | int] = field(default_factory=dict)
-
-
-RESOLVERS: dict[type[Contract], Callable[[Any, Resolver], Resolution]] = {}
+RESOLVERS: dict[type[Contract], Callable[[Any, Resolver], Resolution]] = {
+    TorchServeModel: torchserve.resolve,
+}
+"""What finds out about each kind of reference; the others stay as they are."""
 
 
 def resolve_model(reference: ModelReference, resolver: Resolver) -> Resolution:

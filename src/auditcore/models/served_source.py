@@ -63,7 +63,7 @@ class ServedSource:
         self._client = client
         self._limits = limits
         self.description = client.describe()
-        self._pinned = pinned or self.description.digest
+        self._pinned = pinned or self.description.pin
         self._refuse_other(self.description)
         self._side = self.description.preprocessing.crop
         self._classes = classes or self.description.classes
@@ -157,10 +157,10 @@ class ServedSource:
             raise ModelChanged(msg, field="model.version")
 
     def _refuse_other(self, description: Description) -> None:
-        if description.digest != self._pinned:
+        if description.pin != self._pinned:
             version = "" if description.version is None else f", version {description.version}"
             msg = (
-                f"the server now serves another model{version} ({description.digest}) than {self._pinned}, with which "
+                f"the server now serves another model{version} ({description.pin}) than {self._pinned}, with which "
                 "the audit began; submit it again"
             )
             raise ModelChanged(msg, field="model.sha256" if self.description is description else "model.version")

@@ -17,7 +17,7 @@ from auditcore.served.tensors import RawTensor
 
 @final
 class Description(Contract):
-    """What a server says of a model; two that say the same have the same digest.
+    """What a server says of a model; two that say the same have the same pin.
 
     Attributes:
         server: Product and version of the server, as far as it says so.
@@ -44,9 +44,14 @@ class Description(Contract):
     said: dict[str, str] = Field(default_factory=dict)
 
     @property
+    def pin(self) -> Sha256:
+        """Over all that is said: what an audit holds the server to."""
+        return digest_of(self)
+
+    @property
     def digest(self) -> Sha256:
-        """Of the weights, if it is known; else over all that is said."""
-        return self.weights or digest_of(self)
+        """Of the weights, if it is said; else the same as `pin`."""
+        return self.weights or self.pin
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ so addresses are not restricted beyond that. Redirects are not followed: they wo
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,7 +36,10 @@ MOST_ANSWER_BYTES = 256 * 2**20
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Answers that may be better in a moment; TorchServe says 503 when its queue is full and 507 when a worker died."""
 
+BAD_REQUEST = 400
 REFUSED = frozenset({401, 403})
+TOKEN_REFUSED = b"Token Authorization failed"
+"""What TorchServe 0.12 says, with status 400, to a token that is wrong or has expired."""
 
 SHOWN = 200
 """Characters of an answer that an error repeats."""
@@ -65,6 +69,11 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     content: bytes
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server wants another token."""
+        return self.status in REFUSED or (self.status == BAD_REQUEST and TOKEN_REFUSED in self.content)
 
     @property
     def said(self) -> str:
@@ -124,16 +133,21 @@ class Transport:
 
     @cached_property
     def _client(self) -> httpx.Client:
-        return httpx.Client(
+        client = httpx.Client(
             timeout=httpx.Timeout(self._limits.timeout_s, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=self._limits.concurrency + 1),
             follow_redirects=False,
             trust_env=False,  # a proxy of the environment would see tokens and images
         )
+        # a model that is forgotten takes its connections with it
+        weakref.finalize(self, client.close)
+        return client
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="ask")
+        threads = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="ask")
+        weakref.finalize(self, threads.shutdown, wait=False)
+        return threads
 
     def allow(self, requests: int | None) -> None:
         """Set how many further requests may be made; any number if None."""
@@ -206,9 +220,9 @@ class Transport:
     def _once(self, method: str, path: str, body: Body | None) -> Answer:
         """One try, and a second one at once if the token was refused and the file has a newer one."""
         answer = self._send(method, path, body)
-        if answer.status in REFUSED and self._renew_token():
+        if answer.refused and self._renew_token():
             answer = self._send(method, path, body)
-        if answer.status in REFUSED:
+        if answer.refused:
             with_token = "without a token" if self._token is None else "with the token of token_file"
             msg = f"{self.url} refuses requests {with_token} ({answer.status}: {answer.said}); give a valid token_file"
             raise UnreachableResource(msg, field="model.token_file")

@@ -1,0 +1,29 @@
+"""Models behind TorchServe."""
+
+from __future__ import annotations
+
+from auditcore.contracts.served_models import TorchServeModel
+from auditcore.models.black_box import BlackBox
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.weights import WeightsSource
+from auditcore.models.served_source import ServedSource
+from auditcore.served.torchserve import TorchServeClient
+
+
+def load(reference: TorchServeModel, source: WeightsSource) -> LoadedModel:  # noqa: ARG001 - nothing is fetched
+    """Ask the server what it serves, and let its predictions stand for the model.
+
+    Raises:
+        ModelChanged: It serves another model than the reference was resolved to.
+        InputError: It cannot be asked, or answers no class scores.
+    """
+    served = ServedSource(
+        TorchServeClient(reference), reference.limits, pinned=reference.sha256, classes=reference.classes
+    )
+    described = served.description
+    return LoadedModel(
+        BlackBox(served, outputs=described.outputs, scores=described.scores),
+        described.preprocessing,
+        described.scores,
+        trained=True,
+    )

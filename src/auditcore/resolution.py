@@ -1,0 +1,41 @@
+"""What resolving a reference needs, and what it finds out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import final
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.fetching import BlobReader
+
+
+@final
+@dataclass(frozen=True)
+class Resolver:
+    """What resolving needs.
+
+    Attributes:
+        access: What the operator allows.
+        blobs: Reader of uploaded files, or None where there are none.
+    """
+
+    access: AccessRules
+    blobs: BlobReader | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Resolution:
+    """What a reference stands for now.
+
+    Attributes:
+        reference: The same with version and digest filled in as far as they can be known.
+        offer: What the model lets an audit see; None where only loading it can tell.
+        facts: What else was found out, for a person, by name, such as `classes`.
+    """
+
+    reference: ModelReference
+    offer: ModelOffer | None = None
+    facts: dict[str, str | int] = field(default_factory=dict)
