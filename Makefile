@@ -68,7 +68,7 @@ constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject
 	mv constraints.new constraints.txt
 
 clean: ## Remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) build dist var demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json
+	rm -rf $(VENV) .venv-foreign build dist var demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -13,12 +13,13 @@ from auditcore.contracts.contract import Contract
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.served_models import TorchServeModel
+from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
 from auditcore.resolution import Resolution, Resolver
-from auditcore.served import torchserve
+from auditcore.served import open_inference, torchserve
 
 RESOLVERS: dict[type[Contract], Callable[[Any, Resolver], Resolution]] = {
     TorchServeModel: torchserve.resolve,
+    OpenInferenceModel: open_inference.resolve,
 }
 """What finds out about each kind of reference; the others stay as they are."""
 

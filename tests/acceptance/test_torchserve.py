@@ -178,12 +178,9 @@ def test_explanations_are_those_of_the_explainer_and_can_be_audited_as_uploaded_
     np.testing.assert_allclose(found["maps"], maps, atol=1e-5 * np.abs(maps).max())
     # what the server shows, audited against the model behind it
     digest = sha256(answer.content)
+    checks: list[dict[str, Any]] = [{"kind": "deletion", "grid": 4}]
     report = audit(
-        prediction_only.request(
-            served(server),
-            explainers=[{"kind": "precomputed", "maps": digest}],
-            checks=[{"kind": "deletion", "grid": 4}],
-        ),
+        prediction_only.request(served(server), explainers=[{"kind": "precomputed", "maps": digest}], checks=checks),
         images=prediction_only.images(),
         access=allowed(server),
         maps={digest: answer.content},

@@ -11,10 +11,10 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel
-from auditcore.contracts.served_models import TorchServeModel
+from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
 from auditcore.fetching import BlobReader
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders import demo, factory, timm, torchserve, torchvision
+from auditcore.models.loaders import demo, factory, open_inference, timm, torchserve, torchvision
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 
@@ -24,6 +24,7 @@ LOADERS: dict[type[Contract], Callable[[Any, WeightsSource], LoadedModel]] = {
     FactoryModel: factory.load,
     DemoModel: demo.load,
     TorchServeModel: torchserve.load,
+    OpenInferenceModel: open_inference.load,
 }
 
 

@@ -1,0 +1,24 @@
+"""Models behind servers of the Open Inference Protocol v2."""
+
+from __future__ import annotations
+
+from auditcore.contracts.served_models import OpenInferenceModel
+from auditcore.models.black_box import BlackBox
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.weights import WeightsSource
+from auditcore.models.served_source import ServedSource
+from auditcore.served.open_inference import OpenInferenceClient
+
+
+def load(reference: OpenInferenceModel, source: WeightsSource) -> LoadedModel:  # noqa: ARG001 - nothing is fetched
+    """Ask the server what it serves, and let its predictions stand for the model.
+
+    Raises:
+        ModelChanged: It serves another model than the reference was resolved to.
+        InputError: It cannot be asked, or answers no class scores.
+    """
+    served = ServedSource(
+        OpenInferenceClient(reference), reference.limits, pinned=reference.sha256, classes=reference.classes
+    )
+    module = BlackBox(served, outputs=reference.outputs, scores=reference.scores)
+    return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)

@@ -1,0 +1,415 @@
+"""Models behind servers of the Open Inference Protocol v2: KServe, Triton, MLServer, OpenVINO.
+
+Tensors travel as JSON, or by the binary extension that Triton and KServe share: a JSON header, whose length is in the
+header `Inference-Header-Content-Length`, and behind it the bytes of the tensors.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+from auditcore.contracts.capabilities import BLACK_BOX
+from auditcore.contracts.served_models import OpenInferenceModel
+from auditcore.errors import InvalidRequest, ModelChanged, ModelOutputInvalid, UnreachableResource
+from auditcore.resolution import Resolution, Resolver
+from auditcore.served.client import Description
+from auditcore.served.tensors import RawTensor
+from auditcore.served.tokens import TokenFile
+from auditcore.served.transport import Answer, Body, Transport
+
+OK, NOT_FOUND, TOO_LARGE = 200, 404, 413
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+BINARY_EXTENSIONS = frozenset({"binary_tensor_data", "binary_tensor_data_extension"})
+"""How Triton and KServe call the binary extension among those of a server."""
+
+JSON_BYTES_A_VALUE = 14
+"""A float32 in JSON, with its comma, at most about."""
+
+HEADER_BYTES = 2048
+
+ID = "auditcore"
+"""Of every request: the protocol calls it optional, and KServe 0.21 fails without one."""
+
+FLOATS: Mapping[str, str] = {"FP32": "f", "FP64": "d"}
+"""Types of tensors that are read here, as `array` calls them."""
+
+Way = Literal["json", "binary"]
+
+
+@final
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor of a model's metadata; a shape that is not told is empty."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True)
+class _Signature:
+    """Which tensors are exchanged, and how."""
+
+    input: _Tensor
+    output: str
+    way: Way
+
+
+@final
+class OpenInferenceClient:
+    """One model of one server."""
+
+    def __init__(self, model: OpenInferenceModel) -> None:
+        """Ask nothing yet."""
+        self._model = model
+        token = None if model.token_file is None else TokenFile(Path(model.token_file))
+        self._transport = Transport(model.url, model.limits, token=token)
+        self._signature: _Signature | None = None
+
+    @property
+    def requests_made(self) -> int:
+        """Requests sent so far, tries included."""
+        return self._transport.made
+
+    def allow(self, requests: int | None) -> None:
+        """Set how many further requests may be made; any number if None."""
+        self._transport.allow(requests)
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._transport.close()
+
+    def describe(self) -> Description:
+        """What the server says of itself and of the model.
+
+        Raises:
+            InvalidRequest: There is no such model, version or tensor.
+            ModelOutputInvalid: A tensor has a type or shape that no images and class scores have.
+            InputError: The server cannot be asked.
+        """
+        server = self._json(self._transport.get("/v2"), "server")
+        model = self._json(self._transport.get(self._path), "model")
+        wanted = _chosen(_tensors(model.get("inputs")), self._model.input, "input")
+        given = _chosen(_tensors(model.get("outputs")), self._model.output, "output")
+        extensions = {str(name) for name in server.get("extensions") or ()}
+        self._signature = _Signature(wanted, given.name, self._way(extensions))
+        self._refuse_misfit(wanted, given)
+        versions = [str(version) for version in model.get("versions") or ()]
+        # where several are served, nobody says which of them answers by default; the answers say it
+        version = self._model.version or (versions[0] if len(versions) == 1 else None)
+        return Description(
+            server=f"{server.get('name') or 'a server'} {server.get('version') or ''}".strip(),
+            name=str(model.get("name") or self._model.name),
+            version=version,
+            classes=given.shape[1] if len(given.shape) == 2 and given.shape[1] > 0 else self._model.classes,  # noqa: PLR2004 - axes
+            offer=BLACK_BOX,
+            outputs=self._model.outputs,
+            scores=self._model.scores,
+            preprocessing=self._model.preprocessing,
+            said={
+                "platform": str(model.get("platform") or ""),
+                "input": f"{wanted.name} {wanted.datatype} {list(wanted.shape)}",
+                "output": f"{given.name} {given.datatype} {list(given.shape)}",
+                "versions": ", ".join(versions),
+                "tensors": self._signature.way,
+            },
+        )
+
+    def images_per_request(self, image_bytes: int) -> int:
+        """Images that one request takes; one where the batch of the model is fixed to one."""
+        signature = self._known()
+        if signature.input.shape and signature.input.shape[0] > 0:
+            return signature.input.shape[0]
+        each = image_bytes if signature.way == "binary" else image_bytes // 4 * JSON_BYTES_A_VALUE
+        return max(1, (self._model.limits.request_bytes - HEADER_BYTES) // each)
+
+    def predict(self, batches: Sequence[RawTensor]) -> list[RawTensor]:
+        """Outputs as the server declares them, one request a batch.
+
+        Raises:
+            ModelChanged: Another version answered than the pinned one.
+            InputError: The server fails, or answers something else than class scores.
+        """
+        sizes = [len(batch) for batch in batches]
+        sent = [self._body(self._filled(batch)) for batch in batches]
+        answers = self._transport.post_all(f"{self._path}/infer", sent)
+        return [_first_rows(self._outputs(answer), size) for answer, size in zip(answers, sizes, strict=True)]
+
+    def answering_version(self) -> str | None:
+        """Which version answers a gray image; None if the server does not say so.
+
+        Raises:
+            InputError: It does not answer images.
+        """
+        side = self._model.preprocessing.crop
+        gray = RawTensor((1, 3, side, side), bytes(4 * 3 * side * side))
+        answer = self._transport.post(f"{self._path}/infer", self._body(self._filled(gray)))
+        self._outputs(answer)
+        version = self._header(answer)[0].get("model_version")
+        return None if version in {None, ""} else str(version)
+
+    @property
+    def _path(self) -> str:
+        version = "" if self._model.version is None else f"/versions/{self._model.version}"
+        return f"/v2/models/{self._model.name}{version}"
+
+    def _known(self) -> _Signature:
+        if self._signature is None:
+            self.describe()
+        assert self._signature is not None  # noqa: S101 - just described
+        return self._signature
+
+    def _way(self, extensions: set[str]) -> Way:
+        speaks = bool(extensions & BINARY_EXTENSIONS)
+        match self._model.tensors:
+            case "auto":
+                return "binary" if speaks else "json"
+            case way:
+                return way
+
+    def _refuse_misfit(self, wanted: _Tensor, given: _Tensor) -> None:
+        for tensor, field in ((wanted, "model.input"), (given, "model.output")):
+            if tensor.datatype not in FLOATS:
+                msg = (
+                    f"tensor {tensor.name!r} is of type {tensor.datatype}; images and class scores travel as "
+                    f"{' or '.join(FLOATS)}, so serve the model with one of them"
+                )
+                raise ModelOutputInvalid(msg, field=field)
+        side = self._model.preprocessing.crop
+        expected = (3, side, side) if self._model.layout == "NCHW" else (side, side, 3)
+        shape = wanted.shape[1:]
+        fits = len(shape) == len(expected) and all(
+            served in {-1, own} for served, own in zip(shape, expected, strict=False)
+        )
+        if wanted.shape and not fits:
+            msg = (
+                f"input {wanted.name!r} has shape {list(wanted.shape)}, and images would be sent as "
+                f"[N, {', '.join(map(str, expected))}]; check `layout` and `preprocessing.crop`"
+            )
+            raise InvalidRequest(msg, field="model.preprocessing.crop")
+
+    def _filled(self, batch: RawTensor) -> RawTensor:
+        """The batch in the server's layout; repeated up to a fixed batch size."""
+        shape, data = batch.shape, batch.data
+        if self._model.layout == "NHWC":
+            shape, data = _channels_last(batch)
+        fixed = self._known().input.shape[:1]
+        if fixed and fixed[0] > len(batch):
+            image = len(data) // len(batch)
+            data += data[:image] * (fixed[0] - len(batch))
+            shape = (fixed[0], *shape[1:])
+        return RawTensor(shape, data)
+
+    def _body(self, batch: RawTensor) -> Body:
+        signature = self._known()
+        tensor: dict[str, Any] = {
+            "name": signature.input.name,
+            "shape": list(batch.shape),
+            "datatype": signature.input.datatype,
+        }
+        output: dict[str, Any] = {"name": signature.output}
+        values = _values(batch.data)
+        if signature.way == "json":
+            tensor["data"] = values.tolist()
+            return Body(json.dumps({"id": ID, "inputs": [tensor], "outputs": [output]}).encode())
+        data = batch.data if signature.input.datatype == "FP32" else _bytes(array.array("d", values))
+        tensor["parameters"] = {"binary_data_size": len(data)}
+        output["parameters"] = {"binary_data": True}
+        header = json.dumps({"id": ID, "inputs": [tensor], "outputs": [output]}).encode()
+        return Body(header + data, "application/octet-stream", {HEADER_LENGTH: str(len(header))})
+
+    def _outputs(self, answer: Answer) -> RawTensor:
+        self._refuse_failed(answer)
+        said, end = self._header(answer)
+        version = said.get("model_version")
+        if self._model.version is not None and version not in {None, "", self._model.version}:
+            msg = f"version {version} answered, and the audit is of version {self._model.version}; submit it again"
+            raise ModelChanged(msg, field="model.version")
+        name = self._known().output
+        offset = end
+        for tensor in said.get("outputs") or ():
+            size = int((tensor.get("parameters") or {}).get("binary_data_size", 0))
+            if tensor.get("name") == name:
+                return self._scores(tensor, answer.content[offset : offset + size] if size else None)
+            offset += size
+        msg = f"the server answered no tensor {name!r} ({answer.said}); check `output`"
+        raise ModelOutputInvalid(msg, field="model.output")
+
+    def _header(self, answer: Answer) -> tuple[Mapping[str, Any], int]:
+        """The JSON of an answer, and where the bytes of its tensors begin."""
+        length = answer.headers.get(HEADER_LENGTH.lower()) or answer.headers.get(HEADER_LENGTH)
+        end = int(length) if length is not None and length.isdecimal() else len(answer.content)
+        return self._parsed(answer.content[:end], answer), end
+
+    def _scores(self, tensor: Mapping[str, Any], data: bytes | None) -> RawTensor:
+        datatype = str(tensor.get("datatype"))
+        try:
+            shape = tuple(int(extent) for extent in tensor["shape"])
+            if datatype not in FLOATS:
+                msg = f"output {tensor.get('name')!r} is of type {datatype}; serve class scores as FP32 or FP64"
+                raise ModelOutputInvalid(msg, field="model.output")
+            if data is None:
+                values = array.array("f", _flat(tensor["data"]))
+            else:
+                values = array.array("f", _values(data, FLOATS[datatype]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            msg = f"output {tensor.get('name')!r} cannot be read ({error}); the server does not keep to the protocol"
+            raise ModelOutputInvalid(msg, field="model.output") from error
+        if len(values) != math.prod(shape):
+            msg = f"output {tensor.get('name')!r} has {len(values)} values, which do not fit its shape {list(shape)}"
+            raise ModelOutputInvalid(msg, field="model.output")
+        return RawTensor(shape, _bytes(values))
+
+    def _json(self, answer: Answer, what: str) -> Mapping[str, Any]:
+        self._refuse_failed(answer, metadata=what)
+        return self._parsed(answer.content, answer)
+
+    def _parsed(self, content: bytes, answer: Answer) -> Mapping[str, Any]:
+        try:
+            found = json.loads(content)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            msg = f"{self._transport.url} does not speak the Open Inference Protocol v2 ({answer.said}); check `url`"
+            raise UnreachableResource(msg, field="model.url")
+        return found
+
+    def _refuse_failed(self, answer: Answer, *, metadata: str | None = None) -> None:
+        if answer.status == OK:
+            return
+        name, version = self._model.name, self._model.version
+        if answer.status == NOT_FOUND and metadata == "server":
+            msg = f"there is no /v2 at {self._transport.url}, so it speaks another protocol; check `url`"
+            raise UnreachableResource(msg, field="model.url")
+        if answer.status == TOO_LARGE:
+            msg = f"the server refuses a body of {self._model.limits.request_bytes} bytes; lower `request_bytes`"
+            raise InvalidRequest(msg, field="model.limits.request_bytes")
+        if metadata == "model" or answer.status == NOT_FOUND:
+            which = "" if version is None else f" in version {version!r}"
+            field = "model.name" if version is None else "model.version"
+            msg = f"{self._transport.url} has no model {name!r}{which} ({answer.status}: {answer.said}); check both"
+            raise InvalidRequest(msg, field=field)
+        msg = f"{self._transport.url} answers {answer.status} for model {name!r}: {answer.said}"
+        raise ModelOutputInvalid(msg, field="model.name")
+
+
+def resolve(model: OpenInferenceModel, resolver: Resolver) -> Resolution:  # noqa: ARG001 - access was checked before
+    """Version and digest of what the server serves now.
+
+    Raises:
+        InputError: It cannot be asked, or has no such model.
+    """
+    description = _described(model)
+    if model.version is None:
+        version = description.version or _answering(model)
+        if version is not None:
+            # from now on this version is asked for, so what is said of it is what counts
+            model = model.model_copy(update={"version": version})
+            description = _described(model)
+    pinned = model.model_copy(update={"sha256": model.sha256 or description.pin})
+    facts: dict[str, str | int] = {"server": description.server}
+    if description.classes is not None:
+        facts["classes"] = description.classes
+    facts.update(description.said)
+    return Resolution(pinned, description.offer, facts)
+
+
+def _described(model: OpenInferenceModel) -> Description:
+    client = OpenInferenceClient(model)
+    try:
+        return client.describe()
+    finally:
+        client.close()
+
+
+def _answering(model: OpenInferenceModel) -> str | None:
+    """The version behind a name, where the metadata do not tell it."""
+    client = OpenInferenceClient(model)
+    try:
+        client.describe()
+        return client.answering_version()
+    finally:
+        client.close()
+
+
+def _tensors(listed: object) -> list[_Tensor]:
+    found = []
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, dict) and "name" in one:
+            shape = tuple(int(extent) for extent in one.get("shape") or ())
+            found.append(_Tensor(str(one["name"]), str(one.get("datatype") or "FP32"), shape))
+    return found
+
+
+def _chosen(tensors: Sequence[_Tensor], name: str | None, what: str) -> _Tensor:
+    """The tensor of this name, or the only one."""
+    names = ", ".join(repr(tensor.name) for tensor in tensors)
+    if name is None:
+        if len(tensors) == 1:
+            return tensors[0]
+        listed = f"the model has {what}s {names}" if tensors else f"the server does not tell the {what}s of the model"
+        msg = f"{listed}; say which one in `{what}`"
+        raise InvalidRequest(msg, field=f"model.{what}")
+    found = next((tensor for tensor in tensors if tensor.name == name), None)
+    if found is not None:
+        return found
+    if tensors:
+        msg = f"the model has no {what} {name!r}; it has {names}"
+        raise InvalidRequest(msg, field=f"model.{what}")
+    return _Tensor(name, "FP32", ())
+
+
+def _channels_last(batch: RawTensor) -> tuple[tuple[int, ...], bytes]:
+    """(N,3,H,W) as (N,H,W,3)."""
+    count, channels, height, width = batch.shape
+    values = _values(batch.data)
+    plane = height * width
+    moved = array.array("f", bytes(4 * len(values)))
+    for image in range(count):
+        start = image * channels * plane
+        for channel in range(channels):
+            own = values[start + channel * plane : start + (channel + 1) * plane]
+            moved[start + channel : start + channels * plane : channels] = own
+    return (count, height, width, channels), _bytes(moved)
+
+
+def _first_rows(outputs: RawTensor, rows: int) -> RawTensor:
+    """Without the answers to images that only filled a fixed batch."""
+    if not outputs.shape or outputs.shape[0] <= rows:
+        return outputs
+    row = len(outputs.data) // outputs.shape[0]
+    return RawTensor((rows, *outputs.shape[1:]), outputs.data[: rows * row])
+
+
+def _flat(data: object) -> list[float]:
+    """Values of a JSON tensor, which may be nested or flat."""
+    if isinstance(data, list):
+        return [value for one in data for value in (_flat(one) if isinstance(one, list) else [float(one)])]
+    msg = f"data is {type(data).__name__}, not a list"
+    raise TypeError(msg)
+
+
+def _values(data: bytes, kind: str = "f") -> array.array[float]:
+    values: array.array[float] = array.array("f" if kind == "f" else "d")
+    values.frombytes(data)
+    return _little(values)
+
+
+def _bytes(values: array.array[float]) -> bytes:
+    return _little(array.array(values.typecode, values)).tobytes()
+
+
+def _little(values: array.array[float]) -> array.array[float]:
+    """The same numbers between this machine's order of bytes and the little-endian one."""
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
