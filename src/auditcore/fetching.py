@@ -29,8 +29,9 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from auditcore.contracts.access import AccessRules
+from auditcore.contracts.access import STORAGE_SCHEMES, AccessRules
 from auditcore.errors import DigestMismatch, LimitExceeded, UnreachableResource, UnsafeReference
+from auditcore.object_stores import stream_object
 
 BlobReader = Callable[[str], bytes]
 """From a content address `sha256:...` to the bytes stored under it; raises LookupError or OSError without them."""
@@ -95,7 +96,8 @@ def open_resource(
     named after its digest, which lives as long as the process unless `KEPT_FILES` newer ones follow; read it soon.
 
     Args:
-        uri: `file:///path`, `package:import_name/path/inside`, `https://...` or `blob:sha256:...`.
+        uri: `file:///path`, `package:import_name/path/inside`, `https://...`, `blob:sha256:...`, or an object such as
+            `s3://bucket/key`.
         access: What the operator allows; asked before anything is touched.
         field: Path of the URI in the request, for errors.
         limit_bytes: Most bytes accepted.
@@ -125,13 +127,16 @@ def open_resource(
             with _new_file() as (file, keep):
                 file.write(data)
                 return keep(digest)
-        case _:
+        case scheme:
             if sha256 is not None and (kept := _private_folder() / sha256.removeprefix("sha256:")).exists():
                 _check_size(kept.stat().st_size, limit_bytes, field)
                 kept.touch()  # last to be removed
                 return kept
             with _new_file() as (file, keep):
-                digest = _stream_https(uri, file, limit_bytes=limit_bytes, field=field, https=https)
+                if scheme in STORAGE_SCHEMES:
+                    digest = stream_object(uri, file, limit_bytes=limit_bytes, field=field)
+                else:
+                    digest = _stream_https(uri, file, limit_bytes=limit_bytes, field=field, https=https)
                 _check_digest(digest, sha256, _promise(field))
                 return keep(digest)
 
@@ -155,12 +160,61 @@ def read_resource(
             data = path.read_bytes()
         case "blob":
             data = _read_blob(uri, blobs, limit_bytes=limit_bytes, field=field)
-        case _:
+        case scheme:
             memory = io.BytesIO()
-            _stream_https(uri, memory, limit_bytes=limit_bytes, field=field, https=https)
+            if scheme in STORAGE_SCHEMES:
+                stream_object(uri, memory, limit_bytes=limit_bytes, field=field)
+            else:
+                _stream_https(uri, memory, limit_bytes=limit_bytes, field=field, https=https)
             data = memory.getvalue()
     _check_digest(hashlib.sha256(data).hexdigest(), sha256, _promise(field))
     return data
+
+
+def pin_resource(
+    uri: str,
+    *,
+    access: AccessRules,
+    field: str,
+    limit_bytes: int,
+    sha256: str | None = None,
+    blobs: BlobReader | None = None,
+    https: HttpsPolicy = PUBLIC_HTTPS,
+) -> str | None:
+    """The sha256 of what is behind a URI now, so that workers read the same bytes later.
+
+    A file that this machine does not have may be on those of the workers: it stays unpinned, and they are the judges.
+    Arguments and errors are those of `open_resource`.
+
+    Returns:
+        `sha256:...`; the given digest unread, and None where nothing can be read here.
+    """
+    access.check_uri(uri, field=field)
+    match urlsplit(uri).scheme:
+        case "random":
+            return None
+        case "blob":
+            return sha256 or uri.partition(":")[2]
+        case _ if sha256 is not None:
+            return sha256
+        case "file" | "package":
+            try:
+                path = _local_file(uri, field=field)
+            except UnreachableResource:
+                return None
+            _check_size(path.stat().st_size, limit_bytes, field)
+            found = path.stat()
+            return _digest_of(path, found.st_size, found.st_mtime_ns, found.st_ino)
+        case _:
+            path = open_resource(uri, access=access, field=field, limit_bytes=limit_bytes, blobs=blobs, https=https)
+            return f"sha256:{path.name}"
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_of(path: Path, _size: int, _modified: int, _inode: int) -> str:
+    """Digest of a file, remembered until the file changes."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _check_size(actual: int, limit: int, field: str) -> None:

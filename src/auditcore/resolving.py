@@ -12,12 +12,32 @@ from typing import Any
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.models import FactoryModel, TimmModel, TorchvisionModel
+from auditcore.contracts.packaged_models import (
+    HuggingFaceModel,
+    MarModel,
+    MlflowModel,
+    OnnxModel,
+    TorchExportModel,
+    TorchScriptModel,
+)
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
+from auditcore.pinning import resolve_file, resolve_weights
+from auditcore.registries import huggingface, mlflow
 from auditcore.resolution import Resolution, Resolver
 from auditcore.served import open_inference, torchserve
 
 RESOLVERS: dict[type[Contract], Callable[[Any, Resolver], Resolution]] = {
+    TorchvisionModel: resolve_weights,
+    TimmModel: resolve_weights,
+    FactoryModel: resolve_weights,
+    MarModel: resolve_file,
+    OnnxModel: resolve_file,
+    TorchScriptModel: resolve_file,
+    TorchExportModel: resolve_file,
+    MlflowModel: mlflow.resolve,
+    HuggingFaceModel: huggingface.resolve,
     TorchServeModel: torchserve.resolve,
     OpenInferenceModel: open_inference.resolve,
 }

@@ -38,7 +38,7 @@ from auditcore.errors import (
 )
 from auditcore.explainers.table import explain
 from auditcore.images.encoded import EncodedImage
-from auditcore.models.archives import write_archive
+from auditcore.models.archive_writing import write_archive
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.served.torchserve import TorchServeClient

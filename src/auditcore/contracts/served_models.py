@@ -94,7 +94,9 @@ class OpenInferenceModel(Contract):
     outputs: Outputs = Field(description="Whether the output is logits or probabilities; no protocol says it.")
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     tensors: Literal["auto", "json", "binary"] = Field(
-        default="auto", description="How tensors travel; auto: binary where the server says that it knows how."
+        default="auto",
+        description="How tensors travel; auto: binary where the server lists the extension, as Triton does. KServe's "
+        "Python server does not list it and knows it.",
     )
     classes: ClassCount | None = Field(default=None, description="Checked if given.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import shutil
 import stat
 import tempfile
@@ -14,38 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import final
 
-import safetensors.torch
 from pydantic import ValidationError
 
-from auditcore.contracts.access import AccessRules
 from auditcore.contracts.archives import (
     DESCRIPTION,
-    HANDLER,
     MANIFEST,
-    WEIGHTS,
     ArchiveDescription,
     ArchiveManifest,
-    architecture_of,
 )
-from auditcore.contracts.model_reference import BuiltModel
-from auditcore.contracts.models import DemoModel
-from auditcore.errors import InvalidRequest, LimitExceeded, ModelNotLoadable, UnsafeReference
-from auditcore.models.loaders.table import load_model
+from auditcore.errors import LimitExceeded, ModelNotLoadable, UnsafeReference
 
 FIELD = "model.uri"
 
 MOST_ENTRIES = 10_000
 MOST_JSON_BYTES = 2**20
 """Of the manifest and of the description."""
-
-_DATE = (1980, 1, 1, 0, 0, 0)
-"""Of every entry, so that the same model gives the same bytes."""
-
-_HANDLER_TEXT = (
-    '"""Serves a model to audits: all class scores, and explanations; see docker/torchserve."""\n\n'
-    "from auditcore.serving.torchserve_handler import handle\n\n"
-    '__all__ = ["handle"]\n'
-)
 
 
 @final
@@ -165,67 +145,3 @@ def _checked(entries: Sequence[zipfile.ZipInfo], *, limit_bytes: int) -> dict[st
         if not entry.is_dir():
             found[name] = entry
     return found
-
-
-def write_archive(
-    out: Path,
-    *,
-    name: str,
-    version: str,
-    model: BuiltModel | DemoModel,
-    access: AccessRules,
-    extra_files: Sequence[Path] = (),
-) -> None:
-    """Write an archive that TorchServe serves with this project's handler, and that a reference of kind `mar` loads.
-
-    Args:
-        out: Where; an existing file is replaced, at once and as a whole.
-        name: Of the model in TorchServe.
-        version: Likewise, such as `1.0`.
-        model: What to serve; its weights are loaded and written as safetensors.
-        access: What `model` may reach.
-        extra_files: Files to put beside the handler, such as the module of a factory.
-
-    Raises:
-        InvalidRequest: Two files have one name.
-        InputError: The model cannot be loaded.
-    """
-    loaded = load_model(model, access=access)
-    spelled = model.as_factory() if isinstance(model, DemoModel) else model
-    description = ArchiveDescription(
-        architecture=architecture_of(spelled), scores=loaded.scores, preprocessing=loaded.preprocessing
-    )
-    manifest = {
-        "createdOn": "",
-        "runtime": "python",
-        "model": {
-            "modelName": name,
-            "modelVersion": version,
-            "serializedFile": WEIGHTS,
-            "handler": f"{HANDLER}:handle",
-        },
-        "archiverVersion": "0.12.0",
-    }
-    # tensors that share memory are written once each: what loads them fills an architecture that shares them again
-    state = {key: value.detach().clone().contiguous() for key, value in loaded.module.state_dict().items()}
-    files: dict[str, bytes] = {
-        MANIFEST: json.dumps(manifest, indent=2).encode(),
-        DESCRIPTION: description.model_dump_json(indent=2).encode(),
-        HANDLER: _HANDLER_TEXT.encode(),
-        WEIGHTS: safetensors.torch.save(state),
-    }
-    for path in extra_files:
-        if path.name in files:
-            msg = f"two files of the archive would be called {path.name!r}; rename one"
-            raise InvalidRequest(msg, field="extra_files")
-        files[path.name] = path.read_bytes()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for entry, data in files.items():
-            archive.writestr(zipfile.ZipInfo(entry, _DATE), data)
-    part = out.with_name(f".{out.name}.{hashlib.sha256(str(out).encode()).hexdigest()[:8]}.part")
-    try:
-        part.write_bytes(buffer.getvalue())
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)

@@ -11,10 +11,31 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel
+from auditcore.contracts.packaged_models import (
+    HuggingFaceModel,
+    MarModel,
+    MlflowModel,
+    OnnxModel,
+    TorchExportModel,
+    TorchScriptModel,
+)
 from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
 from auditcore.fetching import BlobReader
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders import demo, factory, open_inference, timm, torchserve, torchvision
+from auditcore.models.loaders import (
+    demo,
+    factory,
+    huggingface,
+    mar,
+    mlflow,
+    onnx,
+    open_inference,
+    timm,
+    torch_export,
+    torchscript,
+    torchserve,
+    torchvision,
+)
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 
@@ -23,6 +44,12 @@ LOADERS: dict[type[Contract], Callable[[Any, WeightsSource], LoadedModel]] = {
     TimmModel: timm.load,
     FactoryModel: factory.load,
     DemoModel: demo.load,
+    MarModel: mar.load,
+    MlflowModel: mlflow.load,
+    HuggingFaceModel: huggingface.load,
+    OnnxModel: onnx.load,
+    TorchScriptModel: torchscript.load,
+    TorchExportModel: torch_export.load,
     TorchServeModel: torchserve.load,
     OpenInferenceModel: open_inference.load,
 }

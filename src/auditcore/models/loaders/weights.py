@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
@@ -173,8 +173,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, checked by the caller
     archive = zipfile.is_zipfile(path)
-    if archive:
-        _refuse_torchscript(path)
+    if archive and looks_like_torchscript(path):
+        refuse_torchscript(field=URI_FIELD)
     try:
         with warnings.catch_warnings():
             # a newer pickle protocol only warns that it may not be understood; then it raises anyway
@@ -200,12 +200,23 @@ def _unreadable(error: Exception) -> ModelNotLoadable:
     return ModelNotLoadable(msg, field=URI_FIELD)
 
 
-def _refuse_torchscript(path: Path) -> None:
+def looks_like_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript program, of which PyTorch would run the code."""
+    if not zipfile.is_zipfile(path):
+        return False
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        msg = "the file is a TorchScript program, so opening it could run code; save `model.state_dict()` instead"
-        raise UnsafeReference(msg, field=URI_FIELD)
+    return any(name.endswith("/constants.pkl") or "/code/" in name for name in names)
+
+
+def refuse_torchscript(*, field: str) -> NoReturn:
+    """Say that a program is no file of weights.
+
+    Raises:
+        UnsafeReference: Always.
+    """
+    msg = "the file is a TorchScript program, so opening it could run code; save `model.state_dict()` instead"
+    raise UnsafeReference(msg, field=field)
 
 
 def _looks_like_pickle(path: Path, *, archive: bool) -> bool:

@@ -1,0 +1,124 @@
+"""Models in TorchServe archives (`.mar`): weights into an architecture; code only where the operator allows the archive."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from auditcore.contracts.packaged_models import MarModel
+from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
+from auditcore.fetching import open_resource
+from auditcore.models.archives import FIELD, Archive
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.filled import fill_architecture
+from auditcore.models.loaders.pickled import read_pickled_state
+from auditcore.models.loaders.torchscript import load_program
+from auditcore.models.loaders.weights import WeightsSource, fill, looks_like_torchscript, read_state_dict
+
+
+def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
+    """Load what an archive holds.
+
+    Raises:
+        UnsafeReference: It could only be loaded by running code that the operator has not allowed.
+        InvalidRequest: The archive does not say how photos are prepared, and the request does not either.
+        InputError: It cannot be read, or its weights do not fit.
+    """
+    limit = source.access.limits.weights_bytes
+    path = open_resource(
+        reference.uri,
+        access=source.access,
+        field=FIELD,
+        limit_bytes=limit,
+        sha256=reference.sha256,
+        blobs=source.blobs,
+    )
+    archive = Archive(path, limit_bytes=limit)
+    described = archive.description
+    architecture = reference.architecture or (None if described is None else described.architecture)
+    scores = reference.scores or ("softmax" if described is None else described.scores)
+    preprocessing = reference.preprocessing or (None if described is None else described.preprocessing)
+    if preprocessing is None:
+        msg = "the archive does not say how photos are prepared for the model; give `preprocessing`"
+        raise InvalidRequest(msg, field="model.preprocessing")
+    serialized = archive.manifest.model.serialized_file
+    if architecture is None:
+        module = _run(archive, path, source)
+        return LoadedModel(module, preprocessing, scores, trained=True)
+    if serialized is None:
+        msg = "the archive has no file of weights (serializedFile); archive the model with --serialized-file"
+        raise ModelNotLoadable(msg, field=FIELD)
+    with archive.extracted([serialized]) as files:
+        state = _state(files[serialized])
+        return fill_architecture(architecture, state, source, scores=scores, preprocessing=preprocessing, field=FIELD)
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """Weights of a file, whatever is pickled beside them."""
+    try:
+        return read_state_dict(path)
+    except UnsafeReference:
+        return read_pickled_state(path, field=FIELD)
+    except ModelNotLoadable as error:
+        error.field = FIELD
+        raise
+
+
+def _run(archive: Archive, path: Path, source: WeightsSource) -> nn.Module:
+    """The module that the code of an archive makes, if the operator allows this very archive."""
+    with path.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if digest not in source.access.code_digests:
+        msg = (
+            f"the archive does not say its architecture; give `architecture`, or let the operator allow its code by "
+            f"its digest {digest} (AUDIT_CODE_DIGESTS)"
+        )
+        raise UnsafeReference(msg, field="model.architecture")
+    model = archive.manifest.model
+    names = [name for name in (model.serialized_file, model.model_file) if name is not None]
+    with archive.extracted(names) as files:
+        if model.serialized_file is None:
+            msg = "the archive has no file of weights (serializedFile); archive the model with --serialized-file"
+            raise ModelNotLoadable(msg, field=FIELD)
+        weights = files[model.serialized_file]
+        if looks_like_torchscript(weights):
+            return load_program(weights, field=FIELD)
+        if model.model_file is None:
+            msg = "the archive has weights and no model file; give `architecture`"
+            raise ModelNotLoadable(msg, field="model.architecture")
+        module = _eager(files[model.model_file])
+        fill(module, _state(weights))
+        return module
+
+
+def _eager(path: Path) -> nn.Module:
+    """An instance of the only module class of a file, as TorchServe makes it."""
+    name = f"auditcore_archived_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # noqa: S101 - a path always has one
+    assert spec.loader is not None  # noqa: S101 - likewise
+    code = importlib.util.module_from_spec(spec)
+    sys.modules[name] = code
+    try:
+        spec.loader.exec_module(code)
+        classes = [
+            one
+            for one in vars(code).values()
+            if isinstance(one, type) and issubclass(one, nn.Module) and one.__module__ == name
+        ]
+        if len(classes) != 1:
+            msg = f"the model file must define one class of torch.nn.Module, it defines {len(classes)}"
+            raise ModelNotLoadable(msg, field=FIELD)
+        with torch.random.fork_rng(devices=[]):
+            return classes[0]()
+    except ModelNotLoadable:
+        raise
+    # the code is foreign: whatever it raises is about the archive
+    except Exception as error:
+        msg = f"the model file of the archive fails: {type(error).__name__}: {error}"
+        raise ModelNotLoadable(msg, field=FIELD) from error

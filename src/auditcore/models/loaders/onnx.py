@@ -1,0 +1,246 @@
+"""ONNX graphs: by ONNX Runtime as a black box, or converted to PyTorch where that gives the same answers."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from auditcore.contracts.capabilities import BLACK_BOX, ModelOffer
+from auditcore.contracts.packaged_models import OnnxModel, Outputs
+from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid, UnsafeReference
+from auditcore.fetching import open_resource
+from auditcore.models.black_box import SMALLEST, BlackBox
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.weights import WeightsSource
+
+FIELD = "model.uri"
+IMAGES_PER_PASS = 8
+
+AGREEMENT = 1e-4
+"""Largest difference between a conversion and ONNX Runtime, as a share of the spread of the outputs."""
+
+
+@final
+class OnnxSource:
+    """A `Source` (see `models/black_box.py`) that is a graph in ONNX Runtime."""
+
+    def __init__(self, session: Any, *, digest: str, image: str, output: str, fixed: int | None, note: str) -> None:  # noqa: ANN401 - ONNX Runtime publishes no types
+        """Keep an open session.
+
+        Args:
+            session: Of ONNX Runtime.
+            digest: Of the file.
+            image: Name of the input.
+            output: Name of the output.
+            fixed: Batch size that the graph wants; None if any.
+            note: Why it is a black box.
+        """
+        self._session = session
+        self._digest = digest
+        self._image = image
+        self._output = output
+        self._fixed = fixed
+        self._note = note
+
+    @property
+    def digest(self) -> str:
+        """Of the file."""
+        return self._digest
+
+    @property
+    def offer(self) -> ModelOffer:
+        """Predictions alone."""
+        return BLACK_BOX
+
+    @property
+    def images_per_pass(self) -> int:
+        """A few, or as many as the graph wants."""
+        return self._fixed or IMAGES_PER_PASS
+
+    def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+        """Outputs of the graph for normalized inputs; a fixed batch is filled up.
+
+        Raises:
+            ModelOutputInvalid: The graph fails on them.
+        """
+        step = self._fixed or len(inputs)
+        rows = [self._run(part, step) for part in inputs.split(step)] if len(inputs) else []
+        return torch.cat(rows)
+
+    def begin(self, images: int) -> None:
+        """A file that was loaded does not change."""
+
+    def end(self) -> tuple[str, ...]:
+        """Why gradients are missing."""
+        return (self._note,)
+
+    def _run(self, part: Tensor, step: int) -> Tensor:
+        filled = part if len(part) == step else torch.cat([part, part[:1].expand(step - len(part), -1, -1, -1)])
+        try:
+            (scores,) = self._session.run([self._output], {self._image: filled.contiguous().numpy()})
+        # ONNX Runtime raises errors of its own, of no common class
+        except Exception as error:
+            first_line = (str(error) or type(error).__name__).splitlines()[0]
+            msg = f"the graph cannot process images of shape {tuple(filled.shape)}: {first_line}"
+            raise ModelOutputInvalid(msg, field="model.preprocessing.crop") from error
+        return torch.from_numpy(np.array(scores, np.float32))[: len(part)]
+
+
+@final
+class LogOf(nn.Module):
+    """A network that gives probabilities, of which the logarithm stands in for logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logarithms (N,classes)."""
+        return torch.log(self.network(x).clamp_min(SMALLEST))
+
+
+def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
+    """Open a graph, and convert it where that gives the same answers.
+
+    Raises:
+        ModelNotLoadable: It is damaged, or ONNX Runtime is not installed.
+        UnsafeReference: Its weights lie in other files.
+        ModelOutputInvalid: Its input or output has another type or shape than images and class scores.
+        InputError: It cannot be read.
+    """
+    path = open_resource(
+        reference.uri,
+        access=source.access,
+        field=FIELD,
+        limit_bytes=source.access.limits.weights_bytes,
+        sha256=reference.sha256,
+        blobs=source.blobs,
+    )
+    graph, session = _opened(path, source.device)
+    with path.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    image, output = _only(session.get_inputs(), "input"), _only(session.get_outputs(), "output")
+    fixed = _refuse_misfit(image, output, reference.preprocessing.crop)
+    runtime = OnnxSource(
+        session,
+        digest=digest,
+        image=image.name,
+        output=output.name,
+        fixed=fixed,
+        note="predictions came from ONNX Runtime",
+    )
+    black_box = BlackBox(runtime, outputs=reference.outputs, scores=reference.scores)
+    if reference.gradients == "never" or fixed is not None:
+        return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
+    converted = _converted(graph, runtime, reference.preprocessing.crop)
+    if isinstance(converted, str):
+        runtime._note = f"predictions came from ONNX Runtime, since {converted}"  # noqa: SLF001 - of this module
+        return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
+    module = _with_logits(converted, reference.outputs, sigmoid=reference.scores == "sigmoid")
+    return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
+
+
+def _with_logits(module: nn.Module, outputs: Outputs, *, sigmoid: bool) -> nn.Module:
+    if outputs == "logits":
+        return module
+    if sigmoid:
+        msg = "a graph that gives probabilities of a multi-label model cannot be converted; say `gradients`: never"
+        raise InvalidRequest(msg, field="model.gradients")
+    return LogOf(module)
+
+
+def _opened(path: Path, device: str) -> tuple[Any, Any]:
+    try:
+        import onnx  # noqa: PLC0415 - an extra
+        import onnxruntime  # noqa: PLC0415 - likewise
+    except ImportError as error:
+        msg = f"ONNX is not installed here ({error}); install auditcore[onnx]"
+        raise ModelNotLoadable(msg, field=FIELD) from error
+    try:
+        # weights in other files are named by paths, which could lead anywhere
+        graph = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        msg = f"the file is no ONNX graph, or it is damaged: {type(error).__name__}; export it again"
+        raise ModelNotLoadable(msg, field=FIELD) from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
+        msg = "the graph keeps weights in other files, whose paths could lead anywhere; save it as one file"
+        raise UnsafeReference(msg, field=FIELD)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    cuda = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    available = set(onnxruntime.get_available_providers())
+    providers = [name for name in (*cuda, "CPUExecutionProvider") if name in available]
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), sess_options=options, providers=providers)
+    except Exception as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"ONNX Runtime cannot open the graph: {first_line}"
+        raise ModelNotLoadable(msg, field=FIELD) from error
+    return graph, session
+
+
+def _only(tensors: list[Any], what: str) -> Any:  # noqa: ANN401 - ONNX Runtime publishes no types
+    if len(tensors) != 1:
+        names = ", ".join(repr(tensor.name) for tensor in tensors)
+        msg = f"a classifier has one {what}, and the graph has {names}; export it with one"
+        raise ModelOutputInvalid(msg, field=FIELD)
+    return tensors[0]
+
+
+def _refuse_misfit(image: Any, output: Any, side: int) -> int | None:  # noqa: ANN401 - likewise
+    """The batch size that the graph wants; None if any."""
+    for tensor in (image, output):
+        if tensor.type != "tensor(float)":
+            msg = f"{tensor.name!r} is of type {tensor.type}; export the graph with float32 inputs and outputs"
+            raise ModelOutputInvalid(msg, field=FIELD)
+    shape = list(image.shape)
+    expected = [3, side, side]
+    if (
+        len(shape) != 4
+        or any(  # noqa: PLR2004 - axes
+            isinstance(found, int) and found != wanted for found, wanted in zip(shape[1:], expected, strict=True)
+        )
+    ):
+        msg = (
+            f"input {image.name!r} has shape {shape}, and images are [N, 3, {side}, {side}]; check `preprocessing.crop`"
+        )
+        raise ModelOutputInvalid(msg, field="model.preprocessing.crop")
+    return shape[0] if isinstance(shape[0], int) else None
+
+
+def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  # noqa: ANN401 - likewise
+    """The graph as a module of PyTorch; or why it is not the same."""
+    try:
+        import onnx2torch  # noqa: PLC0415 - an extra
+    except ImportError:
+        return "onnx2torch is not installed here"
+    images = torch.from_numpy(
+        np.random.Generator(np.random.Philox(key=1)).standard_normal((3, 3, side, side), np.float32)
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module: nn.Module = onnx2torch.convert(graph).eval()
+            with torch.no_grad():
+                found = torch.cat([module(images[:2]), module(images[2:])])
+    # operators that it does not know, and graphs that it converts wrongly, fail in many ways
+    except Exception as error:  # noqa: BLE001
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        return f"the graph cannot be converted to PyTorch ({first_line})"
+    expected = runtime.predict(images)
+    if found.shape != expected.shape:
+        return "its conversion to PyTorch gives another shape"
+    spread = float(expected.max() - expected.min())
+    worst = float((found - expected).abs().max())
+    if not worst <= AGREEMENT * max(spread, float(SMALLEST)):
+        return f"its conversion to PyTorch answers otherwise, by {worst:.3g}"
+    return module

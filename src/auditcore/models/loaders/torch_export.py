@@ -1,0 +1,79 @@
+"""Programs of `torch.export`. Loading unpickles, so the operator allows each by its digest."""
+
+from __future__ import annotations
+
+import warnings
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from auditcore.contracts.packaged_models import TorchExportModel
+from auditcore.errors import ModelNotLoadable
+from auditcore.fetching import open_resource
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.weights import WeightsSource
+
+FIELD = "model.uri"
+
+
+@final
+class Exported(nn.Module):
+    """A program as a module; it was exported in one mode, so that train() and eval() must not reach it."""
+
+    def __init__(self, program: nn.Module) -> None:
+        """Keep the graph module of a program."""
+        super().__init__()
+        self.program = program
+
+    def train(self, mode: bool = True) -> Exported:  # noqa: FBT001, FBT002 - the signature of torch
+        """Stay as it is."""
+        self.training = mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N,classes) of normalized images (N,3,H,W)."""
+        logits: Tensor = self.program(x)
+        return logits
+
+
+def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
+    """Load a program that `AccessRules.check_model` has allowed; its bytes are checked before.
+
+    Raises:
+        ModelNotLoadable: It is damaged, no program, or was exported for one batch size.
+        InputError: It cannot be read, or is another one.
+    """
+    path = open_resource(
+        reference.uri,
+        access=source.access,
+        field=FIELD,
+        limit_bytes=source.access.limits.weights_bytes,
+        sha256=reference.sha256,
+        blobs=source.blobs,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = Exported(torch.export.load(path).module())
+    # torch.export.load fails in many ways on what it has not written
+    except Exception as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"the file is no program of torch.export, or it is damaged: {first_line}"
+        raise ModelNotLoadable(msg, field=FIELD) from error
+    _refuse_fixed_batch(module, reference.preprocessing.crop)
+    return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
+
+
+def _refuse_fixed_batch(module: nn.Module, side: int) -> None:
+    for images in (2, 3):
+        try:
+            with torch.no_grad():
+                module(torch.zeros(images, 3, side, side))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            first_line = (str(error) or type(error).__name__).splitlines()[0]
+            msg = (
+                f"the program does not take {images} images of {side} x {side} pixels ({first_line}); export it with a "
+                "dynamic batch dimension: dynamic_shapes={'x': {0: torch.export.Dim('n')}}"
+            )
+            raise ModelNotLoadable(msg, field=FIELD) from error

@@ -1,0 +1,53 @@
+"""TorchScript programs. They are code, so the operator allows each by its digest."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from auditcore.contracts.packaged_models import TorchScriptModel
+from auditcore.errors import ModelNotLoadable
+from auditcore.fetching import open_resource
+from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.weights import WeightsSource
+
+FIELD = "model.uri"
+
+
+def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
+    """Load a program that `AccessRules.check_model` has allowed; its bytes are checked before.
+
+    Raises:
+        ModelNotLoadable: It is damaged or no program.
+        InputError: It cannot be read, or is another one.
+    """
+    path = open_resource(
+        reference.uri,
+        access=source.access,
+        field=FIELD,
+        limit_bytes=source.access.limits.weights_bytes,
+        sha256=reference.sha256,
+        blobs=source.blobs,
+    )
+    return LoadedModel(load_program(path, field=FIELD), reference.preprocessing, reference.scores, trained=True)
+
+
+def load_program(path: Path, *, field: str) -> nn.Module:
+    """A TorchScript program on the CPU. Runs its code: whoever calls this has checked that it may.
+
+    Raises:
+        ModelNotLoadable: It is damaged or no program.
+    """
+    try:
+        with warnings.catch_warnings():
+            # deprecated in PyTorch, and what many models are still kept as
+            warnings.simplefilter("ignore")
+            module: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, OSError, ValueError) as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"the file is no TorchScript program, or it is damaged: {first_line}"
+        raise ModelNotLoadable(msg, field=field) from error
+    return module

@@ -1,0 +1,82 @@
+"""Objects of S3, Google Cloud Storage and Azure, read through fsspec with credentials of the operator's environment."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from urllib.parse import urlsplit
+
+from auditcore.errors import LimitExceeded, UnreachableResource
+
+CHUNK_BYTES = 4 * 2**20
+
+
+def stream_object(uri: str, file: io.BufferedIOBase, *, limit_bytes: int, field: str) -> str:
+    """Write an object to a file and return the hexadecimal sha256 of what was written.
+
+    That the operator allows the URI is checked by `AccessRules.check_uri` before this is called.
+
+    Args:
+        uri: Such as `s3://bucket/key`.
+        file: Where to.
+        limit_bytes: Most bytes accepted; asked for beforehand, and counted.
+        field: Path of the URI in the request, for errors.
+
+    Raises:
+        UnreachableResource: There is no such object, or it may not be read.
+        LimitExceeded: It is larger.
+    """
+    try:
+        import fsspec  # noqa: PLC0415 - an extra, like the stores behind it
+
+        # without caches: another process may have replaced the object a moment ago
+        system, path = fsspec.core.url_to_fs(uri, use_listings_cache=False, skip_instance_cache=True)
+    except ImportError as error:
+        scheme = urlsplit(uri).scheme
+        msg = f"{scheme}: needs a package that is not installed here ({error}); install auditcore[storage]"
+        raise UnreachableResource(msg, field=field) from error
+    # each store has its own errors for a missing bucket, a refused key and a host that does not answer
+    except Exception as error:
+        raise _unreachable(uri, error, field) from error
+    try:
+        info = system.info(path)
+        _refuse_folder(uri, info.get("type"), field)
+        _check(int(info.get("size") or 0), limit_bytes, field)
+        return _copied(system.open(path, "rb", block_size=CHUNK_BYTES), file, limit_bytes=limit_bytes, field=field)
+    except (UnreachableResource, LimitExceeded):
+        raise
+    except Exception as error:
+        raise _unreachable(uri, error, field) from error
+
+
+def _copied(source: io.BufferedIOBase, file: io.BufferedIOBase, *, limit_bytes: int, field: str) -> str:
+    digest, size = hashlib.sha256(), 0
+    with source:
+        while chunk := source.read(CHUNK_BYTES):
+            size += len(chunk)
+            _check(size, limit_bytes, field)
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
+def _refuse_folder(uri: str, kind: object, field: str) -> None:
+    if kind == "directory":
+        msg = f"{uri} is a folder; name one object"
+        raise UnreachableResource(msg, field=field)
+
+
+def _check(size: int, limit_bytes: int, field: str) -> None:
+    if size > limit_bytes:
+        raise LimitExceeded(what="the object", limit=limit_bytes, actual=size, unit="bytes", field=field)
+
+
+def _unreachable(uri: str, error: Exception, field: str) -> UnreachableResource:
+    if isinstance(error, FileNotFoundError):
+        msg = f"there is no object {uri}; check bucket and key"
+    elif isinstance(error, PermissionError):
+        msg = f"{uri} may not be read ({error}); the operator's credentials must allow it"
+    else:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"{uri} cannot be read ({type(error).__name__}: {first_line}); check bucket, endpoint and credentials"
+    return UnreachableResource(msg, field=field)

@@ -1,0 +1,125 @@
+"""Snapshots in Hugging Face layout: a folder, or a repository of the hub at one commit."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, final
+from urllib.parse import unquote, urlsplit
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.capabilities import WHITE_BOX
+from auditcore.contracts.packaged_models import HuggingFaceModel
+from auditcore.errors import DigestMismatch, ModelNotLoadable, UnreachableResource, UnsafeReference
+from auditcore.registries.folders import folder_digest
+from auditcore.resolution import Resolution, Resolver
+
+CONFIG, PREPROCESSOR, INDEX = "config.json", "preprocessor_config.json", "model.safetensors.index.json"
+WANTED = (CONFIG, PREPROCESSOR, "*.safetensors", INDEX)
+MOST_JSON_BYTES = 16 * 2**20
+
+
+@final
+class Snapshot:
+    """The files of a snapshot that are read.
+
+    Attributes:
+        folder: Where they are.
+        names: Which.
+        config: `config.json`.
+    """
+
+    def __init__(self, model: HuggingFaceModel, access: AccessRules) -> None:
+        """Find the files; those of the hub are downloaded once, into its own cache.
+
+        Raises:
+            InputError: There are none, or they are not what they should be.
+        """
+        self._field = "model.uri" if model.uri is not None else "model.repo"
+        self.folder = _folder(model) if model.uri is not None else _fetched(model)
+        listed = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        if not listed:
+            msg = "the snapshot holds no safetensors, and other weights are pickles, which can run code; convert them"
+            raise ModelNotLoadable(msg, field=self._field)
+        self.names = [name for name in (CONFIG, PREPROCESSOR, INDEX, *listed) if (self.folder / name).is_file()]
+        self.config = self.read(CONFIG)
+        if "auto_map" in self.config:
+            msg = (
+                "config.json asks for code of the repository (auto_map), which is not run; use a built-in architecture"
+            )
+            raise UnsafeReference(msg, field=self._field)
+        limit = access.limits.weights_bytes
+        self.digest = folder_digest(self.folder, self.names, limit_bytes=limit, field=self._field)
+        if model.sha256 is not None and model.sha256 != self.digest:
+            raise DigestMismatch(expected=model.sha256, actual=self.digest, field="model.sha256")
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The files of weights."""
+        return tuple(self.folder / name for name in self.names if name.endswith(".safetensors"))
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the snapshot; empty if there is none.
+
+        Raises:
+            ModelNotLoadable: It is damaged; or it is `config.json` and missing.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            if name == CONFIG:
+                msg = f"the snapshot has no {CONFIG}, which says the architecture; name the folder of a whole snapshot"
+                raise ModelNotLoadable(msg, field=self._field)
+            return {}
+        try:
+            found = json.loads(path.read_bytes()[:MOST_JSON_BYTES])
+        except ValueError as error:
+            msg = f"{name} of the snapshot is not JSON ({error}); download it again"
+            raise ModelNotLoadable(msg, field=self._field) from error
+        if not isinstance(found, dict):
+            msg = f"{name} of the snapshot is no JSON object; download it again"
+            raise ModelNotLoadable(msg, field=self._field)
+        return found
+
+
+def resolve(model: HuggingFaceModel, resolver: Resolver) -> Resolution:
+    """The digest of the files; a folder that this machine does not have stays as it is, and workers are the judges.
+
+    Raises:
+        InputError: They cannot be had, or are others than the request pins.
+    """
+    if model.uri is not None and not _path(model.uri).is_dir():
+        return Resolution(model, WHITE_BOX)
+    snapshot = Snapshot(model, resolver.access)
+    architecture = snapshot.config.get("architecture") or ", ".join(snapshot.config.get("architectures") or ())
+    pinned = model.model_copy(update={"sha256": snapshot.digest})
+    return Resolution(pinned, WHITE_BOX, {"architecture": str(architecture)})
+
+
+def _path(uri: str) -> Path:
+    return Path(os.path.realpath(unquote(urlsplit(uri).path)))
+
+
+def _folder(model: HuggingFaceModel) -> Path:
+    folder = _path(str(model.uri))
+    if not folder.is_dir():
+        msg = f"there is no folder {model.uri}; name the folder of a snapshot, with config.json in it"
+        raise UnreachableResource(msg, field="model.uri")
+    return folder
+
+
+def _fetched(model: HuggingFaceModel) -> Path:
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        msg = f"the hub's client is not installed here ({error}); install auditcore[huggingface]"
+        raise ModelNotLoadable(msg, field="model.repo") from error
+    try:
+        return Path(
+            snapshot_download(str(model.repo), revision=model.revision, allow_patterns=list(WANTED), max_workers=2)
+        )
+    # the client has a dozen errors for what is missing, forbidden or out of reach, and no common one
+    except Exception as error:
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"{model.repo} cannot be had at {model.revision} ({text}); check both, or name a folder as `uri`"
+        raise UnreachableResource(msg, field="model.repo") from error
