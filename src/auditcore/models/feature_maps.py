@@ -96,7 +96,8 @@ def layers_run(module: nn.Module, *, images: int) -> Iterator[dict[str, Layout |
     handles = [
         layer.register_forward_hook(lambda layer, _inputs, output, name=name: record(name, layer, output))
         for name, layer in module.named_modules()
-        if name
+        # layers of TorchScript take no hooks
+        if name and not isinstance(layer, torch.jit.ScriptModule)
     ]
     try:
         yield layouts

@@ -5,7 +5,6 @@ Only the registry is asked and files are downloaded; `load_model`, which runs co
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
@@ -126,12 +125,12 @@ def _environment() -> Iterator[None]:
         "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     try:
         yield
     finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Mapping
 from typing import Any, final
 
 import safetensors.torch
 import timm
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from auditcore.contracts.models import Preprocessing
@@ -45,27 +46,17 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     """
     field = "model.uri" if reference.uri is not None else "model.repo"
     snapshot = Snapshot(reference, source.access)
-    state: dict[str, Tensor] = {}
-    for path in snapshot.weights:
-        state |= safetensors.torch.load_file(path)
-    config = snapshot.config
-    if "architecture" in config:
-        module = _timm(config, field)
+    if "architecture" in snapshot.config:
+        module = _timm(snapshot, field)
         preprocessing = reference.preprocessing or own_preprocessing(module)
-        target: nn.Module = module
     else:
         module = _transformers(snapshot, field)
         preprocessing = reference.preprocessing or _preprocessing(snapshot)
-        target = module.model if isinstance(module, Logits) else module
-    try:
-        fill(target, state)
-    except ModelNotLoadable as error:
-        error.field = field
-        raise
     return LoadedModel(module, preprocessing, reference.scores, trained=True)
 
 
-def _timm(config: dict[str, Any], field: str) -> nn.Module:
+def _timm(snapshot: Snapshot, field: str) -> nn.Module:
+    config = snapshot.config
     options: dict[str, Any] = {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     own = dict(config.get("pretrained_cfg") or {})
     try:
@@ -76,6 +67,14 @@ def _timm(config: dict[str, Any], field: str) -> nn.Module:
     except (RuntimeError, TypeError, ValueError) as error:
         msg = f"timm cannot build {config['architecture']!r}, which config.json names: {error}"
         raise ModelNotLoadable(msg, field=field) from error
+    state: dict[str, Tensor] = {}
+    for path in snapshot.weights:
+        state |= safetensors.torch.load_file(path)
+    try:
+        fill(module, state)
+    except ModelNotLoadable as error:
+        error.field = field
+        raise
     known = dict(getattr(module, "pretrained_cfg", {}) or {})
     module.pretrained_cfg = known | {key: value for key, value in own.items() if value is not None}  # type: ignore[assignment]
     return module
@@ -84,52 +83,71 @@ def _timm(config: dict[str, Any], field: str) -> nn.Module:
 def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
     names = [str(name) for name in snapshot.config.get("architectures") or ()]
     if not any(name.endswith("ForImageClassification") for name in names):
-        msg = f"config.json names {', '.join(names) or 'no architecture'}, which is no image classifier"
-        raise ModelNotLoadable(f"{msg}; name a snapshot of one", field=field)
+        found = ", ".join(names) or "no architecture"
+        msg = f"config.json names {found}, which is no image classifier; name a snapshot of one"
+        raise ModelNotLoadable(msg, field=field)
     try:
-        from transformers import AutoConfig, AutoModelForImageClassification  # noqa: PLC0415 - an extra
+        from transformers import AutoModelForImageClassification  # noqa: PLC0415 - an extra
     except ImportError as error:
         msg = f"transformers is not installed here ({error}); install auditcore[huggingface]"
         raise ModelNotLoadable(msg, field=field) from error
     try:
+        build: Any = AutoModelForImageClassification
         with torch.random.fork_rng(devices=[]):
-            config = AutoConfig.from_pretrained(snapshot.folder, local_files_only=True, trust_remote_code=False)
-            model: nn.Module = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+            # its own loading, since it renames weights of older versions; attention written out, so that it can be seen
+            model, report = build.from_pretrained(
+                snapshot.folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                attn_implementation="eager",
+            )
     # whatever is wrong with a config comes as an error of the class it belongs to
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        msg = f"transformers cannot build what config.json says: {first_line}"
+        msg = f"transformers cannot load what config.json says: {first_line}"
         raise ModelNotLoadable(msg, field=field) from error
-    with contextlib.suppress(AttributeError, ValueError):
-        # attention written out: others have no rules for relevance
-        model.set_attn_implementation("eager")  # type: ignore[operator]
+    wrong = [
+        str(name) for kind in ("missing_keys", "mismatched_keys", "unexpected_keys") for name in report.get(kind, ())
+    ]
+    if wrong:
+        msg = (
+            f"the weights do not fit config.json ({len(wrong)} names, such as {wrong[0]}); download the snapshot again"
+        )
+        raise ModelNotLoadable(msg, field=field)
     return Logits(model)
 
 
 def _preprocessing(snapshot: Snapshot) -> Preprocessing:
     """What preprocessor_config.json says, as far as it is a center crop of a square."""
     given = snapshot.read(PREPROCESSOR)
-    size, crop = given.get("size"), given.get("crop_size")
+    resize, side = _sizes(given)
+    normalizes = bool(given.get("do_normalize", True))
+    fields = {
+        "resize": resize,
+        "crop": side,
+        "mean": given.get("image_mean") if normalizes else (0.0, 0.0, 0.0),
+        "std": given.get("image_std") if normalizes else (1.0, 1.0, 1.0),
+        "interpolation": _RESAMPLING.get(given.get("resample", 2)),
+    }
     try:
-        if isinstance(size, dict):
-            resize = int(size.get("shortest_edge") or size["height"])
-            square = size.get("height") == size.get("width")
-        else:
-            resize, square = int(size), True
-        side = resize
-        if given.get("do_center_crop") and crop is not None:
-            side = int(crop["height"] if isinstance(crop, dict) else crop)
-        if not square or (
-            "shortest_edge" in (size if isinstance(size, dict) else {}) and side == resize and crop is None
-        ):
-            raise ValueError(size)
-        return Preprocessing(
-            resize=max(resize, side),
-            crop=side,
-            mean=tuple(given["image_mean"]) if given.get("do_normalize", True) else (0.0, 0.0, 0.0),
-            std=tuple(given["image_std"]) if given.get("do_normalize", True) else (1.0, 1.0, 1.0),
-            interpolation=_RESAMPLING[int(given.get("resample", 2))],  # type: ignore[arg-type]  # checked by pydantic
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return Preprocessing.model_validate(fields)
+    except ValidationError as error:
         msg = f"{PREPROCESSOR} of the snapshot is missing or describes no center crop of a square; give `preprocessing`"
         raise InvalidRequest(msg, field="model.preprocessing") from error
+
+
+def _sizes(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Shorter side and crop; None where they are something else."""
+    size, crop = given.get("size"), given.get("crop_size")
+    if isinstance(size, dict):
+        shorter = size.get("shortest_edge")
+        square = size.get("height") if size.get("height") == size.get("width") else None
+    else:
+        shorter, square = None, size
+    if given.get("do_center_crop") and crop is not None:
+        side = crop.get("height") if isinstance(crop, dict) else crop
+        return (shorter or square), side
+    # without a crop, only a size of both sides gives a square
+    return square, square

@@ -1,4 +1,4 @@
-"""Models in TorchServe archives (`.mar`): weights into an architecture; code only where the operator allows the archive."""
+"""Models in TorchServe archives (`.mar`): weights into an architecture; code only of archives the operator allows."""
 
 from __future__ import annotations
 
@@ -111,14 +111,13 @@ def _eager(path: Path) -> nn.Module:
             for one in vars(code).values()
             if isinstance(one, type) and issubclass(one, nn.Module) and one.__module__ == name
         ]
-        if len(classes) != 1:
-            msg = f"the model file must define one class of torch.nn.Module, it defines {len(classes)}"
-            raise ModelNotLoadable(msg, field=FIELD)
         with torch.random.fork_rng(devices=[]):
-            return classes[0]()
-    except ModelNotLoadable:
-        raise
+            made = classes[0]() if len(classes) == 1 else None
     # the code is foreign: whatever it raises is about the archive
     except Exception as error:
         msg = f"the model file of the archive fails: {type(error).__name__}: {error}"
         raise ModelNotLoadable(msg, field=FIELD) from error
+    if made is None:
+        msg = f"the model file must define one class of torch.nn.Module, it defines {len(classes)}"
+        raise ModelNotLoadable(msg, field=FIELD)
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +23,9 @@ from auditcore.models.loaders.weights import WeightsSource
 
 FIELD = "model.uri"
 IMAGES_PER_PASS = 8
+
+OLDER_OPSET = 17
+"""Version of operators for which onnx2torch 1.5 has all converters that it has at all."""
 
 AGREEMENT = 1e-4
 """Largest difference between a conversion and ONNX Runtime, as a share of the spread of the outputs."""
@@ -204,11 +208,8 @@ def _refuse_misfit(image: Any, output: Any, side: int) -> int | None:  # noqa: A
             raise ModelOutputInvalid(msg, field=FIELD)
     shape = list(image.shape)
     expected = [3, side, side]
-    if (
-        len(shape) != 4
-        or any(  # noqa: PLR2004 - axes
-            isinstance(found, int) and found != wanted for found, wanted in zip(shape[1:], expected, strict=True)
-        )
+    if len(shape) != 1 + len(expected) or any(
+        isinstance(found, int) and found != wanted for found, wanted in zip(shape[1:], expected, strict=True)
     ):
         msg = (
             f"input {image.name!r} has shape {shape}, and images are [N, 3, {side}, {side}]; check `preprocessing.crop`"
@@ -229,7 +230,7 @@ def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module: nn.Module = onnx2torch.convert(graph).eval()
+            module = _convert(onnx2torch.convert, graph)
             with torch.no_grad():
                 found = torch.cat([module(images[:2]), module(images[2:])])
     # operators that it does not know, and graphs that it converts wrongly, fail in many ways
@@ -244,3 +245,13 @@ def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  
     if not worst <= AGREEMENT * max(spread, float(SMALLEST)):
         return f"its conversion to PyTorch answers otherwise, by {worst:.3g}"
     return module
+
+
+def _convert(convert: Callable[[Any], nn.Module], graph: Any) -> nn.Module:  # noqa: ANN401 - likewise
+    """By the graph's own version of operators, or by an older one that says the same."""
+    from onnx import version_converter  # noqa: PLC0415 - an extra
+
+    try:
+        return convert(graph).eval()
+    except NotImplementedError:
+        return convert(version_converter.convert_version(graph, OLDER_OPSET)).eval()

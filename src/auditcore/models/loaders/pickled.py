@@ -1,8 +1,8 @@
 """Tensors out of a pickled module, without running anything that is pickled beside them.
 
 `torch.save(model)` writes a pickle that names classes and functions to be called, so that opening it can run any code.
-Here every name but those that put tensors together is replaced by an inert stand-in that keeps what it is given. What is
-left is a tree of modules' attributes, of which parameters and buffers are taken.
+Here every name but those that put tensors together is replaced by an inert stand-in that keeps what it is given. What
+is left is a tree of modules' attributes, of which parameters and buffers are taken.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import pickle
 import types
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -29,6 +30,9 @@ _REBUILDING: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,  # noqa: SLF001 - likewise
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
+    # which buffers of a module are not kept is a set
+    ("builtins", "set"): set,
+    ("__builtin__", "set"): set,
     **{
         ("torch", name): getattr(torch, name)
         for name in (
@@ -37,11 +41,17 @@ _REBUILDING: Mapping[tuple[str, str], Any] = {
         )
     },
 }
-"""All that is ever called: it makes tensors of bytes, and nothing else."""
+"""All that is ever called: it makes tensors of bytes, and containers of what there is."""
 
 
 class Inert:
-    """What stands for an object of any class: it keeps state and does nothing."""
+    """What stands for an object of any class: it keeps state and does nothing.
+
+    Attributes:
+        dump_patches: What the reader of older files asks of classes: whether to write differences of source to disk.
+    """
+
+    dump_patches = False
 
     def __init__(self, *_: object, **__: object) -> None:
         self.state: dict[str, Any] = {}
@@ -104,7 +114,10 @@ def read_pickled_state(path: Path, *, field: str) -> dict[str, Tensor]:
     if looks_like_torchscript(path):
         refuse_torchscript(field=field)
     try:
-        found = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
+        with warnings.catch_warnings():
+            # older files compare the source of classes, which are all inert here
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
     # a pickle for which nothing is what it seems breaks in any way it likes
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]

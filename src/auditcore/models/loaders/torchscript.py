@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from auditcore.contracts.packaged_models import TorchScriptModel
 from auditcore.errors import ModelNotLoadable
@@ -15,6 +16,21 @@ from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 
 FIELD = "model.uri"
+
+
+@final
+class Scripted(nn.Module):
+    """A program as a module; a program itself does not let its parameters be frozen all at once."""
+
+    def __init__(self, program: nn.Module) -> None:
+        """Wrap a program."""
+        super().__init__()
+        self.program = program
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N,classes) of normalized images (N,3,H,W)."""
+        logits: Tensor = self.program(x)
+        return logits
 
 
 def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
@@ -50,4 +66,7 @@ def load_program(path: Path, *, field: str) -> nn.Module:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"the file is no TorchScript program, or it is damaged: {first_line}"
         raise ModelNotLoadable(msg, field=field) from error
-    return module
+    for parameter in module.parameters():
+        # a copy of one that is differentiated would belong to a graph
+        parameter.requires_grad = False
+    return Scripted(module)

@@ -1,0 +1,94 @@
+"""Weights out of pickled modules, and nothing that is pickled beside them is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import digits
+from auditcore.errors import ModelNotLoadable, UnsafeReference
+from auditcore.models.loaders.pickled import read_pickled_state
+from auditcore.models.loaders.weights import read_state_dict
+
+
+def same(state: dict[str, torch.Tensor], module: nn.Module) -> None:
+    expected = module.state_dict()
+    assert set(state) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(state[name], value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickled_module_gives_its_state_dict(tmp_path: Path, *, zipped: bool) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(digits.trained(), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UnsafeReference):
+        read_state_dict(path)
+    same(read_pickled_state(path, field="x"), digits.trained())
+
+
+def test_buffers_that_are_not_kept_are_left_out(tmp_path: Path) -> None:
+    module = nn.BatchNorm2d(3)
+    module.register_buffer("cache", torch.zeros(2), persistent=False)
+    path = tmp_path / "model.pth"
+    torch.save(module, path)
+    same(read_pickled_state(path, field="x"), module)
+
+
+def test_a_checkpoint_with_a_pickled_module_inside_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"model": digits.trained(), "epoch": 3}, path)
+    same(read_pickled_state(path, field="x"), digits.trained())
+
+
+class Malicious:
+    """Creates a file when it is unpickled, by one of several ways."""
+
+    def __init__(self, call: Any, *arguments: Any) -> None:
+        self.call = call
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call, self.arguments
+
+
+def attacks(mark: Path) -> list[Malicious]:
+    return [
+        Malicious(os.system, f"touch {mark}"),
+        Malicious(eval, f"open({str(mark)!r}, 'w')"),
+        Malicious(exec, f"open({str(mark)!r}, 'w')"),
+        Malicious(getattr, Malicious(__import__, "os"), "system"),
+        Malicious(open, str(mark), "w"),
+        Malicious(torch.load, str(mark)),
+        Malicious(map, os.system, [f"touch {mark}"]),
+    ]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_hostile_pickles_do_nothing(tmp_path: Path, number: int) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "model.pth"
+    torch.save({"state_dict": {"weight": torch.ones(2)}, "extra": attacks(mark)[number]}, path)
+    assert read_pickled_state(path, field="x")["weight"].tolist() == [1, 1]
+    assert not mark.exists()
+    # and a bare pickle, which is not even an archive
+    path.write_bytes(pickle.dumps(attacks(mark)[number]))
+    with pytest.raises(ModelNotLoadable):
+        read_pickled_state(path, field="model.uri")
+    assert not mark.exists()
+
+
+def test_a_file_without_weights_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(nn.ReLU(), path)
+    with pytest.raises(ModelNotLoadable, match="no module with parameters") as caught:
+        read_pickled_state(path, field="model.uri")
+    assert caught.value.field == "model.uri"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ModelNotLoadable, match="no weights can be read"):
+        read_pickled_state(path, field="model.uri")

@@ -1,0 +1,165 @@
+"""Snapshots in Hugging Face layout, of timm and transformers, from a folder or from the hub's own cache."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.packaged_models import HuggingFaceModel
+from auditcore.errors import (
+    DigestMismatch,
+    InputError,
+    InvalidRequest,
+    ModelNotLoadable,
+    UnreachableResource,
+    UnsafeReference,
+)
+from auditcore.models.loaders.table import load_classifier
+from auditcore.resolution import Resolver
+from auditcore.resolving import resolve_model
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+FED = {"resize": 32, "crop": 32}
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415 - seconds of imports
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        num_labels=5,
+    )  # fmt: skip
+    network = ViTForImageClassification(config).eval()
+    folder = tmp_path_factory.mktemp("vit")
+    network.save_pretrained(folder)
+    sizes = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.4] * 3, "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(sizes))
+    return folder, network
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", pretrained=False, num_classes=4).eval()
+    folder = tmp_path_factory.mktemp("resnet")
+    safetensors.torch.save_file(network.state_dict(), folder / "model.safetensors")
+    own = {"input_size": [3, 48, 48], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "crop_pct": 1.0}
+    (folder / "config.json").write_text(
+        json.dumps({"architecture": "resnet10t", "num_classes": 4, "pretrained_cfg": own})
+    )
+    return folder, network
+
+
+def snapshot(folder: Path, **changes: Any) -> HuggingFaceModel:
+    return HuggingFaceModel.model_validate({"uri": folder.as_uri(), **changes})
+
+
+def access(folder: Path) -> AccessRules:
+    return AccessRules(file_roots=(folder,), huggingface_repos=("org/",))
+
+
+def test_a_transformers_classifier_gives_its_own_logits(vit: tuple[Path, nn.Module]) -> None:
+    folder, network = vit
+    classifier = load_classifier(snapshot(folder), access=access(folder))
+    assert classifier.classes == 5
+    assert classifier.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert classifier.preprocessing.interpolation == "bicubic"
+    with torch.no_grad():
+        expected = network(pixel_values=(IMAGES - 0.5) / 0.4).logits
+    torch.testing.assert_close(classifier.logits(IMAGES), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_timm_classifier_gives_its_own_logits(resnet: tuple[Path, nn.Module]) -> None:
+    folder, network = resnet
+    classifier = load_classifier(snapshot(folder), access=access(folder))
+    assert (classifier.classes, classifier.size) == (4, 48)
+    assert classifier.preprocessing.mean == (0.1, 0.2, 0.3)
+    images = torch.rand(2, 3, 48, 48)
+    with torch.no_grad():
+        expected = network((images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / 0.5)
+    torch.testing.assert_close(classifier.logits(images), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_snapshot_is_pinned_by_the_files_that_are_read(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    shutil.copytree(resnet[0], tmp_path / "copy")
+    resolution = resolve_model(snapshot(tmp_path / "copy"), Resolver(access(tmp_path)))
+    pinned = resolution.reference
+    assert isinstance(pinned, HuggingFaceModel)
+    assert resolution.facts["architecture"] == "resnet10t"
+    (tmp_path / "copy" / "README.md").write_text("not read")
+    assert resolve_model(snapshot(tmp_path / "copy"), Resolver(access(tmp_path))).reference == pinned
+    config = tmp_path / "copy" / "config.json"
+    config.write_text(config.read_text().replace("0.1", "0.2"))
+    with pytest.raises(DigestMismatch):
+        load_classifier(pinned, access=access(tmp_path))
+
+
+def test_a_repository_comes_from_the_hubs_cache_at_its_commit(
+    resnet: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants  # noqa: PLC0415 - an extra
+
+    shutil.copytree(resnet[0], tmp_path / "models--org--name" / "snapshots" / COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    model = HuggingFaceModel(repo="org/name", revision=COMMIT)
+    classifier = load_classifier(model, access=access(tmp_path))
+    assert classifier.classes == 4
+    missing = HuggingFaceModel(repo="org/other", revision=COMMIT)
+    with pytest.raises(UnreachableResource, match="cannot be had") as caught:
+        load_classifier(missing, access=access(tmp_path))
+    assert caught.value.field == "model.repo"
+    with pytest.raises(UnsafeReference, match="AUDIT_HUGGINGFACE_REPOS"):
+        load_classifier(HuggingFaceModel(repo="else/name", revision=COMMIT), access=access(tmp_path))
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "match"),
+    [
+        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), ModelNotLoadable, "no safetensors"),
+        (lambda f: (f / "config.json").unlink(), ModelNotLoadable, "has no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), ModelNotLoadable, "not JSON"),
+        (lambda f: change_config(f, auto_map={"AutoModel": "x.Y"}), UnsafeReference, "code of the repository"),
+        (lambda f: change_config(f, architecture="resnet0"), ModelNotLoadable, "timm cannot build"),
+        (lambda f: change_config(f, num_classes=7), ModelNotLoadable, "do not fit"),
+    ],
+)
+def test_snapshots_that_cannot_be_loaded_say_why(
+    resnet: tuple[Path, nn.Module], tmp_path: Path, change: Any, kind: type[InputError], match: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(resnet[0], folder)
+    change(folder)
+    with pytest.raises(kind, match=match) as caught:
+        load_classifier(snapshot(folder), access=access(tmp_path))
+    assert caught.value.field == "model.uri"
+
+
+def test_preprocessing_that_is_no_center_crop_must_be_given(vit: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(vit[0], folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 32, "width": 48}}))
+    with pytest.raises(InvalidRequest) as caught:
+        load_classifier(snapshot(folder), access=access(tmp_path))
+    assert caught.value.field == "model.preprocessing"
+    assert load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path)).size == 32
+    change_config(folder, architectures=["ViTModel"])
+    with pytest.raises(ModelNotLoadable, match="no image classifier"):
+        load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path))
