@@ -74,7 +74,10 @@ def test_submit_needs_no_torch(folder: Path) -> None:
     assert not loaded & {"torch", "numpy", "fastapi", "celery"}
 
 
-@pytest.mark.parametrize("command", ["serve", "gateway", "worker", "audit", "submit", "estimate", "demo", "openapi"])
+@pytest.mark.parametrize(
+    "command",
+    ["serve", "gateway", "worker", "audit", "submit", "estimate", "inspect", "maps", "mar", "demo", "openapi"],
+)
 def test_every_help_teaches_with_an_example(command: str) -> None:
     shown = run(command, "--help")
     assert shown.exit_code == 0

@@ -343,6 +343,31 @@ def demo(
         run_demo(folder)
 
 
+@app.command(rich_help_panel="Serve a model")
+def mar(
+    model: Annotated[Path, typer.Argument(help="File with a model reference, or a request with `model`.")],
+    out_file: Annotated[Path, typer.Option("--out", "-o", help="The archive to write.", dir_okay=False)],
+    name: Annotated[str, typer.Option(help="Name of the model in TorchServe.")],
+    version: Annotated[str, typer.Option("--model-version", help="Its version.")] = "1.0",
+    extra: Annotated[
+        list[Path] | None, typer.Option("--extra", help="File to put beside the handler, such as a factory's module.")
+    ] = None,
+) -> None:
+    """Archive a model for TorchServe, with a handler that answers all classes and explains by any explainer.
+
+    The archive can be audited itself too, as a model of kind `mar`. See docker/torchserve.
+
+    For example:
+
+        auditcore mar model.json --name scans --model-version 3.0 --out model-store/scans.mar
+    """
+    with _problems():
+        from auditcore_service.cli.archiving import archive  # noqa: PLC0415 - torch
+
+        archive(model, out_file, name=name, version=version, extra=extra or (), access=_settings().access)
+        err.print(f"archive written to {out_file}", highlight=False)
+
+
 @app.command(rich_help_panel="For developers")
 def openapi(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of openapi.json and report.schema.json.")] = Path(

@@ -127,7 +127,8 @@ class ServedSource:
                 f"{budget}; raise `limits.requests` or `limits.images_per_request`, or ask for less"
             )
             raise RequestBudgetExceeded(msg, field="model.limits.requests")
-        self._client.allow(None if budget is None else math.ceil(SPARE_REQUESTS * needed) + self._limits.attempts)
+        spared = math.ceil(SPARE_REQUESTS * needed) + self._limits.attempts
+        self._client.allow(None if budget is None else min(budget, spared))
 
     def end(self) -> tuple[str, ...]:
         """What a reader of the report should know.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import json
 import math
+import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,16 +31,16 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_EXTENSIONS = frozenset({"binary_tensor_data", "binary_tensor_data_extension"})
 """How Triton and KServe call the binary extension among those of a server."""
 
-JSON_BYTES_A_VALUE = 14
-"""A float32 in JSON, with its comma, at most about."""
+JSON_BYTES_A_VALUE = 16
+"""A float32 in JSON with the nine digits that tell it from every other, such as `-1.23456789e-05,`, at most."""
 
 HEADER_BYTES = 2048
 
 ID = "auditcore"
 """Of every request: the protocol calls it optional, and KServe 0.21 fails without one."""
 
-FLOATS: Mapping[str, str] = {"FP32": "f", "FP64": "d"}
-"""Types of tensors that are read here, as `array` calls them."""
+FLOATS: Mapping[str, str] = {"FP32": "f", "FP64": "d", "FP16": "e"}
+"""Types of tensors that are read and written here, as `struct` calls them."""
 
 Way = Literal["json", "binary"]
 
@@ -74,6 +75,7 @@ class OpenInferenceClient:
         token = None if model.token_file is None else TokenFile(Path(model.token_file))
         self._transport = Transport(model.url, model.limits, token=token)
         self._signature: _Signature | None = None
+        self._version = model.version
 
     @property
     def requests_made(self) -> int:
@@ -94,23 +96,29 @@ class OpenInferenceClient:
         Raises:
             InvalidRequest: There is no such model, version or tensor.
             ModelOutputInvalid: A tensor has a type or shape that no images and class scores have.
+            ModelChanged: There was such a model before.
             InputError: The server cannot be asked.
         """
         server = self._json(self._transport.get("/v2"), "server")
         model = self._json(self._transport.get(self._path), "model")
         wanted = _chosen(_tensors(model.get("inputs")), self._model.input, "input")
         given = _chosen(_tensors(model.get("outputs")), self._model.output, "output")
-        extensions = {str(name) for name in server.get("extensions") or ()}
+        extensions = {str(name) for name in _list(server.get("extensions"))}
         self._signature = _Signature(wanted, given.name, self._way(extensions))
         self._refuse_misfit(wanted, given)
-        versions = [str(version) for version in model.get("versions") or ()]
-        # where several are served, nobody says which of them answers by default; the answers say it
+        versions = [str(version) for version in _list(model.get("versions"))]
+        # where several are served, nobody says which of them answers by default; the answers say it. The list is no
+        # part of the pin: another version beside the audited one changes nothing
         version = self._model.version or (versions[0] if len(versions) == 1 else None)
+        classes = given.shape[1] if len(given.shape) == 2 and given.shape[1] > 0 else self._model.classes  # noqa: PLR2004 - axes
+        if self._model.classes is not None and classes != self._model.classes:
+            msg = f"the model has {classes} classes, not {self._model.classes}; check `classes` and the model"
+            raise ModelOutputInvalid(msg, field="model.classes")
         return Description(
             server=f"{server.get('name') or 'a server'} {server.get('version') or ''}".strip(),
             name=str(model.get("name") or self._model.name),
             version=version,
-            classes=given.shape[1] if len(given.shape) == 2 and given.shape[1] > 0 else self._model.classes,  # noqa: PLR2004 - axes
+            classes=classes,
             offer=BLACK_BOX,
             outputs=self._model.outputs,
             scores=self._model.scores,
@@ -119,17 +127,19 @@ class OpenInferenceClient:
                 "platform": str(model.get("platform") or ""),
                 "input": f"{wanted.name} {wanted.datatype} {list(wanted.shape)}",
                 "output": f"{given.name} {given.datatype} {list(given.shape)}",
-                "versions": ", ".join(versions),
                 "tensors": self._signature.way,
             },
         )
 
     def images_per_request(self, image_bytes: int) -> int:
-        """Images that one request takes; one where the batch of the model is fixed to one."""
+        """Images that one request takes: as many as the model always takes, where it says so."""
         signature = self._known()
         if signature.input.shape and signature.input.shape[0] > 0:
             return signature.input.shape[0]
-        each = image_bytes if signature.way == "binary" else image_bytes // 4 * JSON_BYTES_A_VALUE
+        values = image_bytes // 4
+        each = values * (
+            struct.calcsize(FLOATS[signature.input.datatype]) if signature.way == "binary" else JSON_BYTES_A_VALUE
+        )
         return max(1, (self._model.limits.request_bytes - HEADER_BYTES) // each)
 
     def predict(self, batches: Sequence[RawTensor]) -> list[RawTensor]:
@@ -217,11 +227,9 @@ class OpenInferenceClient:
             "datatype": signature.input.datatype,
         }
         output: dict[str, Any] = {"name": signature.output}
-        values = _values(batch.data)
         if signature.way == "json":
-            tensor["data"] = values.tolist()
-            return Body(json.dumps({"id": ID, "inputs": [tensor], "outputs": [output]}).encode())
-        data = batch.data if signature.input.datatype == "FP32" else _bytes(array.array("d", values))
+            return Body(_json_body(tensor, output, batch.data))
+        data = _converted(batch.data, signature.input.datatype)
         tensor["parameters"] = {"binary_data_size": len(data)}
         output["parameters"] = {"binary_data": True}
         header = json.dumps({"id": ID, "inputs": [tensor], "outputs": [output]}).encode()
@@ -230,23 +238,32 @@ class OpenInferenceClient:
     def _outputs(self, answer: Answer) -> RawTensor:
         self._refuse_failed(answer)
         said, end = self._header(answer)
-        version = said.get("model_version")
-        if self._model.version is not None and version not in {None, "", self._model.version}:
-            msg = f"version {version} answered, and the audit is of version {self._model.version}; submit it again"
-            raise ModelChanged(msg, field="model.version")
+        self._refuse_other_version(said.get("model_version"))
         name = self._known().output
         offset = end
-        for tensor in said.get("outputs") or ():
-            size = int((tensor.get("parameters") or {}).get("binary_data_size", 0))
+        for tensor in _list(said.get("outputs")):
+            if not isinstance(tensor, dict):
+                break
+            parameters = tensor.get("parameters")
+            size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
             if tensor.get("name") == name:
-                return self._scores(tensor, answer.content[offset : offset + size] if size else None)
-            offset += size
+                return self._scores(tensor, answer.content[offset : offset + size] if isinstance(size, int) else None)
+            offset += size if isinstance(size, int) else 0
         msg = f"the server answered no tensor {name!r} ({answer.said}); check `output`"
         raise ModelOutputInvalid(msg, field="model.output")
 
+    def _refuse_other_version(self, version: object) -> None:
+        """All answers come from the pinned version; where none is known, from the one that answered first."""
+        if version is None or version == "":
+            return
+        self._version = self._version or str(version)
+        if str(version) != self._version:
+            msg = f"version {version} answered, and the audit is of version {self._version}; submit it again"
+            raise ModelChanged(msg, field="model.version")
+
     def _header(self, answer: Answer) -> tuple[Mapping[str, Any], int]:
         """The JSON of an answer, and where the bytes of its tensors begin."""
-        length = answer.headers.get(HEADER_LENGTH.lower()) or answer.headers.get(HEADER_LENGTH)
+        length = answer.headers.get(HEADER_LENGTH)
         end = int(length) if length is not None and length.isdecimal() else len(answer.content)
         return self._parsed(answer.content[:end], answer), end
 
@@ -255,12 +272,11 @@ class OpenInferenceClient:
         try:
             shape = tuple(int(extent) for extent in tensor["shape"])
             if datatype not in FLOATS:
-                msg = f"output {tensor.get('name')!r} is of type {datatype}; serve class scores as FP32 or FP64"
+                msg = (
+                    f"output {tensor.get('name')!r} is of type {datatype}; serve class scores as {' or '.join(FLOATS)}"
+                )
                 raise ModelOutputInvalid(msg, field="model.output")
-            if data is None:
-                values = array.array("f", _flat(tensor["data"]))
-            else:
-                values = array.array("f", _values(data, FLOATS[datatype]))
+            values = array.array("f", _flat(tensor["data"]) if data is None else _floats(data, datatype))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             msg = f"output {tensor.get('name')!r} cannot be read ({error}); the server does not keep to the protocol"
             raise ModelOutputInvalid(msg, field="model.output") from error
@@ -293,6 +309,10 @@ class OpenInferenceClient:
         if answer.status == TOO_LARGE:
             msg = f"the server refuses a body of {self._model.limits.request_bytes} bytes; lower `request_bytes`"
             raise InvalidRequest(msg, field="model.limits.request_bytes")
+        if self._signature is not None and answer.status == NOT_FOUND:
+            which = "" if version is None else f", version {version},"
+            msg = f"model {name!r}{which} is no longer served ({answer.said}); submit the audit again once it stays"
+            raise ModelChanged(msg, field="model.version")
         if metadata == "model" or answer.status == NOT_FOUND:
             which = "" if version is None else f" in version {version!r}"
             field = "model.name" if version is None else "model.version"
@@ -343,9 +363,10 @@ def _answering(model: OpenInferenceModel) -> str | None:
 
 def _tensors(listed: object) -> list[_Tensor]:
     found = []
-    for one in listed if isinstance(listed, list) else ():
+    for one in _list(listed):
         if isinstance(one, dict) and "name" in one:
-            shape = tuple(int(extent) for extent in one.get("shape") or ())
+            # a size that is no number, as some write for a free one, is free
+            shape = tuple(extent if isinstance(extent, int) else -1 for extent in _list(one.get("shape")))
             found.append(_Tensor(str(one["name"]), str(one.get("datatype") or "FP32"), shape))
     return found
 
@@ -371,15 +392,15 @@ def _chosen(tensors: Sequence[_Tensor], name: str | None, what: str) -> _Tensor:
 def _channels_last(batch: RawTensor) -> tuple[tuple[int, ...], bytes]:
     """(N,3,H,W) as (N,H,W,3)."""
     count, channels, height, width = batch.shape
-    values = _values(batch.data)
+    # numbers are moved and not read, so their order of bytes does not matter
+    values, moved = array.array("f", batch.data), array.array("f", bytes(len(batch.data)))
     plane = height * width
-    moved = array.array("f", bytes(4 * len(values)))
     for image in range(count):
         start = image * channels * plane
         for channel in range(channels):
             own = values[start + channel * plane : start + (channel + 1) * plane]
             moved[start + channel : start + channels * plane : channels] = own
-    return (count, height, width, channels), _bytes(moved)
+    return (count, height, width, channels), moved.tobytes()
 
 
 def _first_rows(outputs: RawTensor, rows: int) -> RawTensor:
@@ -398,18 +419,48 @@ def _flat(data: object) -> list[float]:
     raise TypeError(msg)
 
 
-def _values(data: bytes, kind: str = "f") -> array.array[float]:
-    values: array.array[float] = array.array("f" if kind == "f" else "d")
-    values.frombytes(data)
-    return _little(values)
+def _json_body(tensor: Mapping[str, Any], output: Mapping[str, Any], data: bytes) -> bytes:
+    """A request with its numbers as text.
+
+    Nine digits tell a float32 from every other; `json` would write the seventeen of a double.
+    """
+    numbers = ",".join([f"{value:.9g}" for value in _floats(data, "FP32")])
+    described = json.dumps(tensor)[:-1]
+    return (
+        f'{{"id": "{ID}", "inputs": [{described}, "data": [{numbers}]}}], "outputs": [{json.dumps(output)}]}}'.encode()
+    )
+
+
+def _floats(data: bytes, datatype: str) -> Sequence[float]:
+    """Numbers of a tensor of this type, little-endian.
+
+    Raises:
+        ValueError: The bytes are not a whole number of them.
+    """
+    size = struct.calcsize(FLOATS[datatype])
+    if len(data) % size:
+        msg = f"{len(data)} bytes are no tensor of {datatype}"
+        raise ValueError(msg)
+    return struct.unpack(f"<{len(data) // size}{FLOATS[datatype]}", data)
+
+
+def _converted(data: bytes, datatype: str) -> bytes:
+    """Bytes of float32 as those of another type."""
+    if datatype == "FP32":
+        return data
+    values = _floats(data, "FP32")
+    try:
+        return struct.pack(f"<{len(values)}{FLOATS[datatype]}", *values)
+    except OverflowError as error:
+        msg = f"the images have values beyond {datatype}, which the server takes; check `mean` and `std`"
+        raise InvalidRequest(msg, field="model.preprocessing") from error
 
 
 def _bytes(values: array.array[float]) -> bytes:
-    return _little(array.array(values.typecode, values)).tobytes()
-
-
-def _little(values: array.array[float]) -> array.array[float]:
-    """The same numbers between this machine's order of bytes and the little-endian one."""
     if sys.byteorder == "big":
         values.byteswap()
-    return values
+    return values.tobytes()
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
