@@ -265,11 +265,6 @@ def bad_models(files: Path) -> dict[str, tuple[dict[str, Any], str, str]]:
             "unreachable_resource",
             "model.weights.uri",
         ),
-        "host that does not exist": (
-            good | {"weights": {"uri": "https://models.invalid/digits.safetensors"}},
-            "unreachable_resource",
-            "model.weights.uri",
-        ),
         "NaN weights": (
             good | {"weights": {"uri": (files / "nan.safetensors").as_uri()}},
             "non_finite_weights",
@@ -302,6 +297,17 @@ def test_model_that_cannot_be_audited_fails_the_audit_with_a_code(client: httpx.
     assert status["error"]["code"] == code
     assert status["error"]["field"].startswith(field)
     assert "Traceback" not in status["error"]["message"]
+
+
+def test_weights_on_a_host_that_does_not_exist_are_refused_at_submit(client: httpx.Client, files: Path) -> None:
+    model = bad_models(files)["missing file"][0] | {"weights": {"uri": "https://models.invalid/digits.safetensors"}}
+    answer = client.post(
+        "/v1/audits", json={"model": model, "plan": SMALL_PLAN, "images": upload(client, digits.png(0))}
+    )
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["code"] == "unreachable_resource"
+    assert [error["pointer"] for error in problem["errors"]] == ["#/model/weights/uri"]
 
 
 def test_only_bad_images_fail_the_audit(client: httpx.Client, files: Path) -> None:
