@@ -24,7 +24,6 @@ from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_request
 from auditcore_service.announcer import Announcer
 from auditcore_service.blobs import BlobStore
@@ -100,7 +99,7 @@ class Audits:
         self._batches = batches
         self._maps = maps
         self._estimates = Estimates(settings)
-        self._resolver = Resolver(settings.access, blobs.get)
+        self._access = settings.access
         self._clock = clock
 
     def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
@@ -207,7 +206,7 @@ class Audits:
 
     def _resolved(self, request: AuditRequest) -> tuple[AuditRequest, tuple[ModelOffer, ...]]:
         """The same request about models as they are now, by version and digest; and what each lets an audit see."""
-        request, found = resolve_request(request, self._resolver)
+        request, found = resolve_request(request, self._access)
         # what only loading can tell is taken for everything, so that a price is never too low
         return request, tuple(WHITE_BOX if one.offer is None else one.offer for one in found)
 

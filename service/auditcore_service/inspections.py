@@ -11,9 +11,7 @@ import structlog
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.inspection import Inspection, InspectionRequest, inspection_of
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_model
-from auditcore_service.blobs import BlobStore
 from auditcore_service.queue import QueueUnavailable, ShardQueue
 from auditcore_service.refusals import ModelRefused
 from auditcore_service.settings import Settings
@@ -40,13 +38,12 @@ class Inspections:
         settings: Settings,
         *,
         database: Database,
-        blobs: BlobStore,
         queue: ShardQueue,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._resolver = Resolver(settings.access, blobs.get)
+        self._access = settings.access
         self._queue = queue
         self._clock = clock
 
@@ -61,7 +58,7 @@ class Inspections:
             ModelRefused: Likewise, as a worker found out.
             InspectionBroke: Looking at it broke.
         """
-        resolution = resolve_model(request.model, self._resolver)
+        resolution = resolve_model(request.model, self._access)
         known = inspection_of(request, resolution.reference, resolution.offer, facts=resolution.facts)
         if known.complete:
             return known

@@ -53,7 +53,7 @@ class Service:
             audits=Audits(settings, database=database, blobs=blobs, announcer=announcer, batches=batches, maps=maps),
             batches=batches,
             maps=maps,
-            inspections=Inspections(settings, database=database, blobs=blobs, queue=queue),
+            inspections=Inspections(settings, database=database, queue=queue),
             sweeper=Sweeper(settings, database=database, queue=queue),
             telemetry=Telemetry(database=database, queue=queue),
         )

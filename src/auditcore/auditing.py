@@ -38,7 +38,6 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.report.assemble import assemble
 from auditcore.report.stopping import Conclusion, Observations, image_order, observe
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_model, resolve_request
 
 SHARD_IMAGES = 64
@@ -82,7 +81,7 @@ def audit(
     """
     access = access or AccessRules()
     access.check_images(request.images)
-    request, _ = resolve_request(request, Resolver(access))
+    request, _ = resolve_request(request, access)
     plan = resolve_plan(request.plan)
     validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
     encoded = list(images) if images is not None else read_images(request, access)
@@ -133,7 +132,7 @@ def inspect_model(
         InputError: The model cannot be audited; `field` says where, the message how to mend it.
     """
     access = access or AccessRules()
-    resolution = resolve_model(request.model, Resolver(access))
+    resolution = resolve_model(request.model, access)
     classifier = load_classifier(resolution.reference, access=access, device=device)
     return inspect(classifier, request, resolution.reference, facts=resolution.facts)
 

@@ -31,7 +31,7 @@ import httpx
 
 from auditcore.contracts.access import STORAGE_SCHEMES, AccessRules
 from auditcore.errors import DigestMismatch, LimitExceeded, UnreachableResource, UnsafeReference
-from auditcore.object_stores import stream_object
+from auditcore.object_stores import hash_object, stream_object
 
 BlobReader = Callable[[str], bytes]
 """From a content address `sha256:...` to the bytes stored under it; raises LookupError or OSError without them."""
@@ -134,9 +134,9 @@ def open_resource(
                 return kept
             with _new_file() as (file, keep):
                 if scheme in STORAGE_SCHEMES:
-                    digest = stream_object(uri, file, limit_bytes=limit_bytes, field=field)
+                    digest = stream_object(uri, file.write, limit_bytes=limit_bytes, field=field)
                 else:
-                    digest = _stream_https(uri, file, limit_bytes=limit_bytes, field=field, https=https)
+                    digest = _stream_https(uri, file.write, limit_bytes=limit_bytes, field=field, https=https)
                 _check_digest(digest, sha256, _promise(field))
                 return keep(digest)
 
@@ -163,9 +163,9 @@ def read_resource(
         case scheme:
             memory = io.BytesIO()
             if scheme in STORAGE_SCHEMES:
-                stream_object(uri, memory, limit_bytes=limit_bytes, field=field)
+                stream_object(uri, memory.write, limit_bytes=limit_bytes, field=field)
             else:
-                _stream_https(uri, memory, limit_bytes=limit_bytes, field=field, https=https)
+                _stream_https(uri, memory.write, limit_bytes=limit_bytes, field=field, https=https)
             data = memory.getvalue()
     _check_digest(hashlib.sha256(data).hexdigest(), sha256, _promise(field))
     return data
@@ -178,7 +178,6 @@ def pin_resource(
     field: str,
     limit_bytes: int,
     sha256: str | None = None,
-    blobs: BlobReader | None = None,
     https: HttpsPolicy = PUBLIC_HTTPS,
 ) -> str | None:
     """The sha256 of what is behind a URI now, so that workers read the same bytes later.
@@ -191,23 +190,32 @@ def pin_resource(
     """
     access.check_uri(uri, field=field)
     match urlsplit(uri).scheme:
-        case "random":
-            return None
-        case "blob":
-            return sha256 or uri.partition(":")[2]
         case _ if sha256 is not None:
             return sha256
+        case "blob":
+            return uri.partition(":")[2]
         case "file" | "package":
-            try:
-                path = _local_file(uri, field=field)
-            except UnreachableResource:
-                return None
-            _check_size(path.stat().st_size, limit_bytes, field)
-            found = path.stat()
-            return _digest_of(path, found.st_size, found.st_mtime_ns, found.st_ino)
+            return _pin_file(uri, limit_bytes=limit_bytes, field=field)
+        case "random":
+            return None
+        case "https":
+            return f"sha256:{_stream_https(uri, _forget, limit_bytes=limit_bytes, field=field, https=https)}"
         case _:
-            path = open_resource(uri, access=access, field=field, limit_bytes=limit_bytes, blobs=blobs, https=https)
-            return f"sha256:{path.name}"
+            return hash_object(uri, limit_bytes=limit_bytes, field=field)
+
+
+def _pin_file(uri: str, *, limit_bytes: int, field: str) -> str | None:
+    try:
+        path = _local_file(uri, field=field)
+    except UnreachableResource:
+        return None
+    found = path.stat()
+    _check_size(found.st_size, limit_bytes, field)
+    return _digest_of(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+def _forget(_: bytes) -> None:
+    """Only the digest of what passes is wanted, and no disk is filled."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -329,8 +337,10 @@ def _new_file() -> Iterator[tuple[io.BufferedIOBase, Callable[[str], Path]]]:
             part.unlink(missing_ok=True)
 
 
-def _stream_https(uri: str, file: io.BufferedIOBase, *, limit_bytes: int, field: str, https: HttpsPolicy) -> str:
-    """Write the answer to `file` and return the hexadecimal sha256 of what was written."""
+def _stream_https(
+    uri: str, write: Callable[[bytes], object], *, limit_bytes: int, field: str, https: HttpsPolicy
+) -> str:
+    """Hand the answer on piece by piece, and return the hexadecimal sha256 of the whole."""
     try:
         url = httpx.URL(uri)
         host = url.raw_host.decode("ascii")
@@ -342,7 +352,7 @@ def _stream_https(uri: str, file: io.BufferedIOBase, *, limit_bytes: int, field:
         with _connect(url, addresses, https) as response:
             _check_peer(response, https, field)
             _check_answer(response, limit_bytes, uri, field)
-            return _copy(response, file, limit_bytes=limit_bytes, field=field, https=https)
+            return _copy(response, write, limit_bytes=limit_bytes, field=field, https=https)
     except httpx.TimeoutException as error:
         msg = f"{host} did not answer in time; try again, or upload the bytes instead"
         raise UnreachableResource(msg, field=field) from error
@@ -432,7 +442,7 @@ def _check_answer(response: httpx.Response, limit_bytes: int, uri: str, field: s
 
 
 def _copy(
-    response: httpx.Response, file: io.BufferedIOBase, *, limit_bytes: int, field: str, https: HttpsPolicy
+    response: httpx.Response, write: Callable[[bytes], object], *, limit_bytes: int, field: str, https: HttpsPolicy
 ) -> str:
     deadline = https.clock() + https.total_s
     digest = hashlib.sha256()
@@ -444,5 +454,5 @@ def _copy(
             msg = f"the answer took more than {https.total_s:g} s; upload the bytes instead"
             raise UnreachableResource(msg, field=field)
         digest.update(chunk)
-        file.write(chunk)
+        write(chunk)
     return digest.hexdigest()

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from auditcore.errors import LimitExceeded, UnreachableResource
 
 CHUNK_BYTES = 4 * 2**20
+MOST_DIGESTS = 256
+
+_DIGESTS: dict[tuple[str, str], str] = {}
+"""Digests of objects by URI and entity tag."""
 
 
-def stream_object(uri: str, file: io.BufferedIOBase, *, limit_bytes: int, field: str) -> str:
-    """Write an object to a file and return the hexadecimal sha256 of what was written.
+def stream_object(uri: str, write: Callable[[bytes], object], *, limit_bytes: int, field: str) -> str:
+    """Hand an object on piece by piece, and return the hexadecimal sha256 of the whole.
 
     That the operator allows the URI is checked by `AccessRules.check_uri` before this is called.
 
     Args:
         uri: Such as `s3://bucket/key`.
-        file: Where to.
+        write: Gets the pieces in order.
         limit_bytes: Most bytes accepted; asked for beforehand, and counted.
         field: Path of the URI in the request, for errors.
 
@@ -27,6 +32,33 @@ def stream_object(uri: str, file: io.BufferedIOBase, *, limit_bytes: int, field:
         UnreachableResource: There is no such object, or it may not be read.
         LimitExceeded: It is larger.
     """
+    with _found(uri, limit_bytes=limit_bytes, field=field) as (system, path, _):
+        return _copied(system.open(path, "rb", block_size=CHUNK_BYTES), write, limit_bytes=limit_bytes, field=field)
+
+
+def hash_object(uri: str, *, limit_bytes: int, field: str) -> str:
+    """The `sha256:...` of an object; remembered as long as its store gives it the same entity tag.
+
+    Arguments and errors are those of `stream_object`.
+    """
+    with _found(uri, limit_bytes=limit_bytes, field=field) as (system, path, info):
+        # an entity tag changes with the bytes; Azure and Google spell it otherwise than S3
+        tag = next((str(info[name]) for name in ("ETag", "etag") if info.get(name)), None)
+        known = _DIGESTS.get((uri, tag)) if tag is not None else None
+        if known is not None:
+            return known
+        source = system.open(path, "rb", block_size=CHUNK_BYTES)
+        digest = f"sha256:{_copied(source, lambda _: None, limit_bytes=limit_bytes, field=field)}"
+        if tag is not None:
+            while len(_DIGESTS) >= MOST_DIGESTS:
+                _DIGESTS.pop(next(iter(_DIGESTS)), None)
+            _DIGESTS[uri, tag] = digest
+        return digest
+
+
+@contextmanager
+def _found(uri: str, *, limit_bytes: int, field: str) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+    """File system, path and description of an object; whatever goes wrong with them is said in one way."""
     try:
         import fsspec  # noqa: PLC0415 - an extra, like the stores behind it
 
@@ -43,21 +75,21 @@ def stream_object(uri: str, file: io.BufferedIOBase, *, limit_bytes: int, field:
         info = system.info(path)
         _refuse_folder(uri, info.get("type"), field)
         _check(int(info.get("size") or 0), limit_bytes, field)
-        return _copied(system.open(path, "rb", block_size=CHUNK_BYTES), file, limit_bytes=limit_bytes, field=field)
+        yield system, path, info
     except (UnreachableResource, LimitExceeded):
         raise
     except Exception as error:
         raise _unreachable(uri, error, field) from error
 
 
-def _copied(source: Any, file: io.BufferedIOBase, *, limit_bytes: int, field: str) -> str:  # noqa: ANN401 - fsspec's own file
+def _copied(source: Any, write: Callable[[bytes], object], *, limit_bytes: int, field: str) -> str:  # noqa: ANN401 - fsspec's own file
     digest, size = hashlib.sha256(), 0
     with source:
         while chunk := source.read(CHUNK_BYTES):
             size += len(chunk)
             _check(size, limit_bytes, field)
             digest.update(chunk)
-            file.write(chunk)
+            write(chunk)
     return digest.hexdigest()
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import BLACK_BOX, WHITE_BOX, ModelOffer
 from auditcore.contracts.model_reference import BuiltModel
 from auditcore.contracts.packaged_models import MarModel, OnnxModel, TorchExportModel, TorchScriptModel
 from auditcore.fetching import pin_resource
-from auditcore.resolution import Resolution, Resolver
+from auditcore.resolution import Resolution
 
 FileModel = MarModel | OnnxModel | TorchScriptModel | TorchExportModel
 
 
-def resolve_weights(model: BuiltModel, resolver: Resolver) -> Resolution:
+def resolve_weights(model: BuiltModel, access: AccessRules) -> Resolution:
     """The same reference with the digest of its weights, where they can be read here.
 
     Raises:
@@ -20,11 +21,10 @@ def resolve_weights(model: BuiltModel, resolver: Resolver) -> Resolution:
     weights = model.weights
     digest = pin_resource(
         weights.uri,
-        access=resolver.access,
+        access=access,
         field="model.weights.uri",
-        limit_bytes=resolver.access.limits.weights_bytes,
+        limit_bytes=access.limits.weights_bytes,
         sha256=weights.sha256,
-        blobs=resolver.blobs,
     )
     if digest is None:
         return Resolution(model, WHITE_BOX)
@@ -32,7 +32,7 @@ def resolve_weights(model: BuiltModel, resolver: Resolver) -> Resolution:
     return Resolution(pinned, WHITE_BOX)
 
 
-def resolve_file(model: FileModel, resolver: Resolver) -> Resolution:
+def resolve_file(model: FileModel, access: AccessRules) -> Resolution:
     """The same reference with the digest of its file, where it can be read here.
 
     Raises:
@@ -40,11 +40,10 @@ def resolve_file(model: FileModel, resolver: Resolver) -> Resolution:
     """
     digest = pin_resource(
         model.uri,
-        access=resolver.access,
+        access=access,
         field="model.uri",
-        limit_bytes=resolver.access.limits.weights_bytes,
+        limit_bytes=access.limits.weights_bytes,
         sha256=model.sha256,
-        blobs=resolver.blobs,
     )
     offer: ModelOffer | None = WHITE_BOX
     if isinstance(model, OnnxModel):

@@ -1,28 +1,12 @@
-"""What resolving a reference needs, and what it finds out."""
+"""What resolving a reference finds out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import final
 
-from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.fetching import BlobReader
-
-
-@final
-@dataclass(frozen=True)
-class Resolver:
-    """What resolving needs.
-
-    Attributes:
-        access: What the operator allows.
-        blobs: Reader of uploaded files, or None where there are none.
-    """
-
-    access: AccessRules
-    blobs: BlobReader | None = None
 
 
 @final

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from auditcore.contracts.access import AccessRules
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
@@ -25,10 +26,10 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
 from auditcore.pinning import resolve_file, resolve_weights
 from auditcore.registries import huggingface, mlflow
-from auditcore.resolution import Resolution, Resolver
+from auditcore.resolution import Resolution
 from auditcore.served import open_inference, torchserve
 
-RESOLVERS: dict[type[Contract], Callable[[Any, Resolver], Resolution]] = {
+RESOLVERS: dict[type[Contract], Callable[[Any, AccessRules], Resolution]] = {
     TorchvisionModel: resolve_weights,
     TimmModel: resolve_weights,
     FactoryModel: resolve_weights,
@@ -44,18 +45,18 @@ RESOLVERS: dict[type[Contract], Callable[[Any, Resolver], Resolution]] = {
 """What finds out about each kind of reference; the others stay as they are."""
 
 
-def resolve_model(reference: ModelReference, resolver: Resolver) -> Resolution:
+def resolve_model(reference: ModelReference, access: AccessRules) -> Resolution:
     """What a reference stands for now.
 
     Raises:
         InputError: It is not allowed, or it is certain already that no worker could load it.
     """
-    resolver.access.check_model(reference)
+    access.check_model(reference)
     resolve = RESOLVERS.get(type(reference))
-    return Resolution(reference) if resolve is None else resolve(reference, resolver)
+    return Resolution(reference) if resolve is None else resolve(reference, access)
 
 
-def resolve_request(request: AuditRequest, resolver: Resolver) -> tuple[AuditRequest, tuple[Resolution, ...]]:
+def resolve_request(request: AuditRequest, access: AccessRules) -> tuple[AuditRequest, tuple[Resolution, ...]]:
     """The same request about models as they are now, and what was found out about each.
 
     Raises:
@@ -64,7 +65,7 @@ def resolve_request(request: AuditRequest, resolver: Resolver) -> tuple[AuditReq
     found: list[Resolution] = []
     for position, (name, reference) in enumerate(request.references):
         with blaming_model(name, position):
-            found.append(resolve_model(reference, resolver))
+            found.append(resolve_model(reference, access))
     if request.model is not None:
         return request.model_copy(update={"model": found[0].reference}), tuple(found)
     models = tuple(

@@ -18,7 +18,6 @@ from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.served_models import OpenInferenceModel
 from auditcore.errors import InputError, InvalidRequest, ModelChanged, ModelOutputInvalid, UnreachableResource
 from auditcore.models.loaders.table import load_classifier
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_model
 from auditcore.served.open_inference import OpenInferenceClient
 
@@ -117,7 +116,7 @@ def test_what_runs_and_what_would_be_audited_is_known_before(servers: Servers) -
         "random",
     }
     # KServe's Python server knows no versions
-    other = resolve_model(served(servers.kserve), Resolver(allowed(servers))).reference
+    other = resolve_model(served(servers.kserve), allowed(servers)).reference
     assert other.version is None  # type: ignore[union-attr]
 
 

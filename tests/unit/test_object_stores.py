@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
 import digits
+from auditcore import fetching, object_stores
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.models import FactoryModel, Weights
@@ -17,7 +19,6 @@ from auditcore.errors import DigestMismatch, InputError, LimitExceeded, Unreacha
 from auditcore.fetching import open_resource, pin_resource, read_resource
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -60,7 +61,7 @@ def test_weights_are_pinned_and_loaded(digit_classifier: Classifier) -> None:
         weights=Weights(uri="s3://models/public/digits.safetensors"),
         preprocessing=digits.PREPROCESSING,
     )
-    pinned = resolve_model(model, Resolver(access)).reference
+    pinned = resolve_model(model, access).reference
     assert isinstance(pinned, FactoryModel)
     assert pinned.weights.sha256 is not None
     assert load_classifier(pinned, access=access).digest == digit_classifier.digest
@@ -82,6 +83,28 @@ def test_an_object_that_was_replaced_is_seen_at_once_and_is_not_the_pinned_one()
     assert pin_resource("s3://models/public/changing", **options) == sha256(b"two")  # type: ignore[arg-type]
     with pytest.raises(DigestMismatch):
         read_resource("s3://models/public/changing", sha256=pin, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("s3")
+def test_an_object_that_is_known_is_not_read_again_and_pinning_fills_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(source: Any, write: Any, **options: Any) -> str:
+        read.append(1)
+        return copied(source, write, **options)
+
+    copied = object_stores._copied
+    monkeypatch.setattr(object_stores, "_copied", counted)
+    put("public/known", b"as it was")
+    options: dict[str, Any] = {"access": RULES, "field": "x", "limit_bytes": 100}
+    files = set(fetching._private_folder().iterdir())
+    assert pin_resource("s3://models/public/known", **options) == sha256(b"as it was")
+    assert pin_resource("s3://models/public/known", **options) == sha256(b"as it was")
+    assert len(read) == 1
+    put("public/known", b"as it is!")
+    assert pin_resource("s3://models/public/known", **options) == sha256(b"as it is!")
+    assert len(read) == 2
+    assert set(fetching._private_folder().iterdir()) == files
 
 
 @pytest.mark.usefixtures("s3")

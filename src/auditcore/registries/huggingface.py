@@ -13,7 +13,7 @@ from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.packaged_models import HuggingFaceModel
 from auditcore.errors import DigestMismatch, ModelNotLoadable, UnreachableResource, UnsafeReference
 from auditcore.registries.folders import folder_digest
-from auditcore.resolution import Resolution, Resolver
+from auditcore.resolution import Resolution
 
 CONFIG, PREPROCESSOR, INDEX = "config.json", "preprocessor_config.json", "model.safetensors.index.json"
 WANTED = (CONFIG, PREPROCESSOR, "*.safetensors", INDEX)
@@ -82,7 +82,7 @@ class Snapshot:
         return found
 
 
-def resolve(model: HuggingFaceModel, resolver: Resolver) -> Resolution:
+def resolve(model: HuggingFaceModel, access: AccessRules) -> Resolution:
     """The digest of the files; a folder that this machine does not have stays as it is, and workers are the judges.
 
     Raises:
@@ -90,7 +90,7 @@ def resolve(model: HuggingFaceModel, resolver: Resolver) -> Resolution:
     """
     if model.uri is not None and not _path(model.uri).is_dir():
         return Resolution(model, WHITE_BOX)
-    snapshot = Snapshot(model, resolver.access)
+    snapshot = Snapshot(model, access)
     architecture = snapshot.config.get("architecture") or ", ".join(snapshot.config.get("architectures") or ())
     pinned = model.model_copy(update={"sha256": snapshot.digest})
     return Resolution(pinned, WHITE_BOX, {"architecture": str(architecture)})

@@ -19,23 +19,23 @@ from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.packaged_models import MlflowModel
 from auditcore.errors import DigestMismatch, InvalidRequest, ModelChanged, ModelNotLoadable, UnreachableResource
 from auditcore.registries.folders import folder_digest
-from auditcore.resolution import Resolution, Resolver
+from auditcore.resolution import Resolution
 
 FIELD = "model.uri"
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))")
 
 
-def resolve(model: MlflowModel, resolver: Resolver) -> Resolution:
+def resolve(model: MlflowModel, access: AccessRules) -> Resolution:
     """The version that is meant now, and the digest of its files.
 
     Raises:
         InputError: The registry cannot be asked, or has no such model, version or alias.
     """
     with _environment():
-        version = _version(model, resolver.access)
+        version = _version(model, access)
         pinned = model.model_copy(update={"version": version})
-        with _downloaded(pinned, resolver.access) as (_, digest):
+        with _downloaded(pinned, access) as (_, digest):
             if model.sha256 is not None and model.sha256 != digest:
                 raise DigestMismatch(expected=model.sha256, actual=digest, field="model.sha256")
     return Resolution(pinned.model_copy(update={"sha256": digest}), WHITE_BOX, {"registry": "MLflow"})

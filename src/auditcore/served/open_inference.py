@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import BLACK_BOX
 from auditcore.contracts.served_models import OpenInferenceModel
 from auditcore.errors import InvalidRequest, ModelChanged, ModelOutputInvalid, UnreachableResource
-from auditcore.resolution import Resolution, Resolver
+from auditcore.resolution import Resolution
 from auditcore.served.client import Description
 from auditcore.served.tensors import RawTensor
 from auditcore.served.tokens import TokenFile
@@ -322,7 +323,7 @@ class OpenInferenceClient:
         raise ModelOutputInvalid(msg, field="model.name")
 
 
-def resolve(model: OpenInferenceModel, resolver: Resolver) -> Resolution:  # noqa: ARG001 - access was checked before
+def resolve(model: OpenInferenceModel, access: AccessRules) -> Resolution:  # noqa: ARG001 - access was checked before
     """Version and digest of what the server serves now.
 
     Raises:

@@ -13,10 +13,11 @@ from typing import Any, final
 
 from pydantic import ValidationError
 
+from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import BLACK_BOX, ModelOffer
 from auditcore.contracts.served_models import TorchServeModel
 from auditcore.errors import InvalidRequest, ModelOutputInvalid
-from auditcore.resolution import Resolution, Resolver
+from auditcore.resolution import Resolution
 from auditcore.served.client import Description
 from auditcore.served.png import png
 from auditcore.served.tensors import RawTensor
@@ -295,7 +296,7 @@ class TorchServeClient:
         return f"; there are {', '.join(names[:20])}" if names else "; none is registered"
 
 
-def resolve(model: TorchServeModel, resolver: Resolver) -> Resolution:  # noqa: ARG001 - access was checked before
+def resolve(model: TorchServeModel, access: AccessRules) -> Resolution:  # noqa: ARG001 - access was checked before
     """Version and digest of what TorchServe serves now.
 
     Raises:

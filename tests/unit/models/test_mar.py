@@ -24,7 +24,6 @@ from auditcore.models.archive_writing import write_archive
 from auditcore.models.archives import Archive
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_model
 
 ARCHITECTURE = {"kind": "factory", "target": "digits:build"}
@@ -85,7 +84,7 @@ def test_a_factory_of_our_archive_is_still_the_operators_choice(ours: Path) -> N
 
 
 def test_an_archive_is_pinned_by_its_bytes(ours: Path) -> None:
-    pinned = resolve_model(reference(ours), Resolver(digits.access(ours.parent))).reference
+    pinned = resolve_model(reference(ours), digits.access(ours.parent)).reference
     assert isinstance(pinned, MarModel)
     assert pinned.sha256 == sha256(ours.read_bytes())
 

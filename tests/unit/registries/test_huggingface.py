@@ -24,7 +24,6 @@ from auditcore.errors import (
     UnsafeReference,
 )
 from auditcore.models.loaders.table import load_classifier
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -94,12 +93,12 @@ def test_a_timm_classifier_gives_its_own_logits(resnet: tuple[Path, nn.Module]) 
 
 def test_a_snapshot_is_pinned_by_the_files_that_are_read(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
     shutil.copytree(resnet[0], tmp_path / "copy")
-    resolution = resolve_model(snapshot(tmp_path / "copy"), Resolver(access(tmp_path)))
+    resolution = resolve_model(snapshot(tmp_path / "copy"), access(tmp_path))
     pinned = resolution.reference
     assert isinstance(pinned, HuggingFaceModel)
     assert resolution.facts["architecture"] == "resnet10t"
     (tmp_path / "copy" / "README.md").write_text("not read")
-    assert resolve_model(snapshot(tmp_path / "copy"), Resolver(access(tmp_path))).reference == pinned
+    assert resolve_model(snapshot(tmp_path / "copy"), access(tmp_path)).reference == pinned
     config = tmp_path / "copy" / "config.json"
     config.write_text(config.read_text().replace("0.1", "0.2"))
     with pytest.raises(DigestMismatch):

@@ -21,7 +21,6 @@ from auditcore.errors import (
 )
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
-from auditcore.resolution import Resolver
 from auditcore.resolving import resolve_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -69,13 +68,13 @@ def _file_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_alias_becomes_a_version_and_a_digest_and_loads(store: Path, digit_classifier: Classifier) -> None:
-    resolved = resolve_model(model("models:/digits@champion"), Resolver(access(store))).reference
+    resolved = resolve_model(model("models:/digits@champion"), access(store)).reference
     assert isinstance(resolved, MlflowModel)
     assert resolved.version == "2"
     assert resolved.sha256 is not None
     classifier = load_classifier(resolved, access=access(store))
     assert classifier.digest == digit_classifier.digest
-    first = resolve_model(model("models:/digits/1"), Resolver(access(store))).reference
+    first = resolve_model(model("models:/digits/1"), access(store)).reference
     assert isinstance(first, MlflowModel)
     assert (first.version, first.sha256 != resolved.sha256) == ("1", True)
 
@@ -85,20 +84,20 @@ def test_files_that_changed_after_the_audit_was_submitted_fail_it(store: Path) -
     with pytest.raises(ModelChanged, match="holds other files"):
         load_classifier(pinned, access=access(store))
     with pytest.raises(DigestMismatch):
-        resolve_model(pinned, Resolver(access(store)))
+        resolve_model(pinned, access(store))
 
 
 @pytest.mark.parametrize("uri", ["models:/digitz/1", "models:/digits/7", "models:/digits@nobody"])
 def test_what_the_registry_does_not_have_is_said(store: Path, uri: str) -> None:
     with pytest.raises(InvalidRequest, match="the registry has no") as caught:
-        resolve_model(model(uri), Resolver(access(store)))
+        resolve_model(model(uri), access(store))
     assert caught.value.field == "model.uri"
 
 
 def test_a_registry_that_is_out_of_reach_is_said(store: Path) -> None:
     away = access(store).model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
     with pytest.raises(UnreachableResource, match="cannot be asked"):
-        resolve_model(model("models:/digits/1"), Resolver(away))
+        resolve_model(model("models:/digits/1"), away)
 
 
 @pytest.mark.parametrize(
@@ -112,5 +111,5 @@ def test_what_the_operator_has_not_allowed_is_refused(
     store: Path, changes: dict[str, Any], kind: type[InputError], field: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        resolve_model(model("models:/digits/1"), Resolver(access(store).model_copy(update=changes)))
+        resolve_model(model("models:/digits/1"), access(store).model_copy(update=changes))
     assert caught.value.field == field
