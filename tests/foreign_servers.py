@@ -129,3 +129,16 @@ def kserve(folder: Path, graph: Path) -> Iterator[str]:
     command = [str(python), str(FOREIGN / "kserve_model.py"), str(graph), str(port)]
     with running(command, folder, [f"{url}/v2/models/digits/ready"]):
         yield url
+
+
+@contextmanager
+def mlflow(folder: Path) -> Iterator[str]:
+    """MLflow's tracking server with a registry, artifacts kept by the server below `folder / "artifacts"`."""
+    python = environment("mlflow")
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.sqlite"]
+    artifacts = ["--artifacts-destination", str(folder / "artifacts")]
+    with running([*command, *store, *artifacts], folder, [f"{url}/health"], MLFLOW_DISABLE_TELEMETRY="true"):
+        yield url

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from auditcore.errors import LimitExceeded, UnreachableResource
+from auditcore.errors import InputError, LimitExceeded, UnreachableResource, UnsafeReference
 
 CHUNK_BYTES = 4 * 2**20
 MOST_DIGESTS = 256
@@ -56,28 +57,70 @@ def hash_object(uri: str, *, limit_bytes: int, field: str) -> str:
         return digest
 
 
+def copy_objects(uri: str, folder: Path, *, limit_bytes: int, most: int, field: str) -> None:
+    """Copy all objects below a prefix into a folder, after their sizes were checked.
+
+    Args:
+        uri: Such as `s3://bucket/prefix`.
+        folder: Where to; it exists.
+        limit_bytes: Most bytes of all together.
+        most: Most objects.
+        field: Path of the URI in the request, for errors.
+
+    Raises:
+        UnreachableResource: There is none, or they may not be read.
+        LimitExceeded: They are too many or too large.
+        UnsafeReference: A key leads out of the folder.
+    """
+    with _errors_of(uri, field):
+        system, path = _system(uri)
+        found = system.find(path, detail=True)
+        if not found:
+            msg = f"there is no object below {uri}; check bucket and prefix"
+            raise UnreachableResource(msg, field=field)
+        if len(found) > most:
+            raise LimitExceeded(what="the folder", limit=most, actual=len(found), unit="objects", field=field)
+        _check(sum(int(info.get("size") or 0) for info in found.values()), limit_bytes, field)
+        for key in found:
+            inside = PurePosixPath(key).relative_to(path)
+            if ".." in inside.parts:
+                msg = f"the key {key!r} leads out of its prefix; rename the object"
+                raise UnsafeReference(msg, field=field)
+            target = folder / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            system.get_file(key, str(target))
+
+
 @contextmanager
 def _found(uri: str, *, limit_bytes: int, field: str) -> Iterator[tuple[Any, str, dict[str, Any]]]:
-    """File system, path and description of an object; whatever goes wrong with them is said in one way."""
-    try:
-        import fsspec  # noqa: PLC0415 - an extra, like the stores behind it
-
-        # without caches: another process may have replaced the object a moment ago
-        system, path = fsspec.core.url_to_fs(uri, use_listings_cache=False, skip_instance_cache=True)
-    except ImportError as error:
-        scheme = urlsplit(uri).scheme
-        msg = f"{scheme}: needs a package that is not installed here ({error}); install auditcore[storage]"
-        raise UnreachableResource(msg, field=field) from error
-    # each store has its own errors for a missing bucket, a refused key and a host that does not answer
-    except Exception as error:
-        raise _unreachable(uri, error, field) from error
-    try:
+    """File system, path and description of an object that is no folder and not too large."""
+    with _errors_of(uri, field):
+        system, path = _system(uri)
         info = system.info(path)
         _refuse_folder(uri, info.get("type"), field)
         _check(int(info.get("size") or 0), limit_bytes, field)
         yield system, path, info
-    except (UnreachableResource, LimitExceeded):
+
+
+def _system(uri: str) -> tuple[Any, str]:
+    import fsspec  # noqa: PLC0415 - an extra, like the stores behind it
+
+    # without caches: another process may have replaced the object a moment ago
+    system, path = fsspec.core.url_to_fs(uri, use_listings_cache=False, skip_instance_cache=True)
+    return system, str(path)
+
+
+@contextmanager
+def _errors_of(uri: str, field: str) -> Iterator[None]:
+    """Ours for whatever each store says of a missing bucket, a refused key or a host that does not answer."""
+    try:
+        yield
+    except InputError:
         raise
+    except ImportError as error:
+        scheme = urlsplit(uri).scheme
+        msg = f"{scheme}: needs a package that is not installed here ({error}); install auditcore[storage]"
+        raise UnreachableResource(msg, field=field) from error
     except Exception as error:
         raise _unreachable(uri, error, field) from error
 

@@ -5,6 +5,7 @@ Only the registry is asked and files are downloaded; `load_model`, which runs co
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -17,8 +18,16 @@ from typing import Any
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.packaged_models import MlflowModel
-from auditcore.errors import DigestMismatch, InvalidRequest, ModelChanged, ModelNotLoadable, UnreachableResource
+from auditcore.errors import (
+    DigestMismatch,
+    InputError,
+    InvalidRequest,
+    ModelChanged,
+    ModelNotLoadable,
+    UnreachableResource,
+)
 from auditcore.registries.folders import folder_digest
+from auditcore.registries.mlflow_files import check_location, copy_files, location_of
 from auditcore.resolution import Resolution
 
 FIELD = "model.uri"
@@ -32,12 +41,11 @@ def resolve(model: MlflowModel, access: AccessRules) -> Resolution:
     Raises:
         InputError: The registry cannot be asked, or has no such model, version or alias.
     """
-    with _environment():
-        version = _version(model, access)
-        pinned = model.model_copy(update={"version": version})
-        with _downloaded(pinned, access) as (_, digest):
-            if model.sha256 is not None and model.sha256 != digest:
-                raise DigestMismatch(expected=model.sha256, actual=digest, field="model.sha256")
+    version = _version(model, access)
+    pinned = model.model_copy(update={"version": version})
+    with _downloaded(pinned, access) as (_, digest):
+        if model.sha256 is not None and model.sha256 != digest:
+            raise DigestMismatch(expected=model.sha256, actual=digest, field="model.sha256")
     return Resolution(pinned.model_copy(update={"sha256": digest}), WHITE_BOX, {"registry": "MLflow"})
 
 
@@ -49,19 +57,19 @@ def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
         ModelChanged: They are not those that were there when the audit was submitted.
         InputError: They cannot be had.
     """
-    with _environment():
-        pinned = model if model.version else model.model_copy(update={"version": _version(model, access)})
-        with _downloaded(pinned, access) as (folder, digest):
-            if model.sha256 is not None and model.sha256 != digest:
-                msg = (
-                    f"version {pinned.version} of {model.uri} holds other files than when the audit was submitted; "
-                    "submit it again"
-                )
-                raise ModelChanged(msg, field="model.version")
-            yield folder
+    pinned = model if model.version else model.model_copy(update={"version": _version(model, access)})
+    with _downloaded(pinned, access) as (folder, digest):
+        if model.sha256 is not None and model.sha256 != digest:
+            msg = (
+                f"version {pinned.version} of {model.uri} holds other files than when the audit was submitted; "
+                "submit it again"
+            )
+            raise ModelChanged(msg, field="model.version")
+        yield folder
 
 
 def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, imported when it is needed
+    _settle_environment()
     try:
         from mlflow import MlflowClient  # noqa: PLC0415 - an extra, and 2 s of imports
     except ImportError as error:
@@ -102,15 +110,14 @@ def _downloaded(model: MlflowModel, access: AccessRules) -> Iterator[tuple[Path,
     try:
         client = _client(access)
         try:
-            import mlflow.artifacts  # noqa: PLC0415 - as above
-
             source = client.get_model_version_download_uri(found["name"], model.version)
-            where = mlflow.artifacts.download_artifacts(
-                artifact_uri=source, dst_path=str(folder), tracking_uri=access.mlflow_tracking_uri
-            )
+            location = location_of(source, client, str(access.mlflow_tracking_uri))
+            check_location(location, access, field=FIELD)
+            root = copy_files(location, folder, access, field=FIELD)
+        except InputError:
+            raise
         except Exception as error:
             raise _refusal(model, error) from error
-        root = Path(where)
         names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
         limit = access.limits.weights_bytes
         yield root, folder_digest(root, names, limit_bytes=limit, field=FIELD)
@@ -118,24 +125,15 @@ def _downloaded(model: MlflowModel, access: AccessRules) -> Iterator[tuple[Path,
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _environment() -> Iterator[None]:
-    """MLflow as it is wanted here: runs no code of models, sends nothing home, draws no progress bars, asks briefly."""
-    wanted = {
-        "MLFLOW_ALLOW_MODEL_CODE_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+@functools.cache
+def _settle_environment() -> None:
+    """MLflow as it is wanted here, for as long as the process lives: threads share an environment.
+
+    It runs no code of models, sends nothing home, draws no progress bars and, unless told otherwise, asks briefly.
+    """
+    os.environ["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] = "false"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

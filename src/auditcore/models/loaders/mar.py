@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from auditcore.contracts.packaged_models import MarModel
 from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
@@ -16,9 +16,9 @@ from auditcore.fetching import open_resource
 from auditcore.models.archives import FIELD, Archive
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.filled import fill_architecture
-from auditcore.models.loaders.pickled import read_pickled_state
+from auditcore.models.loaders.found_weights import read_found_weights
 from auditcore.models.loaders.torchscript import load_program
-from auditcore.models.loaders.weights import WeightsSource, fill, looks_like_torchscript, read_state_dict
+from auditcore.models.loaders.weights import WeightsSource, fill, looks_like_torchscript
 
 
 def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
@@ -54,19 +54,8 @@ def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
         msg = "the archive has no file of weights (serializedFile); archive the model with --serialized-file"
         raise ModelNotLoadable(msg, field=FIELD)
     with archive.extracted([serialized]) as files:
-        state = _state(files[serialized])
+        state = read_found_weights(files[serialized], field=FIELD)
         return fill_architecture(architecture, state, source, scores=scores, preprocessing=preprocessing, field=FIELD)
-
-
-def _state(path: Path) -> dict[str, Tensor]:
-    """Weights of a file, whatever is pickled beside them."""
-    try:
-        return read_state_dict(path)
-    except UnsafeReference:
-        return read_pickled_state(path, field=FIELD)
-    except ModelNotLoadable as error:
-        error.field = FIELD
-        raise
 
 
 def _run(archive: Archive, path: Path, source: WeightsSource) -> nn.Module:
@@ -92,7 +81,7 @@ def _run(archive: Archive, path: Path, source: WeightsSource) -> nn.Module:
             msg = "the archive has weights and no model file; give `architecture`"
             raise ModelNotLoadable(msg, field="model.architecture")
         module = _eager(files[model.model_file])
-        fill(module, _state(weights))
+        fill(module, read_found_weights(weights, field=FIELD))
         return module
 
 

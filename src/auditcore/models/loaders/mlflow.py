@@ -7,15 +7,15 @@ from pathlib import Path
 from torch import Tensor
 
 from auditcore.contracts.packaged_models import MlflowModel
-from auditcore.errors import ModelNotLoadable, UnsafeReference
+from auditcore.errors import ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.filled import fill_architecture
-from auditcore.models.loaders.pickled import read_pickled_state
-from auditcore.models.loaders.weights import WeightsSource, read_state_dict
+from auditcore.models.loaders.found_weights import read_found_weights
+from auditcore.models.loaders.weights import WeightsSource
 from auditcore.registries.mlflow import FIELD, artifacts
 
-CANDIDATES = ("data/model.pth", "model.pth", "state_dict.pth", "model.safetensors")
-"""Where the pytorch flavor keeps a model, and where state dicts are logged."""
+CANDIDATES = ("data/model.pt2", "data/model.pth", "model.pth", "state_dict.pth", "model.safetensors")
+"""Where the pytorch flavor keeps a model, exported or pickled, and where state dicts are logged."""
 
 
 def load(reference: MlflowModel, source: WeightsSource) -> LoadedModel:
@@ -41,10 +41,4 @@ def _state(folder: Path) -> dict[str, Tensor]:
     if path is None:
         msg = f"the model holds none of {', '.join(CANDIDATES)}; log it with mlflow.pytorch, or its state dict"
         raise ModelNotLoadable(msg, field=FIELD)
-    try:
-        return read_state_dict(path)
-    except UnsafeReference:
-        return read_pickled_state(path, field=FIELD)
-    except ModelNotLoadable as error:
-        error.field = FIELD
-        raise
+    return read_found_weights(path, field=FIELD)

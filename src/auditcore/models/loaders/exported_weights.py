@@ -1,0 +1,93 @@
+"""Weights out of programs of `torch.export` (`.pt2`), without loading the program.
+
+The archive keeps every weight as raw bytes beside a JSON description, so they are read as what they are; the graph, the
+sample inputs and weights that were pickled are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from auditcore.errors import ModelNotLoadable
+
+MOST_JSON_BYTES = 64 * 2**20
+CONFIG_ENDING = "_weights_config.json"
+
+_DTYPES: Mapping[int, torch.dtype] = {
+    1: torch.uint8,
+    2: torch.int8,
+    3: torch.int16,
+    4: torch.int32,
+    5: torch.int64,
+    6: torch.float16,
+    7: torch.float32,
+    8: torch.float64,
+    12: torch.bool,
+    13: torch.bfloat16,
+}
+"""Numbers of `torch._export.serde.schema.ScalarType`, which the format fixes."""
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is a program of `torch.export`."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return any(name.endswith(CONFIG_ENDING) or name == "serialized_exported_program.json" for name in names)
+
+
+def read_exported_weights(path: Path, *, field: str) -> dict[str, Tensor]:
+    """Parameters and kept buffers of a program, by name, on the CPU.
+
+    Args:
+        path: Written by `torch.export.save` of torch 2.10 or later.
+        field: Path in the request, for errors.
+
+    Raises:
+        ModelNotLoadable: It is damaged, older, or holds a weight that is no plain tensor.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = _config(archive, field)
+            folder = config.filename.rpartition("/")[0]
+            entries = json.loads(archive.read(config))["config"]
+            return {str(name): _tensor(archive, folder, name, entry, field) for name, entry in entries.items()}
+    # a file that was made by hand can be wrong in all these places
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        msg = f"the weights of the exported program are damaged ({first_line}); export it again"
+        raise ModelNotLoadable(msg, field=field) from error
+
+
+def _config(archive: zipfile.ZipFile, field: str) -> zipfile.ZipInfo:
+    found = [entry for entry in archive.infolist() if entry.filename.endswith(CONFIG_ENDING)]
+    if len(found) != 1 or found[0].file_size > MOST_JSON_BYTES:
+        msg = "the program was exported by an older torch, or holds several models; export one with torch 2.10 or later"
+        raise ModelNotLoadable(msg, field=field)
+    return found[0]
+
+
+def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: Mapping[str, Any], field: str) -> Tensor:
+    meta = entry["tensor_meta"]
+    if entry["use_pickle"] or meta["dtype"] not in _DTYPES:
+        msg = f"weight {name} of the program is no plain tensor; export the model before it is quantized or wrapped"
+        raise ModelNotLoadable(msg, field=field)
+    stored = archive.getinfo(f"{folder}/{entry['path_name']}")
+    if stored.compress_type != zipfile.ZIP_STORED:
+        # torch stores; what is compressed could grow beyond every limit
+        msg = f"weight {name} of the program is compressed; export it again"
+        raise ModelNotLoadable(msg, field=field)
+    shape, strides = ([size["as_int"] for size in meta[key]] for key in ("sizes", "strides"))
+    dtype = _DTYPES[meta["dtype"]]
+    if stored.file_size == 0:
+        return torch.empty(shape, dtype=dtype)
+    flat = torch.frombuffer(bytearray(archive.read(stored)), dtype=dtype)
+    return flat.as_strided(shape, strides, meta["storage_offset"]["as_int"]).clone()
