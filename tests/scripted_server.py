@@ -62,6 +62,9 @@ class Scripted:
             def do_POST(self) -> None:
                 scripted._answer(self)
 
+            def do_HEAD(self) -> None:
+                scripted._answer(self)
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
 

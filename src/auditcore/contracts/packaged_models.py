@@ -88,6 +88,14 @@ class MlflowModel(Contract):
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing
 
+    @model_validator(mode="after")
+    def _one_version(self) -> MlflowModel:
+        named = self.uri.rpartition("/")[2]
+        if self.version is not None and named.isdigit() and named != self.version:
+            msg = f"uri names version {named} and version is {self.version}; leave version out"
+            raise ValueError(msg)
+        return self
+
 
 @final
 class HuggingFaceModel(Contract):

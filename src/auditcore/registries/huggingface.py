@@ -11,11 +11,12 @@ from urllib.parse import unquote, urlsplit
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.packaged_models import HuggingFaceModel
-from auditcore.errors import DigestMismatch, ModelNotLoadable, UnreachableResource, UnsafeReference
+from auditcore.errors import DigestMismatch, LimitExceeded, ModelNotLoadable, UnreachableResource, UnsafeReference
 from auditcore.registries.folders import folder_digest
 from auditcore.resolution import Resolution
 
-CONFIG, PREPROCESSOR, INDEX = "config.json", "preprocessor_config.json", "model.safetensors.index.json"
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+USUAL, INDEX = "model.safetensors", "model.safetensors.index.json"
 WANTED = (CONFIG, PREPROCESSOR, "*.safetensors", INDEX)
 MOST_JSON_BYTES = 16 * 2**20
 
@@ -37,11 +38,8 @@ class Snapshot:
             InputError: There are none, or they are not what they should be.
         """
         self._field = "model.uri" if model.uri is not None else "model.repo"
-        self.folder = _folder(model) if model.uri is not None else _fetched(model)
-        listed = sorted(path.name for path in self.folder.glob("*.safetensors"))
-        if not listed:
-            msg = "the snapshot holds no safetensors, and other weights are pickles, which can run code; convert them"
-            raise ModelNotLoadable(msg, field=self._field)
+        self.folder = _folder(model) if model.uri is not None else _fetched(model, access)
+        listed = self._weights()
         self.names = [name for name in (CONFIG, PREPROCESSOR, INDEX, *listed) if (self.folder / name).is_file()]
         self.config = self.read(CONFIG)
         if "auto_map" in self.config:
@@ -58,6 +56,27 @@ class Snapshot:
     def weights(self) -> tuple[Path, ...]:
         """The files of weights."""
         return tuple(self.folder / name for name in self.names if name.endswith(".safetensors"))
+
+    def _weights(self) -> list[str]:
+        """Names of the files that hold the weights: those of the index, else the usual one, else the only one."""
+        there = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        if not there:
+            msg = "the snapshot holds no safetensors, and other weights are pickles, which can run code; convert them"
+            raise ModelNotLoadable(msg, field=self._field)
+        if (self.folder / INDEX).is_file():
+            wanted = self.read(INDEX).get("weight_map")
+            named = sorted({str(name) for name in wanted.values()}) if isinstance(wanted, dict) else []
+            missing = [name for name in named if name not in there]
+            if missing or not named:
+                msg = f"{INDEX} names {missing[0] if missing else 'no files'}, which is not there; download it again"
+                raise ModelNotLoadable(msg, field=self._field)
+            return named
+        if USUAL in there:
+            return [USUAL]
+        if len(there) > 1:
+            msg = f"{len(there)} safetensors files and none is {USUAL} ({', '.join(there[:3])}); leave one of them"
+            raise ModelNotLoadable(msg, field=self._field)
+        return there
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the snapshot; empty if there is none.
@@ -108,16 +127,29 @@ def _folder(model: HuggingFaceModel) -> Path:
     return folder
 
 
-def _fetched(model: HuggingFaceModel) -> Path:
+def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
     except ImportError as error:
         msg = f"the hub's client is not installed here ({error}); install auditcore[huggingface]"
         raise ModelNotLoadable(msg, field="model.repo") from error
+    # folders of a repository hold the same weights for other programs
+    options: dict[str, Any] = {
+        "revision": model.revision,
+        "allow_patterns": list(WANTED),
+        "ignore_patterns": ["*/*"],
+        "max_workers": 2,
+    }
     try:
-        return Path(
-            snapshot_download(str(model.repo), revision=model.revision, allow_patterns=list(WANTED), max_workers=2)
-        )
+        planned = snapshot_download(str(model.repo), dry_run=True, **options)
+    # out of reach: what was fetched before may be in the client's cache, and else the next call says what is wrong
+    except Exception:  # noqa: BLE001 - as below
+        planned = []
+    size, limit = sum(int(file.file_size or 0) for file in planned), access.limits.weights_bytes
+    if size > limit:
+        raise LimitExceeded(what="the repository", limit=limit, actual=size, unit="bytes", field="model.repo")
+    try:
+        return Path(snapshot_download(str(model.repo), **options))
     # the client has a dozen errors for what is missing, forbidden or out of reach, and no common one
     except Exception as error:
         text = (str(error) or type(error).__name__).splitlines()[0]

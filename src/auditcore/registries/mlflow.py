@@ -41,8 +41,7 @@ def resolve(model: MlflowModel, access: AccessRules) -> Resolution:
     Raises:
         InputError: The registry cannot be asked, or has no such model, version or alias.
     """
-    version = _version(model, access)
-    pinned = model.model_copy(update={"version": version})
+    pinned = _pinned(model, access)
     with _downloaded(pinned, access) as (_, digest):
         if model.sha256 is not None and model.sha256 != digest:
             raise DigestMismatch(expected=model.sha256, actual=digest, field="model.sha256")
@@ -57,7 +56,7 @@ def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
         ModelChanged: They are not those that were there when the audit was submitted.
         InputError: They cannot be had.
     """
-    pinned = model if model.version else model.model_copy(update={"version": _version(model, access)})
+    pinned = _pinned(model, access)
     with _downloaded(pinned, access) as (folder, digest):
         if model.sha256 is not None and model.sha256 != digest:
             msg = (
@@ -66,6 +65,11 @@ def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
             )
             raise ModelChanged(msg, field="model.version")
         yield folder
+
+
+def _pinned(model: MlflowModel, access: AccessRules) -> MlflowModel:
+    """The same with its version; one that is pinned already stays, wherever its alias points by now."""
+    return model if model.version is not None else model.model_copy(update={"version": _version(model, access)})
 
 
 def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, imported when it is needed

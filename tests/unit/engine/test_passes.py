@@ -55,7 +55,6 @@ from auditcore.contracts.explainers import (
 from auditcore.contracts.passes import ModelFacts, Passes, passes_needed
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
-from auditcore.engine.groups import GROUP_IMAGES, RANDOMIZED_GROUP_IMAGES
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
@@ -148,15 +147,17 @@ def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, 
     )
 
 
-@pytest.mark.parametrize("images", [3, GROUP_IMAGES + 2])
-def test_the_ledger_shows_what_the_formula_says(digit_classifier: Classifier, images: int) -> None:
+@pytest.mark.parametrize(("images", "groups"), [(3, 1), (7, 2)])
+def test_the_ledger_shows_what_the_formula_says(
+    digit_classifier: Classifier, images: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auditcore.engine.groups.RANDOMIZED_GROUP_IMAGES", 5)
     plan = AuditPlan(seed=5, explainers=EXPLAINERS, checks=CHECKS)
     encoded = digits.encoded(images)
     measured = run(digit_classifier, plan, encoded, "measure", ())
     facts = facts_of(digit_classifier, plan, measured)
     assert made(measured) == asked(passes_needed(plan, wave="measure", images=images, facts=facts))
     computed = run(digit_classifier, plan, encoded, "compute", (measured,))
-    groups = -(-images // RANDOMIZED_GROUP_IMAGES)
     assert made(computed) == asked(passes_needed(plan, wave="compute", images=images, facts=facts, groups=groups))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +16,20 @@ import timm
 import torch
 from torch import nn
 
-from auditcore.contracts.access import AccessRules
+from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.packaged_models import HuggingFaceModel
 from auditcore.errors import (
     DigestMismatch,
     InputError,
     InvalidRequest,
+    LimitExceeded,
     ModelNotLoadable,
     UnreachableResource,
     UnsafeReference,
 )
 from auditcore.models.loaders.table import load_classifier
 from auditcore.resolving import resolve_model
+from scripted_server import Asked, Reply, Scripted, scripted
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -122,6 +127,85 @@ def test_a_repository_comes_from_the_hubs_cache_at_its_commit(
     assert caught.value.field == "model.repo"
     with pytest.raises(UnsafeReference, match="AUDIT_HUGGINGFACE_REPOS"):
         load_classifier(HuggingFaceModel(repo="else/name", revision=COMMIT), access=access(tmp_path))
+
+
+def hub(files: dict[str, bytes]) -> Callable[[Asked], Reply]:
+    """The hub's own addresses: a repository's files at a commit, and each of them."""
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith("/api/models/org/name/tree/"):
+            tree = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in files.items()]
+            return Reply(content=json.dumps(tree).encode(), headers={"Content-Type": "application/json"})
+        if asked.path.startswith("/api/models/org/name"):
+            siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
+            about = {"id": "org/name", "sha": COMMIT, "siblings": siblings}
+            return Reply(content=json.dumps(about).encode(), headers={"Content-Type": "application/json"})
+        _, _, name = asked.path.partition(f"/org/name/resolve/{COMMIT}/")
+        if name not in files:
+            return Reply(404, b"", {"X-Error-Code": "EntryNotFound"})
+        tags = {"ETag": f'"{hashlib.sha256(files[name]).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        if asked.method == "HEAD":
+            return Reply(content=b"", headers={**tags, "Content-Length": str(len(files[name]))})
+        return Reply(content=files[name], headers=tags)
+
+    return answer
+
+
+@pytest.fixture
+def hub_files(resnet: tuple[Path, nn.Module]) -> dict[str, bytes]:
+    files = {path.name: path.read_bytes() for path in resnet[0].iterdir()}
+    return {**files, "onnx/model.safetensors": b"for others", "pytorch_model.bin": b"a pickle", "README.md": b"words"}
+
+
+@contextmanager
+def reached(server: Scripted, cache: Path) -> Iterator[None]:
+    """The hub's client, asking this server."""
+    from huggingface_hub import constants  # noqa: PLC0415 - an extra
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "ENDPOINT", server.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        yield
+
+
+def test_of_a_repository_only_what_is_read_is_downloaded_and_once(hub_files: dict[str, bytes], tmp_path: Path) -> None:
+    model = HuggingFaceModel(repo="org/name", revision=COMMIT)
+    with scripted(hub(hub_files)) as server, reached(server, tmp_path):
+        pinned = resolve_model(model, access(tmp_path)).reference
+        fetched = {asked.path.rpartition("/")[2] for asked in server.asked if asked.method == "GET"}
+        assert {"config.json", "model.safetensors"} <= fetched
+        assert not any("onnx" in asked.path or ".bin" in asked.path or "README" in asked.path for asked in server.asked)
+        before = len(server.asked)
+        assert load_classifier(pinned, access=access(tmp_path)).classes == 4
+        assert not any("safetensors" in asked.path for asked in server.asked[before:] if asked.method == "GET")
+    assert isinstance(pinned, HuggingFaceModel)
+    assert pinned.sha256 is not None
+
+
+def test_a_repository_that_is_too_large_is_not_downloaded(hub_files: dict[str, bytes], tmp_path: Path) -> None:
+    small = access(tmp_path).model_copy(update={"limits": Limits(weights_bytes=1000)})
+    with scripted(hub(hub_files)) as server, reached(server, tmp_path):
+        with pytest.raises(LimitExceeded, match="bytes") as caught:
+            resolve_model(HuggingFaceModel(repo="org/name", revision=COMMIT), small)
+        assert not any("safetensors" in asked.path for asked in server.asked if asked.method == "GET")
+    assert caught.value.field == "model.repo"
+
+
+def test_the_files_that_hold_the_weights_are_found(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(resnet[0], folder)
+    shutil.copy(folder / "model.safetensors", folder / "model.fp16.safetensors")
+    assert load_classifier(snapshot(folder), access=access(tmp_path)).classes == 4
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    with pytest.raises(ModelNotLoadable, match="2 safetensors files"):
+        load_classifier(snapshot(folder), access=access(tmp_path))
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"conv1.0.weight": "other.safetensors"}}))
+    assert load_classifier(snapshot(folder), access=access(tmp_path)).classes == 4
+    index.write_text(json.dumps({"weight_map": {"conv1.0.weight": "../other.safetensors"}}))
+    with pytest.raises(ModelNotLoadable, match="which is not there"):
+        load_classifier(snapshot(folder), access=access(tmp_path))
 
 
 def change_config(folder: Path, **changes: Any) -> None:

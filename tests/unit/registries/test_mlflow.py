@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 import digits
 from auditcore.contracts.access import AccessRules
@@ -77,6 +78,15 @@ def test_an_alias_becomes_a_version_and_a_digest_and_loads(store: Path, digit_cl
     first = resolve_model(model("models:/digits/1"), access(store)).reference
     assert isinstance(first, MlflowModel)
     assert (first.version, first.sha256 != resolved.sha256) == ("1", True)
+
+
+def test_what_is_pinned_stays_pinned_and_two_versions_are_a_mistake(store: Path) -> None:
+    pinned = resolve_model(model("models:/digits@champion", version="1"), access(store)).reference
+    assert isinstance(pinned, MlflowModel)
+    assert pinned.version == "1"
+    assert resolve_model(pinned, access(store)).reference == pinned
+    with pytest.raises(ValidationError, match="leave version out"):
+        model("models:/digits/1", version="2")
 
 
 def test_files_that_changed_after_the_audit_was_submitted_fail_it(store: Path) -> None:
