@@ -1,13 +1,17 @@
-"""Weights and images from a real S3 server."""
+"""Weights and images from a real S3 server, an emulator of Google Cloud Storage, and Azure's addresses."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import boto3
+import httpx
 import pytest
+from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
 
 import digits
@@ -20,8 +24,11 @@ from auditcore.fetching import open_resource, pin_resource, read_resource
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.resolving import resolve_model
+from scripted_server import Asked, Reply, scripted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+OBJECTS = {"public/photo.png": digits.png(1), "public/model/MLmodel.txt": b"flavors", "private/secret": b"secret"}
 
 RULES = AccessRules(storage_prefixes=("s3://models/public/",))
 
@@ -127,6 +134,103 @@ def test_what_cannot_be_read_is_said_and_nothing_is_kept(
         open_resource(uri, access=RULES, field="model.weights.uri", limit_bytes=100)
     assert caught.value.field == "model.weights.uri"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same object in a bucket of Google Cloud Storage."""
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="models")
+    server.start()
+    host, port = server._api._httpd.server_address[:2]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+    store = f"http://{host}:{port}/upload/storage/v1/b/models/o"
+    for name, body in OBJECTS.items():
+        assert httpx.post(store, params={"uploadType": "media", "name": name}, content=body).is_success
+    yield "gs"
+    server.stop()
+
+
+def listing(prefix: str, delimiter: str) -> str:
+    """Azure's answer to a question for the blobs below a prefix."""
+    entries: dict[str, str] = {}
+    for name, body in OBJECTS.items():
+        if name.startswith(prefix):
+            head, cut, _ = name.removeprefix(prefix).partition(delimiter) if delimiter else ("", "", "")
+            if cut:
+                entries[head] = f"<BlobPrefix><Name>{prefix}{head}{cut}</Name></BlobPrefix>"
+            else:
+                properties = f"<Content-Length>{len(body)}</Content-Length><BlobType>BlockBlob</BlobType>"
+                entries[name] = f"<Blob><Name>{name}</Name><Properties>{properties}</Properties></Blob>"
+    blobs = f"<Blobs>{''.join(entries.values())}</Blobs>"
+    return f'<?xml version="1.0"?><EnumerationResults ContainerName="models">{blobs}<NextMarker/></EnumerationResults>'
+
+
+@pytest.fixture
+def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Likewise in a container of Azure, as far as its addresses are asked here."""
+    always = {"Last-Modified": "Wed, 25 Nov 2026 10:00:00 GMT", "x-ms-version": "2024-01-01", "x-ms-request-id": "1"}
+
+    def answer(asked: Asked) -> Reply:
+        path, _, query = asked.path.partition("?")
+        data = OBJECTS.get(path.removeprefix("/account/models/"))
+        if data is None and "comp=list" in query:
+            listed = listing(*(parse_qs(query).get(name, [""])[0] for name in ("prefix", "delimiter")))
+            return Reply(200, listed.encode(), {**always, "Content-Type": "application/xml"})
+        if data is None:
+            return Reply(404, b"", {**always, "x-ms-error-code": "BlobNotFound"})
+        headers = {**always, "ETag": f'"{sha256(data)}"', "x-ms-blob-type": "BlockBlob"}
+        if asked.method == "HEAD":
+            return Reply(200, b"", {**headers, "Content-Length": str(len(data))})
+        first, last = (int(end) for end in asked.headers["x-ms-range"].removeprefix("bytes=").split("-"))
+        return Reply(206, data[first : last + 1], {**headers, "Content-Range": f"bytes {first}-{last}/{len(data)}"})
+
+    with scripted(answer) as server:
+        key = base64.b64encode(bytes(32)).decode()
+        account = f"DefaultEndpointsProtocol=http;AccountName=account;AccountKey={key};"
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"{account}BlobEndpoint={server.url}/account;")
+        yield "az"
+
+
+@pytest.mark.parametrize("store", ["google", "azure"])
+def test_other_stores_are_read_likewise(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    scheme = request.getfixturevalue(store)
+    options: dict[str, Any] = {
+        "access": AccessRules(storage_prefixes=(f"{scheme}://models/public/",)),
+        "field": "x",
+        "limit_bytes": 2000,
+    }
+    photo = f"{scheme}://models/public/photo.png"
+    assert read_resource(photo, **options) == OBJECTS["public/photo.png"]
+    pin = pin_resource(photo, **options)
+    assert pin == sha256(OBJECTS["public/photo.png"])
+    assert open_resource(photo, sha256=pin, **options).read_bytes() == OBJECTS["public/photo.png"]
+    with pytest.raises(UnreachableResource, match="there is no object"):
+        read_resource(f"{scheme}://models/public/nothing", **options)
+    with pytest.raises(UnsafeReference, match="AUDIT_STORAGE_PREFIXES"):
+        read_resource(f"{scheme}://models/private/secret", **options)
+    with pytest.raises(LimitExceeded):
+        read_resource(photo, **{**options, "limit_bytes": 10})
+    object_stores.copy_objects(f"{scheme}://models/public", tmp_path, limit_bytes=2000, most=5, field="x")
+    copied = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert copied == {
+        "photo.png": OBJECTS["public/photo.png"],
+        "model/MLmodel.txt": OBJECTS["public/model/MLmodel.txt"],
+    }
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_folder_is_copied_if_it_is_not_too_large(tmp_path: Path) -> None:
+    put("public/folder/MLmodel", b"flavors")
+    put("public/folder/data/model.pth", b"weights")
+    options: dict[str, Any] = {"limit_bytes": 100, "most": 2, "field": "x"}
+    object_stores.copy_objects("s3://models/public/folder", tmp_path / "here", **options)
+    assert (tmp_path / "here" / "data" / "model.pth").read_bytes() == b"weights"
+    for small in ({"limit_bytes": 10}, {"most": 1}):
+        with pytest.raises(LimitExceeded):
+            object_stores.copy_objects("s3://models/public/folder", tmp_path / "not", **{**options, **small})
+    with pytest.raises(UnreachableResource, match="no object below"):
+        object_stores.copy_objects("s3://models/public/none", tmp_path / "not", **options)
+    assert not (tmp_path / "not").exists()
 
 
 def test_a_file_is_hashed_once_and_a_missing_one_is_left_to_workers(tmp_path: Path) -> None:
