@@ -6,8 +6,8 @@
     >>> report.verdict
     'not_evaluated'
 
-Contracts and errors are here at once and need no torch. What computes (`audit`, `load_classifier`, `EncodedImage`,
-`report_bytes`) is imported on first use and needs the extra `auditcore[engine]`.
+Contracts and errors are here at once and need no torch. What computes (`audit`, `inspect_model`, `load_classifier`,
+`EncodedImage`, `report_bytes`) is imported on first use and needs the extra `auditcore[engine]`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.images import ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
+from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.models import (
     DemoModel,
     FactoryModel,
@@ -25,15 +26,24 @@ from auditcore.contracts.models import (
     TorchvisionModel,
     Weights,
 )
+from auditcore.contracts.packaged_models import (
+    HuggingFaceModel,
+    MarModel,
+    MlflowModel,
+    OnnxModel,
+    TorchExportModel,
+    TorchScriptModel,
+)
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
 from auditcore.errors import AuditcoreError, InputError
 
 if TYPE_CHECKING:
-    from auditcore.auditing import audit
+    from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
     from auditcore.models.loaders.table import load_classifier
     from auditcore.report.serialize import report_bytes
@@ -48,19 +58,30 @@ __all__ = [
     "DemoModel",
     "EncodedImage",
     "FactoryModel",
+    "HuggingFaceModel",
     "ImageBatchReference",
     "ImageUri",
     "ImageUris",
     "InlineImage",
     "InlineImages",
     "InputError",
+    "Inspection",
+    "InspectionRequest",
     "Limits",
+    "MarModel",
+    "MlflowModel",
+    "OnnxModel",
+    "OpenInferenceModel",
     "Preprocessing",
     "PresetPlan",
     "TimmModel",
+    "TorchExportModel",
+    "TorchScriptModel",
+    "TorchServeModel",
     "TorchvisionModel",
     "Weights",
     "audit",
+    "inspect_model",
     "load_classifier",
     "report_bytes",
     "report_schema",
@@ -70,6 +91,7 @@ __all__ = [
 _ON_FIRST_USE = {
     "EncodedImage": "auditcore.images.encoded",
     "audit": "auditcore.auditing",
+    "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loaders.table",
     "report_bytes": "auditcore.report.serialize",
 }
