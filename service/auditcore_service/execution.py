@@ -178,25 +178,30 @@ class Executor:
             with self._database.writing() as connection:
                 return abandon_shard(connection, key, attempt=attempt, now=self._clock())
         except InputError as error:
-            logger.warning("audit_refused", code=error.code, message=error.message, field=error.field)
+            logger.warning("shard_refused", code=error.code, message=error.message, field=error.field)
             failure = Failure(error.code, error.message, error.field)
+            if error.passing:  # a server that restarts must not cost the images that are done
+                return self._release(shard, error, failure)
             with self._database.writing() as connection:
                 return fail_audit(connection, key, attempt=attempt, failure=failure, now=self._clock())
         except Exception as error:  # whatever broke, the shard is tried again and then given up: never hung
             logger.exception("shard_broke")
-            with self._database.writing() as connection:
-                return release_shard(
-                    connection,
-                    key,
-                    attempt=attempt,
-                    error=f"{type(error).__name__}: {error}",
-                    failure=INTERNAL_ERROR,
-                    now=self._clock(),
-                    max_attempts=self._settings.max_attempts,
-                )
+            return self._release(shard, error, INTERNAL_ERROR)
         with self._database.writing() as connection:
             return complete_shard(
                 connection, key, attempt=attempt, result_digest=digest, verdict=verdict, now=self._clock()
+            )
+
+    def _release(self, shard: Shard, error: Exception, failure: Failure) -> Step:
+        with self._database.writing() as connection:
+            return release_shard(
+                connection,
+                shard.key,
+                attempt=shard.attempt,
+                error=f"{type(error).__name__}: {error}",
+                failure=failure,
+                now=self._clock(),
+                max_attempts=self._settings.max_attempts,
             )
 
     def _announce(self, step: Step) -> None:

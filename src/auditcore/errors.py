@@ -50,13 +50,15 @@ class InputError(AuditcoreError):
 
     Attributes:
         field: Path of the offending field in the request, such as `model.weights.uri`.
+        passing: Whether the same request may well succeed in a while, such as when a server is up again.
     """
 
     code = "input_error"
 
-    def __init__(self, message: str, *, field: str) -> None:
+    def __init__(self, message: str, *, field: str, passing: bool = False) -> None:
         super().__init__(message)
         self.field = field
+        self.passing = passing
 
 
 class InvalidRequest(InputError):

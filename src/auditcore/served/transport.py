@@ -262,13 +262,13 @@ class Transport:
     def _given_up(self, last: _Again | None) -> InputError:
         tries = f"{self._limits.attempts} tries" if self._limits.attempts > 1 else "one try"
         if last is not None and last.refused:
-            return UnreachableResource(str(last), field="model.token_file")
+            return UnreachableResource(str(last), field="model.token_file", passing=True)
         if last is not None and not last.reached:
             msg = f"{self.url} cannot be reached after {tries} ({last}); check the address and that the server is up"
-            return UnreachableResource(msg, field=self._field)
+            return UnreachableResource(msg, field=self._field, passing=True)
         reason = "other requests failed as well" if last is None else str(last)
         msg = f"{self.url} fails after {tries} ({reason}); look at the server's log, then submit the audit again"
-        return ServerFailing(msg, field=self._field)
+        return ServerFailing(msg, field=self._field, passing=True)
 
     def _once(self, method: str, path: str, body: Body | None) -> Answer:
         """One try, and a second one at once if the token was refused and there is a newer one."""
