@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 import digits
 from auditcore.contracts.report import AuditReport
+from auditcore.served.client import BRIEF_ATTEMPTS
 from auditcore_service.app import create_app
 from auditcore_service.execution import Executor
 from auditcore_service.service import Service
@@ -227,3 +228,12 @@ def test_what_cannot_be_is_refused_at_submit_and_nothing_is_stored(
     assert refused.headers["content-type"] == "application/problem+json"
     assert (problem["code"], [error["pointer"] for error in problem["errors"]]) == (code, [pointer])
     assert place.client.get("/v1/audits").json()["items"] == []
+
+
+def test_a_server_that_does_not_answer_keeps_no_thread_of_the_gateway_for_long(place: Workplace) -> None:
+    place.running.script = lambda _: Reply(503, b"starting")
+    started = time.monotonic()
+    refused = place.client.post("/v1/audits", json=place.body(limits={"attempts": 20}))
+    assert (refused.status_code, refused.json()["code"]) == (422, "server_failing")
+    assert len(place.running.asked) == BRIEF_ATTEMPTS
+    assert time.monotonic() - started < 10

@@ -12,7 +12,16 @@ from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.packaged_models import Outputs
+from auditcore.contracts.served_models import RequestLimits
 from auditcore.served.tensors import RawTensor
+
+BRIEF_ATTEMPTS, BRIEF_TIMEOUT_S = 3, 20.0
+
+
+def brief(limits: RequestLimits) -> RequestLimits:
+    """The same limits for questions to which somebody waits for the answer, and which take a thread of the gateway."""
+    attempts, timeout_s = min(limits.attempts, BRIEF_ATTEMPTS), min(limits.timeout_s, BRIEF_TIMEOUT_S)
+    return limits.model_copy(update={"attempts": attempts, "timeout_s": timeout_s})
 
 
 @final

@@ -21,7 +21,7 @@ from auditcore.contracts.capabilities import BLACK_BOX
 from auditcore.contracts.served_models import OpenInferenceModel
 from auditcore.errors import InvalidRequest, ModelChanged, ModelOutputInvalid, UnreachableResource
 from auditcore.resolution import Resolution
-from auditcore.served.client import Description
+from auditcore.served.client import Description, brief
 from auditcore.served.tensors import RawTensor
 from auditcore.served.tokens import TokenFile
 from auditcore.served.transport import Answer, Body, Transport
@@ -345,7 +345,7 @@ def resolve(model: OpenInferenceModel, access: AccessRules) -> Resolution:  # no
 
 
 def _described(model: OpenInferenceModel) -> Description:
-    client = OpenInferenceClient(model)
+    client = OpenInferenceClient(model.model_copy(update={"limits": brief(model.limits)}))
     try:
         return client.describe()
     finally:
@@ -354,7 +354,7 @@ def _described(model: OpenInferenceModel) -> Description:
 
 def _answering(model: OpenInferenceModel) -> str | None:
     """The version behind a name, where the metadata do not tell it."""
-    client = OpenInferenceClient(model)
+    client = OpenInferenceClient(model.model_copy(update={"limits": brief(model.limits)}))
     try:
         client.describe()
         return client.answering_version()

@@ -18,7 +18,7 @@ from auditcore.contracts.capabilities import BLACK_BOX, ModelOffer
 from auditcore.contracts.served_models import TorchServeModel
 from auditcore.errors import InvalidRequest, ModelOutputInvalid
 from auditcore.resolution import Resolution
-from auditcore.served.client import Description
+from auditcore.served.client import Description, brief
 from auditcore.served.png import png
 from auditcore.served.tensors import RawTensor
 from auditcore.served.tokens import TokenFile
@@ -303,7 +303,7 @@ def resolve(model: TorchServeModel, access: AccessRules) -> Resolution:  # noqa:
         ModelChanged: The request pins another digest.
         InputError: It cannot be asked, or has no such model.
     """
-    client = TorchServeClient(model)
+    client = TorchServeClient(model.model_copy(update={"limits": brief(model.limits)}))
     try:
         description = client.describe()
     finally:
