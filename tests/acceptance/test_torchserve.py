@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 from torch import nn
+from typer.testing import CliRunner, Result
 
 import digits
 import prediction_only
@@ -27,6 +28,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.capabilities import NO_GRADIENTS, NO_WEIGHTS
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.models import DemoModel
+from auditcore.contracts.report import AuditReport
 from auditcore.contracts.served_models import TorchServeModel
 from auditcore.errors import (
     InputError,
@@ -44,6 +46,9 @@ from auditcore.models.loaders.table import load_classifier
 from auditcore.served.torchserve import TorchServeClient
 from auditcore.streams import Streams
 from auditcore.tensor_files import write_tensors
+from auditcore_service.cli.commands import app
+from auditcore_service.embedded import EmbeddedService
+from auditcore_service.settings import Settings
 from torchserve_server import RunningTorchServe, torchserve
 
 pytestmark = pytest.mark.slow
@@ -364,3 +369,71 @@ def test_another_model_behind_a_handler_that_says_nothing_is_found_out_by_its_an
     finally:
         server.make_default("plain", "1.0")
         server.unregister("plain", "2.0")
+
+
+def command(*arguments: str | Path) -> Result:
+    """The command line, in this process."""
+    return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+
+def test_the_whole_way_over_http(server: RunningTorchServe, tmp_path: Path, digit_classifier: Classifier) -> None:
+    """Looked at, explained by the server, its maps uploaded, audited, and told, as from a pipeline."""
+    rules = allowed(server)
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        port=0,
+        threads=1,
+        device="cpu",
+        server_prefixes=rules.server_prefixes,
+        token_roots=rules.token_roots,
+    )
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        (photos / f"{number}.png").write_bytes(digits.png(number))
+    file = tmp_path / "request.json"
+    with EmbeddedService(settings) as service:
+        file.write_text(served(server).model_dump_json())
+        seen = command("inspect", file, "--url", service.base_url)
+        assert seen.exit_code == 0, seen.output
+        assert re.search(r"^version: 1\.0$", seen.stdout, re.MULTILINE)
+        assert re.search(r"^occlusion +yes", seen.stdout, re.MULTILINE)
+        assert re.search(r"^grad_cam +no +.*(served|gradient)", seen.stdout, re.MULTILINE)
+
+        pixels = (digits.digit_pixels()[0][:3] * 255).round() / 255
+        inputs = digit_classifier.normalize(pixels).contiguous().numpy()
+        answer = httpx.post(
+            f"{server.inference}/explanations/digits",
+            content=save({"inputs": inputs}, {"explainer": json.dumps({"kind": "saliency"})}),
+            headers={"Content-Type": "application/octet-stream", **server.token("inference")},
+        )
+        maps = tmp_path / "maps.safetensors"
+        maps.write_bytes(answer.content)
+        uploaded = command("maps", maps, "--url", service.base_url)
+        assert uploaded.exit_code == 0, uploaded.output
+
+        request = prediction_only.request(
+            served(server),
+            explainers=[{"kind": "ablation", "grid": 4}, {"kind": "precomputed", "maps": uploaded.stdout.strip()}],
+            checks=[{"kind": "deletion", "grid": 4, "repeats": 1}, {"kind": "edda", "keep": [0.15]}],
+        ).model_dump(mode="json")
+        condition = {"check": "deletion", "explainer": "precomputed", "metric": "lerf_auc", "at_least": 0.0}
+        file.write_text(json.dumps({"model": request["model"], "plan": request["plan"], "policy": [condition]}))
+        out = tmp_path / "report.json"
+        audited = command("submit", file, "--url", service.base_url, "--images", photos, "--wait", "--out", out)
+        assert audited.exit_code == 0, audited.output
+        with httpx.Client(base_url=service.base_url) as client:
+            (audit_id,) = (one["id"] for one in client.get("/v1/audits").json()["items"])
+            page = client.get(f"/v1/audits/{audit_id}/report", headers={"Accept": "text/html"}).text
+    report = AuditReport.model_validate_json(out.read_bytes())
+    assert report.verdict == "pass"
+    assert report.model is not None
+    assert report.model.reference.version == "1.0"  # type: ignore[union-attr]
+    assert report.model.reference.sha256 is not None  # type: ignore[union-attr]
+    assert {row.explainer for row in report.results if row.mean is not None} >= {"ablation", "precomputed"}
+    assert "black box" in page
+    # no token anywhere, neither in the report nor in what the service keeps
+    secret = server.token("inference")["Authorization"].removeprefix("Bearer ")
+    kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert kept
+    assert not any(secret.encode() in path.read_bytes() for path in [*kept, out])
