@@ -79,7 +79,10 @@ def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, im
     except ImportError as error:
         msg = f"the MLflow client is not installed here ({error}); install auditcore[mlflow]"
         raise ModelNotLoadable(msg, field=FIELD) from error
-    return MlflowClient(tracking_uri=access.mlflow_tracking_uri, registry_uri=access.mlflow_tracking_uri)
+    uri = str(access.mlflow_tracking_uri)
+    # its registry of files makes a client of its own, which without this would start a database in the working folder
+    os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _version(model: MlflowModel, access: AccessRules) -> str:

@@ -42,6 +42,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from mlflow import MlflowClient  # noqa: PLC0415 - 2 s of imports
 
         uri = (folder / "mlruns").as_uri()
+        # a client that registers opens the store of the environment too, by default a database in the working folder
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.create_registered_model("digits")
         for version, network in enumerate((digits.DigitNet().eval(), digits.trained()), start=1):
@@ -66,6 +68,15 @@ def model(uri: str, **changes: Any) -> MlflowModel:
 @pytest.fixture(autouse=True)
 def _file_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_nothing_is_written_where_the_service_runs(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    resolve_model(model("models:/digits@champion"), access(store))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_alias_becomes_a_version_and_a_digest_and_loads(store: Path, digit_classifier: Classifier) -> None:
