@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +95,18 @@ def test_a_file_without_weights_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(ModelNotLoadable, match="no weights can be read"):
         read_pickled_state(path, field="model.uri")
+
+
+@pytest.mark.parametrize("read", [read_state_dict, lambda path: read_pickled_state(path, field="x")])
+def test_archives_that_would_be_unpacked_without_a_limit_are_refused(tmp_path: Path, read: Any) -> None:
+    plain, squeezed, tar = (tmp_path / name for name in ("plain.pt", "squeezed.pt", "tar.pt"))
+    torch.save({"weight": torch.zeros(1000)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    with pytest.raises(ModelNotLoadable, match="compressed"):
+        read(squeezed)
+    with tarfile.open(tar, "w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
+    with pytest.raises(ModelNotLoadable, match="tar archive"):
+        read(tar)

@@ -7,6 +7,7 @@ sample inputs and weights that were pickled are left alone.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from auditcore.errors import ModelNotLoadable
+from auditcore.models.loaders.weights import refuse_unusual_archives
 
 MOST_JSON_BYTES = 64 * 2**20
 CONFIG_ENDING = "_weights_config.json"
@@ -54,12 +56,20 @@ def read_exported_weights(path: Path, *, field: str) -> dict[str, Tensor]:
     Raises:
         ModelNotLoadable: It is damaged, older, or holds a weight that is no plain tensor.
     """
+    refuse_unusual_archives(path, field=field)
     try:
         with zipfile.ZipFile(path) as archive:
             config = _config(archive, field)
             folder = config.filename.rpartition("/")[0]
             entries = json.loads(archive.read(config))["config"]
-            return {str(name): _tensor(archive, folder, name, entry, field) for name, entry in entries.items()}
+            # tied weights name the same bytes, which are read once
+            stored = {
+                path_name: bytearray(archive.read(f"{folder}/{path_name}"))
+                for path_name in {entry["path_name"] for entry in entries.values()}
+            }
+            return {
+                str(name): _tensor(stored[entry["path_name"]], name, entry, field) for name, entry in entries.items()
+            }
     # a file that was made by hand can be wrong in all these places
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
@@ -75,19 +85,17 @@ def _config(archive: zipfile.ZipFile, field: str) -> zipfile.ZipInfo:
     return found[0]
 
 
-def _tensor(archive: zipfile.ZipFile, folder: str, name: str, entry: Mapping[str, Any], field: str) -> Tensor:
+def _tensor(stored: bytearray, name: str, entry: Mapping[str, Any], field: str) -> Tensor:
     meta = entry["tensor_meta"]
     if entry["use_pickle"] or meta["dtype"] not in _DTYPES:
         msg = f"weight {name} of the program is no plain tensor; export the model before it is quantized or wrapped"
         raise ModelNotLoadable(msg, field=field)
-    stored = archive.getinfo(f"{folder}/{entry['path_name']}")
-    if stored.compress_type != zipfile.ZIP_STORED:
-        # torch stores; what is compressed could grow beyond every limit
-        msg = f"weight {name} of the program is compressed; export it again"
-        raise ModelNotLoadable(msg, field=field)
     shape, strides = ([size["as_int"] for size in meta[key]] for key in ("sizes", "strides"))
     dtype = _DTYPES[meta["dtype"]]
-    if stored.file_size == 0:
+    if math.prod(shape) * dtype.itemsize > len(stored):
+        # a stride of 0 makes any size of a few bytes
+        msg = f"weight {name} of the program claims more values than are stored; export it again"
+        raise ModelNotLoadable(msg, field=field)
+    if not stored:
         return torch.empty(shape, dtype=dtype)
-    flat = torch.frombuffer(bytearray(archive.read(stored)), dtype=dtype)
-    return flat.as_strided(shape, strides, meta["storage_offset"]["as_int"]).clone()
+    return torch.frombuffer(stored, dtype=dtype).as_strided(shape, strides, meta["storage_offset"]["as_int"])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from auditcore.errors import ModelNotLoadable
-from auditcore.models.loaders.weights import looks_like_torchscript, refuse_torchscript
+from auditcore.models.loaders.weights import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
 
 MOST_DEPTH = 200
 """Modules inside modules; a pickle can hold a module inside itself."""
@@ -108,11 +108,12 @@ def read_pickled_state(path: Path, *, field: str) -> dict[str, Tensor]:
         field: Path in the request, for errors.
 
     Raises:
-        ModelNotLoadable: The file is damaged or holds no module and no state dict.
+        ModelNotLoadable: The file is damaged, compressed, or holds no module and no state dict.
         UnsafeReference: It is a TorchScript program.
     """
     if looks_like_torchscript(path):
         refuse_torchscript(field=field)
+    refuse_unusual_archives(path, field=field)
     try:
         with warnings.catch_warnings():
             # older files compare the source of classes, which are all inert here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -175,6 +176,7 @@ def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, c
     archive = zipfile.is_zipfile(path)
     if archive and looks_like_torchscript(path):
         refuse_torchscript(field=URI_FIELD)
+    refuse_unusual_archives(path, field=URI_FIELD)
     try:
         with warnings.catch_warnings():
             # a newer pickle protocol only warns that it may not be understood; then it raises anyway
@@ -217,6 +219,23 @@ def refuse_torchscript(*, field: str) -> NoReturn:
     """
     msg = "the file is a TorchScript program, so opening it could run code; save `model.state_dict()` instead"
     raise UnsafeReference(msg, field=field)
+
+
+def refuse_unusual_archives(path: Path, *, field: str) -> None:
+    """Refuse archives that no PyTorch since 0.1 writes, and that its readers would unpack without a limit.
+
+    Raises:
+        ModelNotLoadable: It is compressed, so that a few bytes could become any size, or a tar.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            squeezed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
+        if squeezed:
+            msg = f"the file is compressed ({squeezed[0]}), which PyTorch never does; save the weights again"
+            raise ModelNotLoadable(msg, field=field)
+    elif tarfile.is_tarfile(path):
+        msg = "the file is a tar archive, as of PyTorch 0.1; save `model.state_dict()`, best as safetensors"
+        raise ModelNotLoadable(msg, field=field)
 
 
 def _looks_like_pickle(path: Path, *, archive: bool) -> bool:
