@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -39,6 +40,22 @@ def test_processes_may_migrate_at_once(database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_a_new_database_that_somebody_else_starts_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "service.db"
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, writer.close)
+    release.start()
+    database = Database(f"sqlite:///{path}")
+    try:
+        database.check()
+        with database.reading() as connection:
+            assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
+    finally:
+        release.join()
+        database.close()
 
 
 FIRST_SCHEMA = (
