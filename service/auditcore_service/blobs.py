@@ -24,7 +24,8 @@ class BlobStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        # what was listed once is not what another process has stored since
+        self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
 
     def put(self, data: bytes) -> str:
         """Store bytes; the answer is their digest."""
@@ -32,9 +33,9 @@ class BlobStore:
         path = self._path(digest)
         if self._size(path) == len(data):
             return digest
-        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         if isinstance(self._fs, LocalFileSystem):
             # A reader must never see half a file. Object stores publish on close; a folder needs the rename.
+            self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             part = f"{path}.{uuid.uuid4().hex}.part"
             try:
                 self._fs.pipe_file(part, data)
@@ -69,13 +70,15 @@ class BlobStore:
         return data
 
     def check(self) -> None:
-        """Prove that the store answers.
+        """Prove that the store answers; a folder or bucket that is not there yet is made.
 
         Raises:
             OSError: It does not.
         """
         self._fs.makedirs(self._root, exist_ok=True)
-        self._fs.info(self._root)
+        # without a blob below it, a prefix of an object store does not exist, and that is fine
+        with suppress(FileNotFoundError):
+            self._fs.info(self._root)
 
     def _path(self, digest: str) -> str:
         name = digest.removeprefix("sha256:")

@@ -12,7 +12,6 @@ import boto3
 import httpx
 import pytest
 from gcp_storage_emulator.server import create_server
-from moto.server import ThreadedMotoServer
 
 import digits
 from auditcore import fetching, object_stores
@@ -24,6 +23,7 @@ from auditcore.fetching import open_resource, pin_resource, read_resource
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
 from auditcore.resolving import resolve_model
+from s3_server import s3
 from scripted_server import Asked, Reply, scripted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -34,33 +34,18 @@ RULES = AccessRules(storage_prefixes=("s3://models/public/",))
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    weights = digits.write_weights(tmp_path_factory.mktemp("weights"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            patch.setenv(name, value)
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="models")
-        client.put_object(Bucket="models", Key="public/digits.safetensors", Body=weights.read_bytes())
-        client.put_object(Bucket="models", Key="public/photo.png", Body=digits.png(0))
-        client.put_object(Bucket="models", Key="private/secret", Body=b"secret")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    weights = digits.write_weights(tmp_path_factory.mktemp("weights")).read_bytes()
+    objects = {"public/digits.safetensors": weights, "public/photo.png": digits.png(0), "private/secret": b"secret"}
+    with s3({"models": objects}):
         yield
-    server.stop()
 
 
 def put(key: str, body: bytes) -> None:
     boto3.client("s3").put_object(Bucket="models", Key=key, Body=body)
 
 
-@pytest.mark.usefixtures("s3")
+@pytest.mark.usefixtures("bucket")
 def test_weights_are_pinned_and_loaded(digit_classifier: Classifier) -> None:
     access = RULES.model_copy(update={"factories": ("digits:build",)})
     model = FactoryModel(
@@ -74,13 +59,13 @@ def test_weights_are_pinned_and_loaded(digit_classifier: Classifier) -> None:
     assert load_classifier(pinned, access=access).digest == digit_classifier.digest
 
 
-@pytest.mark.usefixtures("s3")
+@pytest.mark.usefixtures("bucket")
 def test_images_are_read() -> None:
     data = read_resource("s3://models/public/photo.png", access=RULES, field="x", limit_bytes=10_000)
     assert data == digits.png(0)
 
 
-@pytest.mark.usefixtures("s3")
+@pytest.mark.usefixtures("bucket")
 def test_an_object_that_was_replaced_is_seen_at_once_and_is_not_the_pinned_one() -> None:
     put("public/changing", b"one")
     options = {"access": RULES, "field": "x", "limit_bytes": 100}
@@ -92,7 +77,7 @@ def test_an_object_that_was_replaced_is_seen_at_once_and_is_not_the_pinned_one()
         read_resource("s3://models/public/changing", sha256=pin, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("s3")
+@pytest.mark.usefixtures("bucket")
 def test_an_object_that_is_known_is_not_read_again_and_pinning_fills_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
@@ -114,7 +99,7 @@ def test_an_object_that_is_known_is_not_read_again_and_pinning_fills_no_disk(mon
     assert set(fetching._private_folder().iterdir()) == files
 
 
-@pytest.mark.usefixtures("s3")
+@pytest.mark.usefixtures("bucket")
 @pytest.mark.parametrize(
     ("uri", "kind", "match"),
     [
@@ -218,7 +203,7 @@ def test_other_stores_are_read_likewise(store: str, request: pytest.FixtureReque
     }
 
 
-@pytest.mark.usefixtures("s3")
+@pytest.mark.usefixtures("bucket")
 def test_a_folder_is_copied_if_it_is_not_too_large(tmp_path: Path) -> None:
     put("public/folder/MLmodel", b"flavors")
     put("public/folder/data/model.pth", b"weights")

@@ -64,7 +64,7 @@ class ImageBatchReference(Contract):
 
 @final
 class ImageUri(Contract):
-    """One image to fetch: `file:///path` within allowed roots, or `https://...` from allowed prefixes."""
+    """One image to fetch: `file:`, `https:`, `s3:`, `gs:`, `az:` if the operator allows it, or `package:`, `blob:`."""
 
     uri: str = Field(min_length=1, max_length=2048)
     sha256: Sha256 | None = None
