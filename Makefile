@@ -22,7 +22,7 @@ demo: $(DEMO) ## Audit an ImageNet model on four photos over HTTP; writes demo-r
 
 test: lint ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, all tests
 	$(BIN)/auditcore openapi --out openapi --check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -v --numprocesses 2 --dist loadfile
 
 lint: $(DEV) ## Style, types, import rules, Dockerfiles
 	$(BIN)/ruff check .
