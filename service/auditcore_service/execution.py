@@ -137,7 +137,7 @@ class Executor:
         answer, failure = None, None
         try:
             request = InspectionRequest.model_validate_json(wanted.request)
-            answer = inspect(self._models.get(reference), request, reference).model_dump_json()
+            answer = inspect(self._models.get(reference, purpose=digest), request, reference).model_dump_json()
         except InputError as error:
             log.warning("inspection_refused", code=error.code, message=error.message, field=error.field)
             failure = Failure(error.code, error.message, error.field)
@@ -270,7 +270,7 @@ class Executor:
             return self._assemble(audit, request, plan)
         name, reference = request.references[shard.model]
         with blaming_model(name, shard.model):
-            classifier = self._models.get(reference)
+            classifier = self._models.get(reference, purpose=shard.key.audit_id)
         cold = classifier.at_speed(plan.speed).calibration is None
         progress(0.0)
         order = None if request.stop is None else image_order(plan.seed, audit.images)

@@ -11,8 +11,10 @@ import torchvision
 from safetensors.torch import save_file
 
 from auditcore.contracts.access import AccessRules
+from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import TorchvisionModel
 from auditcore.errors import UnsafeReference
+from auditcore.models.classifier import Classifier
 from auditcore_service.blobs import BlobStore
 from auditcore_service.model_cache import ModelCache
 
@@ -24,6 +26,10 @@ def make_cache(tmp_path: Path) -> Callable[..., ModelCache]:
         return ModelCache(size=size, device="cpu", access=access, blobs=BlobStore(f"file://{tmp_path}/blobs").get)
 
     return make
+
+
+def load(cache: ModelCache, model: ModelReference, purpose: str = "an audit") -> Classifier:
+    return cache.get(model, purpose=purpose)
 
 
 def reference(uri: str, sha256: str | None = None) -> TorchvisionModel:
@@ -49,17 +55,17 @@ def stored(tmp_path: Path) -> tuple[Path, str]:
 
 def test_a_model_is_loaded_once(make_cache: Callable[..., ModelCache]) -> None:
     cache = make_cache()
-    assert cache.get(reference("random:1")) is cache.get(reference("random:1"))
-    assert cache.get(reference("random:1")) is not cache.get(reference("random:2"))
+    assert load(cache, reference("random:1")) is load(cache, reference("random:1"), "another audit")
+    assert load(cache, reference("random:1")) is not load(cache, reference("random:2"))
 
 
 def test_the_model_not_used_longest_goes_first(make_cache: Callable[..., ModelCache]) -> None:
     cache = make_cache(size=2)
-    first, second = cache.get(reference("random:1")), cache.get(reference("random:2"))
-    assert cache.get(reference("random:1")) is first
-    cache.get(reference("random:3"))
-    assert cache.get(reference("random:1")) is first
-    assert cache.get(reference("random:2")) is not second
+    first, second = load(cache, reference("random:1")), load(cache, reference("random:2"))
+    assert load(cache, reference("random:1")) is first
+    load(cache, reference("random:3"))
+    assert load(cache, reference("random:1")) is first
+    assert load(cache, reference("random:2")) is not second
 
 
 def test_pinned_bytes_are_one_model_wherever_they_lie(
@@ -70,11 +76,11 @@ def test_pinned_bytes_are_one_model_wherever_they_lie(
     copy = path.with_name("copy.safetensors")
     copy.write_bytes(path.read_bytes())
     cache = make_cache()
-    model = cache.get(reference(path.as_uri(), digest))
-    assert cache.get(reference(copy.as_uri(), digest)) is model
-    assert cache.get(reference(f"blob:{digest}")) is model
+    model = load(cache, reference(path.as_uri(), digest))
+    assert load(cache, reference(copy.as_uri(), digest)) is model
+    assert load(cache, reference(f"blob:{digest}")) is model
     # nothing says that an unpinned file holds these bytes
-    assert cache.get(reference(path.as_uri())) is not model
+    assert load(cache, reference(path.as_uri())) is not model
 
 
 def test_a_cached_model_is_not_lent_to_a_forbidden_reference(
@@ -82,6 +88,6 @@ def test_a_cached_model_is_not_lent_to_a_forbidden_reference(
 ) -> None:
     path, digest = stored
     cache = make_cache()
-    cache.get(reference(path.as_uri(), digest))
+    load(cache, reference(path.as_uri(), digest))
     with pytest.raises(UnsafeReference):
-        cache.get(reference("file:///etc/passwd", digest))
+        load(cache, reference("file:///etc/passwd", digest))

@@ -87,8 +87,13 @@ class Workplace:
         self.client = TestClient(create_app(settings), raise_server_exceptions=False)
         self.client.__enter__()
         self.service: Service = self.client.app.state.service  # type: ignore[attr-defined]
-        self.executor = Executor(
-            settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
+        self.settings = settings
+        self.executor = self.worker()
+
+    def worker(self) -> Executor:
+        """One that has loaded nothing yet."""
+        return Executor(
+            self.settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
         )
 
     def body(self, **model: Any) -> dict[str, Any]:
@@ -114,9 +119,9 @@ class Workplace:
         with self.service.database.reading() as connection:
             return [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
 
-    def step(self, audit_id: str) -> None:
+    def step(self, audit_id: str, worker: Executor | None = None) -> None:
         """Run the first queued shard."""
-        self.executor.run(self.queued(audit_id)[0])
+        (worker or self.executor).run(self.queued(audit_id)[0])
 
     def work(self, audit_id: str) -> dict[str, Any]:
         while self.queued(audit_id):
@@ -195,6 +200,31 @@ def test_another_model_in_mid_audit_fails_it_at_once(place: Workplace, change: s
     assert status["state"] == "failed"
     assert status["error"]["code"] == "model_changed"
     assert "Traceback" not in status["error"]["message"]
+
+
+def test_another_model_that_only_another_worker_saw_fails_the_audit(place: Workplace) -> None:
+    audit_id = place.submit()
+    place.step(audit_id)
+    place.server.network = digits.DigitNet().eval()
+    while place.queued(audit_id):
+        place.step(audit_id, place.worker())
+    status = place.client.get(f"/v1/audits/{audit_id}").json()
+    assert status["state"] == "failed"
+    assert (status["error"]["code"], status["error"]["field"]) == ("model_changed", "model.version")
+    assert "parts of the audit" in status["error"]["message"]
+
+
+def test_the_next_audit_is_of_the_model_that_is_there_then(place: Workplace) -> None:
+    """Also where the server does not say that it is another one, and whichever worker has seen the first."""
+    first = place.submit()
+    assert place.work(first)["state"] == "succeeded"
+    place.server.network = digits.DigitNet().eval()
+    second = place.submit()
+    assert place.work(second)["state"] == "succeeded"
+    before, after = (
+        [(row.explainer, row.metric, row.mean) for row in place.report(one).results] for one in (first, second)
+    )
+    assert before != after
 
 
 def test_fewer_classes_than_announced_fail_the_audit(place: Workplace) -> None:

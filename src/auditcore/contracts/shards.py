@@ -16,6 +16,7 @@ from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
 from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.probe import ProbeAnswers
 
 Wave = Literal["measure", "compute"]
 """`measure` collects quantities of the whole audit, such as automatic intervals; `compute` does the checks."""
@@ -214,6 +215,7 @@ class ShardResult(Contract):
         default=(), description="What faster modes change, on the images of the shard that were measured exactly too."
     )
     model: ModelRecord
+    probe: ProbeAnswers | None = Field(default=None, description="Of a model behind a server.")
     cost: Cost
     calibration: Calibration | None = None
     preparation_seconds: float = Field(

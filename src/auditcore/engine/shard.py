@@ -167,6 +167,7 @@ def run_shard(
             preprocessing=classifier.preprocessing,
             offer=classifier.offer,
         ),
+        probe=None if classifier.source is None else classifier.source.probe,
         cost=Cost(
             forward_images=ledger.forward_images - forward_before,
             backward_images=ledger.backward_images - backward_before,

@@ -14,6 +14,7 @@ from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.models import Scores
 from auditcore.contracts.packaged_models import Outputs
+from auditcore.contracts.probe import ProbeAnswers
 from auditcore.errors import ModelOutputInvalid
 
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -34,6 +35,10 @@ class Source(Protocol):
     @property
     def offer(self) -> ModelOffer:
         """What it lets an audit see."""
+
+    @property
+    def probe(self) -> ProbeAnswers | None:
+        """What tells it from a model that took its place while nobody said so; None where that cannot happen."""
 
     @property
     def images_per_pass(self) -> int:

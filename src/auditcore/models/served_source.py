@@ -12,6 +12,7 @@ from torch import Tensor
 
 from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Sha256
+from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.served_models import RequestLimits
 from auditcore.errors import ModelChanged, ModelOutputInvalid, RequestBudgetExceeded
 from auditcore.served.client import Client, Description
@@ -27,9 +28,6 @@ on a server cause it. The acceptance of audits over servers is 1e-3."""
 UNSTEADY = 1e-2
 """From here on a model is refused: its scores would tell of chance."""
 
-CHANGED = 1e-3
-"""Change of a probability of the probe from which another model must be answering."""
-
 SPARE_REQUESTS = 1.25
 """Requests beyond the expected ones that a shard may make, for tries and for what depends on the images."""
 
@@ -42,6 +40,7 @@ class ServedSource:
 
     Attributes:
         description: What the server said when the model was first asked.
+        probe: What it answered then to the images of the probe.
     """
 
     def __init__(
@@ -68,14 +67,15 @@ class ServedSource:
         self._side = self.description.preprocessing.crop
         self._classes = classes or self.description.classes
         self._field = "model.classes" if classes is not None else "model"
-        first = self._passed(self._probe())
+        first = self._passed(self._probe_images())
         self._classes = first.shape[1]
-        self._answers = self._probabilities(first)
-        self._unsteadiness = self._compare()
-        if not self._unsteadiness < UNSTEADY:
+        at_first, again = self._answers(first, 0.0), self._answers(self._passed(self._probe_images()), 0.0)
+        unsteadiness = again.moved_from(at_first)
+        self.probe = at_first.model_copy(update={"unsteadiness": unsteadiness})
+        if not unsteadiness < UNSTEADY:
             msg = (
                 f"the server answers the same image in different ways: a probability moved by "
-                f"{self._unsteadiness:.3g}; switch dropout and random augmentation off where it is served"
+                f"{unsteadiness:.3g}; switch dropout and random augmentation off where it is served"
             )
             raise ModelOutputInvalid(msg, field="model")
 
@@ -139,21 +139,21 @@ class ServedSource:
         self._client.allow(None)
         self._confirm()
         notes = [f"predictions came from {self.description.server}, {self._batch} images a request"]
-        if self._unsteadiness > STEADY:
+        if self.probe.unsteadiness > STEADY:
             notes.append(
                 f"the server answers the same image in slightly different ways: a probability moved by "
-                f"{self._unsteadiness:.2g}, and differences of scores below that mean nothing"
+                f"{self.probe.unsteadiness:.2g}, and differences of scores below that mean nothing"
             )
         return tuple(notes)
 
     def _confirm(self) -> None:
         """Still the same description, and still the same answers: servers may swap a model without saying so."""
         self._refuse_other(self._client.describe())
-        moved = self._compare()
-        if not moved < max(CHANGED, 10 * self._unsteadiness):
+        now = self._answers(self._passed(self._probe_images()), self.probe.unsteadiness)
+        if now.is_of_another_model(self.probe):
             msg = (
                 f"the server answers otherwise than when the audit began: a probability of the probe moved by "
-                f"{moved:.3g}; submit the audit again once the model stays"
+                f"{now.moved_from(self.probe):.3g}; submit the audit again once the model stays"
             )
             raise ModelChanged(msg, field="model.version")
 
@@ -166,17 +166,17 @@ class ServedSource:
             )
             raise ModelChanged(msg, field="model.sha256" if self.description is description else "model.version")
 
-    def _compare(self) -> float:
-        """Largest difference between the probabilities of the probe now and at first."""
-        now = self._probabilities(self._passed(self._probe()))
-        return float((now - self._answers).abs().max())
+    def _answers(self, outputs: Tensor, unsteadiness: float) -> ProbeAnswers:
+        return ProbeAnswers(
+            probabilities=tuple(self._probabilities(outputs).flatten().tolist()), unsteadiness=unsteadiness
+        )
 
     def _probabilities(self, outputs: Tensor) -> Tensor:
         if self.description.outputs == "probabilities":
             return outputs
         return outputs.softmax(dim=1) if self.description.scores == "softmax" else outputs.sigmoid()
 
-    def _probe(self) -> Float[Tensor, "2 3 side side"]:
+    def _probe_images(self) -> Float[Tensor, "2 3 side side"]:
         """The same images always: a gray one, and one of noise that any model tells from gray."""
         noise = np.random.Generator(np.random.Philox(key=0)).random((3, self._side, self._side), dtype=np.float32)
         pixels = torch.stack([torch.full_like(torch.from_numpy(noise), 0.5), torch.from_numpy(noise)])

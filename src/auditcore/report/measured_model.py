@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.report import ReportModel
 from auditcore.contracts.shards import ExplainedClass, ImageRecord, Measurement, ShardResult
-from auditcore.errors import DigestMismatch
+from auditcore.errors import DigestMismatch, ModelChanged
 
 NOT_MEASURED = "this image was not measured"
 
@@ -99,9 +100,12 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
 
     Raises:
         DigestMismatch: Shards ran on different weights.
+        ModelChanged: A server gave shards different models without saying so.
     """
-    own = [result for result in results if result.wave == "compute" and result.model_name == name]
-    shards = sorted(own, key=lambda result: result.images[0].index)
+    own = [result for result in results if result.model_name == name]
+    _refuse_other_answers([result.probe for result in own if result.probe is not None])
+    computed = [result for result in own if result.wave == "compute"]
+    shards = sorted(computed, key=lambda result: result.images[0].index)
     model = shards[0].model
     for shard in shards:
         if shard.model.digest != model.digest:
@@ -124,3 +128,14 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
         },
         shards=shards,
     )
+
+
+def _refuse_other_answers(probes: Sequence[ProbeAnswers]) -> None:
+    """Each worker compares a server only with what it answered before to that worker."""
+    for probe in probes:
+        if probe.is_of_another_model(probes[0]):
+            msg = (
+                f"the server gave parts of the audit different models: a probability of the probe moved by "
+                f"{probe.moved_from(probes[0]):.3g} between them; submit the audit again once the model stays"
+            )
+            raise ModelChanged(msg, field="model.version")

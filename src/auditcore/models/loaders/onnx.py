@@ -64,6 +64,11 @@ class OnnxSource:
         return BLACK_BOX
 
     @property
+    def probe(self) -> None:
+        """A file that was loaded does not change."""
+        return None
+
+    @property
     def images_per_pass(self) -> int:
         """A few, or as many as the graph wants."""
         return self._fixed or IMAGES_PER_PASS
