@@ -10,7 +10,6 @@ import array
 import json
 import math
 import struct
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -281,10 +280,10 @@ class OpenInferenceClient:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             msg = f"output {tensor.get('name')!r} cannot be read ({error}); the server does not keep to the protocol"
             raise ModelOutputInvalid(msg, field="model.output") from error
-        if len(values) != math.prod(shape):
+        if min(shape, default=0) < 0 or len(values) != math.prod(shape):
             msg = f"output {tensor.get('name')!r} has {len(values)} values, which do not fit its shape {list(shape)}"
             raise ModelOutputInvalid(msg, field="model.output")
-        return RawTensor(shape, _bytes(values))
+        return RawTensor.of(shape, values)
 
     def _json(self, answer: Answer, what: str) -> Mapping[str, Any]:
         self._refuse_failed(answer, metadata=what)
@@ -293,7 +292,7 @@ class OpenInferenceClient:
     def _parsed(self, content: bytes, answer: Answer) -> Mapping[str, Any]:
         try:
             found = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):  # lists within lists without end
             found = None
         if not isinstance(found, dict):
             msg = f"{self._transport.url} does not speak the Open Inference Protocol v2 ({answer.said}); check `url`"
@@ -455,12 +454,6 @@ def _converted(data: bytes, datatype: str) -> bytes:
     except OverflowError as error:
         msg = f"the images have values beyond {datatype}, which the server takes; check `mean` and `std`"
         raise InvalidRequest(msg, field="model.preprocessing") from error
-
-
-def _bytes(values: array.array[float]) -> bytes:
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tobytes()
 
 
 def _list(value: object) -> list[Any]:

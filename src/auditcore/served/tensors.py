@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import array
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import final
 
@@ -19,6 +22,24 @@ class RawTensor:
     shape: tuple[int, ...]
     data: bytes
 
+    @classmethod
+    def of(cls, shape: tuple[int, ...], values: Iterable[float]) -> RawTensor:
+        """A tensor of these values, in C order."""
+        return cls(shape, _little(array.array("f", values)).tobytes())
+
     def __len__(self) -> int:
         """Number of images."""
         return self.shape[0]
+
+    def values(self) -> array.array[float]:
+        """All values, in C order."""
+        found = array.array("f")
+        found.frombytes(self.data)
+        return _little(found)
+
+
+def _little(values: array.array[float]) -> array.array[float]:
+    """The same numbers between this machine's order of bytes and the little-endian one, in place."""
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import array
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -192,7 +190,7 @@ class TorchServeClient:
             return None
         try:
             return str(json.loads(answer.content)[0]["modelVersion"])
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             return None
 
     def _top(self, answer: Answer) -> dict[str, float]:
@@ -200,7 +198,7 @@ class TorchServeClient:
         try:
             found = json.loads(answer.content)
             scores = {str(name): float(score) for name, score in found.items()}
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             msg = (
                 f"the handler of {self._model.name!r} answers neither class scores nor a description ({answer.said}); "
                 "serve the model with `image_classifier`, or with the handler of docker/torchserve"
@@ -246,7 +244,7 @@ class TorchServeClient:
         assert preprocessing is not None  # noqa: S101 - `describe` refuses the plain handler without
         side = batch.shape[-1]
         plane = side * side
-        values = _floats(batch.data)
+        values = batch.values()
         pixels = bytearray(3 * plane)
         for channel, (mean, std) in enumerate(zip(preprocessing.mean, preprocessing.std, strict=True)):
             own = values[channel * plane : (channel + 1) * plane]
@@ -262,7 +260,7 @@ class TorchServeClient:
         # no class that was not answered may look more probable than one that was
         row = [top.get(index, min(rest, *top.values())) for index in range(classes)]
         total = sum(row)
-        return RawTensor((1, classes), _little(array.array("f", [score / total for score in row])).tobytes())
+        return RawTensor.of((1, classes), [score / total for score in row])
 
     def _refuse_failed(self, answer: Answer) -> None:
         """What TorchServe itself says of a request that it cannot serve."""
@@ -291,7 +289,7 @@ class TorchServeClient:
             return "; check its spelling, or ask who runs the server"
         try:
             names = [str(one["modelName"]) for one in json.loads(self._management.get("/models").content)["models"]]
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             return "; check its spelling"
         return f"; there are {', '.join(names[:20])}" if names else "; none is registered"
 
@@ -326,19 +324,6 @@ def resolved(model: TorchServeModel, description: Description) -> Resolution:
 def _error(answer: Answer) -> Mapping[str, Any]:
     try:
         found = json.loads(answer.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _floats(data: bytes) -> array.array[float]:
-    values = array.array("f")
-    values.frombytes(data)
-    return _little(values)
-
-
-def _little(values: array.array[float]) -> array.array[float]:
-    """The same numbers between this machine's order of bytes and the little-endian one."""
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
