@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 import torch
 
 import digits
+from auditcore.engine.allocator import give_back_freed_memory
 from auditcore.models.classifier import Classifier
 
 # CI must not fail on an example that nobody has seen; at a desk, new examples are the point
@@ -19,6 +21,13 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
 def _one_thread() -> None:
     # small tensors gain nothing from a second thread, and threads of busy processes wait for each other
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_back_memory() -> Iterator[None]:
+    # commands that audit in this process have it keep what is freed; two processes of tests would keep 16 GB
+    yield
+    give_back_freed_memory()
 
 
 @pytest.fixture(scope="session")

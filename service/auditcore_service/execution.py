@@ -289,6 +289,7 @@ class Executor:
                 limits=self._settings.limits,
                 progress=progress,
                 clock=time.perf_counter,
+                micro_batch=self._settings.micro_batch,
                 pictures=Pictures(images=self._settings.picture_images, put=self._blobs.put, order=order),
                 model_name=name,
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),

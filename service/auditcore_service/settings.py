@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where workers compute.")
     workers: int = Field(default=1, ge=1, le=64, description="Workers that `auditcore serve` starts.")
     threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker; torch decides if unset.")
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Images that pass through a model at once; measured if unset. Set it where machines alike must "
+        "give the same bytes: sizes differ by rounding.",
+    )
     cached_models: int = Field(default=2, ge=1, description="Models a worker keeps in memory.")
 
     # 60 s is the middle of 30-120 s: shorter shards pay for scheduling, longer ones lose more when a worker dies.

@@ -45,6 +45,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fixed_size() -> Iterator[None]:
+    # what a busy machine measures may differ from one process to the next, and scores then differ by rounding
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDIT_MICRO_BATCH", "8")
+        yield
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`auditcore serve`; its address. At the end it must have gone in order."""

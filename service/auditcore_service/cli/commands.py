@@ -167,6 +167,7 @@ def audit(
                 boxes=read_annotations(boxes),
                 access=settings.access,
                 device=device.value,
+                micro_batch=settings.micro_batch,
                 progress=lambda share: show(share, "auditing"),
                 pictures=pictures,
             )

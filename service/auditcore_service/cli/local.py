@@ -31,6 +31,7 @@ def audit_file(
     images: Sequence[Path],
     access: AccessRules,
     device: str,
+    micro_batch: int | None = None,
     labels: str | None = None,
     boxes: str | None = None,
     progress: Callable[[float], None],
@@ -46,6 +47,7 @@ def audit_file(
         images: Image files and folders; none for those of the request file.
         access: What else may be reached.
         device: Where the model runs: auto, cpu, cuda, cuda:0 ...
+        micro_batch: Images that pass at once; measured if None.
         labels: Classes of `images`, as `annotations.read_labels` takes them.
         boxes: Objects in `images`, as `annotations.read_boxes` takes them.
         progress: Called with the share done, in [0, 1].
@@ -80,6 +82,7 @@ def audit_file(
             images=encoded,
             access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
             device=device,
+            micro_batch=micro_batch,
             progress=progress,
             pictures=pictures,
             picture_images=GALLERY_IMAGES,
