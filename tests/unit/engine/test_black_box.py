@@ -36,6 +36,7 @@ from auditcore.contracts.models import Scores
 from auditcore.contracts.packaged_models import Outputs
 from auditcore.contracts.passes import ModelFacts, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.shards import Measurement, ShardResult, Wave
 from auditcore.contracts.speed import Speed
 from auditcore.engine.calibration import calibrate
@@ -66,6 +67,9 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
+PROBE = ProbeAnswers(probabilities=(0.25, 0.75), unsteadiness=0.0)
+
+
 class Predicting:
     """The trained digits network, of which nothing comes out but what it predicts."""
 
@@ -84,6 +88,10 @@ class Predicting:
     @property
     def offer(self) -> ModelOffer:
         return BLACK_BOX if self._top is None else ModelOffer(gradients=False, top_classes=self._top)
+
+    @property
+    def probe(self) -> ProbeAnswers:
+        return PROBE
 
     @property
     def images_per_pass(self) -> int:
@@ -188,6 +196,7 @@ def test_a_record_says_what_it_is_and_notes_say_where_predictions_came_from() ->
     result = run(black_box(Predicting()), AuditPlan(explainers=(Occlusion(),), checks=(EddaCheck(),)))
     assert (result.model.digest, result.model.parameters, result.model.classes) == (DIGEST, None, 10)
     assert result.model.offer == BLACK_BOX
+    assert result.probe == PROBE
     assert result.notes == ("predictions came from a test",)
 
 
