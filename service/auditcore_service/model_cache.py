@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from typing import final
 
@@ -45,8 +46,11 @@ class ModelCache:
         if key in self._models:
             self._models.move_to_end(key)
             return self._models[key]
-        while len(self._models) >= self._size:
+        if len(self._models) >= self._size:
             # make room first: two large models need not fit into memory together with a third
-            self._models.popitem(last=False)
+            while len(self._models) >= self._size:
+                self._models.popitem(last=False)
+            # folded and canonical copies are in cycles, each as large as the model
+            gc.collect()
         self._models[key] = load_classifier(reference, access=self._access, device=self._device, blobs=self._blobs)
         return self._models[key]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torchvision
@@ -15,6 +18,8 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import TorchvisionModel
 from auditcore.errors import UnsafeReference
 from auditcore.models.classifier import Classifier
+from auditcore.models.loaders.table import load_classifier
+from auditcore_service import model_cache
 from auditcore_service.blobs import BlobStore
 from auditcore_service.model_cache import ModelCache
 
@@ -57,6 +62,27 @@ def test_a_model_is_loaded_once(make_cache: Callable[..., ModelCache]) -> None:
     cache = make_cache()
     assert load(cache, reference("random:1")) is load(cache, reference("random:1"), "another audit")
     assert load(cache, reference("random:1")) is not load(cache, reference("random:2"))
+
+
+def test_a_model_that_goes_gives_its_memory_back_before_the_next_is_loaded(
+    make_cache: Callable[..., ModelCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of it, folded and canonical, are in cycles, which Python may leave lying for hours."""
+    cache = make_cache(size=1)
+    folded = weakref.ref(load(cache, reference("random:1")).folded)
+    alive = []
+
+    def loading(*arguments: Any, **options: Any) -> Classifier:
+        alive.append(folded())
+        return load_classifier(*arguments, **options)
+
+    monkeypatch.setattr(model_cache, "load_classifier", loading)
+    gc.disable()
+    try:
+        load(cache, reference("random:2"))
+    finally:
+        gc.enable()
+    assert alive == [None]
 
 
 def test_the_model_not_used_longest_goes_first(make_cache: Callable[..., ModelCache]) -> None:

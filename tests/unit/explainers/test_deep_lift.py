@@ -37,7 +37,8 @@ def classifier(*layers: nn.Module, side: int = SIDE) -> Classifier:
     return Classifier(nn.Sequential(*layers), preprocessing=Preprocessing(resize=side, crop=side))
 
 
-@functools.cache
+# one at a time: together they would fill the memory
+@functools.lru_cache(maxsize=1)
 def fresh(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)

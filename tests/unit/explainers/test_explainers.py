@@ -98,7 +98,8 @@ def pixels(count: int, size: int = SIZE) -> Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(2))
 
 
-@functools.cache
+# one at a time: together they would fill the memory
+@functools.lru_cache(maxsize=1)
 def fresh(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)

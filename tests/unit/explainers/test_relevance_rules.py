@@ -48,7 +48,8 @@ def classifier_of(module: nn.Module, size: int) -> Classifier:
     return Classifier(module, preprocessing=Preprocessing(resize=size, crop=size), trained=False)
 
 
-@functools.cache
+# one at a time: together they would fill the memory
+@functools.lru_cache(maxsize=1)
 def fresh(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)

@@ -114,7 +114,8 @@ def tiny(module: nn.Module) -> Classifier:
     return Classifier(module, preprocessing=Preprocessing(resize=SIDE, crop=SIDE))
 
 
-@functools.cache
+# one at a time: together they would fill the memory
+@functools.lru_cache(maxsize=1)
 def large(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -50,7 +50,8 @@ def fresh(name: str) -> nn.Module:
     return module
 
 
-@functools.cache
+# one at a time: together they would fill the memory
+@functools.lru_cache(maxsize=1)
 def canonical_of(name: str) -> nn.Module:
     return canonicalize(fresh(name), size=SIZE)
 
