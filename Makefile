@@ -20,6 +20,7 @@ help: ## Show this list
 demo: $(DEMO) ## Audit an ImageNet model on four photos over HTTP; writes demo-report.json and demo-report.html
 	$(BIN)/auditcore demo
 
+# a process of tests has a core of its own; libraries that start a thread for each core would take the other's
 test: lint ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, all tests
 	$(BIN)/auditcore openapi --out openapi --check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v --numprocesses 2 --dist loadfile

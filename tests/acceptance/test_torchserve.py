@@ -18,7 +18,6 @@ import torch
 import torchvision
 from safetensors.numpy import load, save
 from torch import nn
-from typer.testing import CliRunner, Result
 
 import digits
 import prediction_only
@@ -46,9 +45,9 @@ from auditcore.models.loaders.table import load_classifier
 from auditcore.served.torchserve import TorchServeClient
 from auditcore.streams import Streams
 from auditcore.tensor_files import write_tensors
-from auditcore_service.cli.commands import app
 from auditcore_service.embedded import EmbeddedService
 from auditcore_service.settings import Settings
+from command_line import run
 from torchserve_server import RunningTorchServe, torchserve
 
 pytestmark = pytest.mark.slow
@@ -371,11 +370,6 @@ def test_another_model_behind_a_handler_that_says_nothing_is_found_out_by_its_an
         server.unregister("plain", "2.0")
 
 
-def command(*arguments: str | Path) -> Result:
-    """The command line, in this process."""
-    return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
-
-
 def test_the_whole_way_over_http(server: RunningTorchServe, tmp_path: Path, digit_classifier: Classifier) -> None:
     """Looked at, explained by the server, its maps uploaded, audited, and told, as from a pipeline."""
     rules = allowed(server)
@@ -394,7 +388,7 @@ def test_the_whole_way_over_http(server: RunningTorchServe, tmp_path: Path, digi
     file = tmp_path / "request.json"
     with EmbeddedService(settings) as service:
         file.write_text(served(server).model_dump_json())
-        seen = command("inspect", file, "--url", service.base_url)
+        seen = run("inspect", file, "--url", service.base_url)
         assert seen.exit_code == 0, seen.output
         assert re.search(r"^version: 1\.0$", seen.stdout, re.MULTILINE)
         assert re.search(r"^occlusion +yes", seen.stdout, re.MULTILINE)
@@ -409,7 +403,7 @@ def test_the_whole_way_over_http(server: RunningTorchServe, tmp_path: Path, digi
         )
         maps = tmp_path / "maps.safetensors"
         maps.write_bytes(answer.content)
-        uploaded = command("maps", maps, "--url", service.base_url)
+        uploaded = run("maps", maps, "--url", service.base_url)
         assert uploaded.exit_code == 0, uploaded.output
 
         request = prediction_only.request(
@@ -420,14 +414,13 @@ def test_the_whole_way_over_http(server: RunningTorchServe, tmp_path: Path, digi
         condition = {"check": "deletion", "explainer": "precomputed", "metric": "lerf_auc", "at_least": 0.0}
         file.write_text(json.dumps({"model": request["model"], "plan": request["plan"], "policy": [condition]}))
         out = tmp_path / "report.json"
-        audited = command("submit", file, "--url", service.base_url, "--images", photos, "--wait", "--out", out)
+        audited = run("submit", file, "--url", service.base_url, "--images", photos, "--wait", "--out", out)
         assert audited.exit_code == 0, audited.output
         with httpx.Client(base_url=service.base_url) as client:
             (audit_id,) = (one["id"] for one in client.get("/v1/audits").json()["items"])
             page = client.get(f"/v1/audits/{audit_id}/report", headers={"Accept": "text/html"}).text
     report = AuditReport.model_validate_json(out.read_bytes())
     assert report.verdict == "pass"
-    assert report.model is not None
     assert report.model.reference.version == "1.0"  # type: ignore[union-attr]
     assert report.model.reference.sha256 is not None  # type: ignore[union-attr]
     assert {row.explainer for row in report.results if row.mean is not None} >= {"ablation", "precomputed"}

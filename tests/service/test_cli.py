@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from auditcore.contracts.report import AuditReport
 from auditcore_service.cli.commands import app
 from auditcore_service.cli.inputs import find_images
 from auditcore_service.cli.outcome import EXIT_STATUS, CommandError, mistakes
 from auditcore_service.cli.progress import follow_to_report, progress_bar
+from command_line import run
 
 TINY_MODEL = {
     "kind": "torchvision",
@@ -29,10 +30,6 @@ TINY_MODEL = {
 }
 TINY_PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
 REQUEST = {"model": TINY_MODEL, "images": {"kind": "uris", "uris": [{"uri": "a.png"}]}, "plan": TINY_PLAN}
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
 
 
 @pytest.fixture
@@ -128,6 +125,16 @@ def test_an_audit_without_a_service(folder: Path) -> None:
     assert "inter_model_deletion" in done.output
     assert "UNTRAINED" in done.output
     assert "verdict: not_evaluated" in done.output
+
+
+def test_an_audit_without_a_service_passes_as_many_images_at_once_as_the_environment_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_MICRO_BATCH", "3")
+    done = run("audit", write(folder, REQUEST), "--out", str(folder / "report.json"), "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    report = AuditReport.model_validate_json((folder / "report.json").read_bytes())
+    assert report.manifest.micro_batches == (3,)
 
 
 @pytest.mark.parametrize(

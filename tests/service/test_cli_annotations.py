@@ -9,16 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner, Result
 
 import digits
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore_service.cli.commands import app
 from auditcore_service.cli.inputs import read_annotations
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.service_client import ServiceClient
+from command_line import run
 
 LABELS = '{"b.png": [3, 1]}'
 BOXES = '[[[1, 2, 30, 31]], [{"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": 3}]]'
@@ -44,10 +43,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "boxes.json").write_text(BOXES)
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
     return tmp_path
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
 
 
 class InProcess(httpx.BaseTransport):

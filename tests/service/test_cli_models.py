@@ -7,28 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.inspection import Inspection
 from auditcore.contracts.models import TorchvisionModel
 from auditcore.contracts.packaged_models import MarModel
 from auditcore.models.loaders.table import load_classifier
-from auditcore_service.cli.commands import app
+from command_line import run
+from small_model import SMALL_MODEL
 
-MODEL = {
-    "kind": "torchvision",
-    "name": "mobilenet_v3_small",
-    "weights": {"uri": "random:1"},
-    "classes": 5,
-    "preprocessing": {"resize": 32, "crop": 32},
-}
 # its activations are SiLU: guided backpropagation would be a plain gradient under another name
-NO_RECTIFIER = {**MODEL, "name": "efficientnet_b0"}
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})
+NO_RECTIFIER = {**SMALL_MODEL, "name": "efficientnet_b0"}
 
 
 def write(folder: Path, document: Any) -> Path:
@@ -38,15 +27,14 @@ def write(folder: Path, document: Any) -> Path:
 
 
 def test_a_model_alone_is_looked_at_with_everything_there_is(tmp_path: Path) -> None:
-    done = run("inspect", write(tmp_path, MODEL))
+    done = run("inspect", write(tmp_path, SMALL_MODEL))
     assert done.exit_code == 0
     rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 1}
     assert rows["grad_cam"] == "yes"
     assert rows["deletion"] == "yes"
     assert rows["classes:"] == "5"
-    found = Inspection.model_validate_json(run("inspect", write(tmp_path, MODEL), "--json").stdout)
-    classifier = load_classifier(TorchvisionModel.model_validate(MODEL), access=AccessRules())
-    assert found.found is not None
+    found = Inspection.model_validate_json(run("inspect", write(tmp_path, SMALL_MODEL), "--json").stdout)
+    classifier = load_classifier(TorchvisionModel.model_validate(SMALL_MODEL), access=AccessRules())
     assert found.found.digest == classifier.digest
 
 
@@ -65,9 +53,9 @@ def test_of_a_request_its_plan_is_looked_at(tmp_path: Path) -> None:
     ("document", "said"),
     [
         ({"images": {}}, "holds no model"),
-        ({**MODEL, "name": "resnet51"}, "resnet51"),
-        ({**MODEL, "kind": "oracle"}, "oracle"),
-        ({"kind": "onnx", "uri": "file:///nowhere/model.onnx", "preprocessing": MODEL["preprocessing"]}, "model.uri"),
+        ({**SMALL_MODEL, "name": "resnet51"}, "resnet51"),
+        ({**SMALL_MODEL, "kind": "oracle"}, "oracle"),
+        ({"kind": "onnx", "uri": "file:///a.onnx", "preprocessing": SMALL_MODEL["preprocessing"]}, "model.uri"),
         ({"kind": "torchserve", "url": "http://127.0.0.1:9", "name": "scans"}, "AUDIT_SERVER_PREFIXES"),
     ],
 )
@@ -79,7 +67,7 @@ def test_a_mistake_is_told_and_ends_with_status_2(tmp_path: Path, document: Any,
 
 
 def test_an_archive_is_the_model_and_the_same_each_time(tmp_path: Path) -> None:
-    model = write(tmp_path, MODEL)
+    model = write(tmp_path, SMALL_MODEL)
     paths = [tmp_path / "one.mar", tmp_path / "two.mar"]
     for path in paths:
         done = run("mar", model, "--name", "small", "--model-version", "3.1", "--out", path)
@@ -88,7 +76,7 @@ def test_an_archive_is_the_model_and_the_same_each_time(tmp_path: Path) -> None:
     assert paths[0].read_bytes() == paths[1].read_bytes()
     access = AccessRules(file_roots=(tmp_path,))
     archived = load_classifier(MarModel(uri=paths[0].as_uri()), access=access)
-    assert archived.digest == load_classifier(TorchvisionModel.model_validate(MODEL), access=access).digest
+    assert archived.digest == load_classifier(TorchvisionModel.model_validate(SMALL_MODEL), access=access).digest
     assert archived.size == 32
 
 
@@ -101,11 +89,11 @@ def test_an_archive_is_the_model_and_the_same_each_time(tmp_path: Path) -> None:
                 "url": "http://127.0.0.1:9",
                 "name": "a",
                 "outputs": "logits",
-                "preprocessing": MODEL["preprocessing"],
+                "preprocessing": SMALL_MODEL["preprocessing"],
             },
             "'open_inference' cannot be archived",
         ),
-        ({**MODEL, "name": "resnet51"}, "resnet51"),
+        ({**SMALL_MODEL, "name": "resnet51"}, "resnet51"),
     ],
 )
 def test_what_cannot_be_archived_leaves_no_file(tmp_path: Path, document: Any, said: str) -> None:

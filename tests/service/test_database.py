@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
+import pytest
 import sqlalchemy
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -11,7 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from auditcore_service import store
-from auditcore_service.store.database import Database
+from auditcore_service.store.database import Database, _use_wal
 from auditcore_service.store.records import ShardKey
 from auditcore_service.store.shards import claim_shard, list_shards
 from auditcore_service.store.tables import METADATA
@@ -56,6 +60,22 @@ def test_a_new_database_that_somebody_else_starts_is_waited_for(tmp_path: Path) 
     finally:
         release.join()
         database.close()
+
+
+def test_only_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "service.db"
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("CREATE TABLE other (id INTEGER)")
+
+    def slept(seconds: float) -> NoReturn:
+        pytest.fail(f"waited {seconds} s for something else than a lock")
+
+    monkeypatch.setattr(time, "sleep", slept)
+    with (
+        closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as read_only,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        _use_wal(read_only)
 
 
 FIRST_SCHEMA = (

@@ -31,19 +31,13 @@ from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, speeds_of
 from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
+from small_model import SMALL_MODEL
 
 QUICK = resolve_plan(PresetPlan(preset="quick"))
 WORK = weight(total(expected_passes(QUICK, wave="compute", images=3).values()))
 """Expected passes of three images."""
 
 DEMO = model_identity(DemoModel())
-MODEL = {
-    "kind": "torchvision",
-    "name": "mobilenet_v3_small",
-    "weights": {"uri": "random:1"},
-    "classes": 5,
-    "preprocessing": {"resize": 32, "crop": 32},
-}
 PLAN = {
     "explainers": [{"kind": "gradient"}],
     "checks": [{"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 20}],
@@ -153,7 +147,7 @@ def test_the_device_seen_last_is_the_one_expected(client: TestClient) -> None:
 
 def test_one_new_model_of_two_makes_the_estimate_assumed(client: TestClient) -> None:
     remember(client, seen())
-    models = [{"name": "old", "model": {"kind": "demo"}}, {"name": "new", "model": MODEL}]
+    models = [{"name": "old", "model": {"kind": "demo"}}, {"name": "new", "model": SMALL_MODEL}]
     request = {key: value for key, value in body(models=models).items() if key != "model"}
     estimate = client.post("/v1/estimates", json=request).json()["estimate"]
     assert estimate["basis"] == "assumed"
@@ -173,7 +167,7 @@ def test_asking_stores_nothing(client: TestClient) -> None:
     ("changes", "field"),
     [
         ({"images": {"kind": "batch", "digest": f"sha256:{'0' * 64}"}}, "#/images/digest"),
-        ({"model": {**MODEL, "name": "os"}, "plan": {"preset": "none"}}, "#/plan"),
+        ({"model": {**SMALL_MODEL, "name": "os"}, "plan": {"preset": "none"}}, "#/plan"),
     ],
 )
 def test_a_price_is_asked_for_with_a_valid_request(client: TestClient, changes: dict[str, Any], field: str) -> None:
@@ -235,7 +229,7 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     def audit(seed: int) -> tuple[Estimate, dict[str, float], AuditReport]:
         """Its estimate, the seconds of its two shards and its report."""
         request = AuditRequest.model_validate(
-            {"model": MODEL, "images": {"kind": "batch", "digest": digest}, "plan": {**PLAN, "seed": seed}}
+            {"model": SMALL_MODEL, "images": {"kind": "batch", "digest": digest}, "plan": {**PLAN, "seed": seed}}
         )
         submitted = service.audits.submit(request)
         while queued := [shard.key for shard in shards(submitted.id) if shard.state == "queued"]:

@@ -27,14 +27,8 @@ from auditcore_service.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import Audit, QueuedShard, Shard
 from auditcore_service.store.shards import claim_shard, list_shards
+from small_model import SMALL_MODEL
 
-MODEL = {
-    "kind": "torchvision",
-    "name": "mobilenet_v3_small",
-    "weights": {"uri": "random:1"},
-    "classes": 5,
-    "preprocessing": {"resize": 32, "crop": 32},
-}
 ONE_WAVE = {
     "explainers": [{"kind": "gradient"}],
     "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}],
@@ -70,7 +64,7 @@ class Play:
         return {"kind": "batch", "digest": digest}
 
     def submit(self, images: dict[str, Any], plan: dict[str, Any], **changes: Any) -> str:
-        request = AuditRequest.model_validate({"model": MODEL, "images": images, "plan": plan, **changes})
+        request = AuditRequest.model_validate({"model": SMALL_MODEL, "images": images, "plan": plan, **changes})
         return self.service.audits.submit(request).id
 
     def shards(self, audit_id: str) -> tuple[Shard, ...]:
@@ -127,6 +121,13 @@ def test_two_waves_give_a_report_that_does_not_depend_on_order(
     assert reports[0].cost.forward_images == reports[1].cost.forward_images > 0
 
 
+def test_as_many_images_pass_at_once_as_the_operator_says(make_play: Callable[..., Play]) -> None:
+    play = make_play(micro_batch=3)
+    audit_id = play.submit(play.upload(photo(0), photo(1)), ONE_WAVE)
+    assert play.work(audit_id).state == "succeeded"
+    assert play.report(audit_id).manifest.micro_batches == (3,)
+
+
 def test_one_bad_image_is_listed_and_the_audit_goes_on(play: Play) -> None:
     audit_id = play.submit(play.upload(photo(0), b"no image", photo(1)), ONE_WAVE)
     assert play.work(audit_id).state == "succeeded"
@@ -145,7 +146,7 @@ def test_only_bad_images_fail_the_audit(play: Play) -> None:
 @pytest.mark.parametrize(
     ("changes", "labels", "code", "field"),
     [
-        ({"model": {**MODEL, "name": "mobilenet_v9"}}, None, "invalid_request", "model.name"),
+        ({"model": {**SMALL_MODEL, "name": "mobilenet_v9"}}, None, "invalid_request", "model.name"),
         ({}, "[5]", "label_out_of_range", "images.labels.0"),
     ],
 )

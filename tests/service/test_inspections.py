@@ -27,14 +27,8 @@ from auditcore_service.store.inspections import (
 )
 from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
+from small_model import SMALL_MODEL
 
-SMALL = {
-    "kind": "torchvision",
-    "name": "mobilenet_v3_small",
-    "weights": {"uri": "random:1"},
-    "classes": 5,
-    "preprocessing": {"resize": 32, "crop": 32},
-}
 DIGEST = "sha256:" + "a" * 64
 
 
@@ -56,7 +50,7 @@ def ask(service: EmbeddedService, model: dict[str, Any], **more: Any) -> httpx.R
 
 
 def test_a_worker_loads_the_model_and_asks_every_explainer_and_check(service: EmbeddedService) -> None:
-    found = ask(service, SMALL).json()
+    found = ask(service, SMALL_MODEL).json()
     assert found["complete"]
     assert found["offer"]["gradients"]
     assert found["found"]["classes"] == 5
@@ -72,14 +66,14 @@ def test_of_a_plan_its_own_explainers_are_looked_at_under_their_names(service: E
         "explainers": [{"kind": "gradient", "name": "mine"}, {"kind": "grad_cam", "layer": "nowhere"}],
         "checks": [{"kind": "deletion", "name": "cells"}],
     }
-    found = ask(service, SMALL, plan=plan).json()
+    found = ask(service, SMALL_MODEL, plan=plan).json()
     assert [(one["name"], one["runs"]) for one in found["explainers"]] == [("mine", True), ("grad_cam", False)]
     assert "nowhere" in found["explainers"][1]["reason"]
     assert found["checks"] == [{"name": "cells", "runs": True, "reason": None}]
 
 
 def test_a_model_that_no_worker_can_load_is_a_problem_each_time_it_is_asked(service: EmbeddedService) -> None:
-    wrong = {**SMALL, "name": "mobilenet_v3_smal"}
+    wrong = {**SMALL_MODEL, "name": "mobilenet_v3_smal"}
     for _ in range(2):
         answer = ask(service, wrong)
         assert answer.status_code == 422
@@ -89,14 +83,16 @@ def test_a_model_that_no_worker_can_load_is_a_problem_each_time_it_is_asked(serv
 
 
 def test_what_is_not_allowed_is_refused_before_anybody_looks(client: TestClient) -> None:
-    answer = client.post("/v1/models:inspect", json={"model": {**SMALL, "weights": {"uri": "file:///etc/passwd"}}})
+    answer = client.post(
+        "/v1/models:inspect", json={"model": {**SMALL_MODEL, "weights": {"uri": "file:///etc/passwd"}}}
+    )
     assert answer.status_code == 422
     assert answer.json()["code"] == "unsafe_reference"
 
 
 def test_without_a_worker_the_answer_is_what_is_known(make_settings: Callable[..., Settings]) -> None:
     with TestClient(create_app(make_settings(inspection_wait_s=0.3))) as client:
-        answer = client.post("/v1/models:inspect", json={"model": SMALL})
+        answer = client.post("/v1/models:inspect", json={"model": SMALL_MODEL})
     assert answer.status_code == 202
     assert answer.headers["Retry-After"] == "2"
     found = answer.json()
@@ -110,7 +106,7 @@ def test_a_lost_message_is_sent_again_by_the_next_request(make_settings: Callabl
     settings = make_settings(inspection_wait_s=0.2, requeue_after_s=0.5)
     parts = Service.of(settings)
     parts.database.migrate()
-    request = InspectionRequest.model_validate({"model": SMALL, "plan": {"preset": "quick"}})
+    request = InspectionRequest.model_validate({"model": SMALL_MODEL, "plan": {"preset": "quick"}})
     try:
         assert not parts.inspections.inspect(request).complete
         assert parts.queue.depth("gpu") == 1
@@ -143,7 +139,7 @@ def test_a_request_that_waits_gets_the_answer_as_soon_as_it_is_there(make_settin
     thread.start()
     try:
         started = time.monotonic()
-        found = parts.inspections.inspect(InspectionRequest.model_validate({"model": SMALL}))
+        found = parts.inspections.inspect(InspectionRequest.model_validate({"model": SMALL_MODEL}))
         assert found.complete
         assert time.monotonic() - started < 29
     finally:

@@ -10,15 +10,9 @@ from PIL import Image
 from safetensors.numpy import save
 
 from auditcore.contracts.canonical_json import sha256
+from small_model import SMALL_MODEL
 
 MAPS = save({"maps": np.random.default_rng(0).normal(size=(2, 32, 32)).astype(np.float32)})
-MODEL = {
-    "kind": "torchvision",
-    "name": "mobilenet_v3_small",
-    "weights": {"uri": "random:1"},
-    "classes": 5,
-    "preprocessing": {"resize": 32, "crop": 32},
-}
 
 
 def upload_images(client: TestClient, count: int) -> dict[str, str]:
@@ -32,7 +26,7 @@ def upload_images(client: TestClient, count: int) -> dict[str, str]:
 
 def submit(client: TestClient, maps: str, images: int) -> dict[str, object]:
     body = {
-        "model": MODEL,
+        "model": SMALL_MODEL,
         "images": upload_images(client, images),
         "plan": {
             "explainers": [{"kind": "random"}, {"kind": "precomputed", "maps": maps}],
