@@ -294,6 +294,7 @@ class Executor:
                 model_name=name,
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
                 uploaded=uploaded_maps(plan, self._blobs.get),
+                audit_images=audit.images,
             )
         self._remember_speed(reference, plan, result, cold=cold)
         self._give_back_memory()

@@ -225,6 +225,7 @@ class _Waves:
                     model_name=name,
                     deviation_images=max(0, deviation_images(len(self.images)) - computed),
                     uploaded=self.uploaded,
+                    audit_images=len(self.images),
                 )
             )
             self.results.append(found[-1])

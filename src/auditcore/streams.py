@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auditcore.errors import ShapeError
+from auditcore.transfer import empty_for, to_device
 
 WORTH_THREADS = 100_000
 """Values from which several threads draw sooner than one: a map of 224 pixels takes 2 ms, a task of a pool 0.05."""
@@ -74,37 +75,67 @@ class Streams:
         key = int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
         return np.random.Generator(np.random.Philox(key=key))
 
-    def normal(self, shape: tuple[int, ...], purpose: str, index: int = 0) -> Float[Tensor, "image ..."]:
-        """Standard normal values of `shape` for every image, float32, on the CPU."""
+    def normal(
+        self,
+        shape: tuple[int, ...],
+        purpose: str,
+        index: int | Sequence[int] = 0,
+        *,
+        device: torch.device | None = None,
+    ) -> Float[Tensor, "image ..."]:
+        """Standard normal values of `shape` for every image, float32.
+
+        Args:
+            shape: Of the values of one image.
+            purpose: What the numbers are for.
+            index: Which draw for that purpose: one for all images, or one for each.
+            device: Where the values are needed; the host does not wait for the copy. The CPU if None.
+        """
         return self._filled(
-            shape, purpose, index, lambda generator, row: generator.standard_normal(dtype=np.float32, out=row)
+            shape, purpose, index, device, lambda generator, row: generator.standard_normal(dtype=np.float32, out=row)
         )
 
-    def uniform(self, shape: tuple[int, ...], purpose: str, index: int = 0) -> Float[Tensor, "image ..."]:
-        """Values in [0, 1) of `shape` for every image, float32, on the CPU."""
-        return self._filled(shape, purpose, index, lambda generator, row: generator.random(dtype=np.float32, out=row))
+    def uniform(
+        self,
+        shape: tuple[int, ...],
+        purpose: str,
+        index: int | Sequence[int] = 0,
+        *,
+        device: torch.device | None = None,
+    ) -> Float[Tensor, "image ..."]:
+        """Values in [0, 1) of `shape` for every image, float32; see `normal`."""
+        return self._filled(
+            shape, purpose, index, device, lambda generator, row: generator.random(dtype=np.float32, out=row)
+        )
 
     def _filled(
         self,
         shape: tuple[int, ...],
         purpose: str,
-        index: int,
+        index: int | Sequence[int],
+        device: torch.device | None,
         draw: Callable[[np.random.Generator, NDArray[np.float32]], object],
     ) -> Float[Tensor, "image ..."]:
-        """One row an image, each from its own stream, so that threads may draw them in any order."""
-        rows = np.empty((len(self), *shape), np.float32)
+        """One row for each image, each from its own stream, so that threads may draw them in any order."""
+        if not isinstance(index, int) and len(index) != len(self):
+            raise ShapeError(expected=f"{len(self)} indices", actual=len(index))
+        device = device or torch.device("cpu")
+        drawn = empty_for((len(self), *shape), device)
+        rows = drawn.numpy()
 
-        def fill(position: int) -> None:
-            draw(self.generator(position, purpose, index), rows[position])
+        numbers = [index] * len(self) if isinstance(index, int) else index
+
+        def fill(positions: range) -> None:
+            for position in positions:
+                draw(self.generator(position, purpose, numbers[position]), rows[position])
 
         threads = min(torch.get_num_threads(), len(self))
         if threads > 1 and rows.size >= WORTH_THREADS:
-            # NumPy draws without the interpreter's lock
-            list(_threads(threads).map(fill, range(len(self))))
+            # NumPy draws without the interpreter's lock; one task for each thread, since a task costs as much as a map
+            list(_threads(threads).map(fill, [range(first, len(self), threads) for first in range(threads)]))
         else:
-            for position in range(len(self)):
-                fill(position)
-        return torch.from_numpy(rows)
+            fill(range(len(self)))
+        return to_device(drawn, device)
 
 
 @functools.cache

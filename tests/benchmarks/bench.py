@@ -1,4 +1,4 @@
-"""What an audit costs beside what its passes cost: `make bench` on the CPU, `make bench-gpu` on CUDA.
+"""What an audit costs beside what its passes cost: `make bench` on the CPU, `--device cuda` on a GPU.
 
 For the demo model and an untrained resnet50, in one run:
   raw     the bare model's best speed over batch sizes and memory formats, at the start and again around every row;

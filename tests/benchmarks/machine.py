@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -39,12 +39,19 @@ def describe_machine(device: torch.device) -> dict[str, str | int | bool]:
 
 def describe_versions(device: torch.device) -> dict[str, str]:
     """What a report's manifest says, and the tools compared with."""
-    return describe_environment(device) | {package: version(package) for package in PEERS}
+    return describe_environment(device) | {package: _version(package) for package in PEERS}
 
 
 def today() -> str:
     """Date and time of the run, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _processor() -> str:

@@ -35,8 +35,17 @@ class Run:
     peak: Peak
 
 
-def run(classifier: Classifier, plan: AuditPlan, photos: Sequence[EncodedImage]) -> Run:
+def run(
+    classifier: Classifier, plan: AuditPlan, photos: Sequence[EncodedImage], *, audit_images: int | None = None
+) -> Run:
     """Audit photos, with both waves if the plan needs them.
+
+    Args:
+        classifier: The model.
+        plan: What runs.
+        photos: All of them in one shard.
+        audit_images: Images of the audit of which these are a sample, from which the engine sees what preparations
+            pay; as many as there are photos if None.
 
     Raises:
         RuntimeError: A photo was left out or an explainer could not run, so the time would mean nothing.
@@ -57,6 +66,7 @@ def run(classifier: Classifier, plan: AuditPlan, photos: Sequence[EncodedImage])
                 limits=Limits(),
                 progress=lambda _share: None,
                 clock=time.perf_counter,
+                audit_images=audit_images,
             )
             shared = reduce_shared(plan, [result])
         drain(classifier.device)

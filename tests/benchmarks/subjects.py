@@ -62,5 +62,5 @@ def _cut(data: bytes, border_px: int) -> bytes:
         picture = opened.convert("RGB")
     picture = picture.crop((border_px, border_px, picture.width - border_px, picture.height - border_px))
     file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)
+    picture.save(file, "JPEG", quality=95)
     return file.getvalue()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from auditcore.errors import ShapeError
 from auditcore.streams import Streams
+from auditcore.transfer import numbers_on, to_device
 
 TRUNCATE = 4.0
 """A Gaussian ends this many sigmas from its center, as in scipy; what lies beyond is 6e-5 of it."""
@@ -46,10 +47,13 @@ def gaussian_noise(
         raise ShapeError(expected=f"one stream for each of {len(images)} images", actual=len(streams))
     names = list(zip(streams.digests, streams.views or streams.digests, strict=True))
     distinct = {name: position for position, name in reversed(list(enumerate(names)))}
-    drawn = streams.take(list(distinct.values())).normal(tuple(images.shape[1:]), "augmentation/gaussian_noise")
+    drawn = streams.take(list(distinct.values())).normal(
+        tuple(images.shape[1:]), "augmentation/gaussian_noise", device=images.device
+    )
     row = {name: number for number, name in enumerate(distinct)}
-    fields = drawn.to(images)[[row[name] for name in names]]
-    return (images + _per_image(values).to(images) * fields).clamp(0, 1)
+    fields = drawn.to(images.dtype)[numbers_on([row[name] for name in names], images.device, torch.long)]
+    scales = to_device(values, images.device).to(images.dtype).view(-1, 1, 1, 1)
+    return (images + scales * fields).clamp(0, 1)
 
 
 def gaussian_blur(
@@ -68,15 +72,18 @@ def gaussian_blur(
         Blurred images.
     """
     height, width = images.shape[-2:]
-    rows, columns = _blur_matrices(values, height).to(images), _blur_matrices(values, width).to(images)
+    rows, columns = (_blur_matrices(values, side, images.device).to(images.dtype) for side in (height, width))
     return rows[:, None] @ images @ columns[:, None].mT
 
 
-def _blur_matrices(sigmas: Float[Tensor, " image"], side: int) -> Float[Tensor, "image side side"]:
+def _blur_matrices(
+    sigmas: Float[Tensor, " image"], side: int, device: torch.device
+) -> Float[Tensor, "image side side"]:
     """What each pixel of a line gives to each other, mirrored at both edges, which count once."""
-    sigma = sigmas.double()[:, None]
+    # the widest kernel is found on the host, where the values come from
+    reach = int((TRUNCATE * sigmas.cpu().double() + 0.5).floor().max()) if len(sigmas) else 0
+    sigma = to_device(sigmas, device).double()[:, None]
     radius = (TRUNCATE * sigma + 0.5).floor()
-    reach = int(radius.max()) if len(sigmas) else 0
     offsets = torch.arange(-reach, reach + 1, device=sigma.device)
     # a sigma of 0 leaves the center alone
     weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-9)).square()) * (offsets.abs() <= radius)
@@ -119,7 +126,3 @@ def _jpeg(array: np.ndarray, quality: int) -> np.ndarray:
     Image.fromarray(array).save(file, format="JPEG", quality=quality, subsampling=SUBSAMPLING)
     with Image.open(file) as decoded:
         return np.array(decoded)
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from auditcore.transfer import numbers_on, to_device
+
 Matrices = Float[Tensor, "image 2 2"]
 Offsets = Float[Tensor, "image 2"]
 
@@ -82,7 +84,7 @@ def horizontal_flip(
     Returns:
         Mirrored images.
     """
-    return torch.where((values == 1).view(-1, 1, 1, 1), images.flip(-1), images)
+    return torch.where(to_device(values == 1, images.device).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
 def _warp(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
@@ -97,7 +99,8 @@ def _warp(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
     x = torch.arange(width, dtype=torch.float64, device=images.device) - (width - 1) / 2
     y = torch.arange(height, dtype=torch.float64, device=images.device) - (height - 1) / 2
     centered = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
+    matrices, offsets = (to_device(each, images.device) for each in (matrices, offsets))
     source = torch.einsum("nij,hwj->nhwi", matrices, centered) + offsets[:, None, None]
-    half_sides = source.new_tensor([width / 2, height / 2])
+    half_sides = numbers_on([width / 2, height / 2], images.device, torch.float64)
     grid = (source / half_sides).to(images.dtype)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

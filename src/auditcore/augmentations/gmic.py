@@ -14,6 +14,7 @@ from torch import Tensor
 
 from auditcore.contracts.augmentations import GmicFilter
 from auditcore.errors import NotApplicable, ShapeError
+from auditcore.transfer import to_device
 
 COMMANDS: Mapping[GmicFilter, str] = {
     "freaky_details": "fx_freaky_details 2,10,1,11,0,32,0",
@@ -69,7 +70,7 @@ def gmic(
         seen = position > 0 and np.array_equal(array, arrays[position - 1])
         filtered.append(filtered[-1] if seen else _filtered(library, array, COMMANDS[name]))
     ends = torch.from_numpy(np.stack(filtered)).to(images) if filtered else images
-    return torch.lerp(images, ends, values.to(images).view(-1, 1, 1, 1))
+    return torch.lerp(images, ends, to_device(values, images.device).to(images.dtype).view(-1, 1, 1, 1))
 
 
 def _filtered(library: Any, image: np.ndarray, command: str) -> np.ndarray:  # noqa: ANN401 - it has no usable types

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.errors import ShapeError
+from auditcore.transfer import numbers_on, to_device
 
 LUMA = (0.2989, 0.587, 0.114)
 """ITU-R BT.601, rounded as torchvision rounds it."""
@@ -38,7 +39,7 @@ def brightness(
     """
     _require_rgb(images)
     value = images.amax(dim=1, keepdim=True)
-    changed = (value + _per_image(values)).clamp(0, 1)
+    changed = (value + _per_image(values, images)).clamp(0, 1)
     # dividing first keeps the ratio in [0,1] even where V is denormal and 1/V would overflow
     shade = torch.where(value > 0, images / value, torch.ones_like(images))
     return shade * changed
@@ -72,8 +73,8 @@ def hue(
         (green - blue) / safe,
         torch.where(green == value, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    turned = sextant[:, None] + _per_image(values) / 60
-    offsets = torch.tensor([5.0, 3.0, 1.0], dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    turned = sextant[:, None] + _per_image(values, images) / 60
+    offsets = numbers_on([5.0, 3.0, 1.0], images.device, images.dtype).view(1, 3, 1, 1)
     position = (turned + offsets) % 6
     shade = torch.minimum(position, 4 - position).clamp(0, 1)
     return (value[:, None] - chroma[:, None] * shade).clamp(0, 1)
@@ -103,8 +104,8 @@ def saturation(
     value = images.amax(dim=1, keepdim=True)
     chroma = value - images.amin(dim=1, keepdim=True)
     ones = torch.ones_like(value)
-    changed = (chroma / torch.where(value > 0, value, ones) + _per_image(values)).clamp(0, 1)
-    red = torch.tensor([0.0, 1.0, 1.0], dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    changed = (chroma / torch.where(value > 0, value, ones) + _per_image(values, images)).clamp(0, 1)
+    red = numbers_on([0.0, 1.0, 1.0], images.device, images.dtype).view(1, 3, 1, 1)
     # distance of each channel from the largest, as a share of the chroma: what hue alone decides
     shade = torch.where(chroma > 0, (value - images) / torch.where(chroma > 0, chroma, ones), red)
     return value * (1 - changed * shade)
@@ -128,13 +129,13 @@ def contrast(
     Source: `adjust_contrast` of torchvision.
     """
     _require_rgb(images)
-    luma = torch.tensor(LUMA, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    luma = numbers_on(LUMA, images.device, images.dtype).view(1, 3, 1, 1)
     gray = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
-    return (gray + _per_image(values) * (images - gray)).clamp(0, 1)
+    return (gray + _per_image(values, images) * (images - gray)).clamp(0, 1)
 
 
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
+def _per_image(values: Tensor, images: Tensor) -> Tensor:
+    return to_device(values, images.device).view(-1, 1, 1, 1)
 
 
 def _require_rgb(images: Tensor) -> None:

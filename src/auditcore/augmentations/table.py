@@ -32,6 +32,7 @@ from auditcore.contracts.augmentations import (
 )
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.streams import Streams
+from auditcore.transfer import to_device
 
 Implementation = Callable[[Any, Tensor, Tensor, Streams | None], Tensor]
 
@@ -109,7 +110,8 @@ def augment(
     Args:
         family: Which change; its interval plays no role here, but in a composition.
         images: Pixel space, RGB in [0,1].
-        values: One value an image, in the family's unit. The identity returns the image bit for bit.
+        values: One value an image, in the family's unit. The identity returns the image bit for bit. Values on the host
+            let an accelerator work on, since what depends on them is found without asking it.
         streams: Random streams of the images, without views; `gaussian_noise` alone needs them.
 
     Returns:
@@ -124,9 +126,9 @@ def augment(
     """
     if len(values) != len(images):
         raise ShapeError(expected=f"one value for each of {len(images)} images", actual=tuple(values.shape))
-    values = values.to(images.device)
     changed = FAMILIES[type(family)](family, images, values, streams)
-    return torch.where((values == family.identity).view(-1, 1, 1, 1), images, changed)
+    unchanged = to_device(values == family.identity, images.device)
+    return torch.where(unchanged.view(-1, 1, 1, 1), images, changed)
 
 
 def warp(
@@ -209,7 +211,7 @@ def valid_mask(
     """
     height, width = size
     ones = torch.ones(len(values), 1, height, width, device=device)
-    return warp(family, ones, values.to(ones)) >= FULL_WEIGHT
+    return warp(family, ones, values.to(ones.dtype)) >= FULL_WEIGHT
 
 
 def inverse_value(family: AugmentationContract, value: float) -> float:

@@ -18,7 +18,6 @@ from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.capabilities import check_obstacle, pair_obstacle
 from auditcore.contracts.checks import CheckContract
 from auditcore.contracts.explainers import Explainer, Precomputed, Random
-from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
 from auditcore.explainers.shared_pass import color_logits, image_logits
 from auditcore.explainers.table import applicability, explain_together, joined
@@ -26,6 +25,7 @@ from auditcore.images.preprocess import PixelBox
 from auditcore.images.uploaded_maps import MapRows
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
+from auditcore.transfer import numbers_on, to_device
 
 
 @dataclass
@@ -132,7 +132,9 @@ class Chunk:
             rows = range(len(self))[part]
             batch = replace(
                 self.batch(self.pixels[part], rows, "original", controls=True),
-                uploaded={digest: found.maps[part].to(self.pixels.device) for digest, found in self.uploaded.items()},
+                uploaded={
+                    digest: to_device(found.maps[part], self.pixels.device) for digest, found in self.uploaded.items()
+                },
             )
             batch.know(self.passes.take(part))
             for explainer, attribution in explain_together(batch, explainers).items():
@@ -162,7 +164,7 @@ class Chunk:
         return Batch(
             self.classifier,
             pixels,
-            self.targets[torch.tensor(positions, device=self.targets.device, dtype=torch.long)],
+            self.targets[numbers_on(positions, self.targets.device, torch.long)],
             self.streams.take(positions).viewing(names),
             micro_batch=self.micro_batches.size,
             shared=self.shared,
@@ -184,12 +186,10 @@ class Chunk:
         """Target probability of copies, and whether the target is predicted; no pass that was made is made again.
 
         Raises:
-            ModelOutputInvalid: A logit is NaN or infinite.
+            ModelOutputInvalid: A logit on the CPU is NaN or infinite; on an accelerator the engine asks later.
         """
         logits = image_logits(batch)
-        if not logits.isfinite().all():
-            msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
-            raise ModelOutputInvalid(msg, field="model")
+        self.classifier.guard.see(logits)
         probabilities = self.classifier.probabilities(logits).gather(1, batch.targets[:, None])[:, 0]
         return probabilities, self.classifier.predicts(logits, batch.targets)
 

@@ -99,7 +99,7 @@ def _relevance_order(
     """Cells from most to least relevant, and which images have a map that gives no order."""
     maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
     relevance = cell_relevance(maps, grid)
-    ties = chunk.streams.uniform((grid * grid,), "deletion/ties").to(relevance.device)
+    ties = chunk.streams.uniform((grid * grid,), "deletion/ties", device=relevance.device)
     flat = is_constant(relevance, torch.ones_like(relevance, dtype=torch.bool))
     return rank_descending(resolved_relevance(relevance), ties), flat
 

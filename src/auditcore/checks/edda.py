@@ -52,7 +52,7 @@ def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
     for explainer in chunk.explained:
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
-        ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties").to(maps.device)
+        ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties", device=maps.device)
         resolved = resolved_relevance(maps.flatten(1)).view_as(maps)
         kept = [keep_mask(resolved, share, ties) for share in check.keep]
         predictions = _predict(chunk, torch.stack([mask for most in kept for mask in (most, ~most)], dim=1))
@@ -101,12 +101,13 @@ def _predict(chunk: Chunk, kept: Bool[Tensor, "image mask 1 height width"]) -> l
     probability = torch.empty(images, masks, device=device)
     predicted = torch.empty(images, masks, dtype=torch.bool, device=device)
     # images first, so that a micro-batch mixes few images
+    owners = [image for image in range(images) for _ in range(masks)]
     owner = torch.arange(images, device=device).repeat_interleave(masks)
     number = torch.arange(masks, device=device).repeat(images)
 
     def work(part: slice) -> None:
         own, mask = owner[part], number[part]
-        copies = chunk.batch(chunk.pixels[own] * kept[own, mask], own.tolist(), "original")
+        copies = chunk.batch(chunk.pixels[own] * kept[own, mask], owners[part], "original")
         probability[own, mask], predicted[own, mask] = chunk.read(copies)
 
     chunk.each(len(owner), work)

@@ -17,6 +17,7 @@ from auditcore.contracts.checks import InfidelityCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.infidelity import account_of_noise, infidelity
+from auditcore.transfer import numbers_on
 
 NOT_FINITE = "the map is not finite"
 NO_ACCOUNT = "the map is zero or not finite, so no factor suits it"
@@ -51,17 +52,15 @@ def _draws(
     whole = chunk.target_logits.double()
     changes = torch.empty(len(chunk), check.draws, dtype=torch.float64, device=device)
     accounts = {explainer: torch.empty_like(changes) for explainer in chunk.explained}
-    owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
-    draw = torch.arange(check.draws, device=device).repeat(len(chunk))
+    owners = [image for image in range(len(chunk)) for _ in range(check.draws)]
+    draws = list(range(check.draws)) * len(chunk)
+    owner, draw = numbers_on(owners, device, torch.long), numbers_on(draws, device, torch.long)
 
     def work(part: slice) -> None:
         images, numbers = owner[part], draw[part]
-        noise = check.std * torch.cat(
-            [
-                chunk.streams.take([image]).normal(tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", number)
-                for image, number in zip(images.tolist(), numbers.tolist(), strict=True)
-            ]
-        ).to(device)
+        noise = check.std * chunk.streams.take(owners[part]).normal(
+            tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", draws[part], device=device
+        )
         copies = chunk.pixels[images] - noise * chunk.classifier.std
         changes[images, numbers] = whole[images] - _target_logits(chunk, copies, chunk.targets[images])
         for explainer, told in accounts.items():

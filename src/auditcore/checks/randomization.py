@@ -96,7 +96,28 @@ def _forgetful_maps(
             found[explainer].append(maps)
 
     forgetful.each(len(forgetful), work)
+    _name_who_failed(forgetful, view, found, reasons)
     return {e: torch.cat(parts) for e, parts in found.items() if e not in reasons}, reasons
+
+
+def _name_who_failed(
+    forgetful: Chunk, view: str, found: Mapping[Explainer, Sequence[Tensor]], reasons: dict[Explainer, str]
+) -> None:
+    """Where an accelerator has met logits that are no numbers, ask each explainer by itself whether it did."""
+    try:
+        forgetful.classifier.guard.require_finite()
+    except ModelOutputInvalid:
+        rows = range(len(forgetful))
+        for explainer in found:
+
+            def work(part: slice, explainer: Explainer = explainer) -> None:
+                explain_together(forgetful.batch(forgetful.pixels[part], rows[part], view), (explainer,))
+                forgetful.classifier.guard.require_finite()
+
+            try:
+                forgetful.each(len(forgetful), work)
+            except ModelOutputInvalid as error:
+                reasons[explainer] = error.message
 
 
 def _maps(batch: Batch, explainers: Sequence[Explainer], reasons: dict[Explainer, str]) -> dict[Explainer, Tensor]:

@@ -41,7 +41,7 @@ def pixel_ranking(
     """Rank the pixels of every image by the map of its original."""
     # sums in float64: what rounds here must not be taken for a difference, or for none
     maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0].flatten(1)
-    ties = chunk.streams.uniform((maps.shape[1],), f"{check.kind}/ties").to(maps.device)
+    ties = chunk.streams.uniform((maps.shape[1],), f"{check.kind}/ties", device=maps.device)
     constant = is_constant(maps, torch.ones_like(maps, dtype=torch.bool))
     return PixelRanking(removal_rank(rank_descending(resolved_relevance(maps), ties)), constant)
 

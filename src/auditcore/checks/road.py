@@ -81,7 +81,7 @@ def _noise(check: RoadCheck, chunk: Chunk) -> Float[Tensor, "image 3 height widt
     One field an image: a pixel gets the same noise whichever map, order or share imputes it, so that explainers
     are compared on the same draw.
     """
-    field = chunk.streams.normal(tuple(chunk.pixels.shape[1:]), "road/noise").to(chunk.pixels.device)
+    field = chunk.streams.normal(tuple(chunk.pixels.shape[1:]), "road/noise", device=chunk.pixels.device)
     return check.noise * chunk.classifier.std * field
 
 

@@ -18,6 +18,7 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.explainers.table import explain_together
 from auditcore.metrics.sensitivity import max_sensitivity, relative_distance
+from auditcore.transfer import numbers_on
 
 ZERO_MAP = "the map is zero everywhere or not finite, so no distance is relative to it"
 NOISY_MAP = "the map of a noisy copy is not finite"
@@ -48,21 +49,18 @@ def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[T
     device = chunk.pixels.device
     size = (len(chunk), check.draws)
     distances = {explainer: torch.empty(size, dtype=torch.float64, device=device) for explainer in chunk.explained}
-    owner = torch.arange(len(chunk), device=device).repeat_interleave(check.draws)
-    draw = torch.arange(check.draws, device=device).repeat(len(chunk))
+    owners = [image for image in range(len(chunk)) for _ in range(check.draws)]
+    draws = list(range(check.draws)) * len(chunk)
+    owner, draw = numbers_on(owners, device, torch.long), numbers_on(draws, device, torch.long)
 
     def work(part: slice) -> None:
-        owners, draws = owner[part].tolist(), draw[part].tolist()
-        noise = torch.cat(
-            [
-                chunk.streams.take([image]).uniform(tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", number)
-                for image, number in zip(owners, draws, strict=True)
-            ]
-        ).to(device)
+        noise = chunk.streams.take(owners[part]).uniform(
+            tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", draws[part], device=device
+        )
         # not clipped: the noise is one of normalized values, and black must be able to become darker
         copies = chunk.pixels[owner[part]] + check.radius * (2 * noise - 1) * chunk.classifier.std
-        views = [f"{check.label}/draw={number}" for number in draws]
-        attributions = explain_together(chunk.batch(copies, owners, views), chunk.explained)
+        views = [f"{check.label}/draw={number}" for number in draws[part]]
+        attributions = explain_together(chunk.batch(copies, owners[part], views), chunk.explained)
         for explainer, found in distances.items():
             original = chunk.original(explainer).maps[owner[part]]
             found[owner[part], draw[part]] = relative_distance(original, attributions[explainer].maps)

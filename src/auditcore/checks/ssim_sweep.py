@@ -21,6 +21,7 @@ from auditcore.explainers.table import EXPLAINERS, explain_together
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.structural_similarity import structural_similarity
+from auditcore.transfer import numbers_on
 
 ALL = "all"
 """Variant of the means over every change."""
@@ -104,27 +105,30 @@ def compute(check: SsimSweepCheck, chunk: Chunk, shared: Mapping[str, tuple[floa
 
 def _accepted(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tensor, "image value"]:
     """Which copies the model sees as the same; no map is computed of the others."""
-    owner, value = _copies(change, chunk)
-    probability = torch.empty(len(owner), device=chunk.pixels.device)
+    owners, value = _copies(change, chunk)
+    owner = numbers_on(owners, chunk.pixels.device, torch.long)
+    probability = torch.empty(len(owners), device=chunk.pixels.device)
 
     def work(part: slice) -> None:
-        copies = _changed(change, chunk, owner[part], value[part])
+        copies = _changed(change, chunk, owners[part], value[part])
         probability[part] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
 
-    chunk.each(len(owner), work)
+    chunk.each(len(owners), work)
     moved = (probability.view(len(chunk), -1) - chunk.probabilities[:, None]).abs()
     return moved < check.tolerance
 
 
-def _copies(change: Change, chunk: Chunk) -> tuple[Tensor, Tensor]:
-    """Owner and value of every copy, images first, so that a micro-batch mixes few images."""
-    device = chunk.pixels.device
-    owner = torch.arange(len(chunk), device=device).repeat_interleave(len(change.values))
-    return owner, torch.tensor(change.values, device=device).repeat(len(chunk))
+def _copies(change: Change, chunk: Chunk) -> tuple[list[int], Tensor]:
+    """Owner and value of every copy on the host, images first, so that a micro-batch mixes few images."""
+    owners = [image for image in range(len(chunk)) for _ in change.values]
+    return owners, torch.tensor(change.values).repeat(len(chunk))
 
 
-def _changed(change: Change, chunk: Chunk, owner: Tensor, value: Tensor) -> Float[Tensor, "copy 3 height width"]:
-    return augment(change.family, chunk.pixels[owner], value, chunk.streams.take(owner.tolist()))
+def _changed(
+    change: Change, chunk: Chunk, owners: Sequence[int], value: Tensor
+) -> Float[Tensor, "copy 3 height width"]:
+    pixels = chunk.pixels[numbers_on(owners, chunk.pixels.device, torch.long)]
+    return augment(change.family, pixels, value, chunk.streams.take(owners))
 
 
 def _similarities(
@@ -135,30 +139,33 @@ def _similarities(
     ranges: Mapping[Explainer, float],
 ) -> dict[Explainer, Float[Tensor, "image value"]]:
     """Similarity of a(Tx) with T a(x) on every accepted copy; NaN elsewhere and where it is undefined."""
-    owner, value = (every[accepted.flatten()] for every in _copies(change, chunk))
-    level = torch.arange(len(change.values), device=owner.device).repeat(len(chunk))[accepted.flatten()]
-    views = [f"{check.label}/{change.family.label}={change.values[position]!r}" for position in level.tolist()]
+    device = chunk.pixels.device
+    every_owner, every_value = _copies(change, chunk)
+    chosen = accepted.flatten().cpu().nonzero()[:, 0]
+    owners, value = [every_owner[position] for position in chosen.tolist()], every_value[chosen]
+    levels = [position % len(change.values) for position in chosen.tolist()]
+    owner, level = numbers_on(owners, device, torch.long), numbers_on(levels, device, torch.long)
+    views = [f"{check.label}/{change.family.label}={change.values[position]!r}" for position in levels]
     masks = _compared(check, change, chunk)
     found = {
-        explainer: torch.full(accepted.shape, torch.nan, dtype=torch.float64, device=owner.device)
-        for explainer in ranges
+        explainer: torch.full(accepted.shape, torch.nan, dtype=torch.float64, device=device) for explainer in ranges
     }
 
     def work(part: slice) -> None:
-        owners, mask = owner[part], masks[level[part]]
-        copies = _changed(change, chunk, owners, value[part])
-        attributions = explain_together(chunk.batch(copies, owners.tolist(), views[part]), tuple(ranges))
+        own, mask = owner[part], masks[level[part]]
+        copies = _changed(change, chunk, owners[part], value[part])
+        attributions = explain_together(chunk.batch(copies, owners[part], views[part]), tuple(ranges))
         for explainer, data_range in ranges.items():
             maps = attributions[explainer].maps
-            expected = warp(change.family, chunk.original(explainer).maps[owners], value[part])
+            expected = warp(change.family, chunk.original(explainer).maps[own], value[part])
             before, after = reduce_channels(expected, check.reduce), reduce_channels(maps, check.reduce)
-            full = torch.full((len(owners),), data_range, dtype=torch.float64, device=owner.device)
+            full = torch.full((len(own),), data_range, dtype=torch.float64, device=device)
             similarity = structural_similarity(before, after, full, window=check.window, mask=mask)
             counted = mask.expand_as(before).flatten(1)
             silent = is_constant(before.flatten(1), counted) | is_constant(after.flatten(1), counted)
-            found[explainer][owners, level[part]] = similarity.masked_fill(silent, torch.nan)
+            found[explainer][own, level[part]] = similarity.masked_fill(silent, torch.nan)
 
-    chunk.each(len(owner), work)
+    chunk.each(len(owners), work)
     return found
 
 
@@ -167,7 +174,7 @@ def _compared(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tenso
     size, device = chunk.pixels.shape[-2:], chunk.pixels.device
     if check.border == "include":
         return torch.ones(len(change.values), 1, *size, dtype=torch.bool, device=device)
-    return valid_mask(change.family, torch.tensor(change.values, device=device), size, device)
+    return valid_mask(change.family, torch.tensor(change.values), size, device)
 
 
 # --- measurements ---------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from auditcore.metrics.ranking import overlap
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
 from auditcore.streams import Streams
+from auditcore.transfer import numbers_on
 
 PROBABILITY_DROP = 0.10
 """Relative drop of the mean target probability at which an automatic interval ends (Tetkova & Hansen 2023)."""
@@ -314,8 +315,7 @@ def _copies(count: int, changed: Sequence[float]) -> tuple[list[int], list[float
 def _predict_copies(family: Augmentation, values: Sequence[float], chunk: Chunk) -> Float[Tensor, "image level"]:
     """Target probability of every copy, where no map is needed."""
     owners, settings = _copies(len(chunk), values)
-    owner = torch.tensor(owners, device=chunk.pixels.device)
-    value = torch.tensor(settings, device=chunk.pixels.device)
+    owner, value = numbers_on(owners, chunk.pixels.device, torch.long), torch.tensor(settings)
     probability = torch.empty(len(owners), device=chunk.pixels.device)
 
     def work(part: slice) -> None:
@@ -337,10 +337,11 @@ def _sweep(
     changed = [grid.values[position] for position in grid.changed]
     owners, settings = _copies(len(chunk), changed)
     level = torch.arange(len(changed), device=device).repeat(len(chunk))
-    column = torch.tensor(grid.changed, device=device)
-    owner, value = torch.tensor(owners, device=device), torch.tensor(settings, device=device)
+    column = numbers_on(grid.changed, device, torch.long)
+    # values stay on the host: what a family makes of them needs no answer of the device
+    owner, value = numbers_on(owners, device, torch.long), torch.tensor(settings)
     moves = family.equivariant
-    masks = valid_mask(family, torch.tensor(changed, device=device), chunk.pixels.shape[-2:], device) if moves else None
+    masks = valid_mask(family, torch.tensor(changed), chunk.pixels.shape[-2:], device) if moves else None
     views = [f"{check.label}/{family.label}={setting!r}" for setting in settings]
     predictions = _Predictions(
         chunk.probabilities[:, None].repeat(1, len(grid.values)),
@@ -357,6 +358,13 @@ def _sweep(
         predictions.flipped[where] = ~predicted
         mask = None if masks is None else masks[level[part]]
         moved = originals.moved(family, own, value[part]) if moves else {}
+        ties: dict[int, Tensor] = {}
+
+        def copies_ties(positions: int) -> Tensor:
+            if positions not in ties:
+                ties[positions] = _ties(batch.streams, positions, device)
+            return ties[positions]
+
         for explainer, stability in stabilities.items():
             before = _masked(check, moved[explainer], mask) if moves else originals.maps(explainer).take(own)
             after = _masked(check, attributions[explainer].maps, mask)
@@ -366,7 +374,7 @@ def _sweep(
                 after,
                 check.top_k,
                 lambda positions=positions: originals.ties(positions)[own],  # type: ignore[misc]
-                lambda positions=positions: _ties(batch.streams, positions, device),  # type: ignore[misc]
+                lambda positions=positions: copies_ties(positions),  # type: ignore[misc]
             )
             stability.pearson[where] = correlation(before, after)
             stability.top_k[where] = agreement.values
@@ -388,7 +396,7 @@ def _masked(
 
 def _ties(streams: Streams, positions: int, device: torch.device) -> Float[Tensor, "copy position"]:
     """Random numbers that order equally relevant positions."""
-    return streams.uniform((positions,), "sweep/ties").to(device)
+    return streams.uniform((positions,), "sweep/ties", device=device)
 
 
 def _at_identity(
@@ -418,7 +426,7 @@ def _interpolation_ceilings(
         # one grid of positions serves all maps, and the pixels that come back from inside the image
         layers = [torch.ones_like(chunk.pixels[:, :1]), *maps.values()]
         stacked = torch.cat(layers, dim=1)
-        forth = torch.full((len(chunk),), grid.values[position], device=stacked.device)
+        forth = torch.full((len(chunk),), grid.values[position])
         returned = unwarp(family, warp(family, stacked, forth), forth).split([layer.shape[1] for layer in layers], 1)
         inside = returned[0] >= FULL_WEIGHT
         for (explainer, before), after in zip(maps.items(), returned[1:], strict=True):

@@ -71,6 +71,7 @@ class AuditPlan(Contract):
         """The faster modes in use, in words that a report can print; none if everything is exact."""
         return (
             *(("bf16 autocast",) if self.speed.precision == "bf16" else ()),
+            *(("TF32 products",) if self.speed.precision == "tf32" else ()),
             *(("torch.compile",) if self.speed.compile else ()),
             *(
                 f"adaptive curves of {check.label} (tolerance {check.tolerance:g})"

@@ -183,6 +183,10 @@ class Cost(Contract):
     micro_batch: int | None = Field(default=None, description="Images that passed at once, in the end; of one shard.")
 
 
+Way = Literal["eager", "graphs", "compiled"]
+"""Kernel by kernel; recorded once as a CUDA graph and replayed; or compiled, and then recorded."""
+
+
 @final
 class Calibration(Contract):
     """How many images pass through the model at once, and how fast it is then.
@@ -192,12 +196,14 @@ class Calibration(Contract):
         forward_per_s: Images a second, forward alone.
         gradient_per_s: Images a second, forward and back to the input.
         comparison_per_s: Maps a second that a sweep moves, ranks and correlates with others.
+        way: How passes of the plain model run on an accelerator; they run as they are on a CPU.
     """
 
     micro_batch: int
     forward_per_s: float
     gradient_per_s: float
     comparison_per_s: float
+    way: Way = "eager"
 
 
 @final

@@ -12,6 +12,7 @@ from auditcore.checks.chunk import Chunk
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import DeviationSample, Measurement
 from auditcore.explainers.attribution import MadePasses
+from auditcore.models.arithmetic import arithmetic
 
 
 def measure_deviation(
@@ -35,7 +36,8 @@ def measure_deviation(
     """
     sample = tuple(dict.fromkeys(chunk.indices))[:images]
     exact_plan = plan.exactly()
-    exact = {_key(one): one for one in compute(exact_plan, exact_rows(chunk, sample))}
+    with arithmetic(exact_plan.speed):
+        exact = {_key(one): one for one in compute(exact_plan, exact_rows(chunk, sample))}
     place = {index: position for position, index in enumerate(dict.fromkeys(chunk.indices))}
     # what an explainer tells about itself is as it was where only curves are fast
     checks = {check.label for check in exact_plan.checks} | (set() if plan.speed.exact else {"explainer"})

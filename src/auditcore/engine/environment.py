@@ -11,6 +11,12 @@ from auditcore.contracts.speed import Speed
 
 PACKAGES = ("auditcore", "torch", "torchvision", "zennit", "timm", "numpy", "scipy", "pillow")
 
+PRECISIONS = {
+    "fp32": "float32",
+    "tf32": "float32, products in TF32",
+    "bf16": "bfloat16 autocast, other products in TF32",
+}
+
 
 def describe_environment(device: torch.device, speed: Speed | None = None) -> dict[str, str]:
     """Versions, device, precision and determinism settings, as plain text."""
@@ -22,7 +28,7 @@ def describe_environment(device: torch.device, speed: Speed | None = None) -> di
         except PackageNotFoundError:
             found[package] = "not installed"
     found["threads"] = str(torch.get_num_threads())
-    found["precision"] = "float32" if speed.precision == "fp32" else "bfloat16 autocast"
+    found["precision"] = PRECISIONS[speed.precision]
     if speed.compile:
         found["compiled"] = "torch.compile"
     if device.type == "cuda":

@@ -22,6 +22,7 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
+from auditcore.transfer import numbers_on
 
 
 def predict_originals(
@@ -66,26 +67,21 @@ def predict_originals(
         read_by_explainers(classifier, plan) if explained and has_one_target(plan, labels) else (False, ())
     )
     made: list[MadePasses] = []
-    choices: list[Choice] = []
+
+    # one target for each image: its label, or what the model predicts; where there is none the gradient is not read
+    labelled = numbers_on([own[0] if own else 0 for own in labels], classifier.device, torch.long)
 
     def work(part: slice) -> None:
-        chosen: list[Choice] = []
-
-        def choose(logits: Tensor) -> Tensor:
-            # one copy to the host for all images, not one for each
-            chosen.extend(choose_targets(plan, classifier, logits.cpu(), labels[part]))
-            # where there is no target the gradient is not read
-            return torch.tensor([choice.targets[0] if choice.targets else 0 for choice in chosen], device=logits.device)
-
-        passed = pass_once(classifier, classifier.normalize(pixels[part]), choose, gradient=gradient, layers=layers)
-        _refuse_non_finite(passed.logits)
-        if not chosen and passed.logits is not None:
-            choose(passed.logits)
+        targets = labelled[part] if plan.target == "label" else None
+        passed = pass_once(classifier, classifier.normalize(pixels[part]), targets, gradient=gradient, layers=layers)
         made.append(passed)
-        choices.extend(chosen)
 
     micro_batches.each(len(pixels), work, tick=tick)
     known = _joined(made)
+    # the first time that the host needs an answer: once for all images of the group
+    logits = None if known.logits is None else known.logits.cpu()
+    _refuse_non_finite(logits)
+    choices = [] if logits is None else choose_targets(plan, classifier, logits, labels)
     records = [
         left_out(image, choice) for image, choice in zip(decoded, choices, strict=True) if choice.reason is not None
     ]

@@ -18,7 +18,7 @@ from auditcore.checks.table import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import check_obstacle
-from auditcore.contracts.estimate import BACKWARD_COST, weight
+from auditcore.contracts.estimate import BACKWARD_COST, waves_of, weight
 from auditcore.contracts.explainers import Explainer, shared_key
 from auditcore.contracts.passes import ModelFacts, measures_maps, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
@@ -40,12 +40,15 @@ from auditcore.engine.groups import group_size, join_measurements, join_samples
 from auditcore.engine.originals import left_out, predict_originals
 from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.targets import LABEL_MISSING, merge_targets, needs_labels
+from auditcore.engine.ways import Ahead, choose_way
 from auditcore.errors import LabelOutOfRange
 from auditcore.explainers.table import EXPLAINERS, prepare
-from auditcore.images.batch import decode_batch
+from auditcore.images.batch import decode_ahead
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
+from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
+from auditcore.transfer import numbers_on
 
 
 def run_shard(
@@ -64,6 +67,7 @@ def run_shard(
     model_name: str | None = None,
     deviation_images: int = 0,
     uploaded: Mapping[str, UploadedMaps] | None = None,
+    audit_images: int | None = None,
 ) -> ShardResult:
     """Run one wave of a plan on some images.
 
@@ -82,13 +86,52 @@ def run_shard(
         model_name: What the audit calls the model, if it audits several.
         deviation_images: How many images of the compute wave to measure exactly too, if the plan has faster modes.
         uploaded: Files of maps that explainers of kind `precomputed` name, by their digest.
+        audit_images: Images of the whole audit, which decide what preparation pays; those of the shard if None.
 
     Raises:
         LabelOutOfRange: A label is not a class of this model.
         ModelOutputInvalid: The model returned NaN or infinite logits.
         ModelChanged: The server of a model gives another one than when the audit began.
     """
-    classifier = classifier.at_speed(plan.speed)
+    with arithmetic(plan.speed):
+        return _run_shard(
+            classifier.at_speed(plan.speed),
+            images,
+            plan,
+            wave,
+            shared,
+            limits=limits,
+            progress=progress,
+            clock=clock,
+            micro_batch=micro_batch,
+            memory_bytes=memory_bytes,
+            pictures=pictures,
+            model_name=model_name,
+            deviation_images=deviation_images,
+            uploaded=uploaded or {},
+            audit_images=audit_images or len(images),
+        )
+
+
+def _run_shard(
+    classifier: Classifier,
+    images: Sequence[EncodedImage],
+    plan: AuditPlan,
+    wave: Wave,
+    shared: Mapping[str, tuple[float, ...]],
+    *,
+    limits: Limits,
+    progress: Callable[[float], None],
+    clock: Callable[[], float],
+    micro_batch: int | None,
+    memory_bytes: int | None,
+    pictures: Pictures | None,
+    model_name: str | None,
+    deviation_images: int,
+    uploaded: Mapping[str, UploadedMaps],
+    audit_images: int,
+) -> ShardResult:
+    """The same in the arithmetic of the plan."""
     started, ledger = clock(), classifier.ledger
     forward_before, backward_before = ledger.forward_images, ledger.backward_images
     if classifier.device.type == "cuda":
@@ -104,7 +147,9 @@ def run_shard(
     preparing = clock()
     with blaming_size():
         prepare(classifier, plan.explainers)
-    micro_batch = micro_batch or _calibrated(classifier, memory_bytes).micro_batch
+    if micro_batch is None:
+        micro_batch = _calibrated(classifier, memory_bytes).micro_batch
+        choose_way(classifier, _ahead(classifier, plan, audit_images), plan.speed, clock)
     preparation_s = clock() - preparing
     micro_batches = MicroBatches(micro_batch)
     explainable = [image for image in images if image.labels or not needs_labels(plan)]
@@ -116,10 +161,7 @@ def run_shard(
     artifacts: list[Artifact] = []
     deviations: list[DeviationSample] = []
     colors: dict[str, Tensor] = {}
-    size = group_size(plan, micro_batch)
-    for start in range(0, len(explainable), size):
-        group = explainable[start : start + size]
-        batch = decode_batch(group, classifier.preprocessing, limits)
+    for group, batch in decode_ahead(explainable, group_size(plan, micro_batch), classifier.preprocessing, limits):
         records += batch.excluded
         decoded = [group[position] for position in batch.used]
         if not decoded:
@@ -135,7 +177,7 @@ def run_shard(
                 shared=shared,
                 colors=colors,
                 explained=wave == "compute" or measures_maps(plan),
-                uploaded=uploaded or {},
+                uploaded=uploaded,
             )
         records += seen
         if chunk is None:
@@ -194,6 +236,15 @@ def _begin(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) 
     return max(1.0, weight(needed))
 
 
+def _ahead(classifier: Classifier, plan: AuditPlan, images: int) -> Ahead:
+    """Passes that both waves of a plan make on so many images."""
+    facts = ModelFacts(side_px=classifier.size, offer=classifier.offer)
+    waves = (passes_needed(plan, wave=wave, images=images, facts=facts) for wave in waves_of(plan))
+    needed = [total(by_purpose.values()) for by_purpose in waves]
+    backward = sum(passes.backward for passes in needed)
+    return Ahead(forward=sum(passes.forward for passes in needed) - backward, backward=backward)
+
+
 def _end(classifier: Classifier) -> tuple[str, ...]:
     """What a black box has shown of itself until now, once it is certain that it is still the same."""
     return () if classifier.source is None else classifier.source.end()
@@ -231,6 +282,8 @@ class _Meter:
         ledger = self.classifier.ledger
         forward, backward = ledger.forward_images, ledger.backward_images
         yield
+        # results come back here: until now the host has only asked
+        self.classifier.guard.require_finite()
         before = self.costs.get(purpose, CheckCost())
         self.costs[purpose] = CheckCost(
             forward_images=before.forward_images + ledger.forward_images - forward,
@@ -249,19 +302,21 @@ def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
     for explainer in chunk.able:
         measure_layer = EXPLAINERS[type(explainer)].measure_shared
         if measure_layer is not None:
-            rows: list[tuple[float, ...]] = []
+            rows: list[Tensor] = []
 
             def work(
                 part: slice,
-                measure_layer: Callable[..., Sequence[tuple[float, ...]]] = measure_layer,
+                measure_layer: Callable[..., Tensor] = measure_layer,
                 explainer: Explainer = explainer,
-                rows: list[tuple[float, ...]] = rows,
+                rows: list[Tensor] = rows,
             ) -> None:
                 own = first[part]
-                rows.extend(measure_layer(chunk.batch(chunk.pixels[own], own, "original"), explainer))
+                pixels = chunk.pixels[numbers_on(own, chunk.pixels.device, torch.long)]
+                rows.append(measure_layer(chunk.batch(pixels, own, "original"), explainer))
 
             chunk.each(len(first), work)
-            samples.append(SharedSample(key=shared_key(explainer), values=tuple(rows)))
+            values = tuple(tuple(row) for part in rows for row in part.cpu().tolist())
+            samples.append(SharedSample(key=shared_key(explainer), values=values))
     return samples
 
 

@@ -41,12 +41,12 @@ def baseline_pixels(batch: Batch, baseline: Baseline) -> Float[Tensor, "image 3 
             kernel = min(_BLUR_PX, 2 * min(pixels.shape[2:]) - 1)
             chosen = gaussian_blur(pixels, [kernel, kernel], [_BLUR_SIGMA_PX, _BLUR_SIGMA_PX])
         case "gaussian":
-            noise = batch.streams.normal(shape, "baseline/gaussian").to(pixels.device)
+            noise = batch.streams.normal(shape, "baseline/gaussian", device=pixels.device)
             chosen = (pixels + _NOISE_STD * noise).clamp(0, 1)
         case "uniform":
-            chosen = batch.streams.uniform(shape, "baseline/uniform").to(pixels.device)
+            chosen = batch.streams.uniform(shape, "baseline/uniform", device=pixels.device)
         case "normal":
-            noise = batch.streams.normal(shape, "baseline/normal").to(pixels.device)
+            noise = batch.streams.normal(shape, "baseline/normal", device=pixels.device)
             chosen = classifier.mean + classifier.std * noise
         case "maximum_distance":
             chosen = (pixels < 0.5).to(pixels)  # noqa: PLR2004 - the middle of the range

@@ -10,9 +10,9 @@ from torch import Tensor
 from auditcore.contracts.explainers import Gradient, InputXGradient, IntegratedGradients, Saliency
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
-from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.passes import baseline_logits, pairs, target_logits
 from auditcore.explainers.shared_pass import input_gradients
+from auditcore.transfer import to_device
 
 UNDEFINED_BELOW = 1e-8
 """A relative error has no meaning when what it is relative to is this close to zero."""
@@ -64,11 +64,12 @@ def integrated_gradients(batch: Batch, contract: IntegratedGradients) -> Attribu
     alphas, weights = quadrature(contract.steps)
     # float64 sums: the result must not depend on how steps fall into micro-batches
     sums = torch.zeros_like(inputs, dtype=torch.float64)
+    alphas, weights = to_device(alphas, inputs.device).to(inputs.dtype), to_device(weights, inputs.device)
     for images, steps in pairs(len(batch), contract.steps, batch.micro_batch, inputs.device):
-        at = alphas.to(inputs)[steps].view(-1, 1, 1, 1)
+        at = alphas[steps].view(-1, 1, 1, 1)
         points = baselines[images] + at * differences[images]
-        gradients, _ = input_gradient(classifier.folded, points, batch.targets[images])
-        scaled = gradients.double() * weights.to(sums)[steps].view(-1, 1, 1, 1)
+        gradients, _ = classifier.gradient(points, batch.targets[images])
+        scaled = gradients.double() * weights[steps].view(-1, 1, 1, 1)
         sums.index_add_(0, images, scaled)
     maps = (differences.double() * sums).float()
     if not batch.controls:
@@ -97,5 +98,4 @@ def completeness_error(
     """
     change = change.double()
     error = (maps.double().sum((1, 2, 3)) - change).abs() / change.abs()
-    error[change.abs() < UNDEFINED_BELOW] = torch.nan
-    return error.float()
+    return error.masked_fill(change.abs() < UNDEFINED_BELOW, torch.nan).float()

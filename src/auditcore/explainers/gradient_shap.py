@@ -7,9 +7,9 @@ import torch
 from auditcore.contracts.explainers import GradientShap
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
-from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.noise_tunnel import noisy_copies
-from auditcore.explainers.passes import pairs
+from auditcore.explainers.passes import host_pairs
+from auditcore.transfer import numbers_on
 
 
 def gradient_shap(batch: Batch, contract: GradientShap) -> Attribution:
@@ -22,11 +22,12 @@ def gradient_shap(batch: Batch, contract: GradientShap) -> Attribution:
     """
     classifier = batch.classifier
     sums = torch.zeros_like(batch.pixels, dtype=torch.float64)
-    for images, samples in pairs(len(batch), contract.samples, batch.micro_batch, batch.pixels.device):
-        copies = noisy_copies(batch, images, samples, contract.std, purpose="gradient_shap")
+    for owners, samples in host_pairs(len(batch), contract.samples, batch.micro_batch):
+        copies = noisy_copies(batch, owners, samples, contract.std, purpose="gradient_shap")
         baselines = classifier.normalize(baseline_pixels(copies, contract.baseline))
         differences = copies.inputs - baselines
-        alphas = copies.streams.uniform((1, 1, 1), "gradient_shap/alpha").to(differences)
-        gradients, _ = input_gradient(classifier.folded, baselines + alphas * differences, copies.targets)
+        alphas = copies.streams.uniform((1, 1, 1), "gradient_shap/alpha", device=differences.device)
+        gradients, _ = classifier.gradient(baselines + alphas * differences, copies.targets)
+        images = numbers_on(owners, differences.device, torch.long)
         sums.index_add_(0, images, (differences * gradients).double())
     return Attribution((sums / contract.samples).float())

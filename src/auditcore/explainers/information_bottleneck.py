@@ -24,6 +24,7 @@ from auditcore.explainers.bottleneck_layers import nearest_passage, passages
 from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import Layout, as_maps
 from auditcore.models.loaders.suggestions import near
+from auditcore.transfer import numbers_on, to_device
 
 INITIAL_ALPHA = 5.0
 """The mask begins at sigmoid(5) = 0.993: nearly everything passes."""
@@ -69,23 +70,22 @@ def obstacle(classifier: Classifier, contract: Iba) -> str | None:
     return f"layer {contract.layer!r} runs more than once, or information reaches the logits around it{hint}"
 
 
-def measure_statistics(batch: Batch, contract: Iba) -> list[tuple[float, ...]]:
+def measure_statistics(batch: Batch, contract: Iba) -> Float[Tensor, "image value"]:
     """What each image tells about the distribution of the layer's output.
 
     Returns:
-        One row an image: number of positions; then for each channel the mean over positions, the variance over
-        positions, and the share of positions that are not zero.
+        One row for each image, in float64: number of positions; then for each channel the mean over positions, the
+        variance over positions, and the share of positions that are not zero.
     """
     batch = exactly(batch)
     layer = _layer(batch.classifier, contract)
-    rows: list[tuple[float, ...]] = []
+    rows: list[Tensor] = []
     for part in batch.parts():
         features = _features(part, layer).double().flatten(2)
         positions = torch.full((len(part), 1), float(features.shape[2]), dtype=torch.float64, device=features.device)
         shares = (features != 0).double().mean(2)
-        values = torch.cat((positions, features.mean(2), features.var(2, correction=0), shares), dim=1)
-        rows += [tuple(row) for row in values.tolist()]
-    return rows
+        rows.append(torch.cat((positions, features.mean(2), features.var(2, correction=0), shares), dim=1))
+    return torch.cat(rows)
 
 
 def reduce_statistics(_contract: Iba, rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -187,7 +187,9 @@ def _information(
     features = _features(part, layer)
     statistics = _statistics(shared, features)
     standardized = (features - statistics.mean) / statistics.sd
-    rows, columns = (gaussian(side, contract.smoothing).to(features) for side in features.shape[2:])
+    rows, columns = (
+        to_device(gaussian(side, contract.smoothing), features.device).to(features.dtype) for side in features.shape[2:]
+    )
 
     def closed(alpha: Tensor) -> Tensor:
         # 1 - G(sigmoid(alpha)) without cancellation: the mask comes so near to 1 that a float32 difference is noise
@@ -198,7 +200,7 @@ def _information(
     shape = (contract.samples, *features.shape[1:])
     samples_at_once = max(1, micro_batch // len(part))
     for step in range(contract.steps):
-        noise = part.streams.normal(shape, "iba", step).to(features)
+        noise = part.streams.normal(shape, "iba", step, device=features.device).to(features.dtype)
         optimizer.zero_grad()
         with torch.enable_grad():
             for some in noise.split(samples_at_once, dim=1):
@@ -232,7 +234,7 @@ def _statistics(shared: tuple[float, ...], features: Float[Tensor, "image channe
     channels = features.shape[1]
     if len(shared) != 3 * channels:
         raise ShapeError(expected=f"mean, standard deviation and activity of {channels} channels", actual=len(shared))
-    mean, sd, active = torch.tensor(shared, device=features.device).view(3, 1, channels, 1, 1)
+    mean, sd, active = numbers_on(shared, features.device).view(3, 1, channels, 1, 1)
     return LayerStatistics(mean, sd, active)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from auditcore.contracts.explainers import Gradient, NoiseTunnel, SmoothGrad
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.gradient import gradient
-from auditcore.explainers.passes import pairs
+from auditcore.explainers.passes import host_pairs
+from auditcore.transfer import numbers_on
 
 
 def smoothgrad(batch: Batch, contract: SmoothGrad) -> Attribution:
@@ -46,8 +46,9 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
     if not len(batch):
         return Attribution(attribute(batch, contract.method).maps)
     sums: list[Tensor] = []
-    for images, samples in pairs(len(batch), contract.samples, batch.micro_batch, batch.pixels.device):
-        copies = noisy_copies(batch, images, samples, contract.std, purpose="smoothgrad")
+    for owners, samples in host_pairs(len(batch), contract.samples, batch.micro_batch):
+        copies = noisy_copies(batch, owners, samples, contract.std, purpose="smoothgrad")
+        images = numbers_on(owners, batch.pixels.device, torch.long)
         # float64: sums must not depend on how copies fall into micro-batches, and a variance is a small difference
         maps = attribute(copies, contract.method).maps.double()
         sums = sums or [maps.new_zeros(len(batch), *maps.shape[1:]) for _ in range(2)]
@@ -65,16 +66,14 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
     return Attribution(aggregate.float())
 
 
-def noisy_copies(
-    batch: Batch, images: Int[Tensor, " copy"], samples: Int[Tensor, " copy"], std: float, *, purpose: str
-) -> Batch:
+def noisy_copies(batch: Batch, owners: Sequence[int], samples: Sequence[int], std: float, *, purpose: str) -> Batch:
     """Copies of images with Gaussian noise, each with streams of its own.
 
     Noise is not clipped: what is beyond black and white stays there, as in the papers.
 
     Args:
         batch: The images.
-        images: Which of them each copy shows.
+        owners: Which of them each copy shows.
         samples: Number of the copy among those of its image.
         std: Standard deviation, as a share of the value range; the same share in pixel and in normalized space.
         purpose: What the noise is for; it comes from the image's stream of that purpose.
@@ -83,14 +82,13 @@ def noisy_copies(
         The copies in pixel space. Their streams view the sample, for what is drawn besides the noise.
     """
     shape = tuple(batch.pixels.shape[1:])
-    numbered = list(zip(images.tolist(), samples.tolist(), strict=True))
-    pixels = batch.pixels[images]
+    images = numbers_on(owners, batch.pixels.device, torch.long)
+    pixels, streams = batch.pixels[images], batch.streams.take(owners)
     if std:
-        noise = torch.cat([batch.streams.take([image]).normal(shape, purpose, sample) for image, sample in numbered])
-        pixels = pixels + std * noise.to(pixels)
+        pixels = pixels + std * streams.normal(shape, purpose, samples, device=pixels.device).to(pixels.dtype)
     views = batch.streams.views or ("original",) * len(batch)
-    streams = batch.streams.take(images.tolist()).viewing(
-        [f"{views[image]}/{purpose}/{sample}" for image, sample in numbered]
+    streams = streams.viewing(
+        [f"{views[image]}/{purpose}/{sample}" for image, sample in zip(owners, samples, strict=True)]
     )
     # what a method reports about itself says nothing of a mean, so it makes no pass for it
     return replace(batch, pixels=pixels, targets=batch.targets[images], streams=streams, controls=False)

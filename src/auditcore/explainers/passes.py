@@ -11,6 +11,7 @@ from torch import Tensor
 from auditcore.contracts.explainers import Baseline
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.shared_pass import color_logits, image_logits
+from auditcore.transfer import numbers_on
 
 
 def pairs(
@@ -24,9 +25,15 @@ def pairs(
         micro_batch: Pairs at once, at most.
         device: Where the positions are needed.
     """
+    for image, repeat in host_pairs(images, repeats, micro_batch):
+        yield numbers_on(image, device, torch.long), numbers_on(repeat, device, torch.long)
+
+
+def host_pairs(images: int, repeats: int, micro_batch: int) -> Iterator[tuple[list[int], list[int]]]:
+    """The same as `pairs` in lists of the host, for work that also draws random numbers for each pair."""
     for start in range(0, images * repeats, micro_batch):
-        pair = torch.arange(start, min(start + micro_batch, images * repeats), device=device)
-        yield pair // repeats, pair % repeats
+        numbers = range(start, min(start + micro_batch, images * repeats))
+        yield [number // repeats for number in numbers], [number % repeats for number in numbers]
 
 
 def copies_logits(

@@ -9,5 +9,4 @@ from auditcore.explainers.attribution import Attribution, Batch
 def random(batch: Batch, contract: Random) -> Attribution:
     """Independent standard normal values, drawn anew for every view; entries of other names draw other values."""
     shape = tuple(batch.pixels.shape[1:])
-    noise = batch.streams.normal(shape, f"random/{contract.label}")
-    return Attribution(noise.to(batch.pixels.device))
+    return Attribution(batch.streams.normal(shape, f"random/{contract.label}", device=batch.pixels.device))

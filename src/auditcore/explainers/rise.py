@@ -11,6 +11,7 @@ from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.passes import pairs
 from auditcore.models.classifier import Classifier
+from auditcore.transfer import to_device
 
 MASKS_A_DRAW = 256
 """Masks of one stream: enough to fill a micro-batch, few enough to be kept. Streams do not follow micro-batches."""
@@ -74,7 +75,7 @@ def soft_masks(
     position = torch.minimum(position.abs(), 2 * (cells - 1) - position)
     distance = (position[:, None] - torch.arange(cells)).abs()
     # upsampling is linear and separable: one matrix for rows and columns, of which a cut takes consecutive rows
-    weights = (1 - distance).clamp(min=0).to(grids)
+    weights = to_device((1 - distance).clamp(min=0).to(grids.dtype), grids.device)
     cut = shifts[:, :, None] + torch.arange(side, device=grids.device)
     masks: Tensor = weights[cut[:, 0]] @ grids @ weights[cut[:, 1]].mT
     return masks
@@ -87,4 +88,4 @@ def _draw(
     cell = -(-batch.classifier.size // contract.cells)
     kept = batch.streams.uniform((count, contract.cells, contract.cells), "rise/grid", draw) < contract.keep
     shifts = (batch.streams.uniform((count, 2), "rise/shift", draw) * cell).long()
-    return kept.float().to(batch.pixels.device), shifts.to(batch.pixels.device)
+    return to_device(kept.float(), batch.pixels.device), to_device(shifts, batch.pixels.device)

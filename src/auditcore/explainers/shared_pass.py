@@ -15,8 +15,8 @@ from auditcore.explainers.differentiation import one_hot
 from auditcore.models.classifier import Classifier
 from auditcore.models.folding import Folded
 
-Targets = Callable[[Tensor], Tensor]
-"""(N,classes) logits -> (N,) target classes: known beforehand, or chosen by what the model says."""
+Targets = Tensor | None
+"""(N,) target classes; None for the most probable one of each image."""
 
 
 def pass_once(
@@ -32,7 +32,7 @@ def pass_once(
     Args:
         classifier: The model under audit.
         inputs: Normalized images of one micro-batch.
-        targets: Gives the class whose logit is differentiated.
+        targets: The class whose logit is differentiated.
         gradient: Whether the gradient of the input is wanted; without it the graph begins at the layers.
         layers: Layers whose features and gradients are wanted. Where a layer runs twice, the last run counts.
 
@@ -40,8 +40,10 @@ def pass_once(
         NotApplicable: The logits do not depend on one of the layers.
     """
     if not gradient and not layers:
-        with torch.inference_mode():
-            return MadePasses(logits=classifier.folded(inputs))
+        return MadePasses(logits=classifier.score(inputs))
+    if gradient and not layers:
+        slopes, told = classifier.gradient(inputs, targets)
+        return MadePasses(gradient_wanted=True, logits=told, gradient=slopes)
     model = classifier.readable(layers) if layers else Folded(classifier.folded, {})
     leaf = inputs.detach().requires_grad_(gradient)
     with torch.enable_grad(), _recording(model.module, model.layers) as outputs:
@@ -50,7 +52,7 @@ def pass_once(
     if missing is not None or not logits.requires_grad:
         msg = f"the logits do not depend on layer {missing or layers[0]!r}; name a layer on the way to them"
         raise NotApplicable(msg)
-    start = one_hot(targets(logits.detach()), logits)
+    start = one_hot(logits.detach().argmax(dim=1) if targets is None else targets, logits)
     wanted = [*([leaf] if gradient else []), *(outputs[name] for name in layers)]
     found = torch.autograd.grad(logits, wanted, start, allow_unused=True)
     if any(each is None for each in found):
@@ -119,7 +121,7 @@ def _logits(part: Batch) -> Float[Tensor, "image class"]:
 
 def _make(part: Batch, *, gradient: bool, layers: tuple[str, ...]) -> None:
     """Pass once and keep what was found beside what was known."""
-    made = pass_once(part.classifier, part.inputs, lambda _: part.targets, gradient=gradient, layers=layers)
+    made = pass_once(part.classifier, part.inputs, part.targets, gradient=gradient, layers=layers)
     known = part.passes
     known.logits = made.logits
     known.gradient = made.gradient if known.gradient is None else known.gradient

@@ -37,6 +37,7 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
+from auditcore.contracts.speed import Speed
 from auditcore.errors import ShapeError
 from auditcore.explainers import (
     ablation,
@@ -55,6 +56,7 @@ from auditcore.explainers import (
     rise,
 )
 from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
 
@@ -80,7 +82,7 @@ class Method:
 
     attribute: Callable[[Batch, Any], Attribution]
     obstacle: Callable[[Classifier, Any], str | None] = _always_applicable
-    measure_shared: Callable[[Batch, Any], Sequence[tuple[float, ...]]] | None = None
+    measure_shared: Callable[[Batch, Any], Float[Tensor, "image value"]] | None = None
     reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
     reads_gradient: bool = False
     reads_layer: Callable[[Classifier, Any], str | None] | None = None
@@ -190,7 +192,8 @@ def explain(
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
     batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
-    return EXPLAINERS[type(contract)].attribute(batch, contract)
+    with arithmetic(Speed()):
+        return EXPLAINERS[type(contract)].attribute(batch, contract)
 
 
 def explain_together(batch: Batch, contracts: Sequence[Explainer]) -> dict[Explainer, Attribution]:

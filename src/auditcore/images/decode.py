@@ -41,26 +41,26 @@ def decode_image(data: bytes, *, limits: Limits, field: str) -> Image.Image:
         raise LimitExceeded(
             what="the image file", limit=limits.image_bytes, actual=len(data), unit="bytes", field=field
         )
-    with warnings.catch_warnings():
-        # Pillow warns about sizes (checked here) and about bent metadata, which does not concern an audit
-        warnings.simplefilter("ignore")
-        try:
-            return _decode(data, limits, field)
-        except Image.DecompressionBombError as error:
-            raise LimitExceeded(
-                what="the image",
-                limit=limits.image_pixels,
-                actual=2 * (Image.MAX_IMAGE_PIXELS or limits.image_pixels),
-                unit="pixels",
-                field=field,
-            ) from error
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:
-            # not a list of types: bent bytes make Pillow's decoders raise OSError, SyntaxError, ValueError,
-            # struct.error, IndexError, KeyError, OverflowError, ZeroDivisionError ...
-            msg = f"not a whole PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
-            raise UndecodableImage(msg, field=field) from error
+    # Pillow warns about sizes (checked here) and about bent metadata, which does not concern an audit. Only its own
+    # warnings are silenced, and for good: `catch_warnings` is not safe where several threads decode at once
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        return _decode(data, limits, field)
+    except Image.DecompressionBombError as error:
+        raise LimitExceeded(
+            what="the image",
+            limit=limits.image_pixels,
+            actual=2 * (Image.MAX_IMAGE_PIXELS or limits.image_pixels),
+            unit="pixels",
+            field=field,
+        ) from error
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        # not a list of types: bent bytes make Pillow's decoders raise OSError, SyntaxError, ValueError,
+        # struct.error, IndexError, KeyError, OverflowError, ZeroDivisionError ...
+        msg = f"not a whole PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
+        raise UndecodableImage(msg, field=field) from error
 
 
 def _decode(data: bytes, limits: Limits, field: str) -> Image.Image:

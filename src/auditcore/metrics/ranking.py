@@ -96,6 +96,33 @@ def top_k_mask(
     return above.scatter(1, lottery, winners | above.gather(1, lottery))
 
 
+def resolved_top_k_mask(
+    values: Float[Tensor, "image position"],
+    k: Int[Tensor, " image"],
+    most: int,
+    tie_breakers: Float[Tensor, "..."],
+) -> Bool[Tensor, "image position"]:
+    """The same as `top_k_mask` of whole numbers, found without an answer of the device that holds them.
+
+    Whole number plus tie-breaker is one key: float64 holds 18 bits of relevance and the 24 of a draw exactly.
+
+    Args:
+        values: What `resolved_relevance` made, or -inf at positions that must not be chosen.
+        k: Number of positions for each image, from 0 to `most`.
+        most: The largest number any image may ask for, at most the number of positions.
+        tie_breakers: Random numbers in [0, 1) of the same shape.
+
+    Returns:
+        A mask with exactly k positions for each image, but where two draws of float32 are equal at the cut.
+    """
+    _require_shape(tie_breakers, values)
+    if most == 0:
+        return torch.zeros_like(values, dtype=torch.bool)
+    keys = values.double() + tie_breakers
+    last = keys.topk(most, dim=1).values.gather(1, k.clamp(min=1)[:, None] - 1)
+    return (keys >= last) & (k > 0)[:, None]
+
+
 def _kth_largest(
     values: Float[Tensor, "image position"], counts: Int[Tensor, " image"], most: int
 ) -> Float[Tensor, "image 1"]:
@@ -156,11 +183,19 @@ def overlap(
     draw_a: Callable[[], Float[Tensor, "..."]],
     draw_b: Callable[[], Float[Tensor, "..."]],
 ) -> TopKOverlap:
-    """The same as `top_k_overlap`, of maps of which much is known; tie-breakers are drawn only if there is a tie."""
+    """The same as `top_k_overlap`, of maps of which much is known.
+
+    On the CPU, tie-breakers are drawn only if there is a tie.
+    """
     k_used = torch.stack((a.positions - 1, a.support, b.support)).amin(dim=0).clamp(0, k)
     undefined = (k_used == 0) | a.constant | b.constant
     k_used = k_used.masked_fill(undefined, 0)
-    chosen = [top_k_mask(maps.ranked, k_used, draw) for maps, draw in ((a, draw_a), (b, draw_b))]
+    if a.values.device.type == "cpu":
+        chosen = [top_k_mask(maps.ranked, k_used, draw) for maps, draw in ((a, draw_a), (b, draw_b))]
+    else:
+        # asking whether there are ties would make the host wait for the device at every micro-batch
+        most = min(k, a.values.shape[1])
+        chosen = [resolved_top_k_mask(maps.ranked, k_used, most, draw()) for maps, draw in ((a, draw_a), (b, draw_b))]
     shared = (chosen[0] & chosen[1]).sum(dim=1)
     # 0 / 0 is NaN, which is what undefined means here
     return TopKOverlap(

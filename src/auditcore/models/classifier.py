@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.models import Preprocessing, Scores
-from auditcore.contracts.shards import Calibration
+from auditcore.contracts.shards import Calibration, Way
 from auditcore.contracts.speed import Speed
 from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights, NotApplicable
 from auditcore.models.black_box import BlackBox
@@ -28,7 +28,9 @@ from auditcore.models.feature_maps import (
     positions_reach_logits,
 )
 from auditcore.models.folding import Folded, fold
+from auditcore.models.sanity import LogitGuard
 from auditcore.models.speed import Autocast, Compiled
+from auditcore.models.static_passes import StaticPasses
 
 MOST_READABLE = 3
 """Copies folded around layers that a classifier keeps; the oldest goes first."""
@@ -60,6 +62,12 @@ class PassLedger:
         finally:
             self._paused = before
 
+    def count(self, *, forward: int, backward: int = 0) -> None:
+        """Count passes that no hook sees, since they replay what was recorded."""
+        if not self._paused:
+            self.forward_images += forward
+            self.backward_images += backward
+
     def _count(self, _module: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and not self._paused:
             self.forward_images += len(output)
@@ -90,6 +98,10 @@ class Classifier:
         std: Per-channel standard deviation (1,3,1,1).
         calibration: Size of micro-batches and speed, once measured.
         ledger: Passes made so far, over the module and its folded and canonical copies.
+        guard: Whether logits were numbers.
+        static: Passes of a fixed size on CUDA, where calibration found them to pay; None elsewhere.
+        static_failure: Why those could not be compiled.
+        ways_tried: Ways of running passes that were measured on this model.
     """
 
     def __init__(
@@ -137,6 +149,10 @@ class Classifier:
         self._exact: Classifier | None = None
         self._faster: dict[Speed, Classifier] = {}
         self._readable: dict[tuple[str, ...], Folded] = {}
+        self.guard = LogitGuard()
+        self.static: StaticPasses | None = None
+        self.static_failure: str | None = None
+        self.ways_tried: set[Way] = set()
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
@@ -208,12 +224,42 @@ class Classifier:
         """Logits of images in pixel space; no gradient.
 
         Raises:
-            ModelOutputInvalid: A logit is NaN or infinite.
+            ModelOutputInvalid: A logit on the CPU is NaN or infinite; on an accelerator `guard.require_finite` says so.
         """
-        with torch.inference_mode():
-            output: Tensor = self.folded(self.normalize(pixels))
-        _refuse_non_finite_logits(output)
+        output = self.score(self.normalize(pixels))
+        self.guard.see(output)
         return output
+
+    def score(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+        """Logits of normalized images; no gradient, and nobody asks whether they are finite."""
+        static = self.static
+        if static is not None and static.takes("logits", len(inputs)):
+            self.ledger.count(forward=len(inputs))
+            return static.logits(inputs)
+        with torch.inference_mode():
+            output: Tensor = self.folded(inputs)
+        return output
+
+    def gradient(
+        self, inputs: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"] | None
+    ) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
+        """Gradient of each image's target logit with respect to its normalized input, and the logits, both detached.
+
+        Args:
+            inputs: Normalized images.
+            targets: Class for each image; the most probable one if None.
+        """
+        static = self.static
+        if static is not None and static.takes("predicted" if targets is None else "gradient", len(inputs)):
+            self.ledger.count(forward=len(inputs), backward=len(inputs))
+            return static.gradient(inputs, targets)
+        leaf = inputs.detach().requires_grad_()
+        with torch.enable_grad():
+            logits: Tensor = self.folded(leaf)
+        targets = logits.detach().argmax(dim=1) if targets is None else targets
+        start = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
+        (gradients,) = torch.autograd.grad(logits, leaf, start)
+        return gradients, logits.detach()
 
     def probabilities(self, logits: Float[Tensor, "image class"]) -> Float[Tensor, "image class"]:
         """Class probabilities in [0,1] of logits: softmax, or sigmoid for multi-label models."""
@@ -306,7 +352,7 @@ class Classifier:
     @property
     def compilation_failure(self) -> str | None:
         """Why the model runs as it is though it should have been compiled; None while there is no such reason."""
-        return self.folded.failure if isinstance(self.folded, Compiled) else None
+        return self.folded.failure if isinstance(self.folded, Compiled) else self.static_failure
 
     def at_speed(self, speed: Speed) -> Classifier:
         """The same classifier run in a faster way; made once, so that a warm model stays compiled.
@@ -322,6 +368,7 @@ class Classifier:
             faster = copy.copy(exact)
             faster._exact = exact  # noqa: SLF001
             faster.calibration = None
+            faster.static, faster.static_failure, faster.ways_tried = None, None, set()
             # found once, by passes in float32
             faster.__dict__["feature_grids"] = exact.feature_grids
             module, folded = exact.module, exact.folded
@@ -330,7 +377,7 @@ class Classifier:
                 folded = Autocast(exact.folded, self.device)
                 self.ledger.attach(module)
                 self.ledger.attach(folded)
-            if speed.compile:
+            if speed.compile and self.device.type != "cuda":  # there, `engine.ways` compiles passes of a fixed size
                 folded = Compiled(folded, gradients=self.device.type != "cpu")
                 self.ledger.attach(folded)
             faster.module = module
@@ -353,6 +400,7 @@ class Classifier:
             return self._exact.altered(alter, digest=digest).at_speed(Speed(precision=speed.precision))
         other = copy.copy(self)
         other._faster = {}  # noqa: SLF001
+        other.static, other.static_failure, other.guard = None, None, LogitGuard()
         # with the ledger as its own copy, the copied hooks of the module go on counting in it
         other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
         alter(other.module)

@@ -12,6 +12,12 @@ import torch
 from torch import Tensor, nn
 
 
+def failure_of(error: Exception) -> str:
+    """Why compiling failed, in one line; torch puts the cause into the second line of its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join((f"{type(error).__name__}:", *lines[:2]))
+
+
 @final
 class Autocast(nn.Module):
     """A view of a model that runs it under bf16 autocast; layers, parameters and buffers are the model's own.
@@ -84,9 +90,7 @@ class Compiled(nn.Module):
                 raise
             # compilers, toolchains and foreign models fail in many ways; each of them runs without compilation
             except Exception as error:  # noqa: BLE001
-                # torch puts the cause into the second line
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                self.failure = " ".join((f"{type(error).__name__}:", *lines[:2]))
+                self.failure = failure_of(error)
         return self.failure is None
 
     def _run(self, x: Tensor) -> Tensor:

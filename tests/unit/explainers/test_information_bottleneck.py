@@ -55,7 +55,7 @@ def streams(count: int, view: str = "original") -> Streams:
 
 def statistics(classifier: Classifier, contract: Iba, images: Tensor, micro_batch: int = 32) -> tuple[float, ...]:
     batch = Batch(classifier, images, torch.zeros(len(images)).long(), streams(len(images)), micro_batch)
-    return reduce_statistics(contract, measure_statistics(batch, contract))
+    return reduce_statistics(contract, measure_statistics(batch, contract).tolist())
 
 
 def run(
@@ -206,7 +206,7 @@ def test_statistics_belong_to_all_positions_of_all_images(digit_classifier: Clas
     assert (measured[2] == 1).all()
     # two shards, whatever their micro-batches, leave the same rows
     batch = Batch(digit_classifier, images, torch.zeros(7).long(), streams(7), micro_batch=7)
-    rows = measure_statistics(batch, contract)
+    rows = measure_statistics(batch, contract).tolist()
     part = Batch(digit_classifier, images[3:], torch.zeros(4).long(), streams(4), micro_batch=2)
     np.testing.assert_allclose(measure_statistics(part, contract), rows[3:], rtol=1e-5, atol=1e-7)
 

@@ -1,0 +1,116 @@
+"""How passes of the plain model run on CUDA: kernel by kernel, as recorded graphs, or compiled; what pays is chosen.
+
+Each way is tried only where the audit that is ahead is long enough to win its price back, and kept only where it was
+seen to be faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from auditcore.contracts.shards import Calibration, Way
+from auditcore.contracts.speed import Speed
+from auditcore.engine.calibration import pass_seconds
+from auditcore.models.classifier import Classifier
+from auditcore.models.speed import failure_of
+from auditcore.models.static_passes import Kind, StaticPasses, room_for_compilation
+
+PRICE_S: dict[Way, float] = {"graphs": 2.0, "compiled": 60.0}
+"""What it takes to make passes this way, with a margin."""
+
+EXPECTED_GAIN: dict[Way, float] = {"graphs": 0.05, "compiled": 0.25}
+"""Share of the time of passes that each way saves at least on the models measured; the smaller the gain, the longer the
+audit that wins its price back."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Passes that an audit will still make.
+
+    Attributes:
+        forward: Images forward alone.
+        backward: Images there and back.
+    """
+
+    forward: float
+    backward: float
+
+    def seconds(self, calibration: Calibration) -> float:
+        """How long they take at a measured speed."""
+        return self.forward / calibration.forward_per_s + self.backward / calibration.gradient_per_s
+
+
+def choose_way(classifier: Classifier, ahead: Ahead, speed: Speed, clock: Callable[[], float]) -> None:
+    """Record passes of a calibrated classifier if that pays; afterwards its calibration tells how fast they are.
+
+    A classifier that was asked before keeps what it has, unless the audit ahead is long enough for a way not yet tried.
+
+    Args:
+        classifier: Calibrated.
+        ahead: Passes that the audit will make.
+        speed: Whether it may be compiled.
+        clock: Seconds, monotonic.
+    """
+    calibration = classifier.calibration
+    if calibration is None or classifier.device.type != "cuda" or classifier.source is not None:
+        return
+    seconds = ahead.seconds(calibration)
+    ways: tuple[Way, ...] = ("compiled", "graphs") if speed.compile else ("graphs",)
+    for way in ways:
+        tried = classifier.ways_tried
+        if way in tried or seconds * EXPECTED_GAIN[way] < PRICE_S[way]:
+            continue
+        tried.add(way)
+        if way == "compiled":
+            tried.add("graphs")  # compiled passes are recorded too
+        if _take(classifier, calibration, way, clock):
+            return
+
+
+def _take(classifier: Classifier, calibration: Calibration, way: Way, clock: Callable[[], float]) -> bool:
+    """Make passes one way and keep each kind that is faster than it was; False if it cannot be done."""
+    static = StaticPasses(
+        classifier.folded.forward,
+        images=calibration.micro_batch,
+        side=classifier.size,
+        device=classifier.device,
+        way=way,
+    )
+    before, classifier.static = classifier.static, None
+    speeds: dict[Kind, float] = {"logits": calibration.forward_per_s, "gradient": calibration.gradient_per_s}
+    gained = False
+    try:
+        with classifier.ledger.paused(), room_for_compilation():
+            for kind, known in speeds.items():
+                static.record(kind)
+                found = calibration.micro_batch / pass_seconds(static, kind, classifier.device, clock)
+                if found > known:
+                    speeds[kind], gained = found, True
+                    if kind == "gradient":
+                        static.record("predicted")
+                else:
+                    static.forget(kind)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        classifier.static = before
+        return False
+    # compilers, toolchains and foreign models fail in many ways; each of them runs as before
+    except Exception as error:  # noqa: BLE001
+        torch.cuda.synchronize(classifier.device)
+        if way == "compiled":
+            classifier.static_failure = failure_of(error)
+        classifier.static = before
+        return False
+    classifier.static = static if gained else before
+    if gained:
+        classifier.calibration = calibration.model_copy(
+            update={
+                "way": way,
+                "forward_per_s": round(speeds["logits"], 3),
+                "gradient_per_s": round(speeds["gradient"], 3),
+            }
+        )
+    return True

@@ -1,0 +1,25 @@
+"""What every part of a run on a GPU is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where, how long and how much a part runs.
+
+    Attributes:
+        device: Where models run.
+        seconds: Limit for the part. A part that has more to do than fits measures less; it is not interrupted.
+        tiny: Whether this is a rehearsal: a tiny model and few images, so that a CPU is done in seconds.
+        say: Prints one line at once.
+    """
+
+    device: torch.device
+    seconds: float
+    tiny: bool
+    say: Callable[[str], None]

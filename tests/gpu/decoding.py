@@ -1,0 +1,18 @@
+"""What decoding photos costs: it is part of an audit and runs on the CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from auditcore.contracts.access import Limits
+from auditcore.images.batch import decode_batch
+from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
+
+
+def decoding_seconds(classifier: Classifier, photos: Sequence[EncodedImage]) -> float:
+    """Seconds per photo, over all of those given."""
+    started = time.perf_counter()
+    decode_batch(photos, classifier.preprocessing, Limits())
+    return (time.perf_counter() - started) / len(photos)

@@ -1,0 +1,125 @@
+"""The script runs parts in order, goes on after one that breaks, and always ends with a file that can be read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpu import parts, run, wheels
+from gpu.context import Context
+from gpu.record import Record, plain
+
+SCRIPT = Path(run.__file__)
+CPU = torch.device("cpu")
+
+
+def part(monkeypatch: pytest.MonkeyPatch, name: str, body: Any) -> None:
+    module = types.ModuleType(f"gpu.{name}")
+    module.run = body  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, f"gpu.{name}", module)
+
+
+def breaks(_context: Context) -> dict[str, object]:
+    message = "planted"
+    raise ZeroDivisionError(message)
+
+
+def test_a_part_that_breaks_does_not_stop_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    told: list[Context] = []
+    part(monkeypatch, "parity", breaks)
+    part(
+        monkeypatch, "syncs", lambda context: told.append(context) or {"failures": ["one line"], "found": float("inf")}
+    )
+    said: list[str] = []
+    path = tmp_path / "out.json"
+    wrong = parts.run_parts(
+        ["parity", "syncs"], CPU, Record(path), until=time.monotonic() + 100, tiny=True, say=said.append
+    )
+    assert wrong == ["parity: ZeroDivisionError: planted", "syncs: one line"]
+    found = json.loads(path.read_text())
+    assert "ZeroDivisionError: planted" in found["parity"]["error"]
+    assert found["syncs"]["found"] == "inf"
+    assert found["syncs"]["wall_s"] >= 0
+    # the last part may take all that is left
+    assert told[0].seconds == pytest.approx(100, abs=1)
+    assert told[0].tiny
+    assert any("planted" in line for line in said)
+
+
+def test_time_is_divided_by_weight_and_no_part_begins_without_any(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[float] = []
+    part(monkeypatch, "parity", lambda context: told.append(context.seconds) or {})
+    part(monkeypatch, "syncs", lambda context: told.append(context.seconds) or {})
+    names = ["parity", "syncs"]
+    record = Record(tmp_path / "out.json")
+    assert parts.run_parts(names, CPU, record, until=time.monotonic() + 50, tiny=True, say=lambda _line: None) == []
+    assert told == [pytest.approx(30, abs=1), pytest.approx(50, abs=1)]
+    wrong = parts.run_parts(names, CPU, record, until=time.monotonic() + 1, tiny=True, say=lambda _line: None)
+    assert wrong == ["parity: not begun, no time was left", "syncs: not begun, no time was left"]
+    assert len(told) == 2
+
+
+def test_a_part_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(parts.WEIGHTS, "nowhere", 1)
+    wrong = parts.run_parts(
+        ["nowhere"], CPU, Record(tmp_path / "o"), until=time.monotonic() + 9, tiny=True, say=lambda _line: None
+    )
+    assert wrong == ["nowhere: RuntimeError: tests/gpu/nowhere.py does not exist, so the part nowhere cannot run"]
+
+
+def test_a_record_holds_what_json_cannot() -> None:
+    assert plain({1: (2.5, float("nan"), torch.device("cpu"), {"a"}), "b": None, "c": True}) == {
+        "1": [2.5, "nan", "cpu", ["a"]],
+        "b": None,
+        "c": True,
+    }
+
+
+def test_wheels_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert wheels.missing() == ()
+    assert wheels.install(tmp_path) is None
+    monkeypatch.setattr(wheels, "NEEDS", ("no_such_module",))
+    with pytest.raises(RuntimeError, match=r"cannot import no_such_module: .* holds no wheels"):
+        wheels.install(tmp_path)
+
+
+def test_wheels_are_versions_of_the_constraints() -> None:
+    root = Path(__file__).parents[2]
+    constraints = {line.partition(" ;")[0] for line in (root / "constraints.txt").read_text().splitlines()}
+    listed = [line for line in SCRIPT.with_name("wheels.txt").read_text().splitlines() if not line.startswith("#")]
+    assert listed
+    assert set(listed) <= constraints
+
+
+def test_the_script_explains_itself_and_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    told = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True)
+    assert all(name in told.stdout for name in parts.WEIGHTS)
+    out = ["--out", str(tmp_path / "out.json")]
+    left = subprocess.run([sys.executable, SCRIPT, *out, "nothing"], capture_output=True, text=True, check=False)
+    assert left.returncode == 2
+    assert "no part is called nothing" in left.stdout
+
+
+def test_a_run_ends_when_time_is_up_whatever_it_does() -> None:
+    script = (
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(SCRIPT.parents[1])!r})\n"
+        "from gpu.run import _end_in_time\n"
+        "_end_in_time(time.monotonic() + 0.2, lambda: print('last words'), print)\n"
+        "time.sleep(50)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=40)
+    assert ended.returncode == run.OUT_OF_TIME, ended.stderr
+    said, last = ended.stdout.splitlines()
+    assert said.startswith("out of time")
+    assert last == "last words"
