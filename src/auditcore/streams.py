@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -70,10 +72,20 @@ class Streams:
             purpose: What the numbers are for, such as `smoothgrad/original`.
             index: Which draw for that purpose, such as the repeat number.
         """
+        return np.random.Generator(np.random.Philox(key=self._key(position, purpose, index)))
+
+    def _key(self, position: int, purpose: str, index: int) -> int:
         view = self.views[position] if self.views else "original"
         name = f"{self.seed}\0{self.digests[position]}\0{view}\0{purpose}\0{index}".encode()
-        key = int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
-        return np.random.Generator(np.random.Philox(key=key))
+        return int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
+
+    def _indices(self, index: int | Sequence[int]) -> Sequence[int]:
+        """Which draw, for each image."""
+        if isinstance(index, int):
+            return [index] * len(self)
+        if len(index) != len(self):
+            raise ShapeError(expected=f"{len(self)} indices", actual=len(index))
+        return index
 
     def normal(
         self,
@@ -103,7 +115,15 @@ class Streams:
         *,
         device: torch.device | None = None,
     ) -> Float[Tensor, "image ..."]:
-        """Values in [0, 1) of `shape` for every image, float32; see `normal`."""
+        """Values in [0, 1) of `shape` for every image, float32; see `normal`.
+
+        CUDA draws them itself, bit for bit as the CPU does, where Triton is installed.
+        """
+        if device is not None and device.type == "cuda" and find_spec("triton") is not None:
+            from auditcore.cuda_streams import uniform_on_device  # noqa: PLC0415 - needs a compiler for CUDA
+
+            keys = [self._key(position, purpose, number) for position, number in enumerate(self._indices(index))]
+            return uniform_on_device(keys, math.prod(shape), device).view(len(self), *shape)
         return self._filled(
             shape, purpose, index, device, lambda generator, row: generator.random(dtype=np.float32, out=row)
         )
@@ -117,13 +137,11 @@ class Streams:
         draw: Callable[[np.random.Generator, NDArray[np.float32]], object],
     ) -> Float[Tensor, "image ..."]:
         """One row for each image, each from its own stream, so that threads may draw them in any order."""
-        if not isinstance(index, int) and len(index) != len(self):
-            raise ShapeError(expected=f"{len(self)} indices", actual=len(index))
         device = device or torch.device("cpu")
         drawn = empty_for((len(self), *shape), device)
         rows = drawn.numpy()
 
-        numbers = [index] * len(self) if isinstance(index, int) else index
+        numbers = self._indices(index)
 
         def fill(positions: range) -> None:
             for position in positions:

@@ -17,9 +17,15 @@ class Context:
         seconds: Limit for the part. A part that has more to do than fits measures less; it is not interrupted.
         tiny: Whether this is a rehearsal: a tiny model and few images, so that a CPU is done in seconds.
         say: Prints one line at once.
+        only: Words of which a subject of parity or syncs must contain one; all are tried if there are none.
     """
 
     device: torch.device
     seconds: float
     tiny: bool
     say: Callable[[str], None]
+    only: tuple[str, ...] = ()
+
+    def wants(self, subject: str) -> bool:
+        """Whether a subject of parity or syncs is to be tried."""
+        return not self.only or any(word in subject for word in self.only)

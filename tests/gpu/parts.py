@@ -15,11 +15,11 @@ from gpu.record import Record
 WEIGHTS = {
     "parity": 6,
     "syncs": 4,
-    "throughput": 12,
-    "protocol": 6,
+    "throughput": 20,
+    "protocol": 11,
     "relevance": 2,
-    "foreign": 2,
-    "won": 3,
+    "foreign": 1,
+    "won": 2,
     "memory": 2,
     "incremental": 2,
 }
@@ -30,7 +30,14 @@ LEAST_S = 3.0
 
 
 def run_parts(
-    names: Sequence[str], device: torch.device, record: Record, *, until: float, tiny: bool, say: Callable[[str], None]
+    names: Sequence[str],
+    device: torch.device,
+    record: Record,
+    *,
+    until: float,
+    tiny: bool,
+    say: Callable[[str], None],
+    only: Sequence[str] = (),
 ) -> list[str]:
     """Run parts one after the other and put each result into the record; an exception ends its part only.
 
@@ -41,6 +48,7 @@ def run_parts(
         until: When all must be done, on `time.monotonic`.
         tiny: Whether this is a rehearsal.
         say: Prints one line at once.
+        only: Words of which a subject of parity or syncs must contain one; all are tried if there are none.
 
     Returns:
         One line for everything that went wrong: an exception, a failed comparison, a part that had no time.
@@ -57,7 +65,7 @@ def run_parts(
         started = time.monotonic()
         found: dict[str, object]
         try:
-            found = dict(_part(name)(Context(device, seconds, tiny, say)))
+            found = dict(_part(name)(Context(device, seconds, tiny, say, tuple(only))))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other parts still have something to tell
             trace = traceback.format_exc()
             say(trace)

@@ -22,12 +22,12 @@ from gpu.photos import photos
 from gpu.precisions import Precision, engine_speed
 
 GOALS_S: dict[Precision, float] = {"tf32": 600.0, "bf16": 300.0}
-SIZES = (4, 8, 16, 32, 64, 128, 256, protocol.IMAGES)
+SIZES = (32, 64, 128, 256, protocol.IMAGES)
 MOST_IMAGES = 128
 """Photos that are made in advance; more are made only if all 500 fit."""
 
 ONE_BY_ONE_IMAGES = 8
-ONE_BY_ONE_SHARE = 0.25
+ONE_BY_ONE_SHARE = 0.1
 """Of the time of a precision, for sweeps with each explainer by itself."""
 
 TINY_FAMILIES, TINY_LEVELS = 1, 3

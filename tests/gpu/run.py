@@ -77,6 +77,9 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("bench-gpu.json"), metavar="FILE", help="default %(default)s")
     parser.add_argument("--minutes", type=float, default=8.0, help="for everything, imports included (default 8)")
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: a tiny model and few images")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="WORD", help="of parity and syncs, subjects with a word"
+    )
     return parser.parse_args(given)
 
 
@@ -108,7 +111,9 @@ def _measure(arguments: argparse.Namespace, started: float, say: Callable[[str],
     keep_freed_memory()  # as a worker does
     for name, value in card.describe(device).items():
         record.put(name, value)
-    wrong = parts.run_parts(names, device, record, until=until - RESERVE_S, tiny=arguments.tiny, say=say)
+    wrong = parts.run_parts(
+        names, device, record, until=until - RESERVE_S, tiny=arguments.tiny, say=say, only=arguments.only
+    )
     record.put("wrong", wrong)
     record.put("ended", f"after {time.monotonic() - started:.1f} s")
     for line in wrong:

@@ -25,9 +25,9 @@ from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.passes import AUTO_INTERVAL_STEPS
 from auditcore.contracts.shards import Measurement, SharedSample
 from auditcore.explainers.table import explain_together
-from auditcore.metrics.comparison import MaskedMaps, correlation
+from auditcore.metrics.comparison import MaskedMaps
 from auditcore.metrics.curves import anchored_area, stability_ratio
-from auditcore.metrics.ranking import overlap
+from auditcore.metrics.map_pairs import compare
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
 from auditcore.streams import Streams
@@ -369,16 +369,16 @@ def _sweep(
             before = _masked(check, moved[explainer], mask) if moves else originals.maps(explainer).take(own)
             after = _masked(check, attributions[explainer].maps, mask)
             positions = after.values.shape[1]
-            agreement = overlap(
+            alike = compare(
                 before,
                 after,
                 check.top_k,
                 lambda positions=positions: originals.ties(positions)[own],  # type: ignore[misc]
                 lambda positions=positions: copies_ties(positions),  # type: ignore[misc]
             )
-            stability.pearson[where] = correlation(before, after)
-            stability.top_k[where] = agreement.values
-            stability.chance[where] = agreement.chance
+            stability.pearson[where] = alike.pearson
+            stability.top_k[where] = alike.top_k
+            stability.chance[where] = alike.chance
 
     chunk.each(len(owners), work)
     return predictions, stabilities
@@ -408,8 +408,7 @@ def _at_identity(
     def draw() -> Tensor:
         return originals.ties(maps.values.shape[1])
 
-    agreement = overlap(maps, maps, check.top_k, draw, draw)
-    points = (correlation(maps, maps), agreement.values, agreement.chance)
+    points = compare(maps, maps, check.top_k, draw, draw)
     curves = [torch.full((len(chunk), len(grid.values)), torch.nan, device=maps.values.device) for _ in points]
     for curve, point in zip(curves, points, strict=True):
         curve[:, grid.identity] = point

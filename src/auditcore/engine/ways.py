@@ -6,7 +6,7 @@ seen to be faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,18 @@ class Ahead:
         return self.forward / calibration.forward_per_s + self.backward / calibration.gradient_per_s
 
 
+def worth_trying(seconds: float, speed: Speed, tried: Collection[Way]) -> tuple[Way, ...]:
+    """Ways whose price an audit wins back, the fastest first.
+
+    Args:
+        seconds: What the passes ahead take kernel by kernel.
+        speed: Whether the model may be compiled.
+        tried: Ways that were measured on this model before.
+    """
+    allowed: tuple[Way, ...] = ("compiled", "graphs") if speed.compile else ("graphs",)
+    return tuple(way for way in allowed if way not in tried and seconds * EXPECTED_GAIN[way] >= PRICE_S[way])
+
+
 def choose_way(classifier: Classifier, ahead: Ahead, speed: Speed, clock: Callable[[], float]) -> None:
     """Record passes of a calibrated classifier if that pays; afterwards its calibration tells how fast they are.
 
@@ -57,16 +69,11 @@ def choose_way(classifier: Classifier, ahead: Ahead, speed: Speed, clock: Callab
     calibration = classifier.calibration
     if calibration is None or classifier.device.type != "cuda" or classifier.source is not None:
         return
-    seconds = ahead.seconds(calibration)
-    ways: tuple[Way, ...] = ("compiled", "graphs") if speed.compile else ("graphs",)
-    for way in ways:
-        tried = classifier.ways_tried
-        if way in tried or seconds * EXPECTED_GAIN[way] < PRICE_S[way]:
-            continue
-        tried.add(way)
-        if way == "compiled":
-            tried.add("graphs")  # compiled passes are recorded too
+    for way in worth_trying(ahead.seconds(calibration), speed, classifier.ways_tried):
+        classifier.ways_tried.add(way)
         if _take(classifier, calibration, way, clock):
+            # compiled passes are recorded too, so graphs of the model's own kernels have nothing to add
+            classifier.ways_tried.add("graphs")
             return
 
 

@@ -1,0 +1,306 @@
+"""Pairs of maps compared on CUDA in four kernels, one program for each pair: correlation and agreement of the top k.
+
+A sweep compares maps faster than a compiled model gives them only if it does not write every step in between to
+memory: as single operations of torch, the comparison of a map took as long as its gradient through resnet50 in bf16.
+Values, roundings and ties are those of `comparison` and `ranking`, which remain the reference.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from auditcore.metrics.constancy import FLOAT_NOISE
+from auditcore.metrics.resolution import RESOLUTION
+
+BLOCK, WARPS = 2048, 8
+"""Positions that a program reads at once, and the warps that do; a map of 224 x 224 is 24.5 blocks."""
+
+ROUND_TO_EVEN = tl.constexpr(12582912.0)
+"""1.5 * 2^23: adding and taking it away rounds a float32 below 2^22 to a whole number, halves to even."""
+
+HALF_RANGE = tl.constexpr(1 << 17)
+"""Whole numbers of relevance lie in [-2^17, 2^17]; as radix digits they begin at 0."""
+
+
+def compare_pairs(
+    before: Float[Tensor, "image position"],
+    after: Float[Tensor, "image position"],
+    mask: Bool[Tensor, "image position"] | None,
+    k: int,
+    ties_before: Float[Tensor, "image position"],
+    ties_after: Float[Tensor, "image position"],
+) -> tuple[Float[Tensor, " image"], Float[Tensor, " image"], Float[Tensor, " image"]]:
+    """Correlation and overlap of the top k of each pair of maps, as `correlation` and `overlap` define them.
+
+    Args:
+        before: One map for each image.
+        after: The map it is compared with.
+        mask: Positions that count; None where all do.
+        k: Most relevant positions, before both caps.
+        ties_before: Random numbers in [0, 1), whole multiples of 2^-24, that order equally relevant positions.
+        ties_after: Independent ones for the other map.
+
+    Returns:
+        Correlation, overlap and its level of chance; NaN where undefined.
+
+    Source: Tetkova & Hansen 2023.
+    """
+    before, after, ties_before, ties_after = (each.contiguous() for each in (before, after, ties_before, ties_after))
+    counted = before.new_empty(0, dtype=torch.uint8) if mask is None else mask.contiguous().view(torch.uint8)
+    images, positions = before.shape
+    masked = mask is not None
+    facts = torch.empty(images, 10, dtype=torch.float64, device=before.device)
+    sizes = {"POSITIONS": positions, "HAS_MASK": masked, "BLOCK": BLOCK, "num_warps": WARPS}
+    _facts_of_pair[images,](before, after, counted, facts, **sizes)
+    low, high, unfit, support = (facts[:, column : column + 8 : 4] for column in range(4))
+    scale = torch.maximum(high.abs(), low.abs()).float()
+    span = (high.float() - low.float()) > FLOAT_NOISE * scale
+    constant = ((unfit > 0) | ~span).any(dim=1)
+    count, pearson = facts[:, 8], facts[:, 9]
+    k_used = torch.minimum(count - 1, support.amin(dim=1)).clamp(0, k)
+    undefined = (k_used == 0) | constant
+    k_used = k_used.masked_fill(undefined, 0)
+    wanted = k_used.to(torch.int32)
+    units = scale * RESOLUTION
+    cuts = [
+        _cuts(maps, ties, counted, unit.contiguous(), wanted, sizes)
+        for maps, ties, unit in ((before, ties_before, units[:, 0]), (after, ties_after, units[:, 1]))
+    ]
+    shared = torch.empty(images, dtype=torch.int32, device=before.device)
+    _shared_by_pair[images,](
+        before,
+        after,
+        ties_before,
+        ties_after,
+        counted,
+        units[:, 0].contiguous(),
+        units[:, 1].contiguous(),
+        *(cut for pair in cuts for cut in pair),
+        shared,
+        **sizes,
+    )
+    return (
+        pearson.clamp(-1, 1).masked_fill(constant, torch.nan).to(before.dtype),
+        (shared / k_used).masked_fill(undefined, torch.nan).to(before.dtype),
+        (k_used / count).masked_fill(undefined, torch.nan).to(before.dtype),
+    )
+
+
+def _cuts(
+    maps: Tensor, ties: Tensor, counted: Tensor, unit: Tensor, k: Int[Tensor, " image"], sizes: dict[str, int]
+) -> tuple[Int[Tensor, " image"], Int[Tensor, " image"]]:
+    """Relevance and tie-breaker of the last position that is chosen, both as whole numbers from 0."""
+    value, tie = (torch.empty_like(k) for _ in range(2))
+    _last_chosen[len(maps),](maps, ties, counted, unit, k, value, tie, **sizes)
+    return value, tie
+
+
+@triton.jit
+def _counts(mask, at, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr):
+    """Which positions of a block count."""
+    inside = at < POSITIONS
+    if HAS_MASK:
+        return inside & (tl.load(mask + at, mask=inside, other=0) != 0)
+    return inside
+
+
+@triton.jit
+def _level(value, unit):
+    """Relevance as a whole number from 0, as `resolved_relevance` rounds it."""
+    exact = tl.div_rn(value, tl.where(unit == 0, 1.0, unit) + tl.zeros_like(value))
+    whole = (exact + ROUND_TO_EVEN) - ROUND_TO_EVEN
+    level = tl.where(unit == 0, 0.0, whole).to(tl.int32) + HALF_RANGE
+    # what is no number has no level; such pairs are undefined, but must not leave the histogram
+    return tl.minimum(tl.maximum(level, 0), 2 * HALF_RANGE)
+
+
+@triton.jit
+def _facts_of_pair(a, b, mask, facts, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr):
+    """Extremes, values that are no numbers, support of both maps; positions that count, correlation."""
+    row = tl.program_id(0).to(tl.int64)
+    a += row * POSITIONS
+    b += row * POSITIONS
+    if HAS_MASK:
+        mask += row * POSITIONS
+    facts += row * 10
+    lanes = tl.arange(0, BLOCK)
+    low_a = tl.full([BLOCK], float("inf"), tl.float32)
+    low_b = tl.full([BLOCK], float("inf"), tl.float32)
+    high_a = tl.full([BLOCK], float("-inf"), tl.float32)
+    high_b = tl.full([BLOCK], float("-inf"), tl.float32)
+    unfit_a = tl.zeros([BLOCK], tl.int32)
+    unfit_b = tl.zeros([BLOCK], tl.int32)
+    support_a = tl.zeros([BLOCK], tl.int32)
+    support_b = tl.zeros([BLOCK], tl.int32)
+    count = tl.zeros([BLOCK], tl.int32)
+    sum_a = tl.zeros([BLOCK], tl.float64)
+    sum_b = tl.zeros([BLOCK], tl.float64)
+    for start in range(0, POSITIONS, BLOCK):
+        at = start + lanes
+        counted = _counts(mask, at, POSITIONS, HAS_MASK)
+        value_a = tl.load(a + at, mask=counted, other=0.0)
+        value_b = tl.load(b + at, mask=counted, other=0.0)
+        low_a = tl.where(counted, tl.minimum(low_a, value_a), low_a)
+        low_b = tl.where(counted, tl.minimum(low_b, value_b), low_b)
+        high_a = tl.where(counted, tl.maximum(high_a, value_a), high_a)
+        high_b = tl.where(counted, tl.maximum(high_b, value_b), high_b)
+        # a comparison with NaN is false
+        unfit_a += (counted & ~(tl.abs(value_a) < float("inf"))).to(tl.int32)
+        unfit_b += (counted & ~(tl.abs(value_b) < float("inf"))).to(tl.int32)
+        support_a += (counted & (value_a != 0)).to(tl.int32)
+        support_b += (counted & (value_b != 0)).to(tl.int32)
+        count += counted.to(tl.int32)
+        sum_a += value_a.to(tl.float64)
+        sum_b += value_b.to(tl.float64)
+    lowest_a = tl.min(low_a, 0)
+    lowest_b = tl.min(low_b, 0)
+    highest_a = tl.max(high_a, 0)
+    highest_b = tl.max(high_b, 0)
+    total = tl.sum(count, 0)
+    # scaled by the largest value, so that squares of tiny gradients do not vanish
+    scale_a = 1.0 / tl.maximum(tl.abs(highest_a), tl.abs(lowest_a)).to(tl.float64)
+    scale_b = 1.0 / tl.maximum(tl.abs(highest_b), tl.abs(lowest_b)).to(tl.float64)
+    mean_a = tl.sum(sum_a, 0) * scale_a / total
+    mean_b = tl.sum(sum_b, 0) * scale_b / total
+    squares_a = tl.zeros([BLOCK], tl.float64)
+    squares_b = tl.zeros([BLOCK], tl.float64)
+    products = tl.zeros([BLOCK], tl.float64)
+    for start in range(0, POSITIONS, BLOCK):
+        at = start + lanes
+        counted = _counts(mask, at, POSITIONS, HAS_MASK)
+        value_a = tl.load(a + at, mask=counted, other=0.0).to(tl.float64) * scale_a - mean_a
+        value_b = tl.load(b + at, mask=counted, other=0.0).to(tl.float64) * scale_b - mean_b
+        value_a = tl.where(counted, value_a, 0.0)
+        value_b = tl.where(counted, value_b, 0.0)
+        squares_a += value_a * value_a
+        squares_b += value_b * value_b
+        products += value_a * value_b
+    lengths = tl.sqrt(tl.sum(squares_a, 0)) * tl.sqrt(tl.sum(squares_b, 0))
+    tl.store(facts, lowest_a.to(tl.float64))
+    tl.store(facts + 1, highest_a.to(tl.float64))
+    tl.store(facts + 2, tl.sum(unfit_a, 0).to(tl.float64))
+    tl.store(facts + 3, tl.sum(support_a, 0).to(tl.float64))
+    tl.store(facts + 4, lowest_b.to(tl.float64))
+    tl.store(facts + 5, highest_b.to(tl.float64))
+    tl.store(facts + 6, tl.sum(unfit_b, 0).to(tl.float64))
+    tl.store(facts + 7, tl.sum(support_b, 0).to(tl.float64))
+    tl.store(facts + 8, total.to(tl.float64))
+    tl.store(facts + 9, tl.sum(products, 0) / lengths)
+
+
+@triton.jit
+def _digit_of_kth(histogram, k, BINS: tl.constexpr):
+    """The bin in which the k-th largest lies, and how many of that bin are among the k largest."""
+    bins = tl.arange(0, BINS)
+    reaching = tl.sum(histogram, 0) - tl.cumsum(histogram, 0) + histogram
+    digit = tl.sum((reaching >= k).to(tl.int32), 0) - 1
+    above = tl.sum(tl.where(bins > digit, histogram, 0), 0)
+    return digit, k - above
+
+
+@triton.jit
+def _last_chosen(
+    maps,
+    ties,
+    mask,
+    units,
+    ks,
+    values,
+    chosen_ties,
+    POSITIONS: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The k-th largest (relevance, tie-breaker), digit by digit: two of relevance, three of the tie-breaker."""
+    row = tl.program_id(0).to(tl.int64)
+    maps += row * POSITIONS
+    ties += row * POSITIONS
+    if HAS_MASK:
+        mask += row * POSITIONS
+    unit = tl.load(units + row)
+    k = tl.load(ks + row)
+    lanes = tl.arange(0, BLOCK)
+
+    histogram = tl.zeros([1024], tl.int32)
+    for start in range(0, POSITIONS, BLOCK):
+        at = start + lanes
+        counted = _counts(mask, at, POSITIONS, HAS_MASK)
+        level = _level(tl.load(maps + at, mask=counted, other=0.0), unit)
+        histogram += tl.histogram(level >> 9, 1024, mask=counted)
+    upper, k = _digit_of_kth(histogram, k, 1024)
+
+    histogram = tl.zeros([512], tl.int32)
+    for start in range(0, POSITIONS, BLOCK):
+        at = start + lanes
+        counted = _counts(mask, at, POSITIONS, HAS_MASK)
+        level = _level(tl.load(maps + at, mask=counted, other=0.0), unit)
+        histogram += tl.histogram(level & 511, 512, mask=counted & ((level >> 9) == upper))
+    lower, k = _digit_of_kth(histogram, k, 512)
+    value = upper * 512 + lower
+
+    prefix = 0
+    for digit in tl.static_range(3):
+        shift = 16 - 8 * digit
+        histogram = tl.zeros([256], tl.int32)
+        for start in range(0, POSITIONS, BLOCK):
+            at = start + lanes
+            counted = _counts(mask, at, POSITIONS, HAS_MASK)
+            level = _level(tl.load(maps + at, mask=counted, other=0.0), unit)
+            equal = counted & (level == value)
+            tie = (tl.load(ties + at, mask=equal, other=0.0) * 16777216.0).to(tl.int32)
+            histogram += tl.histogram((tie >> shift) & 255, 256, mask=equal & ((tie >> (shift + 8)) == prefix))
+        found, k = _digit_of_kth(histogram, k, 256)
+        prefix = prefix * 256 + found
+    tl.store(values + row, value)
+    tl.store(chosen_ties + row, prefix)
+
+
+@triton.jit
+def _shared_by_pair(
+    a,
+    b,
+    ties_a,
+    ties_b,
+    mask,
+    units_a,
+    units_b,
+    values_a,
+    cuts_a,
+    values_b,
+    cuts_b,
+    shared,
+    POSITIONS: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """How many positions are among the most relevant of both maps."""
+    row = tl.program_id(0).to(tl.int64)
+    a += row * POSITIONS
+    b += row * POSITIONS
+    ties_a += row * POSITIONS
+    ties_b += row * POSITIONS
+    if HAS_MASK:
+        mask += row * POSITIONS
+    unit_a = tl.load(units_a + row)
+    unit_b = tl.load(units_b + row)
+    value_a = tl.load(values_a + row)
+    value_b = tl.load(values_b + row)
+    cut_a = tl.load(cuts_a + row)
+    cut_b = tl.load(cuts_b + row)
+    lanes = tl.arange(0, BLOCK)
+    found = tl.zeros([BLOCK], tl.int32)
+    for start in range(0, POSITIONS, BLOCK):
+        at = start + lanes
+        counted = _counts(mask, at, POSITIONS, HAS_MASK)
+        level_a = _level(tl.load(a + at, mask=counted, other=0.0), unit_a)
+        level_b = _level(tl.load(b + at, mask=counted, other=0.0), unit_b)
+        tie_a = (tl.load(ties_a + at, mask=counted, other=0.0) * 16777216.0).to(tl.int32)
+        tie_b = (tl.load(ties_b + at, mask=counted, other=0.0) * 16777216.0).to(tl.int32)
+        chosen_a = (level_a > value_a) | ((level_a == value_a) & (tie_a >= cut_a))
+        chosen_b = (level_b > value_b) | ((level_b == value_b) & (tie_b >= cut_b))
+        found += (counted & chosen_a & chosen_b).to(tl.int32)
+    tl.store(shared + row, tl.sum(found, 0))

@@ -1,0 +1,63 @@
+"""How alike two maps of an image are, by all that a sweep measures: correlation and agreement of the top k."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.metrics.comparison import MaskedMaps, correlation
+from auditcore.metrics.ranking import overlap
+
+TieBreakers = Callable[[], Float[Tensor, "image position"]]
+"""Draws random numbers in [0, 1) that order equally relevant positions."""
+
+
+class PairComparison(NamedTuple):
+    """What a sweep measures of each pair.
+
+    Attributes:
+        pearson: Correlation; NaN where undefined.
+        top_k: Share of the most relevant positions that both maps have; NaN where undefined.
+        chance: What unrelated maps would share; NaN where undefined.
+    """
+
+    pearson: Float[Tensor, " image"]
+    top_k: Float[Tensor, " image"]
+    chance: Float[Tensor, " image"]
+
+
+def compare(
+    before: MaskedMaps, after: MaskedMaps, k: int, ties_before: TieBreakers, ties_after: TieBreakers
+) -> PairComparison:
+    """Correlation and overlap of the top k of each pair.
+
+    On CUDA, kernels of our own compare; wherever there is no compiler for them, the same functions as on the CPU.
+
+    Args:
+        before: One map for each image.
+        after: The map it is compared with, with the same mask.
+        k: Most relevant positions, before both caps; see `top_k_overlap`.
+        ties_before: Draws for the first map, if need be.
+        ties_after: Draws independent ones for the second.
+
+    Source: Tetkova & Hansen 2023, with k = 1000.
+    """
+    if before.values.device.type == "cuda" and before.values.dtype == torch.float32 and has_kernels():
+        from auditcore.metrics.cuda_comparison import compare_pairs  # noqa: PLC0415 - needs a compiler for CUDA
+
+        found = compare_pairs(before.values, after.values, before.mask, k, ties_before(), ties_after())
+        return PairComparison(*found)
+    agreement = overlap(before, after, k, ties_before, ties_after)
+    return PairComparison(correlation(before, after), agreement.values, agreement.chance)
+
+
+@functools.cache
+def has_kernels() -> bool:
+    """Whether Triton is installed, which comes with torch for CUDA on Linux."""
+    return find_spec("triton") is not None
