@@ -26,7 +26,7 @@ def main() -> None:
     """Run the part that the command line names."""
     # what is undefined is divided by zero
     warnings.simplefilter("ignore", RuntimeWarning)
-    {"comparison": comparison, "streams": streams}[sys.argv[1]]()
+    {"comparison": comparison, "uniform": uniform, "normal": normal}[sys.argv[1]]()
 
 
 def comparison() -> None:
@@ -55,13 +55,29 @@ def comparison() -> None:
         assert expected[0].isfinite().sum() >= 4
 
 
-def streams() -> None:
+KEYS = [0, 1, 2**127 + 12345, 2**128 - 1, 0xDEADBEEFCAFEBABE1234567890ABCDEF]
+
+
+def uniform() -> None:
     """Numbers of several keys, of lengths that fill a counter, a block, or neither."""
-    keys = [0, 1, 2**127 + 12345, 2**128 - 1, 0xDEADBEEFCAFEBABE1234567890ABCDEF]
     for count in (1, 7, 8, 9, 1000, 8 * cuda_streams.BLOCK + 3):
-        found = cuda_streams.uniform_on_device(keys, count, torch.device("cpu"))
-        expected = [np.random.Generator(np.random.Philox(key=key)).random(count, dtype=np.float32) for key in keys]
+        found = cuda_streams.uniform_on_device(KEYS, count, torch.device("cpu"))
+        expected = [np.random.Generator(np.random.Philox(key=key)).random(count, dtype=np.float32) for key in KEYS]
         np.testing.assert_array_equal(found.numpy(), np.stack(expected))
+
+
+def normal() -> None:
+    """Likewise; the longest streams have numbers of every kind: forty tails, and wedges beside each other."""
+    for count in (1, 9, 1000, 30_000):
+        found = cuda_streams.normal_on_device(KEYS, count, torch.device("cpu")).numpy()
+        hosts = [np.random.Generator(np.random.Philox(key=key)) for key in KEYS]
+        expected = np.stack([host.standard_normal(count, dtype=np.float32) for host in hosts])
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=0)
+        np.testing.assert_array_equal(
+            *(np.where(abs(expected) < cuda_streams.TAIL, each, 0) for each in (found, expected))
+        )
+    assert (abs(expected) > cuda_streams.TAIL).sum() > 20
+    assert cuda_streams.draws_as_the_host(torch.device("cpu"))
 
 
 if __name__ == "__main__":

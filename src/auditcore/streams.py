@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -79,6 +80,9 @@ class Streams:
         name = f"{self.seed}\0{self.digests[position]}\0{view}\0{purpose}\0{index}".encode()
         return int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
 
+    def _keys(self, purpose: str, index: int | Sequence[int]) -> list[int]:
+        return [self._key(position, purpose, number) for position, number in enumerate(self._indices(index))]
+
     def _indices(self, index: int | Sequence[int]) -> Sequence[int]:
         """Which draw, for each image."""
         if isinstance(index, int):
@@ -101,8 +105,13 @@ class Streams:
             shape: Of the values of one image.
             purpose: What the numbers are for.
             index: Which draw for that purpose: one for all images, or one for each.
-            device: Where the values are needed; the host does not wait for the copy. The CPU if None.
+            device: Where the values are needed; the host does not wait for them. The CPU if None. CUDA draws them
+                itself where Triton is installed: the same numbers, but for the last bit of a few in the tails.
         """
+        if _drawn_by(device):
+            from auditcore.cuda_streams import normal_on_device  # noqa: PLC0415 - needs a compiler for CUDA
+
+            return normal_on_device(self._keys(purpose, index), math.prod(shape), device).view(len(self), *shape)
         return self._filled(
             shape, purpose, index, device, lambda generator, row: generator.standard_normal(dtype=np.float32, out=row)
         )
@@ -115,15 +124,11 @@ class Streams:
         *,
         device: torch.device | None = None,
     ) -> Float[Tensor, "image ..."]:
-        """Values in [0, 1) of `shape` for every image, float32; see `normal`.
-
-        CUDA draws them itself, bit for bit as the CPU does, where Triton is installed.
-        """
-        if device is not None and device.type == "cuda" and find_spec("triton") is not None:
+        """Values in [0, 1) of `shape` for every image, float32; see `normal`. CUDA draws the same, bit for bit."""
+        if _drawn_by(device):
             from auditcore.cuda_streams import uniform_on_device  # noqa: PLC0415 - needs a compiler for CUDA
 
-            keys = [self._key(position, purpose, number) for position, number in enumerate(self._indices(index))]
-            return uniform_on_device(keys, math.prod(shape), device).view(len(self), *shape)
+            return uniform_on_device(self._keys(purpose, index), math.prod(shape), device).view(len(self), *shape)
         return self._filled(
             shape, purpose, index, device, lambda generator, row: generator.random(dtype=np.float32, out=row)
         )
@@ -154,6 +159,21 @@ class Streams:
         else:
             fill(range(len(self)))
         return to_device(drawn, device)
+
+
+def _drawn_by(device: torch.device | None) -> TypeGuard[torch.device]:
+    """Whether a device draws random numbers itself."""
+    if device is None or device.type != "cuda" or not has_triton():
+        return False
+    from auditcore.cuda_streams import draws_as_the_host  # noqa: PLC0415 - needs a compiler for CUDA
+
+    return draws_as_the_host(device)
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether kernels can be compiled for CUDA; Triton comes with torch for CUDA on Linux."""
+    return find_spec("triton") is not None
 
 
 @functools.cache

@@ -7,9 +7,15 @@ passes; the device stays busy only if the host never waits between them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Inside the block a CUDA device is the one that kernels and recordings of our own run on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

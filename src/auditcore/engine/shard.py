@@ -48,7 +48,7 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
-from auditcore.transfer import numbers_on
+from auditcore.transfer import current, numbers_on
 
 
 def run_shard(
@@ -93,7 +93,7 @@ def run_shard(
         ModelOutputInvalid: The model returned NaN or infinite logits.
         ModelChanged: The server of a model gives another one than when the audit began.
     """
-    with arithmetic(plan.speed):
+    with arithmetic(plan.speed), current(classifier.device):
         return _run_shard(
             classifier.at_speed(plan.speed),
             images,

@@ -71,13 +71,15 @@ def choose_way(classifier: Classifier, ahead: Ahead, speed: Speed, clock: Callab
         return
     for way in worth_trying(ahead.seconds(calibration), speed, classifier.ways_tried):
         classifier.ways_tried.add(way)
-        if _take(classifier, calibration, way, clock):
+        if _take(classifier, calibration, way, clock, exact=speed.exact):
             # compiled passes are recorded too, so graphs of the model's own kernels have nothing to add
             classifier.ways_tried.add("graphs")
             return
 
 
-def _take(classifier: Classifier, calibration: Calibration, way: Way, clock: Callable[[], float]) -> bool:
+def _take(
+    classifier: Classifier, calibration: Calibration, way: Way, clock: Callable[[], float], *, exact: bool
+) -> bool:
     """Make passes one way and keep each kind that is faster than it was; False if it cannot be done."""
     static = StaticPasses(
         classifier.folded.forward,
@@ -85,6 +87,7 @@ def _take(classifier: Classifier, calibration: Calibration, way: Way, clock: Cal
         side=classifier.size,
         device=classifier.device,
         way=way,
+        tries_kernels=not exact,
     )
     before, classifier.static = classifier.static, None
     speeds: dict[Kind, float] = {"logits": calibration.forward_per_s, "gradient": calibration.gradient_per_s}

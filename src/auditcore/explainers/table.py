@@ -59,6 +59,7 @@ from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
+from auditcore.transfer import current
 
 
 def _always_applicable(_classifier: Classifier, _contract: ExplainerContract) -> None:
@@ -192,7 +193,7 @@ def explain(
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
     batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
-    with arithmetic(Speed()):
+    with arithmetic(Speed()), current(classifier.device):
         return EXPLAINERS[type(contract)].attribute(batch, contract)
 
 

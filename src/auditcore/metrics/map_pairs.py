@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from auditcore.metrics.comparison import MaskedMaps, correlation
 from auditcore.metrics.ranking import overlap
+from auditcore.streams import has_triton
 
 TieBreakers = Callable[[], Float[Tensor, "image position"]]
 """Draws random numbers in [0, 1) that order equally relevant positions."""
@@ -48,16 +47,10 @@ def compare(
 
     Source: Tetkova & Hansen 2023, with k = 1000.
     """
-    if before.values.device.type == "cuda" and before.values.dtype == torch.float32 and has_kernels():
+    if before.values.device.type == "cuda" and before.values.dtype == torch.float32 and has_triton():
         from auditcore.metrics.cuda_comparison import compare_pairs  # noqa: PLC0415 - needs a compiler for CUDA
 
         found = compare_pairs(before.values, after.values, before.mask, k, ties_before(), ties_after())
         return PairComparison(*found)
     agreement = overlap(before, after, k, ties_before, ties_after)
     return PairComparison(correlation(before, after), agreement.values, agreement.chance)
-
-
-@functools.cache
-def has_kernels() -> bool:
-    """Whether Triton is installed, which comes with torch for CUDA on Linux."""
-    return find_spec("triton") is not None

@@ -39,7 +39,14 @@ class StaticPasses:
     """
 
     def __init__(
-        self, forward: Callable[[Tensor], Tensor], *, images: int, side: int, device: torch.device, way: Way
+        self,
+        forward: Callable[[Tensor], Tensor],
+        *,
+        images: int,
+        side: int,
+        device: torch.device,
+        way: Way,
+        tries_kernels: bool,
     ) -> None:
         """Record nothing yet.
 
@@ -49,9 +56,11 @@ class StaticPasses:
             side: Side of an image, in pixels.
             device: A CUDA device.
             way: `graphs` or `compiled`.
+            tries_kernels: Whether cuDNN may choose its kernels by trying them, so that another run may take others.
         """
         self.images = images
         self.way = way
+        self._tries_kernels = tries_kernels
         self._forward = torch.compile(forward, dynamic=False) if way == "compiled" else forward
         inputs = torch.zeros(images, 3, side, side, device=device)
         self.inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -61,9 +70,20 @@ class StaticPasses:
         self._recorded: dict[Kind, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]] = {}
 
     def record(self, kind: Kind) -> None:
-        """Warm up and record passes of a kind; what it takes is paid here."""
+        """Warm up and record passes of a kind; what it takes is paid here.
+
+        In faster modes cuDNN tries out its kernels, which pays for a size that every pass has.
+        """
         if kind in self._recorded:
             return
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = self._tries_kernels
+        try:
+            self._recorded[kind] = self._record(kind)
+        finally:
+            torch.backends.cudnn.benchmark = before
+
+    def _record(self, kind: Kind) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
         work = self._logits_pass if kind == "logits" else functools.partial(self._gradient_pass, kind)
         current = torch.cuda.current_stream()
         aside = torch.cuda.Stream()
@@ -75,7 +95,7 @@ class StaticPasses:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             results = work()
-        self._recorded[kind] = (graph, results)
+        return graph, results
 
     def forget(self, kind: Kind) -> None:
         """Drop passes of a kind, so that `takes` says no to them."""

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "interpreted_kernels.py"
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA on Linux only")
-@pytest.mark.parametrize("part", ["comparison", "streams"])
+@pytest.mark.parametrize("part", ["comparison", "uniform", "normal"])
 def test_kernels_give_what_they_replace(part: str) -> None:
     command = [sys.executable, str(SCRIPT), part]
     done = subprocess.run(
