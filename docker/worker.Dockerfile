@@ -19,12 +19,16 @@ RUN uv venv /app \
         "$(echo /wheels/auditcore-*.whl)[worker,models]" ${MODEL_PACKAGES}
 
 FROM python:3.13-slim-trixie
+# Triton, which compiles kernels for the GPU, has a C compiler build what launches them
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin auditcore \
-    && install -d -o auditcore -g auditcore /var/lib/auditcore /var/lib/auditcore/blobs
+    && install -d -o auditcore -g auditcore /var/lib/auditcore /var/lib/auditcore/blobs /var/lib/auditcore/kernels
 COPY --from=build /app /app
 USER 10001:10001
 WORKDIR /var/lib/auditcore
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HOME=/tmp/huggingface \
+    TRITON_CACHE_DIR=/var/lib/auditcore/kernels/triton TORCHINDUCTOR_CACHE_DIR=/var/lib/auditcore/kernels/inductor \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # a worker answers while it computes; importing Celery to ask takes about a second
 HEALTHCHECK --interval=30s --timeout=15s --start-period=120s --retries=3 \

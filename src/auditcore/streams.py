@@ -1,7 +1,7 @@
 """Randomness that belongs to an image, not to a batch.
 
-One stream per (seed, image digest, purpose, index), drawn on the CPU. A score therefore does not
-change with batch size, sharding, device, or the other explainers of a plan.
+One stream per (seed, image digest, purpose, index), with the numbers that NumPy draws on the CPU, wherever they are
+drawn. A score therefore does not change with batch size, sharding, device, or the other explainers of a plan.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Streams:
             purpose: What the numbers are for.
             index: Which draw for that purpose: one for all images, or one for each.
             device: Where the values are needed; the host does not wait for them. The CPU if None. CUDA draws them
-                itself where Triton is installed: the same numbers, but for the last bit of a few in the tails.
+                itself where `kernels_work`: the same numbers, but for the last bit of a few in the tails.
         """
         if _drawn_by(device):
             from auditcore.cuda_streams import normal_on_device  # noqa: PLC0415 - needs a compiler for CUDA
@@ -163,17 +163,20 @@ class Streams:
 
 def _drawn_by(device: torch.device | None) -> TypeGuard[torch.device]:
     """Whether a device draws random numbers itself."""
-    if device is None or device.type != "cuda" or not has_triton():
-        return False
-    from auditcore.cuda_streams import draws_as_the_host  # noqa: PLC0415 - needs a compiler for CUDA
-
-    return draws_as_the_host(device)
+    return device is not None and device.type == "cuda" and kernels_work(device)
 
 
 @functools.cache
-def has_triton() -> bool:
-    """Whether kernels can be compiled for CUDA; Triton comes with torch for CUDA on Linux."""
-    return find_spec("triton") is not None
+def kernels_work(device: torch.device) -> bool:
+    """Whether kernels of our own run on a CUDA device, and have shown that they give the host's numbers.
+
+    They need Triton, which comes with torch for CUDA on Linux, a C compiler, and a folder for what they become.
+    """
+    if find_spec("triton") is None:
+        return False
+    from auditcore.cuda_streams import draws_as_the_host  # noqa: PLC0415 - needs Triton
+
+    return draws_as_the_host(device)
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from auditcore.metrics.faithfulness import (
     drop_percent,
     flip,
     increase_percent,
-    keep_mask,
+    keep_masks,
     sufficiency,
 )
 from auditcore.metrics.reduction import reduce_channels
@@ -54,7 +54,7 @@ def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties", device=maps.device)
         resolved = resolved_relevance(maps.flatten(1)).view_as(maps)
-        kept = [keep_mask(resolved, share, ties) for share in check.keep]
+        kept = keep_masks(resolved, check.keep, ties)
         predictions = _predict(chunk, torch.stack([mask for most in kept for mask in (most, ~most)], dim=1))
         for share, alone, without in zip(check.keep, predictions[::2], predictions[1::2], strict=True):
             found += _share_metrics(check, chunk, explainer, share, alone, without, constant)

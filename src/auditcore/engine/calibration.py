@@ -56,7 +56,11 @@ def starting_size(classifier: Classifier) -> int:
 
 
 def calibrate(
-    classifier: Classifier, *, memory_bytes: int | None = None, clock: Callable[[], float] = time.perf_counter
+    classifier: Classifier,
+    *,
+    memory_bytes: int | None = None,
+    fixed: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Calibration:
     """Try sizes of micro-batches on the model, each with a forward pass and a gradient, and keep the fastest.
 
@@ -68,6 +72,7 @@ def calibrate(
     Args:
         classifier: The model; the first call of its kernels happens here.
         memory_bytes: What activations of one micro-batch may take; half of what is free if None.
+        fixed: A size that is given; only its speed is measured then.
         clock: Seconds, monotonic.
 
     Returns:
@@ -78,15 +83,7 @@ def calibrate(
         return _calibrate_black_box(classifier, classifier.source.images_per_pass, clock)
     budget = free_memory_bytes(classifier.device) * MEMORY_SHARE if memory_bytes is None else memory_bytes
     with classifier.ledger.paused():
-        most = max(1, int(budget // max(1, _bytes_an_image(classifier))))
-        first = _first_that_fits(classifier, min(starting_size(classifier), most), clock)
-        deadline = clock() + SEARCH_S
-        for step in (2.0, 0.5):
-            best, tried = first, int(first * step)
-            while 1 <= tried <= min(most, LARGEST) and _is_faster(classifier, tried, best, deadline, clock):
-                best, tried = tried, int(tried * step)
-            if best != first:
-                break
+        best = fixed or _fastest_size(classifier, budget, clock)
         forward, gradient = (_settled_seconds(pass_, classifier.device, clock) for pass_ in _passes(classifier, best))
     comparison = _settled_seconds(_comparison(classifier, best), classifier.device, clock)
     return Calibration(
@@ -95,6 +92,21 @@ def calibrate(
         gradient_per_s=round(best / gradient, 3),
         comparison_per_s=round(best / comparison, 3),
     )
+
+
+def _fastest_size(classifier: Classifier, budget: float, clock: Callable[[], float]) -> int:
+    """The size with which gradients are fastest, of those that were tried."""
+    most = max(1, int(budget // max(1, _bytes_an_image(classifier))))
+    first = _first_that_fits(classifier, min(starting_size(classifier), most), clock)
+    deadline = clock() + SEARCH_S
+    best = first
+    for step in (2.0, 0.5):
+        best, tried = first, int(first * step)
+        while 1 <= tried <= min(most, LARGEST) and _is_faster(classifier, tried, best, deadline, clock):
+            best, tried = tried, int(tried * step)
+        if best != first:
+            break
+    return best
 
 
 def pass_seconds(static: StaticPasses, kind: Kind, device: torch.device, clock: Callable[[], float]) -> float:

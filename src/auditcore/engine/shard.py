@@ -147,8 +147,9 @@ def _run_shard(
     preparing = clock()
     with blaming_size():
         prepare(classifier, plan.explainers)
-    if micro_batch is None:
-        micro_batch = _calibrated(classifier, memory_bytes).micro_batch
+    # on a CPU there is nothing to choose where the size is given
+    if micro_batch is None or classifier.device.type == "cuda":
+        micro_batch = _calibrated(classifier, memory_bytes, micro_batch).micro_batch
         choose_way(classifier, _ahead(classifier, plan, audit_images), plan.speed, clock)
     preparation_s = clock() - preparing
     micro_batches = MicroBatches(micro_batch)
@@ -250,11 +251,14 @@ def _end(classifier: Classifier) -> tuple[str, ...]:
     return () if classifier.source is None else classifier.source.end()
 
 
-def _calibrated(classifier: Classifier, memory_bytes: int | None) -> Calibration:
-    """What the first shard of a model measures."""
-    if classifier.calibration is None:
-        classifier.calibration = calibrate(classifier, memory_bytes=memory_bytes)
-    return classifier.calibration
+def _calibrated(classifier: Classifier, memory_bytes: int | None, fixed: int | None) -> Calibration:
+    """What the first shard of a model measures, and the first with another fixed size."""
+    known = classifier.calibration
+    if known is None or fixed not in {None, known.micro_batch}:
+        classifier.static = None
+        classifier.ways_tried.clear()
+        known = classifier.calibration = calibrate(classifier, memory_bytes=memory_bytes, fixed=fixed)
+    return known
 
 
 def _notes(micro_batch: int, micro_batches: MicroBatches, classifier: Classifier) -> tuple[str, ...]:

@@ -7,12 +7,14 @@ Everything here is a pure function of probabilities and predictions; the passes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from auditcore.errors import ShapeError
-from auditcore.metrics.ranking import top_k_mask
+from auditcore.metrics.ranking import rank_descending, top_k_mask
 
 UNDEFINED_BELOW = 1e-8
 """A target probability below this makes a relative change undefined (definitions, notation)."""
@@ -43,10 +45,35 @@ def keep_mask(
 
     Source: Li et al. 2021.
     """
+    (mask,) = keep_masks(scores, (share,), tie_breakers)
+    return mask
+
+
+def keep_masks(
+    scores: Float[Tensor, "image height width"], shares: Sequence[float], tie_breakers: Float[Tensor, "..."]
+) -> list[Bool[Tensor, "image 1 height width"]]:
+    """The same for several shares; an accelerator sorts the pixels once, where the CPU selects for each share.
+
+    Args:
+        scores: Reduced maps.
+        shares: Shares of pixels, each in (0, 1).
+        tie_breakers: Random numbers of the same shape.
+
+    Raises:
+        ShapeError: Not one tie-breaker a pixel.
+
+    Source: Li et al. 2021.
+    """
     if tie_breakers.shape != scores.shape:
         raise ShapeError(expected=tuple(scores.shape), actual=tuple(tie_breakers.shape))
-    count = kept_pixels(share, *scores.shape[1:])
-    return top_k_mask(scores.flatten(1), count, tie_breakers.flatten(1)).view_as(scores)[:, None]
+    counts = [kept_pixels(share, *scores.shape[1:]) for share in shares]
+    values, ties = scores.flatten(1), tie_breakers.flatten(1)
+    if scores.device.type == "cpu":
+        masks = [top_k_mask(values, count, ties) for count in counts]
+    else:
+        places = rank_descending(values, ties).argsort(dim=1)
+        masks = [places < count for count in counts]
+    return [mask.view_as(scores)[:, None] for mask in masks]
 
 
 def sufficiency(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:

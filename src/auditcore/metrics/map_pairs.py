@@ -11,7 +11,7 @@ from torch import Tensor
 
 from auditcore.metrics.comparison import MaskedMaps, correlation
 from auditcore.metrics.ranking import overlap
-from auditcore.streams import has_triton
+from auditcore.streams import kernels_work
 
 TieBreakers = Callable[[], Float[Tensor, "image position"]]
 """Draws random numbers in [0, 1) that order equally relevant positions."""
@@ -47,7 +47,8 @@ def compare(
 
     Source: Tetkova & Hansen 2023, with k = 1000.
     """
-    if before.values.device.type == "cuda" and before.values.dtype == torch.float32 and has_triton():
+    device = before.values.device
+    if device.type == "cuda" and before.values.dtype == torch.float32 and kernels_work(device):
         from auditcore.metrics.cuda_comparison import compare_pairs  # noqa: PLC0415 - needs a compiler for CUDA
 
         found = compare_pairs(before.values, after.values, before.mask, k, ties_before(), ties_after())
