@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from auditcore.contracts.capabilities import BLACK_BOX, ModelOffer
 from auditcore.contracts.packaged_models import OnnxModel, Outputs
-from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid, UnsafeReference
+from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid
 from auditcore.fetching import open_resource
 from auditcore.models.black_box import SMALLEST, BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.external_data import refuse_external_data
 from auditcore.models.loaders.weights import WeightsSource
 
 FIELD = "model.uri"
@@ -121,7 +121,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
 
     Raises:
         ModelNotLoadable: It is damaged, or ONNX Runtime is not installed.
-        UnsafeReference: Its weights lie in other files.
+        UnsafeReference: Data of a tensor, wherever it stands, lies in another file.
         ModelOutputInvalid: Its input or output has another type or shape than images and class scores.
         InputError: It cannot be read.
     """
@@ -133,9 +133,12 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
         sha256=reference.sha256,
         blobs=source.blobs,
     )
-    graph, session = _opened(path, source.device)
-    with path.open("rb") as file:
-        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    # read once: what is checked is what runs, whoever writes to the file meanwhile
+    data = path.read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    graph = _parsed(data)
+    del data
+    session = _session(graph, source.device)
     image, output = _only(session.get_inputs(), "input"), _only(session.get_outputs(), "output")
     fixed = _refuse_misfit(image, output, reference.preprocessing.crop)
     runtime = OnnxSource(
@@ -166,35 +169,48 @@ def _with_logits(module: nn.Module, outputs: Outputs, *, sigmoid: bool) -> nn.Mo
     return LogOf(module)
 
 
-def _opened(path: Path, device: str) -> tuple[Any, Any]:
+def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
+    """The graph, which names no other file and holds nothing that was not looked at."""
     try:
         import onnx  # noqa: PLC0415 - an extra
-        import onnxruntime  # noqa: PLC0415 - likewise
     except ImportError as error:
-        msg = f"ONNX is not installed here ({error}); install auditcore[onnx]"
-        raise ModelNotLoadable(msg, field=FIELD) from error
+        raise _not_installed(error) from error
     try:
-        # weights in other files are named by paths, which could lead anywhere
-        graph = onnx.load(str(path), load_external_data=False)
+        graph = onnx.ModelProto.FromString(data)
     except Exception as error:
         msg = f"the file is no ONNX graph, or it is damaged: {type(error).__name__}; export it again"
         raise ModelNotLoadable(msg, field=FIELD) from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.graph.initializer):
-        msg = "the graph keeps weights in other files, whose paths could lead anywhere; save it as one file"
-        raise UnsafeReference(msg, field=FIELD)
+    # ONNX Runtime may know fields that this version of onnx does not
+    graph.DiscardUnknownFields()
+    refuse_external_data(graph, field=FIELD)
+    return graph
+
+
+def _session(graph: Any, device: str) -> Any:  # noqa: ANN401 - ONNX Runtime publishes no types
+    try:
+        import onnxruntime  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise _not_installed(error) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    # its own format is another one, with places of its own for data
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     cuda = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     available = set(onnxruntime.get_available_providers())
     providers = [name for name in (*cuda, "CPUExecutionProvider") if name in available]
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), sess_options=options, providers=providers)
+        # the graph that was checked, not the file: the two parsers need not find the same in a file made by hand
+        return onnxruntime.InferenceSession(graph.SerializeToString(), sess_options=options, providers=providers)
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"ONNX Runtime cannot open the graph: {first_line}"
         raise ModelNotLoadable(msg, field=FIELD) from error
-    return graph, session
+
+
+def _not_installed(error: ImportError) -> ModelNotLoadable:
+    msg = f"ONNX is not installed here ({error}); install auditcore[onnx]"
+    return ModelNotLoadable(msg, field=FIELD)
 
 
 def _only(tensors: list[Any], what: str) -> Any:  # noqa: ANN401 - ONNX Runtime publishes no types
