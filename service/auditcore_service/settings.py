@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Self, final
 
@@ -14,6 +15,9 @@ from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.contract import Sha256
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
+"""A URL, or a plain path, that leads to a file by way of the working folder."""
 
 
 @final
@@ -200,6 +204,21 @@ class Settings(BaseSettings):
         """Seconds between two heartbeats of a worker."""
         return min(self.heartbeat_s, self.lease_s / 4)
 
+    def with_absolute_paths(self) -> Self:
+        """The same settings for a process that is about to change its working folder."""
+        changes: dict[str, object] = {
+            "data_dir": self.data_dir.absolute(),
+            "file_roots": tuple(root.absolute() for root in self.file_roots),
+            "token_roots": tuple(root.absolute() for root in self.token_roots),
+        }
+        if self.database_url is not None:
+            changes["database_url"] = SecretStr(_absolute(self.database_url.get_secret_value()))
+        if self.blob_url is not None:
+            changes["blob_url"] = _absolute(self.blob_url)
+        if self.mlflow_tracking_uri is not None:
+            changes["mlflow_tracking_uri"] = _absolute(self.mlflow_tracking_uri)
+        return self.model_copy(update=changes)
+
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for a child process."""
         variables: dict[str, str] = {}
@@ -213,3 +232,9 @@ class Settings(BaseSettings):
                 value = json.dumps([str(item) for item in value])
             variables[f"AUDIT_{name.upper()}"] = str(value)
         return variables
+
+
+def _absolute(url: str) -> str:
+    """The same URL; one that names a file below the working folder gets the path from the root."""
+    found = _RELATIVE.fullmatch(url)
+    return url if found is None else f"{found['start']}{Path(found['path']).absolute()}"

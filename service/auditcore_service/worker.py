@@ -17,6 +17,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import ShardKey
 from auditcore_service.tethered import tie
+from auditcore_service.working_folder import empty_working_folder
 
 if TYPE_CHECKING:
     from auditcore_service.execution import Executor
@@ -110,23 +111,25 @@ def build_executor(settings: Settings) -> Executor:
 
 
 def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM: one pool process, all queues."""
+    """Work until SIGTERM: one pool process, all queues, in an empty working folder."""
     configure_logs(settings)
-    database = Database(settings.database)
-    database.migrate()
-    database.close()
-    app = WorkerApp("auditcore", settings=settings)
-    worker = app.Worker(
-        concurrency=1,
-        queues=sorted(set(QUEUES.values())),
-        hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",
-        loglevel="WARNING",
-        # workers need not know each other: the database coordinates them
-        without_gossip=True,
-        without_mingle=True,
-        quiet=True,
-    )
-    worker.start()
+    settings = settings.with_absolute_paths()
+    with empty_working_folder():
+        database = Database(settings.database)
+        database.migrate()
+        database.close()
+        app = WorkerApp("auditcore", settings=settings)
+        worker = app.Worker(
+            concurrency=1,
+            queues=sorted(set(QUEUES.values())),
+            hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",
+            loglevel="WARNING",
+            # workers need not know each other: the database coordinates them
+            without_gossip=True,
+            without_mingle=True,
+            quiet=True,
+        )
+        worker.start()
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import signal
 import socket
@@ -19,12 +20,14 @@ import numpy as np
 import psutil
 import pytest
 import redis
+from onnx import numpy_helper
 from PIL import Image
 
 from auditcore_service.embedded import AlreadyRunning, EmbeddedService
 from auditcore_service.embedded import _listen as listen
 from auditcore_service.redis_server import RedisServer
 from auditcore_service.settings import Settings
+from reading_graphs import external, reader
 
 REQUEST: dict[str, Any] = {
     "model": {
@@ -244,3 +247,59 @@ def test_a_redis_with_a_long_path_still_gets_a_short_socket(tmp_path: Path) -> N
     finally:
         server.stop()
     assert not Path(server.url.removeprefix("unix://")).parent.exists()
+
+
+SERVE_HERE = """
+import json, sys
+from auditcore_service.embedded import run
+from auditcore_service.settings import Settings
+run(Settings(**json.loads(sys.argv[1]), port=0, workers=1), on_ready=lambda url: print(url, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_named(tmp_path: Path) -> None:
+    """All paths of the operator are relative here, and a graph asks for a file of the folder that they start from."""
+    (tmp_path / ".env").write_text("KEY")
+    (tmp_path / "models").mkdir()
+    inside = numpy_helper.from_array(np.array([75], np.uint8), "inside")
+    for name, tensor in {"good": inside, "bad": external()}.items():
+        (tmp_path / "models" / f"{name}.onnx").write_bytes(reader(tensor, "constant").SerializeToString())
+    settings = {
+        "data_dir": "data",
+        "database_url": "sqlite:///service.db",
+        "blob_url": "file://blobs",
+        "file_roots": ["models"],
+        "inspection_wait_s": 60.0,
+        "threads": 1,
+        "device": "cpu",
+    }
+    environment = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "AUDIT_REDIS_URL"}}
+    command = [sys.executable, "-c", SERVE_HERE, json.dumps(settings)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().strip()
+            answers = {}
+            for name in ("good", "bad"):
+                uri = (tmp_path / "models" / f"{name}.onnx").as_uri()
+                model = {"kind": "onnx", "uri": uri, "preprocessing": {"resize": 32, "crop": 32}}
+                answers[name] = httpx.post(f"{url}/v1/models:inspect", json={"model": model}, timeout=90)
+            assert answers["good"].json()["found"]["classes"] == 256
+            assert answers["bad"].json()["code"] == "unsafe_reference"
+            computing = {
+                child.pid: Path(child.cwd())
+                for child in psutil.Process(process.pid).children(recursive=True)
+                if "redis" not in child.name()
+            }
+            (folder,) = set(computing.values())
+            assert len(computing) >= 2
+            assert not folder.is_relative_to(tmp_path)
+            assert folder.stat().st_mode & 0o777 == 0o700
+            assert list(folder.iterdir()) == []
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+            assert not folder.exists()
+        finally:
+            process.kill()
+    assert {path.name for path in tmp_path.iterdir()} >= {".env", "models", "data", "service.db"}

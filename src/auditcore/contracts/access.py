@@ -151,6 +151,10 @@ class AccessRules(Contract):
             raise UnsafeReference(msg, field=field)
 
     def _check_object(self, uri: str, field: str) -> None:
+        if "::" in uri:
+            # fsspec takes what stands behind it for one more URL, of any scheme
+            msg = f"{uri} holds `::`, which chains URLs; name one object"
+            raise UnsafeReference(msg, field=field)
         # an object's key is not a path, but `..` in one serves only to mislead
         if ".." in unquote(uri).split("/") or not any(uri.startswith(prefix) for prefix in self.storage_prefixes):
             msg = f"{uri} is not below an allowed prefix; the operator can add one (AUDIT_STORAGE_PREFIXES)"
@@ -159,6 +163,10 @@ class AccessRules(Contract):
     def _check_file(self, host: str, path: str, field: str) -> None:
         if host not in {"", "localhost"}:
             msg = f"file URIs name no host, got {host!r}; write file:///path"
+            raise UnsafeReference(msg, field=field)
+        if not path.startswith("/"):
+            # gateway and worker have working folders of their own
+            msg = f"{path!r} is a relative path; write file:///path, from the root"
             raise UnsafeReference(msg, field=field)
         # realpath, not resolve(): it never raises on a missing file, and links must not lead out of a root
         real = Path(os.path.realpath(unquote(path)))
@@ -217,9 +225,13 @@ class AccessRules(Contract):
             UnsafeReference: It is not.
         """
         self.check_server_url(url, field="model.url")
-        if token_file is not None and not any(
-            Path(os.path.realpath(token_file)).is_relative_to(os.path.realpath(root)) for root in self.token_roots
-        ):
+        if token_file is None:
+            return
+        if not token_file.startswith("/"):
+            msg = f"{token_file!r} is a relative path; write it from the root, such as /run/torchserve/key_file.json"
+            raise UnsafeReference(msg, field="model.token_file")
+        real = Path(os.path.realpath(token_file))
+        if not any(real.is_relative_to(os.path.realpath(root)) for root in self.token_roots):
             msg = f"{token_file} is outside the allowed folders; the operator can add one (AUDIT_TOKEN_ROOTS)"
             raise UnsafeReference(msg, field="model.token_file")
 
