@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 from urllib.parse import unquote, urlsplit
@@ -19,6 +22,22 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 USUAL, INDEX = "model.safetensors", "model.safetensors.index.json"
 WANTED = (CONFIG, PREPROCESSOR, "*.safetensors", INDEX)
 MOST_JSON_BYTES = 16 * 2**20
+
+WEIGHTS_ELSEWHERE = frozenset(
+    {
+        "cache_dir",
+        "checkpoint_path",
+        "pretrained",
+        "pretrained_cfg_overlay",
+        "pretrained_model_name_or_path",
+        "transformers_weights",
+        "use_pretrained_backbone",
+    }
+)
+"""Keys by which a config asks timm or transformers to open a file or a repository, wherever in it they stand."""
+
+BUILT_BY_NAME = frozenset({"architecture", "backbone"})
+"""Keys of names that timm also takes as `hf-hub:org/name` and `local-dir:/path`."""
 
 
 @final
@@ -39,23 +58,64 @@ class Snapshot:
         """
         self._field = "model.uri" if model.uri is not None else "model.repo"
         self.folder = _folder(model) if model.uri is not None else _fetched(model, access)
+        if model.uri is not None:
+            self._refuse_links_out(access)
         listed = self._weights()
         self.names = [name for name in (CONFIG, PREPROCESSOR, INDEX, *listed) if (self.folder / name).is_file()]
         self.config = self.read(CONFIG)
-        if "auto_map" in self.config:
-            msg = (
-                "config.json asks for code of the repository (auto_map), which is not run; use a built-in architecture"
-            )
-            raise UnsafeReference(msg, field=self._field)
+        self._refuse_references(self.config)
         limit = access.limits.weights_bytes
         self.digest = folder_digest(self.folder, self.names, limit_bytes=limit, field=self._field)
         if model.sha256 is not None and model.sha256 != self.digest:
             raise DigestMismatch(expected=model.sha256, actual=self.digest, field="model.sha256")
 
+    @contextmanager
+    def alone(self) -> Iterator[Path]:
+        """A private folder with links to the files that are read, for readers that look for more than these."""
+        with tempfile.TemporaryDirectory(prefix="auditcore-snapshot-") as name:
+            folder = Path(name)
+            for one in self.names:
+                (folder / one).symlink_to((self.folder / one).resolve())
+            yield folder
+
     @property
     def weights(self) -> tuple[Path, ...]:
         """The files of weights."""
         return tuple(self.folder / name for name in self.names if name.endswith(".safetensors"))
+
+    def _refuse_links_out(self, access: AccessRules) -> None:
+        """A link in an allowed folder must not lead out of all of them."""
+        for path in (self.folder / CONFIG, self.folder / PREPROCESSOR, *self.folder.glob("*.safetensors*")):
+            if path.is_symlink():
+                access.check_uri(path.as_uri(), field=self._field)
+
+    def _refuse_references(self, config: dict[str, Any]) -> None:
+        """A config describes an architecture; it must not name code, files or other repositories."""
+        waiting: list[object] = [config]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, list):
+                waiting.extend(part)
+            if not isinstance(part, dict):
+                continue
+            waiting.extend(part.values())
+            if "auto_map" in part:
+                msg = (
+                    "config.json asks for code of the repository (auto_map), which is not run; use a built-in "
+                    "architecture"
+                )
+                raise UnsafeReference(msg, field=self._field)
+            for key in sorted(WEIGHTS_ELSEWHERE.intersection(part)):
+                if part[key]:
+                    msg = f"config.json asks for weights from elsewhere ({key}), which are not read; remove `{key}`"
+                    raise UnsafeReference(msg, field=self._field)
+            for key in sorted(BUILT_BY_NAME.intersection(part)):
+                if not set(":/\\").isdisjoint(str(part[key])):
+                    msg = (
+                        f"config.json names a place as its {key}, {str(part[key])[:100]!r}, which is not read; name a "
+                        "built-in architecture"
+                    )
+                    raise UnsafeReference(msg, field=self._field)
 
     def _weights(self) -> list[str]:
         """Names of the files that hold the weights: those of the index, else the usual one, else the only one."""

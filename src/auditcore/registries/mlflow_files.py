@@ -70,6 +70,7 @@ def copy_files(location: str, folder: Path, access: AccessRules, *, field: str) 
     match urlsplit(location).scheme:
         case "" | "file":
             source = _path(location)
+            _refuse_links(source, field)
             _check(((file.stat().st_size) for file in source.rglob("*") if file.is_file()), limit, field)
             shutil.copytree(source, folder, dirs_exist_ok=True)
             return folder
@@ -102,6 +103,16 @@ def _listed(location: str, tracking_uri: str | None) -> Iterator[int]:
                 yield 0
             else:
                 yield int(entry.file_size or 0)
+
+
+def _refuse_links(folder: Path, field: str) -> None:
+    link = next((path for path in folder.rglob("*") if path.is_symlink()), None)
+    if link is not None:
+        msg = (
+            f"{link.relative_to(folder)} of the version is a link, which could lead anywhere and which MLflow never "
+            "writes; log the model again"
+        )
+        raise UnsafeReference(msg, field=field)
 
 
 def _check(sizes: Iterator[int], limit_bytes: int, field: str) -> None:

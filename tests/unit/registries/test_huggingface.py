@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ from auditcore.errors import (
     UnsafeReference,
 )
 from auditcore.models.loaders.table import load_classifier
+from auditcore.registries.huggingface import WEIGHTS_ELSEWHERE
 from auditcore.resolving import resolve_model
 from scripted_server import Asked, Reply, Scripted, scripted
 
@@ -246,3 +249,104 @@ def test_preprocessing_that_is_no_center_crop_must_be_given(vit: tuple[Path, nn.
     change_config(folder, architectures=["ViTModel"])
     with pytest.raises(ModelNotLoadable, match="no image classifier"):
         load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path))
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """What Python opens or resolves while a test runs, of files called `secret` and of hosts."""
+    OPENED.clear()
+    WATCHING.append(True)
+    yield OPENED
+    WATCHING.clear()
+
+
+OPENED: list[str] = []
+WATCHING: list[bool] = []
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if WATCHING and (event == "socket.getaddrinfo" or (event == "open" and "secret" in str(arguments[0]))):
+        OPENED.append(f"{event} {arguments[0]}")
+
+
+# cannot be taken back, so there is one for all tests
+sys.addaudithook(_watch)
+
+WRAPPED = {"architectures": ["TimmWrapperForImageClassification"], "model_type": "timm_wrapper", "num_classes": 4}
+TIMM = {"architecture": "resnet10t", "num_classes": 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (TIMM | {"model_args": {"checkpoint_path": "SECRET"}}, "checkpoint_path"),
+        (TIMM | {"model_args": {"cache_dir": "SECRET"}}, "cache_dir"),
+        (TIMM | {"model_args": {"pretrained": True}}, "pretrained"),
+        (TIMM | {"model_args": {"pretrained_cfg_overlay": {"file": "SECRET"}}}, "pretrained_cfg_overlay"),
+        ({"architecture": "local-dir:FOLDER"}, "architecture"),
+        ({"architecture": "hf-hub:org/name"}, "architecture"),
+        (WRAPPED | {"model_args": {"checkpoint_path": "SECRET"}}, "checkpoint_path"),
+        (WRAPPED | {"transformers_weights": "../secret.safetensors"}, "transformers_weights"),
+        (WRAPPED | {"sub": [{"auto_map": {"AutoModel": "org/other--x.Y"}}]}, "auto_map"),
+        (WRAPPED | {"backbone_config": {"backbone": "hf-hub:org/name"}}, "backbone"),
+        (WRAPPED | {"backbone_config": {"use_pretrained_backbone": True}}, "use_pretrained_backbone"),
+    ],
+)
+def test_a_config_names_no_file_and_no_other_repository(
+    resnet: tuple[Path, nn.Module], tmp_path: Path, config: dict[str, Any], key: str, opened: list[str]
+) -> None:
+    folder, elsewhere = tmp_path / "snapshot", tmp_path / "secret"
+    shutil.copytree(resnet[0], folder)
+    elsewhere.mkdir()
+    torch.save(timm.create_model("resnet10t", num_classes=4).state_dict(), elsewhere / "secret.pth")
+    (elsewhere / "config.json").write_text(json.dumps(TIMM))
+    opened.clear()
+    text = json.dumps(config).replace("SECRET", str(elsewhere / "secret.pth")).replace("FOLDER", str(elsewhere))
+    (folder / "config.json").write_text(text)
+    with pytest.raises(UnsafeReference, match=key) as caught:
+        load_classifier(snapshot(folder, preprocessing=FED), access=access(folder))
+    assert caught.value.field == "model.uri"
+    assert opened == []
+
+
+def test_every_option_of_timm_that_is_not_the_models_own_was_looked_at() -> None:
+    """A later timm may have another way to name a file."""
+    options = set(inspect.signature(timm.create_model).parameters)
+    harmless = {"model_name", "pretrained_cfg", "scriptable", "exportable", "no_jit", "kwargs"}
+    assert options - harmless <= WEIGHTS_ELSEWHERE
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_link_in_a_snapshot_does_not_lead_out_of_the_allowed_folders(
+    vit: tuple[Path, nn.Module], tmp_path: Path, name: str
+) -> None:
+    folder, outside = tmp_path / "allowed" / "snapshot", tmp_path / "outside"
+    shutil.copytree(vit[0], folder)
+    outside.mkdir()
+    (folder / name).rename(outside / name)
+    (folder / name).symlink_to(outside / name)
+    with pytest.raises(UnsafeReference, match="AUDIT_FILE_ROOTS"):
+        load_classifier(snapshot(folder), access=access(tmp_path / "allowed"))
+    # as in the cache of the hub's client, where it leads to a file beside the folder
+    assert load_classifier(snapshot(folder), access=access(tmp_path)).classes == 5
+
+
+def test_transformers_sees_the_files_of_the_digest_and_no_others(
+    vit: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With peft installed it would follow an adapter_config.json to the model that this names."""
+    from transformers import AutoModelForImageClassification  # noqa: PLC0415 - seconds of imports
+
+    folder = tmp_path / "snapshot"
+    shutil.copytree(vit[0], folder)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/other"}))
+    seen: list[set[str]] = []
+    build = AutoModelForImageClassification.from_pretrained
+
+    def from_pretrained(given: Path, **options: Any) -> Any:
+        seen.append({path.name for path in given.iterdir()})
+        return build(given, **options)
+
+    monkeypatch.setattr(AutoModelForImageClassification, "from_pretrained", from_pretrained)
+    assert load_classifier(snapshot(folder), access=access(folder)).classes == 5
+    assert seen == [{"config.json", "preprocessor_config.json", "model.safetensors"}]

@@ -22,6 +22,7 @@ from auditcore.errors import (
 )
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.table import load_classifier
+from auditcore.registries.mlflow_files import check_location
 from auditcore.resolving import resolve_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -134,3 +135,50 @@ def test_what_the_operator_has_not_allowed_is_refused(
     with pytest.raises(kind) as caught:
         resolve_model(model("models:/digits/1"), access(store).model_copy(update=changes))
     assert caught.value.field == field
+
+
+def test_a_link_among_the_files_of_a_version_is_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("KEY")
+    files = store / "logged-1"
+    (files / "linked").symlink_to(tmp_path)
+    try:
+        with pytest.raises(UnsafeReference, match="is a link") as caught:
+            resolve_model(model("models:/digits/1"), access(store))
+    finally:
+        (files / "linked").unlink()
+    assert caught.value.field == "model.uri"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/etc",
+        "file:///etc",
+        "file:///models/../etc",
+        "relative",
+        "s3://models/other",
+        "s3://models/public::file:///etc",
+        "mlflow-artifacts://elsewhere:5000/1",
+        "http://elsewhere/1",
+        "ftp://elsewhere/1",
+        "dbfs:/1",
+        "simplecache::file:///etc",
+    ],
+)
+def test_a_version_points_to_no_other_place(location: str) -> None:
+    rules = AccessRules(
+        mlflow_tracking_uri="http://mlflow:5000",
+        file_roots=(Path("/models"),),
+        storage_prefixes=("s3://models/public/",),
+    )
+    for allowed in ("mlflow-artifacts:/1", "/models/1", "s3://models/public/1"):
+        check_location(allowed, rules, field="model.uri")
+    with pytest.raises(UnsafeReference) as caught:
+        check_location(location, rules, field="model.uri")
+    assert caught.value.field == "model.uri"
+
+
+@pytest.mark.parametrize("uri", ["models:/../1", "models:/a/b/1", "models:/./1", "runs:/x/1", "file:///etc/1"])
+def test_no_name_of_a_model_is_a_path(store: Path, uri: str) -> None:
+    with pytest.raises((ValidationError, InputError)):
+        resolve_model(model(uri), access(store))

@@ -93,10 +93,11 @@ def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
         raise ModelNotLoadable(msg, field=field) from error
     try:
         build: Any = AutoModelForImageClassification
-        with torch.random.fork_rng(devices=[]):
+        # it would follow an adapter_config.json to another model
+        with torch.random.fork_rng(devices=[]), snapshot.alone() as folder:
             # its own loading, since it renames weights of older versions; attention written out, so that it can be seen
             model, report = build.from_pretrained(
-                snapshot.folder,
+                folder,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
