@@ -164,6 +164,15 @@ def test_onnx_runtime_gets_what_was_checked_and_nothing_else(tmp_path: Path, mon
     assert options.get_session_config_entry("session.load_model_format") == "ONNX"
 
 
+def test_a_graph_brings_no_options_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_LOAD_CONFIG_FROM_MODEL", "1")
+    monkeypatch.chdir(tmp_path)
+    model = reader(numpy_helper.from_array(np.array([ord("!")], np.uint8), "inside"), "constant")
+    model.metadata_props.add(key="ort_config", value='{"session_options": {"enable_profiling": 1}}')
+    assert answer(loaded(model.SerializeToString(), tmp_path)) == "!"
+    assert [path.name for path in tmp_path.iterdir()] == ["g.onnx"]
+
+
 def test_an_ending_of_the_file_chooses_no_other_parser(tmp_path: Path) -> None:
     inside = numpy_helper.from_array(np.array([ord("!")], np.uint8), "inside")
     model = reader(inside, "constant")

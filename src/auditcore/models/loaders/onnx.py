@@ -182,6 +182,8 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
         raise ModelNotLoadable(msg, field=FIELD) from error
     # ONNX Runtime may know fields that this version of onnx does not
     graph.DiscardUnknownFields()
+    # where ORT_LOAD_CONFIG_FROM_MODEL is set it takes options from there, files to write among them
+    graph.ClearField("metadata_props")
     refuse_external_data(graph, field=FIELD)
     return graph
 
