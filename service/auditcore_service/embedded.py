@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -58,6 +59,7 @@ class EmbeddedService:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._lock_file: IO[str] | None = None
+        self._folders: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def base_url(self) -> str:
@@ -90,6 +92,8 @@ class EmbeddedService:
                 self._redis.start()
                 self.settings = self.settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
             self._start_gateway(self._socket)
+            # of this process, since a worker that is killed cannot remove its own
+            self._folders = tempfile.TemporaryDirectory(prefix="auditcore-workers-", ignore_cleanup_errors=True)
             self.workers = tuple(self._worker(number) for number in range(self.settings.workers))
             for worker in self.workers:
                 worker.start()
@@ -105,6 +109,9 @@ class EmbeddedService:
             thread.start()
         for thread in stopping:
             thread.join()
+        if self._folders is not None:
+            self._folders.cleanup()
+            self._folders = None
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join()
@@ -130,13 +137,14 @@ class EmbeddedService:
         self.stop()
 
     def _worker(self, number: int) -> SupervisedProcess:
+        assert self._folders is not None  # noqa: S101 - `start` has made it
         settings = self.settings
         if settings.workers > 1 and settings.threads is None:
             # each would take every core, and they would wait for each other
             settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
         return SupervisedProcess(
             "worker" if self.settings.workers == 1 else f"worker-{number}",
-            [sys.executable, "-c", "from auditcore_service.worker import main; main()"],
+            [sys.executable, "-c", "from auditcore_service.worker import main; main()", self._folders.name],
             environment=settings.environment(),
             # its shard is done again from the database, so there is nothing to save
             grace_s=2.0,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import structlog
@@ -110,11 +112,16 @@ def build_executor(settings: Settings) -> Executor:
     )
 
 
-def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM: one pool process, all queues, in an empty working folder."""
+def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
+    """Work until SIGTERM: one pool process, all queues, in an empty working folder.
+
+    Args:
+        settings: The operator's settings.
+        folders: Where to make the working folder; where temporary files go if None.
+    """
     configure_logs(settings)
     settings = settings.with_absolute_paths()
-    with empty_working_folder():
+    with empty_working_folder(folders):
         database = Database(settings.database)
         database.migrate()
         database.close()
@@ -133,5 +140,8 @@ def run_worker(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Entry point of a worker process; settings come from the environment."""
-    run_worker(Settings())
+    """Entry point of a worker of the embedded service.
+
+    Settings come from the environment, the folder for its working folder from the command line.
+    """
+    run_worker(Settings(), folders=Path(sys.argv[1]))

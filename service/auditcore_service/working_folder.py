@@ -13,11 +13,14 @@ from pathlib import Path
 
 
 @contextmanager
-def empty_working_folder() -> Iterator[Path]:
+def empty_working_folder(inside: Path | None = None) -> Iterator[Path]:
     """Make a new private folder the working folder of this process and of its children.
 
     Modules that could be imported before still can. The folder is removed at the end; a process that is killed leaves
     it behind, empty.
+
+    Args:
+        inside: Where to make it; where temporary files go if None.
 
     Yields:
         The folder.
@@ -25,7 +28,7 @@ def empty_working_folder() -> Iterator[Path]:
     before = Path.cwd()
     # the empty entry means the working folder, whichever that is at the time
     sys.path[:] = [entry or str(before) for entry in sys.path]
-    folder = Path(tempfile.mkdtemp(prefix="auditcore-worker-"))
+    folder = Path(tempfile.mkdtemp(prefix="auditcore-worker-", dir=inside))
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     # systemd-tmpfiles removes what is old below /tmp, but no folder with a lock
     fcntl.flock(handle, fcntl.LOCK_SH)

@@ -299,7 +299,8 @@ def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_
             assert list(folder.iterdir()) == []
             process.terminate()
             assert process.wait(timeout=20) == 0
-            assert not folder.exists()
+            # even if the worker took too long and was killed
+            assert not folder.parent.exists()
         finally:
             process.kill()
     assert {path.name for path in tmp_path.iterdir()} >= {".env", "models", "data", "service.db"}

@@ -22,8 +22,8 @@ def test_the_folder_is_new_private_empty_and_gone_at_the_end(tmp_path: Path, mon
         assert sys.path == [str(tmp_path), "/somewhere/else"]
         # what a library writes there goes with it
         Path("cache").write_text("x")
-        with empty_working_folder() as other:
-            assert other != folder
+        with empty_working_folder(tmp_path) as other:
+            assert other.parent == tmp_path
     assert Path.cwd() == tmp_path
     assert not folder.exists()
 
