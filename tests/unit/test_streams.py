@@ -69,3 +69,20 @@ def test_threads_draw_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(*pair) for pair in zip(together, alone, strict=True))
+
+
+def test_each_image_can_have_a_draw_of_its_own() -> None:
+    streams = Streams(3, ("a", "b", "a"), ("x", "y", "z"))
+    for draw in (streams.normal, streams.uniform):
+        together = draw((4, 2), "noise", [5, 0, 7])
+        for position, index in enumerate((5, 0, 7)):
+            own = Streams(3, streams.digests[position : position + 1], streams.views[position : position + 1])
+            alone = (
+                own.normal((4, 2), "noise", index) if draw == streams.normal else own.uniform((4, 2), "noise", index)
+            )
+            assert torch.equal(together[position], alone[0])
+
+
+def test_draws_must_match_the_images() -> None:
+    with pytest.raises(ShapeError):
+        Streams(3, ("a", "b")).normal((2,), "noise", [1])

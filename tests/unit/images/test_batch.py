@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from PIL import Image
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.models import Preprocessing
-from auditcore.images.batch import decode_batch
+from auditcore.images import batch as batches
+from auditcore.images.batch import FIRST_GROUP, DecodedBatch, decode_ahead, decode_batch
 from auditcore.images.encoded import EncodedImage
 
 PREPROCESSING = Preprocessing(resize=32, crop=32)
@@ -52,3 +55,63 @@ def test_nothing_usable_is_an_empty_tensor(images: list[EncodedImage]) -> None:
     batch = decode_batch(images, PREPROCESSING, Limits())
     assert batch.pixels.shape == (0, 3, 32, 32)
     assert (batch.used, batch.digests, len(batch.excluded)) == ((), (), len(images))
+
+
+def test_groups_hold_every_image_once_in_order() -> None:
+    images = [photo(seed, seed) for seed in range(7)] + [EncodedImage(7, None, b"no image", None)]
+    whole = decode_batch(images, PREPROCESSING, Limits())
+    for size in (1, 3, 8, 100):
+        groups = list(decode_ahead(images, size, PREPROCESSING, Limits()))
+        assert [image for group, _ in groups for image in group] == images
+        assert all(len(group) <= size for group, _ in groups)
+        assert torch.equal(torch.cat([decoded.pixels for _, decoded in groups]), whole.pixels)
+        assert [record for _, decoded in groups for record in decoded.excluded] == list(whole.excluded)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (0, 16, []),
+        (17, 16, [16, 1]),
+        (256, 256, [FIRST_GROUP, 256 - FIRST_GROUP]),
+        (500, 256, [244, 256]),
+        (512, 256, [FIRST_GROUP, 256, 512 - 256 - FIRST_GROUP]),
+    ],
+)
+def test_the_first_group_is_small(count: int, size: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "decode_batch", lambda group, *_: group)
+    images = [EncodedImage(index, None, b"", None) for index in range(count)]
+    assert [len(group) for group, _ in decode_ahead(images, size, PREPROCESSING, Limits())] == expected
+
+
+def test_one_group_is_decoded_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    second = threading.Event()
+
+    def decode(group: Sequence[EncodedImage], preprocessing: Preprocessing, limits: Limits) -> DecodedBatch:
+        begun.append(group[0].index)
+        if len(begun) == 2:
+            second.set()
+        return decode_batch(group, preprocessing, limits)
+
+    monkeypatch.setattr(batches, "decode_batch", decode)
+    groups = decode_ahead([photo(seed, seed) for seed in range(4)], 1, PREPROCESSING, Limits())
+    next(groups)
+    assert second.wait(10)
+    assert begun == [0, 1]
+    # whoever stops asking, because the audit was cancelled, has nothing else decoded
+    groups.close()
+    assert begun == [0, 1]
+
+
+def test_an_error_of_decoding_reaches_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(group: Sequence[EncodedImage], *_: object) -> DecodedBatch:
+        if group[0].index == 1:
+            raise MemoryError
+        return decode_batch(group, PREPROCESSING, Limits())
+
+    monkeypatch.setattr(batches, "decode_batch", decode)
+    groups = decode_ahead([photo(seed, seed) for seed in range(3)], 1, PREPROCESSING, Limits())
+    next(groups)
+    with pytest.raises(MemoryError):
+        next(groups)

@@ -103,3 +103,12 @@ def test_a_missing_tie_breaker_is_refused() -> None:
 def test_a_nan_probability_stays_undefined() -> None:
     for score, _ in SCORES.values():
         assert score(torch.tensor([0.5]), torch.tensor([math.nan])).isnan().all()
+
+
+def test_one_order_keeps_what_each_selection_keeps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(0, 30, (4, 12 * 12), generator=generator).float()
+    ties, counts = torch.rand(4, 12 * 12, generator=generator), [0, 1, 22, 72, 144]
+    found = faithfulness._sorted_once(values, counts, ties)
+    for one, other in zip(found, faithfulness._selected(values, counts, ties), strict=True):
+        assert torch.equal(one, other)

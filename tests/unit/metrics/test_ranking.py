@@ -12,7 +12,7 @@ from torch import Tensor
 
 import reference
 from auditcore.errors import ShapeError
-from auditcore.metrics.ranking import rank_descending, top_k_mask, top_k_overlap
+from auditcore.metrics.ranking import rank_descending, resolved_top_k_mask, top_k_mask, top_k_overlap
 
 
 def uniform(*shape: int, seed: int) -> Tensor:
@@ -191,3 +191,23 @@ def test_overlap_refuses_shapes_that_do_not_fit() -> None:
     with pytest.raises(ShapeError) as caught:
         top_k_overlap(maps, torch.rand(2, 8), everything(maps), 3, maps, maps)
     assert (caught.value.expected, caught.value.actual) == ((2, 9), (2, 8))
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(-1, 1), (-20, 20), (-(2**17), 2**17), (2**17 - 3, 2**17)])
+def test_keys_choose_what_selection_chooses(lowest: int, highest: int) -> None:
+    generator = torch.Generator().manual_seed(highest)
+    values = torch.randint(lowest, highest, (6, 500), generator=generator).float()
+    values[0, 100:] = -torch.inf
+    ties = (torch.rand(6, 500, generator=generator) * 2**24).floor() / 2**24
+    k = torch.tensor([60, 0, 1, 60, 37, 2])
+    assert torch.equal(resolved_top_k_mask(values, k, 60, ties), top_k_mask(values, k, ties))
+
+
+def test_keys_of_no_position_at_all() -> None:
+    values = torch.rand(2, 5).round()
+    assert not resolved_top_k_mask(values, torch.zeros(2, dtype=torch.long), 0, torch.rand(2, 5)).any()
+
+
+def test_keys_need_a_tie_breaker_for_each_position() -> None:
+    with pytest.raises(ShapeError):
+        resolved_top_k_mask(torch.rand(2, 5), torch.ones(2, dtype=torch.long), 1, torch.rand(2, 4))

@@ -1,0 +1,24 @@
+"""Logits that are no numbers are found out: at once on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from auditcore.errors import ModelOutputInvalid
+from auditcore.models.sanity import LogitGuard
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_logit_that_is_no_number_is_refused(value: float) -> None:
+    logits = torch.zeros(3, 5)
+    logits[1, 2] = value
+    guard = LogitGuard()
+    with pytest.raises(ModelOutputInvalid, match="NaN or infinite"):
+        guard.see(logits)
+
+
+def test_numbers_pass() -> None:
+    guard = LogitGuard()
+    guard.see(torch.full((2, 3), 3e38))
+    guard.require_finite()
