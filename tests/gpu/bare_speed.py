@@ -20,7 +20,7 @@ from benchmarks.raw import KINDS, Kind, bare
 from benchmarks.timing import drain, seconds_of
 from gpu.precisions import Precision, bare_precision
 
-BATCHES = (64, 128, 256)
+BATCHES = (128, 256)
 AS_FAST = 0.98
 """The smallest batch that reaches this share of the fastest one's speed is taken: the engine begins with the smallest,
 and a graph of the same size is compiled only once."""

@@ -13,14 +13,14 @@ from gpu.context import Context
 from gpu.record import Record
 
 WEIGHTS = {
-    "parity": 6,
+    "parity": 8,
     "syncs": 4,
     "throughput": 20,
-    "protocol": 11,
-    "relevance": 2,
-    "foreign": 1,
-    "won": 2,
-    "memory": 2,
+    "protocol": 14,
+    "relevance": 4,
+    "foreign": 3,
+    "won": 4,
+    "memory": 3,
     "incremental": 2,
 }
 """Parts in order of value, with their share of the time that is left when they begin; others get what one leaves."""

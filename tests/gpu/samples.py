@@ -171,7 +171,9 @@ def plan_for(check: Check) -> AuditPlan:
     return AuditPlan(seed=SEED, explainers=JUDGED, checks=(check,))
 
 
-def audit(classifier: Classifier, plan: AuditPlan, images: tuple[EncodedImage, ...]) -> tuple[ShardResult, ...]:
+def audit(
+    classifier: Classifier, plan: AuditPlan, images: tuple[EncodedImage, ...], *, micro_batch: int = MICRO_BATCH
+) -> tuple[ShardResult, ...]:
     """Both waves of a plan, as workers would run them: results of each, the one with the measurements last."""
     results: list[ShardResult] = []
     for wave in waves_of(plan):
@@ -185,7 +187,7 @@ def audit(classifier: Classifier, plan: AuditPlan, images: tuple[EncodedImage, .
                 limits=Limits(),
                 progress=lambda _share: None,
                 clock=time.perf_counter,
-                micro_batch=MICRO_BATCH,
+                micro_batch=micro_batch,
             )
         )
     return tuple(results)

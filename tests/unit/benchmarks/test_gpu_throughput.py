@@ -6,11 +6,11 @@ from gpu.throughput import mode_for
 
 def test_the_first_combination_is_compiled_and_later_ones_if_it_fits() -> None:
     assert mode_for(10.0, compile_s=15.0, first=True) == "compiled"
-    # 8 s bare, 4 rows of 5 + 1 s, 4 compilations
-    assert mode_for(32.1 + 60, compile_s=15.0, first=False) == "compiled"
-    assert mode_for(31.9 + 60, compile_s=15.0, first=False) == "graphs"
-    assert mode_for(32.1, compile_s=15.0, first=False) == "graphs"
-    assert mode_for(31.9, compile_s=15.0, first=False) == "skipped"
+    # 8 s bare, 4 rows of 2.5 + 1 s, 3 compilations
+    assert mode_for(22.1 + 45, compile_s=15.0, first=False) == "compiled"
+    assert mode_for(21.9 + 45, compile_s=15.0, first=False) == "graphs"
+    assert mode_for(22.1, compile_s=15.0, first=False) == "graphs"
+    assert mode_for(21.9, compile_s=15.0, first=False) == "skipped"
 
 
 def test_a_smaller_batch_is_taken_unless_a_larger_one_is_clearly_faster() -> None:
