@@ -17,6 +17,14 @@ from auditcore.images.encoded import EncodedImage
 TOLERANCE = 1e-3
 """Of the acceptance: a model and the same model behind a server give the same scores within this."""
 
+TOP_K = 60
+ONE_POSITION = 1 / TOP_K / 4
+"""What one of the k positions counts at an end of three levels, a quarter of the area. Servers round otherwise than torch
+does, and two positions of a rotated map that are nearly equal at the cut may then change places."""
+
+SWAPPED = {"top_k_score": ONE_POSITION, "s_top_k": 2 * ONE_POSITION}
+"""The ratio divides by the area under the probability, which is above 0.5 here."""
+
 EXPLAINERS: list[dict[str, Any]] = [
     {"kind": "occlusion", "window": 8, "stride": 4},
     {"kind": "ablation", "grid": 4},
@@ -32,7 +40,7 @@ CHECKS: list[dict[str, Any]] = [
             {"kind": "translate", "interval": [-0.1, 0.1]},
         ],
         "levels": 3,
-        "top_k": 60,
+        "top_k": TOP_K,
     },
     {
         "kind": "ssim_sweep",
@@ -90,7 +98,7 @@ def differences(served: AuditReport, itself: AuditReport) -> tuple[int, dict[str
     """How many values were compared, and the largest difference of each metric that exceeds the tolerance.
 
     A value is compared absolutely where it is a share or a probability, and relative to its size above 1. What is
-    undefined must be so in both.
+    undefined must be so in both. A score of the top k moves by whole positions, so it may move by one.
     """
     expected = {(one.check, one.explainer, one.metric, one.variant): one for one in (*itself.results, *itself.controls)}
     compared, worst = 0, dict[str, float]()
@@ -102,7 +110,7 @@ def differences(served: AuditReport, itself: AuditReport) -> tuple[int, dict[str
             else:
                 difference = abs(mine - theirs) / max(1.0, abs(theirs))
                 compared += 1
-            if difference > TOLERANCE:
+            if difference > TOLERANCE + SWAPPED.get(one.metric, 0.0):
                 name = f"{one.check}/{one.explainer}/{one.metric}/{one.variant}"
                 worst[name] = max(difference, worst.get(name, 0.0))
     return compared, worst

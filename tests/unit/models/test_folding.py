@@ -103,7 +103,7 @@ def test_copies_for_layers_do_not_pile_up(network: nn.Module) -> None:
 def test_features_and_gradients_are_those_of_the_model_itself(network: nn.Module, layer: str) -> None:
     classifier = Classifier(network, preprocessing=Preprocessing(resize=SIZE, crop=SIZE))
     x, target = torch.randn(3, 3, SIZE, SIZE), torch.tensor([0, 1, 3])
-    found = pass_once(classifier, x, lambda _: target, gradient=True, layers=(layer,))
+    found = pass_once(classifier, x, target, gradient=True, layers=(layer,))
     seen: list[Tensor] = []
     handle = listen(classifier.module, layer, seen)
     leaf = x.clone().requires_grad_()
