@@ -19,8 +19,8 @@ TOLERANCE = 1e-3
 
 TOP_K = 60
 ONE_POSITION = 1 / TOP_K / 4
-"""What one of the k positions counts at an end of three levels, a quarter of the area. Servers round otherwise than torch
-does, and two positions of a rotated map that are nearly equal at the cut may then change places."""
+"""What one of the k positions counts at an end of three levels, a quarter of the area. Servers round otherwise than
+torch does, and two positions of a rotated map that are nearly equal at the cut may then change places."""
 
 SWAPPED = {"top_k_score": ONE_POSITION, "s_top_k": 2 * ONE_POSITION}
 """The ratio divides by the area under the probability, which is above 0.5 here."""
