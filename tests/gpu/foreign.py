@@ -37,7 +37,7 @@ def run(context: Context) -> dict[str, object]:
     """Quantus first, then the loop, each as far as its packages are installed."""
     until = time.perf_counter() + context.seconds
     classifier = load("resnet50", context, tiny_side_px=TINY_SIDE_PX)
-    with arithmetic(Speed()), warnings.catch_warnings():
+    with arithmetic(Speed(), context.device), warnings.catch_warnings():
         # captum announces each of its hooks
         warnings.simplefilter("ignore")
         quantus = _quantus(context, classifier)

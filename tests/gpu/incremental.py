@@ -45,7 +45,7 @@ def run(context: Context) -> dict[str, object]:
                 context.say(f"incremental {precision} {curve}: skipped, no time left")
                 continue
             # faster modes let cuDNN try out its kernels, for plain passes and for windows
-            with arithmetic(Speed(precision=precision)):
+            with arithmetic(Speed(precision=precision), context.device):
                 found = incremental.measure(
                     classifier,
                     batch=batch,

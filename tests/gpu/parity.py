@@ -161,7 +161,7 @@ def maps_of(explainer: Explainer, classifier: Classifier, images: tuple[EncodedI
         measured = samples.audit(classifier, plan, images)
     pixels = decode_batch(images, classifier.preprocessing, Limits()).pixels.to(classifier.device)
     streams = Streams(samples.SEED, tuple(image.digest for image in images)).viewing(["original"] * len(images))
-    with arithmetic(Speed()):
+    with arithmetic(Speed(), classifier.device):
         targets = classifier.logits(pixels).argmax(dim=1)
     return explain(
         classifier,

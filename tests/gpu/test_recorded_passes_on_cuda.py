@@ -31,7 +31,7 @@ LONG = Ahead(forward=1e9, backward=1e9)
 @pytest.fixture
 def classifier() -> Iterator[Classifier]:
     found = samples.on(torch.device("cuda"))
-    with arithmetic(Speed()):
+    with arithmetic(Speed(), found.device):
         yield found
     found.static, found.calibration = None, None
     found.ways_tried.clear()
@@ -56,7 +56,7 @@ def test_recorded_passes_give_what_eager_ones_give(classifier: Classifier, way: 
     for kind in ("logits", "gradient", "predicted"):
         static.record(kind)
     # the largest first, so that padding holds what earlier batches left behind
-    for count in (SIZE, SIZE - 1, 3):
+    for count in (SIZE, SIZE - 1, 5) if way == "compiled" else (SIZE,):
         inputs, targets = (
             inputs_of(classifier, count),
             torch.arange(count, device=classifier.device) % classifier.classes,
@@ -82,7 +82,7 @@ def test_small_batches_run_as_they_are(classifier: Classifier) -> None:
         tries_kernels=False,
     )
     static.record("logits")
-    assert [static.takes("logits", count) for count in (1, 2, 3, SIZE, SIZE + 1)] == [False, False, True, True, False]
+    assert [static.takes("logits", count) for count in (1, SIZE - 1, SIZE, SIZE + 1)] == [False, False, True, False]
     assert not static.takes("gradient", SIZE)
 
 

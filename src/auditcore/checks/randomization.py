@@ -108,7 +108,7 @@ def _name_who_failed(
         forgetful.classifier.guard.require_finite()
     except ModelOutputInvalid:
         rows = range(len(forgetful))
-        for explainer in found:
+        for explainer in [each for each in found if each not in reasons]:
 
             def work(part: slice, explainer: Explainer = explainer) -> None:
                 explain_together(forgetful.batch(forgetful.pixels[part], rows[part], view), (explainer,))
@@ -116,7 +116,7 @@ def _name_who_failed(
 
             try:
                 forgetful.each(len(forgetful), work)
-            except ModelOutputInvalid as error:
+            except (NotApplicable, ModelOutputInvalid) as error:
                 reasons[explainer] = error.message
 
 

@@ -36,7 +36,7 @@ def measure_deviation(
     """
     sample = tuple(dict.fromkeys(chunk.indices))[:images]
     exact_plan = plan.exactly()
-    with arithmetic(exact_plan.speed):
+    with arithmetic(exact_plan.speed, chunk.classifier.device):
         exact = {_key(one): one for one in compute(exact_plan, exact_rows(chunk, sample))}
     place = {index: position for position, index in enumerate(dict.fromkeys(chunk.indices))}
     # what an explainer tells about itself is as it was where only curves are fast

@@ -16,6 +16,7 @@ PRECISIONS = {
     "tf32": "float32, products in TF32",
     "bf16": "bfloat16 autocast, other products in TF32",
 }
+ON_A_CPU = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16 autocast"}
 
 
 def describe_environment(device: torch.device, speed: Speed | None = None) -> dict[str, str]:
@@ -28,7 +29,7 @@ def describe_environment(device: torch.device, speed: Speed | None = None) -> di
         except PackageNotFoundError:
             found[package] = "not installed"
     found["threads"] = str(torch.get_num_threads())
-    found["precision"] = PRECISIONS[speed.precision]
+    found["precision"] = PRECISIONS[speed.precision] if device.type == "cuda" else ON_A_CPU[speed.precision]
     if speed.compile:
         found["compiled"] = "torch.compile"
     if device.type == "cuda":

@@ -41,13 +41,14 @@ from auditcore.engine.originals import left_out, predict_originals
 from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.targets import LABEL_MISSING, merge_targets, needs_labels
 from auditcore.engine.ways import Ahead, choose_way
-from auditcore.errors import LabelOutOfRange
+from auditcore.errors import AuditCancelled, LabelOutOfRange
 from auditcore.explainers.table import EXPLAINERS, prepare
 from auditcore.images.batch import decode_ahead
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
+from auditcore.models.sanity import invalid_output
 from auditcore.transfer import current, numbers_on
 
 
@@ -93,7 +94,7 @@ def run_shard(
         ModelOutputInvalid: The model returned NaN or infinite logits.
         ModelChanged: The server of a model gives another one than when the audit began.
     """
-    with arithmetic(plan.speed), current(classifier.device):
+    with arithmetic(plan.speed, classifier.device), current(classifier.device):
         return _run_shard(
             classifier.at_speed(plan.speed),
             images,
@@ -192,7 +193,7 @@ def _run_shard(
             unsampled = deviation_images - len({index for one in deviations for index in one.images})
             deviations += _deviations(plan, chunk, measurements[-1], shared, meter, images=unsampled)
             artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
-    notes = (*_notes(micro_batch, micro_batches, classifier), *_end(classifier))
+    notes = (*_notes(plan, micro_batch, micro_batches, classifier), *_end(classifier))
     progress(1.0)
     return ShardResult(
         wave=wave,
@@ -253,15 +254,15 @@ def _end(classifier: Classifier) -> tuple[str, ...]:
 
 def _calibrated(classifier: Classifier, memory_bytes: int | None, fixed: int | None) -> Calibration:
     """What the first shard of a model measures, and the first with another fixed size."""
-    known = classifier.calibration
-    if known is None or fixed not in {None, known.micro_batch}:
+    if classifier.calibration is None or fixed != classifier.fixed_size:
         classifier.static = None
         classifier.ways_tried.clear()
-        known = classifier.calibration = calibrate(classifier, memory_bytes=memory_bytes, fixed=fixed)
-    return known
+        classifier.calibration = calibrate(classifier, memory_bytes=memory_bytes, fixed=fixed)
+        classifier.fixed_size = fixed
+    return classifier.calibration
 
 
-def _notes(micro_batch: int, micro_batches: MicroBatches, classifier: Classifier) -> tuple[str, ...]:
+def _notes(plan: AuditPlan, micro_batch: int, micro_batches: MicroBatches, classifier: Classifier) -> tuple[str, ...]:
     """What a reader should know of how a shard was computed."""
     notes = []
     if micro_batches.halvings:
@@ -269,6 +270,10 @@ def _notes(micro_batch: int, micro_batches: MicroBatches, classifier: Classifier
             f"memory ran out with {micro_batch} images a pass, so {micro_batches.size} passed at once from then on; "
             "passes that broke off were made again and are counted"
         )
+    way = "eager" if classifier.static is None else classifier.static.way
+    asked = plan.speed.compile and classifier.device.type == "cuda"
+    if asked and way != "compiled" and classifier.compilation_failure is None:
+        notes.append("compiling the model would not have won its time back, so the model ran as it is")
     if classifier.compilation_failure is not None:
         notes.append(f"the model could not be compiled and ran as it is: {classifier.compilation_failure}")
     return tuple(notes)
@@ -285,9 +290,19 @@ class _Meter:
     def measuring(self, purpose: str) -> Iterator[None]:
         ledger = self.classifier.ledger
         forward, backward = ledger.forward_images, ledger.backward_images
-        yield
+        guard = self.classifier.guard
+        guard.forget()
+        try:
+            yield
+        except AuditCancelled:
+            raise
+        except Exception as error:
+            # what the host makes of logits that are no numbers may fail before anybody has asked for them
+            if guard.has_seen_invalid():
+                raise invalid_output() from error
+            raise
         # results come back here: until now the host has only asked
-        self.classifier.guard.require_finite()
+        guard.require_finite()
         before = self.costs.get(purpose, CheckCost())
         self.costs[purpose] = CheckCost(
             forward_images=before.forward_images + ledger.forward_images - forward,

@@ -104,6 +104,7 @@ def _take(
                 else:
                     static.forget(kind)
     except torch.OutOfMemoryError:
+        del static
         torch.cuda.empty_cache()
         classifier.static = before
         return False

@@ -186,6 +186,7 @@ def explain(
     Raises:
         NotApplicable: The method cannot be right on this model; `applicability` tells beforehand.
         ShapeError: Targets or streams do not match the images in number.
+        ModelOutputInvalid: The model returned NaN or infinite logits.
     """
     if len(targets) != len(pixels) or len(streams) != len(pixels):
         raise ShapeError(
@@ -193,8 +194,11 @@ def explain(
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
     batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
-    with arithmetic(Speed()), current(classifier.device):
-        return EXPLAINERS[type(contract)].attribute(batch, contract)
+    with arithmetic(Speed(), classifier.device), current(classifier.device):
+        classifier.guard.forget()
+        found = EXPLAINERS[type(contract)].attribute(batch, contract)
+        classifier.guard.require_finite()
+    return found
 
 
 def explain_together(batch: Batch, contracts: Sequence[Explainer]) -> dict[Explainer, Attribution]:

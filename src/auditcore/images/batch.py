@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -59,18 +61,24 @@ class _Decoded(NamedTuple):
     boxes: tuple[LabeledBox, ...]
 
 
-def decode_batch(images: Sequence[EncodedImage], preprocessing: Preprocessing, limits: Limits) -> DecodedBatch:
+def decode_batch(
+    images: Sequence[EncodedImage],
+    preprocessing: Preprocessing,
+    limits: Limits,
+    given_up: threading.Event | None = None,
+) -> DecodedBatch:
     """Decode and preprocess images in order, as many at a time as torch has threads.
 
     Args:
         images: Encoded files; equal files may occur twice.
         preprocessing: Sizes of the model's input.
         limits: Bytes and pixels allowed for each image.
+        given_up: Set by another thread when the result is no longer wanted; images not yet begun are then left out.
     """
-    decode = functools.partial(_decode, preprocessing=preprocessing, limits=limits)
-    threads = min(torch.get_num_threads(), len(images))
+    decode = functools.partial(_decode, preprocessing=preprocessing, limits=limits, given_up=given_up)
+    threads = torch.get_num_threads()
     # Pillow decodes and resizes without the interpreter's lock
-    found = list(_threads(threads).map(decode, images) if threads > 1 else map(decode, images))
+    found = list(_threads(threads).map(decode, images) if min(threads, len(images)) > 1 else map(decode, images))
     usable = {position: one for position, one in enumerate(found) if isinstance(one, _Decoded)}
     side = preprocessing.crop
     pixels = torch.stack([one.pixels for one in usable.values()]) if usable else torch.empty((0, 3, side, side))
@@ -89,7 +97,8 @@ def decode_ahead(
     """Groups of consecutive images with what `decode_batch` makes of each, one group ahead of whoever asks.
 
     A photo takes 5 to 12 ms to decode and shrink, as long as a hundred passes of a fast accelerator. Nothing else can
-    be done until the first group is there, so it is a small one.
+    be done until the first group is there, so of several groups it is a small one. Whoever stops asking need not wait:
+    of a group that is being decoded, only images already begun are finished.
 
     Args:
         images: Encoded files.
@@ -97,19 +106,32 @@ def decode_ahead(
         preprocessing: Sizes of the model's input.
         limits: Bytes and pixels allowed for each image.
     """
-    first = min(size, max(FIRST_GROUP, len(images) % size))
+    first = size if len(images) <= size else min(size, max(FIRST_GROUP, len(images) % size))
     starts = [0, *range(first, len(images), size)]
     groups = [images[start:stop] for start, stop in pairwise([*starts, len(images)]) if start < stop]
-    with ThreadPoolExecutor(1, thread_name_prefix="decode_ahead") as ahead:
-        following = [ahead.submit(decode_batch, group, preprocessing, limits) for group in groups[:1]]
+    ahead = ThreadPoolExecutor(1, thread_name_prefix="decode_ahead")
+    given_up = threading.Event()
+
+    def decode(group: Sequence[EncodedImage]) -> Future[DecodedBatch]:
+        return ahead.submit(decode_batch, group, preprocessing, limits, given_up)
+
+    try:
+        following = [decode(group) for group in groups[:1]]
         for number, group in enumerate(groups):
             decoded = following.pop().result()
-            following += [ahead.submit(decode_batch, each, preprocessing, limits) for each in groups[number + 1 :][:1]]
+            following += [decode(each) for each in groups[number + 1 :][:1]]
             yield group, decoded
+    finally:
+        given_up.set()
+        ahead.shutdown(wait=False, cancel_futures=True)
 
 
-def _decode(image: EncodedImage, *, preprocessing: Preprocessing, limits: Limits) -> _Decoded | ImageRecord:
-    """One image, or the record of why it cannot be used."""
+def _decode(
+    image: EncodedImage, *, preprocessing: Preprocessing, limits: Limits, given_up: threading.Event | None
+) -> _Decoded | ImageRecord | None:
+    """One image, or the record of why it cannot be used; nothing if nobody wants it any more."""
+    if given_up is not None and given_up.is_set():
+        return None
     digest, field = image.digest, f"images.{image.index}"
     try:
         decoded = decode_image(image.data, limits=limits, field=field)
@@ -129,6 +151,10 @@ def _decode(image: EncodedImage, *, preprocessing: Preprocessing, limits: Limits
 @functools.cache
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="decode")
+
+
+# a child of fork has no threads, only what is left of the pool that had
+os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _labeled_boxes(image: EncodedImage, size: tuple[int, int], preprocessing: Preprocessing) -> tuple[LabeledBox, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import threading
 import warnings
 
 import numpy as np
@@ -10,6 +12,9 @@ from PIL import Image, ImageOps
 
 from auditcore.contracts.access import Limits
 from auditcore.errors import InputError, LimitExceeded, UndecodableImage
+
+_PILLOW = re.compile(r"PIL\.")
+_FILTERS = threading.Lock()
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """Pillow's decoders that may see the bytes. Others (EPS starts a program, ICNS and PSD nest files) never do."""
@@ -43,7 +48,10 @@ def decode_image(data: bytes, *, limits: Limits, field: str) -> Image.Image:
         )
     # Pillow warns about sizes (checked here) and about bent metadata, which does not concern an audit. Only its own
     # warnings are silenced, and for good: `catch_warnings` is not safe where several threads decode at once
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    with _FILTERS:
+        # only where it is missing: each new filter makes warnings of other code that were shown once be shown again
+        if not any(known[0] == "ignore" and known[3] == _PILLOW for known in warnings.filters):
+            warnings.filterwarnings("ignore", module=_PILLOW.pattern)
     try:
         return _decode(data, limits, field)
     except Image.DecompressionBombError as error:

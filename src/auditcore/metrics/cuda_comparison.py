@@ -85,7 +85,8 @@ def compare_pairs(
     )
     return (
         pearson.clamp(-1, 1).masked_fill(constant, torch.nan).to(before.dtype),
-        (shared / k_used).masked_fill(undefined, torch.nan).to(before.dtype),
+        # two equal draws at the cut, one in 16 million, may add a position
+        (shared.minimum(wanted) / k_used).masked_fill(undefined, torch.nan).to(before.dtype),
         (k_used / count).masked_fill(undefined, torch.nan).to(before.dtype),
     )
 

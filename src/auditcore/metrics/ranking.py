@@ -196,7 +196,8 @@ def overlap(
         # asking whether there are ties would make the host wait for the device at every micro-batch
         most = min(k, a.values.shape[1])
         chosen = [resolved_top_k_mask(maps.ranked, k_used, most, draw()) for maps, draw in ((a, draw_a), (b, draw_b))]
-    shared = (chosen[0] & chosen[1]).sum(dim=1)
+    # two equal draws at the cut, one in 16 million, may add a position
+    shared = (chosen[0] & chosen[1]).sum(dim=1).minimum(k_used)
     # 0 / 0 is NaN, which is what undefined means here
     return TopKOverlap(
         values=(shared / k_used).to(a.values.dtype),

@@ -97,6 +97,7 @@ class Classifier:
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,3,1,1).
         calibration: Size of micro-batches and speed, once measured.
+        fixed_size: The size that was given when that was measured; None if it was chosen.
         ledger: Passes made so far, over the module and its folded and canonical copies.
         guard: Whether logits were numbers.
         static: Passes of a fixed size on CUDA, where calibration found them to pay; None elsewhere.
@@ -146,6 +147,7 @@ class Classifier:
         )
         self._why_not_canonical: str | None = None
         self.calibration: Calibration | None = None
+        self.fixed_size: int | None = None
         self._exact: Classifier | None = None
         self._faster: dict[Speed, Classifier] = {}
         self._readable: dict[tuple[str, ...], Folded] = {}
@@ -367,7 +369,7 @@ class Classifier:
         if speed not in exact._faster:  # noqa: SLF001 - of its own class, here and below
             faster = copy.copy(exact)
             faster._exact = exact  # noqa: SLF001
-            faster.calibration = None
+            faster.calibration, faster.fixed_size = None, None
             faster.static, faster.static_failure, faster.ways_tried = None, None, set()
             # found once, by passes in float32
             faster.__dict__["feature_grids"] = exact.feature_grids

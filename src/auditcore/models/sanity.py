@@ -27,7 +27,7 @@ class LogitGuard:
         invalid = ~logits.isfinite().all()
         if logits.device.type == "cpu":
             if bool(invalid):
-                raise _invalid_output()
+                raise invalid_output()
         else:
             self._invalid = invalid if self._invalid is None else self._invalid | invalid
 
@@ -37,11 +37,20 @@ class LogitGuard:
         Raises:
             ModelOutputInvalid: A logit of them is NaN or infinite.
         """
+        if self.has_seen_invalid():
+            raise invalid_output()
+
+    def has_seen_invalid(self) -> bool:
+        """Wait for the passes seen since the last time, say whether a logit was NaN or infinite, and forget them."""
         seen, self._invalid = self._invalid, None
-        if seen is not None and bool(seen):
-            raise _invalid_output()
+        return seen is not None and bool(seen)
+
+    def forget(self) -> None:
+        """Start anew: what an audit that broke off has left behind must not be held against the next one."""
+        self._invalid = None
 
 
-def _invalid_output() -> ModelOutputInvalid:
+def invalid_output() -> ModelOutputInvalid:
+    """The error for logits that are no numbers."""
     msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
     return ModelOutputInvalid(msg, field="model")

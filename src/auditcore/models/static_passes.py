@@ -8,7 +8,7 @@ kernels are fewer. Hooks have no effect inside: whoever reads layers runs the mo
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, final
 
@@ -21,8 +21,8 @@ from auditcore.contracts.shards import Way
 WARM_UPS = 3
 """Passes before recording, as torch asks for: libraries set themselves up and kernels are chosen."""
 
-LEAST_SHARE = 0.25
-"""A smaller batch than this share of the fixed size runs as it is, since the rest of a padded pass would be lost."""
+LEAST_SHARE: Mapping[Way, float] = {"eager": 1.0, "graphs": 0.98, "compiled": 0.6}
+"""A batch of a smaller share of the fixed size runs as it is: the padding would cost more than the way saves."""
 
 Kind = Literal["logits", "gradient", "predicted"]
 """Logits; the gradient of a given class; the gradient of the most probable class, which the pass itself finds."""
@@ -103,7 +103,7 @@ class StaticPasses:
 
     def takes(self, kind: Kind, count: int) -> bool:
         """Whether a batch of `count` images goes this way."""
-        return kind in self._recorded and LEAST_SHARE * self.images < count <= self.images
+        return kind in self._recorded and LEAST_SHARE[self.way] * self.images <= count <= self.images
 
     def logits(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
         """Logits of normalized images; no gradient."""

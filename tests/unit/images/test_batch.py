@@ -73,7 +73,7 @@ def test_groups_hold_every_image_once_in_order() -> None:
     [
         (0, 16, []),
         (17, 16, [16, 1]),
-        (256, 256, [FIRST_GROUP, 256 - FIRST_GROUP]),
+        (256, 256, [256]),
         (500, 256, [244, 256]),
         (512, 256, [FIRST_GROUP, 256, 512 - 256 - FIRST_GROUP]),
     ],
@@ -88,7 +88,10 @@ def test_one_group_is_decoded_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch)
     begun: list[int] = []
     second = threading.Event()
 
-    def decode(group: Sequence[EncodedImage], preprocessing: Preprocessing, limits: Limits) -> DecodedBatch:
+    def decode(
+        group: Sequence[EncodedImage], preprocessing: Preprocessing, limits: Limits, given_up: threading.Event
+    ) -> DecodedBatch:
+        assert not given_up.is_set()
         begun.append(group[0].index)
         if len(begun) == 2:
             second.set()
@@ -115,3 +118,18 @@ def test_an_error_of_decoding_reaches_whoever_asks(monkeypatch: pytest.MonkeyPat
     next(groups)
     with pytest.raises(MemoryError):
         next(groups)
+
+
+def test_images_that_nobody_wants_any_more_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    given_up = threading.Event()
+    decode_image = batches.decode_image
+
+    def decode(data: bytes, *, limits: Limits, field: str) -> Image.Image:
+        seen.append(field)
+        given_up.set()
+        return decode_image(data, limits=limits, field=field)
+
+    monkeypatch.setattr(batches, "decode_image", decode)
+    decode_batch([photo(seed, seed) for seed in range(4)], PREPROCESSING, Limits(), given_up)
+    assert seen == ["images.0"]

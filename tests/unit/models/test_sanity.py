@@ -22,3 +22,14 @@ def test_numbers_pass() -> None:
     guard = LogitGuard()
     guard.see(torch.full((2, 3), 3e38))
     guard.require_finite()
+
+
+def test_what_an_audit_left_behind_is_forgotten() -> None:
+    guard = LogitGuard()
+    guard._invalid = torch.tensor(data=True)
+    guard.forget()
+    guard.require_finite()
+    guard._invalid = torch.tensor(data=True)
+    with pytest.raises(ModelOutputInvalid):
+        guard.require_finite()
+    guard.require_finite()
