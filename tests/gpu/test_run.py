@@ -58,6 +58,8 @@ def test_time_is_divided_by_weight_and_no_part_begins_without_any(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told: list[float] = []
+    monkeypatch.setitem(parts.WEIGHTS, "parity", 6)
+    monkeypatch.setitem(parts.WEIGHTS, "syncs", 4)
     part(monkeypatch, "parity", lambda context: told.append(context.seconds) or {})
     part(monkeypatch, "syncs", lambda context: told.append(context.seconds) or {})
     names = ["parity", "syncs"]
@@ -67,6 +69,20 @@ def test_time_is_divided_by_weight_and_no_part_begins_without_any(
     wrong = parts.run_parts(names, CPU, record, until=time.monotonic() + 1, tiny=True, say=lambda _line: None)
     assert wrong == ["parity: not begun, no time was left", "syncs: not begun, no time was left"]
     assert len(told) == 2
+
+
+def test_subjects_are_those_with_a_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found: list[Context] = []
+    part(monkeypatch, "parity", lambda context: found.append(context) or {})
+    for only in ([], ["sweep", "edda"]):
+        until = time.monotonic() + 50
+        parts.run_parts(
+            ["parity"], CPU, Record(tmp_path / "o"), until=until, tiny=True, say=lambda _line: None, only=only
+        )
+    everything, some = found
+    subjects = ("check sweep", "check edda", "check road")
+    assert [everything.wants(subject) for subject in subjects] == [True, True, True]
+    assert [some.wants(subject) for subject in subjects] == [True, True, False]
 
 
 def test_a_part_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
