@@ -58,7 +58,7 @@ AUDIT_IMAGES = 100_000
 WARM_S = 1.0
 """Longest warm run, apart from what it compiles."""
 
-DECODED = 16
+DECODED = 128
 """Photos on which decoding is timed."""
 
 
