@@ -1,4 +1,4 @@
-"""ONNX graphs that tell what is in a file beside whoever computes them."""
+"""ONNX graphs whose answer tells what is in a file beside the process that computes them."""
 
 from __future__ import annotations
 

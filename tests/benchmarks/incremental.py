@@ -38,7 +38,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from auditcore.images.cells import default_grid
 from auditcore.models.classifier import Classifier
-from benchmarks.graphs import capture
+from auditcore.models.static_passes import recorded
 from benchmarks.subjects import load
 from benchmarks.timing import Precision, autocast, seconds_of
 
@@ -463,7 +463,7 @@ class Row:
         step_s: Of a step, with what it restores.
         deviation: Largest deviation of a probability from a plain pass of the same images.
         logit_deviation: Largest deviation of a logit, relative to the largest logit.
-        moved: How far steps moved a logit, likewise: an exact result of a model that sees no step would show nothing.
+        moved: How far steps moved a logit, in the same unit. Where no step moves it, an exact result shows nothing.
         kept_bytes: What an image's kept maps take.
     """
 
@@ -626,7 +626,7 @@ def _row(
 
 def _as_graphs(both: _Steps, rounds: int) -> float:
     """Seconds of a plain pass over those of a step, both replayed as CUDA graphs."""
-    graphs = {"step": capture(both.step), "plain": capture(both.plain)}
+    graphs = {"step": recorded(both.step)[0], "plain": recorded(both.plain)[0]}
     seconds = {
         name: [seconds_of(graph.replay, both.logits.device) for _ in range(rounds)] for name, graph in graphs.items()
     }

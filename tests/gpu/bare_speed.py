@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from auditcore.models.classifier import Classifier
-from benchmarks.graphs import capture
+from auditcore.models.static_passes import recorded
 from benchmarks.raw import KINDS, Kind, bare
 from benchmarks.timing import drain, seconds_of
 from gpu.precisions import Precision, bare_precision
@@ -138,7 +138,7 @@ class BareSpeed:
         def captured() -> float:
             # what passes that were not captured hold on to; a large batch is captured only if it is given back
             torch.cuda.empty_cache()
-            return self._speed(capture(work).replay, speeds.batch)
+            return self._speed(recorded(work)[0].replay, speeds.batch)
 
         self._try(speeds, way, captured)
 

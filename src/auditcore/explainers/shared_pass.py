@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Batch, MadePasses
-from auditcore.explainers.differentiation import one_hot
 from auditcore.models.classifier import Classifier
 from auditcore.models.folding import Folded
+from auditcore.models.target_gradient import one_hot
 
 Targets = Tensor | None
 """(N,) target classes; None for the most probable one of each image."""
@@ -52,7 +52,7 @@ def pass_once(
     if missing is not None or not logits.requires_grad:
         msg = f"the logits do not depend on layer {missing or layers[0]!r}; name a layer on the way to them"
         raise NotApplicable(msg)
-    start = one_hot(logits.detach().argmax(dim=1) if targets is None else targets, logits)
+    start = one_hot(targets, logits)
     wanted = [*([leaf] if gradient else []), *(outputs[name] for name in layers)]
     found = torch.autograd.grad(logits, wanted, start, allow_unused=True)
     if any(each is None for each in found):

@@ -94,10 +94,10 @@ def decode_batch(
 def decode_ahead(
     images: Sequence[EncodedImage], size: int, preprocessing: Preprocessing, limits: Limits
 ) -> Iterator[tuple[Sequence[EncodedImage], DecodedBatch]]:
-    """Groups of consecutive images with what `decode_batch` makes of each, one group ahead of whoever asks.
+    """Groups of consecutive images with what `decode_batch` makes of each, one group ahead of the caller.
 
     A photo takes 5 to 12 ms to decode and shrink, as long as a hundred passes of a fast accelerator. Nothing else can
-    be done until the first group is there, so of several groups it is a small one. Whoever stops asking need not wait:
+    be done until the first group is there, so of several groups it is a small one. A caller that stops need not wait:
     of a group that is being decoded, only images already begun are finished.
 
     Args:

@@ -31,6 +31,7 @@ from auditcore.models.folding import Folded, fold
 from auditcore.models.sanity import LogitGuard
 from auditcore.models.speed import Autocast, Compiled
 from auditcore.models.static_passes import StaticPasses
+from auditcore.models.target_gradient import target_gradient
 
 MOST_READABLE = 3
 """Copies folded around layers that a classifier keeps; the oldest goes first."""
@@ -255,13 +256,7 @@ class Classifier:
         if static is not None and static.takes("predicted" if targets is None else "gradient", len(inputs)):
             self.ledger.count(forward=len(inputs), backward=len(inputs))
             return static.gradient(inputs, targets)
-        leaf = inputs.detach().requires_grad_()
-        with torch.enable_grad():
-            logits: Tensor = self.folded(leaf)
-        targets = logits.detach().argmax(dim=1) if targets is None else targets
-        start = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
-        (gradients,) = torch.autograd.grad(logits, leaf, start)
-        return gradients, logits.detach()
+        return target_gradient(self.folded, inputs, targets)
 
     def probabilities(self, logits: Float[Tensor, "image class"]) -> Float[Tensor, "image class"]:
         """Class probabilities in [0,1] of logits: softmax, or sigmoid for multi-label models."""

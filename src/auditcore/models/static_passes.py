@@ -2,7 +2,7 @@
 
 A pass of resnet50 is some hundred kernels, and an explainer's gradient three times as many. Launched one by one they
 keep the host busy as long as the device; replayed they cost one call. What is recorded may be compiled as well, so that
-kernels are fewer. Hooks have no effect inside: whoever reads layers runs the model as it is.
+kernels are fewer. Hooks have no effect inside: methods that read layers run the model as it is.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, final
+from typing import Any, Literal, TypeVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from auditcore.contracts.shards import Way
+from auditcore.models.target_gradient import target_gradient
 
 WARM_UPS = 3
 """Passes before recording, as torch asks for: libraries set themselves up and kernels are chosen."""
 
-LEAST_SHARE: Mapping[Way, float] = {"eager": 1.0, "graphs": 0.98, "compiled": 0.6}
+LEAST_SHARE: Mapping[Way, float] = {"graphs": 0.98, "compiled": 0.6}
 """A batch of a smaller share of the fixed size runs as it is: the padding would cost more than the way saves."""
+
+Results = TypeVar("Results")
 
 Kind = Literal["logits", "gradient", "predicted"]
 """Logits; the gradient of a given class; the gradient of the most probable class, which the pass itself finds."""
@@ -76,26 +79,13 @@ class StaticPasses:
         """
         if kind in self._recorded:
             return
+        work = self._logits_pass if kind == "logits" else functools.partial(self._gradient_pass, kind)
         before = torch.backends.cudnn.benchmark
         torch.backends.cudnn.benchmark = self._tries_kernels
         try:
-            self._recorded[kind] = self._record(kind)
+            self._recorded[kind] = recorded(work, self._pool)
         finally:
             torch.backends.cudnn.benchmark = before
-
-    def _record(self, kind: Kind) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
-        work = self._logits_pass if kind == "logits" else functools.partial(self._gradient_pass, kind)
-        current = torch.cuda.current_stream()
-        aside = torch.cuda.Stream()
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UPS):
-                work()
-        current.wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            results = work()
-        return graph, results
 
     def forget(self, kind: Kind) -> None:
         """Drop passes of a kind, so that `takes` says no to them."""
@@ -139,13 +129,27 @@ class StaticPasses:
             return (self._forward(self.inputs),)
 
     def _gradient_pass(self, kind: Kind) -> tuple[Tensor, ...]:
-        leaf = self.inputs.detach().requires_grad_()
-        with torch.enable_grad():
-            logits = self._forward(leaf)
-        targets = self._targets if kind == "gradient" else logits.detach().argmax(dim=1)
-        start = torch.zeros_like(logits).scatter_(1, targets[:, None], 1.0)
-        (gradients,) = torch.autograd.grad(logits, leaf, start)
-        return gradients, logits.detach()
+        return target_gradient(self._forward, self.inputs, self._targets if kind == "gradient" else None)
+
+
+def recorded(work: Callable[[], Results], pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Results]:  # noqa: ANN401 - torch keeps the type of a handle to itself
+    """A CUDA graph of one call, and the results to which every replay writes; after warm calls on a side stream.
+
+    Args:
+        work: What is recorded; it must not wait for the device.
+        pool: Memory that graphs which never run at once share; its own if None.
+    """
+    ahead = torch.cuda.current_stream()
+    aside = torch.cuda.Stream()
+    aside.wait_stream(ahead)
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UPS):
+            work()
+    ahead.wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):
+        results = work()
+    return graph, results
 
 
 @contextmanager

@@ -102,12 +102,12 @@ def test_one_group_is_decoded_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch)
     next(groups)
     assert second.wait(10)
     assert begun == [0, 1]
-    # whoever stops asking, because the audit was cancelled, has nothing else decoded
+    # when the audit is cancelled, nothing else is decoded
     groups.close()
     assert begun == [0, 1]
 
 
-def test_an_error_of_decoding_reaches_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_decoding_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(group: Sequence[EncodedImage], *_: object) -> DecodedBatch:
         if group[0].index == 1:
             raise MemoryError

@@ -52,5 +52,5 @@ def refuse_external_data(model: Any, *, field: str) -> None:  # noqa: ANN401 - o
                 waiting.extend((f"{inside}.{number}", entry) for number, entry in enumerate(value))
 
 
-def _named(message: Any) -> str:  # noqa: ANN401 - likewise
+def _named(message: Any) -> str:  # noqa: ANN401 - onnx publishes no types
     return repr(message.name[:NAMED_CHARACTERS])

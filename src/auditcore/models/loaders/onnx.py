@@ -133,7 +133,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
         sha256=reference.sha256,
         blobs=source.blobs,
     )
-    # read once: what is checked is what runs, whoever writes to the file meanwhile
+    # read once: what is checked is what runs, even if the file is changed meanwhile
     data = path.read_bytes()
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     graph = _parsed(data)

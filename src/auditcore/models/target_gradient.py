@@ -1,0 +1,41 @@
+"""The gradient of each image's target logit by its input, for any function from images to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def target_gradient(
+    forward: Callable[[Tensor], Tensor],
+    inputs: Float[Tensor, "image 3 height width"],
+    targets: Int[Tensor, " image"] | None,
+) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
+    """One pass forward and back.
+
+    Images do not mix in evaluation mode, so one backward pass of the sum serves them all.
+
+    Args:
+        forward: Normalized inputs to logits.
+        inputs: Normalized images.
+        targets: Class for each image; the most probable one if None.
+
+    Returns:
+        Gradients and logits, both detached.
+    """
+    leaf = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = forward(leaf)
+    (gradients,) = torch.autograd.grad(logits, leaf, one_hot(targets, logits))
+    return gradients, logits.detach()
+
+
+def one_hot(
+    targets: Int[Tensor, " image"] | None, logits: Float[Tensor, "image class"]
+) -> Float[Tensor, "image class"]:
+    """Where the backward pass begins: 1 at each image's target, 0 elsewhere; the most probable class if None."""
+    chosen = logits.detach().argmax(dim=1) if targets is None else targets
+    return torch.zeros_like(logits).scatter_(1, chosen[:, None], 1.0)
