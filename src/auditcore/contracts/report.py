@@ -15,7 +15,7 @@ from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Cost, ExplainedClass
 
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "2.0"
 
 
 def _missing(value: object) -> bool:
@@ -373,6 +373,31 @@ class Deviation(Contract):
     stated: tuple[StatedError, ...] = ()
 
 
+WarningCode = Literal[
+    "image_independent", "depends_on_other_images", "few_levels", "prediction_collapses", "baseline_differs_from_fill"
+]
+
+
+@final
+class ReportWarning(Contract):
+    """Why numbers of a report say less than they seem to.
+
+    Attributes:
+        code: Kind of the warning, for programs.
+        check: The check whose numbers it concerns; null if it concerns several.
+        explainer: The explainer whose numbers it concerns; null if it concerns several.
+        variant: Sub-case, such as `rotate`; null if it concerns all.
+        message: What was found and what it means, in one or two sentences.
+    """
+
+    code: WarningCode
+    model: ModelName = None
+    check: str | None = None
+    explainer: str | None = None
+    variant: str | None = None
+    message: str
+
+
 @final
 class Manifest(Contract):
     """What is needed to repeat the audit."""
@@ -398,7 +423,7 @@ class Manifest(Contract):
 class AuditReport(Contract):
     """Result of one audit. A verdict of `fail` is a finished audit, not a broken one."""
 
-    schema_version: Literal["1.1"] = SCHEMA_VERSION
+    schema_version: Literal["2.0"] = SCHEMA_VERSION
     audit_id: str
     verdict: Verdict
     statistics: ReportStatistics
@@ -421,6 +446,9 @@ class AuditReport(Contract):
         default=None, description="How a stop rule ended the audit; absent without a rule."
     )
     controls: tuple[Result, ...]
+    warnings: tuple[ReportWarning, ...] = Field(
+        default=(), description="Why numbers of this report say less than they seem to."
+    )
     notes: tuple[str, ...] = Field(default=(), description="What a reader should know of how the audit ran.")
     deviation: Annotated[
         Deviation | None,

@@ -26,6 +26,7 @@ from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
 from auditcore.report.stopping import Conclusion, observe
 from auditcore.report.verdict import count, evaluate, verdict
+from auditcore.report.warnings import warnings_of
 
 
 def assemble(
@@ -113,6 +114,7 @@ def assemble(
         conditions=outcomes,
         stopping=stopping,
         controls=controls,
+        warnings=warnings_of(plan, listed, controls),
         notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
         deviation=deviation_of(plan, {model.name: model.shards for model in models}),
         artifacts=artifacts,
