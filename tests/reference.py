@@ -582,33 +582,40 @@ def energy_pointing_game(reduced: np.ndarray, boxes: Sequence[tuple[int, int, in
     return NAN if math.fsum(everywhere) == 0 else math.fsum(inside) / math.fsum(everywhere)
 
 
-def effective_heat_ratio(
-    reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], quantiles: int, *, weighted: bool
-) -> float:
-    """Area over q of: heat (or number) of pixels >= q inside the boxes / number of pixels >= q."""
+def effective_heat_ratio(reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]]) -> float:
+    """Area over q of: heat >= the quantile q inside the boxes / number of pixels >= it, of heat from 0.1 on."""
     top = max(float(value) for value in reduced.ravel())
     if top <= 0:
         return NAN
     pixels = [
-        (max(0.0, float(reduced[row, column])) / top, in_boxes(row, column, boxes))
+        (float(reduced[row, column]) / top, in_boxes(row, column, boxes))
         for row in range(reduced.shape[0])
         for column in range(reduced.shape[1])
+        if float(reduced[row, column]) / top >= 0.1
     ]
-    levels = [step / (quantiles - 1) for step in range(quantiles)]
+    levels = [step / 10 for step in range(11)]
     ratios = []
     for level in levels:
-        hot = [(heat, inside) for heat, inside in pixels if heat >= quantile([heat for heat, _ in pixels], level)]
-        ratios.append(math.fsum((heat if weighted else 1.0) for heat, inside in hot if inside) / len(hot))
+        threshold = min(quantile([heat for heat, _ in pixels], level), 0.99)
+        hot = [(heat, inside) for heat, inside in pixels if heat >= threshold]
+        ratios.append(math.fsum(heat for heat, inside in hot if inside) / len(hot))
     return trapezoid(ratios, levels)
 
 
 def wsol_iou(reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], threshold: float) -> float:
+    """Best overlap with the box around all pixels >= threshold * max."""
+    top = max(float(value) for value in reduced.ravel())
+    if top <= 0 or not boxes:
+        return NAN
+    return best_overlap(hot_pixels(reduced, threshold * top), boxes, reduced.shape)
+
+
+def wsol_iou_largest_region(reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], threshold: float) -> float:
     """Best overlap with the box around the largest region of pixels >= threshold * max, grown pixel by pixel."""
     top = max(float(value) for value in reduced.ravel())
     if top <= 0 or not boxes:
         return NAN
-    height, width = reduced.shape
-    hot = {(r, c) for r in range(height) for c in range(width) if float(reduced[r, c]) >= threshold * top}
+    hot = hot_pixels(reduced, threshold * top)
     largest: set[tuple[int, int]] = set()
     while hot:
         start = min(hot)
@@ -622,16 +629,26 @@ def wsol_iou(reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], th
             border += near
         if len(region) > len(largest):
             largest = region
-    rows, columns = [row for row, _ in largest], [column for _, column in largest]
+    return best_overlap(largest, boxes, reduced.shape)
+
+
+def hot_pixels(reduced: np.ndarray, least: float) -> set[tuple[int, int]]:
+    """Row and column of every pixel of at least this value."""
+    height, width = reduced.shape
+    return {(r, c) for r in range(height) for c in range(width) if float(reduced[r, c]) >= least}
+
+
+def best_overlap(
+    pixels: set[tuple[int, int]], boxes: Sequence[tuple[int, int, int, int]], shape: tuple[int, ...]
+) -> float:
+    """Intersection over union, by counting, of the box around some pixels with the box that fits it best."""
+    rows, columns = [row for row, _ in pixels], [column for _, column in pixels]
     found = (min(columns), min(rows), max(columns) + 1, max(rows) + 1)
+    everywhere = [(row, column) for row in range(shape[0]) for column in range(shape[1])]
     overlaps = []
     for box in boxes:
-        both = sum(
-            in_boxes(row, column, [box]) and in_boxes(row, column, [found])
-            for row in range(height)
-            for column in range(width)
-        )
-        either = sum(in_boxes(row, column, [box, found]) for row in range(height) for column in range(width))
+        both = sum(in_boxes(r, c, [box]) and in_boxes(r, c, [found]) for r, c in everywhere)
+        either = sum(in_boxes(r, c, [box, found]) for r, c in everywhere)
         overlaps.append(both / either)
     return max(overlaps)
 

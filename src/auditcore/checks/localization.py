@@ -1,7 +1,7 @@
 """Localization: positive relevance against the boxes of the target. No passes through the model at all.
 
-Source: Wang et al. 2020 (energy pointing game); Zhang et al. 2021 (effective heat ratio); Choe et al. 2020 (boxes
-from maps); Won et al. 2025 for the filters.
+Source: Wang et al. 2020 (energy pointing game); Zhang et al. 2021 (effective heat ratio); Won et al. 2025 (box of
+the whole mask, filters); Choe et al. 2020 (box of the largest region).
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from auditcore.contracts.checks import LocalizationCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.constancy import is_constant
-from auditcore.metrics.localization import effective_heat_ratio, energy_pointing_game, inside_boxes, wsol_iou
+from auditcore.metrics.localization import (
+    effective_heat_ratio,
+    energy_pointing_game,
+    inside_boxes,
+    wsol_iou,
+    wsol_iou_largest_region,
+)
 from auditcore.metrics.reduction import reduce_channels
 
 NO_BOX = "no box for this class: none was given, or all of them lie outside the model's square input"
@@ -48,10 +54,9 @@ def compute(check: LocalizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         scores = {
             "energy_pointing_game": energy_pointing_game(maps, inside),
-            "effective_heat_ratio": effective_heat_ratio(
-                maps, inside, quantiles=check.quantiles, weighted=check.weighted
-            ),
+            "effective_heat_ratio": effective_heat_ratio(maps, inside),
             "wsol_iou": wsol_iou(maps, boxes, threshold=check.threshold),
+            "wsol_iou_largest_region": wsol_iou_largest_region(maps, boxes, threshold=check.threshold),
         }
         reasons = {row: CONSTANT_MAP if flat else NO_POSITIVE for row, flat in enumerate(constant.tolist())} | left_out
         found += _measurements(check, chunk, explainer, scores, reasons, undefined=constant | unfit)

@@ -280,12 +280,13 @@ class LocalizationCheck(CheckContract):
     needs: ClassVar[frozenset[CheckNeed]] = frozenset()
     paper: ClassVar[str] = "Wang et al. 2020; Zhang et al. 2021; Choe et al. 2020; Won et al. 2025"
     kind: Literal["localization"] = "localization"
-    quantiles: int = Field(default=11, ge=2, le=101, description="Thresholds of the effective heat ratio.")
-    weighted: bool = Field(
-        default=True, description="Effective heat ratio by heat; by number of pixels if false, as its authors run it."
-    )
     threshold: float = Field(
-        default=0.2, gt=0, lt=1, description="Share of the map's maximum from which a pixel is in wsol_iou's mask."
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Share of the map's maximum from which a pixel is in the mask of wsol_iou and "
+        "wsol_iou_largest_region: 0.2 as in Zhou et al. 2016; Won et al. 2025 name none, and Choe et al. 2020 search "
+        "for the best.",
     )
     min_probability: float = Field(default=0.0, ge=0, le=1, description="Images below count as not applicable.")
     box_share: tuple[float, float] = Field(

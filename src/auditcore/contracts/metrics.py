@@ -320,14 +320,22 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=True,
             lowest=0,
             highest=1,
-            meaning="Share of heat inside the boxes among the hottest pixels, averaged over quantiles.",
+            meaning="Heat inside the boxes per pixel above a threshold, averaged over 11 quantiles of the heat from "
+            "0.1 of the maximum on; 1 for a map that is the boxes.",
         ),
         "wsol_iou": Metric(
             unit="intersection over union",
             higher_is_better=True,
             lowest=0,
             highest=1,
-            meaning="Overlap of the boxes with the box around the largest connected hot region.",
+            meaning="Overlap of the best of the boxes with the box around all hot pixels.",
+        ),
+        "wsol_iou_largest_region": Metric(
+            unit="intersection over union",
+            higher_is_better=True,
+            lowest=0,
+            highest=1,
+            meaning="Overlap of the best of the boxes with the box around the largest connected hot region.",
         ),
         "box_share": Metric(
             control=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,15 @@ from auditcore.errors import ShapeError
 from auditcore.images.preprocess import PixelBox
 
 Boxes = Sequence[PixelBox]
+
+LEAST_HEAT = 0.1
+"""Share of the map's maximum below which the effective heat ratio drops a pixel (Zhang et al. 2021, published code)."""
+
+HEAT_QUANTILES = 11
+"""Thresholds of the effective heat ratio (Zhang et al. 2021, published code)."""
+
+HIGHEST_THRESHOLD = 0.99
+"""Highest threshold of the effective heat ratio, as a share of the maximum (Zhang et al. 2021, published code)."""
 
 
 def inside_boxes(
@@ -50,44 +59,68 @@ def energy_pointing_game(
 
 
 def effective_heat_ratio(
-    maps: Float[Tensor, "image height width"], inside: Bool[Tensor, "..."], *, quantiles: int, weighted: bool
+    maps: Float[Tensor, "image height width"], inside: Bool[Tensor, "..."]
 ) -> Float[Tensor, " image"]:
-    """Area, over quantiles q of the map, of the heat inside the boxes relative to the number of pixels of at least q.
+    """Area, over quantiles of the hot pixels, of the heat inside the boxes relative to the number of hot pixels.
 
-    The map is rectified and divided by its maximum; then, for quantiles from 0 to 1 at equal distances, linear between
-    pixels, the heat inside the boxes among pixels of at least q is divided by the number of pixels of at least q.
+    The map is rectified and divided by its maximum, and values below `LEAST_HEAT` are dropped. Of the values that
+    remain, `HEAT_QUANTILES` quantiles from 0 to 1 at equal distances, linear between values and at most
+    `HIGHEST_THRESHOLD`, are thresholds. At each, the heat inside the boxes of pixels that reach the threshold is
+    divided by the number of all pixels that reach it.
 
     Args:
         maps: One value a pixel; negative ones count as 0.
         inside: Pixels inside the boxes, of the same shape.
-        quantiles: Number of quantiles, at least 2; the lowest is the minimum, the highest the maximum of the map.
-        weighted: True sums the heat of the pixels inside, False counts them.
 
     Returns:
-        Areas in [0, 1], float64. NaN (undefined) for maps without positive relevance or not finite.
+        Areas in [0, 1], float64; 1 for a map that is 1 inside the boxes and 0 outside. NaN (undefined) for maps without
+        positive relevance or not finite.
 
     Raises:
-        ShapeError: The shapes differ, or there are fewer than 2 quantiles.
+        ShapeError: The shapes differ.
 
-    Source: Zhang et al. 2021 (InputIBA). Their code first drops values below 0.1, caps q at 0.99 and overwrites its
-    input.
+    Source: Zhang et al. 2021 (InputIBA) and their published code, where pixels weigh as much as their heat; Won et al.
+    2025, Eq. 2. Their code overwrites its input; ours does not.
     """
     _require_same_shape(inside, maps)
-    if quantiles < 2:  # noqa: PLR2004 - an area has two ends
-        raise ShapeError(expected="at least 2 quantiles", actual=quantiles)
     heat = _heat(maps).flatten(1)
     heat = heat / heat.amax(dim=1, keepdim=True)
-    counted = heat if weighted else torch.ones_like(heat)
-    counted = counted.masked_fill(~inside.flatten(1), 0)
+    counted = heat.masked_fill(~inside.flatten(1), 0)
     ratios = []
-    for threshold in _quantiles(heat, quantiles):
-        hot = heat >= threshold[:, None]
+    for quantile in _quantiles(heat.masked_fill(heat < LEAST_HEAT, 0)):
+        # every quantile is a mixture of values from LEAST_HEAT on, so that dropped pixels never reach it
+        hot = heat >= quantile.clamp(max=HIGHEST_THRESHOLD)[:, None]
         # NaN rows have no hot pixels: 0 / 0 is NaN
         ratios.append(torch.where(hot, counted, 0).sum(dim=1) / hot.sum(dim=1))
-    return torch.trapezoid(torch.stack(ratios, dim=1), dx=1 / (quantiles - 1), dim=1)
+    return torch.trapezoid(torch.stack(ratios, dim=1), dx=1 / (HEAT_QUANTILES - 1), dim=1)
 
 
 def wsol_iou(
+    maps: Float[Tensor, "image height width"], boxes: Sequence[Boxes], *, threshold: float
+) -> Float[Tensor, " image"]:
+    """Overlap of the box around all hot pixels with the box that fits it best.
+
+    Hot are pixels of at least `threshold` times the maximum.
+
+    Args:
+        maps: One value a pixel; negative ones count as 0.
+        boxes: Boxes of each image, in pixels of the map.
+        threshold: Share of the maximum, in (0, 1).
+
+    Returns:
+        Intersection over union in [0, 1], float64. NaN (undefined) for maps without positive relevance or not finite,
+        and for images without boxes.
+
+    Raises:
+        ShapeError: Not one list of boxes per image.
+
+    Source: Won et al. 2025, section 3.3: "the smallest box that contains the whole mask region". They name no
+    threshold.
+    """
+    return _best_overlaps(maps, boxes, threshold, _box_of_mask)
+
+
+def wsol_iou_largest_region(
     maps: Float[Tensor, "image height width"], boxes: Sequence[Boxes], *, threshold: float
 ) -> Float[Tensor, " image"]:
     """Overlap of the box around the largest hot region with the box that fits it best.
@@ -105,20 +138,28 @@ def wsol_iou(
         and for images without boxes.
 
     Raises:
-        ShapeError: Not one list of boxes an image.
+        ShapeError: Not one list of boxes per image.
 
     Source: Choe et al. 2020 (MaxBoxAcc), before its threshold on the overlap.
     """
+    return _best_overlaps(maps, boxes, threshold, _box_of_largest_region)
+
+
+def _best_overlaps(
+    maps: Float[Tensor, "image height width"],
+    boxes: Sequence[Boxes],
+    threshold: float,
+    box_of: Callable[[np.ndarray], PixelBox],
+) -> Float[Tensor, " image"]:
+    """Overlap of the box that `box_of` finds in the mask of hot pixels with the box that fits it best."""
     if len(boxes) != len(maps):
         raise ShapeError(expected=f"boxes of {len(maps)} images", actual=f"boxes of {len(boxes)}")
-    rows = _heat(maps).cpu().numpy()
-    overlaps = [
-        max((_overlap(_hot_box(heat, threshold), box) for box in of_image), default=torch.nan)
-        if np.isfinite(heat).all()
-        else torch.nan
-        for heat, of_image in zip(rows, boxes, strict=True)
-    ]
-    return torch.tensor(overlaps, dtype=torch.float64, device=maps.device)
+    overlaps = np.full(len(maps), np.nan)
+    for image, (heat, of_image) in enumerate(zip(_heat(maps).cpu().numpy(), boxes, strict=True)):
+        if of_image and np.isfinite(heat).all():
+            found = box_of(heat >= threshold * heat.max())
+            overlaps[image] = max(_overlap(found, box) for box in of_image)
+    return torch.from_numpy(overlaps).to(maps.device)
 
 
 def _heat(maps: Float[Tensor, "image height width"]) -> Float[Tensor, "image height width"]:
@@ -128,24 +169,34 @@ def _heat(maps: Float[Tensor, "image height width"]) -> Float[Tensor, "image hei
     return heat.masked_fill(undefined[:, None, None], torch.nan)
 
 
-def _quantiles(heat: Float[Tensor, "image pixel"], count: int) -> list[Float[Tensor, " image"]]:
-    """Quantiles 0, 1/(count-1) .. 1 of every row, linear between values.
+def _quantiles(heat: Float[Tensor, "image pixel"]) -> Iterator[Float[Tensor, " image"]]:
+    """Quantiles 0, 0.1 .. 1 of the positive values of every row, linear between values; NaN for rows of NaN.
 
     Positions are whole numbers and remainders: a product such as 0.2 * 50175 may round to just above the pixel whose
     value the quantile is, which would then no longer reach it.
     """
+    # dropped pixels are 0 and come first
     ordered = heat.sort(dim=1).values
-    found = []
-    for step in range(count):
-        lower, rest = divmod(step * (heat.shape[1] - 1), count - 1)
-        upper = min(lower + 1, heat.shape[1] - 1)
-        found.append(ordered[:, lower] + (ordered[:, upper] - ordered[:, lower]) * (rest / (count - 1)))
-    return found
+    dropped = (ordered == 0).sum(dim=1)
+    intervals = HEAT_QUANTILES - 1
+    last = heat.shape[1] - 1
+    for step in range(HEAT_QUANTILES):
+        position = step * (last - dropped)
+        lower, rest = dropped + position // intervals, (position % intervals).double() / intervals
+        upper = (lower + 1).clamp(max=last)
+        below, above = (ordered.gather(1, at[:, None])[:, 0] for at in (lower, upper))
+        yield below + (above - below) * rest
 
 
-def _hot_box(heat: np.ndarray, threshold: float) -> PixelBox:
-    """The box around the largest connected region of at least `threshold` times the maximum."""
-    regions, _ = ndimage.label(heat >= threshold * heat.max(), structure=np.ones((3, 3)))
+def _box_of_mask(mask: np.ndarray) -> PixelBox:
+    """The smallest box around all pixels of a mask."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return PixelBox(x0=int(columns[0]), y0=int(rows[0]), x1=int(columns[-1]) + 1, y1=int(rows[-1]) + 1)
+
+
+def _box_of_largest_region(mask: np.ndarray) -> PixelBox:
+    """The smallest box around the largest connected region of a mask."""
+    regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     largest = int(np.bincount(regions.ravel())[1:].argmax())
     rows, columns = ndimage.find_objects(regions)[largest]
     return PixelBox(x0=columns.start, y0=rows.start, x1=columns.stop, y1=rows.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,12 +11,18 @@ import torch
 from quantus import AttributionLocalisation
 from skimage.measure import label, regionprops
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, masks_to_boxes
 
 import reference
 from auditcore.errors import ShapeError
 from auditcore.images.preprocess import PixelBox
-from auditcore.metrics.localization import effective_heat_ratio, energy_pointing_game, inside_boxes, wsol_iou
+from auditcore.metrics.localization import (
+    effective_heat_ratio,
+    energy_pointing_game,
+    inside_boxes,
+    wsol_iou,
+    wsol_iou_largest_region,
+)
 
 HEIGHT, WIDTH = 9, 12
 WIDE = PixelBox(x0=1, y0=2, x1=9, y1=4)
@@ -56,42 +63,76 @@ def test_energy_pointing_game_equals_its_definition_and_quantus() -> None:
     assert found[2].item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("quantiles", [2, 4, 11])
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ties", [True, False])
-def test_effective_heat_ratio_equals_its_definition(
-    weighted: bool,  # noqa: FBT001 - a parameter of the test
-    quantiles: int,
-    ties: bool,  # noqa: FBT001 - a parameter of the test
-) -> None:
-    values = (4 * maps()).round() / 4 if ties else maps()
-    found = effective_heat_ratio(values, INSIDE, quantiles=quantiles, weighted=weighted)
+def test_effective_heat_ratio_equals_its_definition(seed: int, *, ties: bool) -> None:
+    values = (4 * maps(seed)).round() / 4 if ties else maps(seed)
+    found = effective_heat_ratio(values, INSIDE)
     for image in range(4):
-        expected = reference.effective_heat_ratio(
-            values[image].double().numpy(), BOXES[image], quantiles, weighted=weighted
-        )
+        expected = reference.effective_heat_ratio(values[image].double().numpy(), BOXES[image])
         assert found[image].item() == pytest.approx(expected, rel=1e-10), image
 
 
-def test_quantiles_are_those_of_numpy() -> None:
+@pytest.mark.parametrize("cells", [1, 3, 20])
+def test_its_quantiles_are_those_of_numpy_over_what_remains(cells: int) -> None:
+    """The steps of Zhang et al.'s code with the functions it calls, for maps in which few or many values remain."""
     values = maps().exp()
-    heat = (values / values.amax(dim=(1, 2), keepdim=True)).double().flatten(1).numpy()
-    thresholds = np.quantile(heat, np.linspace(0, 1, 6), axis=1).T
+    values.flatten(1)[:, cells * 5 :] *= 0.01
     areas = []
-    for row, cuts, inside in zip(heat, thresholds, INSIDE.flatten(1).numpy(), strict=True):
-        areas.append(np.trapezoid([inside[row >= cut].sum() / (row >= cut).sum() for cut in cuts], dx=1 / 5))
-    found = effective_heat_ratio(values, INSIDE, quantiles=6, weighted=False)
-    np.testing.assert_allclose(found, areas, rtol=1e-10)
+    for map_, inside in zip(values.double().numpy(), INSIDE.numpy(), strict=True):
+        heat = map_ / map_.max()
+        remaining = heat[heat >= 0.1]
+        cuts = np.minimum(np.quantile(remaining, np.linspace(0, 1, 11)), 0.99)
+        ratios = [heat[(heat >= cut) & inside].sum() / (heat >= cut).sum() for cut in cuts]
+        areas.append(np.trapezoid(ratios, np.linspace(0, 1, 11)))
+    np.testing.assert_allclose(effective_heat_ratio(values, INSIDE), areas, rtol=1e-10)
 
 
 def test_a_quantile_that_is_a_pixel_includes_it() -> None:
     # 0.3 * 10 is above 3 in floating point, so that a product would leave out the fourth of these 11 values
-    row = torch.arange(1.0, 12.0).view(1, 1, 11)
+    row = torch.arange(10.0, 21.0).view(1, 1, 11)
     inside = torch.zeros(1, 1, 11, dtype=torch.bool)
     inside[0, 0, 3] = True
-    found = effective_heat_ratio(row, inside, quantiles=11, weighted=False)
-    shares = [1 / (11 - step) if step <= 3 else 0.0 for step in range(11)]
-    assert found.item() == pytest.approx(np.trapezoid(shares, dx=0.1), rel=1e-12)
+    shares = [13 / 20 / (11 - step) if step <= 3 else 0.0 for step in range(11)]
+    assert effective_heat_ratio(row, inside).item() == pytest.approx(np.trapezoid(shares, dx=0.1), rel=1e-12)
+
+
+@pytest.mark.parametrize("heat_outside", [0.0, 0.05])
+def test_a_perfect_map_scores_1_a_flat_one_the_share_of_the_boxes_and_a_wrong_one_0(heat_outside: float) -> None:
+    # quantiles over all pixels would give 0.1 to the one that covers a hundredth of the image
+    perfect = INSIDE.double().clamp(min=heat_outside)
+    right = effective_heat_ratio(perfect, INSIDE)
+    assert right.tolist() == [1.0] * 4
+    assert effective_heat_ratio(torch.ones_like(perfect), INSIDE).tolist() == pytest.approx(
+        INSIDE.double().mean(dim=(1, 2)).tolist()
+    )
+    # the third box is the whole image, which no map can miss
+    outside = (~INSIDE)[[0, 1, 3]]
+    assert effective_heat_ratio(outside.double(), INSIDE[[0, 1, 3]]).tolist() == [0.0] * 3
+
+
+def test_heat_counts_per_pixel_and_not_per_heat() -> None:
+    """A pixel at half the heat outside weighs as much as one at full heat, so that spilling over costs."""
+    map_ = torch.zeros(1, HEIGHT, WIDTH)
+    map_[0, 0, 0], map_[0, 0, 1] = 1.0, 0.5
+    inside = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+    inside[0, 0, 0] = True
+    # at the lowest quantile two pixels reach the threshold, at all others one
+    assert effective_heat_ratio(map_, inside).item() == pytest.approx(np.trapezoid([0.5] + [1.0] * 10, dx=0.1))
+
+
+def test_the_highest_threshold_is_below_the_maximum_so_that_one_pixel_does_not_stand_for_the_map() -> None:
+    map_ = torch.zeros(1, HEIGHT, WIDTH)
+    map_[0, 0, 0], map_[0, 0, 1] = 1.0, 0.995
+    inside = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+    inside[0, 0, 1] = True
+    assert effective_heat_ratio(map_, inside).item() == pytest.approx(0.995 / 2)
+
+
+def test_a_map_scores_the_same_in_any_batch() -> None:
+    together = effective_heat_ratio(maps(), INSIDE)
+    for image in range(4):
+        assert effective_heat_ratio(maps()[[image]], INSIDE[[image]]).item() == together[image].item()
 
 
 def test_scale_does_not_matter_and_no_map_is_overwritten() -> None:
@@ -100,8 +141,9 @@ def test_scale_does_not_matter_and_no_map_is_overwritten() -> None:
     for factor in (0.5, 1e-20, 1e20):
         for metric in (
             lambda m: energy_pointing_game(m, INSIDE),
-            lambda m: effective_heat_ratio(m, INSIDE, quantiles=11, weighted=True),
+            lambda m: effective_heat_ratio(m, INSIDE),
             lambda m: wsol_iou(m, BOXES, threshold=0.3),
+            lambda m: wsol_iou_largest_region(m, BOXES, threshold=0.3),
         ):
             torch.testing.assert_close(metric(factor * values), metric(values), rtol=1e-5, atol=1e-9)
             assert torch.equal(metric(values)[1:2], metric(values.clone())[1:2])
@@ -109,30 +151,43 @@ def test_scale_does_not_matter_and_no_map_is_overwritten() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.6])
-def test_wsol_iou_equals_its_definition(threshold: float) -> None:
+def test_overlaps_equal_their_definitions(threshold: float) -> None:
     for seed in range(5):
-        found = wsol_iou(maps(seed), BOXES, threshold=threshold)
+        whole = wsol_iou(maps(seed), BOXES, threshold=threshold)
+        largest = wsol_iou_largest_region(maps(seed), BOXES, threshold=threshold)
         for image in range(4):
-            expected = reference.wsol_iou(maps(seed)[image].double().numpy(), BOXES[image], threshold)
-            assert found[image].item() == pytest.approx(expected, rel=1e-12), (seed, image)
+            map_ = maps(seed)[image].double().numpy()
+            expected = reference.wsol_iou(map_, BOXES[image], threshold)
+            assert whole[image].item() == pytest.approx(expected, rel=1e-12), (seed, image)
+            expected = reference.wsol_iou_largest_region(map_, BOXES[image], threshold)
+            assert largest[image].item() == pytest.approx(expected, rel=1e-12), (seed, image)
 
 
-def test_wsol_iou_agrees_with_scikit_image_and_torchvision() -> None:
-    found = wsol_iou(maps(), BOXES, threshold=0.3)
+def test_overlaps_agree_with_scikit_image_and_torchvision() -> None:
+    whole = wsol_iou(maps(), BOXES, threshold=0.3)
+    largest = wsol_iou_largest_region(maps(), BOXES, threshold=0.3)
     for image, map_ in enumerate(maps().numpy()):
-        regions = regionprops(label(map_ >= 0.3 * map_.max(), connectivity=2))
+        hot = map_ >= 0.3 * map_.max()
+        of_mask = masks_to_boxes(torch.from_numpy(hot)[None]) + torch.tensor([0, 0, 1, 1])
+        regions = regionprops(label(hot, connectivity=2))
         top, left, bottom, right = max(regions, key=lambda region: region.area).bbox
-        overlaps = box_iou(torch.tensor([[left, top, right, bottom]]).float(), torch.tensor(BOXES[image]).float())
-        assert found[image].item() == pytest.approx(overlaps.max().item(), rel=1e-6)
+        of_region = torch.tensor([[left, top, right, bottom]]).float()
+        for found, own in ((whole, of_mask), (largest, of_region)):
+            overlaps = box_iou(own, torch.tensor(BOXES[image]).float())
+            assert found[image].item() == pytest.approx(overlaps.max().item(), rel=1e-6)
 
 
-def test_the_largest_region_counts_not_the_hottest_and_corners_connect() -> None:
+def test_the_box_of_the_mask_reaches_from_end_to_end_that_of_the_largest_region_does_not() -> None:
     map_ = torch.zeros(1, HEIGHT, WIDTH)
     map_[0, 0, 11] = 1.0
     map_[0, 5, 2] = map_[0, 6, 3] = map_[0, 7, 2] = 0.5
-    around = PixelBox(x0=2, y0=5, x1=4, y1=8)
-    assert wsol_iou(map_, ((around,),), threshold=0.4).item() == 1
-    assert wsol_iou(map_, ((around,),), threshold=0.6).item() == 0
+    region, mask, hottest = PixelBox(2, 5, 4, 8), PixelBox(2, 0, 12, 8), PixelBox(11, 0, 12, 1)
+    # connected over corners, and the largest counts, not the hottest
+    assert wsol_iou_largest_region(map_, ((region,),), threshold=0.4).item() == 1
+    assert wsol_iou_largest_region(map_, ((region,),), threshold=0.6).item() == 0
+    assert wsol_iou(map_, ((mask,),), threshold=0.4).item() == 1
+    assert wsol_iou(map_, ((region,),), threshold=0.4).item() == pytest.approx(6 / 80)
+    assert wsol_iou(map_, ((hottest,),), threshold=0.6).item() == 1
 
 
 @pytest.mark.parametrize("values", [0.0, -1.0, math.nan, math.inf, -math.inf])
@@ -143,15 +198,16 @@ def test_maps_that_point_nowhere_are_undefined(values: float) -> None:
     inside = INSIDE[:2]
     for found in (
         energy_pointing_game(map_, inside),
-        effective_heat_ratio(map_, inside, quantiles=11, weighted=True),
-        effective_heat_ratio(map_, inside, quantiles=11, weighted=False),
+        effective_heat_ratio(map_, inside),
         wsol_iou(map_, BOXES[:2], threshold=0.2),
+        wsol_iou_largest_region(map_, BOXES[:2], threshold=0.2),
     ):
         assert found.isnan().tolist() == [False, True]
 
 
-def test_an_image_without_boxes_has_no_overlap_to_speak_of() -> None:
-    assert wsol_iou(maps()[:1], ((),), threshold=0.2).isnan().all()
+@pytest.mark.parametrize("overlap", [wsol_iou, wsol_iou_largest_region])
+def test_an_image_without_boxes_has_no_overlap_to_speak_of(overlap: Callable[..., Tensor]) -> None:
+    assert overlap(maps()[:1], ((),), threshold=0.2).isnan().all()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -159,8 +215,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         energy_pointing_game(maps(), INSIDE[:, :3])
     assert caught.value.actual == (4, 3, WIDTH)
     with pytest.raises(ShapeError):
-        effective_heat_ratio(maps(), INSIDE[:2], quantiles=11, weighted=True)
-    with pytest.raises(ShapeError, match="2 quantiles"):
-        effective_heat_ratio(maps(), INSIDE, quantiles=1, weighted=True)
-    with pytest.raises(ShapeError, match="boxes"):
-        wsol_iou(maps(), BOXES[:3], threshold=0.2)
+        effective_heat_ratio(maps(), INSIDE[:2])
+    for overlap in (wsol_iou, wsol_iou_largest_region):
+        with pytest.raises(ShapeError, match="boxes"):
+            overlap(maps(), BOXES[:3], threshold=0.2)
