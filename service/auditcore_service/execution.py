@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import chain
 from typing import final
 
 import structlog
@@ -15,6 +14,7 @@ import torch
 from pydantic import TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
 
+from auditcore.contracts.automatic_intervals import with_shared_intervals
 from auditcore.contracts.cost_model import Estimate, model_identity, plan_identity, way_identity
 from auditcore.contracts.estimate import expected_passes, weight
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
@@ -104,6 +104,7 @@ class Executor:
         )
         self._stop_rules = StopRules(database, blobs)
         self._gave_back_at = time.monotonic()
+        self._quantities: tuple[str, dict[str | None, dict[str, tuple[float, ...]]]] | None = None
 
     def run(self, key: ShardKey) -> None:
         """Claim a shard and bring it to an end, whatever happens. A shard that is not to be had is left alone."""
@@ -278,14 +279,14 @@ class Executor:
         if order is not None and shard.kind == "compute":
             indices = sorted(order[shard.start : shard.stop])
         images = self._images(audit, request, indices, progress)
-        measured = self._results(audit.id, "measure", model=shard.model)
+        shared = self._shared_quantities(audit.id, request, plan)[name] if shard.kind == "compute" else {}
         with blaming_model(name, shard.model):
             result = run_shard(
                 classifier=classifier,
                 images=images,
                 plan=plan,
                 wave=shard.kind,
-                shared=reduce_shared(plan, measured),
+                shared=shared,
                 limits=self._settings.limits,
                 progress=progress,
                 clock=time.perf_counter,
@@ -340,17 +341,14 @@ class Executor:
             log.exception("speed_not_remembered")
 
     def _assemble(self, audit: Audit, request: AuditRequest, plan: AuditPlan) -> tuple[str, str]:
-        measured = [self._results(audit.id, "measure", model=model) for model in range(len(request.references))]
         with self._database.reading() as connection:
             attempts = sum(shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble")
         report = assemble(
             audit_id=audit.id,
             request=request,
             plan=plan,
-            results=(*chain.from_iterable(measured), *self._results(audit.id, "compute")),
-            shared={
-                name: reduce_shared(plan, own) for (name, _), own in zip(request.references, measured, strict=True)
-            },
+            results=(*self._results(audit.id, "measure"), *self._results(audit.id, "compute")),
+            shared=self._measured_quantities(audit.id, request, plan),
             attempts=attempts,
             estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             started_at=_rfc3339(audit.started_at or audit.created_at),
@@ -358,6 +356,28 @@ class Executor:
             image_count=audit.images,
         )
         return self._blobs.put(report_bytes(report)), report.verdict
+
+    def _shared_quantities(
+        self, audit_id: str, request: AuditRequest, plan: AuditPlan
+    ) -> dict[str | None, dict[str, tuple[float, ...]]]:
+        """Name of a model -> the quantities of the whole audit with which it computes.
+
+        Read once for all shards of an audit that follow each other: no shard of the compute wave is queued before all
+        shards of the measure wave are done, and results of shards that are done never change.
+        """
+        if self._quantities is None or self._quantities[0] != audit_id:
+            measured = self._measured_quantities(audit_id, request, plan)
+            self._quantities = (audit_id, with_shared_intervals(plan, measured))
+        return self._quantities[1]
+
+    def _measured_quantities(
+        self, audit_id: str, request: AuditRequest, plan: AuditPlan
+    ) -> dict[str | None, dict[str, tuple[float, ...]]]:
+        """Name of a model -> the quantities reduced from its own measure wave."""
+        return {
+            name: reduce_shared(plan, self._results(audit_id, "measure", model=number))
+            for number, (name, _) in enumerate(request.references)
+        }
 
     def _results(self, audit_id: str, kind: ShardKind, *, model: int | None = None) -> tuple[ShardResult, ...]:
         """Results of one wave, of one model or all, in index order, so that nothing depends on scheduling."""

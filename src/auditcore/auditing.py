@@ -12,6 +12,7 @@ import torch
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.artifacts import PICTURE_IMAGES
+from auditcore.contracts.automatic_intervals import Quantities, automatic_intervals, with_shared_intervals
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
@@ -110,7 +111,7 @@ def audit(
         request=request,
         plan=plan,
         results=results,
-        shared=waves.shared,
+        shared=waves.measured,
         attempts=len(results),
         started_at=None,
         finished_at=None,
@@ -143,7 +144,7 @@ class _Waves:
 
     Attributes:
         results: Of the shards that are done.
-        shared: Name of a model -> quantities of the whole audit, from its first wave.
+        measured: Name of a model -> quantities of the whole audit, from its own first wave.
     """
 
     request: AuditRequest
@@ -158,20 +159,34 @@ class _Waves:
     pictures: Pictures | None
     uploaded: Mapping[str, UploadedMaps]
     results: list[ShardResult] = field(default_factory=list)
-    shared: dict[str | None, dict[str, tuple[float, ...]]] = field(default_factory=dict)
+    measured: dict[str | None, dict[str, tuple[float, ...]]] = field(default_factory=dict)
 
     def run_all(self) -> None:
-        """All images, one model after the other; each is forgotten before the next is loaded."""
+        """All images, one model after the other; each is forgotten before the next is loaded.
+
+        Models that share automatic intervals are loaded twice, since all must be measured before any computes.
+        """
+        if len(self.request.references) > 1 and any(automatic_intervals(self.plan)):
+            for position, (name, reference) in enumerate(self.request.references):
+                with blaming_model(name, position):
+                    self._measure(name, self._load(reference))
+            for position, (name, reference) in enumerate(self.request.references):
+                with blaming_model(name, position):
+                    self._compute(name, self._load(reference), self.images)
+            return
         for position, (name, reference) in enumerate(self.request.references):
             with blaming_model(name, position):
-                self._compute(name, self._measured(name, reference), self.images)
+                classifier = self._load(reference)
+                self._measure(name, classifier)
+                self._compute(name, classifier, self.images)
 
     def run_until_decided(self, rule: Conclusive, order: Sequence[int]) -> None:
         """Images in a random order until the rule ends it; the models stay loaded, as each look needs all of them."""
         loaded: list[Classifier] = []
         for position, (name, reference) in enumerate(self.request.references):
             with blaming_model(name, position):
-                loaded.append(self._measured(name, reference))
+                loaded.append(self._load(reference))
+                self._measure(name, loaded[-1])
         observations: list[Observations] = []
         start = 0
         for look in looks(len(self.images), rule.first_look):
@@ -187,21 +202,28 @@ class _Waves:
                 break
         self.progress(1.0)
 
-    def _measured(self, name: str | None, reference: ModelReference) -> Classifier:
-        """A model, after what belongs to the whole audit was measured on all images."""
-        classifier = load_classifier(reference, access=self.access, device=self.device)
-        self.shared[name] = {}
-        measured: list[ShardResult] = []
+    def _load(self, reference: ModelReference) -> Classifier:
+        return load_classifier(reference, access=self.access, device=self.device)
+
+    def _measure(self, name: str | None, classifier: Classifier) -> None:
+        """Measure on all images what belongs to the whole audit."""
+        results: list[ShardResult] = []
         if "measure" in waves_of(self.plan):
-            measured = self._run(name, classifier, "measure", self.images)
-        self.shared[name] = reduce_shared(self.plan, measured)
-        return classifier
+            results = self._run(name, classifier, "measure", self.images, shared={})
+        self.measured[name] = reduce_shared(self.plan, results)
 
     def _compute(self, name: str | None, classifier: Classifier, images: Sequence[EncodedImage]) -> list[ShardResult]:
-        return self._run(name, classifier, "compute", images)
+        shared = with_shared_intervals(self.plan, self.measured)[name]
+        return self._run(name, classifier, "compute", images, shared=shared)
 
     def _run(
-        self, name: str | None, classifier: Classifier, wave: Wave, images: Sequence[EncodedImage]
+        self,
+        name: str | None,
+        classifier: Classifier,
+        wave: Wave,
+        images: Sequence[EncodedImage],
+        *,
+        shared: Quantities,
     ) -> list[ShardResult]:
         """One wave of one model on some images, shard by shard."""
         whole = len(waves_of(self.plan)) * len(self.request.references) * len(self.images)
@@ -216,7 +238,7 @@ class _Waves:
                     images=chunk,
                     plan=self.plan,
                     wave=wave,
-                    shared=self.shared[name],
+                    shared=shared,
                     limits=self.access.limits,
                     progress=functools.partial(_advance, self.progress, done, len(chunk) / whole),
                     clock=self.clock,

@@ -33,10 +33,22 @@ PLAN = {
         {"kind": "deletion", "grid": 2, "repeats": 1},
     ],
 }
+EXPLICIT = {
+    **PLAN,
+    "checks": [
+        {"kind": "sweep", "families": [{"kind": "brightness", "interval": [-0.2, 0.2]}], "levels": 3, "top_k": 50},
+        {"kind": "deletion", "grid": 2, "repeats": 1},
+    ],
+}
 DEMO = {"name": "a", "model": {"kind": "demo"}}
 IMAGES = 4
 SHARD_IMAGES = 2
 DIGEST = f"sha256:{'0' * 64}"
+
+
+def new_executor(service: Service) -> Executor:
+    """A worker that knows nothing yet."""
+    return Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
 
 
 class Workplace:
@@ -46,9 +58,7 @@ class Workplace:
         self.client = TestClient(create_app(settings), raise_server_exceptions=False)
         self.client.__enter__()
         self.service: Service = self.client.app.state.service  # type: ignore[attr-defined]
-        self.executor = Executor(
-            settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
-        )
+        self.executor = new_executor(self.service)
 
     def upload(self, images: int = IMAGES, **annotations: object) -> dict[str, str]:
         files = [("images", (f"{number}.png", digits.png(number), "image/png")) for number in range(images)]
@@ -167,16 +177,60 @@ def test_the_numbers_are_those_of_each_model_alone_in_any_order_of_work(
     workplace: Workplace, models: list[dict[str, Any]]
 ) -> None:
     images = workplace.upload()
-    several = {"models": models, "images": images, "plan": PLAN}
+    several = {"models": models, "images": images, "plan": EXPLICIT}
     together = workplace.report(several)
     assert numbers(together, "trained") != numbers(together, "noisy")
     for entry in models:
-        alone = workplace.report({"model": entry["model"], "images": images, "plan": PLAN})
+        alone = workplace.report({"model": entry["model"], "images": images, "plan": EXPLICIT})
         assert numbers(together, entry["name"]) == numbers(alone, None)
     backwards = workplace.report(several, backwards=True)
     assert backwards.results == together.results
     assert backwards.comparisons == together.comparisons
     assert backwards.intervals == together.intervals
+
+
+def test_all_models_compute_on_the_narrowest_interval_of_theirs(
+    workplace: Workplace, models: list[dict[str, Any]]
+) -> None:
+    images = workplace.upload()
+    several = {"models": models, "images": images, "plan": PLAN}
+    own = {}
+    for entry in models:
+        (found,) = workplace.report({"model": entry["model"], "images": images, "plan": PLAN}).intervals
+        own[entry["name"]] = found.interval
+    assert own["trained"] != own["noisy"], "these models would share it anyway"
+    setter = min(own, key=lambda name: own[name][1] - own[name][0])
+    reports = [workplace.report(several, backwards=backwards) for backwards in (False, True)]
+    for report in reports:
+        assert {one.model: one.own_interval for one in report.intervals} == own
+        assert {(one.interval, one.set_by) for one in report.intervals} == {(own[setter], setter)}
+    assert reports[0].results == reports[1].results
+    other = next(entry for entry in models if entry["name"] != setter)
+    sweep, deletion = EXPLICIT["checks"]
+    explicit = {**PLAN, "checks": [{**sweep, "families": [{"kind": "brightness", "interval": own[setter]}]}, deletion]}
+    alone = workplace.report({"model": other["model"], "images": images, "plan": explicit})
+    assert numbers(reports[0], other["name"]) == numbers(alone, None)
+
+
+def test_workers_that_start_in_the_middle_and_go_back_and_forth_find_the_same_interval(
+    workplace: Workplace, models: list[dict[str, Any]]
+) -> None:
+    """Every third shard by a worker of its own, as after a kill; the others by one that two audits keep busy."""
+    images = workplace.upload()
+    several = {"models": models, "images": images, "plan": PLAN}
+    one = {"model": models[0]["model"], "images": images, "plan": PLAN}
+    expected = [workplace.report(several), workplace.report(one)]
+    assert expected[0].intervals[0].interval != expected[1].intervals[0].interval
+    audits = [workplace.submit(several), workplace.submit(one)]
+    for turn in range(3 * len(workplace.shards(audits[0]))):
+        executor = workplace.executor if turn % 3 else new_executor(workplace.service)
+        queued = [shard.key for shard in workplace.shards(audits[turn % 2]) if shard.state == "queued"]
+        for key in queued[-1:]:
+            executor.run(key)
+    for audit_id, alone in zip(audits, expected, strict=True):
+        report = AuditReport.model_validate_json(workplace.client.get(f"/v1/audits/{audit_id}/report").content)
+        assert report.results == alone.results
+        assert report.intervals == alone.intervals
 
 
 def test_the_numbers_are_those_of_the_library(

@@ -299,13 +299,24 @@ class Stopping(Contract):
 
 @final
 class CalibratedInterval(Contract):
-    """What `interval: auto` came to, for one model."""
+    """What `interval: auto` came to, for one model.
 
-    model: str | None = Field(default=None, description="Its name in an audit of several models.")
+    Attributes:
+        model: Name of the model in an audit of several.
+        interval: What the sweep ran on. In an audit of several models the narrowest of theirs, the same for all.
+        own_interval: In an audit of several models, the one that this model would have had in an audit of its own.
+        set_by: In an audit of several models, the one whose own interval all share; of equal ones the first.
+        reached: Whether this model's mean probability has dropped by 10 % at an end of its own interval; if not, its
+            own interval is the whole bound.
+    """
+
+    model: str | None = None
     check: str
     family: str
     interval: tuple[float, float]
-    reached: bool = Field(description="False when the whole bound never lowered the mean probability by 10 %.")
+    own_interval: Annotated[tuple[float, float] | None, Field(exclude_if=_missing)] = None
+    set_by: ModelName = None
+    reached: bool
     message: str
 
 

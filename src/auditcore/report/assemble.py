@@ -50,7 +50,8 @@ def assemble(
         plan: The plan in full.
         results: All shard results, any model, any wave, any order; the shards of each model cover all images, or those
             before a stop rule ended the audit. What was computed beyond that is left out.
-        shared: Name of a model, None in an audit of one -> quantities reduced from its measure wave.
+        shared: Name of a model, None in an audit of one -> quantities reduced from its own measure wave, in the order
+            of the request.
         attempts: Shard executions started, including those lost.
         started_at: When the first shard began, ISO 8601; not part of what must repeat.
         finished_at: When the last shard ended.
@@ -95,11 +96,7 @@ def assemble(
         models=tuple(model.described for model in models) if names else (),
         images=images,
         plan=plan,
-        intervals=tuple(
-            interval
-            for model in models
-            for interval in calibrated_intervals(plan, shared.get(model.name, {}), model=model.name)
-        ),
+        intervals=calibrated_intervals(plan, shared),
         not_applicable={
             explainer if model.name is None else f"{model.name}/{explainer}": reason
             for model in models

@@ -4,40 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from auditcore.contracts.checks import SweepCheck, interval_key
+from auditcore.contracts.automatic_intervals import Quantities, automatic_intervals, narrowest_intervals
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import CalibratedInterval
 
 
-def calibrated_intervals(
-    plan: AuditPlan, shared: Mapping[str, tuple[float, ...]], *, model: str | None = None
-) -> tuple[CalibratedInterval, ...]:
-    """One entry an automatic interval of the plan that was measured on a model.
+def calibrated_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantities]) -> tuple[CalibratedInterval, ...]:
+    """One entry for each model and automatic interval that was measured on it, model by model.
 
     Args:
         plan: The plan.
-        shared: What `reduce_shared` made of the model's measure wave.
-        model: Its name in an audit of several.
+        measured: Name of a model, None in an audit of one -> what `reduce_shared` made of its own measure wave.
     """
+    shared = narrowest_intervals(plan, measured)
     told = []
-    for check in plan.checks:
-        if not isinstance(check, SweepCheck):
-            continue
-        for family in check.families:
-            found = shared.get(interval_key(check, family))
-            if found is None:
+    for model, quantities in measured.items():
+        for check, family, key in automatic_intervals(plan):
+            if key not in quantities:
                 continue
-            low, high, reached = found
+            low, high, reached = quantities[key]
+            used = shared[key]
             told.append(
                 CalibratedInterval(
                     model=model,
                     check=check.label,
                     family=family.label,
-                    interval=(low, high),
+                    interval=(used.values[0], used.values[1]),
+                    own_interval=None if model is None else (low, high),
+                    set_by=used.model,
                     reached=bool(reached),
-                    message="the mean target probability has dropped by 10 % at one end"
-                    if reached
-                    else "the mean target probability never dropped by 10 %, so the whole bound is used",
+                    message=_message(model, used.model, (low, high), reached=bool(reached)),
                 )
             )
     return tuple(told)
+
+
+def _message(model: str | None, set_by: str | None, own: tuple[float, float], *, reached: bool) -> str:
+    if model is None or model == set_by:
+        own_drop = (
+            "the mean target probability has dropped by 10 % at one end"
+            if reached
+            else "the mean target probability never dropped by 10 %, so the whole bound is used"
+        )
+        return own_drop if model is None else f"narrowest of all models: {own_drop}"
+    where = (
+        f"has dropped by 10 % at one end of [{own[0]:.4g}, {own[1]:.4g}]"
+        if reached
+        else f"never dropped by 10 % on the whole bound [{own[0]:.4g}, {own[1]:.4g}]"
+    )
+    return f"narrowest: model {set_by}; the mean target probability of this model {where}"

@@ -107,7 +107,7 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
     computed = [result for result in own if result.wave == "compute"]
     shards = sorted(computed, key=lambda result: result.images[0].index)
     model = shards[0].model
-    for shard in shards:
+    for shard in own:
         if shard.model.digest != model.digest:
             raise DigestMismatch(expected=model.digest, actual=shard.model.digest, field="model.weights")
     return MeasuredModel(

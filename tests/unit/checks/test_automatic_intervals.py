@@ -137,7 +137,7 @@ def test_a_family_with_one_side_is_measured_and_widened_on_that_side_alone(
 def test_the_report_names_a_family_by_its_label() -> None:
     family = Gmic(filter="sharpen", interval="auto")
     plan = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(family,)),))
-    (told,) = calibrated_intervals(plan, {"sweep.gmic_sharpen.interval": (0.0, 0.3, 1.0)})
+    (told,) = calibrated_intervals(plan, {None: {"sweep.gmic_sharpen.interval": (0.0, 0.3, 1.0)}})
     assert (told.family, told.interval, told.reached) == ("gmic_sharpen", (0, 0.3), True)
 
 

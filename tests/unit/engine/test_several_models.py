@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import digits
 from auditcore.auditing import audit
-from auditcore.contracts.augmentations import Brightness
+from auditcore.contracts.augmentations import Brightness, Rotate
 from auditcore.contracts.checks import DeletionCheck, SweepCheck
 from auditcore.contracts.explainers import GradCam, Gradient, InputXGradient, Random
 from auditcore.contracts.images import ImageBatchReference
@@ -24,7 +25,13 @@ from auditcore.report.serialize import report_bytes
 PLAN = AuditPlan(
     seed=5,
     explainers=(Gradient(), InputXGradient(), GradCam(), Random()),
-    checks=(SweepCheck(families=(Brightness(),), levels=3, top_k=100), DeletionCheck(grid=4, repeats=2)),
+    checks=(
+        SweepCheck(families=(Brightness(interval=(-0.2, 0.2)),), levels=3, top_k=100),
+        DeletionCheck(grid=4, repeats=2),
+    ),
+)
+AUTOMATIC = PLAN.model_copy(
+    update={"checks": (SweepCheck(families=(Brightness(), Rotate()), levels=3, top_k=100), *PLAN.checks[1:])}
 )
 BATCH = ImageBatchReference(digest="sha256:" + "0" * 64)
 
@@ -75,6 +82,49 @@ def test_each_model_has_the_numbers_it_has_alone(report: AuditReport, weights: P
         for key, row in expected.items():
             assert found[key].per_image == row.per_image
             assert found[key].ci == row.ci
+
+
+@pytest.mark.parametrize("shard_images", [64, 2])
+def test_an_automatic_interval_is_the_narrowest_of_all_models(weights: Path, shard_images: int) -> None:
+    alone = {
+        entry.name: run(AuditRequest(model=entry.model, images=BATCH, plan=AUTOMATIC), weights).intervals
+        for entry in models(weights)
+    }
+    report = run(AuditRequest(models=models(weights), images=BATCH, plan=AUTOMATIC), weights, shard_images=shard_images)
+    narrowest = {}
+    for position, family in enumerate(("brightness", "rotate")):
+        own = {name: found[position].interval for name, found in alone.items()}
+        assert len(set(own.values())) > 1, "these models would share it anyway"
+        narrowest[family] = min(own.items(), key=lambda entry: entry[1][1] - entry[1][0])
+    assert len(report.intervals) == 3 * 2
+    for found in report.intervals:
+        setter, interval = narrowest[found.family]
+        own = next(one for one in alone[found.model or ""] if one.family == found.family)
+        assert (found.interval, found.set_by) == (interval, setter)
+        assert (found.own_interval, found.reached) == (own.interval, own.reached)
+    # and they compute with it: as each does alone on explicit intervals of this width
+    families = (Brightness(interval=narrowest["brightness"][1]), Rotate(interval=narrowest["rotate"][1]))
+    sweep = AUTOMATIC.checks[0].model_copy(update={"families": families})
+    explicit = AUTOMATIC.model_copy(update={"checks": (sweep, *AUTOMATIC.checks[1:])})
+    for entry in models(weights):
+        expected = rows(run(AuditRequest(model=entry.model, images=BATCH, plan=explicit), weights), None)
+        for key, row in rows(report, entry.name).items():
+            assert row.per_image == pytest.approx(expected[key].per_image, rel=1e-5, abs=1e-6), key
+
+
+def test_a_model_that_can_use_no_image_does_not_hold_up_the_interval_of_the_others(weights: Path) -> None:
+    """Alone it has nothing to report; beside others it is null everywhere, with the reason."""
+    plan = AUTOMATIC.model_copy(update={"only_correct": True})
+    images = digits.encoded(20, labeled=True)
+    request = AuditRequest(models=models(weights)[:2], images=BATCH, plan=plan)
+    whole = run(request, weights, images=images)
+    correct = {name: {i.index for i in whole.images.items if name in i.by_model} for name in ("trained", "fresh")}
+    only_trained = sorted(correct["trained"] - correct["fresh"])[:3]
+    kept = [dataclasses.replace(images[index], index=place) for place, index in enumerate(only_trained)]
+    report = run(request, weights, images=kept)
+    assert {one.model for one in report.intervals} == {"trained"}
+    assert all(one.set_by == "trained" for one in report.intervals)
+    assert all(row.n == 3 for row in report.results if row.model == "trained" and row.metric == "probability_score")
 
 
 def test_differences_are_those_of_the_images(report: AuditReport) -> None:

@@ -123,10 +123,11 @@ def test_cost_is_that_of_all_waves() -> None:
     assert (found.manifest.shards, found.manifest.attempts) == (4, 9)
 
 
-def test_shards_of_different_models_do_not_mix() -> None:
+@pytest.mark.parametrize("wave", ["measure", "compute"])
+def test_shards_of_different_models_do_not_mix(wave: str) -> None:
     other = MODEL.model_copy(update={"digest": "sha256:" + "b" * 64})
     with pytest.raises(DigestMismatch):
-        report(SHARDS[0], shard(2, 0.5, 0.5, model=other))
+        report(SHARDS[0], shard(2, 0.5, 0.5, model=other, wave=wave))
 
 
 def test_a_shard_without_usable_images_knows_no_applicability() -> None:
@@ -179,9 +180,11 @@ def test_a_condition_without_a_value_repeats_a_few_reasons_of_many() -> None:
 @pytest.mark.parametrize("reached", [True, False])
 def test_automatic_intervals_are_told_in_words(reached: bool) -> None:  # noqa: FBT001
     plan = PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})
-    (found,) = calibrated_intervals(plan, {"sweep.scale.interval": (0.9, 1.1, float(reached))})
+    (found,) = calibrated_intervals(plan, {None: {"sweep.scale.interval": (0.9, 1.1, float(reached))}})
     assert (found.check, found.family, found.interval, found.reached) == ("sweep", "scale", (0.9, 1.1), reached)
     assert ("never dropped" in found.message) is not reached
+    assert "model" not in found.message
+    assert {"own_interval", "set_by"}.isdisjoint(found.model_dump())
 
 
 @pytest.mark.parametrize(
@@ -336,12 +339,20 @@ def test_a_condition_is_judged_for_every_model_or_for_the_one_it_names(
     assert found.verdict == expected[-1][1].removesuffix("ed")
 
 
-def test_automatic_intervals_are_told_for_each_model() -> None:
+def test_all_models_share_the_narrowest_interval_and_the_report_says_whose_it_is() -> None:
     plan = made_up_audits.PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})
-    shared = {name: {"sweep.scale.interval": (0.9, end, 1.0)} for name, end in (("one", 1.1), ("two", 1.2))}
-    shards = [made_up_audits.shard(name, {0: [1]}) for name in ("one", "two")]
-    found = made_up_audits.report(*shards, plan=plan, shared=shared).intervals
-    assert [(one.model, one.interval) for one in found] == [("one", (0.9, 1.1)), ("two", (0.9, 1.2))]
+    ends = {"one": (0.8, 1.2, 0.0), "two": (0.9, 1.1, 1.0)}
+    shared = {**{name: {"sweep.scale.interval": own} for name, own in ends.items()}, "three": {}}
+    shards = [made_up_audits.shard(name, {0: [1]}) for name in ends]
+    # it could use no image, so nothing was measured on it
+    shards.append(made_up_audits.shard("three", {0: "not correct"}))
+    first, second = made_up_audits.report(*shards, plan=plan, shared=shared).intervals
+    assert (first.model, first.interval, first.own_interval, first.set_by) == ("one", (0.9, 1.1), (0.8, 1.2), "two")
+    assert (second.model, second.interval, second.own_interval, second.set_by) == ("two", (0.9, 1.1), (0.9, 1.1), "two")
+    assert (first.reached, second.reached) == (False, True)
+    assert first.message.startswith("narrowest: model two; ")
+    assert first.message.endswith("this model never dropped by 10 % on the whole bound [0.8, 1.2]")
+    assert second.message == "narrowest of all models: the mean target probability has dropped by 10 % at one end"
 
 
 def test_an_audit_whose_images_no_model_can_use_says_so() -> None:
