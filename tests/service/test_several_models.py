@@ -218,7 +218,7 @@ def test_workers_that_start_in_the_middle_and_go_back_and_forth_find_the_same_in
     """Every third shard by a worker of its own, as after a kill; the others by one that two audits keep busy."""
     images = workplace.upload()
     several = {"models": models, "images": images, "plan": PLAN}
-    one = {"model": models[0]["model"], "images": images, "plan": PLAN}
+    one = {"model": models[1]["model"], "images": images, "plan": PLAN}
     expected = [workplace.report(several), workplace.report(one)]
     assert expected[0].intervals[0].interval != expected[1].intervals[0].interval
     audits = [workplace.submit(several), workplace.submit(one)]

@@ -86,7 +86,7 @@ def quick_plan(seed: int = 0) -> AuditPlan:
         explainers=(
             Gradient(),
             InputXGradient(),
-            IntegratedGradients(steps=16),
+            IntegratedGradients(steps=16, baseline="mean"),
             GuidedBackpropagation(),
             GradCam(),
             LrpEpsilonPlusFlat(),
@@ -110,7 +110,7 @@ def standard_plan(seed: int = 0) -> AuditPlan:
         explainers=(
             Gradient(),
             InputXGradient(),
-            IntegratedGradients(steps=16),
+            IntegratedGradients(steps=16, baseline="mean"),
             SmoothGrad(samples=16),
             GuidedBackpropagation(),
             Deconvolution(),
@@ -124,7 +124,7 @@ def standard_plan(seed: int = 0) -> AuditPlan:
             SweepCheck(levels=5),
             DeletionCheck(grid=8),
             EddaCheck(),
-            PixelFlippingCheck(),
+            PixelFlippingCheck(fill="mean"),
             RoadCheck(shares=(0.1, 0.3, 0.5)),
             SensitivityCheck(draws=2),
             InfidelityCheck(),
@@ -222,6 +222,11 @@ PRESETS: dict[PresetName, Preset] = {
         summary="A first look: one method a family, about 12 seconds a photo on two cores.",
         paper=None,
         settings=(
+            Setting(
+                path="explainers.integrated_gradients.baseline",
+                source="ours",
+                note="The mean color, which deletion fills in too: map and check answer the same question.",
+            ),
             Setting(path="checks.sweep.levels", source="ours", note="5 instead of the paper's 11, for speed."),
             Setting(path="checks.deletion.grid", source="ours", note="7 instead of the paper's 14, for speed."),
         ),
@@ -246,8 +251,9 @@ PRESETS: dict[PresetName, Preset] = {
             ),
             Setting(
                 path="explainers.integrated_gradients.baseline",
-                source="paper",
-                note="Black; captum's zero after normalization is the mean color.",
+                source="ours",
+                note="The mean color, which deletion and pixel_flipping fill in too: map and checks answer the same "
+                "question. The paper's example is black.",
             ),
             Setting(path="explainers.integrated_gradients.steps", source="ours", note="16 instead of 50, for speed."),
             Setting(path="explainers.smoothgrad.samples", source="ours", note="16 instead of 50, for speed."),
@@ -255,6 +261,11 @@ PRESETS: dict[PresetName, Preset] = {
                 path="checks.deletion.grid",
                 source="ours",
                 note="8 cells a side, the paper's choice for small images, instead of 14, for speed.",
+            ),
+            Setting(
+                path="checks.pixel_flipping.fill",
+                source="ours",
+                note="The mean color, as deletion; Bach et al. fill with black.",
             ),
             Setting(path="checks.road.shares", source="ours", note="Three shares instead of nine, for speed."),
             Setting(path="checks.sensitivity.draws", source="ours", note="2 instead of 10, for speed."),

@@ -140,6 +140,8 @@ class Result(Contract):
         reasons: Image index -> why its value is null.
         model: Name of the model in an audit of several.
         small_sample: n is below 30, where the interval may cover less than it promises.
+        floor: Mean of the random control for the same model, check, metric and sub-case: what a map without knowledge
+            gets. Absent where there is none, and of the control itself.
     """
 
     model: ModelName = None
@@ -156,6 +158,7 @@ class Result(Contract):
     sem: float | None
     ci: tuple[float, float] | None
     small_sample: Annotated[bool, Field(exclude_if=_missing)] = False
+    floor: Annotated[float | None, Field(exclude_if=_missing)] = None
     per_image: tuple[float | None, ...]
     reasons: dict[int, str]
     curve: Annotated[Curve | None, Field(exclude_if=_missing)] = None

@@ -20,6 +20,7 @@ from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
 from auditcore.report.bootstrap import mean_curve, summaries
 from auditcore.report.comparisons import compare_models
 from auditcore.report.deviation import deviation_of
+from auditcore.report.floors import with_floors
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
 from auditcore.report.reliability import measure_reliability
@@ -82,7 +83,7 @@ def assemble(
 
     measured = {model.name: model.measurements(order) for model in models}
     merged = [(model, one) for model, found in measured.items() for one in found]
-    rows = tuple(zip(_summarize(merged, seed=plan.seed), merged, strict=True))
+    rows = tuple(zip(with_floors(plan, _summarize(merged, seed=plan.seed)), merged, strict=True))
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))

@@ -22,6 +22,7 @@ from auditcore.report.parts import class_rows, flip_rows
 from auditcore.report.scatter import Scatter, scatter_chart, scatters
 from auditcore.report.side_by_side import opponents, reliability_rows, side_by_side
 from auditcore.report.table import (
+    FLOORS_SHOWN,
     SummaryRow,
     SummaryTable,
     all_results,
@@ -143,6 +144,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             tables=tuple(_packed(summary_tables(columns, COLUMNS_ON_A_PAGE))),
             groups=_by_model(summary_rows(report)),
             small_samples=small_samples(report),
+            floors=any(column.metric in FLOORS_SHOWN for column in columns),
             scatters=tuple(_drawn(found) for found in scatters(report)),
             curves=tuple((model.name, tuple(_curve_panels(report, model.name))) for model in report.audited_models),
             forests=tuple(_forests(report)),

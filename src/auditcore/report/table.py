@@ -32,6 +32,10 @@ HEADLINES = {
 HEADLINE_VARIANTS = {"ssim": frozenset({"all"})}
 """Metric -> the only sub-cases of it that a summary shows: a plan may list 32 changes, and `all` joins them."""
 
+FLOORS_SHOWN = frozenset({"s_pearson", "s_top_k"})
+"""Metrics beside which a summary shows what a map without knowledge gets: it depends on the number of levels and on how
+far the prediction drops, so that no reader knows it."""
+
 Key = tuple[str | None, str, str, str | None, str | None]
 """Model, check, metric, sub-case and explainer of a result."""
 
@@ -80,6 +84,7 @@ class SummaryCell:
         small_sample: Whether so few images have a value that the interval may cover less than it promises.
         best: Whether no other explainer of the same model, controls aside, has a better mean in this column.
         reason: Why there is no mean; None where there is one.
+        floor: Mean of the random control; None where a summary does not show it beside the number.
     """
 
     mean: float | None
@@ -90,6 +95,7 @@ class SummaryCell:
     small_sample: bool
     best: bool
     reason: str | None
+    floor: float | None
 
     @property
     def text(self) -> str:
@@ -100,6 +106,11 @@ class SummaryCell:
     def interval(self) -> str:
         """Confidence interval, such as `[0.851, 0.896]`; empty where there is none."""
         return interval_text(self.ci)
+
+    @property
+    def floor_text(self) -> str:
+        """The floor, such as `0.841`; empty where none is shown."""
+        return "" if self.floor is None else number_text(self.floor, abs(self.floor))
 
 
 @dataclass(frozen=True)
@@ -331,4 +342,5 @@ def cell_of(result: Result | None, *, best: Result | None = None) -> SummaryCell
         small_sample=result.small_sample,
         best=result is best,
         reason="; ".join(sorted(set(result.reasons.values()))) if result.mean is None else None,
+        floor=result.floor if result.metric in FLOORS_SHOWN else None,
     )

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import ReportWarning, Result
+from auditcore.report.baselines_and_fills import mismatch
+
+ENOUGH_LEVELS = 11
+"""Levels of a sweep from which it gets no warning (Tetkova & Hansen 2023 take 11). A random map whose prediction
+collapses gets an S of 0.94 at 3 levels, 0.84 at 5, 0.42 at 11, 0.10 at 41."""
+
+LEAST_PROBABILITY_SCORE = 0.5
+"""Mean area under the target probability below which the prediction counts as collapsed."""
 
 
 def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[Result]) -> tuple[ReportWarning, ...]:
@@ -16,5 +25,59 @@ def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[R
         results: What the audit measured, of all models.
         controls: What tells how far the results can be trusted.
     """
-    del plan, results, controls
-    return ()
+    del controls
+    return (
+        *_few_levels(plan, results),
+        *_prediction_collapses(plan, results),
+        *_baseline_differs_from_fill(plan, results),
+    )
+
+
+def _few_levels(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
+    """Sweeps whose S cannot be compared with that of the usual number of levels."""
+    measured = {one.check for one in results if one.mean is not None}
+    for check in plan.checks:
+        if isinstance(check, SweepCheck) and check.levels < ENOUGH_LEVELS and check.label in measured:
+            yield ReportWarning(
+                code="few_levels",
+                check=check.label,
+                message=f"It has {check.levels} levels. The S of a map without knowledge depends on their number, "
+                "for example 0.94 at 3 levels, 0.84 at 5, 0.42 at 11 and 0.10 at 41 where the prediction collapses. "
+                "Compare S with its floor, and never with the S of other levels. Set `levels` to at least "
+                f"{ENOUGH_LEVELS}.",
+            )
+
+
+def _prediction_collapses(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
+    """Families on whose interval a model no longer predicts the target."""
+    sweeps = {check.label for check in plan.checks if isinstance(check, SweepCheck)}
+    for one in results:
+        if one.check not in sweeps or one.metric != "probability_score" or one.mean is None:
+            continue
+        if one.mean < LEAST_PROBABILITY_SCORE:
+            yield ReportWarning(
+                code="prediction_collapses",
+                model=one.model,
+                check=one.check,
+                variant=one.variant,
+                message=f"The mean area under the target probability is {one.mean:.3g}, below "
+                f"{LEAST_PROBABILITY_SCORE:g}: the prediction does not survive this change, and S divides by that "
+                "area. Compare S with its floor, or narrow the interval.",
+            )
+
+
+def _baseline_differs_from_fill(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
+    """Pairs of an explainer with a baseline and a check with another fill."""
+    measured = {(one.check, one.explainer) for one in results if one.mean is not None}
+    for check in plan.checks:
+        for explainer in plan.explainers:
+            found = mismatch(explainer, check)
+            if found is not None and (check.label, explainer.label) in measured:
+                yield ReportWarning(
+                    code="baseline_differs_from_fill",
+                    check=check.label,
+                    explainer=explainer.label,
+                    message=f"{explainer.label} explains the difference from its baseline, {found.baseline}, but "
+                    f"{check.label} replaces pixels by {found.fill}: the score answers another question than the map. "
+                    f"{found.remedy}",
+                )

@@ -1,0 +1,42 @@
+"""What a map without knowledge gets, beside what each explainer got."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from auditcore.contracts.explainers import Random
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.report import Result
+
+
+def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
+    """The same results, each with the mean of the random control for the same model, check, metric and sub-case.
+
+    Left without a floor are properties of model and image, what tells how far other numbers can be trusted, and the
+    random control itself.
+
+    Args:
+        plan: The plan in full.
+        results: All results of an audit, those of the control among them.
+    """
+    kinds = {check.label: check.kind for check in plan.checks}
+    control = _control(plan)
+    floors: Mapping[tuple[str | None, str, str, str | None], float | None] = {
+        (one.model, one.check, one.metric, one.variant): one.mean for one in results if one.explainer == control
+    }
+    random = {control, *(explainer.label for explainer in plan.explainers if isinstance(explainer, Random))}
+    return [
+        one
+        if one.explainer is None
+        or one.explainer in random
+        or one.check not in kinds
+        or METRICS[kinds[one.check]][one.metric].control
+        else one.model_copy(update={"floor": floors.get((one.model, one.check, one.metric, one.variant))})
+        for one in results
+    ]
+
+
+def _control(plan: AuditPlan) -> str:
+    """Name of the random control: the first of the plan, or the one that checks run without being asked."""
+    return next((one.label for one in plan.explainers if isinstance(one, Random)), Random().label)
