@@ -481,6 +481,30 @@ def test_numbers_have_three_decimals_or_a_power_of_ten(mean: float | None, sem: 
     assert mean_text(mean, sem) == text
 
 
+def test_the_floor_stands_beside_every_s_and_beside_nothing_else(report: AuditReport) -> None:
+    rows = (
+        result("stability", "gradient", "s_pearson", 0.45, "rotate", floor=0.8413),
+        result("stability", "cam", "s_pearson", 0.55, "rotate", floor=0.0),
+        result("stability", "guided_backpropagation", "s_pearson", 0.65, "rotate"),
+        result("deletion", "gradient", "srg", 0.5, floor=0.123),
+    )
+    shown = report.model_copy(update={"results": rows, "controls": ()})
+    cells = {row.explainer: row.cells[0] for row in summary_rows(shown)}
+    assert {name: cell and cell.floor_text for name, cell in cells.items()} == {
+        "gradient": "0.841",
+        "cam": "0.000",
+        "guided_backpropagation": "",
+        "random": None,
+    }
+    text = " ".join("".join(outline(render_html(shown)).text).split())
+    assert "0.450 ± 0.050 [0.350, 0.550] random 0.841" in text
+    assert "[0.450, 0.650] random 0.000" in text
+    assert text.count("random 0.") == 2
+    assert "the floor that a map without knowledge gets" in text
+    without = render_html(report.model_copy(update={"results": rows[-1:], "controls": ()}))
+    assert "floor that a map" not in without
+
+
 def test_small_samples_are_marked_only_where_a_mark_tells_something(report: AuditReport) -> None:
     def with_small(*small: bool) -> AuditReport:
         rows = tuple(
