@@ -20,14 +20,9 @@ from auditcore.contracts.speed import Speed
 from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights, NotApplicable
 from auditcore.models.black_box import BlackBox
 from auditcore.models.canonical import canonicalize, to_channels_last
-from auditcore.models.feature_maps import (
-    Layout,
-    has_late_attention,
-    is_attention,
-    layers_run,
-    positions_reach_logits,
-)
+from auditcore.models.feature_maps import Layout, layers_run, positions_reach_logits
 from auditcore.models.folding import Folded, fold
+from auditcore.models.passages import Flow, flow_through, last_map
 from auditcore.models.sanity import LogitGuard
 from auditcore.models.speed import Autocast, Compiled
 from auditcore.models.static_passes import StaticPasses
@@ -139,7 +134,7 @@ class Classifier:
         self.digest = state_digest(module) if self.source is None else self.source.digest
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
-        self.classes, self.layouts, self._late_attention = self._probe()
+        self.classes, self.layouts = self._probe()
         self.feature_layers = tuple(self.layouts)
         self.convolutions = tuple(
             name
@@ -159,8 +154,8 @@ class Classifier:
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
 
-    def _probe(self) -> tuple[int, dict[str, Layout], bool]:
-        """Classes, layouts and whether attention comes last, found by one forward pass of two mean-colored images."""
+    def _probe(self) -> tuple[int, dict[str, Layout]]:
+        """Classes and layouts, found by one forward pass of two mean-colored images."""
         example = torch.zeros(2, 3, self.size, self.size, device=self.device)
         try:
             with torch.inference_mode(), layers_run(self.module, images=len(example)) as ran:
@@ -182,8 +177,7 @@ class Classifier:
             raise ModelOutputInvalid(msg, field="model")
         _refuse_non_finite_logits(output)
         layouts = {name: layout for name, layout in ran.items() if layout is not None}
-        late_attention = has_late_attention(self.module.get_submodule(name) for name in ran)
-        return output.shape[1], layouts, late_attention
+        return output.shape[1], layouts
 
     @cached_property
     def feature_grids(self) -> tuple[str, ...]:
@@ -196,17 +190,22 @@ class Classifier:
         return tuple(name for name in grids if name in reaching)
 
     @cached_property
-    def last_feature_layer(self) -> str | None:
-        """Feature maps nearest to the logits: of the last convolution, or of what attention hands on after it.
+    def flows(self) -> tuple[Flow, ...]:
+        """What flows through each feature layer, in running order.
 
-        Queries, keys and values, inside of attention, are no features of their positions and do not count.
+        Found by one pass that the ledger does not see.
         """
-        if self._late_attention:
-            inside = tuple(f"{name}." for name, layer in self.module.named_modules() if is_attention(layer))
-            grids = [name for name in self.feature_grids if not name.startswith(inside)]
-            if grids:
-                return grids[-1]
-        return self.convolutions[-1] if self.convolutions else None
+        return flow_through(self.module, self.layouts, size=self.size, device=self.device) if self.layouts else ()
+
+    @cached_property
+    def last_feature_layer(self) -> str | None:
+        """The last feature map around which nothing flows to the logits; None if there is none.
+
+        The output of the last block, not of a convolution inside of it, of a branch, a shortcut or a gate.
+        """
+        first = (name for name, layout in self.layouts.items() if layout == "channels_first")
+        reaching = frozenset((*first, *self.feature_grids))
+        return last_map(self.module, self.layouts, self.flows, reaching, size=self.size)
 
     @property
     def low(self) -> Float[Tensor, "1 channel 1 1"]:
@@ -368,6 +367,8 @@ class Classifier:
             faster.static, faster.static_failure, faster.ways_tried = None, None, set()
             # found once, by passes in float32
             faster.__dict__["feature_grids"] = exact.feature_grids
+            faster.__dict__["flows"] = exact.flows
+            faster.__dict__["last_feature_layer"] = exact.last_feature_layer
             module, folded = exact.module, exact.folded
             if speed.precision == "bf16":
                 module = Autocast(exact.module, self.device)

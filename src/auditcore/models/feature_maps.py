@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -36,7 +36,7 @@ def layout_of(layer: nn.Module, output: object, *, images: int) -> Layout | None
     if not isinstance(output, Tensor) or len(output.shape) not in {3, 4} or len(output) != images:
         return None
     if output.ndim == 3:  # noqa: PLR2004 - (N,T,C)
-        return "tokens" if _prefix_tokens(output.shape[1]) is not None else None
+        return "tokens" if prefix_tokens(output.shape[1]) is not None else None
     _, first, second, third = output.shape
     if isinstance(layer, _CHANNELS_FIRST_LAYERS) or (
         second == third and not (first == second and isinstance(layer, _CHANNELS_LAST_LAYERS))
@@ -53,30 +53,17 @@ def as_maps(values: Float[Tensor, "image ..."], layout: Layout) -> Float[Tensor,
         case "channels_last":
             return values.permute(0, 3, 1, 2)
         case "tokens":
-            prefix = _prefix_tokens(values.shape[1]) or 0
+            prefix = prefix_tokens(values.shape[1]) or 0
             side = math.isqrt(values.shape[1] - prefix)
             grid: Tensor = values[:, prefix:].mT.unflatten(2, (side, side))
             return grid
 
 
-def has_late_attention(ran: Iterable[nn.Module]) -> bool:
-    """Whether attention runs after the last convolution, as in transformers.
-
-    Args:
-        ran: Layers, in the order in which they last ran.
-    """
-    late = False
-    for layer in ran:
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            late = False
-        elif is_attention(layer):
-            late = True
-    return late
-
-
-def is_attention(layer: nn.Module) -> bool:
-    """Whether a layer says by its class that it is attention, `nn.MultiheadAttention` included."""
-    return "attention" in type(layer).__name__.lower()
+def prefix_tokens(tokens: int) -> int | None:
+    """Tokens before a square grid of at least two positions a side, or None if there is none."""
+    side = math.isqrt(tokens)
+    prefix = tokens - side**2
+    return prefix if side > 1 and prefix <= _MOST_PREFIX_TOKENS else None
 
 
 @contextmanager
@@ -110,8 +97,7 @@ def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, 
     """Layers whose positions the logits still depend on, in a layer's last run.
 
     Past the attention of its last block a vision transformer reads nothing but the class token. One forward and one
-    backward pass of one random image. It is the structure that is asked about, so parameters that are all zero, such
-    as those of a new head, have random values meanwhile.
+    backward pass of one random image.
 
     Args:
         module: The network.
@@ -134,6 +120,56 @@ def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, 
         module.get_submodule(name).register_forward_hook(lambda _layer, _inputs, output, name=name: watch(name, output))
         for name in layouts
     ]
+    try:
+        _pass_there_and_back(module, size=size)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(name for name, reached in runs.items() if reached and reached[-1])
+
+
+def grid_reaches_logits_around(
+    module: nn.Module, layer: str, *, start: str, layouts: Mapping[str, Layout], size: int
+) -> bool:
+    """Whether the logits depend on the positions of one layer in a way that does not lead through those of another.
+
+    One pass there and back of one random image, in which no gradient passes the positions of `layer`. Tokens before
+    the grid let it pass.
+
+    Args:
+        module: The network.
+        layer: The layer whose positions let nothing pass; it gives tokens.
+        start: The layer asked about; it runs before and gives tokens too.
+        layouts: How layers are laid out.
+        size: Side of the input, in pixels.
+    """
+    reached = []
+
+    def close(output: Tensor) -> Tensor:
+        prefix = prefix_tokens(output.shape[1]) or 0
+        return torch.cat((output[:, :prefix], output[:, prefix:].detach()), dim=1)
+
+    def watch(output: Tensor) -> None:
+        output.register_hook(lambda gradient: reached.append(bool(as_maps(gradient, layouts[start]).count_nonzero())))
+
+    handles = [
+        module.get_submodule(layer).register_forward_hook(lambda _layer, _inputs, output: close(output)),
+        module.get_submodule(start).register_forward_hook(lambda _layer, _inputs, output: watch(output)),
+    ]
+    try:
+        _pass_there_and_back(module, size=size)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return any(reached)
+
+
+def _pass_there_and_back(module: nn.Module, *, size: int) -> None:
+    """One random image forward, and gradients of a random combination of the logits back.
+
+    It is the structure that is asked about, so parameters that are all zero, such as those of a new head, have random
+    values meanwhile.
+    """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     filled = {
@@ -142,15 +178,10 @@ def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, 
         if not parameter.count_nonzero()
     }
     image = torch.randn(1, 3, size, size, generator=generator).to(device).requires_grad_()
-    try:
-        with torch.enable_grad():
-            logits = functional_call(_Unhooked(module), filled, (image,))
-        # weights of no pattern, so that nothing cancels
-        torch.autograd.grad(logits, image, torch.randn(logits.shape, generator=generator).to(device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return frozenset(name for name, reached in runs.items() if reached and reached[-1])
+    with torch.enable_grad():
+        logits = functional_call(_Unhooked(module), filled, (image,))
+    # weights of no pattern, so that nothing cancels
+    torch.autograd.grad(logits, image, torch.randn(logits.shape, generator=generator).to(device))
 
 
 class _Unhooked(nn.Module):
@@ -164,10 +195,3 @@ class _Unhooked(nn.Module):
         """What the model returns."""
         logits: Tensor = self.module.forward(image)
         return logits
-
-
-def _prefix_tokens(tokens: int) -> int | None:
-    """Tokens before a square grid of at least two positions a side, or None if there is none."""
-    side = math.isqrt(tokens)
-    prefix = tokens - side**2
-    return prefix if side > 1 and prefix <= _MOST_PREFIX_TOKENS else None

@@ -1,0 +1,182 @@
+"""Layers through which everything must pass that reaches the logits, and which of them Grad-CAM reads.
+
+A convolution inside a residual block, a branch, a shortcut or a gate holds a part of what the logits depend on: the
+rest flows around it. The output of a block as a whole holds everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from auditcore.models.feature_maps import Layout, grid_reaches_logits_around, prefix_tokens
+
+
+@final
+@dataclass(frozen=True)
+class Flow:
+    """What flows through a layer on the way from the image to the logits.
+
+    Attributes:
+        name: Path of the layer.
+        value: Number of the tensor that it gives, counted from the logits on, if nothing flows around it; else None. A
+            block and its last layer give the same tensor.
+        runs: How often it runs.
+        shape: Of what it gives, for one image.
+        prefix: Tokens before the grid, such as a class token, which hold a part of what flows.
+        computes: Whether it computes something of each position: it holds weights or is an activation. Others, such as
+            pooling, dropout and a change of layout, pass on what a layer before them computed.
+    """
+
+    name: str
+    value: int | None
+    runs: int
+    shape: tuple[int, ...]
+    prefix: int
+    computes: bool
+
+
+@dataclass
+class _Run:
+    """What is known of a layer while it runs: how often, and of its last run the node of the graph it came from."""
+
+    count: int = 0
+    node: Any = None
+    shape: tuple[int, ...] = ()
+    computes: bool = False
+
+
+def flow_through(
+    module: nn.Module, layouts: Mapping[str, Layout], *, size: int, device: torch.device
+) -> tuple[Flow, ...]:
+    """What flows through each feature layer, in the order in which they last run.
+
+    Found on the autograd graph of one pass: nothing flows around a layer if every way from the logits to the image
+    leads through its node. Around each run of a layer that runs more than once something may flow.
+
+    Args:
+        module: The network.
+        layouts: Its feature layers.
+        size: Side of the input, in pixels.
+        device: Where the network is.
+    """
+    runs = {name: _Run() for name in layouts}
+
+    def record(name: str, layer: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+        run = runs[name]
+        run.count += 1
+        run.node, run.shape = output.grad_fn, tuple(output.shape)
+        run.computes = _computes(layer, inputs[0] if inputs else None, output)
+
+    handles = [
+        module.get_submodule(name).register_forward_hook(
+            lambda layer, inputs, output, name=name: record(name, layer, inputs, output)
+        )
+        for name in runs
+    ]
+    try:
+        with torch.enable_grad():
+            image = torch.zeros(1, 3, size, size, device=device).requires_grad_().clone()
+            # `forward` itself: the structure is looked at, no image is explained, so the ledger need not know
+            logits = module.forward(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    numbers = {node: number for number, node in enumerate(_cut_nodes(logits.grad_fn, image.grad_fn))}
+    return tuple(
+        Flow(
+            name=name,
+            value=numbers.get(run.node) if run.count == 1 else None,
+            runs=run.count,
+            shape=run.shape,
+            prefix=(prefix_tokens(run.shape[1]) or 0) if layouts[name] == "tokens" and run.count else 0,
+            computes=run.computes,
+        )
+        for name, run in runs.items()
+    )
+
+
+def last_map(
+    module: nn.Module, layouts: Mapping[str, Layout], flows: Sequence[Flow], reaching: Collection[str], *, size: int
+) -> str | None:
+    """The last feature map around which nothing flows to the logits; None if there is none.
+
+    Of layers that give one tensor, the outermost: a block rather than its last layer. Where logits are read from a
+    class token, the last block still reads positions at its entrance: its token grid counts, class token dropped.
+
+    Args:
+        module: The network.
+        layouts: Its feature layers.
+        flows: What `flow_through` found.
+        reaching: Layers whose positions the logits depend on.
+        size: Side of the input, in pixels.
+    """
+    chosen = _outermost_of_last([flow for flow in flows if flow.computes and flow.name in reaching])
+    if chosen is None or chosen.prefix == 0:
+        return None if chosen is None else chosen.name
+    later = flows[flows.index(chosen) + 1 :]
+    entrance = next(
+        (
+            flow.name
+            for flow in later
+            if (flow.runs, flow.shape) == (1, chosen.shape) and flow.value != chosen.value and flow.name in reaching
+        ),
+        None,
+    )
+    if entrance is None or grid_reaches_logits_around(module, entrance, start=chosen.name, layouts=layouts, size=size):
+        return chosen.name
+    return entrance
+
+
+def _outermost_of_last(flows: Sequence[Flow]) -> Flow | None:
+    """The one nearest to the logits with the shortest path, the first of those that are equally short."""
+    last = min((flow.value for flow in flows if flow.value is not None), default=None)
+    same = [flow for flow in flows if flow.value is not None and flow.value == last]
+    return min(same, key=lambda flow: flow.name.count("."), default=None)
+
+
+def _computes(layer: nn.Module, given: object, output: Tensor) -> bool:
+    if any(True for _ in layer.parameters()):
+        return True
+    pools = "pool" in type(layer).__name__.lower()
+    return isinstance(given, Tensor) and given.shape == output.shape and not pools
+
+
+def _cut_nodes(start: Any, goal: Any) -> list[Any]:  # noqa: ANN401 - nodes of autograd have no public type
+    """Nodes through which every way from one node of a graph to another leads, in the order of the ways."""
+    order = _topological(start, goal)
+    place = {node: number for number, node in enumerate(order)}
+    furthest = 0
+    cuts = []
+    for number, node in enumerate(order):
+        # no edge that begins before this node ends behind it
+        if furthest <= number:
+            cuts.append(node)
+        furthest = max([furthest, *(place[following] for following in _following(node) if following in place)])
+    return cuts
+
+
+def _topological(start: Any, goal: Any) -> list[Any]:  # noqa: ANN401
+    """Nodes that lie on some way from one node to another, each before all that it leads to."""
+    leads: dict[Any, bool] = {goal: True}
+    finished = [goal]
+    ahead: list[tuple[Any, bool]] = [(start, False)] if start is not None and goal is not None else []
+    while ahead:
+        node, entered = ahead.pop()
+        if entered:
+            leads[node] = any(leads[following] for following in _following(node))
+            if leads[node]:
+                finished.append(node)
+        elif node not in leads:
+            leads[node] = False
+            ahead.append((node, True))
+            ahead += [(following, False) for following in _following(node) if following not in leads]
+    return finished[::-1] if leads.get(start) else []
+
+
+def _following(node: Any) -> Iterable[Any]:  # noqa: ANN401
+    return [following for following, _ in node.next_functions if following is not None]
