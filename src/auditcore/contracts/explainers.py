@@ -108,7 +108,12 @@ class GradCam(ExplainerContract):
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "layer"})
     paper: ClassVar[str] = "Selvaraju et al. 2017"
     kind: Literal["grad_cam"] = "grad_cam"
-    layer: str | None = Field(default=None, max_length=256, description="Module path; the last convolution if null.")
+    layer: str | None = Field(
+        default=None,
+        max_length=256,
+        description="Module path; if null, the output of the last block around which nothing flows to the logits. The "
+        "report names the layer taken.",
+    )
 
 
 @final

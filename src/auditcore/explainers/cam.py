@@ -1,4 +1,4 @@
-"""Methods that weight feature maps: Grad-CAM, alone and times guided backpropagation."""
+"""Methods that weight feature maps: Grad-CAM, by itself and times guided backpropagation."""
 
 from __future__ import annotations
 
@@ -16,25 +16,51 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import as_maps
 from auditcore.models.loaders.suggestions import near
 
+MOST_CANDIDATES = 5
+"""Layers that an error lists, from the logits on."""
+
 
 def obstacle(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
     """Why there is no class activation map: no layer keeps positions, or the layer named is none of those that do."""
     name = layer_name(classifier, contract)
     if name is None:
-        return "the model has no convolution that keeps more than one position; name a layer that gives feature maps"
+        if not classifier.feature_layers:
+            return "the model has no layer that gives feature maps of more than one position"
+        return (
+            "no block of the model holds everything that flows to the logits; name a layer with feature maps in "
+            f"`layer`, such as {_listed(classifier.feature_layers[::-1])}"
+        )
     if name not in classifier.layouts:
-        hint = near(name, classifier.feature_layers) or f"; one that does is {_last(classifier.feature_layers)}"
-        return f"the model has no layer {name!r} that gives feature maps of more than one position{hint}"
+        hint = near(name, classifier.feature_layers)
+        return (
+            f"the model has no layer {name!r} that gives feature maps of more than one position{hint}; "
+            f"layers that do, from the last: {_listed(candidates(classifier))}"
+        )
     if classifier.layouts[name] != "channels_first" and name not in classifier.feature_grids:
         return (
             f"the logits do not depend on the positions of layer {name!r}, only on its class token if at all; "
-            f"one on whose positions they do is {_last(classifier.feature_grids)}"
+            f"layers on whose positions they do, from the last: {_listed(candidates(classifier))}"
         )
     return None
 
 
-def _last(layers: Sequence[str]) -> str:
-    return repr(layers[-1]) if layers else "none of them"
+def candidates(classifier: Classifier) -> tuple[str, ...]:
+    """Layers that a class activation map can be made of, the one taken by default first, the others from the last on.
+
+    Where the model has any around which nothing flows, only those.
+    """
+    through = tuple(dict.fromkeys(flow.name for flow in reversed(classifier.flows) if flow.value is not None))
+    default = classifier.last_feature_layer
+    usable = [
+        name
+        for name in (through or classifier.feature_layers[::-1])
+        if classifier.layouts[name] == "channels_first" or name in classifier.feature_grids
+    ]
+    return tuple(dict.fromkeys(([] if default is None else [default]) + usable))
+
+
+def _listed(layers: Sequence[str]) -> str:
+    return ", ".join(repr(layer) for layer in layers[:MOST_CANDIDATES]) or "none"
 
 
 def guided_obstacle(classifier: Classifier, contract: GuidedGradCam) -> str | None:
@@ -45,7 +71,8 @@ def guided_obstacle(classifier: Classifier, contract: GuidedGradCam) -> str | No
 def grad_cam(batch: Batch, contract: GradCam | GuidedGradCam) -> Attribution:
     """Feature maps of a layer, weighted by their mean gradient, summed, rectified and upsampled to the image.
 
-    Of a transformer's tokens the grid counts; class token and registers are dropped.
+    Of a transformer's tokens the grid counts; class token and registers are dropped. Without a name the layer is the
+    last one around which nothing flows to the logits: `classifier.last_feature_layer`.
 
     Raises:
         NotApplicable: There is no such layer, or the logits do not depend on it.

@@ -31,7 +31,7 @@ from auditcore.models.canonical import (
     to_channels_last,
     unshare,
 )
-from auditcore.models.tracing import ENTRY, trace
+from auditcore.models.tracing import calls_of, trace
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 """Activations whose gradient follows from their output, so that their input need not be kept."""
@@ -60,7 +60,7 @@ def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
 
     Raises:
         NotApplicable: torch.fx cannot trace the forward, the folded model does not give the same output, or a layer to
-            be kept is none that the graph calls exactly once.
+            be kept does not run exactly once.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # on the CPU, where float32 is float32: the reduced precision of accelerators would blur the comparison at the end
@@ -69,8 +69,8 @@ def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
     with torch.no_grad():
         expected = module(example.clone())
         settle(module)
-        model = trace(module, example)
-        kept = {name: _only_call(model, name) for name in keep}
+        model = trace(module, example, read=keep)
+        kept = {name: _only_call(model, name, keep) for name in keep}
         unshare(model)
         drop_assertions(model)
         drop_identities(model)
@@ -83,11 +83,9 @@ def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
     return Folded(to_channels_last(folded.to(device)), {name: str(node.target) for name, node in kept.items()})
 
 
-def _only_call(model: fx.GraphModule, name: str) -> fx.Node:
-    """Where the graph calls a layer; several calls become several layers, and a container is none at all."""
-    calls: list[fx.Node] = [
-        node for node in model.graph.nodes if node.op == "call_module" and node.target == f"{ENTRY}.{name}"
-    ]
+def _only_call(model: fx.GraphModule, name: str, keep: Sequence[str]) -> fx.Node:
+    """Where the graph gives what a layer gives; several runs become several steps."""
+    calls = calls_of(model, name, read=keep)
     if len(calls) != 1 or isinstance(called_module(model, calls[0]), IDENTITIES):
         msg = f"layer {name!r} is no single step of the folded model"
         raise NotApplicable(msg)

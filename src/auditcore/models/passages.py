@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from auditcore.models.feature_maps import Layout, grid_reaches_logits_around, prefix_tokens
 
+_WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers that count for depth."""
+
 
 @final
 @dataclass(frozen=True)
@@ -42,9 +45,10 @@ class Flow:
 
 @dataclass
 class _Run:
-    """What is known of a layer while it runs: how often, and of its last run the node of the graph it came from."""
+    """How often a layer runs; of its last run, the nodes of the graph that its input and its output came from."""
 
     count: int = 0
+    given: tuple[tuple[int, ...], Any] | None = None
     node: Any = None
     shape: tuple[int, ...] = ()
     computes: bool = False
@@ -66,18 +70,24 @@ def flow_through(
     """
     runs = {name: _Run() for name in layouts}
 
-    def record(name: str, layer: nn.Module, inputs: tuple[object, ...], output: Tensor) -> None:
+    def begin(name: str, inputs: tuple[object, ...]) -> None:
+        # asked before it runs, since an activation may work in place
+        given = inputs[0] if inputs else None
+        runs[name].given = (tuple(given.shape), given.grad_fn) if isinstance(given, Tensor) else None
+
+    def end(name: str, layer: nn.Module, output: Tensor) -> None:
         run = runs[name]
         run.count += 1
         run.node, run.shape = output.grad_fn, tuple(output.shape)
-        run.computes = _computes(layer, inputs[0] if inputs else None, output)
+        run.computes = _computes(layer, run)
 
-    handles = [
-        module.get_submodule(name).register_forward_hook(
-            lambda layer, inputs, output, name=name: record(name, layer, inputs, output)
-        )
-        for name in runs
-    ]
+    handles = []
+    for name in runs:
+        layer = module.get_submodule(name)
+        handles += [
+            layer.register_forward_pre_hook(lambda _layer, inputs, name=name: begin(name, inputs)),
+            layer.register_forward_hook(lambda layer, _inputs, output, name=name: end(name, layer, output)),
+        ]
     try:
         with torch.enable_grad():
             image = torch.zeros(1, 3, size, size, device=device).requires_grad_().clone()
@@ -106,7 +116,8 @@ def last_map(
     """The last feature map around which nothing flows to the logits; None if there is none.
 
     Of layers that give one tensor, the outermost: a block rather than its last layer. Where logits are read from a
-    class token, the last block still reads positions at its entrance: its token grid counts, class token dropped.
+    class token, the last block still reads positions at its entrance: its token grid counts, class token dropped. The
+    patch embedding, or the stem of several networks that end apart, knows little of what is decided and is none.
 
     Args:
         module: The network.
@@ -116,9 +127,15 @@ def last_map(
         size: Side of the input, in pixels.
     """
     chosen = _outermost_of_last([flow for flow in flows if flow.computes and flow.name in reaching])
-    if chosen is None or chosen.prefix == 0:
-        return None if chosen is None else chosen.name
-    later = flows[flows.index(chosen) + 1 :]
+    if chosen is None:
+        return None
+    place = flows.index(chosen) + 1
+    weighted = [isinstance(module.get_submodule(flow.name), _WEIGHTED) for flow in flows]
+    if sum(weighted[:place]) <= 1 < sum(weighted):
+        return None
+    if chosen.prefix == 0:
+        return chosen.name
+    later = flows[place:]
     entrance = next(
         (
             flow.name
@@ -139,11 +156,14 @@ def _outermost_of_last(flows: Sequence[Flow]) -> Flow | None:
     return min(same, key=lambda flow: flow.name.count("."), default=None)
 
 
-def _computes(layer: nn.Module, given: object, output: Tensor) -> bool:
-    if any(True for _ in layer.parameters()):
+def _computes(layer: nn.Module, run: _Run) -> bool:
+    if next(layer.parameters(), None) is not None:
         return True
-    pools = "pool" in type(layer).__name__.lower()
-    return isinstance(given, Tensor) and given.shape == output.shape and not pools
+    if run.given is None or "pool" in type(layer).__name__.lower():
+        return False
+    shape, node = run.given
+    # dropout and identities hand on the very tensor
+    return shape == run.shape and node is not run.node
 
 
 def _cut_nodes(start: Any, goal: Any) -> list[Any]:  # noqa: ANN401 - nodes of autograd have no public type

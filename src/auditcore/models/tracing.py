@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.fx.passes.shape_prop import ShapeProp
@@ -23,12 +26,25 @@ ENTRY = "model"
 """Name under which the traced model hangs below the entry module; all paths begin with it."""
 
 
+READ_POINTS = "read_points"
+"""Name under which steps hang that hand on what a container gives, one for each container that will be read."""
+
+
+class ReadPoint(nn.Module):
+    """Hands on what it is given: the step of a graph at which the output of a container can be read."""
+
+    def forward(self, output: Tensor) -> Tensor:
+        """The same tensor."""
+        return output
+
+
 class _Entry(nn.Module):
     """Calls the model with the image alone, so that optional arguments keep their defaults instead of being traced."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, read: Sequence[str]) -> None:
         super().__init__()
         self.add_module(ENTRY, model)
+        self.add_module(READ_POINTS, nn.ModuleList(ReadPoint() for _ in read))
 
     def forward(self, image: object) -> object:
         # an image, or its symbol while tracing
@@ -47,7 +63,7 @@ class _LayerTracer(fx.Tracer):
         return m in self._leaves or super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
+def trace(module: nn.Module, example: Tensor, *, read: Sequence[str] = ()) -> fx.GraphModule:
     """The graph of `module`, with the shape of every value in `node.meta["tensor_meta"]`.
 
     torch.fx traces through subclasses of torch.nn layers, such as convolutions with "same" padding; no rule
@@ -56,13 +72,17 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     Args:
         module: A model in evaluation mode.
         example: An input it accepts.
+        read: Layers whose output will be read. What a container among them gives passes a `ReadPoint`, since the graph
+            has no step for the container itself; see `calls_of`.
 
     Raises:
         NotApplicable: The forward depends on values or calls something that torch.fx cannot follow.
     """
-    entry = _Entry(module)
+    entry = _Entry(module, read)
     try:
-        graph = _LayerTracer(_subclassed_linear_layers(entry, example)).trace(entry)
+        leaves = _subclassed_linear_layers(entry, example) | set(entry.get_submodule(READ_POINTS).children())
+        with _read_points(entry, read):
+            graph = _LayerTracer(leaves).trace(entry)
         traced = fx.GraphModule(entry, graph)
         ShapeProp(traced).propagate(example)
     # foreign code runs on symbolic values here, so any exception may come out of it
@@ -72,6 +92,35 @@ def trace(module: nn.Module, example: Tensor) -> fx.GraphModule:
     _order_arguments(traced.graph)
     traced.recompile()
     return traced
+
+
+def calls_of(model: fx.GraphModule, name: str, *, read: Sequence[str]) -> list[fx.Node]:
+    """Steps of a graph that give what a layer of the traced model gives, one for each time that it runs.
+
+    Args:
+        model: What `trace` returned.
+        name: Path of the layer, one of `read`.
+        read: As given to `trace`.
+    """
+    places = {f"{ENTRY}.{name}", f"{READ_POINTS}.{list(read).index(name)}"}
+    return [node for node in model.graph.nodes if node.op == "call_module" and node.target in places]
+
+
+@contextmanager
+def _read_points(entry: nn.Module, read: Sequence[str]) -> Iterator[None]:
+    """Inside the block, what containers give passes their read points; leaves of the graph run no hooks there."""
+    layers = dict(entry.named_modules(remove_duplicate=False))
+    points = entry.get_submodule(READ_POINTS).children()
+    handles = [
+        layers[f"{ENTRY}.{name}"].register_forward_hook(lambda _layer, _inputs, output, at=at: at(output))
+        for name, at in zip(read, points, strict=True)
+        if f"{ENTRY}.{name}" in layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _order_arguments(graph: fx.Graph) -> None:

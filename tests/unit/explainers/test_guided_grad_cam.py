@@ -72,7 +72,7 @@ def test_the_product_of_both_formulas() -> None:
 def test_captum_agrees_once_it_upsamples_bilinearly(layer: str | None, plain: Classifier) -> None:
     images = pixels(3, 24)
     features = plain.module.get_submodule("features")
-    chosen = features.get_submodule({None: "6", "first": "0", "features.4": "4"}[layer])
+    chosen = features.get_submodule({None: "7", "first": "0", "features.4": "4"}[layer])
     actual = explain(plain, GuidedGradCam(layer=layer), images, TARGETS, STREAMS.take(range(3))).maps
     expected = foreign(plain, images, chosen, "bilinear")
     assert float(expected.abs().max()) > 0
@@ -121,7 +121,7 @@ def test_either_factor_may_stop_it(digit_classifier: Classifier) -> None:
     assert "no rectifier" in str(applicability(model, GuidedGradCam()))
     flat = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, 4)), preprocessing=PREPROCESSING)
     for layer in (None, "first"):
-        assert "no convolution" in str(applicability(flat, GuidedGradCam(layer=layer)))
+        assert "no layer that gives feature maps" in str(applicability(flat, GuidedGradCam(layer=layer)))
     contract = GuidedGradCam(layer="dwn")
     assert "did you mean 'down'" in str(applicability(digit_classifier, contract))
     with pytest.raises(NotApplicable, match="did you mean 'down'"):

@@ -203,7 +203,9 @@ def test_a_class_token_that_is_read_alone_is_no_grid() -> None:
     model = tiny(TinyVit())
     reason = applicability(model, GradCam(layer="blocks.1"))
     assert "do not depend on the positions of layer 'blocks.1'" in str(reason)
-    assert str(reason).endswith(f"one on whose positions they do is '{model.feature_grids[-1]}'")
+    assert str(reason).endswith(
+        "layers on whose positions they do, from the last: 'blocks.1.norm1', 'blocks.0', 'patches'"
+    )
     with pytest.raises(NotApplicable, match="only on its class token"):
         explain(model, GradCam(layer="blocks.1"), pixels(1), torch.tensor([0]), STREAMS.take([0]))
     assert "did you mean 'blocks.1" in str(applicability(model, GradCam(layer="blocks.1.nrm1")))
@@ -262,10 +264,3 @@ def test_gradient_methods_run(name: str, contract: Any) -> None:
 def test_methods_of_layers_say_why_they_do_not_run() -> None:
     assert "no rectifier" in str(applicability(tiny(TinyVit()), GuidedBackpropagation()))
     assert "LayerNorm" in str(applicability(tiny(TinyVit()), DeepLift()))
-
-
-@pytest.mark.parametrize(("name", "layer"), [("convnext_tiny", "features.7.2.block.0"), ("resnet18", "layer4.1.conv2")])
-def test_networks_without_attention_keep_their_last_convolution(name: str, layer: str) -> None:
-    module = torchvision.models.get_model(name, weights=None)
-    model = Classifier(module, preprocessing=Preprocessing(resize=64, crop=64), trained=False)
-    assert model.last_feature_layer == model.convolutions[-1] == layer

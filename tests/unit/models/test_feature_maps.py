@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from auditcore.models.feature_maps import Layout, as_maps, has_late_attention, layout_of
+from auditcore.models.feature_maps import Layout, as_maps, layout_of
 
 CONV, LINEAR, NORM, RELU = nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.LayerNorm(1), nn.ReLU()
 
@@ -58,23 +58,3 @@ def test_every_layout_becomes_the_same_maps() -> None:
     }
     for layout, values in layouts.items():
         assert torch.equal(as_maps(values, layout), maps)
-
-
-class WindowAttention(nn.Identity):
-    """Named as in Swin transformers."""
-
-
-@pytest.mark.parametrize(
-    ("ran", "late"),
-    [
-        ((CONV, WindowAttention(), RELU), True),
-        ((CONV, nn.MultiheadAttention(4, 1)), True),
-        ((WindowAttention(), CONV, RELU), False),
-        ((CONV, RELU), False),
-    ],
-)
-def test_attention_counts_behind_the_last_convolution(
-    ran: tuple[nn.Module, ...],
-    late: bool,  # noqa: FBT001 - a parametrized value
-) -> None:
-    assert has_late_attention(ran) is late

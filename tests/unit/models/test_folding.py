@@ -84,7 +84,17 @@ def test_a_layer_that_is_read_gives_what_it_gave(network: nn.Module) -> None:
     assert norms(fold(network, size=SIZE, keep=("first",)).module) == 1
 
 
-@pytest.mark.parametrize("layer", ["block", "twice", "dropout", "absent"])
+def test_a_container_is_read_at_its_end_and_folded_inside(network: nn.Module) -> None:
+    found = fold(network, size=SIZE, keep=("block", "norm"))
+    assert norms(found.module) == 1
+    x = torch.randn(3, 3, SIZE, SIZE)
+    assert torch.allclose(found.module(x), network(x), atol=1e-5)
+    for name, place in found.layers.items():
+        assert torch.allclose(output_of(found.module, place, x), output_of(network, name, x), atol=1e-5)
+    assert not any(layer._forward_hooks for layer in network.modules())
+
+
+@pytest.mark.parametrize("layer", ["twice", "dropout", "absent"])
 def test_what_is_no_single_step_cannot_be_kept(network: nn.Module, layer: str) -> None:
     with pytest.raises(NotApplicable, match=repr(layer)):
         fold(network, size=SIZE, keep=(layer,))
@@ -92,7 +102,7 @@ def test_what_is_no_single_step_cannot_be_kept(network: nn.Module, layer: str) -
 
 def test_copies_for_layers_do_not_pile_up(network: nn.Module) -> None:
     classifier = Classifier(network, preprocessing=Preprocessing(resize=SIZE, crop=SIZE))
-    layers = ("first", "norm", "block.0", "block.1", "block.2")
+    layers = ("first", "norm", "block", "block.1", "block.2")
     kept = [weakref.ref(classifier.readable((layer,)).module) for layer in layers]
     gc.collect()
     assert [reference() is not None for reference in kept] == [False, False, True, True, True]
@@ -115,4 +125,4 @@ def test_features_and_gradients_are_those_of_the_model_itself(network: nn.Module
     features, slopes = found.features[layer]
     assert torch.allclose(features, seen[-1], atol=1e-5)
     assert torch.allclose(slopes, expected[1], atol=1e-6)
-    assert (classifier.readable((layer,)).module is classifier.module) == (layer in {"block", "twice"})
+    assert (classifier.readable((layer,)).module is classifier.module) == (layer == "twice")
