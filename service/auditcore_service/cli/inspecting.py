@@ -100,8 +100,9 @@ def _table(title: str, abilities: Sequence[Ability]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column(title, no_wrap=True)
     table.add_column("runs", no_wrap=True)
-    table.add_column("why not", overflow="fold")
+    layers = any(one.layer is not None for one in abilities)
+    table.add_column("why not, or the layer it reads" if layers else "why not", overflow="fold")
     for one in abilities:
         word, style = _RUNS[one.runs]
-        table.add_row(one.name, f"[{style}]{word}[/]", one.reason or "")
+        table.add_row(one.name, f"[{style}]{word}[/]", one.reason or one.layer or "")
     return table

@@ -153,6 +153,10 @@ def _show_deviation(report: AuditReport, console: Console) -> None:
 
 def _show_gaps(report: AuditReport, console: Console) -> None:
     """What the tables do not show, and why."""
+    for model in report.audited_models:
+        for explainer, layer in model.layers.items():
+            name = explainer if model.name is None else f"{model.name}/{explainer}"
+            console.print(f"layer: {name}: {layer}", style="dim", highlight=False, markup=False)
     for explainer, reason in report.not_applicable.items():
         console.print(f"not applicable: {explainer}: {reason}", style="yellow", highlight=False, markup=False)
     for image in report.images.excluded:

@@ -46,6 +46,9 @@ class Ability(Contract):
     name: str = Field(description="Its name in the plan; its kind where none was given.")
     runs: bool | None = Field(description="null: only a worker that loads the model can tell.")
     reason: str | None = Field(default=None, description="Why it will not run, or why that is not known.")
+    layer: str | None = Field(
+        default=None, description="Module path of the layer that an explainer reads; null if it reads none."
+    )
 
 
 @final
@@ -84,6 +87,7 @@ def inspection_of(
     offer: ModelOffer | None,
     *,
     obstacle: Callable[[Explainer], str | None] | None = None,
+    layers: Callable[[Explainer], str | None] | None = None,
     facts: dict[str, str | int] | None = None,
     found: ModelFinding | None = None,
 ) -> Inspection:
@@ -94,10 +98,11 @@ def inspection_of(
         reference: The model as it was resolved.
         offer: What it lets an audit see, if that is known.
         obstacle: Why an explainer cannot be right on the loaded model; None while it is not loaded.
+        layers: Which layer an explainer that runs reads of the loaded model.
         facts: For a person.
         found: Of the loaded model.
     """
-    explainers = tuple(_explainer(one, offer, obstacle) for one in request.explainers)
+    explainers = tuple(_explainer(one, offer, obstacle, layers) for one in request.explainers)
     checks = tuple(_check(one, offer) for one in request.checks)
     return Inspection(
         model=reference,
@@ -111,14 +116,18 @@ def inspection_of(
 
 
 def _explainer(
-    explainer: ExplainerContract, offer: ModelOffer | None, obstacle: Callable[[Any], str | None] | None
+    explainer: ExplainerContract,
+    offer: ModelOffer | None,
+    obstacle: Callable[[Any], str | None] | None,
+    layers: Callable[[Any], str | None] | None,
 ) -> Ability:
     reason = None if offer is None else explainer_obstacle(explainer, offer)
     if reason is None and obstacle is not None:
         reason = obstacle(explainer)
     if reason is None and obstacle is None and explainer.needs and (offer is None or offer.gradients):
         return Ability(name=explainer.label, runs=None, reason=UNKNOWN)
-    return Ability(name=explainer.label, runs=reason is None, reason=reason)
+    layer = layers(explainer) if reason is None and layers is not None else None
+    return Ability(name=explainer.label, runs=reason is None, reason=reason, layer=layer)
 
 
 def _check(check: CheckContract, offer: ModelOffer | None) -> Ability:

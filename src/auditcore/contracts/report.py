@@ -28,6 +28,11 @@ def _everything(value: object) -> bool:
     return value == WHITE_BOX
 
 
+def _empty(value: object) -> bool:
+    """Left out likewise."""
+    return value == {}
+
+
 def _zero(value: object) -> bool:
     """Left out likewise."""
     return value == 0
@@ -63,6 +68,11 @@ class ReportModel(Contract):
     preprocessing: Preprocessing
     offer: Annotated[ModelOffer, Field(exclude_if=_everything)] = Field(
         default=WHITE_BOX, description="What it let the audit see; absent where that is everything."
+    )
+    layers: Annotated[dict[str, str], Field(exclude_if=_empty)] = Field(
+        default_factory=dict,
+        description="Explainer -> module path of the layer that it reads, named by the plan or chosen; absent if none "
+        "reads a layer.",
     )
 
 

@@ -216,6 +216,7 @@ class ShardResult(Contract):
     measurements: tuple[Measurement, ...] = ()
     shared: tuple[SharedSample, ...] = ()
     not_applicable: dict[str, str] = Field(default_factory=dict, description="Explainer -> why it cannot run here.")
+    layers: dict[str, str] = Field(default_factory=dict, description="Explainer -> module path of the layer it reads.")
     artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures drawn; their bytes travel beside this.")
     deviations: tuple[DeviationSample, ...] = Field(
         default=(), description="What faster modes change, on the images of the shard that were measured exactly too."

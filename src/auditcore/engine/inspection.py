@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auditcore.contracts.inspection import Inspection, InspectionRequest, ModelFinding, inspection_of
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.explainers.table import applicability
+from auditcore.explainers.table import applicability, layers_named
 from auditcore.models.classifier import Classifier
 
 
@@ -28,6 +28,7 @@ def inspect(
         reference,
         classifier.offer,
         obstacle=lambda explainer: applicability(classifier, explainer),
+        layers=lambda explainer: layers_named(classifier, (explainer,)).get(explainer.label),
         facts=facts,
         found=ModelFinding(
             digest=classifier.digest,

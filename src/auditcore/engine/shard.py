@@ -42,7 +42,7 @@ from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.targets import LABEL_MISSING, merge_targets, needs_labels
 from auditcore.engine.ways import Ahead, choose_way
 from auditcore.errors import AuditCancelled, LabelOutOfRange
-from auditcore.explainers.table import EXPLAINERS, prepare
+from auditcore.explainers.table import EXPLAINERS, layers_named, prepare
 from auditcore.images.batch import decode_ahead
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
@@ -160,6 +160,7 @@ def _run_shard(
     measurements: list[list[Measurement]] = []
     samples: list[list[SharedSample]] = []
     unable: dict[str, str] = {}
+    layers: dict[str, str] = {}
     artifacts: list[Artifact] = []
     deviations: list[DeviationSample] = []
     colors: dict[str, Tensor] = {}
@@ -189,7 +190,7 @@ def _run_shard(
                 samples.append(_measure(plan, chunk))
         else:
             measurements.append(_compute(plan, chunk, shared, meter))
-            unable = chunk.unable
+            unable, layers = chunk.unable, layers_named(classifier, chunk.able)
             unsampled = deviation_images - len({index for one in deviations for index in one.images})
             deviations += _deviations(plan, chunk, measurements[-1], shared, meter, images=unsampled)
             artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
@@ -202,6 +203,7 @@ def _run_shard(
         measurements=join_measurements(measurements) if measurements else (),
         shared=join_samples(samples),
         not_applicable=unable,
+        layers=layers,
         artifacts=tuple(artifacts),
         model=ModelRecord(
             digest=classifier.digest,

@@ -238,9 +238,14 @@ def _statistics(shared: tuple[float, ...], features: Float[Tensor, "image channe
     return LayerStatistics(mean, sd, active)
 
 
+def layer_name(classifier: Classifier, contract: Iba) -> str | None:
+    """Path of the layer that a contract means; None where the model has none that will do."""
+    return contract.layer if contract.layer is not None else nearest_passage(classifier)
+
+
 def _layer(classifier: Classifier, contract: Iba) -> str:
     reason = obstacle(classifier, contract)
-    name = contract.layer if contract.layer is not None else nearest_passage(classifier)
+    name = layer_name(classifier, contract)
     if reason is not None or name is None:
         raise NotApplicable(reason or NO_PASSAGE)
     return name

@@ -78,6 +78,7 @@ class Method:
             `batch.shared[shared_key(contract)]`.
         reads_gradient: Whether it is made of the plain model's input gradient.
         reads_layer: The layer whose features and gradient it is made of, if it is.
+        layer: The layer that it works on, in whichever way; what a report names.
         prepare: Builds what it needs of a model once, where that takes long; without it the first map would.
     """
 
@@ -87,6 +88,7 @@ class Method:
     reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
     reads_gradient: bool = False
     reads_layer: Callable[[Classifier, Any], str | None] | None = None
+    layer: Callable[[Classifier, Any], str | None] | None = None
     prepare: Callable[[Classifier, Any], object] | None = None
 
 
@@ -99,6 +101,12 @@ def _noise_tunnel_obstacle(classifier: Classifier, contract: NoiseTunnel) -> str
     return EXPLAINERS[type(contract.method)].obstacle(classifier, contract.method)
 
 
+def _noise_tunnel_layer(classifier: Classifier, contract: NoiseTunnel) -> str | None:
+    """The layer of the inner method."""
+    layer = EXPLAINERS[type(contract.method)].layer
+    return None if layer is None else layer(classifier, contract.method)
+
+
 EXPLAINERS: dict[type[ExplainerContract], Method] = {
     Gradient: Method(gradient.gradient, reads_gradient=True),
     Saliency: Method(gradient.saliency, reads_gradient=True),
@@ -106,12 +114,12 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     IntegratedGradients: Method(gradient.integrated_gradients),
     GradientShap: Method(gradient_shap.gradient_shap),
     SmoothGrad: Method(noise_tunnel.smoothgrad),
-    NoiseTunnel: Method(_noise_tunnel, _noise_tunnel_obstacle),
+    NoiseTunnel: Method(_noise_tunnel, _noise_tunnel_obstacle, layer=_noise_tunnel_layer),
     DeepLift: Method(deep_lift.deep_lift, deep_lift.obstacle),
     GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.obstacle),
     Deconvolution: Method(rectifiers.deconvolution, rectifiers.obstacle),
-    GradCam: Method(cam.grad_cam, cam.obstacle, reads_layer=cam.layer_name),
-    GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_obstacle, reads_layer=cam.layer_name),
+    GradCam: Method(cam.grad_cam, cam.obstacle, reads_layer=cam.layer_name, layer=cam.layer_name),
+    GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_obstacle, reads_layer=cam.layer_name, layer=cam.layer_name),
     LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.obstacle, prepare=lrp.model_with_rules),
     LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.obstacle, prepare=lrp.model_with_rules),
     LrpEpsilonAlpha2Beta1Flat: Method(lrp.lrp_epsilon_alpha2_beta1_flat, lrp.obstacle, prepare=lrp.model_with_rules),
@@ -120,6 +128,7 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
         information_bottleneck.obstacle,
         information_bottleneck.measure_statistics,
         information_bottleneck.reduce_statistics,
+        layer=information_bottleneck.layer_name,
     ),
     Occlusion: Method(occlusion.occlusion, occlusion.obstacle),
     Ablation: Method(ablation.ablation, ablation.obstacle),
@@ -155,6 +164,13 @@ def layers_read(classifier: Classifier, contracts: Sequence[Explainer]) -> tuple
     methods = ((contract, EXPLAINERS[type(contract)]) for contract in contracts)
     names = [method.reads_layer(classifier, contract) for contract, method in methods if method.reads_layer is not None]
     return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def layers_named(classifier: Classifier, contracts: Sequence[Explainer]) -> dict[str, str]:
+    """Name of each method that works on a layer -> path of the layer; methods must be applicable."""
+    named = ((contract.label, EXPLAINERS[type(contract)].layer, contract) for contract in contracts)
+    found = ((label, layer(classifier, contract)) for label, layer, contract in named if layer is not None)
+    return {label: layer for label, layer in found if layer is not None}
 
 
 def explain(

@@ -121,6 +121,7 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
             trained=model.trained,
             preprocessing=model.preprocessing,
             offer=model.offer,
+            layers=next((shard.layers for shard in shards if shard.layers), {}),
         ),
         records={
             record.index: record

@@ -337,10 +337,15 @@ def test_torchvision_with_branches(name: str) -> None:
     assert_nothing_flows_around(found)
 
 
-@pytest.mark.parametrize(
-    ("name", "layer", "size"), [(*case, 64) for case in TIMM] + [(*case, 224) for case in FIXED_SIZE]
-)
+SIZED = [(*case, 64) for case in TIMM] + [(*case, 224) for case in FIXED_SIZE]
+
+
+@pytest.mark.parametrize(("name", "layer", "size"), SIZED, ids=[case[0] for case in SIZED])
 def test_timm(name: str, layer: str, size: int) -> None:
-    found = classifier(timm.create_model(name, pretrained=False), size)
+    module = timm.create_model(name, pretrained=False)
+    for parameter in module.parameters():
+        if not parameter.count_nonzero():  # a new head
+            nn.init.normal_(parameter, std=0.02)
+    found = classifier(module, size)
     assert found.last_feature_layer == layer
     assert_nothing_flows_around(found)
