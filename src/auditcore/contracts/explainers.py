@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract, Name, Sha256
 
@@ -43,6 +43,37 @@ BASELINES = (
 )
 
 
+NoiseUnit = Literal["range", "normalized"]
+NOISE_UNIT = (
+    "What `std` counts in. range: the input's value range, so that 0.15 is 15 % of the way from black to white. "
+    "normalized: the values the model sees, so that 1 is the deviation it divides each channel by, as in captum."
+)
+NOISE = "Standard deviation of the noise added to the image, in `std_unit`; as a share of the range at most 1."
+NoiseStd = Annotated[float, Field(ge=0, le=100)]
+
+
+class NoisyContract(ExplainerContract):
+    """Base of methods that add normal noise to the image.
+
+    Attributes:
+        std: Standard deviation of the noise, in `std_unit`; at most 1 as a share of the value range.
+        std_unit: What it counts in.
+    """
+
+    std: NoiseStd
+    std_unit: NoiseUnit = Field(default="range", description=NOISE_UNIT)
+
+    @model_validator(mode="after")
+    def _share_is_one(self) -> NoisyContract:
+        if self.std_unit == "range" and self.std > 1:
+            msg = (
+                f"std is {self.std:g}, but as a share of the value range it is at most 1; "
+                "set std_unit to 'normalized' for noise in units of the normalized input"
+            )
+            raise ValueError(msg)
+        return self
+
+
 @final
 class Gradient(ExplainerContract):
     """Gradient of the target's logit with respect to the input, signed."""
@@ -73,14 +104,14 @@ class IntegratedGradients(ExplainerContract):
 
 
 @final
-class SmoothGrad(ExplainerContract):
+class SmoothGrad(NoisyContract):
     """Mean gradient over noisy copies of the input."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Smilkov et al. 2017"
     kind: Literal["smoothgrad"] = "smoothgrad"
     samples: Steps = 50
-    std: float = Field(default=0.15, gt=0, le=1, description="Noise, as a share of the input's value range.")
+    std: Annotated[NoiseStd, Field(gt=0)] = Field(default=0.15, description=NOISE)
 
 
 @final
@@ -160,7 +191,7 @@ class Saliency(ExplainerContract):
 
 
 @final
-class GradientShap(ExplainerContract):
+class GradientShap(NoisyContract):
     """Expected gradient at random points between random baselines and the image, times their difference."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
@@ -168,9 +199,7 @@ class GradientShap(ExplainerContract):
     kind: Literal["gradient_shap"] = "gradient_shap"
     samples: Steps = 50
     baseline: Baseline = Field(default="uniform", description=BASELINES + " Drawn anew for each sample.")
-    std: float = Field(
-        default=0.0, ge=0, le=1, description="Noise added to the image, as a share of the input's value range."
-    )
+    std: NoiseStd = Field(default=0.0, description=NOISE)
 
 
 @final
@@ -289,7 +318,7 @@ Tunneled = Annotated[
 
 
 @final
-class NoiseTunnel(ExplainerContract):
+class NoiseTunnel(NoisyContract):
     """Another method on noisy copies of the input: mean, mean square or variance of its maps."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
@@ -298,7 +327,7 @@ class NoiseTunnel(ExplainerContract):
     method: Tunneled = Gradient()
     aggregate: Literal["smoothgrad", "smoothgrad_squared", "vargrad"] = "smoothgrad_squared"
     samples: Steps = 50
-    std: float = Field(default=0.15, gt=0, le=1, description="Noise, as a share of the input's value range.")
+    std: Annotated[NoiseStd, Field(gt=0)] = Field(default=0.15, description=NOISE)
 
 
 @final

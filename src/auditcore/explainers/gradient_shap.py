@@ -23,7 +23,7 @@ def gradient_shap(batch: Batch, contract: GradientShap) -> Attribution:
     classifier = batch.classifier
     sums = torch.zeros_like(batch.pixels, dtype=torch.float64)
     for owners, samples in host_pairs(len(batch), contract.samples, batch.micro_batch):
-        copies = noisy_copies(batch, owners, samples, contract.std, purpose="gradient_shap")
+        copies = noisy_copies(batch, owners, samples, contract, purpose="gradient_shap")
         baselines = classifier.normalize(baseline_pixels(copies, contract.baseline))
         differences = copies.inputs - baselines
         alphas = copies.streams.uniform((1, 1, 1), "gradient_shap/alpha", device=differences.device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditcore.contracts.explainers import Gradient, NoiseTunnel, SmoothGrad
+from auditcore.contracts.explainers import Gradient, NoiseTunnel, NoisyContract, SmoothGrad
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.gradient import gradient
 from auditcore.explainers.passes import host_pairs
@@ -21,7 +21,13 @@ def smoothgrad(batch: Batch, contract: SmoothGrad) -> Attribution:
 
     Source: Smilkov et al. 2017.
     """
-    tunnel = NoiseTunnel(method=Gradient(), aggregate="smoothgrad", samples=contract.samples, std=contract.std)
+    tunnel = NoiseTunnel(
+        method=Gradient(),
+        aggregate="smoothgrad",
+        samples=contract.samples,
+        std=contract.std,
+        std_unit=contract.std_unit,
+    )
     return noise_tunnel(batch, tunnel, gradient)
 
 
@@ -47,7 +53,7 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
         return Attribution(attribute(batch, contract.method).maps)
     sums: list[Tensor] = []
     for owners, samples in host_pairs(len(batch), contract.samples, batch.micro_batch):
-        copies = noisy_copies(batch, owners, samples, contract.std, purpose="smoothgrad")
+        copies = noisy_copies(batch, owners, samples, contract, purpose="smoothgrad")
         images = numbers_on(owners, batch.pixels.device, torch.long)
         # float64: sums must not depend on how copies fall into micro-batches, and a variance is a small difference
         maps = attribute(copies, contract.method).maps.double()
@@ -66,7 +72,9 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
     return Attribution(aggregate.float())
 
 
-def noisy_copies(batch: Batch, owners: Sequence[int], samples: Sequence[int], std: float, *, purpose: str) -> Batch:
+def noisy_copies(
+    batch: Batch, owners: Sequence[int], samples: Sequence[int], noise: NoisyContract, *, purpose: str
+) -> Batch:
     """Copies of images with Gaussian noise, each with streams of its own.
 
     Noise is not clipped: what is beyond black and white stays there, as in the papers.
@@ -75,7 +83,8 @@ def noisy_copies(batch: Batch, owners: Sequence[int], samples: Sequence[int], st
         batch: The images.
         owners: Which of them each copy shows.
         samples: Number of the copy among those of its image.
-        std: Standard deviation, as a share of the value range; the same share in pixel and in normalized space.
+        noise: Standard deviation of the noise and its unit. A share of the value range is the same share in pixel and
+            in normalized space; a deviation of normalized values is scaled by the model's deviation of each channel.
         purpose: What the noise is for; it comes from the image's stream of that purpose.
 
     Returns:
@@ -84,8 +93,9 @@ def noisy_copies(batch: Batch, owners: Sequence[int], samples: Sequence[int], st
     shape = tuple(batch.pixels.shape[1:])
     images = numbers_on(owners, batch.pixels.device, torch.long)
     pixels, streams = batch.pixels[images], batch.streams.take(owners)
-    if std:
-        pixels = pixels + std * streams.normal(shape, purpose, samples, device=pixels.device).to(pixels.dtype)
+    if noise.std:
+        drawn = streams.normal(shape, purpose, samples, device=pixels.device).to(pixels.dtype)
+        pixels = pixels + noise.std * (drawn if noise.std_unit == "range" else drawn * batch.classifier.std)
     views = batch.streams.views or ("original",) * len(batch)
     streams = streams.viewing(
         [f"{views[image]}/{purpose}/{sample}" for image, sample in zip(owners, samples, strict=True)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import digits
 import reference_explainers as reference
-from auditcore.contracts.explainers import Baseline, GradientShap, IntegratedGradients
+from auditcore.contracts.explainers import Baseline, GradientShap, IntegratedGradients, NoiseUnit
 from auditcore.contracts.models import Preprocessing
 from auditcore.explainers.table import explain
 from auditcore.models.classifier import Classifier
@@ -38,11 +38,21 @@ def alpha(position: int, number: int) -> float:
     return float(sample(position, number).generator(0, "gradient_shap/alpha").random(dtype=np.float32))
 
 
-@pytest.mark.parametrize(("baseline", "std"), [("uniform", 0.0), ("uniform", 0.1), ("black", 0.1), ("normal", 0.0)])
-def test_the_formula_on_the_same_draws(baseline: Baseline, std: float) -> None:
+@pytest.mark.parametrize(
+    ("baseline", "std", "unit"),
+    [
+        ("uniform", 0.0, "range"),
+        ("uniform", 0.1, "range"),
+        ("black", 0.1, "range"),
+        ("normal", 0.0, "range"),
+        ("black", 1.2, "normalized"),
+    ],
+)
+def test_the_formula_on_the_same_draws(baseline: Baseline, std: float, unit: NoiseUnit) -> None:
     net = reference.ResidualNet(seed=3)
     unrolled, images, shape = reference.Unrolled(net), pixels(3), (3, SIDE, SIDE)
-    contract = GradientShap(samples=4, baseline=baseline, std=std)
+    contract = GradientShap(samples=4, baseline=baseline, std=std, std_unit=unit)
+    spread = STD if unit == "normalized" else 1.0
     classifier = Classifier(net, preprocessing=PREPROCESSING)
     actual = explain(classifier, contract, images, TARGETS, STREAMS.take(range(3)), micro_batch=5)
     assert actual.controls == {}
@@ -50,7 +60,7 @@ def test_the_formula_on_the_same_draws(baseline: Baseline, std: float) -> None:
         copies, starts = [], []
         for number in range(4):
             noise = STREAMS.generator(position, "gradient_shap", number).standard_normal(shape, dtype=np.float32)
-            copies.append((image + std * noise - MEAN) / STD)
+            copies.append((image + std * spread * noise - MEAN) / STD)
             generator = sample(position, number).generator(0, f"baseline/{baseline}")
             if baseline == "uniform":
                 starts.append((generator.random(shape, dtype=np.float32) - MEAN) / STD)

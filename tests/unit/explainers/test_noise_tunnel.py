@@ -8,6 +8,7 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 import digits
@@ -115,6 +116,69 @@ def test_captum_agrees_on_the_same_noise(aggregate: Any, monkeypatch: pytest.Mon
     streams = STREAMS.viewing(["rotate"] * 5).take([0])
     actual = explain(classifier, contract, images, torch.tensor([1]), streams).maps
     torch.testing.assert_close(actual, expected.float(), rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def of_deviations(*std: float) -> Classifier:
+    """A smooth model behind a preprocessing with these deviations of its channels."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(4 * (SIDE - 4) ** 2, 3))
+    )
+    preprocessing = Preprocessing(resize=SIDE, crop=SIDE, mean=(0.45, 0.5, 0.4), std=std)  # type: ignore[arg-type]
+    return Classifier(module, preprocessing=preprocessing)
+
+
+@pytest.mark.parametrize("std", [1.0, 2.5])
+@pytest.mark.parametrize("deviations", [(0.229, 0.224, 0.225), (0.5, 0.5, 0.5), (0.1, 0.25, 1.0)])
+def test_normalized_noise_is_that_of_captum_whatever_the_model_divides_by(
+    deviations: tuple[float, ...], std: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, images = of_deviations(*deviations), pixels(1)
+    drawn = torch.from_numpy(np.stack(noises(0, 6)))
+    monkeypatch.setattr(torch, "normal", lambda _mean, spread: spread * drawn)
+    expected = captum.attr.NoiseTunnel(captum.attr.InputXGradient(classifier.module)).attribute(
+        classifier.normalize(images).requires_grad_(), nt_type="smoothgrad", nt_samples=6, stdevs=std, target=1
+    )
+    monkeypatch.undo()
+    contract = NoiseTunnel(method=InputXGradient(), aggregate="smoothgrad", samples=6, std=std, std_unit="normalized")
+    streams = STREAMS.viewing(["rotate"] * 5).take([0])
+    actual = explain(classifier, contract, images, torch.tensor([1]), streams).maps
+    torch.testing.assert_close(actual, expected.float(), rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
+def test_normalized_noise_is_that_of_the_replica() -> None:
+    net = reference.ResidualNet(seed=3)
+    unrolled, images = reference.Unrolled(net), pixels(3)
+    contract = NoiseTunnel(method=InputXGradient(), aggregate="smoothgrad", samples=5, std=1.5, std_unit="normalized")
+    streams = STREAMS.viewing(["rotate"] * 5).take(range(3))
+    actual = explain(
+        Classifier(net, preprocessing=PREPROCESSING), contract, images, TARGETS, streams, micro_batch=4
+    ).maps
+    for position, image in enumerate(images.double().numpy()):
+        copies = [(image - MEAN) / STD + 1.5 * noise for noise in noises(position, 5)]
+        replica = reference.noise_tunnel(
+            [copy * unrolled.gradient(copy, int(TARGETS[position])) for copy in copies], "smoothgrad"
+        )
+        np.testing.assert_allclose(actual[position], replica, rtol=0, atol=1e-4 * np.abs(replica).max())
+
+
+def test_both_units_are_the_same_noise_where_the_model_divides_by_one() -> None:
+    classifier, images, streams = of_deviations(1.0, 1.0, 1.0), pixels(1), STREAMS.take([0])
+    maps = [
+        explain(classifier, SmoothGrad(samples=3, std=0.3, std_unit=unit), images, torch.tensor([1]), streams).maps
+        for unit in ("range", "normalized")  # type: ignore[arg-type]
+    ]
+    torch.testing.assert_close(maps[0], maps[1], rtol=0, atol=1e-6 * float(maps[0].abs().max()))
+
+
+@pytest.mark.parametrize("contract", [SmoothGrad, NoiseTunnel, GradientShap])
+def test_a_share_of_the_range_is_at_most_one(contract: Any) -> None:
+    with pytest.raises(ValidationError, match="set std_unit to 'normalized'"):
+        contract(std=1.5)
+    assert contract(std=1.5, std_unit="normalized").std == 1.5
+    assert contract(std=1.0).std_unit == "range"
+    with pytest.raises(ValidationError, match="less than or equal to 100"):
+        contract(std=101, std_unit="normalized")
 
 
 @pytest.mark.parametrize("inner", INNER, ids=lambda inner: str(inner.kind))
