@@ -88,6 +88,10 @@ class Chunk:
         kept = tuple(explainer for explainer in self.explainers if explainer.label not in labels)
         return self if len(kept) == len(self.explainers) else replace(self, explainers=kept)
 
+    def under(self, check: CheckContract) -> Chunk:
+        """The same images with the explainers that a check runs on."""
+        return self.without([one.label for one in self.explainers if not check.runs_on(one.label)])
+
     @property
     def able(self) -> tuple[Explainer, ...]:
         """Explainers that run on this model."""
@@ -125,7 +129,10 @@ class Chunk:
         return self._originals[explainer]
 
     def explain_originals(self, explainers: Sequence[Explainer]) -> None:
-        """Compute what `original` returns for several explainers together; passes known already are not made again."""
+        """Compute what `original` returns for several explainers together; what is known is not computed again."""
+        explainers = [explainer for explainer in explainers if explainer not in self._originals]
+        if not explainers:
+            return
         found: dict[Explainer, list[Attribution]] = defaultdict(list)
 
         def work(part: slice) -> None:

@@ -36,6 +36,7 @@ class CheckContract(Contract):
     Attributes:
         needs: What the model must offer.
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
+        explainers: Names of the explainers of the plan that it runs on; all of them if null.
         paper: Where the check is defined.
     """
 
@@ -43,11 +44,31 @@ class CheckContract(Contract):
     paper: ClassVar[str]
     kind: str
     name: Name | None = Field(default=None, description="How the report calls it; its kind if null.")
+    explainers: tuple[Name, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Names of the explainers of the plan that this check runs on; all of them if null. The report has "
+        "no rows of the others. The random control runs in any case.",
+    )
+
+    @field_validator("explainers")
+    @classmethod
+    def _explainers_differ(cls, explainers: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        twice = [name for name, count in Counter(explainers or ()).items() if count > 1]
+        if twice:
+            msg = f"explainer {twice[0]!r} is listed twice"
+            raise ValueError(msg)
+        return explainers
 
     @property
     def label(self) -> str:
         """The name under which results are listed."""
         return self.name or self.kind
+
+    def runs_on(self, explainer: str) -> bool:
+        """Whether this check runs on the explainer of this name."""
+        return self.explainers is None or explainer in self.explainers
 
 
 def all_families() -> tuple[Augmentation, ...]:

@@ -48,6 +48,7 @@ from auditcore.contracts.explainers import (
     Ablation,
     Deconvolution,
     DeepLift,
+    Explainer,
     ExplainerContract,
     GradCam,
     Gradient,
@@ -187,7 +188,6 @@ def passes_needed(
     ]
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
-    controls = [] if any(isinstance(explainer, Random) for explainer in plan.explainers) else [Random()]
     needed = {
         "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_colors(plan, able)))),
     }
@@ -195,7 +195,9 @@ def passes_needed(
         if check_obstacle(check, facts.offer) is not None:
             needed[check.label] = NOTHING
             continue
-        own = [explainer for explainer in able if pair_obstacle(check, explainer) is None]
+        listed = [explainer for explainer in able if check.runs_on(explainer.label)]
+        own = [explainer for explainer in listed if pair_obstacle(check, explainer) is None]
+        controls = [] if any(isinstance(explainer, Random) for explainer in listed) else [Random()]
         case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
         needed[check.label] = CHECK_PASSES[type(check)](case, rows)
     return needed
@@ -321,9 +323,13 @@ def _changed_levels(check: SweepCheck, family: Augmentation, facts: ModelFacts) 
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
     """Pairs of maps that the sweeps of a plan compare, for one image and target; work that is no pass of the model."""
     able = [explainer for explainer in plan.explainers if explainer_obstacle(explainer, facts.offer) is None]
-    explained = len(able) + (not any(isinstance(explainer, Random) for explainer in plan.explainers))
-    sweeps = [check for check in plan.checks if isinstance(check, SweepCheck)]
-    return explained * sum(_changed_levels(check, family, facts) for check in sweeps for family in check.families)
+    pairs = 0
+    for check in plan.checks:
+        if isinstance(check, SweepCheck):
+            listed = [explainer for explainer in able if check.runs_on(explainer.label)]
+            explained = len(listed) + (not any(isinstance(explainer, Random) for explainer in listed))
+            pairs += explained * sum(_changed_levels(check, family, facts) for family in check.families)
+    return pairs
 
 
 def _ssim_sweep(case: _Case, rows: int) -> Passes:
@@ -393,9 +399,23 @@ def measures_maps(plan: AuditPlan) -> bool:
     return any(isinstance(check, SsimSweepCheck) for check in plan.checks)
 
 
+def mapped_first(plan: AuditPlan) -> tuple[Explainer, ...]:
+    """Explainers whose maps of all originals the first wave needs: those of the sweeps by structural similarity.
+
+    A method that itself needs the first wave has no maps in it.
+    """
+    sweeps = [check for check in plan.checks if isinstance(check, SsimSweepCheck)]
+    return tuple(
+        explainer
+        for explainer in plan.explainers
+        if not isinstance(explainer, Iba) and any(check.runs_on(explainer.label) for check in sweeps)
+    )
+
+
 def _measured(plan: AuditPlan, able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
     layers = LOGITS.times(images * sum(isinstance(explainer, Iba) for explainer in able))
-    mapped = [explainer for explainer in able if not isinstance(explainer, Iba)] if measures_maps(plan) else []
+    needed = mapped_first(plan)
+    mapped = [explainer for explainer in able if explainer in needed]
     colors = LOGITS.times(len(_map_colors(mapped)))
     ends = sum(_tried_ends(check, facts) for check in plan.checks if isinstance(check, SweepCheck))
     return total([_originals(mapped, images, rows, facts), layers, colors, LOGITS.times(rows * ends)])

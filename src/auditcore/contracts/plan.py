@@ -66,6 +66,19 @@ class AuditPlan(Contract):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _checks_run_on_explainers_of_the_plan(self) -> AuditPlan:
+        known = [explainer.label for explainer in self.explainers]
+        for check in self.checks:
+            unknown = next((name for name in check.explainers or () if name not in known), None)
+            if unknown is not None:
+                msg = (
+                    f"check {check.label!r} runs on explainer {unknown!r}, which the plan does not have; "
+                    f"use names of: {', '.join(known)}"
+                )
+                raise ValueError(msg)
+        return self
+
     @property
     def modes(self) -> tuple[str, ...]:
         """The faster modes in use, in words that a report can print; none if everything is exact."""

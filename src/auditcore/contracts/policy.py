@@ -88,7 +88,6 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
             are.
     """
     checks = {check.label: check for check in plan.checks}
-    explainers = [explainer.label for explainer in plan.explainers]
     for number, condition in enumerate(policy):
         at = f"policy.{number}"
         if condition.model not in (None, *models):
@@ -99,6 +98,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
         metrics = {name: metric for name, metric in metrics_of(check).items() if not metric.control}
         if condition.metric not in metrics:
             _refuse(at, "metric", condition.metric, list(metrics))
+        explainers = [explainer.label for explainer in plan.explainers if check.runs_on(explainer.label)]
         if metrics[condition.metric].of_explainer:
             if condition.explainer not in explainers:
                 _refuse(at, "explainer", condition.explainer, explainers)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.micro_batches import MicroBatches
+from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ExplainedClass, ImageRecord
 from auditcore.contracts.significance import rounded
@@ -35,7 +36,7 @@ def predict_originals(
     micro_batches: MicroBatches,
     shared: Mapping[str, tuple[float, ...]],
     colors: dict[str, Tensor],
-    explained: bool,
+    explained: Collection[Explainer],
     uploaded: Mapping[str, UploadedMaps],
 ) -> tuple[Chunk | None, list[ImageRecord]]:
     """Predict the originals once, fix the classes each image is explained for, and give each class a row.
@@ -52,7 +53,7 @@ def predict_originals(
         micro_batches: How many images pass at once.
         shared: Quantities of the whole audit.
         colors: Logits of images of one color, kept for the whole shard.
-        explained: Whether the maps of the originals will be computed.
+        explained: Explainers whose maps of the originals will be computed.
         uploaded: Files of uploaded maps by their digest.
 
     Returns:
@@ -63,9 +64,7 @@ def predict_originals(
     """
     pixels = batch.pixels.to(classifier.device)
     labels = [image.labels for image in decoded]
-    gradient, layers = (
-        read_by_explainers(classifier, plan) if explained and has_one_target(plan, labels) else (False, ())
-    )
+    gradient, layers = read_by_explainers(classifier, explained) if has_one_target(plan, labels) else (False, ())
     made: list[MadePasses] = []
 
     # one target for each image: its label, or what the model predicts; where there is none the gradient is not read
@@ -129,9 +128,9 @@ def has_one_target(plan: AuditPlan, labels: Sequence[tuple[int, ...]]) -> bool:
     return plan.target == "predicted" or plan.top_n == 1
 
 
-def read_by_explainers(classifier: Classifier, plan: AuditPlan) -> tuple[bool, tuple[str, ...]]:
-    """Whether some explainer of a plan reads the plain model's input gradient, and which layers some read."""
-    able = [explainer for explainer in plan.explainers if applicability(classifier, explainer) is None]
+def read_by_explainers(classifier: Classifier, explainers: Iterable[Explainer]) -> tuple[bool, tuple[str, ...]]:
+    """Whether some of the explainers read the plain model's input gradient, and which layers some read."""
+    able = [explainer for explainer in explainers if applicability(classifier, explainer) is None]
     gradient = any(EXPLAINERS[type(explainer)].reads_gradient for explainer in able)
     return gradient, layers_read(classifier, able)
 

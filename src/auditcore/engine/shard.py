@@ -20,7 +20,7 @@ from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import check_obstacle
 from auditcore.contracts.estimate import BACKWARD_COST, waves_of, weight
 from auditcore.contracts.explainers import Explainer, shared_key
-from auditcore.contracts.passes import ModelFacts, measures_maps, passes_needed, total
+from auditcore.contracts.passes import ModelFacts, mapped_first, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     Calibration,
@@ -179,7 +179,7 @@ def _run_shard(
                 micro_batches=micro_batches,
                 shared=shared,
                 colors=colors,
-                explained=wave == "compute" or measures_maps(plan),
+                explained=plan.explainers if wave == "compute" else mapped_first(plan),
                 uploaded=uploaded,
             )
         records += seen
@@ -314,10 +314,12 @@ class _Meter:
 
 def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
     samples: list[SharedSample] = []
+    # together, so that they share passes whatever each check runs on
+    chunk.explain_originals([explainer for explainer in mapped_first(plan) if explainer in chunk.able])
     for check in plan.checks:
         measure = CHECKS[type(check)].measure_shared
         if measure is not None and check_obstacle(check, chunk.classifier.offer) is None:
-            samples += measure(check, chunk)
+            samples += measure(check, chunk.under(check))
     # a layer's statistics belong to images, however many targets each has
     first = [row for row, index in enumerate(chunk.indices) if index not in chunk.indices[:row]]
     for explainer in chunk.able:
@@ -350,10 +352,11 @@ def _compute(
     found: list[Measurement] = []
     missing = {explainer.label: chunk.without_map(explainer) for explainer in chunk.able}
     for check in plan.checks:
-        unable = chunk.unable_under(check)
+        listed = chunk.under(check)
+        unable = listed.unable_under(check)
         if check_obstacle(check, chunk.classifier.offer) is None:
             with meter.measuring(check.label):
-                measured = CHECKS[type(check)].compute(check, chunk.without(unable), shared)
+                measured = CHECKS[type(check)].compute(check, listed.without(unable), shared)
             found += [without_rows(one, missing.get(one.explainer or "", {}), chunk.indices) for one in measured]
         for label, reason in unable.items():
             found += not_applicable(check, label, reason, indices=chunk.indices)

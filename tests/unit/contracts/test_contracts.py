@@ -81,6 +81,25 @@ def test_two_entries_of_one_kind_need_names() -> None:
     assert [explainer.label for explainer in plan.explainers] == ["gradient", "again"]
 
 
+def test_a_check_runs_on_explainers_of_the_plan() -> None:
+    with pytest.raises(ValidationError, match=r"'edda' runs on explainer 'grad_cam', .* use names of: gradient, again"):
+        AuditPlan(explainers=(Gradient(), Gradient(name="again")), checks=(EddaCheck(explainers=("grad_cam",)),))
+    with pytest.raises(ValidationError, match="'gradient' is listed twice"):
+        EddaCheck(explainers=("gradient", "gradient"))
+    with pytest.raises(ValidationError, match="at least 1"):
+        EddaCheck(explainers=())
+    plan = AuditPlan(explainers=(Gradient(), Gradient(name="again")), checks=(EddaCheck(explainers=("again",)),))
+    assert [plan.checks[0].runs_on(explainer.label) for explainer in plan.explainers] == [False, True]
+
+
+def test_no_condition_can_ask_for_an_explainer_that_a_check_does_not_run_on() -> None:
+    plan = AuditPlan(explainers=(Gradient(), Gradient(name="again")), checks=(DeletionCheck(explainers=("again",)),))
+    wanted = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0)
+    with pytest.raises(InvalidRequest, match="explainer 'gradient' does not fit this audit; use one of: again"):
+        validate_policy((wanted,), plan)
+    validate_policy((wanted.model_copy(update={"explainer": "again"}),), plan)
+
+
 def test_the_name_of_the_control_is_reserved() -> None:
     with pytest.raises(ValidationError, match="kind random"):
         AuditPlan(explainers=(Gradient(name="random"),), checks=(EddaCheck(),))

@@ -197,6 +197,55 @@ def test_maps_of_ssim_are_made_of_accepted_copies_alone(digit_classifier: Classi
     assert made(computed) == asked(needed)
 
 
+@pytest.mark.parametrize("targets", [1, 3])
+def test_a_check_pays_for_the_explainers_it_runs_on_and_no_other(digit_classifier: Classifier, targets: int) -> None:
+    explainers = (*EXPLAINERS[:4], *EXPLAINERS[6:8], *EXPLAINERS[10:14], Iba(steps=2, samples=3), Random())
+    small = (Change(family=Brightness(), values=(0.001, -0.001)),)
+    checks: tuple[Check, ...] = (
+        SsimSweepCheck(changes=small, tolerance=1.0, explainers=("gradient", "integrated_gradients")),
+        SsimSweepCheck(name="guided", changes=small, tolerance=1.0, explainers=("guided_grad_cam", "saliency", "iba")),
+        SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3, explainers=("smoothgrad", "random")),
+        DeletionCheck(grid=3, repeats=2, fill="black", explainers=("grad_cam",)),
+        SensitivityCheck(draws=2, explainers=("deconvolution",)),
+        InfidelityCheck(draws=3, explainers=("gradient",)),
+        RandomizationCheck(stages=2, explainers=("input_x_gradient",)),
+        EddaCheck(keep=(0.15,), explainers=("gradient", "saliency")),
+    )
+    chosen: dict[str, object] = {"target": "top", "top_n": targets} if targets > 1 else {}
+    plan = AuditPlan.model_validate({"seed": 5, "explainers": explainers, "checks": checks} | chosen)
+    encoded = digits.encoded(3)
+    measured = run(digit_classifier, plan, encoded, "measure", ())
+    facts = facts_of(digit_classifier, plan, measured, one_target=targets == 1)
+    rows = 3 * targets
+    assert made(measured) == asked(passes_needed(plan, wave="measure", images=3, rows=rows, facts=facts))
+    computed = run(digit_classifier, plan, encoded, "compute", (measured,))
+    assert made(computed) == asked(passes_needed(plan, wave="compute", images=3, rows=rows, facts=facts))
+    listed = {
+        check.label: {m.explainer for m in computed.measurements if m.check == check.label} - {None} for check in checks
+    }
+    assert listed == {
+        # the random control runs in any case, but where a check has none
+        check.label: {*(check.explainers or ()), *(() if check.kind == "deletion" else ("random",))}
+        for check in checks
+    }
+
+
+def test_a_filter_changes_no_number(digit_classifier: Classifier) -> None:
+    few = SweepCheck(families=(Rotate(interval=(-10, 20)),), levels=3, explainers=("gradient", "smoothgrad"))
+    every = few.model_copy(update={"explainers": None})
+    explainers = (Gradient(), Deconvolution(), SmoothGrad(samples=2), GradCam())
+    found = []
+    for check in (few, every):
+        plan = AuditPlan(seed=5, explainers=explainers, checks=(check,))
+        computed = run(digit_classifier, plan, digits.encoded(3), "compute", ())
+        found.append({(m.explainer, m.metric, m.variant): m for m in computed.measurements})
+    assert set(found[0]) < set(found[1])
+    assert {key[0] for key in set(found[1]) - set(found[0])} == {"deconvolution", "grad_cam"}
+    for key, one in found[0].items():
+        assert one.values == pytest.approx(found[1][key].values, rel=1e-4, abs=1e-6)
+        assert one.control == found[1][key].control
+
+
 def test_several_targets_are_rows_of_one_prediction(digit_classifier: Classifier) -> None:
     plan = AuditPlan(
         target="top", top_n=3, explainers=(Gradient(), Occlusion(window=16)), checks=(EddaCheck(keep=(0.3,)),)
