@@ -77,16 +77,20 @@ class NaiveAudit:
         return getattr(reference, family.kind)(attribution, value) if family.equivariant else attribution
 
     def ssim_sweep(self, check: SsimSweepCheck, explainer: Explainer, data_range: float) -> Numbers:
-        """Similarities and accepted shares of one explainer, by family and over all."""
+        """Similarities and accepted shares of one explainer: over all, by kind, family and value."""
         original = self._map(explainer, self.pixels, "original")
         similar: dict[str, list[float]] = {"all": []}
         accepted: dict[str, list[float]] = {"all": []}
+        kinds = [change.family.kind for change in check.changes]
         for change in check.changes:
             family = change.family
             for value in change.values:
                 copy = self._changed(family, self.pixels, value)
                 moved = abs(self._probability(copy) - self.probability)
-                for variant in ("all", family.label):
+                variants = ["all", family.label]
+                variants += [family.kind] if kinds.count(family.kind) > 1 else []
+                variants += [f"{family.label}={value:g}"] if len(change.values) > 1 else []
+                for variant in variants:
                     accepted.setdefault(variant, []).append(float(moved < check.tolerance))
                     similar.setdefault(variant, [])
                 if moved >= check.tolerance:
@@ -100,10 +104,13 @@ class NaiveAudit:
                     before = reference.reduce_channels(before, check.reduce)[None]
                     after = reference.reduce_channels(after, check.reduce)[None]
                 found = reference.structural_similarity(before, after, data_range, check.window, inside)
-                for variant in ("all", family.label):
+                for variant in variants:
                     similar[variant].append(found)
         scores: Numbers = {("ssim", name): float(np.mean(v)) if v else reference.NAN for name, v in similar.items()}
         scores |= {("accepted_fraction", name): float(np.mean(values)) for name, values in accepted.items()}
+        every = all(accepted["all"])
+        scores["accepted_fraction", "all_valid"] = float(every)
+        scores["ssim", "all_valid"] = scores["ssim", "all"] if every else reference.NAN
         return scores | {("ssim_data_range", None): data_range}
 
     def sweep(self, check: SweepCheck, family: Augmentation, explainer: Explainer) -> Numbers:

@@ -14,7 +14,7 @@ from torch import Tensor
 from auditcore.augmentations.table import applicability, augment, valid_mask, warp
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
-from auditcore.contracts.checks import Change, SsimSweepCheck
+from auditcore.contracts.checks import ALL_CHANGES, ALL_VALID, Change, ChangedValue, SsimSweepCheck, change_variants
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement, SharedSample
 from auditcore.explainers.table import EXPLAINERS, explain_together
@@ -22,9 +22,6 @@ from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.structural_similarity import structural_similarity
 from auditcore.transfer import numbers_on
-
-ALL = "all"
-"""Variant of the means over every change."""
 
 NO_RANGE = "the maps of all originals are zero or not finite, so there is no data range to compare them in"
 NOT_COMPARABLE = (
@@ -89,6 +86,7 @@ def compute(check: SsimSweepCheck, chunk: Chunk, shared: Mapping[str, tuple[floa
     changes = [change for change in check.changes if unavailable[change.family.label] is None]
     accepted = {change.family.label: _accepted(check, change, chunk) for change in changes}
     found = _accepted_fractions(check, chunk, accepted, unavailable)
+    valid = _joined(change_variants(check)[ALL_CHANGES], accepted, chunk).bool().all(dim=1)
     ranges = {explainer: shared[range_key(check, explainer)][0] for explainer in _explainers(chunk)}
     similarities = {
         change.family.label: _similarities(check, change, accepted[change.family.label], chunk, ranges)
@@ -96,7 +94,7 @@ def compute(check: SsimSweepCheck, chunk: Chunk, shared: Mapping[str, tuple[floa
     }
     for explainer, data_range in ranges.items():
         own = {label: by_explainer[explainer] for label, by_explainer in similarities.items()}
-        found += _similarity_metrics(check, chunk, explainer, data_range, own, accepted, unavailable)
+        found += _similarity_metrics(check, chunk, explainer, data_range, own, accepted, valid, unavailable)
     for explainer in chunk.able:
         if EXPLAINERS[type(explainer)].measure_shared is not None:
             found += not_applicable(check, explainer.label, MEASURED_FIRST, indices=chunk.indices)
@@ -186,17 +184,24 @@ def _accepted_fractions(
     accepted: Mapping[str, Bool[Tensor, "image value"]],
     unavailable: Mapping[str, str | None],
 ) -> list[Measurement]:
-    return [
-        measurement(
-            check,
-            "accepted_fraction",
-            _joined(variant, accepted, chunk).double().mean(dim=1).cpu(),
-            indices=chunk.indices,
-            variant=variant,
-            undefined=_why_none(variant, unavailable),
+    found = []
+    for variant, members in change_variants(check).items():
+        columns = _joined(members, accepted, chunk)
+        # of no copies at all nothing is valid: the mean says so
+        fraction = columns.mean(dim=1)
+        if variant == ALL_VALID:
+            fraction = columns.all(dim=1).double().where(~fraction.isnan(), torch.nan)
+        found.append(
+            measurement(
+                check,
+                "accepted_fraction",
+                fraction.cpu(),
+                indices=chunk.indices,
+                variant=variant,
+                undefined=_why_none(members, unavailable),
+            )
         )
-        for variant in (ALL, *unavailable)
-    ]
+    return found
 
 
 def _similarity_metrics(
@@ -206,24 +211,28 @@ def _similarity_metrics(
     data_range: float,
     similarities: Mapping[str, Float[Tensor, "image value"]],
     accepted: Mapping[str, Bool[Tensor, "image value"]],
+    valid: Bool[Tensor, " image"],
     unavailable: Mapping[str, str | None],
 ) -> list[Measurement]:
     found = []
-    for variant in (ALL, *unavailable):
-        seen = _joined(variant, accepted, chunk).bool().any(dim=1).tolist()
+    for variant, members in change_variants(check).items():
+        mean = _joined(members, similarities, chunk).nanmean(dim=1)
+        seen = _joined(members, accepted, chunk).bool().any(dim=1)
         compared = NOT_COMPARABLE if data_range > 0 else NO_RANGE
-        moved = _why_none(variant, unavailable) or (
-            f"no changed copy is accepted: the target probability of each moved by {check.tolerance:g} or more"
-        )
+        why = f"no changed copy is accepted: the target probability of each moved by {check.tolerance:g} or more"
+        if variant == ALL_VALID:
+            mean, seen = mean.where(valid, torch.nan), seen & valid
+            why = f"a changed copy is not accepted: its target probability moved by {check.tolerance:g} or more"
+        moved = _why_none(members, unavailable) or why
         found.append(
             measurement(
                 check,
                 "ssim",
-                _joined(variant, similarities, chunk).nanmean(dim=1).cpu(),
+                mean.cpu(),
                 indices=chunk.indices,
                 explainer=explainer.label,
                 variant=variant,
-                undefined={position: compared if any_ else moved for position, any_ in enumerate(seen)},
+                undefined={position: compared if any_ else moved for position, any_ in enumerate(seen.tolist())},
                 control=explainer in chunk.controls,
             )
         )
@@ -239,15 +248,15 @@ def _similarity_metrics(
     return found
 
 
-def _joined(variant: str, columns: Mapping[str, Tensor], chunk: Chunk) -> Float[Tensor, "image value"]:
-    """The columns of one family, or of all that can be applied; none, if it cannot."""
-    chosen = [column.double() for label, column in columns.items() if variant in {ALL, label}]
-    return torch.cat(chosen, dim=1) if chosen else torch.empty(len(chunk), 0, device=chunk.pixels.device)
+def _joined(
+    members: Sequence[ChangedValue], columns: Mapping[str, Tensor], chunk: Chunk
+) -> Float[Tensor, "image value"]:
+    """The columns of the changes that can be applied; none, if none can."""
+    chosen = [columns[one.family][:, one.position].double() for one in members if one.family in columns]
+    return torch.stack(chosen, dim=1) if chosen else torch.empty(len(chunk), 0, device=chunk.pixels.device)
 
 
-def _why_none(variant: str, unavailable: Mapping[str, str | None]) -> str:
-    """Why a family, or all of them, have no copies; empty if they have some."""
-    if variant != ALL:
-        return unavailable[variant] or ""
-    reasons = list(unavailable.values())
+def _why_none(members: Sequence[ChangedValue], unavailable: Mapping[str, str | None]) -> str:
+    """Why none of the changes has copies; empty if some have."""
+    reasons = [unavailable[one.family] for one in members]
     return next((reason for reason in reasons if reason), "") if all(reasons) else ""

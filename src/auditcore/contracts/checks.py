@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, ClassVar, Literal, TypeGuard, final
+from itertools import chain
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeGuard, final
 
 from pydantic import Field, field_validator, model_validator
 
@@ -221,6 +222,54 @@ class SsimSweepCheck(CheckContract):
             msg = f"family {twice[0]} is listed twice; put all its values into one entry"
             raise ValueError(msg)
         return changes
+
+
+ALL_CHANGES = "all"
+"""Variant over every change of a structural similarity sweep."""
+
+ALL_VALID = "all_valid"
+"""The same over the images of which every changed copy is accepted."""
+
+
+class ChangedValue(NamedTuple):
+    """One change of a sweep at one value.
+
+    Attributes:
+        family: Label of the family.
+        position: Number of the value among those of the family.
+        variant: The sub-case that this one change makes up: the family's where it has no other value.
+    """
+
+    family: str
+    position: int
+    variant: str
+
+
+def change_variants(check: SsimSweepCheck) -> dict[str, tuple[ChangedValue, ...]]:
+    """Sub-cases of a structural similarity sweep -> the changes that each joins.
+
+    `all`; `all_valid`, where there are several changes; a kind that several families share, such as `gmic`; each
+    family; and each value of a family with several, such as `rotate=-30`.
+    """
+    members: dict[str, tuple[ChangedValue, ...]] = {}
+    for change in check.changes:
+        label, several = change.family.label, len(change.values) > 1
+        members[label] = tuple(
+            ChangedValue(label, position, f"{label}={repr(value).removesuffix('.0')}" if several else label)
+            for position, value in enumerate(change.values)
+        )
+    kinds = Counter(change.family.kind for change in check.changes)
+    groups = {
+        kind: tuple(
+            one for change in check.changes if change.family.kind == kind for one in members[change.family.label]
+        )
+        for kind, count in kinds.items()
+        if count > 1
+    }
+    every = tuple(chain.from_iterable(members.values()))
+    singles = {one.variant: (one,) for one in every if one.variant not in members}
+    joint = {ALL_CHANGES: every} | ({ALL_VALID: every} if len(every) > 1 else {})
+    return joint | groups | members | singles
 
 
 @final

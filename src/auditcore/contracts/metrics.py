@@ -17,12 +17,13 @@ class Metric(Contract):
         unit: Unit of mean and per-image values.
         higher_is_better: Direction; null where neither is better.
         meaning: One sentence for a reader of the report.
-        variants: What its `variant` names: an augmentation family, a family of changes or `all` of them, a share of
-            kept pixels, or nothing.
+        variants: What its `variant` names: an augmentation family, a part of the changes (see
+            `checks.change_variants`), a share of kept pixels, or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
         control: Tells how far the other numbers can be trusted; listed under `controls`.
         lowest: No value of an image lies below; None where there is no such bound.
         highest: No value of an image lies above; likewise.
+        pooled: Listed with statistics over all single changes of all images too, beside those over images.
     """
 
     unit: str
@@ -33,6 +34,7 @@ class Metric(Contract):
     control: bool = False
     lowest: float | None = None
     highest: float | None = None
+    pooled: bool = False
 
 
 METRICS: dict[str, dict[str, Metric]] = {
@@ -195,7 +197,9 @@ METRICS: dict[str, dict[str, Metric]] = {
             variants="change",
             lowest=-1,
             highest=1,
-            meaning="Mean structural similarity of maps before and after the changes that were accepted.",
+            pooled=True,
+            meaning="Mean structural similarity of maps before and after the changes that were accepted; `all_valid` "
+            "takes only images of which every change was.",
         ),
         "accepted_fraction": Metric(
             unit="share of copies",
@@ -204,7 +208,8 @@ METRICS: dict[str, dict[str, Metric]] = {
             of_explainer=False,
             lowest=0,
             highest=1,
-            meaning="Share of changed copies whose target probability moved by less than the tolerance.",
+            meaning="Share of changed copies whose target probability moved by less than the tolerance; `all_valid`: 1 "
+            "for images of which every copy is accepted, else 0.",
         ),
         "ssim_data_range": Metric(
             control=True,

@@ -13,6 +13,7 @@ from auditcore.contracts.checks import (
     InsertionDeletionCheck,
     SsimSweepCheck,
     SweepCheck,
+    change_variants,
     top_variant,
 )
 from auditcore.contracts.contract import Contract, Name
@@ -68,7 +69,7 @@ def variants_of(check: Check, metric: str) -> tuple[str, ...]:
         case "family" if isinstance(check, SweepCheck):
             return tuple(family.label for family in check.families)
         case "change" if isinstance(check, SsimSweepCheck):
-            return ("all", *(change.family.label for change in check.changes))
+            return tuple(change_variants(check))
         case "top" if isinstance(check, EddaCheck):
             return tuple(top_variant(share) for share in check.keep)
         case _:

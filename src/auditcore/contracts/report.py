@@ -137,6 +137,22 @@ class Curve(Contract):
 
 
 @final
+class PooledStatistics(Contract):
+    """Statistics over all pairs of an image and a change, each pair once, however many an image has.
+
+    Attributes:
+        n: Pairs with a value; with several targets of an image, each counts.
+        mean: null without a pair.
+        std: Sample standard deviation over the pairs; null below two. Pairs of one image depend on each other, so there
+            is no interval; the one over images is `Result.ci`.
+    """
+
+    n: int
+    mean: float | None
+    std: float | None
+
+
+@final
 class Result(Contract):
     """One metric of one explainer under one check, over all images.
 
@@ -152,6 +168,7 @@ class Result(Contract):
         small_sample: n is below 30, where the interval may cover less than it promises.
         floor: Mean of the random control for the same model, check, metric and sub-case: what a map without knowledge
             gets. Absent where there is none, and of the control itself.
+        pooled: The same over all pairs of an image and a change, for metrics of several changes an image.
     """
 
     model: ModelName = None
@@ -172,6 +189,7 @@ class Result(Contract):
     per_image: tuple[float | None, ...]
     reasons: dict[int, str]
     curve: Annotated[Curve | None, Field(exclude_if=_missing)] = None
+    pooled: Annotated[PooledStatistics | None, Field(exclude_if=_missing)] = None
 
 
 @final

@@ -11,18 +11,28 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.estimate import BACKWARD_COST
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
-from auditcore.contracts.report import AuditReport, ExcludedImage, Manifest, ReportImages, Result, UsedImage
+from auditcore.contracts.report import (
+    AuditReport,
+    ExcludedImage,
+    Manifest,
+    PooledStatistics,
+    ReportImages,
+    Result,
+    UsedImage,
+)
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import CheckCost, Cost, ImageRecord, Measurement, ShardResult
 from auditcore.contracts.significance import rounded
 from auditcore.errors import NoUsableImages
 from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
+from auditcore.report import pooling
 from auditcore.report.bootstrap import mean_curve, summaries
 from auditcore.report.comparisons import compare_models
 from auditcore.report.deviation import deviation_of
 from auditcore.report.floors import with_floors
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
+from auditcore.report.pooling import pooled_statistics
 from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
 from auditcore.report.stopping import Conclusion, observe
@@ -83,7 +93,8 @@ def assemble(
 
     measured = {model.name: model.measurements(order) for model in models}
     merged = [(model, one) for model, found in measured.items() for one in found]
-    rows = tuple(zip(with_floors(plan, _summarize(merged, seed=plan.seed)), merged, strict=True))
+    pooled = {model: pooled_statistics(plan, found) for model, found in measured.items()}
+    rows = tuple(zip(with_floors(plan, _summarize(merged, pooled, seed=plan.seed)), merged, strict=True))
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
@@ -187,7 +198,12 @@ def _used(index: int, models: Sequence[MeasuredModel]) -> UsedImage | None:
     )
 
 
-def _summarize(merged: Sequence[tuple[str | None, Measurement]], *, seed: int) -> list[Result]:
+def _summarize(
+    merged: Sequence[tuple[str | None, Measurement]],
+    pooled: Mapping[str | None, Mapping[pooling.Key, PooledStatistics]],
+    *,
+    seed: int,
+) -> list[Result]:
     """Mean, spread and confidence interval of every measurement; all share the same bootstrap resamples."""
     return [
         Result(
@@ -208,6 +224,7 @@ def _summarize(merged: Sequence[tuple[str | None, Measurement]], *, seed: int) -
             per_image=row.values,
             reasons=row.reasons,
             curve=None if row.curve is None else mean_curve(row.curve, seed=seed),
+            pooled=pooled[model].get((row.check, row.explainer, row.metric, row.variant)),
         )
         for (model, row), found in zip(merged, summaries([row.values for _, row in merged], seed=seed), strict=True)
     ]

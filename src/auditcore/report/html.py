@@ -158,6 +158,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             costs=tuple(_costs(report)),
             glossary=_glossary(report),
             results=tuple(results_by_key(report).values()),
+            pooled=any(result.pooled is not None for result in all_results(report)),
         )
     )
 

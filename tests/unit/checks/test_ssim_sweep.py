@@ -21,7 +21,7 @@ from auditcore.contracts.augmentations import (
     Rotate,
     Translate,
 )
-from auditcore.contracts.checks import Change, SsimSweepCheck, SweepCheck
+from auditcore.contracts.checks import Change, SsimSweepCheck, SweepCheck, change_variants
 from auditcore.contracts.estimate import passes_of, waves_of
 from auditcore.contracts.explainers import Explainer, Gradient, GuidedBackpropagation, Iba, InputXGradient, Random
 from auditcore.contracts.plan import AuditPlan
@@ -30,6 +30,7 @@ from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
+from auditcore.report.pooling import pooled_statistics
 from naive import NaiveAudit
 
 IMAGES = 3
@@ -39,6 +40,7 @@ CHANGES = (
     Change(family=Gmic(filter="sharpen"), values=(0.4,)),
     Change(family=HorizontalFlip(), values=(1.0,)),
     Change(family=Composition(first=Brightness(), second=Translate()), values=(-0.2, 0.1)),
+    Change(family=Composition(first=Translate(), second=Brightness()), values=(0.05,)),
 )
 CHECK = SsimSweepCheck(changes=CHANGES, tolerance=0.2, window=7)
 
@@ -119,12 +121,71 @@ def test_every_number_is_that_of_one_image_and_one_change_at_a_time(
             measured = found[key].values[position]
             if np.isnan(value):
                 assert measured is None
-                assert "no changed copy is accepted" in found[key].reasons[position]
+                why = "a changed copy is not accepted" if key[1] == "all_valid" else "no changed copy is accepted"
+                assert why in found[key].reasons[position]
             else:
                 assert measured == pytest.approx(value, rel=2e-3, abs=2e-4), key
         several += 0 < expected["accepted_fraction", "all"] < 1
     # otherwise the rule of acceptance was not at stake
     assert several
+
+
+def test_sub_cases_are_all_changes_kinds_families_and_single_values() -> None:
+    assert list(change_variants(SsimSweepCheck())) == [
+        *("all", "all_valid", "gmic", "rotate"),
+        *("gmic_freaky_details", "gmic_normalize_local", "gmic_boost_chroma", "gmic_mighty_details", "gmic_sharpen"),
+        *("rotate=-30", "rotate=-15", "rotate=15", "rotate=30"),
+    ]
+    joined = {variant: [one.variant for one in members] for variant, members in change_variants(CHECK).items()}
+    assert joined["composition"] == [
+        *("brightness+translate=-0.2", "brightness+translate=0.1", "translate+brightness"),
+    ]
+    assert joined["all"] == joined["all_valid"]
+    assert len(joined["all"]) == sum(len(change.values) for change in CHANGES)
+    (single,) = (SsimSweepCheck(changes=(Change(family=Rotate(), values=(5.0,)),)),)
+    assert list(change_variants(single)) == ["all", "rotate"]
+
+
+def test_every_image_counts_once_and_every_pair_once(digit_classifier: Classifier) -> None:
+    check = SsimSweepCheck(changes=(CHANGES[0], *CHANGES[4:]), tolerance=0.05, window=7)
+    plan = AuditPlan(seed=7, target="top", top_n=2, explainers=(Gradient(), InputXGradient()), checks=(check,))
+    images = digits.encoded(12)
+    measured = shard(digit_classifier, plan, images, "measure", {})
+    result = shard(digit_classifier, plan, images, "compute", reduce_shared(plan, [measured]))
+    found = {(m.explainer, m.metric, m.variant): m for m in result.measurements}
+    pooled = pooled_statistics(plan, result.measurements)
+    joint = [variant for variant, members in change_variants(check).items() if len(members) > 1]
+    assert set(joint) == {"all", "all_valid", "composition", "rotate", "brightness+translate"}
+    for explainer in ("gradient", "input_x_gradient", "random"):
+        assert {key[3] for key in pooled if key[1] == explainer} == set(joint)
+        for variant in joint:
+            pairs, means = [], []
+            for position in range(len(images)):
+                own_means = []
+                for target in range(2):
+                    singles = [
+                        found[explainer, "ssim", one.variant].per_target[position][target]  # type: ignore[index]
+                        for one in change_variants(check)[variant]
+                    ]
+                    if variant == "all_valid" and None in singles:
+                        continue
+                    present = [value for value in singles if value is not None]
+                    pairs += present
+                    own_means += [np.mean(present)] if present else []
+                means.append(np.mean(own_means) if own_means else None)
+            row = found[explainer, "ssim", variant]
+            assert row.values == tuple(
+                None if mean is None else pytest.approx(mean, rel=1e-4, abs=1e-6) for mean in means
+            )
+            statistics = pooled["ssim_sweep", explainer, "ssim", variant]
+            assert statistics.n == len(pairs)
+            assert statistics.mean == pytest.approx(np.mean(pairs), rel=1e-6)
+            assert statistics.std == pytest.approx(np.std(pairs, ddof=1), rel=1e-6)
+        valid = found[None, "accepted_fraction", "all_valid"].values
+        assert 0 < sum(value == 1 for value in valid) < sum(value != 0 for value in valid) < len(valid)
+        # images differ in how many changes they accept, so that the two means are two numbers
+        every = found[explainer, "ssim", "all"].values
+        assert np.mean([v for v in every if v is not None]) != pooled["ssim_sweep", explainer, "ssim", "all"].mean
 
 
 def test_values_do_not_depend_on_batches_shards_or_other_explainers(digit_classifier: Classifier) -> None:

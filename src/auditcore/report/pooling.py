@@ -1,0 +1,70 @@
+"""Statistics over all pairs of an image and a change, beside those over images (Erdem 2021, section 5.4)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+
+from auditcore.contracts.checks import ALL_VALID, ChangedValue, SsimSweepCheck, change_variants
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.report import PooledStatistics
+from auditcore.contracts.shards import Measurement
+from auditcore.contracts.significance import significant
+
+Key = tuple[str, str | None, str, str | None]
+"""Check, explainer, metric and sub-case of a measurement."""
+
+Pairs = tuple[float | None, ...]
+"""One value a pair of an image and a target, in the order of the images; None where undefined."""
+
+
+def pooled_statistics(plan: AuditPlan, measurements: Sequence[Measurement]) -> dict[Key, PooledStatistics]:
+    """Mean and spread over pairs of the sub-cases that join several changes.
+
+    Pairs are the values of single changes as the report prints them, so that anybody can pool them again.
+
+    Args:
+        plan: Says which changes a sub-case joins.
+        measurements: Everything measured of one model.
+    """
+    by_key = {(one.check, one.explainer, one.metric, one.variant): _pairs(one) for one in measurements}
+    pooled: dict[Key, PooledStatistics] = {}
+    for check in plan.checks:
+        if isinstance(check, SsimSweepCheck):
+            variants = change_variants(check)
+            valid = by_key.get((check.label, None, "accepted_fraction", ALL_VALID), ())
+            for key in by_key:
+                label, explainer, metric, variant = key
+                if label != check.label or variant is None or not METRICS[check.kind][metric].pooled:
+                    continue
+                members = variants[variant]
+                if len(members) > 1:
+                    kept = valid if variant == ALL_VALID else None
+                    pooled[key] = _statistics(list(_values(by_key, (label, explainer, metric), members, kept)))
+    return pooled
+
+
+def _pairs(one: Measurement) -> Pairs:
+    if one.per_target is None:
+        return one.values
+    return tuple(value for own in one.per_target for value in own)
+
+
+def _values(
+    by_key: Mapping[Key, Pairs], row: tuple[str, str | None, str], members: Sequence[ChangedValue], kept: Pairs | None
+) -> Iterator[float]:
+    """Values of every member; of those pairs only of which `kept` is 1, if it is given."""
+    for member in members:
+        pairs = by_key[(*row, member.variant)]
+        for position, value in enumerate(pairs):
+            if value is not None and (kept is None or kept[position] == 1):
+                yield value
+
+
+def _statistics(values: Sequence[float]) -> PooledStatistics:
+    return PooledStatistics(
+        n=len(values),
+        mean=significant(statistics.fmean(values)) if values else None,
+        std=significant(statistics.stdev(values)) if len(values) > 1 else None,
+    )
