@@ -798,3 +798,20 @@ def _interval_errors(pairs: Sequence[tuple[int, int]], residual: dict[int, float
         (right - left - 1) * math.sqrt((squares[max(i - 1, 0)] + 2 * squares[i] + squares[min(i + 1, last)]) / 4)
         for i, (left, right) in enumerate(pairs)
     ]
+
+
+def box_plot(values: list[float]) -> tuple[float, ...]:
+    """Lower whisker, quartiles by linear interpolation, upper whisker; whiskers reach 1.5 widths of the box at most."""
+    ordered = sorted(values)
+
+    def quantile(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        below = int(place)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+    q1, median, q3 = quantile(0.25), quantile(0.5), quantile(0.75)
+    reach = 1.5 * (q3 - q1)
+    lowest = next(value for value in ordered if value >= q1 - reach)
+    highest = next(value for value in reversed(ordered) if value <= q3 + reach)
+    return min(lowest, q1), q1, median, q3, max(highest, q3)

@@ -19,7 +19,7 @@ from auditcore.augmentations.table import FULL_WEIGHT, applicability, augment, l
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.augmentations import Augmentation, Interval
-from auditcore.contracts.checks import SweepCheck, interval_key
+from auditcore.contracts.checks import FAMILY_MEAN, SweepCheck, interval_key
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.passes import AUTO_INTERVAL_STEPS
@@ -187,6 +187,8 @@ def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, .
         found += _measurements(check, family, grid, chunk, predictions, stabilities)
         for explainer, stability in stabilities.items():
             chances[explainer].append(stability.chance[:, grid.changed])
+    if len(check.families) > 1:
+        found += _family_means(check, chunk, found)
     found += [
         measurement(
             check,
@@ -301,6 +303,36 @@ def _stability_metrics(
                 control=control,
             )
         )
+    return found
+
+
+def _family_means(check: SweepCheck, chunk: Chunk, measured: Sequence[Measurement]) -> list[Measurement]:
+    """Mean of each ratio over all families, for rows that have the ratio of every family (figure 4 of the paper)."""
+    found = []
+    for metric, meaning in METRICS[check.kind].items():
+        if meaning.variants != "family_mean":
+            continue
+        for explainer in chunk.explained:
+            own = [one for one in measured if (one.metric, one.explainer) == (metric, explainer.label)]
+            values = np.array([one.values for one in own], dtype=np.float64)
+            reasons = {
+                row: f"{one.variant} has no value: {one.reasons[index]}"
+                for one in reversed(own)
+                for row, index in enumerate(chunk.indices)
+                if one.values[row] is None
+            }
+            found.append(
+                measurement(
+                    check,
+                    metric,
+                    values.mean(axis=0),
+                    indices=chunk.indices,
+                    explainer=explainer.label,
+                    variant=FAMILY_MEAN,
+                    undefined=reasons,
+                    control=explainer in chunk.controls,
+                )
+            )
     return found
 
 

@@ -77,6 +77,10 @@ def all_families() -> tuple[Augmentation, ...]:
     return (Brightness(), Hue(), Saturation(), Rotate(), Translate(), Scale())
 
 
+FAMILY_MEAN = "mean"
+"""Variant of a sweep's ratios: the mean over its families, of each image for which all of them are defined."""
+
+
 @final
 class SweepCheck(CheckContract):
     """Does the explanation survive harmless changes of the image as well as the prediction does?"""
@@ -90,8 +94,16 @@ class SweepCheck(CheckContract):
         default="identity",
         description="Which point of a curve is shifted to 1: the unchanged image (paper) or the highest (its code).",
     )
-    top_k: int = Field(default=1000, ge=1, description="Pixels compared by the top-k overlap; capped by the support.")
-    reduce: Reduction | Literal["none"] = "sum"
+    top_k: int = Field(
+        default=1000,
+        ge=1,
+        description="Most relevant values compared by the top-k overlap; capped by the support. They are pixels, or "
+        "where `reduce` is none channel values, three a pixel.",
+    )
+    reduce: Reduction | Literal["none"] = Field(
+        default="sum",
+        description="How channels become one value a pixel before maps are compared; none compares channel values.",
+    )
 
     @field_validator("families")
     @classmethod

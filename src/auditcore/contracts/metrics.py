@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from auditcore.contracts.contract import Contract
 
-Variant = Literal["family", "change", "top", "none"]
+Variant = Literal["family", "family_mean", "change", "top", "none"]
 
 
 @final
@@ -17,13 +17,14 @@ class Metric(Contract):
         unit: Unit of mean and per-image values.
         higher_is_better: Direction; null where neither is better.
         meaning: One sentence for a reader of the report.
-        variants: What its `variant` names: an augmentation family, a part of the changes (see
-            `checks.change_variants`), a share of kept pixels, or nothing.
+        variants: What its `variant` names: an augmentation family, or `mean` over several of them; a part of the
+            changes, see `checks.change_variants`; a share of kept pixels; or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
         control: Tells how far the other numbers can be trusted; listed under `controls`.
         lowest: No value of an image lies below; None where there is no such bound.
         highest: No value of an image lies above; likewise.
         pooled: Listed with statistics over all single changes of all images too, beside those over images.
+        boxed: Listed with the quartiles over images too.
     """
 
     unit: str
@@ -35,6 +36,7 @@ class Metric(Contract):
     lowest: float | None = None
     highest: float | None = None
     pooled: bool = False
+    boxed: bool = False
 
 
 METRICS: dict[str, dict[str, Metric]] = {
@@ -71,18 +73,21 @@ METRICS: dict[str, dict[str, Metric]] = {
             variants="family",
             lowest=0,
             highest=1,
-            meaning="Area under the overlap of the k most relevant pixels, shifted to 1 at the anchor.",
+            meaning="Area under the overlap of the k most relevant pixels, or channel values where `reduce` is none, "
+            "shifted to 1 at the anchor.",
         ),
         "s_pearson": Metric(
             unit="ratio",
             higher_is_better=True,
-            variants="family",
+            variants="family_mean",
+            boxed=True,
             meaning="pearson_score / probability_score; below 1 the explanation is less stable than the prediction.",
         ),
         "s_top_k": Metric(
             unit="ratio",
             higher_is_better=True,
-            variants="family",
+            variants="family_mean",
+            boxed=True,
             lowest=0,
             meaning="top_k_score / probability_score; below 1 the explanation is less stable than the prediction.",
         ),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, final
 from pydantic import Field, model_validator
 
 from auditcore.contracts.checks import (
+    FAMILY_MEAN,
     Check,
     EddaCheck,
     InsertionDeletionCheck,
@@ -68,6 +69,9 @@ def variants_of(check: Check, metric: str) -> tuple[str, ...]:
     match METRICS[check.kind][metric].variants:
         case "family" if isinstance(check, SweepCheck):
             return tuple(family.label for family in check.families)
+        case "family_mean" if isinstance(check, SweepCheck):
+            families = tuple(family.label for family in check.families)
+            return (*families, FAMILY_MEAN) if len(families) > 1 else families
         case "change" if isinstance(check, SsimSweepCheck):
             return tuple(change_variants(check))
         case "top" if isinstance(check, EddaCheck):

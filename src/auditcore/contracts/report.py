@@ -153,6 +153,25 @@ class PooledStatistics(Contract):
 
 
 @final
+class Box(Contract):
+    """A box plot over images.
+
+    Attributes:
+        lowest: Smallest value that is at most 1.5 times the width of the box below it.
+        q1: First quartile; between two values by linear interpolation.
+        median: Half of the images have at most this.
+        q3: Third quartile.
+        highest: Largest value that is at most 1.5 times the width of the box above it.
+    """
+
+    lowest: float
+    q1: float
+    median: float
+    q3: float
+    highest: float
+
+
+@final
 class Result(Contract):
     """One metric of one explainer under one check, over all images.
 
@@ -168,6 +187,7 @@ class Result(Contract):
         small_sample: n is below 30, where the interval may cover less than it promises.
         floor: Mean of the random control for the same model, check, metric and sub-case: what a map without knowledge
             gets. Absent where there is none, and of the control itself.
+        box: Quartiles over images, for metrics that papers show so.
         pooled: The same over all pairs of an image and a change, for metrics of several changes an image.
     """
 
@@ -189,6 +209,7 @@ class Result(Contract):
     per_image: tuple[float | None, ...]
     reasons: dict[int, str]
     curve: Annotated[Curve | None, Field(exclude_if=_missing)] = None
+    box: Annotated[Box | None, Field(exclude_if=_missing)] = None
     pooled: Annotated[PooledStatistics | None, Field(exclude_if=_missing)] = None
 
 

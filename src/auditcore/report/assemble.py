@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain
 
+import numpy as np
+
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.estimate import BACKWARD_COST
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.report import (
     AuditReport,
+    Box,
     ExcludedImage,
     Manifest,
     PooledStatistics,
@@ -24,6 +28,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import CheckCost, Cost, ImageRecord, Measurement, ShardResult
 from auditcore.contracts.significance import rounded
 from auditcore.errors import NoUsableImages
+from auditcore.metrics.quartiles import box_plot
 from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
 from auditcore.report import pooling
 from auditcore.report.bootstrap import mean_curve, summaries
@@ -94,7 +99,7 @@ def assemble(
     measured = {model.name: model.measurements(order) for model in models}
     merged = [(model, one) for model, found in measured.items() for one in found]
     pooled = {model: pooled_statistics(plan, found) for model, found in measured.items()}
-    rows = tuple(zip(with_floors(plan, _summarize(merged, pooled, seed=plan.seed)), merged, strict=True))
+    rows = tuple(zip(with_floors(plan, _summarize(merged, pooled, plan)), merged, strict=True))
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
@@ -201,10 +206,10 @@ def _used(index: int, models: Sequence[MeasuredModel]) -> UsedImage | None:
 def _summarize(
     merged: Sequence[tuple[str | None, Measurement]],
     pooled: Mapping[str | None, Mapping[pooling.Key, PooledStatistics]],
-    *,
-    seed: int,
+    plan: AuditPlan,
 ) -> list[Result]:
     """Mean, spread and confidence interval of every measurement; all share the same bootstrap resamples."""
+    kinds, seed = {check.label: check.kind for check in plan.checks}, plan.seed
     return [
         Result(
             model=model,
@@ -224,10 +229,19 @@ def _summarize(
             per_image=row.values,
             reasons=row.reasons,
             curve=None if row.curve is None else mean_curve(row.curve, seed=seed),
+            box=_box(row, kinds.get(row.check)),
             pooled=pooled[model].get((row.check, row.explainer, row.metric, row.variant)),
         )
         for (model, row), found in zip(merged, summaries([row.values for _, row in merged], seed=seed), strict=True)
     ]
+
+
+def _box(row: Measurement, kind: str | None) -> Box | None:
+    """Quartiles over images of the metrics that are listed with them."""
+    if kind is None or not METRICS[kind][row.metric].boxed:
+        return None
+    found = box_plot(np.array([np.nan if value is None else value for value in row.values], dtype=np.float64))
+    return None if found is None else Box(**{name: rounded(value) for name, value in found._asdict().items()})
 
 
 def _total_cost(results: Sequence[ShardResult]) -> Cost:

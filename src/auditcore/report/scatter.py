@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from auditcore.contracts.checks import FAMILY_MEAN
 from auditcore.contracts.report import AuditReport
 from auditcore.report.charts import mark, round_ticks, svg
 from auditcore.report.table import explainer_kinds, results_by_key, why_not
@@ -34,7 +35,7 @@ class ScatterPoint:
 
     Attributes:
         name: Its name in the report.
-        x: Mean of s_pearson over the families of the sweep.
+        x: Mean of s_pearson over the families of the sweep, of the images for which it is defined on all of them.
         y: Inter-model deletion.
         muted: Drawn in gray, for controls.
     """
@@ -83,12 +84,11 @@ def _scatter(report: AuditReport, model: str | None, sweep: str, deletion: str, 
     for name, kind in explainer_kinds(report).items():
         if why_not(report, model, name) is not None:
             continue
-        robust = [by_key.get((model, sweep, ROBUSTNESS, family, name)) for family in families]
-        means = [result.mean for result in robust if result is not None and result.mean is not None]
+        joint = FAMILY_MEAN if len(families) > 1 else families[0]
+        robust = by_key.get((model, sweep, ROBUSTNESS, joint, name))
         faithful = by_key.get((model, deletion, FAITHFULNESS, None, name))
-        # a mean over fewer families would not compare
-        if len(means) == len(families) and faithful is not None and faithful.mean is not None:
-            points.append(ScatterPoint(name, sum(means) / len(means), faithful.mean, muted=kind == "random"))
+        if robust is not None and robust.mean is not None and faithful is not None and faithful.mean is not None:
+            points.append(ScatterPoint(name, robust.mean, faithful.mean, muted=kind == "random"))
         else:
             missing.append(name)
     return Scatter(model, sweep, deletion, families, tuple(points), tuple(missing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -220,6 +221,37 @@ def test_edda_runs_the_random_control_even_when_the_plan_does_not(digit_classifi
     asked = run(digit_classifier, (EddaCheck(keep=(0.15,)),), (Random(),))
     same = {m.metric: m.values for m in asked.measurements}
     assert {m.metric: m.values for m in control} == same
+
+
+def test_the_mean_over_families_is_that_of_the_families_one_by_one(digit_classifier: Classifier) -> None:
+    families = (Rotate(interval=(-20, 20)), Brightness(interval=(-0.3, 0.3)), Hue(interval=(-60, 60)))
+    check = SweepCheck(families=families, levels=4, top_k=100)
+    for explainer in (Gradient(), Random()):
+        found = rows(run(digit_classifier, (check,), (explainer,)), explainer.kind)
+        for position, image in enumerate(digits.encoded(IMAGES)):
+            slow = naive(digit_classifier, image)
+            each = [slow.sweep(check, family, explainer) for family in families]
+            for metric in ("s_pearson", "s_top_k"):
+                expected = np.mean([own[metric, f.label] for own, f in zip(each, families, strict=True)])
+                mean = found[metric, "mean"].values[position]
+                assert mean == pytest.approx(expected, rel=2e-3, abs=2e-4)
+                singles = [found[metric, family.label].values[position] for family in families]
+                assert mean == pytest.approx(np.mean(singles), rel=1e-4)  # type: ignore[arg-type]
+
+
+def test_an_image_without_the_ratio_of_one_family_has_no_mean(
+    digit_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gmic", None)
+    check = SweepCheck(families=(Rotate(interval=(-5, 5)), Gmic(filter="sharpen", interval=(0, 1))), levels=3)
+    found = rows(run(digit_classifier, (check,), (Gradient(),)), "gradient")
+    assert None not in found["s_pearson", "rotate"].values
+    for metric in ("s_pearson", "s_top_k"):
+        assert found[metric, "mean"].values == (None,) * IMAGES
+        assert "gmic_sharpen has no value: " in found[metric, "mean"].reasons[0]
+    monkeypatch.undo()
+    one = SweepCheck(families=(Rotate(interval=(-5, 5)),), levels=3)
+    assert ("s_pearson", "mean") not in rows(run(digit_classifier, (one,), (Gradient(),)), "gradient")
 
 
 def test_interpolation_ceiling_is_high_for_smooth_maps_and_lower_for_noise(digit_classifier: Classifier) -> None:

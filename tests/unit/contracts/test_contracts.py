@@ -257,7 +257,9 @@ def test_a_miss_fails_unless_asked_otherwise() -> None:
 
 
 def test_variants_follow_the_check() -> None:
-    assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "s_pearson") == ("rotate", "brightness")
+    assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "s_pearson") == ("rotate", "brightness", "mean")
+    assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "pearson_score") == ("rotate", "brightness")
+    assert variants_of(SweepCheck(families=(Rotate(),)), "s_pearson") == ("rotate",)
     assert variants_of(EddaCheck(keep=(0.15, 0.125)), "sufficiency") == ("top_15", "top_12.5")
 
 
