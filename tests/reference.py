@@ -815,3 +815,18 @@ def box_plot(values: list[float]) -> tuple[float, ...]:
     lowest = next(value for value in ordered if value >= q1 - reach)
     highest = next(value for value in reversed(ordered) if value <= q3 + reach)
     return min(lowest, q1), q1, median, q3, max(highest, q3)
+
+
+def macro_f1(predicted: Sequence[int], labels: Sequence[int]) -> float:
+    """Mean over the classes that occur of the harmonic mean of precision and recall; 0 where nothing is right."""
+    scores = []
+    for one in sorted({*predicted, *labels}):
+        pairs = list(zip(predicted, labels, strict=True))
+        right = sum(p == one and label == one for p, label in pairs)
+        if not right:
+            scores.append(0.0)
+            continue
+        precision = right / sum(p == one for p, _ in pairs)
+        recall = right / sum(label == one for _, label in pairs)
+        scores.append(2 * precision * recall / (precision + recall))
+    return sum(scores) / len(scores)

@@ -122,12 +122,19 @@ def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
 
 
 def _show_reliability(report: AuditReport, console: Console) -> None:
-    """Of how many metrics the order of explainers does not depend on the model."""
-    known = [found.reliable for found in report.reliability if found.reliable is not None]
+    """Of how many metrics the order of explainers does not depend on the model, over all and of each architecture."""
+    known: dict[str | None, list[bool]] = {}
+    for found in report.reliability:
+        if found.reliable is not None:
+            known.setdefault(found.architecture, []).append(found.reliable)
     if known:
         console.print()
+    for architecture, reliable in known.items():
+        models = "every model" if architecture is None else f"every model of {architecture}"
         console.print(
-            f"{sum(known)} of {len(known)} metrics order the explainers alike for every model", highlight=False
+            f"{sum(reliable)} of {len(reliable)} metrics order the explainers alike for {models}",
+            highlight=False,
+            markup=False,
         )
 
 

@@ -56,6 +56,26 @@ class ReportStatistics(Contract):
 
 
 @final
+class ModelPerformance(Contract):
+    """How often a model is right on the images of the audit.
+
+    Images that a plan leaves out because the model is wrong about them count as wrong; images without a label, or that
+    the model has not seen, do not count.
+
+    Attributes:
+        n: Images with a label that the model has predicted.
+        accuracy: Share of them whose most probable class is the label, or one of several.
+        macro_f1: Mean over classes of 2 TP / (2 TP + FP + FN).
+        reasons: Name of a number -> why it is null.
+    """
+
+    n: int
+    accuracy: float | None
+    macro_f1: float | None
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+
+@final
 class ReportModel(Contract):
     """The model under audit, as asked for and as loaded."""
 
@@ -66,6 +86,13 @@ class ReportModel(Contract):
     parameters: int | None = Field(description="Number of trainable values; null for a black box.")
     trained: bool = Field(description="False for `random:` weights: such a report shows mechanisms, not a model.")
     preprocessing: Preprocessing
+    architecture: str | None = Field(
+        default=None,
+        description="What models that differ only in their weights have in common; null where nobody can tell.",
+    )
+    performance: ModelPerformance = Field(
+        default=ModelPerformance(n=0, accuracy=None, macro_f1=None), description="On the images of this audit."
+    )
     offer: Annotated[ModelOffer, Field(exclude_if=_everything)] = Field(
         default=WHITE_BOX, description="What it let the audit see; absent where that is everything."
     )
@@ -257,9 +284,15 @@ class Comparison(Contract):
 
 @final
 class MeasureReliability(Contract):
-    """Whether a metric orders the explainers alike for every model (Erdem 2021, definition 5.1).
+    """Whether a metric orders the explainers alike for every one of some models.
+
+    Erdem 2021, definition 5.1, asks this of models of one architecture that differ in performance, on images of one
+    domain: scope `architecture`. Scope `all_models` asks it of all models of the audit, whatever they are.
 
     Attributes:
+        architecture: Of all these models; null for scope `all_models`.
+        models: Those that are compared, by ascending accuracy on the images of the audit; in the order of the request
+            where it is not known of all.
         n: Images behind the mean that rests on the fewest.
         reliable: Every model gives the same order of explainers by mean; null when no two can be told apart.
         kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null likewise.
@@ -271,6 +304,9 @@ class MeasureReliability(Contract):
     check: str
     metric: str
     variant: str | None
+    scope: Literal["architecture", "all_models"]
+    architecture: str | None
+    models: tuple[str, ...]
     n: int
     reliable: bool | None
     kendall_w: float | None
@@ -502,7 +538,9 @@ class AuditReport(Contract):
     slices: tuple[Slice, ...] = ()
     comparisons: tuple[Comparison, ...] = Field(default=(), description="Every pair of models on every metric.")
     reliability: tuple[MeasureReliability, ...] = Field(
-        default=(), description="Whether each metric orders the explainers alike for every model."
+        default=(),
+        description="Whether each metric orders the explainers alike: for all models, and for those of each "
+        "architecture that several have.",
     )
     conditions: tuple[ConditionOutcome, ...]
     stopping: Annotated[Stopping | None, Field(exclude_if=_missing)] = Field(

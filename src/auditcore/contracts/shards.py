@@ -15,7 +15,7 @@ from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import ModelOffer
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.probe import ProbeAnswers
 
 Wave = Literal["measure", "compute"]
@@ -123,13 +123,19 @@ class ExplainedClass(Contract):
 
 @final
 class ImageRecord(Contract):
-    """What became of one image. `reason` is set when it was excluded, with the error's `code`."""
+    """What became of one image. `reason` is set when it was excluded, with the error's `code`.
+
+    Attributes:
+        predicted: Most probable class on the original image, whether it was excluded after that or not; null where the
+            model has not seen it.
+    """
 
     index: int
     name: str | None = None
     digest: Sha256 | None = None
     label: Labels | None = None
     targets: tuple[ExplainedClass, ...] = ()
+    predicted: int | None = None
     code: str | None = None
     reason: str | None = None
 
@@ -144,6 +150,9 @@ class ModelRecord(Contract):
         parameters: Number of trainable values; null for a black box.
         trained: False for `random:` weights.
         offer: What it lets an audit see.
+        scores: How its logits become probabilities.
+        structure: sha256 over names and shapes of all parameters and buffers, the same for any weights of an
+            architecture; null for a black box.
     """
 
     digest: Sha256
@@ -152,6 +161,8 @@ class ModelRecord(Contract):
     trained: bool
     preprocessing: Preprocessing
     offer: ModelOffer = ModelOffer()
+    scores: Scores = "softmax"
+    structure: Sha256 | None = None
 
 
 @final

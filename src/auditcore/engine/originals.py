@@ -81,8 +81,11 @@ def predict_originals(
     logits = None if known.logits is None else known.logits.cpu()
     _refuse_non_finite(logits)
     choices = [] if logits is None else choose_targets(plan, classifier, logits, labels)
+    predicted = [] if logits is None else logits.argmax(dim=1).tolist()
     records = [
-        left_out(image, choice) for image, choice in zip(decoded, choices, strict=True) if choice.reason is not None
+        left_out(image, choice, predicted=most_probable)
+        for image, choice, most_probable in zip(decoded, choices, predicted, strict=True)
+        if choice.reason is not None
     ]
     rows = [(position, target) for position, choice in enumerate(choices) for target in choice.targets]
     if not rows or known.logits is None:
@@ -118,7 +121,7 @@ def predict_originals(
             for digest, maps in uploaded.items()
         },
     )
-    return chunk, [*records, *_used_records(chunk, decoded)]
+    return chunk, [*records, *_used_records(chunk, decoded, predicted)]
 
 
 def has_one_target(plan: AuditPlan, labels: Sequence[tuple[int, ...]]) -> bool:
@@ -135,19 +138,20 @@ def read_by_explainers(classifier: Classifier, explainers: Iterable[Explainer]) 
     return gradient, layers_read(classifier, able)
 
 
-def left_out(image: EncodedImage, choice: Choice) -> ImageRecord:
-    """The record of an image that has no target."""
+def left_out(image: EncodedImage, choice: Choice, *, predicted: int | None = None) -> ImageRecord:
+    """The record of an image that has no target, with its most probable class if the model has seen it."""
     return ImageRecord(
         index=image.index,
         name=image.name,
         digest=image.digest,
         label=image.label,
+        predicted=predicted,
         code=choice.code,
         reason=choice.reason,
     )
 
 
-def _used_records(chunk: Chunk, decoded: Sequence[EncodedImage]) -> list[ImageRecord]:
+def _used_records(chunk: Chunk, decoded: Sequence[EncodedImage], predicted: Sequence[int]) -> list[ImageRecord]:
     explained: dict[int, list[ExplainedClass]] = {}
     for index, target, probability in zip(
         chunk.indices, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
@@ -160,8 +164,9 @@ def _used_records(chunk: Chunk, decoded: Sequence[EncodedImage]) -> list[ImageRe
             digest=image.digest,
             label=image.label,
             targets=tuple(explained[image.index]),
+            predicted=most_probable,
         )
-        for image in decoded
+        for image, most_probable in zip(decoded, predicted, strict=True)
         if image.index in explained
     ]
 

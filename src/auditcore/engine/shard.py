@@ -212,6 +212,8 @@ def _run_shard(
             trained=classifier.trained,
             preprocessing=classifier.preprocessing,
             offer=classifier.offer,
+            scores=classifier.scores,
+            structure=classifier.structure,
         ),
         probe=None if classifier.source is None else classifier.source.probe,
         cost=Cost(

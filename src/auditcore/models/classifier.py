@@ -89,6 +89,7 @@ class Classifier:
         offer: What it lets an audit see; everything, unless it is a black box.
         source: Where the predictions of a black box come from; None for a model of PyTorch.
         digest: sha256 over all parameters and buffers; what its source says, for a black box.
+        structure: sha256 over names and shapes of all parameters and buffers; None for a black box.
         trained: False for random weights.
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,3,1,1).
@@ -132,6 +133,7 @@ class Classifier:
             self.parameters = None
         self.module = module
         self.digest = state_digest(module) if self.source is None else self.source.digest
+        self.structure = structure_digest(module) if self.source is None else None
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
         self.classes, self.layouts = self._probe()
@@ -415,6 +417,14 @@ def state_digest(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def structure_digest(module: nn.Module) -> str:
+    """What models of one architecture have in common: sha256 over names and shapes of the state, in name order."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}\0{tuple(value.shape)}\0".encode())
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -124,7 +124,9 @@ def assemble(
             plan, measured, {model.name: [model.targets.get(index, ()) for index in order] for model in models}
         ),
         comparisons=compare_models(listed, names, seed=plan.seed),
-        reliability=measure_reliability(listed, names, random_labels) if names else (),
+        reliability=measure_reliability(listed, tuple(model.described for model in models), random_labels)
+        if names
+        else (),
         conditions=outcomes,
         stopping=stopping,
         controls=controls,

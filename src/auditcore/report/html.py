@@ -19,6 +19,7 @@ from auditcore.report.deviation import deviation_rows
 from auditcore.report.gallery import OPEN_ROWS, gallery_rows
 from auditcore.report.model_names import model_name, size_of
 from auditcore.report.parts import class_rows, flip_rows
+from auditcore.report.performance_charts import line_mark, performance_charts
 from auditcore.report.scatter import Scatter, scatter_chart, scatters
 from auditcore.report.side_by_side import opponents, reliability_rows, side_by_side
 from auditcore.report.table import (
@@ -152,6 +153,8 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             side_by_side=tuple(side_by_side(report)),
             opponents=opponents(report),
             reliability=reliability_rows(report),
+            performance_charts=performance_charts(report),
+            line_mark=line_mark,
             classes=class_rows(report),
             flips=flip_rows(report),
             deviations=() if report.deviation is None else deviation_rows(report.deviation),

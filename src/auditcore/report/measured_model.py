@@ -11,6 +11,8 @@ from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.report import ReportModel
 from auditcore.contracts.shards import ExplainedClass, ImageRecord, Measurement, ShardResult
 from auditcore.errors import DigestMismatch, ModelChanged
+from auditcore.report.model_names import architecture_of
+from auditcore.report.performance import performance_of
 
 NOT_MEASURED = "this image was not measured"
 
@@ -110,6 +112,10 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
     for shard in own:
         if shard.model.digest != model.digest:
             raise DigestMismatch(expected=model.digest, actual=shard.model.digest, field="model.weights")
+    records = {
+        record.index: record
+        for record in sorted((one for shard in shards for one in shard.images), key=lambda one: one.index)
+    }
     return MeasuredModel(
         name=name,
         described=ReportModel(
@@ -120,13 +126,12 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
             parameters=model.parameters,
             trained=model.trained,
             preprocessing=model.preprocessing,
+            architecture=architecture_of(reference, model.structure),
+            performance=performance_of(records.values(), model.scores),
             offer=model.offer,
             layers=next((shard.layers for shard in shards if shard.layers), {}),
         ),
-        records={
-            record.index: record
-            for record in sorted((one for shard in shards for one in shard.images), key=lambda one: one.index)
-        },
+        records=records,
         shards=shards,
     )
 

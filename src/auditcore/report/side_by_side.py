@@ -75,7 +75,7 @@ class ReliabilityRow:
     Attributes:
         check: Name of the check.
         title: Metric and sub-case.
-        found: What the contract says.
+        found: What the contract says; its models by ascending accuracy, where that is known.
         headline: Whether the summary shows this metric.
         orders: Model and its explainers from best to worst, models of the same order together.
     """

@@ -26,6 +26,7 @@ def reliability(*means: tuple[float | None, ...], **changes: Any) -> MeasureReli
             for model, own in zip(NAMES, means, strict=False)
         )
     ).reliability
+    assert (found.scope, found.architecture) == ("all_models", None)
     return found
 
 
@@ -72,6 +73,60 @@ def test_explainers_that_one_model_has_no_mean_for_are_left_out() -> None:
     found = reliability((0.1, None, 0.2), (0.5, 0.9, 0.6))
     assert found.orders == dict.fromkeys(("one", "two"), ("grad_cam", "gradient"))
     assert (found.reliable, found.kendall_w) == (True, 1.0)
+
+
+def of_architectures(
+    structures: tuple[str | None, ...], rights: tuple[int, ...] = (1, 1, 1), *, labelled: bool = True
+) -> tuple[MeasureReliability, ...]:
+    """Reliability over three models with these structures, of which so many of three labelled images are right.
+
+    The order of the explainers is the same for the first and the third model, and another one for the second.
+    """
+    means = ((0.1, 0.3, 0.2), (0.3, 0.1, 0.2), (0.5, 0.9, 0.6))
+    shards = []
+    for name, structure, right, own in zip(NAMES, structures, rights, means, strict=True):
+        found = shard(name, {0: [1], 1: [1], 2: "wrong"}, *(
+            row(explainer, [mean, mean]) for explainer, mean in zip(EXPLAINERS, own, strict=True)
+        ))  # fmt: skip
+        records = tuple(
+            one.model_copy(update={"label": 1 if labelled else None, "predicted": 1 if one.index < right else 2})
+            for one in found.images
+        )
+        model = found.model.model_copy(update={"structure": structure})
+        shards.append(found.model_copy(update={"images": records, "model": model}))
+    return report(*shards).reliability
+
+
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+def test_definition_5_1_is_asked_within_one_architecture_by_ascending_accuracy() -> None:
+    every, first = of_architectures((A, B, A), (3, 1, 2))
+    assert (every.scope, every.architecture, every.models) == ("all_models", None, ("two", "three", "one"))
+    assert (every.reliable, every.discordant[0]) == (False, ("gradient", "input_x_gradient"))
+    assert (first.scope, first.models) == ("architecture", ("three", "one"))
+    assert first.architecture is not None
+    assert first.architecture.endswith("structure aaaaaaaa")
+    # the second model, which disagrees, is of another architecture
+    assert (first.reliable, first.kendall_w, first.discordant) == (True, 1.0, ())
+    assert list(first.orders) == ["three", "one"]
+
+
+def test_models_of_one_architecture_that_disagree_are_unreliable_there() -> None:
+    every, one = of_architectures((A, A, A), (2, 3, 1))
+    assert (every.reliable, one.reliable) == (False, False)
+    assert every.models == one.models == ("three", "one", "two")
+    assert (every.kendall_w, every.discordant) == (one.kendall_w, one.discordant)
+
+
+@pytest.mark.parametrize("structures", [(A, B, "sha256:" + "c" * 64), (None, None, None), (A, None, B)])
+def test_without_two_models_of_an_architecture_the_definition_asks_nothing(structures: tuple[str | None, ...]) -> None:
+    assert [found.scope for found in of_architectures(structures)] == ["all_models"]
+
+
+def test_without_labels_models_stand_as_requested() -> None:
+    every, _ = of_architectures((A, A, A), (2, 3, 1), labelled=False)
+    assert every.models == NAMES
 
 
 def test_controls_and_properties_of_the_model_are_not_ordered() -> None:
