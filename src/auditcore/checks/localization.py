@@ -70,8 +70,9 @@ def _left_out(check: LocalizationCheck, chunk: Chunk, share: Float[Tensor, " ima
     for row, (covered, probability) in enumerate(zip(share.tolist(), chunk.probabilities.tolist(), strict=True)):
         if covered == 0:
             reasons[row] = NO_BOX
-        elif probability < check.min_probability:
-            reasons[row] = f"the target probability is below {check.min_probability:g}"
+        # 0 is no filter: a float32 probability may be exactly 0
+        elif check.min_probability > 0 and probability <= check.min_probability:
+            reasons[row] = f"the target probability is not above {check.min_probability:g}"
         elif not low <= covered <= high:
             reasons[row] = f"the boxes cover a share of the image outside [{low:g}, {high:g}]"
     return reasons

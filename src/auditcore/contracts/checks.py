@@ -370,7 +370,12 @@ class LocalizationCheck(CheckContract):
         "wsol_iou_largest_region: 0.2 as in Zhou et al. 2016; Won et al. 2025 name none, and Choe et al. 2020 search "
         "for the best.",
     )
-    min_probability: float = Field(default=0.0, ge=0, le=1, description="Images below count as not applicable.")
+    min_probability: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Images whose target probability is not above this are not applicable; 0 leaves no image out.",
+    )
     box_share: tuple[float, float] = Field(
         default=(0.0, 1.0), description="Share of the image that its boxes may cover; others are not applicable."
     )
