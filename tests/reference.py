@@ -742,6 +742,51 @@ def kendall_w(scores: Sequence[Sequence[float]]) -> float:
     return 12 * spread / (judges**2 * (items**3 - items) - judges * ties)
 
 
+def average_over_explainers(values: Sequence[Sequence[float]]) -> list[float]:
+    """Image by image; NaN where any explainer has none."""
+    return [
+        NAN if any(math.isnan(value) for value in image) else math.fsum(image) / len(image)
+        for image in zip(*values, strict=True)
+    ]
+
+
+def pooled_standard_error(values: Sequence[Sequence[float]]) -> float:
+    """Of all values of images that every explainer has, as if they were independent."""
+    pool = [value for image in zip(*values, strict=True) if not any(map(math.isnan, image)) for value in image]
+    mean = math.fsum(pool) / len(pool)
+    variance = math.fsum((value - mean) ** 2 for value in pool) / (len(pool) - 1)
+    return math.sqrt(variance / len(pool))
+
+
+def paired_t_test(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Student's t of the differences; both tails of its density by Simpson's rule."""
+    differences = [a - b for a, b in zip(one, other, strict=True)]
+    n = len(differences)
+    mean = math.fsum(differences) / n
+    sem = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+    t = mean / sem
+    freedom = n - 1
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
+    # from 0 to |t|: the rest of one half is a tail
+    steps = 20_000
+    width = abs(t) / steps
+    inside = 0.0
+    for step in range(steps + 1):
+        weight = 1 if step in (0, steps) else 4 if step % 2 else 2
+        inside += weight * scale * (1 + (step * width) ** 2 / freedom) ** (-(freedom + 1) / 2)
+    return t, 1 - 2 * inside * width / 3
+
+
+def pearson_over_models(one: Sequence[float], other: Sequence[float]) -> float:
+    """Covariance over both standard deviations."""
+    mean_one, mean_other = math.fsum(one) / len(one), math.fsum(other) / len(other)
+    covariance = math.fsum((a - mean_one) * (b - mean_other) for a, b in zip(one, other, strict=True))
+    squares = [
+        math.fsum((value - mean) ** 2 for value in values) for values, mean in ((one, mean_one), (other, mean_other))
+    ]
+    return covariance / math.sqrt(squares[0] * squares[1])
+
+
 def quantile(values: Sequence[float], probability: float) -> float:
     """Linear between order statistics."""
     ordered = sorted(values)

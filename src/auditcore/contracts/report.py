@@ -38,6 +38,11 @@ def _zero(value: object) -> bool:
     return value == 0
 
 
+def _empty(value: object) -> bool:
+    """Left out of the JSON too."""
+    return value == ()
+
+
 ModelName = Annotated[str | None, Field(exclude_if=_missing)]
 """In an audit of several models, which one; absent in an audit of one."""
 
@@ -315,6 +320,114 @@ class MeasureReliability(Contract):
 
 
 @final
+class ExplainerAverage(Contract):
+    """One metric averaged over explainers, image by image, then over images: the column Average of Won et al. 2025.
+
+    `sem` and `ci` are over images: the values of one image under several explainers are not independent, so each image
+    counts once. The paper's tables print another number, `pooled_sem`: they treat the value of every image under every
+    explainer as independent (5 explainers and 2,000 images count as 10,000 values). It is smaller wherever an image
+    that is hard for one explainer is hard for the others.
+
+    Attributes:
+        explainers: Those averaged: each has a value of at least one image, in an audit of several models on every
+            model, so that models are compared over the same explainers. Random controls are left out.
+        left_out: Explainers of the plan that are not averaged, because they have no such value.
+        n: Images on which every explainer averaged has a value; only these count.
+        n_not_applicable: All other images.
+        std: Sample standard deviation over images of the average of an image; null below two images.
+        sem: Standard error of the mean over images; null below two images.
+        ci: 95 % confidence interval of the mean over images; null below two images.
+        pooled_sem: Standard error if all values of all these images were independent, as the paper prints it; null
+            below two values.
+        reason: Why there is no mean; null where there is one.
+    """
+
+    model: ModelName = None
+    check: str
+    metric: str
+    variant: str | None
+    unit: str
+    higher_is_better: bool | None
+    explainers: tuple[str, ...]
+    left_out: Annotated[tuple[str, ...], Field(exclude_if=_empty)] = ()
+    n: int
+    n_not_applicable: int
+    mean: float | None
+    std: float | None
+    sem: float | None
+    ci: tuple[float, float] | None
+    pooled_sem: float | None
+    reason: Annotated[str | None, Field(exclude_if=_missing)] = None
+
+
+@final
+class ModelRanking(Contract):
+    """Models ordered by the average over explainers, and a paired test of the best model against the second.
+
+    The test is Student's t-test of the differences image by image, two-sided; its null hypothesis is that the mean
+    difference is 0. Won et al. 2025 compare the best and the second model of their tables by a p-value and do not name
+    their test. As there, the data that choose the two models also test them. A report holds many such tests: of many
+    between equal models, about one in twenty is below 0.05 by chance.
+
+    Attributes:
+        explainers: Those averaged, as in `averages`.
+        n: Images on which every model has an average; copies of one image count once. Order, means and test rest on
+            these images only, so that no model is better because its images are easier.
+        order: Models from best to worst; models with equal means in the order of the request. Empty without images.
+        means: Mean of each model over these images.
+        difference: Mean of the best model minus that of the second.
+        t: Test statistic, the difference over its standard error; null without a test.
+        p_value: Probability of a difference at least as far from 0 between equal models, in [0, 1]; null without a
+            test.
+        reason: Why there is no test; null where there is one.
+    """
+
+    check: str
+    metric: str
+    variant: str | None
+    higher_is_better: bool
+    explainers: tuple[str, ...]
+    n: int
+    order: tuple[str, ...]
+    means: dict[str, float]
+    difference: float | None
+    test: Literal["paired_t"] = "paired_t"
+    t: float | None
+    p_value: float | None
+    reason: Annotated[str | None, Field(exclude_if=_missing)] = None
+
+
+@final
+class OcclusionCorrelation(Contract):
+    """Correlation over models between robustness to random deletion and a score of deletion (Won et al. 2025, table 4).
+
+    Each model gives one point: its mean `rao_auc`, which knows nothing of explanations, and its mean of `metric`. Won
+    et al. find a high correlation for `lerf_auc` (0.512 for CIFAR-10, 0.869 for ImageNet, six models each) and
+    conclude that it rewards models that withstand deletion, whatever their explanations; `inter_model_deletion` takes
+    this effect away (-0.020 and -0.192), so it can compare models. Their 0.869 rests on an average of 63.14 for the
+    baseline in table 5, whose row has the mean 68.14; with that the correlation is 0.750.
+
+    A correlation over few models says little: of three it is near 1 or -1 by chance.
+
+    Attributes:
+        explainer: Whose scores; null for the average over explainers, which is what the paper prints.
+        models: Those that have values; one point each.
+        n: Images on which every one of these models has both values; means are over these images.
+        pearson: In [-1, 1]; null below three models, or where all models have the same mean.
+        reason: Why there is no correlation; null where there is one.
+    """
+
+    check: str
+    explainer: str | None
+    metric: Literal["lerf_auc", "inter_model_deletion"]
+    variant: str | None
+    models: tuple[str, ...]
+    n: int
+    pearson: float | None
+    reason: Annotated[str | None, Field(exclude_if=_missing)] = None
+
+
+@final
 class ConditionOutcome(Contract):
     """What became of one condition of the policy. Passing ones are listed too."""
 
@@ -541,6 +654,15 @@ class AuditReport(Contract):
         default=(),
         description="Whether each metric orders the explainers alike: for all models, and for those of each "
         "architecture that several have.",
+    )
+    averages: tuple[ExplainerAverage, ...] = Field(
+        default=(), description="Every metric of every model, averaged over the explainers."
+    )
+    rankings: tuple[ModelRanking, ...] = Field(
+        default=(), description="Several models ordered by these averages, and the best tested against the second."
+    )
+    occlusion_correlations: tuple[OcclusionCorrelation, ...] = Field(
+        default=(), description="Over several models: how far scores of deletion follow from robustness to deletion."
     )
     conditions: tuple[ConditionOutcome, ...]
     stopping: Annotated[Stopping | None, Field(exclude_if=_missing)] = Field(

@@ -31,6 +31,7 @@ from auditcore.errors import NoUsableImages
 from auditcore.metrics.quartiles import box_plot
 from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
 from auditcore.report import pooling
+from auditcore.report.averages import average_explainers, correlate_with_occlusion, rank_models
 from auditcore.report.bootstrap import mean_curve, summaries
 from auditcore.report.comparisons import compare_models
 from auditcore.report.deviation import deviation_of
@@ -127,6 +128,9 @@ def assemble(
         reliability=measure_reliability(listed, tuple(model.described for model in models), random_labels)
         if names
         else (),
+        averages=average_explainers(listed, names, random_labels, seed=plan.seed),
+        rankings=rank_models(listed, names, random_labels, [item.digest for item in images.items]),
+        occlusion_correlations=correlate_with_occlusion(listed, names, random_labels),
         conditions=outcomes,
         stopping=stopping,
         controls=controls,

@@ -1,0 +1,291 @@
+"""Averages over explainers, models ranked by them, and how far scores of deletion follow from robustness to deletion.
+
+Source: Won et al. 2025, tables 2, 4, 5 and 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from auditcore.contracts.report import ExplainerAverage, ModelRanking, OcclusionCorrelation, Result
+from auditcore.contracts.significance import rounded, significant
+from auditcore.metrics.explainer_average import average_over_explainers, pooled_standard_error
+from auditcore.metrics.model_correlation import LEAST_MODELS, pearson_over_models
+from auditcore.metrics.paired_test import LEAST_PAIRS, paired_t_test
+from auditcore.report.bootstrap import summaries
+
+NO_EXPLAINER = "no explainer has a value of this metric"
+NO_COMMON_EXPLAINER = "no explainer has a value of this metric on every model"
+NO_COMMON_IMAGE = "there is no image on which every explainer has a value"
+ONE_MODEL = "fewer than two models have an average, so there is nothing to test"
+NO_SHARED_IMAGE = "there is no image on which every model has an average"
+ONE_IMAGE = "there is only one image on which every model has an average"
+EQUAL_MODELS = "the two models have the same average on every image"
+EQUAL_DIFFERENCES = "the two averages differ by the same amount on every image, so the difference has no spread"
+FEW_MODELS = f"fewer than {LEAST_MODELS} models have values; two points always lie on a line"
+NO_SHARED_VALUE = "there is no image on which every model has both values"
+EQUAL_MEANS = "all models have the same mean of one of the two scores"
+
+ROBUSTNESS = "rao_auc"
+Score = Literal["lerf_auc", "inter_model_deletion"]
+SCORES: dict[str, Score] = {"lerf_auc": "lerf_auc", "inter_model_deletion": "inter_model_deletion"}
+
+Key = tuple[str, str, str | None]
+"""Check, metric and variant."""
+
+
+class _Rows(NamedTuple):
+    """All results of one metric.
+
+    Attributes:
+        unit: Of the metric.
+        higher_is_better: Direction of the metric.
+        by_model: Model -> explainer -> values of the images; None in an audit of one model.
+        explainers: Those that have a value on every model, by name.
+        left_out: The others.
+    """
+
+    unit: str
+    higher_is_better: bool | None
+    by_model: dict[str | None, dict[str, np.ndarray]]
+    explainers: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def table(self, model: str | None) -> np.ndarray:
+        """Values of a model, (explainers, images)."""
+        return np.stack([self.by_model[model][explainer] for explainer in self.explainers])
+
+    def values(self, model: str | None, explainer: str | None) -> np.ndarray:
+        """One value per image of an explainer, or of the average if None; NaN where undefined."""
+        if explainer is not None and explainer in self.by_model[model]:
+            return self.by_model[model][explainer]
+        if explainer is None and self.explainers:
+            return average_over_explainers(self.table(model))
+        length = max(len(values) for own in self.by_model.values() for values in own.values())
+        return np.full(length, np.nan)
+
+
+def average_explainers(
+    results: Iterable[Result], models: Sequence[str], controls: Collection[str], *, seed: int
+) -> tuple[ExplainerAverage, ...]:
+    """Every metric of every model, averaged over the explainers.
+
+    Args:
+        results: Of all models, over the same images in the same order.
+        models: Their names, in the order of the request; empty in an audit of one model.
+        controls: Explainers that are left out, because they know nothing of the model.
+        seed: The plan's; resamples are those of the results.
+
+    Returns:
+        In the order of the results, model by model.
+    """
+    found = _by_metric(results, models, controls)
+    entries = [(key, rows, model) for model in models or (None,) for key, rows in found.items()]
+    averages = [rows.values(model, None) for _, rows, model in entries]
+    statistics = summaries([_optional(average) for average in averages], seed=seed)
+    return tuple(
+        ExplainerAverage(
+            model=model,
+            check=key[0],
+            metric=key[1],
+            variant=key[2],
+            unit=rows.unit,
+            higher_is_better=rows.higher_is_better,
+            explainers=rows.explainers,
+            left_out=rows.left_out,
+            n=summary.n,
+            n_not_applicable=len(average) - summary.n,
+            mean=summary.mean,
+            std=summary.std,
+            sem=summary.sem,
+            ci=summary.ci,
+            pooled_sem=significant(pooled_standard_error(rows.table(model))) if rows.explainers else None,
+            reason=None if summary.n else _why_no_average(rows, several=bool(models)),
+        )
+        for (key, rows, model), average, summary in zip(entries, averages, statistics, strict=True)
+    )
+
+
+def rank_models(
+    results: Iterable[Result], models: Sequence[str], controls: Collection[str], digests: Sequence[str]
+) -> tuple[ModelRanking, ...]:
+    """Several models ordered by their average over explainers, on the images that all of them have.
+
+    Args:
+        results: Of all models, over the same images in the same order.
+        models: Their names, in the order of the request.
+        controls: Explainers that are left out.
+        digests: Of the images, in their order; copies of one image count once.
+
+    Returns:
+        One entry a metric that has a better direction, in the order of the results; none for fewer than two models.
+    """
+    if len(models) < 2:  # noqa: PLR2004 - one model has no rank
+        return ()
+    return tuple(
+        _ranking(key, rows, rows.higher_is_better, models, digests)
+        for key, rows in _by_metric(results, models, controls).items()
+        if rows.higher_is_better is not None
+    )
+
+
+def correlate_with_occlusion(
+    results: Iterable[Result], models: Sequence[str], controls: Collection[str]
+) -> tuple[OcclusionCorrelation, ...]:
+    """Correlation over models of mean `rao_auc` with mean `lerf_auc` and mean `inter_model_deletion`.
+
+    Args:
+        results: Of all models, over the same images in the same order.
+        models: Their names, in the order of the request.
+        controls: Explainers that are left out.
+
+    Returns:
+        For each check of deletion and each score the average over explainers, then every explainer; none for fewer
+        than two models.
+    """
+    if len(models) < 2:  # noqa: PLR2004 - one point
+        return ()
+    found = _by_metric(results, models, controls)
+    entries: list[OcclusionCorrelation] = []
+    for (check, metric, variant), scores in found.items():
+        if metric not in SCORES:
+            continue
+        # robustness has no order of cells, so it may be listed without the variant of the score
+        robustness = found.get((check, ROBUSTNESS, variant)) or found.get((check, ROBUSTNESS, None))
+        if robustness is None:
+            continue
+        explainers: tuple[str | None, ...] = (
+            None,
+            *dict.fromkeys(name for own in scores.by_model.values() for name in own),
+        )
+        for explainer in explainers:
+            points = {model: (robustness.values(model, explainer), scores.values(model, explainer)) for model in models}
+            entries.append(_correlation((check, SCORES[metric], variant), explainer, points))
+    return tuple(entries)
+
+
+def _by_metric(results: Iterable[Result], models: Sequence[str], controls: Collection[str]) -> dict[Key, _Rows]:
+    wanted: tuple[str | None, ...] = tuple(models) or (None,)
+    values: dict[Key, dict[str | None, dict[str, np.ndarray]]] = {}
+    described: dict[Key, Result] = {}
+    for row in results:
+        if row.explainer is None or row.explainer in controls:
+            continue
+        key = (row.check, row.metric, row.variant)
+        described.setdefault(key, row)
+        own = values.setdefault(key, {model: {} for model in wanted})[row.model]
+        own[row.explainer] = np.array([np.nan if value is None else value for value in row.per_image], dtype=np.float64)
+    found: dict[Key, _Rows] = {}
+    for key, by_model in values.items():
+        known = dict.fromkeys(name for own in by_model.values() for name in own)
+        common = tuple(
+            name for name in known if all(name in own and not np.isnan(own[name]).all() for own in by_model.values())
+        )
+        row = described[key]
+        left_out = tuple(name for name in known if name not in common)
+        found[key] = _Rows(row.unit, row.higher_is_better, by_model, common, left_out)
+    return found
+
+
+def _optional(values: np.ndarray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def _why_no_average(rows: _Rows, *, several: bool) -> str:
+    if rows.explainers:
+        return NO_COMMON_IMAGE
+    return NO_COMMON_EXPLAINER if several else NO_EXPLAINER
+
+
+def _ranking(
+    key: Key,
+    rows: _Rows,
+    higher_is_better: bool,  # noqa: FBT001 - of the metric
+    models: Sequence[str],
+    digests: Sequence[str],
+) -> ModelRanking:
+    averages = {model: rows.values(model, None) for model in models}
+    ranked = {model: values for model, values in averages.items() if not np.isnan(values).all()}
+    shared = _distinct(np.stack(list(ranked.values())), digests) if ranked else np.empty((0, 0))
+    means = dict(zip(ranked, (shared.mean(axis=1).tolist() if shared.size else ()), strict=False))
+    sign = -1.0 if higher_is_better else 1.0
+    # as printed, so that rounding decides no order
+    means = {model: rounded(mean) for model, mean in means.items()}
+    order = tuple(sorted(means, key=lambda model: sign * means[model]))
+    difference, t, p_value, reason = None, None, None, None
+    if len(ranked) < 2:  # noqa: PLR2004 - best and second
+        reason = ONE_MODEL
+    elif not order:
+        reason = NO_SHARED_IMAGE
+    else:
+        one, other = (shared[list(ranked).index(model)] for model in order[:2])
+        difference = rounded(float((one - other).mean()))
+        if len(one) < LEAST_PAIRS:
+            reason = ONE_IMAGE
+        else:
+            found = paired_t_test(one, other)
+            t, p_value = significant(found.t), significant(found.p_value)
+            if p_value is None:
+                reason = EQUAL_MODELS if np.allclose(one, other, rtol=1e-12, atol=0) else EQUAL_DIFFERENCES
+    return ModelRanking(
+        check=key[0],
+        metric=key[1],
+        variant=key[2],
+        higher_is_better=higher_is_better,
+        explainers=rows.explainers,
+        n=shared.shape[1],
+        order=order,
+        means=means,
+        difference=difference,
+        t=t,
+        p_value=p_value,
+        reason=reason,
+    )
+
+
+def _distinct(table: np.ndarray, digests: Sequence[str]) -> np.ndarray:
+    """Images that every model has a value for, (models, images); copies of one image become their mean."""
+    complete = ~np.isnan(table).any(axis=0)
+    positions: dict[str, list[int]] = {}
+    for position in np.flatnonzero(complete).tolist():
+        positions.setdefault(digests[position], []).append(position)
+    if not positions:
+        return np.empty((len(table), 0))
+    return np.stack([table[:, copies].mean(axis=1) for copies in positions.values()], axis=1)
+
+
+def _correlation(
+    key: tuple[str, Score, str | None],
+    explainer: str | None,
+    points: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> OcclusionCorrelation:
+    """Of models that have both values of at least one image, over the images on which all of these have them."""
+    known = {model: table for model, pair in points.items() if not np.isnan(table := np.stack(pair)).any(axis=0).all()}
+    n, pearson, reason = 0, None, None
+    if known:
+        tables = np.stack(list(known.values()))
+        complete = tables[:, :, ~np.isnan(tables).any(axis=(0, 1))]
+        n = complete.shape[2]
+    if len(known) < LEAST_MODELS:
+        reason = FEW_MODELS
+    elif n == 0:
+        reason = NO_SHARED_VALUE
+    else:
+        robustness, scores = complete.mean(axis=2).T
+        pearson = significant(pearson_over_models(robustness, scores))
+        reason = EQUAL_MEANS if pearson is None else None
+    check, metric, variant = key
+    return OcclusionCorrelation(
+        check=check,
+        explainer=explainer,
+        metric=metric,
+        variant=variant,
+        models=tuple(known),
+        n=n,
+        pearson=pearson,
+        reason=reason,
+    )
