@@ -1,4 +1,4 @@
-"""Several models in one audit: each as if alone, on the same random orders, then compared."""
+"""Several models in one audit: each as if alone but for shared intervals, on the same random orders, then compared."""
 
 from __future__ import annotations
 
