@@ -40,15 +40,14 @@ def comparison() -> None:
     a[4], b[4] = (a[4] * 2).round(), (b[4] * 1.5).round()
     a[5] = a[5].clamp(min=0) * (torch.rand(POSITIONS, generator=generator) > 0.97)
     a[6], b[6] = a[6] * 1e-30, b[6] * 1e30
-    ties = [(torch.rand(PAIRS, POSITIONS, generator=generator) * 2**24).floor() / 2**24 for _ in range(2)]
     mask = torch.rand(PAIRS, POSITIONS, generator=generator) < 0.7
     mask[7] = False
     mask[8] = torch.arange(POSITIONS) < 60
     cuda_comparison.BLOCK = 256
     for counted in (None, mask):
-        found = cuda_comparison.compare_pairs(a, b, counted, K, *ties)
+        found = cuda_comparison.compare_pairs(a, b, counted, K)
         before, after = MaskedMaps(a, counted), MaskedMaps(b, counted)
-        agreement = overlap(before, after, K, lambda: ties[0], lambda: ties[1])
+        agreement = overlap(before, after, K)
         expected = (correlation(before, after), agreement.values, agreement.chance)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6, equal_nan=True)

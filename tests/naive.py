@@ -138,18 +138,11 @@ class NaiveAudit:
             if check.reduce == "none":
                 before_values = moved[:, inside].ravel().tolist()
                 after_values = after[:, inside].ravel().tolist()
-                keep = np.broadcast_to(inside, moved.shape).ravel()
             else:
                 before_values = reference.reduce_channels(moved, check.reduce)[inside].tolist()
                 after_values = reference.reduce_channels(after, check.reduce)[inside].tolist()
-                keep = inside.ravel()
             curves["pearson"].append(reference.pearson(before_values, after_values))
-            size = (keep.size,)
-            ties = self.streams.uniform(size, "sweep/ties")[0].numpy()[keep]
-            ties_after = self.streams.viewing([view]).uniform(size, "sweep/ties")[0].numpy()[keep]
-            overlap, _, chance = reference.top_k_overlap(
-                before_values, after_values, check.top_k, ties.tolist(), ties_after.tolist()
-            )
+            overlap, _, chance = reference.top_k_overlap(before_values, after_values, check.top_k)
             curves["top_k"].append(overlap)
             curves["chance"].append(chance)
         areas = {

@@ -9,8 +9,10 @@ from __future__ import annotations
 import colorsys
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 
 import numpy as np
 
@@ -316,16 +318,28 @@ def ranking(values: Sequence[float], ties: Sequence[float]) -> list[int]:
     return sorted(range(len(values)), key=lambda position: (-values[position], -ties[position]))
 
 
-def top_k_overlap(
-    a: Sequence[float], b: Sequence[float], k: int, ties_a: Sequence[float], ties_b: Sequence[float]
-) -> tuple[float, int, float]:
-    """|top-k(a) and top-k(b)|/k, the k used and chance, over the values that count."""
+def top_k_membership(values: Sequence[float], k: int) -> list[Fraction]:
+    """To what degree each position is among the k largest: ties at the k-th value share what is left of the k."""
+    last = sorted(values, reverse=True)[k - 1]
+    above = sum(value > last for value in values)
+    share = Fraction(k - above, sum(value == last for value in values))
+    return [Fraction(1) if value > last else share if value == last else Fraction(0) for value in values]
+
+
+def top_k_overlap(a: Sequence[float], b: Sequence[float], k: int) -> tuple[float, int, float]:
+    """sum of min(m_a, m_b) / k, the k used, and the same if every position meets every other one equally often."""
     support = min(sum(value != 0 for value in a), sum(value != 0 for value in b))
     k = min(k, len(a) - 1, support)
     if k <= 0 or len(set(a)) == 1 or len(set(b)) == 1:
         return NAN, 0, NAN
-    shared = set(ranking(resolved(a), ties_a)[:k]) & set(ranking(resolved(b), ties_b)[:k])
-    return len(shared) / k, k, k / len(a)
+    first, second = top_k_membership(resolved(a), k), top_k_membership(resolved(b), k)
+    shared = sum(min(m_a, m_b) for m_a, m_b in zip(first, second, strict=True))
+    met = sum(
+        count_a * count_b * min(m_a, m_b)
+        for m_a, count_a in Counter(first).items()
+        for m_b, count_b in Counter(second).items()
+    )
+    return float(shared / k), k, float(Fraction(met) / len(a) / k)
 
 
 def structural_similarity(

@@ -30,7 +30,6 @@ from auditcore.metrics.curves import anchored_area, stability_ratio
 from auditcore.metrics.map_pairs import compare
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
-from auditcore.streams import Streams
 from auditcore.transfer import numbers_on
 
 PROBABILITY_DROP = 0.10
@@ -130,15 +129,11 @@ class _Predictions:
 
 @dataclass
 class _Originals:
-    """Reduced maps of the unchanged images by explainer, and the random numbers that order their equal values.
-
-    Both belong to images alone, so all families and levels share them.
-    """
+    """Reduced maps of the unchanged images by explainer. All families and levels share them."""
 
     check: SweepCheck
     chunk: Chunk
     _maps: dict[Explainer, MaskedMaps] = field(default_factory=dict)
-    _ties: dict[int, Tensor] = field(default_factory=dict)
 
     def maps(self, explainer: Explainer) -> MaskedMaps:
         """Maps of which everything counts."""
@@ -159,12 +154,6 @@ class _Originals:
         channels = [self.chunk.original(explainer).maps.shape[1] for explainer in explainers]
         warped = warp(family, self._stacked[owner], value).split(channels, dim=1)
         return dict(zip(explainers, warped, strict=True))
-
-    def ties(self, positions: int) -> Float[Tensor, "image position"]:
-        """Tie-breakers of every image."""
-        if positions not in self._ties:
-            self._ties[positions] = _ties(self.chunk.streams, positions, self.chunk.pixels.device)
-        return self._ties[positions]
 
 
 def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
@@ -390,24 +379,10 @@ def _sweep(
         predictions.flipped[where] = ~predicted
         mask = None if masks is None else masks[level[part]]
         moved = originals.moved(family, own, value[part]) if moves else {}
-        ties: dict[int, Tensor] = {}
-
-        def copies_ties(positions: int) -> Tensor:
-            if positions not in ties:
-                ties[positions] = _ties(batch.streams, positions, device)
-            return ties[positions]
-
         for explainer, stability in stabilities.items():
             before = _masked(check, moved[explainer], mask) if moves else originals.maps(explainer).take(own)
             after = _masked(check, attributions[explainer].maps, mask)
-            positions = after.values.shape[1]
-            alike = compare(
-                before,
-                after,
-                check.top_k,
-                lambda positions=positions: originals.ties(positions)[own],  # type: ignore[misc]
-                lambda positions=positions: copies_ties(positions),  # type: ignore[misc]
-            )
+            alike = compare(before, after, check.top_k)
             stability.pearson[where] = alike.pearson
             stability.top_k[where] = alike.top_k
             stability.chance[where] = alike.chance
@@ -426,21 +401,12 @@ def _masked(
     return MaskedMaps(reduced.flatten(1), None if mask is None else mask.expand_as(reduced).flatten(1))
 
 
-def _ties(streams: Streams, positions: int, device: torch.device) -> Float[Tensor, "copy position"]:
-    """Random numbers that order equally relevant positions."""
-    return streams.uniform((positions,), "sweep/ties", device=device)
-
-
 def _at_identity(
     check: SweepCheck, grid: _Grid, chunk: Chunk, explainer: Explainer, originals: _Originals
 ) -> _Stability:
     """Curves that hold only their point at the unchanged image: 1, unless the map is constant or empty."""
     maps = originals.maps(explainer)
-
-    def draw() -> Tensor:
-        return originals.ties(maps.values.shape[1])
-
-    points = compare(maps, maps, check.top_k, draw, draw)
+    points = compare(maps, maps, check.top_k)
     curves = [torch.full((len(chunk), len(grid.values)), torch.nan, device=maps.values.device) for _ in points]
     for curve, point in zip(curves, points, strict=True):
         curve[:, grid.identity] = point

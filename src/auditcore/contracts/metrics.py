@@ -106,7 +106,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=None,
             lowest=0,
             highest=1,
-            meaning="Expected top-k overlap of two unrelated maps, averaged over families and levels.",
+            meaning="Expected top-k overlap if one of the two maps were shuffled, averaged over families and levels.",
         ),
     },
     "deletion": {

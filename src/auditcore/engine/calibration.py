@@ -211,7 +211,6 @@ def _comparison(classifier: Classifier, size: int) -> Callable[[], None]:
     shape = (3, classifier.size, classifier.size)
     streams = Streams(0, tuple(str(number) for number in range(size)))
     maps = streams.normal(shape, "calibration", device=classifier.device)
-    ties = torch.zeros(size, classifier.size**2, device=classifier.device)
     angles = torch.full((size,), 10.0)
     most_relevant = min(MOST_RELEVANT, classifier.size**2)
 
@@ -220,7 +219,7 @@ def _comparison(classifier: Classifier, size: int) -> Callable[[], None]:
         before, after = (
             MaskedMaps(reduce_channels(each, "sum").flatten(1)) for each in (warp(Rotate(), maps, angles), maps)
         )
-        compare(before, after, most_relevant, lambda: ties, lambda: ties)
+        compare(before, after, most_relevant)
 
     return work
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.metrics.constancy import FLOAT_NOISE
+from auditcore.metrics.ranking import CommonPositions, Cut, shared_of_top
 from auditcore.metrics.resolution import RESOLUTION
 
 BLOCK, WARPS = 2048, 8
@@ -31,8 +32,6 @@ def compare_pairs(
     after: Float[Tensor, "image position"],
     mask: Bool[Tensor, "image position"] | None,
     k: int,
-    ties_before: Float[Tensor, "image position"],
-    ties_after: Float[Tensor, "image position"],
 ) -> tuple[Float[Tensor, " image"], Float[Tensor, " image"], Float[Tensor, " image"]]:
     """Correlation and overlap of the top k of each pair of maps, as `correlation` and `overlap` define them.
 
@@ -41,15 +40,13 @@ def compare_pairs(
         after: The map it is compared with.
         mask: Positions that count; None where all do.
         k: Most relevant positions, before both caps.
-        ties_before: Random numbers in [0, 1), whole multiples of 2^-24, that order equally relevant positions.
-        ties_after: Independent ones for the other map.
 
     Returns:
         Correlation, overlap and its level of chance; NaN where undefined.
 
     Source: Tetkova & Hansen 2023.
     """
-    before, after, ties_before, ties_after = (each.contiguous() for each in (before, after, ties_before, ties_after))
+    before, after = before.contiguous(), after.contiguous()
     counted = before.new_empty(0, dtype=torch.uint8) if mask is None else mask.contiguous().view(torch.uint8)
     images, positions = before.shape
     masked = mask is not None
@@ -64,40 +61,38 @@ def compare_pairs(
     k_used = torch.minimum(count - 1, support.amin(dim=1)).clamp(0, k)
     undefined = (k_used == 0) | constant
     k_used = k_used.masked_fill(undefined, 0)
-    wanted = k_used.to(torch.int32)
+    wanted = k_used.clamp(min=1).to(torch.int32)
     units = scale * RESOLUTION
     cuts = [
-        _cuts(maps, ties, counted, unit.contiguous(), wanted, sizes)
-        for maps, ties, unit in ((before, ties_before, units[:, 0]), (after, ties_after, units[:, 1]))
+        _cuts(maps, counted, unit.contiguous(), wanted, sizes)
+        for maps, unit in ((before, units[:, 0]), (after, units[:, 1]))
     ]
-    shared = torch.empty(images, dtype=torch.int32, device=before.device)
-    _shared_by_pair[images,](
+    common = torch.empty(images, 4, dtype=torch.int32, device=before.device)
+    _common_to_pair[images,](
         before,
         after,
-        ties_before,
-        ties_after,
         counted,
         units[:, 0].contiguous(),
         units[:, 1].contiguous(),
-        *(cut for pair in cuts for cut in pair),
-        shared,
+        *(level for level, _ in cuts),
+        common,
         **sizes,
     )
+    values, chance = shared_of_top(CommonPositions(*common.unbind(1)), cuts[0][1], cuts[1][1], wanted, count)
     return (
         pearson.clamp(-1, 1).masked_fill(constant, torch.nan).to(before.dtype),
-        # two equal draws at the cut, one in 16 million, may add a position
-        (shared.minimum(wanted) / k_used).masked_fill(undefined, torch.nan).to(before.dtype),
-        (k_used / count).masked_fill(undefined, torch.nan).to(before.dtype),
+        values.masked_fill(undefined, torch.nan).to(before.dtype),
+        chance.masked_fill(undefined, torch.nan).to(before.dtype),
     )
 
 
 def _cuts(
-    maps: Tensor, ties: Tensor, counted: Tensor, unit: Tensor, k: Int[Tensor, " image"], sizes: dict[str, int]
-) -> tuple[Int[Tensor, " image"], Int[Tensor, " image"]]:
-    """Relevance and tie-breaker of the last position that is chosen, both as whole numbers from 0."""
-    value, tie = (torch.empty_like(k) for _ in range(2))
-    _last_chosen[len(maps),](maps, ties, counted, unit, k, value, tie, **sizes)
-    return value, tie
+    maps: Tensor, counted: Tensor, unit: Tensor, k: Int[Tensor, " image"], sizes: dict[str, int]
+) -> tuple[Int[Tensor, " image"], Cut]:
+    """Relevance of the k-th largest position as a whole number from 0, and how many positions lie there."""
+    level, tied, missing = (torch.empty_like(k) for _ in range(3))
+    _level_of_kth[len(maps),](maps, counted, unit, k, level, tied, missing, **sizes)
+    return level, Cut(k - missing, tied, missing)
 
 
 @triton.jit
@@ -204,22 +199,21 @@ def _digit_of_kth(histogram, k, BINS: tl.constexpr):
 
 
 @triton.jit
-def _last_chosen(
+def _level_of_kth(
     maps,
-    ties,
     mask,
     units,
     ks,
-    values,
-    chosen_ties,
+    levels,
+    tied,
+    missing,
     POSITIONS: tl.constexpr,
     HAS_MASK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The k-th largest (relevance, tie-breaker), digit by digit: two of relevance, three of the tie-breaker."""
+    """The k-th largest relevance in two digits, how many positions have it, and how many of these the k need."""
     row = tl.program_id(0).to(tl.int64)
     maps += row * POSITIONS
-    ties += row * POSITIONS
     if HAS_MASK:
         mask += row * POSITIONS
     unit = tl.load(units + row)
@@ -241,67 +235,51 @@ def _last_chosen(
         level = _level(tl.load(maps + at, mask=counted, other=0.0), unit)
         histogram += tl.histogram(level & 511, 512, mask=counted & ((level >> 9) == upper))
     lower, k = _digit_of_kth(histogram, k, 512)
-    value = upper * 512 + lower
-
-    prefix = 0
-    for digit in tl.static_range(3):
-        shift = 16 - 8 * digit
-        histogram = tl.zeros([256], tl.int32)
-        for start in range(0, POSITIONS, BLOCK):
-            at = start + lanes
-            counted = _counts(mask, at, POSITIONS, HAS_MASK)
-            level = _level(tl.load(maps + at, mask=counted, other=0.0), unit)
-            equal = counted & (level == value)
-            tie = (tl.load(ties + at, mask=equal, other=0.0) * 16777216.0).to(tl.int32)
-            histogram += tl.histogram((tie >> shift) & 255, 256, mask=equal & ((tie >> (shift + 8)) == prefix))
-        found, k = _digit_of_kth(histogram, k, 256)
-        prefix = prefix * 256 + found
-    tl.store(values + row, value)
-    tl.store(chosen_ties + row, prefix)
+    tl.store(levels + row, upper * 512 + lower)
+    tl.store(tied + row, tl.sum(tl.where(tl.arange(0, 512) == lower, histogram, 0), 0))
+    tl.store(missing + row, k)
 
 
 @triton.jit
-def _shared_by_pair(
+def _common_to_pair(
     a,
     b,
-    ties_a,
-    ties_b,
     mask,
     units_a,
     units_b,
-    values_a,
     cuts_a,
-    values_b,
     cuts_b,
-    shared,
+    common,
     POSITIONS: tl.constexpr,
     HAS_MASK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """How many positions are among the most relevant of both maps."""
+    """How many positions lie above or at the cuts of both maps, in the order of `CommonPositions`."""
     row = tl.program_id(0).to(tl.int64)
     a += row * POSITIONS
     b += row * POSITIONS
-    ties_a += row * POSITIONS
-    ties_b += row * POSITIONS
     if HAS_MASK:
         mask += row * POSITIONS
+    common += row * 4
     unit_a = tl.load(units_a + row)
     unit_b = tl.load(units_b + row)
-    value_a = tl.load(values_a + row)
-    value_b = tl.load(values_b + row)
     cut_a = tl.load(cuts_a + row)
     cut_b = tl.load(cuts_b + row)
     lanes = tl.arange(0, BLOCK)
-    found = tl.zeros([BLOCK], tl.int32)
+    above_both = tl.zeros([BLOCK], tl.int32)
+    above_first = tl.zeros([BLOCK], tl.int32)
+    above_second = tl.zeros([BLOCK], tl.int32)
+    tied_both = tl.zeros([BLOCK], tl.int32)
     for start in range(0, POSITIONS, BLOCK):
         at = start + lanes
         counted = _counts(mask, at, POSITIONS, HAS_MASK)
         level_a = _level(tl.load(a + at, mask=counted, other=0.0), unit_a)
         level_b = _level(tl.load(b + at, mask=counted, other=0.0), unit_b)
-        tie_a = (tl.load(ties_a + at, mask=counted, other=0.0) * 16777216.0).to(tl.int32)
-        tie_b = (tl.load(ties_b + at, mask=counted, other=0.0) * 16777216.0).to(tl.int32)
-        chosen_a = (level_a > value_a) | ((level_a == value_a) & (tie_a >= cut_a))
-        chosen_b = (level_b > value_b) | ((level_b == value_b) & (tie_b >= cut_b))
-        found += (counted & chosen_a & chosen_b).to(tl.int32)
-    tl.store(shared + row, tl.sum(found, 0))
+        above_both += (counted & (level_a > cut_a) & (level_b > cut_b)).to(tl.int32)
+        above_first += (counted & (level_a > cut_a) & (level_b == cut_b)).to(tl.int32)
+        above_second += (counted & (level_a == cut_a) & (level_b > cut_b)).to(tl.int32)
+        tied_both += (counted & (level_a == cut_a) & (level_b == cut_b)).to(tl.int32)
+    tl.store(common, tl.sum(above_both, 0))
+    tl.store(common + 1, tl.sum(above_first, 0))
+    tl.store(common + 2, tl.sum(above_second, 0))
+    tl.store(common + 3, tl.sum(tied_both, 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,9 +12,6 @@ from auditcore.metrics.comparison import MaskedMaps, correlation
 from auditcore.metrics.ranking import overlap
 from auditcore.streams import kernels_work
 
-TieBreakers = Callable[[], Float[Tensor, "image position"]]
-"""Draws random numbers in [0, 1) that order equally relevant positions."""
-
 
 class PairComparison(NamedTuple):
     """What a sweep measures of each pair.
@@ -23,7 +19,7 @@ class PairComparison(NamedTuple):
     Attributes:
         pearson: Correlation; NaN where undefined.
         top_k: Share of the most relevant positions that both maps have; NaN where undefined.
-        chance: What unrelated maps would share; NaN where undefined.
+        chance: What the maps would share if one of them were shuffled; NaN where undefined.
     """
 
     pearson: Float[Tensor, " image"]
@@ -31,9 +27,7 @@ class PairComparison(NamedTuple):
     chance: Float[Tensor, " image"]
 
 
-def compare(
-    before: MaskedMaps, after: MaskedMaps, k: int, ties_before: TieBreakers, ties_after: TieBreakers
-) -> PairComparison:
+def compare(before: MaskedMaps, after: MaskedMaps, k: int) -> PairComparison:
     """Correlation and overlap of the top k of each pair.
 
     On CUDA, kernels of our own compare; wherever there is no compiler for them, the same functions as on the CPU.
@@ -42,8 +36,6 @@ def compare(
         before: One map for each image.
         after: The map it is compared with, with the same mask.
         k: Most relevant positions, before both caps; see `top_k_overlap`.
-        ties_before: Draws for the first map, if need be.
-        ties_after: Draws independent ones for the second.
 
     Source: Tetkova & Hansen 2023, with k = 1000.
     """
@@ -51,7 +43,7 @@ def compare(
     if device.type == "cuda" and before.values.dtype == torch.float32 and kernels_work(device):
         from auditcore.metrics.cuda_comparison import compare_pairs  # noqa: PLC0415 - needs a compiler for CUDA
 
-        found = compare_pairs(before.values, after.values, before.mask, k, ties_before(), ties_after())
+        found = compare_pairs(before.values, after.values, before.mask, k)
         return PairComparison(*found)
-    agreement = overlap(before, after, k, ties_before, ties_after)
+    agreement = overlap(before, after, k)
     return PairComparison(correlation(before, after), agreement.values, agreement.chance)

@@ -1,13 +1,12 @@
-"""Exact rankings: k is always k, and equal values are ordered by chance, never by position.
+"""Exact rankings: k is always k, and the position of equal values decides nothing.
 
 Quantile thresholds select everything on a sparse map, and ties that fall back on the position make
-unrelated sparse maps agree. Both are avoided by an explicit tie-breaker for every position, drawn
-from the image's own random stream.
+unrelated sparse maps agree. Where an order is needed, an explicit tie-breaker for every position decides, drawn
+from the image's own random stream. Where two maps are compared, tied positions share the places that are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,14 +22,45 @@ class TopKOverlap(NamedTuple):
     """Agreement of two maps on their most relevant positions.
 
     Attributes:
-        values: |top-k(a) and top-k(b)| / k, in [0, 1]; NaN where undefined.
+        values: Common share of the top k, in [0, 1]; 1 for equal maps; NaN where undefined.
         k_used: The k that was used, after both caps; 0 where undefined.
-        chance: Expected overlap of unrelated maps, k_used / masked positions; NaN where undefined.
+        chance: What `values` is on average if one of the maps is shuffled; k_used / masked positions if no ties
+            straddle the cuts; NaN where undefined.
     """
 
     values: Float[Tensor, " image"]
     k_used: Int[Tensor, " image"]
     chance: Float[Tensor, " image"]
+
+
+class Cut(NamedTuple):
+    """Where the k most relevant positions of each map end.
+
+    Attributes:
+        above: Positions above the k-th largest value.
+        tied: Positions that have this value, at least 1.
+        missing: How many of the tied ones belong to the k: k - above, from 1 to `tied`.
+    """
+
+    above: Int[Tensor, " image"]
+    tied: Int[Tensor, " image"]
+    missing: Int[Tensor, " image"]
+
+
+class CommonPositions(NamedTuple):
+    """How many positions lie above or at the cuts of two maps.
+
+    Attributes:
+        above_both: Above both cuts.
+        above_first: Above the cut of the first map, tied at that of the second.
+        above_second: Tied at the cut of the first map, above that of the second.
+        tied_both: Tied at both cuts.
+    """
+
+    above_both: Int[Tensor, " image"]
+    above_first: Int[Tensor, " image"]
+    above_second: Int[Tensor, " image"]
+    tied_both: Int[Tensor, " image"]
 
 
 def rank_descending(
@@ -58,15 +88,14 @@ def rank_descending(
 def top_k_mask(
     values: Float[Tensor, "image position"],
     k: Int[Tensor, " image"] | int,
-    tie_breakers: Float[Tensor, "..."] | Callable[[], Float[Tensor, "..."]],
+    tie_breakers: Float[Tensor, "..."],
 ) -> Bool[Tensor, "image position"]:
     """The k most relevant positions: exactly k, ties at the k-th value resolved by the tie-breakers.
 
     Args:
         values: Relevance, any sign; -inf marks positions that must not be chosen.
         k: Number of positions, one for all images or one an image, from 0 to the number of positions.
-        tie_breakers: Random numbers of the same shape, or what draws them if there is a tie; among equal values the
-            larger one is chosen.
+        tie_breakers: Random numbers of the same shape; among equal values the larger one is chosen.
 
     Returns:
         A mask with exactly k positions an image.
@@ -74,8 +103,7 @@ def top_k_mask(
     Raises:
         ShapeError: Not one tie-breaker a value, or k out of range.
     """
-    if isinstance(tie_breakers, Tensor):
-        _require_shape(tie_breakers, values)
+    _require_shape(tie_breakers, values)
     images, positions = values.shape
     counts = torch.as_tensor(k, device=values.device).expand(images)
     least, most = (int(bound) for bound in counts.aminmax()) if images else (0, 0)
@@ -87,40 +115,11 @@ def top_k_mask(
     reaching = values >= last
     if least > 0 and torch.equal(reaching.sum(dim=1), counts):
         return reaching
-    ties = tie_breakers if isinstance(tie_breakers, Tensor) else tie_breakers()
-    _require_shape(ties, values)
     above = values > last
     missing = counts - above.sum(dim=1)
-    lottery = ties.masked_fill(values != last, -torch.inf).topk(most, dim=1).indices
+    lottery = tie_breakers.masked_fill(values != last, -torch.inf).topk(most, dim=1).indices
     winners = torch.arange(most, device=values.device) < missing[:, None]
     return above.scatter(1, lottery, winners | above.gather(1, lottery))
-
-
-def resolved_top_k_mask(
-    values: Float[Tensor, "image position"],
-    k: Int[Tensor, " image"],
-    most: int,
-    tie_breakers: Float[Tensor, "..."],
-) -> Bool[Tensor, "image position"]:
-    """The same as `top_k_mask` of whole numbers, found without an answer of the device that holds them.
-
-    Whole number plus tie-breaker is one key: float64 holds 18 bits of relevance and the 24 of a draw exactly.
-
-    Args:
-        values: What `resolved_relevance` made, or -inf at positions that must not be chosen.
-        k: Number of positions for each image, from 0 to `most`.
-        most: The largest number any image may ask for, at most the number of positions.
-        tie_breakers: Random numbers in [0, 1) of the same shape.
-
-    Returns:
-        A mask with exactly k positions for each image, but where two draws of float32 are equal at the cut.
-    """
-    _require_shape(tie_breakers, values)
-    if most == 0:
-        return torch.zeros_like(values, dtype=torch.bool)
-    keys = values.double() + tie_breakers
-    last = keys.topk(most, dim=1).values.gather(1, k.clamp(min=1)[:, None] - 1)
-    return (keys >= last) & (k > 0)[:, None]
 
 
 def _kth_largest(
@@ -142,25 +141,23 @@ def _kth_largest(
 
 
 def top_k_overlap(
-    a: Float[Tensor, "image position"],
-    b: Float[Tensor, "..."],
-    mask: Bool[Tensor, "..."],
-    k: int,
-    tie_a: Float[Tensor, "..."],
-    tie_b: Float[Tensor, "..."],
+    a: Float[Tensor, "image position"], b: Float[Tensor, "..."], mask: Bool[Tensor, "..."], k: int
 ) -> TopKOverlap:
-    """Share of the k most relevant positions that two maps have in common.
+    """Common share of the k most relevant positions of two maps; without ties |top-k(a) and top-k(b)| / k.
+
+    Each position belongs to the top k of a map by a degree m: 1 above the k-th largest value, 0 below it, and among
+    the positions that have this value, the same share for each: missing / tied. The overlap is the sum of
+    min(m_a, m_b) over the positions, divided by k. This is what one random order of the ties gives on average if it
+    serves both maps. Independent orders would take an unchanged map for a changed one.
 
     k is capped below the number of masked positions, where the overlap would always be 1, and at the
-    smaller number of non-zero values of the two maps, beyond which positions are chosen by chance.
+    smaller number of non-zero values of the two maps, beyond which a map has nothing to say.
 
     Args:
         a: Relevance; pixels, or flattened channel values where a plan asks for that.
         b: Relevance of the map it is compared with, of the same shape.
         mask: Positions that count.
         k: Positions asked for, at least 1.
-        tie_a: Random tie-breakers of the first map.
-        tie_b: Independent ones of the second: shared ones would make ties agree.
 
     Returns:
         Overlap, the k used and the level of chance. Undefined where a map is constant or zero on the
@@ -169,41 +166,72 @@ def top_k_overlap(
     Raises:
         ShapeError: The shapes do not fit.
 
-    Source: Tetkova & Hansen 2023, with k = 1000.
+    Source: Tetkova & Hansen 2023, with k = 1000; ties by the minimum, the intersection of fuzzy sets (Zadeh 1965).
     """
-    for other in (b, mask, tie_a, tie_b):
+    for other in (b, mask):
         _require_shape(other, a)
-    return overlap(MaskedMaps(a, mask), MaskedMaps(b, mask), k, lambda: tie_a, lambda: tie_b)
+    return overlap(MaskedMaps(a, mask), MaskedMaps(b, mask), k)
 
 
-def overlap(
-    a: MaskedMaps,
-    b: MaskedMaps,
-    k: int,
-    draw_a: Callable[[], Float[Tensor, "..."]],
-    draw_b: Callable[[], Float[Tensor, "..."]],
-) -> TopKOverlap:
-    """The same as `top_k_overlap`, of maps of which much is known.
-
-    On the CPU, tie-breakers are drawn only if there is a tie.
-    """
+def overlap(a: MaskedMaps, b: MaskedMaps, k: int) -> TopKOverlap:
+    """The same as `top_k_overlap`, of maps of which much is known."""
     k_used = torch.stack((a.positions - 1, a.support, b.support)).amin(dim=0).clamp(0, k)
     undefined = (k_used == 0) | a.constant | b.constant
     k_used = k_used.masked_fill(undefined, 0)
-    if a.values.device.type == "cpu":
-        chosen = [top_k_mask(maps.ranked, k_used, draw) for maps, draw in ((a, draw_a), (b, draw_b))]
-    else:
-        # asking whether there are ties would make the host wait for the device at every micro-batch
-        most = min(k, a.values.shape[1])
-        chosen = [resolved_top_k_mask(maps.ranked, k_used, most, draw()) for maps, draw in ((a, draw_a), (b, draw_b))]
-    # two equal draws at the cut, one in 16 million, may add a position
-    shared = (chosen[0] & chosen[1]).sum(dim=1).minimum(k_used)
-    # 0 / 0 is NaN, which is what undefined means here
-    return TopKOverlap(
-        values=(shared / k_used).to(a.values.dtype),
-        k_used=k_used,
-        chance=(k_used / a.positions).masked_fill(undefined, torch.nan).to(a.values.dtype),
+    # the largest k is the device's answer, for which the host would wait at every micro-batch; the cap is known
+    most = min(k, a.values.shape[1])
+    counts = k_used.clamp(min=1)
+    lasts = [_kth_largest(maps.ranked, counts, most) for maps in (a, b)]
+    above = [maps.ranked > last for maps, last in zip((a, b), lasts, strict=True)]
+    tied = [maps.ranked == last for maps, last in zip((a, b), lasts, strict=True)]
+    cuts = [_cut(higher, equal, counts) for higher, equal in zip(above, tied, strict=True)]
+    common = CommonPositions(
+        *((first & second).sum(dim=1) for first in (above[0], tied[0]) for second in (above[1], tied[1]))
     )
+    values, chance = shared_of_top(common, cuts[0], cuts[1], counts, a.positions)
+    return TopKOverlap(
+        values=values.masked_fill(undefined, torch.nan).to(a.values.dtype),
+        k_used=k_used,
+        chance=chance.masked_fill(undefined, torch.nan).to(a.values.dtype),
+    )
+
+
+def shared_of_top(
+    common: CommonPositions, first: Cut, second: Cut, k: Int[Tensor, " image"], positions: Int[Tensor, " image"]
+) -> tuple[Float[Tensor, " image"], Float[Tensor, " image"]]:
+    """Overlap and its level of chance from counts, which are whole numbers and therefore exact.
+
+    Args:
+        common: Positions by where they lie in both maps.
+        first: The cut of the first map.
+        second: The cut of the second map.
+        k: Most relevant positions, at least 1.
+        positions: Positions that count.
+
+    Returns:
+        sum of min(m_a, m_b) / k, and its mean over all ways to shuffle the positions of one map, in float64: every
+        position of one map then meets every position of the other with the same probability, 1 / positions.
+    """
+    above_both, above_first, above_second, tied_both = (count.double() for count in common)
+    shared = (
+        above_both
+        + above_first * second.missing / second.tied
+        + above_second * first.missing / first.tied
+        # multiplied before divided: tied positions that are the same in both maps give whole numbers
+        + torch.minimum(tied_both * first.missing / first.tied, tied_both * second.missing / second.tied)
+    )
+    met = (
+        first.above.double() * second.above
+        + first.above.double() * second.missing
+        + first.missing.double() * second.above
+        + torch.minimum(first.missing.double() * second.tied, first.tied.double() * second.missing)
+    )
+    return (shared / k).clamp(max=1), met / positions / k
+
+
+def _cut(above: Bool[Tensor, "image position"], tied: Bool[Tensor, "image position"], k: Int[Tensor, " image"]) -> Cut:
+    higher = above.sum(dim=1)
+    return Cut(higher, tied.sum(dim=1), k - higher)
 
 
 def _require_shape(other: Tensor, values: Tensor) -> None:

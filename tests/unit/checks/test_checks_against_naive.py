@@ -27,7 +27,16 @@ from auditcore.contracts.augmentations import (
     Translate,
 )
 from auditcore.contracts.checks import Check, DeletionCheck, EddaCheck, SweepCheck
-from auditcore.contracts.explainers import Explainer, GradCam, Gradient, InputXGradient, Random, SmoothGrad
+from auditcore.contracts.explainers import (
+    Ablation,
+    Explainer,
+    GradCam,
+    Gradient,
+    InputXGradient,
+    Occlusion,
+    Random,
+    SmoothGrad,
+)
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
@@ -146,6 +155,16 @@ def test_sweep_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
     found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
     for position, image in enumerate(digits.encoded(IMAGES)):
         assert_same(found, naive(untouched_classifier, image).sweep(check, family, InputXGradient()), position)
+
+
+@pytest.mark.parametrize("explainer", [Occlusion(window=8, stride=8), Ablation(grid=4)], ids=lambda one: one.kind)
+def test_a_map_of_cells_that_does_not_change_keeps_its_top(digit_classifier: Classifier, explainer: Explainer) -> None:
+    # cells of 64 pixels, of which 100 are compared: random orders of the ties of each map gave .84
+    check = SweepCheck(families=(Brightness(interval=(-1e-6, 1e-6)),), levels=5, top_k=100)
+    found = rows(run(digit_classifier, (check,), (explainer,), digits.encoded(6)), explainer.kind)
+    assert found["top_k_score", "brightness"].values == (1.0,) * 6
+    # one cell of 64 pixels, and 36 of the 64 of another: (64 * 64 + 2 * 64 * 36 + 64 * 64 * 36 / 64) / 1024 / 100
+    assert found["top_k_chance", None].values == pytest.approx([0.1075] * 6)
 
 
 @pytest.mark.parametrize("fill", ["mean", "black", "blur"])
