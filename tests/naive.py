@@ -205,25 +205,33 @@ class NaiveAudit:
         return curve
 
     def edda(self, check: EddaCheck, explainer: Explainer) -> Numbers:
-        """Scores of one explainer at every share."""
+        """Scores of one explainer at every share and every threshold."""
         reduced = reference.reduce_channels(self._map(explainer, self.pixels, "original"), check.reduce)
         ties = self.streams.uniform(reduced.shape, "edda/ties")[0].double().numpy()
         scaled = np.array(reference.resolved(reduced.ravel().tolist())).reshape(reduced.shape)
-        scores: Numbers = {}
+        masks = {}
         for share in check.keep:
             kept = reference.keep_mask(scaled, share, ties)
-            alone, without = self.pixels * kept, self.pixels * ~kept
+            masks[f"top_{100 * share:g}"] = (kept, ~kept)
+        masks |= {f"tau_{tau:g}": reference.threshold_masks(reduced, tau) for tau in check.thresholds}
+        color = np.zeros(3)
+        if check.color == "mean":
+            color = self.classifier.mean.flatten().double().numpy()
+        scores: Numbers = {}
+        for variant, (umask, imask) in masks.items():
+            alone, without = (np.where(mask, self.pixels, color[:, None, None]) for mask in (umask, imask))
             p, p_alone, p_without = self.probability, self._probability(alone), self._probability(without)
-            variant = f"top_{100 * share:g}"
             self.curves = {}
             scores |= {
                 ("sufficiency", variant): reference.sufficiency(p, p_alone),
                 ("comprehensiveness", variant): reference.comprehensiveness(p, p_without),
-                ("drop_percent", variant): reference.drop_percent(p, p_alone),
-                ("increase_percent", variant): reference.increase_percent(p, p_alone),
+                ("drop_percent", variant): reference.drop_percent(p, p_alone, check.min_probability),
+                ("increase_percent", variant): reference.increase_percent(p, p_alone, check.min_probability),
                 ("umask_agreement", variant): float(np.argmax(self._logits(alone)) == self.target),
                 ("imask_flip", variant): float(np.argmax(self._logits(without)) != self.target),
             }
+            if variant.startswith("tau"):
+                scores["kept_share", variant] = float(np.mean(umask))
         return scores
 
 

@@ -461,14 +461,24 @@ def comprehensiveness(original: float, removed: float) -> float:
     return original - removed
 
 
-def drop_percent(original: float, kept: float) -> float:
+def threshold_masks(reduced: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """s > tau and s < tau of the map between its extremes; s and tau in steps of 2^-17, where equal is neither."""
+    low, high = float(reduced.min()), float(reduced.max())
+    above, below = np.zeros(reduced.shape, dtype=bool), np.zeros(reduced.shape, dtype=bool)
+    for place in np.ndindex(reduced.shape):
+        scaled = round((float(reduced[place]) - low) / (high - low) * 2**17)
+        above[place], below[place] = scaled > round(threshold * 2**17), scaled < round(threshold * 2**17)
+    return above, below
+
+
+def drop_percent(original: float, kept: float, min_probability: float) -> float:
     """max(0, p(x)-p(x_umask))/p(x)*100."""
-    return NAN if original < 1e-8 else max(0.0, original - kept) / original * 100
+    return NAN if original < min_probability else max(0.0, original - kept) / original * 100
 
 
-def increase_percent(original: float, kept: float) -> float:
+def increase_percent(original: float, kept: float, min_probability: float) -> float:
     """max(0, p(x_umask)-p(x))/p(x)*100."""
-    return NAN if original < 1e-8 else max(0.0, kept - original) / original * 100
+    return NAN if original < min_probability else max(0.0, kept - original) / original * 100
 
 
 # --- removing pixels one after the other: definitions 5 and 6, ROAD --------------------------------

@@ -231,7 +231,7 @@ def _score(check: Check, explainer: Explainer, paper: Paper) -> Score:
             count = (2 + check.repeats) * (cells + 1)
             return Score(lambda: _deletion(check, explainer, paper), count, paper.classifier.device)
         case EddaCheck():
-            return Score(lambda: _edda(check, explainer, paper), 2 * len(check.keep), paper.classifier.device)
+            return Score(lambda: _edda(check, explainer, paper), 2 * len(check.variants), paper.classifier.device)
         case PixelFlippingCheck():
             count = int(np.ceil(check.share * size / (check.pixels_per_step or 512)))
             return Score(lambda: _pixel_flipping(check, count, explainer, paper), count, paper.classifier.device)
@@ -324,11 +324,17 @@ def _edda(check: EddaCheck, explainer: Explainer, paper: Paper) -> Steps:
     attribution = paper.attribution(explainer, paper.tensor(paper.image))
     paper.probability(paper.image)
     order = np.argsort(-attribution, axis=None)
+    masks = []
     for share in check.keep:
         kept = np.zeros(order.size, bool)
         kept[order[: round(share * order.size)]] = True
-        for mask in (kept.reshape(attribution.shape), ~kept.reshape(attribution.shape)):
-            yield lambda mask=mask: paper.logits(paper.image * mask).softmax(0).max().item()
+        masks += [kept.reshape(attribution.shape), ~kept.reshape(attribution.shape)]
+    scaled = (attribution - attribution.min()) / np.ptp(attribution)
+    for threshold in check.thresholds:
+        masks += [scaled > threshold, scaled < threshold]
+    color = paper.classifier.mean.cpu().numpy()[0] if check.color == "mean" else np.float32(0)
+    for mask in masks:
+        yield lambda mask=mask: paper.logits(np.where(mask, paper.image, color)).softmax(0).max().item()
 
 
 def _pixel_flipping(check: PixelFlippingCheck, steps: int, explainer: Explainer, paper: Paper) -> Steps:
@@ -370,6 +376,8 @@ def _ends(game: Game, paper: Paper) -> tuple[Map, Map]:
     original = paper.image.reshape(3, -1)
     if game.endswith("blur"):
         picture = gaussian_blur(torch.from_numpy(paper.image), [11, 11], [5.0, 5.0]).numpy().reshape(3, -1)
+    elif game.endswith("black"):
+        picture = np.zeros_like(original)
     else:
         picture = np.broadcast_to(paper.classifier.mean.cpu().numpy().reshape(3, 1), original.shape)
     start, end = (original, picture) if game.startswith("deletion") else (picture, original)

@@ -11,13 +11,14 @@ a whole step, however small the rounding was. Such numbers may be off by one ste
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from auditcore.contracts.checks import (
     CheckContract,
     ComplexityCheck,
     DeletionCheck,
     EddaCheck,
+    Game,
     InfidelityCheck,
     InsertionDeletionCheck,
     LocalizationCheck,
@@ -27,6 +28,7 @@ from auditcore.contracts.checks import (
     SensitivityCheck,
     SsimSweepCheck,
     SweepCheck,
+    accuracy_metric,
 )
 from auditcore.contracts.explainers import (
     Ablation,
@@ -116,10 +118,7 @@ CURVES: Mapping[str, tuple[str, ...]] = {
     "inter_model_deletion": ("lerf_auc",),
     "srg": ("lerf_auc", "morf_auc"),
     "pixel_flipping_aoc": ("pixel_flipping_aoc",),
-    "deletion_zero": ("deletion_zero",),
-    "deletion_blur": ("deletion_blur",),
-    "insertion_zero": ("insertion_zero",),
-    "insertion_blur": ("insertion_blur",),
+    **{name: (name,) for game in get_args(Game) for name in (game, accuracy_metric(game))},
     "morf_accuracy": ("morf_accuracy",),
     "lerf_accuracy": ("lerf_accuracy",),
     "morf_probability": ("morf_probability",),

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,6 +27,18 @@ from auditcore.images.uploaded_maps import MapRows
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
 from auditcore.transfer import numbers_on, to_device
+
+
+class Prediction(NamedTuple):
+    """What the model says of the target of each image.
+
+    Attributes:
+        probability: Of the target.
+        predicted: Whether the target is predicted.
+    """
+
+    probability: Float[Tensor, " image"]
+    predicted: Bool[Tensor, " image"]
 
 
 @dataclass
@@ -118,9 +131,18 @@ class Chunk:
     @property
     def target_logits(self) -> Float[Tensor, " image"]:
         """Target logit of every row on the original image; passed unless it is known."""
+        return self._logits.gather(1, self.targets[:, None])[:, 0]
+
+    @property
+    def predicted(self) -> Bool[Tensor, " image"]:
+        """Whether the target of every row is predicted on the original image; passed unless it is known."""
+        return self.classifier.predicts(self._logits, self.targets)
+
+    @property
+    def _logits(self) -> Float[Tensor, "image class"]:
         batch = self.batch(self.pixels, range(len(self)), "original")
         batch.know(self.passes)
-        return image_logits(batch).gather(1, self.targets[:, None])[:, 0]
+        return image_logits(batch)
 
     def original(self, explainer: Explainer) -> Attribution:
         """Attributions of the unchanged images, computed once."""
@@ -189,23 +211,27 @@ class Chunk:
         """Attributions of changed copies by one explainer; see `batch`."""
         return explain_together(self.batch(pixels, owners, views), (explainer,))[explainer]
 
-    def read(self, batch: Batch) -> tuple[Float[Tensor, " copy"], Bool[Tensor, " copy"]]:
-        """Target probability of copies, and whether the target is predicted; no pass that was made is made again.
+    def read(self, batch: Batch) -> Prediction:
+        """What the model says of the targets of copies; no pass that was made is made again.
 
         Raises:
             ModelOutputInvalid: A logit on the CPU is NaN or infinite; on an accelerator the engine asks later.
         """
         logits = image_logits(batch)
         self.classifier.guard.see(logits)
-        probabilities = self.classifier.probabilities(logits).gather(1, batch.targets[:, None])[:, 0]
-        return probabilities, self.classifier.predicts(logits, batch.targets)
+        return self.judge(logits, batch.targets)
 
-    def color_probability(self, color: str, pixels: Float[Tensor, "1 3 height width"]) -> Float[Tensor, " image"]:
-        """Target probability of each row if its image were of one color; one pass for all that ever ask.
+    def judge(self, logits: Float[Tensor, "copy class"], targets: Int[Tensor, " copy"]) -> Prediction:
+        """What logits say of targets."""
+        probabilities = self.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
+        return Prediction(probabilities, self.classifier.predicts(logits, targets))
+
+    def color_prediction(self, color: str, pixels: Float[Tensor, "1 3 height width"]) -> Prediction:
+        """What the model says of each row's target if its image were of one color; one pass for all that ever ask.
 
         Args:
             color: `black` or `mean`.
             pixels: One image of that color, in pixel space.
         """
         logits = color_logits(self.batch(self.pixels[:1], (0,), "original"), color, pixels)
-        return self.classifier.probabilities(logits)[0, self.targets]
+        return self.judge(logits.expand(len(self), -1), self.targets)

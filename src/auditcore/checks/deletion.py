@@ -13,7 +13,7 @@ from torch import Tensor
 
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
-from auditcore.checks.removal import blurred, fill_probability, mean_color
+from auditcore.checks.removal import blurred, fill_prediction, mean_color
 from auditcore.checks.step_curves import StepCurves, added, averaged, step_curves, tolerance_of
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
@@ -56,7 +56,7 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
         msg = f"a grid of {grid} cells a side does not fit images of {side} pixels; use at most {side}"
         raise InvalidRequest(msg, field="plan.checks.grid")
     fill = fill_image(check, chunk)
-    emptied = fill_probability(chunk, fill, None if check.fill == "blur" else check.fill)
+    emptied = fill_prediction(chunk, fill, None if check.fill == "blur" else check.fill).probability
     at_random = [_curve(check, chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)]
     random_curves = torch.stack([curve.values for curve in at_random], dim=1)
     rao, rao_errors = rao_auc(random_curves), averaged([curve.errors for curve in at_random])

@@ -1,20 +1,21 @@
 """EDDA faithfulness: the most relevant pixels alone, and everything but them.
 
-Source: Li et al. 2021.
+Source: Li et al. 2021, sections 3 and 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.chunk import Chunk, Prediction
 from auditcore.checks.measuring import measurement
-from auditcore.contracts.checks import EddaCheck, top_variant
+from auditcore.checks.removal import mean_color
+from auditcore.contracts.checks import EddaCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.constancy import is_constant
@@ -26,24 +27,28 @@ from auditcore.metrics.faithfulness import (
     increase_percent,
     keep_masks,
     sufficiency,
+    threshold_masks,
 )
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.resolution import resolved_relevance
 
 CONSTANT_MAP = "the map is constant or not finite, so no pixels are the most relevant"
-VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative change is undefined"
 
 
-class _Prediction(NamedTuple):
-    """What the model says of each image with some pixels black.
+class _Masks(NamedTuple):
+    """Which pixels stay in the two images of one sub-case.
 
     Attributes:
-        probability: Of the target.
-        predicted: Whether the target is still predicted.
+        variant: Such as `top_15` or `tau_0.5`.
+        umask: The most relevant pixels.
+        imask: What remains without them.
+        measured: Whether the share of kept pixels depends on the map, and is reported.
     """
 
-    probability: Float[Tensor, " image"]
-    predicted: Bool[Tensor, " image"]
+    variant: str
+    umask: Bool[Tensor, "image 1 height width"]
+    imask: Bool[Tensor, "image 1 height width"]
+    measured: bool
 
 
 def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
@@ -52,34 +57,52 @@ def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
     for explainer in chunk.explained:
         maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
-        ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties", device=maps.device)
-        resolved = resolved_relevance(maps.flatten(1)).view_as(maps)
-        kept = keep_masks(resolved, check.keep, ties)
-        predictions = _predict(chunk, torch.stack([mask for most in kept for mask in (most, ~most)], dim=1))
-        for share, alone, without in zip(check.keep, predictions[::2], predictions[1::2], strict=True):
-            found += _share_metrics(check, chunk, explainer, share, alone, without, constant)
+        cases = _masks(check, chunk, maps)
+        predictions = _predict(check, chunk, [mask for case in cases for mask in (case.umask, case.imask)])
+        for case, alone, without in zip(cases, predictions[::2], predictions[1::2], strict=True):
+            found += _case_metrics(check, chunk, explainer, case, alone, without, constant)
     return found
 
 
-def _share_metrics(
+def _masks(check: EddaCheck, chunk: Chunk, maps: Float[Tensor, "image height width"]) -> list[_Masks]:
+    """The masks of every share and every threshold, in the order of `check.variants`."""
+    masks: list[tuple[Tensor, Tensor]] = []
+    if check.keep:
+        ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties", device=maps.device)
+        resolved = resolved_relevance(maps.flatten(1)).view_as(maps)
+        masks += [(most, ~most) for most in keep_masks(resolved, check.keep, ties)]
+    masks += threshold_masks(maps, check.thresholds)
+    return [
+        _Masks(variant, umask, imask, measured=number >= len(check.keep))
+        for number, (variant, (umask, imask)) in enumerate(zip(check.variants, masks, strict=True))
+    ]
+
+
+def _case_metrics(
     check: EddaCheck,
     chunk: Chunk,
     explainer: Explainer,
-    share: float,
-    alone: _Prediction,
-    without: _Prediction,
+    case: _Masks,
+    alone: Prediction,
+    without: Prediction,
     constant: Bool[Tensor, " image"],
 ) -> list[Measurement]:
     whole = chunk.probabilities
     scores = {
         "sufficiency": sufficiency(whole, alone.probability),
         "comprehensiveness": comprehensiveness(whole, without.probability),
-        "drop_percent": drop_percent(whole, alone.probability),
-        "increase_percent": increase_percent(whole, alone.probability),
+        "drop_percent": drop_percent(whole, alone.probability, check.min_probability),
+        "increase_percent": increase_percent(whole, alone.probability, check.min_probability),
         "umask_agreement": agreement(alone.predicted),
         "imask_flip": flip(without.predicted),
     }
-    reasons = {i: CONSTANT_MAP if bool(flat) else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
+    if case.measured:
+        scores["kept_share"] = case.umask.flatten(1).double().mean(dim=1)
+    improbable = (
+        f"the target probability is below {check.min_probability:g} (`min_probability`), so a relative change says "
+        "nothing"
+    )
+    reasons = {i: CONSTANT_MAP if bool(flat) else improbable for i, flat in enumerate(constant.tolist())}
     return [
         measurement(
             check,
@@ -87,7 +110,7 @@ def _share_metrics(
             torch.where(constant, torch.nan, values).cpu(),
             indices=chunk.indices,
             explainer=explainer.label,
-            variant=top_variant(share),
+            variant=case.variant,
             undefined=reasons,
             control=explainer in chunk.controls,
         )
@@ -95,20 +118,22 @@ def _share_metrics(
     ]
 
 
-def _predict(chunk: Chunk, kept: Bool[Tensor, "image mask 1 height width"]) -> list[_Prediction]:
-    """What the model says of the images with all pixels black but those that a mask keeps, one answer a mask."""
-    device, (images, masks) = chunk.pixels.device, kept.shape[:2]
-    probability = torch.empty(images, masks, device=device)
-    predicted = torch.empty(images, masks, dtype=torch.bool, device=device)
+def _predict(check: EddaCheck, chunk: Chunk, masks: Sequence[Bool[Tensor, "image 1 height width"]]) -> list[Prediction]:
+    """What the model says of the images with all pixels masked but those that a mask keeps, one answer a mask."""
+    kept = torch.stack(list(masks), dim=1)
+    device, (images, count) = chunk.pixels.device, kept.shape[:2]
+    fill = mean_color(chunk) if check.color == "mean" else torch.zeros_like(chunk.pixels[:1]).expand_as(chunk.pixels)
+    probability = torch.empty(images, count, device=device)
+    predicted = torch.empty(images, count, dtype=torch.bool, device=device)
     # images first, so that a micro-batch mixes few images
-    owners = [image for image in range(images) for _ in range(masks)]
-    owner = torch.arange(images, device=device).repeat_interleave(masks)
-    number = torch.arange(masks, device=device).repeat(images)
+    owners = [image for image in range(images) for _ in range(count)]
+    owner = torch.arange(images, device=device).repeat_interleave(count)
+    number = torch.arange(count, device=device).repeat(images)
 
     def work(part: slice) -> None:
         own, mask = owner[part], number[part]
-        copies = chunk.batch(chunk.pixels[own] * kept[own, mask], owners[part], "original")
-        probability[own, mask], predicted[own, mask] = chunk.read(copies)
+        masked = torch.where(kept[own, mask], chunk.pixels[own], fill[own])
+        probability[own, mask], predicted[own, mask] = chunk.read(chunk.batch(masked, owners[part], "original"))
 
     chunk.each(len(owner), work)
-    return [_Prediction(*told) for told in zip(probability.unbind(1), predicted.unbind(1), strict=True)]
+    return [Prediction(*told) for told in zip(probability.unbind(1), predicted.unbind(1), strict=True)]

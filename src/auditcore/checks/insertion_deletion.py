@@ -1,6 +1,7 @@
 """Insertion and deletion games: pixels appear on an empty or blurred image, or vanish into it.
 
-Source: Petsiuk et al. 2018; with both fills for both games Li et al. 2021.
+Source: Petsiuk et al. 2018; with both fills for both games, and with accuracy beside probability, Li et al. 2021,
+appendix C.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.chunk import Chunk, Prediction
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import (
     CONSTANT_MAP,
     PixelRanking,
+    RemovalCurves,
     blurred,
-    fill_probability,
+    fill_prediction,
     mean_color,
     pixel_ranking,
     removal_curve,
 )
-from auditcore.checks.step_curves import StepCurves, tolerance_of
-from auditcore.contracts.checks import Game, InsertionDeletionCheck
+from auditcore.checks.step_curves import tolerance_of
+from auditcore.contracts.checks import Game, InsertionDeletionCheck, accuracy_metric
 from auditcore.contracts.passes import GAME_STEP_PX
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import insertion_deletion_auc, proportional_step, removal_counts
@@ -33,60 +35,91 @@ BLUR_KERNEL_PX, BLUR_SIGMA_PX = 11, 5.0
 """The authors' kernel; it is cut off at 1.1 sigma and leaves more of the image than a full Gaussian would."""
 
 
-class _Fill(NamedTuple):
-    """An image without information, and the target probability that the model gives it."""
+STEPS_UNKNOWN = (
+    "the curve is adaptive: steps are chosen by the target probability, and whether the target is predicted is unknown "
+    "at the others; set `curve` to exact"
+)
+
+
+class _Picture(NamedTuple):
+    """Where a game begins or ends: the originals, or images without information."""
 
     pixels: Float[Tensor, "image 3 height width"]
-    probability: Float[Tensor, " image"]
+    told: Prediction
 
 
 def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """Areas under the curves of the games, with the random explainer as a control that always runs.
 
     Both ends of every curve are known: the original, and the filled image, which is passed once for all explainers
-    and both games.
+    and both games. Accuracy is read from the passes of the probability.
     """
     height, width = chunk.pixels.shape[-2:]
     step_px = check.pixels_per_step or proportional_step(GAME_STEP_PX, height, width)
     counts = removal_counts(height * width, step_px)
     x = [count / (height * width) for count in counts]
+    original = _Picture(chunk.pixels, Prediction(chunk.probabilities, chunk.predicted))
     fills = _fills(check, chunk)
 
     found: list[Measurement] = []
     for explainer in chunk.explained:
         ranking = pixel_ranking(check, chunk, explainer)
         for game in check.games:
-            curve, errors = _play(check, game, chunk, fills[_fill_name(game)], ranking, counts)
+            curves = _play(check, game, chunk, original, fills[_fill_name(game)], ranking, counts)
+            values = curves.values.masked_fill(ranking.constant[:, None], torch.nan)
             found.append(
                 measurement(
                     check,
                     game,
-                    insertion_deletion_auc(curve).cpu(),
+                    insertion_deletion_auc(values).cpu(),
                     indices=chunk.indices,
                     explainer=explainer.label,
                     undefined=CONSTANT_MAP,
-                    curve=(x, curve.cpu()),
+                    curve=(x, values.cpu()),
                     control=explainer in chunk.controls,
-                    error=None if errors is None else errors.stated(ranking.constant),
+                    error=None if curves.errors is None else curves.errors.stated(ranking.constant),
+                )
+            )
+            known = curves.errors is None
+            steps = curves.predicted.to(values.dtype).masked_fill(
+                ranking.constant[:, None] if known else torch.ones_like(curves.predicted), torch.nan
+            )
+            reasons = {
+                row: CONSTANT_MAP if constant else STEPS_UNKNOWN
+                for row, constant in enumerate(ranking.constant.tolist())
+            }
+            found.append(
+                measurement(
+                    check,
+                    accuracy_metric(game),
+                    insertion_deletion_auc(steps).cpu(),
+                    indices=chunk.indices,
+                    explainer=explainer.label,
+                    undefined=reasons,
+                    curve=(x, steps.cpu()) if known else None,
+                    control=explainer in chunk.controls,
                 )
             )
     return found
 
 
 def _fill_name(game: Game) -> str:
-    return "zero" if game.endswith("_zero") else "blur"
+    return game.rsplit("_", 1)[1]
 
 
-def _fills(check: InsertionDeletionCheck, chunk: Chunk) -> dict[str, _Fill]:
+def _fills(check: InsertionDeletionCheck, chunk: Chunk) -> dict[str, _Picture]:
     """The fills that the games need."""
     fills = {}
     names = {_fill_name(game) for game in check.games}
     if "zero" in names:
         color = mean_color(chunk)
-        fills["zero"] = _Fill(color, fill_probability(chunk, color, "mean"))
+        fills["zero"] = _Picture(color, fill_prediction(chunk, color, "mean"))
+    if "black" in names:
+        black = torch.zeros_like(chunk.pixels)
+        fills["black"] = _Picture(black, fill_prediction(chunk, black, "black"))
     if "blur" in names:
         picture = blurred(chunk.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
-        fills["blur"] = _Fill(picture, fill_probability(chunk, picture, None))
+        fills["blur"] = _Picture(picture, fill_prediction(chunk, picture, None))
     return fills
 
 
@@ -94,12 +127,12 @@ def _play(
     check: InsertionDeletionCheck,
     game: Game,
     chunk: Chunk,
-    fill: _Fill,
+    original: _Picture,
+    fill: _Picture,
     ranking: PixelRanking,
     counts: tuple[int, ...],
-) -> StepCurves:
-    """Target probability along one game, most relevant pixels first; NaN for maps without an order."""
-    original = _Fill(chunk.pixels, chunk.probabilities)
+) -> RemovalCurves:
+    """What the model says along one game, most relevant pixels first, both ends included."""
     start, end = (fill, original) if game.startswith("insertion") else (original, fill)
     curves = removal_curve(
         chunk,
@@ -107,8 +140,9 @@ def _play(
         end.pixels,
         ranking.rank,
         counts,
-        start.probability,
-        end.probability,
+        start.told.probability,
+        end.told.probability,
         tolerance=tolerance_of(check),
     )
-    return curves._replace(values=curves.values.masked_fill(ranking.constant[:, None], torch.nan))
+    curves.predicted[:, 0], curves.predicted[:, -1] = start.told.predicted, end.told.predicted
+    return curves

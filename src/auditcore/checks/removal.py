@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from auditcore.checks.chunk import Chunk
-from auditcore.checks.step_curves import StepCurves, step_curves
+from auditcore.checks.chunk import Chunk, Prediction
+from auditcore.checks.step_curves import CurveErrors, step_curves
 from auditcore.contracts.checks import InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.metrics.constancy import is_constant
@@ -35,6 +35,20 @@ class PixelRanking(NamedTuple):
     constant: Bool[Tensor, " image"]
 
 
+class RemovalCurves(NamedTuple):
+    """What the model says of each image step by step.
+
+    Attributes:
+        values: Target probability before the first step and after each.
+        predicted: Whether the target is predicted after each step that went through the model; False at the others.
+        errors: Of the areas of adaptive curves.
+    """
+
+    values: Float[Tensor, "image step"]
+    predicted: Bool[Tensor, "image step"]
+    errors: CurveErrors | None
+
+
 def pixel_ranking(
     check: PixelFlippingCheck | InsertionDeletionCheck | RoadCheck, chunk: Chunk, explainer: Explainer
 ) -> PixelRanking:
@@ -56,8 +70,8 @@ def removal_curve(
     last: Float[Tensor, " image"] | None = None,
     *,
     tolerance: float | None = None,
-) -> StepCurves:
-    """Target probability while the pixels of one picture are replaced by those of another.
+) -> RemovalCurves:
+    """What the model says while the pixels of one picture are replaced by those of another.
 
     Args:
         chunk: Model, targets and micro-batches.
@@ -71,13 +85,17 @@ def removal_curve(
     """
     height, width = chunk.pixels.shape[-2:]
     replaced = torch.tensor(counts, device=chunk.pixels.device)
+    predicted = torch.zeros(len(chunk), len(counts), dtype=torch.bool, device=chunk.pixels.device)
 
     def predict(own: Int[Tensor, " copy"], step: Int[Tensor, " copy"]) -> Float[Tensor, " copy"]:
         gone = (rank[own] < replaced[step, None]).view(-1, 1, height, width)
         copies = torch.where(gone, after[own], before[own])
-        return chunk.classifier.target_probability(copies, chunk.targets[own])
+        told = chunk.judge(chunk.classifier.logits(copies), chunk.targets[own])
+        predicted[own, step] = told.predicted
+        return told.probability
 
-    return step_curves(chunk, first, last, steps=len(counts) - 1, predict=predict, tolerance=tolerance)
+    curves = step_curves(chunk, first, last, steps=len(counts) - 1, predict=predict, tolerance=tolerance)
+    return RemovalCurves(curves.values, predicted, curves.errors)
 
 
 def mean_color(chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
@@ -95,10 +113,10 @@ def blurred(
     return picture
 
 
-def fill_probability(
+def fill_prediction(
     chunk: Chunk, fill: Float[Tensor, "image 3 height width"], color: Literal["black", "mean"] | None
-) -> Float[Tensor, " image"]:
-    """Target probability of images in which every pixel is filled.
+) -> Prediction:
+    """What the model says of images in which every pixel is filled.
 
     Args:
         chunk: Model, targets and micro-batches.
@@ -106,11 +124,11 @@ def fill_probability(
         color: Name of the color that the fill is, so that one pass serves all images; None where each has its own.
     """
     if color is not None:
-        return chunk.color_probability(color, fill[:1])
-    probability = torch.empty(len(chunk), device=fill.device)
+        return chunk.color_prediction(color, fill[:1])
+    logits = torch.empty(len(chunk), chunk.classifier.classes, device=fill.device)
 
     def work(part: slice) -> None:
-        probability[part] = chunk.classifier.target_probability(fill[part], chunk.targets[part])
+        logits[part] = chunk.classifier.logits(fill[part])
 
     chunk.each(len(chunk), work)
-    return probability
+    return chunk.judge(logits, chunk.targets)

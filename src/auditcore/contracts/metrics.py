@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from auditcore.contracts.contract import Contract
 
-Variant = Literal["family", "family_mean", "change", "top", "none"]
+Variant = Literal["family", "family_mean", "change", "mask", "none"]
 
 
 @final
@@ -18,7 +18,8 @@ class Metric(Contract):
         higher_is_better: Direction; null where neither is better.
         meaning: One sentence for a reader of the report.
         variants: What its `variant` names: an augmentation family, or `mean` over several of them; a part of the
-            changes, see `checks.change_variants`; a share of kept pixels; or nothing.
+            changes, see `checks.change_variants`; a mask (the share of kept pixels, or the threshold above which they
+            are kept); or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
         control: Tells how far the other numbers can be trusted; listed under `controls`.
         lowest: No value of an image lies below; None where there is no such bound.
@@ -150,7 +151,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "sufficiency": Metric(
             unit="probability",
             higher_is_better=True,
-            variants="top",
+            variants="mask",
             lowest=-1,
             highest=1,
             meaning="Target probability of the most relevant pixels alone, minus that of the whole image.",
@@ -158,7 +159,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "comprehensiveness": Metric(
             unit="probability",
             higher_is_better=True,
-            variants="top",
+            variants="mask",
             lowest=-1,
             highest=1,
             meaning="Target probability lost when the most relevant pixels are removed.",
@@ -166,7 +167,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "drop_percent": Metric(
             unit="percent",
             higher_is_better=False,
-            variants="top",
+            variants="mask",
             lowest=0,
             highest=100,
             meaning="Relative loss of target probability when only the most relevant pixels are kept.",
@@ -174,14 +175,14 @@ METRICS: dict[str, dict[str, Metric]] = {
         "increase_percent": Metric(
             unit="percent",
             higher_is_better=True,
-            variants="top",
+            variants="mask",
             lowest=0,
             meaning="Relative gain of target probability when only the most relevant pixels are kept.",
         ),
         "umask_agreement": Metric(
             unit="share of images",
             higher_is_better=True,
-            variants="top",
+            variants="mask",
             lowest=0,
             highest=1,
             meaning="Share of images whose most relevant pixels alone give the same class.",
@@ -189,10 +190,19 @@ METRICS: dict[str, dict[str, Metric]] = {
         "imask_flip": Metric(
             unit="share of images",
             higher_is_better=True,
-            variants="top",
+            variants="mask",
             lowest=0,
             highest=1,
             meaning="Share of images whose class changes when the most relevant pixels are removed.",
+        ),
+        "kept_share": Metric(
+            control=True,
+            unit="share of pixels",
+            higher_is_better=None,
+            variants="mask",
+            lowest=0,
+            highest=1,
+            meaning="Share of pixels above a threshold; a map that keeps more pixels keeps more of the prediction.",
         ),
     },
     "ssim_sweep": {
@@ -242,12 +252,40 @@ METRICS: dict[str, dict[str, Metric]] = {
             highest=1,
             meaning="Mean target probability while pixels turn into the mean color, most relevant first.",
         ),
+        "deletion_zero_accuracy": Metric(
+            unit="share of steps",
+            higher_is_better=False,
+            lowest=0,
+            highest=1,
+            meaning="Share of steps that predict the target as pixels turn into the mean color, most relevant first.",
+        ),
+        "deletion_black": Metric(
+            unit="probability",
+            higher_is_better=False,
+            lowest=0,
+            highest=1,
+            meaning="Mean target probability while pixels turn black, most relevant first.",
+        ),
+        "deletion_black_accuracy": Metric(
+            unit="share of steps",
+            higher_is_better=False,
+            lowest=0,
+            highest=1,
+            meaning="Share of steps that predict the target as pixels turn black, most relevant first.",
+        ),
         "deletion_blur": Metric(
             unit="probability",
             higher_is_better=False,
             lowest=0,
             highest=1,
             meaning="Mean target probability while pixels are blurred, most relevant first.",
+        ),
+        "deletion_blur_accuracy": Metric(
+            unit="share of steps",
+            higher_is_better=False,
+            lowest=0,
+            highest=1,
+            meaning="Share of steps that predict the target as pixels blur, most relevant first.",
         ),
         "insertion_zero": Metric(
             unit="probability",
@@ -256,12 +294,40 @@ METRICS: dict[str, dict[str, Metric]] = {
             highest=1,
             meaning="Mean target probability while pixels appear on the mean color, most relevant first.",
         ),
+        "insertion_zero_accuracy": Metric(
+            unit="share of steps",
+            higher_is_better=True,
+            lowest=0,
+            highest=1,
+            meaning="Share of steps that predict the target as pixels appear on the mean color, most relevant first.",
+        ),
+        "insertion_black": Metric(
+            unit="probability",
+            higher_is_better=True,
+            lowest=0,
+            highest=1,
+            meaning="Mean target probability while pixels appear on black, most relevant first.",
+        ),
+        "insertion_black_accuracy": Metric(
+            unit="share of steps",
+            higher_is_better=True,
+            lowest=0,
+            highest=1,
+            meaning="Share of steps that predict the target as pixels appear on black, most relevant first.",
+        ),
         "insertion_blur": Metric(
             unit="probability",
             higher_is_better=True,
             lowest=0,
             highest=1,
             meaning="Mean target probability while pixels come into focus, most relevant first.",
+        ),
+        "insertion_blur_accuracy": Metric(
+            unit="share of steps",
+            higher_is_better=True,
+            lowest=0,
+            highest=1,
+            meaning="Share of steps that predict the target as pixels come into focus, most relevant first.",
         ),
     },
     "road": {

@@ -356,7 +356,7 @@ def _default_grid(side_px: int) -> int:
 
 
 def _edda(case: _Case, rows: int) -> Passes:
-    return LOGITS.times(rows * 2 * len(case.check.keep) * len(case.explained))
+    return LOGITS.times(rows * 2 * len(case.check.variants) * len(case.explained))
 
 
 def _pixel_flipping(case: _Case, rows: int) -> Passes:
@@ -443,13 +443,9 @@ def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Pa
 def _colors(plan: AuditPlan, able: list[Any]) -> set[str]:
     """Colors of whole images that some check or explainer passes once."""
     fills = {check.fill for check in plan.checks if isinstance(check, DeletionCheck)} & COLORS
-    zero = any(
-        game.endswith("_zero")
-        for check in plan.checks
-        if isinstance(check, InsertionDeletionCheck)
-        for game in check.games
-    )
-    return _map_colors(able) | fills | ({"mean"} if zero else set())
+    games = {game for check in plan.checks if isinstance(check, InsertionDeletionCheck) for game in check.games}
+    named = {"zero": "mean", "black": "black"}
+    return _map_colors(able) | fills | {color for end, color in named.items() if any(g.endswith(end) for g in games)}
 
 
 def _map_colors(explainers: list[Any]) -> set[str]:

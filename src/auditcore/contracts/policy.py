@@ -14,8 +14,8 @@ from auditcore.contracts.checks import (
     InsertionDeletionCheck,
     SsimSweepCheck,
     SweepCheck,
+    accuracy_metric,
     change_variants,
-    top_variant,
 )
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.metrics import METRICS, Metric
@@ -60,6 +60,14 @@ def metrics_of(check: Check) -> dict[str, Metric]:
     """Metrics that a check lists with its parameters: of the insertion and deletion games, those that are played."""
     metrics = METRICS[check.kind]
     if isinstance(check, InsertionDeletionCheck):
+        return {name: metrics[name] for game in check.games for name in (game, accuracy_metric(game))}
+    return metrics
+
+
+def measured_metrics_of(check: Check) -> dict[str, Metric]:
+    """Metrics of a check that can have a value with its parameters: adaptive curves give no accuracy."""
+    metrics = metrics_of(check)
+    if isinstance(check, InsertionDeletionCheck) and check.curve == "adaptive":
         return {game: metrics[game] for game in check.games}
     return metrics
 
@@ -74,8 +82,8 @@ def variants_of(check: Check, metric: str) -> tuple[str, ...]:
             return (*families, FAMILY_MEAN) if len(families) > 1 else families
         case "change" if isinstance(check, SsimSweepCheck):
             return tuple(change_variants(check))
-        case "top" if isinstance(check, EddaCheck):
-            return tuple(top_variant(share) for share in check.keep)
+        case "mask" if isinstance(check, EddaCheck):
+            return check.variants
         case _:
             return ()
 
@@ -100,7 +108,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
         if condition.check not in checks:
             _refuse(at, "check", condition.check, list(checks))
         check = checks[condition.check]
-        metrics = {name: metric for name, metric in metrics_of(check).items() if not metric.control}
+        metrics = {name: metric for name, metric in measured_metrics_of(check).items() if not metric.control}
         if condition.metric not in metrics:
             _refuse(at, "metric", condition.metric, list(metrics))
         explainers = [explainer.label for explainer in plan.explainers if check.runs_on(explainer.label)]

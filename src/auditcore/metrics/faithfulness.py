@@ -1,13 +1,14 @@
 """EDDA: do the most relevant pixels alone carry the prediction, and does removing them destroy it?
 
 Everything here is a pure function of probabilities and predictions; the passes are the check's.
-`kept` is the image in which only the most relevant pixels remain (x_umask), `removed` its complement
-(x_imask).
+`kept` is the image in which only the most relevant pixels remain (x_umask), `removed` the one in which they are
+masked (x_imask).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,8 +17,20 @@ from torch import Tensor
 from auditcore.errors import ShapeError
 from auditcore.metrics.ranking import rank_descending, top_k_mask
 
-UNDEFINED_BELOW = 1e-8
-"""A target probability below this makes a relative change undefined (definitions, notation)."""
+SCALED_LEVELS = 2**17
+"""Levels of a map scaled to [0, 1]: what differs by less is rounding, and equal."""
+
+
+class ThresholdMasks(NamedTuple):
+    """Which pixels stay in the two images of a threshold; a pixel at the threshold stays in neither.
+
+    Attributes:
+        umask: Where the scaled map is above the threshold; the others are unimportant and masked.
+        imask: Where it is below; the others are important and masked.
+    """
+
+    umask: Bool[Tensor, "image 1 height width"]
+    imask: Bool[Tensor, "image 1 height width"]
 
 
 def kept_pixels(share: float, height: int, width: int) -> int:
@@ -87,6 +100,28 @@ def _sorted_once(
     return [places < count for count in counts]
 
 
+def threshold_masks(maps: Float[Tensor, "image height width"], thresholds: Sequence[float]) -> list[ThresholdMasks]:
+    """Pixels whose relevance, scaled to [0, 1] by the smallest and the largest of the map, is above a threshold.
+
+    Args:
+        maps: Reduced maps, any sign and scale.
+        thresholds: tau, each in [0.001, 0.999].
+
+    Returns:
+        One pair of masks for each threshold, s > tau and s < tau. Relevance that differs from the threshold by
+        rounding only, less than 2^-18, is at it. Each image keeps at least one pixel and loses at least one: the
+        largest relevance is above every threshold, and the smallest below. Masks of maps that are constant or not
+        finite mean nothing: the check reports such maps as undefined.
+
+    Source: Li et al. 2021, equations 3 and 4.
+    """
+    values = maps.double().flatten(1)
+    low, high = values.amin(dim=1, keepdim=True), values.amax(dim=1, keepdim=True)
+    levels = ((values - low) / (high - low) * SCALED_LEVELS).round().view_as(maps)[:, None]
+    cuts = [round(threshold * SCALED_LEVELS) for threshold in thresholds]
+    return [ThresholdMasks(levels > cut, levels < cut) for cut in cuts]
+
+
 def sufficiency(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
     """p(x_umask) - p(x), in [-1, 1]; higher means that the kept pixels suffice.
 
@@ -111,34 +146,40 @@ def comprehensiveness(original: Float[Tensor, " image"], removed: Float[Tensor, 
     return original - removed
 
 
-def drop_percent(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+def drop_percent(
+    original: Float[Tensor, " image"], kept: Float[Tensor, " image"], min_probability: float
+) -> Float[Tensor, " image"]:
     """Contribution of an image to the mean relative loss: max(0, p(x) - p(x_umask)) / p(x) * 100.
 
     Args:
         original: Target probability of the whole image.
         kept: Target probability of the most relevant pixels alone.
+        min_probability: Below this p(x), a relative change says nothing.
 
     Returns:
-        Percent in [0, 100]; lower is better. NaN where p(x) is below 1e-8.
+        Percent in [0, 100]; lower is better. NaN where p(x) is below `min_probability`.
 
-    Source: Li et al. 2021.
+    Source: Li et al. 2021, equation 5.
     """
-    return _percent_of(original, (original - kept).clamp(min=0))
+    return _percent_of(original, (original - kept).clamp(min=0), min_probability)
 
 
-def increase_percent(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
+def increase_percent(
+    original: Float[Tensor, " image"], kept: Float[Tensor, " image"], min_probability: float
+) -> Float[Tensor, " image"]:
     """Contribution of an image to the mean relative gain: max(0, p(x_umask) - p(x)) / p(x) * 100.
 
     Args:
         original: Target probability of the whole image.
         kept: Target probability of the most relevant pixels alone.
+        min_probability: Below this p(x), a relative change says nothing.
 
     Returns:
-        Percent, at least 0; higher is better. NaN where p(x) is below 1e-8.
+        Percent, at least 0; higher is better. NaN where p(x) is below `min_probability`.
 
-    Source: Li et al. 2021.
+    Source: Li et al. 2021, equation 5.
     """
-    return _percent_of(original, (kept - original).clamp(min=0))
+    return _percent_of(original, (kept - original).clamp(min=0), min_probability)
 
 
 def agreement(predicted: Bool[Tensor, " image"]) -> Float[Tensor, " image"]:
@@ -163,5 +204,5 @@ def flip(predicted: Bool[Tensor, " image"]) -> Float[Tensor, " image"]:
     return (~predicted).float()
 
 
-def _percent_of(whole: Tensor, part: Tensor) -> Tensor:
-    return (100 * part / whole).masked_fill(whole.double() < UNDEFINED_BELOW, torch.nan)
+def _percent_of(whole: Tensor, part: Tensor, min_probability: float) -> Tensor:
+    return (100 * part / whole).masked_fill(whole.double() < min_probability, torch.nan)

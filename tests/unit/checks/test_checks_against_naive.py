@@ -203,7 +203,7 @@ def test_deletion_with_ties(untouched_classifier: Classifier, reduce: str) -> No
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max_abs"])
 def test_edda_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
-    check = EddaCheck.model_validate({"keep": (0.3, 0.6, 0.9), "reduce": reduce})
+    check = EddaCheck.model_validate({"keep": (0.3, 0.6, 0.9), "thresholds": (0.2, 0.5), "reduce": reduce})
     found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
     for position, image in enumerate(digits.encoded(IMAGES)):
         assert_same(found, naive(untouched_classifier, image).edda(check, InputXGradient()), position)
@@ -222,8 +222,9 @@ def test_the_grid_of_a_deletion_follows_the_size(digit_classifier: Classifier) -
     assert len(curve.x) == 32 * 32 + 1
 
 
-def test_edda(digit_classifier: Classifier) -> None:
-    check = EddaCheck(keep=(0.15, 0.5))
+@pytest.mark.parametrize("color", ["black", "mean"])
+def test_edda(digit_classifier: Classifier, color: str) -> None:
+    check = EddaCheck.model_validate({"keep": (0.15, 0.5), "thresholds": (0.3, 0.7), "color": color})
     explainers: tuple[Explainer, ...] = (Gradient(), SmoothGrad(samples=3))
     result = run(digit_classifier, (check,), explainers)
     for explainer in explainers:

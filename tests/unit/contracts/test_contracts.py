@@ -247,9 +247,20 @@ def test_a_game_that_is_not_played_has_no_condition() -> None:
         return Condition(check="insertion_deletion", explainer="gradient", metric=game, at_least=0)
 
     validate_policy((condition("insertion_blur"), condition("deletion_zero")), plan)
-    with pytest.raises(InvalidRequest, match=r"use one of: insertion_blur, deletion_zero$") as caught:
+    validate_policy((condition("insertion_blur_accuracy"),), plan)
+    offered = r"use one of: insertion_blur, insertion_blur_accuracy, deletion_zero, deletion_zero_accuracy$"
+    with pytest.raises(InvalidRequest, match=offered) as caught:
         validate_policy((condition("insertion_blur"), condition("insertion_zero")), plan)
     assert caught.value.field == "policy.1.metric"
+
+
+def test_accuracy_of_adaptive_curves_has_no_condition() -> None:
+    check = InsertionDeletionCheck(games=("insertion_blur", "deletion_zero"), curve="adaptive")
+    plan = AuditPlan(explainers=(Gradient(),), checks=(check,))
+    condition = Condition(check="insertion_deletion", explainer="gradient", metric="insertion_blur", at_least=0)
+    validate_policy((condition,), plan)
+    with pytest.raises(InvalidRequest, match=r"use one of: insertion_blur, deletion_zero$"):
+        validate_policy((condition.model_copy(update={"metric": "insertion_blur_accuracy"}),), plan)
 
 
 def test_a_miss_fails_unless_asked_otherwise() -> None:
@@ -260,7 +271,25 @@ def test_variants_follow_the_check() -> None:
     assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "s_pearson") == ("rotate", "brightness", "mean")
     assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "pearson_score") == ("rotate", "brightness")
     assert variants_of(SweepCheck(families=(Rotate(),)), "s_pearson") == ("rotate",)
-    assert variants_of(EddaCheck(keep=(0.15, 0.125)), "sufficiency") == ("top_15", "top_12.5")
+    edda = EddaCheck(keep=(0.15, 0.125), thresholds=(0.5, 0.25))
+    assert variants_of(edda, "sufficiency") == ("top_15", "top_12.5", "tau_0.5", "tau_0.25")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"keep": (), "thresholds": ()}, "at least one share in keep or one of thresholds"),
+        ({"keep": (0.15, 0.15)}, "two shares in keep are the same"),
+        ({"thresholds": (0.5, 0.5)}, "two thresholds are the same"),
+        ({"thresholds": (0.0,)}, "greater than or equal to 0.001"),
+        ({"thresholds": (1.0,)}, "less than or equal to 0.999"),
+        ({"min_probability": 0.0}, "greater than or equal to 0.00000001"),
+        ({"color": "blur"}, "'black' or 'mean'"),
+    ],
+)
+def test_masks_that_mean_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EddaCheck.model_validate(settings)
 
 
 # --- access ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -18,6 +19,7 @@ from auditcore.contracts.checks import (
     ComplexityCheck,
     DeletionCheck,
     EddaCheck,
+    Game,
     InfidelityCheck,
     InsertionDeletionCheck,
     PixelFlippingCheck,
@@ -52,7 +54,7 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
-from auditcore.contracts.passes import ModelFacts, Passes, passes_needed
+from auditcore.contracts.passes import ModelFacts, Passes, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.engine.shard import run_shard
@@ -94,8 +96,10 @@ CHECKS: tuple[Check, ...] = (
     DeletionCheck(name="black", grid=2, repeats=1, fill="black"),
     DeletionCheck(name="blur", grid=2, repeats=1, fill="blur"),
     EddaCheck(keep=(0.15, 0.5)),
+    EddaCheck(name="thresholds", keep=(0.3,), thresholds=(0.2, 0.5), color="mean"),
     PixelFlippingCheck(pixels_per_step=70),
     InsertionDeletionCheck(pixels_per_step=300),
+    InsertionDeletionCheck(name="on_black", games=("deletion_black", "insertion_black"), pixels_per_step=500),
     RoadCheck(shares=(0.2, 0.6)),
     SensitivityCheck(draws=2),
     InfidelityCheck(draws=3),
@@ -244,6 +248,20 @@ def test_a_filter_changes_no_number(digit_classifier: Classifier) -> None:
     for key, one in found[0].items():
         assert one.values == pytest.approx(found[1][key].values, rel=1e-4, abs=1e-6)
         assert one.control == found[1][key].control
+
+
+@pytest.mark.parametrize("game", get_args(Game))
+def test_games_need_what_the_formula_says(digit_classifier: Classifier, game: Game) -> None:
+    plan = AuditPlan(
+        target="label",
+        explainers=(InputXGradient(),),
+        checks=(InsertionDeletionCheck(games=(game,), pixels_per_step=300),),
+    )
+    computed = run(digit_classifier, plan, digits.encoded(3, labeled=True), "compute", ())
+    needed = passes_needed(plan, wave="compute", images=3, facts=facts_of(digit_classifier, plan, computed))
+    # the pass of a color counts where it is needed first, which only the sum does not tell
+    counted = made(computed).values()
+    assert tuple(map(sum, zip(*counted, strict=True))) == total(needed.values())[:2]
 
 
 def test_several_targets_are_rows_of_one_prediction(digit_classifier: Classifier) -> None:
