@@ -195,7 +195,7 @@ def won2023_plan(seed: int = 0) -> AuditPlan:
         ),
         checks=(
             DeletionCheck(repeats=5, fill="mean"),
-            LocalizationCheck(quantiles=11, weighted=True, min_probability=0.6, box_share=(0.1, 0.5)),
+            LocalizationCheck(min_probability=0.6, box_share=(0.1, 0.5)),
         ),
     )
 
@@ -437,15 +437,10 @@ PRESETS: dict[PresetName, Preset] = {
                 "share after resize and crop, and both ends count.",
             ),
             Setting(
-                path="checks.localization.quantiles",
-                source="ours",
-                note="The text has thresholds from 0.0 to 1.0 (section 3.3) and gives no number; 11 as in the code "
-                "of Zhang et al. 2021.",
-            ),
-            Setting(
-                path="checks.localization.weighted",
+                path="checks.localization",
                 source="paper",
-                note="Heat inside the box over the number of pixels (section 3.3).",
+                note="Of effective_heat_ratio: heat inside the box over the number of pixels (section 3.3). The text "
+                "has thresholds from 0.0 to 1.0 and gives no number; 11 quantiles as in the code of Zhang et al. 2021.",
             ),
             Setting(
                 path="checks.localization.threshold",

@@ -28,11 +28,6 @@ def _everything(value: object) -> bool:
     return value == WHITE_BOX
 
 
-def _empty(value: object) -> bool:
-    """Left out likewise."""
-    return value == {}
-
-
 def _zero(value: object) -> bool:
     """Left out likewise."""
     return value == 0
@@ -40,7 +35,7 @@ def _zero(value: object) -> bool:
 
 def _empty(value: object) -> bool:
     """Left out of the JSON too."""
-    return value == ()
+    return value in ((), {})
 
 
 ModelName = Annotated[str | None, Field(exclude_if=_missing)]
