@@ -13,7 +13,7 @@ import torch
 import reference
 from auditcore.contracts.augmentations import Augmentation, Composition, GaussianNoise, Gmic
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SsimSweepCheck, SweepCheck
-from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.explainers import Explainer, Random
 from auditcore.explainers.table import explain
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
@@ -52,6 +52,11 @@ class NaiveAudit:
         target = torch.tensor([self.target])
         maps = explain(self.classifier, explainer, batch, target, self.streams.viewing([view])).maps
         return maps[0].double().numpy()
+
+    def _map_of_copy(self, noise: str, explainer: Explainer, pixels: np.ndarray, view: str) -> np.ndarray:
+        """With common noise a copy draws the numbers of its original; the random control never does."""
+        common = noise == "common" and not isinstance(explainer, Random)
+        return self._map(explainer, pixels, "original" if common else view)
 
     def _changed(self, family: Augmentation, image: np.ndarray, value: float) -> np.ndarray:
         """One copy of an image."""
@@ -96,7 +101,7 @@ class NaiveAudit:
                 if moved >= check.tolerance:
                     continue
                 before = self._moved(family, original, value)
-                after = self._map(explainer, copy, f"{check.label}/{family.label}={value!r}")
+                after = self._map_of_copy(check.noise, explainer, copy, f"{check.label}/{family.label}={value!r}")
                 inside = self._moved(family, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
                 if check.border == "include":
                     inside = np.ones_like(inside)
@@ -111,6 +116,15 @@ class NaiveAudit:
         every = all(accepted["all"])
         scores["accepted_fraction", "all_valid"] = float(every)
         scores["ssim", "all_valid"] = scores["ssim", "all"] if every else reference.NAN
+        if explainer.stochastic and not isinstance(explainer, Random):
+            again = self._map(explainer, self.pixels, "repeatability")
+            before, after = (
+                m if check.reduce == "none" else reference.reduce_channels(m, check.reduce)[None]
+                for m in (original, again)
+            )
+            inside = np.ones(self.pixels.shape[1:], dtype=bool)
+            similarity = reference.structural_similarity(before, after, data_range, check.window, inside)
+            scores["repeatability_ssim", None] = similarity
         return scores | {("ssim_data_range", None): data_range}
 
     def sweep(self, check: SweepCheck, family: Augmentation, explainer: Explainer) -> Numbers:
@@ -133,7 +147,7 @@ class NaiveAudit:
                 inside = self._moved(family, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
                 moved = self._moved(family, original, value)
                 flips.append(int(np.argmax(self._logits(copy))) != self.target)
-            after = original if position == at else self._map(explainer, copy, view)
+            after = original if position == at else self._map_of_copy(check.noise, explainer, copy, view)
             curves["probability"].append(self._probability(copy))
             if check.reduce == "none":
                 before_values = moved[:, inside].ravel().tolist()
@@ -150,6 +164,7 @@ class NaiveAudit:
             for name, curve in curves.items()
             if name != "chance"
         }
+        repeated = self._sweep_repeatability(check, explainer, original)
         changed = [value for position, value in enumerate(values) if position != at]
         self.curves = {
             ("probability_score", family.label): (values, curves["probability"]),
@@ -165,6 +180,26 @@ class NaiveAudit:
             ("s_pearson", family.label): areas["pearson"] / areas["probability"],
             ("s_top_k", family.label): areas["top_k"] / areas["probability"],
             ("top_k_chance", None): float(np.mean([c for i, c in enumerate(curves["chance"]) if i != at])),
+            **repeated,
+        }
+
+    def _sweep_repeatability(self, check: SweepCheck, explainer: Explainer, original: np.ndarray) -> Numbers:
+        """Similarity of a map with that of another draw, nothing else changed; nothing of deterministic explainers."""
+        if not explainer.stochastic or isinstance(explainer, Random):
+            return {}
+        again = self._map(explainer, self.pixels, "repeatability")
+        before, after = (
+            (m if check.reduce == "none" else reference.reduce_channels(m, check.reduce)).ravel().tolist()
+            for m in (original, again)
+        )
+        ties, ties_after = (
+            self.streams.viewing([view]).uniform((len(before),), "sweep/ties")[0].tolist()
+            for view in ("original", "repeatability")
+        )
+        overlap, _, _ = reference.top_k_overlap(before, after, check.top_k, ties, ties_after)
+        return {
+            ("repeatability_pearson", None): reference.pearson(before, after),
+            ("repeatability_top_k", None): overlap,
         }
 
     def deletion(self, check: DeletionCheck, explainer: Explainer, fill: np.ndarray) -> Numbers:

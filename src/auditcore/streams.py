@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import TypeGuard
+from typing import Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -28,6 +30,44 @@ WORTH_THREADS = 100_000
 """Values from which several threads draw sooner than one: a map of 224 pixels takes 2 ms, a task of a pool 0.05."""
 
 
+KEPT_BYTES = 64 * 2**20
+"""Numbers that stay in memory because changed copies draw them again: at 224 pixels the noise of two images with 50
+samples. Copies come image by image, so most draws of a copy are those of the copy before it. To draw a map of 224
+pixels takes 2 ms, to copy it 0.1 ms."""
+
+
+class KeptDraws:
+    """Numbers drawn on the CPU that will soon be drawn again; the oldest are forgotten first."""
+
+    def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
+        """Keep at most so many bytes."""
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._rows: OrderedDict[tuple[object, ...], NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[object, ...]) -> NDArray[np.float32] | None:
+        """The numbers kept under a key, not to be written to; None if they were never kept or are forgotten."""
+        with self._lock:
+            found = self._rows.get(key)
+            if found is not None:
+                self._rows.move_to_end(key)
+            return found
+
+    def keep(self, key: tuple[object, ...], row: NDArray[np.float32]) -> None:
+        """Keep a copy of numbers, if there is room for them at all."""
+        if row.nbytes > self._limit_bytes:
+            return
+        with self._lock:
+            if key in self._rows:
+                return
+            self._rows[key] = row.copy()
+            self._bytes += row.nbytes
+            while self._bytes > self._limit_bytes:
+                _, oldest = self._rows.popitem(last=False)
+                self._bytes -= oldest.nbytes
+
+
 @dataclass(frozen=True)
 class Streams:
     """The random streams of one micro-batch.
@@ -35,17 +75,22 @@ class Streams:
     Attributes:
         seed: The plan's seed.
         digests: Content digest of each image of the batch, in order.
-        views: Name of the change each copy has undergone; empty for originals.
+        views: Name of the change each copy has undergone; empty for originals, and for copies that draw as they do.
+        copies: Name of the change of each copy that draws the numbers of its original; see `apart`.
+        kept: Where numbers are kept that other copies draw too; None if nobody does.
     """
 
     seed: int
     digests: tuple[str, ...]
     views: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    kept: KeptDraws | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse views that do not match the images."""
-        if self.views and len(self.views) != len(self.digests):
-            raise ShapeError(expected=f"{len(self.digests)} views", actual=len(self.views))
+        for names in (self.views, self.copies):
+            if names and len(names) != len(self.digests):
+                raise ShapeError(expected=f"{len(self.digests)} views", actual=len(names))
 
     def __len__(self) -> int:
         """Number of images."""
@@ -53,15 +98,30 @@ class Streams:
 
     def take(self, positions: Sequence[int]) -> Streams:
         """The streams of some images of this batch, in the order given."""
-        return Streams(
-            self.seed,
-            tuple(self.digests[position] for position in positions),
-            tuple(self.views[position] for position in positions) if self.views else (),
+        return replace(
+            self,
+            digests=tuple(self.digests[position] for position in positions),
+            views=tuple(self.views[position] for position in positions) if self.views else (),
+            copies=tuple(self.copies[position] for position in positions) if self.copies else (),
         )
 
     def viewing(self, views: Sequence[str]) -> Streams:
         """The streams of changed copies of these images, independent of the originals' and of each other's."""
-        return Streams(self.seed, self.digests, tuple(views))
+        return replace(self, views=tuple(views), copies=())
+
+    def sharing(self, copies: Sequence[str], kept: KeptDraws | None = None) -> Streams:
+        """The streams of changed copies that draw the numbers of their originals; `apart` gives each its own.
+
+        Args:
+            copies: Name of each copy's change.
+            kept: Where numbers are kept for the copies that follow.
+        """
+        return replace(self, views=(), copies=tuple(copies), kept=kept)
+
+    @property
+    def apart(self) -> Streams:
+        """Streams in which every copy draws its own numbers, though explainers draw those of the originals."""
+        return replace(self, views=self.copies, copies=(), kept=None) if self.copies else self
 
     def generator(self, position: int, purpose: str, index: int = 0) -> np.random.Generator:
         """The stream of one image.
@@ -112,9 +172,7 @@ class Streams:
             from auditcore.cuda_streams import normal_on_device  # noqa: PLC0415 - needs a compiler for CUDA
 
             return normal_on_device(self._keys(purpose, index), math.prod(shape), device).view(len(self), *shape)
-        return self._filled(
-            shape, purpose, index, device, lambda generator, row: generator.standard_normal(dtype=np.float32, out=row)
-        )
+        return self._filled("normal", shape, purpose, index, device)
 
     def uniform(
         self,
@@ -129,17 +187,15 @@ class Streams:
             from auditcore.cuda_streams import uniform_on_device  # noqa: PLC0415 - needs a compiler for CUDA
 
             return uniform_on_device(self._keys(purpose, index), math.prod(shape), device).view(len(self), *shape)
-        return self._filled(
-            shape, purpose, index, device, lambda generator, row: generator.random(dtype=np.float32, out=row)
-        )
+        return self._filled("uniform", shape, purpose, index, device)
 
     def _filled(
         self,
+        law: Literal["normal", "uniform"],
         shape: tuple[int, ...],
         purpose: str,
         index: int | Sequence[int],
         device: torch.device | None,
-        draw: Callable[[np.random.Generator, NDArray[np.float32]], object],
     ) -> Float[Tensor, "image ..."]:
         """One row for each image, each from its own stream, so that threads may draw them in any order."""
         device = device or torch.device("cpu")
@@ -147,10 +203,20 @@ class Streams:
         rows = drawn.numpy()
 
         numbers = self._indices(index)
+        kept = self.kept
 
         def fill(positions: range) -> None:
             for position in positions:
-                draw(self.generator(position, purpose, numbers[position]), rows[position])
+                if kept is None:
+                    _DRAWS[law](self.generator(position, purpose, numbers[position]), rows[position])
+                    continue
+                key = (self._key(position, purpose, numbers[position]), law, shape)
+                known = kept.get(key)
+                if known is None:
+                    _DRAWS[law](self.generator(position, purpose, numbers[position]), rows[position])
+                    kept.keep(key, rows[position])
+                else:
+                    rows[position] = known
 
         threads = min(torch.get_num_threads(), len(self))
         if threads > 1 and rows.size >= WORTH_THREADS:
@@ -159,6 +225,13 @@ class Streams:
         else:
             fill(range(len(self)))
         return to_device(drawn, device)
+
+
+_DRAWS: dict[str, Callable[[np.random.Generator, NDArray[np.float32]], object]] = {
+    "normal": lambda generator, row: generator.standard_normal(dtype=np.float32, out=row),
+    "uniform": lambda generator, row: generator.random(dtype=np.float32, out=row),
+}
+"""How NumPy fills a row."""
 
 
 def _drawn_by(device: torch.device | None) -> TypeGuard[torch.device]:

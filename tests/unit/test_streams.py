@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 
 from auditcore.errors import ShapeError
-from auditcore.streams import Streams
+from auditcore.streams import KeptDraws, Streams
 
 FIRST_RELEASE = [0.79326993, 0.86726159, 0.63890845]
 
@@ -86,3 +86,60 @@ def test_each_image_can_have_a_draw_of_its_own() -> None:
 def test_draws_must_match_the_images() -> None:
     with pytest.raises(ShapeError):
         Streams(3, ("a", "b")).normal((2,), "noise", [1])
+
+
+def test_copies_with_common_noise_draw_what_their_originals_draw_and_can_be_told_apart() -> None:
+    views = ["rotate=1", "rotate=2", "rotate=3"]
+    sharing = STREAMS.sharing(views)
+    for draw in (Streams.normal, Streams.uniform):
+        assert torch.equal(draw(sharing, (4,), "noise", 2), draw(STREAMS, (4,), "noise", 2))
+        apart = draw(sharing.apart, (4,), "noise", 2)
+        assert torch.equal(apart, draw(STREAMS.viewing(views), (4,), "noise", 2))
+        assert not torch.equal(apart, draw(STREAMS, (4,), "noise", 2))
+    assert sharing.generator(1, "coalitions").integers(2**60) == STREAMS.generator(1, "coalitions").integers(2**60)
+    taken = sharing.take([2, 0])
+    assert (taken.copies, taken.digests) == (("rotate=3", "rotate=1"), ("sha256:c", "sha256:a"))
+    # what a method names itself, such as the samples of a noise tunnel, belongs to the original too
+    assert torch.equal(
+        taken.viewing(["s"] * 2).normal((3,), "x"), STREAMS.take([2, 0]).viewing(["s"] * 2).normal((3,), "x")
+    )
+    assert STREAMS.apart is STREAMS
+    with pytest.raises(ShapeError, match="3 views"):
+        STREAMS.sharing(["only one"])
+
+
+def test_numbers_that_are_kept_are_those_that_would_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptDraws()
+    sharing = STREAMS.sharing(["one", "two", "three"], kept)
+    first = sharing.normal((4, 2), "noise", 3)
+    draws = {"normal": sharing.normal, "uniform": sharing.uniform}
+    for law, draw in draws.items():
+        for shape in ((4, 2), (8,)):
+            expected = getattr(STREAMS, law)(shape, "noise", 3)
+            assert torch.equal(draw(shape, "noise", 3), expected)
+            assert torch.equal(draw(shape, "noise", 3), expected)
+    monkeypatch.setattr("auditcore.streams._DRAWS", {})  # nothing is drawn twice
+    again = sharing.take([1, 1, 0]).normal((4, 2), "noise", 3)
+    assert torch.equal(again, first[[1, 1, 0]])
+    # what a method does to the numbers it was given stays its own
+    again.zero_()
+    assert torch.equal(sharing.normal((4, 2), "noise", 3), first)
+    # a copy's own numbers are not kept: nobody draws them again
+    with pytest.raises(KeyError):
+        sharing.apart.normal((4, 2), "noise", 3)
+
+
+def test_the_oldest_numbers_are_forgotten_and_too_many_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptDraws(limit_bytes=3 * 4 * 5)
+    sharing = Streams(1, ("a",)).sharing(["copy"], kept)
+    for index in range(3):
+        sharing.normal((5,), "noise", index)
+    sharing.normal((5,), "noise", 0)  # drawn again: 1 is the oldest now
+    sharing.normal((5,), "noise", 3)
+    sharing.normal((16,), "noise", 0)
+    monkeypatch.setattr("auditcore.streams._DRAWS", {})
+    for index in (0, 2, 3):
+        assert torch.equal(sharing.normal((5,), "noise", index), sharing.normal((5,), "noise", index))
+    for shape, index in (((5,), 1), ((16,), 0)):
+        with pytest.raises(KeyError):
+            sharing.normal(shape, "noise", index)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.capabilities import check_obstacle, pair_obstacle
-from auditcore.contracts.checks import CheckContract
+from auditcore.contracts.checks import CheckContract, Noise
 from auditcore.contracts.explainers import Explainer, Precomputed, Random
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
 from auditcore.explainers.shared_pass import color_logits, image_logits
@@ -25,8 +25,11 @@ from auditcore.explainers.table import applicability, explain_together, joined
 from auditcore.images.preprocess import PixelBox
 from auditcore.images.uploaded_maps import MapRows
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.streams import KeptDraws, Streams
 from auditcore.transfer import numbers_on, to_device
+
+REPEAT = "repeatability"
+"""View of the unchanged images under another draw, and the purpose under which the cost of their maps is listed."""
 
 
 class Prediction(NamedTuple):
@@ -77,6 +80,8 @@ class Chunk:
     colors: dict[str, Tensor] = field(default_factory=dict)
     uploaded: Mapping[str, MapRows] = field(default_factory=dict)
     _originals: dict[Explainer, Attribution] = field(default_factory=dict)
+    _repeats: dict[Explainer, Attribution] = field(default_factory=dict)
+    _kept: KeptDraws = field(default_factory=KeptDraws)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -109,6 +114,14 @@ class Chunk:
     def able(self) -> tuple[Explainer, ...]:
         """Explainers that run on this model."""
         return tuple(explainer for explainer in self.explainers if explainer.label not in self.unable)
+
+    @property
+    def repeatable(self) -> tuple[Explainer, ...]:
+        """Stochastic explainers that run on this model, whose maps another draw changes.
+
+        Without the random explainer: two of its maps are unrelated by construction.
+        """
+        return tuple(one for one in self.able if one.stochastic and not isinstance(one, Random))
 
     def without_map(self, explainer: Explainer) -> Mapping[int, str]:
         """Rows of which an explainer that runs has no map, with the reason: nobody has uploaded one."""
@@ -172,12 +185,36 @@ class Chunk:
         self.each(len(self), work)
         self._originals |= {explainer: joined(parts) for explainer, parts in found.items()}
 
+    def repeat(self, explainer: Explainer) -> Attribution:
+        """Attributions of the unchanged images by a stochastic explainer under another draw, computed once."""
+        if explainer not in self._repeats:
+            self.repeat_originals((explainer,))
+        return self._repeats[explainer]
+
+    def repeat_originals(self, explainers: Sequence[Explainer]) -> None:
+        """Compute what `repeat` returns for several explainers together; passes known already are not made again."""
+        found: dict[Explainer, list[Attribution]] = defaultdict(list)
+
+        def work(part: slice) -> None:
+            batch = self.batch(self.pixels[part], range(len(self))[part], REPEAT)
+            batch.know(self.passes.take(part))
+            for explainer, attribution in explain_together(batch, explainers).items():
+                found[explainer].append(attribution)
+
+        self.each(len(self), work)
+        self._repeats |= {explainer: joined(parts) for explainer, parts in found.items()}
+
+    def with_model(self, classifier: Classifier, passes: MadePasses) -> Chunk:
+        """The same images with another model, of which only these passes are known: no map, no color."""
+        return replace(self, classifier=classifier, passes=passes, colors={}, _originals={}, _repeats={})
+
     def batch(
         self,
         pixels: Float[Tensor, "copy 3 height width"],
         owners: Sequence[int],
         views: str | Sequence[str],
         *,
+        noise: Noise = "fresh",
         controls: bool = False,
     ) -> Batch:
         """Changed copies, to be explained for the targets of the images they come from.
@@ -185,16 +222,18 @@ class Chunk:
         Args:
             pixels: Changed copies, in pixel space.
             owners: Position of the image each copy comes from.
-            views: Name of each copy's change, so that copies draw independent random numbers.
+            views: Name of each copy's change.
+            noise: Whether explainers draw the numbers of the unchanged image for each copy, or fresh ones by its view.
             controls: Whether what explainers report about themselves will be read.
         """
         names = [views] * len(owners) if isinstance(views, str) else views
         positions = list(owners)
+        streams = self.streams.take(positions)
         return Batch(
             self.classifier,
             pixels,
             self.targets[numbers_on(positions, self.targets.device, torch.long)],
-            self.streams.take(positions).viewing(names),
+            streams.sharing(names, self._kept) if noise == "common" else streams.viewing(names),
             micro_batch=self.micro_batches.size,
             shared=self.shared,
             controls=controls,

@@ -69,7 +69,7 @@ def compute(check: RandomizationCheck, chunk: Chunk, _shared: Mapping[str, tuple
     stages = cascade(chunk.classifier, seed=chunk.streams.seed, stages=check.stages)
     for number, (share, classifier) in enumerate(stages, start=1):
         shares.append(share)
-        forgetful = replace(chunk, classifier=classifier, passes=MadePasses(), colors={}, _originals={})
+        forgetful = chunk.with_model(classifier, MadePasses())
         maps, reasons = _forgetful_maps(check, forgetful, tuple(cascades), number)
         for explainer, found in cascades.items():
             found.add(*_stage(check, found.original, maps.get(explainer), reasons.get(explainer), share))

@@ -21,6 +21,7 @@ from auditcore.metrics.sensitivity import max_sensitivity, relative_distance
 from auditcore.transfer import numbers_on
 
 ZERO_MAP = "the map is zero everywhere or not finite, so no distance is relative to it"
+NOT_REPEATABLE = "the map is zero everywhere, or one of both maps is not finite"
 NOISY_MAP = "the map of a noisy copy is not finite"
 
 
@@ -41,7 +42,20 @@ def compute(check: SensitivityCheck, chunk: Chunk, _shared: Mapping[str, tuple[f
                 control=explainer in chunk.controls,
             )
         )
-    return found
+    return found + [_repeatability(check, chunk, explainer) for explainer in chunk.repeatable]
+
+
+def _repeatability(check: SensitivityCheck, chunk: Chunk, explainer: Explainer) -> Measurement:
+    """Relative distance between the maps of a stochastic explainer and those of another draw, image unchanged."""
+    distance = relative_distance(chunk.original(explainer).maps, chunk.repeat(explainer).maps)
+    return measurement(
+        check,
+        "repeatability_distance",
+        distance.cpu(),
+        indices=chunk.indices,
+        explainer=explainer.label,
+        undefined=NOT_REPEATABLE,
+    )
 
 
 def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[Tensor, "image draw"]]:
@@ -60,7 +74,7 @@ def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[T
         # not clipped: the noise is one of normalized values, and black must be able to become darker
         copies = chunk.pixels[owner[part]] + check.radius * (2 * noise - 1) * chunk.classifier.std
         views = [f"{check.label}/draw={number}" for number in draws[part]]
-        attributions = explain_together(chunk.batch(copies, owners[part], views), chunk.explained)
+        attributions = explain_together(chunk.batch(copies, owners[part], views, noise=check.noise), chunk.explained)
         for explainer, found in distances.items():
             original = chunk.original(explainer).maps[owner[part]]
             found[owner[part], draw[part]] = relative_distance(original, attributions[explainer].maps)

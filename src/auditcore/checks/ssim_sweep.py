@@ -27,6 +27,7 @@ NO_RANGE = "the maps of all originals are zero or not finite, so there is no dat
 NOT_COMPARABLE = (
     "on every accepted copy a map is constant or not finite, or no window of SSIM lies wholly inside the image"
 )
+NOT_REPEATABLE = "one of both maps is constant or not finite, or no window of SSIM fits into it"
 MEASURED_FIRST = (
     "its maps need quantities of the first wave, in which the data range of SSIM is measured; "
     "audit it with another check"
@@ -95,6 +96,7 @@ def compute(check: SsimSweepCheck, chunk: Chunk, shared: Mapping[str, tuple[floa
     for explainer, data_range in ranges.items():
         own = {label: by_explainer[explainer] for label, by_explainer in similarities.items()}
         found += _similarity_metrics(check, chunk, explainer, data_range, own, accepted, valid, unavailable)
+    found += [_repeatability(check, chunk, e, ranges[e]) for e in chunk.repeatable if e in ranges]
     for explainer in chunk.able:
         if EXPLAINERS[type(explainer)].measure_shared is not None:
             found += not_applicable(check, explainer.label, MEASURED_FIRST, indices=chunk.indices)
@@ -152,19 +154,45 @@ def _similarities(
     def work(part: slice) -> None:
         own, mask = owner[part], masks[level[part]]
         copies = _changed(change, chunk, owners[part], value[part])
-        attributions = explain_together(chunk.batch(copies, owners[part], views[part]), tuple(ranges))
+        batch = chunk.batch(copies, owners[part], views[part], noise=check.noise)
+        attributions = explain_together(batch, tuple(ranges))
         for explainer, data_range in ranges.items():
             maps = attributions[explainer].maps
             expected = warp(change.family, chunk.original(explainer).maps[own], value[part])
-            before, after = reduce_channels(expected, check.reduce), reduce_channels(maps, check.reduce)
-            full = torch.full((len(own),), data_range, dtype=torch.float64, device=device)
-            similarity = structural_similarity(before, after, full, window=check.window, mask=mask)
-            counted = mask.expand_as(before).flatten(1)
-            silent = is_constant(before.flatten(1), counted) | is_constant(after.flatten(1), counted)
-            found[explainer][own, level[part]] = similarity.masked_fill(silent, torch.nan)
+            found[explainer][own, level[part]] = _similarity(check, expected, maps, data_range, mask)
 
     chunk.each(len(owners), work)
     return found
+
+
+def _similarity(
+    check: SsimSweepCheck,
+    expected: Float[Tensor, "copy channel height width"],
+    maps: Float[Tensor, "copy channel height width"],
+    data_range: float,
+    mask: Bool[Tensor, "copy 1 height width"],
+) -> Float[Tensor, " copy"]:
+    """Structural similarity of each pair of maps; NaN where one of them is constant or not finite."""
+    before, after = reduce_channels(expected, check.reduce), reduce_channels(maps, check.reduce)
+    full = torch.full((len(maps),), data_range, dtype=torch.float64, device=maps.device)
+    similarity = structural_similarity(before, after, full, window=check.window, mask=mask)
+    counted = mask.expand_as(before).flatten(1)
+    silent = is_constant(before.flatten(1), counted) | is_constant(after.flatten(1), counted)
+    return similarity.masked_fill(silent, torch.nan)
+
+
+def _repeatability(check: SsimSweepCheck, chunk: Chunk, explainer: Explainer, data_range: float) -> Measurement:
+    """Similarity of the maps of a stochastic explainer with those of another draw, no change of the image."""
+    everywhere = torch.ones_like(chunk.pixels[:, :1], dtype=torch.bool)
+    original, again = chunk.original(explainer).maps, chunk.repeat(explainer).maps
+    return measurement(
+        check,
+        "repeatability_ssim",
+        _similarity(check, original, again, data_range, everywhere).cpu(),
+        indices=chunk.indices,
+        explainer=explainer.label,
+        undefined=NOT_REPEATABLE if data_range > 0 else NO_RANGE,
+    )
 
 
 def _compared(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tensor, "value 1 height width"]:

@@ -178,6 +178,7 @@ def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, .
             chances[explainer].append(stability.chance[:, grid.changed])
     if len(check.families) > 1:
         found += _family_means(check, chunk, found)
+    found += _repeatability(check, chunk, originals)
     found += [
         measurement(
             check,
@@ -189,6 +190,24 @@ def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, .
         )
         for explainer, columns in chances.items()
     ]
+    return found
+
+
+def _repeatability(check: SweepCheck, chunk: Chunk, originals: _Originals) -> list[Measurement]:
+    """Similarity of the maps of every stochastic explainer with those of another draw, no change of the image."""
+    found: list[Measurement] = []
+    for explainer in chunk.repeatable:
+        again = _masked(check, chunk.repeat(explainer).maps, None)
+        alike = compare(originals.maps(explainer), again, check.top_k)
+        found += [
+            measurement(
+                check, metric, values.cpu(), indices=chunk.indices, explainer=explainer.label, undefined=undefined
+            )
+            for metric, values, undefined in (
+                ("repeatability_pearson", alike.pearson, CONSTANT_MAP),
+                ("repeatability_top_k", alike.top_k, EMPTY_SUPPORT),
+            )
+        ]
     return found
 
 
@@ -373,7 +392,7 @@ def _sweep(
     def work(part: slice) -> None:
         own, where = owner[part], (owner[part], column[level[part]])
         copies = augment(family, chunk.pixels[own], value[part], chunk.streams.take(owners[part]))
-        batch = chunk.batch(copies, owners[part], views[part])
+        batch = chunk.batch(copies, owners[part], views[part], noise=check.noise)
         attributions = explain_together(batch, chunk.explained)
         predictions.probability[where], predicted = chunk.read(batch)
         predictions.flipped[where] = ~predicted

@@ -31,6 +31,11 @@ class ExplainerContract(Contract):
         """The name under which results are listed."""
         return self.name or self.kind
 
+    @property
+    def stochastic(self) -> bool:
+        """Whether another draw of its random numbers gives another map of the same image."""
+        return False
+
 
 Steps = Annotated[int, Field(ge=2, le=1000)]
 Color = Literal["black", "mean", "blur"]
@@ -41,6 +46,8 @@ BASELINES = (
     "range; normal: standard normal noise in normalized space, not clipped; maximum_distance: black or white, "
     "whichever is farther from each value. Noise has the image's own stream."
 )
+NOISE_BASELINES = frozenset({"gaussian", "uniform", "normal"})
+"""Baselines that are drawn at random."""
 
 
 NoiseUnit = Literal["range", "normalized"]
@@ -102,6 +109,11 @@ class IntegratedGradients(ExplainerContract):
     steps: Steps = 50
     baseline: Baseline = Field(default="black", description=BASELINES)
 
+    @property
+    def stochastic(self) -> bool:
+        """Only with a baseline that is drawn at random."""
+        return self.baseline in NOISE_BASELINES
+
 
 @final
 class SmoothGrad(NoisyContract):
@@ -112,6 +124,11 @@ class SmoothGrad(NoisyContract):
     kind: Literal["smoothgrad"] = "smoothgrad"
     samples: Steps = 50
     std: Annotated[NoiseStd, Field(gt=0)] = Field(default=0.15, description=NOISE)
+
+    @property
+    def stochastic(self) -> bool:
+        """Always: it draws noise for each sample."""
+        return True
 
 
 @final
@@ -201,6 +218,11 @@ class GradientShap(NoisyContract):
     baseline: Baseline = Field(default="uniform", description=BASELINES + " Drawn anew for each sample.")
     std: NoiseStd = Field(default=0.0, description=NOISE)
 
+    @property
+    def stochastic(self) -> bool:
+        """Always: it draws a point of the path for each sample."""
+        return True
+
 
 @final
 class DeepLift(ExplainerContract):
@@ -210,6 +232,11 @@ class DeepLift(ExplainerContract):
     paper: ClassVar[str] = "Shrikumar et al. 2017"
     kind: Literal["deep_lift"] = "deep_lift"
     baseline: Baseline = Field(default="black", description=BASELINES)
+
+    @property
+    def stochastic(self) -> bool:
+        """Only with a baseline that is drawn at random."""
+        return self.baseline in NOISE_BASELINES
 
 
 @final
@@ -245,6 +272,11 @@ class Iba(ExplainerContract):
     samples: int = Field(default=10, ge=1, le=100, description="Noise samples a step.")
     learning_rate: float = Field(default=1.0, gt=0, le=10)
     smoothing: float = Field(default=1.0, ge=0, le=10, description="Sigma of the Gaussian over the mask, positions.")
+
+    @property
+    def stochastic(self) -> bool:
+        """Always: it draws noise for each step."""
+        return True
 
 
 @final
@@ -285,6 +317,11 @@ class Rise(ExplainerContract):
     cells: int = Field(default=7, ge=2, le=64, description="Cells a side of a mask before it is upsampled.")
     keep: float = Field(default=0.5, gt=0, lt=1, description="Probability that a cell stays.")
 
+    @property
+    def stochastic(self) -> bool:
+        """Always: it draws masks."""
+        return True
+
 
 @final
 class KernelShap(ExplainerContract):
@@ -299,6 +336,11 @@ class KernelShap(ExplainerContract):
     )
     samples: int = Field(default=1000, ge=4, le=100_000, description="Coalitions; all of them where they are fewer.")
     baseline: Color = Field(default="mean", description="What absent segments show, in pixel space.")
+
+    @property
+    def stochastic(self) -> bool:
+        """Always, though no number counts where all coalitions are affordable."""
+        return True
 
 
 Tunneled = Annotated[
@@ -329,6 +371,11 @@ class NoiseTunnel(NoisyContract):
     samples: Steps = 50
     std: Annotated[NoiseStd, Field(gt=0)] = Field(default=0.15, description=NOISE)
 
+    @property
+    def stochastic(self) -> bool:
+        """Always: it draws noise for each sample."""
+        return True
+
 
 @final
 class Random(ExplainerContract):
@@ -337,6 +384,11 @@ class Random(ExplainerContract):
     needs: ClassVar[frozenset[Need]] = frozenset()
     paper: ClassVar[str] = "control"
     kind: Literal["random"] = "random"
+
+    @property
+    def stochastic(self) -> bool:
+        """Always: it is nothing but its draw, so a check of repeatability leaves it out."""
+        return True
 
 
 @final

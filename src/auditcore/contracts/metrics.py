@@ -109,6 +109,22 @@ METRICS: dict[str, dict[str, Metric]] = {
             highest=1,
             meaning="Expected top-k overlap if one of the two maps were shuffled, averaged over families and levels.",
         ),
+        "repeatability_pearson": Metric(
+            control=True,
+            unit="correlation",
+            higher_is_better=True,
+            lowest=-1,
+            highest=1,
+            meaning="Correlation of a stochastic explainer's map with its map of the same image under another draw.",
+        ),
+        "repeatability_top_k": Metric(
+            control=True,
+            unit="share",
+            higher_is_better=True,
+            lowest=0,
+            highest=1,
+            meaning="Top-k overlap of a stochastic explainer's map with its map of the same image under another draw.",
+        ),
     },
     "deletion": {
         "lerf_auc": Metric(
@@ -233,6 +249,15 @@ METRICS: dict[str, dict[str, Metric]] = {
             lowest=0,
             meaning="Largest absolute attribution over all originals, the data range of SSIM; the same for every "
             "image.",
+        ),
+        "repeatability_ssim": Metric(
+            control=True,
+            unit="similarity",
+            higher_is_better=True,
+            lowest=-1,
+            highest=1,
+            meaning="Structural similarity of a stochastic explainer's map and its map of the same image under another "
+            "draw.",
         ),
     },
     "pixel_flipping": {
@@ -374,6 +399,14 @@ METRICS: dict[str, dict[str, Metric]] = {
             lowest=0,
             meaning="Largest distance between the maps of noisy copies and the map, over the length of the map.",
         ),
+        "repeatability_distance": Metric(
+            control=True,
+            unit="relative distance",
+            higher_is_better=False,
+            lowest=0,
+            meaning="Distance between a stochastic explainer's map and its map of the same image under another draw, "
+            "over the length of the map.",
+        ),
     },
     "infidelity": {
         "infidelity": Metric(
@@ -468,6 +501,24 @@ METRICS: dict[str, dict[str, Metric]] = {
             unit="ratio",
             higher_is_better=None,
             meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases absorb the rest.",
+        ),
+        "repeatability": Metric(
+            control=True,
+            unit="correlation",
+            higher_is_better=True,
+            lowest=-1,
+            highest=1,
+            meaning="Correlation of a stochastic explainer's map, channels summed, with its map of the same image "
+            "under another draw.",
+        ),
+        "image_dependence": Metric(
+            control=True,
+            unit="correlation",
+            higher_is_better=None,
+            lowest=-1,
+            highest=1,
+            meaning="Mean correlation of an image's map, channels summed, with the maps of other images; above 0.9 the "
+            "map hardly depends on the image, and its stability means nothing.",
         ),
     },
 }

@@ -6,6 +6,7 @@ Counted are images that go forward through the model, and images for which a gra
     measure = images (prediction) + rows * (ends of automatic intervals) + images * (layers to be measured)
               + maps of the originals, if SSIM needs their range
     compute = images (prediction) + rows * (maps of the originals + each check) + colors
+              + rows * (one more map by each stochastic explainer, for its repeatability)
 
 A row is an image and one target. What is shared is counted once:
 
@@ -177,7 +178,8 @@ def passes_needed(
         groups: In how many groups the images were worked off; each makes the random models of a randomization anew.
 
     Returns:
-        `measure`; or `originals`, which are predictions, original maps and images of one color, and each check by name.
+        `measure`; or `originals`, which are predictions, original maps and images of one color, `repeatability` if
+        some explainer is stochastic, and each check by name.
     """
     facts = facts or ModelFacts()
     rows = images if rows is None else rows
@@ -191,6 +193,13 @@ def passes_needed(
     needed = {
         "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_colors(plan, able)))),
     }
+    repeated = [explainer for explainer in able if explainer.stochastic and not isinstance(explainer, Random)]
+    if repeated:
+        # the logits of the originals are known, and no stochastic explainer reads the plain pass; as for a changed
+        # copy, nobody asks what methods report about themselves
+        original = False
+        again = total(OWN_PASSES[type(explainer)](explainer, original, facts.side_px) for explainer in repeated)
+        needed["repeatability"] = again.times(rows)
     for check in plan.checks:
         if check_obstacle(check, facts.offer) is not None:
             needed[check.label] = NOTHING

@@ -15,8 +15,8 @@ from auditcore.contracts.speed import Speed
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
 PresetName = Literal["quick", "standard", "tetkova2023", "erdem2021", "won2023", "li2021"]
 
-OTHER_PURPOSES = frozenset({"explainer", "originals", "measure", "deviation"})
-"""What a report lists beside the checks, by name: the explainers' own controls, and three kinds of passes."""
+OTHER_PURPOSES = frozenset({"explainer", "originals", "repeatability", "measure", "deviation"})
+"""What a report lists beside the checks, by name: the explainers' own controls, and four kinds of passes."""
 
 
 @final

@@ -182,8 +182,8 @@ class Cost(Contract):
     backward_images: int = 0
     checks: dict[str, CheckCost] = Field(
         default_factory=dict,
-        description="By check; `originals` are the maps all checks share, `measure` the first wave, `deviation` what "
-        "was measured once more exactly.",
+        description="By check; `originals` are the maps all checks share, `repeatability` maps of stochastic "
+        "explainers under another draw, `measure` the first wave, `deviation` what was measured once more exactly.",
     )
     seconds: float = 0.0
     estimated_seconds: float | None = Field(

@@ -64,17 +64,13 @@ def exact_rows(chunk: Chunk, images: Sequence[int]) -> Chunk:
     chunk.each(len(rows), lambda part: logits.append(classifier.logits(pixels[part])))
     known = torch.cat(logits)
     return replace(
-        chunk,
-        classifier=classifier,
+        chunk.with_model(classifier, MadePasses(logits=known)),
         pixels=pixels,
         indices=tuple(chunk.indices[row] for row in rows),
         targets=targets,
         probabilities=classifier.probabilities(known).gather(1, targets[:, None])[:, 0],
         streams=chunk.streams.take(rows),
         boxes=tuple(chunk.boxes[row] for row in rows) if chunk.boxes else (),
-        passes=MadePasses(logits=known),
-        colors={},
-        _originals={},
     )
 
 

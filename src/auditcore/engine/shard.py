@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.chunk import REPEAT, Chunk
 from auditcore.checks.measuring import measurement, not_applicable, without_rows
 from auditcore.checks.micro_batches import MicroBatches, blaming_size
 from auditcore.checks.table import CHECKS
@@ -46,6 +46,8 @@ from auditcore.explainers.table import EXPLAINERS, layers_named, prepare
 from auditcore.images.batch import decode_ahead
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
+from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.similarity import pearson
 from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
 from auditcore.models.sanity import invalid_output
@@ -346,11 +348,27 @@ def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
 
 
 def _compute(
-    plan: AuditPlan, chunk: Chunk, shared: Mapping[str, tuple[float, ...]], meter: _Meter
+    plan: AuditPlan,
+    chunk: Chunk,
+    shared: Mapping[str, tuple[float, ...]],
+    meter: _Meter,
+    *,
+    about_explainers: bool = True,
 ) -> list[Measurement]:
-    """Every check on one chunk; the maps that all of them need come first, so that no check pays for another."""
+    """Every check on one chunk; the maps that all of them need come first, so that no check pays for another.
+
+    Args:
+        plan: What to measure.
+        chunk: The images.
+        shared: Quantities of the whole audit.
+        meter: Counts passes by purpose.
+        about_explainers: Whether to measure what belongs to explainers and not to a check, too.
+    """
     with meter.measuring("originals"):
         chunk.explain_originals(chunk.able)
+    if about_explainers and chunk.repeatable:
+        with meter.measuring(REPEAT):
+            chunk.repeat_originals(chunk.repeatable)
     found: list[Measurement] = []
     missing = {explainer.label: chunk.without_map(explainer) for explainer in chunk.able}
     for check in plan.checks:
@@ -362,19 +380,42 @@ def _compute(
             found += [without_rows(one, missing.get(one.explainer or "", {}), chunk.indices) for one in measured]
         for label, reason in unable.items():
             found += not_applicable(check, label, reason, indices=chunk.indices)
-    for explainer in chunk.able:
-        for metric, values in chunk.original(explainer).controls.items():
-            found.append(
-                measurement(
-                    None,
-                    metric,
-                    values.cpu(),
-                    indices=chunk.indices,
-                    explainer=explainer.label,
-                    undefined="the logit it is relative to is 0",
-                )
-            )
+    if about_explainers:
+        found += _about_explainers(chunk)
     return merge_targets(found, chunk.indices)
+
+
+def _about_explainers(chunk: Chunk) -> list[Measurement]:
+    """What explainers report about themselves, and how far stochastic ones repeat themselves."""
+    found = [
+        measurement(
+            None,
+            metric,
+            values.cpu(),
+            indices=chunk.indices,
+            explainer=explainer.label,
+            undefined="the logit it is relative to is 0",
+        )
+        for explainer in chunk.able
+        for metric, values in chunk.original(explainer).controls.items()
+    ]
+    everywhere = torch.ones_like(chunk.pixels[:, :1], dtype=torch.bool)
+    for explainer in chunk.repeatable:
+        # summed in float64: channels that cancel must not leave rounding behind as relevance
+        original, again = (
+            reduce_channels(made.maps.double(), "sum") for made in (chunk.original(explainer), chunk.repeat(explainer))
+        )
+        found.append(
+            measurement(
+                None,
+                "repeatability",
+                pearson(original, again, everywhere).cpu(),
+                indices=chunk.indices,
+                explainer=explainer.label,
+                undefined="one of both maps is constant or not finite, so their correlation is undefined",
+            )
+        )
+    return found
 
 
 def _deviations(
@@ -396,7 +437,9 @@ def _deviations(
             measured,
             images=images,
             # what single checks pay for the sample is not told apart
-            compute=lambda exact, rows: _compute(exact, rows, shared, _Meter(chunk.classifier)),
+            compute=lambda exact, rows: _compute(
+                exact, rows, shared, _Meter(chunk.classifier), about_explainers=not plan.speed.exact
+            ),
         )
 
 

@@ -7,6 +7,11 @@ from auditcore.explainers.attribution import Attribution, Batch
 
 
 def random(batch: Batch, contract: Random) -> Attribution:
-    """Independent standard normal values, drawn anew for every view; entries of other names draw other values."""
+    """Independent standard normal values, drawn anew for every view; entries of other names draw other values.
+
+    Copies with common noise draw their own values too: with those of the original every map would be the same map, and
+    the control that knows nothing would look perfectly stable.
+    """
     shape = tuple(batch.pixels.shape[1:])
-    return Attribution(batch.streams.normal(shape, f"random/{contract.label}", device=batch.pixels.device))
+    streams = batch.streams.apart
+    return Attribution(streams.normal(shape, f"random/{contract.label}", device=batch.pixels.device))

@@ -69,6 +69,7 @@ CURVE_AXES = {
 
 COST_PARTS = {
     "originals": "maps of the unchanged images, which all checks share",
+    "repeatability": "maps of stochastic explainers under another draw",
     "measure": "the first wave: quantities of the whole audit",
     "deviation": "a sample of the images once more, exactly",
 }

@@ -29,12 +29,18 @@ from auditcore.contracts.augmentations import (
 from auditcore.contracts.checks import Check, DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import (
     Ablation,
+    DeepLift,
     Explainer,
     GradCam,
     Gradient,
+    GradientShap,
     InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    NoiseTunnel,
     Occlusion,
     Random,
+    Rise,
     SmoothGrad,
 )
 from auditcore.contracts.plan import AuditPlan
@@ -113,6 +119,17 @@ FAMILIES: tuple[Augmentation, ...] = (
 )
 
 
+STOCHASTIC: tuple[Explainer, ...] = (
+    SmoothGrad(samples=3),
+    NoiseTunnel(name="tunneled", method=IntegratedGradients(steps=2, baseline="uniform"), samples=2),
+    GradientShap(samples=3, std=0.1),
+    IntegratedGradients(name="noisy", steps=3, baseline="gaussian"),
+    DeepLift(baseline="uniform"),
+    Rise(masks=20, cells=4),
+    KernelShap(segments="cells", count=16, samples=50),
+)
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
 @pytest.mark.parametrize("explainer", [Gradient(), Random()], ids=lambda explainer: explainer.kind)
 def test_sweep(digit_classifier: Classifier, family: Augmentation, explainer: Explainer) -> None:
@@ -122,6 +139,23 @@ def test_sweep(digit_classifier: Classifier, family: Augmentation, explainer: Ex
         slow = naive(digit_classifier, image)
         assert_same(found, slow.sweep(check, family, explainer), position)
         assert_same_curves(found, slow.curves, position)
+
+
+@pytest.mark.parametrize("noise", ["common", "fresh"])
+@pytest.mark.parametrize("reduce", ["sum", "none"])
+@pytest.mark.parametrize("explainer", STOCHASTIC, ids=lambda explainer: explainer.label)
+def test_sweep_of_a_stochastic_explainer(
+    digit_classifier: Classifier, explainer: Explainer, reduce: str, noise: str
+) -> None:
+    family = Brightness(interval=(-0.1, 0.3))
+    check = SweepCheck.model_validate(
+        {"families": (family,), "levels": 3, "top_k": 100, "reduce": reduce, "noise": noise}
+    )
+    found = rows(run(digit_classifier, (check,), (explainer,), micro_batch=3), explainer.label)
+    for position, image in enumerate(digits.encoded(IMAGES)):
+        expected = naive(digit_classifier, image).sweep(check, family, explainer)
+        assert ("repeatability_top_k", None) in expected
+        assert_same(found, expected, position)
 
 
 @pytest.mark.parametrize("anchor", ["identity", "max"])

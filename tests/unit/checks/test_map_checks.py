@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -83,21 +84,28 @@ def map_of(
     return explain(classifier, explainer, pixels, target, streams).maps[0].double().numpy()
 
 
-@pytest.mark.parametrize("explainer", EXPLAINERS, ids=lambda explainer: explainer.kind)
-def test_sensitivity(digit_classifier: Classifier, explainer: Explainer) -> None:
-    check = SensitivityCheck(draws=3, radius=0.1)
-    measured = found(run(digit_classifier, (check,), (explainer,)), explainer.kind, "max_sensitivity")
+@pytest.mark.parametrize("noise", ["common", "fresh"])
+@pytest.mark.parametrize("explainer", [*EXPLAINERS, Random()], ids=lambda explainer: explainer.kind)
+def test_sensitivity(digit_classifier: Classifier, explainer: Explainer, noise: Literal["common", "fresh"]) -> None:
+    check = SensitivityCheck(draws=3, radius=0.1, noise=noise)
+    result = run(digit_classifier, (check,), (explainer,))
+    measured = found(result, explainer.kind, "max_sensitivity")
+    own_draw = noise == "fresh" or explainer == Random()
     std = torch.tensor(digits.PREPROCESSING.std).view(3, 1, 1)
     for image in digits.encoded(IMAGES):
         pixels, target, streams = single(digit_classifier, image)
         before = map_of(digit_classifier, explainer, pixels, target, streams.viewing(["original"]))
         distances = []
         for draw in range(3):
-            noise = 0.1 * (2 * streams.uniform((3, 32, 32), "sensitivity/noise", draw) - 1)
-            view = streams.viewing([f"sensitivity/draw={draw}"])
-            after = map_of(digit_classifier, explainer, pixels + noise * std, target, view)
+            moved = 0.1 * (2 * streams.uniform((3, 32, 32), "sensitivity/noise", draw) - 1)
+            view = streams.viewing([f"sensitivity/draw={draw}" if own_draw else "original"])
+            after = map_of(digit_classifier, explainer, pixels + moved * std, target, view)
             distances.append(reference.relative_distance(before, after))
         assert measured.values[image.index] == pytest.approx(max(distances), rel=1e-3)
+        if explainer == SmoothGrad(samples=2):
+            again = map_of(digit_classifier, explainer, pixels, target, streams.viewing(["repeatability"]))
+            repeated = found(result, explainer.kind, "repeatability_distance").values[image.index]
+            assert repeated == pytest.approx(reference.relative_distance(before, again), rel=1e-3)
 
 
 @pytest.mark.parametrize("normalize", [False, True])

@@ -23,7 +23,15 @@ from auditcore.contracts.augmentations import (
 )
 from auditcore.contracts.checks import Change, SsimSweepCheck, SweepCheck, change_variants
 from auditcore.contracts.estimate import passes_of, waves_of
-from auditcore.contracts.explainers import Explainer, Gradient, GuidedBackpropagation, Iba, InputXGradient, Random
+from auditcore.contracts.explainers import (
+    Explainer,
+    Gradient,
+    GuidedBackpropagation,
+    Iba,
+    InputXGradient,
+    Random,
+    SmoothGrad,
+)
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult, Wave
 from auditcore.engine.shard import run_shard
@@ -100,12 +108,15 @@ def naive(classifier: Classifier, image: EncodedImage) -> NaiveAudit:
     return NaiveAudit(classifier, quantized.astype(np.float32), 7, image.digest)
 
 
-@pytest.mark.parametrize("explainer", [Gradient(), Random()], ids=lambda explainer: explainer.kind)
-@pytest.mark.parametrize(("reduce", "border"), [("none", "exclude"), ("sum", "include")])
+@pytest.mark.parametrize("explainer", [Gradient(), SmoothGrad(samples=3), Random()], ids=lambda each: each.kind)
+@pytest.mark.parametrize(
+    ("reduce", "border", "noise"),
+    [("none", "exclude", "common"), ("sum", "include", "common"), ("sum", "include", "fresh")],
+)
 def test_every_number_is_that_of_one_image_and_one_change_at_a_time(
-    digit_classifier: Classifier, explainer: Explainer, reduce: str, border: str
+    digit_classifier: Classifier, explainer: Explainer, reduce: str, border: str, noise: str
 ) -> None:
-    check = SsimSweepCheck.model_validate(CHECK.model_dump() | {"reduce": reduce, "border": border})
+    check = SsimSweepCheck.model_validate(CHECK.model_dump() | {"reduce": reduce, "border": border, "noise": noise})
     (result,) = audit(digit_classifier, check, (explainer,))
     found = rows(result, explainer.kind)
     slow = [naive(digit_classifier, image) for image in digits.encoded(IMAGES)]
@@ -116,7 +127,7 @@ def test_every_number_is_that_of_one_image_and_one_change_at_a_time(
     several = 0
     for position, each in enumerate(slow):
         expected = each.ssim_sweep(check, explainer, data_range)
-        assert set(expected) == {key for key in found if key[0] != "conservation"}
+        assert set(expected) == {key for key in found if key[0] != "repeatability"}
         for key, value in expected.items():
             measured = found[key].values[position]
             if np.isnan(value):
