@@ -899,3 +899,11 @@ def macro_f1(predicted: Sequence[int], labels: Sequence[int]) -> float:
         recall = right / sum(label == one for _, label in pairs)
         scores.append(2 * precision * recall / (precision + recall))
     return sum(scores) / len(scores)
+
+
+def mean_correlations(maps: list[list[float]]) -> list[float]:
+    """Mean Pearson correlation of each map with all others."""
+    return [
+        sum(pearson(one, other) for position, other in enumerate(maps) if position != own) / (len(maps) - 1)
+        for own, one in enumerate(maps)
+    ]

@@ -296,6 +296,7 @@ class Executor:
                 deviation_images=max(0, deviation_images(audit.images) - shard.start),
                 uploaded=uploaded_maps(plan, self._blobs.get),
                 audit_images=audit.images,
+                order=order,
             )
         self._remember_speed(reference, plan, result, cold=cold)
         self._give_back_memory()

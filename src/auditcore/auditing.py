@@ -100,6 +100,7 @@ def audit(
         micro_batch=micro_batch,
         pictures=drawing,
         uploaded=uploaded_maps(plan, functools.partial(_uploaded, maps or {})),
+        order=order,
     )
     if request.stop is None or order is None:
         waves.run_all()
@@ -158,6 +159,7 @@ class _Waves:
     micro_batch: int | None
     pictures: Pictures | None
     uploaded: Mapping[str, UploadedMaps]
+    order: Sequence[int] | None
     results: list[ShardResult] = field(default_factory=list)
     measured: dict[str | None, dict[str, tuple[float, ...]]] = field(default_factory=dict)
 
@@ -248,6 +250,7 @@ class _Waves:
                     deviation_images=max(0, deviation_images(len(self.images)) - computed),
                     uploaded=self.uploaded,
                     audit_images=len(self.images),
+                    order=self.order,
                 )
             )
             self.results.append(found[-1])

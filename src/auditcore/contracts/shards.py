@@ -113,6 +113,27 @@ class SharedSample(Contract):
     values: tuple[tuple[float, ...], ...]
 
 
+SKETCH_SCALE = 32767
+"""A sketch has length 1, so its values lie in [-1, 1]; they travel as integers of 16 bits. That changes a correlation
+by less than 0.0001."""
+
+
+@final
+class MapSketches(Contract):
+    """What a report needs of the maps of one explainer to compare them with maps of other shards.
+
+    Attributes:
+        images: Index of each image; only the first images of an audit have sketches.
+        sketches: Base64 of 1024 little-endian integers of 16 bits; null where the map has no correlation.
+        reasons: Image index -> why its sketch is null.
+    """
+
+    explainer: str
+    images: tuple[int, ...] = ()
+    sketches: tuple[str | None, ...] = ()
+    reasons: dict[int, str] = Field(default_factory=dict)
+
+
 @final
 class ExplainedClass(Contract):
     """A class that is explained for an image, with the probability of the original image for it."""
@@ -226,6 +247,9 @@ class ShardResult(Contract):
     images: tuple[ImageRecord, ...]
     measurements: tuple[Measurement, ...] = ()
     shared: tuple[SharedSample, ...] = ()
+    sketches: tuple[MapSketches, ...] = Field(
+        default=(), description="Of the maps of the first images, by explainer; see `image_dependence` of the report."
+    )
     not_applicable: dict[str, str] = Field(default_factory=dict, description="Explainer -> why it cannot run here.")
     layers: dict[str, str] = Field(default_factory=dict, description="Explainer -> module path of the layer it reads.")
     artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures drawn; their bytes travel beside this.")

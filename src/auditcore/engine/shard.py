@@ -20,6 +20,7 @@ from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import check_obstacle
 from auditcore.contracts.estimate import BACKWARD_COST, waves_of, weight
 from auditcore.contracts.explainers import Explainer, shared_key
+from auditcore.contracts.image_dependence import sketched_images
 from auditcore.contracts.passes import ModelFacts, mapped_first, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
@@ -27,6 +28,7 @@ from auditcore.contracts.shards import (
     CheckCost,
     Cost,
     DeviationSample,
+    MapSketches,
     Measurement,
     ModelRecord,
     ShardResult,
@@ -37,6 +39,7 @@ from auditcore.engine.calibration import calibrate
 from auditcore.engine.deviation import measure_deviation
 from auditcore.engine.environment import describe_environment
 from auditcore.engine.groups import group_size, join_measurements, join_samples
+from auditcore.engine.map_sketches import join_sketches, sketch_originals
 from auditcore.engine.originals import left_out, predict_originals
 from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.targets import LABEL_MISSING, merge_targets, needs_labels
@@ -71,6 +74,7 @@ def run_shard(
     deviation_images: int = 0,
     uploaded: Mapping[str, UploadedMaps] | None = None,
     audit_images: int | None = None,
+    order: Sequence[int] | None = None,
 ) -> ShardResult:
     """Run one wave of a plan on some images.
 
@@ -90,6 +94,8 @@ def run_shard(
         deviation_images: How many images of the compute wave to measure exactly too, if the plan has faster modes.
         uploaded: Files of maps that explainers of kind `precomputed` name, by their digest.
         audit_images: Images of the whole audit, which decide what preparation pays; those of the shard if None.
+        order: Indices of the images of the whole audit in the order in which they are audited, if that is not the
+            batch's; the maps of the first ones are compared with each other.
 
     Raises:
         LabelOutOfRange: A label is not a class of this model.
@@ -113,6 +119,7 @@ def run_shard(
             deviation_images=deviation_images,
             uploaded=uploaded or {},
             audit_images=audit_images or len(images),
+            order=order,
         )
 
 
@@ -133,6 +140,7 @@ def _run_shard(
     deviation_images: int,
     uploaded: Mapping[str, UploadedMaps],
     audit_images: int,
+    order: Sequence[int] | None,
 ) -> ShardResult:
     """The same in the arithmetic of the plan."""
     started, ledger = clock(), classifier.ledger
@@ -165,6 +173,7 @@ def _run_shard(
     layers: dict[str, str] = {}
     artifacts: list[Artifact] = []
     deviations: list[DeviationSample] = []
+    sketches: list[tuple[MapSketches, ...]] = []
     colors: dict[str, Tensor] = {}
     for group, batch in decode_ahead(explainable, group_size(plan, micro_batch), classifier.preprocessing, limits):
         records += batch.excluded
@@ -193,6 +202,7 @@ def _run_shard(
         else:
             measurements.append(_compute(plan, chunk, shared, meter))
             unable, layers = chunk.unable, layers_named(classifier, chunk.able)
+            sketches.append(sketch_originals(chunk, sketched_images(order)))
             unsampled = deviation_images - len({index for one in deviations for index in one.images})
             deviations += _deviations(plan, chunk, measurements[-1], shared, meter, images=unsampled)
             artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
@@ -204,6 +214,7 @@ def _run_shard(
         images=tuple(sorted(records, key=lambda record: record.index)),
         measurements=join_measurements(measurements) if measurements else (),
         shared=join_samples(samples),
+        sketches=join_sketches(sketches),
         not_applicable=unable,
         layers=layers,
         artifacts=tuple(artifacts),

@@ -36,12 +36,13 @@ from auditcore.report.bootstrap import mean_curve, summaries
 from auditcore.report.comparisons import compare_models
 from auditcore.report.deviation import deviation_of
 from auditcore.report.floors import with_floors
+from auditcore.report.image_dependence import image_dependence, of_pairs
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
 from auditcore.report.pooling import pooled_statistics
 from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
-from auditcore.report.stopping import Conclusion, observe
+from auditcore.report.stopping import Conclusion, image_order, observe
 from auditcore.report.verdict import count, evaluate, verdict
 from auditcore.report.warnings import warnings_of
 
@@ -97,10 +98,12 @@ def assemble(
     images = _images(models, pictured=len({artifact.image for artifact in artifacts}), total=total)
     order = tuple(item.index for item in images.items)
 
-    measured = {model.name: model.measurements(order) for model in models}
+    taken = None if request.stop is None else image_order(plan.seed, total)
+    measured = {model.name: (*model.measurements(order), *image_dependence(model, order, taken)) for model in models}
     merged = [(model, one) for model, found in measured.items() for one in found]
     pooled = {model: pooled_statistics(plan, found) for model, found in measured.items()}
-    rows = tuple(zip(with_floors(plan, _summarize(merged, pooled, plan)), merged, strict=True))
+    summarized = with_floors(plan, [of_pairs(row) for row in _summarize(merged, pooled, plan)])
+    rows = tuple(zip(summarized, merged, strict=True))
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))

@@ -74,7 +74,7 @@ class MeasuredModel:
             if one.curve is not None:
                 curves |= zip(used, one.curve.values, strict=True)
             per_target |= zip(used, one.per_target or [(value,) for value in one.values], strict=True)
-        reasons |= {index: self._why_missing(index) for index in images if index not in values}
+        reasons |= {index: self.why_missing(index) for index in images if index not in values}
         first = parts[0][1]
         several = any(len(explained) > 1 for explained in self.targets.values())
         return first.model_copy(
@@ -88,7 +88,8 @@ class MeasuredModel:
             }
         )
 
-    def _why_missing(self, index: int) -> str:
+    def why_missing(self, index: int) -> str:
+        """Why an image has no value of this model."""
         return self.records[index].reason or NOT_MEASURED
 
 

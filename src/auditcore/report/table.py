@@ -285,7 +285,9 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
 def explainer_kinds(report: AuditReport) -> dict[str, str]:
     """Name -> kind of all explainers of the plan, then of the controls that ran without being asked for."""
     kinds: dict[str, str] = {explainer.label: explainer.kind for explainer in report.plan.explainers}
-    extra = {r.explainer: "random" for r in report.controls if r.explainer is not None and r.explainer not in kinds}
+    # what belongs to explainers and not to a check says of no check that it ran the control
+    of_checks = (r.explainer for r in report.controls if r.check != "explainer")
+    extra = {explainer: "random" for explainer in of_checks if explainer is not None and explainer not in kinds}
     return {**kinds, **extra}
 
 

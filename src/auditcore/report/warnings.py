@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from auditcore.contracts.checks import SweepCheck
+from auditcore.contracts.image_dependence import INDEPENDENT_ABOVE
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import ReportWarning, Result
 from auditcore.report.baselines_and_fills import mismatch
@@ -16,6 +17,9 @@ collapses gets an S of 0.94 at 3 levels, 0.84 at 5, 0.42 at 11, 0.10 at 41."""
 LEAST_PROBABILITY_SCORE = 0.5
 """Mean area under the target probability below which the prediction counts as collapsed."""
 
+ROBUSTNESS_CHECKS = frozenset({"sweep", "ssim_sweep", "sensitivity"})
+"""Kinds of checks that ask whether a map stays the same; their numbers mean nothing for a map that never changes."""
+
 
 def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[Result]) -> tuple[ReportWarning, ...]:
     """Every warning that a plan and its results give.
@@ -25,8 +29,8 @@ def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[R
         results: What the audit measured, of all models.
         controls: What tells how far the results can be trusted.
     """
-    del controls
     return (
+        *_image_independent(controls),
         *_few_levels(plan, results),
         *_prediction_collapses(plan, results),
         *_baseline_differs_from_fill(plan, results),
@@ -81,3 +85,35 @@ def _baseline_differs_from_fill(plan: AuditPlan, results: Sequence[Result]) -> I
                     f"{check.label} replaces pixels by {found.fill}: the score answers another question than the map. "
                     f"{found.remedy}",
                 )
+
+
+def image_independent(controls: Sequence[Result]) -> frozenset[tuple[str | None, str]]:
+    """Model and explainer whose maps hardly depend on the image, so that their stability means nothing.
+
+    Args:
+        controls: Of a report; those named `image_dependence` decide.
+
+    Returns:
+        Name of the model, None in an audit of one, and of the explainer. Those whose control has no value are not
+        among them: nothing is known of them.
+    """
+    return frozenset((result.model, result.explainer) for result in _above(controls) if result.explainer is not None)
+
+
+def _above(controls: Sequence[Result]) -> Iterator[Result]:
+    for result in controls:
+        dependence = (result.check, result.metric) == ("explainer", "image_dependence")
+        if dependence and result.mean is not None and result.mean > INDEPENDENT_ABOVE:
+            yield result
+
+
+def _image_independent(controls: Sequence[Result]) -> Iterator[ReportWarning]:
+    for result in _above(controls):
+        yield ReportWarning(
+            code="image_independent",
+            model=result.model,
+            explainer=result.explainer,
+            message=f"the maps of {result.n} different images correlate by {result.mean:.2f} on average, above "
+            f"{INDEPENDENT_ABOVE:g}: they hardly depend on the image, so that they stay the same when it changes says "
+            "nothing about their robustness; the numbers of sweeps and of sensitivity mean nothing here",
+        )

@@ -1,0 +1,73 @@
+"""What a shard tells of its maps, so that a report can compare maps of different images."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+import numpy as np
+import torch
+
+from auditcore.checks.chunk import Chunk
+from auditcore.contracts.shards import SKETCH_SCALE, MapSketches
+from auditcore.metrics.map_sketches import sketch_maps
+from auditcore.metrics.reduction import reduce_channels
+from auditcore.transfer import numbers_on
+
+CONSTANT_MAP = "the map is constant or not finite, so it has no correlation"
+
+
+def sketch_originals(chunk: Chunk, images: Collection[int]) -> tuple[MapSketches, ...]:
+    """Sketches of the maps of the unchanged images by every explainer and the control; no pass through the model.
+
+    Of an image with several targets the map of the first counts.
+
+    Args:
+        chunk: Images whose original maps are computed.
+        images: Indices of those that are wanted.
+    """
+    rows = [row for row, index in enumerate(chunk.indices) if index in images and index not in chunk.indices[:row]]
+    found = []
+    for explainer in chunk.explained:
+        encoded: list[str | None] = []
+        reasons: dict[int, str] = {}
+        if rows:
+            maps = chunk.original(explainer).maps[numbers_on(rows, chunk.pixels.device, torch.long)]
+            # summed in float64: channels that cancel must not leave rounding behind as relevance
+            sketches = sketch_maps(reduce_channels(maps.double(), "sum").flatten(1)).cpu().numpy()
+            missing = chunk.without_map(explainer)
+            for row, sketch in zip(rows, sketches, strict=True):
+                reason = missing.get(row, CONSTANT_MAP if np.isnan(sketch).any() else None)
+                encoded.append(None if reason is not None else _encoded(sketch))
+                reasons |= {} if reason is None else {chunk.indices[row]: reason}
+        found.append(
+            MapSketches(
+                explainer=explainer.label,
+                images=tuple(chunk.indices[row] for row in rows),
+                sketches=tuple(encoded),
+                reasons=reasons,
+            )
+        )
+    return tuple(found)
+
+
+def join_sketches(groups: Iterable[Iterable[MapSketches]]) -> tuple[MapSketches, ...]:
+    """The sketches of consecutive groups of images as those of one, explainer by explainer."""
+    parts: dict[str, list[MapSketches]] = defaultdict(list)
+    for group in groups:
+        for one in group:
+            parts[one.explainer].append(one)
+    return tuple(
+        MapSketches(
+            explainer=explainer,
+            images=tuple(index for one in own for index in one.images),
+            sketches=tuple(sketch for one in own for sketch in one.sketches),
+            reasons={index: reason for one in own for index, reason in one.reasons.items()},
+        )
+        for explainer, own in parts.items()
+    )
+
+
+def _encoded(sketch: np.ndarray) -> str:
+    return base64.b64encode(np.rint(sketch * SKETCH_SCALE).astype("<i2").tobytes()).decode()
