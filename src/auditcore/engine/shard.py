@@ -156,12 +156,7 @@ def _run_shard(
 
     _check_labels(images, classifier)
     preparing = clock()
-    with blaming_size():
-        prepare(classifier, plan.explainers)
-    # on a CPU there is nothing to choose where the size is given
-    if micro_batch is None or classifier.device.type == "cuda":
-        micro_batch = _calibrated(classifier, memory_bytes, micro_batch).micro_batch
-        choose_way(classifier, _ahead(classifier, plan, audit_images), plan.speed, clock)
+    micro_batch = _prepared(classifier, plan, micro_batch, memory_bytes, audit_images=audit_images, clock=clock)
     preparation_s = clock() - preparing
     micro_batches = MicroBatches(micro_batch)
     explainable = [image for image in images if image.labels or not needs_labels(plan)]
@@ -244,6 +239,25 @@ def _run_shard(
         notes=notes,
         environment=describe_environment(classifier.device, plan.speed),
     )
+
+
+def _prepared(
+    classifier: Classifier,
+    plan: AuditPlan,
+    micro_batch: int | None,
+    memory_bytes: int | None,
+    *,
+    audit_images: int,
+    clock: Callable[[], float],
+) -> int:
+    """Build what the explainers need of the model, and choose how many images pass at once, and how."""
+    with blaming_size():
+        prepare(classifier, plan.explainers)
+    # on a CPU there is nothing to choose where the size is given
+    if micro_batch is None or classifier.device.type == "cuda":
+        micro_batch = _calibrated(classifier, memory_bytes, micro_batch).micro_batch
+        choose_way(classifier, _ahead(classifier, plan, audit_images), plan.speed, clock)
+    return micro_batch
 
 
 def _begin(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) -> float:

@@ -58,7 +58,7 @@ def image_dependence(
 
 def _compared(
     model: MeasuredModel, images: Sequence[int], order: Sequence[int] | None
-) -> tuple[frozenset[int], Mapping[int, str]]:
+) -> tuple[frozenset[int], dict[int, str]]:
     """Images that are compared, and why the others are not."""
     sketched = sketched_images(order)
     rank = {index: position for position, index in enumerate(order or ())}
