@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from typing import final
 
 import structlog
@@ -342,14 +343,15 @@ class Executor:
             log.exception("speed_not_remembered")
 
     def _assemble(self, audit: Audit, request: AuditRequest, plan: AuditPlan) -> tuple[str, str]:
+        measured = [self._measured(audit.id, plan, model=model) for model in range(len(request.references))]
         with self._database.reading() as connection:
             attempts = sum(shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble")
         report = assemble(
             audit_id=audit.id,
             request=request,
             plan=plan,
-            results=(*self._results(audit.id, "measure"), *self._results(audit.id, "compute")),
-            shared=self._measured_quantities(audit.id, request, plan),
+            results=(*chain.from_iterable(own for own, _ in measured), *self._results(audit.id, "compute")),
+            shared={name: shared for (name, _), (_, shared) in zip(request.references, measured, strict=True)},
             attempts=attempts,
             estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             started_at=_rfc3339(audit.started_at or audit.created_at),
@@ -376,19 +378,32 @@ class Executor:
     ) -> dict[str | None, dict[str, tuple[float, ...]]]:
         """Name of a model -> the quantities reduced from its own measure wave."""
         return {
-            name: reduce_shared(plan, self._results(audit_id, "measure", model=number))
-            for number, (name, _) in enumerate(request.references)
+            name: self._measured(audit_id, plan, model=number)[1] for number, (name, _) in enumerate(request.references)
         }
 
-    def _results(self, audit_id: str, kind: ShardKind, *, model: int | None = None) -> tuple[ShardResult, ...]:
-        """Results of one wave, of one model or all, in index order, so that nothing depends on scheduling."""
+    def _measured(
+        self, audit_id: str, plan: AuditPlan, *, model: int
+    ) -> tuple[list[ShardResult], dict[str, tuple[float, ...]]]:
+        """The measure wave of one model without its samples, which may be large, and what they come to."""
+        lean: list[ShardResult] = []
+
+        def each() -> Iterator[ShardResult]:
+            for result in self._results(audit_id, "measure", model=model):
+                lean.append(result.model_copy(update={"shared": ()}))
+                yield result
+
+        return lean, reduce_shared(plan, each())
+
+    def _results(self, audit_id: str, kind: ShardKind, *, model: int | None = None) -> Iterator[ShardResult]:
+        """Results of one wave, of one model or all, in index order, so that nothing depends on scheduling.
+
+        One is read at a time.
+        """
         with self._database.reading() as connection:
             shards = list_shards(connection, audit_id)
-        return tuple(
-            ShardResult.model_validate_json(self._blobs.get(shard.result_digest))
-            for shard in shards
-            if shard.kind == kind and shard.result_digest is not None and model in {None, shard.model}
-        )
+        for shard in shards:
+            if shard.kind == kind and shard.result_digest is not None and model in {None, shard.model}:
+                yield ShardResult.model_validate_json(self._blobs.get(shard.result_digest))
 
     def _images(
         self, audit: Audit, request: AuditRequest, indices: Sequence[int], progress: Callable[[float], None]

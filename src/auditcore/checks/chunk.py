@@ -18,8 +18,9 @@ from torch import Tensor
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.capabilities import check_obstacle, pair_obstacle
 from auditcore.contracts.checks import CheckContract, Noise
-from auditcore.contracts.explainers import Explainer, Precomputed, Random
+from auditcore.contracts.explainers import Explainer, Iba, Precomputed, Random, shared_key
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
+from auditcore.explainers.information_bottleneck import why_no_map
 from auditcore.explainers.shared_pass import color_logits, image_logits
 from auditcore.explainers.table import applicability, explain_together, joined
 from auditcore.images.preprocess import PixelBox
@@ -124,7 +125,10 @@ class Chunk:
         return tuple(one for one in self.able if one.stochastic and not isinstance(one, Random))
 
     def without_map(self, explainer: Explainer) -> Mapping[int, str]:
-        """Rows of which an explainer that runs has no map, with the reason: nobody has uploaded one."""
+        """Rows of which an explainer that runs has no map, with the reason: nobody has uploaded one, for example."""
+        if isinstance(explainer, Iba):
+            reason = why_no_map(explainer, self.shared.get(shared_key(explainer)))
+            return {} if reason is None else dict.fromkeys(range(len(self)), reason)
         return self.uploaded[explainer.maps].missing if isinstance(explainer, Precomputed) else {}
 
     @property

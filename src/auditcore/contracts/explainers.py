@@ -272,6 +272,12 @@ class Iba(ExplainerContract):
     samples: int = Field(default=10, ge=1, le=100, description="Noise samples a step.")
     learning_rate: float = Field(default=1.0, gt=0, le=10)
     smoothing: float = Field(default=1.0, ge=0, le=10, description="Sigma of the Gaussian over the mask, positions.")
+    statistics: Literal["channel", "neuron"] = Field(
+        default="channel",
+        description="What the noise imitates, measured on the images of the audit. channel: mean and standard "
+        "deviation of each channel, over all positions; neuron: of each channel at each position, as the authors do "
+        "with 10 000 images. It needs at least two images, and many to be of use.",
+    )
 
     @property
     def stochastic(self) -> bool:

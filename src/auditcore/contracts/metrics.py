@@ -502,6 +502,15 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=None,
             meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases absorb the rest.",
         ),
+        "statistics_agreement": Metric(
+            control=True,
+            unit="correlation",
+            higher_is_better=True,
+            lowest=-1,
+            highest=1,
+            meaning="Correlation of two maps of an information bottleneck, with the layer's statistics over every "
+            "other image of the audit and over the rest: low where a map depends on the other images.",
+        ),
         "repeatability": Metric(
             control=True,
             unit="correlation",

@@ -281,7 +281,8 @@ OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]]
     LrpEpsilonPlusFlat: lambda _, __, ___: RELEVANCE,
     LrpEpsilonGammaBox: lambda _, __, ___: RELEVANCE,
     LrpEpsilonAlpha2Beta1Flat: lambda _, __, ___: RELEVANCE,
-    Iba: lambda e, _, __: LOGITS.plus(GRADIENT.times(e.steps * e.samples)),
+    # for an original it is optimized twice more, with the statistics of either half of the images
+    Iba: lambda e, original, _: LOGITS.plus(GRADIENT.times(e.steps * e.samples * (3 if original else 1))),
     Occlusion: lambda e, _, side_px: LOGITS.times(_windows(e, side_px)),
     Ablation: lambda e, _, side_px: LOGITS.times((e.grid or _default_grid(side_px)) ** 2),
     Rise: lambda e, _, __: LOGITS.times(e.masks),

@@ -6,7 +6,10 @@ can compute shards and any of them can assemble the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
 from typing import Literal, final
 
 from pydantic import Field
@@ -105,12 +108,54 @@ class DeviationSample(Contract):
     exact: tuple[float | None, ...]
 
 
+PACKED_FROM = 1000
+"""Numbers from which a row travels packed: 11 bytes a number instead of about 20, and read 30 times as fast."""
+
+
 @final
 class SharedSample(Contract):
-    """Per-image contributions to a quantity of the whole audit, reduced by its check after the first wave."""
+    """Contributions to a quantity of the whole audit, reduced by its check or explainer after the first wave.
+
+    Attributes:
+        values: Rows of numbers, in the order of images. A row belongs to one image, or to several that its explainer
+            has merged.
+        packed: The same, where rows are long: float64, little-endian, in base64.
+    """
 
     key: str
-    values: tuple[tuple[float, ...], ...]
+    values: tuple[tuple[float, ...], ...] = ()
+    packed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, key: str, rows: Sequence[Sequence[float]]) -> SharedSample:
+        """Rows as they travel best.
+
+        Args:
+            key: Name of the quantity.
+            rows: All of one length.
+        """
+        if rows and len(rows[0]) >= PACKED_FROM:
+            return cls(key=key, packed=tuple(_pack(row) for row in rows))
+        return cls(key=key, values=tuple(tuple(row) for row in rows))
+
+    @property
+    def rows(self) -> tuple[Sequence[float], ...]:
+        """All rows, in whichever form they travelled."""
+        return (*self.values, *(_unpack(row) for row in self.packed))
+
+
+def _pack(row: Sequence[float]) -> str:
+    numbers = array("d", row)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return base64.b64encode(numbers.tobytes()).decode()
+
+
+def _unpack(row: str) -> array[float]:
+    numbers = array("d", base64.b64decode(row))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 SKETCH_SCALE = 32767

@@ -8,6 +8,7 @@ from itertools import chain
 from auditcore.contracts.checks import RandomizationCheck
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, SharedSample, worst_error
+from auditcore.engine.shared import mergers
 
 GROUP_IMAGES = 16
 """Images whose pixels and maps are in memory together: enough to fill micro-batches of any check. A group of 16 at 224
@@ -32,12 +33,16 @@ def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurem
     return tuple(_joined(parts) for parts in zip(*groups, strict=True))
 
 
-def join_samples(groups: Sequence[Sequence[SharedSample]]) -> tuple[SharedSample, ...]:
-    """Contributions of consecutive groups to quantities of the whole audit, in the order of images."""
-    rows: dict[str, list[tuple[float, ...]]] = {}
+def join_samples(plan: AuditPlan, groups: Sequence[Sequence[SharedSample]]) -> tuple[SharedSample, ...]:
+    """Contributions of consecutive groups to quantities of the whole audit, in the order of images.
+
+    Those that an explainer of the plan can merge become as few as they can.
+    """
+    merge = mergers(plan)
+    rows: dict[str, list[Sequence[float]]] = {}
     for sample in chain.from_iterable(groups):
-        rows.setdefault(sample.key, []).extend(sample.values)
-    return tuple(SharedSample(key=key, values=tuple(values)) for key, values in rows.items())
+        rows.setdefault(sample.key, []).extend(sample.rows)
+    return tuple(SharedSample.of(key, merge[key](found) if key in merge else found) for key, found in rows.items())
 
 
 def _joined(parts: Sequence[Measurement]) -> Measurement:

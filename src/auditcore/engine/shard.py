@@ -56,6 +56,14 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.sanity import invalid_output
 from auditcore.transfer import current, numbers_on
 
+UNDEFINED_CONTROLS = {
+    "completeness_error": "the logit it is relative to is 0",
+    "conservation": "the logit it is relative to is 0",
+    "statistics_agreement": "one of the two maps is constant or not finite, or a half of the audit's images is too "
+    "small for statistics of its own",
+}
+"""Why what an explainer reports about itself has no value."""
+
 
 def run_shard(
     *,
@@ -208,7 +216,7 @@ def _run_shard(
         model_name=model_name,
         images=tuple(sorted(records, key=lambda record: record.index)),
         measurements=join_measurements(measurements) if measurements else (),
-        shared=join_samples(samples),
+        shared=join_samples(plan, samples),
         sketches=join_sketches(sketches),
         not_applicable=unable,
         layers=layers,
@@ -364,11 +372,12 @@ def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
             ) -> None:
                 own = first[part]
                 pixels = chunk.pixels[numbers_on(own, chunk.pixels.device, torch.long)]
-                rows.append(measure_layer(chunk.batch(pixels, own, "original"), explainer))
+                halves = [chunk.indices[row] % 2 for row in own]
+                rows.append(measure_layer(chunk.batch(pixels, own, "original"), explainer, halves))
 
             chunk.each(len(first), work)
-            values = tuple(tuple(row) for part in rows for row in part.cpu().tolist())
-            samples.append(SharedSample(key=shared_key(explainer), values=values))
+            values = [row for part in rows for row in part.cpu().tolist()]
+            samples.append(SharedSample.of(shared_key(explainer), values))
     return samples
 
 
@@ -419,7 +428,7 @@ def _about_explainers(chunk: Chunk) -> list[Measurement]:
             values.cpu(),
             indices=chunk.indices,
             explainer=explainer.label,
-            undefined="the logit it is relative to is 0",
+            undefined=UNDEFINED_CONTROLS[metric],
         )
         for explainer in chunk.able
         for metric, values in chunk.original(explainer).controls.items()

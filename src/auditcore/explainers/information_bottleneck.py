@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditcore.contracts.explainers import Iba, shared_key
@@ -36,22 +37,26 @@ ACTIVE_ABOVE = 0.01
 """The authors' `active_neurons_threshold`: what is zero more often is left out, neither passing nor informing."""
 
 
+LEAST_SPREAD = 1e-6
+"""A map that varies by less than this share of its size holds rounding, not information."""
+
+
 NO_PASSAGE = "no layer with feature maps of more than one position carries everything that reaches the logits"
 
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """How the output of a layer is distributed, for each channel.
+    """How the output of a layer is distributed, for each channel, or for each neuron: a channel at one position.
 
     Attributes:
         mean: Mean.
         sd: Standard deviation, at least `LOWEST_SD`.
-        active: 1 for channels that are not nearly always zero, else 0.
+        active: 1 for what is not nearly always zero, else 0.
     """
 
-    mean: Float[Tensor, "1 channel 1 1"]
-    sd: Float[Tensor, "1 channel 1 1"]
-    active: Float[Tensor, "1 channel 1 1"]
+    mean: Float[Tensor, "1 channel row column"]
+    sd: Float[Tensor, "1 channel row column"]
+    active: Float[Tensor, "1 channel row column"]
 
 
 def obstacle(classifier: Classifier, contract: Iba) -> str | None:
@@ -70,43 +75,101 @@ def obstacle(classifier: Classifier, contract: Iba) -> str | None:
     return f"layer {contract.layer!r} runs more than once, or information reaches the logits around it{hint}"
 
 
-def measure_statistics(batch: Batch, contract: Iba) -> Float[Tensor, "image value"]:
-    """What each image tells about the distribution of the layer's output.
+def measure_statistics(batch: Batch, contract: Iba, halves: Sequence[int]) -> Float[Tensor, "row value"]:
+    """What images tell about the distribution of the layer's output.
+
+    Args:
+        batch: Images of the audit.
+        contract: Names the layer, and whether statistics belong to channels or neurons.
+        halves: 0 or 1 for each image: the half of the audit's images it belongs to.
 
     Returns:
-        One row for each image, in float64: number of positions; then for each channel the mean over positions, the
-        variance over positions, and the share of positions that are not zero.
+        Rows in float64: the half; the number of values behind each mean; then for each channel or neuron the mean, the
+        variance, and the share of values that are not zero. Of channels one row for each image, over its positions; of
+        neurons one row for each half of a micro-batch, over its images.
     """
     batch = exactly(batch)
     layer = _layer(batch.classifier, contract)
+    half = numbers_on(list(halves), batch.pixels.device, torch.float64)
     rows: list[Tensor] = []
+    start = 0
     for part in batch.parts():
         features = _features(part, layer).double().flatten(2)
-        positions = torch.full((len(part), 1), float(features.shape[2]), dtype=torch.float64, device=features.device)
-        shares = (features != 0).double().mean(2)
-        rows.append(torch.cat((positions, features.mean(2), features.var(2, correction=0), shares), dim=1))
+        own = half[start : start + len(part)]
+        start += len(part)
+        if contract.statistics == "channel":
+            rows.append(_rows_of(own[:, None], features.movedim(2, 0)))
+        else:
+            rows += [
+                _rows_of(own[own == which][:1, None], features[own == which].flatten(1)[:, None])
+                for which in (0, 1)
+                if which in halves[start - len(part) : start]
+            ]
     return torch.cat(rows)
 
 
-def reduce_statistics(_contract: Iba, rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Mean, standard deviation and activity of every channel, over all positions of all images.
+def _rows_of(half: Float[Tensor, "row 1"], values: Float[Tensor, "value row unit"]) -> Float[Tensor, "row entry"]:
+    """The rows of `measure_statistics` of some values behind each mean."""
+    count = torch.full_like(half, len(values))
+    shares = (values != 0).double().mean(0)
+    return torch.cat((half, count, values.mean(0), values.var(0, correction=0), shares), dim=1)
+
+
+def merge_statistics(contract: Iba, rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """One row for each half where rows belong to neurons, of which there are many; those of channels stay as they are.
 
     Args:
-        rows: What `measure_statistics` found, in index order.
+        contract: Says to what they belong.
+        rows: What `measure_statistics` found.
+
+    Source: Chan et al. 1979, for more than two parts at once.
+    """
+    if contract.statistics == "channel":
+        return [list(row) for row in rows]
+    table = np.array(rows, dtype=np.float64)
+    return [_merged(table[table[:, 0] == half]).tolist() for half in (0, 1) if (table[:, 0] == half).any()]
+
+
+def _merged(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Several rows as one, with the half of the first."""
+    counts, rest = table[:, 1:2], table[:, 2:].reshape(len(table), 3, -1)
+    means, variances, shares = rest[:, 0], rest[:, 1], rest[:, 2]
+    total = counts.sum()
+    mean = (counts * means).sum(0) / total
+    # spread within rows and between them; the difference of squares would cancel
+    variance = (counts * (variances + (means - mean) ** 2)).sum(0) / total
+    return np.concatenate(([table[0, 0], total], mean, variance, (counts * shares).sum(0) / total))
+
+
+def reduce_statistics(_contract: Iba, rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Mean, standard deviation and activity of every channel or neuron, over all images and over either half of them.
+
+    Args:
+        rows: What `measure_statistics` found, in index order, merged or not.
 
     Returns:
-        Means of all channels, then their standard deviations (at least `LOWEST_SD`), then 1 for each that is active.
+        Three times, for all images, half 0 and half 1: means, then standard deviations (at least `LOWEST_SD`), then 1
+        for each that is active. NaN for a half without images, and for neurons of a single image.
     """
     table = np.array(rows, dtype=np.float64)
-    positions, rest = table[:, :1], table[:, 1:].reshape(len(table), 3, -1)
-    means, variances, shares = rest[:, 0], rest[:, 1], rest[:, 2]
-    total = positions.sum()
-    mean = (positions * means).sum(0) / total
-    # spread within images and between them; the difference of squares would cancel
-    squares = (positions * (variances + (means - mean) ** 2)).sum(0)
-    sd = np.maximum(np.sqrt(squares / (total - 1)), LOWEST_SD)
-    active = (positions * shares).sum(0) / total > ACTIVE_ABOVE
-    return tuple(np.concatenate((mean, sd, active)).tolist())
+    parts = [table, *(table[table[:, 0] == half] for half in (0, 1))]
+    return tuple(np.concatenate([_reduced(part) for part in parts]).tolist())
+
+
+def _reduced(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    count = table[:, 1].sum()
+    if count < 2:  # noqa: PLR2004 - one value has no standard deviation
+        return np.full(table.shape[1] - 2, np.nan)
+    mean, variance, share = _merged(table)[2:].reshape(3, -1)
+    sd = np.maximum(np.sqrt(variance * count / (count - 1)), LOWEST_SD)
+    return np.concatenate((mean, sd, share > ACTIVE_ABOVE))
+
+
+def why_no_map(contract: Iba, shared: Sequence[float] | None) -> str | None:
+    """Why there is no map of any image though the method runs: the audit has too few for statistics of neurons."""
+    if shared is None or not shared or not math.isnan(shared[0]):
+        return None
+    return f"statistics of a {contract.statistics} need at least two images; set `statistics` to channel"
 
 
 def iba(batch: Batch, contract: Iba) -> Attribution:
@@ -118,12 +181,15 @@ def iba(batch: Batch, contract: Iba) -> Attribution:
     passes but no gradient. For multi-label models the cross-entropy is -log of the target's sigmoid.
 
     The map is read after the last step. The authors read it before: their 10 steps are 9 here. Their layer statistics
-    belong to single positions, estimated on 10 000 images; an audit has fewer, so here they belong to channels, over
-    all positions of all its images. Their factor of layer positions / image pixels is left out.
+    belong to neurons, single positions of a channel, estimated on 10 000 images; an audit has fewer, so here they
+    belong to channels, over all positions of all its images, unless `statistics` says neuron. Their factor of layer
+    positions / image pixels is left out.
 
     Returns:
         Maps (N,1,H,W): sum over channels of KL / ln 2, never negative. Not finite where the mask went so far that a
-        float cannot tell it from 1, as with many large steps: the image is not applicable then.
+        float cannot tell it from 1, as with many large steps: the image is not applicable then. Where it is read,
+        `statistics_agreement`: the correlation of two more maps of each image, with the statistics of either half of
+        the audit's images and the same noise.
 
     Raises:
         NotApplicable: There is no such layer, or nobody measured its statistics.
@@ -140,11 +206,44 @@ def iba(batch: Batch, contract: Iba) -> Attribution:
         )
         raise NotApplicable(msg)
     images_at_once = max(1, batch.micro_batch // contract.samples)
-    maps = [
-        _upsampled(_information(part, contract, layer, shared, batch.micro_batch), part)
-        for part in replace(batch, micro_batch=images_at_once).parts()
-    ]
-    return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1])
+    maps: list[Tensor] = []
+    agreements: list[Tensor] = []
+    for part in replace(batch, micro_batch=images_at_once).parts():
+        features = _features(part, layer)
+        whole, *halves = _statistics(contract, shared, features)
+        maps.append(_map(part, contract, layer, features, whole, batch.micro_batch))
+        if batch.controls and halves:
+            one, other = (_map(part, contract, layer, features, half, batch.micro_batch) for half in halves)
+            agreements.append(_correlation(one, other))
+    if not batch.controls:
+        return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1])
+    undefined = torch.full((len(batch),), torch.nan, device=batch.pixels.device)
+    controls = {"statistics_agreement": torch.cat(agreements) if agreements else undefined}
+    return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1], controls)
+
+
+def _map(
+    part: Batch,
+    contract: Iba,
+    layer: str,
+    features: Float[Tensor, "image channel h w"],
+    statistics: LayerStatistics,
+    micro_batch: int,
+) -> Float[Tensor, "image 1 height width"]:
+    return _upsampled(_information(part, contract, layer, features, statistics, micro_batch), part)
+
+
+def _correlation(
+    one: Float[Tensor, "image 1 height width"], other: Float[Tensor, "image 1 height width"]
+) -> Float[Tensor, " image"]:
+    """Pearson correlation over pixels, in float64; NaN where a map is constant or not finite."""
+    flat = [values.double().flatten(1) for values in (one, other)]
+    centered = [values - values.mean(1, keepdim=True) for values in flat]
+    spreads = [values.norm(dim=1) for values in centered]
+    sizes = [values.norm(dim=1) for values in flat]
+    says = torch.stack([spread > LEAST_SPREAD * size for spread, size in zip(spreads, sizes, strict=True)]).all(0)
+    found = (centered[0] * centered[1]).sum(1) / (spreads[0] * spreads[1])
+    return torch.where(says, found, torch.nan).clamp(-1, 1).float()
 
 
 def information(
@@ -181,11 +280,14 @@ def gaussian(positions: int, sigma: float) -> Float[Tensor, "position position"]
 
 
 def _information(
-    part: Batch, contract: Iba, layer: str, shared: tuple[float, ...], micro_batch: int
+    part: Batch,
+    contract: Iba,
+    layer: str,
+    features: Float[Tensor, "image channel h w"],
+    statistics: LayerStatistics,
+    micro_batch: int,
 ) -> Float[Tensor, "image channel h w"]:
     """Optimized information of some images in nats; at most `micro_batch` noisy copies pass at once."""
-    features = _features(part, layer)
-    statistics = _statistics(shared, features)
     standardized = (features - statistics.mean) / statistics.sd
     rows, columns = (
         to_device(gaussian(side, contract.smoothing), features.device).to(features.dtype) for side in features.shape[2:]
@@ -230,12 +332,21 @@ def _upsampled(nats: Float[Tensor, "image channel h w"], part: Batch) -> Float[T
     return F.interpolate(bits, size=tuple(part.pixels.shape[2:]), mode="bilinear", align_corners=False)
 
 
-def _statistics(shared: tuple[float, ...], features: Float[Tensor, "image channel h w"]) -> LayerStatistics:
-    channels = features.shape[1]
-    if len(shared) != 3 * channels:
-        raise ShapeError(expected=f"mean, standard deviation and activity of {channels} channels", actual=len(shared))
-    mean, sd, active = numbers_on(shared, features.device).view(3, 1, channels, 1, 1)
-    return LayerStatistics(mean, sd, active)
+def _statistics(
+    contract: Iba, shared: tuple[float, ...], features: Float[Tensor, "image channel h w"]
+) -> list[LayerStatistics]:
+    """Those of all images, and of either half where both have some; alike for all positions, or one for each."""
+    channels, rows, columns = features.shape[1:]
+    shape = (channels, 1, 1) if contract.statistics == "channel" else (channels, rows, columns)
+    size = 3 * math.prod(shape)
+    if len(shared) not in {size, 3 * size}:
+        units = f"{channels} channels" + (
+            "" if contract.statistics == "channel" else f" at {rows} x {columns} positions"
+        )
+        raise ShapeError(expected=f"mean, standard deviation and activity of {units}", actual=len(shared))
+    empty = any(math.isnan(shared[start]) for start in range(size, len(shared), size))
+    values = numbers_on(shared[:size] if empty else shared, features.device)
+    return [LayerStatistics(*found) for found in values.view(-1, 3, 1, *shape)]
 
 
 def layer_name(classifier: Classifier, contract: Iba) -> str | None:

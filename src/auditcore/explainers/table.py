@@ -73,7 +73,9 @@ class Method:
     Attributes:
         attribute: Explains a batch according to its contract.
         obstacle: Why the method cannot be right on a model, or None.
-        measure_shared: What one image contributes to a quantity of the whole audit, one row an image, if there is one.
+        measure_shared: (batch, contract, half of each image) -> what images contribute to a quantity of the whole
+            audit, if there is one: a row for each image, or for several. Every other image belongs to half 1.
+        merge_shared: (contract, rows) -> as few rows that say the same, up to rounding.
         reduce_shared: (contract, rows of all images) -> that quantity, handed to `attribute` as
             `batch.shared[shared_key(contract)]`.
         reads_gradient: Whether it is made of the plain model's input gradient.
@@ -84,7 +86,8 @@ class Method:
 
     attribute: Callable[[Batch, Any], Attribution]
     obstacle: Callable[[Classifier, Any], str | None] = _always_applicable
-    measure_shared: Callable[[Batch, Any], Float[Tensor, "image value"]] | None = None
+    measure_shared: Callable[[Batch, Any, Sequence[int]], Float[Tensor, "row value"]] | None = None
+    merge_shared: Callable[[Any, Sequence[Sequence[float]]], Sequence[Sequence[float]]] | None = None
     reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
     reads_gradient: bool = False
     reads_layer: Callable[[Classifier, Any], str | None] | None = None
@@ -127,6 +130,7 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
         information_bottleneck.iba,
         information_bottleneck.obstacle,
         information_bottleneck.measure_statistics,
+        information_bottleneck.merge_statistics,
         information_bottleneck.reduce_statistics,
         layer=information_bottleneck.layer_name,
     ),

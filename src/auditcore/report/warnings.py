@@ -17,6 +17,11 @@ collapses gets an S of 0.94 at 3 levels, 0.84 at 5, 0.42 at 11, 0.10 at 41."""
 LEAST_PROBABILITY_SCORE = 0.5
 """Mean area under the target probability below which the prediction counts as collapsed."""
 
+AGREEMENT_OF_HALVES = 0.9
+"""Mean correlation of maps made with the statistics of either half of the images, below which a reader is warned.
+
+The same level at which the report says of maps of different images that they are one map."""
+
 ROBUSTNESS_CHECKS = frozenset({"sweep", "ssim_sweep", "sensitivity"})
 """Kinds of checks that ask whether a map stays the same; their numbers mean nothing for a map that never changes."""
 
@@ -31,6 +36,7 @@ def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[R
     """
     return (
         *_image_independent(controls),
+        *_depending_on_other_images(controls),
         *_few_levels(plan, results),
         *_prediction_collapses(plan, results),
         *_baseline_differs_from_fill(plan, results),
@@ -117,3 +123,16 @@ def _image_independent(controls: Sequence[Result]) -> Iterator[ReportWarning]:
             f"{INDEPENDENT_ABOVE:g}: they hardly depend on the image, so that they stay the same when it changes says "
             "nothing about their robustness; the numbers of sweeps and of sensitivity mean nothing here",
         )
+
+
+def _depending_on_other_images(controls: Sequence[Result]) -> Iterator[ReportWarning]:
+    for row in controls:
+        if row.metric == "statistics_agreement" and row.mean is not None and row.mean < AGREEMENT_OF_HALVES:
+            yield ReportWarning(
+                code="depends_on_other_images",
+                model=row.model,
+                explainer=row.explainer,
+                message=f"Maps of {row.explainer} depend on the other images of the audit: made with the layer's "
+                f"statistics over either half of the images, they correlate by {row.mean:.2f} on average (below "
+                f"{AGREEMENT_OF_HALVES}). Use more images, or compare only numbers that come from the same images.",
+            )

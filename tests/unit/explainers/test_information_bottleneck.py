@@ -55,7 +55,8 @@ def streams(count: int, view: str = "original") -> Streams:
 
 def statistics(classifier: Classifier, contract: Iba, images: Tensor, micro_batch: int = 32) -> tuple[float, ...]:
     batch = Batch(classifier, images, torch.zeros(len(images)).long(), streams(len(images)), micro_batch)
-    return reduce_statistics(contract, measure_statistics(batch, contract).tolist())
+    halves = [number % 2 for number in range(len(images))]
+    return reduce_statistics(contract, measure_statistics(batch, contract, halves).tolist())
 
 
 def run(
@@ -198,7 +199,7 @@ def test_what_a_float_cannot_hold_is_not_hidden() -> None:
 def test_statistics_belong_to_all_positions_of_all_images(digit_classifier: Classifier) -> None:
     images = digits.digit_pixels()[0][:7]
     contract = Iba(layer="stem.2")
-    measured = np.array(statistics(digit_classifier, contract, images, micro_batch=3)).reshape(3, -1)
+    measured = np.array(statistics(digit_classifier, contract, images, micro_batch=3)).reshape(3, 3, -1)[0]
     with torch.no_grad():
         outputs = digits.trained().stem(digit_classifier.normalize(images)).double()
     np.testing.assert_allclose(measured[0], outputs.mean((0, 2, 3)), rtol=1e-6)
@@ -206,24 +207,26 @@ def test_statistics_belong_to_all_positions_of_all_images(digit_classifier: Clas
     assert (measured[2] == 1).all()
     # two shards, whatever their micro-batches, leave the same rows
     batch = Batch(digit_classifier, images, torch.zeros(7).long(), streams(7), micro_batch=7)
-    rows = measure_statistics(batch, contract).tolist()
+    rows = measure_statistics(batch, contract, [0] * 7).tolist()
     part = Batch(digit_classifier, images[3:], torch.zeros(4).long(), streams(4), micro_batch=2)
-    np.testing.assert_allclose(measure_statistics(part, contract), rows[3:], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(measure_statistics(part, contract, [0] * 4), rows[3:], rtol=1e-5, atol=1e-7)
 
 
 def test_nearly_silent_channels_are_left_out_and_deviations_have_a_floor() -> None:
-    # rows of two channels: positions; means; variances over positions; shares that are not zero
-    rows = [[100.0, 0.001, 2.0, 0.0, 0.0, 0.01, 1.0], [300.0, 0.002, 2.0, 1e-8, 0.0, 0.01, 1.0]]
-    assert reduce_statistics(Iba(), rows) == pytest.approx((0.00175, 2.0, 0.01, 0.01, 0.0, 1.0))
-    rows[1][5] = 0.011
-    assert reduce_statistics(Iba(), rows)[4:] == (1.0, 1.0)
+    # rows of two channels: half; positions; means; variances over positions; shares that are not zero
+    rows = [[0.0, 100.0, 0.001, 2.0, 0.0, 0.0, 0.01, 1.0], [1.0, 300.0, 0.002, 2.0, 1e-8, 0.0, 0.01, 1.0]]
+    found = reduce_statistics(Iba(), rows)
+    assert found[:6] == pytest.approx((0.00175, 2.0, 0.01, 0.01, 0.0, 1.0))
+    assert found[6:] == pytest.approx((0.001, 2.0, 0.01, 0.01, 0.0, 1.0, 0.002, 2.0, 0.01, 0.01, 0.0, 1.0))
+    rows[1][6] = 0.011
+    assert reduce_statistics(Iba(), rows)[4:6] == (1.0, 1.0)
 
 
 def test_an_inactive_channel_neither_passes_nor_informs(digit_classifier: Classifier) -> None:
     images = digits.digit_pixels()[0][:2]
     contract = Iba(layer="down", steps=2)
-    channels = np.array(statistics(digit_classifier, contract, images)).reshape(3, -1)
-    channels[2] = 0
+    channels = np.array(statistics(digit_classifier, contract, images)).reshape(3, 3, -1)
+    channels[:, 2] = 0
     maps = run(digit_classifier, contract, images, tuple(channels.flatten().tolist())).maps
     assert float(maps.abs().max()) == 0
 
@@ -236,7 +239,7 @@ def test_without_statistics_it_does_not_apply(digit_classifier: Classifier) -> N
     shared = {shared_key(Iba(name="other")): (0.0,)}
     with pytest.raises(NotApplicable, match="not measured"):
         explain(digit_classifier, Iba(), images, torch.tensor([1]), streams(1), shared=shared)
-    with pytest.raises(ShapeError, match="activity of 16 channels, got 24"):
+    with pytest.raises(ShapeError, match="activity of 16 channels, got 72"):
         run(digit_classifier, Iba(layer="down"), images, statistics(digit_classifier, Iba(layer="stem"), images))
 
 
@@ -314,9 +317,9 @@ def test_nothing_is_left_behind_and_every_pass_is_counted(digit_classifier: Clas
     measured = statistics(digit_classifier, contract, images)
     assert (ledger.forward_images - before[0], ledger.backward_images - before[1]) == (3, 0)
     run(digit_classifier, contract, images, measured)
-    # the measurement, the target, the layer's output, and then 4 steps of 5 samples
+    # the measurement, the target, the layer's output, and then 4 steps of 5 samples with each of three statistics
     forward, backward = ledger.forward_images - before[0], ledger.backward_images - before[1]
-    assert (forward, backward) == (3 * (1 + 1 + 1 + 20), 3 * 20)
+    assert (forward, backward) == (3 * (1 + 1 + 1 + 3 * 20), 3 * 3 * 20)
     assert explanation_passes(contract) == pytest.approx(1 + 20 * (1 + 1.3))
     assert torch.equal(digit_classifier.logits(images), logits)
     # the one on the whole is the ledger's
