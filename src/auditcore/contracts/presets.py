@@ -157,15 +157,21 @@ def tetkova2023_plan(seed: int = 0) -> AuditPlan:
 
 
 def erdem2021_plan(seed: int = 0) -> AuditPlan:
-    """Erdem & Mazurek 2021: attributions under a noise tunnel, compared by structural similarity."""
+    """Erdem & Mazurek 2021: attributions under a noise tunnel, compared by structural similarity.
+
+    Sensitivity and infidelity leave out integrated gradients, as the thesis does (section 5.5).
+    """
 
     def tunnel(name: str, method: Tunneled, samples: int = 8) -> NoiseTunnel:
-        return NoiseTunnel(name=name, method=method, aggregate="smoothgrad", samples=samples, std=0.226)
+        return NoiseTunnel(
+            name=name, method=method, aggregate="smoothgrad", samples=samples, std=1.0, std_unit="normalized"
+        )
 
+    tunneled = ("saliency", "guided_grad_cam", "deconvolution", "gradient_shap", "guided_backpropagation")
     return AuditPlan(
         seed=seed,
         explainers=(
-            IntegratedGradients(steps=25, baseline="mean"),
+            IntegratedGradients(steps=25, baseline="black"),
             tunnel("saliency", Saliency(channels="each")),
             tunnel("guided_grad_cam", GuidedGradCam(layer="first")),
             tunnel("deconvolution", Deconvolution()),
@@ -174,8 +180,8 @@ def erdem2021_plan(seed: int = 0) -> AuditPlan:
         ),
         checks=(
             SsimSweepCheck(tolerance=0.05, window=11, border="include", reduce="none"),
-            SensitivityCheck(draws=10, radius=0.02),
-            InfidelityCheck(draws=10, std=0.003),
+            SensitivityCheck(draws=10, radius=0.02, explainers=tunneled),
+            InfidelityCheck(draws=10, std=0.003, explainers=tunneled),
         ),
     )
 
@@ -286,22 +292,32 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(path="explainers.gradient", source="code", note="Signed: captum's Saliency with abs=False."),
             Setting(
                 path="checks.sweep.families",
-                source="paper",
-                note="Their bounds, in our units: brightness and saturation 100/255, hue 100/255 of a turn, rotate 40 "
-                "degrees, translate 0.4, scale 0.2, cut where the mean probability has dropped by 10 %. We warp by "
-                "torch instead of imgaug, whose brightness goes through one of several color spaces at random; ours is "
-                "HSV.",
+                source="code",
+                note="The six families of the text with the code's bounds, in our units: brightness and saturation "
+                "100/255, hue 100/255 of a turn, rotate 40 degrees, translate 0.4, scale 0.2, cut where the mean "
+                "probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose brightness "
+                "goes through one of several color spaces at random; ours is HSV.",
             ),
             Setting(
                 path="checks.sweep.levels",
-                source="paper",
-                note="11 over the cut interval; the published jobs take 41 over the whole bound and cut afterwards.",
+                source="code",
+                note="11 over the cut interval, the code's default; its published jobs take 41 over the whole bound, "
+                "cut afterwards. The text says equidistant and gives no number.",
             ),
             Setting(path="checks.sweep.anchor", source="code", note="The text shifts the value at the identity to 1."),
-            Setting(path="checks.sweep.top_k", source="paper", note="1000 of all channel values."),
-            Setting(path="checks.sweep.reduce", source="code", note="Channels are compared, not summed."),
+            Setting(
+                path="checks.sweep.top_k",
+                source="code",
+                note="1000 channel values, of 150528 at 224 pixels, as in the code; the text speaks of 1000 pixels.",
+            ),
+            Setting(
+                path="checks.sweep.reduce",
+                source="code",
+                note="Channels are compared, not summed; k of top_k therefore counts channel values.",
+            ),
             Setting(path="checks.pixel_flipping.pixels_per_step", source="code", note="512 pixels a step."),
             Setting(path="checks.pixel_flipping.share", source="code", note="The first fifth of the curve."),
+            Setting(path="checks.pixel_flipping.reduce", source="code", note="Channels summed; the text does not say."),
             Setting(
                 path="checks.pixel_flipping.fill",
                 source="paper",
@@ -315,21 +331,28 @@ PRESETS: dict[PresetName, Preset] = {
         summary="Do explanations under filters and rotations look the same where the prediction is the same?",
         paper="Erdem & Mazurek 2021",
         settings=(
-            Setting(path="explainers.integrated_gradients.steps", source="code", note="25, without a noise tunnel."),
+            Setting(path="target", source="code", note="The class predicted for the unchanged image."),
+            Setting(
+                path="explainers.integrated_gradients.steps",
+                source="code",
+                note="25, without a noise tunnel; the picture of the text (figure 3.9) has 50.",
+            ),
             Setting(
                 path="explainers.integrated_gradients.baseline",
-                source="code",
-                note="captum's default of zero after normalization, which is the mean color.",
+                source="paper",
+                note="Black (section 3.4); the code leaves captum's zero after normalization, the mean color.",
             ),
             Setting(
                 path="explainers.saliency.std",
-                source="code",
-                note="captum's default of 1 in normalized space; 0.226 is that as a share of the value range, "
-                "averaged over "
-                "ImageNet's channels.",
+                source="paper",
+                note="1 in normalized space (figure 3.15), captum's default, whatever the model divides by. The text "
+                "also quotes 0.01, from Smilkov et al. (section 3.7).",
             ),
             Setting(
-                path="explainers.saliency.samples", source="code", note="8 samples; 5, captum's default, for SHAP."
+                path="explainers.saliency.samples",
+                source="code",
+                note="8 samples; 5, captum's default, for SHAP. The pictures of the text (figure 3.15) have 10. For "
+                "sensitivity the code falls back to captum's 5 for every method; we take the same maps as elsewhere.",
             ),
             Setting(
                 path="explainers.saliency.method",
@@ -358,9 +381,24 @@ PRESETS: dict[PresetName, Preset] = {
                 "we rotate bilinearly, like the image, and measure the range.",
             ),
             Setting(
-                path="checks.sensitivity.draws", source="code", note="10; fewer for methods that exhausted memory."
+                path="checks.sensitivity.explainers",
+                source="paper",
+                note="Without integrated gradients (section 5.5).",
             ),
-            Setting(path="checks.infidelity.std", source="code", note="Normal noise, standard deviation 0.003."),
+            Setting(
+                path="checks.sensitivity.draws",
+                source="paper",
+                note="10; the code takes fewer where a method exhausted memory.",
+            ),
+            Setting(path="checks.sensitivity.radius", source="paper", note="Uniform in normalized space, 0.02."),
+            Setting(
+                path="checks.infidelity.explainers",
+                source="paper",
+                note="Without integrated gradients (section 5.5). The text leaves Deconvolution out of its comparison; "
+                "we list it.",
+            ),
+            Setting(path="checks.infidelity.draws", source="code", note="10, captum's default; the text gives none."),
+            Setting(path="checks.infidelity.std", source="paper", note="Normal noise, standard deviation 0.003."),
         ),
         build=erdem2021_plan,
     ),
