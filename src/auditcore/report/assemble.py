@@ -131,9 +131,9 @@ def assemble(
         reliability=measure_reliability(listed, tuple(model.described for model in models), random_labels)
         if names
         else (),
-        averages=average_explainers(listed, names, random_labels, seed=plan.seed),
-        rankings=rank_models(listed, names, random_labels, [item.digest for item in images.items]),
-        occlusion_correlations=correlate_with_occlusion(listed, names, random_labels),
+        averages=average_explainers(listed, names, seed=plan.seed),
+        rankings=rank_models(listed, names, [item.digest for item in images.items]),
+        occlusion_correlations=correlate_with_occlusion(listed, names),
         conditions=outcomes,
         stopping=stopping,
         controls=controls,

@@ -6,7 +6,7 @@ Source: Won et al. 2025, tables 2, 4, 5 and 6.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -69,21 +69,18 @@ class _Rows(NamedTuple):
         return np.full(length, np.nan)
 
 
-def average_explainers(
-    results: Iterable[Result], models: Sequence[str], controls: Collection[str], *, seed: int
-) -> tuple[ExplainerAverage, ...]:
+def average_explainers(results: Iterable[Result], models: Sequence[str], *, seed: int) -> tuple[ExplainerAverage, ...]:
     """Every metric of every model, averaged over the explainers.
 
     Args:
-        results: Of all models, over the same images in the same order.
+        results: Of all models without controls, over the same images in the same order.
         models: Their names, in the order of the request; empty in an audit of one model.
-        controls: Explainers that are left out, because they know nothing of the model.
         seed: The plan's; resamples are those of the results.
 
     Returns:
         In the order of the results, model by model.
     """
-    found = _by_metric(results, models, controls)
+    found = _by_metric(results, models)
     entries = [(key, rows, model) for model in models or (None,) for key, rows in found.items()]
     averages = [rows.values(model, None) for _, rows, model in entries]
     statistics = summaries([_optional(average) for average in averages], seed=seed)
@@ -110,15 +107,12 @@ def average_explainers(
     )
 
 
-def rank_models(
-    results: Iterable[Result], models: Sequence[str], controls: Collection[str], digests: Sequence[str]
-) -> tuple[ModelRanking, ...]:
+def rank_models(results: Iterable[Result], models: Sequence[str], digests: Sequence[str]) -> tuple[ModelRanking, ...]:
     """Several models ordered by their average over explainers, on the images that all of them have.
 
     Args:
-        results: Of all models, over the same images in the same order.
+        results: Of all models without controls, over the same images in the same order.
         models: Their names, in the order of the request.
-        controls: Explainers that are left out.
         digests: Of the images, in their order; copies of one image count once.
 
     Returns:
@@ -128,20 +122,17 @@ def rank_models(
         return ()
     return tuple(
         _ranking(key, rows, rows.higher_is_better, models, digests)
-        for key, rows in _by_metric(results, models, controls).items()
+        for key, rows in _by_metric(results, models).items()
         if rows.higher_is_better is not None
     )
 
 
-def correlate_with_occlusion(
-    results: Iterable[Result], models: Sequence[str], controls: Collection[str]
-) -> tuple[OcclusionCorrelation, ...]:
+def correlate_with_occlusion(results: Iterable[Result], models: Sequence[str]) -> tuple[OcclusionCorrelation, ...]:
     """Correlation over models of mean `rao_auc` with mean `lerf_auc` and mean `inter_model_deletion`.
 
     Args:
-        results: Of all models, over the same images in the same order.
+        results: Of all models without controls, over the same images in the same order.
         models: Their names, in the order of the request.
-        controls: Explainers that are left out.
 
     Returns:
         For each check of deletion and each score the average over explainers, then every explainer; none for fewer
@@ -149,7 +140,7 @@ def correlate_with_occlusion(
     """
     if len(models) < 2:  # noqa: PLR2004 - one point
         return ()
-    found = _by_metric(results, models, controls)
+    found = _by_metric(results, models)
     entries: list[OcclusionCorrelation] = []
     for (check, metric, variant), scores in found.items():
         if metric not in SCORES:
@@ -168,12 +159,12 @@ def correlate_with_occlusion(
     return tuple(entries)
 
 
-def _by_metric(results: Iterable[Result], models: Sequence[str], controls: Collection[str]) -> dict[Key, _Rows]:
+def _by_metric(results: Iterable[Result], models: Sequence[str]) -> dict[Key, _Rows]:
     wanted: tuple[str | None, ...] = tuple(models) or (None,)
     values: dict[Key, dict[str | None, dict[str, np.ndarray]]] = {}
     described: dict[Key, Result] = {}
     for row in results:
-        if row.explainer is None or row.explainer in controls:
+        if row.explainer is None:
             continue
         key = (row.check, row.metric, row.variant)
         described.setdefault(key, row)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.presets import PRESETS, Preset, Setting, setting_value
 from auditcore.contracts.report import AuditReport, ReportModel, Result
+from auditcore.report.average_rows import average_blocks, correlation_rows
 from auditcore.report.charts import Interval, Series, curve_chart, interval_chart, mark, style_of, svg
 from auditcore.report.color_map import LEVELS, color_of
 from auditcore.report.deviation import deviation_rows
@@ -155,6 +156,8 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             model_marks=tuple(_model_marks(report)),
             side_by_side=tuple(side_by_side(report)),
             opponents=opponents(report),
+            averages=average_blocks(report),
+            correlations=tuple(correlation_rows(report)),
             reliability=reliability_rows(report),
             performance_charts=performance_charts(report),
             line_mark=line_mark,

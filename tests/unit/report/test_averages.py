@@ -16,6 +16,8 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.report import AuditReport, ExplainerAverage, ModelRanking, OcclusionCorrelation
 from auditcore.contracts.shards import ImageRecord, ShardResult
 from auditcore.report import averages
+from auditcore.report.average_rows import average_blocks, correlation_rows
+from auditcore.report.html import render_html
 from auditcore.report.serialize import report_bytes
 from made_up_audits import NAMES, report, row, shard
 
@@ -353,3 +355,58 @@ def test_a_correlation_that_says_nothing_is_null_with_a_reason(models: list[Shar
 def test_other_checks_have_no_occlusion() -> None:
     found = report(*(model(name, random_values(seed)) for seed, name in enumerate(NAMES)))
     assert found.occlusion_correlations == ()
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_a_block_has_the_average_of_every_model_and_the_test() -> None:
+    found = report(model("one", [[0.1, 0.2, 0.4], [0.3, 0.2, 0.4]]), model("two", [[0.5, 0.9, None], [0.7, 0.7, 0.5]]))
+    (block,) = average_blocks(found)
+    assert (block.check, block.title, block.arrow, block.headline) == ("deletion", "srg", "↑", True)
+    assert (block.explainers, block.left_out) == (("gradient", "input_x_gradient"), ())
+    assert [(line.model, line.text, line.found.n) for line in block.lines] == [
+        ("one", "0.267 ± 0.067", 3),
+        ("two", "0.700 ± 0.100", 2),
+    ]
+    assert block.ranking is not None
+    assert (block.ranking.order, block.ranking.difference, block.ranking.found.n) == ("two > one", "+0.500", 2)
+    assert block.ranking.p_value == f"{block.ranking.found.p_value:.2g}"
+
+
+@pytest.mark.parametrize(("p_value", "shown"), [(0.03125, "0.031"), (1e-30, "< 1e-16"), (0.0, "< 1e-16"), (None, "")])
+def test_a_p_value_is_never_printed_as_zero(p_value: float | None, shown: str) -> None:
+    found = report(model("one", random_values(0)), model("two", random_values(1)))
+    changed = found.rankings[0].model_copy(update={"p_value": p_value})
+    (block,) = average_blocks(found.model_copy(update={"rankings": (changed,)}))
+    assert block.ranking is not None
+    assert block.ranking.p_value == shown
+
+
+def test_the_page_of_several_models_shows_averages_tests_and_correlations() -> None:
+    found = report(
+        *(
+            deletion(name, [0.1, 0.25], [lerf, 0.5], [0.6, 0.7])
+            for name, lerf in zip(NAMES, (0.3, 0.5, 0.6), strict=True)
+        )
+    )
+    page = render_html(found)
+    assert "Average over explainers" in page
+    # differences of 0.05 and 0: t = 1 with one degree of freedom
+    assert "p = 0.5, n = 2" in page
+    assert "three &gt; two &gt; one" in page
+    assert "Do scores of deletion follow from robustness" in page
+    assert page.count(averages.EQUAL_MEANS) == len(found.occlusion_correlations)
+    assert [row.of for row in correlation_rows(found)][:3] == [
+        "average over explainers",
+        "gradient",
+        "input_x_gradient",
+    ]
+
+
+def test_the_page_of_one_model_shows_averages_only() -> None:
+    page = render_html(report(model(None, [[0.1, 0.3], [0.3, 0.5], [None, None]])))
+    assert "Average over explainers" in page
+    assert "without grad_cam" in page
+    assert "Best against second" not in page
+    assert "Do scores of deletion" not in page
