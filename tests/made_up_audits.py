@@ -39,15 +39,20 @@ def shard(
     model: str | None,
     images: Mapping[int, Sequence[int] | str],
     *rows: Measurement,
+    copies: Mapping[int, int] | None = None,
     **changes: Any,
 ) -> ShardResult:
-    """What a model found out about images: index -> classes explained, or why the image was left out."""
+    """What a model found out about images: index -> classes explained, or why the image was left out.
+
+    `copies` says which images are copies of others: index of the copy -> index of the other.
+    """
+    same = {index: (copies or {}).get(index, index) for index in images}
     records = tuple(
-        ImageRecord(index=index, digest=sha256(bytes([index])), code="not_correct", reason=found)
+        ImageRecord(index=index, digest=sha256(bytes([same[index]])), code="not_correct", reason=found)
         if isinstance(found, str)
         else ImageRecord(
             index=index,
-            digest=sha256(bytes([index])),
+            digest=sha256(bytes([same[index]])),
             targets=tuple(ExplainedClass(target=target, probability=0.5) for target in found),
         )
         for index, found in images.items()

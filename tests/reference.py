@@ -10,7 +10,7 @@ import colorsys
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 
@@ -747,6 +747,41 @@ def bootstrap_t_interval(
         distance = (center - mean) / error
         distances.append(min(max(distance, -limit), limit))
     return mean - quantile(distances, 0.975) * sem, mean - quantile(distances, 0.025) * sem
+
+
+def gaffke_upper_end(values: Sequence[float], highest: float, weights: Iterable[Sequence[float]]) -> float:
+    """97.5 % quantile of the mean of values and bound under random weights: the bound's weight comes last."""
+    means = [
+        math.fsum(weight * value for weight, value in zip(row, [*values, highest], strict=True)) for row in weights
+    ]
+    return quantile(means, 0.975)
+
+
+def weights_of(row: Sequence[float]) -> list[float]:
+    """Uniformly random weights that add up to 1, from uniform numbers: exponential ones over their sum."""
+    drawn = [-math.log1p(-u) for u in row]
+    return [one / math.fsum(drawn) for one in drawn]
+
+
+def random_mean_distribution(points: Sequence[float], at: float) -> float:
+    """Probability that the mean of distinct points under uniformly random weights is at most `at` (Curry &
+    Schoenberg 1966: it is the integral of a B-spline with these knots)."""
+    n = len(points) - 1
+    above = 0.0
+    for number, point in enumerate(points):
+        if point > at:
+            others = [point - other for position, other in enumerate(points) if position != number]
+            above += (point - at) ** n / math.prod(others)
+    return 1 - above
+
+
+def distinct_means(values: Sequence[float | None], images: Sequence[str]) -> list[float | None]:
+    """Mean of the copies of each image that have a value, in the order of first appearance."""
+    means: list[float | None] = []
+    for image in dict.fromkeys(images):
+        own = [value for value, name in zip(values, images, strict=True) if name == image and value is not None]
+        means.append(math.fsum(own) / len(own) if own else None)
+    return means
 
 
 def kendall_w(scores: Sequence[Sequence[float]]) -> float:

@@ -8,6 +8,11 @@ from auditcore.contracts.contract import Contract
 
 Variant = Literal["family", "family_mean", "change", "mask", "none"]
 
+Bounds = tuple[float | None, float | None]
+"""No value of a metric lies below the first or above the second; None where there is no such bound."""
+
+UNBOUNDED: Bounds = (None, None)
+
 
 @final
 class Metric(Contract):

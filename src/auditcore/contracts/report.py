@@ -41,6 +41,9 @@ def _empty(value: object) -> bool:
 ModelName = Annotated[str | None, Field(exclude_if=_missing)]
 """In an audit of several models, which one; absent in an audit of one."""
 
+CiReason = Annotated[str | None, Field(exclude_if=_missing)]
+"""Why there is no interval."""
+
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "not_evaluated"]
 
 
@@ -152,7 +155,10 @@ class ReportImages(Contract):
 
 @final
 class Curve(Contract):
-    """Mean curve over images; `lo` and `hi` bound its pointwise 95 % confidence interval."""
+    """Mean curve over distinct images; `lo` and `hi` bound its pointwise 95 % percentile bootstrap interval.
+
+    The band is drawn and decides nothing. It is narrower than the intervals of `Result` on few images.
+    """
 
     x: tuple[float, ...]
     mean: tuple[float | None, ...]
@@ -200,15 +206,24 @@ class Box(Contract):
 
 @final
 class Result(Contract):
-    """One metric of one explainer under one check, over all images.
+    """One metric of one explainer under one check, over all distinct images.
+
+    Images with one digest are copies: they count as one image, whose value is the mean of theirs. The value of an image
+    with several targets is the mean over them. So the images of the audit limit what its interval can promise, not the
+    number of files or of targets.
 
     Attributes:
-        explainer: null for a property of model and image alone.
+        explainer: null for a property of model and image only.
         variant: Sub-case, such as `rotate` or `top_15`.
-        std: Sample standard deviation; null below two values.
+        n: Distinct images with a value.
+        n_not_applicable: Distinct images without a value.
+        mean: Mean over distinct images; null without any value.
+        std: Sample standard deviation over distinct images; null below two values.
         sem: Standard error of the mean; null below two values.
-        ci: 95 % confidence interval of the mean; null below two values.
-        per_image: Values in the order of `images.items`; null where undefined.
+        ci: 95 % confidence interval of the mean, within the metric's range; null where `ci_reason` says why.
+            `manifest.interval` says how it was computed.
+        ci_reason: Why there is no interval; absent where there is one.
+        per_image: Values in the order of `images.items`, copies included; null where undefined.
         reasons: Image index -> why its value is null.
         model: Name of the model in an audit of several.
         small_sample: n is below 30, where the interval may cover less than it promises.
@@ -231,6 +246,7 @@ class Result(Contract):
     std: float | None
     sem: float | None
     ci: tuple[float, float] | None
+    ci_reason: CiReason = None
     small_sample: Annotated[bool, Field(exclude_if=_missing)] = False
     floor: Annotated[float | None, Field(exclude_if=_missing)] = None
     per_image: tuple[float | None, ...]
@@ -247,6 +263,9 @@ class Slice(Contract):
     Attributes:
         part: `class=N` for the images (and targets) of one class; `flipped` and `not_flipped` for images whose
             predicted class changes, or does not, somewhere on the sweep's interval of this family.
+        n: Distinct images with a value.
+        ci: 95 % confidence interval of the mean; null where `ci_reason` says why.
+        ci_reason: Why there is no interval; absent where there is one.
     """
 
     part: str
@@ -260,6 +279,7 @@ class Slice(Contract):
     std: float | None
     sem: float | None
     ci: tuple[float, float] | None
+    ci_reason: CiReason = None
 
 
 @final
@@ -267,7 +287,9 @@ class Comparison(Contract):
     """One metric of two models on the images both have a value for: `model` minus `against`.
 
     Attributes:
-        ci: 95 % paired confidence interval of the mean difference; null below two images.
+        n: Distinct images that both models have a value for.
+        ci: 95 % paired confidence interval of the mean difference; null where `ci_reason` says why.
+        ci_reason: Why there is no interval; absent where there is one.
     """
 
     model: str
@@ -280,6 +302,7 @@ class Comparison(Contract):
     difference: float | None
     std: float | None
     ci: tuple[float, float] | None
+    ci_reason: CiReason = None
 
 
 @final

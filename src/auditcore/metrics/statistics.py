@@ -1,17 +1,21 @@
-"""Means over images, with their spread and bootstrap confidence intervals; numpy, no tensors.
+"""Means over distinct images, with their spread and confidence intervals; numpy, no tensors.
 
-The resamples of a row depend on the generator, the number of images and how many of them have a
+The resamples of a row depend on the generator, the number of distinct images and how many of them have a
 value, never on the other rows: adding an explainer to a plan changes no interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from scipy.special import stdtrit
+from jaxtyping import Bool, Float
+from scipy.special import betaincinv, stdtrit
+
+from auditcore.contracts.metrics import UNBOUNDED, Bounds
+from auditcore.errors import ShapeError
+from auditcore.metrics.confidence_sequences import OUT_OF_RANGE
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -26,36 +30,38 @@ STRETCH = 2.0
 resamples make it endless; with it, 30 exponential values are covered as often, 94.5 %, and 8 in 93.1 % at 1.2 times the
 mean width of Student's t instead of 1.5 times. See `tests/benchmarks/coverage.py`."""
 
+TIED_SHARE = 0.5
+"""From this share of equal values on, a row says too little of the values that no image showed: Gaffke's interval."""
+
 SMALL_SAMPLE = 30
-"""From this many values on, intervals of `tests/benchmarks/coverage.py` cover 94.5 % or more, on log-normal 92.5 %;
-of 20 values at least 91.8 %, of 10 at least 88.4 %, of 5 at least 67 %, where shares of images are the worst."""
+"""From this many values on, intervals of `docs/intervals.md` cover 94 % or more, on log-normal data 92 %; of 8 values
+93 % or more, except on the two most skewed populations there."""
 
 SAME_VALUE = 1e-12
 """Values closer than this, relative to the row's largest, are equal; sums in another order differ by about 1e-16."""
 
 INTERVAL_RULE = (
-    f"{CONFIDENCE:.0%} intervals of the mean: bootstrap-t, {RESAMPLES} resamples, reaching at most {STRETCH:g} times "
-    f"as far as Student's t; Student's t below {LEAST_FOR_BOOTSTRAP} values. Bands of curves: percentile bootstrap."
+    f"{CONFIDENCE:.0%} intervals of the mean over distinct images: bootstrap-t, {RESAMPLES} resamples, reaching at "
+    f"most {STRETCH:g} times as far as Student's t; Student's t below {LEAST_FOR_BOOTSTRAP} values. Where at least "
+    "half of the values are equal: Gaffke's interval between the bounds of the metric, which for values of 0 and 1 is "
+    "Clopper-Pearson. Ends stay within the metric's range. Bands of curves: percentile bootstrap over distinct images."
 )
 """The rule in words, as the manifest of a report has it."""
 
-IntervalMethod = Literal["bootstrap_t", "student_t"]
-
-
-def interval_method(n: int) -> IntervalMethod:
-    """How the interval of a mean of n values, at least two, is computed."""
-    return "bootstrap_t" if n >= LEAST_FOR_BOOTSTRAP else "student_t"
+NO_VALUE = "no image has a value"
+ONE_VALUE = "a single image has no spread"
 
 
 class Summary(NamedTuple):
     """What is known of the mean of a metric.
 
     Attributes:
-        n: Images with a value.
-        mean: null without any.
-        std: Sample standard deviation (n - 1); null below two values.
-        sem: std / sqrt(n); null below two values.
-        ci: 95 % confidence interval of the mean; null below two values.
+        n: Distinct images with a value.
+        mean: None without any.
+        std: Sample standard deviation (n - 1); None below two values.
+        sem: std / sqrt(n); None below two values.
+        ci: 95 % confidence interval of the mean; None where `ci_reason` says why.
+        ci_reason: Why there is no interval; None where there is one.
     """
 
     n: int
@@ -63,6 +69,7 @@ class Summary(NamedTuple):
     std: float | None
     sem: float | None
     ci: tuple[float, float] | None
+    ci_reason: str | None = None
 
 
 class PointwiseInterval(NamedTuple):
@@ -79,34 +86,80 @@ class PointwiseInterval(NamedTuple):
     hi: Float[np.ndarray, " point"]
 
 
+def distinct(values: Float[np.ndarray, "image row"], images: Sequence[Hashable]) -> Float[np.ndarray, "distinct row"]:
+    """Average the values of copies of an image, so that every distinct image counts once.
+
+    Args:
+        values: One column for each row of the report; NaN where undefined.
+        images: What identifies each image, such as its digest.
+
+    Returns:
+        One line for each distinct image, in the order of first appearance: the mean of the copies with a value, NaN
+        where none has one.
+
+    Raises:
+        ShapeError: There are more or fewer names than values.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if len(images) != len(table):
+        raise ShapeError(expected=f"{len(table)} images", actual=len(images))
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
+    if len(numbers) == len(table):
+        return table
+    cluster = np.array([numbers[image] for image in images])
+    present = ~np.isnan(table)
+    shape = (len(numbers), table.shape[1])
+    total, count = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, cluster, np.where(present, table, 0.0))
+    np.add.at(count, cluster, present)
+    mean: np.ndarray = np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
+    return mean
+
+
 def summarize(
     values: Float[np.ndarray, "image row"],
     *,
     generator: np.random.Generator,
+    bounds: Sequence[Bounds] | None = None,
     resamples: int = RESAMPLES,
 ) -> tuple[Summary, ...]:
-    """Mean, spread and 95 % confidence interval of every row over images.
+    """Mean, spread and 95 % confidence interval of every row over distinct images.
 
-    Bootstrap-t, because per-image scores are skewed and few: as far as the means of resamples lie from the
-    sample's, in standard errors of the resample, so far is the sample's taken to lie from the truth, in its
-    own standard errors. Student's t where `interval_method` says so.
+    - Bootstrap-t as a rule, because values are skewed and few: the sample's mean is taken to lie as far from the truth,
+      in its own standard errors, as the means of resamples lie from the sample's in theirs.
+    - Student's t below `LEAST_FOR_BOOTSTRAP` values.
+    - Gaffke's interval where at least half of the values are equal, or all lie at the bounds. Such a row tells little
+      of the values that no image showed, so one more value at the bound is added, and all values get random weights
+      that add up to 1. For values of 0 and 1 in [0, 1] this is Clopper and Pearson's interval. For n equal values v it
+      reaches from v toward each bound by the distance times 1 - .025^(1/n). At an end where the metric has no bound,
+      the row's own extreme stands in for it, and the interval reaches as far as bootstrap-t if that is farther.
 
     Args:
-        values: One column a row of the report, one line an image; NaN where undefined.
+        values: One column for each row of the report, one line for each distinct image; NaN where undefined.
         generator: Source of the resamples.
+        bounds: The range of each row's metric; unbounded if None. A bound that a value breaks is not relied on.
         resamples: Number of bootstrap resamples.
 
     Returns:
-        One summary a row. The interval of a row whose values are all equal is that value twice. Intervals are not cut
-        to the range of a metric.
+        One summary for each row. Ends stay within the bounds. Equal values of a metric without one of its bounds have
+        no interval: nothing limits the values that no image showed.
 
-    Source: Efron 1981, "Nonparametric standard errors and confidence intervals", section 9; Hall 1988.
+    Raises:
+        ShapeError: There are more or fewer bounds than rows.
+
+    Source: Efron 1981, "Nonparametric standard errors and confidence intervals", section 9; Hall 1988; Clopper &
+    Pearson 1934; Gaffke 2005, as in Learned-Miller & Thomas 2019, "A new confidence interval for the mean of a bounded
+    random variable".
     """
     table = np.asarray(values, dtype=np.float64)
+    limits = [UNBOUNDED] * table.shape[1] if bounds is None else list(bounds)
+    if len(limits) != table.shape[1]:
+        raise ShapeError(expected=f"{table.shape[1]} pairs of bounds", actual=len(limits))
     present = ~np.isnan(table)
     counts = present.sum(axis=0)
     lottery = _lottery(generator, len(table), resamples)
-    summaries = [Summary(0, None, None, None, None)] * table.shape[1]
+    unseen = generator.random(resamples)
+    summaries = [Summary(0, None, None, None, None, NO_VALUE)] * table.shape[1]
     for n, rows, sample in _rows_by_count(table, present):
         mean = sample.mean(axis=0)
         centered = sample - mean
@@ -114,12 +167,18 @@ def summarize(
         centered[np.abs(centered) <= SAME_VALUE * np.abs(sample).max(axis=0)] = 0
         std = np.sqrt((centered**2).sum(axis=0) / (n - 1))
         sem = std / np.sqrt(n)
+        low, high = _ends_kept([limits[row] for row in rows], sample)
         below, above = _reach(centered, sem, lottery)
-        numbers = np.stack([mean, std, sem, mean - below, mean + above], axis=1)
-        for row, (center, spread, error, low, high) in zip(rows, numbers.tolist(), strict=True):
-            summaries[row] = Summary(n, center, spread, error, (low, high))
+        ends = _with_ties(sample, (mean - below, mean + above), (low, high), lottery, unseen)
+        # a value may lie beyond the bound by a rounding, and so may the mean
+        within = np.clip(ends, np.minimum(low, mean), np.maximum(high, mean))
+        numbers = np.stack([mean, std, sem, *within], axis=1)
+        endless = (std == 0) & ~(np.isfinite(low) & np.isfinite(high))
+        for row, missing, (center, spread, error, first, last) in zip(rows, endless, numbers.tolist(), strict=True):
+            ci = None if missing else (first, last)
+            summaries[row] = Summary(n, center, spread, error, ci, _why_endless(n, limits[row]) if missing else None)
     for row in np.flatnonzero(counts == 1):
-        summaries[row] = Summary(1, float(table[present[:, row], row][0]), None, None, None)
+        summaries[row] = Summary(1, float(table[present[:, row], row][0]), None, None, None, ONE_VALUE)
     return tuple(summaries)
 
 
@@ -134,7 +193,7 @@ def pointwise_ci(
     Percentile, not bootstrap-t: a band is drawn, never gated, and many of its points are nearly constant.
 
     Args:
-        values: One curve an image; NaN where undefined.
+        values: One curve for each distinct image; NaN where undefined.
         generator: Source of the resamples.
         resamples: Number of bootstrap resamples.
     """
@@ -152,6 +211,95 @@ def pointwise_ci(
     return PointwiseInterval(mean, low, high)
 
 
+def _why_endless(n: int, bounds: Bounds) -> str:
+    missing = {(True, True): "range", (True, False): "lower bound", (False, True): "upper bound"}
+    side = missing.get((bounds[0] is None, bounds[1] is None), "bound that its values keep")
+    return f"all {n} values are equal and the metric has no {side}, so nothing limits the values that no image showed"
+
+
+def _ends_kept(bounds: Sequence[Bounds], sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest possible value of each row; infinite without a bound, and where a value breaks it."""
+    low = np.array([-np.inf if low is None else low for low, _ in bounds])
+    high = np.array([np.inf if high is None else high for _, high in bounds])
+    with np.errstate(invalid="ignore"):
+        broken_low = sample.min(axis=0) < low - OUT_OF_RANGE * np.maximum(1.0, np.abs(low))
+        broken_high = sample.max(axis=0) > high + OUT_OF_RANGE * np.maximum(1.0, np.abs(high))
+    return np.where(broken_low, -np.inf, low), np.where(broken_high, np.inf, high)
+
+
+def _with_ties(
+    sample: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    bounds: tuple[np.ndarray, np.ndarray],
+    lottery: Sequence[np.ndarray],
+    unseen: np.ndarray,
+) -> np.ndarray:
+    """The ends (2, rows), by Gaffke's interval where at least half of the values are equal or all lie at the bounds."""
+    found = np.stack(ends)
+    tied = _is_tied(sample) | ((sample == bounds[0]) | (sample == bounds[1])).all(axis=0)
+    if not tied.any():
+        return found
+    values = sample[:, tied]
+    for end, sign in ((0, -1.0), (1, 1.0)):
+        # both ends as upper ends, of the values or of their opposites
+        limit, plain = sign * bounds[end][tied], sign * found[end][tied]
+        bounded = np.isfinite(limit)
+        highest = np.where(bounded, limit, (sign * values).max(axis=0))
+        reached = _gaffke(sign * values, highest, lottery, unseen)
+        found[end][tied] = sign * np.where(bounded, reached, np.maximum(reached, plain))
+    return found
+
+
+def _is_tied(sample: Float[np.ndarray, "value row"]) -> Bool[np.ndarray, " row"]:
+    """Whether one value makes up at least `TIED_SHARE` of a row."""
+    n = len(sample)
+    ordered = np.sort(sample, axis=0)
+    # neighbors at this distance in a sorted row are the ends of a run of at least two and at least half of the values
+    distance = max(2, int(np.ceil(TIED_SHARE * n))) - 1
+    run = ordered[distance:] - ordered[: n - distance] <= SAME_VALUE * np.abs(sample).max(axis=0)
+    tied: np.ndarray = run.any(axis=0)
+    return tied
+
+
+def _gaffke(
+    sample: Float[np.ndarray, "value row"],
+    highest: Float[np.ndarray, " row"],
+    lottery: Sequence[np.ndarray],
+    unseen: Float[np.ndarray, " resample"],
+) -> Float[np.ndarray, " row"]:
+    """Upper end of Gaffke's interval: the 97.5 % quantile of the mean of values and bound under random weights.
+
+    The weights are uniform among those that add up to 1. Where no value differs from the bound but one, their sum at
+    the bound has a beta distribution, and the end is exact.
+    """
+    n = len(sample)
+    same = SAME_VALUE * np.maximum(np.abs(sample).max(axis=0), np.abs(highest))
+    at_bound = highest - sample <= same
+    count = at_bound.sum(axis=0)
+    lowest = sample.min(axis=0)
+    exact = (at_bound | (sample - lowest <= same)).all(axis=0)
+    tail = (1 - CONFIDENCE) / 2
+    # n - count is 0 where every value lies at the bound, which then is the end
+    share = np.where(count < n, betaincinv(count + 1.0, np.maximum(n - count, 1), 1 - tail), 0.0)
+    ends = np.where(count < n, lowest + (highest - lowest) * share, highest)
+    if not exact.all():
+        values = np.concatenate([sample, highest[None]])[:, ~exact]
+        ends[~exact] = np.quantile(
+            np.concatenate([w @ values for w in _random_weights(lottery, unseen, n)]), 1 - tail, 0
+        )
+    return ends
+
+
+def _random_weights(lottery: Sequence[np.ndarray], unseen: np.ndarray, n: int) -> Iterator[np.ndarray]:
+    """Uniformly random weights of n values and the bound that add up to 1, (resamples, n + 1), part by part."""
+    start = 0
+    for uniform in lottery:
+        stop = start + len(uniform)
+        drawn = -np.log1p(-np.concatenate([uniform[:, :n], unseen[start:stop, None]], axis=1))
+        yield drawn / drawn.sum(axis=1, keepdims=True)
+        start = stop
+
+
 def _reach(centered: np.ndarray, sem: np.ndarray, lottery: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """How far the intervals of the mean reach below and above it, one a row.
 
@@ -163,7 +311,7 @@ def _reach(centered: np.ndarray, sem: np.ndarray, lottery: Sequence[np.ndarray])
     n = len(centered)
     tail = (1 - CONFIDENCE) / 2
     student = float(stdtrit(n - 1, 1 - tail))
-    if interval_method(n) == "student_t":
+    if n < LEAST_FOR_BOOTSTRAP:
         return student * sem, student * sem
     limit = STRETCH * student
     distances = np.concatenate([_studentized(weights, centered, limit) for weights in _weights(lottery, n)])

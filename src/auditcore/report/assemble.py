@@ -33,6 +33,7 @@ from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
 from auditcore.report import pooling
 from auditcore.report.averages import average_explainers, correlate_with_occlusion, rank_models
 from auditcore.report.bootstrap import mean_curve, summaries
+from auditcore.report.bounds import bounds_of, kinds_of
 from auditcore.report.comparisons import compare_models
 from auditcore.report.deviation import deviation_of
 from auditcore.report.floors import with_floors
@@ -101,8 +102,9 @@ def assemble(
     taken = None if request.stop is None else image_order(plan.seed, total)
     measured = {model.name: (*model.measurements(order), *image_dependence(model, order, taken)) for model in models}
     merged = [(model, one) for model, found in measured.items() for one in found]
+    digests = tuple(item.digest for item in images.items)
     pooled = {model: pooled_statistics(plan, found) for model, found in measured.items()}
-    summarized = with_floors(plan, [of_pairs(row) for row in _summarize(merged, pooled, plan)])
+    summarized = with_floors(plan, [of_pairs(row) for row in _summarize(merged, pooled, plan, digests)])
     rows = tuple(zip(summarized, merged, strict=True))
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
@@ -125,14 +127,17 @@ def assemble(
         },
         results=listed,
         slices=slices_of(
-            plan, measured, {model.name: [model.targets.get(index, ()) for index in order] for model in models}
+            plan,
+            measured,
+            {model.name: [model.targets.get(index, ()) for index in order] for model in models},
+            digests,
         ),
-        comparisons=compare_models(listed, names, seed=plan.seed),
+        comparisons=compare_models(listed, names, plan, digests),
         reliability=measure_reliability(listed, tuple(model.described for model in models), random_labels)
         if names
         else (),
         averages=average_explainers(listed, names, seed=plan.seed),
-        rankings=rank_models(listed, names, [item.digest for item in images.items]),
+        rankings=rank_models(listed, names, digests),
         occlusion_correlations=correlate_with_occlusion(listed, names),
         conditions=outcomes,
         stopping=stopping,
@@ -216,9 +221,13 @@ def _summarize(
     merged: Sequence[tuple[str | None, Measurement]],
     pooled: Mapping[str | None, Mapping[pooling.Key, PooledStatistics]],
     plan: AuditPlan,
+    digests: Sequence[str],
 ) -> list[Result]:
     """Mean, spread and confidence interval of every measurement; all share the same bootstrap resamples."""
-    kinds, seed = {check.label: check.kind for check in plan.checks}, plan.seed
+    kinds = kinds_of(plan)
+    bounds = [bounds_of(kinds, row.check, row.metric) for _, row in merged]
+    found = summaries([row.values for _, row in merged], images=digests, bounds=bounds, seed=plan.seed)
+    count = len(set(digests))
     return [
         Result(
             model=model,
@@ -228,20 +237,21 @@ def _summarize(
             variant=row.variant,
             unit=row.unit,
             higher_is_better=row.higher_is_better,
-            n=found.n,
-            n_not_applicable=len(row.values) - found.n,
-            mean=found.mean,
-            std=found.std,
-            sem=found.sem,
-            ci=found.ci,
-            small_sample=found.n < SMALL_SAMPLE,
+            n=summary.n,
+            n_not_applicable=count - summary.n,
+            mean=summary.mean,
+            std=summary.std,
+            sem=summary.sem,
+            ci=summary.ci,
+            ci_reason=summary.ci_reason,
+            small_sample=summary.n < SMALL_SAMPLE,
             per_image=row.values,
             reasons=row.reasons,
-            curve=None if row.curve is None else mean_curve(row.curve, seed=seed),
+            curve=None if row.curve is None else mean_curve(row.curve, images=digests, seed=plan.seed),
             box=_box(row, kinds.get(row.check)),
             pooled=pooled[model].get((row.check, row.explainer, row.metric, row.variant)),
         )
-        for (model, row), found in zip(merged, summaries([row.values for _, row in merged], seed=seed), strict=True)
+        for (model, row), summary in zip(merged, found, strict=True)
     ]
 
 

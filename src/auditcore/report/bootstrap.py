@@ -7,25 +7,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from auditcore.contracts.metrics import Bounds
 from auditcore.contracts.report import Curve
 from auditcore.contracts.shards import CurveSamples
 from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
-from auditcore.metrics.statistics import Summary, pointwise_ci, summarize
+from auditcore.metrics.statistics import Summary, distinct, pointwise_ci, summarize
 
 PRINTED_POINTS = 32
 """Points of a curve in a report; scores are computed from all of them before."""
 
 
-def summaries(rows: Sequence[Sequence[float | None]], *, seed: int) -> tuple[Summary, ...]:
-    """Mean, spread and confidence interval of each row, with as many digits as a report prints.
+def summaries(
+    rows: Sequence[Sequence[float | None]], *, images: Sequence[str], bounds: Sequence[Bounds], seed: int
+) -> tuple[Summary, ...]:
+    """Mean, spread and confidence interval of each row over distinct images, with as many digits as a report prints.
 
     Args:
-        rows: One value an image, in the same order in every row; None where undefined.
+        rows: One value for each image, in the same order in every row; None where undefined.
+        images: The digest of each image; images with one digest count as one.
+        bounds: The range of each row's metric.
         seed: The plan's.
     """
     if not rows:
         return ()
-    found = summarize(_numbers(rows).T, generator=_bootstrap_stream(seed))
+    table = distinct(_numbers(rows).T, images)
+    found = summarize(table, generator=_bootstrap_stream(seed), bounds=bounds)
     return tuple(
         Summary(
             one.n,
@@ -33,19 +39,26 @@ def summaries(rows: Sequence[Sequence[float | None]], *, seed: int) -> tuple[Sum
             _printed(one.std),
             _printed(one.sem),
             None if one.ci is None else (rounded(one.ci[0]), rounded(one.ci[1])),
+            one.ci_reason,
         )
         for one in found
     )
 
 
-def mean_curve(samples: CurveSamples, *, seed: int) -> Curve:
-    """Mean of the curves of all images, with its band, at no more points than a picture needs, both ends included."""
+def mean_curve(samples: CurveSamples, *, images: Sequence[str], seed: int) -> Curve:
+    """Mean curve over distinct images with its band, at no more points than a picture needs, both ends included.
+
+    Args:
+        samples: The curve of each image.
+        images: The digest of each image.
+        seed: The plan's.
+    """
     steps = len(samples.x)
     kept = list(range(steps))
     if steps > PRINTED_POINTS:
         kept = [round(point * (steps - 1) / (PRINTED_POINTS - 1)) for point in range(PRINTED_POINTS)]
-    rows = [[None if row is None else row[step] for step in kept] for row in samples.values]
-    band = pointwise_ci(_numbers(rows), generator=_bootstrap_stream(seed))
+    rows = [[None] * len(kept) if row is None else [row[step] for step in kept] for row in samples.values]
+    band = pointwise_ci(distinct(_numbers(rows), images), generator=_bootstrap_stream(seed))
     mean, low, high = (
         tuple(significant(value, VALUE_DIGITS) for value in part.tolist()) for part in (band.mean, band.lo, band.hi)
     )

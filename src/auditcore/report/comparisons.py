@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Comparison, Result
 from auditcore.report.bootstrap import summaries
+from auditcore.report.bounds import bounds_of, bounds_of_differences, kinds_of
 
 
-def compare_models(results: Sequence[Result], models: Sequence[str], *, seed: int) -> tuple[Comparison, ...]:
+def compare_models(
+    results: Sequence[Result], models: Sequence[str], plan: AuditPlan, digests: Sequence[str]
+) -> tuple[Comparison, ...]:
     """Every pair of models on every result that both have, a later model minus an earlier one.
 
     Args:
         results: Of all models, in the same order of images.
         models: Their names, in the order of the request; the first is what others are compared with first.
-        seed: The plan's; resamples are those of the results, so that a difference is resampled image by image.
+        plan: Says what each metric's range is, and the seed: resamples are those of the results, so that a difference
+            is resampled image by image.
+        digests: The digest of each image; images with one digest count as one.
 
     Returns:
-        Over the images that both models have a value for.
+        Over the distinct images that both models have a value for.
     """
     by_model = {
         model: {(row.check, row.explainer, row.metric, row.variant): row for row in results if row.model == model}
@@ -30,7 +36,13 @@ def compare_models(results: Sequence[Result], models: Sequence[str], *, seed: in
         for key, before in by_model[against].items()
         if key in by_model[model]
     ]
-    found = summaries([_differences(row, before) for row, before in pairs], seed=seed)
+    kinds = kinds_of(plan)
+    found = summaries(
+        [_differences(row, before) for row, before in pairs],
+        images=digests,
+        bounds=[bounds_of_differences(bounds_of(kinds, row.check, row.metric)) for row, _ in pairs],
+        seed=plan.seed,
+    )
     return tuple(
         Comparison(
             model=row.model or "",
@@ -43,6 +55,7 @@ def compare_models(results: Sequence[Result], models: Sequence[str], *, seed: in
             difference=difference.mean,
             std=difference.std,
             ci=difference.ci,
+            ci_reason=difference.ci_reason,
         )
         for (row, before), difference in zip(pairs, found, strict=True)
     )

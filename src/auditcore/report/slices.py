@@ -10,6 +10,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Slice
 from auditcore.contracts.shards import ExplainedClass, Measurement
 from auditcore.report.bootstrap import summaries
+from auditcore.report.bounds import bounds_of, kinds_of
 from auditcore.report.table import is_headline
 
 LEAST_IMAGES = 2
@@ -39,6 +40,7 @@ def slices_of(
     plan: AuditPlan,
     measurements: Mapping[str | None, Sequence[Measurement]],
     targets: Mapping[str | None, Sequence[tuple[ExplainedClass, ...]]],
+    digests: Sequence[str],
 ) -> tuple[Slice, ...]:
     """Headline metrics by class of the target, and of sweeps by whether the predicted class changes.
 
@@ -46,13 +48,14 @@ def slices_of(
         plan: Says what is a headline, and the seed.
         measurements: Model -> everything measured, over the images of the report.
         targets: Model -> classes explained of each of these images; none where the model left it out.
+        digests: The digest of each of these images; images with one digest count as one.
 
     Returns:
         Model by model. Sides of a sweep are there where each has at least two images. Classes are those of at least two
         images, the most frequent 20, or as many as the megabyte has room for; none where all images have the same. A
         slice has at least two values.
     """
-    kinds = {check.label: check.kind for check in plan.checks}
+    kinds = kinds_of(plan)
     headlines = {
         model: [one for one in found if not one.control and _is_headline(one, kinds)]
         for model, found in measurements.items()
@@ -67,7 +70,12 @@ def slices_of(
     parts += _with_values(
         (model, part) for model in headlines for part in _by_class(headlines[model], targets[model], most)
     )
-    found_means = summaries([part.values for _, part in parts], seed=plan.seed)
+    found_means = summaries(
+        [part.values for _, part in parts],
+        images=digests,
+        bounds=[bounds_of(kinds, part.measured.check, part.measured.metric) for _, part in parts],
+        seed=plan.seed,
+    )
     return tuple(
         Slice(
             part=part.name,
@@ -81,6 +89,7 @@ def slices_of(
             std=summary.std,
             sem=summary.sem,
             ci=summary.ci,
+            ci_reason=summary.ci_reason,
         )
         for (model, part), summary in zip(parts, found_means, strict=True)
         if summary.mean is not None

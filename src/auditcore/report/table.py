@@ -12,6 +12,7 @@ from typing import Literal
 
 from auditcore.contracts.metrics import METRICS, Metric
 from auditcore.contracts.report import AuditReport, Result
+from auditcore.report.bounds import kinds_of
 
 HEADLINES = {
     "sweep": ("s_pearson", "s_top_k"),
@@ -85,9 +86,9 @@ class SummaryCell:
     Attributes:
         mean: Mean over images; None where no image has a value.
         sem: Standard error of the mean; None below two values.
-        ci: 95 % confidence interval of the mean; None below two values.
-        n: Images with a value.
-        n_not_applicable: Images without.
+        ci: 95 % confidence interval of the mean; None where it cannot be given.
+        n: Distinct images with a value.
+        n_not_applicable: Distinct images without.
         small_sample: Whether so few images have a value that the interval may cover less than it promises.
         best: Whether no other explainer of the same model, controls aside, has a better mean in this column.
         reason: Why there is no mean; None where there is one.
@@ -190,7 +191,7 @@ def number_text(value: float, size: float) -> str:
 
 def check_kinds(report: AuditReport) -> dict[str, str]:
     """Name of every check of the plan -> its kind. `explainer` holds what explainers report about themselves."""
-    return {"explainer": "explainer", **{check.label: check.kind for check in report.plan.checks}}
+    return kinds_of(report.plan)
 
 
 def metric_of(report: AuditReport, result: Result) -> Metric:

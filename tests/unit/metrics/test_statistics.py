@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import reference
+from auditcore.contracts.metrics import Bounds
+from auditcore.errors import ShapeError
 from auditcore.metrics.statistics import (
     INTERVAL_RULE,
     LEAST_FOR_BOOTSTRAP,
     RESAMPLES,
     STRETCH,
     Summary,
-    interval_method,
+    distinct,
     pointwise_ci,
     summarize,
 )
@@ -27,9 +29,17 @@ def skewed(n: int, rows: int = 1, seed: int = 12) -> np.ndarray:
     return RNG(seed).lognormal(size=(n, rows))
 
 
-def one(values: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Summary:
-    (summary,) = summarize(np.asarray(values, dtype=np.float64)[:, None], generator=RNG(seed), resamples=resamples)
+def one(values: np.ndarray, seed: int = 0, resamples: int = RESAMPLES, bounds: Bounds = (None, None)) -> Summary:
+    (summary,) = summarize(
+        np.asarray(values, dtype=np.float64)[:, None], generator=RNG(seed), resamples=resamples, bounds=[bounds]
+    )
     return summary
+
+
+def interval(values: np.ndarray | list[float], bounds: Bounds = (0, 1), **options: int) -> tuple[float, float]:
+    found = one(np.asarray(values), bounds=bounds, **options).ci
+    assert found is not None
+    return found
 
 
 def student(n: int) -> float:
@@ -50,12 +60,13 @@ def test_summary_equals_its_definition(n: int) -> None:
 def test_the_interval_of_few_values_is_students_and_scipys(n: int) -> None:
     values = skewed(n)[:, 0]
     theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert interval_method(n) == "student_t"
     assert one(values).ci == pytest.approx((theirs.low, theirs.high), rel=1e-12)
 
 
 def test_bootstrap_takes_over_at_five_values() -> None:
-    assert [interval_method(n) for n in (2, 4, 5, 1000)] == ["student_t", "student_t", "bootstrap_t", "bootstrap_t"]
+    values = skewed(5)[:, 0]
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert one(values).ci != pytest.approx((theirs.low, theirs.high), rel=1e-3)
 
 
 @pytest.mark.parametrize("n", [12, 100])
@@ -74,20 +85,19 @@ def test_interval_agrees_with_scipys_own_resamples(n: int) -> None:
     assert one(values).ci == pytest.approx(theirs, abs=0.2 * sem)
 
 
-@pytest.mark.parametrize("ones", [1, 4, 7])
-def test_resamples_without_spread_reach_as_far_as_the_limit(ones: int) -> None:
-    # a resample of nothing but ones would divide by 0
-    values = np.array([1.0] * ones + [0.0] * (8 - ones))
+@pytest.mark.parametrize("apart", [3, 4])
+def test_resamples_without_spread_reach_as_far_as_the_limit(apart: int) -> None:
+    # a resample of one value over and over would divide by 0
+    values = np.array([1.0] * (8 - 2 * apart) + [0.0] * apart + [0.5] * apart)
     expected = reference.bootstrap_t_interval(values.tolist(), RNG(0).random((2000, 8)), student=student(8))
     summary = one(values, resamples=2000)
-    assert summary.ci == pytest.approx(expected, rel=1e-9)
+    assert summary.ci is not None
     assert summary.mean is not None
     assert summary.sem is not None
-    assert summary.ci is not None
+    if apart == 3:
+        assert summary.ci == pytest.approx(expected, rel=1e-9)
     farthest = STRETCH * student(8) * summary.sem
     assert max(summary.mean - summary.ci[0], summary.ci[1] - summary.mean) <= farthest * (1 + 1e-9)
-    if ones == 7:  # a third of the resamples are all ones and call for an end far below
-        assert summary.ci[0] == pytest.approx(summary.mean - farthest, rel=1e-9)
 
 
 @pytest.mark.parametrize("outlier", [1e3, 1e9])
@@ -100,9 +110,9 @@ def test_one_outlier_does_not_make_the_interval_endless(outlier: float) -> None:
 
 
 def test_values_at_the_mean_are_no_resample_at_the_limit() -> None:
-    # of 30 values 28 are the mean itself; one resample in seven holds nothing else
-    values = np.array([0.0, 0.2, *[0.1] * 28])
-    expected = reference.bootstrap_t_interval(values.tolist(), RNG(0).random((1500, 30)), student=student(30))
+    # of 9 values 4 are the mean itself; some resamples hold nothing else
+    values = np.array([0.0, 0.2, 0.05, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1 - 0.03, 0.1 + 0.03])
+    expected = reference.bootstrap_t_interval(values.tolist(), RNG(0).random((1500, 10)), student=student(10))
     assert one(values, resamples=1500).ci == pytest.approx(expected, rel=1e-9)
 
 
@@ -118,27 +128,136 @@ def test_the_rule_is_told_as_it_is() -> None:
         assert fact in INTERVAL_RULE
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -2e-9])
-def test_equal_values_have_an_interval_of_no_width(value: float) -> None:
-    summary = one(np.full(7, value))
-    # the mean of seven tenths is off by one rounding
-    assert (summary.mean, summary.ci) == (pytest.approx(value), (summary.mean, summary.mean))
-    assert summary.std == 0
+@pytest.mark.parametrize("n", [2, 8, 30])
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("bounds", [(0, 1), (-1, 1), (0, 100)])
+def test_equal_values_reach_toward_the_bounds(n: int, value: float, bounds: tuple[float, float]) -> None:
+    # definitions, section 10. The mean of seven tenths is off by one rounding
+    low, high = interval([value] * n, bounds)
+    share = 1 - 0.025 ** (1 / n)
+    assert low == pytest.approx(value - (value - bounds[0]) * share, rel=1e-12)
+    assert high == pytest.approx(value + (bounds[1] - value) * share, rel=1e-12)
+    assert low < high
+
+
+@pytest.mark.parametrize(
+    ("bounds", "missing"), [((None, None), "range"), ((0, None), "upper bound"), ((None, 1), "lower bound")]
+)
+def test_equal_values_without_a_bound_have_no_interval(bounds: Bounds, missing: str) -> None:
+    summary = one(np.full(7, 0.1), bounds=bounds)
+    assert (summary.mean, summary.std, summary.ci) == (pytest.approx(0.1), 0, None)
+    assert summary.ci_reason == (
+        f"all 7 values are equal and the metric has no {missing}, so nothing limits the values that no image showed"
+    )
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 30, 100])
+def test_shares_of_images_have_clopper_and_pearsons_interval(n: int) -> None:
+    for ones in range(n + 1):
+        theirs = stats.binomtest(ones, n).proportion_ci(0.95, method="exact")
+        assert interval([1.0] * ones + [0.0] * (n - ones)) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 2.0)])
+@pytest.mark.parametrize("equal", [4, 6])
+def test_tied_values_have_gaffkes_interval(equal: int, bounds: tuple[float, float]) -> None:
+    values = [0.7] * equal + [0.1, 0.95, 0.4, 0.5][: 8 - equal]
+    stream = RNG(0)
+    uniform, unseen = stream.random((900, 8)), stream.random(900)
+    weights = [reference.weights_of([*row, last]) for row, last in zip(uniform.tolist(), unseen.tolist(), strict=True)]
+    low = -reference.gaffke_upper_end([-value for value in values], -bounds[0], weights)
+    high = reference.gaffke_upper_end(values, bounds[1], weights)
+    assert interval(values, bounds, resamples=900) == pytest.approx((low, high), rel=1e-9)
+
+
+def test_gaffkes_interval_is_the_quantile_of_its_distribution() -> None:
+    # the exact distribution wants points apart; values this close are as good as equal
+    values = [0.7, 0.7 + 1e-3, 0.7 - 1e-3, 0.2, 0.4]
+    tied = [0.7, 0.7, 0.7, 0.2, 0.4]
+    low, high = interval(tied, resamples=40_000)
+    assert reference.random_mean_distribution([*values, 1.0], high) == pytest.approx(0.975, abs=0.004)
+    assert reference.random_mean_distribution([*values, 0.0], low) == pytest.approx(0.025, abs=0.004)
+
+
+def test_half_of_the_values_must_be_equal() -> None:
+    rest = [0.1, 0.25, 0.3, 0.45, 0.9]
+    for values, tied in (([0.6] * 5 + rest, True), ([0.6] * 4 + [0.65, *rest], False)):
+        expected = reference.bootstrap_t_interval(values, RNG(0).random((900, 10)), student=student(10))
+        assert (interval(values, resamples=900) == pytest.approx(expected, rel=1e-9)) is not tied
+
+
+def test_an_open_end_reaches_as_far_as_bootstrap_t_and_the_rows_own_extreme() -> None:
+    # two values far from 0, which bounds them from below and nothing from above
+    values = np.array([5.0] * 7 + [3.0])
+    low, high = interval(values, (0, None))
+    bounded_low, _ = interval(values, (0, 5))
+    expected = reference.bootstrap_t_interval(values.tolist(), RNG(0).random((RESAMPLES, 8)), student=student(8))
+    theirs = stats.binomtest(7, 8).proportion_ci(0.95, method="exact")
+    assert low == bounded_low
+    assert high == pytest.approx(max(expected[1], 3 + 2 * theirs.high), rel=1e-9)
+    assert interval(values, (None, None))[0] == pytest.approx(min(expected[0], 3 + 2 * theirs.low), rel=1e-9)
+
+
+@pytest.mark.parametrize("values", [[0.01, 0.3, 0.02, 0.0, 0.05], [0.99, 1.0, 0.6, 0.97, 1.0], [0.0, 1.0, 0.5]])
+def test_ends_stay_within_the_range(values: list[float]) -> None:
+    low, high = interval(values)
+    wide_low, wide_high = interval(values, (None, None))
+    assert wide_low < 0 or wide_high > 1
+    assert (low, high) == (max(wide_low, 0.0), min(wide_high, 1.0))
+
+
+def test_a_bound_that_a_value_breaks_is_not_relied_on() -> None:
+    assert interval([1.3, 0.2, 0.9, 1.0, 0.7]) == interval([1.3, 0.2, 0.9, 1.0, 0.7], (0, None))
+    broken = one(np.full(8, 1.3), bounds=(0, 1))
+    assert broken.ci is None
+    assert "bound that its values keep" in (broken.ci_reason or "")
+    # a rounding is no breach
+    assert interval([1.00001] * 8) == pytest.approx((0.025 ** (1 / 8), 1.00001), rel=1e-4)
+
+
+def test_bounds_belong_to_rows() -> None:
+    with pytest.raises(ShapeError, match="2 pairs of bounds"):
+        summarize(skewed(8, rows=2), generator=RNG(0), bounds=[(0, 1)])
+
+
+def test_copies_of_an_image_count_once() -> None:
+    values = np.array([[0.25, np.nan], [0.75, 0.5], [0.5, np.nan], [0.0, 0.25], [1.0, np.nan]])
+    images = ["a", "b", "a", "c", "a"]
+    found = distinct(values, images)
+    for column in range(2):
+        plain = [None if np.isnan(value) else float(value) for value in values[:, column]]
+        expected = reference.distinct_means(plain, images)
+        assert found[:, column].tolist() == pytest.approx([np.nan if v is None else v for v in expected], nan_ok=True)
+    assert distinct(values, list("abcde")) is values
+    with pytest.raises(ShapeError, match="5 images"):
+        distinct(values, ["a"])
+
+
+def test_thirty_copies_of_one_photo_are_one_image() -> None:
+    (summary,) = summarize(distinct(np.full((30, 1), 0.1), ["same"] * 30), generator=RNG(0), bounds=[(0, 1)])
+    assert (summary.n, summary.mean, summary.ci) == (1, pytest.approx(0.1), None)
+    assert summary.ci_reason == "a single image has no spread"
+    values = skewed(9, rows=2)
+    copies = np.concatenate([values, values[:1], values[4:6], values[:1]])
+    names = [*range(9), 0, 4, 5, 0]
+    assert summarize(distinct(copies, names), generator=RNG(0)) == summarize(values, generator=RNG(0))
 
 
 def test_too_few_values_have_no_spread() -> None:
     nothing, single = summarize(np.array([[np.nan, 0.4], [np.nan, np.nan]]), generator=RNG(0))
-    assert nothing == (0, None, None, None, None)
-    assert single == (1, 0.4, None, None, None)
+    assert nothing == (0, None, None, None, None, "no image has a value")
+    assert single == (1, 0.4, None, None, None, "a single image has no spread")
 
 
 def test_rows_do_not_depend_on_each_other() -> None:
     table = skewed(12, rows=5)
     table[[2, 5], 1] = np.nan
     table[7, 3] = np.nan
-    together = summarize(table, generator=RNG(0))
+    table[3:, 4] = 0.5
+    ranges: list[Bounds] = [(None, None), (0, None), (0, 100), (None, None), (-1, 100)]
+    together = summarize(table, generator=RNG(0), bounds=ranges)
     for row in range(5):
-        (alone,) = summarize(table[:, [row]], generator=RNG(0))
+        (alone,) = summarize(table[:, [row]], generator=RNG(0), bounds=ranges[row : row + 1])
         assert alone.n == together[row].n
         assert alone[1:4] == pytest.approx(together[row][1:4], rel=1e-12)
         assert alone.ci == pytest.approx(together[row].ci, rel=1e-12)
@@ -159,12 +278,13 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(values=st.lists(st.floats(-100, 100), min_size=2, max_size=15), shift=st.floats(-10, 10))
 def test_interval_holds_the_mean_and_moves_with_the_values(values: list[float], shift: float) -> None:
-    summary = one(np.array(values), resamples=500)
+    summary = one(np.array(values), resamples=500, bounds=(-100, 100))
     assert summary.ci is not None
     assert summary.mean is not None
     low, high = summary.ci
     assert low - 1e-9 <= summary.mean <= high + 1e-9
-    moved = one(np.array(values) + shift, resamples=500)
+    assert -100 <= low < high <= 100
+    moved = one(np.array(values) + shift, resamples=500, bounds=(-100 + shift, 100 + shift))
     assert moved.ci == pytest.approx((low + shift, high + shift), abs=1e-6)
 
 

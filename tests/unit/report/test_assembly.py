@@ -296,6 +296,46 @@ def test_small_samples_are_marked() -> None:
     assert [(row.n, row.small_sample) for row in rows] == [(29, True), (30, False)]
 
 
+def test_copies_of_a_photo_are_one_image() -> None:
+    images = {index: [1] for index in range(40)}
+    photo = dict.fromkeys(range(10, 40), 9)
+    values = [0.1 * index for index in range(9)] + [0.05] * 31
+    row = made_up_audits.row("gradient", values, curve=CurveSamples(x=(0, 1), values=tuple((1, v) for v in values)))
+    found = made_up_audits.report(made_up_audits.shard(None, images, row, copies=photo)).results[0]
+    once = row.model_copy(
+        update={
+            "values": row.values[:10],
+            "curve": CurveSamples(x=(0, 1), values=tuple((1, value) for value in values[:10])),
+        }
+    )
+    alone = made_up_audits.report(made_up_audits.shard(None, {i: [1] for i in range(10)}, once)).results[0]
+    assert (found.n, found.n_not_applicable, len(found.per_image)) == (10, 0, 40)
+    assert found.model_copy(update={"per_image": alone.per_image}) == alone
+
+
+def test_copies_without_a_value_are_one_image_without_a_value() -> None:
+    images = {index: [1] for index in range(6)}
+    row = made_up_audits.row("gradient", [0.1, 0.4, None, None, None, 0.3], reasons={2: "a", 3: "a", 4: "b"})
+    found = made_up_audits.report(made_up_audits.shard(None, images, row, copies={3: 2, 5: 0})).results[0]
+    assert (found.n, found.n_not_applicable, found.mean) == (2, 2, pytest.approx((0.2 + 0.4) / 2))
+
+
+def test_values_that_are_all_equal_have_an_interval_within_the_range_or_a_reason() -> None:
+    images = {index: [1] for index in range(8)}
+    bounded, unbounded = made_up_audits.report(
+        made_up_audits.shard(
+            None,
+            images,
+            made_up_audits.row("gradient", [1.0] * 8, metric="lerf_auc"),
+            made_up_audits.row("gradient", [1.0] * 8, check="sweep", metric="s_pearson", variant="rotate"),
+        )
+    ).results
+    assert bounded.ci == pytest.approx((0.025 ** (1 / 8), 1), rel=1e-6)
+    assert "ci_reason" not in bounded.model_dump()
+    assert unbounded.ci is None
+    assert (unbounded.ci_reason or "").startswith("all 8 values are equal")
+
+
 def test_the_manifest_says_how_intervals_were_computed() -> None:
     assert report(*SHARDS).manifest.interval == INTERVAL_RULE
 
@@ -374,7 +414,8 @@ def test_a_condition_on_an_unknown_model_is_refused(model: str, models: tuple[st
 @pytest.mark.parametrize("steps", [2, PRINTED_POINTS, PRINTED_POINTS + 1, 225])
 def test_long_curves_keep_both_ends_and_the_positions_of_their_points(steps: int) -> None:
     x = tuple(step / (steps - 1) for step in range(steps))
-    curve = mean_curve(CurveSamples(x=x, values=(x, None, tuple(1 + value for value in x))), seed=0)
+    samples = CurveSamples(x=x, values=(x, None, tuple(1 + value for value in x)))
+    curve = mean_curve(samples, images=("a", "b", "c"), seed=0)
     assert len(curve.x) == min(steps, PRINTED_POINTS)
     assert (curve.x[0], curve.x[-1]) == (0, 1)
     assert len(set(curve.x)) == len(curve.x)

@@ -62,7 +62,9 @@ def test_every_pair_is_compared_on_what_both_have() -> None:
         ("three", "one", "gradient", "srg"),
         ("three", "two", "gradient", "srg"),
     ]
-    assert (found[3].difference, found[3].ci) == (0, (0, 0))
+    # models that agree on four images may differ on others, by 2 at most
+    reach = 2 * (1 - 0.025 ** (1 / 4))
+    assert (found[3].difference, found[3].ci) == (0, pytest.approx((-reach, reach), rel=1e-6))
 
 
 @pytest.mark.parametrize(("values", "n"), [((None, None, 0.5, None, None), 0), ((0.5, None, 0.5, None, None), 1)])
@@ -80,3 +82,27 @@ def test_images_that_one_model_left_out_are_in_no_pair() -> None:
         shard("two", {0: "wrong", 1: [1], 2: [1]}, row("gradient", [0.9, 0.5])),
     ).comparisons
     assert (found.n, found.difference) == (1, pytest.approx(0.2))
+
+
+def test_copies_of_an_image_are_one_pair() -> None:
+    once = report(
+        shard("one", {0: [1], 1: [1], 2: [1]}, row("gradient", [0.1, 0.5, 0.2])),
+        shard("two", {0: [1], 1: [1], 2: [1]}, row("gradient", [0.4, 0.6, 0.3])),
+    ).comparisons
+    copies = {0: 0, 1: 1, 2: 2, 3: 1, 4: 1}
+    often = report(
+        shard("one", IMAGES, row("gradient", [0.1, 0.5, 0.2, 0.5, 0.5]), copies=copies),
+        shard("two", IMAGES, row("gradient", [0.4, 0.6, 0.3, 0.6, 0.6]), copies=copies),
+    ).comparisons
+    assert often == once
+
+
+def test_a_difference_without_an_interval_says_why() -> None:
+    found = report(
+        shard("one", IMAGES, row("gradient", ONE, check="sweep", metric="s_pearson", variant="rotate")),
+        shard("two", IMAGES, row("gradient", ONE, check="sweep", metric="s_pearson", variant="rotate")),
+    ).comparisons
+    assert (found[0].difference, found[0].ci) == (0, None)
+    assert found[0].ci_reason == (
+        "all 4 values are equal and the metric has no range, so nothing limits the values that no image showed"
+    )

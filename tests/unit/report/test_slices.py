@@ -19,7 +19,9 @@ def test_a_class_has_the_mean_of_its_images() -> None:
     mean, std, sem = reference.mean_std_sem([0.1, 0.3, 0.9])
     assert (only.part, only.explainer, only.metric, only.n) == ("class=7", "gradient", "srg", 3)
     assert (only.mean, only.std, only.sem) == pytest.approx((mean, std, sem), rel=1e-6)
-    assert only.ci == pytest.approx((mean - 4.302653 * sem, mean + 4.302653 * sem), rel=1e-6)
+    # Student's t, and no gain is above 1
+    assert mean + 4.302653 * sem > 1
+    assert only.ci == pytest.approx((mean - 4.302653 * sem, 1), rel=1e-6)
 
 
 def test_a_class_that_is_all_there_is_says_nothing() -> None:
@@ -109,3 +111,14 @@ def test_parts_give_way_where_the_results_fill_the_report() -> None:
     parts = [report(shard(None, images, row("gradient", values), *rows[:many])).slices for many in (0, 809, 810)]
     assert [len(own) for own in parts] == [4, 3, 0]
     assert [part.part for part in parts[1]] == ["class=0", "class=1", "class=2"]
+
+
+def test_copies_of_an_image_are_one_image_of_a_part() -> None:
+    classes = {0: [7], 1: [7], 2: [3], 3: [3], 4: [7], 5: [7]}
+    values = (0.1, 0.3, 0.5, 0.7, 0.1, 0.1)
+    (seven,) = (
+        part
+        for part in report(shard(None, classes, row("gradient", values), copies={4: 0, 5: 0})).slices
+        if part.part == "class=7"
+    )
+    assert (seven.n, seven.mean) == (2, pytest.approx(0.2))
