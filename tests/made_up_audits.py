@@ -35,6 +35,11 @@ def row(explainer: str | None, values: Sequence[float | None], **changes: Any) -
     return Measurement.model_validate(fields | changes)
 
 
+def digest(index: int) -> str:
+    """The digest of an image."""
+    return sha256(bytes([index]))
+
+
 def shard(
     model: str | None,
     images: Mapping[int, Sequence[int] | str],
@@ -48,20 +53,20 @@ def shard(
     """
     same = {index: (copies or {}).get(index, index) for index in images}
     records = tuple(
-        ImageRecord(index=index, digest=sha256(bytes([same[index]])), code="not_correct", reason=found)
+        ImageRecord(index=index, digest=digest(same[index]), code="not_correct", reason=found)
         if isinstance(found, str)
         else ImageRecord(
             index=index,
-            digest=sha256(bytes([same[index]])),
+            digest=digest(same[index]),
             targets=tuple(ExplainedClass(target=target, probability=0.5) for target in found),
         )
         for index, found in images.items()
     )
-    digest = "sha256:" + "0abc"[(None, *NAMES).index(model)] * 64
+    of_model = "sha256:" + "0abc"[(None, *NAMES).index(model)] * 64
     fields = {
         "wave": "compute", "model_name": model, "images": records, "measurements": rows, "cost": Cost(),
         "model": ModelRecord(
-            digest=digest, classes=10, parameters=5, trained=True, preprocessing=Preprocessing()
+            digest=of_model, classes=10, parameters=5, trained=True, preprocessing=Preprocessing()
         ),
     }  # fmt: skip
     return ShardResult.model_validate(fields | changes)

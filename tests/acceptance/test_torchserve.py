@@ -412,6 +412,7 @@ def test_the_whole_way_over_http(server: RunningTorchServe, tmp_path: Path, digi
             checks=[{"kind": "deletion", "grid": 4, "repeats": 1}, {"kind": "edda", "keep": [0.15]}],
         ).model_dump(mode="json")
         condition = {"check": "deletion", "explainer": "precomputed", "metric": "lerf_auc", "at_least": 0.0}
+        condition["min_images"] = 2
         file.write_text(json.dumps({"model": request["model"], "plan": request["plan"], "policy": [condition]}))
         out = tmp_path / "report.json"
         audited = run("submit", file, "--url", service.base_url, "--images", photos, "--wait", "--out", out)

@@ -140,9 +140,12 @@ def test_an_audit_without_a_service_passes_as_many_images_at_once_as_the_environ
 @pytest.mark.parametrize(
     ("condition", "verdict", "status"),
     [
-        ({"at_least": -1}, "pass", 0),
-        ({"at_least": 1.5, "severity": "warn"}, "warn", 0),
-        ({"at_least": 1.5}, "fail", 1),
+        ({"at_least": -1, "min_images": 2}, "pass", 0),
+        ({"at_least": 1.5, "severity": "warn", "min_images": 2}, "warn", 0),
+        ({"at_least": 1.5, "min_images": 2}, "fail", 1),
+        ({"at_least": 1.5, "statistic": "mean"}, "fail", 1),
+        ({"at_least": -1}, "inconclusive", 3),
+        ({"at_least": -1, "severity": "warn"}, "warn", 0),
     ],
 )
 def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any], verdict: str, status: int) -> None:
@@ -152,6 +155,9 @@ def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any],
     assert f"verdict: {verdict}" in done.output
     assert done.exit_code == status
     assert "2 of 2 images" in done.output
+    assert ("only 2 images of the 8" in done.output.replace("\n", " ")) is (
+        "min_images" not in condition and status != 1
+    )
 
 
 def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> None:

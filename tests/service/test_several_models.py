@@ -262,7 +262,7 @@ def test_each_model_has_its_own_pictures(workplace: Workplace, models: list[dict
 
 
 def test_a_condition_holds_for_one_model_or_for_each(workplace: Workplace, models: list[dict[str, Any]]) -> None:
-    condition = {"check": "deletion", "explainer": "gradient", "metric": "lerf_auc"}
+    condition = {"check": "deletion", "explainer": "gradient", "metric": "lerf_auc", "min_images": 2}
     body = {
         "models": models,
         "images": workplace.upload(2),

@@ -16,6 +16,7 @@ from auditcore.report.table import (
     SummaryColumn,
     SummaryRow,
     SummaryTable,
+    interval_text,
     small_samples,
     summary_columns,
     summary_rows,
@@ -23,7 +24,13 @@ from auditcore.report.table import (
 )
 
 _VERDICT_STYLE = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red", "inconclusive": "bold yellow"}
-_STATUS_STYLE = {"passed": "green", "warned": "yellow", "failed": "red", "not_applicable": "dim"}
+_STATUS_STYLE = {
+    "passed": "green",
+    "warned": "yellow",
+    "failed": "red",
+    "inconclusive": "yellow",
+    "not_applicable": "dim",
+}
 _NUMBER_WIDTH = 16
 """Characters of `0.874 ± 0.012 †` with the gap after it."""
 _SMALL_SAMPLES = {
@@ -52,6 +59,9 @@ def show_report(report: AuditReport, console: Console) -> None:
     if report.conditions:
         console.print()
         console.print(_conditions_table(report.conditions))
+        for condition in report.conditions:
+            if condition.status != "passed":
+                console.print(f"{condition.id}: {condition.message}", highlight=False, markup=False)
     _show_gaps(report, console)
     _show_reliability(report, console)
     _show_deviation(report, console)
@@ -107,14 +117,18 @@ def _cell_text(cell: SummaryCell | None, *, marked: bool) -> Text:
 def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
     table = Table(title="conditions", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("condition", overflow="fold")
-    table.add_column("observed", justify="right")
-    table.add_column("wanted", justify="right")
+    table.add_column("mean", justify="right")
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("images", justify="right")
+    table.add_column("wanted", justify="right", no_wrap=True)
     table.add_column("")
     for condition in conditions:
         parts = (condition.model, condition.check, condition.explainer, condition.metric, condition.variant)
         table.add_row(
             " ".join(part for part in parts if part),
             "-" if condition.observed is None else f"{condition.observed:.3f}",
+            interval_text(condition.ci) or "-",
+            str(condition.n),
             f"{'>=' if condition.comparison == 'at_least' else '<='} {condition.threshold:g}",
             Text(condition.status.replace("_", " "), style=_STATUS_STYLE[condition.status]),
         )

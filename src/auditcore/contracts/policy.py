@@ -1,4 +1,4 @@
-"""When an audit passes: conditions on the means of its results."""
+"""When an audit passes: conditions on the intervals of its results, or on their means."""
 
 from __future__ import annotations
 
@@ -22,12 +22,33 @@ from auditcore.contracts.metrics import METRICS, Metric
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import InvalidRequest
 
+Severity = Literal["fail", "warn"]
+"""What a condition that does not pass does to the verdict."""
+
+Statistic = Literal["ci", "mean"]
+"""What of a result a condition compares with its threshold."""
+
+LEAST_IMAGES = 8
+"""Distinct images that a condition needs by default: from here on `docs/intervals.md` shows what intervals cover."""
+
 
 @final
 class Condition(Contract):
-    """One threshold on one result: the observed mean must be `at_least` or `at_most` a value.
+    """One threshold on one result: it must be `at_least` or `at_most` a value.
 
-    `statistic` is there so that a bound of the confidence interval can be gated later.
+    What is compared is the 95 % confidence interval of the mean over distinct images. A condition passes if the whole
+    interval meets the threshold. It is missed if the whole interval is on the wrong side. If the interval holds the
+    threshold, the images do not tell, and the condition is `inconclusive`.
+
+    A condition never passes without evidence: if the result has no interval, if fewer than `min_images` distinct images
+    have a value, or if more than half of the distinct images have none. It is `inconclusive` then.
+
+    With `statistic: mean` the observed mean decides. It meets half of all thresholds that equal the truth by chance, so
+    use it to compare with older reports, not to release. The three rules on evidence hold too, but they only prevent a
+    pass: a mean that misses its threshold is a miss, however few images it rests on.
+
+    A condition of severity `warn` gives advice: whatever becomes of it, the verdict is `warn` at worst. If an
+    inconclusive one made the verdict `inconclusive`, it would be better to miss it.
     """
 
     id: Name | None = Field(default=None, description="How the report calls it; its number in the list if null.")
@@ -40,10 +61,24 @@ class Condition(Contract):
     )
     metric: str = Field(max_length=64)
     variant: str | None = Field(default=None, max_length=64, description="Sub-case, such as `rotate` or `top_15`.")
-    statistic: Literal["mean"] = "mean"
+    statistic: Statistic = Field(
+        default="ci",
+        description="What is compared with the threshold: the end of the 95 % interval on the unfavorable side, which "
+        "is the lower one for `at_least` and the upper one for `at_most`; or the observed mean.",
+    )
+    min_images: int = Field(
+        default=LEAST_IMAGES,
+        ge=1,
+        le=1_000_000,
+        description="Distinct images that must have a value; with fewer the condition cannot pass.",
+    )
     at_least: float | None = None
     at_most: float | None = None
-    severity: Literal["fail", "warn"] = Field(default="fail", description="What a miss does to the verdict.")
+    severity: Severity = Field(
+        default="fail",
+        description="What the condition does to the verdict if it does not pass: `fail` makes it `fail` if missed and "
+        "`inconclusive` if that is open; `warn` makes it `warn` at worst.",
+    )
 
     @model_validator(mode="after")
     def _one_threshold(self) -> Condition:

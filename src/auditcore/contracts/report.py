@@ -13,6 +13,7 @@ from auditcore.contracts.images import Labels
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.policy import Severity, Statistic
 from auditcore.contracts.shards import Cost, ExplainedClass
 
 SCHEMA_VERSION: Final = "2.0"
@@ -49,12 +50,22 @@ Verdict = Literal["pass", "warn", "fail", "inconclusive", "not_evaluated"]
 
 @final
 class ReportStatistics(Contract):
-    """How many conditions of the policy were met."""
+    """How many conditions of the policy ended how.
+
+    Attributes:
+        evaluated: All conditions, of every model they are asked of.
+        passed: Met, on enough evidence.
+        warned: Missed, of severity `warn`.
+        failed: Missed, of severity `fail`.
+        inconclusive: Neither met nor missed on the evidence there is.
+        not_applicable: Without any value to judge.
+    """
 
     evaluated: int
     passed: int
     warned: int
     failed: int
+    inconclusive: int
     not_applicable: int
 
 
@@ -447,7 +458,19 @@ class OcclusionCorrelation(Contract):
 
 @final
 class ConditionOutcome(Contract):
-    """What became of one condition of the policy. Passing ones are listed too."""
+    """What became of one condition of the policy. Passing ones are listed too.
+
+    Attributes:
+        statistic: What was compared with the threshold: the unfavorable end of `ci`, or the mean.
+        min_images: Distinct images that must have a value.
+        severity: What a condition that does not pass does to the verdict: with `warn`, it is `warn` at worst.
+        observed: Mean over distinct images; null without any value.
+        ci: Its 95 % confidence interval; null where there is none.
+        n: Distinct images with a value.
+        status: `passed`, or missed: `failed` or `warned` by its severity. `inconclusive` if the evidence does not tell.
+            `not_applicable` if there is no value.
+        message: One sentence: what was compared, with which threshold, over how many images, and what is missing.
+    """
 
     id: str
     model: ModelName = None
@@ -455,15 +478,18 @@ class ConditionOutcome(Contract):
     explainer: str | None
     metric: str
     variant: str | None
-    statistic: Literal["mean"]
+    statistic: Statistic
+    min_images: int
+    severity: Severity
     comparison: Literal["at_least", "at_most"]
     threshold: float
     observed: float | None
     ci: tuple[float, float] | None
+    n: int
     anytime_ci: Annotated[tuple[float | None, float | None] | None, Field(exclude_if=_missing)] = Field(
         default=None, description="In an audit with a stop rule, the confidence sequence; see `stopping.decisions`."
     )
-    status: Literal["passed", "warned", "failed", "not_applicable"]
+    status: Literal["passed", "warned", "failed", "inconclusive", "not_applicable"]
     message: str
 
 
@@ -473,10 +499,11 @@ class ConditionDecision(Contract):
 
     Attributes:
         condition: Its id.
-        decided: What the mean over all images does, as far as the images seen can tell; null if that is open.
+        decided: What the mean does, as far as the images seen can tell: over all images of the batch and over images
+            like them, both at once; null if that is open.
         decided_at: Images after which it was known.
-        interval: Ends of the confidence sequence of the mean over all images: each holds after every image at the
-            error rate `alpha_each`, so that a threshold outside is decided. Null at an end without a bound.
+        interval: Ends of the confidence sequence of both means: each holds after every image at the error rate
+            `alpha_each`, so that a threshold outside is decided. Null at an end without a bound.
         bounds: Range of the metric that the sequence rests on; null at an end where it has none.
     """
 
@@ -493,7 +520,8 @@ class Stopping(Contract):
     """How an audit with a stop rule ended.
 
     Where it stopped early, results are means over the images used, whose 95 % intervals know nothing of the stop;
-    conditions are judged by the confidence sequences, which do. Where it used all images, both are as without a rule.
+    conditions are judged by the confidence sequences, which do. Where it used all images, results and conditions are as
+    without a rule.
 
     Attributes:
         alpha: Most that the probability of any wrong decision may be.

@@ -18,10 +18,12 @@ instead of 1250, and what is computed after the last condition was decided is at
 class Conclusive(Contract):
     """End when every condition of the policy is decided (Waudby-Smith & Ramdas 2024).
 
-    Images are taken in a random order that follows from the plan's seed. After each look a confidence sequence says
-    which conditions are decided: whether the mean over the whole batch would meet the threshold. The sequences hold at
-    all looks together, so looking often costs nothing. A condition that is never decided is judged, as without a rule,
-    by the mean over all images. What the first wave measures, such as automatic intervals, is measured on all images.
+    Images are taken in a random order that follows from the plan's seed. After each look confidence sequences say which
+    conditions are decided: whether the mean meets the threshold, both over the whole batch and over all images like
+    these. The sequences hold at all looks together, so looking often costs nothing. No audit ends before every
+    condition has its `min_images` and a value for at least half of the images, or while two images seen are copies. An
+    audit that uses all its images is judged as without a rule, by intervals. What the first wave measures, such as
+    automatic intervals, is measured on all images.
     """
 
     kind: Literal["conclusive"] = "conclusive"
@@ -29,8 +31,8 @@ class Conclusive(Contract):
         default=0.05,
         gt=0,
         le=0.5,
-        description="Most that the probability of any condition being decided otherwise than by all images may be, "
-        "over the random orders.",
+        description="Most that the probability of any condition being decided wrongly may be: otherwise than the mean "
+        "over all images of the batch does, over the random orders, or than the mean over all images like these does.",
     )
     first_look: int = Field(
         default=8,

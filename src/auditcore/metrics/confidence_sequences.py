@@ -1,4 +1,6 @@
-"""Confidence sequences: bounds of the mean of a finite batch that hold after every image, however often one looks.
+"""Confidence sequences: bounds of a mean that hold after every image, however often one looks.
+
+The mean is that of a finite batch, or that of all images like those seen, of which the batch is a random sample.
 
 The images are drawn without replacement, in an order that is uniformly random. Whoever believes that their mean is
 above a claim m may bet on it: after each image the capital is multiplied by 1 + f (x/m' - 1), where x is the image's
@@ -10,6 +12,8 @@ refuted so far end at one bound.
 
 Source: Waudby-Smith & Ramdas 2024, "Estimating means of bounded random variables by betting": sampling without
 replacement (section 5), diversified bets of constant share (appendix B).
+
+Without a finite batch, m' is m itself: what was seen before says nothing of the next value.
 
 An image without a value does not count in the mean. How many will have one is unknown before the end, but the mean over
 those that have one is above m exactly if the mean over all is, when m stands in for each missing value. So it does.
@@ -38,12 +42,12 @@ BISECTIONS = 40
 """Halvings of the range in which a bound is sought: to a trillionth of it, where reports print seven digits."""
 
 
-def log_capital(values: np.ndarray, *, population: int, claim: float, lowest: float) -> np.ndarray:
-    """Evidence against `the mean of the batch is at most claim`, after each image.
+def log_capital(values: np.ndarray, *, population: int | None, claim: float, lowest: float) -> np.ndarray:
+    """Evidence against `the mean is at most claim`, after each image.
 
     Args:
         values: (..., n) values in the random order; NaN where an image has none.
-        population: Images of the batch, at least n.
+        population: Images of the batch whose mean it is, at least n; None for the mean of all images like these.
         claim: What is doubted.
         lowest: No value lies below; there need be no highest one.
 
@@ -55,7 +59,7 @@ def log_capital(values: np.ndarray, *, population: int, claim: float, lowest: fl
         ShapeError: There are more values than images, or one lies below the lowest.
     """
     seen = values.shape[-1]
-    if seen > population:
+    if population is not None and seen > population:
         raise ShapeError(expected=f"at most {population} values", actual=seen)
     present = ~np.isnan(values)
     above = np.where(present, values - lowest, 0.0)
@@ -64,27 +68,37 @@ def log_capital(values: np.ndarray, *, population: int, claim: float, lowest: fl
     above = np.maximum(above, 0.0)
     doubted = claim - lowest
     total, known = np.cumsum(above, axis=-1), np.cumsum(present, axis=-1)
-    left = population - np.arange(seen)
-    # what the values may still add up to, before and after each image, if the mean is the claim
-    after = (population - np.arange(1, seen + 1) + known) * doubted - total
-    before = np.concatenate([np.full((*values.shape[:-1], 1), population * doubted), after[..., :-1]], axis=-1)
-    expected = before / left
-    rounding = SAME * population * max(abs(doubted), float(above.max(initial=0.0)))
     outcome = np.where(present, above, doubted)
-    # where nothing more is expected, the first positive value refutes the claim by itself
-    ratio = np.divide(outcome, expected, out=np.ones_like(outcome), where=before > rounding)
+    largest = max(abs(doubted), float(above.max(initial=0.0)))
+    if population is None:
+        rounding = SAME * seen * largest
+        # a mean at the lowest value allows no other value, and none lies below
+        impossible = total > rounding if abs(doubted) <= SAME * largest else np.full(above.shape, doubted < 0)
+        ratio = outcome / doubted if doubted > SAME * largest else np.ones_like(outcome)
+    else:
+        left = population - np.arange(seen)
+        # what the values may still add up to, before and after each image, if the mean is the claim
+        after = (population - np.arange(1, seen + 1) + known) * doubted - total
+        before = np.concatenate([np.full((*values.shape[:-1], 1), population * doubted), after[..., :-1]], axis=-1)
+        expected = before / left
+        rounding = SAME * population * largest
+        impossible = after < -rounding
+        # where nothing more is expected, the first positive value refutes the claim by itself
+        ratio = np.divide(outcome, expected, out=np.ones_like(outcome), where=before > rounding)
     bets = np.stack([np.cumsum(np.log1p(share * (ratio - 1)), axis=-1) for share in SHARES])
     capital: np.ndarray = np.logaddexp.reduce(bets, axis=0) - math.log(len(SHARES))
-    refuted = np.logical_or.accumulate(after < -rounding, axis=-1)
+    refuted = np.logical_or.accumulate(impossible, axis=-1)
     return np.where(refuted, np.inf, capital)
 
 
-def first_refuted(values: np.ndarray, *, population: int, claim: float, lowest: float, alpha: float) -> int | None:
-    """Images after which `the mean of the batch is at most claim` is refuted at error rate alpha; None if it is not.
+def first_refuted(
+    values: np.ndarray, *, population: int | None, claim: float, lowest: float, alpha: float
+) -> int | None:
+    """Images after which `the mean is at most claim` is refuted at error rate alpha; None if it is not.
 
     Args:
         values: (n,) values in the random order; NaN where an image has none.
-        population: Images of the batch.
+        population: Images of the batch whose mean it is; None for the mean of all images like these.
         claim: What is doubted.
         lowest: No value lies below.
         alpha: Probability of ever refuting a claim that is true.
@@ -96,14 +110,14 @@ def first_refuted(values: np.ndarray, *, population: int, claim: float, lowest: 
     return int(reached.argmax()) + 1 if reached.any() else None
 
 
-def lower_bound(values: np.ndarray, *, population: int, lowest: float, alpha: float) -> float:
+def lower_bound(values: np.ndarray, *, population: int | None, lowest: float, alpha: float) -> float:
     """The highest claim `the mean is at most m` that is refuted by now; `lowest` if none is.
 
-    Never falls as values are added, and is the mean itself once every image is seen.
+    Never falls as values are added. The bound of a batch is the mean itself once every image is seen.
 
     Args:
         values: (n,) values in the random order; NaN where an image has none.
-        population: Images of the batch.
+        population: Images of the batch whose mean it is; None for the mean of all images like these.
         lowest: No value lies below.
         alpha: Probability that the bound is ever above the mean.
 
@@ -126,12 +140,12 @@ def lower_bound(values: np.ndarray, *, population: int, lowest: float, alpha: fl
     return low
 
 
-def upper_bound(values: np.ndarray, *, population: int, highest: float, alpha: float) -> float:
+def upper_bound(values: np.ndarray, *, population: int | None, highest: float, alpha: float) -> float:
     """The lowest claim `the mean is at least m` that is refuted by now; `highest` if none is.
 
     Args:
         values: (n,) values in the random order; NaN where an image has none.
-        population: Images of the batch.
+        population: Images of the batch whose mean it is; None for the mean of all images like these.
         highest: No value lies above; there need be no lowest one.
         alpha: Probability that the bound is ever below the mean.
 

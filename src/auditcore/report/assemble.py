@@ -109,12 +109,11 @@ def assemble(
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
-    outcomes = evaluate(request.policy, (*listed, *controls), names, stopping)
-    statistics = count(outcomes)
+    outcomes = evaluate(request.policy, (*listed, *controls), names, stopping, kinds=kinds_of(plan))
     return AuditReport(
         audit_id=audit_id,
-        verdict=verdict(statistics),
-        statistics=statistics,
+        verdict=verdict(outcomes),
+        statistics=count(outcomes),
         model=None if names else models[0].described,
         models=tuple(model.described for model in models) if names else (),
         images=images,

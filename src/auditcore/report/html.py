@@ -84,9 +84,9 @@ COLOR_STEPS = tuple("#{:02x}{:02x}{:02x}".format(*color_of(level / LEVELS)) for 
 
 VERDICTS = {
     "pass": "Every condition of the policy was met.",
-    "warn": "No condition of severity fail was missed, but at least one warning was.",
+    "warn": "Every condition of severity fail was met, but at least one of severity warn was not.",
     "fail": "At least one condition of the policy was missed.",
-    "inconclusive": "A condition could not be evaluated, so the audit decides nothing.",
+    "inconclusive": "No condition of severity fail was missed, but the images do not show that all of them are met.",
     "not_evaluated": "The request named no policy, so there is nothing to pass or fail.",
 }
 

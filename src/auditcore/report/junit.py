@@ -14,9 +14,10 @@ ILLEGAL_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010
 def render_junit(report: AuditReport) -> str:
     """JUnit XML with one test case a condition, and a model in an audit of several.
 
-    A missed condition of severity `fail` is a failure. A missed one of severity `warn` passes, with the
-    warning in its output, because JUnit knows no warnings and a build must not break. A condition that
-    could not be evaluated is skipped. Without a policy there are no test cases.
+    A missed condition of severity `fail` is a failure. An inconclusive one is an error, because a build must not pass
+    on it: an error is a test that could not tell. Conditions of severity `warn` that are missed or inconclusive pass,
+    with the warning in their output, because JUnit knows no warnings and a build must not break. A condition without
+    any value is skipped. Without a policy there are no test cases.
 
     Args:
         report: The audit's report.
@@ -25,10 +26,11 @@ def render_junit(report: AuditReport) -> str:
         An XML document with declaration, in the dialect of Jenkins, GitLab and pytest.
     """
     seconds = f"{report.cost.seconds:.3f}"
+    errors = sum(_is_error(outcome) for outcome in report.conditions)
     counts = {
         "tests": str(report.statistics.evaluated),
         "failures": str(report.statistics.failed),
-        "errors": "0",
+        "errors": str(errors),
         "skipped": str(report.statistics.not_applicable),
         "time": seconds,
     }
@@ -73,18 +75,25 @@ def _add_case(suite: ET.Element, outcome: ConditionOutcome) -> None:
     match outcome.status:
         case "failed":
             ET.SubElement(case, "failure", {"type": outcome.comparison, "message": message}).text = _detail(outcome)
+        case "inconclusive" if _is_error(outcome):
+            ET.SubElement(case, "error", {"type": outcome.status, "message": message}).text = _detail(outcome)
         case "not_applicable":
             ET.SubElement(case, "skipped", {"message": message})
-        case "warned":
+        case "warned" | "inconclusive":
             ET.SubElement(case, "system-out").text = f"warning: {message}\n{_detail(outcome)}"
         case "passed":
             ET.SubElement(case, "system-out").text = _detail(outcome)
 
 
+def _is_error(outcome: ConditionOutcome) -> bool:
+    return outcome.status == "inconclusive" and outcome.severity == "fail"
+
+
 def _detail(outcome: ConditionOutcome) -> str:
     interval = "" if outcome.ci is None else f", 95 % interval [{outcome.ci[0]:g}, {outcome.ci[1]:g}]"
+    judged = "the interval" if outcome.statistic == "ci" else "the mean"
     observed = "nothing" if outcome.observed is None else f"{outcome.observed:g}"
-    return f"{outcome.statistic} {observed}{interval}, threshold {outcome.threshold:g}"
+    return f"mean {observed}{interval}, {outcome.n} images, threshold {outcome.threshold:g}, judged by {judged}"
 
 
 def _legal(text: str) -> str:

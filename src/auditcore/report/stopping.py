@@ -50,17 +50,19 @@ class Observations:
     Attributes:
         model: Name of the model in an audit of several.
         images: Indices of its images.
+        used: Index -> digest, of the images that the model used.
         values: Number of a condition -> index -> value; an image without a value is missing.
     """
 
     model: str | None
     images: tuple[int, ...]
+    used: Mapping[int, str]
     values: Mapping[int, Mapping[int, float]]
 
 
 def observe(policy: Sequence[Condition], result: ShardResult) -> Observations:
     """The values of a compute shard that the conditions are about."""
-    used = tuple(record.index for record in result.images if record.targets)
+    used = {record.index: record.digest or "" for record in result.images if record.targets}
     measured = {(one.check, one.explainer, one.metric, one.variant): one for one in result.measurements}
     values: dict[int, dict[int, float]] = {}
     for number, wanted in enumerate(policy):
@@ -68,7 +70,7 @@ def observe(policy: Sequence[Condition], result: ShardResult) -> Observations:
         if found is not None:
             pairs = zip(used, found.values, strict=True)
             values[number] = {index: value for index, value in pairs if value is not None}
-    return Observations(result.model_name, tuple(record.index for record in result.images), values)
+    return Observations(result.model_name, tuple(record.index for record in result.images), used, values)
 
 
 @final
@@ -77,7 +79,7 @@ class _Decided:
     """What the values of a prefix say about one condition of one model.
 
     Attributes:
-        met: Whether the mean over all images meets it; None while that is open.
+        met: Whether the mean meets it, over all images of the batch and over images like them; None while that is open.
         at: Images after which that was known.
     """
 
@@ -105,7 +107,7 @@ class _Sequence:
         self.highest = high if holds_high else None
 
     def decide(self) -> _Decided:
-        """Which side of the threshold the mean over all images is on, as soon as the values say so."""
+        """Which side of the threshold the mean is on, as soon as the values say so of the batch and of all images."""
         defined = np.flatnonzero(~np.isnan(self._values))
         if not defined.size:
             return _Decided(met=None, at=None)  # without any value there is no mean, whatever is impossible
@@ -122,18 +124,19 @@ class _Sequence:
         return _Decided(met=met, at=max(at, int(defined[0]) + 1))
 
     def _above(self) -> int | None:
-        if self.lowest is None:
-            return None
-        return first_refuted(
-            self._values, population=self._population, claim=self._threshold, lowest=self.lowest, alpha=self._alpha
-        )
+        return None if self.lowest is None else self._refuted(self._values, self._threshold, self.lowest)
 
     def _below(self) -> int | None:
-        if self.highest is None:
-            return None
-        return first_refuted(
-            -self._values, population=self._population, claim=-self._threshold, lowest=-self.highest, alpha=self._alpha
-        )
+        return None if self.highest is None else self._refuted(-self._values, -self._threshold, -self.highest)
+
+    def _refuted(self, values: np.ndarray, claim: float, lowest: float) -> int | None:
+        """When it is refuted that the mean is at most the claim, of the batch and of all images like these."""
+        found = [
+            first_refuted(values, population=population, claim=claim, lowest=lowest, alpha=self._alpha)
+            for population in (self._population, None)
+        ]
+        known = [at for at in found if at is not None]
+        return max(known) if len(known) == len(found) else None
 
     def _cannot_miss(self) -> bool:
         """Whether the threshold is the bound itself, which every mean meets."""
@@ -141,12 +144,19 @@ class _Sequence:
         return bound is not None and (self._threshold <= bound if self._at_least else self._threshold >= bound)
 
     def interval(self) -> tuple[float | None, float | None]:
-        """Both ends of the confidence sequence after these values; None at an end without a bound."""
+        """Ends of the confidence sequences after these values that hold for both means; None without a bound."""
         low = high = None
+        populations = (self._population, None)
         if self.lowest is not None:
-            low = lower_bound(self._values, population=self._population, lowest=self.lowest, alpha=self._alpha)
+            low = min(
+                lower_bound(self._values, population=population, lowest=self.lowest, alpha=self._alpha)
+                for population in populations
+            )
         if self.highest is not None:
-            high = upper_bound(self._values, population=self._population, highest=self.highest, alpha=self._alpha)
+            high = max(
+                upper_bound(self._values, population=population, highest=self.highest, alpha=self._alpha)
+                for population in populations
+            )
         return (None if low is None else rounded(low), None if high is None else rounded(high))
 
 
@@ -179,8 +189,10 @@ class Conclusion:
         )
         self._alpha = self._rule.alpha / len(self._questions)
         self._known: dict[str | None, set[int]] = {model: set() for model in self._models}
+        self._digests: dict[int, str] = {}
         self._values: dict[Question, dict[int, float]] = {question: {} for question in self._questions}
         for one in observations:
+            self._digests.update(one.used)
             self._known[one.model].update(one.images)
             for number, values in one.values.items():
                 if (number, one.model) in self._values:
@@ -188,9 +200,11 @@ class Conclusion:
 
     @cached_property
     def stop_at(self) -> int | None:
-        """Images after which the audit ends early: the first look at which every condition is decided.
+        """Images after which the audit ends early: the first look at which every condition is decided on evidence.
 
-        Only images count before which none is missing, for any model. None while there is no such look.
+        There is evidence once `min_images` of the images seen have a value, no fewer than have none, and no two of them
+        are copies: the sequences count images, while results count distinct ones. Only images count before which none
+        is missing, for any model. None while there is no such look.
         """
         complete = self._complete()
         latest = 0
@@ -199,8 +213,16 @@ class Conclusion:
             if at is None:
                 return None
             latest = max(latest, at)
-        look = next(look for look in looks(self._images, self._rule.first_look) if look >= latest)
-        return look if look <= complete and look < self._images else None
+        for look in looks(self._images, self._rule.first_look):
+            if look > complete or look == self._images:
+                return None
+            if (
+                look >= latest
+                and not self._copies(look)
+                and all(self._has_evidence(one, look) for one in self._questions)
+            ):
+                return look
+        return None
 
     def used(self) -> frozenset[int]:
         """Indices of the images that the report is about."""
@@ -232,6 +254,17 @@ class Conclusion:
             if any(index not in known for known in self._known.values())
         )
         return next(missing, self._images)
+
+    def _copies(self, count: int) -> bool:
+        """Whether two of the first images are the same."""
+        seen = [self._digests[index] for index in self._order[:count] if index in self._digests]
+        return len(set(seen)) < len(seen)
+
+    def _has_evidence(self, question: Question, count: int) -> bool:
+        """Whether enough of the first images have a value for a pass."""
+        used = [index for index in self._order[:count] if index in self._digests]
+        known = sum(index in self._values[question] for index in used)
+        return known >= self._policy[question[0]].min_images and 2 * known >= len(used)
 
     def _sequence(self, question: Question, count: int) -> _Sequence:
         condition = self._policy[question[0]]
@@ -266,11 +299,22 @@ class Conclusion:
             seen = f"{stopped_at} of {self._images} images"
             return f"Stopped after {seen}: every condition was decided at error rate {rate}."
         late = sorted({found.condition for found in decisions if found.decided_at is None})
+        poor = sorted(
+            {
+                found.condition
+                for question, found in zip(self._questions, decisions, strict=True)
+                if not self._has_evidence(question, self._images)
+            }
+        )
         boundless = sorted({found.condition for found in decisions if found.bounds == (None, None)})
         if boundless:
             why = f"{_listed(boundless)} is about a metric without bounds, which nothing less can decide"
         elif late:
             why = f"{_listed(late)} was not decided before, at error rate {rate}"
+        elif self._copies(self._images):
+            why = "some are copies of others, and a stop rule needs distinct ones"
+        elif poor:
+            why = f"{_listed(poor)} has too few images with a value"
         else:
             why = f"the last condition was decided so late that no look was left, at error rate {rate}"
         return f"Used all {self._images} images: {why}."

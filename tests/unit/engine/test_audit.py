@@ -283,7 +283,13 @@ def test_cancellation_stops_between_micro_batches(run: Run) -> None:
 
 
 def condition(**changes: Any) -> Condition:
-    base = {"check": "deletion", "explainer": "input_x_gradient", "metric": "lerf_auc", "at_least": 0.0}
+    base = {
+        "check": "deletion",
+        "explainer": "input_x_gradient",
+        "metric": "lerf_auc",
+        "at_least": 0.0,
+        "min_images": 2,
+    }
     return Condition.model_validate({k: v for k, v in (base | changes).items() if v is not None})
 
 
@@ -296,6 +302,9 @@ def condition(**changes: Any) -> Condition:
         ((condition(at_least=2.0, severity="warn"), condition(at_least=2.0)), "fail"),
         ((condition(at_least=None, at_most=1.0),), "pass"),
         ((condition(at_least=None, at_most=-1.0),), "fail"),
+        ((condition(min_images=3),), "inconclusive"),
+        ((condition(min_images=3), condition(at_least=2.0)), "fail"),
+        ((condition(min_images=3, severity="warn"),), "warn"),
         ((), "not_evaluated"),
     ],
 )

@@ -47,9 +47,10 @@ def test_capital_is_that_of_the_paper(gaps: float, lowest: float, scale: float) 
         values = lowest + scale * random_values(seed, 30, gaps=gaps)
         listed = [None if math.isnan(value) else value for value in values.tolist()]
         for claim in (lowest + scale * share for share in (0.05, 0.3, 0.4, 0.9)):
-            found = np.exp(log_capital(values, population=37, claim=claim, lowest=lowest))
-            expected = reference.capital(listed, 37, claim, lowest, SHARES)
-            np.testing.assert_allclose(found, expected, rtol=1e-9)
+            for population in (37, None):
+                found = np.exp(log_capital(values, population=population, claim=claim, lowest=lowest))
+                expected = reference.capital(listed, population, claim, lowest, SHARES)
+                np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_bounds_are_those_of_the_paper() -> None:
@@ -79,6 +80,36 @@ def test_over_all_orders_nobody_gets_richer_on_average(values: list[float | None
         assert (fair.max(axis=1) >= 1 / alpha).mean() <= alpha
     # and a false one is refuted in every order, at the latest by the last image
     assert np.isinf(log_capital(orders, population=len(values), claim=mean - 1e-6, lowest=0.0)[:, -1]).all()
+
+
+def test_of_all_images_nobody_gets_richer_on_average() -> None:
+    # all sequences of four draws from three values, one of which stands for two images in six
+    draws = np.array(list(itertools.product([0.0, 0.25, 0.25, 1.0, 0.5, 0.1], repeat=4)))
+    mean = float(draws.mean())
+    fair = np.exp(log_capital(draws, population=None, claim=mean, lowest=0.0))
+    np.testing.assert_allclose(fair.mean(axis=0), 1, rtol=1e-9)
+    assert (np.exp(log_capital(draws, population=None, claim=mean + 0.1, lowest=0.0)).mean(axis=0) < 1).all()
+    for alpha in (0.5, 0.2, 0.05):
+        assert (fair.max(axis=1) >= 1 / alpha).mean() <= alpha
+
+
+def test_the_mean_of_all_images_is_never_at_the_lowest_value_once_another_was_seen() -> None:
+    values = np.array([0.0, 0.0, 0.3])
+    assert first_refuted(values, population=None, claim=0.0, lowest=0.0, alpha=ALPHA) == 3
+    assert first_refuted(values[:2], population=None, claim=0.0, lowest=0.0, alpha=ALPHA) is None
+    assert first_refuted(values, population=None, claim=-0.1, lowest=0.0, alpha=ALPHA) == 1
+
+
+def test_a_batch_seen_in_full_says_less_of_all_images_than_of_itself() -> None:
+    values = random_values(3, 60)
+    low, high = (
+        lower_bound(values, population=None, lowest=0.0, alpha=ALPHA),
+        upper_bound(values, population=None, highest=1.0, alpha=ALPHA),
+    )
+    assert low < float(values.mean()) - 0.02
+    assert high > float(values.mean()) + 0.02
+    listed = values.tolist()
+    assert low == pytest.approx(reference.lower_bound(listed, None, 0.0, ALPHA, SHARES, 400), abs=1 / 400)
 
 
 @settings(max_examples=40)

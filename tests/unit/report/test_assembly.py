@@ -16,7 +16,7 @@ from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.models import DemoModel, Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition, validate_policy
-from auditcore.contracts.report import AuditReport, ReportStatistics, Result
+from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import (
     CheckCost,
@@ -35,7 +35,6 @@ from auditcore.metrics.statistics import INTERVAL_RULE
 from auditcore.report.assemble import assemble
 from auditcore.report.bootstrap import PRINTED_POINTS, mean_curve
 from auditcore.report.intervals import calibrated_intervals
-from auditcore.report.verdict import evaluate, verdict
 
 PLAN = AuditPlan(seed=3, explainers=(Gradient(), Random()), checks=(DeletionCheck(), EddaCheck(keep=(0.15,))))
 MODEL = ModelRecord(digest="sha256:" + "a" * 64, classes=10, parameters=5, trained=True, preprocessing=Preprocessing())
@@ -139,44 +138,6 @@ def test_a_shard_without_usable_images_knows_no_applicability() -> None:
     assert found.images.digest != report(shard(1, 0.5, 0.2)).images.digest
 
 
-@pytest.mark.parametrize(
-    ("threshold", "status"),
-    [
-        ({"at_least": 0.5}, "passed"), ({"at_least": 0.51}, "failed"), ({"at_most": 0.5}, "passed"),
-        ({"at_most": 0.49}, "failed"), ({"at_most": 0.49, "severity": "warn"}, "warned"),
-    ],
-)  # fmt: skip
-def test_a_threshold_that_is_met_exactly_is_met(threshold: dict[str, Any], status: str) -> None:
-    row = report(shard(0, 0.25, 0.75)).results[0]
-    condition = Condition(id="mine", check="deletion", explainer="gradient", metric="srg", **threshold)
-    (found,) = evaluate((condition,), (row,))
-    assert (found.id, found.status, found.observed, found.ci) == ("mine", status, 0.5, row.ci)
-    relation = {("at_least", True): "is at least", ("at_least", False): "is below",
-                ("at_most", True): "is at most", ("at_most", False): "is above"}  # fmt: skip
-    assert relation[next(iter(threshold)), status == "passed"] in found.message
-
-
-def test_a_condition_is_judged_by_its_own_row() -> None:
-    row = report(shard(0, 0.25, 0.75)).results[0]
-    rows = [Result.model_validate(row.model_dump() | change) for change in (
-        {"variant": "hue", "mean": 0.1}, {"explainer": "random", "mean": 0.2}, {"check": "other", "mean": 0.3},
-        {"metric": "lerf_auc", "mean": 0.4}, {},
-    )]  # fmt: skip
-    condition = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0.0)
-    assert evaluate((condition,), rows)[0].observed == 0.5
-    assert evaluate((condition,), rows[:-1])[0].status == "not_applicable"
-
-
-def test_a_condition_without_a_value_repeats_a_few_reasons_of_many() -> None:
-    row = report(shard(0, 0.25, 0.75)).results[0]
-    reasons = {image: f"class {image} is not predicted" for image in range(9)}
-    empty = Result.model_validate(row.model_dump() | {"mean": None, "ci": None, "reasons": reasons})
-    condition = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0.0)
-    message = evaluate((condition,), (empty,))[0].message
-    assert message.startswith("no image has a value: class 0 is not predicted; class 1")
-    assert message.endswith("; and 6 more")
-
-
 @pytest.mark.parametrize("reached", [True, False])
 def test_automatic_intervals_are_told_in_words(reached: bool) -> None:  # noqa: FBT001
     plan = PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})
@@ -185,18 +146,6 @@ def test_automatic_intervals_are_told_in_words(reached: bool) -> None:  # noqa: 
     assert ("never dropped" in found.message) is not reached
     assert "model" not in found.message
     assert {"own_interval", "set_by"}.isdisjoint(found.model_dump())
-
-
-@pytest.mark.parametrize(
-    ("failed", "not_applicable", "warned", "expected"),
-    [(1, 1, 1, "fail"), (0, 1, 1, "inconclusive"), (0, 0, 1, "warn"), (0, 0, 0, "pass"), (1, 0, 0, "fail")],
-)
-def test_the_worst_outcome_decides(failed: int, not_applicable: int, warned: int, expected: str) -> None:
-    statistics = ReportStatistics(
-        evaluated=9, passed=9 - failed - not_applicable - warned, warned=warned, failed=failed,
-        not_applicable=not_applicable,
-    )  # fmt: skip
-    assert verdict(statistics) == expected
 
 
 # --- several models -------------------------------------------------------------------------------
@@ -359,24 +308,6 @@ def test_costs_of_checks_are_added_by_name_and_shared_over_all_passes() -> None:
         "measure": CheckCost(forward_images=7, backward_images=0, share=rounded(7 / total)),
     }
     assert sum(check.share for check in found.checks.values()) == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("named", "expected"),
-    [(None, [("one", "passed"), ("two", "failed")]), ("one", [("one", "passed")]), ("two", [("two", "failed")])],
-)
-def test_a_condition_is_judged_for_every_model_or_for_the_one_it_names(
-    named: str | None, expected: list[tuple[str, str]]
-) -> None:
-    shards = [
-        made_up_audits.shard(name, {0: [1]}, made_up_audits.row("gradient", [value]))
-        for name, value in (("one", 0.75), ("two", 0.25))
-    ]
-    condition = Condition(model=named, check="deletion", explainer="gradient", metric="srg", at_least=0.5)
-    found = made_up_audits.report(*shards, policy=(condition,))
-    assert [(one.model, one.status) for one in found.conditions] == expected
-    assert found.statistics.evaluated == len(expected)
-    assert found.verdict == expected[-1][1].removesuffix("ed")
 
 
 def test_all_models_share_the_narrowest_interval_and_the_report_says_whose_it_is() -> None:

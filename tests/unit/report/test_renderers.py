@@ -107,11 +107,14 @@ def outcome(status: str, **changes: object) -> ConditionOutcome:
         "explainer": "gradient",
         "metric": "inter_model_deletion",
         "variant": None,
-        "statistic": "mean",
+        "statistic": "ci",
+        "min_images": 8,
+        "severity": "warn" if status == "warned" else "fail",
         "comparison": "at_least",
         "threshold": 0.25,
         "observed": 0.2,
         "ci": (0.1, 0.3),
+        "n": 9,
         "status": status,
         "message": f"the message of {status}",
     }
@@ -127,7 +130,7 @@ def report() -> AuditReport:
     return AuditReport(
         audit_id="audit-1",
         verdict="fail",
-        statistics=ReportStatistics(evaluated=4, passed=1, warned=1, failed=1, not_applicable=1),
+        statistics=ReportStatistics(evaluated=6, passed=1, warned=1, failed=1, inconclusive=2, not_applicable=1),
         model=ReportModel(
             reference=FactoryModel(
                 target="package:build", args=(HOSTILE,), weights=Weights(uri="random:0"), preprocessing=Preprocessing()
@@ -177,7 +180,9 @@ def report() -> AuditReport:
             outcome("passed"),
             outcome("failed", message=f"mean is below {HOSTILE}"),
             outcome("warned", variant="rotate", comparison="at_most"),
-            outcome("not_applicable", explainer=None, observed=None, ci=None),
+            outcome("not_applicable", explainer=None, observed=None, ci=None, n=0),
+            outcome("inconclusive"),
+            outcome("inconclusive", id="advice", severity="warn"),
         ),
         controls=(result("edda", "random", "sufficiency", -0.75, "top_15"),),
         cost=Cost(forward_images=12345, seconds=4.5),
@@ -734,7 +739,7 @@ def test_the_page_tells_the_whole_story(report: AuditReport) -> None:
     text = " ".join("".join(outline(render_html(report)).text).split())
     for fact in (
         "fail",
-        "1 of 4",
+        "1 of 6",
         "Untrained model",
         "Few images",
         "the message of passed",
@@ -787,7 +792,7 @@ def test_a_report_without_policy_results_or_curves_still_renders(report: AuditRe
             "controls": (),
             "conditions": (),
             "intervals": (),
-            "statistics": ReportStatistics(evaluated=0, passed=0, warned=0, failed=0, not_applicable=0),
+            "statistics": ReportStatistics(evaluated=0, passed=0, warned=0, failed=0, inconclusive=0, not_applicable=0),
         }
     )
     assert "named no conditions" in "".join(outline(render_html(bare)).text)
@@ -1026,10 +1031,10 @@ def test_the_scatter_puts_better_to_the_right_and_up() -> None:
 def test_every_condition_is_a_test_case(report: AuditReport) -> None:
     suite = ET.fromstring(render_junit(report).encode())[0]  # noqa: S314 - our own document
     assert {name: suite.get(name) for name in ("tests", "failures", "skipped", "errors")} == {
-        "tests": "4",
+        "tests": "6",
         "failures": "1",
         "skipped": "1",
-        "errors": "0",
+        "errors": "1",
     }
     outcomes = {case.get("name"): [child.tag for child in case] for case in suite.iter("testcase")}
     assert outcomes == {
@@ -1037,11 +1042,18 @@ def test_every_condition_is_a_test_case(report: AuditReport) -> None:
         "failed: inter_model_deletion at least 0.25": ["failure"],
         "warned: inter_model_deletion[rotate] at most 0.25": ["system-out"],
         "not_applicable: inter_model_deletion at least 0.25": ["skipped"],
+        "inconclusive: inter_model_deletion at least 0.25": ["error"],
+        "advice: inter_model_deletion at least 0.25": ["system-out"],
     }
     classes = {case.get("classname") for case in suite.iter("testcase")}
     assert classes == {"deletion.gradient", "deletion.model"}
     warned = suite.findall("testcase")[2].findtext("system-out") or ""
     assert warned.startswith("warning: the message of warned")
+    assert "mean 0.2, 95 % interval [0.1, 0.3], 9 images, threshold 0.25, judged by the interval" in warned
+    (error,) = suite.findall("testcase/error")
+    assert (error.get("type"), error.get("message")) == ("inconclusive", "the message of inconclusive")
+    advice = suite.findall("testcase")[5].findtext("system-out") or ""
+    assert advice.startswith("warning: the message of inconclusive")
 
 
 def test_junit_names_the_model_of_each_condition(several: AuditReport) -> None:

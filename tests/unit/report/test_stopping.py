@@ -109,6 +109,7 @@ def test_a_clear_case_ends_early_and_judges_as_all_images_would() -> None:
         assert low < 0.4 < high
         assert not low <= one.threshold <= high
         assert f"decided after {decision.decided_at} images" in one.message
+        assert f"confidence sequence [{low:.4g}, {high:.4g}]" in one.message
 
 
 def test_only_the_images_used_are_in_the_report() -> None:
@@ -180,14 +181,20 @@ def test_an_open_condition_is_judged_by_all_images() -> None:
     assert not found.stopping.stopped_early
     assert found.stopping.images_used == found.images.used == IMAGES
     assert "condition 0" in found.stopping.reason or "no look was left" in found.stopping.reason
-    assert [one.status for one in found.conditions] == ["passed", "passed"]
-    assert found.conditions[0].message.startswith("mean ")
+    # by the interval of all images, as without a rule
+    assert [one.status for one in found.conditions] == ["inconclusive", "passed"]
+    assert found.conditions[0].message.startswith("95 % interval [")
     assert found.images.not_examined == 0
-    assert found.conditions[0].anytime_ci == pytest.approx((mean, mean), abs=1e-6)
+    low, high = found.conditions[0].anytime_ci or (None, None)
+    assert low is not None
+    assert high is not None
+    # the batch is known, all images like these are not
+    assert low < mean - 0.01
+    assert mean + 0.01 < high
 
 
 def test_a_metric_without_bounds_takes_all_images() -> None:
-    values = [5.0] * IMAGES
+    values = [5.0, 5.5] * (IMAGES // 2)
     sweep = {"check": "sweep", "metric": "s_pearson", "variant": "rotate"}
     asked = request(condition(id="ratio", at_least=1.0, **sweep))
     found = report(asked, shards(values, unit="ratio", **sweep))
@@ -240,6 +247,66 @@ def test_a_threshold_at_the_bound_itself_is_met_by_the_first_value() -> None:
     assert found.stopping is not None
     assert found.stopping.decisions[0].decided_at == 1
     assert found.verdict == "pass"
+
+
+@pytest.mark.parametrize(("least", "end"), [(8, 16), (17, 24), (24, 24), (33, 40)])
+def test_nothing_ends_before_enough_images_have_a_value(least: int, end: int) -> None:
+    assert conclude(request(condition(min_images=least)), shards(draw(0.4))).stop_at == end
+    # a third of the images has no value
+    gaps = [None if index % 3 == 0 else value for index, value in enumerate(draw(0.4))]
+    found = conclude(request(condition(min_images=least)), shards(gaps)).stop_at
+    assert found is not None
+    order = image_order(PLAN.seed, IMAGES)
+    assert sum(index % 3 != 0 for index in order[:found]) >= least
+
+
+def test_a_condition_without_enough_images_takes_all_and_is_inconclusive() -> None:
+    found = report(request(condition(id="many", min_images=101)), shards(draw(0.4)))
+    assert found.stopping is not None
+    assert not found.stopping.stopped_early
+    assert found.stopping.decisions[0].decided == "met"
+    assert found.stopping.reason == "Used all 100 images: condition many has too few images with a value."
+    assert found.verdict == "inconclusive"
+    sparse = [value if index % 3 == 0 else None for index, value in enumerate(draw(0.4))]
+    mostly = report(request(condition(id="gaps")), shards(sparse))
+    assert mostly.stopping is not None
+    assert mostly.stopping.images_used == IMAGES
+    assert mostly.conditions[0].message.startswith("most images have no value, 66 of 100; ")
+
+
+def test_an_audit_with_copies_among_the_images_seen_does_not_end_early() -> None:
+    values, (first, second, *_) = draw(0.4), image_order(PLAN.seed, IMAGES)
+    values[second] = values[first]
+    asked = request(condition())
+    copied = [
+        result.model_copy(
+            update={
+                "images": tuple(
+                    record.model_copy(update={"digest": made_up.digest(first)}) if record.index == second else record
+                    for record in result.images
+                )
+            }
+        )
+        for result in shards(values)
+    ]
+    assert conclude(asked, shards(values)).stop_at is not None
+    found = report(asked, copied)
+    assert found.stopping is not None
+    assert found.stopping.images_used == IMAGES
+    assert "some are copies of others" in found.stopping.reason
+    assert (found.verdict, found.results[0].n) == ("pass", IMAGES - 1)
+
+
+def test_noise_in_a_small_batch_passes_no_more_often_than_it_may() -> None:
+    # that a batch of 40 has a mean above 0 is often known before its end, and says nothing of other images
+    asked = request(condition(), alpha=0.05)
+    passed = 0
+    for seed in range(200):
+        values = np.random.default_rng(seed).choice([-1.0, 1.0], 40).tolist()
+        found = conclude(asked, shards(values), images=40)
+        passed += found.stop_at is not None and found.describe().decisions[0].decided == "met"
+    # 5 % of 200 are 10, give or take 3; by the sequence of the batch only, 29 do
+    assert passed <= 13
 
 
 def test_every_condition_of_every_model_shares_the_error_rate() -> None:
