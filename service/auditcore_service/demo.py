@@ -1,4 +1,4 @@
-"""The demo: a service of its own, four real photos, a real model, one audit over HTTP."""
+"""The demo: a service of its own, eight real photos, a real model, one audit over HTTP."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ PHOTOS = (
     ("skimage", "data/chelsea.png"),
     ("skimage", "data/rocket.jpg"),
     ("sklearn", "datasets/images/china.jpg"),
+    ("skimage", "data/astronaut.png"),
+    ("skimage", "data/motorcycle_left.png"),
+    ("skimage", "data/camera.png"),
+    ("sklearn", "datasets/images/flower.jpg"),
 )
-"""Package and path of photos that ship inside wheels: an espresso, a cat, a rocket, a palace."""
+"""Package and path of photos that ship inside wheels: an espresso, a cat, a rocket, a palace, an astronaut, a
+motorcycle, a photographer, a flower. Eight, because a condition needs so many to pass (`min_images`)."""
 
 POLICY = (
     {
@@ -64,7 +69,7 @@ POLICY = (
 
 
 def run_demo(folder: Path, *, console: Console | None = None) -> AuditReport:
-    """Audit EfficientNet-Lite0 on four photos and write demo-report.json and demo-report.html.
+    """Audit EfficientNet-Lite0 on eight photos and write demo-report.json and demo-report.html.
 
     Every HTTP call is shown as the curl line that repeats it.
 

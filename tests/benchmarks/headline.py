@@ -55,7 +55,6 @@ from auditcore.contracts.report import Result
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.serialize import report_bytes
 from auditcore_service.demo import PHOTOS, photo_path
-from benchmarks.subjects import MORE_PHOTOS
 
 EXPLAINERS: tuple[Explainer, ...] = (
     Gradient(),
@@ -198,7 +197,7 @@ def main() -> None:
     if given.reuse:
         report = AuditReport.model_validate_json(given.report.read_bytes())
     else:
-        paths = [photo_path(*photo) for photo in (*PHOTOS, *MORE_PHOTOS)][: given.photos]
+        paths = [photo_path(*photo) for photo in PHOTOS][: given.photos]
         report = measure([EncodedImage(i, path.name, path.read_bytes()) for i, path in enumerate(paths)])
         given.report.write_bytes(report_bytes(report))
     Console(soft_wrap=True).print(tables(report), markup=False, highlight=False)

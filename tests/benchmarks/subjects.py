@@ -21,14 +21,6 @@ MODELS: Mapping[str, ModelReference] = {
 }
 """EfficientNet-Lite0 with its ImageNet weights; resnet50 untrained: speed does not depend on the weights."""
 
-MORE_PHOTOS = (
-    ("skimage", "data/astronaut.png"),
-    ("skimage", "data/motorcycle_left.png"),
-    ("skimage", "data/camera.png"),
-    ("sklearn", "datasets/images/flower.jpg"),
-)
-"""Beside those of the demo: an astronaut, a motorcycle, a photographer, a flower."""
-
 CUT_PX = 2
 """Border that every repetition of the photos loses more than the one before."""
 
@@ -47,7 +39,7 @@ def photos(count: int, *, first: int = 0) -> list[EncodedImage]:
         count: How many.
         first: Index of the first.
     """
-    paths = [photo_path(*photo) for photo in (*PHOTOS, *MORE_PHOTOS)]
+    paths = [photo_path(*photo) for photo in PHOTOS]
     found = []
     for index in range(first, first + count):
         repetition, which = divmod(index, len(paths))
