@@ -365,7 +365,8 @@ class ExplainerAverage(Contract):
         n_not_applicable: All other images.
         std: Sample standard deviation over images of the average of an image; null below two images.
         sem: Standard error of the mean over images; null below two images.
-        ci: 95 % confidence interval of the mean over images; null below two images.
+        ci: 95 % confidence interval of the mean over images; null where `ci_reason` says why.
+        ci_reason: Why there is no interval; absent where there is one.
         pooled_sem: Standard error if all values of all these images were independent, as the paper prints it; null
             below two values.
         reason: Why there is no mean; null where there is one.
@@ -385,6 +386,7 @@ class ExplainerAverage(Contract):
     std: float | None
     sem: float | None
     ci: tuple[float, float] | None
+    ci_reason: CiReason = None
     pooled_sem: float | None
     reason: Annotated[str | None, Field(exclude_if=_missing)] = None
 

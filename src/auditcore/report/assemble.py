@@ -45,7 +45,7 @@ from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
 from auditcore.report.stopping import Conclusion, image_order, observe
 from auditcore.report.verdict import count, evaluate, verdict
-from auditcore.report.warnings import warnings_of
+from auditcore.report.warnings import image_independent, warnings_of
 
 
 def assemble(
@@ -109,7 +109,14 @@ def assemble(
     random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
-    outcomes = evaluate(request.policy, (*listed, *controls), names, stopping, kinds=kinds_of(plan))
+    outcomes = evaluate(
+        request.policy,
+        (*listed, *controls),
+        names,
+        stopping,
+        kinds=kinds_of(plan),
+        image_independent=image_independent(controls),
+    )
     return AuditReport(
         audit_id=audit_id,
         verdict=verdict(outcomes),
@@ -135,7 +142,7 @@ def assemble(
         reliability=measure_reliability(listed, tuple(model.described for model in models), random_labels)
         if names
         else (),
-        averages=average_explainers(listed, names, seed=plan.seed),
+        averages=average_explainers(listed, names, plan, digests),
         rankings=rank_models(listed, names, digests),
         occlusion_correlations=correlate_with_occlusion(listed, names),
         conditions=outcomes,

@@ -11,12 +11,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import ExplainerAverage, ModelRanking, OcclusionCorrelation, Result
 from auditcore.contracts.significance import rounded, significant
 from auditcore.metrics.explainer_average import average_over_explainers, pooled_standard_error
 from auditcore.metrics.model_correlation import LEAST_MODELS, pearson_over_models
 from auditcore.metrics.paired_test import LEAST_PAIRS, paired_t_test
 from auditcore.report.bootstrap import summaries
+from auditcore.report.bounds import bounds_of, kinds_of
 
 NO_EXPLAINER = "no explainer has a value of this metric"
 NO_COMMON_EXPLAINER = "no explainer has a value of this metric on every model"
@@ -69,13 +71,16 @@ class _Rows(NamedTuple):
         return np.full(length, np.nan)
 
 
-def average_explainers(results: Iterable[Result], models: Sequence[str], *, seed: int) -> tuple[ExplainerAverage, ...]:
+def average_explainers(
+    results: Iterable[Result], models: Sequence[str], plan: AuditPlan, digests: Sequence[str]
+) -> tuple[ExplainerAverage, ...]:
     """Every metric of every model, averaged over the explainers.
 
     Args:
         results: Of all models without controls, over the same images in the same order.
         models: Their names, in the order of the request; empty in an audit of one model.
-        seed: The plan's; resamples are those of the results.
+        plan: The plan in full; resamples are those of the results.
+        digests: Of the images, in their order; copies of one image count once.
 
     Returns:
         In the order of the results, model by model.
@@ -83,7 +88,10 @@ def average_explainers(results: Iterable[Result], models: Sequence[str], *, seed
     found = _by_metric(results, models)
     entries = [(key, rows, model) for model in models or (None,) for key, rows in found.items()]
     averages = [rows.values(model, None) for _, rows, model in entries]
-    statistics = summaries([_optional(average) for average in averages], seed=seed)
+    kinds = kinds_of(plan)
+    bounds = [bounds_of(kinds, check, metric) for (check, metric, _), _, _ in entries]
+    statistics = summaries([_optional(average) for average in averages], images=digests, bounds=bounds, seed=plan.seed)
+    count = len(set(digests))
     return tuple(
         ExplainerAverage(
             model=model,
@@ -95,15 +103,16 @@ def average_explainers(results: Iterable[Result], models: Sequence[str], *, seed
             explainers=rows.explainers,
             left_out=rows.left_out,
             n=summary.n,
-            n_not_applicable=len(average) - summary.n,
+            n_not_applicable=count - summary.n,
             mean=summary.mean,
             std=summary.std,
             sem=summary.sem,
             ci=summary.ci,
+            ci_reason=summary.ci_reason,
             pooled_sem=significant(pooled_standard_error(rows.table(model))) if rows.explainers else None,
             reason=None if summary.n else _why_no_average(rows, several=bool(models)),
         )
-        for (key, rows, model), average, summary in zip(entries, averages, statistics, strict=True)
+        for (key, rows, model), summary in zip(entries, statistics, strict=True)
     )
 
 
