@@ -97,7 +97,7 @@ CHECKS: Mapping[type[CheckContract], Tolerance] = {
 """By check, for every metric of it."""
 
 METRICS: Mapping[str, Tolerance] = {
-    # one pixel more or less among the hottest tenth of 1024, at one of eleven thresholds: on the plateaus of Grad-CAM
+    # one pixel more or less among the hot ones of 1024, at one of eleven thresholds: on the plateaus of Grad-CAM
     # rounding decides what reaches a quantile (test_localization_check.py)
     "effective_heat_ratio": Tolerance(relative=1e-4, absolute=9e-4),
 }
