@@ -40,6 +40,9 @@ def comparison() -> None:
     a[4], b[4] = (a[4] * 2).round(), (b[4] * 1.5).round()
     a[5] = a[5].clamp(min=0) * (torch.rand(POSITIONS, generator=generator) > 0.97)
     a[6], b[6] = a[6] * 1e-30, b[6] * 1e30
+    a[0, 7], b[0, 9] = 1e6, -1e7
+    # numbers below the normal ones, and a scale among them
+    b[8] *= 1e-38
     mask = torch.rand(PAIRS, POSITIONS, generator=generator) < 0.7
     mask[7] = False
     mask[8] = torch.arange(POSITIONS) < 60

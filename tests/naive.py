@@ -205,7 +205,8 @@ class NaiveAudit:
     def deletion(self, check: DeletionCheck, explainer: Explainer, fill: np.ndarray) -> Numbers:
         """Scores of one explainer."""
         assert check.grid is not None
-        reduced = reference.reduce_channels(self._map(explainer, self.pixels, "original"), check.reduce)
+        order = reference.order_of(check.rank_by, explainer.kind)
+        reduced = reference.ranking_relevance(self._map(explainer, self.pixels, "original"), order, check.reduce)
         relevance = reference.cell_relevance(reduced, check.grid)
         cells = check.grid**2
         ties = self.streams.uniform((cells,), "deletion/ties")[0].tolist()
@@ -241,7 +242,8 @@ class NaiveAudit:
 
     def edda(self, check: EddaCheck, explainer: Explainer) -> Numbers:
         """Scores of one explainer at every share and every threshold."""
-        reduced = reference.reduce_channels(self._map(explainer, self.pixels, "original"), check.reduce)
+        order = reference.order_of(check.rank_by, explainer.kind)
+        reduced = reference.ranking_relevance(self._map(explainer, self.pixels, "original"), order, check.reduce)
         ties = self.streams.uniform(reduced.shape, "edda/ties")[0].double().numpy()
         scaled = np.array(reference.resolved(reduced.ravel().tolist())).reshape(reduced.shape)
         masks = {}

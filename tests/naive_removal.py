@@ -65,7 +65,8 @@ def relevance_order(
     slow: NaiveAudit, check: PixelFlippingCheck | InsertionDeletionCheck | RoadCheck, explainer: Explainer
 ) -> list[int]:
     """Pixels from the most to the least relevant."""
-    reduced = reference.reduce_channels(slow._map(explainer, slow.pixels, "original"), check.reduce)
+    order = reference.order_of(check.rank_by, explainer.kind)
+    reduced = reference.ranking_relevance(slow._map(explainer, slow.pixels, "original"), order, check.reduce)
     ties = slow.streams.uniform((reduced.size,), f"{check.kind}/ties")[0].tolist()
     return reference.ranking(reference.resolved(reduced.ravel().tolist()), ties)
 

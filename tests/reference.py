@@ -304,6 +304,25 @@ def reduce_channels(attribution: np.ndarray, how: str) -> np.ndarray:
     return reduced
 
 
+SIZED = frozenset(
+    {
+        *("gradient", "saliency", "smoothgrad", "guided_backpropagation", "deconvolution", "guided_grad_cam"),
+        *("input_x_gradient", "integrated_gradients", "gradient_shap", "deep_lift"),
+    }
+)
+"""Kinds of explainers whose maps `auto` orders by magnitude, as the definitions list them."""
+
+
+def order_of(rank_by: str, kind: str) -> str:
+    """Signed or magnitude, of one explainer."""
+    return ("magnitude" if kind in SIZED else "signed") if rank_by == "auto" else rank_by
+
+
+def ranking_relevance(attribution: np.ndarray, order: str, reduce: str) -> np.ndarray:
+    """(C,H,W) to what pixels are ordered by."""
+    return reduce_channels(attribution, "max_abs" if order == "magnitude" else reduce)
+
+
 def pearson(a: Sequence[float], b: Sequence[float]) -> float:
     """Correlation of two lists of values, NaN when one is constant."""
     mean_a, mean_b = math.fsum(a) / len(a), math.fsum(b) / len(b)
@@ -494,9 +513,24 @@ def removal_counts(pixels: int, pixels_per_step: int, share: str) -> list[int]:
 
 
 def resolved(values: Sequence[float]) -> list[float]:
-    """Multiples of 2^-17 of the largest absolute value."""
-    unit = max(abs(value) for value in values) / 2**17
-    return [0.0 if unit == 0 else float(round(value / unit)) for value in values]
+    """Floating-point numbers of 17 bits as their place among all of them, with one step for all below the scale.
+
+    The scale is the power of two at or below the k-th largest size, k a tenth of the values that are not zero.
+    """
+    sizes = sorted((abs(value) for value in values if value != 0), reverse=True)
+    if not sizes:
+        return [0.0 for _ in values]
+    kth = sizes[math.ceil(Fraction(len(sizes), 10)) - 1]
+    scale = max(math.frexp(kth)[1] - 1, -126)
+    found = []
+    for value in values:
+        # the power of two at or below the value, or the scale
+        power = scale
+        while abs(value) >= 2.0 ** (power + 1):
+            power += 1
+        steps = (power - scale) * 2**16 + round(Fraction(abs(value)) / Fraction(2) ** (power - 16))
+        found.append(math.copysign(steps, value) if steps else 0.0)
+    return found
 
 
 def exchanged(before: np.ndarray, after: np.ndarray, pixels: Sequence[int]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from auditcore.contracts.augmentations import Augmentation, AugmentationContract, Composition
 from auditcore.contracts.checks import Check, CheckContract
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.explainers import Explainer, ExplainerContract
+from auditcore.contracts.explainers import Explainer, ExplainerContract, NoiseTunnel, Precomputed
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.presets import PRESETS, Preset, setting_value
 from auditcore_service.schemas import Catalogue, CatalogueEntry, PresetEntry, PresetSetting
@@ -33,7 +33,13 @@ def members(union: Any) -> tuple[type[Contract], ...]:  # noqa: ANN401 - a type 
 def _explainer(contract: type[Contract]) -> CatalogueEntry:
     if not issubclass(contract, ExplainerContract):
         raise TypeError(contract)
-    return _entry(contract, paper=contract.paper, needs=tuple(sorted(contract.needs)))
+    return _entry(
+        contract,
+        paper=contract.paper,
+        needs=tuple(sorted(contract.needs)),
+        # a noise tunnel has the kind of its method, and uploaded maps that which is declared
+        map_kind=None if issubclass(contract, (NoiseTunnel, Precomputed)) else contract.default_map_kind,
+    )
 
 
 def _check(contract: type[Contract]) -> CatalogueEntry:

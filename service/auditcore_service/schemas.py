@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.cost_model import Estimate
+from auditcore.contracts.explainers import MapKind
 from auditcore.contracts.images import BatchEntry
 from auditcore.contracts.metrics import Metric
 from auditcore.contracts.plan import AuditPlan
@@ -106,6 +107,11 @@ class CatalogueEntry(Body):
     meaning: str
     paper: str | None = None
     needs: tuple[str, ...] | None = None
+    map_kind: MapKind | None = Field(
+        default=None,
+        description="What the sign of an explainer's maps says, which decides how checks with `rank_by: auto` order "
+        "pixels; null where that depends on its parameters.",
+    )
     unit: str | None = Field(default=None, description="Unit of an augmentation's values.")
     equivariant: bool | None = Field(
         default=None,

@@ -17,6 +17,8 @@ from auditcore.checks.removal import blurred, fill_prediction, mean_color
 from auditcore.checks.step_curves import StepCurves, added, averaged, step_curves, tolerance_of
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.ranking_orders import RankingOrder, ordered_maps, orders_of, ranked_variant
 from auditcore.contracts.shards import Measurement
 from auditcore.errors import InvalidRequest
 from auditcore.images.cells import cell_index, default_grid
@@ -24,7 +26,7 @@ from auditcore.metrics.cells import cell_relevance, deletion_step
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.curves import deletion_auc, inter_model_deletion, rao_auc, symmetric_relevance_gain
 from auditcore.metrics.ranking import rank_descending
-from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.reduction import ranking_relevance
 from auditcore.metrics.resolution import resolved_relevance
 
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
@@ -63,10 +65,10 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
     x = [step / grid**2 for step in range(grid**2 + 1)]
 
     found: list[Measurement] = []
-    for explainer in chunk.able:
-        order, constant = _relevance_order(check, chunk, explainer, grid)
-        least_first = _curve(check, chunk, fill, emptied, order.flip(1), grid)
-        most_first = _curve(check, chunk, fill, emptied, order, grid)
+    for explainer, order in ordered_maps(check.rank_by, chunk.able):
+        cells, constant = _relevance_order(check, chunk, explainer, order, grid)
+        least_first = _curve(check, chunk, fill, emptied, cells.flip(1), grid)
+        most_first = _curve(check, chunk, fill, emptied, cells, grid)
         lerf, morf = (curve.values.masked_fill(constant[:, None], torch.nan) for curve in (least_first, most_first))
         scores = {
             "lerf_auc": (deletion_auc(lerf), least_first.errors),
@@ -77,6 +79,9 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
         }
         curve_of = {"lerf_auc": lerf, "morf_auc": morf, "rao_auc": random_curves.mean(dim=1)}
         for metric, (values, errors) in scores.items():
+            ordered = METRICS[check.kind][metric].of_order
+            if not ordered and order != orders_of(check.rank_by, explainer)[0]:
+                continue
             curve = curve_of.get(metric)
             found.append(
                 measurement(
@@ -85,6 +90,8 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
                     values.cpu(),
                     indices=chunk.indices,
                     explainer=explainer.label,
+                    variant=ranked_variant(check.rank_by, order) if ordered else None,
+                    ranked_by=order if ordered else None,
                     undefined=CONSTANT_MAP,
                     curve=None if curve is None else (x, curve.cpu()),
                     error=None if errors is None else errors.stated(values.isnan()),
@@ -94,11 +101,10 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
 
 
 def _relevance_order(
-    check: DeletionCheck, chunk: Chunk, explainer: Explainer, grid: int
+    check: DeletionCheck, chunk: Chunk, explainer: Explainer, order: RankingOrder, grid: int
 ) -> tuple[Int[Tensor, "image cell"], Bool[Tensor, " image"]]:
     """Cells from most to least relevant, and which images have a map that gives no order."""
-    maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
-    relevance = cell_relevance(maps, grid)
+    relevance = cell_relevance(ranking_relevance(chunk.original(explainer).maps, order, check.reduce), grid)
     ties = chunk.streams.uniform((grid * grid,), "deletion/ties", device=relevance.device)
     flat = is_constant(relevance, torch.ones_like(relevance, dtype=torch.bool))
     return rank_descending(resolved_relevance(relevance), ties), flat

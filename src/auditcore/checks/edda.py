@@ -17,6 +17,7 @@ from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import mean_color
 from auditcore.contracts.checks import EddaCheck
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.ranking_orders import RankingOrder, ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.faithfulness import (
@@ -29,7 +30,7 @@ from auditcore.metrics.faithfulness import (
     sufficiency,
     threshold_masks,
 )
-from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.reduction import ranking_relevance
 from auditcore.metrics.resolution import resolved_relevance
 
 CONSTANT_MAP = "the map is constant or not finite, so no pixels are the most relevant"
@@ -54,13 +55,13 @@ class _Masks(NamedTuple):
 def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of an EDDA check on one chunk, with the random explainer as a control that always runs."""
     found: list[Measurement] = []
-    for explainer in chunk.explained:
-        maps = reduce_channels(chunk.original(explainer).maps, check.reduce)[:, 0]
+    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
+        maps = ranking_relevance(chunk.original(explainer).maps, order, check.reduce)
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         cases = _masks(check, chunk, maps)
         predictions = _predict(check, chunk, [mask for case in cases for mask in (case.umask, case.imask)])
         for case, alone, without in zip(cases, predictions[::2], predictions[1::2], strict=True):
-            found += _case_metrics(check, chunk, explainer, case, alone, without, constant)
+            found += _case_metrics(check, chunk, explainer, order, case, alone, without, constant)
     return found
 
 
@@ -82,6 +83,7 @@ def _case_metrics(
     check: EddaCheck,
     chunk: Chunk,
     explainer: Explainer,
+    order: RankingOrder,
     case: _Masks,
     alone: Prediction,
     without: Prediction,
@@ -110,7 +112,8 @@ def _case_metrics(
             torch.where(constant, torch.nan, values).cpu(),
             indices=chunk.indices,
             explainer=explainer.label,
-            variant=case.variant,
+            variant=ranked_variant(check.rank_by, order, case.variant),
+            ranked_by=order,
             undefined=reasons,
             control=explainer in chunk.controls,
         )

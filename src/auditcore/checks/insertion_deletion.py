@@ -28,6 +28,7 @@ from auditcore.checks.removal import (
 from auditcore.checks.step_curves import tolerance_of
 from auditcore.contracts.checks import Game, InsertionDeletionCheck, accuracy_metric
 from auditcore.contracts.passes import GAME_STEP_PX
+from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import insertion_deletion_auc, proportional_step, removal_counts
 
@@ -62,8 +63,8 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
     fills = _fills(check, chunk)
 
     found: list[Measurement] = []
-    for explainer in chunk.explained:
-        ranking = pixel_ranking(check, chunk, explainer)
+    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
+        ranking = pixel_ranking(check, chunk, explainer, order)
         for game in check.games:
             curves = _play(check, game, chunk, original, fills[_fill_name(game)], ranking, counts)
             values = curves.values.masked_fill(ranking.constant[:, None], torch.nan)
@@ -74,6 +75,8 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
                     insertion_deletion_auc(values).cpu(),
                     indices=chunk.indices,
                     explainer=explainer.label,
+                    variant=ranked_variant(check.rank_by, order),
+                    ranked_by=order,
                     undefined=CONSTANT_MAP,
                     curve=(x, values.cpu()),
                     control=explainer in chunk.controls,

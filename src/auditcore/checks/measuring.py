@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from auditcore.contracts.checks import Check
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.policy import metrics_of, variants_of
+from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.shards import AreaError, CurveSamples, Measurement
 from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
 
@@ -26,6 +27,7 @@ def measurement(
     curve: tuple[Sequence[float], ArrayLike] | None = None,
     control: bool = False,
     error: AreaError | None = None,
+    ranked_by: RankingOrder | None = None,
 ) -> Measurement:
     """One metric on the images of a shard.
 
@@ -40,6 +42,7 @@ def measurement(
         curve: Positions (L,) and values (N,L) of the curve behind the metric; NaN marks a missing point.
         control: Listed under `controls` even if the metric is not a control by itself.
         error: What is known of the error of areas under adaptive curves; the curve is then an interpolated one.
+        ranked_by: The order of pixels or cells that the values rest on; None where there is none.
     """
     meaning = METRICS[check.kind if check else "explainer"][metric]
     numbers = [significant(value, VALUE_DIGITS) for value in np.asarray(values, dtype=np.float64).tolist()]
@@ -60,6 +63,7 @@ def measurement(
         curve=None if curve is None else _curve(*curve, interpolated=error is not None),
         control=control or meaning.control,
         error=error,
+        ranked_by=ranked_by,
     )
 
 

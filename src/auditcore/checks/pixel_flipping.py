@@ -16,6 +16,7 @@ from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
 from auditcore.contracts.checks import PixelFlippingCheck
 from auditcore.contracts.passes import FLIPPING_STEP_PX
+from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.removal_curves import pixel_flipping_aoc, proportional_step, relative_curve, removal_counts
 
@@ -31,8 +32,8 @@ def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple
     fill = _fill(check, chunk)
 
     found: list[Measurement] = []
-    for explainer in chunk.explained:
-        rank, constant = pixel_ranking(check, chunk, explainer)
+    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
+        rank, constant = pixel_ranking(check, chunk, explainer, order)
         curve = removal_curve(chunk, chunk.pixels, fill, rank, counts, chunk.probabilities).values
         curve[constant] = torch.nan
         relative = relative_curve(curve, chunk.probabilities)
@@ -44,6 +45,8 @@ def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple
                 pixel_flipping_aoc(relative, counts).cpu(),
                 indices=chunk.indices,
                 explainer=explainer.label,
+                variant=ranked_variant(check.rank_by, order),
+                ranked_by=order,
                 undefined=reasons,
                 curve=(x, relative.cpu()),
                 control=explainer in chunk.controls,

@@ -14,9 +14,10 @@ from auditcore.checks.chunk import Chunk, Prediction
 from auditcore.checks.step_curves import CurveErrors, step_curves
 from auditcore.contracts.checks import InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.ranking import rank_descending
-from auditcore.metrics.reduction import reduce_channels
+from auditcore.metrics.reduction import ranking_relevance
 from auditcore.metrics.removal_curves import removal_rank
 from auditcore.metrics.resolution import resolved_relevance
 
@@ -50,11 +51,13 @@ class RemovalCurves(NamedTuple):
 
 
 def pixel_ranking(
-    check: PixelFlippingCheck | InsertionDeletionCheck | RoadCheck, chunk: Chunk, explainer: Explainer
+    check: PixelFlippingCheck | InsertionDeletionCheck | RoadCheck,
+    chunk: Chunk,
+    explainer: Explainer,
+    order: RankingOrder,
 ) -> PixelRanking:
-    """Rank the pixels of every image by the map of its original."""
-    # sums in float64: what rounds here must not be taken for a difference, or for none
-    maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0].flatten(1)
+    """Rank the pixels of every image by the map of its original, in one of the orders of `ranking_relevance`."""
+    maps = ranking_relevance(chunk.original(explainer).maps, order, check.reduce).flatten(1)
     ties = chunk.streams.uniform((maps.shape[1],), f"{check.kind}/ties", device=maps.device)
     constant = is_constant(maps, torch.ones_like(maps, dtype=torch.bool))
     return PixelRanking(removal_rank(rank_descending(resolved_relevance(maps), ties)), constant)

@@ -16,6 +16,7 @@ from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, pixel_ranking
 from auditcore.contracts.checks import RoadCheck
+from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
 from auditcore.metrics.imputation import noisy_linear_imputation
 from auditcore.metrics.removal_curves import imputed_count, road_accuracy, road_gain, road_probability
@@ -39,8 +40,8 @@ def compute(check: RoadCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
     """
     found: list[Measurement] = []
     noise = _noise(check, chunk)
-    for explainer in chunk.explained:
-        rank, constant = pixel_ranking(check, chunk, explainer)
+    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
+        rank, constant = pixel_ranking(check, chunk, explainer, order)
         curves = _impute_and_predict(check, chunk, rank, noise)
         morf, lerf = curves.probability.unbind(dim=1)
         scores = {
@@ -65,6 +66,8 @@ def compute(check: RoadCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
                     values.masked_fill(constant, torch.nan).cpu(),
                     indices=chunk.indices,
                     explainer=explainer.label,
+                    variant=ranked_variant(check.rank_by, order),
+                    ranked_by=order,
                     undefined=CONSTANT_MAP,
                     curve=None
                     if curve is None

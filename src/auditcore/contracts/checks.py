@@ -20,6 +20,7 @@ from auditcore.contracts.augmentations import (
     Translate,
 )
 from auditcore.contracts.contract import Contract, Name
+from auditcore.contracts.ranking_orders import RANK_BY, RankBy
 from auditcore.contracts.speed import CURVE_MODES, DEFAULT_TOLERANCE, CurveMode, Tolerance
 
 Noise = Literal["common", "fresh"]
@@ -84,6 +85,30 @@ class CheckContract(Contract):
         return self.explainers is None or explainer in self.explainers
 
 
+class RankingCheck(CheckContract):
+    """Base of the checks that order pixels or cells by relevance.
+
+    Attributes:
+        rank_by: What the order rests on; see `ranking_orders`.
+        reduce: How channels are joined where the order is signed.
+    """
+
+    rank_by: RankBy = Field(default="auto", description=RANK_BY)
+    reduce: Reduction = Field(
+        default="sum", description="How channels are joined where the order is signed; no other order needs it."
+    )
+
+    @model_validator(mode="after")
+    def _reduce_has_a_use(self) -> RankingCheck:
+        if self.rank_by == "magnitude" and self.reduce != "sum":
+            msg = (
+                f"reduce is {self.reduce!r}, but rank_by 'magnitude' always takes the largest absolute value over "
+                "channels; leave reduce out, or set rank_by to 'signed'"
+            )
+            raise ValueError(msg)
+        return self
+
+
 def all_families() -> tuple[Augmentation, ...]:
     """The six families of Tetkova & Hansen 2023 with automatic intervals."""
     return (Brightness(), Hue(), Saturation(), Rotate(), Translate(), Scale())
@@ -129,7 +154,7 @@ class SweepCheck(CheckContract):
 
 
 @final
-class DeletionCheck(CheckContract):
+class DeletionCheck(RankingCheck):
     """Deleting the least relevant cells first should hurt less than deleting at random."""
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
@@ -144,7 +169,6 @@ class DeletionCheck(CheckContract):
     )
     curve: CurveMode = Field(default="exact", description=CURVE_MODES)
     tolerance: Tolerance = DEFAULT_TOLERANCE
-    reduce: Reduction = "sum"
 
 
 Keep = Annotated[float, Field(gt=0, lt=1)]
@@ -155,7 +179,7 @@ SaliencyThreshold = Annotated[float, Field(ge=0.001, le=0.999)]
 
 
 @final
-class EddaCheck(CheckContract):
+class EddaCheck(RankingCheck):
     """Do the most relevant pixels alone carry the prediction, and does removing them destroy it?"""
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
@@ -180,7 +204,6 @@ class EddaCheck(CheckContract):
         description="Images whose target probability is below have no drop_percent and no increase_percent: one image "
         "at 5e-5 gave an increase of 273 898 %.",
     )
-    reduce: Reduction = "sum"
 
     @field_validator("keep")
     @classmethod
@@ -339,7 +362,7 @@ def change_variants(check: SsimSweepCheck) -> dict[str, tuple[ChangedValue, ...]
 
 
 @final
-class PixelFlippingCheck(CheckContract):
+class PixelFlippingCheck(RankingCheck):
     """Removing the most relevant pixels first should destroy the prediction soon."""
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
@@ -350,7 +373,6 @@ class PixelFlippingCheck(CheckContract):
     )
     share: float = Field(default=0.2, gt=0, le=1, description="Share of the pixels that are removed.")
     fill: Literal["black", "mean"] = "black"
-    reduce: Reduction = "sum"
 
 
 Game = Literal[
@@ -359,7 +381,7 @@ Game = Literal[
 
 
 @final
-class InsertionDeletionCheck(CheckContract):
+class InsertionDeletionCheck(RankingCheck):
     """Pixels deleted from the image, or inserted into nothing, most relevant first."""
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
@@ -377,7 +399,6 @@ class InsertionDeletionCheck(CheckContract):
     )
     curve: CurveMode = Field(default="exact", description=CURVE_MODES)
     tolerance: Tolerance = DEFAULT_TOLERANCE
-    reduce: Reduction = "sum"
 
     @field_validator("games")
     @classmethod
@@ -466,7 +487,7 @@ class RandomizationCheck(CheckContract):
 
 
 @final
-class RoadCheck(CheckContract):
+class RoadCheck(RankingCheck):
     """Removing pixels by noisy linear imputation, which leaves no visible hole that a model could read."""
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
@@ -481,7 +502,6 @@ class RoadCheck(CheckContract):
     noise: float = Field(
         default=0.01, ge=0, le=1, description="Standard deviation added to imputed values, normalized."
     )
-    reduce: Reduction = "sum"
 
     @field_validator("shares")
     @classmethod

@@ -12,6 +12,15 @@ Need = Literal["forward", "gradient", "modules", "layer"]
 """What an explainer asks of a model: predictions, gradients, a traceable module graph, a convolutional layer."""
 
 
+MapKind = Literal["sensitivity", "attribution", "region"]
+"""What the sign of a map says.
+
+`sensitivity`: in which direction a value would have to change to raise the score; it is no evidence. `attribution`:
+what each value adds to the score or takes from it, made pixel by pixel from gradients, so that signs alternate between
+neighbors and cancel in a sum. `region`: evidence for the class or against it, over areas larger than a pixel.
+"""
+
+
 class ExplainerContract(Contract):
     """Base of all explainers.
 
@@ -19,10 +28,12 @@ class ExplainerContract(Contract):
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
         needs: What the model must offer.
         paper: Where the method is defined.
+        default_map_kind: What the sign of its maps says, unless its parameters decide that; see `kind_of_map`.
     """
 
     needs: ClassVar[frozenset[Need]]
     paper: ClassVar[str]
+    default_map_kind: ClassVar[MapKind]
     kind: str
     name: Name | None = Field(default=None, description="How the report calls it; its kind if null.")
 
@@ -35,6 +46,11 @@ class ExplainerContract(Contract):
     def stochastic(self) -> bool:
         """Whether another draw of its random numbers gives another map of the same image."""
         return False
+
+    @property
+    def kind_of_map(self) -> MapKind:
+        """What the sign of its maps says, which decides how checks order pixels under `rank_by: auto`."""
+        return self.default_map_kind
 
 
 Steps = Annotated[int, Field(ge=2, le=1000)]
@@ -87,6 +103,7 @@ class Gradient(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Simonyan et al. 2014"
+    default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["gradient"] = "gradient"
 
 
@@ -96,6 +113,7 @@ class InputXGradient(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Shrikumar et al. 2016"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["input_x_gradient"] = "input_x_gradient"
 
 
@@ -105,6 +123,7 @@ class IntegratedGradients(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Sundararajan et al. 2017"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["integrated_gradients"] = "integrated_gradients"
     steps: Steps = 50
     baseline: Baseline = Field(default="black", description=BASELINES)
@@ -121,6 +140,7 @@ class SmoothGrad(NoisyContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Smilkov et al. 2017"
+    default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["smoothgrad"] = "smoothgrad"
     samples: Steps = 50
     std: Annotated[NoiseStd, Field(gt=0)] = Field(default=0.15, description=NOISE)
@@ -137,6 +157,7 @@ class GuidedBackpropagation(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Springenberg et al. 2015"
+    default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["guided_backpropagation"] = "guided_backpropagation"
 
 
@@ -146,6 +167,7 @@ class Deconvolution(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Zeiler & Fergus 2014"
+    default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["deconvolution"] = "deconvolution"
 
 
@@ -155,6 +177,7 @@ class GradCam(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "layer"})
     paper: ClassVar[str] = "Selvaraju et al. 2017"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["grad_cam"] = "grad_cam"
     layer: str | None = Field(
         default=None,
@@ -170,6 +193,7 @@ class LrpEpsilonPlusFlat(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["lrp_epsilon_plus_flat"] = "lrp_epsilon_plus_flat"
     epsilon: float = Field(default=1e-6, gt=0, le=1)
 
@@ -180,6 +204,7 @@ class LrpEpsilonGammaBox(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Montavon et al. 2019"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["lrp_epsilon_gamma_box"] = "lrp_epsilon_gamma_box"
     epsilon: float = Field(default=1e-6, gt=0, le=1)
     gamma: float = Field(default=0.25, gt=0, le=10)
@@ -191,6 +216,7 @@ class LrpEpsilonAlpha2Beta1Flat(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["lrp_epsilon_alpha2_beta1_flat"] = "lrp_epsilon_alpha2_beta1_flat"
     epsilon: float = Field(default=1e-6, gt=0, le=1)
 
@@ -201,6 +227,7 @@ class Saliency(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Simonyan et al. 2014"
+    default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["saliency"] = "saliency"
     channels: Literal["max", "each"] = Field(
         default="max", description="The largest over channels, as in the paper, or each channel's own, as in captum."
@@ -213,6 +240,7 @@ class GradientShap(NoisyContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Lundberg & Lee 2017; Erion et al. 2021"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["gradient_shap"] = "gradient_shap"
     samples: Steps = 50
     baseline: Baseline = Field(default="uniform", description=BASELINES + " Drawn anew for each sample.")
@@ -230,6 +258,7 @@ class DeepLift(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Shrikumar et al. 2017"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["deep_lift"] = "deep_lift"
     baseline: Baseline = Field(default="black", description=BASELINES)
 
@@ -245,6 +274,7 @@ class GuidedGradCam(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules", "layer"})
     paper: ClassVar[str] = "Selvaraju et al. 2017"
+    default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["guided_grad_cam"] = "guided_grad_cam"
     layer: str | None = Field(
         default=None,
@@ -260,6 +290,7 @@ class Iba(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "layer"})
     paper: ClassVar[str] = "Schulz et al. 2020"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["iba"] = "iba"
     layer: str | None = Field(
         default=None,
@@ -291,6 +322,7 @@ class Occlusion(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
     paper: ClassVar[str] = "Zeiler & Fergus 2014"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["occlusion"] = "occlusion"
     window: int | None = Field(
         default=None, ge=1, le=4096, description="Side in pixels; a seventh of the image if null."
@@ -305,6 +337,7 @@ class Ablation(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
     paper: ClassVar[str] = "Zeiler & Fergus 2014; Kokhlikyan et al. 2020"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["ablation"] = "ablation"
     grid: int | None = Field(
         default=None, ge=2, le=64, description="Cells a side; 14 for images of at least 128 pixels, else 8, if null."
@@ -318,6 +351,7 @@ class Rise(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
     paper: ClassVar[str] = "Petsiuk et al. 2018"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["rise"] = "rise"
     masks: int = Field(default=4000, ge=2, le=100_000)
     cells: int = Field(default=7, ge=2, le=64, description="Cells a side of a mask before it is upsampled.")
@@ -335,6 +369,7 @@ class KernelShap(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
     paper: ClassVar[str] = "Lundberg & Lee 2017"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["kernel_shap"] = "kernel_shap"
     segments: Literal["cells", "superpixels"] = Field(default="superpixels", description="Square cells, or SLIC.")
     count: int = Field(
@@ -371,6 +406,7 @@ class NoiseTunnel(NoisyContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Smilkov et al. 2017; Hooker et al. 2019; Adebayo et al. 2018"
+    default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["noise_tunnel"] = "noise_tunnel"
     method: Tunneled = Gradient()
     aggregate: Literal["smoothgrad", "smoothgrad_squared", "vargrad"] = "smoothgrad_squared"
@@ -382,6 +418,11 @@ class NoiseTunnel(NoisyContract):
         """Always: it draws noise for each sample."""
         return True
 
+    @property
+    def kind_of_map(self) -> MapKind:
+        """That of the method, whichever way its maps are joined."""
+        return self.method.kind_of_map
+
 
 @final
 class Random(ExplainerContract):
@@ -389,6 +430,7 @@ class Random(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     paper: ClassVar[str] = "control"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["random"] = "random"
 
     @property
@@ -406,8 +448,21 @@ class Precomputed(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     paper: ClassVar[str] = "uploaded"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["precomputed"] = "precomputed"
     maps: Sha256 = Field(description="Digest of the uploaded maps, from the answer to POST /v1/maps.")
+    map_kind: MapKind = Field(
+        default="region",
+        description="What the sign of the maps says, which decides how checks with `rank_by: auto` order pixels. "
+        "region: evidence for or against the class, over areas; ordered with the sign. attribution: what each pixel "
+        "adds to the score, made from gradients; ordered by size. sensitivity: in which direction a pixel would have "
+        "to change; ordered by size.",
+    )
+
+    @property
+    def kind_of_map(self) -> MapKind:
+        """As declared."""
+        return self.map_kind
 
 
 def shared_key(explainer: ExplainerContract) -> str:

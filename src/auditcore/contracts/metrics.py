@@ -26,6 +26,8 @@ class Metric(Contract):
             changes, see `checks.change_variants`; a mask (the share of kept pixels, or the threshold above which they
             are kept); or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
+        of_order: Under checks that order pixels or cells, whether it depends on the order; where a check reports both
+            orders, others are listed once.
         control: Tells how far the other numbers can be trusted; listed under `controls`.
         lowest: No value of an image lies below; None where there is no such bound.
         highest: No value of an image lies above; likewise.
@@ -38,6 +40,7 @@ class Metric(Contract):
     meaning: str
     variants: Variant = "none"
     of_explainer: bool = True
+    of_order: bool = True
     control: bool = False
     lowest: float | None = None
     highest: float | None = None
@@ -151,6 +154,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=None,
             lowest=0,
             highest=1,
+            of_order=False,
             meaning="Mean target probability under random order; the same for every explainer.",
         ),
         "inter_model_deletion": Metric(

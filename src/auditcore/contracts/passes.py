@@ -13,6 +13,8 @@ A row is an image and one target. What is shared is counted once:
 - Gradient, saliency, input times gradient and Grad-CAM read one pass there and back of the plain model, the logits of
   that pass are the point of the probability curve, and for the originals it is the prediction itself, unless an image
   has several targets. Guided Grad-CAM and guided backpropagation share the guided pass.
+- A check that reports two orders of pixels or cells (`rank_by: both`) passes the copies of each; what no order
+  changes is passed once.
 - All explainers of a check see the same copies; curves begin at the prediction and end at the filled image; random
   orders are passed once for all explainers; images of one color (black, mean) once for a whole shard.
 
@@ -72,6 +74,7 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.ranking_orders import orders_of
 from auditcore.contracts.removal_steps import PAPERS_PIXELS, proportional_step, removal_counts
 from auditcore.contracts.shards import Wave
 
@@ -305,6 +308,10 @@ class _Case:
     def map_passes(self, explainers: list[Any], *, reads_logits: bool = False) -> Passes:
         return map_passes(explainers, reads_logits=reads_logits, side_px=self.facts.side_px)
 
+    def orders(self, explainers: list[Any]) -> int:
+        """Orders of pixels or cells that the maps of these explainers give, all together."""
+        return sum(len(orders_of(self.check.rank_by, explainer)) for explainer in explainers)
+
     @property
     def pixels(self) -> int:
         return self.facts.side_px**2
@@ -352,7 +359,7 @@ def _ssim_sweep(case: _Case, rows: int) -> Passes:
 
 def _deletion(case: _Case, rows: int) -> Passes:
     steps = _steps_passed(case.check, (case.check.grid or _default_grid(case.facts.side_px)) ** 2 - 1)
-    curves = case.check.repeats + 2 * len(case.able)
+    curves = case.check.repeats + 2 * case.orders(case.able)
     return LOGITS.times(rows * (steps * curves + (case.check.fill not in COLORS)))
 
 
@@ -366,18 +373,18 @@ def _default_grid(side_px: int) -> int:
 
 
 def _edda(case: _Case, rows: int) -> Passes:
-    return LOGITS.times(rows * 2 * len(case.check.variants) * len(case.explained))
+    return LOGITS.times(rows * 2 * len(case.check.variants) * case.orders(case.explained))
 
 
 def _pixel_flipping(case: _Case, rows: int) -> Passes:
     steps = len(removal_counts(case.pixels, case.step_px(FLIPPING_STEP_PX), case.check.share)) - 1
-    return LOGITS.times(rows * steps * len(case.explained))
+    return LOGITS.times(rows * steps * case.orders(case.explained))
 
 
 def _insertion_deletion(case: _Case, rows: int) -> Passes:
     inner = _steps_passed(case.check, len(removal_counts(case.pixels, case.step_px(GAME_STEP_PX))) - 2)
     blurs = any(game.endswith("_blur") for game in case.check.games)
-    return LOGITS.times(rows * (len(case.check.games) * inner * len(case.explained) + blurs))
+    return LOGITS.times(rows * (len(case.check.games) * inner * case.orders(case.explained) + blurs))
 
 
 def _randomization(case: _Case, rows: int) -> Passes:
@@ -394,7 +401,7 @@ CHECK_PASSES: Mapping[type[CheckContract], Callable[[_Case, int], Passes]] = {
     EddaCheck: _edda,
     PixelFlippingCheck: _pixel_flipping,
     InsertionDeletionCheck: _insertion_deletion,
-    RoadCheck: lambda case, rows: LOGITS.times(rows * 2 * len(case.check.shares) * len(case.explained)),
+    RoadCheck: lambda case, rows: LOGITS.times(rows * 2 * len(case.check.shares) * case.orders(case.explained)),
     SensitivityCheck: lambda case, rows: case.map_passes(case.explained).times(rows * case.check.draws),
     InfidelityCheck: lambda case, rows: LOGITS.times(rows * case.check.draws),
     LocalizationCheck: lambda _, __: NOTHING,

@@ -12,6 +12,7 @@ from auditcore.contracts.checks import (
     Check,
     EddaCheck,
     InsertionDeletionCheck,
+    RankingCheck,
     SsimSweepCheck,
     SweepCheck,
     accuracy_metric,
@@ -20,6 +21,7 @@ from auditcore.contracts.checks import (
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.metrics import METRICS, Metric
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.ranking_orders import BOTH_ORDERS, ranked_variant
 from auditcore.errors import InvalidRequest
 
 Severity = Literal["fail", "warn"]
@@ -109,6 +111,15 @@ def measured_metrics_of(check: Check) -> dict[str, Metric]:
 
 def variants_of(check: Check, metric: str) -> tuple[str, ...]:
     """Sub-cases under which a check lists a metric; empty when it has none."""
+    listed = _own_variants(check, metric)
+    if not (isinstance(check, RankingCheck) and check.rank_by == "both" and METRICS[check.kind][metric].of_order):
+        return listed
+    names = (ranked_variant("both", order, own) for order in BOTH_ORDERS for own in listed or (None,))
+    return tuple(name for name in names if name is not None)
+
+
+def _own_variants(check: Check, metric: str) -> tuple[str, ...]:
+    """Sub-cases apart from the order of pixels or cells."""
     match METRICS[check.kind][metric].variants:
         case "family" if isinstance(check, SweepCheck):
             return tuple(family.label for family in check.families)

@@ -151,7 +151,7 @@ def tetkova2023_plan(seed: int = 0) -> AuditPlan:
         ),
         checks=(
             SweepCheck(levels=11, anchor="max", top_k=1000, reduce="none"),
-            PixelFlippingCheck(pixels_per_step=512, share=0.2, fill="black"),
+            PixelFlippingCheck(pixels_per_step=512, share=0.2, fill="black", rank_by="signed"),
         ),
     )
 
@@ -318,6 +318,7 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(path="checks.pixel_flipping.pixels_per_step", source="code", note="512 pixels a step."),
             Setting(path="checks.pixel_flipping.share", source="code", note="The first fifth of the curve."),
             Setting(path="checks.pixel_flipping.reduce", source="code", note="Channels summed; the text does not say."),
+            Setting(path="checks.pixel_flipping.rank_by", source="code", note="Channels are summed with their signs."),
             Setting(
                 path="checks.pixel_flipping.fill",
                 source="paper",

@@ -14,6 +14,7 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Severity, Statistic
+from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.shards import Cost, ExplainedClass
 
 SCHEMA_VERSION: Final = "2.0"
@@ -237,6 +238,7 @@ class Result(Contract):
         per_image: Values in the order of `images.items`, copies included; null where undefined.
         reasons: Image index -> why its value is null.
         model: Name of the model in an audit of several.
+        ranked_by: By what a check ordered the pixels or cells of the explainer's maps; absent without an order.
         small_sample: n is below 30, where the interval may cover less than it promises.
         floor: Mean of the random control for the same model, check, metric and sub-case: what a map without knowledge
             gets. Absent where there is none, and of the control itself.
@@ -258,6 +260,7 @@ class Result(Contract):
     sem: float | None
     ci: tuple[float, float] | None
     ci_reason: CiReason = None
+    ranked_by: Annotated[RankingOrder | None, Field(exclude_if=_missing)] = None
     small_sample: Annotated[bool, Field(exclude_if=_missing)] = False
     floor: Annotated[float | None, Field(exclude_if=_missing)] = None
     per_image: tuple[float | None, ...]
@@ -608,6 +611,7 @@ class StatedError(Contract):
     check: str
     explainer: str | None
     metric: str
+    variant: Annotated[str | None, Field(exclude_if=_missing)] = None
     tolerance: float
     estimated: float
     bound: float

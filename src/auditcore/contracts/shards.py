@@ -20,6 +20,7 @@ from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.probe import ProbeAnswers
+from auditcore.contracts.ranking_orders import RankingOrder
 
 Wave = Literal["measure", "compute"]
 """`measure` collects quantities of the whole audit, such as automatic intervals; `compute` does the checks."""
@@ -73,6 +74,7 @@ class Measurement(Contract):
         reasons: Image index -> why its value is null.
         per_target: Where an image has several targets: for each image one value a target, in the order of its record.
         error: Of areas under adaptive curves.
+        ranked_by: Order of pixels or cells that the values rest on; null where there is none.
     """
 
     check: str
@@ -87,6 +89,7 @@ class Measurement(Contract):
     control: bool = False
     per_target: tuple[tuple[float | None, ...], ...] | None = None
     error: AreaError | None = None
+    ranked_by: RankingOrder | None = None
 
 
 @final

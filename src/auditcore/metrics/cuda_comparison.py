@@ -1,4 +1,4 @@
-"""Pairs of maps compared on CUDA in four kernels, one program for each pair: correlation and agreement of the top k.
+"""Pairs of maps compared on CUDA in five kernels, one program for each pair: correlation and agreement of the top k.
 
 A sweep compares maps faster than a compiled model gives them only if it does not write every step in between to
 memory: as single operations of torch, the comparison of a map took as long as its gradient through resnet50 in bf16.
@@ -15,16 +15,25 @@ from torch import Tensor
 
 from auditcore.metrics.constancy import FLOAT_NOISE
 from auditcore.metrics.ranking import CommonPositions, Cut, shared_of_top
-from auditcore.metrics.resolution import RESOLUTION
+from auditcore.metrics.resolution import CORE_PART, RESOLVED_BITS
 
 BLOCK, WARPS = 2048, 8
 """Positions that a program reads at once, and the warps that do; a map of 224 x 224 is 24.5 blocks."""
 
-ROUND_TO_EVEN = tl.constexpr(12582912.0)
-"""1.5 * 2^23: adding and taking it away rounds a float32 below 2^22 to a whole number, halves to even."""
+BITS = tl.constexpr(RESOLVED_BITS)
+"""Steps between a power of two and the next, as a power of two."""
 
-HALF_RANGE = tl.constexpr(1 << 17)
-"""Whole numbers of relevance lie in [-2^17, 2^17]; as radix digits they begin at 0."""
+FRACTION_BITS, DROPPED_BITS = tl.constexpr(23), tl.constexpr(23 - RESOLVED_BITS)
+"""Digits of a float32 after its leading one, and how many of them no step tells apart."""
+
+LEADING_ONE, FRACTION, SIZE = tl.constexpr(1 << 23), tl.constexpr((1 << 23) - 1), tl.constexpr((1 << 31) - 1)
+"""Bits of a float32: the leading one that its exponent stands for, those after it, and all but the sign."""
+
+PART = tl.constexpr(CORE_PART)
+"""One in so many values that are not zero lies at the scale of a map or above."""
+
+HALF_RANGE = tl.constexpr(1 << 24)
+"""Whole numbers of relevance lie in (-2^24, 2^24); as radix digits they begin at 0."""
 
 
 def compare_pairs(
@@ -62,18 +71,14 @@ def compare_pairs(
     undefined = (k_used == 0) | constant
     k_used = k_used.masked_fill(undefined, 0)
     wanted = k_used.clamp(min=1).to(torch.int32)
-    units = scale * RESOLUTION
-    cuts = [
-        _cuts(maps, counted, unit.contiguous(), wanted, sizes)
-        for maps, unit in ((before, units[:, 0]), (after, units[:, 1]))
-    ]
+    scales = [_scales(maps, counted, sizes) for maps in (before, after)]
+    cuts = [_cuts(maps, counted, own, wanted, sizes) for maps, own in zip((before, after), scales, strict=True)]
     common = torch.empty(images, 4, dtype=torch.int32, device=before.device)
     _common_to_pair[images,](
         before,
         after,
         counted,
-        units[:, 0].contiguous(),
-        units[:, 1].contiguous(),
+        *scales,
         *(level for level, _ in cuts),
         common,
         **sizes,
@@ -86,12 +91,19 @@ def compare_pairs(
     )
 
 
+def _scales(maps: Tensor, counted: Tensor, sizes: dict[str, int]) -> Int[Tensor, " image"]:
+    """Exponent of the scale of each map, as the bits of a float32 have it; see `scale_exponent`."""
+    scales = torch.empty(len(maps), dtype=torch.int32, device=maps.device)
+    _scale_of_map[len(maps),](maps, counted, scales, **sizes)
+    return scales
+
+
 def _cuts(
-    maps: Tensor, counted: Tensor, unit: Tensor, k: Int[Tensor, " image"], sizes: dict[str, int]
+    maps: Tensor, counted: Tensor, scale: Tensor, k: Int[Tensor, " image"], sizes: dict[str, int]
 ) -> tuple[Int[Tensor, " image"], Cut]:
     """Relevance of the k-th largest position as a whole number from 0, and how many positions lie there."""
     level, tied, missing = (torch.empty_like(k) for _ in range(3))
-    _level_of_kth[len(maps),](maps, counted, unit, k, level, tied, missing, **sizes)
+    _level_of_kth[len(maps),](maps, counted, scale, k, level, tied, missing, **sizes)
     return level, Cut(k - missing, tied, missing)
 
 
@@ -105,13 +117,29 @@ def _counts(mask, at, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr):
 
 
 @triton.jit
-def _level(value, unit):
+def _exponent(bits):
+    """Exponent of a float32 from its bits without the sign; numbers below the normal ones share that of the least."""
+    return tl.maximum(bits >> FRACTION_BITS, 1)
+
+
+@triton.jit
+def _level(value, scale):
     """Relevance as a whole number from 0, as `resolved_relevance` rounds it."""
-    exact = tl.div_rn(value, tl.where(unit == 0, 1.0, unit) + tl.zeros_like(value))
-    whole = (exact + ROUND_TO_EVEN) - ROUND_TO_EVEN
-    level = tl.where(unit == 0, 0.0, whole).to(tl.int32) + HALF_RANGE
+    bits = value.to(tl.int32, bitcast=True)
+    size = bits & SIZE
+    exponent = _exponent(size)
+    digits = tl.where(size > FRACTION, (size & FRACTION) | LEADING_ONE, size)
+    # nothing is left of what loses all its digits
+    shift = tl.minimum(tl.maximum(scale - exponent, 0), BITS + 2) + DROPPED_BITS
+    one = tl.full(shift.shape, 1, tl.int32)
+    rest, half = digits & ((one << shift) - 1), one << (shift - 1)
+    whole = digits >> shift
+    # halves to even
+    whole += ((rest > half) | ((rest == half) & ((whole & 1) == 1))).to(tl.int32)
+    steps = (tl.maximum(exponent - scale, 0) << BITS) + whole
+    level = tl.where(bits < 0, -steps, steps) + HALF_RANGE
     # what is no number has no level; such pairs are undefined, but must not leave the histogram
-    return tl.minimum(tl.maximum(level, 0), 2 * HALF_RANGE)
+    return tl.minimum(tl.maximum(level, 0), 2 * HALF_RANGE - 1)
 
 
 @triton.jit
@@ -199,10 +227,29 @@ def _digit_of_kth(histogram, k, BINS: tl.constexpr):
 
 
 @triton.jit
+def _scale_of_map(maps, mask, scales, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr):
+    """Exponent of the value that one in ten of the values that are not zero reach or exceed."""
+    row = tl.program_id(0).to(tl.int64)
+    maps += row * POSITIONS
+    if HAS_MASK:
+        mask += row * POSITIONS
+    lanes = tl.arange(0, BLOCK)
+    histogram = tl.zeros([256], tl.int32)
+    for start in range(0, POSITIONS, BLOCK):
+        at = start + lanes
+        counted = _counts(mask, at, POSITIONS, HAS_MASK)
+        size = tl.load(maps + at, mask=counted, other=0.0).to(tl.int32, bitcast=True) & SIZE
+        histogram += tl.histogram(_exponent(size), 256, mask=counted & (size != 0))
+    support = tl.sum(histogram, 0)
+    scale, _ = _digit_of_kth(histogram, tl.maximum((support + PART - 1) // PART, 1), 256)
+    tl.store(scales + row, tl.maximum(scale, 1))
+
+
+@triton.jit
 def _level_of_kth(
     maps,
     mask,
-    units,
+    scales,
     ks,
     levels,
     tied,
@@ -211,32 +258,37 @@ def _level_of_kth(
     HAS_MASK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The k-th largest relevance in two digits, how many positions have it, and how many of these the k need."""
+    """The k-th largest relevance in three digits, how many positions have it, and how many of these the k need."""
     row = tl.program_id(0).to(tl.int64)
     maps += row * POSITIONS
     if HAS_MASK:
         mask += row * POSITIONS
-    unit = tl.load(units + row)
+    scale = tl.load(scales + row)
     k = tl.load(ks + row)
     lanes = tl.arange(0, BLOCK)
-
-    histogram = tl.zeros([1024], tl.int32)
-    for start in range(0, POSITIONS, BLOCK):
-        at = start + lanes
-        counted = _counts(mask, at, POSITIONS, HAS_MASK)
-        level = _level(tl.load(maps + at, mask=counted, other=0.0), unit)
-        histogram += tl.histogram(level >> 9, 1024, mask=counted)
-    upper, k = _digit_of_kth(histogram, k, 1024)
 
     histogram = tl.zeros([512], tl.int32)
     for start in range(0, POSITIONS, BLOCK):
         at = start + lanes
         counted = _counts(mask, at, POSITIONS, HAS_MASK)
-        level = _level(tl.load(maps + at, mask=counted, other=0.0), unit)
-        histogram += tl.histogram(level & 511, 512, mask=counted & ((level >> 9) == upper))
-    lower, k = _digit_of_kth(histogram, k, 512)
-    tl.store(levels + row, upper * 512 + lower)
-    tl.store(tied + row, tl.sum(tl.where(tl.arange(0, 512) == lower, histogram, 0), 0))
+        level = _level(tl.load(maps + at, mask=counted, other=0.0), scale)
+        histogram += tl.histogram(level >> 16, 512, mask=counted)
+    value, k = _digit_of_kth(histogram, k, 512)
+
+    equal = 0
+    for digit in tl.static_range(2):
+        shift = 8 - 8 * digit
+        histogram = tl.zeros([256], tl.int32)
+        for start in range(0, POSITIONS, BLOCK):
+            at = start + lanes
+            counted = _counts(mask, at, POSITIONS, HAS_MASK)
+            level = _level(tl.load(maps + at, mask=counted, other=0.0), scale)
+            histogram += tl.histogram((level >> shift) & 255, 256, mask=counted & ((level >> (shift + 8)) == value))
+        found, k = _digit_of_kth(histogram, k, 256)
+        value = value * 256 + found
+        equal = tl.sum(tl.where(tl.arange(0, 256) == found, histogram, 0), 0)
+    tl.store(levels + row, value)
+    tl.store(tied + row, equal)
     tl.store(missing + row, k)
 
 
@@ -245,8 +297,8 @@ def _common_to_pair(
     a,
     b,
     mask,
-    units_a,
-    units_b,
+    scales_a,
+    scales_b,
     cuts_a,
     cuts_b,
     common,
@@ -261,8 +313,8 @@ def _common_to_pair(
     if HAS_MASK:
         mask += row * POSITIONS
     common += row * 4
-    unit_a = tl.load(units_a + row)
-    unit_b = tl.load(units_b + row)
+    scale_a = tl.load(scales_a + row)
+    scale_b = tl.load(scales_b + row)
     cut_a = tl.load(cuts_a + row)
     cut_b = tl.load(cuts_b + row)
     lanes = tl.arange(0, BLOCK)
@@ -273,8 +325,8 @@ def _common_to_pair(
     for start in range(0, POSITIONS, BLOCK):
         at = start + lanes
         counted = _counts(mask, at, POSITIONS, HAS_MASK)
-        level_a = _level(tl.load(a + at, mask=counted, other=0.0), unit_a)
-        level_b = _level(tl.load(b + at, mask=counted, other=0.0), unit_b)
+        level_a = _level(tl.load(a + at, mask=counted, other=0.0), scale_a)
+        level_b = _level(tl.load(b + at, mask=counted, other=0.0), scale_b)
         above_both += (counted & (level_a > cut_a) & (level_b > cut_b)).to(tl.int32)
         above_first += (counted & (level_a > cut_a) & (level_b == cut_b)).to(tl.int32)
         above_second += (counted & (level_a == cut_a) & (level_b > cut_b)).to(tl.int32)

@@ -1,4 +1,4 @@
-"""From one value a channel to one value a pixel."""
+"""From one value a channel to one value a pixel: for comparisons, and for the order in which a check takes pixels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.contracts.checks import Reduction
+from auditcore.contracts.ranking_orders import RankingOrder
 
 
 def reduce_channels(
@@ -31,5 +32,35 @@ def reduce_channels(
             return maps.abs().amax(dim=1, keepdim=True)
         case "none":
             return maps
+        case other:
+            assert_never(other)
+
+
+def ranking_relevance(
+    maps: Float[Tensor, "image channel height width"], order: RankingOrder, reduce: Reduction
+) -> Float[Tensor, "image height width"]:
+    """Relevance by which a check orders pixels: the first ones have the largest values.
+
+    A check of cells averages it over each cell, and only then orders. The size is taken before that average: signs of
+    neighboring pixels in maps made from gradients alternate, so that their sums say little of either.
+
+    Args:
+        maps: Signed attributions.
+        order: `signed`: channels joined by `reduce`, so that pixels against the class come last. `magnitude`: the
+            largest absolute value over the channels, so that no sign plays a role.
+        reduce: How channels are joined; plays no role for `magnitude`.
+
+    Returns:
+        Float64, in the maps' unit; never negative for `magnitude`. Sums of float32 would make ties and differences of
+        their own.
+
+    Source: `magnitude` is the map of Simonyan et al. 2014, section 3.1: M_ij = max over c of |w_ijc|; `signed` is the
+    sum of contributions of Bach et al. 2015. Measurements of both are in docs/ranking.md.
+    """
+    match order:
+        case "signed":
+            return reduce_channels(maps.double(), reduce)[:, 0]
+        case "magnitude":
+            return reduce_channels(maps, "max_abs")[:, 0].double()
         case other:
             assert_never(other)

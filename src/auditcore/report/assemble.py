@@ -250,6 +250,7 @@ def _summarize(
             sem=summary.sem,
             ci=summary.ci,
             ci_reason=summary.ci_reason,
+            ranked_by=row.ranked_by,
             small_sample=summary.n < SMALL_SAMPLE,
             per_image=row.values,
             reasons=row.reasons,

@@ -65,11 +65,12 @@ def deviation_of(plan: AuditPlan, shards: Mapping[str | None, Sequence[ShardResu
                 check=check,
                 explainer=explainer,
                 metric=metric,
+                variant=variant,
                 tolerance=tolerances[check],
                 **error.model_dump(),
             )
             for name, own in shards.items()
-            for (check, explainer, metric), error in _errors(own).items()
+            for (check, explainer, metric, variant), error in _errors(own).items()
         ),
     )
 
@@ -135,11 +136,11 @@ def _difference(model: str | None, sample: DeviationSample) -> MetricDeviation:
     )
 
 
-def _errors(shards: Sequence[ShardResult]) -> dict[tuple[str, str | None, str], AreaError]:
+def _errors(shards: Sequence[ShardResult]) -> dict[Key, AreaError]:
     """Stated errors of every metric of adaptive curves: the largest of all shards, and all steps."""
-    errors: dict[tuple[str, str | None, str], AreaError] = {}
+    errors: dict[Key, AreaError] = {}
     for one in (one for shard in shards for one in shard.measurements):
-        key = (one.check, one.explainer, one.metric)
+        key = (one.check, one.explainer, one.metric, one.variant)
         worst = worst_error((errors.get(key), one.error))
         if worst is not None:
             errors[key] = worst

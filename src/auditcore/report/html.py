@@ -29,6 +29,7 @@ from auditcore.report.table import (
     SummaryTable,
     all_results,
     check_kinds,
+    rankings,
     results_by_key,
     small_samples,
     summary_columns,
@@ -148,6 +149,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             columns=columns,
             tables=tuple(_packed(summary_tables(columns, COLUMNS_ON_A_PAGE))),
             groups=_by_model(summary_rows(report)),
+            rankings=rankings(report),
             small_samples=small_samples(report),
             floors=any(column.metric in FLOORS_SHOWN for column in columns),
             scatters=tuple(_drawn(found) for found in scatters(report)),
@@ -246,10 +248,13 @@ def _curve_panels(report: AuditReport, model: str | None) -> Iterator[_Panel]:
         if check.kind == "sweep":
             units = {family.label: f"{family.label} ({family.unit})" for family in check.families}
         drawn = [result for result in own if result.check == check.label]
-        for variant in dict.fromkeys(result.variant for result in drawn):
+        # what no order changes, such as a random one, is drawn beside each order
+        shared = [result for result in drawn if not METRICS[check.kind][result.metric].of_order]
+        ordered = [result for result in drawn if METRICS[check.kind][result.metric].of_order]
+        for variant in dict.fromkeys(result.variant for result in ordered):
             title = check.label if variant is None else f"{check.label}: {variant}"
             axis = units.get(variant) or CURVE_AXES.get(check.kind, "")
-            panel = _panel(title, axis, [result for result in drawn if result.variant == variant])
+            panel = _panel(title, axis, [*(result for result in ordered if result.variant == variant), *shared])
             if panel.charts:
                 yield panel
 

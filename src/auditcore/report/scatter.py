@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditcore.contracts.checks import FAMILY_MEAN
+from auditcore.contracts.checks import FAMILY_MEAN, DeletionCheck
+from auditcore.contracts.explainers import Random
+from auditcore.contracts.ranking_orders import orders_of, ranked_variant
 from auditcore.contracts.report import AuditReport
 from auditcore.report.charts import mark, round_ticks, svg
 from auditcore.report.table import explainer_kinds, results_by_key, why_not
@@ -74,11 +76,15 @@ def scatters(report: AuditReport) -> tuple[Scatter, ...]:
     if sweep is None or deletion is None:
         return ()
     families = tuple(family.label for family in sweep.families)
-    found = (_scatter(report, one.name, sweep.label, deletion.label, families) for one in report.audited_models)
+    found = (_scatter(report, one.name, sweep.label, deletion, families) for one in report.audited_models)
     return tuple(one for one in found if one.points)
 
 
-def _scatter(report: AuditReport, model: str | None, sweep: str, deletion: str, families: tuple[str, ...]) -> Scatter:
+def _scatter(
+    report: AuditReport, model: str | None, sweep: str, deletion: DeletionCheck, families: tuple[str, ...]
+) -> Scatter:
+    # where both orders are reported, a point takes the one that suits its map
+    explainers = {explainer.label: explainer for explainer in report.plan.explainers}
     by_key = results_by_key(report)
     points, missing = [], []
     for name, kind in explainer_kinds(report).items():
@@ -86,12 +92,14 @@ def _scatter(report: AuditReport, model: str | None, sweep: str, deletion: str, 
             continue
         joint = FAMILY_MEAN if len(families) > 1 else families[0]
         robust = by_key.get((model, sweep, ROBUSTNESS, joint, name))
-        faithful = by_key.get((model, deletion, FAITHFULNESS, None, name))
+        (order,) = orders_of("auto", explainers.get(name, Random()))
+        variant = ranked_variant(deletion.rank_by, order)
+        faithful = by_key.get((model, deletion.label, FAITHFULNESS, variant, name))
         if robust is not None and robust.mean is not None and faithful is not None and faithful.mean is not None:
             points.append(ScatterPoint(name, robust.mean, faithful.mean, muted=kind == "random"))
         else:
             missing.append(name)
-    return Scatter(model, sweep, deletion, families, tuple(points), tuple(missing))
+    return Scatter(model, sweep, deletion.label, families, tuple(points), tuple(missing))
 
 
 def scatter_chart(title: str, points: Sequence[ScatterPoint]) -> Markup:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from auditcore.contracts.metrics import METRICS, Metric
+from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.report.bounds import kinds_of
 
@@ -43,6 +44,13 @@ HEADLINE_VARIANTS = {"ssim": frozenset({"all"})}
 FLOORS_SHOWN = frozenset({"s_pearson", "s_top_k"})
 """Metrics beside which a summary shows what a map without knowledge gets: it depends on the number of levels and on how
 far the prediction drops, so that no reader knows it."""
+
+ORDER_WORDS: dict[str, frozenset[RankingOrder]] = {
+    "by signed relevance": frozenset({"signed"}),
+    "by magnitude": frozenset({"magnitude"}),
+    "both ways": frozenset({"signed", "magnitude"}),
+}
+"""How a summary names the orders of an explainer's pixels or cells."""
 
 Key = tuple[str | None, str, str, str | None, str | None]
 """Model, check, metric, sub-case and explainer of a result."""
@@ -305,6 +313,24 @@ def all_results(report: AuditReport) -> Iterable[Result]:
 def results_by_key(report: AuditReport) -> dict[Key, Result]:
     """Every number of the report."""
     return {(r.model, r.check, r.metric, r.variant, r.explainer): r for r in all_results(report)}
+
+
+def rankings(report: AuditReport) -> tuple[str, ...]:
+    """One sentence for each check that orders pixels or cells: which explainers' maps, by what."""
+    sentences = []
+    for check in report.plan.checks:
+        of_explainer: dict[str, set[RankingOrder]] = {}
+        for result in all_results(report):
+            if result.check == check.label and result.explainer is not None and result.ranked_by is not None:
+                of_explainer.setdefault(result.explainer, set()).add(result.ranked_by)
+        parts = [
+            f"{words} for {', '.join(names)}"
+            for words, orders in ORDER_WORDS.items()
+            if (names := [name for name, own in of_explainer.items() if own == orders])
+        ]
+        if parts:
+            sentences.append(f"{check.label} orders {'; '.join(parts)}.")
+    return tuple(sentences)
 
 
 def small_samples(report: AuditReport) -> Literal["none", "some", "all"]:

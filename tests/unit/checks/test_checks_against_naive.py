@@ -44,6 +44,7 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.ranking_orders import RankBy
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
 from auditcore.images.encoded import EncodedImage
@@ -202,9 +203,13 @@ def test_a_map_of_cells_that_does_not_change_keeps_its_top(digit_classifier: Cla
 
 
 @pytest.mark.parametrize("fill", ["mean", "black", "blur"])
-@pytest.mark.parametrize("explainer", [Gradient(), GradCam()], ids=lambda explainer: explainer.kind)
-def test_deletion(digit_classifier: Classifier, fill: str, explainer: Explainer) -> None:
-    check = DeletionCheck.model_validate({"grid": 5, "repeats": 2, "fill": fill})
+@pytest.mark.parametrize(
+    ("explainer", "rank_by"),
+    [(Gradient(), "auto"), (Gradient(), "signed"), (GradCam(), "auto"), (GradCam(), "magnitude")],
+    ids=lambda value: getattr(value, "kind", value),
+)
+def test_deletion(digit_classifier: Classifier, fill: str, explainer: Explainer, rank_by: str) -> None:
+    check = DeletionCheck.model_validate({"grid": 5, "repeats": 2, "fill": fill, "rank_by": rank_by})
     found = rows(run(digit_classifier, (check,), (explainer,)), explainer.kind)
     for position, image in enumerate(digits.encoded(IMAGES)):
         slow = naive(digit_classifier, image)
@@ -227,7 +232,9 @@ def untouched_classifier() -> Classifier:
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max_abs"])
 def test_deletion_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
-    check = DeletionCheck.model_validate({"grid": 8, "repeats": 1, "fill": "mean", "reduce": reduce})
+    check = DeletionCheck.model_validate(
+        {"grid": 8, "repeats": 1, "fill": "mean", "rank_by": "signed", "reduce": reduce}
+    )
     found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
     for position, image in enumerate(digits.encoded(IMAGES)):
         slow = naive(untouched_classifier, image)
@@ -237,7 +244,9 @@ def test_deletion_with_ties(untouched_classifier: Classifier, reduce: str) -> No
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max_abs"])
 def test_edda_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
-    check = EddaCheck.model_validate({"keep": (0.3, 0.6, 0.9), "thresholds": (0.2, 0.5), "reduce": reduce})
+    check = EddaCheck.model_validate(
+        {"keep": (0.3, 0.6, 0.9), "thresholds": (0.2, 0.5), "rank_by": "signed", "reduce": reduce}
+    )
     found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
     for position, image in enumerate(digits.encoded(IMAGES)):
         assert_same(found, naive(untouched_classifier, image).edda(check, InputXGradient()), position)
@@ -256,9 +265,12 @@ def test_the_grid_of_a_deletion_follows_the_size(digit_classifier: Classifier) -
     assert len(curve.x) == 32 * 32 + 1
 
 
+@pytest.mark.parametrize("rank_by", ["auto", "signed"])
 @pytest.mark.parametrize("color", ["black", "mean"])
-def test_edda(digit_classifier: Classifier, color: str) -> None:
-    check = EddaCheck.model_validate({"keep": (0.15, 0.5), "thresholds": (0.3, 0.7), "color": color})
+def test_edda(digit_classifier: Classifier, color: str, rank_by: RankBy) -> None:
+    check = EddaCheck.model_validate(
+        {"keep": (0.15, 0.5), "thresholds": (0.3, 0.7), "color": color, "rank_by": rank_by}
+    )
     explainers: tuple[Explainer, ...] = (Gradient(), SmoothGrad(samples=3))
     result = run(digit_classifier, (check,), explainers)
     for explainer in explainers:

@@ -50,12 +50,14 @@ def gaussian(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("explainer", "reduce"),
-    [(Gradient(), "sum"), (InputXGradient(), "max_abs"), (GradCam(), "mean")],
+    ("explainer", "rank_by", "reduce"),
+    [(Gradient(), "auto", "sum"), (InputXGradient(), "signed", "sum"), (GradCam(), "auto", "mean")],
     ids=lambda value: getattr(value, "kind", value),
 )
-def test_insertion_deletion(digit_classifier: Classifier, explainer: Explainer, reduce: str) -> None:
-    check = InsertionDeletionCheck.model_validate({"games": GAMES, "pixels_per_step": 100, "reduce": reduce})
+def test_insertion_deletion(digit_classifier: Classifier, explainer: Explainer, rank_by: str, reduce: str) -> None:
+    check = InsertionDeletionCheck.model_validate(
+        {"games": GAMES, "pixels_per_step": 100, "rank_by": rank_by, "reduce": reduce}
+    )
     images = digits.encoded(2)
     found = found_in(run(digit_classifier, check, (explainer,), images))
     counts = reference.removal_counts(32 * 32, 100, "1")

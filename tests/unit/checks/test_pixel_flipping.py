@@ -33,12 +33,16 @@ METRIC = "pixel_flipping_aoc"
 
 @pytest.mark.parametrize("fill", ["black", "mean"])
 @pytest.mark.parametrize(
-    ("explainer", "reduce"),
-    [(Gradient(), "sum"), (InputXGradient(), "max_abs"), (GradCam(), "mean")],
+    ("explainer", "rank_by", "reduce"),
+    [(Gradient(), "auto", "sum"), (InputXGradient(), "signed", "sum"), (GradCam(), "auto", "mean")],
     ids=lambda value: getattr(value, "kind", value),
 )
-def test_pixel_flipping(digit_classifier: Classifier, explainer: Explainer, reduce: str, fill: str) -> None:
-    check = PixelFlippingCheck.model_validate({"pixels_per_step": 60, "fill": fill, "reduce": reduce})
+def test_pixel_flipping(
+    digit_classifier: Classifier, explainer: Explainer, rank_by: str, reduce: str, fill: str
+) -> None:
+    check = PixelFlippingCheck.model_validate(
+        {"pixels_per_step": 60, "fill": fill, "rank_by": rank_by, "reduce": reduce}
+    )
     images = digits.encoded(2)
     found = found_in(run(digit_classifier, check, (explainer,), images))
     counts = reference.removal_counts(32 * 32, 60, "0.2")

@@ -50,12 +50,18 @@ def naive_road(slow: NaiveAudit, check: RoadCheck, explainer: Explainer) -> dict
 
 
 @pytest.mark.parametrize(
-    ("explainer", "reduce", "noise"),
-    [(Gradient(), "sum", 0.01), (InputXGradient(), "max_abs", 0.3), (GradCam(), "mean", 0.0)],
+    ("explainer", "rank_by", "reduce", "noise"),
+    [
+        (Gradient(), "auto", "sum", 0.01),
+        (InputXGradient(), "signed", "sum", 0.3),
+        (GradCam(), "auto", "mean", 0.0),
+    ],
     ids=lambda value: getattr(value, "kind", value),
 )
-def test_road(digit_classifier: Classifier, explainer: Explainer, reduce: str, noise: float) -> None:
-    check = RoadCheck.model_validate({"shares": (0.15, 0.5, 0.75), "noise": noise, "reduce": reduce})
+def test_road(digit_classifier: Classifier, explainer: Explainer, rank_by: str, reduce: str, noise: float) -> None:
+    check = RoadCheck.model_validate(
+        {"shares": (0.15, 0.5, 0.75), "noise": noise, "rank_by": rank_by, "reduce": reduce}
+    )
     images = digits.encoded(2)
     found = found_in(run(digit_classifier, check, (explainer,), images))
     for position, image in enumerate(images):

@@ -51,5 +51,6 @@ def test_the_published_code_of_tetkova_and_hansen() -> None:
     plan = PRESETS["tetkova2023"].build(0)
     assert setting_value(plan, "checks.sweep.anchor") == "max"
     assert setting_value(plan, "checks.sweep.reduce") == "none"
+    assert setting_value(plan, "checks.pixel_flipping.rank_by") == "signed"
     assert setting_value(plan, "checks.sweep.top_k") == 1000
     assert setting_value(plan, "checks.pixel_flipping.share") == 0.2

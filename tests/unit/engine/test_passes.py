@@ -264,6 +264,30 @@ def test_games_need_what_the_formula_says(digit_classifier: Classifier, game: Ga
     assert tuple(map(sum, zip(*counted, strict=True))) == total(needed.values())[:2]
 
 
+RANKING_CHECKS: tuple[Check, ...] = (
+    DeletionCheck(grid=3, repeats=2, rank_by="both"),
+    EddaCheck(keep=(0.15, 0.5), rank_by="both"),
+    PixelFlippingCheck(pixels_per_step=70, rank_by="both"),
+    InsertionDeletionCheck(pixels_per_step=300, rank_by="both"),
+    RoadCheck(shares=(0.2, 0.6), rank_by="both"),
+)
+
+
+def test_both_orders_share_what_no_order_changes(digit_classifier: Classifier) -> None:
+    plan = AuditPlan(explainers=(Gradient(), GradCam()), checks=RANKING_CHECKS)
+    computed = run(digit_classifier, plan, digits.encoded(4), "compute", ())
+    facts = facts_of(digit_classifier, plan, computed)
+    needed = asked(passes_needed(plan, wave="compute", images=4, facts=facts))
+    assert made(computed) == needed
+    once = plan.model_copy(update={"checks": tuple(c.model_copy(update={"rank_by": "auto"}) for c in RANKING_CHECKS)})
+    single = asked(passes_needed(once, wave="compute", images=4, facts=facts))
+    # random orders and blurred images are passed once
+    assert needed["deletion"][0] - single["deletion"][0] == 4 * 2 * 2 * (3 * 3 - 1)
+    assert needed["deletion"][0] < 2 * single["deletion"][0]
+    assert needed["insertion_deletion"][0] == 2 * single["insertion_deletion"][0] - 4
+    assert needed["originals"] == single["originals"]
+
+
 def test_several_targets_are_rows_of_one_prediction(digit_classifier: Classifier) -> None:
     plan = AuditPlan(
         target="top", top_n=3, explainers=(Gradient(), Occlusion(window=16)), checks=(EddaCheck(keep=(0.3,)),)
