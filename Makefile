@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline intervals openapi constraints clean
+.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking intervals openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -57,6 +57,9 @@ stopping: $(DEV) ## Simulate how often a stop rule errs, and how many images it 
 
 headline: $(DEV) ## Measure robustness beside faithfulness of all explainers on the demo model; draws the README's picture
 	$(BENCHMARKS).headline
+
+ranking: $(DEV) ## Measure signed against magnitude orders on planted truths and on photos: the tables of docs/ranking.md
+	$(BENCHMARKS).ranking
 
 intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean
 	$(BENCHMARKS).coverage

@@ -464,6 +464,14 @@ def test_catalogue_lists_every_contract(client: TestClient) -> None:
         assert entry["schema"]["properties"]["kind"]["const"] == entry["kind"]
 
 
+def test_catalogue_says_of_which_kind_maps_are(client: TestClient) -> None:
+    kinds = {entry["kind"]: entry["map_kind"] for entry in client.get("/v1/catalogue").json()["explainers"]}
+    assert kinds["gradient"] == kinds["guided_grad_cam"] == "sensitivity"
+    assert kinds["integrated_gradients"] == "attribution"
+    assert kinds["grad_cam"] == "region"
+    assert [kind for kind, found in kinds.items() if found is None] == ["noise_tunnel", "precomputed"]
+
+
 def test_catalogue_says_what_an_augmentation_does_to_pixels(client: TestClient) -> None:
     families = {entry["kind"]: entry for entry in client.get("/v1/catalogue").json()["augmentations"]}
     chosen = ("rotate", "scale", "brightness", "horizontal_flip", "composition")

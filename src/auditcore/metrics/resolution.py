@@ -56,8 +56,8 @@ def resolved_relevance(maps: Float[Tensor, "image position"]) -> Float[Tensor, "
     powers = ((RESOLVED_BITS + 1 - lost + FLOAT32_BIAS) << FLOAT32_FRACTION_BITS).view(torch.float32)
     steps = (sizes * powers).round() + (exponents - scale).clamp(min=0) * 2**RESOLVED_BITS
     # the sign of zero is zero, whatever exponent it has
-    resolved: Tensor = maps.sign() * steps
-    return resolved
+    signed: Tensor = maps.sign() * steps
+    return signed
 
 
 def scale_exponent(

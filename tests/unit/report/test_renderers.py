@@ -65,6 +65,7 @@ from auditcore.report.table import (
     HEADLINES,
     SummaryColumn,
     mean_text,
+    rankings,
     small_samples,
     summary_columns,
     summary_rows,
@@ -782,6 +783,46 @@ def test_the_reference_curve_lies_below_the_others(report: AuditReport) -> None:
     drawing = page.split("<title>deletion: gradient</title>")[1].split("</svg>")[0]
     order = [drawing.index(f'class="line {style}"') for style in ("reference", "one", "two")]
     assert order == sorted(order)
+
+
+def in_both_orders(report: AuditReport) -> AuditReport:
+    """A deletion with `rank_by: both` of two explainers, and pixel flipping where each has the order of its kind."""
+    checks = (DeletionCheck(rank_by="both"), PixelFlippingCheck())
+    rows = [
+        result("deletion", explainer, metric, 0.5 + shift, order, ranked_by=order, curve=CURVE)
+        for explainer in ("gradient", "cam")
+        for order, shift in (("signed", 0.0), ("magnitude", 0.125))
+        for metric in ("lerf_auc", "morf_auc", "inter_model_deletion")
+    ]
+    rows += [result("deletion", explainer, "rao_auc", 0.5, curve=CURVE) for explainer in ("gradient", "cam")]
+    rows += [
+        result("pixel_flipping", explainer, "pixel_flipping_aoc", 0.5, ranked_by=order)
+        for explainer, order in (("gradient", "magnitude"), ("cam", "signed"))
+    ]
+    plan = report.plan.model_copy(update={"checks": checks})
+    return report.model_copy(update={"plan": plan, "results": tuple(rows), "controls": (), "conditions": ()})
+
+
+def test_a_reader_sees_by_what_pixels_were_ordered(report: AuditReport) -> None:
+    both = in_both_orders(report)
+    assert rankings(both) == (
+        "deletion orders both ways for gradient, cam.",
+        "pixel_flipping orders by signed relevance for cam; by magnitude for gradient.",
+    )
+    page = render_html(both)
+    text = " ".join("".join(outline(page).text).split())
+    assert " ".join(rankings(both)) in text
+    assert "inter_model_deletion magnitude" in text
+    # nothing is ordered where nothing says so
+    assert rankings(report) == ()
+
+
+def test_each_order_has_curves_with_the_random_one_beside_them(report: AuditReport) -> None:
+    page = render_html(in_both_orders(report))
+    for order in ("signed", "magnitude"):
+        drawing = page.split(f"<title>deletion: {order}: gradient</title>")[1].split("</svg>")[0]
+        assert [f'class="line {style}"' in drawing for style in ("reference", "one", "two")] == [True] * 3
+    assert "<title>deletion: gradient</title>" not in page
 
 
 def test_a_report_without_policy_results_or_curves_still_renders(report: AuditReport) -> None:
