@@ -165,7 +165,8 @@ def test_passes_are_estimated_from_the_plan() -> None:
     # the gradient is the prediction and the probability curve too; black and the mean color are passed once
     maps = 2.3 * (1 + 10 + 5)
     checks = 2 * 6 * maps + 15 * (2 * 4 + 3) + 2 * 3 * 4
-    assert passes_of(plan, wave="compute") == round(maps + 2 + checks)
+    smoothgrad_again = 2.3 * 5
+    assert passes_of(plan, wave="compute") == round(maps + 2 + smoothgrad_again + checks)
 
 
 def test_scale_intervals_surround_one() -> None:
