@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking intervals openapi constraints clean
+.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,7 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
-demo: $(DEMO) ## Audit an ImageNet model on four photos over HTTP; writes demo-report.json and demo-report.html
+demo: $(DEMO) ## Audit an ImageNet model on eight photos over HTTP; writes demo-report.json and demo-report.html
 	$(BIN)/auditcore demo
 
 # a process of tests has a core of its own; libraries that start a thread for each core would take the other's
@@ -61,8 +61,14 @@ headline: $(DEV) ## Measure robustness beside faithfulness of all explainers on 
 ranking: $(DEV) ## Measure signed against magnitude orders on planted truths and on photos: the tables of docs/ranking.md
 	$(BENCHMARKS).ranking
 
-intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean
+sense: $(DEV) ## Show what every metric says of maps whose quality is known: the tables of docs/sense.md
+	$(BENCHMARKS).sense
+
+intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean; the table of docs/intervals.md
 	$(BENCHMARKS).coverage
+
+noise: $(DEV) ## Measure how often maps that know nothing pass a condition
+	$(BENCHMARKS).noise
 
 openapi: $(DEV) ## Write openapi/openapi.json and openapi/report.schema.json anew
 	$(BIN)/auditcore openapi --out openapi

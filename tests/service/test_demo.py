@@ -18,7 +18,21 @@ def test_its_photos_ship_in_wheels() -> None:
         with Image.open(demo.photo_path(package, path)) as photo:
             assert min(photo.size) >= 224
             names.append(Path(path).name)
-    assert names == ["coffee.png", "chelsea.png", "rocket.jpg", "china.jpg"]
+    assert names == [
+        "coffee.png",
+        "chelsea.png",
+        "rocket.jpg",
+        "china.jpg",
+        "astronaut.png",
+        "motorcycle_left.png",
+        "camera.png",
+        "flower.jpg",
+    ]
+
+
+def test_its_photos_are_enough_for_its_conditions() -> None:
+    policy = [Condition.model_validate(condition) for condition in demo.POLICY]
+    assert len(set(demo.PHOTOS)) >= max(condition.min_images for condition in policy)
 
 
 def test_a_missing_photo_names_the_extra() -> None:
