@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise openapi constraints clean
+.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -69,6 +69,9 @@ intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean;
 
 noise: $(DEV) ## Measure how often maps that know nothing pass a condition
 	$(BENCHMARKS).noise
+
+layers: $(DEV) ## Write docs/grad-cam-layers.md: the layer that Grad-CAM reads of known architectures; 5 minutes
+	$(BENCHMARKS).layers
 
 openapi: $(DEV) ## Write openapi/openapi.json and openapi/report.schema.json anew
 	$(BIN)/auditcore openapi --out openapi

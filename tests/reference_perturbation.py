@@ -231,3 +231,18 @@ def upsample(small: np.ndarray, side: int) -> np.ndarray:
                 + small[bottom, right] * dy * dx
             )
     return large
+
+
+def welford(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, standard deviation and activity of every neuron, one image after the other, as the authors estimate them.
+
+    The published `TorchWelfordEstimator`: m += (x - m) / n, s += (x - m_before)(x - m); sd = sqrt(s / (n - 1)); active
+    where more than 1 % of the images give another value than zero.
+    """
+    mean, squares, nonzero = (np.zeros(outputs.shape[1:]) for _ in range(3))
+    for count, image in enumerate(outputs, 1):
+        before = mean.copy()
+        mean += (image - mean) / count
+        squares += (image - before) * (image - mean)
+        nonzero += image != 0
+    return mean, np.sqrt(squares / (len(outputs) - 1)), nonzero / len(outputs) > 0.01

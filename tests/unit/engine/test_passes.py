@@ -82,6 +82,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
     LrpEpsilonGammaBox(),
     LrpEpsilonAlpha2Beta1Flat(),
     Iba(steps=2, samples=3),
+    Iba(name="neurons", steps=1, samples=2, statistics="neuron"),
     Occlusion(window=16, stride=16),
     Ablation(grid=3),
     Rise(masks=5, cells=4),
@@ -151,7 +152,7 @@ def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, 
     )
 
 
-@pytest.mark.parametrize(("images", "groups"), [(3, 1), (7, 2)])
+@pytest.mark.parametrize(("images", "groups"), [(4, 1), (7, 2)])
 def test_the_ledger_shows_what_the_formula_says(
     digit_classifier: Classifier, images: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,11 +170,11 @@ def test_the_ledger_shows_what_the_formula_says(
 def test_alone_each_explainer_needs_what_the_formula_says(digit_classifier: Classifier, explainer: Explainer) -> None:
     checks = (SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3), SensitivityCheck(draws=2))
     plan = AuditPlan(explainers=(explainer,), checks=checks)
-    encoded = digits.encoded(2)
+    encoded = digits.encoded(4)  # statistics of neurons need two images in either half
     measured = run(digit_classifier, plan, encoded, "measure", ())
     facts = facts_of(digit_classifier, plan, measured)
     computed = run(digit_classifier, plan, encoded, "compute", (measured,))
-    assert made(computed) == asked(passes_needed(plan, wave="compute", images=2, facts=facts))
+    assert made(computed) == asked(passes_needed(plan, wave="compute", images=4, facts=facts))
 
 
 def test_gradients_grad_cam_and_the_probability_curve_share_one_pass(digit_classifier: Classifier) -> None:
