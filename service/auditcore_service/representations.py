@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from pydantic import ValidationError
-
 from auditcore.contracts.report import AuditReport
 from auditcore_service.refusals import NotAcceptable, NotFound
 
@@ -47,16 +45,17 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
         picture: Bytes of an artifact by its digest; NotFound leaves it out of the page.
 
     Raises:
-        NotAcceptable: The report has the form of an earlier version, which only JSON can pass on.
+        NotAcceptable: The report has the form of a version that cannot be read, which only JSON can pass on.
     """
     if media_type == JSON:
         return report
+    from auditcore.report.reading import read_report  # noqa: PLC0415 - most gateways only ever hand out JSON
+
     try:
-        parsed = AuditReport.model_validate_json(report)
-    except ValidationError as error:
+        parsed = read_report(report)
+    except ValueError as error:
         msg = f"this report is of an earlier version and comes as {JSON} only; ask for that, or submit the audit again"
         raise NotAcceptable(msg, field="Accept") from error
-    # imported on first use: most gateways only ever hand out JSON
     if media_type == HTML:
         from auditcore.report.html import render_html  # noqa: PLC0415
 

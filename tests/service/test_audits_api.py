@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -401,6 +402,20 @@ def test_a_report_of_an_earlier_version_is_still_handed_out(client: TestClient) 
     page = client.get(url, headers={"Accept": "text/html"})
     assert (page.status_code, page.json()["code"]) == (406, "not_acceptable")
     assert "earlier version" in page.json()["detail"]
+
+
+def test_a_report_of_schema_1_1_comes_in_every_form(client: TestClient) -> None:
+    stored = (Path(__file__).parents[1] / "data" / "report-1.1.json").read_bytes()
+    audit_id = submit(client)
+    finish(client, audit_id, stored)
+    url = f"/v1/audits/{audit_id}/report"
+    assert client.get(url).content == stored
+    page = client.get(url, headers={"Accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "Made by schema 1.1; numbers follow the definitions of that time." in page.text
+    junit = client.get(url, headers={"Accept": "application/junit+xml"})
+    assert junit.status_code == 200
+    assert '<property name="schema_version" value="1.1" />' in junit.text
 
 
 @both_databases

@@ -234,9 +234,16 @@ def submit(
             files = {} if out_file is None else {out_file: content}
             if html_file is not None:
                 files[html_file] = client.report(audit_id, media_type="text/html")
-        from auditcore.contracts.report import AuditReport  # noqa: PLC0415 - not needed to submit
+        from auditcore.report.reading import read_report  # noqa: PLC0415 - not needed to submit
 
-        _finish(AuditReport.model_validate_json(content), files)
+        try:
+            report = read_report(content)
+        except ValueError as error:
+            message = (
+                f"the service's report cannot be read ({error}); use the version of auditcore that the service has"
+            )
+            raise CommandError(message) from error
+        _finish(report, files)
 
 
 @app.command(rich_help_panel="Audit")

@@ -684,10 +684,26 @@ class Manifest(Contract):
 
 
 @final
+class UpgradedFrom(Contract):
+    """The document that a report was read from, where that is of an earlier schema.
+
+    Attributes:
+        schema_version: Its version.
+        definitions: What its numbers mean where definitions have changed since.
+    """
+
+    schema_version: str
+    definitions: tuple[str, ...]
+
+
+@final
 class AuditReport(Contract):
     """Result of one audit. A verdict of `fail` is a finished audit, not a broken one."""
 
     schema_version: Literal["2.0"] = SCHEMA_VERSION
+    upgraded_from: Annotated[UpgradedFrom | None, Field(exclude_if=_missing)] = Field(
+        default=None, description="Absent unless the report was read from a document of an earlier schema."
+    )
     audit_id: str
     verdict: Verdict
     statistics: ReportStatistics

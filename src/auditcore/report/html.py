@@ -184,6 +184,8 @@ def _title(models: Sequence[ReportModel]) -> str:
 
 def _preset(report: AuditReport) -> Preset | None:
     """The preset that was asked for, unless another version of it was: what it says of settings would be wrong."""
+    if report.upgraded_from is not None:
+        return None
     found = next((preset for name, preset in PRESETS.items() if name == report.manifest.preset), None)
     return found if found is not None and found.build(report.plan.seed) == report.plan else None
 

@@ -48,7 +48,7 @@ def render_junit(report: AuditReport) -> str:
         ),
         ("images_digest", report.images.digest),
         ("plan_digest", report.manifest.plan_digest),
-        ("schema_version", report.schema_version),
+        ("schema_version", schema_version_of(report)),
         *(() if report.stopping is None else (("stopping", report.stopping.reason),)),
     ):
         ET.SubElement(properties, "property", {"name": name, "value": _legal(value)})
@@ -56,6 +56,11 @@ def render_junit(report: AuditReport) -> str:
         _add_case(suite, outcome)
     ET.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+
+
+def schema_version_of(report: AuditReport) -> str:
+    """The schema that the audit was reported by; its definitions are those of the numbers."""
+    return report.schema_version if report.upgraded_from is None else report.upgraded_from.schema_version
 
 
 def _add_case(suite: ET.Element, outcome: ConditionOutcome) -> None:

@@ -1,0 +1,166 @@
+"""Reports of this and of earlier schema versions, read into the contract of today.
+
+A report is stored for good, and contracts go on. An old document gets, for everything that it lacks, the value that
+describes how the audit really ran: never the default of today. Its numbers stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from auditcore.contracts.report import SCHEMA_VERSION, AuditReport
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A field that documents of an earlier schema lack.
+
+    Attributes:
+        path: Where it is, such as `plan.checks[deletion].grid`: in brackets the kind of the entries that have it, or
+            `*` for all entries. Entries that are missing in a document are passed over.
+        value: What it has to be for the document to say how the audit ran.
+    """
+
+    path: str
+    value: JsonValue
+
+
+@dataclass(frozen=True)
+class Move:
+    """A field that documents of an earlier schema have and that is called otherwise today, or no longer there.
+
+    Attributes:
+        path: Where it was, as in `Addition`.
+        to: Its name today, in the same place; None if it has no place any more.
+        convert: Its value then -> its value today.
+    """
+
+    path: str
+    to: str | None
+    convert: Callable[[Any], JsonValue] = lambda value: value
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How documents of an earlier schema become documents of this one.
+
+    Attributes:
+        additions: Fields that they lack.
+        moves: Fields that have another name today, or none.
+        renamed_metrics: Kind of check and old name of a metric -> its name today.
+        definitions: What their numbers mean where that has changed; sentences for a reader of the page.
+    """
+
+    additions: tuple[Addition, ...]
+    moves: tuple[Move, ...]
+    renamed_metrics: Mapping[tuple[str, str], str]
+    definitions: tuple[str, ...]
+
+
+SCHEMAS: Mapping[str, Schema] = {
+    "1.1": Schema(
+        additions=(
+            Addition("warnings", []),
+            Addition("averages", []),
+            Addition("rankings", []),
+            Addition("occlusion_correlations", []),
+        ),
+        moves=(),
+        renamed_metrics={},
+        definitions=(
+            "Checks that order pixels or cells took them by signed relevance, for every explainer.",
+            "Explainers that draw noise drew other noise for each changed copy of an image.",
+            "Conditions were judged by the mean over images.",
+            "effective_heat_ratio took its thresholds from the quantiles of all pixels of the map.",
+            "min_probability of localization left out images below it; an image at exactly that probability counted.",
+            "There were no warnings, no averages over explainers and no tests between models.",
+        ),
+    ),
+}
+"""Schema version -> how its documents are read. Version 1.0 is not among them: it lacks what no table can supply."""
+
+
+def read_report(document: bytes) -> AuditReport:
+    """The report in a JSON document of this schema version or of one in `SCHEMAS`.
+
+    Args:
+        document: The report as stored.
+
+    Returns:
+        The report. One of an earlier version names that in `upgraded_from`, with the definitions of its time.
+
+    Raises:
+        ValueError: The document is no JSON, of another schema version, or not valid in its own.
+    """
+    content = json.loads(document)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version == SCHEMA_VERSION:
+        return AuditReport.model_validate_json(document)
+    if version not in SCHEMAS:
+        known = ", ".join((*SCHEMAS, SCHEMA_VERSION))
+        msg = f"the document is of schema version {version!r}; versions that can be read: {known}"
+        raise ValueError(msg)
+    upgrade(content, version, SCHEMAS[version])
+    return AuditReport.model_validate_json(json.dumps(content))
+
+
+def upgrade(content: dict[str, Any], version: str, schema: Schema) -> None:
+    """Turn a document of an earlier schema into one of this, in place.
+
+    Args:
+        content: The document.
+        version: Its schema version.
+        schema: How such documents are read.
+    """
+    for move in schema.moves:
+        *parents, field = move.path.split(".")
+        for owner in _entries(content, parents):
+            if field in owner:
+                value = owner.pop(field)
+                if move.to is not None:
+                    owner[move.to] = move.convert(value)
+    for addition in schema.additions:
+        *parents, field = addition.path.split(".")
+        for owner in _entries(content, parents):
+            owner.setdefault(field, addition.value)
+    kinds = {check.get("name") or check["kind"]: check["kind"] for check in content["plan"]["checks"]}
+    for entry in _of_metrics(content):
+        kind = kinds.get(entry["check"], "")
+        entry["metric"] = schema.renamed_metrics.get((kind, entry["metric"]), entry["metric"])
+    content["schema_version"] = SCHEMA_VERSION
+    content["upgraded_from"] = {"schema_version": version, "definitions": list(schema.definitions)}
+
+
+def _entries(content: dict[str, Any], parents: list[str]) -> Iterator[dict[str, Any]]:
+    """Objects at a path; those that are missing or null are passed over."""
+    if not parents:
+        yield content
+        return
+    step = re.fullmatch(r"(\w+)(?:\[([\w*]+)\])?", parents[0])
+    if step is None:
+        msg = f"step {parents[0]!r} of a path must be a name, with a kind or * in brackets if it is a list"
+        raise ValueError(msg)
+    name, kind = step.groups()
+    found = content.get(name)
+    for entry in found if isinstance(found, list) else [found]:
+        if isinstance(entry, dict) and kind in {None, "*", entry.get("kind")}:
+            yield from _entries(entry, parents[1:])
+
+
+def _of_metrics(content: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any part of a JSON document
+    """Every object that names a metric of a check, wherever it is."""
+    if isinstance(content, dict):
+        if isinstance(content.get("check"), str) and isinstance(content.get("metric"), str):
+            yield content
+        parts = list(content.values())
+    else:
+        parts = content if isinstance(content, list) else []
+    for part in parts:
+        if isinstance(part, (dict, list)):
+            yield from _of_metrics(part)
