@@ -102,11 +102,12 @@ def read_report(document: bytes) -> AuditReport:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version == SCHEMA_VERSION:
         return AuditReport.model_validate_json(document)
-    if version not in SCHEMAS:
+    schema = SCHEMAS.get(version) if isinstance(version, str) else None
+    if schema is None:
         known = ", ".join((*SCHEMAS, SCHEMA_VERSION))
         msg = f"the document is of schema version {version!r}; versions that can be read: {known}"
         raise ValueError(msg)
-    upgrade(content, version, SCHEMAS[version])
+    upgrade(content, str(version), schema)
     return AuditReport.model_validate_json(json.dumps(content))
 
 
@@ -129,7 +130,7 @@ def upgrade(content: dict[str, Any], version: str, schema: Schema) -> None:
         *parents, field = addition.path.split(".")
         for owner in _entries(content, parents):
             owner.setdefault(field, addition.value)
-    kinds = {check.get("name") or check["kind"]: check["kind"] for check in content["plan"]["checks"]}
+    kinds = {str(check.get("name") or check.get("kind")): str(check.get("kind")) for check in _checks(content)}
     for entry in _of_metrics(content):
         kind = kinds.get(entry["check"], "")
         entry["metric"] = schema.renamed_metrics.get((kind, entry["metric"]), entry["metric"])
@@ -151,6 +152,10 @@ def _entries(content: dict[str, Any], parents: list[str]) -> Iterator[dict[str, 
     for entry in found if isinstance(found, list) else [found]:
         if isinstance(entry, dict) and kind in {None, "*", entry.get("kind")}:
             yield from _entries(entry, parents[1:])
+
+
+def _checks(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from _entries(content, ["plan", "checks"])
 
 
 def _of_metrics(content: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any part of a JSON document

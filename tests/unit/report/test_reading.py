@@ -90,7 +90,10 @@ def test_an_old_report_becomes_junit(old: AuditReport) -> None:
         (b"[]", "schema version None"),
         (b'{"schema_version": "1.0", "results": []}', "schema version '1.0'; versions that can be read: 1.1, 2.0"),
         (b'{"schema_version": "3.0"}', "schema version '3.0'"),
+        (b'{"schema_version": {"a": 1}}', "schema version {'a': 1}"),
         (b'{"schema_version": "2.0"}', "Field required"),
+        (b'{"schema_version": "1.1"}', "Field required"),
+        (b'{"schema_version": "1.1", "plan": {"checks": [{"name": []}, 5]}, "results": 1}', "validation error"),
     ],
 )
 def test_what_cannot_be_read_is_refused(document: bytes, complaint: str) -> None:
