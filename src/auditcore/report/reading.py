@@ -54,13 +54,35 @@ class Schema:
         additions: Fields that they lack.
         moves: Fields that have another name today, or none.
         renamed_metrics: Kind of check and old name of a metric -> its name today.
+        derived: What follows from the rest of a document; each changes it in place, after everything else.
         definitions: What their numbers mean where that has changed; sentences for a reader of the page.
     """
 
     additions: tuple[Addition, ...]
     moves: tuple[Move, ...]
     renamed_metrics: Mapping[tuple[str, str], str]
+    derived: tuple[Callable[[dict[str, Any]], None], ...]
     definitions: tuple[str, ...]
+
+
+def _conditions_by_the_mean(content: dict[str, Any]) -> None:
+    """Schema 1.1 asked for no number of images; a condition that passed did not tell its severity."""
+    counts = {_key(result): result["n"] for part in ("results", "controls") for result in content[part]}
+    for condition in content["conditions"]:
+        condition.setdefault("min_images", 1)
+        condition.setdefault("severity", "warn" if condition["status"] == "warned" else "fail")
+        condition.setdefault("n", counts.get(_key(condition), 0))
+
+
+def _reliability_over_all_models(content: dict[str, Any]) -> None:
+    """Schema 1.1 compared all models of an audit, whatever their architecture."""
+    names = [model["name"] for model in content["models"]]
+    for found in content["reliability"]:
+        found.setdefault("models", names)
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple(entry.get(name) for name in ("model", "check", "explainer", "metric", "variant"))
 
 
 SCHEMAS: Mapping[str, Schema] = {
@@ -70,13 +92,37 @@ SCHEMAS: Mapping[str, Schema] = {
             Addition("averages", []),
             Addition("rankings", []),
             Addition("occlusion_correlations", []),
+            Addition("statistics.inconclusive", 0),
+            Addition("reliability[*].scope", "all_models"),
+            Addition("reliability[*].architecture", None),
+            *(
+                Addition(f"plan.checks[{kind}].rank_by", "signed")
+                for kind in ("deletion", "edda", "pixel_flipping", "insertion_deletion", "road")
+            ),
+            *(Addition(f"plan.checks[{kind}].noise", "fresh") for kind in ("sweep", "ssim_sweep", "sensitivity")),
+            Addition("plan.checks[*].explainers", None),
+            Addition("plan.checks[edda].color", "black"),
+            Addition("plan.checks[edda].thresholds", []),
+            Addition("plan.checks[edda].min_probability", 1e-8),
+            *(
+                Addition(f"plan.explainers[{kind}].std_unit", "range")
+                for kind in ("smoothgrad", "noise_tunnel", "gradient_shap")
+            ),
+            Addition("plan.explainers[iba].statistics", "channel"),
+            Addition("plan.explainers[precomputed].map_kind", "region"),
         ),
-        moves=(),
-        renamed_metrics={},
+        moves=(Move("plan.checks[localization].quantiles", None), Move("plan.checks[localization].weighted", None)),
+        renamed_metrics={("localization", "wsol_iou"): "wsol_iou_largest_region"},
+        derived=(_conditions_by_the_mean, _reliability_over_all_models),
         definitions=(
             "Checks that order pixels or cells took them by signed relevance, for every explainer.",
             "Explainers that draw noise drew other noise for each changed copy of an image.",
-            "Conditions were judged by the mean over images.",
+            "Conditions were judged by the mean over images, however few they were.",
+            "Intervals counted copies of an image as images of their own, and were not cut to a metric's range.",
+            "Differences below a share of a map's largest value were ties; the top-k overlap ordered ties by chance.",
+            "Grad-CAM read the last convolution that ran.",
+            "wsol_iou took the largest connected region; it is called wsol_iou_largest_region today.",
+            "Each of several models was asked over its own automatic interval.",
             "effective_heat_ratio took its thresholds from the quantiles of all pixels of the map.",
             "min_probability of localization left out images below it; an image at exactly that probability counted.",
             "There were no warnings, no averages over explainers and no tests between models.",
@@ -134,6 +180,8 @@ def upgrade(content: dict[str, Any], version: str, schema: Schema) -> None:
     for entry in _of_metrics(content):
         kind = kinds.get(entry["check"], "")
         entry["metric"] = schema.renamed_metrics.get((kind, entry["metric"]), entry["metric"])
+    for derive in schema.derived:
+        derive(content)
     content["schema_version"] = SCHEMA_VERSION
     content["upgraded_from"] = {"schema_version": version, "definitions": list(schema.definitions)}
 
