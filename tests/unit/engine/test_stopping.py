@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import digits
 from auditcore.auditing import audit
+from auditcore.contracts.checks import Game
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.models import Weights
@@ -154,9 +155,9 @@ def test_values_lie_in_the_ranges_that_decisions_rest_on(run: Run) -> None:
         {"kind": "sweep", "name": "code", "families": [{"kind": "brightness", "interval": [-0.4, 0.4]}],
          "levels": 3, "top_k": 100, "anchor": "max"},
         {"kind": "deletion", "grid": 4, "repeats": 1},
-        {"kind": "edda", "keep": [0.15, 0.5]},
+        {"kind": "edda", "keep": [0.15, 0.5], "thresholds": [0.5]},
         {"kind": "pixel_flipping", "pixels_per_step": 64},
-        {"kind": "insertion_deletion", "pixels_per_step": 256},
+        {"kind": "insertion_deletion", "pixels_per_step": 256, "games": get_args(Game)},
         {"kind": "road", "shares": [0.1, 0.5]},
         {"kind": "sensitivity", "draws": 2},
         {"kind": "infidelity", "draws": 2},
