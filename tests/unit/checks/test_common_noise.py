@@ -45,7 +45,7 @@ STOCHASTIC: tuple[Explainer, ...] = (
     GradientShap(samples=4, std=0.1),
     IntegratedGradients(steps=4, baseline="uniform"),
     DeepLift(baseline="normal"),
-    Iba(steps=3, samples=3),
+    Iba(steps=12, samples=1),
     Rise(masks=20, cells=4),
     KernelShap(segments="cells", count=16, samples=40),
 )
