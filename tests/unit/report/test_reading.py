@@ -16,7 +16,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from pydantic import BaseModel
 
-from auditcore.contracts.report import AuditReport
+from auditcore.contracts.presets import PRESETS
+from auditcore.contracts.report import AuditReport, UpgradedFrom
 from auditcore.report.html import render_html
 from auditcore.report.junit import render_junit
 from auditcore.report.reading import SCHEMAS, Addition, Move, Schema, read_report, upgrade
@@ -70,10 +71,14 @@ def test_an_old_report_becomes_a_page_that_says_so(old: AuditReport) -> None:
     assert "schema 1.1" not in render_html(made_up(shard(None, {0: [1]}, row("gradient", [0.5]))))
 
 
-def test_an_old_report_of_a_preset_never_claims_the_settings_of_today(old: AuditReport) -> None:
-    manifest = old.manifest.model_copy(update={"preset": "quick"})
-    page = render_html(old.model_copy(update={"manifest": manifest}))
-    assert "Where the settings of" not in page
+def test_an_old_report_of_a_preset_never_claims_the_settings_of_today() -> None:
+    plan = PRESETS["quick"].build(3)
+    today = made_up(shard(None, {0: [1]}, row("gradient", [0.5])), plan=plan)
+    manifest = today.manifest.model_copy(update={"preset": "quick"})
+    today = today.model_copy(update={"manifest": manifest})
+    assert "Where the settings of quick come from" in render_html(today)
+    before = today.model_copy(update={"upgraded_from": UpgradedFrom(schema_version="1.1", definitions=())})
+    assert "Where the settings of" not in render_html(before)
 
 
 def test_an_old_report_becomes_junit(old: AuditReport) -> None:
