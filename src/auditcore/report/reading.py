@@ -16,6 +16,9 @@ from pydantic import JsonValue
 
 from auditcore.contracts.report import SCHEMA_VERSION, AuditReport
 
+Entry = Mapping[str, Any]
+"""A JSON object of a document, or the document itself."""
+
 
 @dataclass(frozen=True)
 class Addition:
@@ -24,11 +27,12 @@ class Addition:
     Attributes:
         path: Where it is, such as `plan.checks[deletion].grid`: in brackets the kind of the entries that have it, or
             `*` for all entries. Entries that are missing in a document are passed over.
-        value: What it has to be for the document to say how the audit ran.
+        value: What it has to be for the document to say how the audit ran, or what finds it: from the entry and the
+            whole document.
     """
 
     path: str
-    value: JsonValue
+    value: JsonValue | Callable[[Entry, Entry], JsonValue]
 
 
 @dataclass(frozen=True)
@@ -54,36 +58,40 @@ class Schema:
         additions: Fields that they lack.
         moves: Fields that have another name today, or none.
         renamed_metrics: Kind of check and old name of a metric -> its name today.
-        derived: What follows from the rest of a document; each changes it in place, after everything else.
         definitions: What their numbers mean where that has changed; sentences for a reader of the page.
     """
 
     additions: tuple[Addition, ...]
     moves: tuple[Move, ...]
     renamed_metrics: Mapping[tuple[str, str], str]
-    derived: tuple[Callable[[dict[str, Any]], None], ...]
     definitions: tuple[str, ...]
 
 
-def _conditions_by_the_mean(content: dict[str, Any]) -> None:
-    """Schema 1.1 asked for no number of images; a condition that passed did not tell its severity."""
-    counts = {_key(result): result["n"] for part in ("results", "controls") for result in content[part]}
-    for condition in content["conditions"]:
-        condition.setdefault("min_images", 1)
-        condition.setdefault("severity", "warn" if condition["status"] == "warned" else "fail")
-        condition.setdefault("n", counts.get(_key(condition), 0))
+def _severity(condition: Entry, _document: Entry) -> JsonValue:
+    """One that passed did not tell its severity, which did nothing to the verdict."""
+    return "warn" if condition.get("status") == "warned" else "fail"
 
 
-def _reliability_over_all_models(content: dict[str, Any]) -> None:
-    """Schema 1.1 compared all models of an audit, whatever their architecture."""
-    names = [model["name"] for model in content["models"]]
-    for found in content["reliability"]:
-        found.setdefault("models", names)
+def _images_behind(condition: Entry, document: Entry) -> JsonValue:
+    """Images with a value of the result that a condition was judged by."""
+    listed = (result for part in ("results", "controls") for result in _objects(document.get(part)))
+    return next((result.get("n") for result in listed if _key(result) == _key(condition)), 0)
+
+
+def _all_models(_reliability: Entry, document: Entry) -> JsonValue:
+    """All models of an audit were compared, whatever their architecture."""
+    return [model.get("name") for model in _objects(document.get("models"))]
+
+
+def _objects(found: object) -> list[Entry]:
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[object, ...]:
     return tuple(entry.get(name) for name in ("model", "check", "explainer", "metric", "variant"))
 
+
+UNKNOWN_PERFORMANCE: JsonValue = {"n": 0, "accuracy": None, "macro_f1": None}
 
 SCHEMAS: Mapping[str, Schema] = {
     "1.1": Schema(
@@ -95,6 +103,23 @@ SCHEMAS: Mapping[str, Schema] = {
             Addition("statistics.inconclusive", 0),
             Addition("reliability[*].scope", "all_models"),
             Addition("reliability[*].architecture", None),
+            Addition("reliability[*].models", _all_models),
+            Addition("conditions[*].min_images", 1),
+            Addition("conditions[*].severity", _severity),
+            Addition("conditions[*].n", _images_behind),
+            *(
+                Addition(f"{part}.{field}", None)
+                for part in ("results[*]", "controls[*]")
+                for field in ("ci_reason", "ranked_by", "floor", "box", "pooled")
+            ),
+            *(Addition(f"{part}[*].ci_reason", None) for part in ("slices", "comparisons")),
+            *(Addition(f"intervals[*].{field}", None) for field in ("own_interval", "set_by")),
+            Addition("deviation.stated[*].variant", None),
+            *(
+                Addition(f"{model}.{field}", value)
+                for model in ("model", "models[*]")
+                for field, value in (("architecture", None), ("layers", {}), ("performance", UNKNOWN_PERFORMANCE))
+            ),
             *(
                 Addition(f"plan.checks[{kind}].rank_by", "signed")
                 for kind in ("deletion", "edda", "pixel_flipping", "insertion_deletion", "road")
@@ -105,21 +130,25 @@ SCHEMAS: Mapping[str, Schema] = {
             Addition("plan.checks[edda].thresholds", []),
             Addition("plan.checks[edda].min_probability", 1e-8),
             *(
-                Addition(f"plan.explainers[{kind}].std_unit", "range")
-                for kind in ("smoothgrad", "noise_tunnel", "gradient_shap")
+                Addition(f"plan.explainers{owner}.std_unit", "range")
+                for owner in (
+                    "[smoothgrad]",
+                    "[noise_tunnel]",
+                    "[gradient_shap]",
+                    "[noise_tunnel].method[gradient_shap]",
+                )
             ),
             Addition("plan.explainers[iba].statistics", "channel"),
             Addition("plan.explainers[precomputed].map_kind", "region"),
         ),
         moves=(Move("plan.checks[localization].quantiles", None), Move("plan.checks[localization].weighted", None)),
         renamed_metrics={("localization", "wsol_iou"): "wsol_iou_largest_region"},
-        derived=(_conditions_by_the_mean, _reliability_over_all_models),
         definitions=(
             "Checks that order pixels or cells took them by signed relevance, for every explainer.",
             "Explainers that draw noise drew other noise for each changed copy of an image.",
             "Conditions were judged by the mean over images, however few they were.",
-            "Intervals counted copies of an image as images of their own, and were not cut to a metric's range.",
-            "Differences below a share of a map's largest value were ties; the top-k overlap ordered ties by chance.",
+            "Intervals counted copies of an image as images of their own, and were not cut to the range of a metric.",
+            "Differences below a share of the largest value of a map were ties; the top-k overlap ordered ties by chance.",
             "Grad-CAM read the last convolution that ran.",
             "wsol_iou took the largest connected region; it is called wsol_iou_largest_region today.",
             "Each of several models was asked over its own automatic interval.",
@@ -175,13 +204,12 @@ def upgrade(content: dict[str, Any], version: str, schema: Schema) -> None:
     for addition in schema.additions:
         *parents, field = addition.path.split(".")
         for owner in _entries(content, parents):
-            owner.setdefault(field, addition.value)
+            if field not in owner:
+                owner[field] = addition.value(owner, content) if callable(addition.value) else addition.value
     kinds = {str(check.get("name") or check.get("kind")): str(check.get("kind")) for check in _checks(content)}
     for entry in _of_metrics(content):
         kind = kinds.get(entry["check"], "")
         entry["metric"] = schema.renamed_metrics.get((kind, entry["metric"]), entry["metric"])
-    for derive in schema.derived:
-        derive(content)
     content["schema_version"] = SCHEMA_VERSION
     content["upgraded_from"] = {"schema_version": version, "definitions": list(schema.definitions)}
 

@@ -54,8 +54,35 @@ def test_an_old_report_keeps_every_number_and_says_what_it_is(old: AuditReport) 
     assert old.upgraded_from.schema_version == "1.1"
     assert old.upgraded_from.definitions == SCHEMAS["1.1"].definitions
     now = json.loads(report_bytes(old))
-    for part in ("results", "controls", "comparisons", "conditions", "images", "manifest", "statistics", "cost"):
+    for part in ("images", "manifest", "cost", "slices", "not_applicable", "verdict"):
         assert now[part] == content[part], part
+    for part in ("results", "controls", "comparisons", "conditions"):
+        for entry, before in zip(now[part], content[part], strict=True):
+            renamed = {"metric": entry["metric"]} if before["metric"] == "wsol_iou" else {}
+            assert {name: entry[name] for name in before} == before | renamed, part
+    assert now["statistics"] == content["statistics"] | {"inconclusive": 0}
+
+
+def test_an_old_report_tells_how_its_audit_ran_and_not_what_is_the_default_today(old: AuditReport) -> None:
+    checks = {check["kind"]: check for check in json.loads(report_bytes(old))["plan"]["checks"]}
+    for kind in ("deletion", "edda", "pixel_flipping", "insertion_deletion", "road"):
+        assert checks[kind]["rank_by"] == "signed"
+    for kind in ("sweep", "ssim_sweep", "sensitivity"):
+        assert checks[kind]["noise"] == "fresh"
+    assert {result.metric for result in old.results if result.check == "localization"} == {
+        "energy_pointing_game",
+        "effective_heat_ratio",
+        "wsol_iou_largest_region",
+    }
+    for condition in old.conditions:
+        assert (condition.statistic, condition.min_images) == ("mean", 1)
+        assert (condition.n > 0) == (condition.observed is not None)
+    assert {found.scope for found in old.reliability} == {"all_models"}
+    assert all(len(found.models) == 2 for found in old.reliability)
+
+
+def test_an_old_report_lists_its_results_and_computes_nothing(old: AuditReport) -> None:
+    content = json.loads(STORED)
     assert (old.verdict, len(old.results)) == (content["verdict"], len(content["results"]))
     # nothing is computed anew by definitions of today
     assert (old.warnings, old.averages, old.rankings, old.occlusion_correlations) == ((), (), (), ())
