@@ -1,6 +1,6 @@
 """How often 95 % intervals of a mean hold it, by simulation: what `auditcore.metrics.statistics` goes by.
 
-Run with `make intervals`; takes about ten minutes on one core. The table stands in `docs/intervals.md`.
+Run with `make intervals`; takes about two minutes on one core. The table stands in `docs/intervals.md`.
 """
 
 from __future__ import annotations
