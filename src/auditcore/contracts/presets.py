@@ -458,6 +458,12 @@ PRESETS: dict[PresetName, Preset] = {
                 note="A constant, such as the average pixel value (section 3.5.2): zero after normalization.",
             ),
             Setting(
+                path="checks.deletion.rank_by",
+                source="ours",
+                note="The text ranks cells by the average of attributions and is silent on the sign; its tables, where "
+                "all five methods lie far above chance, suggest the order by magnitude for maps of gradients.",
+            ),
+            Setting(
                 path="checks.deletion.reduce",
                 source="ours",
                 note="Channels summed. The text ranks cells by the average of attributions in them and does not say "
@@ -518,6 +524,12 @@ PRESETS: dict[PresetName, Preset] = {
                 note="Section 4.2: the top 15 %; 30 and 50 % beside it.",
             ),
             Setting(
+                path="checks.edda.rank_by",
+                source="ours",
+                note="Section 4.2 takes the top 15 % of a saliency map and is silent on the sign. Maps of regions, "
+                "such as Grad-CAM's, are ordered by their sign, those of gradients by magnitude.",
+            ),
+            Setting(
                 path="checks.edda.thresholds",
                 source="paper",
                 note="Appendix B: 0.2 and 0.5, chosen for training; section 4.4 shows images at 0.5. Masks as in "
@@ -541,6 +553,11 @@ PRESETS: dict[PresetName, Preset] = {
                 source="paper",
                 note="Appendix C: towards and from black and blur, by score and by accuracy. The paper calls black "
                 "`zero`; our games of that name fill with the mean color. It prints scores times 100.",
+            ),
+            Setting(
+                path="checks.insertion_deletion.rank_by",
+                source="ours",
+                note="Appendix C removes the most important pixels first and is silent on the sign; as in edda.",
             ),
             Setting(
                 path="checks.insertion_deletion.pixels_per_step",

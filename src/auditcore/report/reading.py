@@ -148,7 +148,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "Explainers that draw noise drew other noise for each changed copy of an image.",
             "Conditions were judged by the mean over images, however few they were.",
             "Intervals counted copies of an image as separate images, and were not cut to the range of a metric.",
-            "Differences below a share of the largest value of a map were ties, which chance ordered in top_k_score too.",
+            "Differences below a share of the largest value of a map were ties; chance ordered them in top_k_score.",
             "Grad-CAM read the last convolution that ran.",
             "wsol_iou took the largest connected region; it is called wsol_iou_largest_region today.",
             "Each of several models was asked over its own automatic interval.",

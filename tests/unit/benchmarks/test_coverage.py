@@ -22,7 +22,7 @@ def table() -> dict[tuple[int, str], dict[str, tuple[float, float]]]:
         for line in PAGE.read_text().splitlines()
         if re.match(r"\| (n|\d+) \|", line)
     ]
-    header, *body = (row for row in rows if len(row) == 7)  # noqa: PLR2004 - the page holds another table of sizes
+    header, *body = (row for row in rows if len(row) == 7)
     found = {}
     for size, name, *cells in body:
         numbers = [re.match(r"([0-9.]+) \(([0-9.]+)\)", cell) for cell in cells]

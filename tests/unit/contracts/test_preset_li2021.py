@@ -44,6 +44,7 @@ PAPER = {
         "Section 4.2",
         "we set the top 15% as the threshold ... We also tried other thresholds including 30% and 50%",
     ),
+    "checks.edda.rank_by": Stated(None, "Section 4.2", "we set the top 15% as the threshold"),
     "checks.edda.thresholds": Stated(
         [0.2, 0.5],
         "Appendix B",
@@ -56,6 +57,7 @@ PAPER = {
         "Appendix C",
         "we have tried masking with blur and masking with zero (a black masking)",
     ),
+    "checks.insertion_deletion.rank_by": Stated(None, "Appendix C", "Deletion game and Insertion game"),
     "checks.insertion_deletion.pixels_per_step": Stated(
         None, "appendix C", "following previous works on Deletion game and Insertion game"
     ),

@@ -37,6 +37,7 @@ OURS: dict[str, Any] = {
     "explainers.iba.layer": None,
     "explainers.integrated_gradients.steps": 50,
     "explainers.integrated_gradients.baseline": "mean",
+    "checks.deletion.rank_by": "auto",
     "checks.deletion.reduce": "sum",
     "checks.localization.threshold": 0.2,
 }
