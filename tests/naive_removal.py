@@ -19,6 +19,7 @@ from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.explainers.attribution import MadePasses
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.streams import Streams
@@ -117,16 +118,19 @@ def chunk_of(
 ) -> Chunk:
     """Images that never were files."""
     target = torch.zeros(len(pixels), dtype=torch.long) if targets is None else torch.tensor(targets)
+    # an audit knows the logits of its originals
+    logits = classifier.logits(pixels)
     return Chunk(
         classifier=classifier,
         pixels=pixels,
         indices=tuple(range(len(pixels))),
         targets=target,
-        probabilities=classifier.target_probability(pixels, target),
+        probabilities=classifier.probabilities(logits).gather(1, target[:, None])[:, 0],
         streams=Streams(3, tuple(f"{position:064x}" for position in range(len(pixels)))),
         explainers=explainers,
         tick=lambda: None,
         micro_batches=MicroBatches(16),
+        passes=MadePasses(logits=logits),
     )
 
 
