@@ -195,10 +195,13 @@ def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> N
     for number in tables:
         names = [line.split()[0] for line in lines[number + 1 :] if line][:7]
         assert [name for name in names if name != "random"][:6] == ["first", *own, "second", *own]
-    assert lines[tables[0]].split() == ["explainer", "brightness", "↑", "saturation", "↑"]
+    assert lines[tables[0]].split() == ["explainer", "brightness", "↑", "saturation", "↑", "translate", "↑"]
+    assert lines[tables[1]].split() == ["explainer", "hue", "↑", "mean", "↑"]
     assert "All means rest on fewer than 30 images" in done.output
     assert "first: " in done.output
-    assert "metrics order the explainers alike for every model" in done.output
+    assert "metrics order the explainers alike for every model\n" in done.output
+    # two weights of one architecture
+    assert "metrics order the explainers alike for every model of " in done.output
     assert "second deletion input_x_gradient srg" in done.output
 
 
