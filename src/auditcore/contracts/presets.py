@@ -94,7 +94,7 @@ def quick_plan(seed: int = 0) -> AuditPlan:
         checks=(
             SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20))), levels=5),
             DeletionCheck(grid=7, repeats=3),
-            EddaCheck(keep=(0.15,)),
+            EddaCheck(keep=(0.15,), color="mean"),
         ),
     )
 
@@ -122,7 +122,7 @@ def standard_plan(seed: int = 0) -> AuditPlan:
         checks=(
             SweepCheck(levels=5),
             DeletionCheck(grid=8),
-            EddaCheck(),
+            EddaCheck(color="mean"),
             PixelFlippingCheck(fill="mean"),
             RoadCheck(shares=(0.1, 0.3, 0.5)),
             SensitivityCheck(draws=2),
@@ -229,8 +229,9 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="explainers.integrated_gradients.baseline",
                 source="ours",
-                note="The mean color, which deletion fills in too: map and check answer the same question.",
+                note="The mean color, which deletion and EDDA fill in too: map and checks answer the same question.",
             ),
+            Setting(path="checks.edda.color", source="ours", note="The mean color instead of the paper's black."),
             Setting(path="checks.sweep.levels", source="ours", note="5 instead of the paper's 11, for speed."),
             Setting(path="checks.deletion.grid", source="ours", note="7 instead of the paper's 14, for speed."),
         ),
@@ -266,6 +267,7 @@ PRESETS: dict[PresetName, Preset] = {
                 source="ours",
                 note="8 cells a side, the paper's choice for small images, instead of 14, for speed.",
             ),
+            Setting(path="checks.edda.color", source="ours", note="The mean color instead of the paper's black."),
             Setting(
                 path="checks.pixel_flipping.fill",
                 source="ours",

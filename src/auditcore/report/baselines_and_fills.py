@@ -34,6 +34,10 @@ BLUR_OF_GAMES = "blur of 11 pixels"
 """Fill of the insertion and deletion games towards blur; the baseline `blur` is a Gaussian of 31 pixels."""
 
 
+FILLS_OF_GAMES = {"zero": "mean", "black": "black", "blur": BLUR_OF_GAMES}
+"""What a game removes pixels towards, by the second half of its name."""
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """A baseline and a fill that differ.
@@ -80,9 +84,9 @@ def _fills(check: Check) -> Mapping[str, str]:
         case DeletionCheck() | PixelFlippingCheck():
             return {"fill": check.fill}
         case EddaCheck():
-            return {"": "black"}
+            return {"color": check.color}
         case InsertionDeletionCheck():
-            return {game: "mean" if game.endswith("_zero") else BLUR_OF_GAMES for game in check.games}
+            return {game: FILLS_OF_GAMES[game.partition("_")[2]] for game in check.games}
         case _:
             return {}
 
