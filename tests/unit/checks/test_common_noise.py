@@ -204,7 +204,7 @@ def test_neither_batches_nor_kept_numbers_change_a_score(
 
 @pytest.mark.slow
 def test_with_the_same_noise_smoothgrad_is_steadier_than_the_gradient_on_a_photo() -> None:
-    """With fresh noise it looked less steady: 0.45 on this photo, where its repeatability is 0.49."""
+    """With fresh noise it looks less steady than the gradient: 0.45 on this photo."""
     classifier = load_classifier(DemoModel(), access=AccessRules(), device="cpu")
     photo = EncodedImage(0, "photo", photo_path(*PHOTOS[0]).read_bytes())
     sweep = SweepCheck(families=(Brightness(interval=(0, 0.1)),), levels=2)

@@ -260,7 +260,7 @@ def test_the_report_names_the_probability_of_every_original(run: Run, digit_clas
 def test_the_random_explainer_is_a_control_and_nothing_else(report: AuditReport) -> None:
     assert not [row for row in report.results if row.explainer == "random"]
     by_check = {row.check for row in report.controls if row.explainer == "random"}
-    assert by_check == {"sweep", "deletion", "edda"}
+    assert by_check == {"sweep", "deletion", "edda", "explainer"}
     others = {row.metric for row in report.controls if row.explainer != "random"}
     assert others == {"interpolation_ceiling", "top_k_chance", "completeness_error", "conservation"}
 
