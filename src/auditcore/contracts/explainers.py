@@ -17,7 +17,8 @@ MapKind = Literal["sensitivity", "attribution", "region"]
 
 `sensitivity`: in which direction a value would have to change to raise the score; it is no evidence. `attribution`:
 what each value adds to the score or takes from it, made pixel by pixel from gradients, so that signs alternate between
-neighbors and cancel in a sum. `region`: evidence for the class or against it, over areas larger than a pixel.
+neighbors and cancel in a sum. `region`: evidence for the class or against it, whose signs agree over areas larger than
+a pixel; layer-wise relevance propagation is of this kind by measurement, see docs/ranking.md.
 """
 
 
@@ -193,7 +194,7 @@ class LrpEpsilonPlusFlat(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
-    default_map_kind: ClassVar[MapKind] = "attribution"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["lrp_epsilon_plus_flat"] = "lrp_epsilon_plus_flat"
     epsilon: float = Field(default=1e-6, gt=0, le=1)
 
@@ -204,7 +205,7 @@ class LrpEpsilonGammaBox(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Montavon et al. 2019"
-    default_map_kind: ClassVar[MapKind] = "attribution"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["lrp_epsilon_gamma_box"] = "lrp_epsilon_gamma_box"
     epsilon: float = Field(default=1e-6, gt=0, le=1)
     gamma: float = Field(default=0.25, gt=0, le=10)
@@ -216,7 +217,7 @@ class LrpEpsilonAlpha2Beta1Flat(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
-    default_map_kind: ClassVar[MapKind] = "attribution"
+    default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["lrp_epsilon_alpha2_beta1_flat"] = "lrp_epsilon_alpha2_beta1_flat"
     epsilon: float = Field(default=1e-6, gt=0, le=1)
 
