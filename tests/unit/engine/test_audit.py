@@ -262,7 +262,10 @@ def test_the_random_explainer_is_a_control_and_nothing_else(report: AuditReport)
     by_check = {row.check for row in report.controls if row.explainer == "random"}
     assert by_check == {"sweep", "deletion", "edda", "explainer"}
     others = {row.metric for row in report.controls if row.explainer != "random"}
-    assert others == {"interpolation_ceiling", "top_k_chance", "completeness_error", "conservation"}
+    assert others == {
+        "interpolation_ceiling", "top_k_chance", "completeness_error", "conservation", "image_dependence",
+        "repeatability", "repeatability_pearson", "repeatability_top_k",
+    }  # fmt: skip
 
 
 def test_cancellation_stops_between_micro_batches(run: Run) -> None:
