@@ -384,9 +384,21 @@ PRESETS: dict[PresetName, Preset] = {
                 "we rotate bilinearly, like the image, and measure the range.",
             ),
             Setting(
+                path="checks.ssim_sweep.noise",
+                source="ours",
+                note="The same for an image and its copies. The code draws anew in each call (`fresh`), so that its "
+                "similarity measures the noise too; `repeatability_ssim` tells how much.",
+            ),
+            Setting(
                 path="checks.sensitivity.explainers",
                 source="paper",
                 note="Without integrated gradients (section 5.5).",
+            ),
+            Setting(
+                path="checks.sensitivity.noise",
+                source="ours",
+                note="The same for an image and its copies. The code draws anew in each call (`fresh`); "
+                "`repeatability_distance` tells what that alone does.",
             ),
             Setting(
                 path="checks.sensitivity.draws",

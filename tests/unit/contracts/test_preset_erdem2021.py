@@ -52,6 +52,12 @@ PAPER = (
     Prescribed("checks.ssim_sweep.reduce", "none", "measure_rotation_helpers.py: multichannel=True"),
     Prescribed("checks.ssim_sweep.border", "include", "measure_rotation_helpers.py: ssim of the whole maps"),
     Prescribed("checks.ssim_sweep.explainers", None, "figure 6.1: six methods"),
+    *(
+        Prescribed(
+            f"checks.{check}.noise", "fresh", "measure_helpers.py: NoiseTunnel in each call", disclosed="`fresh`"
+        )
+        for check in ("ssim_sweep", "sensitivity")
+    ),
     Prescribed("checks.sensitivity.draws", 10, "section 5.5, procedure: 10 perturbed images"),
     Prescribed("checks.sensitivity.radius", 0.02, "section 5.5, procedure; section 4.1"),
     Prescribed("checks.sensitivity.explainers", list(METHODS), "section 5.5, remark and 5 XAI methods"),
@@ -63,10 +69,12 @@ PAPER = (
 
 
 def test_the_preset_is_the_thesis_or_says_where_it_is_not() -> None:
-    # 8 samples are the code's and 10 those of a picture: one row each
+    # 8 samples are the code's and 10 those of a picture: one row each; noise that is not common is no robustness
     assert [row.path for row in PAPER if row.disclosed] == [
         "explainers.integrated_gradients.steps",
         "explainers.saliency.samples",
+        "checks.ssim_sweep.noise",
+        "checks.sensitivity.noise",
     ]
     assert deviations("erdem2021", PAPER) == []
 
