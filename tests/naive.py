@@ -192,11 +192,7 @@ class NaiveAudit:
             (m if check.reduce == "none" else reference.reduce_channels(m, check.reduce)).ravel().tolist()
             for m in (original, again)
         )
-        ties, ties_after = (
-            self.streams.viewing([view]).uniform((len(before),), "sweep/ties")[0].tolist()
-            for view in ("original", "repeatability")
-        )
-        overlap, _, _ = reference.top_k_overlap(before, after, check.top_k, ties, ties_after)
+        overlap, _, _ = reference.top_k_overlap(before, after, check.top_k)
         return {
             ("repeatability_pearson", None): reference.pearson(before, after),
             ("repeatability_top_k", None): overlap,
