@@ -321,6 +321,18 @@ def table(scores: Scores, measures: Sequence[str], digits: int = 2) -> str:
     return "\n".join(lines)
 
 
+def side_by_side(found: Mapping[str, Scores], measure: str) -> str:
+    """One row an explainer, one column a kind of truth: signed / magnitude."""
+    lines = [f"| explainer | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    for explainer in dict.fromkeys(key[0] for scores in found.values() for key in scores):
+        cells = [
+            " / ".join(f"{average(scores[explainer, order, measure]):+.2f}" for order in BOTH_ORDERS)
+            for scores in found.values()
+        ]
+        lines.append(f"| {explainer} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def measure_photos(count: int) -> Scores:
     """Scores on the demo model: 14 x 14 cells, five random orders."""
     classifier = load("demo", "cpu")
@@ -336,13 +348,11 @@ def main() -> None:
     arguments.add_argument("--truths", nargs="*", default=list(TRUTHS), choices=list(TRUTHS), help="kinds of truth")
     given = arguments.parse_args()
     console = Console(soft_wrap=True, markup=False, highlight=False)
-    every: Scores = defaultdict(list)
-    for truth, scores in measure_planted(given.truths, range(given.seeds), console).items():
+    found = measure_planted(given.truths, range(given.seeds), console)
+    for truth, scores in found.items():
         console.print(f"\n### {truth}\n\n{table(scores, ('inter_model_deletion', 'srg', 'precision'))}")
-        for key, values in scores.items():
-            every[key] += values
-    if every:
-        console.print(f"\n### all\n\n{table(every, ('inter_model_deletion', 'srg', 'precision'))}")
+    for measure in ("inter_model_deletion", "srg", "precision") if found else ():
+        console.print(f"\n### {measure}: signed / magnitude\n\n{side_by_side(found, measure)}")
     if given.photos:
         console.print(f"\n### photos\n\n{table(measure_photos(given.photos), ('inter_model_deletion', 'srg'), 3)}")
 

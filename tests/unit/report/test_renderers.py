@@ -1030,6 +1030,24 @@ def test_the_scatter_has_the_mean_over_families_and_leaves_out_gaps(several: Aud
     assert "because a number is missing: cam" in render_html(several.model_copy(update={"results": tuple(rows)}))
 
 
+def test_of_two_orders_the_scatter_takes_the_one_that_suits_the_map(several: AuditReport) -> None:
+    # here gradient is a sensitivity map, and the explainer called cam is a Grad-CAM
+    orders = {"gradient": "magnitude", "cam": "signed", "random": "signed"}
+    assert {one.label: one.kind for one in several.plan.explainers}["cam"] == "grad_cam"
+    rows = []
+    for row in several.results:
+        if row.metric != "inter_model_deletion":
+            rows.append(row)
+            continue
+        for order in ("signed", "magnitude"):
+            suits = orders[row.explainer or ""] == order
+            update = {"variant": order, "ranked_by": order, "mean": row.mean if suits else -9.0}
+            rows.append(row.model_copy(update=update))
+    checks = tuple(DeletionCheck(rank_by="both") if check.kind == "deletion" else check for check in CHECKS)
+    both = {"results": tuple(rows), "plan": several.plan.model_copy(update={"checks": checks})}
+    assert scatters(several.model_copy(update=both)) == scatters(several)
+
+
 @pytest.mark.parametrize("kind", ["sweep", "deletion"])
 def test_without_both_checks_there_is_no_scatter(several: AuditReport, kind: str) -> None:
     plan = several.plan.model_copy(update={"checks": tuple(check for check in CHECKS if check.kind != kind)})
