@@ -308,6 +308,7 @@ SIZED = frozenset(
     {
         *("gradient", "saliency", "smoothgrad", "guided_backpropagation", "deconvolution", "guided_grad_cam"),
         *("input_x_gradient", "integrated_gradients", "gradient_shap", "deep_lift"),
+        "lrp_epsilon_alpha2_beta1_flat",
     }
 )
 """Kinds of explainers whose maps `auto` orders by magnitude, as the definitions list them."""

@@ -18,7 +18,7 @@ MapKind = Literal["sensitivity", "attribution", "region"]
 `sensitivity`: in which direction a value would have to change to raise the score; it is no evidence. `attribution`:
 what each value adds to the score or takes from it, made pixel by pixel from gradients, so that signs alternate between
 neighbors and cancel in a sum. `region`: evidence for the class or against it, whose signs agree over areas larger than
-a pixel; layer-wise relevance propagation is of this kind by measurement, see docs/ranking.md.
+a pixel. The composites of layer-wise relevance propagation have their kinds by measurement, see docs/ranking.md.
 """
 
 
@@ -217,7 +217,7 @@ class LrpEpsilonAlpha2Beta1Flat(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
-    default_map_kind: ClassVar[MapKind] = "region"
+    default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["lrp_epsilon_alpha2_beta1_flat"] = "lrp_epsilon_alpha2_beta1_flat"
     epsilon: float = Field(default=1e-6, gt=0, le=1)
 

@@ -112,7 +112,7 @@ def test_games_agree_with_the_authors_loop(digit_classifier: Classifier, fill: s
     # of Xplique, which scores logits besides: only the replica above covers blur.
     step = 150
     games = (f"deletion_{fill}", f"insertion_{fill}")
-    check = InsertionDeletionCheck.model_validate({"pixels_per_step": step, "games": games})
+    check = InsertionDeletionCheck.model_validate({"pixels_per_step": step, "games": games, "rank_by": "signed"})
     pixels = digits.digit_pixels()[0][3:6]
     chunk = chunk_of(digit_classifier, pixels, (Gradient(),), targets=(3, 4, 5))
     found = {(m.metric, m.explainer): m for m in compute(check, chunk, {})}

@@ -180,7 +180,11 @@ def test_curves_agree_with_quantus_on_gray_images() -> None:
     classifier = Classifier(digits.trained(), preprocessing=raw(32))
     chunk = chunk_of(classifier, pixels.expand(-1, 3, -1, -1).contiguous(), (Gradient(),), targets=(0, 1, 2))
     # 1024 = 16 x 64: steps of one size, as Quantus divides them
-    (measured,) = [m for m in compute(PixelFlippingCheck(pixels_per_step=64, share=1.0), chunk, {}) if not m.control]
+    (measured,) = [
+        m
+        for m in compute(PixelFlippingCheck(pixels_per_step=64, share=1.0, rank_by="signed"), chunk, {})
+        if not m.control
+    ]
     maps = chunk.original(Gradient()).maps.double().sum(dim=1, keepdim=True)
     metric = quantus.PixelFlipping(
         features_in_step=64,
