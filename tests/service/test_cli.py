@@ -175,7 +175,9 @@ def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> N
                 {"kind": "deletion", "grid": 2, "repeats": 1},
             ],
         },
-        "policy": [{"check": "deletion", "explainer": "input_x_gradient", "metric": "srg", "at_least": -1}],
+        "policy": [
+            {"check": "deletion", "explainer": "input_x_gradient", "metric": "srg", "at_least": -1, "min_images": 2}
+        ],
     }
     arguments = ["audit", write(folder, request), "--images", str(folder), "--device", "cpu"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80", "NO_COLOR": "1"})

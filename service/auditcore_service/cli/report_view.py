@@ -64,7 +64,8 @@ def show_report(report: AuditReport, console: Console) -> None:
         console.print(_conditions_table(report.conditions))
         for condition in report.conditions:
             if condition.status != "passed":
-                console.print(f"{condition.id}: {condition.message}", highlight=False, markup=False)
+                of_model = "" if condition.model is None else f" of {condition.model}"
+                console.print(f"{condition.id}{of_model}: {condition.message}", highlight=False, markup=False)
     _show_gaps(report, console)
     _show_reliability(report, console)
     _show_deviation(report, console)
