@@ -82,7 +82,7 @@ def test_removed_pixels_have_the_color_that_is_asked_for(color: str) -> None:
     preprocessing = raw(8).model_copy(update={"mean": gray, "std": (0.25, 0.25, 0.25)})
     classifier = Classifier(Shade(), preprocessing=preprocessing, scores="sigmoid")
     chunk = chunk_of(classifier, ramp(0.46), (InputXGradient(),))
-    check = EddaCheck.model_validate({"keep": (0.5,), "color": color})
+    check = EddaCheck.model_validate({"keep": (0.5,), "color": color, "rank_by": "signed"})
     found = {m.metric: m.values for m in compute(check, chunk, {}) if not m.control}
     # input times gradient rises with the column: the left half is masked
     masked = ramp(0.46).clone()
