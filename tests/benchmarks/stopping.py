@@ -1,9 +1,9 @@
 """How often a stop rule decides wrongly, and how many images it saves, by simulation; run with `make stopping`.
 
-The confidence sequences of `auditcore.metrics.confidence_sequences` look after every image. A decision is wrong if the
-mean of all images is on the other side of the threshold. Every line shuffles one batch again and again: the batch and
-the threshold are fixed, chance is in the order alone, as in an audit. Writes all lines to `stopping.json` and fails if
-wrong decisions are more frequent than alpha on any.
+The confidence sequences of `auditcore.metrics.confidence_sequences` look after every image, at the batch and at all
+images like it; a decision needs both. It is wrong if the mean of the batch is on the other side of the threshold. Every
+line shuffles one batch again and again: the batch and the threshold are fixed, chance is in the order only, as in an
+audit. Writes all lines to `stopping.json` and fails if wrong decisions are more frequent than alpha on any.
 """
 
 from __future__ import annotations
@@ -117,7 +117,10 @@ def measured(images: int) -> Iterator[Batch]:
 def first_times(
     batch: Batch, threshold: float, limits: tuple[float, ...], orders: int, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """When capital first reached each limit for `above` and for `below`: (limit, order); N + 1 for never before N."""
+    """When `above` and `below` were known at each limit: (limit, order); N + 1 for never before N.
+
+    Known is what holds for the batch and for all images like it.
+    """
     n = len(batch.values)
     above: list[np.ndarray] = []
     below: list[np.ndarray] = []
@@ -127,10 +130,13 @@ def first_times(
             (above, shuffled, threshold, batch.lowest),
             (below, -shuffled, -threshold, -batch.highest),
         ):
-            # with the last image everything is known, so it decides nothing
-            capital = log_capital(values, population=n, claim=claim, lowest=lowest)[:, :-1]
-            reached = np.array([capital >= limit for limit in limits])
-            found.append(np.where(reached.any(axis=2), reached.argmax(axis=2) + 1, n + 1))
+            times = []
+            for population in (n, None):
+                # with the last image everything is known of the batch, so it decides nothing
+                capital = log_capital(values, population=population, claim=claim, lowest=lowest)[:, :-1]
+                reached = np.array([capital >= limit for limit in limits])
+                times.append(np.where(reached.any(axis=2), reached.argmax(axis=2) + 1, n + 1))
+            found.append(np.maximum(*times))
     return np.concatenate(above, axis=1), np.concatenate(below, axis=1)
 
 
