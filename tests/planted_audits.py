@@ -80,6 +80,11 @@ class Question:
     resolution: float = 0.02
     noise: float = 0.05
 
+    @property
+    def apart(self) -> float:
+        """By how much two means must differ to say which map is better."""
+        return max(self.resolution, self.noise)
+
     def __str__(self) -> str:
         return self.metric
 

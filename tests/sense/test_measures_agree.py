@@ -5,35 +5,51 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from scipy.stats import spearmanr
 
 import planted_audits
 from planted_audits import QUESTIONS, Question
 
 REMOVAL = [question for question in QUESTIONS if question.check != "localization"]
 LOCALIZATION = [question for question in QUESTIONS if question.check == "localization"]
-LEAST = 0.5
-"""Rank correlation over explainers. Those that find the truth are nearly equal, so that their order among themselves is
-partly chance; good and bad ones must be told apart by every measure alike."""
+LEAST_PAIRS = 30
+"""Pairs of explainers that two measures must both tell apart, so that their agreement says something."""
 
 
-def scores(world: str, question: Question) -> list[float]:
+def scores(world: str, question: Question) -> dict[str, float]:
     """Mean of every explainer, better ones higher."""
     found = planted_audits.report(world)
+    means = {name: planted_audits.score(found, question, name).mean for name in planted_audits.EXPLAINERS}
     sign = 1 if question.higher_is_better else -1
-    return [sign * (planted_audits.score(found, question, name).mean or 0) for name in planted_audits.EXPLAINERS]
+    return {name: sign * mean for name, mean in means.items() if mean is not None}
+
+
+def agreement(world: str, one: Question, other: Question) -> float:
+    """Of the pairs of explainers that both measures tell apart, the share that they order alike."""
+    first, second = scores(world, one), scores(world, other)
+    alike = []
+    for a, b in combinations(planted_audits.EXPLAINERS, 2):
+        here, there = first[a] - first[b], second[a] - second[b]
+        if abs(here) > one.apart and abs(there) > other.apart:
+            alike.append(here * there > 0)
+    assert len(alike) >= LEAST_PAIRS
+    return sum(alike) / len(alike)
 
 
 @pytest.mark.parametrize("world", ["color", "texture"])
-@pytest.mark.parametrize("pair", [*combinations(REMOVAL, 2), *combinations(LOCALIZATION, 2)], ids=str)
-def test_measures_of_the_same_thing_agree(world: str, pair: tuple[Question, Question]) -> None:
-    assert spearmanr(*(scores(world, question) for question in pair)).statistic > LEAST
+@pytest.mark.parametrize("pair", combinations(REMOVAL, 2), ids=str)
+def test_measures_by_removal_never_contradict_each_other(world: str, pair: tuple[Question, Question]) -> None:
+    assert agreement(world, *pair) == 1
 
 
 @pytest.mark.parametrize("world", ["color", "texture"])
-def test_the_good_and_the_bad_are_told_apart_by_all(world: str) -> None:
-    """The three maps that know nothing are the last three of every measure that can tell."""
-    for question in QUESTIONS:
-        ranked = sorted(zip(scores(world, question), planted_audits.EXPLAINERS, strict=True))
-        last = {name for _, name in ranked[:4]}
-        assert len(last & {"wrong", "random", "center"}) >= 2, question
+@pytest.mark.parametrize("pair", combinations(LOCALIZATION, 2), ids=str)
+def test_measures_of_localization_rarely_contradict_each_other(world: str, pair: tuple[Question, Question]) -> None:
+    """A wide map that covers the patch has much heat inside and a large box: they do not ask quite the same."""
+    assert agreement(world, *pair) >= 0.9
+
+
+@pytest.mark.parametrize("world", ["color", "texture"])
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+def test_maps_without_knowledge_are_the_last(world: str, question: Question) -> None:
+    ranked = sorted(scores(world, question).items(), key=lambda item: item[1])
+    assert {name for name, _ in ranked[:4]} >= {"wrong", "random"}
