@@ -12,16 +12,27 @@ from auditcore.contracts.report import AuditReport
 DELETION: dict[str, Any] = {"kind": "deletion", "grid": planted_audits.GRID}
 
 
-def asked(explainer: str) -> AuditReport:
+def asked(explainer: str, at_least: float) -> AuditReport:
     """An audit of one uploaded map with a condition on deletion."""
     plan, maps = planted_audits.plan_of_uploaded("color", [explainer], [DELETION])
-    condition = {"check": "deletion", "explainer": explainer, "metric": "inter_model_deletion", "at_least": 0.0}
+    condition = {"check": "deletion", "explainer": explainer, "metric": "inter_model_deletion", "at_least": at_least}
     return planted_audits.run("color", plan, maps=maps, policy=[condition])
 
 
-@pytest.mark.parametrize(("explainer", "verdict"), [("perfect", "pass"), ("wrong", "fail"), ("center", "inconclusive")])
-def test_a_verdict_needs_knowledge(explainer: str, verdict: str) -> None:
-    assert asked(explainer).verdict == verdict
+@pytest.mark.parametrize(
+    ("explainer", "at_least", "verdict"),
+    [
+        ("perfect", 0.0, "pass"),
+        ("perfect", 0.2, "pass"),
+        # near chance, nobody knows on which side
+        ("wrong", 0.0, "inconclusive"),
+        ("center", 0.0, "inconclusive"),
+        ("wrong", 0.2, "fail"),
+        ("center", 0.2, "fail"),
+    ],
+)
+def test_a_verdict_needs_knowledge(explainer: str, at_least: float, verdict: str) -> None:
+    assert asked(explainer, at_least).verdict == verdict
 
 
 @pytest.mark.parametrize("world", ["color", "texture"])
