@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 import planted_audits
+from benchmarks import sense
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sense.md").read_text(encoding="utf-8")
 
 
 def test_insertion_from_blur_gives_every_map_nearly_everything_where_color_decides() -> None:
@@ -27,3 +34,15 @@ def test_accuracy_under_imputation_of_the_least_relevant_is_full_for_a_map_of_th
     found = planted_audits.report("color")
     assert planted_audits.result(found, "road", "lerf_accuracy", "wrong").mean == 1
     assert planted_audits.result(found, "road", "lerf_accuracy", "perfect").mean == 1
+
+
+@pytest.mark.parametrize("world", sense.WORLDS)
+def test_the_page_prints_what_the_metrics_say(world: str) -> None:
+    """Within what another machine may round otherwise: a network trained there is not the same to the last digit."""
+    for questions in (planted_audits.QUESTIONS, sense.BLIND):
+        for line in sense.table(world, questions)[2:]:
+            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            printed = [row for row in PAGE.splitlines() if row.startswith(f"| {name} |")]
+            tables = [[cell.strip() for cell in row.strip("|").split("|")][1:] for row in printed]
+            (own,) = tables[sense.WORLDS.index(world) + (0 if questions is planted_audits.QUESTIONS else 2) :][:1]
+            assert [float(cell) for cell in own] == pytest.approx([float(cell) for cell in cells], abs=0.05)
