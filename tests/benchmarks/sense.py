@@ -15,6 +15,8 @@ import planted_audits
 from planted_audits import Question
 
 WORLDS = ("color", "texture")
+BY_HAND = ("perfect", "wrong", "center", "random")
+"""Maps that no method made."""
 BLIND = (
     Question("insertion_deletion", "insertion_blur"),
     Question("insertion_deletion", "deletion_blur", higher_is_better=False),
@@ -26,8 +28,7 @@ BLIND = (
 def table(world: str, questions: Sequence[Question]) -> list[str]:
     """One row for each explainer, from perfect to random, and one column for each question."""
     found = planted_audits.report(world)
-    uploaded = ("perfect", "wrong", "center", "random")
-    explainers = (*uploaded, *(name for name in planted_audits.EXPLAINERS if name not in uploaded))
+    explainers = (*BY_HAND, *(name for name in planted_audits.EXPLAINERS if name not in BY_HAND))
     heads = [f"`{question.metric}` {'↑' if question.higher_is_better else '↓'}" for question in questions]
     lines = [f"| Map | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name in explainers:
