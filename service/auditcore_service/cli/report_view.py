@@ -23,6 +23,7 @@ from auditcore.report.table import (
     summary_rows,
     summary_tables,
 )
+from auditcore.report.warnings import warning_text
 
 _VERDICT_STYLE = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red", "inconclusive": "bold yellow"}
 _STATUS_STYLE = {
@@ -69,8 +70,7 @@ def show_report(report: AuditReport, console: Console) -> None:
     _show_gaps(report, console)
     _show_reliability(report, console)
     _show_deviation(report, console)
-    for note in report.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+    _show_remarks(report, console)
     cost = report.cost
     console.print()
     console.print(
@@ -80,6 +80,13 @@ def show_report(report: AuditReport, console: Console) -> None:
         highlight=False,
     )
     console.print(Text.assemble("verdict: ", (report.verdict, _VERDICT_STYLE.get(report.verdict, "bold"))))
+
+
+def _show_remarks(report: AuditReport, console: Console) -> None:
+    for warning in report.warnings:
+        console.print(f"warning: {warning_text(warning)}", style="yellow", highlight=False, markup=False)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
 
 
 def _model_line(model: ReportModel) -> str:

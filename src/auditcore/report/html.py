@@ -37,6 +37,7 @@ from auditcore.report.table import (
     summary_tables,
     why_not,
 )
+from auditcore.report.warnings import warning_text
 
 CURVE_STYLES = {
     "pearson_score": ("correlation of maps", "one"),
@@ -149,6 +150,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             columns=columns,
             tables=tuple(_packed(summary_tables(columns, COLUMNS_ON_A_PAGE))),
             groups=_by_model(summary_rows(report)),
+            warnings=tuple(warning_text(warning) for warning in report.warnings),
             rankings=rankings(report),
             small_samples=small_samples(report),
             floors=any(column.metric in FLOORS_SHOWN for column in columns),

@@ -22,9 +22,6 @@ AGREEMENT_OF_HALVES = 0.9
 
 The same level at which the report says of maps of different images that they are one map."""
 
-ROBUSTNESS_CHECKS = frozenset({"sweep", "ssim_sweep", "sensitivity"})
-"""Kinds of checks that ask whether a map stays the same; their numbers mean nothing for a map that never changes."""
-
 
 def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[Result]) -> tuple[ReportWarning, ...]:
     """Every warning that a plan and its results give.
@@ -41,6 +38,12 @@ def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[R
         *_prediction_collapses(plan, results),
         *_baseline_differs_from_fill(plan, results),
     )
+
+
+def warning_text(warning: ReportWarning) -> str:
+    """A warning in one line: what it concerns, and its message."""
+    about = ", ".join(part for part in (warning.model, warning.check, warning.explainer, warning.variant) if part)
+    return f"{about}: {warning.message}" if about else warning.message
 
 
 def _few_levels(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:

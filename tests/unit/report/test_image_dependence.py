@@ -10,7 +10,7 @@ from auditcore.contracts.report import Result
 from auditcore.metrics.map_sketches import mean_correlations
 from auditcore.metrics.statistics import summarize
 from auditcore.report.image_dependence import of_pairs
-from auditcore.report.warnings import ROBUSTNESS_CHECKS, image_independent, warnings_of
+from auditcore.report.warnings import image_independent, warnings_of
 
 DIMENSIONS = 64
 
@@ -37,10 +37,6 @@ def test_only_a_mean_above_the_bound_means_independent() -> None:
     ]
     assert "5 different images correlate by 0.95" in warnings[1].message
     assert warnings_of(made_up_audits.PLAN, (), rows[:1]) == ()
-
-
-def test_the_checks_of_robustness_are_named_by_kind() -> None:
-    assert {"sweep", "ssim_sweep", "sensitivity"} == ROBUSTNESS_CHECKS
 
 
 def test_a_mean_over_pairs_spreads_more_than_its_values() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import pytest
+from rich.console import Console
 
 import made_up_audits
 from auditcore.contracts.augmentations import Brightness, Rotate
@@ -38,6 +40,9 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.report import ReportWarning
 from auditcore.contracts.shards import Measurement
+from auditcore.report.html import render_html
+from auditcore.report.warnings import warning_text
+from auditcore_service.cli.report_view import show_report
 
 FAMILIES = (Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))
 
@@ -185,3 +190,17 @@ def test_our_presets_match(name: str) -> None:
     plan = PRESETS[name].build(0)  # type: ignore[index]
     found = differences(plan.explainers, plan.checks)
     assert found == []
+
+
+def test_page_and_terminal_say_what_a_warning_is_about() -> None:
+    shard = made_up_audits.shard(None, {0: [1]}, sweep_row(0.8))
+    report = made_up_audits.report(shard, plan=sweep_plan(3))
+    (warning,) = (one for one in report.warnings if one.code == "few_levels")
+    assert warning_text(warning) == f"sweep: {warning.message}"
+    about = warning.model_copy(update={"model": "a", "explainer": "gradient", "variant": "hue"})
+    assert warning_text(about) == f"a, sweep, gradient, hue: {warning.message}"
+    assert warning_text(warning.model_copy(update={"check": None})) == warning.message
+    assert f"<li>sweep: {warning.message}</li>" in render_html(report)
+    written = io.StringIO()
+    show_report(report, Console(file=written, width=1000))
+    assert f"warning: sweep: {warning.message}" in written.getvalue()
