@@ -20,7 +20,7 @@ REQUEST: dict[str, Any] = {
     },
     "plan": {
         "seed": 7,
-        "explainers": [{"kind": "gradient"}, {"kind": "integrated_gradients", "steps": 50, "baseline": "black"}],
+        "explainers": [{"kind": "gradient"}, {"kind": "integrated_gradients", "steps": 50, "baseline": "mean"}],
         "checks": [
             {
                 "kind": "sweep",
@@ -31,7 +31,7 @@ REQUEST: dict[str, Any] = {
                 "levels": 5,
             },
             {"kind": "deletion", "grid": 14, "repeats": 5},
-            {"kind": "edda", "keep": [0.15]},
+            {"kind": "edda", "keep": [0.15], "color": "mean"},
         ],
     },
 }

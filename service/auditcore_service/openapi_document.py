@@ -37,7 +37,7 @@ SUBMIT_EXAMPLES: dict[str, Any] = {
                 "seed": 7,
                 "explainers": [
                     {"kind": "gradient"},
-                    {"kind": "integrated_gradients", "steps": 50, "baseline": "black"},
+                    {"kind": "integrated_gradients", "steps": 50, "baseline": "mean"},
                 ],
                 "checks": [
                     {
@@ -49,7 +49,7 @@ SUBMIT_EXAMPLES: dict[str, Any] = {
                         "levels": 5,
                     },
                     {"kind": "deletion", "grid": 14, "repeats": 5},
-                    {"kind": "edda", "keep": [0.15]},
+                    {"kind": "edda", "keep": [0.15], "color": "mean"},
                 ],
             },
         },
