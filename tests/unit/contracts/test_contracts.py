@@ -36,7 +36,7 @@ DOCUMENTED = documented.REQUEST | {"images": {"kind": "batch", "digest": "sha256
 def test_documented_request_is_accepted_and_survives_a_round_trip() -> None:
     request = AuditRequest.model_validate_json(json.dumps(DOCUMENTED))
     assert isinstance(request.plan, AuditPlan)
-    assert request.plan.explainers == (Gradient(), IntegratedGradients(steps=50, baseline="black"))
+    assert request.plan.explainers == (Gradient(), IntegratedGradients(steps=50, baseline="mean"))
     assert AuditRequest.model_validate_json(canonical_json(request)) == request
     AccessRules().check_model(request.model)
 
