@@ -98,6 +98,8 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
                     insertion_deletion_auc(steps).cpu(),
                     indices=chunk.indices,
                     explainer=explainer.label,
+                    variant=ranked_variant(check.rank_by, order),
+                    ranked_by=order,
                     undefined=reasons,
                     curve=(x, steps.cpu()) if known else None,
                     control=explainer in chunk.controls,

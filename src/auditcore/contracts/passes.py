@@ -181,8 +181,9 @@ def passes_needed(
         groups: In how many groups the images were worked off; each makes the random models of a randomization anew.
 
     Returns:
-        `measure`; or `originals`, which are predictions, original maps and images of one color, `repeatability` if
-        some explainer is stochastic, and each check by name.
+        `measure`; or `originals`, which are predictions, original maps and the images of one color that these need,
+        `repeatability` if some explainer is stochastic, and each check by name. An image of one color counts where it
+        is needed first.
     """
     facts = facts or ModelFacts()
     rows = images if rows is None else rows
@@ -194,7 +195,7 @@ def passes_needed(
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
     needed = {
-        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_colors(plan, able)))),
+        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_map_colors(able)))),
     }
     repeated = [explainer for explainer in able if explainer.stochastic and not isinstance(explainer, Random)]
     if repeated:
@@ -203,15 +204,18 @@ def passes_needed(
         original = False
         again = total(OWN_PASSES[type(explainer)](explainer, original, facts.side_px) for explainer in repeated)
         needed["repeatability"] = again.times(rows)
+    colored = _map_colors(able)
     for check in plan.checks:
         if check_obstacle(check, facts.offer) is not None:
             needed[check.label] = NOTHING
             continue
+        new_colors = _check_colors(check) - colored
+        colored |= new_colors
         listed = [explainer for explainer in able if check.runs_on(explainer.label)]
         own = [explainer for explainer in listed if pair_obstacle(check, explainer) is None]
         controls = [] if any(isinstance(explainer, Random) for explainer in listed) else [Random()]
         case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
-        needed[check.label] = CHECK_PASSES[type(check)](case, rows)
+        needed[check.label] = CHECK_PASSES[type(check)](case, rows).plus(LOGITS.times(len(new_colors)))
     return needed
 
 
@@ -457,12 +461,14 @@ def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Pa
     return maps.plus(LOGITS.times(images))
 
 
-def _colors(plan: AuditPlan, able: list[Any]) -> set[str]:
-    """Colors of whole images that some check or explainer passes once."""
-    fills = {check.fill for check in plan.checks if isinstance(check, DeletionCheck)} & COLORS
-    games = {game for check in plan.checks if isinstance(check, InsertionDeletionCheck) for game in check.games}
-    named = {"zero": "mean", "black": "black"}
-    return _map_colors(able) | fills | {color for end, color in named.items() if any(g.endswith(end) for g in games)}
+def _check_colors(check: CheckContract) -> set[str]:
+    """Colors of whole images that a check passes, once for all images, unless they were passed before."""
+    if isinstance(check, DeletionCheck):
+        return {check.fill} & COLORS
+    if isinstance(check, InsertionDeletionCheck):
+        named = {"zero": "mean", "black": "black"}
+        return {color for end, color in named.items() if any(game.endswith(end) for game in check.games)}
+    return set()
 
 
 def _map_colors(explainers: list[Any]) -> set[str]:

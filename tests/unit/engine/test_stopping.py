@@ -164,7 +164,8 @@ def test_values_lie_in_the_ranges_that_decisions_rest_on(run: Run) -> None:
         {"kind": "randomization", "stages": 2, "similarity": "pearson"},
         {"kind": "complexity"},
     ]  # fmt: skip
-    explainers = [{"kind": "gradient"}, {"kind": "grad_cam"}, {"kind": "random"}]
+    explainers = [{"kind": kind} for kind in ("gradient", "grad_cam", "random")]
+    explainers.append({"kind": "smoothgrad"})
     found = run(12, plan=PLAN | {"explainers": explainers, "checks": checks}, policy=(), stop=None)
     kinds, seen = check_kinds(found), set()
     for result in (*found.results, *found.controls):
