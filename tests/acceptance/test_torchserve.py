@@ -183,8 +183,9 @@ def test_explanations_are_those_of_the_explainer_and_can_be_audited_as_uploaded_
     # what the server shows, audited against the model behind it
     digest = sha256(answer.content)
     checks: list[dict[str, Any]] = [{"kind": "deletion", "grid": 4}]
+    shown = {"kind": "precomputed", "maps": digest, "map_kind": "attribution"}
     report = audit(
-        prediction_only.request(served(server), explainers=[{"kind": "precomputed", "maps": digest}], checks=checks),
+        prediction_only.request(served(server), explainers=[shown], checks=checks),
         images=prediction_only.images(),
         access=allowed(server),
         maps={digest: answer.content},

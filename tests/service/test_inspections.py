@@ -55,7 +55,7 @@ def test_a_worker_loads_the_model_and_asks_every_explainer_and_check(service: Em
     assert found["offer"]["gradients"]
     assert found["found"]["classes"] == 5
     explainers = {one["name"]: one for one in found["explainers"]}
-    assert explainers["gradient"] == {"name": "gradient", "runs": True, "reason": None}
+    assert explainers["gradient"] == {"name": "gradient", "runs": True, "reason": None, "layer": None}
     assert explainers["occlusion"]["runs"]
     assert {one["runs"] for one in found["checks"]} == {True}
     assert len(found["checks"]) == 12
@@ -69,7 +69,7 @@ def test_of_a_plan_its_own_explainers_are_looked_at_under_their_names(service: E
     found = ask(service, SMALL_MODEL, plan=plan).json()
     assert [(one["name"], one["runs"]) for one in found["explainers"]] == [("mine", True), ("grad_cam", False)]
     assert "nowhere" in found["explainers"][1]["reason"]
-    assert found["checks"] == [{"name": "cells", "runs": True, "reason": None}]
+    assert found["checks"] == [{"name": "cells", "runs": True, "reason": None, "layer": None}]
 
 
 def test_a_model_that_no_worker_can_load_is_a_problem_each_time_it_is_asked(service: EmbeddedService) -> None:
