@@ -464,7 +464,7 @@ def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Pa
 def _check_colors(check: CheckContract) -> set[str]:
     """Colors of whole images that a check passes, once for all images, unless they were passed before."""
     if isinstance(check, DeletionCheck):
-        return {check.fill} & COLORS
+        return {check.fill} if check.fill in COLORS else set()
     if isinstance(check, InsertionDeletionCheck):
         named = {"zero": "mean", "black": "black"}
         return {color for end, color in named.items() if any(game.endswith(end) for game in check.games)}
