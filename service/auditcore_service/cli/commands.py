@@ -28,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Audits the explanations of image classifiers: how stable they are, and how faithful to the model.\n\n"
-        "Start here: `auditcore demo` audits an ImageNet model on four photos; `auditcore serve` starts the service;\n"
+        "Start here: `auditcore demo` audits an ImageNet model on eight photos; `auditcore serve` starts the service;\n"
         "`auditcore audit request.json` works without one."
     ),
 )
