@@ -79,7 +79,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
     KernelShap(segments="cells", count=16, samples=64),
     Random(),
 )
-BELOW = ("vargrad", "lrp_epsilon_plus_flat")
+BELOW = ("vargrad", "lrp_epsilon_plus_flat", "rise", "gradient", "integrated_gradients", "guided_backpropagation")
 """Labels that stand below their point, because another one is above it."""
 
 PICTURE = Path(__file__).parents[2] / "docs" / "robustness_and_faithfulness.png"
