@@ -17,7 +17,7 @@ from auditcore.report.table import (
     SummaryRow,
     SummaryTable,
     interval_text,
-    rankings,
+    orders_used,
     small_samples,
     summary_columns,
     summary_rows,
@@ -56,7 +56,7 @@ def show_report(report: AuditReport, console: Console) -> None:
         console.print()
         console.print(Text(table.title, style="bold"))
         console.print(_summary_table(table, columns, rows, marked=small == "some"))
-    for sentence in rankings(report):
+    for sentence in orders_used(report):
         console.print(sentence, style="dim", highlight=False, markup=False)
     if small in _SMALL_SAMPLES:
         console.print(_SMALL_SAMPLES[small], style="dim", highlight=False)

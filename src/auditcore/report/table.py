@@ -315,7 +315,7 @@ def results_by_key(report: AuditReport) -> dict[Key, Result]:
     return {(r.model, r.check, r.metric, r.variant, r.explainer): r for r in all_results(report)}
 
 
-def rankings(report: AuditReport) -> tuple[str, ...]:
+def orders_used(report: AuditReport) -> tuple[str, ...]:
     """One sentence for each check that orders pixels or cells: which explainers' maps, by what."""
     sentences = []
     for check in report.plan.checks:

@@ -122,9 +122,9 @@ def _image_independent(controls: Sequence[Result]) -> Iterator[ReportWarning]:
             code="image_independent",
             model=result.model,
             explainer=result.explainer,
-            message=f"the maps of {result.n} different images correlate by {result.mean:.2f} on average, above "
-            f"{INDEPENDENT_ABOVE:g}: they hardly depend on the image, so that they stay the same when it changes says "
-            "nothing about their robustness; the numbers of sweeps and of sensitivity mean nothing here",
+            message=f"The maps of {result.n} different images correlate by {result.mean:.2f} on average, above "
+            f"{INDEPENDENT_ABOVE:g}. They hardly depend on the image, so a map that stays the same says nothing about "
+            "robustness. Do not use the numbers of sweeps and of sensitivity.",
         )
 
 

@@ -65,7 +65,7 @@ from auditcore.report.table import (
     HEADLINES,
     SummaryColumn,
     mean_text,
-    rankings,
+    orders_used,
     small_samples,
     summary_columns,
     summary_rows,
@@ -805,16 +805,16 @@ def in_both_orders(report: AuditReport) -> AuditReport:
 
 def test_a_reader_sees_by_what_pixels_were_ordered(report: AuditReport) -> None:
     both = in_both_orders(report)
-    assert rankings(both) == (
+    assert orders_used(both) == (
         "deletion orders both ways for gradient, cam.",
         "pixel_flipping orders by signed relevance for cam; by magnitude for gradient.",
     )
     page = render_html(both)
     text = " ".join("".join(outline(page).text).split())
-    assert " ".join(rankings(both)) in text
+    assert " ".join(orders_used(both)) in text
     assert "inter_model_deletion magnitude" in text
     # nothing is ordered where nothing says so
-    assert rankings(report) == ()
+    assert orders_used(report) == ()
 
 
 def test_each_order_has_curves_with_the_random_one_beside_them(report: AuditReport) -> None:
