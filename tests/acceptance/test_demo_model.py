@@ -138,8 +138,8 @@ def test_documented_request_gives_a_valid_report_even_when_the_worker_is_killed(
     assert all(result.n == 1 for result in undisturbed.results)
     assert undisturbed.manifest.micro_batches == (8,)
     completeness = next(r for r in undisturbed.controls if r.metric == "completeness_error")
-    # what captum's convergence delta comes to on this photo with 50 steps; with 1000 it is 0.0002
-    assert completeness.mean == pytest.approx(0.146, abs=0.005)
+    # what captum's convergence delta comes to on this photo, from the mean color in 50 steps; with 1000 it is 0.0024
+    assert completeness.mean == pytest.approx(0.0914, abs=0.002)
 
     audit_id = submit(client, request)
     while client.get(f"/v1/audits/{audit_id}").json()["fraction"] < 0.2:

@@ -86,7 +86,10 @@ def test_a_wrong_value_is_found(found: tuple[ShardResult, ...], share: float | N
     )
     (line,) = failures(compare_audits("planted", PLAN, found, planted))
     assert line.startswith("planted: lerf_auc of gradient deviates by")
-    assert largest_deviations(found[-1], planted[-1])["deletion.lerf_auc"] > 0.005
+    original = next(one for one in found[-1].measurements if (one.explainer, one.metric) == ("gradient", "lerf_auc"))
+    assert original.values[0] is not None
+    moved = math.inf if share is None else (1 - share) * original.values[0]
+    assert largest_deviations(found[-1], planted[-1])["deletion.lerf_auc"] == pytest.approx(moved, rel=0.01)
 
 
 def test_one_point_of_a_curve_may_move_by_a_step_and_no_more(found: tuple[ShardResult, ...]) -> None:
