@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import digits
-from auditcore.engine.allocator import give_back_freed_memory
+from auditcore.devices.allocator import give_back_freed_memory
 from auditcore.models.classifier import Classifier
 
 # CI must not fail on an example that nobody has seen; at a desk, new examples are the point

@@ -14,10 +14,10 @@ os.environ["TRITON_INTERPRET"] = "1"
 import numpy as np
 import torch
 
-from auditcore import cuda_streams
 from auditcore.metrics import cuda_comparison
 from auditcore.metrics.comparison import MaskedMaps, correlation
 from auditcore.metrics.ranking import overlap
+from auditcore.random_numbers import cuda_streams
 
 PAIRS, POSITIONS, K = 9, 1500, 100
 

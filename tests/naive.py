@@ -14,9 +14,9 @@ import reference
 from auditcore.contracts.augmentations import Augmentation, Composition, GaussianNoise, Gmic
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SsimSweepCheck, SweepCheck
 from auditcore.contracts.explainers import Explainer, Random
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 Numbers = dict[tuple[str, str | None], float]
 Curves = dict[tuple[str, str | None], tuple[list[float], list[float]]]
@@ -276,7 +276,7 @@ def _part_value(part: Augmentation, share: float) -> float:
 
 def _level(check: SweepCheck, family: Augmentation, position: int) -> Any:
     """The level exactly as the engine names it, which decides the random numbers of a view."""
-    from auditcore.augmentations.table import levels  # noqa: PLC0415 - only the name of a view depends on it
+    from auditcore.augmentations.registry import levels  # noqa: PLC0415 - only the name of a view depends on it
 
     assert family.interval != "auto"
     return levels(family, family.interval, check.levels)[position]

@@ -22,7 +22,7 @@ from auditcore.engine.shard import run_shard
 from auditcore.explainers.attribution import MadePasses
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 from naive import NaiveAudit
 
 Found = dict[tuple[str, str | None], Measurement]

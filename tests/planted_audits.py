@@ -18,10 +18,10 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.contracts.request import AuditRequest
-from auditcore.explainers.table import EXPLAINERS as METHODS_BY_CONTRACT
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import EXPLAINERS as METHODS_BY_CONTRACT
+from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 from planted_worlds import GRID, PATCH, SIDE, Sample
 
 IMAGES = 24

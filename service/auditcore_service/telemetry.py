@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from auditcore_service.queue import QUEUES, QueueUnavailable, ShardQueue
+from auditcore_service.queue.celery_queue import QUEUES, QueueUnavailable, ShardQueue
 from auditcore_service.store.audits import count_audits
 from auditcore_service.store.database import Database
 from auditcore_service.store.shards import count_shards, oldest_queued

@@ -39,13 +39,13 @@ from auditcore.contracts.policy import Condition
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
+from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.errors import AuditcoreError, InputError
 
 if TYPE_CHECKING:
     from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
-    from auditcore.models.loaders.table import load_classifier
+    from auditcore.models.loaders.registry import load_classifier
     from auditcore.report.serialize import report_bytes
 
 __all__ = [
@@ -92,7 +92,7 @@ _ON_FIRST_USE = {
     "EncodedImage": "auditcore.images.encoded",
     "audit": "auditcore.auditing",
     "inspect_model": "auditcore.auditing",
-    "load_classifier": "auditcore.models.loaders.table",
+    "load_classifier": "auditcore.models.loaders.registry",
     "report_bytes": "auditcore.report.serialize",
 }
 

@@ -14,7 +14,6 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.automatic_intervals import Quantities, automatic_intervals, with_shared_intervals
 from auditcore.contracts.canonical_json import sha256
-from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_faults import blaming_model
@@ -27,19 +26,20 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.contracts.speed import deviation_images
 from auditcore.contracts.stopping import Conclusive, looks
+from auditcore.costs.estimate import waves_of
 from auditcore.engine.inspection import inspect
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.errors import DigestMismatch, InvalidRequest, UnreachableResource
-from auditcore.fetching import read_resource
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps, uploaded_maps
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
+from auditcore.models.loaders.registry import load_classifier
 from auditcore.report.assemble import assemble
 from auditcore.report.stopping import Conclusion, Observations, image_order, observe
-from auditcore.resolving import resolve_model, resolve_request
+from auditcore.sources.fetching import read_resource
+from auditcore.sources.resolving import resolve_model, resolve_request
 
 SHARD_IMAGES = 64
 """Images held in memory at once; a map of each and explainer stays until its shard ends."""

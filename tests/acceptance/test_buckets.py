@@ -17,7 +17,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.packaged_models import MarModel
 from auditcore.contracts.report import AuditReport
 from auditcore.models.archive_writing import write_archive
-from auditcore_service.embedded import EmbeddedService
+from auditcore_service.embedded.process_tree import EmbeddedService
 from auditcore_service.settings import Settings
 from s3_server import s3
 

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 import digits
 from auditcore.contracts.report import AuditReport
-from auditcore_service.demo import photo_path
+from auditcore_service.cli.demo import photo_path
 from documented import REQUEST
 
 pytestmark = pytest.mark.slow

@@ -19,9 +19,9 @@ from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.packaged_models import MlflowModel
 from auditcore.errors import InputError, InvalidRequest, LimitExceeded, ModelChanged, UnsafeReference
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
-from auditcore.registries import mlflow_files
-from auditcore.resolving import resolve_model
+from auditcore.models.loaders.registry import load_classifier
+from auditcore.sources.registries import mlflow_files
+from auditcore.sources.resolving import resolve_model
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,11 +15,11 @@ import prediction_only
 from auditcore.auditing import inspect_model
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.inspection import InspectionRequest
-from auditcore.contracts.served_models import OpenInferenceModel
+from auditcore.contracts.server_models import OpenInferenceModel
 from auditcore.errors import InputError, InvalidRequest, ModelChanged, ModelOutputInvalid, UnreachableResource
-from auditcore.models.loaders.table import load_classifier
-from auditcore.resolving import resolve_model
-from auditcore.served.open_inference import OpenInferenceClient
+from auditcore.models.loaders.registry import load_classifier
+from auditcore.sources.resolving import resolve_model
+from auditcore.sources.servers.open_inference import OpenInferenceClient
 
 pytestmark = pytest.mark.slow
 

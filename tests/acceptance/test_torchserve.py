@@ -28,7 +28,7 @@ from auditcore.contracts.capabilities import NO_GRADIENTS, NO_WEIGHTS
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.models import DemoModel
 from auditcore.contracts.report import AuditReport
-from auditcore.contracts.served_models import TorchServeModel
+from auditcore.contracts.server_models import TorchServeModel
 from auditcore.errors import (
     InputError,
     InvalidRequest,
@@ -37,15 +37,15 @@ from auditcore.errors import (
     UnreachableResource,
     UnsafeReference,
 )
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.archive_writing import write_archive
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
-from auditcore.served.torchserve import TorchServeClient
-from auditcore.streams import Streams
+from auditcore.models.loaders.registry import load_classifier
+from auditcore.random_numbers.streams import Streams
+from auditcore.sources.servers.torchserve import TorchServeClient
 from auditcore.tensor_files import write_tensors
-from auditcore_service.embedded import EmbeddedService
+from auditcore_service.embedded.process_tree import EmbeddedService
 from auditcore_service.settings import Settings
 from command_line import run
 from torchserve_server import RunningTorchServe, torchserve

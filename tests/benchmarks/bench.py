@@ -29,7 +29,7 @@ import torch
 from rich.console import Console
 
 from auditcore.contracts.explainers import Explainer
-from auditcore.engine.allocator import keep_freed_memory
+from auditcore.devices.allocator import keep_freed_memory
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from benchmarks import foreign, machine, memory, protocol, relevance, table

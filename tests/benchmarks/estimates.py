@@ -23,14 +23,14 @@ from rich.table import Table
 
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.engine.allocator import keep_freed_memory
-from auditcore_service.demo import PHOTOS, photo_path
-from auditcore_service.execution import Executor
-from auditcore_service.image_batches import UploadedFile
-from auditcore_service.redis_server import RedisServer
-from auditcore_service.service import Service
+from auditcore.devices.allocator import keep_freed_memory
+from auditcore_service.cli.demo import PHOTOS, photo_path
+from auditcore_service.embedded.redis_server import RedisServer
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
+from auditcore_service.use_cases.image_batches import UploadedFile
+from auditcore_service.worker.execution import Executor
 
 SWEEP = {
     "kind": "sweep",

@@ -32,14 +32,18 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
-from auditcore_service.redis_server import RedisServer
+from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.tables import AUDITS
 
 START_S = 30.0
 SYNC_PROBES = 50
-GATEWAY = "from auditcore_service.gateway import run; from auditcore_service.settings import Settings; run(Settings())"
+GATEWAY = """
+from auditcore_service.gateway.process import run
+from auditcore_service.settings import Settings
+run(Settings())
+"""
 
 
 def photo(seed: int) -> bytes:

@@ -54,7 +54,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Result
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.serialize import report_bytes
-from auditcore_service.demo import PHOTOS, photo_path
+from auditcore_service.cli.demo import PHOTOS, photo_path
 
 EXPLAINERS: tuple[Explainer, ...] = (
     Gradient(),

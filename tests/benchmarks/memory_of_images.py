@@ -9,7 +9,7 @@ from auditcore.auditing import SHARD_IMAGES
 from auditcore.contracts.checks import EddaCheck
 from auditcore.contracts.explainers import Gradient
 from auditcore.contracts.plan import AuditPlan
-from auditcore.engine.allocator import keep_freed_memory
+from auditcore.devices.allocator import keep_freed_memory
 from benchmarks import ours
 from benchmarks.ideal import Passes
 from benchmarks.subjects import load, photos

@@ -26,7 +26,7 @@ from zennit.attribution import Gradient as ZennitGradient
 from zennit.composites import EpsilonAlpha2Beta1Flat, EpsilonGammaBox, EpsilonPlusFlat
 from zennit.core import Composite
 
-from auditcore.augmentations.table import levels
+from auditcore.augmentations.registry import levels
 from auditcore.contracts.checks import (
     Check,
     DeletionCheck,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import ComplexityCheck
-from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.plan import AuditPlan
+from auditcore.costs.estimate import waves_of
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.explainers import Explainer
-from auditcore.contracts.passes import ModelFacts, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import tetkova2023_plan
+from auditcore.costs.estimate import waves_of
+from auditcore.costs.passes import ModelFacts, passes_needed, total
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from benchmarks import ours

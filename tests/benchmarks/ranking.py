@@ -42,7 +42,7 @@ from auditcore.images.batch import decode_batch
 from auditcore.metrics.cells import cell_relevance
 from auditcore.metrics.reduction import ranking_relevance
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 from benchmarks.subjects import load, photos
 
 LRP: tuple[Explainer, ...] = (LrpEpsilonPlusFlat(), LrpEpsilonGammaBox(), LrpEpsilonAlpha2Beta1Flat())

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditcore.contracts.access import Limits
-from auditcore.contracts.estimate import passes_of
 from auditcore.contracts.explainers import Explainer
-from auditcore.contracts.passes import ModelFacts, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
+from auditcore.costs.estimate import passes_of
+from auditcore.costs.passes import ModelFacts, passes_needed, total
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from benchmarks import naive, ours

@@ -12,8 +12,8 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import DemoModel, TorchvisionModel, Weights
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
-from auditcore_service.demo import PHOTOS, photo_path
+from auditcore.models.loaders.registry import load_classifier
+from auditcore_service.cli.demo import PHOTOS, photo_path
 
 MODELS: Mapping[str, ModelReference] = {
     "demo": DemoModel(),

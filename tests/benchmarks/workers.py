@@ -29,8 +29,8 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from auditcore_service.demo import PHOTOS, photo_path
-from auditcore_service.embedded import EmbeddedService
+from auditcore_service.cli.demo import PHOTOS, photo_path
+from auditcore_service.embedded.process_tree import EmbeddedService
 from auditcore_service.settings import Settings
 
 LOOK_S = 0.25
@@ -41,7 +41,7 @@ BARE = f"""
 import sys, time, torch
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import DemoModel
-from auditcore.models.loaders.table import load_classifier
+from auditcore.models.loaders.registry import load_classifier
 torch.set_num_threads(1)
 classifier = load_classifier(DemoModel(), access=AccessRules(), device="cpu", blobs=None)
 x = torch.rand(4, 3, classifier.size, classifier.size).contiguous(memory_format=torch.channels_last)

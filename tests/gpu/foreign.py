@@ -12,9 +12,9 @@ import warnings
 from auditcore.contracts.access import Limits
 from auditcore.contracts.explainers import Gradient
 from auditcore.contracts.speed import Speed
+from auditcore.devices.arithmetic import arithmetic
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
-from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
 from benchmarks import ours
 from benchmarks.cases import Case, cases

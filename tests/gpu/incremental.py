@@ -11,8 +11,8 @@ from dataclasses import asdict
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.speed import Speed
-from auditcore.models.arithmetic import arithmetic
-from auditcore.models.loaders.table import load_classifier
+from auditcore.devices.arithmetic import arithmetic
+from auditcore.models.loaders.registry import load_classifier
 from benchmarks import incremental, subjects
 from benchmarks.incremental import CURVES, GOAL, STAGES, Curve
 from gpu.context import Context

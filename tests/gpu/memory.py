@@ -11,13 +11,13 @@ import torch
 from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.augmentations import Brightness, Rotate
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
-from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.explainers import GradCam, Gradient, IntegratedGradients, LrpEpsilonPlusFlat
 from auditcore.contracts.plan import AuditPlan
+from auditcore.costs.estimate import waves_of
 from auditcore.engine.calibration import MEMORY_SHARE
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
-from auditcore.models.loaders.table import load_classifier
+from auditcore.models.loaders.registry import load_classifier
 from benchmarks import memory
 from gpu.context import Context
 from gpu.models import TINY, TINY_SIDE_PX, untrained

@@ -27,18 +27,18 @@ from auditcore.contracts.checks import (
     SensitivityCheck,
     SweepCheck,
 )
-from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.explainers import Explainer, Occlusion
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.contracts.speed import Speed
+from auditcore.costs.estimate import waves_of
+from auditcore.devices.arithmetic import arithmetic
 from auditcore.engine.shared import reduce_shared
-from auditcore.explainers.table import applicability, explain
+from auditcore.explainers.registry import applicability, explain
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
-from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 from benchmarks import subjects
 from gpu import samples
 from gpu.comparison import Row, compare_audits, compare_maps, failures, largest_deviations

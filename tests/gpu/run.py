@@ -104,7 +104,7 @@ def _measure(arguments: argparse.Namespace, started: float, say: Callable[[str],
         "run", {"parts": names, "device": arguments.device, "minutes": arguments.minutes, "tiny": arguments.tiny}
     )
     _end_in_time(until, record, say)
-    from auditcore.engine.allocator import keep_freed_memory  # noqa: PLC0415
+    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415
     from gpu import card  # noqa: PLC0415
 
     device = torch.device(arguments.device)

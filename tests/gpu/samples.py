@@ -41,7 +41,6 @@ from auditcore.contracts.checks import (
     SsimSweepCheck,
     SweepCheck,
 )
-from auditcore.contracts.estimate import waves_of
 from auditcore.contracts.explainers import (
     Ablation,
     Deconvolution,
@@ -69,6 +68,7 @@ from auditcore.contracts.explainers import (
 from auditcore.contracts.images import Box
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
+from auditcore.costs.estimate import waves_of
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 import digits
-from auditcore.checks.table import CHECKS
+from auditcore.checks.registry import CHECKS
 from auditcore.contracts.checks import Check, ComplexityCheck, DeletionCheck, SensitivityCheck
 from auditcore.contracts.explainers import Gradient, Precomputed
 from auditcore.contracts.shards import CurveSamples, Measurement, ShardResult
-from auditcore.explainers.table import EXPLAINERS
+from auditcore.explainers.registry import EXPLAINERS
 from auditcore.models.classifier import Classifier
 from gpu import parity, samples, tolerances
 from gpu.comparison import Row, compare_audits, compare_maps, failures, largest_deviations

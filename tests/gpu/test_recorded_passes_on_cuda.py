@@ -11,10 +11,10 @@ import torch
 
 from auditcore.contracts.shards import Way
 from auditcore.contracts.speed import Speed
+from auditcore.devices.arithmetic import arithmetic
 from auditcore.engine.calibration import calibrate
 from auditcore.engine.ways import Ahead, choose_way
 from auditcore.errors import ModelOutputInvalid
-from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
 from auditcore.models.static_passes import StaticPasses
 from gpu import samples

@@ -12,8 +12,8 @@ import sqlalchemy
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from auditcore_service.app import create_app
-from auditcore_service.redis_server import RedisServer
+from auditcore_service.embedded.redis_server import RedisServer
+from auditcore_service.gateway.app import create_app
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 

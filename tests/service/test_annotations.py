@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from auditcore.contracts.images import Box
-from auditcore_service.annotations import read_boxes, read_labels
-from auditcore_service.refusals import InvalidUpload
+from auditcore_service.use_cases.annotations import read_boxes, read_labels
+from auditcore_service.use_cases.refusals import InvalidUpload
 
 NAMES = ("a.png", "b.png")
 

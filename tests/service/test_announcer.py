@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from auditcore_service.announcer import Announcer
-from auditcore_service.queue import ShardQueue
+from auditcore_service.queue.announcer import Announcer
+from auditcore_service.queue.celery_queue import ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import QueuedShard, ShardKey
 

@@ -13,11 +13,11 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from auditcore_service.app import create_app
-from auditcore_service.execution import Executor
-from auditcore_service.service import Service
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
+from auditcore_service.worker.execution import Executor
 
 SIDE = 32
 REQUEST = {

@@ -13,16 +13,16 @@ import redis
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from auditcore.augmentations.table import FAMILIES
-from auditcore.checks.table import CHECKS
+from auditcore.augmentations.registry import FAMILIES
+from auditcore.checks.registry import CHECKS
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.request import AuditRequest
-from auditcore.explainers.table import EXPLAINERS
-from auditcore_service.app import create_app
-from auditcore_service.openapi_document import SUBMIT_EXAMPLES
-from auditcore_service.service import Service
+from auditcore.explainers.registry import EXPLAINERS
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.openapi_document import SUBMIT_EXAMPLES
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.idempotency import reserve_key
 from auditcore_service.store.records import Failure, ShardKey

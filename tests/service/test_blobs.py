@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from auditcore_service.blobs import BlobStore
+from auditcore_service.store.blobs import BlobStore
 
 
 def test_a_full_disk_leaves_no_half_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 from pydantic import SecretStr
 
-from auditcore_service.queue import celery_options
+from auditcore_service.queue.celery_queue import celery_options
 from auditcore_service.settings import Settings
 
 HEAVY = ("torch", "torchvision", "captum", "zennit", "timm", "scipy")
@@ -16,10 +16,13 @@ HEAVY = ("torch", "torchvision", "captum", "zennit", "timm", "scipy")
     "statement",
     [
         (
-            "from auditcore_service.app import create_app; from auditcore_service.settings import Settings; "
+            "from auditcore_service.gateway.app import create_app; from auditcore_service.settings import Settings; "
             "create_app(Settings(redis_url='redis://localhost:1')).openapi()"
         ),
-        "import auditcore_service.worker, auditcore_service.embedded, auditcore_service.gateway",
+        (
+            "import auditcore_service.worker.celery_worker, auditcore_service.embedded.process_tree, "
+            "auditcore_service.gateway.process"
+        ),
     ],
 )
 def test_the_gateway_and_the_workers_parent_never_import_torch(statement: str) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from auditcore.contracts.plan import PresetPlan
 from auditcore.contracts.policy import Condition, validate_policy
 from auditcore.contracts.presets import resolve_plan
-from auditcore_service import demo
+from auditcore_service.cli import demo
 from auditcore_service.cli.outcome import CommandError
 
 

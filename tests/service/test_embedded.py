@@ -23,9 +23,9 @@ import redis
 from onnx import numpy_helper
 from PIL import Image
 
-from auditcore_service.embedded import AlreadyRunning, EmbeddedService
-from auditcore_service.embedded import _listen as listen
-from auditcore_service.redis_server import RedisServer
+from auditcore_service.embedded.process_tree import AlreadyRunning, EmbeddedService
+from auditcore_service.embedded.process_tree import _listen as listen
+from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.settings import Settings
 from reading_graphs import external, reader
 
@@ -177,7 +177,7 @@ def test_one_folder_has_one_service(service: EmbeddedService) -> None:
 
 SERVE = """
 from pathlib import Path
-from auditcore_service.embedded import run
+from auditcore_service.embedded.process_tree import run
 from auditcore_service.settings import Settings
 run(Settings(data_dir=Path({folder!r}), port=0), on_ready=lambda url: print(url, flush=True))
 """
@@ -251,7 +251,7 @@ def test_a_redis_with_a_long_path_still_gets_a_short_socket(tmp_path: Path) -> N
 
 SERVE_HERE = """
 import json, sys
-from auditcore_service.embedded import run
+from auditcore_service.embedded.process_tree import run
 from auditcore_service.settings import Settings
 run(Settings(**json.loads(sys.argv[1]), port=0, workers=1), on_ready=lambda url: print(url, flush=True))
 """

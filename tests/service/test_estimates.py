@@ -12,25 +12,25 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import func, select
 
-from auditcore.contracts.cost_model import ENGINE_EFFICIENCY, Estimate, model_identity, plan_identity, way_identity
-from auditcore.contracts.estimate import expected_passes, passes_of, weight
 from auditcore.contracts.models import DemoModel
-from auditcore.contracts.passes import ModelFacts, map_comparisons, total
 from auditcore.contracts.plan import PresetPlan
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
-from auditcore_service.app import create_app
-from auditcore_service.execution import Executor
-from auditcore_service.image_batches import UploadedFile
-from auditcore_service.service import Service
+from auditcore.costs.cost_model import ENGINE_EFFICIENCY, Estimate, model_identity, plan_identity, way_identity
+from auditcore.costs.estimate import expected_passes, passes_of, weight
+from auditcore.costs.passes import ModelFacts, map_comparisons, total
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, speeds_of
 from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
+from auditcore_service.use_cases.image_batches import UploadedFile
+from auditcore_service.worker.execution import Executor
 from small_model import SMALL_MODEL
 
 QUICK = resolve_plan(PresetPlan(preset="quick"))

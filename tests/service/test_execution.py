@@ -18,15 +18,15 @@ from pydantic import SecretStr
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import DigestMismatch, LimitExceeded
-from auditcore_service import execution
-from auditcore_service.blobs import BlobStore
-from auditcore_service.execution import Executor
-from auditcore_service.image_batches import UploadedFile
-from auditcore_service.representations import negotiate, render
-from auditcore_service.service import Service
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
+from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.records import Audit, QueuedShard, Shard
 from auditcore_service.store.shards import claim_shard, list_shards
+from auditcore_service.use_cases.image_batches import UploadedFile
+from auditcore_service.use_cases.representations import negotiate, render
+from auditcore_service.worker import execution
+from auditcore_service.worker.execution import Executor
 from small_model import SMALL_MODEL
 
 ONE_WAVE = {

@@ -17,8 +17,8 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
 
-from auditcore_service.app import create_app
-from auditcore_service.routes.image_batches import ANNOTATION_BYTES
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.routes.image_batches import ANNOTATION_BYTES
 from auditcore_service.settings import Settings
 
 both_databases = pytest.mark.usefixtures("database_url")

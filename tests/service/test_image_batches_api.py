@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from auditcore_service.app import create_app
-from auditcore_service.routes.image_batches import ANNOTATION_BYTES
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.routes.image_batches import ANNOTATION_BYTES
 from auditcore_service.settings import Settings
 
 PATH = "/v1/image-batches"

@@ -12,10 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from auditcore.contracts.inspection import InspectionRequest
-from auditcore_service.app import create_app
-from auditcore_service.embedded import EmbeddedService
-from auditcore_service.execution import Executor
-from auditcore_service.service import Service
+from auditcore_service.embedded.process_tree import EmbeddedService
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.inspections import (
@@ -27,6 +26,7 @@ from auditcore_service.store.inspections import (
 )
 from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
+from auditcore_service.worker.execution import Executor
 from small_model import SMALL_MODEL
 
 DIGEST = "sha256:" + "a" * 64

@@ -18,10 +18,10 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import TorchvisionModel
 from auditcore.errors import UnsafeReference
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
-from auditcore_service import model_cache
-from auditcore_service.blobs import BlobStore
-from auditcore_service.model_cache import ModelCache
+from auditcore.models.loaders.registry import load_classifier
+from auditcore_service.store.blobs import BlobStore
+from auditcore_service.worker import model_cache
+from auditcore_service.worker.model_cache import ModelCache
 
 
 @pytest.fixture

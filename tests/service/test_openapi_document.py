@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from auditcore.contracts.request import AuditRequest
-from auditcore_service.annotations import read_boxes, read_labels
-from auditcore_service.app import create_app
-from auditcore_service.openapi_document import SUBMIT_EXAMPLES
-from auditcore_service.schemas import AuditPage, AuditStatus, EstimateAnswer, ImageBatch, Problem
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.openapi_document import SUBMIT_EXAMPLES
+from auditcore_service.gateway.schemas import AuditPage, AuditStatus, EstimateAnswer, ImageBatch, Problem
 from auditcore_service.settings import Settings
+from auditcore_service.use_cases.annotations import read_boxes, read_labels
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from auditcore import errors
-from auditcore_service import refusals
-from auditcore_service.problems import STATUS, install_problem_handlers, location_pointer
+from auditcore_service.gateway.problems import STATUS, install_problem_handlers, location_pointer
+from auditcore_service.use_cases import refusals
 
 
 def tree(kind: type[Exception]) -> Iterator[type[Exception]]:

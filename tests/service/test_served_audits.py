@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 
 import digits
 from auditcore.contracts.report import AuditReport
-from auditcore.served.client import BRIEF_ATTEMPTS
-from auditcore_service.app import create_app
-from auditcore_service.execution import Executor
-from auditcore_service.service import Service
+from auditcore.sources.servers.client import BRIEF_ATTEMPTS
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
+from auditcore_service.worker.execution import Executor
 from scripted_server import Asked, Reply, Scripted, scripted
 
 PLAN = {

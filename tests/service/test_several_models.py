@@ -18,12 +18,12 @@ from auditcore.auditing import audit
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.images.encoded import EncodedImage
-from auditcore_service.app import create_app
-from auditcore_service.execution import Executor
-from auditcore_service.service import Service
+from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
+from auditcore_service.worker.execution import Executor
 
 PLAN = {
     "seed": 3,

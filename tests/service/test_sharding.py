@@ -11,7 +11,7 @@ from auditcore.contracts.checks import DeletionCheck, SweepCheck
 from auditcore.contracts.explainers import Gradient
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.stopping import Conclusive, looks
-from auditcore_service.sharding import ASSEMBLE_SHARE, shards_of
+from auditcore_service.use_cases.sharding import ASSEMBLE_SHARE, shards_of
 
 ONE_WAVE = AuditPlan(explainers=(Gradient(),), checks=(DeletionCheck(grid=2, repeats=1),))
 TWO_WAVES = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(Brightness(),)),))

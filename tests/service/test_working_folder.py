@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from auditcore_service.settings import Settings
-from auditcore_service.working_folder import empty_working_folder
+from auditcore_service.worker.working_folder import empty_working_folder
 
 
 def test_the_folder_is_new_private_empty_and_gone_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

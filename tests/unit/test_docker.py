@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from auditcore.contracts.served_models import TorchServeModel
+from auditcore.contracts.server_models import TorchServeModel
 from auditcore_service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -166,7 +166,7 @@ def test_the_gateway_image_has_no_torch_and_answers(tmp_path: Path) -> None:
     python = install_steps("gateway.Dockerfile", tmp_path)
     for absent in ("torch", "numpy", "captum", "timm"):
         assert "ModuleNotFoundError" in imports(python, f"import {absent}").stderr
-    clients = "import auditcore.resolving, mlflow.artifacts, huggingface_hub, s3fs, gcsfs, adlfs; print('here')"
+    clients = "import auditcore.sources.resolving, mlflow.artifacts, huggingface_hub, s3fs, gcsfs, adlfs; print('here')"
     done = imports(python, clients)
     assert done.stdout == "here\n", done.stderr
     with socket.socket() as free:
@@ -206,7 +206,8 @@ def answer(url: str, process: subprocess.Popen[str]) -> int:
 def test_the_worker_image_computes_and_serves_nothing(tmp_path: Path) -> None:
     python = install_steps("worker.Dockerfile", tmp_path)
     code = (
-        "import auditcore, auditcore_service.worker, auditcore_service.execution; auditcore.audit; "
+        "import auditcore, auditcore_service.worker.celery_worker, auditcore_service.worker.execution; "
+        "auditcore.audit; "
         "from auditcore.contracts.access import AccessRules; from auditcore.contracts.models import TorchvisionModel;"
         "reference = TorchvisionModel(name='resnet18', weights={'uri': 'random:1'}); "
         "print(auditcore.load_classifier(reference, access=AccessRules()).classes)"

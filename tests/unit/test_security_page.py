@@ -24,11 +24,11 @@ from auditcore.contracts.explainers import Explainer, Precomputed
 from auditcore.contracts.models import TimmModel, TorchvisionModel
 from auditcore.contracts.packaged_models import TimmArchitecture, TorchvisionArchitecture
 from auditcore.errors import AuditcoreError, UndecodableImage, UnreachableResource, UnsafeReference
-from auditcore.fetching import open_resource
 from auditcore.images.decode import FORMATS, decode_image
 from auditcore.models.loaders.pickled import read_pickled_state
 from auditcore.models.loaders.weights import read_state_dict
-from auditcore_service.blobs import BlobStore
+from auditcore.sources.fetching import open_resource
+from auditcore_service.store.blobs import BlobStore
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

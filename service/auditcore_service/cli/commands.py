@@ -92,7 +92,7 @@ def serve(
         curl http://127.0.0.1:8000/v1/catalogue
     """
     settings = _settings(host=host, port=port, data_dir=data, workers=workers)
-    from auditcore_service import embedded  # noqa: PLC0415 - fastapi and celery load only for this command
+    from auditcore_service.embedded import process_tree as embedded  # noqa: PLC0415 - fastapi and celery load only for this command
 
     embedded.run(settings, on_ready=lambda url: print(f"Listening on {url}", flush=True))  # noqa: T201 - read by programs
 
@@ -106,7 +106,7 @@ def gateway() -> None:
         AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_BLOB_URL=s3://... auditcore gateway
     """
     settings = _settings()
-    from auditcore_service import gateway as process  # noqa: PLC0415 - fastapi loads only for this command
+    from auditcore_service.gateway import process  # noqa: PLC0415 - fastapi loads only for this command
 
     process.run(settings)
 
@@ -126,7 +126,7 @@ def worker(
         from auditcore_service.cli.worker_ping import answers  # noqa: PLC0415 - celery loads only for this command
 
         raise typer.Exit(0 if answers(settings) else 1)
-    from auditcore_service.worker import run_worker  # noqa: PLC0415 - celery loads only for this command
+    from auditcore_service.worker.celery_worker import run_worker  # noqa: PLC0415 - celery loads only for this command
 
     run_worker(settings)
 
@@ -171,7 +171,7 @@ def audit(
                 progress=lambda share: show(share, "auditing"),
                 pictures=pictures,
             )
-        from auditcore.report.html import render_html  # noqa: PLC0415 - likewise
+        from auditcore.report.page.html import render_html  # noqa: PLC0415 - likewise
         from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - likewise
 
         files = {} if out_file is None else {out_file: report_bytes(report)}
@@ -344,7 +344,7 @@ def demo(
         auditcore demo --out /tmp
     """
     with _problems():
-        from auditcore_service.demo import run_demo  # noqa: PLC0415 - needs the extra
+        from auditcore_service.cli.demo import run_demo  # noqa: PLC0415 - needs the extra
 
         # ends like Ctrl-C: the service is shut down and its folder removed
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from auditcore.contracts.report import report_schema
-from auditcore_service.app import create_app
+from auditcore_service.gateway.app import create_app
 from auditcore_service.settings import Settings
 
 

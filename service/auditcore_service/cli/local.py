@@ -15,11 +15,11 @@ from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchRefe
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
-from auditcore.report.gallery import GALLERY_IMAGES
-from auditcore_service.annotations import read_boxes, read_labels
+from auditcore.report.page.gallery import GALLERY_IMAGES
 from auditcore_service.cli.inputs import find_images, read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
-from auditcore_service.refusals import InvalidUpload
+from auditcore_service.use_cases.annotations import read_boxes, read_labels
+from auditcore_service.use_cases.refusals import InvalidUpload
 
 if TYPE_CHECKING:
     from auditcore.images.encoded import EncodedImage
@@ -71,7 +71,7 @@ def audit_file(
     import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
 
     from auditcore.auditing import audit  # noqa: PLC0415 - likewise
-    from auditcore.engine.allocator import keep_freed_memory  # noqa: PLC0415 - likewise
+    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - likewise
 
     keep_freed_memory()
     if device == "auto":

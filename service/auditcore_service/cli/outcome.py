@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from auditcore_service.locations import parts_in, sentence, telling
+from auditcore_service.use_cases.locations import parts_in, sentence, telling
 
 EXIT_STATUS = {"pass": 0, "warn": 0, "not_evaluated": 0, "fail": 1, "inconclusive": 3}
 """Exit status of a finished audit, by verdict."""

@@ -8,16 +8,16 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
-from auditcore.contracts.cost_model import ModelSpeed, estimate_of
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
+from auditcore.costs.cost_model import ModelSpeed, estimate_of
 from auditcore_service.cli.inputs import find_images, read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.service_client import ServiceClient
-from auditcore_service.estimates import objection_to
-from auditcore_service.schemas import EstimateAnswer
+from auditcore_service.gateway.schemas import EstimateAnswer
 from auditcore_service.settings import Settings
+from auditcore_service.use_cases.estimates import objection_to
 
 _UNKNOWN_BATCH = f"sha256:{'0' * 64}"
 

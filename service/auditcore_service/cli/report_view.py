@@ -11,7 +11,7 @@ from rich.text import Text
 
 from auditcore.contracts.report import AuditReport, ConditionOutcome, ReportModel
 from auditcore.report.deviation import deviation_rows
-from auditcore.report.table import (
+from auditcore.report.headlines import (
     SummaryCell,
     SummaryColumn,
     SummaryRow,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from auditcore_service.queue import build_celery
+from auditcore_service.queue.celery_queue import build_celery
 from auditcore_service.settings import Settings
 
 ANSWER_S = 5.0

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.errors import ShapeError
-from auditcore.streams import Streams
-from auditcore.transfer import numbers_on, to_device
+from auditcore.random_numbers.streams import Streams
 
 TRUNCATE = 4.0
 """A Gaussian ends this many sigmas from its center, as in scipy; what lies beyond is 6e-5 of it."""

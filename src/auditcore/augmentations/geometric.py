@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from auditcore.transfer import numbers_on, to_device
+from auditcore.devices.transfer import numbers_on, to_device
 
 Matrices = Float[Tensor, "image 2 2"]
 Offsets = Float[Tensor, "image 2"]

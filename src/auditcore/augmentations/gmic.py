@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.contracts.augmentations import GmicFilter
+from auditcore.devices.transfer import to_device
 from auditcore.errors import NotApplicable, ShapeError
-from auditcore.transfer import to_device
 
 COMMANDS: Mapping[GmicFilter, str] = {
     "freaky_details": "fx_freaky_details 2,10,1,11,0,32,0",

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.errors import ShapeError
-from auditcore.transfer import numbers_on, to_device
 
 LUMA = (0.2989, 0.587, 0.114)
 """ITU-R BT.601, rounded as torchvision rounds it."""

@@ -19,15 +19,15 @@ from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.capabilities import check_obstacle, pair_obstacle
 from auditcore.contracts.checks import CheckContract, Noise
 from auditcore.contracts.explainers import Explainer, Iba, Precomputed, Random, shared_key
+from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
 from auditcore.explainers.information_bottleneck import why_no_map
+from auditcore.explainers.registry import applicability, explain_together, joined
 from auditcore.explainers.shared_pass import color_logits, image_logits
-from auditcore.explainers.table import applicability, explain_together, joined
 from auditcore.images.preprocess import PixelBox
 from auditcore.images.uploaded_maps import MapRows
 from auditcore.models.classifier import Classifier
-from auditcore.streams import KeptDraws, Streams
-from auditcore.transfer import numbers_on, to_device
+from auditcore.random_numbers.streams import KeptDraws, Streams
 
 REPEAT = "repeatability"
 """View of the unchanged images under another draw, and the purpose under which the cost of their maps is listed."""

@@ -27,7 +27,7 @@ from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.curves import deletion_auc, inter_model_deletion, rao_auc, symmetric_relevance_gain
 from auditcore.metrics.ranking import rank_descending
 from auditcore.metrics.reduction import ranking_relevance
-from auditcore.metrics.resolution import resolved_relevance
+from auditcore.metrics.rounded_relevance import resolved_relevance
 
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
 """Wide enough that the kernel's tail is below 1 % at its edge (3 sigma)."""

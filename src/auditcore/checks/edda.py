@@ -31,7 +31,7 @@ from auditcore.metrics.faithfulness import (
     threshold_masks,
 )
 from auditcore.metrics.reduction import ranking_relevance
-from auditcore.metrics.resolution import resolved_relevance
+from auditcore.metrics.rounded_relevance import resolved_relevance
 
 CONSTANT_MAP = "the map is constant or not finite, so no pixels are the most relevant"
 

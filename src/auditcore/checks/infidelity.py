@@ -16,8 +16,8 @@ from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import InfidelityCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
+from auditcore.devices.transfer import numbers_on
 from auditcore.metrics.infidelity import account_of_noise, infidelity
-from auditcore.transfer import numbers_on
 
 NOT_FINITE = "the map is not finite"
 NO_ACCOUNT = "the map is zero or not finite, so no factor suits it"

@@ -27,9 +27,9 @@ from auditcore.checks.removal import (
 )
 from auditcore.checks.step_curves import tolerance_of
 from auditcore.contracts.checks import Game, InsertionDeletionCheck, accuracy_metric
-from auditcore.contracts.passes import GAME_STEP_PX
 from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
+from auditcore.costs.passes import GAME_STEP_PX
 from auditcore.metrics.removal_curves import insertion_deletion_auc, proportional_step, removal_counts
 
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 11, 5.0

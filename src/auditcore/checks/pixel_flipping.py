@@ -15,9 +15,9 @@ from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
 from auditcore.contracts.checks import PixelFlippingCheck
-from auditcore.contracts.passes import FLIPPING_STEP_PX
 from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
+from auditcore.costs.passes import FLIPPING_STEP_PX
 from auditcore.metrics.removal_curves import pixel_flipping_aoc, proportional_step, relative_curve, removal_counts
 
 VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative curve is undefined"

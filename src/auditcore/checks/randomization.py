@@ -20,7 +20,7 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
 from auditcore.errors import ModelOutputInvalid, NotApplicable
 from auditcore.explainers.attribution import Batch, MadePasses
-from auditcore.explainers.table import applicability, explain_together
+from auditcore.explainers.registry import applicability, explain_together
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.rank_correlation import spearman
 from auditcore.metrics.reduction import reduce_channels

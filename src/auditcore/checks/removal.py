@@ -19,7 +19,7 @@ from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.ranking import rank_descending
 from auditcore.metrics.reduction import ranking_relevance
 from auditcore.metrics.removal_curves import removal_rank
-from auditcore.metrics.resolution import resolved_relevance
+from auditcore.metrics.rounded_relevance import resolved_relevance
 
 CONSTANT_MAP = "all pixels are equally relevant or the map is not finite, so the map gives no order"
 

@@ -16,9 +16,9 @@ from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import SensitivityCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
-from auditcore.explainers.table import explain_together
+from auditcore.devices.transfer import numbers_on
+from auditcore.explainers.registry import explain_together
 from auditcore.metrics.sensitivity import max_sensitivity, relative_distance
-from auditcore.transfer import numbers_on
 
 ZERO_MAP = "the map is zero everywhere or not finite, so no distance is relative to it"
 NOT_REPEATABLE = "the map is zero everywhere, or one of both maps is not finite"

@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from auditcore.augmentations.table import applicability, augment, valid_mask, warp
+from auditcore.augmentations.registry import applicability, augment, valid_mask, warp
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import ALL_CHANGES, ALL_VALID, Change, ChangedValue, SsimSweepCheck, change_variants
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement, SharedSample
-from auditcore.explainers.table import EXPLAINERS, explain_together
+from auditcore.devices.transfer import numbers_on
+from auditcore.explainers.registry import EXPLAINERS, explain_together
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.structural_similarity import structural_similarity
-from auditcore.transfer import numbers_on
 
 NO_RANGE = "the maps of all originals are zero or not finite, so there is no data range to compare them in"
 NOT_COMPARABLE = (

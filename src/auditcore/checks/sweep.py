@@ -15,22 +15,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.augmentations.table import FULL_WEIGHT, applicability, augment, levels, unwarp, valid_mask, warp
+from auditcore.augmentations.registry import FULL_WEIGHT, applicability, augment, levels, unwarp, valid_mask, warp
 from auditcore.checks.chunk import Chunk
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.augmentations import Augmentation, Interval
 from auditcore.contracts.checks import FAMILY_MEAN, SweepCheck, interval_key
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.passes import AUTO_INTERVAL_STEPS
 from auditcore.contracts.shards import Measurement, SharedSample
-from auditcore.explainers.table import explain_together
+from auditcore.costs.passes import AUTO_INTERVAL_STEPS
+from auditcore.devices.transfer import numbers_on
+from auditcore.explainers.registry import explain_together
 from auditcore.metrics.comparison import MaskedMaps
 from auditcore.metrics.curves import anchored_area, stability_ratio
 from auditcore.metrics.map_pairs import compare
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
-from auditcore.transfer import numbers_on
 
 PROBABILITY_DROP = 0.10
 """Relative drop of the mean target probability at which an automatic interval ends (Tetkova & Hansen 2023)."""

@@ -24,7 +24,7 @@ from auditcore.contracts.packaged_models import (
     TorchExportModel,
     TorchScriptModel,
 )
-from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
+from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.errors import UnsafeReference
 
 DEMO_FACTORY = "efficientnet_lite_pytorch:EfficientNet.from_name"

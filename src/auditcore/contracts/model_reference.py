@@ -15,7 +15,7 @@ from auditcore.contracts.packaged_models import (
     TorchExportModel,
     TorchScriptModel,
 )
-from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
+from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 
 BuiltModel = TorchvisionModel | TimmModel | FactoryModel
 """Spelled out as architecture and weights."""

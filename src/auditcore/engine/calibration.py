@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from auditcore.augmentations.table import warp
+from auditcore.augmentations.registry import warp
 from auditcore.checks.micro_batches import is_out_of_memory
 from auditcore.contracts.augmentations import Rotate
 from auditcore.contracts.shards import Calibration
@@ -19,7 +19,7 @@ from auditcore.metrics.map_pairs import compare
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.models.classifier import Classifier
 from auditcore.models.static_passes import Kind, StaticPasses
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 PIXELS_A_PASS = {"cpu": 8 * 224 * 224, "cuda": 256 * 224 * 224}
 """Where the search begins. On two cores the demo model computes 44, 45 and 46 gradients a second in batches of 4, 8 and

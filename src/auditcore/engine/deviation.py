@@ -11,8 +11,8 @@ from torch import Tensor
 from auditcore.checks.chunk import Chunk
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import DeviationSample, Measurement
+from auditcore.devices.arithmetic import arithmetic
 from auditcore.explainers.attribution import MadePasses
-from auditcore.models.arithmetic import arithmetic
 
 
 def measure_deviation(

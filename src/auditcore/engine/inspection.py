@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auditcore.contracts.inspection import Inspection, InspectionRequest, ModelFinding, inspection_of
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.explainers.table import applicability, layers_named
+from auditcore.explainers.registry import applicability, layers_named
 from auditcore.models.classifier import Classifier
 
 

@@ -11,9 +11,9 @@ import torch
 
 from auditcore.checks.chunk import Chunk
 from auditcore.contracts.shards import SKETCH_SCALE, MapSketches
+from auditcore.devices.transfer import numbers_on
 from auditcore.metrics.map_sketches import sketch_maps
 from auditcore.metrics.reduction import reduce_channels
-from auditcore.transfer import numbers_on
 
 CONSTANT_MAP = "the map is constant or not finite, so it has no correlation"
 

@@ -13,17 +13,17 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ExplainedClass, ImageRecord
 from auditcore.contracts.significance import rounded
+from auditcore.devices.transfer import numbers_on
 from auditcore.engine.targets import Choice, choose_targets
 from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.attribution import MadePasses
+from auditcore.explainers.registry import EXPLAINERS, applicability, layers_read
 from auditcore.explainers.shared_pass import pass_once
-from auditcore.explainers.table import EXPLAINERS, applicability, layers_read
 from auditcore.images.batch import DecodedBatch
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
-from auditcore.transfer import numbers_on
+from auditcore.random_numbers.streams import Streams
 
 
 def predict_originals(

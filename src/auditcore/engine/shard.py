@@ -14,14 +14,12 @@ from torch import Tensor
 from auditcore.checks.chunk import REPEAT, Chunk
 from auditcore.checks.measuring import measurement, not_applicable, without_rows
 from auditcore.checks.micro_batches import MicroBatches, blaming_size
-from auditcore.checks.table import CHECKS
+from auditcore.checks.registry import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import check_obstacle
-from auditcore.contracts.estimate import BACKWARD_COST, waves_of, weight
 from auditcore.contracts.explainers import Explainer, shared_key
 from auditcore.contracts.image_dependence import sketched_images
-from auditcore.contracts.passes import ModelFacts, mapped_first, passes_needed, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     Calibration,
@@ -35,6 +33,10 @@ from auditcore.contracts.shards import (
     SharedSample,
     Wave,
 )
+from auditcore.costs.estimate import BACKWARD_COST, waves_of, weight
+from auditcore.costs.passes import ModelFacts, mapped_first, passes_needed, total
+from auditcore.devices.arithmetic import arithmetic
+from auditcore.devices.transfer import current, numbers_on
 from auditcore.engine.calibration import calibrate
 from auditcore.engine.deviation import measure_deviation
 from auditcore.engine.environment import describe_environment
@@ -45,16 +47,14 @@ from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.targets import LABEL_MISSING, merge_targets, needs_labels
 from auditcore.engine.ways import Ahead, choose_way
 from auditcore.errors import AuditCancelled, LabelOutOfRange
-from auditcore.explainers.table import EXPLAINERS, layers_named, prepare
+from auditcore.explainers.registry import EXPLAINERS, layers_named, prepare
 from auditcore.images.batch import decode_ahead
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
-from auditcore.models.arithmetic import arithmetic
 from auditcore.models.classifier import Classifier
 from auditcore.models.sanity import invalid_output
-from auditcore.transfer import current, numbers_on
 
 UNDEFINED_CONTROLS = {
     "completeness_error": "the logit it is relative to is 0",

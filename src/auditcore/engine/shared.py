@@ -6,11 +6,11 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from auditcore.checks.table import CHECKS
+from auditcore.checks.registry import CHECKS
 from auditcore.contracts.explainers import shared_key
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
-from auditcore.explainers.table import EXPLAINERS
+from auditcore.explainers.registry import EXPLAINERS
 
 Merge = Callable[[Sequence[Sequence[float]]], Sequence[Sequence[float]]]
 

@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.contracts.explainers import Gradient, InputXGradient, IntegratedGradients, Saliency
+from auditcore.devices.transfer import to_device
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.passes import baseline_logits, pairs, target_logits
 from auditcore.explainers.shared_pass import input_gradients
-from auditcore.transfer import to_device
 
 UNDEFINED_BELOW = 1e-8
 """A relative error has no meaning when what it is relative to is this close to zero."""

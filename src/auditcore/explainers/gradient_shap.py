@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from auditcore.contracts.explainers import GradientShap
+from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.noise_tunnel import noisy_copies
 from auditcore.explainers.passes import host_pairs
-from auditcore.transfer import numbers_on
 
 
 def gradient_shap(batch: Batch, contract: GradientShap) -> Attribution:

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditcore.contracts.explainers import Iba, shared_key
+from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.explainers.attribution import Attribution, Batch, exactly
 from auditcore.explainers.bottleneck_layers import nearest_passage, passages
 from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import Layout, as_maps
 from auditcore.models.loaders.suggestions import near
-from auditcore.transfer import numbers_on, to_device
 
 INITIAL_ALPHA = 5.0
 """The mask begins at sigmoid(5) = 0.993: nearly everything passes."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from auditcore.contracts.explainers import Gradient, NoiseTunnel, NoisyContract, SmoothGrad
+from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.gradient import gradient
 from auditcore.explainers.passes import host_pairs
-from auditcore.transfer import numbers_on
 
 
 def smoothgrad(batch: Batch, contract: SmoothGrad) -> Attribution:

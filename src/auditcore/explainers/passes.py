@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from auditcore.contracts.explainers import Baseline
+from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.shared_pass import color_logits, image_logits
-from auditcore.transfer import numbers_on
 
 
 def pairs(

@@ -7,11 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from auditcore.contracts.explainers import Rise
+from auditcore.devices.transfer import to_device
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.passes import pairs
 from auditcore.models.classifier import Classifier
-from auditcore.transfer import to_device
 
 MASKS_A_DRAW = 256
 """Masks of one stream: enough to fill a micro-batch, few enough to be kept. Streams do not follow micro-batches."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from auditcore.errors import ShapeError
 from auditcore.metrics.constancy import FLOAT_NOISE
-from auditcore.metrics.resolution import resolved_relevance
+from auditcore.metrics.rounded_relevance import resolved_relevance
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from auditcore.metrics.constancy import FLOAT_NOISE
 from auditcore.metrics.ranking import CommonPositions, Cut, shared_of_top
-from auditcore.metrics.resolution import CORE_PART, RESOLVED_BITS
+from auditcore.metrics.rounded_relevance import CORE_PART, RESOLVED_BITS
 
 BLOCK, WARPS = 2048, 8
 """Positions that a program reads at once, and the warps that do; a map of 224 x 224 is 24.5 blocks."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from auditcore.metrics.comparison import MaskedMaps, correlation
 from auditcore.metrics.ranking import overlap
-from auditcore.streams import kernels_work
+from auditcore.random_numbers.streams import kernels_work
 
 
 class PairComparison(NamedTuple):

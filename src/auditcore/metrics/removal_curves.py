@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.contracts.removal_steps import exact, proportional_step, removal_counts
+from auditcore.counts.removal_steps import exact, proportional_step, removal_counts
 from auditcore.errors import ShapeError
 from auditcore.metrics.curves import UNDEFINED_BELOW, trapezoid_auc
 

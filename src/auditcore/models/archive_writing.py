@@ -23,14 +23,14 @@ from auditcore.contracts.archives import (
 from auditcore.contracts.model_reference import BuiltModel
 from auditcore.contracts.models import DemoModel
 from auditcore.errors import InvalidRequest
-from auditcore.models.loaders.table import load_model
+from auditcore.models.loaders.registry import load_model
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of every entry, so that the same model gives the same bytes."""
 
 _HANDLER_TEXT = (
     '"""Serves a model to audits: all class scores, and explanations; see docker/torchserve."""\n\n'
-    "from auditcore.serving.torchserve_handler import handle\n\n"
+    "from auditcore.integrations.torchserve_handler import handle\n\n"
     '__all__ = ["handle"]\n'
 )
 

@@ -10,7 +10,6 @@ from itertools import chain
 import numpy as np
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.estimate import BACKWARD_COST
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
@@ -27,6 +26,7 @@ from auditcore.contracts.report import (
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import CheckCost, Cost, ImageRecord, Measurement, ShardResult
 from auditcore.contracts.significance import rounded
+from auditcore.costs.estimate import BACKWARD_COST
 from auditcore.errors import NoUsableImages
 from auditcore.metrics.quartiles import box_plot
 from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE

@@ -17,7 +17,7 @@ from auditcore.contracts.packaged_models import (
     TorchScriptModel,
 )
 from auditcore.contracts.report import ReportModel
-from auditcore.contracts.served_models import OpenInferenceModel, TorchServeModel
+from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 
 STRUCTURE_DIGITS = 8
 """Of the digest of a structure that a name shows: enough to tell the models of one audit apart."""

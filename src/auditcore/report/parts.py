@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from auditcore.contracts.report import AuditReport, Result, Slice
-from auditcore.report.table import Key, interval_text, mean_text, results_by_key
+from auditcore.report.headlines import Key, interval_text, mean_text, results_by_key
 
 CLASS_PART = "class="
 FLIPPED, NOT_FLIPPED = "flipped", "not_flipped"

@@ -11,7 +11,7 @@ from auditcore.contracts.report import Slice
 from auditcore.contracts.shards import ExplainedClass, Measurement
 from auditcore.report.bootstrap import summaries
 from auditcore.report.bounds import bounds_of, kinds_of
-from auditcore.report.table import is_headline
+from auditcore.report.headlines import is_headline
 
 LEAST_IMAGES = 2
 """Of a part; one image has no interval."""

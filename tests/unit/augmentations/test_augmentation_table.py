@@ -9,7 +9,7 @@ import pytest
 import torch
 from skimage import data
 
-from auditcore.augmentations.table import FAMILIES, augment, inverse_value, levels, unwarp, valid_mask, warp
+from auditcore.augmentations.registry import FAMILIES, augment, inverse_value, levels, unwarp, valid_mask, warp
 from auditcore.contracts.augmentations import (
     Augmentation,
     AugmentationContract,
@@ -29,7 +29,7 @@ from auditcore.contracts.augmentations import (
 )
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.metrics.similarity import pearson
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 WARPING = [Rotate(), Translate(), Scale()]
 TURN_AND_BLUR = Composition(first=Rotate(), second=GaussianBlur())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import reference
 from auditcore.augmentations.composition import value_at
-from auditcore.augmentations.table import augment, unwarp, valid_mask, warp
+from auditcore.augmentations.registry import augment, unwarp, valid_mask, warp
 from auditcore.contracts.augmentations import (
     Augmentation,
     Brightness,
@@ -26,7 +26,7 @@ from auditcore.contracts.augmentations import (
     Translate,
 )
 from auditcore.contracts.checks import Change
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 
 def noise(*shape: int) -> Tensor:

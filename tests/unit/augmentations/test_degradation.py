@@ -13,10 +13,10 @@ from torchvision.transforms import functional
 
 import reference
 from auditcore.augmentations import degradation
-from auditcore.augmentations.table import augment
+from auditcore.augmentations.registry import augment
 from auditcore.contracts.augmentations import GaussianNoise
 from auditcore.errors import ShapeError
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SIZES = [(9, 14), (8, 8), (1, 5)]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import reference
 from auditcore.augmentations import gmic
-from auditcore.augmentations.table import applicability, augment
+from auditcore.augmentations.registry import applicability, augment
 from auditcore.contracts.augmentations import Brightness, Composition, Gmic, GmicFilter
 from auditcore.errors import NotApplicable, ShapeError
 

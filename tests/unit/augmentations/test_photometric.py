@@ -15,7 +15,7 @@ from torchvision.transforms.functional import adjust_contrast
 
 import reference
 from auditcore.augmentations import photometric
-from auditcore.augmentations.table import augment
+from auditcore.augmentations.registry import augment
 from auditcore.contracts.augmentations import Brightness, Hue, Saturation
 from auditcore.errors import ShapeError
 

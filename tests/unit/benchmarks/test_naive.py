@@ -16,9 +16,9 @@ from auditcore.contracts.checks import (
 )
 from auditcore.contracts.explainers import GradCam, Gradient, InputXGradient, LrpEpsilonPlusFlat
 from auditcore.contracts.plan import AuditPlan
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 from benchmarks.naive import Paper, scores_of
 from naive_removal import raw
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 
 from auditcore.contracts.checks import EddaCheck
-from auditcore.contracts.estimate import passes_of
 from auditcore.contracts.explainers import Gradient
 from auditcore.contracts.plan import AuditPlan
+from auditcore.costs.estimate import passes_of
 from benchmarks.cases import cases
 from benchmarks.ideal import Passes, Rates
 from benchmarks.naive import scaled_seconds

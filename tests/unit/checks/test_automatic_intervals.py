@@ -22,10 +22,10 @@ from auditcore.contracts.augmentations import (
     Scale,
 )
 from auditcore.contracts.checks import SweepCheck
-from auditcore.contracts.estimate import passes_of
 from auditcore.contracts.explainers import Gradient
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
+from auditcore.costs.estimate import passes_of
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared as reduce_all
 from auditcore.models.classifier import Classifier

@@ -31,12 +31,12 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
-from auditcore.streams import Streams
-from auditcore_service.demo import PHOTOS, photo_path
+from auditcore.models.loaders.registry import load_classifier
+from auditcore.random_numbers.streams import Streams
+from auditcore_service.cli.demo import PHOTOS, photo_path
 
 IMAGES = 3
 STOCHASTIC: tuple[Explainer, ...] = (
@@ -196,7 +196,7 @@ def test_neither_batches_nor_kept_numbers_change_a_score(
     checks = (SweepCheck(families=(Brightness(interval=(0, 0.2)),), levels=3), SensitivityCheck(draws=2))
     expected = run(digit_classifier, explainers, *checks)
     # room for a single map: nearly everything is drawn anew
-    monkeypatch.setattr("auditcore.streams.KeptDraws.__init__.__defaults__", (4 * 3 * 32 * 32,))
+    monkeypatch.setattr("auditcore.random_numbers.streams.KeptDraws.__init__.__defaults__", (4 * 3 * 32 * 32,))
     other = run(digit_classifier, explainers, *checks, micro_batch=micro_batch)
     for one, another in zip(expected.measurements, other.measurements, strict=True):
         assert list(another.values) == pytest.approx(list(one.values), rel=2e-3, abs=1e-4), (one.explainer, one.metric)

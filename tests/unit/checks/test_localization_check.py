@@ -19,10 +19,10 @@ from auditcore.contracts.images import Box
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SEED = 7
 WIDE = Box(x0=2, y0=10, x1=28, y1=17)

@@ -28,11 +28,11 @@ from auditcore.contracts.explainers import (
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.models.randomization import cascade
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SEED = 7
 IMAGES = 3

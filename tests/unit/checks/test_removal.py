@@ -7,8 +7,8 @@ import torch
 
 import digits
 from auditcore.checks import deletion, insertion_deletion
+from auditcore.checks.registry import CHECKS
 from auditcore.checks.removal import blurred
-from auditcore.checks.table import CHECKS
 from auditcore.contracts.checks import (
     Check,
     DeletionCheck,
@@ -18,11 +18,11 @@ from auditcore.contracts.checks import (
     RankingCheck,
     RoadCheck,
 )
-from auditcore.contracts.estimate import BACKWARD_COST, passes_of
 from auditcore.contracts.explainers import GradCam, Gradient, InputXGradient
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.ranking_orders import BOTH_ORDERS, RankBy, ranked_variant
 from auditcore.contracts.shards import Measurement
+from auditcore.costs.estimate import BACKWARD_COST, passes_of
 from auditcore.models.classifier import Classifier
 from naive_removal import CountingNet, chunk_of, raw, run
 

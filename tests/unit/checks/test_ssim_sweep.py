@@ -22,7 +22,6 @@ from auditcore.contracts.augmentations import (
     Translate,
 )
 from auditcore.contracts.checks import Change, SsimSweepCheck, SweepCheck, change_variants
-from auditcore.contracts.estimate import passes_of, waves_of
 from auditcore.contracts.explainers import (
     Explainer,
     Gradient,
@@ -34,6 +33,7 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult, Wave
+from auditcore.costs.estimate import passes_of, waves_of
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage

@@ -19,7 +19,6 @@ from auditcore.contracts.checks import (
     SweepCheck,
     all_families,
 )
-from auditcore.contracts.estimate import passes_of, waves_of
 from auditcore.contracts.explainers import Explainer, Gradient, IntegratedGradients, Random, SmoothGrad
 from auditcore.contracts.images import ImageUri, InlineImage
 from auditcore.contracts.metrics import METRICS
@@ -28,6 +27,7 @@ from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition, validate_policy, variants_of
 from auditcore.contracts.presets import quick_plan, resolve_plan, standard_plan
 from auditcore.contracts.request import AuditRequest
+from auditcore.costs.estimate import passes_of, waves_of
 from auditcore.errors import InvalidRequest, UnsafeReference
 
 DOCUMENTED = documented.REQUEST | {"images": {"kind": "batch", "digest": "sha256:" + "0" * 64}}

@@ -6,14 +6,6 @@ from hypothesis import strategies as st
 
 from auditcore.contracts.augmentations import Brightness
 from auditcore.contracts.checks import Check, DeletionCheck, SensitivityCheck, SweepCheck
-from auditcore.contracts.cost_model import (
-    ModelSpeed,
-    dearest_check,
-    estimate_of,
-    model_identity,
-    plan_identity,
-)
-from auditcore.contracts.estimate import BACKWARD_COST, expected_passes, passes_of, waves_of, weight
 from auditcore.contracts.explainers import (
     Ablation,
     Explainer,
@@ -26,9 +18,17 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, TorchvisionModel, Weights
-from auditcore.contracts.passes import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
+from auditcore.costs.cost_model import (
+    ModelSpeed,
+    dearest_check,
+    estimate_of,
+    model_identity,
+    plan_identity,
+)
+from auditcore.costs.estimate import BACKWARD_COST, expected_passes, passes_of, waves_of, weight
+from auditcore.costs.passes import total
 
 DIGEST = f"sha256:{'a' * 64}"
 OTHER = f"sha256:{'b' * 64}"

@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource, sys, torch
-from auditcore.engine.allocator import keep_freed_memory
+from auditcore.devices.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def faults():
@@ -26,7 +26,7 @@ print(sum(faults() for _ in range(10)))
 
 HELD = """
 import torch
-from auditcore.engine.allocator import give_back_freed_memory, keep_freed_memory
+from auditcore.devices.allocator import give_back_freed_memory, keep_freed_memory
 def held_mib():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS:"))
     return int(line.split()[1]) // 1024

@@ -45,8 +45,8 @@ from auditcore.errors import (
     NoUsableImages,
 )
 from auditcore.explainers.attribution import Attribution, Batch
-from auditcore.explainers.table import EXPLAINERS as EXPLAINER_METHODS
-from auditcore.explainers.table import Method
+from auditcore.explainers.registry import EXPLAINERS as EXPLAINER_METHODS
+from auditcore.explainers.registry import Method
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.report.serialize import report_bytes

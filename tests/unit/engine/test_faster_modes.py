@@ -28,7 +28,7 @@ from auditcore.contracts.report import Deviation, Result
 from auditcore.contracts.speed import Speed, deviation_images
 from auditcore.models.classifier import Classifier
 from auditcore.models.speed import Compiled
-from auditcore.report.html import render_html
+from auditcore.report.page.html import render_html
 from auditcore.report.serialize import report_bytes
 
 IMAGES = 6

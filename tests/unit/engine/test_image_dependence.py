@@ -18,15 +18,15 @@ from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.models import Weights
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.contracts.request import AuditRequest, NamedModel
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import NO_MAP
 from auditcore.models.classifier import Classifier
-from auditcore.report.html import render_html
+from auditcore.random_numbers.streams import Streams
 from auditcore.report.image_dependence import NO_OTHER, NOT_COMPARED
+from auditcore.report.page.html import render_html
 from auditcore.report.stopping import image_order
 from auditcore.report.warnings import image_independent
-from auditcore.streams import Streams
 
 COLOR = {"kind": "sweep", "families": [{"kind": "hue", "interval": [-40, 40]}], "levels": 3}
 CHEAP = {"kind": "complexity"}

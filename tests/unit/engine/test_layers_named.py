@@ -16,7 +16,7 @@ from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.engine.inspection import inspect
 from auditcore.models.classifier import Classifier
-from auditcore.report.html import render_html
+from auditcore.report.page.html import render_html
 from auditcore.report.serialize import report_bytes
 
 PLAN = AuditPlan(

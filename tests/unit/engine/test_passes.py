@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 import digits
-from auditcore.augmentations.table import applicability as family_applicability
+from auditcore.augmentations.registry import applicability as family_applicability
 from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import Brightness, HorizontalFlip, Interval, Rotate, Scale
 from auditcore.contracts.checks import (
@@ -54,9 +54,9 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
-from auditcore.contracts.passes import ModelFacts, Passes, passes_needed
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.costs.passes import ModelFacts, Passes, passes_needed
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage

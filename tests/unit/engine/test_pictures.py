@@ -21,14 +21,14 @@ from auditcore.contracts.presets import standard_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.significance import VALUE_DIGITS
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
+from auditcore.random_numbers.streams import Streams
 from auditcore.report.pictures import draw_map, draw_photo
 from auditcore.report.serialize import report_bytes
 from auditcore.report.slices import REPORT_BYTES
-from auditcore.streams import Streams
 
 SLICES_BYTES = 2 * 6 * 2 * 10 * 230
 """Both sides of six families, two headline metrics, ten explainers; what a slice takes."""

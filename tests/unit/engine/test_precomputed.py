@@ -17,11 +17,11 @@ from auditcore.contracts.images import Box
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import DigestMismatch, UnreachableResource
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import NO_MAP
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 METHOD = {"kind": "integrated_gradients", "steps": 8}
 STILL: list[dict[str, Any]] = [

@@ -20,7 +20,7 @@ from auditcore.explainers.information_bottleneck import measure_statistics, redu
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 EARLY = Iba(name="early", layer="stem.2", steps=1, samples=1)
 LATE = Iba(name="late", layer="down", steps=1, samples=1)

@@ -16,8 +16,8 @@ from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.models import Weights
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest, NamedModel
+from auditcore.report.headlines import check_kinds
 from auditcore.report.stopping import image_order
-from auditcore.report.table import check_kinds
 
 IMAGES = 80
 PLAN: dict[str, Any] = {

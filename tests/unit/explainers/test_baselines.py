@@ -15,9 +15,9 @@ from auditcore.contracts.explainers import Baseline, IntegratedGradients
 from auditcore.contracts.models import Preprocessing
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.baselines import baseline_pixels
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SIDE = reference.SIDE
 PREPROCESSING = Preprocessing(resize=SIDE, crop=SIDE, mean=(0.45, 0.5, 0.4), std=(0.2, 0.25, 0.3))

@@ -18,10 +18,10 @@ import reference_explainers as reference
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import Baseline, DeepLift
 from auditcore.contracts.models import DemoModel, Preprocessing
-from auditcore.explainers.table import applicability, explain
+from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
-from auditcore.streams import Streams
+from auditcore.models.loaders.registry import load_classifier
+from auditcore.random_numbers.streams import Streams
 
 SIDE = reference.SIDE
 PREPROCESSING = Preprocessing(resize=SIDE, crop=SIDE, mean=(0.45, 0.5, 0.4), std=(0.2, 0.25, 0.3))

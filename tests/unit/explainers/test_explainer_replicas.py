@@ -23,9 +23,9 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.models import Preprocessing
 from auditcore.explainers.attribution import Attribution
-from auditcore.explainers.table import applicability, explain
+from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 PREPROCESSING = Preprocessing(resize=reference.SIDE, crop=reference.SIDE, mean=(0.45, 0.5, 0.4), std=(0.2, 0.25, 0.3))
 STREAMS = Streams(seed=7, digests=("sha256:one", "sha256:two", "sha256:three"))

@@ -51,12 +51,12 @@ from auditcore.errors import NotApplicable, ShapeError
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.lrp import _gates_pass_to_signal
-from auditcore.explainers.table import EXPLAINERS, applicability, explain
+from auditcore.explainers.registry import EXPLAINERS, applicability, explain
 from auditcore.models.canonical import called_module
 from auditcore.models.classifier import Classifier
 from auditcore.models.layers import Gate
-from auditcore.models.loaders.table import load_classifier
-from auditcore.streams import Streams
+from auditcore.models.loaders.registry import load_classifier
+from auditcore.random_numbers.streams import Streams
 
 UNION = get_args(get_args(Explainer)[0])
 ALL: list[Any] = [

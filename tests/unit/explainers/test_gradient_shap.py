@@ -14,9 +14,9 @@ import digits
 import reference_explainers as reference
 from auditcore.contracts.explainers import Baseline, GradientShap, IntegratedGradients, NoiseUnit
 from auditcore.contracts.models import Preprocessing
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SIDE = reference.SIDE
 PREPROCESSING = Preprocessing(resize=SIDE, crop=SIDE, mean=(0.45, 0.5, 0.4), std=(0.2, 0.25, 0.3))

@@ -22,12 +22,12 @@ import reference_explainers
 import reference_perturbation as reference
 from auditcore.auditing import audit
 from auditcore.contracts.checks import DeletionCheck
-from auditcore.contracts.estimate import explanation_passes, passes_of, waves_of
 from auditcore.contracts.explainers import Gradient, Iba, shared_key
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
+from auditcore.costs.estimate import explanation_passes, passes_of, waves_of
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.bottleneck_layers import nearest_passage, passages
@@ -37,10 +37,10 @@ from auditcore.explainers.information_bottleneck import (
     measure_statistics,
     reduce_statistics,
 )
-from auditcore.explainers.table import applicability, explain
+from auditcore.explainers.registry import applicability, explain
 from auditcore.metrics.constancy import is_constant
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SIDE = reference_explainers.SIDE
 PREPROCESSING = Preprocessing(resize=SIDE, crop=SIDE, mean=(0.45, 0.5, 0.4), std=(0.2, 0.25, 0.3))

@@ -14,15 +14,15 @@ from torchvision.transforms.functional import gaussian_blur
 import digits
 import reference_explainers
 import reference_perturbation as reference
-from auditcore.contracts.estimate import explanation_passes
 from auditcore.contracts.explainers import KernelShap
 from auditcore.contracts.models import Preprocessing
+from auditcore.costs.estimate import explanation_passes
 from auditcore.explainers.attribution import Attribution
 from auditcore.explainers.kernel_shap import COALITIONS_A_DRAW, drawn_coalitions, every_coalition
+from auditcore.explainers.registry import explain
 from auditcore.explainers.superpixels import segment
-from auditcore.explainers.table import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SIDE = reference_explainers.SIDE
 PREPROCESSING = Preprocessing(resize=SIDE, crop=SIDE, mean=(0.45, 0.5, 0.4), std=(0.2, 0.25, 0.3))

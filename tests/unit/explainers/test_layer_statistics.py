@@ -27,9 +27,9 @@ from auditcore.explainers.information_bottleneck import (
     reduce_statistics,
     why_no_map,
 )
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 NEURON = Iba(layer="down", steps=2, samples=2, statistics="neuron")
 CHANNEL = Iba(layer="down", steps=2, samples=2)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import digits
 import reference_explainers as reference
-from auditcore.contracts.estimate import explanation_passes
 from auditcore.contracts.explainers import (
     Deconvolution,
     DeepLift,
@@ -29,10 +28,11 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.models import Preprocessing
+from auditcore.costs.estimate import explanation_passes
 from auditcore.errors import NotApplicable
-from auditcore.explainers.table import applicability, explain
+from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 STREAMS = Streams(7, tuple(f"sha256:{number}" for number in range(5)))
 SIDE = reference.SIDE

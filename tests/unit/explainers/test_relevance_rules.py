@@ -25,12 +25,12 @@ from auditcore.explainers import lrp
 from auditcore.explainers import relevance_rules as rules
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.linear_maps import ConvolutionMap, DenseMap, ForeignMap, Weights, linear_map
+from auditcore.explainers.registry import applicability, explain
 from auditcore.explainers.relevance_model import nonnegative_nodes
-from auditcore.explainers.table import applicability, explain
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
-from auditcore.streams import Streams
-from auditcore_service.demo import PHOTOS, photo_path
+from auditcore.models.loaders.registry import load_classifier
+from auditcore.random_numbers.streams import Streams
+from auditcore_service.cli.demo import PHOTOS, photo_path
 
 SIZE = 64
 TOLERANCE = 1e-4

@@ -13,15 +13,15 @@ from torch import Tensor
 import digits
 import reference_explainers
 import reference_perturbation as reference
-from auditcore.contracts.estimate import explanation_passes
 from auditcore.contracts.explainers import Rise
 from auditcore.contracts.models import Preprocessing
+from auditcore.costs.estimate import explanation_passes
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution
+from auditcore.explainers.registry import applicability, explain
 from auditcore.explainers.rise import MASKS_A_DRAW, soft_masks
-from auditcore.explainers.table import applicability, explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 SIDE = reference_explainers.SIDE
 PREPROCESSING = Preprocessing(resize=SIDE, crop=SIDE, mean=(0.45, 0.5, 0.4), std=(0.2, 0.25, 0.3))

@@ -10,9 +10,9 @@ import digits
 import reference_explainers as reference
 from auditcore.contracts.explainers import Gradient, Saliency
 from auditcore.contracts.models import Preprocessing
-from auditcore.explainers.table import explain
+from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 STREAMS = Streams(7, tuple(f"sha256:{number}" for number in range(5)))
 SIDE = reference.SIDE

@@ -27,9 +27,9 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.models import Preprocessing
 from auditcore.errors import NotApplicable
-from auditcore.explainers.table import applicability, explain
+from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
-from auditcore.streams import Streams
+from auditcore.random_numbers.streams import Streams
 
 STREAMS = Streams(7, tuple(f"sha256:{number}" for number in range(5)))
 SIDE, PATCH = 16, 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference
 from auditcore.metrics.ranking import rank_descending
-from auditcore.metrics.resolution import core_size, resolved_relevance
+from auditcore.metrics.rounded_relevance import core_size, resolved_relevance
 
 ROUNDING = 2.0**-23
 """Relative distance of neighbors in float32, at most."""

@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity as skimage_similarity
 from torch import Tensor
 
 import reference
-from auditcore.augmentations.table import valid_mask, warp
+from auditcore.augmentations.registry import valid_mask, warp
 from auditcore.contracts.augmentations import Rotate
 from auditcore.errors import ShapeError
 from auditcore.metrics.similarity import pearson

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from auditcore.contracts.speed import Speed
-from auditcore.models.arithmetic import arithmetic
+from auditcore.devices.arithmetic import arithmetic
 
 CUDA = torch.device("cuda")
 """Its settings exist without one."""
@@ -73,7 +73,7 @@ def test_shards_in_other_threads_wait() -> None:
 SCRIPT = """
 import sys, torch
 from auditcore.contracts.speed import Speed
-from auditcore.models.arithmetic import arithmetic
+from auditcore.devices.arithmetic import arithmetic
 exec(sys.argv[1])
 before = eval(sys.argv[2])
 with arithmetic(Speed(), torch.device("cuda")):

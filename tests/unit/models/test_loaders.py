@@ -33,7 +33,7 @@ from auditcore.errors import (
     UnreachableResource,
     UnsafeReference,
 )
-from auditcore.models.loaders.table import LOADERS, load_classifier
+from auditcore.models.loaders.registry import LOADERS, load_classifier
 
 SMALL = Preprocessing(resize=32, crop=32)
 RANDOM = Weights(uri="random:3")

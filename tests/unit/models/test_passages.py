@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from auditcore.contracts.explainers import GradCam
 from auditcore.contracts.models import Preprocessing
-from auditcore.explainers.table import applicability
+from auditcore.explainers.registry import applicability
 from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import as_maps, prefix_tokens
 

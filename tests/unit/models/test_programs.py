@@ -24,9 +24,9 @@ from auditcore.contracts.explainers import GradCam, Gradient, GuidedBackpropagat
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.packaged_models import OnnxModel, TorchExportModel, TorchScriptModel
 from auditcore.errors import InputError, ModelNotLoadable, ModelOutputInvalid, UnsafeReference
-from auditcore.explainers.table import applicability
+from auditcore.explainers.registry import applicability
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.table import load_classifier
+from auditcore.models.loaders.registry import load_classifier
 
 FED = digits.PREPROCESSING
 PIXELS = digits.digit_pixels()[0][:4]

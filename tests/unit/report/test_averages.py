@@ -16,8 +16,8 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.report import AuditReport, ExplainerAverage, ModelRanking, OcclusionCorrelation
 from auditcore.contracts.shards import ImageRecord, ShardResult
 from auditcore.report import averages
-from auditcore.report.average_rows import average_blocks, correlation_rows
-from auditcore.report.html import render_html
+from auditcore.report.page.average_rows import average_blocks, correlation_rows
+from auditcore.report.page.html import render_html
 from auditcore.report.serialize import report_bytes
 from made_up_audits import NAMES, report, row, shard
 

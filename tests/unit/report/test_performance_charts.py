@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from auditcore.contracts.report import AuditReport
-from auditcore.report.html import render_html
-from auditcore.report.performance_charts import ExplainerLine, performance_chart, performance_charts
+from auditcore.report.page.html import render_html
+from auditcore.report.page.performance_charts import ExplainerLine, performance_chart, performance_charts
 from made_up_audits import NAMES, report, row, shard
 
 STRUCTURE = "sha256:" + "a" * 64

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.report import AuditReport, UpgradedFrom
-from auditcore.report.html import render_html
 from auditcore.report.junit import render_junit
+from auditcore.report.page.html import render_html
 from auditcore.report.reading import SCHEMAS, Addition, Move, Schema, read_report, upgrade
 from auditcore.report.serialize import report_bytes
 from made_up_audits import report as made_up

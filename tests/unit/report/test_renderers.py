@@ -54,14 +54,7 @@ from auditcore.contracts.report import (
     UsedImage,
 )
 from auditcore.contracts.shards import CheckCost, Cost, ExplainedClass
-from auditcore.report.charts import Interval, Series, curve_chart, interval_chart
-from auditcore.report.gallery import gallery_artifacts, gallery_rows
-from auditcore.report.html import COLUMNS_ON_A_PAGE, CURVE_AXES, CURVE_STYLES, render_html
-from auditcore.report.junit import render_junit
-from auditcore.report.parts import class_rows, flip_rows
-from auditcore.report.scatter import HEIGHT_PX, WIDTH_PX, ScatterPoint, scatter_chart, scatters
-from auditcore.report.side_by_side import opponents, reliability_rows, side_by_side
-from auditcore.report.table import (
+from auditcore.report.headlines import (
     HEADLINES,
     SummaryColumn,
     mean_text,
@@ -71,6 +64,13 @@ from auditcore.report.table import (
     summary_rows,
     summary_tables,
 )
+from auditcore.report.junit import render_junit
+from auditcore.report.page.charts import Interval, Series, curve_chart, interval_chart
+from auditcore.report.page.gallery import gallery_artifacts, gallery_rows
+from auditcore.report.page.html import COLUMNS_ON_A_PAGE, CURVE_AXES, CURVE_STYLES, render_html
+from auditcore.report.page.scatter import HEIGHT_PX, WIDTH_PX, ScatterPoint, scatter_chart, scatters
+from auditcore.report.page.side_by_side import opponents, reliability_rows, side_by_side
+from auditcore.report.parts import class_rows, flip_rows
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 HOSTILE = "<script>alert('x')</script>\" onload=\"&\x07"
@@ -953,7 +953,7 @@ def test_the_legend_has_the_colors_of_the_maps(report: AuditReport) -> None:
 def test_rendering_needs_neither_torch_nor_numpy() -> None:
     # the gateway renders reports, and its image has neither
     code = (
-        "import sys, auditcore.report.html, auditcore.report.junit;"
+        "import sys, auditcore.report.page.html, auditcore.report.junit;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

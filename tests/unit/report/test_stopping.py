@@ -20,8 +20,8 @@ from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.shards import ShardResult
 from auditcore.contracts.stopping import Conclusive, looks
 from auditcore.report.assemble import assemble
-from auditcore.report.html import render_html
 from auditcore.report.junit import render_junit
+from auditcore.report.page.html import render_html
 from auditcore.report.stopping import Conclusion, image_order, observe
 
 IMAGES = 100

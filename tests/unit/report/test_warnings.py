@@ -40,7 +40,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.report import ReportWarning
 from auditcore.contracts.shards import Measurement
-from auditcore.report.html import render_html
+from auditcore.report.page.html import render_html
 from auditcore.report.warnings import warning_text
 from auditcore_service.cli.report_view import show_report
 

@@ -17,7 +17,7 @@ from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.timm import own_preprocessing
 from auditcore.models.loaders.weights import WeightsSource, fill
-from auditcore.registries.huggingface import PREPROCESSOR, Snapshot
+from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
 
 _RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers, as preprocessor_config.json writes them."""

@@ -12,13 +12,13 @@ from torch import nn
 
 from auditcore.contracts.packaged_models import MarModel
 from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
-from auditcore.fetching import open_resource
 from auditcore.models.archives import FIELD, Archive
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.filled import fill_architecture
 from auditcore.models.loaders.found_weights import read_found_weights
 from auditcore.models.loaders.torchscript import load_program
 from auditcore.models.loaders.weights import WeightsSource, fill, looks_like_torchscript
+from auditcore.sources.fetching import open_resource
 
 
 def load(reference: MarModel, source: WeightsSource) -> LoadedModel:

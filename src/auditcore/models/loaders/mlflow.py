@@ -12,7 +12,7 @@ from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.filled import fill_architecture
 from auditcore.models.loaders.found_weights import read_found_weights
 from auditcore.models.loaders.weights import WeightsSource
-from auditcore.registries.mlflow import FIELD, artifacts
+from auditcore.sources.registries.mlflow import FIELD, artifacts
 
 CANDIDATES = ("data/model.pt2", "data/model.pth", "model.pth", "state_dict.pth", "model.safetensors")
 """Where the pytorch flavor keeps a model, exported or pickled, and where state dicts are logged."""

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from auditcore.contracts.capabilities import BLACK_BOX, ModelOffer
 from auditcore.contracts.packaged_models import OnnxModel, Outputs
 from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid
-from auditcore.fetching import open_resource
 from auditcore.models.black_box import SMALLEST, BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.external_data import refuse_external_data
 from auditcore.models.loaders.weights import WeightsSource
+from auditcore.sources.fetching import open_resource
 
 FIELD = "model.uri"
 IMAGES_PER_PASS = 8

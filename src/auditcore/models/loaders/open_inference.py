@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from auditcore.contracts.served_models import OpenInferenceModel
+from auditcore.contracts.server_models import OpenInferenceModel
 from auditcore.models.black_box import BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
-from auditcore.models.served_source import ServedSource
-from auditcore.served.open_inference import OpenInferenceClient
+from auditcore.models.server_predictions import ServedSource
+from auditcore.sources.servers.open_inference import OpenInferenceClient
 
 
 def load(reference: OpenInferenceModel, source: WeightsSource) -> LoadedModel:  # noqa: ARG001 - nothing is fetched

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from auditcore.contracts.packaged_models import TorchExportModel
 from auditcore.errors import ModelNotLoadable
-from auditcore.fetching import open_resource
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
+from auditcore.sources.fetching import open_resource
 
 FIELD = "model.uri"
 

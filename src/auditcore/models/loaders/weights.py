@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import Weights
 from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
-from auditcore.fetching import BlobReader, open_resource
+from auditcore.sources.fetching import BlobReader, open_resource
 
 URI_FIELD = "model.weights.uri"
 

@@ -1,0 +1,227 @@
+"""The whole service in one process tree: gateway here, Redis and workers as supervised children.
+
+The same code as scaled out; only the addresses differ. The database is SQLite and the blobs are files, below
+`Settings.data_dir`, unless the settings name others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import IO, Self, final
+
+import structlog
+import uvicorn
+from pydantic import SecretStr
+
+from auditcore_service.embedded.redis_server import RedisServer
+from auditcore_service.embedded.supervision import SupervisedProcess
+from auditcore_service.gateway.process import gateway_config
+from auditcore_service.logs import configure_logs
+from auditcore_service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+START_S = 30.0
+"""Longest wait for the gateway to listen; it takes about a second."""
+
+
+class AlreadyRunning(Exception):
+    """Another embedded service uses this folder."""
+
+
+class GatewayFailed(Exception):
+    """The gateway did not start; its log says why."""
+
+
+@final
+class EmbeddedService:
+    """Start it, use `base_url`, stop it; or use it as a context manager. Works in any thread.
+
+    Attributes:
+        settings: As given, with the addresses of what was started filled in.
+        workers: The supervised workers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.workers: tuple[SupervisedProcess, ...] = ()
+        self._redis: RedisServer | None = None
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._lock_file: IO[str] | None = None
+        self._folders: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Where the gateway listens; known after `start`.
+
+        Raises:
+            RuntimeError: It has not been started.
+        """
+        if self._socket is None:
+            msg = "start() the service first"
+            raise RuntimeError(msg)
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Start Redis, the gateway and the workers, in this order; return when the gateway answers.
+
+        Raises:
+            AlreadyRunning: Another service uses `data_dir`.
+            RedisMissing: There is no Redis to start.
+            OSError: The port is taken.
+            GatewayFailed: The gateway did not come up.
+        """
+        try:
+            self._lock_folder()
+            # the port first: it is the most likely thing to be wrong, and the cheapest to find out
+            self._socket = _listen(self.settings.host, self.settings.port)
+            if self.settings.redis_url is None:
+                self._redis = RedisServer(self.settings.data_dir.absolute() / "redis")
+                self._redis.start()
+                self.settings = self.settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
+            self._start_gateway(self._socket)
+            # of this process, since a worker that is killed cannot remove its own
+            self._folders = tempfile.TemporaryDirectory(prefix="auditcore-workers-", ignore_cleanup_errors=True)
+            self.workers = tuple(self._worker(number) for number in range(self.settings.workers))
+            for worker in self.workers:
+                worker.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the workers, the gateway and Redis, in this order; return when all are gone. May be called twice."""
+        # all at once: each may take its grace
+        stopping = [threading.Thread(target=worker.stop) for worker in self.workers]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        if self._folders is not None:
+            self._folders.cleanup()
+            self._folders = None
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join()
+            self._server = None
+        if self._redis is not None:
+            self._redis.stop()
+            self._redis = None
+        if self._socket is not None:
+            self._socket.close()
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def _worker(self, number: int) -> SupervisedProcess:
+        assert self._folders is not None  # noqa: S101 - `start` has made it
+        settings = self.settings
+        if settings.workers > 1 and settings.threads is None:
+            # each would take every core, and they would wait for each other
+            settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
+        return SupervisedProcess(
+            "worker" if self.settings.workers == 1 else f"worker-{number}",
+            [
+                sys.executable,
+                "-c",
+                "from auditcore_service.worker.celery_worker import main; main()",
+                self._folders.name,
+            ],
+            environment=settings.environment(),
+            # its shard is done again from the database, so there is nothing to save
+            grace_s=2.0,
+        )
+
+    def _lock_folder(self) -> None:
+        """Two services on one folder would fight over Redis's file."""
+        folder = self.settings.data_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        # the kernel gives the lock back however this process ends
+        self._lock_file = (folder / "service.lock").open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock_file.close()
+            self._lock_file = None
+            msg = f"another auditcore service uses {folder}; stop it, or choose another AUDIT_DATA_DIR"
+            raise AlreadyRunning(msg) from error
+
+    def _start_gateway(self, listener: socket.socket) -> None:
+        # outside the main thread uvicorn leaves signals alone, which are `run`'s business
+        server = uvicorn.Server(gateway_config(self.settings))
+        self._server = server
+        self._thread = threading.Thread(target=server.run, args=([listener],), name="gateway", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + START_S
+        while not server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                msg = "the gateway did not start; look at the lines above"
+                raise GatewayFailed(msg)
+            time.sleep(0.01)
+
+
+def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, then shut everything down in order.
+
+    Args:
+        settings: The operator's settings.
+        on_ready: Called once with the base URL, when the gateway answers.
+
+    Raises:
+        AlreadyRunning: Another service uses `data_dir`.
+        RedisMissing: There is no Redis to start.
+        OSError: The port is taken.
+    """
+    configure_logs(settings)
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with EmbeddedService(settings) as service:
+            log.info("service_started", url=service.base_url, pid=os.getpid())
+            if on_ready is not None:
+                on_ready(service.base_url)
+            stopped.wait()
+        log.info("service_stopped")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # the protocol by name: asyncio sets TCP_NODELAY only on sockets that say they are TCP
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

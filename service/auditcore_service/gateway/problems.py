@@ -1,0 +1,218 @@
+"""Every error as RFC 9457 problem details: one table from error to status, one form for all answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from auditcore import errors
+from auditcore_service.gateway.schemas import Problem, ProblemError
+from auditcore_service.use_cases import refusals
+from auditcore_service.use_cases.locations import parts_in, sentence, telling
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+MOST_MISTAKES = 50
+"""Mistakes listed in one problem; a body of a few megabytes can hold a million."""
+
+STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
+    errors.AuditcoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnsafeReference: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnreachableResource: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.DigestMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.LimitExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UndecodableImage: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NoUsableImages: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.LabelOutOfRange: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelNotLoadable: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NonFiniteWeights: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.MemoryExhausted: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelOutputInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelChanged: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ServerFailing: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.RequestBudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.MapsInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotApplicable: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ShapeError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.AuditCancelled: HTTPStatus.CONFLICT,
+    refusals.Refusal: HTTPStatus.BAD_REQUEST,
+    refusals.NotFound: HTTPStatus.NOT_FOUND,
+    refusals.ReportNotReady: HTTPStatus.NOT_FOUND,
+    refusals.InvalidCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    refusals.UnsupportedUpload: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    refusals.InvalidUpload: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
+    refusals.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.RequestInFlight: HTTPStatus.CONFLICT,
+}
+"""Error class -> status; a test holds it complete."""
+
+_CODES: Mapping[int, str] = {
+    400: "malformed_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "content_too_large",
+    415: "unsupported_media_type",
+    503: "unavailable",
+}
+
+# pydantic says what is wrong; these say what to do where that does not follow from it
+_MENDS: Mapping[str, str] = {
+    "missing": "this field is required; add it",
+    "extra_forbidden": "this field is unknown; remove it or check its spelling",
+    "json_invalid": "the body is not JSON; check it at the position named",
+}
+
+
+def problem(
+    status: int,
+    *,
+    code: str,
+    detail: str,
+    instance: str | None = None,
+    found: Iterable[ProblemError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """An answer in problem form."""
+    body = Problem(
+        type=f"urn:auditcore:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        instance=instance,
+        errors=tuple(found),
+    )
+    return JSONResponse(
+        body.model_dump(mode="json", exclude_none=True),
+        status_code=status,
+        headers=dict(headers or {}),
+        media_type=MEDIA_TYPE,
+    )
+
+
+def content_too_large(limit: int) -> HTTPException:
+    """What `BodyLimit` raises; FastAPI passes this very class through while it reads a body."""
+    detail = f"the body has more than the {limit} bytes allowed; send less, or ask the operator to raise the limit"
+    return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of an app in problem form."""
+    app.add_exception_handler(errors.AuditcoreError, _known)
+    app.add_exception_handler(refusals.Refusal, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(StarletteHTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def pointer(field: str) -> str:
+    """JSON pointer of a dotted field, such as `#/model/weights/uri`."""
+    return "#" + "".join(f"/{_escape(part)}" for part in field.split(".") if part)
+
+
+def location_pointer(location: Sequence[str | int], body: object, *, missing: bool = True) -> str:
+    """JSON pointer of a pydantic location; see `parts_in`."""
+    return "#" + "".join(f"/{_escape(str(part))}" for part in parts_in(location, body, missing=missing))
+
+
+def _escape(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
+
+
+def _known(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, errors.AuditcoreError | refusals.Refusal):
+        return _unexpected(request, error)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unexpected(request, error)
+    field = getattr(error, "field", None)
+    found = [ProblemError(pointer=pointer(field), detail=error.message, code=error.code)] if field else []
+    headers = {"Retry-After": "1"} if isinstance(error, refusals.RequestInFlight) else None
+    return problem(
+        status, code=error.code, detail=error.message, instance=request.url.path, found=found, headers=headers
+    )
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        return _unexpected(request, error)
+    mistakes = telling(error.errors())
+    found = [_mistake(item, error.body) for item in mistakes[:MOST_MISTAKES]]
+    first = found[0]
+    more = f" ({len(mistakes)} mistakes in all)" if len(mistakes) > 1 else ""
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        code="invalid_request",
+        detail=f"{first.pointer}: {first.detail}{more}",
+        instance=request.url.path,
+        found=found,
+    )
+
+
+def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
+    kind = str(item["type"])
+    location = item["loc"] if isinstance(item["loc"], tuple) else ()
+    source, rest = (location[0], location[1:]) if location else ("body", ())
+    text = sentence(item)
+    mend = _MENDS.get(kind)
+    if kind == "union_tag_not_found":
+        text = f"{text}; add it"
+    if kind == "json_invalid":
+        context = item.get("ctx")
+        reason = context.get("error") if isinstance(context, Mapping) else text
+        text, mend = f"the body is not JSON: {reason} at character {rest[0] if rest else 0}", None
+        return ProblemError(pointer="#", detail=text, code=kind)
+    if kind == "model_attributes_type":
+        mend = "send a valid JSON object here"
+        if not rest:
+            mend = "send a JSON object, with the header Content-Type: application/json"
+    if source != "body":
+        # a query parameter or header has no place in the body
+        where = ".".join(str(part) for part in rest)
+        return ProblemError(pointer=f"#{source}/{where}", detail=f"{where}: {mend or text}", code=kind)
+    at = location_pointer(rest, body, missing=kind == "missing")
+    return ProblemError(pointer=at, detail=mend or text, code=kind)
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, StarletteHTTPException):
+        return _unexpected(request, error)
+    mends = {
+        HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; see /openapi.json for what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible here; see the header Allow",
+    }
+    generic = error.detail == HTTPStatus(error.status_code).phrase
+    detail = mends.get(HTTPStatus(error.status_code), error.detail) if generic else error.detail
+    return problem(
+        error.status_code,
+        code=_CODES.get(error.status_code, "http_error"),
+        detail=detail,
+        instance=request.url.path,
+        headers=error.headers,
+    )
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Details go to the log, never into the answer."""
+    log.error("request_broke", method=request.method, path=request.url.path, exc_info=error)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        code="internal_error",
+        detail="the service failed, not your request; try again, and if it stays ask the operator to look at the log",
+        instance=request.url.path,
+    )

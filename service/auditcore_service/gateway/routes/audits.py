@@ -1,0 +1,223 @@
+"""`/v1/audits`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+import anyio
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore.costs.cost_model import Estimate
+from auditcore_service.gateway.routes.service import ServiceDep
+from auditcore_service.gateway.schemas import (
+    AuditLinks,
+    AuditPage,
+    AuditStateName,
+    AuditStatus,
+    ErrorBody,
+    ProgressBody,
+)
+from auditcore_service.store.records import Audit
+from auditcore_service.store.transitions import TERMINAL
+from auditcore_service.use_cases.refusals import NotFound
+from auditcore_service.use_cases.representations import etag_matches, etag_of, negotiate, render
+
+router = APIRouter(prefix="/v1/audits", tags=["audits"])
+
+RETRY_AFTER_S = 2
+"""How long a client should wait before it asks again; half the shortest audit seen."""
+
+POLL_S = 0.5
+"""How often an event stream looks for news; workers store progress once a second."""
+
+CACHE_CONTROL = "private, max-age=31536000, immutable"
+"""Private: a report shows a model's weaknesses, so no shared cache keeps it."""
+
+AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
+
+_EVENT_ID = re.compile(r"[0-9]{1,18}")
+"""As long as every number of that length fits the database's integers."""
+
+
+@router.post("", status_code=202, operation_id="submitAudit", summary="Submit an audit")
+def submit(
+    request: AuditRequest,
+    response: Response,
+    service: ServiceDep,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="The same key with the same body gives the same audit, for 24 hours."),
+    ] = None,
+) -> AuditStatus:
+    """Check a request, store it and start it. What can be checked without the model is answered at once.
+
+    The answer carries an `estimate` of passes and seconds; above the operator's budget the request is refused with the
+    code `budget_exceeded` and nothing is stored. POST /v1/estimates asks for the price alone.
+    """
+    audit = service.audits.submit(request, idempotency_key=idempotency_key)
+    response.headers["Location"] = _path(audit.id)
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return _status(audit)
+
+
+@router.get("", operation_id="listAudits", summary="List audits, newest first")
+def list_page(
+    request: Request,
+    response: Response,
+    service: ServiceDep,
+    cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    state: Annotated[AuditStateName | None, Query(description="Only audits in this state.")] = None,
+) -> AuditPage:
+    """One page; follow `next_cursor`, or the Link header with rel=next."""
+    audits, following = service.audits.page(cursor=cursor, limit=limit, state=state)
+    if following is not None:
+        url = request.url.include_query_params(cursor=following)
+        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+    return AuditPage(items=tuple(_status(audit) for audit in audits), next_cursor=following)
+
+
+@router.get("/{audit_id}", operation_id="getAudit", summary="Where an audit stands")
+def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStatus:
+    """Always 200 for an audit that exists, whatever became of it."""
+    audit = service.audits.get(audit_id)
+    if audit.state not in TERMINAL:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return _status(audit)
+
+
+@router.post("/{audit_id}/cancel", status_code=202, operation_id="cancelAudit", summary="Ask an audit to stop")
+def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
+    """Best effort and repeatable: a finished audit stays as it is."""
+    return _status(service.audits.cancel(audit_id))
+
+
+@router.get(
+    "/{audit_id}/report",
+    operation_id="getReport",
+    summary="The report of a finished audit",
+    response_class=Response,
+    responses={
+        200: {
+            "model": AuditReport,
+            "description": "JSON by default; `Accept` selects HTML for people or JUnit XML for CI.",
+            "content": {"text/html": {}, "application/junit+xml": {}},
+        },
+        304: {"description": "The report is the one named in If-None-Match."},
+    },
+)
+def report(
+    audit_id: AuditId,
+    service: ServiceDep,
+    accept: Annotated[str, Header()] = "*/*",
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """404 until there is one. It never changes: the ETag is the digest of its bytes."""
+    media_type = negotiate(accept)
+    content = render(service.audits.report(audit_id), media_type, service.audits.picture)
+    etag = etag_of(content)
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
+    if if_none_match is not None and etag_matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
+
+
+@router.get(
+    "/{audit_id}/artifacts/{digest}",
+    operation_id="getArtifact",
+    summary="A picture of a report",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A photo as the model sees it, or the map of an explainer over it.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        304: {"description": "The picture is the one named in If-None-Match."},
+    },
+)
+def artifact(
+    audit_id: AuditId,
+    digest: Annotated[str, Path(description="From `artifacts` of the report.")],
+    service: ServiceDep,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """404 for anything that this audit's report does not list. It never changes: the ETag is its digest."""
+    found = service.audits.artifact(audit_id, digest)
+    etag = f'"{found.digest.removeprefix("sha256:")}"'
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
+    if if_none_match is not None and etag_matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    return Response(service.audits.picture(found.digest), media_type=found.media_type, headers=headers)
+
+
+def _resume_after(last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None) -> int:
+    """A foreign Last-Event-ID means: from the beginning, as for a new reader."""
+    return int(last_event_id) if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) else 0
+
+
+def _known_audit(audit_id: AuditId, service: ServiceDep) -> str:
+    """Refuse before the stream begins, while there is still a status to answer with."""
+    return service.audits.get(audit_id).id
+
+
+@router.get(
+    "/{audit_id}/events",
+    operation_id="followAudit",
+    summary="Progress as server-sent events",
+    response_class=EventSourceResponse,
+)
+async def events(
+    audit_id: Annotated[str, Depends(_known_audit)],
+    service: ServiceDep,
+    after: Annotated[int, Depends(_resume_after)],
+) -> AsyncIterator[ServerSentEvent]:
+    """Ends after the event that ends the audit. Asynchronous, so that a waiting reader holds no thread."""
+    while True:
+        try:
+            found, ended = await run_in_threadpool(service.audits.events, audit_id, after=after)
+        except NotFound:
+            return
+        for event in found:
+            yield ServerSentEvent(id=str(event.id), event=event.kind, raw_data=event.data)
+            after = event.id
+            if json.loads(event.data)["state"] in TERMINAL:
+                return
+        if ended and not found:
+            return
+        if not found:
+            await anyio.sleep(POLL_S)
+
+
+def _path(audit_id: str) -> str:
+    return f"/v1/audits/{audit_id}"
+
+
+def _status(audit: Audit) -> AuditStatus:
+    path = _path(audit.id)
+    failure = audit.failure
+    return AuditStatus(
+        id=audit.id,
+        state=audit.state,
+        progress=ProgressBody(done=audit.progress.done, total=audit.progress.total, failed=audit.progress.failed),
+        fraction=audit.progress.fraction,
+        images=audit.images,
+        estimate=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate),
+        verdict=audit.verdict,
+        error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
+        created_at=_rfc3339(audit.created_at),
+        started_at=None if audit.started_at is None else _rfc3339(audit.started_at),
+        finished_at=None if audit.finished_at is None else _rfc3339(audit.finished_at),
+        links=AuditLinks(self=path, report=f"{path}/report", events=f"{path}/events", cancel=f"{path}/cancel"),
+    )
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,161 @@
+"""`/v1/image-batches`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any, final
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from starlette.datastructures import FormData, UploadFile
+
+from auditcore.contracts.images import BatchManifest
+from auditcore.errors import LimitExceeded
+from auditcore_service.gateway.routes.service import ServiceDep
+from auditcore_service.gateway.schemas import ImageBatch
+from auditcore_service.use_cases.image_batches import UploadedFile
+from auditcore_service.use_cases.refusals import InvalidUpload, UnsupportedUpload
+
+router = APIRouter(prefix="/v1/image-batches", tags=["image batches"])
+
+ANNOTATION_BYTES = 6 * 2**20
+"""Ten thousand names of 255 characters, each with a label or with ten boxes, fit."""
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "images": {
+                            "type": "array",
+                            "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF or GIF.",
+                        },
+                        "archive": {
+                            "type": "string",
+                            "contentMediaType": "application/zip",
+                            "description": "One zip of image files; its entries follow `images`.",
+                        },
+                        "labels": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "description": "A list with one entry an image, or an object from file name to entry. An "
+                            "entry is a class index, a list of class indices for a multi-label model, or null.",
+                            "examples": ["[285, null, [3, 17]]", '{"cat.png": 285}'],
+                        },
+                        "boxes": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "description": "Where objects are, for the check `localization`: a list with one entry an "
+                            "image, or an object from file name to entry. An entry is a list of boxes, or null. A box "
+                            "is `[x0, y0, x1, y1]` or an object with these keys and optionally `label`, the class it "
+                            "counts for. Columns x0 to x1 and rows y0 to y1 are pixels of the original image, before "
+                            "any resizing, counted from 0, ends excluded. COCO writes `[x, y, width, height]`: send "
+                            "`[x, y, x + width, y + height]`. Pascal VOC counts from 1, ends included: send "
+                            "`[xmin - 1, ymin - 1, xmax, ymax]`.",
+                            "examples": [
+                                "[[[10, 20, 110, 90]], null]",
+                                '{"cat.png": [{"x0": 10, "y0": 20, "x1": 110, "y1": 90, "label": 285}]}',
+                            ],
+                        },
+                    },
+                },
+                "encoding": {
+                    "labels": {"contentType": "application/json"},
+                    "boxes": {"contentType": "application/json"},
+                },
+            }
+        },
+    }
+}
+
+
+@final
+@dataclass(frozen=True)
+class Upload:
+    """The parts of a form, spooled to disk but not yet read."""
+
+    images: tuple[UploadedFile, ...]
+    archive: UploadedFile | None
+    labels: str | None
+    boxes: str | None
+
+
+async def _upload(request: Request, service: ServiceDep) -> AsyncIterator[Upload]:
+    """Parse the form; asynchronous because its bytes arrive that way."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        msg = "send the images as multipart/form-data, in parts called `images` or one zip called `archive`"
+        raise UnsupportedUpload(msg, field="Content-Type")
+    async with request.form(
+        # a little more than allowed, so that the batch's own limit answers, and in its words
+        max_files=service.settings.batch_images + 2,
+        max_fields=8,
+        max_part_size=ANNOTATION_BYTES,
+    ) as form:
+        yield await _sorted(form)
+
+
+async def _sorted(form: FormData) -> Upload:
+    files: dict[str, list[UploadedFile]] = {"images": [], "archive": []}
+    annotations: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name in {"labels", "boxes"}:
+            if name in annotations:
+                msg = f"the form has more than one part {name}; send one for all images"
+                raise InvalidUpload(msg, field=name)
+            annotations[name] = await _text(name, value) if isinstance(value, UploadFile) else value
+        elif name not in files or not isinstance(value, UploadFile):
+            known = "`images` (files), `archive` (one zip), `labels` and `boxes` (JSON)"
+            msg = f"the form has an unexpected part {name[:64]!r}; the parts are {known}"
+            raise InvalidUpload(msg, field="")
+        else:
+            field = f"{name}.{len(files[name])}"
+            files[name].append(UploadedFile(value.filename or field, value.file, field))
+    if len(files["archive"]) > 1:
+        msg = "the form has more than one archive; send one, or several batches"
+        raise InvalidUpload(msg, field="archive")
+    return Upload(
+        images=tuple(files["images"]),
+        archive=next(iter(files["archive"]), None),
+        labels=annotations.get("labels"),
+        boxes=annotations.get("boxes"),
+    )
+
+
+async def _text(name: str, file: UploadFile) -> str:
+    """Labels or boxes sent as a file; no larger than as a plain field, where the parser counts."""
+    data = await file.read(ANNOTATION_BYTES + 1)
+    if len(data) > ANNOTATION_BYTES:
+        raise LimitExceeded(what=name, limit=ANNOTATION_BYTES, actual=file.size or len(data), unit="bytes", field=name)
+    return data.decode(errors="replace")
+
+
+@router.post("", status_code=201, operation_id="uploadImageBatch", summary="Upload images", openapi_extra=UPLOAD_BODY)
+def store(upload: Annotated[Upload, Depends(_upload)], response: Response, service: ServiceDep) -> ImageBatch:
+    """Store images by content. The same images, names, labels and boxes always give the same digest."""
+    digest, manifest = service.batches.store(
+        upload.images, archive=upload.archive, labels=upload.labels, boxes=upload.boxes
+    )
+    response.headers["Location"] = f"/v1/image-batches/{digest}"
+    return _batch(digest, manifest)
+
+
+@router.get("/{digest}", operation_id="getImageBatch", summary="What a batch holds")
+def get(
+    digest: Annotated[str, Path(description="From the answer to POST /v1/image-batches.")],
+    service: ServiceDep,
+) -> ImageBatch:
+    """Names, digests, sizes, labels and boxes, in order."""
+    return _batch(digest, service.batches.get(digest))
+
+
+def _batch(digest: str, manifest: BatchManifest) -> ImageBatch:
+    return ImageBatch(
+        digest=digest,
+        images=len(manifest.entries),
+        size_bytes=sum(entry.size_bytes for entry in manifest.entries),
+        entries=manifest.entries,
+    )

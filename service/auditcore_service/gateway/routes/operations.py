@@ -1,0 +1,66 @@
+"""`/livez`, `/readyz`, `/metrics`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from auditcore_service.gateway.problems import problem
+from auditcore_service.gateway.routes.service import ServiceDep
+from auditcore_service.gateway.schemas import Health, ProblemError
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez", operation_id="getLiveness", summary="Whether this process answers")
+async def livez() -> Health:
+    """Depends on nothing else, not even on a free thread, so that a broken database does not restart the gateway."""
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    operation_id="getReadiness",
+    summary="Whether database, queue and blobs answer",
+    response_model=Health,
+)
+def readyz(service: ServiceDep) -> Health | Response:
+    """503 when one of them does not. Workers are a metric, not a condition: audits wait for them."""
+    checks = {"database": service.database.check, "queue": service.queue.check, "blobs": service.blobs.check}
+    broken = [name for name, check in checks.items() if not _answers(name, check)]
+    if broken:
+        return problem(
+            503,
+            code="unavailable",
+            detail=f"{' and '.join(broken)} do not answer; try again, and if it stays ask the operator",
+            instance="/readyz",
+            found=[ProblemError(pointer=f"#{name}", detail=f"{name} does not answer") for name in broken],
+            headers={"Retry-After": "5"},
+        )
+    return Health(status="ok", checks=dict.fromkeys(checks, "ok"))
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Metrics in Prometheus form",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(service: ServiceDep) -> Response:
+    """Audits and shards by state, waiting time, queue depth, requests."""
+    return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _answers(name: str, check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except Exception:  # each dependency fails in its own way, and all of them mean: not ready
+        log.exception("dependency_does_not_answer", dependency=name)
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""The gateway's parts, put together once and passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self, final
+
+from auditcore_service.queue.announcer import Announcer
+from auditcore_service.queue.celery_queue import ShardQueue
+from auditcore_service.queue.sweeper import Sweeper
+from auditcore_service.settings import Settings
+from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.database import Database
+from auditcore_service.telemetry import Telemetry
+from auditcore_service.use_cases.audits import Audits
+from auditcore_service.use_cases.image_batches import ImageBatches
+from auditcore_service.use_cases.inspections import Inspections
+from auditcore_service.use_cases.uploaded_maps import MapUploads
+
+
+@final
+@dataclass(frozen=True)
+class Service:
+    """Use cases and what they stand on."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    queue: ShardQueue
+    announcer: Announcer
+    audits: Audits
+    batches: ImageBatches
+    maps: MapUploads
+    inspections: Inspections
+    sweeper: Sweeper
+    telemetry: Telemetry
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Build every part; opens no connection yet."""
+        database = Database(settings.database)
+        blobs = BlobStore(settings.blobs)
+        queue = ShardQueue(settings)
+        announcer = Announcer(queue)
+        batches = ImageBatches(settings, database=database, blobs=blobs)
+        maps = MapUploads(settings, blobs=blobs)
+        return cls(
+            settings=settings,
+            database=database,
+            blobs=blobs,
+            queue=queue,
+            announcer=announcer,
+            audits=Audits(settings, database=database, blobs=blobs, announcer=announcer, batches=batches, maps=maps),
+            batches=batches,
+            maps=maps,
+            inspections=Inspections(settings, database=database, queue=queue),
+            sweeper=Sweeper(settings, database=database, queue=queue),
+            telemetry=Telemetry(database=database, queue=queue),
+        )
+
+    def start(self) -> None:
+        """Bring the schema up to date, and begin to announce and to sweep."""
+        self.database.migrate()
+        self.announcer.start()
+        self.sweeper.start()
+
+    def stop(self) -> None:
+        """Stop sweeping, announce what is left and give all connections back."""
+        self.sweeper.stop()
+        self.announcer.stop()
+        self.queue.close()
+        self.database.close()

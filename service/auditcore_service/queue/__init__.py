@@ -1,0 +1,1 @@
+"""The way from the database to the workers."""

@@ -1,0 +1,1 @@
+"""What the service does for its users. Knows nothing of HTTP."""

@@ -1,0 +1,173 @@
+"""What a sender knows about the images of a batch: labels and boxes, as JSON beside them. Knows no storage."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from auditcore.contracts.images import Box, Boxes, Labels
+from auditcore_service.use_cases.refusals import InvalidUpload
+
+INTEGERS = range(2**53)
+"""Whole numbers that have one canonical JSON form, which the batch's digest needs."""
+
+MOST_LABELS = 100
+"""Labels an image may have."""
+
+_QUOTED = 255
+"""Characters of a value that a message quotes; as many as a file name may have."""
+
+_EXAMPLES = {
+    "labels": ("[285, null, [3, 17]]", '{"cat.png": 285}', "a class index, a list of them, or null"),
+    "boxes": (
+        "[[[10, 20, 110, 90]], null]",
+        '{"cat.png": [{"x0": 10, "y0": 20, "x1": 110, "y1": 90, "label": 285}]}',
+        "a list of boxes, or null",
+    ),
+}
+
+_CORNERS = ("x0", "y0", "x1", "y1")
+
+_BOX_FORM = (
+    'write a box as [x0, y0, x1, y1] or {"x0": ..., "y0": ..., "x1": ..., "y1": ..., "label": ...}, '
+    "in pixels of the original image"
+)
+
+_boxes = TypeAdapter(Boxes)
+
+
+def read_labels(text: str | None, names: Sequence[str]) -> list[Labels | None]:
+    """The label or labels of each image.
+
+    Args:
+        text: JSON: a list with one entry an image, or an object from file name to entry; an entry is a class index, a
+            list of class indices for a multi-label model, or null. None or blank for no labels at all.
+        names: File names of the images, in order.
+
+    Raises:
+        InvalidUpload: The text does not fit the images; `field` is `labels`, the message names image and mend.
+    """
+    return [_label(entry, _called(position, names)) for position, entry in enumerate(_entries("labels", text, names))]
+
+
+def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
+    """The boxes of each image, none where it has none.
+
+    Args:
+        text: As for `read_labels`; an entry is a list of boxes or null, a box `[x0, y0, x1, y1]` or an object with
+            these keys and optionally `label`, in pixels of the original image, ends excluded.
+        names: File names of the images, in order.
+
+    Raises:
+        InvalidUpload: The text does not fit the images; `field` is `boxes`, the message names image and mend.
+    """
+    return [
+        _image_boxes(entry, _called(position, names)) for position, entry in enumerate(_entries("boxes", text, names))
+    ]
+
+
+def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequence[str]) -> list[object]:
+    """One entry an image, whether they come by position or by name."""
+    if text is None or not text.strip():
+        return [None] * len(names)
+    as_list, as_object, entry = _EXAMPLES[field]
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"{field} is not JSON ({error}); send a list such as {as_list} or an object such as {as_object}"
+        raise InvalidUpload(msg, field=field) from error
+    match parsed:
+        case list():
+            if len(parsed) != len(names):
+                msg = f"{field} has {len(parsed)} entries for {len(names)} images; send one an image, null if unknown"
+                raise InvalidUpload(msg, field=field)
+            return parsed
+        case dict():
+            counts = Counter(names)
+            for name in parsed:
+                if counts[name] != 1:
+                    found = "no image" if not counts[name] else f"{counts[name]} images"
+                    msg = f"{field} names {_cut(name)}, the name of {found} of the batch; send a list instead"
+                    raise InvalidUpload(msg, field=field)
+            return [parsed.get(name) for name in names]
+        case _:
+            msg = f"{field} must be a list with one entry an image, or an object from file name to entry: {entry}"
+            raise InvalidUpload(msg, field=field)
+
+
+def _called(position: int, names: Sequence[str]) -> str:
+    return f"image {position} ({names[position]!r})"
+
+
+def _label(entry: object, image: str) -> Labels | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, list):
+        return _class_index(entry, image)
+    labels = tuple(_class_index(label, image) for label in entry)
+    if not 1 <= len(labels) <= MOST_LABELS:
+        msg = f"{image} has a list of {len(labels)} labels; send 1 to {MOST_LABELS}, or null if none is known"
+        raise InvalidUpload(msg, field="labels")
+    if len(set(labels)) < len(labels):
+        msg = f"{image} has the same label twice in {list(labels)}; send each once"
+        raise InvalidUpload(msg, field="labels")
+    return labels
+
+
+def _class_index(label: object, image: str, field: Literal["labels", "boxes"] = "labels") -> int:
+    # asked for its type first: a range looks for anything but an integer by counting
+    if not isinstance(label, int) or isinstance(label, bool) or label not in INTEGERS:
+        forms = (
+            "whole numbers from 0, a list of them, or null" if field == "labels" else "a whole number from 0, or null"
+        )
+        msg = f"label {_cut(label)} of {image} is not a class index; use {forms}"
+        raise InvalidUpload(msg, field=field)
+    return label
+
+
+def _image_boxes(entry: object, image: str) -> tuple[Box, ...]:
+    if entry is None:
+        return ()
+    if not isinstance(entry, list):
+        msg = f"the boxes of {image} are no list; {_BOX_FORM}, and send a list of boxes, even for one, or null"
+        raise InvalidUpload(msg, field="boxes")
+    boxes = tuple(_as_object(box, f"box {number} of {image}") for number, box in enumerate(entry))
+    try:
+        # strict: a corner of "10" or true is a mistake of whoever wrote it
+        return _boxes.validate_python(boxes, strict=True)
+    except ValidationError as error:
+        raise InvalidUpload(_fault(error.errors()[0], len(boxes), image), field="boxes") from error
+
+
+def _as_object(box: object, which: str) -> object:
+    match box:
+        case list() if len(box) == len(_CORNERS):
+            return dict(zip(_CORNERS, box, strict=True))
+        case dict():
+            if box.get("label") is not None:
+                _class_index(box["label"], which, "boxes")
+            return box
+        case _:
+            msg = f"{which} is {_cut(box)}, which is no box; {_BOX_FORM}"
+            raise InvalidUpload(msg, field="boxes")
+
+
+def _fault(error: ErrorDetails, count: int, image: str) -> str:
+    """What pydantic found, in words of an upload."""
+    if not error["loc"]:
+        return f"{image} has {count} boxes, more than the {error['ctx']['max_length']} allowed; send the largest ones"
+    number, *inside = error["loc"]
+    where = "".join(f"{part}: " for part in inside)
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"box {number} of {image} cannot be taken: {where}{reason}; {_BOX_FORM}"
+
+
+def _cut(value: object) -> str:
+    """A value as a message may quote it, however long it is."""
+    text = repr(value)
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."

@@ -1,0 +1,159 @@
+"""What an audit will cost, from what workers have measured, and whether the operator allows that much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from sqlalchemy import Connection
+
+from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.model_reference import ServedModel
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import Wave
+from auditcore.costs.cost_model import (
+    Estimate,
+    ModelSpeed,
+    calibrated_passes_per_s,
+    dearest_check,
+    estimate_of,
+    model_identity,
+    plan_identity,
+    way_identity,
+)
+from auditcore.costs.estimate import expected_passes, waves_of
+from auditcore.costs.passes import total
+from auditcore.errors import RequestBudgetExceeded
+from auditcore_service.settings import Settings
+from auditcore_service.store.speeds import SeenSpeed, speeds_of
+from auditcore_service.use_cases.refusals import BudgetExceeded
+
+
+@final
+@dataclass(frozen=True)
+class Price:
+    """What an audit will cost.
+
+    Attributes:
+        slowest: Forward passes a second of the slowest model in its slowest wave; what shards are sized by.
+    """
+
+    estimate: Estimate
+    slowest: float
+
+
+@final
+class Estimates:
+    """Prices of audits."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def price(
+        self,
+        connection: Connection,
+        request: AuditRequest,
+        plan: AuditPlan,
+        *,
+        images: int,
+        offers: Sequence[ModelOffer],
+    ) -> Price:
+        """What a request will cost, by what workers have measured until now; one offer a model."""
+        speeds = self._speeds(connection, request, plan, offers)
+        return Price(
+            estimate_of(plan, images=images, speeds=speeds),
+            min(min(speed.passes_per_s.values()) for speed in speeds),
+        )
+
+    def _speeds(
+        self, connection: Connection, request: AuditRequest, plan: AuditPlan, offers: Sequence[ModelOffer]
+    ) -> tuple[ModelSpeed, ...]:
+        identities = [model_identity(reference) for _, reference in request.references]
+        known: dict[str, list[SeenSpeed]] = {identity: [] for identity in identities}
+        for seen in speeds_of(connection, list(known)):
+            known[seen.model].append(seen)
+        return tuple(
+            self._speed(known[identity], plan, offer) for identity, offer in zip(identities, offers, strict=True)
+        )
+
+    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, offer: ModelOffer) -> ModelSpeed:
+        """Of this very plan if it has run before, else from the raw speed of the model, on the device seen last."""
+        if not seen:
+            return ModelSpeed.assumed(self._settings.passes_per_s, offer)
+        device = max(seen, key=lambda one: one.updated_at).device
+        rates = {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
+        identity, way = plan_identity(plan), way_identity(plan)
+        speeds: dict[Wave, float] = {}
+        for wave in waves_of(plan):
+            if (identity, wave) in rates:
+                speeds[wave] = rates[identity, wave]
+            elif (way, "comparison") in rates:
+                speeds[wave] = calibrated_passes_per_s(
+                    plan,
+                    wave=wave,
+                    forward_per_s=rates[way, "forward"],
+                    gradient_per_s=rates[way, "gradient"],
+                    comparison_per_s=rates[way, "comparison"],
+                    offer=offer,
+                )
+            else:
+                return ModelSpeed.assumed(self._settings.passes_per_s, offer)
+        return ModelSpeed(speeds, device, offer)
+
+    def check(self, estimate: Estimate, plan: AuditPlan) -> None:
+        """Refuse an audit that is too dear.
+
+        Raises:
+            BudgetExceeded: It is; says by how much and what to reduce.
+        """
+        objection = objection_to(estimate, plan, self._settings)
+        if objection is not None:
+            raise BudgetExceeded(objection, field="plan")
+
+
+def refuse_dear_servers(request: AuditRequest, plan: AuditPlan, *, images: int, offers: Sequence[ModelOffer]) -> None:
+    """Refuse an audit that will ask a server more often than the request itself allows.
+
+    Raises:
+        RequestBudgetExceeded: It will; says how often, and what to reduce.
+    """
+    for position, ((name, reference), offer) in enumerate(zip(request.references, offers, strict=True)):
+        if not isinstance(reference, ServedModel) or reference.limits.requests is None:
+            continue
+        forward = sum(
+            total(expected_passes(plan, wave=wave, images=images, offer=offer).values()).forward
+            for wave in waves_of(plan)
+        )
+        needed = math.ceil(forward / reference.limits.images_per_request)
+        if needed > reference.limits.requests:
+            message = (
+                f"the audit will pass about {forward} images through the server, at least {needed} requests of "
+                f"{reference.limits.images_per_request} images, and it may make {reference.limits.requests}; use fewer "
+                "images, explainers or checks, or raise `requests` or `images_per_request`"
+            )
+            with blaming_model(name, position):
+                raise RequestBudgetExceeded(message, field="model.limits.requests")
+
+
+def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str | None:
+    """Why an audit is above the operator's budget and what to reduce; None if it is not."""
+    limits = (
+        (estimate.seconds, settings.budget_s, "seconds of workers"),
+        (float(estimate.passes), settings.budget_passes, "forward passes"),
+    )
+    excesses = [(value, float(budget), unit) for value, budget, unit in limits if budget is not None and value > budget]
+    if not excesses:
+        return None
+    fitting = min(int(estimate.images * budget / value) for value, budget, _ in excesses)
+    check, share = dearest_check(plan)
+    found = " and ".join(f"{value:.10g} {unit}, above the budget of {budget:.10g}" for value, budget, unit in excesses)
+    images = f"use at most {fitting} of the {estimate.images} images, or " if fitting else "use "
+    return (
+        f"the audit is estimated at {found} ({estimate.basis}, {estimate.passes_per_s:g} passes a second); {images}"
+        f"fewer explainers, levels, repeats or draws: check {check.label!r} takes {100 * share:.0f} % of the "
+        "checks' passes; the operator can raise AUDIT_BUDGET_S or AUDIT_BUDGET_PASSES"
+    )

@@ -1,0 +1,105 @@
+"""What will run on a model, before anybody pays for an audit: known at once, or found out by a worker. No HTTP here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import final
+
+import structlog
+
+from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.inspection import Inspection, InspectionRequest, inspection_of
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.sources.resolving import resolve_model
+from auditcore_service.queue.celery_queue import QueueUnavailable, ShardQueue
+from auditcore_service.settings import Settings
+from auditcore_service.store.database import Database
+from auditcore_service.store.inspections import KEPT_S, ask_for_inspection, find_inspection, forget_inspection
+from auditcore_service.store.records import Failure
+from auditcore_service.use_cases.refusals import ModelRefused
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 0.1
+"""How often a waiting request looks for the answer."""
+
+
+class InspectionBroke(Exception):
+    """A worker met a bug while it looked at a model; the workers' log tells which."""
+
+
+@final
+class Inspections:
+    """The use case."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        queue: ShardQueue,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._access = settings.access
+        self._queue = queue
+        self._clock = clock
+
+    def inspect(self, request: InspectionRequest) -> Inspection:
+        """What will run. Where only a worker can tell, waits for it as long as the operator lets a request wait.
+
+        Returns:
+            All of it; or, with `complete` false, as much as is known without a worker.
+
+        Raises:
+            InputError: The model cannot be audited at all.
+            ModelRefused: Likewise, as a worker found out.
+            InspectionBroke: Looking at it broke.
+        """
+        resolution = resolve_model(request.model, self._access)
+        known = inspection_of(request, resolution.reference, resolution.offer, facts=resolution.facts)
+        if known.complete:
+            return known
+        digest = digest_of(request.model_copy(update={"model": resolution.reference}))
+        deadline = time.monotonic() + self._settings.inspection_wait_s
+        while True:
+            found = self._look(digest, request, resolution.reference)
+            if found is not None:
+                return found.model_copy(update={"facts": resolution.facts})
+            if time.monotonic() > deadline:
+                return known
+            time.sleep(LOOK_S)
+
+    def _look(self, digest: str, request: InspectionRequest, reference: ModelReference) -> Inspection | None:
+        """The answer, if there is one; else a worker is told to find it."""
+        now = self._clock()
+        with self._database.reading() as connection:
+            stored = find_inspection(connection, digest)
+        if stored is not None and stored.failure is not None:
+            with self._database.writing() as connection:
+                # whoever mends the model and asks again wants another look
+                forget_inspection(connection, digest)
+            raise _refusal(stored.failure)
+        if stored is not None and stored.answer is not None and now - stored.queued_at < KEPT_S:
+            return Inspection.model_validate_json(stored.answer)
+        if stored is None or now - stored.queued_at > self._settings.requeue_after_s:
+            self._ask(digest, request, reference, now=now)
+        return None
+
+    def _ask(self, digest: str, request: InspectionRequest, reference: ModelReference, *, now: float) -> None:
+        with self._database.writing() as connection:
+            ask_for_inspection(
+                connection, digest, request=request.model_dump_json(), reference=reference.model_dump_json(), now=now
+            )
+        try:
+            self._queue.announce_inspection(digest)
+        except QueueUnavailable as error:
+            log.warning("inspection_postponed", reason=str(error))
+
+
+def _refusal(failure: Failure) -> Exception:
+    if failure.code == "internal_error":
+        return InspectionBroke(failure.message)
+    return ModelRefused(failure.message, code=failure.code, field=failure.field)

@@ -1,0 +1,54 @@
+"""Uploaded maps: bytes in, content addresses out. Their header is checked; no value is decoded here."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, final
+
+from auditcore.contracts.explainers import Precomputed
+from auditcore.contracts.map_files import StoredMaps, read_map_layout
+from auditcore.contracts.plan import AuditPlan
+from auditcore.errors import LimitExceeded, MapsInvalid
+from auditcore_service.settings import Settings
+from auditcore_service.store.blobs import BlobStore
+
+
+@final
+class MapUploads:
+    """The use cases."""
+
+    def __init__(self, settings: Settings, *, blobs: BlobStore) -> None:
+        self._settings = settings
+        self._blobs = blobs
+
+    def store(self, stream: BinaryIO) -> StoredMaps:
+        """Store a file of maps; the same file always has the same digest.
+
+        Raises:
+            LimitExceeded: It is larger than a batch of images may be.
+            MapsInvalid: It holds no maps.
+        """
+        limit = self._settings.batch_bytes
+        data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise LimitExceeded(what="the file of maps", limit=limit, actual=len(data), unit="bytes", field="maps")
+        file, _ = read_map_layout(data)
+        return StoredMaps(digest=self._blobs.put(data), size_bytes=len(data), file=file)
+
+    def check(self, plan: AuditPlan, *, images: int) -> None:
+        """Refuse a plan whose maps are not stored, or are of another number of images.
+
+        Raises:
+            UnreachableResource: Nothing is stored under a digest.
+            MapsInvalid: What is stored holds no maps, or the wrong number of them.
+        """
+        for position, explainer in enumerate(plan.explainers):
+            if not isinstance(explainer, Precomputed):
+                continue
+            field = f"plan.explainers.{position}.maps"
+            file, _ = read_map_layout(self._blobs.get(explainer.maps, field=field), field=field)
+            if file.ordered and file.images != images:
+                msg = (
+                    f"the file holds {file.images} maps in the order of a batch, and the audit has {images} images; "
+                    "upload one map an image, or name each map after its image"
+                )
+                raise MapsInvalid(msg, field=field)

@@ -1,0 +1,1 @@
+"""What a plan costs, before any model is loaded. Needs no torch."""

@@ -1,0 +1,170 @@
+"""From a plan to seconds: passes that are expected, over the speed that was measured or is assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+from pydantic import Field
+
+from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
+from auditcore.contracts.checks import Check
+from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.model_reference import BuiltModel, ModelReference
+from auditcore.contracts.models import DemoModel
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import Wave
+from auditcore.costs.estimate import RELEVANCE_COST, expected_passes, waves_of, weight
+from auditcore.costs.passes import ModelFacts, map_comparisons, total
+
+ENGINE_EFFICIENCY = 0.9
+"""Share of its time that the model takes while a check runs, but for comparing maps; `make bench` measures it."""
+
+Basis = Literal["measured", "assumed"]
+
+
+@final
+class Estimate(Contract):
+    """What an audit is expected to cost, made when it is submitted.
+
+    Attributes:
+        passes: Both kinds in forward passes; what `seconds` follow from.
+    """
+
+    images: int = Field(description="Images of the audit.")
+    forward_images: int = Field(description="Images expected to pass forward through the models.")
+    backward_images: int = Field(description="Images expected to pass backward.")
+    passes: int = Field(description="The work in forward passes: a backward pass counts as 1.3, LRP by its rules.")
+    seconds: float = Field(
+        description="Expected seconds of workers, all models together; compare with `cost.seconds` of the report. "
+        "Several workers share them, and a stop rule may need fewer."
+    )
+    passes_per_s: float = Field(description="Forward passes a second behind `seconds`; the mean over models.")
+    basis: Basis = Field(
+        description="`measured`: workers have run this plan on every model of the request, or else have measured the "
+        "raw speed of each. "
+        "`assumed`: some model is new, and the operator's AUDIT_PASSES_PER_S stands in for it."
+    )
+    device: str | None = Field(default=None, description="Where the speed was measured; null when it is assumed.")
+
+
+@final
+@dataclass(frozen=True)
+class ModelSpeed:
+    """How fast one model runs.
+
+    Attributes:
+        passes_per_s: Expected passes that a second of a worker brings, by wave.
+        device: Where that was measured; None if it is assumed.
+        offer: What the model lets an audit see: of a black box, no gradients are paid for.
+    """
+
+    passes_per_s: Mapping[Wave, float]
+    device: str | None = None
+    offer: ModelOffer = WHITE_BOX
+
+    @classmethod
+    def assumed(cls, passes_per_s: float, offer: ModelOffer = WHITE_BOX) -> ModelSpeed:
+        """The same for every wave, because nothing is known."""
+        return cls({"measure": passes_per_s, "compute": passes_per_s}, offer=offer)
+
+
+def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -> Estimate:
+    """What a plan will cost on so many images, with one speed a model.
+
+    Expected passes over speed, summed over waves and models; `tests/benchmarks/estimates.py` compares with seconds.
+    """
+    waves = waves_of(plan)
+    needed = [
+        {wave: total(expected_passes(plan, wave=wave, images=images, offer=speed.offer).values()) for wave in waves}
+        for speed in speeds
+    ]
+    each = total(passes for own in needed for passes in own.values())
+    seconds = sum(
+        weight(own[wave]) / speed.passes_per_s[wave]
+        for own, speed in zip(needed, speeds, strict=True)
+        for wave in waves
+    )
+    # a plan of which nothing runs on a black box has no work at all
+    work = weight(each)
+    rate = work / seconds if seconds else min(min(speed.passes_per_s.values()) for speed in speeds)
+    devices = {speed.device for speed in speeds}
+    measured = None not in devices
+    return Estimate(
+        images=images,
+        forward_images=each.forward,
+        backward_images=each.backward,
+        passes=round(work),
+        seconds=round(seconds, 2),
+        passes_per_s=round(rate, 3),
+        basis="measured" if measured else "assumed",
+        device=", ".join(sorted(str(device) for device in devices)) if measured else None,
+    )
+
+
+def calibrated_passes_per_s(
+    plan: AuditPlan,
+    *,
+    wave: Wave,
+    forward_per_s: float,
+    gradient_per_s: float,
+    comparison_per_s: float,
+    offer: ModelOffer = WHITE_BOX,
+) -> float:
+    """Expected passes a second of a plan that has never run, from the raw speed of the model.
+
+    Args:
+        plan: The plan.
+        wave: Which of its waves.
+        forward_per_s: Images a second of the bare model, forward.
+        gradient_per_s: The same, forward and backward.
+        comparison_per_s: Maps a second that a sweep compares.
+        offer: What the model lets an audit see.
+    """
+    needed = total(expected_passes(plan, wave=wave, offer=offer).values())
+    forward_s = 1 / forward_per_s
+    backward_s = max(0.0, 1 / gradient_per_s - forward_s)
+    seconds = (needed.forward + RELEVANCE_COST * needed.relevance) * forward_s + needed.backward * backward_s
+    seconds /= ENGINE_EFFICIENCY
+    if wave == "compute":
+        targets = plan.top_n if plan.target == "top" else 1
+        seconds += targets * map_comparisons(plan, ModelFacts(offer=offer)) / comparison_per_s
+    # of a plan of which nothing runs on a black box, the model's own speed
+    return weight(needed) / seconds if needed.forward else forward_per_s
+
+
+def dearest_check(plan: AuditPlan) -> tuple[Check, float]:
+    """The check that needs most passes, and its share of the passes of all checks, in [0, 1]."""
+    needed = expected_passes(plan, wave="compute")
+    costs = [weight(needed[check.label]) for check in plan.checks]
+    most = max(range(len(costs)), key=costs.__getitem__)
+    return plan.checks[most], costs[most] / max(1.0, sum(costs))
+
+
+def model_identity(reference: ModelReference) -> Sha256:
+    """What tells models apart: two references that must give the same model have the same identity.
+
+    The demo model is the factory it stands for. Pinned weights are their bytes, wherever they lie; unpinned ones are
+    their URI, whose bytes may change. Other references are what they say.
+    """
+    spelled = reference.as_factory() if isinstance(reference, DemoModel) else reference
+    if not isinstance(spelled, BuiltModel):
+        return digest_of(spelled)
+    weights = spelled.weights
+    if weights.sha256 is not None:
+        weights = weights.model_copy(update={"uri": f"blob:{weights.sha256}"})
+    elif weights.uri.startswith("blob:sha256:"):
+        weights = weights.model_copy(update={"sha256": weights.uri.removeprefix("blob:")})
+    return digest_of(spelled.model_copy(update={"weights": weights}))
+
+
+def way_identity(plan: AuditPlan) -> Sha256:
+    """What tells apart the ways a model is run in, exact or faster, whatever the plan."""
+    return digest_of(plan.speed)
+
+
+def plan_identity(plan: AuditPlan) -> Sha256:
+    """What tells plans apart by cost: all but the seed."""
+    return digest_of(plan.model_copy(update={"seed": 0}))

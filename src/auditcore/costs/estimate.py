@@ -1,0 +1,65 @@
+"""What a plan will cost, before any model is loaded: waves and passes an image, as one number."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
+from auditcore.contracts.checks import SweepCheck
+from auditcore.contracts.explainers import ExplainerContract, Iba
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import Wave
+from auditcore.costs.passes import ModelFacts, Passes, map_passes, measures_maps, passes_needed, total
+
+BACKWARD_COST = 1.3
+"""A backward pass in forward passes; 1.0 to 1.4 on the demo model and resnet50, two cores."""
+
+RELEVANCE_COST = 2.2
+"""What a pass that carries relevance costs beyond one that carries gradients, in forward passes: with it 3.2 to 5.1 on
+resnet50 and 4.3 to 7.1 on the demo model, by composite, as `make bench` measures."""
+
+
+def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
+    """The waves an audit needs: `compute`, and before it `measure` if something is a matter of all images.
+
+    That is an automatic interval, the data range of SSIM, or the statistics of a layer.
+    """
+    automatic = any(
+        family.interval == "auto" for check in plan.checks if isinstance(check, SweepCheck) for family in check.families
+    )
+    layer_statistics = any(isinstance(explainer, Iba) for explainer in plan.explainers)
+    needed = automatic or layer_statistics or measures_maps(plan)
+    return ("measure", "compute") if needed else ("compute",)
+
+
+def weight(passes: Passes) -> float:
+    """Passes in forward passes: what a progress bar and an estimate count."""
+    return passes.forward + BACKWARD_COST * passes.backward + RELEVANCE_COST * passes.relevance
+
+
+def expected_passes(
+    plan: AuditPlan, *, wave: Wave, images: int = 1, offer: ModelOffer = WHITE_BOX
+) -> dict[str, Passes]:
+    """Passes of one wave by purpose, as far as they can be told before the images are known.
+
+    Given labels are counted as one: how many an image has is known only with the images.
+    """
+    targets = plan.top_n if plan.target == "top" else 1
+    facts = ModelFacts(one_target=targets == 1, offer=offer)
+    return passes_needed(plan, wave=wave, images=images, rows=images * targets, facts=facts)
+
+
+@lru_cache(maxsize=256)
+def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
+    """Expected cost of one image, in forward passes; of one wave or of the whole audit.
+
+    Remembered: a gateway sizes shards, weighs them and makes an estimate of each plan, and most plans come again.
+    """
+    if wave is None:
+        return sum(passes_of(plan, wave=each) for each in waves_of(plan))
+    return round(weight(total(expected_passes(plan, wave=wave).values())))
+
+
+def explanation_passes(explainer: ExplainerContract) -> float:
+    """Cost of one map of a changed copy, in forward passes."""
+    return weight(map_passes((explainer,)))

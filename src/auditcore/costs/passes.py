@@ -1,0 +1,479 @@
+"""The passes through the model that a plan needs, as a closed formula; the ledger of an audit shows the same numbers.
+
+Counted are images that go forward through the model, and images for which a gradient comes back.
+
+    audit   = measure wave, if the plan has one, + compute wave
+    measure = images (prediction) + rows * (ends of automatic intervals) + images * (layers to be measured)
+              + maps of the originals, if SSIM needs their range
+    compute = images (prediction) + rows * (maps of the originals + each check) + colors
+              + rows * (one more map by each stochastic explainer, for its repeatability)
+
+A row is an image and one target. What is shared is counted once:
+
+- Gradient, saliency, input times gradient and Grad-CAM read one pass there and back of the plain model, the logits of
+  that pass are the point of the probability curve, and for the originals it is the prediction itself, unless an image
+  has several targets. Guided Grad-CAM and guided backpropagation share the guided pass.
+- A check that reports two orders of pixels or cells (`rank_by: both`) passes the copies of each; what no order
+  changes is passed once.
+- All explainers of a check see the same copies; curves begin at the prediction and end at the filled image; random
+  orders are passed once for all explainers; images of one color (black, mean) once for a whole shard.
+
+Where curves are adaptive, the number is an expectation: their steps depend on what the model says. The sample that an
+audit in faster modes measures again exactly comes on top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from auditcore.contracts.augmentations import Augmentation, Interval
+from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer, check_obstacle, explainer_obstacle, pair_obstacle
+from auditcore.contracts.checks import (
+    CheckContract,
+    ComplexityCheck,
+    DeletionCheck,
+    EddaCheck,
+    InfidelityCheck,
+    InsertionDeletionCheck,
+    LocalizationCheck,
+    PixelFlippingCheck,
+    RandomizationCheck,
+    RoadCheck,
+    SensitivityCheck,
+    SsimSweepCheck,
+    SweepCheck,
+    interval_key,
+)
+from auditcore.contracts.explainers import (
+    Ablation,
+    Deconvolution,
+    DeepLift,
+    Explainer,
+    ExplainerContract,
+    GradCam,
+    Gradient,
+    GradientShap,
+    GuidedBackpropagation,
+    GuidedGradCam,
+    Iba,
+    InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    LrpEpsilonAlpha2Beta1Flat,
+    LrpEpsilonGammaBox,
+    LrpEpsilonPlusFlat,
+    NoiseTunnel,
+    Occlusion,
+    Precomputed,
+    Random,
+    Rise,
+    Saliency,
+    SmoothGrad,
+)
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.ranking_orders import orders_of
+from auditcore.contracts.shards import Wave
+from auditcore.counts.removal_steps import PAPERS_PIXELS, proportional_step, removal_counts
+
+AUTO_INTERVAL_STEPS = 10
+"""Half-widths that an automatic interval tries: tenths of the family's bound."""
+
+DEFAULT_GRID = 14
+"""Cells a side for images of at least 128 pixels."""
+
+TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
+"""Side of an image where the model, and with it the size, is not known yet."""
+
+FLIPPING_STEP_PX, GAME_STEP_PX = 512, 224
+"""Pixels a step at that size, of pixel flipping and of insertion and deletion, where a plan gives none."""
+
+TYPICAL_LAYERS = 100
+"""Stages of a randomization without a number, one a layer with parameters: 99 in the demo model, 107 in resnet50."""
+
+ADAPTIVE_SAVING = 4
+"""How many times fewer steps adaptive curves take at their default tolerance: 3.2 to 4.9 where it was measured."""
+
+SAME_LEVEL = 1e-12
+"""Two values of a grid that are closer than this are one."""
+
+COLORS = frozenset({"black", "mean"})
+"""Baselines and fills of one color: one pass serves all images."""
+
+
+class Passes(NamedTuple):
+    """Images that go through the model.
+
+    Attributes:
+        forward: Forward.
+        backward: Back, from the target's logit to the input or a layer.
+        relevance: Of those that come back, how many carry relevance instead of gradients, which costs more.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    relevance: int = 0
+
+    def plus(self, other: Passes) -> Passes:
+        """Both together."""
+        return Passes(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def times(self, count: int) -> Passes:
+        """The same for `count` images."""
+        return Passes(*(mine * count for mine in self))
+
+
+NOTHING, LOGITS, GRADIENT, RELEVANCE = Passes(), Passes(1), Passes(1, 1), Passes(1, 1, 1)
+
+
+def total(parts: Iterable[Passes]) -> Passes:
+    """Sum."""
+    whole = NOTHING
+    for part in parts:
+        whole = whole.plus(part)
+    return whole
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the number of passes depends on besides the plan; the defaults serve before a model is known.
+
+    Attributes:
+        side_px: Side of the model's square input.
+        layers: Layers with parameters, which a randomization without a number of stages randomizes one by one.
+        unable: Names of explainers that cannot be right on the model.
+        offer: What the model lets an audit see.
+        unavailable: Names of families that cannot be applied where the audit runs.
+        intervals: What automatic intervals came to, by `interval_key`.
+        one_target: Whether no image can have more than one target.
+    """
+
+    side_px: int = TYPICAL_SIDE_PX
+    layers: int = TYPICAL_LAYERS
+    unable: frozenset[str] = frozenset()
+    offer: ModelOffer = WHITE_BOX
+    unavailable: frozenset[str] = frozenset()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    one_target: bool = True
+
+
+def passes_needed(
+    plan: AuditPlan,
+    *,
+    wave: Wave,
+    images: int,
+    rows: int | None = None,
+    facts: ModelFacts | None = None,
+    accepted: Mapping[str, int] | None = None,
+    groups: int = 1,
+) -> dict[str, Passes]:
+    """Passes of one wave by purpose.
+
+    Args:
+        plan: The plan in full.
+        wave: Which wave.
+        images: Images that can be decoded and are predicted.
+        rows: Images and targets that are explained; as many as images if None.
+        facts: Of the model; see there for what is assumed without.
+        accepted: Name of an `ssim_sweep` -> copies whose prediction stayed, of which maps are compared; all if None.
+        groups: In how many groups the images were worked off; each makes the random models of a randomization anew.
+
+    Returns:
+        `measure`; or `originals`, which are predictions, original maps and the images of one color that these need,
+        `repeatability` if some explainer is stochastic, and each check by name. An image of one color counts where it
+        is needed first.
+    """
+    facts = facts or ModelFacts()
+    rows = images if rows is None else rows
+    able = [
+        explainer
+        for explainer in plan.explainers
+        if explainer.label not in facts.unable and explainer_obstacle(explainer, facts.offer) is None
+    ]
+    if wave == "measure":
+        return {"measure": _measured(plan, able, images, rows, facts)}
+    needed = {
+        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_map_colors(able)))),
+    }
+    repeated = [explainer for explainer in able if explainer.stochastic and not isinstance(explainer, Random)]
+    if repeated:
+        # the logits of the originals are known, and no stochastic explainer reads the plain pass; as for a changed
+        # copy, nobody asks what methods report about themselves
+        original = False
+        again = total(OWN_PASSES[type(explainer)](explainer, original, facts.side_px) for explainer in repeated)
+        needed["repeatability"] = again.times(rows)
+    colored = _map_colors(able)
+    for check in plan.checks:
+        if check_obstacle(check, facts.offer) is not None:
+            needed[check.label] = NOTHING
+            continue
+        new_colors = _check_colors(check) - colored
+        colored |= new_colors
+        listed = [explainer for explainer in able if check.runs_on(explainer.label)]
+        own = [explainer for explainer in listed if pair_obstacle(check, explainer) is None]
+        controls = [] if any(isinstance(explainer, Random) for explainer in listed) else [Random()]
+        case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
+        needed[check.label] = CHECK_PASSES[type(check)](case, rows).plus(LOGITS.times(len(new_colors)))
+    return needed
+
+
+def map_passes(
+    explainers: Iterable[ExplainerContract],
+    *,
+    original: bool = False,
+    reads_logits: bool = False,
+    side_px: int = TYPICAL_SIDE_PX,
+) -> Passes:
+    """Passes of the maps of one image by several explainers together.
+
+    Args:
+        explainers: Which.
+        original: Whether the image is an original: its logits are known, and what methods report about themselves is
+            read.
+        reads_logits: Whether somebody else reads the logits, such as a probability curve.
+        side_px: Side of the model's square input.
+    """
+    listed = list(explainers)
+    plain = any(isinstance(explainer, READ_PLAIN_PASS) for explainer in listed)
+    guided = any(isinstance(explainer, (GuidedBackpropagation, GuidedGradCam)) for explainer in listed)
+    logits = reads_logits or any(isinstance(explainer, (Occlusion, Ablation, KernelShap)) for explainer in listed)
+    own = total(OWN_PASSES[type(explainer)](explainer, original, side_px) for explainer in listed)
+    shared = [GRADIENT if plain else NOTHING, GRADIENT if guided else NOTHING]
+    if logits and not plain and not original:
+        shared.append(LOGITS)
+    return total([own, *shared])
+
+
+READ_PLAIN_PASS = (Gradient, Saliency, InputXGradient, GradCam, GuidedGradCam)
+"""Explainers made of one pass there and back through the plain model, which they share."""
+
+
+def _windows(explainer: Occlusion, side_px: int) -> int:
+    """Windows over an image; as many as `occlusion.windows` has."""
+    window = explainer.window or max(1, side_px // 7)
+    stride = explainer.stride or max(1, window // 2)
+    return (max(0, -(-(side_px - window) // stride)) + 1) ** 2
+
+
+def _coalitions(explainer: KernelShap) -> int:
+    """Coalitions of as many segments as wanted: all of them, or pairs as often as affordable."""
+    count = math.isqrt(explainer.count) ** 2 if explainer.segments == "cells" else explainer.count
+    every = (1 << count) - 2
+    return every if every <= explainer.samples else explainer.samples // 2 * 2
+
+
+def _own_baseline(explainer: IntegratedGradients | KernelShap) -> Passes:
+    """Every image's own baseline; that of one color is passed once for all."""
+    return NOTHING if explainer.baseline in COLORS else LOGITS
+
+
+OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]] = {
+    Gradient: lambda _, __, ___: NOTHING,
+    Saliency: lambda _, __, ___: NOTHING,
+    InputXGradient: lambda _, __, ___: NOTHING,
+    GradCam: lambda _, __, ___: NOTHING,
+    GuidedBackpropagation: lambda _, __, ___: NOTHING,
+    GuidedGradCam: lambda _, __, ___: NOTHING,
+    Random: lambda _, __, ___: NOTHING,
+    Precomputed: lambda _, __, ___: NOTHING,
+    # completeness is reported of originals alone
+    IntegratedGradients: lambda e, original, _: GRADIENT.times(e.steps).plus(_own_baseline(e) if original else NOTHING),
+    GradientShap: lambda e, _, __: GRADIENT.times(e.samples),
+    SmoothGrad: lambda e, _, __: GRADIENT.times(e.samples),
+    NoiseTunnel: lambda e, _, side_px: map_passes((e.method,), side_px=side_px).times(e.samples),
+    DeepLift: lambda _, __, ___: LOGITS.plus(GRADIENT),
+    Deconvolution: lambda _, __, ___: GRADIENT,
+    LrpEpsilonPlusFlat: lambda _, __, ___: RELEVANCE,
+    LrpEpsilonGammaBox: lambda _, __, ___: RELEVANCE,
+    LrpEpsilonAlpha2Beta1Flat: lambda _, __, ___: RELEVANCE,
+    # for an original it is optimized twice more, with the statistics of either half of the images
+    Iba: lambda e, original, _: LOGITS.plus(GRADIENT.times(e.steps * e.samples * (3 if original else 1))),
+    Occlusion: lambda e, _, side_px: LOGITS.times(_windows(e, side_px)),
+    Ablation: lambda e, _, side_px: LOGITS.times((e.grid or _default_grid(side_px)) ** 2),
+    Rise: lambda e, _, __: LOGITS.times(e.masks),
+    KernelShap: lambda e, _, __: LOGITS.times(_coalitions(e)).plus(_own_baseline(e)),
+}
+"""Passes of one map that an explainer shares with no other, given whether the image is an original, and its side."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One check with all that its passes depend on."""
+
+    check: Any
+    able: list[Any]
+    explained: list[Any]
+    facts: ModelFacts
+    groups: int
+    accepted: int | None
+
+    def map_passes(self, explainers: list[Any], *, reads_logits: bool = False) -> Passes:
+        return map_passes(explainers, reads_logits=reads_logits, side_px=self.facts.side_px)
+
+    def orders(self, explainers: list[Any]) -> int:
+        """Orders of pixels or cells that the maps of these explainers give, all together."""
+        return sum(len(orders_of(self.check.rank_by, explainer)) for explainer in explainers)
+
+    @property
+    def pixels(self) -> int:
+        return self.facts.side_px**2
+
+    def step_px(self, paper_px: int) -> int:
+        given: int | None = self.check.pixels_per_step
+        return given or proportional_step(paper_px, self.facts.side_px, self.facts.side_px)
+
+
+def _sweep(case: _Case, rows: int) -> Passes:
+    families = [family for family in case.check.families if family.label not in case.facts.unavailable]
+    copies = sum(_changed_levels(case.check, family, case.facts) for family in families)
+    return case.map_passes(case.explained, reads_logits=True).times(rows * copies)
+
+
+def _changed_levels(check: SweepCheck, family: Augmentation, facts: ModelFacts) -> int:
+    """Values of the grid that change something: the equidistant ones, or the ends where nothing lies between."""
+    low, high = family.extent
+    if family.interval == "auto":
+        low, high = facts.intervals.get(interval_key(check, family), family.extent)
+    count = 2 if family.only_ends else check.levels
+    grid = (low + (high - low) * number / (count - 1) for number in range(count))
+    return sum(abs(value - family.identity) > SAME_LEVEL for value in grid)
+
+
+def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
+    """Pairs of maps that the sweeps of a plan compare, for one image and target; work that is no pass of the model."""
+    able = [explainer for explainer in plan.explainers if explainer_obstacle(explainer, facts.offer) is None]
+    pairs = 0
+    for check in plan.checks:
+        if isinstance(check, SweepCheck):
+            listed = [explainer for explainer in able if check.runs_on(explainer.label)]
+            explained = len(listed) + (not any(isinstance(explainer, Random) for explainer in listed))
+            pairs += explained * sum(_changed_levels(check, family, facts) for family in check.families)
+    return pairs
+
+
+def _ssim_sweep(case: _Case, rows: int) -> Passes:
+    changes = [change for change in case.check.changes if change.family.label not in case.facts.unavailable]
+    copies = rows * sum(len(change.values) for change in changes)
+    compared = [explainer for explainer in case.explained if not isinstance(explainer, Iba)]
+    accepted = copies if case.accepted is None else case.accepted
+    return LOGITS.times(copies).plus(case.map_passes(compared).times(accepted))
+
+
+def _deletion(case: _Case, rows: int) -> Passes:
+    steps = _steps_passed(case.check, (case.check.grid or _default_grid(case.facts.side_px)) ** 2 - 1)
+    curves = case.check.repeats + 2 * case.orders(case.able)
+    return LOGITS.times(rows * (steps * curves + (case.check.fill not in COLORS)))
+
+
+def _steps_passed(check: DeletionCheck | InsertionDeletionCheck, steps: int) -> int:
+    """Steps between the ends of a curve that go through the model: all if it is exact, a guess if it is adaptive."""
+    return steps if check.curve == "exact" else math.ceil(steps / ADAPTIVE_SAVING)
+
+
+def _default_grid(side_px: int) -> int:
+    return DEFAULT_GRID if side_px >= 128 else 8  # noqa: PLR2004 - definitions, section 3
+
+
+def _edda(case: _Case, rows: int) -> Passes:
+    return LOGITS.times(rows * 2 * len(case.check.variants) * case.orders(case.explained))
+
+
+def _pixel_flipping(case: _Case, rows: int) -> Passes:
+    steps = len(removal_counts(case.pixels, case.step_px(FLIPPING_STEP_PX), case.check.share)) - 1
+    return LOGITS.times(rows * steps * case.orders(case.explained))
+
+
+def _insertion_deletion(case: _Case, rows: int) -> Passes:
+    inner = _steps_passed(case.check, len(removal_counts(case.pixels, case.step_px(GAME_STEP_PX))) - 2)
+    blurs = any(game.endswith("_blur") for game in case.check.games)
+    return LOGITS.times(rows * (len(case.check.games) * inner * case.orders(case.explained) + blurs))
+
+
+def _randomization(case: _Case, rows: int) -> Passes:
+    stages = min(case.check.stages or case.facts.layers, case.facts.layers)
+    colors = {e.baseline for e in case.able if isinstance(e, KernelShap) and e.baseline in COLORS}
+    random_models = LOGITS.times(len(colors) * case.groups)
+    return case.map_passes(case.explained).times(rows).plus(random_models).times(stages)
+
+
+CHECK_PASSES: Mapping[type[CheckContract], Callable[[_Case, int], Passes]] = {
+    SweepCheck: _sweep,
+    SsimSweepCheck: _ssim_sweep,
+    DeletionCheck: _deletion,
+    EddaCheck: _edda,
+    PixelFlippingCheck: _pixel_flipping,
+    InsertionDeletionCheck: _insertion_deletion,
+    RoadCheck: lambda case, rows: LOGITS.times(rows * 2 * len(case.check.shares) * case.orders(case.explained)),
+    SensitivityCheck: lambda case, rows: case.map_passes(case.explained).times(rows * case.check.draws),
+    InfidelityCheck: lambda case, rows: LOGITS.times(rows * case.check.draws),
+    LocalizationCheck: lambda _, __: NOTHING,
+    RandomizationCheck: _randomization,
+    ComplexityCheck: lambda _, __: NOTHING,
+}
+"""Passes of a check on so many rows."""
+
+
+def measures_maps(plan: AuditPlan) -> bool:
+    """Whether the first wave needs the maps of all originals, for the data range of SSIM."""
+    return any(isinstance(check, SsimSweepCheck) for check in plan.checks)
+
+
+def mapped_first(plan: AuditPlan) -> tuple[Explainer, ...]:
+    """Explainers whose maps of all originals the first wave needs: those of the sweeps by structural similarity.
+
+    A method that itself needs the first wave has no maps in it.
+    """
+    sweeps = [check for check in plan.checks if isinstance(check, SsimSweepCheck)]
+    return tuple(
+        explainer
+        for explainer in plan.explainers
+        if not isinstance(explainer, Iba) and any(check.runs_on(explainer.label) for check in sweeps)
+    )
+
+
+def _measured(plan: AuditPlan, able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
+    layers = LOGITS.times(images * sum(isinstance(explainer, Iba) for explainer in able))
+    needed = mapped_first(plan)
+    mapped = [explainer for explainer in able if explainer in needed]
+    colors = LOGITS.times(len(_map_colors(mapped)))
+    ends = sum(_tried_ends(check, facts) for check in plan.checks if isinstance(check, SweepCheck))
+    return total([_originals(mapped, images, rows, facts), layers, colors, LOGITS.times(rows * ends)])
+
+
+def _tried_ends(check: SweepCheck, facts: ModelFacts) -> int:
+    """Ends of the intervals that automatic families try; one at the identity needs no pass."""
+    automatic = [f for f in check.families if f.interval == "auto" and f.label not in facts.unavailable]
+    return sum(
+        abs(end - family.identity) > 0
+        for family in automatic
+        for step in range(1, AUTO_INTERVAL_STEPS + 1)
+        for end in family.around(family.bound * step / AUTO_INTERVAL_STEPS)
+    )
+
+
+def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
+    """Predictions and maps of the originals; with one target an image, the prediction is the plain pass forward."""
+    maps = map_passes(able, original=True, side_px=facts.side_px).times(rows)
+    if facts.one_target and any(isinstance(explainer, READ_PLAIN_PASS) for explainer in able):
+        return maps.plus(GRADIENT.times(images)).plus(GRADIENT.times(-rows))
+    return maps.plus(LOGITS.times(images))
+
+
+def _check_colors(check: CheckContract) -> set[str]:
+    """Colors of whole images that a check passes, once for all images, unless they were passed before."""
+    if isinstance(check, DeletionCheck):
+        return {check.fill} if check.fill in COLORS else set()
+    if isinstance(check, InsertionDeletionCheck):
+        named = {"zero": "mean", "black": "black"}
+        return {color for end, color in named.items() if any(game.endswith(end) for game in check.games)}
+    return set()
+
+
+def _map_colors(explainers: list[Any]) -> set[str]:
+    return {
+        explainer.baseline
+        for explainer in explainers
+        if isinstance(explainer, (IntegratedGradients, KernelShap)) and explainer.baseline in COLORS
+    }

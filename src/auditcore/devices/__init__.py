@@ -1,0 +1,1 @@
+"""The host and its accelerators: values on their way between them, arithmetic and memory."""

@@ -1,0 +1,259 @@
+"""Which function computes which explainer, and when it cannot be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from auditcore.contracts.capabilities import explainer_obstacle
+from auditcore.contracts.explainers import (
+    Ablation,
+    Deconvolution,
+    DeepLift,
+    Explainer,
+    ExplainerContract,
+    GradCam,
+    Gradient,
+    GradientShap,
+    GuidedBackpropagation,
+    GuidedGradCam,
+    Iba,
+    InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    LrpEpsilonAlpha2Beta1Flat,
+    LrpEpsilonGammaBox,
+    LrpEpsilonPlusFlat,
+    NoiseTunnel,
+    Occlusion,
+    Precomputed,
+    Random,
+    Rise,
+    Saliency,
+    SmoothGrad,
+)
+from auditcore.contracts.speed import Speed
+from auditcore.devices.arithmetic import arithmetic
+from auditcore.devices.transfer import current
+from auditcore.errors import ShapeError
+from auditcore.explainers import (
+    ablation,
+    cam,
+    deep_lift,
+    gradient,
+    gradient_shap,
+    information_bottleneck,
+    kernel_shap,
+    lrp,
+    noise_tunnel,
+    occlusion,
+    precomputed,
+    random,
+    rectifiers,
+    rise,
+)
+from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.models.classifier import Classifier
+from auditcore.random_numbers.streams import Streams
+
+
+def _always_applicable(_classifier: Classifier, _contract: ExplainerContract) -> None:
+    """Any differentiable classifier will do."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Implementation of one explainer.
+
+    Attributes:
+        attribute: Explains a batch according to its contract.
+        obstacle: Why the method cannot be right on a model, or None.
+        measure_shared: (batch, contract, half of each image) -> what images contribute to a quantity of the whole
+            audit, if there is one: a row for each image, or for several. Every other image belongs to half 1.
+        merge_shared: (contract, rows) -> as few rows that say the same, up to rounding.
+        reduce_shared: (contract, rows of all images) -> that quantity, handed to `attribute` as
+            `batch.shared[shared_key(contract)]`.
+        reads_gradient: Whether it is made of the plain model's input gradient.
+        reads_layer: The layer whose features and gradient it is made of, if it is.
+        layer: The layer that it works on, in whichever way; what a report names.
+        prepare: Builds what it needs of a model once, where that takes long; without it the first map would.
+    """
+
+    attribute: Callable[[Batch, Any], Attribution]
+    obstacle: Callable[[Classifier, Any], str | None] = _always_applicable
+    measure_shared: Callable[[Batch, Any, Sequence[int]], Float[Tensor, "row value"]] | None = None
+    merge_shared: Callable[[Any, Sequence[Sequence[float]]], Sequence[Sequence[float]]] | None = None
+    reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
+    reads_gradient: bool = False
+    reads_layer: Callable[[Classifier, Any], str | None] | None = None
+    layer: Callable[[Classifier, Any], str | None] | None = None
+    prepare: Callable[[Classifier, Any], object] | None = None
+
+
+def _noise_tunnel(batch: Batch, contract: NoiseTunnel) -> Attribution:
+    return noise_tunnel.noise_tunnel(batch, contract, EXPLAINERS[type(contract.method)].attribute)
+
+
+def _noise_tunnel_obstacle(classifier: Classifier, contract: NoiseTunnel) -> str | None:
+    """Where the inner method cannot be right, its mean cannot either."""
+    return EXPLAINERS[type(contract.method)].obstacle(classifier, contract.method)
+
+
+def _noise_tunnel_layer(classifier: Classifier, contract: NoiseTunnel) -> str | None:
+    """The layer of the inner method."""
+    layer = EXPLAINERS[type(contract.method)].layer
+    return None if layer is None else layer(classifier, contract.method)
+
+
+EXPLAINERS: dict[type[ExplainerContract], Method] = {
+    Gradient: Method(gradient.gradient, reads_gradient=True),
+    Saliency: Method(gradient.saliency, reads_gradient=True),
+    InputXGradient: Method(gradient.input_x_gradient, reads_gradient=True),
+    IntegratedGradients: Method(gradient.integrated_gradients),
+    GradientShap: Method(gradient_shap.gradient_shap),
+    SmoothGrad: Method(noise_tunnel.smoothgrad),
+    NoiseTunnel: Method(_noise_tunnel, _noise_tunnel_obstacle, layer=_noise_tunnel_layer),
+    DeepLift: Method(deep_lift.deep_lift, deep_lift.obstacle),
+    GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.obstacle),
+    Deconvolution: Method(rectifiers.deconvolution, rectifiers.obstacle),
+    GradCam: Method(cam.grad_cam, cam.obstacle, reads_layer=cam.layer_name, layer=cam.layer_name),
+    GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_obstacle, reads_layer=cam.layer_name, layer=cam.layer_name),
+    LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.obstacle, prepare=lrp.model_with_rules),
+    LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.obstacle, prepare=lrp.model_with_rules),
+    LrpEpsilonAlpha2Beta1Flat: Method(lrp.lrp_epsilon_alpha2_beta1_flat, lrp.obstacle, prepare=lrp.model_with_rules),
+    Iba: Method(
+        information_bottleneck.iba,
+        information_bottleneck.obstacle,
+        information_bottleneck.measure_statistics,
+        information_bottleneck.merge_statistics,
+        information_bottleneck.reduce_statistics,
+        layer=information_bottleneck.layer_name,
+    ),
+    Occlusion: Method(occlusion.occlusion, occlusion.obstacle),
+    Ablation: Method(ablation.ablation, ablation.obstacle),
+    Rise: Method(rise.rise, rise.obstacle),
+    KernelShap: Method(kernel_shap.kernel_shap),
+    Random: Method(random.random),
+    Precomputed: Method(precomputed.precomputed),
+}
+
+
+def applicability(classifier: Classifier, contract: Explainer) -> str | None:
+    """Why this method cannot be right on this model, or None if it can; a black box has no gradients to begin with.
+
+    The first question about rectifiers or relevance brings the model into canonical form; later ones are cheap.
+    """
+    return explainer_obstacle(contract, classifier.offer) or EXPLAINERS[type(contract)].obstacle(classifier, contract)
+
+
+def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:
+    """Build what these methods need of a model, as far as it is not built yet and they can be right on it."""
+    able = [contract for contract in contracts if applicability(classifier, contract) is None]
+    for contract in able:
+        method = EXPLAINERS[type(contract)]
+        if method.prepare is not None:
+            method.prepare(classifier, contract)
+    layers = layers_read(classifier, able)
+    if layers:
+        classifier.readable(layers)
+
+
+def layers_read(classifier: Classifier, contracts: Sequence[Explainer]) -> tuple[str, ...]:
+    """Layers whose features these methods read, each once; they share one pass."""
+    methods = ((contract, EXPLAINERS[type(contract)]) for contract in contracts)
+    names = [method.reads_layer(classifier, contract) for contract, method in methods if method.reads_layer is not None]
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def layers_named(classifier: Classifier, contracts: Sequence[Explainer]) -> dict[str, str]:
+    """Name of each method that works on a layer -> path of the layer; methods must be applicable."""
+    named = ((contract.label, EXPLAINERS[type(contract)].layer, contract) for contract in contracts)
+    found = ((label, layer(classifier, contract)) for label, layer, contract in named if layer is not None)
+    return {label: layer for label, layer in found if layer is not None}
+
+
+def explain(
+    classifier: Classifier,
+    contract: Explainer,
+    pixels: Float[Tensor, "image 3 height width"],
+    targets: Int[Tensor, " image"],
+    streams: Streams,
+    *,
+    micro_batch: int = 32,
+    shared: Mapping[str, tuple[float, ...]] | None = None,
+) -> Attribution:
+    """Attribute each image's target logit to its input.
+
+    Maps are signed and belong to the normalized space. They do not depend on how images are batched, up to rounding.
+
+    Args:
+        classifier: The model under audit.
+        contract: Which method, with which parameters.
+        pixels: Images in pixel space [0,1], on the classifier's device.
+        targets: Class index to explain, for each image.
+        streams: Random streams of these images or changed copies, in the same order.
+        micro_batch: Images that pass through the model at once, at most.
+        shared: Quantities of the whole audit, for methods that measure some; see `Method.reduce_shared`.
+
+    Returns:
+        Maps, with what the method reports about itself.
+
+    Raises:
+        NotApplicable: The method cannot be right on this model; `applicability` tells beforehand.
+        ShapeError: Targets or streams do not match the images in number.
+        ModelOutputInvalid: The model returned NaN or infinite logits.
+    """
+    if len(targets) != len(pixels) or len(streams) != len(pixels):
+        raise ShapeError(
+            expected=f"{len(pixels)} targets and streams, one an image",
+            actual=f"{len(targets)} targets and {len(streams)} streams",
+        )
+    batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
+    with arithmetic(Speed(), classifier.device), current(classifier.device):
+        classifier.guard.forget()
+        found = EXPLAINERS[type(contract)].attribute(batch, contract)
+        classifier.guard.require_finite()
+    return found
+
+
+def explain_together(batch: Batch, contracts: Sequence[Explainer]) -> dict[Explainer, Attribution]:
+    """Attribute each image's target logit by several methods, without making a pass twice.
+
+    Gradient, saliency, input times gradient and Grad-CAM read one pass of the plain model, and so do logits that are
+    asked for afterwards (`shared_pass.image_logits`); guided Grad-CAM shares that of guided backpropagation.
+
+    Args:
+        batch: The images; passes made over them already are not made again.
+        contracts: Which methods; each must be applicable.
+
+    Returns:
+        The attributions of each method, in the order given.
+    """
+    methods = {contract: EXPLAINERS[type(contract)] for contract in contracts}
+    gradient_wanted = any(method.reads_gradient for method in methods.values())
+    layers = layers_read(batch.classifier, contracts)
+    found: dict[Explainer, list[Attribution]] = {contract: [] for contract in contracts}
+    for part in batch.parts():
+        part.passes.gradient_wanted |= gradient_wanted
+        part.passes.layers = layers
+        for contract, method in methods.items():
+            found[contract].append(method.attribute(part, contract))
+    return {
+        contract: joined(parts) if parts else methods[contract].attribute(batch, contract)
+        for contract, parts in found.items()
+    }
+
+
+def joined(parts: Sequence[Attribution]) -> Attribution:
+    """Attributions of consecutive images as one; at least one part."""
+    if len(parts) == 1:
+        return parts[0]
+    return Attribution(
+        torch.cat([part.maps for part in parts]),
+        {name: torch.cat([part.controls[name] for part in parts]) for name in parts[0].controls},
+    )

@@ -1,0 +1,217 @@
+"""Predictions from a server: in batches, several at once, and only while it is the same model that answers."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.contract import Sha256
+from auditcore.contracts.probe import ProbeAnswers
+from auditcore.contracts.server_models import RequestLimits
+from auditcore.errors import ModelChanged, ModelOutputInvalid, RequestBudgetExceeded
+from auditcore.sources.servers.client import Client, Description
+from auditcore.sources.servers.tensors import RawTensor
+
+PROBES = 2
+"""Images of the probe: a gray one, and one of fixed noise."""
+
+STEADY = 1e-4
+"""Largest change of a probability between two answers to the same image that counts as none, as float32 and batching
+on a server cause it. The acceptance of audits over servers is 1e-3."""
+
+UNSTEADY = 1e-2
+"""From here on a model is refused: its scores would tell of chance."""
+
+SPARE_REQUESTS = 1.25
+"""Requests beyond the expected ones that a shard may make, for tries and for what depends on the images."""
+
+FLOAT_BYTES = 4
+
+
+@final
+class ServedSource:
+    """A `Source` (see `models/black_box.py`) behind a server.
+
+    Attributes:
+        description: What the server said when the model was first asked.
+        probe: What it answered then to the images of the probe.
+    """
+
+    def __init__(
+        self, client: Client, limits: RequestLimits, *, pinned: Sha256 | None = None, classes: int | None = None
+    ) -> None:
+        """Ask the server what it serves, and pass the probe twice.
+
+        Args:
+            client: The model.
+            limits: How hard the server may be asked.
+            pinned: Digest of the description that the audit was submitted for.
+            classes: How many the request says there are.
+
+        Raises:
+            ModelChanged: The server describes another model than the pinned one.
+            ModelOutputInvalid: It has another number of classes, or answers the same image in different ways.
+            InputError: It cannot be asked.
+        """
+        self._client = client
+        self._limits = limits
+        self.description = client.describe()
+        self._pinned = pinned or self.description.pin
+        self._refuse_other(self.description)
+        self._side = self.description.preprocessing.crop
+        self._classes = classes or self.description.classes
+        self._field = "model.classes" if classes is not None else "model"
+        first = self._passed(self._probe_images())
+        self._classes = first.shape[1]
+        at_first, again = self._answers(first, 0.0), self._answers(self._passed(self._probe_images()), 0.0)
+        unsteadiness = again.moved_from(at_first)
+        self.probe = at_first.model_copy(update={"unsteadiness": unsteadiness})
+        if not unsteadiness < UNSTEADY:
+            msg = (
+                f"the server answers the same image in different ways: a probability moved by "
+                f"{unsteadiness:.3g}; switch dropout and random augmentation off where it is served"
+            )
+            raise ModelOutputInvalid(msg, field="model")
+
+    @property
+    def digest(self) -> Sha256:
+        """What the server said of the model: the digest of its weights, or over its description."""
+        return self.description.digest
+
+    @property
+    def offer(self) -> ModelOffer:
+        """What it lets an audit see."""
+        return self.description.offer
+
+    @property
+    def images_per_pass(self) -> int:
+        """As many requests as may be under way at once, each as large as it may be."""
+        return self._batch * self._limits.concurrency
+
+    @property
+    def _batch(self) -> int:
+        most = self._client.images_per_request(3 * self._side**2 * FLOAT_BYTES)
+        return max(1, min(self._limits.images_per_request, most))
+
+    def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+        """Outputs as the server declares them; requests of equal size, in order.
+
+        Raises:
+            ModelOutputInvalid: The answer has another shape.
+            InputError: The server fails, or the budget of requests is used up.
+        """
+        return self._passed(inputs)
+
+    def begin(self, images: int) -> None:
+        """Refuse a model that is no longer the same, and a shard that the budget of requests cannot pay.
+
+        Args:
+            images: That the shard will pass, as far as can be told.
+
+        Raises:
+            ModelChanged: Another model answers.
+            RequestBudgetExceeded: The shard needs more requests than the whole audit may make.
+        """
+        self._confirm()
+        budget = self._limits.requests
+        needed = math.ceil(images / self._batch)
+        if budget is not None and needed > budget:
+            msg = (
+                f"a shard needs about {needed} requests of {self._batch} images, and the whole audit may make "
+                f"{budget}; raise `limits.requests` or `limits.images_per_request`, or ask for less"
+            )
+            raise RequestBudgetExceeded(msg, field="model.limits.requests")
+        spared = math.ceil(SPARE_REQUESTS * needed) + self._limits.attempts
+        self._client.allow(None if budget is None else min(budget, spared))
+
+    def end(self) -> tuple[str, ...]:
+        """What a reader of the report should know.
+
+        Raises:
+            ModelChanged: Another model answers by now, so that the values of this shard are of two.
+        """
+        self._client.allow(None)
+        self._confirm()
+        notes = [f"predictions came from {self.description.server}, {self._batch} images a request"]
+        if self.probe.unsteadiness > STEADY:
+            notes.append(
+                f"the server answers the same image in slightly different ways: a probability moved by "
+                f"{self.probe.unsteadiness:.2g}, and differences of scores below that mean nothing"
+            )
+        return tuple(notes)
+
+    def _confirm(self) -> None:
+        """Still the same description, and still the same answers: servers may swap a model without saying so."""
+        self._refuse_other(self._client.describe())
+        now = self._answers(self._passed(self._probe_images()), self.probe.unsteadiness)
+        if now.is_of_another_model(self.probe):
+            msg = (
+                f"the server answers otherwise than when the audit began: a probability of the probe moved by "
+                f"{now.moved_from(self.probe):.3g}; submit the audit again once the model stays"
+            )
+            raise ModelChanged(msg, field="model.version")
+
+    def _refuse_other(self, description: Description) -> None:
+        if description.pin != self._pinned:
+            version = "" if description.version is None else f", version {description.version}"
+            msg = (
+                f"the server now serves another model{version} ({description.pin}) than {self._pinned}, with which "
+                "the audit began; submit it again"
+            )
+            raise ModelChanged(msg, field="model.sha256" if self.description is description else "model.version")
+
+    def _answers(self, outputs: Tensor, unsteadiness: float) -> ProbeAnswers:
+        return ProbeAnswers(
+            probabilities=tuple(self._probabilities(outputs).flatten().tolist()), unsteadiness=unsteadiness
+        )
+
+    def _probabilities(self, outputs: Tensor) -> Tensor:
+        if self.description.outputs == "probabilities":
+            return outputs
+        return outputs.softmax(dim=1) if self.description.scores == "softmax" else outputs.sigmoid()
+
+    def _probe_images(self) -> Float[Tensor, "2 3 side side"]:
+        """The same images always: a gray one, and one of noise that any model tells from gray."""
+        noise = np.random.Generator(np.random.Philox(key=0)).random((3, self._side, self._side), dtype=np.float32)
+        pixels = torch.stack([torch.full_like(torch.from_numpy(noise), 0.5), torch.from_numpy(noise)])
+        mean, std = (
+            torch.tensor(value).view(1, 3, 1, 1)
+            for value in (self.description.preprocessing.mean, self.description.preprocessing.std)
+        )
+        return (pixels - mean) / std
+
+    def _passed(self, inputs: Tensor) -> Tensor:
+        batches = [_raw(part) for part in inputs.split(self._batch)]
+        answers = [_tensor(answer) for answer in self._client.predict(batches)]
+        for batch, answer in zip(batches, answers, strict=True):
+            self._refuse_misshapen(batch, answer)
+        return torch.cat(answers)
+
+    def _refuse_misshapen(self, batch: RawTensor, answer: Tensor) -> None:
+        if answer.ndim != 2 or len(answer) != len(batch):  # noqa: PLR2004 - (N, classes)
+            msg = (
+                f"the server must answer one row of class scores an image; to {len(batch)} images it answered shape "
+                f"{tuple(answer.shape)}"
+            )
+            raise ModelOutputInvalid(msg, field="model")
+        if self._classes is not None and answer.shape[1] != self._classes:
+            msg = f"the server answers {answer.shape[1]} classes, not {self._classes}; check `classes` and the model"
+            raise ModelOutputInvalid(msg, field=self._field)
+        if not answer.isfinite().all():
+            msg = "the server answered NaN or infinite scores; check the model and `preprocessing`"
+            raise ModelOutputInvalid(msg, field="model")
+
+
+def _raw(tensor: Tensor) -> RawTensor:
+    values = tensor.contiguous().to(torch.float32).numpy().astype("<f4", copy=False)
+    return RawTensor(tuple(values.shape), values.tobytes())
+
+
+def _tensor(raw: RawTensor) -> Tensor:
+    return torch.from_numpy(np.frombuffer(raw.data, dtype="<f4").reshape(raw.shape).astype(np.float32))

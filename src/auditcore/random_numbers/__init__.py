@@ -1,0 +1,1 @@
+"""Random numbers that belong to an image, the same on every device."""

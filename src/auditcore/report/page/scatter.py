@@ -1,0 +1,190 @@
+"""Robustness against faithfulness: one point an explainer, as inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from auditcore.contracts.checks import FAMILY_MEAN, DeletionCheck
+from auditcore.contracts.explainers import Random
+from auditcore.contracts.ranking_orders import orders_of, ranked_variant
+from auditcore.contracts.report import AuditReport
+from auditcore.report.headlines import explainer_kinds, results_by_key, why_not
+from auditcore.report.page.charts import mark, round_ticks, svg
+
+WIDTH_PX, HEIGHT_PX = 560, 380
+LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 52, 16, 12, 44
+LABEL_PX = 13
+"""Height of a line of text."""
+
+CHARACTER_PX = 7.3
+"""Width of a character of `random` in DejaVu Sans at 12 pixels, the widest of the page's usual fonts."""
+
+Place = Callable[[float], float]
+"""From data to pixels, along one axis."""
+
+Box = tuple[float, float, float, float]
+"""Left, upper, right and lower end, in pixels."""
+
+ROBUSTNESS, FAITHFULNESS = "s_pearson", "inter_model_deletion"
+
+
+@dataclass(frozen=True)
+class ScatterPoint:
+    """One explainer.
+
+    Attributes:
+        name: Its name in the report.
+        x: Mean of s_pearson over the families of the sweep, of the images for which it is defined on all of them.
+        y: Inter-model deletion.
+        muted: Drawn in gray, for controls.
+    """
+
+    name: str
+    x: float
+    y: float
+    muted: bool
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """The chart of one model.
+
+    Attributes:
+        model: Name of the model in an audit of several.
+        sweep: Name of the check that gave the horizontal axis.
+        deletion: Name of the check that gave the vertical one.
+        families: Families the horizontal mean is taken over.
+        points: Explainers with both numbers.
+        missing: Explainers that ran, but lack one of them.
+    """
+
+    model: str | None
+    sweep: str
+    deletion: str
+    families: tuple[str, ...]
+    points: tuple[ScatterPoint, ...]
+    missing: tuple[str, ...]
+
+
+def scatters(report: AuditReport) -> tuple[Scatter, ...]:
+    """One chart a model, from the first sweep and the first deletion of the plan; none without both."""
+    sweep = next((check for check in report.plan.checks if check.kind == "sweep"), None)
+    deletion = next((check for check in report.plan.checks if check.kind == "deletion"), None)
+    if sweep is None or deletion is None:
+        return ()
+    families = tuple(family.label for family in sweep.families)
+    found = (_scatter(report, one.name, sweep.label, deletion, families) for one in report.audited_models)
+    return tuple(one for one in found if one.points)
+
+
+def _scatter(
+    report: AuditReport, model: str | None, sweep: str, deletion: DeletionCheck, families: tuple[str, ...]
+) -> Scatter:
+    # where both orders are reported, a point takes the one that suits its map
+    explainers = {explainer.label: explainer for explainer in report.plan.explainers}
+    by_key = results_by_key(report)
+    points, missing = [], []
+    for name, kind in explainer_kinds(report).items():
+        if why_not(report, model, name) is not None:
+            continue
+        joint = FAMILY_MEAN if len(families) > 1 else families[0]
+        robust = by_key.get((model, sweep, ROBUSTNESS, joint, name))
+        (order,) = orders_of("auto", explainers.get(name, Random()))
+        variant = ranked_variant(deletion.rank_by, order)
+        faithful = by_key.get((model, deletion.label, FAITHFULNESS, variant, name))
+        if robust is not None and robust.mean is not None and faithful is not None and faithful.mean is not None:
+            points.append(ScatterPoint(name, robust.mean, faithful.mean, muted=kind == "random"))
+        else:
+            missing.append(name)
+    return Scatter(model, sweep, deletion.label, families, tuple(points), tuple(missing))
+
+
+def scatter_chart(title: str, points: Sequence[ScatterPoint]) -> Markup:
+    """Points with their names, faithfulness 0 as a line.
+
+    Args:
+        title: Read by screen readers and shown as a tooltip.
+        points: At least one.
+
+    Returns:
+        One `<svg>`. Names that would overlap are moved apart and tied to their points by a thin line.
+    """
+    left, right = _range([point.x for point in points], least=0.02)
+    low, high = _range([0.0, *(point.y for point in points)], least=0.02)
+
+    def across(x: float) -> float:
+        return LEFT_PX + (x - left) / (right - left) * (WIDTH_PX - LEFT_PX - RIGHT_PX)
+
+    def down(y: float) -> float:
+        return HEIGHT_PX - BOTTOM_PX - (y - low) / (high - low) * (HEIGHT_PX - TOP_PX - BOTTOM_PX)
+
+    parts = [*_grid((left, right), (low, high), across, down)]
+    parts += _names(points, [(across(point.x), down(point.y)) for point in points])
+    for point in points:
+        text = f"{point.name}: {ROBUSTNESS} {point.x:.3g}, {FAITHFULNESS} {point.y:.3g}"
+        parts.append(mark(0, "muted" if point.muted else "one", across(point.x), down(point.y), text))
+    return svg(title, WIDTH_PX, HEIGHT_PX, parts)
+
+
+def _range(values: Sequence[float], *, least: float) -> tuple[float, float]:
+    """Lower and upper end of an axis, with room around the values."""
+    low, high = min(values), max(values)
+    room = max(0.08 * (high - low), least)
+    return low - room, high + room
+
+
+def _grid(x_ends: tuple[float, float], y_ends: tuple[float, float], across: Place, down: Place) -> Iterator[Markup]:
+    """Grid lines, numbers and names of both axes; the line of faithfulness 0 is the stronger one."""
+    floor, wall = HEIGHT_PX - BOTTOM_PX, WIDTH_PX - RIGHT_PX
+    line = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
+    text = Markup('<text class="tick {}" x="{:.1f}" y="{:.1f}">{:g}</text>')
+    for tick in round_ticks(*x_ends):
+        x = across(tick)
+        yield line.format("grid", x, x, TOP_PX, floor)
+        yield text.format("middle", x, floor + 14, tick)
+    for tick in round_ticks(*y_ends):
+        y = down(tick)
+        yield line.format("grid" if tick else "zero", LEFT_PX, wall, y, y)
+        yield text.format("end", LEFT_PX - 6, y + 3, tick)
+    name = Markup('<text class="tick middle" x="{:.1f}" y="{:.1f}"{}>{}</text>')
+    yield name.format((LEFT_PX + wall) / 2, HEIGHT_PX - 10, "", f"robustness: mean {ROBUSTNESS} →")
+    middle = (TOP_PX + floor) / 2
+    turn = Markup(' transform="rotate(-90 12 {:.1f})"').format(middle)
+    yield name.format(12, middle, turn, f"faithfulness: {FAITHFULNESS} →")
+
+
+def _names(points: Sequence[ScatterPoint], places: Sequence[tuple[float, float]]) -> Iterator[Markup]:
+    """Names beside their points, each at the nearest place that no point and no other name takes."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    for point, (x, y) in sorted(zip(points, places, strict=True), key=lambda pair: pair[1][1]):
+        boxes = list(_places_for_name(point.name, x, y))
+        box = next((one for one in boxes if not any(_overlap(one, other) for other in taken)), boxes[0])
+        taken.append(box)
+        to_the_left = box[0] < x
+        edge, middle = (box[2] if to_the_left else box[0]), (box[1] + box[3]) / 2
+        if abs(middle - y) > 1:
+            yield Markup('<line class="leader" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                x, edge, y, middle
+            )
+        yield Markup('<text class="name {}{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
+            "end" if to_the_left else "start", " muted" if point.muted else "", edge, middle + 4, point.name
+        )
+
+
+def _places_for_name(name: str, x: float, y: float) -> Iterator[Box]:
+    """Boxes within the chart, nearest first: right of the point before left of it, then above before below."""
+    width = CHARACTER_PX * len(name)
+    for line in range(HEIGHT_PX // LABEL_PX):
+        for middle in dict.fromkeys((y - line * LABEL_PX, y + line * LABEL_PX)):
+            for start in (x + 8, x - 8 - width):
+                fits = start >= LEFT_PX and start + width <= WIDTH_PX
+                if fits and TOP_PX <= middle <= HEIGHT_PX - BOTTOM_PX:
+                    yield start, middle - LABEL_PX / 2, start + width, middle + LABEL_PX / 2
+    yield x + 8, y - LABEL_PX / 2, x + 8 + width, y + LABEL_PX / 2
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

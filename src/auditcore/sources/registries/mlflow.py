@@ -1,0 +1,146 @@
+"""Models of the MLflow registry: from a name and an alias to a version, its files and their digest.
+
+Only the registry is asked and files are downloaded; `load_model`, which runs code of the model, is never called.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.capabilities import WHITE_BOX
+from auditcore.contracts.packaged_models import MlflowModel
+from auditcore.errors import (
+    DigestMismatch,
+    InputError,
+    InvalidRequest,
+    ModelChanged,
+    ModelNotLoadable,
+    UnreachableResource,
+)
+from auditcore.sources.registries.folders import folder_digest
+from auditcore.sources.registries.mlflow_files import check_location, copy_files, location_of
+from auditcore.sources.resolved_model import Resolution
+
+FIELD = "model.uri"
+
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))")
+
+
+def resolve(model: MlflowModel, access: AccessRules) -> Resolution:
+    """The version that is meant now, and the digest of its files.
+
+    Raises:
+        InputError: The registry cannot be asked, or has no such model, version or alias.
+    """
+    pinned = _pinned(model, access)
+    with _downloaded(pinned, access) as (_, digest):
+        if model.sha256 is not None and model.sha256 != digest:
+            raise DigestMismatch(expected=model.sha256, actual=digest, field="model.sha256")
+    return Resolution(pinned.model_copy(update={"sha256": digest}), WHITE_BOX, {"registry": "MLflow"})
+
+
+@contextmanager
+def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
+    """The files of a resolved model in a private folder, which is removed afterwards.
+
+    Raises:
+        ModelChanged: They are not those that were there when the audit was submitted.
+        InputError: They cannot be had.
+    """
+    pinned = _pinned(model, access)
+    with _downloaded(pinned, access) as (folder, digest):
+        if model.sha256 is not None and model.sha256 != digest:
+            msg = (
+                f"version {pinned.version} of {model.uri} holds other files than when the audit was submitted; "
+                "submit it again"
+            )
+            raise ModelChanged(msg, field="model.version")
+        yield folder
+
+
+def _pinned(model: MlflowModel, access: AccessRules) -> MlflowModel:
+    """The same with its version; one that is pinned already stays, wherever its alias points by now."""
+    return model if model.version is not None else model.model_copy(update={"version": _version(model, access)})
+
+
+def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, imported when it is needed
+    _settle_environment()
+    try:
+        from mlflow import MlflowClient  # noqa: PLC0415 - an extra, and 2 s of imports
+    except ImportError as error:
+        msg = f"the MLflow client is not installed here ({error}); install auditcore[mlflow]"
+        raise ModelNotLoadable(msg, field=FIELD) from error
+    uri = str(access.mlflow_tracking_uri)
+    # its registry of files makes a client of its own, which without this would start a database in the working folder
+    os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _version(model: MlflowModel, access: AccessRules) -> str:
+    found = _URI.fullmatch(model.uri)
+    assert found is not None  # noqa: S101 - the contract's pattern says so
+    client = _client(access)
+    try:
+        if found["version"] is not None:
+            return str(client.get_model_version(found["name"], found["version"]).version)
+        return str(client.get_model_version_by_alias(found["name"], found["alias"]).version)
+    # MLflow raises its own errors for what is missing, and those of requests for a host that does not answer
+    except Exception as error:
+        raise _refusal(model, error) from error
+
+
+def _refusal(model: MlflowModel, error: Exception) -> InvalidRequest | UnreachableResource:
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    code = getattr(error, "error_code", "")
+    if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+        msg = f"the registry has no {model.uri} ({text}); check name, version and alias"
+        return InvalidRequest(msg, field=FIELD)
+    msg = f"the MLflow registry cannot be asked for {model.uri} ({text}); check that it is up"
+    return UnreachableResource(msg, field=FIELD)
+
+
+@contextmanager
+def _downloaded(model: MlflowModel, access: AccessRules) -> Iterator[tuple[Path, str]]:
+    """Files of a version, and their digest."""
+    found = _URI.fullmatch(model.uri)
+    assert found is not None  # noqa: S101 - likewise
+    folder = Path(tempfile.mkdtemp(prefix="auditcore-mlflow-"))
+    try:
+        client = _client(access)
+        try:
+            source = client.get_model_version_download_uri(found["name"], model.version)
+            location = location_of(source, client, str(access.mlflow_tracking_uri))
+            check_location(location, access, field=FIELD)
+            root = copy_files(location, folder, access, field=FIELD)
+        except InputError:
+            raise
+        except Exception as error:
+            raise _refusal(model, error) from error
+        names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        limit = access.limits.weights_bytes
+        yield root, folder_digest(root, names, limit_bytes=limit, field=FIELD)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def _settle_environment() -> None:
+    """MLflow as it is wanted here, for as long as the process lives: threads share an environment.
+
+    It runs no code of models, sends nothing home, draws no progress bars and, unless told otherwise, asks briefly.
+    """
+    os.environ["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] = "false"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
