@@ -24,7 +24,7 @@ REQUEST: dict[str, Any] = {
         "checks": [
             {
                 "kind": "sweep",
-                "families": [
+                "augmentations": [
                     {"kind": "brightness", "interval": [-0.3, 0.3]},
                     {"kind": "rotate", "interval": [-20, 20]},
                 ],

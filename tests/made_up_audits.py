@@ -21,7 +21,7 @@ from auditcore.report.assemble import assemble
 PLAN = AuditPlan(
     seed=3,
     explainers=(Gradient(), InputXGradient(), GradCam(), Random()),
-    checks=(SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))), DeletionCheck()),
+    checks=(SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))), DeletionCheck()),
 )
 
 

@@ -58,11 +58,11 @@ class NaiveAudit:
         common = noise == "common" and not isinstance(explainer, Random)
         return self._map(explainer, pixels, "original" if common else view)
 
-    def _changed(self, family: Augmentation, image: np.ndarray, value: float) -> np.ndarray:
+    def _changed(self, augmentation: Augmentation, image: np.ndarray, value: float) -> np.ndarray:
         """One copy of an image."""
-        match family:
+        match augmentation:
             case Composition():
-                for part in (family.first, family.second):
+                for part in (augmentation.first, augmentation.second):
                     image = self._changed(part, image, _part_value(part, value))
                 return image
             case GaussianNoise():
@@ -71,38 +71,38 @@ class NaiveAudit:
             case Gmic(filter="sharpen"):
                 return reference.gmic_sharpen(image, value)
             case _:
-                return getattr(reference, family.kind)(image, value)
+                return getattr(reference, augmentation.kind)(image, value)
 
-    def _moved(self, family: Augmentation, attribution: np.ndarray, value: float) -> np.ndarray:
+    def _moved(self, augmentation: Augmentation, attribution: np.ndarray, value: float) -> np.ndarray:
         """A map as the change moves pixels."""
-        if isinstance(family, Composition):
-            for part in (family.first, family.second):
+        if isinstance(augmentation, Composition):
+            for part in (augmentation.first, augmentation.second):
                 attribution = self._moved(part, attribution, _part_value(part, value))
             return attribution
-        return getattr(reference, family.kind)(attribution, value) if family.equivariant else attribution
+        return getattr(reference, augmentation.kind)(attribution, value) if augmentation.equivariant else attribution
 
     def ssim_sweep(self, check: SsimSweepCheck, explainer: Explainer, data_range: float) -> Numbers:
-        """Similarities and accepted shares of one explainer: over all, by kind, family and value."""
+        """Similarities and accepted shares of one explainer: over all, by kind, augmentation and value."""
         original = self._map(explainer, self.pixels, "original")
         similar: dict[str, list[float]] = {"all": []}
         accepted: dict[str, list[float]] = {"all": []}
-        kinds = [change.family.kind for change in check.changes]
+        kinds = [change.augmentation.kind for change in check.changes]
         for change in check.changes:
-            family = change.family
+            augmentation = change.augmentation
             for value in change.values:
-                copy = self._changed(family, self.pixels, value)
+                copy = self._changed(augmentation, self.pixels, value)
                 moved = abs(self._probability(copy) - self.probability)
-                variants = ["all", family.label]
-                variants += [family.kind] if kinds.count(family.kind) > 1 else []
-                variants += [f"{family.label}={value:g}"] if len(change.values) > 1 else []
+                variants = ["all", augmentation.label]
+                variants += [augmentation.kind] if kinds.count(augmentation.kind) > 1 else []
+                variants += [f"{augmentation.label}={value:g}"] if len(change.values) > 1 else []
                 for variant in variants:
                     accepted.setdefault(variant, []).append(float(moved < check.tolerance))
                     similar.setdefault(variant, [])
                 if moved >= check.tolerance:
                     continue
-                before = self._moved(family, original, value)
-                after = self._map_of_copy(check.noise, explainer, copy, f"{check.label}/{family.label}={value!r}")
-                inside = self._moved(family, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
+                before = self._moved(augmentation, original, value)
+                after = self._map_of_copy(check.noise, explainer, copy, f"{check.label}/{augmentation.label}={value!r}")
+                inside = self._moved(augmentation, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
                 if check.border == "include":
                     inside = np.ones_like(inside)
                 if check.reduce != "none":
@@ -127,13 +127,13 @@ class NaiveAudit:
             scores["repeatability_ssim", None] = similarity
         return scores | {("ssim_data_range", None): data_range}
 
-    def sweep(self, check: SweepCheck, family: Augmentation, explainer: Explainer) -> Numbers:
-        """Scores of one family with an explicit interval."""
-        low, high = family.interval
-        steps = 2 if family.only_ends else check.levels
-        values = sorted({low + (high - low) * i / (steps - 1) for i in range(steps)} | {family.identity})
+    def sweep(self, check: SweepCheck, augmentation: Augmentation, explainer: Explainer) -> Numbers:
+        """Scores of one augmentation with an explicit interval."""
+        low, high = augmentation.interval
+        steps = 2 if augmentation.only_ends else check.levels
+        values = sorted({low + (high - low) * i / (steps - 1) for i in range(steps)} | {augmentation.identity})
         values = [v for i, v in enumerate(values) if i == 0 or v - values[i - 1] > 1e-9]
-        at = min(range(len(values)), key=lambda i: abs(values[i] - family.identity))
+        at = min(range(len(values)), key=lambda i: abs(values[i] - augmentation.identity))
         original = self._map(explainer, self.pixels, "original")
         curves: dict[str, list[float]] = {"probability": [], "pearson": [], "top_k": [], "chance": []}
         flips = []
@@ -142,10 +142,10 @@ class NaiveAudit:
                 copy, moved, inside = self.pixels, original, np.ones(self.pixels.shape[1:], dtype=bool)
                 view = "original"
             else:
-                copy = self._changed(family, self.pixels, value)
-                view = f"{check.label}/{family.label}={_level(check, family, position)!r}"
-                inside = self._moved(family, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
-                moved = self._moved(family, original, value)
+                copy = self._changed(augmentation, self.pixels, value)
+                view = f"{check.label}/{augmentation.label}={_level(check, augmentation, position)!r}"
+                inside = self._moved(augmentation, np.ones((1, *self.pixels.shape[1:])), value)[0] >= 1 - 1e-3
+                moved = self._moved(augmentation, original, value)
                 flips.append(int(np.argmax(self._logits(copy))) != self.target)
             after = original if position == at else self._map_of_copy(check.noise, explainer, copy, view)
             curves["probability"].append(self._probability(copy))
@@ -167,18 +167,18 @@ class NaiveAudit:
         repeated = self._sweep_repeatability(check, explainer, original)
         changed = [value for position, value in enumerate(values) if position != at]
         self.curves = {
-            ("probability_score", family.label): (values, curves["probability"]),
-            ("pearson_score", family.label): (values, curves["pearson"]),
-            ("top_k_score", family.label): (values, curves["top_k"]),
-            ("prediction_flip_rate", family.label): (changed, [float(flip) for flip in flips]),
+            ("probability_score", augmentation.label): (values, curves["probability"]),
+            ("pearson_score", augmentation.label): (values, curves["pearson"]),
+            ("top_k_score", augmentation.label): (values, curves["top_k"]),
+            ("prediction_flip_rate", augmentation.label): (changed, [float(flip) for flip in flips]),
         }
         return {
-            ("probability_score", family.label): areas["probability"],
-            ("prediction_flip_rate", family.label): float(np.mean(flips)),
-            ("pearson_score", family.label): areas["pearson"],
-            ("top_k_score", family.label): areas["top_k"],
-            ("s_pearson", family.label): areas["pearson"] / areas["probability"],
-            ("s_top_k", family.label): areas["top_k"] / areas["probability"],
+            ("probability_score", augmentation.label): areas["probability"],
+            ("prediction_flip_rate", augmentation.label): float(np.mean(flips)),
+            ("pearson_score", augmentation.label): areas["pearson"],
+            ("top_k_score", augmentation.label): areas["top_k"],
+            ("s_pearson", augmentation.label): areas["pearson"] / areas["probability"],
+            ("s_top_k", augmentation.label): areas["top_k"] / areas["probability"],
             ("top_k_chance", None): float(np.mean([c for i, c in enumerate(curves["chance"]) if i != at])),
             **repeated,
         }
@@ -269,14 +269,14 @@ class NaiveAudit:
 
 
 def _part_value(part: Augmentation, share: float) -> float:
-    """The value of one family of a composition: a share of the way to its upper or lower end."""
+    """The value of one augmentation of a composition: a share of the way to its upper or lower end."""
     low, high = part.extent
     return part.identity + (share * (high - part.identity) if share >= 0 else -share * (low - part.identity))
 
 
-def _level(check: SweepCheck, family: Augmentation, position: int) -> Any:
+def _level(check: SweepCheck, augmentation: Augmentation, position: int) -> Any:
     """The level exactly as the engine names it, which decides the random numbers of a view."""
     from auditcore.augmentations.registry import levels  # noqa: PLC0415 - only the name of a view depends on it
 
-    assert family.interval != "auto"
-    return levels(family, family.interval, check.levels)[position]
+    assert augmentation.interval != "auto"
+    return levels(augmentation, augmentation.interval, check.levels)[position]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import digits
 import reference
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import Check, InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
@@ -113,14 +113,14 @@ def raw(side: int) -> Preprocessing:
     return Preprocessing(resize=side, crop=side, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def chunk_of(
+def group_of(
     classifier: Classifier, pixels: Tensor, explainers: tuple[Explainer, ...], targets: Sequence[int] | None = None
-) -> Chunk:
+) -> ImageGroup:
     """Images that never were files."""
     target = torch.zeros(len(pixels), dtype=torch.long) if targets is None else torch.tensor(targets)
     # an audit knows the logits of its originals
     logits = classifier.logits(pixels)
-    return Chunk(
+    return ImageGroup(
         classifier=classifier,
         pixels=pixels,
         indices=tuple(range(len(pixels))),

@@ -34,7 +34,7 @@ EXPLAINERS: list[dict[str, Any]] = [
 CHECKS: list[dict[str, Any]] = [
     {
         "kind": "sweep",
-        "families": [
+        "augmentations": [
             {"kind": "brightness", "interval": "auto"},
             {"kind": "rotate", "interval": [-15, 15]},
             {"kind": "translate", "interval": [-0.1, 0.1]},
@@ -44,7 +44,7 @@ CHECKS: list[dict[str, Any]] = [
     },
     {
         "kind": "ssim_sweep",
-        "changes": [{"family": {"kind": "rotate"}, "values": [-8, 8]}],
+        "changes": [{"augmentation": {"kind": "rotate"}, "values": [-8, 8]}],
         "tolerance": 0.3,
     },
     {"kind": "deletion", "grid": 4, "repeats": 2},

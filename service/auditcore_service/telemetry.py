@@ -81,10 +81,10 @@ class _Work(Collector):
 
 
 def _by(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=(label,))
+    augmentation = GaugeMetricFamily(name, text, labels=(label,))
     for key, value in sorted(values.items()):
-        family.add_metric((key,), value)
-    return family
+        augmentation.add_metric((key,), value)
+    return augmentation
 
 
 @final

@@ -231,18 +231,18 @@ class _Waves:
         whole = len(waves_of(self.plan)) * len(self.request.references) * len(self.images)
         found: list[ShardResult] = []
         for start in range(0, len(images), self.shard_images):
-            chunk = images[start : start + self.shard_images]
+            group = images[start : start + self.shard_images]
             done = sum(len(result.images) for result in self.results) / whole
             computed = sum(len(r.images) for r in self.results if (r.wave, r.model_name) == ("compute", name))
             found.append(
                 run_shard(
                     classifier=classifier,
-                    images=chunk,
+                    images=group,
                     plan=self.plan,
                     wave=wave,
                     shared=shared,
                     limits=self.access.limits,
-                    progress=functools.partial(_advance, self.progress, done, len(chunk) / whole),
+                    progress=functools.partial(_advance, self.progress, done, len(group) / whole),
                     clock=self.clock,
                     micro_batch=self.micro_batch,
                     pictures=self.pictures,

@@ -25,7 +25,7 @@ PLAN = {
     "seed": 3,
     "explainers": [{"kind": "gradient"}, {"kind": "random"}],
     "checks": [
-        {"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 100},
+        {"kind": "sweep", "augmentations": [{"kind": "brightness"}], "levels": 3, "top_k": 100},
         {"kind": "deletion", "grid": 4, "repeats": 2},
     ],
 }

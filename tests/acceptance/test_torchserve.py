@@ -255,7 +255,7 @@ def test_the_plain_handler_is_found_out_and_audited_with_what_is_possible(server
         images=prediction_only.images(2),
     )
     assert report.model is not None
-    assert report.model.offer.top_classes == 5
+    assert report.model.capabilities.top_classes == 5
     assert report.model.classes == 12
     assert report.model.reference.version == "1.0"  # type: ignore[union-attr]
     by_name = {(one.check, one.explainer): one for one in (*report.results, *report.controls)}

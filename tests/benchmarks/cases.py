@@ -29,9 +29,9 @@ from auditcore.contracts.explainers import (
 from auditcore.contracts.plan import AuditPlan
 from benchmarks.ideal import Meaning
 
-FAMILIES: tuple[Augmentation, ...] = (Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))
-SWEEP = SweepCheck(families=FAMILIES, levels=11)
-SHORT_SWEEP = SweepCheck(families=FAMILIES, levels=3)
+AUGMENTATIONS: tuple[Augmentation, ...] = (Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))
+SWEEP = SweepCheck(augmentations=AUGMENTATIONS, levels=11)
+SHORT_SWEEP = SweepCheck(augmentations=AUGMENTATIONS, levels=3)
 """For methods of which one map costs many passes."""
 
 DELETION = DeletionCheck(grid=7, repeats=1)
@@ -62,7 +62,7 @@ class Case:
 
 def cases() -> tuple[Case, ...]:
     """All rows, cheap methods first."""
-    sweep, short = "2 families x 11 levels", "2 families x 3 levels"
+    sweep, short = "2 augmentations x 11 levels", "2 augmentations x 3 levels"
     shared = (Gradient(), Saliency(), InputXGradient(), GradCam())
     return (
         _single(SWEEP, Gradient(), sweep),

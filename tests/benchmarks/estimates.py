@@ -34,7 +34,7 @@ from auditcore_service.worker.execution import Executor
 
 SWEEP = {
     "kind": "sweep",
-    "families": [{"kind": "brightness", "interval": [-0.3, 0.3]}, {"kind": "rotate", "interval": [-20, 20]}],
+    "augmentations": [{"kind": "brightness", "interval": [-0.3, 0.3]}, {"kind": "rotate", "interval": [-20, 20]}],
     "levels": 5,
 }
 PLANS: dict[str, dict[str, Any]] = {

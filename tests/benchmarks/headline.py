@@ -1,6 +1,6 @@
 """Robustness beside faithfulness, for every explainer on the demo model: run with `make headline`.
 
-Prints two tables in Markdown and draws a picture: S(pearson) of all explainers under six families, as Tetkova & Hansen
+Prints two Markdown tables and draws a picture: S(pearson) of all explainers and six augmentations, as Tetkova & Hansen
 2023 measure it, beside the faithfulness of the same maps. Methods that need many passes run with fewer samples than
 their papers; the plan is below, and in the report that `--report` keeps.
 """
@@ -86,7 +86,7 @@ PICTURE = Path(__file__).parents[2] / "docs" / "robustness_and_faithfulness.png"
 
 
 def plan() -> AuditPlan:
-    """All explainers; six families with automatic intervals; three measures of faithfulness."""
+    """All explainers; six augmentations with automatic intervals; three measures of faithfulness."""
     return AuditPlan(
         seed=7,
         explainers=EXPLAINERS,
@@ -127,20 +127,22 @@ def average(values: Sequence[float]) -> float:
 
 
 def robustness(report: AuditReport, explainer: str) -> float:
-    """Mean of S(pearson) over the six families."""
+    """Mean of S(pearson) over the six augmentations."""
     rows = rows_of(report)
-    means = [rows[explainer, "s_pearson", family.label].mean for family in report.plan.checks[0].families]
+    means = [
+        rows[explainer, "s_pearson", augmentation.label].mean for augmentation in report.plan.checks[0].augmentations
+    ]
     return average([mean for mean in means if mean is not None])
 
 
 def tables(report: AuditReport) -> str:
     """Both tables in Markdown, and the rank correlations between their columns."""
     rows = rows_of(report)
-    families = [family.label for family in report.plan.checks[0].families]
+    augmentations = [augmentation.label for augmentation in report.plan.checks[0].augmentations]
     names = [explainer.label for explainer in report.plan.explainers if explainer.label not in report.not_applicable]
-    lines = [f"| Explainer | {' | '.join(families)} | mean |", "|---" * (len(families) + 2) + "|"]
+    lines = [f"| Explainer | {' | '.join(augmentations)} | mean |", "|---" * (len(augmentations) + 2) + "|"]
     for name in sorted(names, key=lambda name: -robustness(report, name)):
-        cells = [cell(rows[name, "s_pearson", family]) for family in families]
+        cells = [cell(rows[name, "s_pearson", augmentation]) for augmentation in augmentations]
         lines.append(f"| {name} | {' | '.join(cells)} | {robustness(report, name):.2f} |")
     faithful = ("inter_model_deletion", "srg", "pixel_flipping_aoc")
     lines += ["", f"| Explainer | mean S(pearson) | {' | '.join(faithful)} | comprehensiveness |", "|---" * 6 + "|"]
@@ -155,10 +157,10 @@ def tables(report: AuditReport) -> str:
             [robustness(report, name) for name in knowing], [rows[name, metric, None].mean for name in knowing]
         )
         lines.append(f"Rank correlation of robustness with {metric} over {len(knowing)} explainers: {found[0]:.2f}")
-    for family in families:
-        row = rows[None, "probability_score", family]
-        found = next(entry for entry in report.intervals if entry.family == family)
-        lines.append(f"{family}: interval {found.interval}, reached {found.reached}, A(probability) {cell(row)}")
+    for augmentation in augmentations:
+        row = rows[None, "probability_score", augmentation]
+        found = next(entry for entry in report.intervals if entry.augmentation == augmentation)
+        lines.append(f"{augmentation}: interval {found.interval}, reached {found.reached}, A(probability) {cell(row)}")
     return "\n".join(lines)
 
 
@@ -179,7 +181,7 @@ def draw(report: AuditReport, path: Path) -> None:
     axes.margins(x=0.12)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.axvline(1, color="0.6", linewidth=0.8)
-    axes.set_xlabel("robustness: mean S(pearson) over six families (1 = as stable as the prediction)")
+    axes.set_xlabel("robustness: mean S(pearson) over six augmentations (1 = as stable as the prediction)")
     axes.set_ylabel("faithfulness: inter-model deletion (0 = no better than chance)")
     axes.set_title(f"EfficientNet-Lite0, {report.images.used} photos, mean ± standard error")
     figure.savefig(path, dpi=110)

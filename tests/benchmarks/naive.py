@@ -224,7 +224,7 @@ def _score(check: Check, explainer: Explainer, paper: Paper) -> Score:
     size = paper.classifier.size**2
     match check:
         case SweepCheck():
-            count = sum(len(_levels(check, family)) for family in check.families)
+            count = sum(len(_levels(check, augmentation)) for augmentation in check.augmentations)
             return Score(lambda: _sweep(check, explainer, paper), count, paper.classifier.device)
         case DeletionCheck():
             cells = (check.grid or 14) ** 2
@@ -245,23 +245,23 @@ def _score(check: Check, explainer: Explainer, paper: Paper) -> Score:
             raise NotImplementedError(msg)
 
 
-def _levels(check: SweepCheck, family: object) -> list[float]:
-    """Levels of a family but the identity, where the map is that of the original."""
-    interval = family.interval  # type: ignore[attr-defined] - families of a plan have one
-    return [value for value in levels(family, interval, check.levels) if value != family.identity]  # type: ignore[arg-type,attr-defined]
+def _levels(check: SweepCheck, augmentation: object) -> list[float]:
+    """Levels of an augmentation but the identity, where the map is that of the original."""
+    interval = augmentation.interval  # type: ignore[attr-defined] - augmentations of a plan have one
+    return [value for value in levels(augmentation, interval, check.levels) if value != augmentation.identity]  # type: ignore[arg-type,attr-defined]
 
 
 def _sweep(check: SweepCheck, explainer: Explainer, paper: Paper) -> Steps:
     """Tetkova & Hansen 2023: probability, correlation and top-k overlap at every level."""
     original = paper.attribution(explainer, paper.tensor(paper.image))
     everywhere = np.ones(original.shape, np.float32)
-    settings = [(family, value) for family in check.families for value in _levels(check, family)]
-    # families differ in what they cost beside the model: a part of the levels must hold its share of each
+    settings = [(augmentation, value) for augmentation in check.augmentations for value in _levels(check, augmentation)]
+    # augmentations differ in what they cost beside the model: a part of the levels must hold its share of each
     paper.chance.shuffle(settings)
-    for family, value in settings:
+    for augmentation, value in settings:
 
-        def level(family: object = family, value: float = value) -> tuple[float, float, float]:
-            moves = family.kind == "rotate"  # type: ignore[attr-defined]
+        def level(augmentation: object = augmentation, value: float = value) -> tuple[float, float, float]:
+            moves = augmentation.kind == "rotate"  # type: ignore[attr-defined]
             if moves:
                 copy = np.stack([_rotated(channel, value) for channel in paper.image])
                 expected, inside = _rotated(original, value), _rotated(everywhere, value) > 1 - 1e-3

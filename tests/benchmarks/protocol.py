@@ -1,4 +1,4 @@
-"""The protocol of Tetkova & Hansen 2023 at paper scale: 500 images, 8 methods, 6 families x 11 levels, resnet50.
+"""The protocol of Tetkova & Hansen 2023 at paper scale: 500 images, 8 methods, 6 augmentations x 11 levels, resnet50.
 
 Nobody runs it whole to learn how long it takes. On a GPU a sample is audited and scaled by images; without one the time
 is put together from passes counted and speeds given. Both are projections and say so.

@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from auditcore.checks.chunk import Chunk
 from auditcore.checks.deletion import compute
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import DeletionCheck
@@ -225,11 +225,11 @@ def trained(truth: str, seed: int) -> Classifier:
     return Classifier(network.eval(), preprocessing=PREPROCESSING)
 
 
-def chunk_of(classifier: Classifier, pixels: Tensor, explainers: tuple[Explainer, ...], seed: int) -> Chunk:
+def group_of(classifier: Classifier, pixels: Tensor, explainers: tuple[Explainer, ...], seed: int) -> ImageGroup:
     """Images explained for the class that is predicted."""
     logits = torch.cat([classifier.logits(part) for part in pixels.split(8)])
     targets = logits.argmax(dim=1)
-    return Chunk(
+    return ImageGroup(
         classifier=classifier,
         pixels=pixels,
         indices=tuple(range(len(pixels))),
@@ -246,25 +246,25 @@ Scores = dict[tuple[str, str, str], list[float]]
 """Explainer, order and measure -> one value an image."""
 
 
-def deletion_scores(chunk: Chunk, grid: int) -> Scores:
+def deletion_scores(group: ImageGroup, grid: int) -> Scores:
     """Inter-model deletion and symmetric relevance gain of every explainer that runs, in both orders.
 
     Adaptive curves: each area is off by at most about 0.005, which is the same for both orders.
     """
     found: Scores = {}
-    for one in compute(DeletionCheck(grid=grid, rank_by="both", curve="adaptive"), chunk, {}):
+    for one in compute(DeletionCheck(grid=grid, rank_by="both", curve="adaptive"), group, {}):
         if one.metric in {"inter_model_deletion", "srg"} and one.explainer is not None and one.ranked_by is not None:
             found[one.explainer, one.ranked_by, one.metric] = [value for value in one.values if value is not None]
     return found
 
 
-def precision_scores(chunk: Chunk, decisive: Tensor) -> Scores:
+def precision_scores(group: ImageGroup, decisive: Tensor) -> Scores:
     """Share of the first cells that are decisive, where as many cells are taken as are decisive."""
     cells = cell_relevance(decisive.double(), GRID) > 0
     found: Scores = {}
-    for explainer in chunk.able:
+    for explainer in group.able:
         for order in BOTH_ORDERS:
-            relevance = cell_relevance(ranking_relevance(chunk.original(explainer).maps, order, "sum"), GRID)
+            relevance = cell_relevance(ranking_relevance(group.original(explainer).maps, order, "sum"), GRID)
             found[explainer.label, order, "precision"] = [
                 float(own[one.topk(int(own.sum())).indices].double().mean())
                 for one, own in zip(relevance, cells, strict=True)
@@ -284,8 +284,8 @@ def measure_planted(truths: Sequence[str], seeds: Sequence[int], console: Consol
             # of the suppressor only the class that is suppressed: the other one is about what is missing
             asked = right & images.suppressed & ((images.labels == 1) | (truth != "suppressor"))
             rows = asked.nonzero().flatten()[:TESTED]
-            chunk = chunk_of(classifier, images.pixels[rows], ON_PLANTED, seed)
-            for key, values in (deletion_scores(chunk, GRID) | precision_scores(chunk, images.decisive[rows])).items():
+            group = group_of(classifier, images.pixels[rows], ON_PLANTED, seed)
+            for key, values in (deletion_scores(group, GRID) | precision_scores(group, images.decisive[rows])).items():
                 joined[key] += values
             console.print(f"{truth}, seed {seed}: accuracy {float(right.double().mean()):.3f}", style="dim")
         found[truth] = dict(joined)
@@ -337,7 +337,7 @@ def measure_photos(count: int) -> Scores:
     """Scores on the demo model: 14 x 14 cells, five random orders."""
     classifier = load("demo", "cpu")
     batch = decode_batch(photos(count), classifier.preprocessing, limits=Limits())
-    return deletion_scores(chunk_of(classifier, batch.pixels, ON_PHOTOS, 0), 14)
+    return deletion_scores(group_of(classifier, batch.pixels, ON_PHOTOS, 0), 14)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ VOLATILE = {
 }
 """Keys whose values differ from run to run, from machine to machine, or because a field was renamed."""
 
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {"families": "augmentations", "family": "augmentation", "offer": "capabilities"}
 """Key of a report of BASE -> its name in this checkout."""
 
 RENAMED_VALUES: dict[tuple[str, str], str] = {}

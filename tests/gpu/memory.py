@@ -31,10 +31,14 @@ IMAGES, TINY_IMAGES = 8, 2
 
 def plan_of(*, tiny: bool) -> AuditPlan:
     """A gradient, a path of gradients, an activation and a relevance method, under three checks."""
-    families = (Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))
+    augmentations = (Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))
     return AuditPlan(
         explainers=(Gradient(), IntegratedGradients(steps=2 if tiny else 20), GradCam(), LrpEpsilonPlusFlat()),
-        checks=(SweepCheck(families=families, levels=3), DeletionCheck(grid=2 if tiny else 7, repeats=1), EddaCheck()),
+        checks=(
+            SweepCheck(augmentations=augmentations, levels=3),
+            DeletionCheck(grid=2 if tiny else 7, repeats=1),
+            EddaCheck(),
+        ),
     )
 
 

@@ -54,7 +54,7 @@ DEMO_EXPLAINERS: tuple[Explainer, ...] = tuple(
 )
 PRECISIONS = ("tf32", "bf16")
 PRECISION_CHECKS: tuple[Check, ...] = (
-    SweepCheck(families=samples.plan_of(samples.EXPLAINERS[0]).checks[0].families, levels=4),
+    SweepCheck(augmentations=samples.plan_of(samples.EXPLAINERS[0]).checks[0].augmentations, levels=4),
     DeletionCheck(grid=7, repeats=2),
     EddaCheck(),
     InsertionDeletionCheck(games=("deletion_zero",), pixels_per_step=2048),

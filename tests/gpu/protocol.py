@@ -30,7 +30,7 @@ ONE_BY_ONE_IMAGES = 8
 ONE_BY_ONE_SHARE = 0.1
 """Of the time of a precision, for sweeps with each explainer by itself."""
 
-TINY_FAMILIES, TINY_LEVELS = 1, 3
+TINY_AUGMENTATIONS, TINY_LEVELS = 1, 3
 
 
 def run(context: Context) -> dict[str, object]:
@@ -47,7 +47,7 @@ def run(context: Context) -> dict[str, object]:
 
 
 def plan_of(speed: Speed, *, tiny: bool) -> AuditPlan:
-    """The preset at a speed; a rehearsal has one family at three levels and short paths of integrated gradients."""
+    """The preset at a speed; a rehearsal has one augmentation, three levels, short paths of integrated gradients."""
     plan = protocol.plan().model_copy(update={"speed": speed})
     if not tiny:
         return plan
@@ -57,7 +57,7 @@ def plan_of(speed: Speed, *, tiny: bool) -> AuditPlan:
     )
     sweep, *others = plan.checks
     assert isinstance(sweep, SweepCheck)
-    small = sweep.model_copy(update={"families": sweep.families[:TINY_FAMILIES], "levels": TINY_LEVELS})
+    small = sweep.model_copy(update={"augmentations": sweep.augmentations[:TINY_AUGMENTATIONS], "levels": TINY_LEVELS})
     return plan.model_copy(update={"explainers": short, "checks": (small, *others)})
 
 
@@ -113,10 +113,10 @@ def _one_by_one(
     pictures: list[EncodedImage],
     limit_s: float,
 ) -> list[dict[str, object]]:
-    """Seconds a photo of a sweep over one family, with each explainer by itself: which one dominates."""
+    """Seconds a photo of a sweep over one augmentation, with each explainer by itself: which one dominates."""
     started = time.perf_counter()
     sweep = next(check for check in plan.checks if isinstance(check, SweepCheck))
-    sweep = sweep.model_copy(update={"families": (Brightness(interval=(-0.3, 0.3)),)})
+    sweep = sweep.model_copy(update={"augmentations": (Brightness(interval=(-0.3, 0.3)),)})
     chosen = pictures[:ONE_BY_ONE_IMAGES]
     rows: list[dict[str, object]] = []
     for explainer in plan.explainers:
@@ -135,7 +135,7 @@ def _one_by_one(
             }
         )
         context.say(
-            f"protocol {precision}, one family with {explainer.label}: {run.seconds / len(chosen):.3f} s a photo, "
+            f"protocol {precision}, one augmentation, {explainer.label}: {run.seconds / len(chosen):.3f} s a photo, "
             f"{rows[-1]['backward_per_second']:.0f} gradients a second"
         )
     return rows

@@ -106,7 +106,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
 
 CHECKS: tuple[Check, ...] = (
     SweepCheck(
-        families=(
+        augmentations=(
             # automatic intervals: the first wave
             Brightness(),
             Rotate(),
@@ -124,9 +124,9 @@ CHECKS: tuple[Check, ...] = (
         top_k=100,
     ),
     # encoded on the host, so a check of its own
-    SweepCheck(name="sweep_jpeg", families=(JpegQuality(interval=(20, 100)),), levels=4, top_k=100),
+    SweepCheck(name="sweep_jpeg", augmentations=(JpegQuality(interval=(20, 100)),), levels=4, top_k=100),
     SsimSweepCheck(
-        changes=(Change(family=Rotate(), values=(-15, 15)), Change(family=Brightness(), values=(0.05, 0.1)))
+        changes=(Change(augmentation=Rotate(), values=(-15, 15)), Change(augmentation=Brightness(), values=(0.05, 0.1)))
     ),
     DeletionCheck(grid=8, repeats=3),
     EddaCheck(),
@@ -161,7 +161,7 @@ def digit_images() -> tuple[EncodedImage, ...]:
 def plan_of(explainer: Explainer) -> AuditPlan:
     """An explainer under the two checks that most audits have: maps of copies, and maps in order of relevance."""
     sweep = SweepCheck(
-        families=(Rotate(interval=(-20, 20)), Brightness(interval=(-0.2, 0.2))), levels=4, top_k=100, reduce="sum"
+        augmentations=(Rotate(interval=(-20, 20)), Brightness(interval=(-0.2, 0.2))), levels=4, top_k=100, reduce="sum"
     )
     return AuditPlan(seed=SEED, explainers=(explainer,), checks=(sweep, DeletionCheck(grid=8, repeats=2)))
 

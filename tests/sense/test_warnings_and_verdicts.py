@@ -52,7 +52,7 @@ def test_with_the_same_noise_smoothgrad_is_steadier_than_the_gradient() -> None:
         "seed": 3,
         "explainers": [{"kind": "gradient"}, {"kind": "smoothgrad", "samples": 50}],
         "checks": [
-            {"kind": "sweep", "name": noise, "noise": noise, "levels": 11, "families": [BRIGHTER]}
+            {"kind": "sweep", "name": noise, "noise": noise, "levels": 11, "augmentations": [BRIGHTER]}
             for noise in ("common", "fresh")
         ],
     }

@@ -13,7 +13,7 @@ import redis
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from auditcore.augmentations.registry import FAMILIES
+from auditcore.augmentations.registry import AUGMENTATIONS
 from auditcore.checks.registry import CHECKS
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.metrics import METRICS
@@ -190,8 +190,8 @@ def plan(**changes: Any) -> dict[str, Any]:
     return {"plan": {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "edda"}], **changes}}
 
 
-def sweep(**family: Any) -> dict[str, Any]:
-    return plan(checks=[{"kind": "sweep", "families": [family]}])
+def sweep(**augmentation: Any) -> dict[str, Any]:
+    return plan(checks=[{"kind": "sweep", "augmentations": [augmentation]}])
 
 
 def labeled(**changes: Any) -> dict[str, Any]:
@@ -207,11 +207,11 @@ def labeled(**changes: Any) -> dict[str, Any]:
         (plan(checks=[{"kind": "road", "shares": []}]), "#/plan/checks/0/shares"),
         (plan(checks=[{"kind": "ssim_sweep", "window": 4}]), "#/plan/checks/0/window"),
         (plan(checks=[{"kind": "sweep", "top_k": 10**40}]), "#/plan/checks/0/top_k"),
-        (sweep(kind="rotate", interval=[5, -5]), "#/plan/checks/0/families/0"),
-        (sweep(kind="gmic", filter="; rm"), "#/plan/checks/0/families/0/filter"),
+        (sweep(kind="rotate", interval=[5, -5]), "#/plan/checks/0/augmentations/0"),
+        (sweep(kind="gmic", filter="; rm"), "#/plan/checks/0/augmentations/0/filter"),
         (
             sweep(kind="composition", first={"kind": "scale", "interval": [-3, 3]}, second={"kind": "hue"}),
-            "#/plan/checks/0/families/0/first",
+            "#/plan/checks/0/augmentations/0/first",
         ),
         (labeled(boxes=[{"x0": 3, "y0": 0, "x1": 1, "y1": 1}]), "#/images/images/0/boxes/0"),
         (labeled(boxes=[{"x0": "3", "y0": 0, "x1": 9, "y1": 1}]), "#/images/images/0/boxes/0/x0"),
@@ -237,7 +237,7 @@ def test_a_label_that_is_no_class_index_is_refused(client: TestClient, label: ob
 
 def test_an_interval_of_one_number_lacks_the_second(client: TestClient) -> None:
     problem = client.post("/v1/audits", json=body(**sweep(kind="rotate", interval=[5]))).json()
-    assert "#/plan/checks/0/families/0/interval/1" in [error["pointer"] for error in problem["errors"]]
+    assert "#/plan/checks/0/augmentations/0/interval/1" in [error["pointer"] for error in problem["errors"]]
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_event_stream_resumes_after_the_last_event_seen(client: TestClient) -> N
 
 def test_catalogue_lists_every_contract(client: TestClient) -> None:
     catalogue = client.get("/v1/catalogue").json()
-    for name, table in (("checks", CHECKS), ("explainers", EXPLAINERS), ("augmentations", FAMILIES)):
+    for name, table in (("checks", CHECKS), ("explainers", EXPLAINERS), ("augmentations", AUGMENTATIONS)):
         offered = [entry["kind"] for entry in catalogue[name]]
         assert sorted(offered) == sorted(contract.model_fields["kind"].default for contract in table)
     assert set(catalogue["presets"]) == set(PRESETS)
@@ -488,17 +488,17 @@ def test_catalogue_says_of_which_kind_maps_are(client: TestClient) -> None:
 
 
 def test_catalogue_says_what_an_augmentation_does_to_pixels(client: TestClient) -> None:
-    families = {entry["kind"]: entry for entry in client.get("/v1/catalogue").json()["augmentations"]}
+    augmentations = {entry["kind"]: entry for entry in client.get("/v1/catalogue").json()["augmentations"]}
     chosen = ("rotate", "scale", "brightness", "horizontal_flip", "composition")
-    assert {kind: families[kind]["equivariant"] for kind in chosen} == {
+    assert {kind: augmentations[kind]["equivariant"] for kind in chosen} == {
         "rotate": True,
         "scale": True,
         "brightness": False,
         "horizontal_flip": True,
         "composition": None,
     }
-    for contract in FAMILIES:
-        entry = families[contract.model_fields["kind"].default]
+    for contract in AUGMENTATIONS:
+        entry = augmentations[contract.model_fields["kind"].default]
         assert entry["identity"] == contract.identity
         assert entry["bound"] == contract.bound > 0
         assert entry["domain"] == list(contract.domain)

@@ -162,7 +162,9 @@ def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any],
 
 def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> None:
     explainers = [{"kind": "gradient", "name": "a_name_of_twenty_nine_letters"}, {"kind": "input_x_gradient"}]
-    families = [{"kind": kind, "interval": [-0.1, 0.1]} for kind in ("brightness", "saturation", "translate", "hue")]
+    augmentations = [
+        {"kind": kind, "interval": [-0.1, 0.1]} for kind in ("brightness", "saturation", "translate", "hue")
+    ]
     request = {
         "models": [
             {"name": "first", "model": TINY_MODEL},
@@ -171,7 +173,7 @@ def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> N
         "plan": {
             "explainers": explainers,
             "checks": [
-                {"kind": "sweep", "families": families, "levels": 2, "top_k": 10},
+                {"kind": "sweep", "augmentations": augmentations, "levels": 2, "top_k": 10},
                 {"kind": "deletion", "grid": 2, "repeats": 1},
             ],
         },

@@ -40,7 +40,7 @@ WORK = weight(total(expected_passes(QUICK, wave="compute", images=3).values()))
 DEMO = model_identity(DemoModel())
 PLAN = {
     "explainers": [{"kind": "gradient"}],
-    "checks": [{"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 20}],
+    "checks": [{"kind": "sweep", "augmentations": [{"kind": "brightness"}], "levels": 3, "top_k": 20}],
 }
 
 

@@ -35,7 +35,7 @@ ONE_WAVE = {
 }
 TWO_WAVES = {
     "explainers": [{"kind": "gradient"}],
-    "checks": [{"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 20}],
+    "checks": [{"kind": "sweep", "augmentations": [{"kind": "brightness"}], "levels": 3, "top_k": 20}],
 }
 
 

@@ -52,7 +52,7 @@ def ask(service: EmbeddedService, model: dict[str, Any], **more: Any) -> httpx.R
 def test_a_worker_loads_the_model_and_asks_every_explainer_and_check(service: EmbeddedService) -> None:
     found = ask(service, SMALL_MODEL).json()
     assert found["complete"]
-    assert found["offer"]["gradients"]
+    assert found["capabilities"]["gradients"]
     assert found["found"]["classes"] == 5
     explainers = {one["name"]: one for one in found["explainers"]}
     assert explainers["gradient"] == {"name": "gradient", "runs": True, "reason": None, "layer": None}

@@ -94,9 +94,21 @@ def test_no_two_errors_share_a_code() -> None:
         (("plan", "explicit", "checks"), {"plan": {}}, "#/plan/checks"),
         (("model", "factory", "a/b~c"), {"model": {"a/b~c": 1}}, "#/model/a~1b~0c"),
         (
-            ("plan", "explicit", "checks", 1, "sweep", "families", 0, "rotate", "interval", "tuple[float,float]", 1),
-            {"plan": {"checks": [{}, {"families": [{"interval": [0, "x"]}]}]}},
-            "#/plan/checks/1/families/0/interval/1",
+            (
+                "plan",
+                "explicit",
+                "checks",
+                1,
+                "sweep",
+                "augmentations",
+                0,
+                "rotate",
+                "interval",
+                "tuple[float,float]",
+                1,
+            ),
+            {"plan": {"checks": [{}, {"augmentations": [{"interval": [0, "x"]}]}]}},
+            "#/plan/checks/1/augmentations/0/interval/1",
         ),
         # a wrong key that is called like a branch: the reading that gets further counts
         (

@@ -29,14 +29,14 @@ PLAN = {
     "seed": 3,
     "explainers": [{"kind": "gradient"}, {"kind": "input_x_gradient"}],
     "checks": [
-        {"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 50},
+        {"kind": "sweep", "augmentations": [{"kind": "brightness"}], "levels": 3, "top_k": 50},
         {"kind": "deletion", "grid": 2, "repeats": 1},
     ],
 }
 EXPLICIT = {
     **PLAN,
     "checks": [
-        {"kind": "sweep", "families": [{"kind": "brightness", "interval": [-0.2, 0.2]}], "levels": 3, "top_k": 50},
+        {"kind": "sweep", "augmentations": [{"kind": "brightness", "interval": [-0.2, 0.2]}], "levels": 3, "top_k": 50},
         {"kind": "deletion", "grid": 2, "repeats": 1},
     ],
 }
@@ -207,7 +207,10 @@ def test_all_models_compute_on_the_narrowest_interval_of_theirs(
     assert reports[0].results == reports[1].results
     other = next(entry for entry in models if entry["name"] != setter)
     sweep, deletion = EXPLICIT["checks"]
-    explicit = {**PLAN, "checks": [{**sweep, "families": [{"kind": "brightness", "interval": own[setter]}]}, deletion]}
+    explicit = {
+        **PLAN,
+        "checks": [{**sweep, "augmentations": [{"kind": "brightness", "interval": own[setter]}]}, deletion],
+    }
     alone = workplace.report({"model": other["model"], "images": images, "plan": explicit})
     assert numbers(reports[0], other["name"]) == numbers(alone, None)
 

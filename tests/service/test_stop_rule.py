@@ -316,7 +316,10 @@ def test_an_open_condition_uses_every_image_and_several_models_wait_for_each_oth
 
     sweep = {"check": "sweep", "explainer": "input_x_gradient", "metric": "s_pearson", "variant": "brightness"}
     plan = PLAN | {
-        "checks": [{"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 50}, *PLAN["checks"]]  # type: ignore[misc]
+        "checks": [
+            {"kind": "sweep", "augmentations": [{"kind": "brightness"}], "levels": 3, "top_k": 50},
+            *PLAN["checks"],
+        ]  # type: ignore[misc]
     }
     late = workplace.submit(
         {"model": model, "images": workplace.upload(20), "plan": plan, "policy": [{**sweep, "at_least": -5}, *CLEAR]}

@@ -43,7 +43,7 @@ def test_every_metric_has_a_row_with_its_meaning() -> None:
     assert {tuple(row[:3]) for row in rows("### What the numbers mean")} == expected
 
 
-def test_every_family_has_a_row_with_its_unit() -> None:
+def test_every_augmentation_has_a_row_with_its_unit() -> None:
     contracts = get_args(get_args(Augmentation)[0])
     expected = {(contract.model_fields["kind"].default, contract.unit) for contract in contracts}
     assert {(row[0], row[2]) for row in rows("### Augmentations")} == expected

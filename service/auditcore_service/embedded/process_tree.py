@@ -215,9 +215,9 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    augmentation = socket.AF_INET6 if ":" in host else socket.AF_INET
     # the protocol by name: asyncio sets TCP_NODELAY only on sockets that say they are TCP
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(augmentation, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

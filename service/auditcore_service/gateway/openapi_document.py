@@ -42,7 +42,7 @@ SUBMIT_EXAMPLES: dict[str, Any] = {
                 "checks": [
                     {
                         "kind": "sweep",
-                        "families": [
+                        "augmentations": [
                             {"kind": "brightness", "interval": [-0.3, 0.3]},
                             {"kind": "rotate", "interval": [-20, 20]},
                         ],
@@ -178,7 +178,7 @@ INSPECT_EXAMPLES: dict[str, Any] = {
 _INSPECTION_EXAMPLE = {
     "model": {**_SERVED, "sha256": _DIGEST},
     "complete": True,
-    "offer": {"gradients": False, "top_classes": None},
+    "capabilities": {"gradients": False, "top_classes": None},
     "facts": {"server": "TorchServe", "classes": 1000},
     "found": None,
     "explainers": [

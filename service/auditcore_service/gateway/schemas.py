@@ -101,7 +101,7 @@ class ImageBatch(Body):
 
 @final
 class CatalogueEntry(Body):
-    """One explainer, check or augmentation family that a plan may name."""
+    """One explainer, check or augmentation that a plan may name."""
 
     kind: str
     meaning: str

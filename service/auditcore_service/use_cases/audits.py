@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
+from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
@@ -144,33 +144,39 @@ class Audits:
         """
         _fingerprint(request)
         plan = self._checked_plan(request)
-        request, offers = self._resolved(request)
+        request, model_capabilities = self._resolved(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
             self._maps.check(plan, images=images)
-            estimate = self._estimates.price(connection, request, plan, images=images, offers=offers).estimate
+            estimate = self._estimates.price(
+                connection, request, plan, images=images, model_capabilities=model_capabilities
+            ).estimate
         return Quote(estimate, objection_to(estimate, plan, self._settings))
 
     def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str) -> Audit:
         plan = self._checked_plan(request)
-        request, offers = self._resolved(request)
+        request, model_capabilities = self._resolved(request)
         with self._database.reading() as connection:
             images = self._count_images(connection, request)
             self._maps.check(plan, images=images)
-            price = self._estimates.price(connection, request, plan, images=images, offers=offers)
-        refuse_dear_servers(request, plan, images=images, offers=offers)
+            price = self._estimates.price(
+                connection, request, plan, images=images, model_capabilities=model_capabilities
+            )
+        refuse_dear_servers(request, plan, images=images, model_capabilities=model_capabilities)
         self._estimates.check(price.estimate, plan)
         if isinstance(request.images, InlineImages):
             # no row of the database holds pixels
             digest, _ = self._batches.store_inline(request.images.images)
             request = request.model_copy(update={"images": ImageBatchReference(digest=digest)})
-        chunk = images_per_shard(
+        shard_images = images_per_shard(
             plan,
             passes_per_s=price.slowest,
             target_s=self._settings.shard_target_s,
             most=self._settings.shard_images,
         )
-        shards = shards_of(plan, images=images, chunk=chunk, models=len(request.references), stop=request.stop)
+        shards = shards_of(
+            plan, images=images, shard_images=shard_images, models=len(request.references), stop=request.stop
+        )
         written = {
             "request": request.model_dump_json(),
             "plan": plan.model_dump_json(),
@@ -204,11 +210,11 @@ class Audits:
         validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
         return plan
 
-    def _resolved(self, request: AuditRequest) -> tuple[AuditRequest, tuple[ModelOffer, ...]]:
+    def _resolved(self, request: AuditRequest) -> tuple[AuditRequest, tuple[ModelCapabilities, ...]]:
         """The same request about models as they are now, by version and digest; and what each lets an audit see."""
         request, found = resolve_request(request, self._access)
         # what only loading can tell is taken for everything, so that a price is never too low
-        return request, tuple(WHITE_BOX if one.offer is None else one.offer for one in found)
+        return request, tuple(WHITE_BOX if one.capabilities is None else one.capabilities for one in found)
 
     def _count_images(self, connection: Connection, request: AuditRequest) -> int:
         match request.images:

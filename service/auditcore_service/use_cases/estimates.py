@@ -9,7 +9,7 @@ from typing import final
 
 from sqlalchemy import Connection
 
-from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ServedModel
 from auditcore.contracts.plan import AuditPlan
@@ -60,30 +60,35 @@ class Estimates:
         plan: AuditPlan,
         *,
         images: int,
-        offers: Sequence[ModelOffer],
+        model_capabilities: Sequence[ModelCapabilities],
     ) -> Price:
-        """What a request will cost, by what workers have measured until now; one offer a model."""
-        speeds = self._speeds(connection, request, plan, offers)
+        """What a request will cost, by what workers have measured until now; one capabilities a model."""
+        speeds = self._speeds(connection, request, plan, model_capabilities)
         return Price(
             estimate_of(plan, images=images, speeds=speeds),
             min(min(speed.passes_per_s.values()) for speed in speeds),
         )
 
     def _speeds(
-        self, connection: Connection, request: AuditRequest, plan: AuditPlan, offers: Sequence[ModelOffer]
+        self,
+        connection: Connection,
+        request: AuditRequest,
+        plan: AuditPlan,
+        model_capabilities: Sequence[ModelCapabilities],
     ) -> tuple[ModelSpeed, ...]:
         identities = [model_identity(reference) for _, reference in request.references]
         known: dict[str, list[SeenSpeed]] = {identity: [] for identity in identities}
         for seen in speeds_of(connection, list(known)):
             known[seen.model].append(seen)
         return tuple(
-            self._speed(known[identity], plan, offer) for identity, offer in zip(identities, offers, strict=True)
+            self._speed(known[identity], plan, capabilities)
+            for identity, capabilities in zip(identities, model_capabilities, strict=True)
         )
 
-    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, offer: ModelOffer) -> ModelSpeed:
+    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, capabilities: ModelCapabilities) -> ModelSpeed:
         """Of this very plan if it has run before, else from the raw speed of the model, on the device seen last."""
         if not seen:
-            return ModelSpeed.assumed(self._settings.passes_per_s, offer)
+            return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
         device = max(seen, key=lambda one: one.updated_at).device
         rates = {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
         identity, way = plan_identity(plan), way_identity(plan)
@@ -98,11 +103,11 @@ class Estimates:
                     forward_per_s=rates[way, "forward"],
                     gradient_per_s=rates[way, "gradient"],
                     comparison_per_s=rates[way, "comparison"],
-                    offer=offer,
+                    capabilities=capabilities,
                 )
             else:
-                return ModelSpeed.assumed(self._settings.passes_per_s, offer)
-        return ModelSpeed(speeds, device, offer)
+                return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
+        return ModelSpeed(speeds, device, capabilities)
 
     def check(self, estimate: Estimate, plan: AuditPlan) -> None:
         """Refuse an audit that is too dear.
@@ -115,17 +120,21 @@ class Estimates:
             raise BudgetExceeded(objection, field="plan")
 
 
-def refuse_dear_servers(request: AuditRequest, plan: AuditPlan, *, images: int, offers: Sequence[ModelOffer]) -> None:
+def refuse_dear_servers(
+    request: AuditRequest, plan: AuditPlan, *, images: int, model_capabilities: Sequence[ModelCapabilities]
+) -> None:
     """Refuse an audit that will ask a server more often than the request itself allows.
 
     Raises:
         RequestBudgetExceeded: It will; says how often, and what to reduce.
     """
-    for position, ((name, reference), offer) in enumerate(zip(request.references, offers, strict=True)):
+    for position, ((name, reference), capabilities) in enumerate(
+        zip(request.references, model_capabilities, strict=True)
+    ):
         if not isinstance(reference, ServedModel) or reference.limits.requests is None:
             continue
         forward = sum(
-            total(expected_passes(plan, wave=wave, images=images, offer=offer).values()).forward
+            total(expected_passes(plan, wave=wave, images=images, capabilities=capabilities).values()).forward
             for wave in waves_of(plan)
         )
         needed = math.ceil(forward / reference.limits.images_per_request)

@@ -59,7 +59,7 @@ class Inspections:
             InspectionBroke: Looking at it broke.
         """
         resolution = resolve_model(request.model, self._access)
-        known = inspection_of(request, resolution.reference, resolution.offer, facts=resolution.facts)
+        known = inspection_of(request, resolution.reference, resolution.capabilities, facts=resolution.facts)
         if known.complete:
             return known
         digest = digest_of(request.model_copy(update={"model": resolution.reference}))

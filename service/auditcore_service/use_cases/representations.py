@@ -12,7 +12,7 @@ from auditcore_service.use_cases.refusals import NotAcceptable, NotFound
 JSON, HTML, JUNIT = "application/json", "text/html", "application/junit+xml"
 
 # what clients ask for -> what they get; the order decides between equals
-_OFFERS: Mapping[str, str] = {
+_CAPABILITIES: Mapping[str, str] = {
     JSON: JSON,
     HTML: HTML,
     JUNIT: JUNIT,
@@ -28,12 +28,12 @@ def negotiate(accept: str) -> str:
         NotAcceptable: None of those asked for is offered.
     """
     wanted = _ranges(accept)
-    quality = {offer: _quality(offer, wanted) for offer in _OFFERS}
-    best = max(quality, key=lambda offer: quality[offer])
+    quality = {capabilities: _quality(capabilities, wanted) for capabilities in _CAPABILITIES}
+    best = max(quality, key=lambda capabilities: quality[capabilities])
     if quality[best] <= 0:
         msg = f"a report comes as {JSON}, {HTML} or {JUNIT}; ask for one of them"
         raise NotAcceptable(msg, field="Accept")
-    return _OFFERS[best]
+    return _CAPABILITIES[best]
 
 
 def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> bytes:
@@ -99,9 +99,9 @@ def _ranges(accept: str) -> dict[str, float]:
     return found
 
 
-def _quality(offer: str, wanted: Mapping[str, float]) -> float:
+def _quality(capabilities: str, wanted: Mapping[str, float]) -> float:
     """The most specific range decides."""
-    for media in (offer, f"{offer.partition('/')[0]}/*", "*/*"):
+    for media in (capabilities, f"{capabilities.partition('/')[0]}/*", "*/*"):
         if media in wanted:
             return wanted[media]
     return 0.0

@@ -21,7 +21,7 @@ def images_per_shard(plan: AuditPlan, *, passes_per_s: float, target_s: float, m
 
 
 def shards_of(
-    plan: AuditPlan, *, images: int, chunk: int, models: int = 1, stop: StopRule | None = None
+    plan: AuditPlan, *, images: int, shard_images: int, models: int = 1, stop: StopRule | None = None
 ) -> tuple[NewShard, ...]:
     """Every shard of an audit: in each wave of the plan consecutive images of each model, then one for the report.
 
@@ -47,7 +47,7 @@ def shards_of(
             (model, first + start, first + end)
             for first, last in (whole if stop is None or wave == "measure" else _between_looks(images, stop))
             for model in range(models)
-            for start, end in _chunks(last - first, chunk)
+            for start, end in _ranges(last - first, shard_images)
         )
     ]
     work = sum(shard.weight for shard in shards)
@@ -60,8 +60,8 @@ def _between_looks(images: int, rule: StopRule) -> Iterator[tuple[int, int]]:
     return pairwise((0, *looks(images, rule.first_look)))
 
 
-def _chunks(images: int, chunk: int) -> Iterator[tuple[int, int]]:
+def _ranges(images: int, shard_images: int) -> Iterator[tuple[int, int]]:
     """Consecutive ranges of almost equal size: 9 images in shards of at most 4 are 3, 3, 3."""
-    count = -(-images // chunk)
+    count = -(-images // shard_images)
     for number in range(count):
         yield images * number // count, images * (number + 1) // count

@@ -318,7 +318,9 @@ class Executor:
         seconds = result.cost.seconds - result.preparation_seconds
         if not used or seconds <= 0:
             return
-        passes = weight(total(expected_passes(plan, wave=result.wave, images=used, offer=result.model.offer).values()))
+        passes = weight(
+            total(expected_passes(plan, wave=result.wave, images=used, capabilities=result.model.capabilities).values())
+        )
         rates: dict[tuple[str, str], tuple[float, float]] = {}
         rates[plan_identity(plan), result.wave] = (passes, seconds)
         if cold and result.calibration is not None:

@@ -1,4 +1,4 @@
-"""One share for two families: which value of each it stands for."""
+"""One share for two augmentations: which value of each it stands for."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from auditcore.contracts.augmentations import AugmentationContract
 
 
 def value_at(part: AugmentationContract, shares: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """The values of one family of a composition.
+    """The values of one augmentation of a composition.
 
     Args:
-        part: One of the two families; where its interval is automatic, the whole bound counts.
+        part: One of the two augmentations; where its interval is automatic, the whole bound counts.
         shares: In [-1, 1]: above 0 of the way from the identity to the upper end, below 0 to the lower.
 
     Returns:
-        Values in the family's unit; exactly the identity at 0, and on a side on which the family has nothing.
+        Values in the augmentation's unit; exactly the identity at 0, and on a side on which it has nothing.
     """
     low, high = part.extent
     wide = shares.double()

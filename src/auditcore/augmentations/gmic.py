@@ -25,12 +25,10 @@ COMMANDS: Mapping[GmicFilter, str] = {
 }
 """Exactly as Erdem 2021 ran them; the package carries the filters and asks no network."""
 
-NOT_INSTALLED = (
-    "G'MIC is not installed where the audit runs; install auditcore[gmic] there, or leave this family out of the plan"
-)
+NOT_INSTALLED = "G'MIC is not installed where the audit runs; install auditcore[gmic] there, or leave this augmentation out of the plan"
 
 
-def obstacle() -> str | None:
+def incompatibility() -> str | None:
     """Why no filter can run here, or None."""
     return None if importlib.util.find_spec("gmic") else NOT_INSTALLED
 
@@ -53,14 +51,14 @@ def gmic(
         `mighty_details` divides by the contrast of the whole image, which is 0 if that has one color.
 
     Raises:
-        NotApplicable: G'MIC is not installed; `obstacle` tells beforehand.
+        NotApplicable: G'MIC is not installed; `incompatibility` tells beforehand.
         ShapeError: The images do not have three channels.
 
     Source: Erdem 2021; Tschumperle & Fourey, G'MIC.
     """
     if images.shape[1] != 3:  # noqa: PLR2004 - R, G, B
         raise ShapeError(expected="3 channels (RGB)", actual=tuple(images.shape))
-    reason = obstacle()
+    reason = incompatibility()
     if reason is not None:
         raise NotApplicable(reason)
     library = importlib.import_module("gmic")

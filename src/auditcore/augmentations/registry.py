@@ -1,4 +1,4 @@
-"""From a family's contract to its implementation, its grid of values and its valid pixels."""
+"""From an augmentation's contract to its implementation, its grid of values and its valid pixels."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ Implementation = Callable[[Any, Tensor, Tensor, Streams | None], Tensor]
 
 def _by_value(change: Callable[[Tensor, Tensor], Tensor]) -> Implementation:
     """A change that its value says all about."""
-    return lambda _family, images, values, _streams: change(images, values)
+    return lambda _augmentation, images, values, _streams: change(images, values)
 
 
-def _gaussian_noise(_family: GaussianNoise, images: Tensor, values: Tensor, streams: Streams | None) -> Tensor:
+def _gaussian_noise(_augmentation: GaussianNoise, images: Tensor, values: Tensor, streams: Streams | None) -> Tensor:
     if streams is None:
         msg = "gaussian_noise draws from the images' random streams; pass `streams`"
         raise TypeError(msg)
     return degradation.gaussian_noise(images, values, streams)
 
 
-def _gmic(family: Gmic, images: Tensor, values: Tensor, _streams: Streams | None) -> Tensor:
-    return gmic_filters.gmic(images, values, family.filter)
+def _gmic(augmentation: Gmic, images: Tensor, values: Tensor, _streams: Streams | None) -> Tensor:
+    return gmic_filters.gmic(images, values, augmentation.filter)
 
 
-def _composition(family: Composition, images: Tensor, values: Tensor, streams: Streams | None) -> Tensor:
-    for part in (family.first, family.second):
+def _composition(augmentation: Composition, images: Tensor, values: Tensor, streams: Streams | None) -> Tensor:
+    for part in (augmentation.first, augmentation.second):
         images = augment(part, images, value_at(part, values), streams)
     return images
 
 
-FAMILIES: Mapping[type[AugmentationContract], Implementation] = {
+AUGMENTATIONS: Mapping[type[AugmentationContract], Implementation] = {
     Brightness: _by_value(photometric.brightness),
     Hue: _by_value(photometric.hue),
     Saturation: _by_value(photometric.saturation),
@@ -74,7 +74,7 @@ FAMILIES: Mapping[type[AugmentationContract], Implementation] = {
     HorizontalFlip: _by_value(geometric.horizontal_flip),
     Composition: _composition,
 }
-"""One function a family: (family, images, one value an image, streams) to images."""
+"""One function an augmentation: (augmentation, images, one value an image, streams) to images."""
 
 SAME_LEVEL = 1e-12
 """Two grid values closer than this are one: linspace misses a value such as 0 by about 1e-17."""
@@ -88,19 +88,19 @@ thousandth of its weight is kept as well, and is off by at most a thousandth of 
 """
 
 
-def applicability(family: AugmentationContract) -> str | None:
-    """Why a family cannot be applied where this runs, or None if it can."""
-    match family:
+def applicability(augmentation: AugmentationContract) -> str | None:
+    """Why an augmentation cannot be applied where this runs, or None if it can."""
+    match augmentation:
         case Gmic():
-            return gmic_filters.obstacle()
+            return gmic_filters.incompatibility()
         case Composition():
-            return applicability(family.first) or applicability(family.second)
+            return applicability(augmentation.first) or applicability(augmentation.second)
         case _:
             return None
 
 
 def augment(
-    family: AugmentationContract,
+    augmentation: AugmentationContract,
     images: Float[Tensor, "image channel height width"],
     values: Float[Tensor, " value"],
     streams: Streams | None = None,
@@ -108,9 +108,9 @@ def augment(
     """Change each image by its own value.
 
     Args:
-        family: Which change; its interval plays no role here, but in a composition.
+        augmentation: Which change; its interval plays no role here, but in a composition.
         images: Pixel space, RGB in [0,1].
-        values: One value an image, in the family's unit. The identity returns the image bit for bit. Values on the host
+        values: One value per image, in the augmentation's unit. The identity keeps every bit. Values on the host
             let an accelerator work on, since what depends on them is found without asking it.
         streams: Random streams of the images, without views; `gaussian_noise` alone needs them.
 
@@ -118,7 +118,7 @@ def augment(
         Changed images of the same shape, type and device.
 
     Raises:
-        NotApplicable: The family needs a package that is not installed; `applicability` tells beforehand.
+        NotApplicable: The augmentation needs a package that is not installed; `applicability` tells beforehand.
         ShapeError: Not one value an image, or a change of color of something that is not RGB.
         TypeError: `gaussian_noise` without streams.
 
@@ -126,22 +126,22 @@ def augment(
     """
     if len(values) != len(images):
         raise ShapeError(expected=f"one value for each of {len(images)} images", actual=tuple(values.shape))
-    changed = FAMILIES[type(family)](family, images, values, streams)
-    unchanged = to_device(values == family.identity, images.device)
+    changed = AUGMENTATIONS[type(augmentation)](augmentation, images, values, streams)
+    unchanged = to_device(values == augmentation.identity, images.device)
     return torch.where(unchanged.view(-1, 1, 1, 1), images, changed)
 
 
 def warp(
-    family: AugmentationContract,
+    augmentation: AugmentationContract,
     maps: Float[Tensor, "image channel height width"],
     values: Float[Tensor, " value"],
 ) -> Float[Tensor, "image channel height width"]:
-    """Move maps as a family moves the image, and change nothing else about them.
+    """Move maps as an augmentation moves the image, and change nothing else about them.
 
     Args:
-        family: Which change; of a composition, only the families that move pixels play a role.
+        augmentation: Which change; of a composition, only the augmentations that move pixels play a role.
         maps: Any channels and range.
-        values: One value a map, in the family's unit.
+        values: One value a map, in the augmentation's unit.
 
     Returns:
         Moved maps of the same shape, 0 where nothing was; the maps themselves for changes of color.
@@ -149,48 +149,50 @@ def warp(
     Raises:
         ShapeError: Not one value a map.
     """
-    match family:
+    match augmentation:
         case Composition():
             return warp(
-                family.second, warp(family.first, maps, value_at(family.first, values)), value_at(family.second, values)
+                augmentation.second,
+                warp(augmentation.first, maps, value_at(augmentation.first, values)),
+                value_at(augmentation.second, values),
             )
-        case _ if family.equivariant:
-            return augment(family, maps, values)
+        case _ if augmentation.equivariant:
+            return augment(augmentation, maps, values)
         case _:
             return maps
 
 
 def unwarp(
-    family: AugmentationContract,
+    augmentation: AugmentationContract,
     maps: Float[Tensor, "image channel height width"],
     values: Float[Tensor, " value"],
 ) -> Float[Tensor, "image channel height width"]:
     """Move maps back, apart from interpolation and what left the frame.
 
     Args:
-        family: Which change; of a composition, only the families that move pixels play a role, last first.
+        augmentation: Which change; of a composition, only the augmentations that move pixels play a role, last first.
         maps: Maps that `warp` has moved.
         values: The values with which it did.
 
     Returns:
         Maps where they were before.
     """
-    match family:
+    match augmentation:
         case Composition():
             return unwarp(
-                family.first,
-                unwarp(family.second, maps, value_at(family.second, values)),
-                value_at(family.first, values),
+                augmentation.first,
+                unwarp(augmentation.second, maps, value_at(augmentation.second, values)),
+                value_at(augmentation.first, values),
             )
-        case _ if family.equivariant:
-            inverses = [inverse_value(family, value) for value in values.tolist()]
-            return augment(family, maps, torch.tensor(inverses, dtype=values.dtype))
+        case _ if augmentation.equivariant:
+            inverses = [inverse_value(augmentation, value) for value in values.tolist()]
+            return augment(augmentation, maps, torch.tensor(inverses, dtype=values.dtype))
         case _:
             return maps
 
 
 def valid_mask(
-    family: AugmentationContract,
+    augmentation: AugmentationContract,
     values: Float[Tensor, " level"],
     size: tuple[int, ...],
     device: torch.device | str = "cpu",
@@ -201,7 +203,7 @@ def valid_mask(
     of unrelated maps to about 0.4.
 
     Args:
-        family: Which change.
+        augmentation: Which change.
         values: One value a level.
         size: Height and width of the image.
         device: Where the mask shall live.
@@ -211,16 +213,16 @@ def valid_mask(
     """
     height, width = size
     ones = torch.ones(len(values), 1, height, width, device=device)
-    return warp(family, ones, values.to(ones.dtype)) >= FULL_WEIGHT
+    return warp(augmentation, ones, values.to(ones.dtype)) >= FULL_WEIGHT
 
 
-def inverse_value(family: AugmentationContract, value: float) -> float:
+def inverse_value(augmentation: AugmentationContract, value: float) -> float:
     """The value that undoes a change of place, apart from interpolation and what left the frame.
 
     Raises:
-        NotApplicable: The family changes colors; clipping has no inverse.
+        NotApplicable: The augmentation changes colors; clipping has no inverse.
     """
-    match family:
+    match augmentation:
         case Rotate() | Translate():
             return -value
         case Scale():
@@ -228,17 +230,17 @@ def inverse_value(family: AugmentationContract, value: float) -> float:
         case HorizontalFlip():
             return value
         case _:
-            msg = f"{family.label} loses what it changes and has no inverse"
+            msg = f"{augmentation.label} loses what it changes and has no inverse"
             raise NotApplicable(msg)
 
 
-def levels(family: AugmentationContract, interval: Interval, count: int) -> tuple[float, ...]:
+def levels(augmentation: AugmentationContract, interval: Interval, count: int) -> tuple[float, ...]:
     """Grid of values over an interval.
 
     Args:
-        family: Whose identity must be on the grid.
+        augmentation: Whose identity must be on the grid.
         interval: Lowest and highest value, around the identity.
-        count: Number of equidistant values, at least 2, ends included; a family that exists at its ends alone has
+        count: Number of equidistant values, at least 2, ends included; an augmentation with `only_ends` has
             those and the identity.
 
     Returns:
@@ -247,6 +249,6 @@ def levels(family: AugmentationContract, interval: Interval, count: int) -> tupl
     Source: Tetkova & Hansen 2023, which uses 11 values.
     """
     low, high = interval
-    grid = [float(value) for value in (interval if family.only_ends else np.linspace(low, high, count))]
-    others = [value for value in grid if abs(value - family.identity) > SAME_LEVEL]
-    return tuple(sorted([*others, family.identity]))
+    grid = [float(value) for value in (interval if augmentation.only_ends else np.linspace(low, high, count))]
+    others = [value for value in grid if abs(value - augmentation.identity) > SAME_LEVEL]
+    return tuple(sorted([*others, augmentation.identity]))

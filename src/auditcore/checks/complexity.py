@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import ComplexityCheck
 from auditcore.contracts.shards import Measurement
@@ -17,22 +17,22 @@ from auditcore.metrics.reduction import reduce_channels
 ZERO_MAP = "the map is zero everywhere or not finite, so its relevance has no distribution"
 
 
-def compute(check: ComplexityCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """Both metrics of every explainer on one chunk, from the maps of the originals alone."""
+def compute(check: ComplexityCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Both metrics of every explainer on one group, from the maps of the originals alone."""
     found: list[Measurement] = []
-    for explainer in chunk.explained:
+    for explainer in group.explained:
         # summed in float64: channels that cancel must not leave rounding behind as relevance
-        maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0]
+        maps = reduce_channels(group.original(explainer).maps.double(), check.reduce)[:, 0]
         for metric, values in {"sparseness": gini_index(maps), "entropy": entropy(maps)}.items():
             found.append(
                 measurement(
                     check,
                     metric,
                     values.cpu(),
-                    indices=chunk.indices,
+                    indices=group.indices,
                     explainer=explainer.label,
                     undefined=ZERO_MAP,
-                    control=explainer in chunk.controls,
+                    control=explainer in group.controls,
                 )
             )
     return found

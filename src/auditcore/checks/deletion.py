@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import blurred, fill_prediction, mean_color
 from auditcore.checks.step_curves import StepCurves, added, averaged, step_curves, tolerance_of
@@ -35,40 +35,40 @@ BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
 CONSTANT_MAP = "all cells are equally relevant or the map is not finite, so the map gives no order"
 
 
-def fill_image(check: DeletionCheck, chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
+def fill_image(check: DeletionCheck, group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
     """What deleted pixels become, in pixel space, from the original image."""
     match check.fill:
         case "mean":
-            return mean_color(chunk)
+            return mean_color(group)
         case "black":
-            return torch.zeros_like(chunk.pixels)
+            return torch.zeros_like(group.pixels)
         case "blur":
-            return blurred(chunk.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
+            return blurred(group.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
 
 
-def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """All metrics of a deletion check on one chunk.
+def compute(check: DeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of a deletion check on one group.
 
     The curves' first points are the probabilities of the originals; their last points, where everything is
     deleted, are the same for every order and computed once.
     """
-    side = chunk.pixels.shape[-1]
+    side = group.pixels.shape[-1]
     grid = check.grid or default_grid(side, side)
     if grid > side:
         msg = f"a grid of {grid} cells a side does not fit images of {side} pixels; use at most {side}"
         raise InvalidRequest(msg, field="plan.checks.grid")
-    fill = fill_image(check, chunk)
-    emptied = fill_prediction(chunk, fill, None if check.fill == "blur" else check.fill).probability
-    at_random = [_curve(check, chunk, fill, emptied, order, grid) for order in _random_orders(check, chunk, grid)]
+    fill = fill_image(check, group)
+    emptied = fill_prediction(group, fill, None if check.fill == "blur" else check.fill).probability
+    at_random = [_curve(check, group, fill, emptied, order, grid) for order in _random_orders(check, group, grid)]
     random_curves = torch.stack([curve.values for curve in at_random], dim=1)
     rao, rao_errors = rao_auc(random_curves), averaged([curve.errors for curve in at_random])
     x = [step / grid**2 for step in range(grid**2 + 1)]
 
     found: list[Measurement] = []
-    for explainer, order in ordered_maps(check.rank_by, chunk.able):
-        cells, constant = _relevance_order(check, chunk, explainer, order, grid)
-        least_first = _curve(check, chunk, fill, emptied, cells.flip(1), grid)
-        most_first = _curve(check, chunk, fill, emptied, cells, grid)
+    for explainer, order in ordered_maps(check.rank_by, group.able):
+        cells, constant = _relevance_order(check, group, explainer, order, grid)
+        least_first = _curve(check, group, fill, emptied, cells.flip(1), grid)
+        most_first = _curve(check, group, fill, emptied, cells, grid)
         lerf, morf = (curve.values.masked_fill(constant[:, None], torch.nan) for curve in (least_first, most_first))
         scores = {
             "lerf_auc": (deletion_auc(lerf), least_first.errors),
@@ -88,7 +88,7 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
                     check,
                     metric,
                     values.cpu(),
-                    indices=chunk.indices,
+                    indices=group.indices,
                     explainer=explainer.label,
                     variant=ranked_variant(check.rank_by, order) if ordered else None,
                     ranked_by=order if ordered else None,
@@ -101,41 +101,41 @@ def compute(check: DeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[floa
 
 
 def _relevance_order(
-    check: DeletionCheck, chunk: Chunk, explainer: Explainer, order: RankingOrder, grid: int
+    check: DeletionCheck, group: ImageGroup, explainer: Explainer, order: RankingOrder, grid: int
 ) -> tuple[Int[Tensor, "image cell"], Bool[Tensor, " image"]]:
     """Cells from most to least relevant, and which images have a map that gives no order."""
-    relevance = cell_relevance(ranking_relevance(chunk.original(explainer).maps, order, check.reduce), grid)
-    ties = chunk.streams.uniform((grid * grid,), "deletion/ties", device=relevance.device)
+    relevance = cell_relevance(ranking_relevance(group.original(explainer).maps, order, check.reduce), grid)
+    ties = group.streams.uniform((grid * grid,), "deletion/ties", device=relevance.device)
     flat = is_constant(relevance, torch.ones_like(relevance, dtype=torch.bool))
     return rank_descending(resolved_relevance(relevance), ties), flat
 
 
-def _random_orders(check: DeletionCheck, chunk: Chunk, grid: int) -> list[Int[Tensor, "image cell"]]:
+def _random_orders(check: DeletionCheck, group: ImageGroup, grid: int) -> list[Int[Tensor, "image cell"]]:
     """Orders that belong to (seed, image, repeat): shared by every explainer and every model."""
     return [
-        chunk.streams.uniform((grid * grid,), "deletion/random_order", repeat).argsort(dim=1).to(chunk.pixels.device)
+        group.streams.uniform((grid * grid,), "deletion/random_order", repeat).argsort(dim=1).to(group.pixels.device)
         for repeat in range(check.repeats)
     ]
 
 
 def _curve(
     check: DeletionCheck,
-    chunk: Chunk,
+    group: ImageGroup,
     fill: Float[Tensor, "image 3 height width"],
     emptied: Float[Tensor, " image"],
     order: Int[Tensor, "image cell"],
     grid: int,
 ) -> StepCurves:
     """Target probability after 0..G deletions in the order given."""
-    device = chunk.pixels.device
-    height, width = chunk.pixels.shape[-2:]
+    device = group.pixels.device
+    height, width = group.pixels.shape[-2:]
     step_of_pixel = deletion_step(order, cell_index(height, width, grid, device))
 
     def predict(own: Int[Tensor, " copy"], step: Int[Tensor, " copy"]) -> Float[Tensor, " copy"]:
         deleted = (step_of_pixel[own] <= step[:, None, None])[:, None]
-        copies = torch.where(deleted, fill[own], chunk.pixels[own])
-        return chunk.classifier.target_probability(copies, chunk.targets[own])
+        copies = torch.where(deleted, fill[own], group.pixels[own])
+        return group.classifier.target_probability(copies, group.targets[own])
 
     return step_curves(
-        chunk, chunk.probabilities, emptied, steps=grid**2, predict=predict, tolerance=tolerance_of(check)
+        group, group.probabilities, emptied, steps=grid**2, predict=predict, tolerance=tolerance_of(check)
     )

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk, Prediction
+from auditcore.checks.image_group import ImageGroup, Prediction
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import mean_color
 from auditcore.contracts.checks import EddaCheck
@@ -52,24 +52,24 @@ class _Masks(NamedTuple):
     measured: bool
 
 
-def compute(check: EddaCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """All metrics of an EDDA check on one chunk, with the random explainer as a control that always runs."""
+def compute(check: EddaCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of an EDDA check on one group, with the random explainer as a control that always runs."""
     found: list[Measurement] = []
-    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
-        maps = ranking_relevance(chunk.original(explainer).maps, order, check.reduce)
+    for explainer, order in ordered_maps(check.rank_by, group.explained):
+        maps = ranking_relevance(group.original(explainer).maps, order, check.reduce)
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
-        cases = _masks(check, chunk, maps)
-        predictions = _predict(check, chunk, [mask for case in cases for mask in (case.umask, case.imask)])
+        cases = _masks(check, group, maps)
+        predictions = _predict(check, group, [mask for case in cases for mask in (case.umask, case.imask)])
         for case, alone, without in zip(cases, predictions[::2], predictions[1::2], strict=True):
-            found += _case_metrics(check, chunk, explainer, order, case, alone, without, constant)
+            found += _case_metrics(check, group, explainer, order, case, alone, without, constant)
     return found
 
 
-def _masks(check: EddaCheck, chunk: Chunk, maps: Float[Tensor, "image height width"]) -> list[_Masks]:
+def _masks(check: EddaCheck, group: ImageGroup, maps: Float[Tensor, "image height width"]) -> list[_Masks]:
     """The masks of every share and every threshold, in the order of `check.variants`."""
     masks: list[tuple[Tensor, Tensor]] = []
     if check.keep:
-        ties = chunk.streams.uniform(tuple(maps.shape[1:]), "edda/ties", device=maps.device)
+        ties = group.streams.uniform(tuple(maps.shape[1:]), "edda/ties", device=maps.device)
         resolved = resolved_relevance(maps.flatten(1)).view_as(maps)
         masks += [(most, ~most) for most in keep_masks(resolved, check.keep, ties)]
     masks += threshold_masks(maps, check.thresholds)
@@ -81,7 +81,7 @@ def _masks(check: EddaCheck, chunk: Chunk, maps: Float[Tensor, "image height wid
 
 def _case_metrics(
     check: EddaCheck,
-    chunk: Chunk,
+    group: ImageGroup,
     explainer: Explainer,
     order: RankingOrder,
     case: _Masks,
@@ -89,7 +89,7 @@ def _case_metrics(
     without: Prediction,
     constant: Bool[Tensor, " image"],
 ) -> list[Measurement]:
-    whole = chunk.probabilities
+    whole = group.probabilities
     scores = {
         "sufficiency": sufficiency(whole, alone.probability),
         "comprehensiveness": comprehensiveness(whole, without.probability),
@@ -110,22 +110,24 @@ def _case_metrics(
             check,
             metric,
             torch.where(constant, torch.nan, values).cpu(),
-            indices=chunk.indices,
+            indices=group.indices,
             explainer=explainer.label,
             variant=ranked_variant(check.rank_by, order, case.variant),
             ranked_by=order,
             undefined=reasons,
-            control=explainer in chunk.controls,
+            control=explainer in group.controls,
         )
         for metric, values in scores.items()
     ]
 
 
-def _predict(check: EddaCheck, chunk: Chunk, masks: Sequence[Bool[Tensor, "image 1 height width"]]) -> list[Prediction]:
+def _predict(
+    check: EddaCheck, group: ImageGroup, masks: Sequence[Bool[Tensor, "image 1 height width"]]
+) -> list[Prediction]:
     """What the model says of the images with all pixels masked but those that a mask keeps, one answer a mask."""
     kept = torch.stack(list(masks), dim=1)
-    device, (images, count) = chunk.pixels.device, kept.shape[:2]
-    fill = mean_color(chunk) if check.color == "mean" else torch.zeros_like(chunk.pixels[:1]).expand_as(chunk.pixels)
+    device, (images, count) = group.pixels.device, kept.shape[:2]
+    fill = mean_color(group) if check.color == "mean" else torch.zeros_like(group.pixels[:1]).expand_as(group.pixels)
     probability = torch.empty(images, count, device=device)
     predicted = torch.empty(images, count, dtype=torch.bool, device=device)
     # images first, so that a micro-batch mixes few images
@@ -135,8 +137,8 @@ def _predict(check: EddaCheck, chunk: Chunk, masks: Sequence[Bool[Tensor, "image
 
     def work(part: slice) -> None:
         own, mask = owner[part], number[part]
-        masked = torch.where(kept[own, mask], chunk.pixels[own], fill[own])
-        probability[own, mask], predicted[own, mask] = chunk.read(chunk.batch(masked, owners[part], "original"))
+        masked = torch.where(kept[own, mask], group.pixels[own], fill[own])
+        probability[own, mask], predicted[own, mask] = group.read(group.batch(masked, owners[part], "original"))
 
-    chunk.each(len(owner), work)
+    group.each(len(owner), work)
     return [Prediction(*told) for told in zip(probability.unbind(1), predicted.unbind(1), strict=True)]

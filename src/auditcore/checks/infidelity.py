@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import InfidelityCheck
 from auditcore.contracts.explainers import Explainer
@@ -23,54 +23,54 @@ NOT_FINITE = "the map is not finite"
 NO_ACCOUNT = "the map is zero or not finite, so no factor suits it"
 
 
-def compute(check: InfidelityCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """Infidelity of every explainer on one chunk.
+def compute(check: InfidelityCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Infidelity of every explainer on one group.
 
     The passes, `draws` an image, do not depend on the map, so all explainers share them. Draws are independent:
     each perturbs the original image anew.
     """
-    accounts, changes = _draws(check, chunk)
+    accounts, changes = _draws(check, group)
     return [
         measurement(
             check,
             "infidelity",
             infidelity(told, changes, normalize=check.normalize).cpu(),
-            indices=chunk.indices,
+            indices=group.indices,
             explainer=explainer.label,
             undefined=NO_ACCOUNT if check.normalize else NOT_FINITE,
-            control=explainer in chunk.controls,
+            control=explainer in group.controls,
         )
         for explainer, told in accounts.items()
     ]
 
 
 def _draws(
-    check: InfidelityCheck, chunk: Chunk
+    check: InfidelityCheck, group: ImageGroup
 ) -> tuple[dict[Explainer, Float[Tensor, "image draw"]], Float[Tensor, "image draw"]]:
     """Every map's account of every draw of noise, and what the noise really did to the target logit."""
-    device = chunk.pixels.device
-    whole = chunk.target_logits.double()
-    changes = torch.empty(len(chunk), check.draws, dtype=torch.float64, device=device)
-    accounts = {explainer: torch.empty_like(changes) for explainer in chunk.explained}
-    owners = [image for image in range(len(chunk)) for _ in range(check.draws)]
-    draws = list(range(check.draws)) * len(chunk)
+    device = group.pixels.device
+    whole = group.target_logits.double()
+    changes = torch.empty(len(group), check.draws, dtype=torch.float64, device=device)
+    accounts = {explainer: torch.empty_like(changes) for explainer in group.explained}
+    owners = [image for image in range(len(group)) for _ in range(check.draws)]
+    draws = list(range(check.draws)) * len(group)
     owner, draw = numbers_on(owners, device, torch.long), numbers_on(draws, device, torch.long)
 
     def work(part: slice) -> None:
         images, numbers = owner[part], draw[part]
-        noise = check.std * chunk.streams.take(owners[part]).normal(
-            tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", draws[part], device=device
+        noise = check.std * group.streams.take(owners[part]).normal(
+            tuple(group.pixels.shape[1:]), f"{check.kind}/noise", draws[part], device=device
         )
-        copies = chunk.pixels[images] - noise * chunk.classifier.std
-        changes[images, numbers] = whole[images] - _target_logits(chunk, copies, chunk.targets[images])
+        copies = group.pixels[images] - noise * group.classifier.std
+        changes[images, numbers] = whole[images] - _target_logits(group, copies, group.targets[images])
         for explainer, told in accounts.items():
-            told[images, numbers] = account_of_noise(chunk.original(explainer).maps[images], noise)
+            told[images, numbers] = account_of_noise(group.original(explainer).maps[images], noise)
 
-    chunk.each(len(owner), work)
+    group.each(len(owner), work)
     return accounts, changes
 
 
 def _target_logits(
-    chunk: Chunk, pixels: Float[Tensor, "copy 3 height width"], targets: Int[Tensor, " copy"]
+    group: ImageGroup, pixels: Float[Tensor, "copy 3 height width"], targets: Int[Tensor, " copy"]
 ) -> Float[Tensor, " copy"]:
-    return chunk.classifier.logits(pixels).gather(1, targets[:, None])[:, 0].double()
+    return group.classifier.logits(pixels).gather(1, targets[:, None])[:, 0].double()

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk, Prediction
+from auditcore.checks.image_group import ImageGroup, Prediction
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import (
     CONSTANT_MAP,
@@ -49,37 +49,39 @@ class _Picture(NamedTuple):
     told: Prediction
 
 
-def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+def compute(
+    check: InsertionDeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]
+) -> list[Measurement]:
     """Areas under the curves of the games, with the random explainer as a control that always runs.
 
     Both ends of every curve are known: the original, and the filled image, which is passed once for all explainers
     and both games. Accuracy is read from the passes of the probability.
     """
-    height, width = chunk.pixels.shape[-2:]
+    height, width = group.pixels.shape[-2:]
     step_px = check.pixels_per_step or proportional_step(GAME_STEP_PX, height, width)
     counts = removal_counts(height * width, step_px)
     x = [count / (height * width) for count in counts]
-    original = _Picture(chunk.pixels, Prediction(chunk.probabilities, chunk.predicted))
-    fills = _fills(check, chunk)
+    original = _Picture(group.pixels, Prediction(group.probabilities, group.predicted))
+    fills = _fills(check, group)
 
     found: list[Measurement] = []
-    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
-        ranking = pixel_ranking(check, chunk, explainer, order)
+    for explainer, order in ordered_maps(check.rank_by, group.explained):
+        ranking = pixel_ranking(check, group, explainer, order)
         for game in check.games:
-            curves = _play(check, game, chunk, original, fills[_fill_name(game)], ranking, counts)
+            curves = _play(check, game, group, original, fills[_fill_name(game)], ranking, counts)
             values = curves.values.masked_fill(ranking.constant[:, None], torch.nan)
             found.append(
                 measurement(
                     check,
                     game,
                     insertion_deletion_auc(values).cpu(),
-                    indices=chunk.indices,
+                    indices=group.indices,
                     explainer=explainer.label,
                     variant=ranked_variant(check.rank_by, order),
                     ranked_by=order,
                     undefined=CONSTANT_MAP,
                     curve=(x, values.cpu()),
-                    control=explainer in chunk.controls,
+                    control=explainer in group.controls,
                     error=None if curves.errors is None else curves.errors.stated(ranking.constant),
                 )
             )
@@ -96,13 +98,13 @@ def compute(check: InsertionDeletionCheck, chunk: Chunk, _shared: Mapping[str, t
                     check,
                     accuracy_metric(game),
                     insertion_deletion_auc(steps).cpu(),
-                    indices=chunk.indices,
+                    indices=group.indices,
                     explainer=explainer.label,
                     variant=ranked_variant(check.rank_by, order),
                     ranked_by=order,
                     undefined=reasons,
                     curve=(x, steps.cpu()) if known else None,
-                    control=explainer in chunk.controls,
+                    control=explainer in group.controls,
                 )
             )
     return found
@@ -112,26 +114,26 @@ def _fill_name(game: Game) -> str:
     return game.rsplit("_", 1)[1]
 
 
-def _fills(check: InsertionDeletionCheck, chunk: Chunk) -> dict[str, _Picture]:
+def _fills(check: InsertionDeletionCheck, group: ImageGroup) -> dict[str, _Picture]:
     """The fills that the games need."""
     fills = {}
     names = {_fill_name(game) for game in check.games}
     if "zero" in names:
-        color = mean_color(chunk)
-        fills["zero"] = _Picture(color, fill_prediction(chunk, color, "mean"))
+        color = mean_color(group)
+        fills["zero"] = _Picture(color, fill_prediction(group, color, "mean"))
     if "black" in names:
-        black = torch.zeros_like(chunk.pixels)
-        fills["black"] = _Picture(black, fill_prediction(chunk, black, "black"))
+        black = torch.zeros_like(group.pixels)
+        fills["black"] = _Picture(black, fill_prediction(group, black, "black"))
     if "blur" in names:
-        picture = blurred(chunk.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
-        fills["blur"] = _Picture(picture, fill_prediction(chunk, picture, None))
+        picture = blurred(group.pixels, BLUR_KERNEL_PX, BLUR_SIGMA_PX)
+        fills["blur"] = _Picture(picture, fill_prediction(group, picture, None))
     return fills
 
 
 def _play(
     check: InsertionDeletionCheck,
     game: Game,
-    chunk: Chunk,
+    group: ImageGroup,
     original: _Picture,
     fill: _Picture,
     ranking: PixelRanking,
@@ -140,7 +142,7 @@ def _play(
     """What the model says along one game, most relevant pixels first, both ends included."""
     start, end = (fill, original) if game.startswith("insertion") else (original, fill)
     curves = removal_curve(
-        chunk,
+        group,
         start.pixels,
         end.pixels,
         ranking.rank,

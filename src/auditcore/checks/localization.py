@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import LocalizationCheck
 from auditcore.contracts.explainers import Explainer
@@ -32,25 +32,25 @@ CONSTANT_MAP = "the map is constant or not finite, so it points nowhere"
 NO_POSITIVE = "no pixel has positive relevance, so the map points nowhere"
 
 
-def compute(check: LocalizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """All metrics of a localization check on one chunk; several boxes of an image count as their union."""
-    boxes = chunk.boxes or tuple(() for _ in range(len(chunk)))
-    height, width = chunk.pixels.shape[2:]
-    inside = inside_boxes(boxes, height, width, chunk.pixels.device)
+def compute(check: LocalizationCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of a localization check on one group; several boxes of an image count as their union."""
+    boxes = group.boxes or tuple(() for _ in range(len(group)))
+    height, width = group.pixels.shape[2:]
+    inside = inside_boxes(boxes, height, width, group.pixels.device)
     share = inside.double().mean(dim=(1, 2))
-    left_out = _left_out(check, chunk, share)
-    unfit = torch.tensor([row in left_out for row in range(len(chunk))], device=share.device)
+    left_out = _left_out(check, group, share)
+    unfit = torch.tensor([row in left_out for row in range(len(group))], device=share.device)
     found = [
         measurement(
             check,
             "box_share",
             share.masked_fill(unfit, torch.nan).cpu(),
-            indices=chunk.indices,
+            indices=group.indices,
             undefined=left_out,
         )
     ]
-    for explainer in chunk.explained:
-        maps = reduce_channels(chunk.original(explainer).maps.double(), check.reduce)[:, 0]
+    for explainer in group.explained:
+        maps = reduce_channels(group.original(explainer).maps.double(), check.reduce)[:, 0]
         constant = is_constant(maps.flatten(1), torch.ones_like(maps.flatten(1), dtype=torch.bool))
         scores = {
             "energy_pointing_game": energy_pointing_game(maps, inside),
@@ -59,15 +59,15 @@ def compute(check: LocalizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[
             "wsol_iou_largest_region": wsol_iou_largest_region(maps, boxes, threshold=check.threshold),
         }
         reasons = {row: CONSTANT_MAP if flat else NO_POSITIVE for row, flat in enumerate(constant.tolist())} | left_out
-        found += _measurements(check, chunk, explainer, scores, reasons, undefined=constant | unfit)
+        found += _measurements(check, group, explainer, scores, reasons, undefined=constant | unfit)
     return found
 
 
-def _left_out(check: LocalizationCheck, chunk: Chunk, share: Float[Tensor, " image"]) -> dict[int, str]:
+def _left_out(check: LocalizationCheck, group: ImageGroup, share: Float[Tensor, " image"]) -> dict[int, str]:
     """Why images do not take part, whatever their map, by position."""
     low, high = check.box_share
     reasons: dict[int, str] = {}
-    for row, (covered, probability) in enumerate(zip(share.tolist(), chunk.probabilities.tolist(), strict=True)):
+    for row, (covered, probability) in enumerate(zip(share.tolist(), group.probabilities.tolist(), strict=True)):
         if covered == 0:
             reasons[row] = NO_BOX
         # 0 is no filter: a float32 probability may be exactly 0
@@ -80,7 +80,7 @@ def _left_out(check: LocalizationCheck, chunk: Chunk, share: Float[Tensor, " ima
 
 def _measurements(
     check: LocalizationCheck,
-    chunk: Chunk,
+    group: ImageGroup,
     explainer: Explainer,
     scores: Mapping[str, Float[Tensor, " image"]],
     reasons: Mapping[int, str],
@@ -91,10 +91,10 @@ def _measurements(
             check,
             metric,
             values.masked_fill(undefined, torch.nan).cpu(),
-            indices=chunk.indices,
+            indices=group.indices,
             explainer=explainer.label,
             undefined=reasons,
-            control=explainer in chunk.controls,
+            control=explainer in group.controls,
         )
         for metric, values in scores.items()
     ]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, removal_curve
 from auditcore.contracts.checks import PixelFlippingCheck
@@ -23,42 +23,44 @@ from auditcore.metrics.removal_curves import pixel_flipping_aoc, proportional_st
 VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative curve is undefined"
 
 
-def compute(check: PixelFlippingCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+def compute(
+    check: PixelFlippingCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]
+) -> list[Measurement]:
     """Area over the curve of every explainer, with the random explainer as a control that always runs."""
-    height, width = chunk.pixels.shape[-2:]
+    height, width = group.pixels.shape[-2:]
     step_px = check.pixels_per_step or proportional_step(FLIPPING_STEP_PX, height, width)
     counts = removal_counts(height * width, step_px, check.share)
     x = [count / (height * width) for count in counts]
-    fill = _fill(check, chunk)
+    fill = _fill(check, group)
 
     found: list[Measurement] = []
-    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
-        rank, constant = pixel_ranking(check, chunk, explainer, order)
-        curve = removal_curve(chunk, chunk.pixels, fill, rank, counts, chunk.probabilities).values
+    for explainer, order in ordered_maps(check.rank_by, group.explained):
+        rank, constant = pixel_ranking(check, group, explainer, order)
+        curve = removal_curve(group, group.pixels, fill, rank, counts, group.probabilities).values
         curve[constant] = torch.nan
-        relative = relative_curve(curve, chunk.probabilities)
+        relative = relative_curve(curve, group.probabilities)
         reasons = {i: CONSTANT_MAP if flat else VANISHED_PROBABILITY for i, flat in enumerate(constant.tolist())}
         found.append(
             measurement(
                 check,
                 "pixel_flipping_aoc",
                 pixel_flipping_aoc(relative, counts).cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 explainer=explainer.label,
                 variant=ranked_variant(check.rank_by, order),
                 ranked_by=order,
                 undefined=reasons,
                 curve=(x, relative.cpu()),
-                control=explainer in chunk.controls,
+                control=explainer in group.controls,
             )
         )
     return found
 
 
-def _fill(check: PixelFlippingCheck, chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
+def _fill(check: PixelFlippingCheck, group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
     """What removed pixels become, in pixel space: one color for all images, never one of the changed image."""
     match check.fill:
         case "black":
-            return torch.zeros_like(chunk.pixels)
+            return torch.zeros_like(group.pixels)
         case "mean":
-            return mean_color(chunk)
+            return mean_color(group)

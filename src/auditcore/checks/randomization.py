@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import RandomizationCheck
 from auditcore.contracts.explainers import Explainer
@@ -58,32 +58,34 @@ class _Cascade:
         self.reasons = self.last | self.reasons
 
 
-def compute(check: RandomizationCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+def compute(
+    check: RandomizationCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]
+) -> list[Measurement]:
     """Similarity of every explainer along the cascade; targets and the layer statistics of explainers stay.
 
     Every stage has its own view of the random streams: the random explainer draws other numbers for each, so that its
     similarity shows the level of chance.
     """
-    cascades = {explainer: _Cascade(_compared(check, chunk.original(explainer).maps)) for explainer in chunk.explained}
+    cascades = {explainer: _Cascade(_compared(check, group.original(explainer).maps)) for explainer in group.explained}
     shares = [0.0]
-    stages = cascade(chunk.classifier, seed=chunk.streams.seed, stages=check.stages)
+    stages = cascade(group.classifier, seed=group.streams.seed, stages=check.stages)
     for number, (share, classifier) in enumerate(stages, start=1):
         shares.append(share)
-        forgetful = chunk.with_model(classifier, MadePasses())
+        forgetful = group.with_model(classifier, MadePasses())
         maps, reasons = _forgetful_maps(check, forgetful, tuple(cascades), number)
         for explainer, found in cascades.items():
             found.add(*_stage(check, found.original, maps.get(explainer), reasons.get(explainer), share))
     results: list[Measurement] = []
     for explainer, found in cascades.items():
         if found.points:
-            results += _measurements(check, chunk, explainer, found, shares)
+            results += _measurements(check, group, explainer, found, shares)
         else:
-            results += not_applicable(check, explainer.label, NO_PARAMETERS, indices=chunk.indices)
+            results += not_applicable(check, explainer.label, NO_PARAMETERS, indices=group.indices)
     return results
 
 
 def _forgetful_maps(
-    check: RandomizationCheck, forgetful: Chunk, explainers: Sequence[Explainer], number: int
+    check: RandomizationCheck, forgetful: ImageGroup, explainers: Sequence[Explainer], number: int
 ) -> tuple[dict[Explainer, Tensor], dict[Explainer, str]]:
     """Maps of one stage, and why there are none of an explainer that cannot run on it."""
     reasons = {e: reason for e in explainers if (reason := applicability(forgetful.classifier, e)) is not None}
@@ -101,7 +103,7 @@ def _forgetful_maps(
 
 
 def _name_who_failed(
-    forgetful: Chunk, view: str, found: Mapping[Explainer, Sequence[Tensor]], reasons: dict[Explainer, str]
+    forgetful: ImageGroup, view: str, found: Mapping[Explainer, Sequence[Tensor]], reasons: dict[Explainer, str]
 ) -> None:
     """Where an accelerator has met logits that are no numbers, ask each explainer by itself whether it did."""
     try:
@@ -177,7 +179,7 @@ def _constant(maps: Map) -> Bool[Tensor, " image"]:
 
 
 def _measurements(
-    check: RandomizationCheck, chunk: Chunk, explainer: Explainer, found: _Cascade, shares: list[float]
+    check: RandomizationCheck, group: ImageGroup, explainer: Explainer, found: _Cascade, shares: list[float]
 ) -> list[Measurement]:
     points = torch.stack(found.points, dim=1)
     constant = _constant(found.original)
@@ -193,11 +195,11 @@ def _measurements(
             check,
             metric,
             values.cpu(),
-            indices=chunk.indices,
+            indices=group.indices,
             explainer=explainer.label,
             undefined=reasons | original,
             curve=None if curve is None else (shares, curve.cpu()),
-            control=explainer in chunk.controls,
+            control=explainer in group.controls,
         )
         for metric, (values, reasons, curve) in scores.items()
     ]

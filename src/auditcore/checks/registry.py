@@ -20,7 +20,7 @@ from auditcore.checks import (
     ssim_sweep,
     sweep,
 )
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.contracts.checks import (
     CheckContract,
     ComplexityCheck,
@@ -46,14 +46,14 @@ class Implementation:
     """How one check runs.
 
     Attributes:
-        compute: (check, chunk, shared quantities) -> measurements of those explainers that run; the engine lists the
+        compute: (check, group, shared quantities) -> measurements of those explainers that run; the engine lists the
             others.
-        measure_shared: (check, chunk) -> contributions to quantities of the whole audit, if it has any.
+        measure_shared: (check, group) -> contributions to quantities of the whole audit, if it has any.
         reduce_shared: (check, rows by key of all images) -> those quantities.
     """
 
-    compute: Callable[[Any, Chunk, Shared], list[Measurement]]
-    measure_shared: Callable[[Any, Chunk], list[SharedSample]] | None = None
+    compute: Callable[[Any, ImageGroup, Shared], list[Measurement]]
+    measure_shared: Callable[[Any, ImageGroup], list[SharedSample]] | None = None
     reduce_shared: Callable[[Any, Mapping[str, Sequence[Sequence[float]]]], dict[str, tuple[float, ...]]] | None = None
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from auditcore.checks.chunk import Chunk, Prediction
+from auditcore.checks.image_group import ImageGroup, Prediction
 from auditcore.checks.step_curves import CurveErrors, step_curves
 from auditcore.contracts.checks import InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
 from auditcore.contracts.explainers import Explainer
@@ -52,19 +52,19 @@ class RemovalCurves(NamedTuple):
 
 def pixel_ranking(
     check: PixelFlippingCheck | InsertionDeletionCheck | RoadCheck,
-    chunk: Chunk,
+    group: ImageGroup,
     explainer: Explainer,
     order: RankingOrder,
 ) -> PixelRanking:
     """Rank the pixels of every image by the map of its original, in one of the orders of `ranking_relevance`."""
-    maps = ranking_relevance(chunk.original(explainer).maps, order, check.reduce).flatten(1)
-    ties = chunk.streams.uniform((maps.shape[1],), f"{check.kind}/ties", device=maps.device)
+    maps = ranking_relevance(group.original(explainer).maps, order, check.reduce).flatten(1)
+    ties = group.streams.uniform((maps.shape[1],), f"{check.kind}/ties", device=maps.device)
     constant = is_constant(maps, torch.ones_like(maps, dtype=torch.bool))
     return PixelRanking(removal_rank(rank_descending(resolved_relevance(maps), ties)), constant)
 
 
 def removal_curve(
-    chunk: Chunk,
+    group: ImageGroup,
     before: Float[Tensor, "image 3 height width"],
     after: Float[Tensor, "image 3 height width"],
     rank: Int[Tensor, "image pixel"],
@@ -77,7 +77,7 @@ def removal_curve(
     """What the model says while the pixels of one picture are replaced by those of another.
 
     Args:
-        chunk: Model, targets and micro-batches.
+        group: Model, targets and micro-batches.
         before: Pictures that lose pixels: the originals, or a fill into which the originals are inserted.
         after: What the pixels become.
         rank: Place of each pixel in the order of replacement.
@@ -86,24 +86,24 @@ def removal_curve(
         last: Target probability after the last step, where it is known: when every pixel is replaced.
         tolerance: What the area under each curve may be off by; every step is measured if None.
     """
-    height, width = chunk.pixels.shape[-2:]
-    replaced = torch.tensor(counts, device=chunk.pixels.device)
-    predicted = torch.zeros(len(chunk), len(counts), dtype=torch.bool, device=chunk.pixels.device)
+    height, width = group.pixels.shape[-2:]
+    replaced = torch.tensor(counts, device=group.pixels.device)
+    predicted = torch.zeros(len(group), len(counts), dtype=torch.bool, device=group.pixels.device)
 
     def predict(own: Int[Tensor, " copy"], step: Int[Tensor, " copy"]) -> Float[Tensor, " copy"]:
         gone = (rank[own] < replaced[step, None]).view(-1, 1, height, width)
         copies = torch.where(gone, after[own], before[own])
-        told = chunk.judge(chunk.classifier.logits(copies), chunk.targets[own])
+        told = group.judge(group.classifier.logits(copies), group.targets[own])
         predicted[own, step] = told.predicted
         return told.probability
 
-    curves = step_curves(chunk, first, last, steps=len(counts) - 1, predict=predict, tolerance=tolerance)
+    curves = step_curves(group, first, last, steps=len(counts) - 1, predict=predict, tolerance=tolerance)
     return RemovalCurves(curves.values, predicted, curves.errors)
 
 
-def mean_color(chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
+def mean_color(group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
     """The model's mean color on every pixel: zero after normalization. All images share its memory."""
-    return chunk.classifier.mean.expand_as(chunk.pixels)
+    return group.classifier.mean.expand_as(group.pixels)
 
 
 def blurred(
@@ -117,21 +117,21 @@ def blurred(
 
 
 def fill_prediction(
-    chunk: Chunk, fill: Float[Tensor, "image 3 height width"], color: Literal["black", "mean"] | None
+    group: ImageGroup, fill: Float[Tensor, "image 3 height width"], color: Literal["black", "mean"] | None
 ) -> Prediction:
     """What the model says of images in which every pixel is filled.
 
     Args:
-        chunk: Model, targets and micro-batches.
+        group: Model, targets and micro-batches.
         fill: What the pixels become.
         color: Name of the color that the fill is, so that one pass serves all images; None where each has its own.
     """
     if color is not None:
-        return chunk.color_prediction(color, fill[:1])
-    logits = torch.empty(len(chunk), chunk.classifier.classes, device=fill.device)
+        return group.color_prediction(color, fill[:1])
+    logits = torch.empty(len(group), group.classifier.classes, device=fill.device)
 
     def work(part: slice) -> None:
-        logits[part] = chunk.classifier.logits(fill[part])
+        logits[part] = group.classifier.logits(fill[part])
 
-    chunk.each(len(chunk), work)
-    return chunk.judge(logits, chunk.targets)
+    group.each(len(group), work)
+    return group.judge(logits, group.targets)

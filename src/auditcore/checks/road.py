@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import CONSTANT_MAP, pixel_ranking
 from auditcore.contracts.checks import RoadCheck
@@ -32,17 +32,17 @@ class _Curves(NamedTuple):
     predicted: Bool[Tensor, "image order share"]
 
 
-def compute(check: RoadCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+def compute(check: RoadCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """Accuracy and probability in both orders, with the random explainer as a control that always runs.
 
     Unlike in the authors' code, least relevant first at share p imputes the p least relevant pixels, not all but the
     p most relevant: shares name what is imputed, in both orders.
     """
     found: list[Measurement] = []
-    noise = _noise(check, chunk)
-    for explainer, order in ordered_maps(check.rank_by, chunk.explained):
-        rank, constant = pixel_ranking(check, chunk, explainer, order)
-        curves = _impute_and_predict(check, chunk, rank, noise)
+    noise = _noise(check, group)
+    for explainer, order in ordered_maps(check.rank_by, group.explained):
+        rank, constant = pixel_ranking(check, group, explainer, order)
+        curves = _impute_and_predict(check, group, rank, noise)
         morf, lerf = curves.probability.unbind(dim=1)
         scores = {
             "morf_accuracy": road_accuracy(curves.predicted[:, 0]),
@@ -64,7 +64,7 @@ def compute(check: RoadCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
                     check,
                     metric,
                     values.masked_fill(constant, torch.nan).cpu(),
-                    indices=chunk.indices,
+                    indices=group.indices,
                     explainer=explainer.label,
                     variant=ranked_variant(check.rank_by, order),
                     ranked_by=order,
@@ -72,33 +72,33 @@ def compute(check: RoadCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, .
                     curve=None
                     if curve is None
                     else (check.shares, curve.masked_fill(constant[:, None], torch.nan).cpu()),
-                    control=explainer in chunk.controls,
+                    control=explainer in group.controls,
                 )
             )
     return found
 
 
-def _noise(check: RoadCheck, chunk: Chunk) -> Float[Tensor, "image 3 height width"]:
+def _noise(check: RoadCheck, group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
     """Noise in pixel space that has the standard deviation asked for after normalization.
 
     One field an image: a pixel gets the same noise whichever map, order or share imputes it, so that explainers
     are compared on the same draw.
     """
-    field = chunk.streams.normal(tuple(chunk.pixels.shape[1:]), "road/noise", device=chunk.pixels.device)
-    return check.noise * chunk.classifier.std * field
+    field = group.streams.normal(tuple(group.pixels.shape[1:]), "road/noise", device=group.pixels.device)
+    return check.noise * group.classifier.std * field
 
 
 def _impute_and_predict(
     check: RoadCheck,
-    chunk: Chunk,
+    group: ImageGroup,
     rank: Int[Tensor, "image pixel"],
     noise: Float[Tensor, "image 3 height width"],
 ) -> _Curves:
-    device, (height, width) = chunk.pixels.device, chunk.pixels.shape[-2:]
+    device, (height, width) = group.pixels.device, group.pixels.shape[-2:]
     pixels = height * width
     counts = torch.tensor([imputed_count(share, pixels) for share in check.shares], device=device)
-    shape = (len(chunk), len(ORDERS), len(counts))
-    copies = torch.arange(len(chunk) * len(ORDERS) * len(counts), device=device)
+    shape = (len(group), len(ORDERS), len(counts))
+    copies = torch.arange(len(group) * len(ORDERS) * len(counts), device=device)
     owner, order, share = torch.unravel_index(copies, shape)
     probability = torch.empty(len(copies), device=device)
     predicted = torch.empty(len(copies), dtype=torch.bool, device=device)
@@ -108,10 +108,10 @@ def _impute_and_predict(
         most_first = rank[own] < count
         least_first = rank[own] >= pixels - count
         missing = torch.where(order[part, None] == 0, most_first, least_first).view(-1, height, width)
-        imputed = noisy_linear_imputation(chunk.pixels[own], missing, noise[own])
-        logits, targets = chunk.classifier.logits(imputed), chunk.targets[own]
-        probability[part] = chunk.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
-        predicted[part] = chunk.classifier.predicts(logits, targets)
+        imputed = noisy_linear_imputation(group.pixels[own], missing, noise[own])
+        logits, targets = group.classifier.logits(imputed), group.targets[own]
+        probability[part] = group.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
+        predicted[part] = group.classifier.predicts(logits, targets)
 
-    chunk.each(len(copies), work)
+    group.each(len(copies), work)
     return _Curves(probability.view(shape), predicted.view(shape))

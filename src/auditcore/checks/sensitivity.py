@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.checks import SensitivityCheck
 from auditcore.contracts.explainers import Explainer
@@ -25,59 +25,59 @@ NOT_REPEATABLE = "the map is zero everywhere, or one of both maps is not finite"
 NOISY_MAP = "the map of a noisy copy is not finite"
 
 
-def compute(check: SensitivityCheck, chunk: Chunk, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """Largest relative distance of every explainer on one chunk; all of them see the same noise."""
+def compute(check: SensitivityCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """Largest relative distance of every explainer on one group; all of them see the same noise."""
     found: list[Measurement] = []
-    for explainer, distances in _distances(check, chunk).items():
-        maps = chunk.original(explainer).maps.flatten(1)
+    for explainer, distances in _distances(check, group).items():
+        maps = group.original(explainer).maps.flatten(1)
         usable = maps.isfinite().all(dim=1) & (maps != 0).any(dim=1)
         found.append(
             measurement(
                 check,
                 "max_sensitivity",
                 max_sensitivity(distances).cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 explainer=explainer.label,
                 undefined={i: NOISY_MAP if fine else ZERO_MAP for i, fine in enumerate(usable.tolist())},
-                control=explainer in chunk.controls,
+                control=explainer in group.controls,
             )
         )
-    return found + [_repeatability(check, chunk, explainer) for explainer in chunk.repeatable]
+    return found + [_repeatability(check, group, explainer) for explainer in group.repeatable]
 
 
-def _repeatability(check: SensitivityCheck, chunk: Chunk, explainer: Explainer) -> Measurement:
+def _repeatability(check: SensitivityCheck, group: ImageGroup, explainer: Explainer) -> Measurement:
     """Relative distance between the maps of a stochastic explainer and those of another draw, image unchanged."""
-    distance = relative_distance(chunk.original(explainer).maps, chunk.repeat(explainer).maps)
+    distance = relative_distance(group.original(explainer).maps, group.repeat(explainer).maps)
     return measurement(
         check,
         "repeatability_distance",
         distance.cpu(),
-        indices=chunk.indices,
+        indices=group.indices,
         explainer=explainer.label,
         undefined=NOT_REPEATABLE,
     )
 
 
-def _distances(check: SensitivityCheck, chunk: Chunk) -> dict[Explainer, Float[Tensor, "image draw"]]:
+def _distances(check: SensitivityCheck, group: ImageGroup) -> dict[Explainer, Float[Tensor, "image draw"]]:
     """Relative distance of the map of every noisy copy; the noise is drawn once for all explainers."""
-    device = chunk.pixels.device
-    size = (len(chunk), check.draws)
-    distances = {explainer: torch.empty(size, dtype=torch.float64, device=device) for explainer in chunk.explained}
-    owners = [image for image in range(len(chunk)) for _ in range(check.draws)]
-    draws = list(range(check.draws)) * len(chunk)
+    device = group.pixels.device
+    size = (len(group), check.draws)
+    distances = {explainer: torch.empty(size, dtype=torch.float64, device=device) for explainer in group.explained}
+    owners = [image for image in range(len(group)) for _ in range(check.draws)]
+    draws = list(range(check.draws)) * len(group)
     owner, draw = numbers_on(owners, device, torch.long), numbers_on(draws, device, torch.long)
 
     def work(part: slice) -> None:
-        noise = chunk.streams.take(owners[part]).uniform(
-            tuple(chunk.pixels.shape[1:]), f"{check.kind}/noise", draws[part], device=device
+        noise = group.streams.take(owners[part]).uniform(
+            tuple(group.pixels.shape[1:]), f"{check.kind}/noise", draws[part], device=device
         )
         # not clipped: the noise is one of normalized values, and black must be able to become darker
-        copies = chunk.pixels[owner[part]] + check.radius * (2 * noise - 1) * chunk.classifier.std
+        copies = group.pixels[owner[part]] + check.radius * (2 * noise - 1) * group.classifier.std
         views = [f"{check.label}/draw={number}" for number in draws[part]]
-        attributions = explain_together(chunk.batch(copies, owners[part], views, noise=check.noise), chunk.explained)
+        attributions = explain_together(group.batch(copies, owners[part], views, noise=check.noise), group.explained)
         for explainer, found in distances.items():
-            original = chunk.original(explainer).maps[owner[part]]
+            original = group.original(explainer).maps[owner[part]]
             found[owner[part], draw[part]] = relative_distance(original, attributions[explainer].maps)
 
-    chunk.each(len(owner), work)
+    group.each(len(owner), work)
     return distances

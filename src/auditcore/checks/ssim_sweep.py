@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from auditcore.augmentations.registry import applicability, augment, valid_mask, warp
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import ALL_CHANGES, ALL_VALID, Change, ChangedValue, SsimSweepCheck, change_variants
 from auditcore.contracts.explainers import Explainer
@@ -41,12 +41,12 @@ def range_key(check: SsimSweepCheck, explainer: Explainer) -> str:
     return f"{check.label}.{explainer.label}.data_range"
 
 
-def measure_shared(check: SsimSweepCheck, chunk: Chunk) -> list[SharedSample]:
+def measure_shared(check: SsimSweepCheck, group: ImageGroup) -> list[SharedSample]:
     """Largest absolute attribution of every original map, by explainer; 0 where a map is not finite."""
     samples = []
-    chunk.explain_originals(_explainers(chunk))
-    for explainer in _explainers(chunk):
-        maps = reduce_channels(chunk.original(explainer).maps, check.reduce).flatten(1)
+    group.explain_originals(_explainers(group))
+    for explainer in _explainers(group):
+        maps = reduce_channels(group.original(explainer).maps, check.reduce).flatten(1)
         largest = maps.abs().amax(dim=1)
         largest = torch.where(largest.isfinite(), largest, 0.0)
         values = tuple((value,) for value in largest.double().cpu().tolist())
@@ -73,95 +73,95 @@ def reduce_shared(
     }
 
 
-def _explainers(chunk: Chunk) -> list[Explainer]:
+def _explainers(group: ImageGroup) -> list[Explainer]:
     """Those whose originals exist before anything is shared, and the control."""
-    return [e for e in chunk.explained if EXPLAINERS[type(e)].measure_shared is None]
+    return [e for e in group.explained if EXPLAINERS[type(e)].measure_shared is None]
 
 
 # --- the sweep ------------------------------------------------------------------------------------
 
 
-def compute(check: SsimSweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """All metrics of the sweep on one chunk."""
-    unavailable = {change.family.label: applicability(change.family) for change in check.changes}
-    changes = [change for change in check.changes if unavailable[change.family.label] is None]
-    accepted = {change.family.label: _accepted(check, change, chunk) for change in changes}
-    found = _accepted_fractions(check, chunk, accepted, unavailable)
-    valid = _joined(change_variants(check)[ALL_CHANGES], accepted, chunk).bool().all(dim=1)
-    ranges = {explainer: shared[range_key(check, explainer)][0] for explainer in _explainers(chunk)}
+def compute(check: SsimSweepCheck, group: ImageGroup, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of the sweep on one group."""
+    unavailable = {change.augmentation.label: applicability(change.augmentation) for change in check.changes}
+    changes = [change for change in check.changes if unavailable[change.augmentation.label] is None]
+    accepted = {change.augmentation.label: _accepted(check, change, group) for change in changes}
+    found = _accepted_fractions(check, group, accepted, unavailable)
+    valid = _joined(change_variants(check)[ALL_CHANGES], accepted, group).bool().all(dim=1)
+    ranges = {explainer: shared[range_key(check, explainer)][0] for explainer in _explainers(group)}
     similarities = {
-        change.family.label: _similarities(check, change, accepted[change.family.label], chunk, ranges)
+        change.augmentation.label: _similarities(check, change, accepted[change.augmentation.label], group, ranges)
         for change in changes
     }
     for explainer, data_range in ranges.items():
         own = {label: by_explainer[explainer] for label, by_explainer in similarities.items()}
-        found += _similarity_metrics(check, chunk, explainer, data_range, own, accepted, valid, unavailable)
-    found += [_repeatability(check, chunk, e, ranges[e]) for e in chunk.repeatable if e in ranges]
-    for explainer in chunk.able:
+        found += _similarity_metrics(check, group, explainer, data_range, own, accepted, valid, unavailable)
+    found += [_repeatability(check, group, e, ranges[e]) for e in group.repeatable if e in ranges]
+    for explainer in group.able:
         if EXPLAINERS[type(explainer)].measure_shared is not None:
-            found += not_applicable(check, explainer.label, MEASURED_FIRST, indices=chunk.indices)
+            found += not_applicable(check, explainer.label, MEASURED_FIRST, indices=group.indices)
     return found
 
 
-def _accepted(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tensor, "image value"]:
+def _accepted(check: SsimSweepCheck, change: Change, group: ImageGroup) -> Bool[Tensor, "image value"]:
     """Which copies the model sees as the same; no map is computed of the others."""
-    owners, value = _copies(change, chunk)
-    owner = numbers_on(owners, chunk.pixels.device, torch.long)
-    probability = torch.empty(len(owners), device=chunk.pixels.device)
+    owners, value = _copies(change, group)
+    owner = numbers_on(owners, group.pixels.device, torch.long)
+    probability = torch.empty(len(owners), device=group.pixels.device)
 
     def work(part: slice) -> None:
-        copies = _changed(change, chunk, owners[part], value[part])
-        probability[part] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+        copies = _changed(change, group, owners[part], value[part])
+        probability[part] = group.classifier.target_probability(copies, group.targets[owner[part]])
 
-    chunk.each(len(owners), work)
-    moved = (probability.view(len(chunk), -1) - chunk.probabilities[:, None]).abs()
+    group.each(len(owners), work)
+    moved = (probability.view(len(group), -1) - group.probabilities[:, None]).abs()
     return moved < check.tolerance
 
 
-def _copies(change: Change, chunk: Chunk) -> tuple[list[int], Tensor]:
+def _copies(change: Change, group: ImageGroup) -> tuple[list[int], Tensor]:
     """Owner and value of every copy on the host, images first, so that a micro-batch mixes few images."""
-    owners = [image for image in range(len(chunk)) for _ in change.values]
-    return owners, torch.tensor(change.values).repeat(len(chunk))
+    owners = [image for image in range(len(group)) for _ in change.values]
+    return owners, torch.tensor(change.values).repeat(len(group))
 
 
 def _changed(
-    change: Change, chunk: Chunk, owners: Sequence[int], value: Tensor
+    change: Change, group: ImageGroup, owners: Sequence[int], value: Tensor
 ) -> Float[Tensor, "copy 3 height width"]:
-    pixels = chunk.pixels[numbers_on(owners, chunk.pixels.device, torch.long)]
-    return augment(change.family, pixels, value, chunk.streams.take(owners))
+    pixels = group.pixels[numbers_on(owners, group.pixels.device, torch.long)]
+    return augment(change.augmentation, pixels, value, group.streams.take(owners))
 
 
 def _similarities(
     check: SsimSweepCheck,
     change: Change,
     accepted: Bool[Tensor, "image value"],
-    chunk: Chunk,
+    group: ImageGroup,
     ranges: Mapping[Explainer, float],
 ) -> dict[Explainer, Float[Tensor, "image value"]]:
     """Similarity of a(Tx) with T a(x) on every accepted copy; NaN elsewhere and where it is undefined."""
-    device = chunk.pixels.device
-    every_owner, every_value = _copies(change, chunk)
+    device = group.pixels.device
+    every_owner, every_value = _copies(change, group)
     chosen = accepted.flatten().cpu().nonzero()[:, 0]
     owners, value = [every_owner[position] for position in chosen.tolist()], every_value[chosen]
     levels = [position % len(change.values) for position in chosen.tolist()]
     owner, level = numbers_on(owners, device, torch.long), numbers_on(levels, device, torch.long)
-    views = [f"{check.label}/{change.family.label}={change.values[position]!r}" for position in levels]
-    masks = _compared(check, change, chunk)
+    views = [f"{check.label}/{change.augmentation.label}={change.values[position]!r}" for position in levels]
+    masks = _compared(check, change, group)
     found = {
         explainer: torch.full(accepted.shape, torch.nan, dtype=torch.float64, device=device) for explainer in ranges
     }
 
     def work(part: slice) -> None:
         own, mask = owner[part], masks[level[part]]
-        copies = _changed(change, chunk, owners[part], value[part])
-        batch = chunk.batch(copies, owners[part], views[part], noise=check.noise)
+        copies = _changed(change, group, owners[part], value[part])
+        batch = group.batch(copies, owners[part], views[part], noise=check.noise)
         attributions = explain_together(batch, tuple(ranges))
         for explainer, data_range in ranges.items():
             maps = attributions[explainer].maps
-            expected = warp(change.family, chunk.original(explainer).maps[own], value[part])
+            expected = warp(change.augmentation, group.original(explainer).maps[own], value[part])
             found[explainer][own, level[part]] = _similarity(check, expected, maps, data_range, mask)
 
-    chunk.each(len(owners), work)
+    group.each(len(owners), work)
     return found
 
 
@@ -181,26 +181,26 @@ def _similarity(
     return similarity.masked_fill(silent, torch.nan)
 
 
-def _repeatability(check: SsimSweepCheck, chunk: Chunk, explainer: Explainer, data_range: float) -> Measurement:
+def _repeatability(check: SsimSweepCheck, group: ImageGroup, explainer: Explainer, data_range: float) -> Measurement:
     """Similarity of the maps of a stochastic explainer with those of another draw, no change of the image."""
-    everywhere = torch.ones_like(chunk.pixels[:, :1], dtype=torch.bool)
-    original, again = chunk.original(explainer).maps, chunk.repeat(explainer).maps
+    everywhere = torch.ones_like(group.pixels[:, :1], dtype=torch.bool)
+    original, again = group.original(explainer).maps, group.repeat(explainer).maps
     return measurement(
         check,
         "repeatability_ssim",
         _similarity(check, original, again, data_range, everywhere).cpu(),
-        indices=chunk.indices,
+        indices=group.indices,
         explainer=explainer.label,
         undefined=NOT_REPEATABLE if data_range > 0 else NO_RANGE,
     )
 
 
-def _compared(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tensor, "value 1 height width"]:
+def _compared(check: SsimSweepCheck, change: Change, group: ImageGroup) -> Bool[Tensor, "value 1 height width"]:
     """Pixels on which maps are compared: those of the original, or with `border: include` all."""
-    size, device = chunk.pixels.shape[-2:], chunk.pixels.device
+    size, device = group.pixels.shape[-2:], group.pixels.device
     if check.border == "include":
         return torch.ones(len(change.values), 1, *size, dtype=torch.bool, device=device)
-    return valid_mask(change.family, torch.tensor(change.values), size, device)
+    return valid_mask(change.augmentation, torch.tensor(change.values), size, device)
 
 
 # --- measurements ---------------------------------------------------------------------------------
@@ -208,13 +208,13 @@ def _compared(check: SsimSweepCheck, change: Change, chunk: Chunk) -> Bool[Tenso
 
 def _accepted_fractions(
     check: SsimSweepCheck,
-    chunk: Chunk,
+    group: ImageGroup,
     accepted: Mapping[str, Bool[Tensor, "image value"]],
     unavailable: Mapping[str, str | None],
 ) -> list[Measurement]:
     found = []
     for variant, members in change_variants(check).items():
-        columns = _joined(members, accepted, chunk)
+        columns = _joined(members, accepted, group)
         # of no copies at all nothing is valid: the mean says so
         fraction = columns.mean(dim=1)
         if variant == ALL_VALID:
@@ -224,7 +224,7 @@ def _accepted_fractions(
                 check,
                 "accepted_fraction",
                 fraction.cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 variant=variant,
                 undefined=_why_none(members, unavailable),
             )
@@ -234,7 +234,7 @@ def _accepted_fractions(
 
 def _similarity_metrics(
     check: SsimSweepCheck,
-    chunk: Chunk,
+    group: ImageGroup,
     explainer: Explainer,
     data_range: float,
     similarities: Mapping[str, Float[Tensor, "image value"]],
@@ -244,8 +244,8 @@ def _similarity_metrics(
 ) -> list[Measurement]:
     found = []
     for variant, members in change_variants(check).items():
-        mean = _joined(members, similarities, chunk).nanmean(dim=1)
-        seen = _joined(members, accepted, chunk).bool().any(dim=1)
+        mean = _joined(members, similarities, group).nanmean(dim=1)
+        seen = _joined(members, accepted, group).bool().any(dim=1)
         compared = NOT_COMPARABLE if data_range > 0 else NO_RANGE
         why = f"no changed copy is accepted: the target probability of each moved by {check.tolerance:g} or more"
         if variant == ALL_VALID:
@@ -257,19 +257,19 @@ def _similarity_metrics(
                 check,
                 "ssim",
                 mean.cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 explainer=explainer.label,
                 variant=variant,
                 undefined={position: compared if any_ else moved for position, any_ in enumerate(seen.tolist())},
-                control=explainer in chunk.controls,
+                control=explainer in group.controls,
             )
         )
     found.append(
         measurement(
             check,
             "ssim_data_range",
-            torch.full((len(chunk),), data_range, dtype=torch.float64),
-            indices=chunk.indices,
+            torch.full((len(group),), data_range, dtype=torch.float64),
+            indices=group.indices,
             explainer=explainer.label,
         )
     )
@@ -277,14 +277,14 @@ def _similarity_metrics(
 
 
 def _joined(
-    members: Sequence[ChangedValue], columns: Mapping[str, Tensor], chunk: Chunk
+    members: Sequence[ChangedValue], columns: Mapping[str, Tensor], group: ImageGroup
 ) -> Float[Tensor, "image value"]:
     """The columns of the changes that can be applied; none, if none can."""
-    chosen = [columns[one.family][:, one.position].double() for one in members if one.family in columns]
-    return torch.stack(chosen, dim=1) if chosen else torch.empty(len(chunk), 0, device=chunk.pixels.device)
+    chosen = [columns[one.augmentation][:, one.position].double() for one in members if one.augmentation in columns]
+    return torch.stack(chosen, dim=1) if chosen else torch.empty(len(group), 0, device=group.pixels.device)
 
 
 def _why_none(members: Sequence[ChangedValue], unavailable: Mapping[str, str | None]) -> str:
     """Why none of the changes has copies; empty if some have."""
-    reasons = [unavailable[one.family] for one in members]
+    reasons = [unavailable[one.augmentation] for one in members]
     return next((reason for reason in reasons if reason), "") if all(reasons) else ""

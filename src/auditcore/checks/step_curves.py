@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.contracts.checks import DeletionCheck, InsertionDeletionCheck
 from auditcore.contracts.shards import AreaError
 from auditcore.contracts.significance import VALUE_DIGITS, rounded
@@ -60,7 +60,7 @@ def tolerance_of(check: DeletionCheck | InsertionDeletionCheck) -> float | None:
 
 
 def step_curves(
-    chunk: Chunk,
+    group: ImageGroup,
     first: Float[Tensor, " image"],
     last: Float[Tensor, " image"] | None,
     *,
@@ -71,7 +71,7 @@ def step_curves(
     """One curve an image, from what the model says of changed copies.
 
     Args:
-        chunk: Model and micro-batches.
+        group: Model and micro-batches.
         first: Target probability before the first step, known already.
         last: Target probability after the last one, where it is known.
         steps: Steps of a curve.
@@ -86,7 +86,7 @@ def step_curves(
         def work(part: slice) -> None:
             found[part] = predict(owner[part], step[part])
 
-        chunk.each(len(owner), work)
+        group.each(len(owner), work)
         return found
 
     if tolerance is not None:

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.augmentations.registry import FULL_WEIGHT, applicability, augment, levels, unwarp, valid_mask, warp
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.contracts.augmentations import Augmentation, Interval
-from auditcore.contracts.checks import FAMILY_MEAN, SweepCheck, interval_key
+from auditcore.contracts.checks import AUGMENTATION_MEAN, SweepCheck, interval_key
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.shards import Measurement, SharedSample
@@ -43,36 +43,40 @@ VANISHED_PROBABILITY = "the area under the probability is 0, so the ratio is und
 # --- automatic intervals: measured in a first wave, reduced over the whole audit -------------------
 
 
-def _tried(family: Augmentation) -> list[Interval]:
+def _tried(augmentation: Augmentation) -> list[Interval]:
     """Every interval that `auto` may choose, narrowest first."""
-    return [family.around(family.bound * step / AUTO_INTERVAL_STEPS) for step in range(1, AUTO_INTERVAL_STEPS + 1)]
+    return [
+        augmentation.around(augmentation.bound * step / AUTO_INTERVAL_STEPS)
+        for step in range(1, AUTO_INTERVAL_STEPS + 1)
+    ]
 
 
-def measure_shared(check: SweepCheck, chunk: Chunk) -> list[SharedSample]:
+def measure_shared(check: SweepCheck, group: ImageGroup) -> list[SharedSample]:
     """Target probabilities at both ends of every interval that `auto` may choose.
 
     Returns:
-        One sample a family that can be applied here: per image the probability of the original, then of low and high
+        One sample per augmentation that can be applied here: per image the probability of the original, then of low and
+        high
         end by half-width. An end at which nothing changes has that of the original, without a pass.
     """
     samples = []
-    for family in check.families:
-        if family.interval != "auto" or applicability(family) is not None:
+    for augmentation in check.augmentations:
+        if augmentation.interval != "auto" or applicability(augmentation) is not None:
             continue
-        ends = torch.tensor(_tried(family), dtype=torch.float64).flatten()
-        changed = [position for position, end in enumerate(ends.tolist()) if end != family.identity]
-        probability = chunk.probabilities[:, None].repeat(1, len(ends))
-        probability[:, changed] = _predict_copies(family, ends[changed].tolist(), chunk)
-        rows = torch.cat([chunk.probabilities[:, None], probability], dim=1)
+        ends = torch.tensor(_tried(augmentation), dtype=torch.float64).flatten()
+        changed = [position for position, end in enumerate(ends.tolist()) if end != augmentation.identity]
+        probability = group.probabilities[:, None].repeat(1, len(ends))
+        probability[:, changed] = _predict_copies(augmentation, ends[changed].tolist(), group)
+        rows = torch.cat([group.probabilities[:, None], probability], dim=1)
         values = tuple(tuple(row) for row in rows.double().cpu().tolist())
-        samples.append(SharedSample(key=interval_key(check, family), values=values))
+        samples.append(SharedSample(key=interval_key(check, augmentation), values=values))
     return samples
 
 
 def reduce_shared(check: SweepCheck, samples: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, tuple[float, ...]]:
     """The smallest symmetric interval at one end of which the mean probability has dropped by 10 %.
 
-    Where a family ends at its identity or before, the interval does too.
+    Where an augmentation ends at its identity or before, the interval does too.
 
     Args:
         check: The sweep.
@@ -82,16 +86,16 @@ def reduce_shared(check: SweepCheck, samples: Mapping[str, Sequence[Sequence[flo
         Key -> (low, high, 1 if the drop was reached else 0); the whole bound when it never is.
     """
     reduced: dict[str, tuple[float, ...]] = {}
-    for family in check.families:
-        rows = samples.get(interval_key(check, family))
-        if family.interval != "auto" or not rows:
+    for augmentation in check.augmentations:
+        rows = samples.get(interval_key(check, augmentation))
+        if augmentation.interval != "auto" or not rows:
             continue
         means = torch.tensor(rows, dtype=torch.float64).mean(dim=0)
         ends = means[1:].view(-1, 2).min(dim=1).values
         dropped = ends <= (1 - PROBABILITY_DROP) * means[0]
         reached = bool(dropped.any())
-        low, high = _tried(family)[int(dropped.to(torch.int8).argmax()) if reached else -1]
-        reduced[interval_key(check, family)] = (low, high, float(reached))
+        low, high = _tried(augmentation)[int(dropped.to(torch.int8).argmax()) if reached else -1]
+        reduced[interval_key(check, augmentation)] = (low, high, float(reached))
     return reduced
 
 
@@ -100,7 +104,7 @@ def reduce_shared(check: SweepCheck, samples: Mapping[str, Sequence[Sequence[flo
 
 @dataclass(frozen=True)
 class _Grid:
-    """The values of one family, with the position of the unchanged image among them."""
+    """The values of one augmentation, with the position of the unchanged image among them."""
 
     values: tuple[float, ...]
     identity: int
@@ -129,62 +133,62 @@ class _Predictions:
 
 @dataclass
 class _Originals:
-    """Reduced maps of the unchanged images by explainer. All families and levels share them."""
+    """Reduced maps of the unchanged images by explainer. All augmentations and levels share them."""
 
     check: SweepCheck
-    chunk: Chunk
+    group: ImageGroup
     _maps: dict[Explainer, MaskedMaps] = field(default_factory=dict)
 
     def maps(self, explainer: Explainer) -> MaskedMaps:
         """Maps of which everything counts."""
         if explainer not in self._maps:
-            reduced = reduce_channels(self.chunk.original(explainer).maps, self.check.reduce)
+            reduced = reduce_channels(self.group.original(explainer).maps, self.check.reduce)
             self._maps[explainer] = MaskedMaps(reduced.flatten(1))
         return self._maps[explainer]
 
     @cached_property
     def _stacked(self) -> Float[Tensor, "image channels height width"]:
-        return torch.cat([self.chunk.original(explainer).maps for explainer in self.chunk.explained], dim=1)
+        return torch.cat([self.group.original(explainer).maps for explainer in self.group.explained], dim=1)
 
     def moved(
-        self, family: Augmentation, owner: Int[Tensor, " copy"], value: Float[Tensor, " copy"]
+        self, augmentation: Augmentation, owner: Int[Tensor, " copy"], value: Float[Tensor, " copy"]
     ) -> dict[Explainer, Float[Tensor, "copy channel height width"]]:
         """T a(x) of every explainer; positions are worked out once for all their maps."""
-        explainers = self.chunk.explained
-        channels = [self.chunk.original(explainer).maps.shape[1] for explainer in explainers]
-        warped = warp(family, self._stacked[owner], value).split(channels, dim=1)
+        explainers = self.group.explained
+        channels = [self.group.original(explainer).maps.shape[1] for explainer in explainers]
+        warped = warp(augmentation, self._stacked[owner], value).split(channels, dim=1)
         return dict(zip(explainers, warped, strict=True))
 
 
-def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """All metrics of a sweep on one chunk."""
+def compute(check: SweepCheck, group: ImageGroup, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
+    """All metrics of a sweep on one group."""
     found: list[Measurement] = []
-    originals = _Originals(check, chunk)
+    originals = _Originals(check, group)
     chances: dict[Explainer, list[Tensor]] = defaultdict(list)
-    for family in check.families:
-        reason = applicability(family)
+    for augmentation in check.augmentations:
+        reason = applicability(augmentation)
         if reason is not None:
-            found += _without(check, family, reason, chunk)
+            found += _without(check, augmentation, reason, group)
             continue
-        interval = family.interval
+        interval = augmentation.interval
         if interval == "auto":
-            low, high, _ = shared[interval_key(check, family)]
+            low, high, _ = shared[interval_key(check, augmentation)]
             interval = (low, high)
-        values = levels(family, interval, check.levels)
-        grid = _Grid(values, values.index(family.identity))
-        predictions, stabilities = _sweep(check, family, grid, chunk, originals)
-        found += _measurements(check, family, grid, chunk, predictions, stabilities)
+        values = levels(augmentation, interval, check.levels)
+        grid = _Grid(values, values.index(augmentation.identity))
+        predictions, stabilities = _sweep(check, augmentation, grid, group, originals)
+        found += _measurements(check, augmentation, grid, group, predictions, stabilities)
         for explainer, stability in stabilities.items():
             chances[explainer].append(stability.chance[:, grid.changed])
-    if len(check.families) > 1:
-        found += _family_means(check, chunk, found)
-    found += _repeatability(check, chunk, originals)
+    if len(check.augmentations) > 1:
+        found += _augmentation_means(check, group, found)
+    found += _repeatability(check, group, originals)
     found += [
         measurement(
             check,
             "top_k_chance",
             torch.cat(columns, dim=1).mean(dim=1).cpu(),
-            indices=chunk.indices,
+            indices=group.indices,
             explainer=explainer.label,
             undefined=EMPTY_SUPPORT,
         )
@@ -193,15 +197,15 @@ def compute(check: SweepCheck, chunk: Chunk, shared: Mapping[str, tuple[float, .
     return found
 
 
-def _repeatability(check: SweepCheck, chunk: Chunk, originals: _Originals) -> list[Measurement]:
+def _repeatability(check: SweepCheck, group: ImageGroup, originals: _Originals) -> list[Measurement]:
     """Similarity of the maps of every stochastic explainer with those of another draw, no change of the image."""
     found: list[Measurement] = []
-    for explainer in chunk.repeatable:
-        again = _masked(check, chunk.repeat(explainer).maps, None)
+    for explainer in group.repeatable:
+        again = _masked(check, group.repeat(explainer).maps, None)
         alike = compare(originals.maps(explainer), again, check.top_k)
         found += [
             measurement(
-                check, metric, values.cpu(), indices=chunk.indices, explainer=explainer.label, undefined=undefined
+                check, metric, values.cpu(), indices=group.indices, explainer=explainer.label, undefined=undefined
             )
             for metric, values, undefined in (
                 ("repeatability_pearson", alike.pearson, CONSTANT_MAP),
@@ -211,19 +215,19 @@ def _repeatability(check: SweepCheck, chunk: Chunk, originals: _Originals) -> li
     return found
 
 
-def _without(check: SweepCheck, family: Augmentation, reason: str, chunk: Chunk) -> list[Measurement]:
-    """Every metric of a family that cannot be applied here, all null."""
-    runs = chunk.explained
+def _without(check: SweepCheck, augmentation: Augmentation, reason: str, group: ImageGroup) -> list[Measurement]:
+    """Every metric of an augmentation that cannot be applied here, all null."""
+    runs = group.explained
     return [
         measurement(
             check,
             metric,
-            np.full(len(chunk), np.nan),
-            indices=chunk.indices,
+            np.full(len(group), np.nan),
+            indices=group.indices,
             explainer=None if explainer is None else explainer.label,
-            variant=family.label,
+            variant=augmentation.label,
             undefined=reason,
-            control=explainer in chunk.controls,
+            control=explainer in group.controls,
         )
         for metric, meaning in METRICS[check.kind].items()
         if not meaning.control
@@ -233,13 +237,13 @@ def _without(check: SweepCheck, family: Augmentation, reason: str, chunk: Chunk)
 
 def _measurements(
     check: SweepCheck,
-    family: Augmentation,
+    augmentation: Augmentation,
     grid: _Grid,
-    chunk: Chunk,
+    group: ImageGroup,
     predictions: _Predictions,
     stabilities: Mapping[Explainer, _Stability],
 ) -> list[Measurement]:
-    x = torch.tensor(grid.values, device=chunk.pixels.device)
+    x = torch.tensor(grid.values, device=group.pixels.device)
     probability, flipped = predictions.probability, predictions.flipped[:, grid.changed]
     probability_area = anchored_area(probability, x, grid.identity, check.anchor)
 
@@ -248,37 +252,37 @@ def _measurements(
             check,
             "probability_score",
             probability_area.cpu(),
-            indices=chunk.indices,
-            variant=family.label,
+            indices=group.indices,
+            variant=augmentation.label,
             curve=(grid.values, probability.cpu()),
         ),
         measurement(
             check,
             "prediction_flip_rate",
             flipped.double().mean(dim=1).cpu(),
-            indices=chunk.indices,
-            variant=family.label,
+            indices=group.indices,
+            variant=augmentation.label,
             curve=([grid.values[c] for c in grid.changed], flipped.double().cpu()),
         ),
     ]
     for explainer, stability in stabilities.items():
-        found += _stability_metrics(check, family, grid, chunk, explainer, stability, probability_area)
-    if family.equivariant:
-        found += _interpolation_ceilings(check, family, grid, chunk, tuple(stabilities))
+        found += _stability_metrics(check, augmentation, grid, group, explainer, stability, probability_area)
+    if augmentation.equivariant:
+        found += _interpolation_ceilings(check, augmentation, grid, group, tuple(stabilities))
     return found
 
 
 def _stability_metrics(
     check: SweepCheck,
-    family: Augmentation,
+    augmentation: Augmentation,
     grid: _Grid,
-    chunk: Chunk,
+    group: ImageGroup,
     explainer: Explainer,
     stability: _Stability,
     probability_area: Float[Tensor, " image"],
 ) -> list[Measurement]:
-    x = torch.tensor(grid.values, device=chunk.pixels.device)
-    control = explainer in chunk.controls
+    x = torch.tensor(grid.values, device=group.pixels.device)
+    control = explainer in group.controls
     found = []
     for name, ratio, curve, why in (
         ("pearson_score", "s_pearson", stability.pearson, CONSTANT_MAP),
@@ -290,9 +294,9 @@ def _stability_metrics(
                 check,
                 name,
                 area.cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 explainer=explainer.label,
-                variant=family.label,
+                variant=augmentation.label,
                 undefined=why,
                 curve=(grid.values, curve.cpu()),
                 control=control,
@@ -304,9 +308,9 @@ def _stability_metrics(
                 check,
                 ratio,
                 stability_ratio(area, probability_area).cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 explainer=explainer.label,
-                variant=family.label,
+                variant=augmentation.label,
                 undefined=reasons,
                 control=control,
             )
@@ -314,19 +318,19 @@ def _stability_metrics(
     return found
 
 
-def _family_means(check: SweepCheck, chunk: Chunk, measured: Sequence[Measurement]) -> list[Measurement]:
-    """Mean of each ratio over all families, for rows that have the ratio of every family (figure 4 of the paper)."""
+def _augmentation_means(check: SweepCheck, group: ImageGroup, measured: Sequence[Measurement]) -> list[Measurement]:
+    """Mean of each ratio over all augmentations, for rows that have every one of them (figure 4 of the paper)."""
     found = []
     for metric, meaning in METRICS[check.kind].items():
-        if meaning.variants != "family_mean":
+        if meaning.variants != "augmentation_mean":
             continue
-        for explainer in chunk.explained:
+        for explainer in group.explained:
             own = [one for one in measured if (one.metric, one.explainer) == (metric, explainer.label)]
             values = np.array([one.values for one in own], dtype=np.float64)
             reasons = {
                 row: f"{one.variant} has no value: {one.reasons[index]}"
                 for one in reversed(own)
-                for row, index in enumerate(chunk.indices)
+                for row, index in enumerate(group.indices)
                 if one.values[row] is None
             }
             found.append(
@@ -334,11 +338,11 @@ def _family_means(check: SweepCheck, chunk: Chunk, measured: Sequence[Measuremen
                     check,
                     metric,
                     values.mean(axis=0),
-                    indices=chunk.indices,
+                    indices=group.indices,
                     explainer=explainer.label,
-                    variant=FAMILY_MEAN,
+                    variant=AUGMENTATION_MEAN,
                     undefined=reasons,
-                    control=explainer in chunk.controls,
+                    control=explainer in group.controls,
                 )
             )
     return found
@@ -352,52 +356,54 @@ def _copies(count: int, changed: Sequence[float]) -> tuple[list[int], list[float
     )
 
 
-def _predict_copies(family: Augmentation, values: Sequence[float], chunk: Chunk) -> Float[Tensor, "image level"]:
+def _predict_copies(
+    augmentation: Augmentation, values: Sequence[float], group: ImageGroup
+) -> Float[Tensor, "image level"]:
     """Target probability of every copy, where no map is needed."""
-    owners, settings = _copies(len(chunk), values)
-    owner, value = numbers_on(owners, chunk.pixels.device, torch.long), torch.tensor(settings)
-    probability = torch.empty(len(owners), device=chunk.pixels.device)
+    owners, settings = _copies(len(group), values)
+    owner, value = numbers_on(owners, group.pixels.device, torch.long), torch.tensor(settings)
+    probability = torch.empty(len(owners), device=group.pixels.device)
 
     def work(part: slice) -> None:
-        copies = augment(family, chunk.pixels[owner[part]], value[part], chunk.streams.take(owners[part]))
-        probability[part] = chunk.classifier.target_probability(copies, chunk.targets[owner[part]])
+        copies = augment(augmentation, group.pixels[owner[part]], value[part], group.streams.take(owners[part]))
+        probability[part] = group.classifier.target_probability(copies, group.targets[owner[part]])
 
-    chunk.each(len(owners), work)
-    return probability.view(len(chunk), -1)
+    group.each(len(owners), work)
+    return probability.view(len(group), -1)
 
 
 def _sweep(
-    check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk, originals: _Originals
+    check: SweepCheck, augmentation: Augmentation, grid: _Grid, group: ImageGroup, originals: _Originals
 ) -> tuple[_Predictions, dict[Explainer, _Stability]]:
-    """What the model says of every copy, and how similar a(Tx) is to a(x), or to T a(x) for equivariant families.
+    """What the model says of every copy, and how similar a(Tx) is to a(x), or to T a(x) for equivariant augmentations.
 
     Each copy is made once, for the prediction, every explainer and the control.
     """
-    device = chunk.pixels.device
+    device = group.pixels.device
     changed = [grid.values[position] for position in grid.changed]
-    owners, settings = _copies(len(chunk), changed)
-    level = torch.arange(len(changed), device=device).repeat(len(chunk))
+    owners, settings = _copies(len(group), changed)
+    level = torch.arange(len(changed), device=device).repeat(len(group))
     column = numbers_on(grid.changed, device, torch.long)
-    # values stay on the host: what a family makes of them needs no answer of the device
+    # values stay on the host: what an augmentation makes of them needs no answer of the device
     owner, value = numbers_on(owners, device, torch.long), torch.tensor(settings)
-    moves = family.equivariant
-    masks = valid_mask(family, torch.tensor(changed), chunk.pixels.shape[-2:], device) if moves else None
-    views = [f"{check.label}/{family.label}={setting!r}" for setting in settings]
+    moves = augmentation.equivariant
+    masks = valid_mask(augmentation, torch.tensor(changed), group.pixels.shape[-2:], device) if moves else None
+    views = [f"{check.label}/{augmentation.label}={setting!r}" for setting in settings]
     predictions = _Predictions(
-        chunk.probabilities[:, None].repeat(1, len(grid.values)),
-        torch.zeros(len(chunk), len(grid.values), dtype=torch.bool, device=device),
+        group.probabilities[:, None].repeat(1, len(grid.values)),
+        torch.zeros(len(group), len(grid.values), dtype=torch.bool, device=device),
     )
-    stabilities = {explainer: _at_identity(check, grid, chunk, explainer, originals) for explainer in chunk.explained}
+    stabilities = {explainer: _at_identity(check, grid, group, explainer, originals) for explainer in group.explained}
 
     def work(part: slice) -> None:
         own, where = owner[part], (owner[part], column[level[part]])
-        copies = augment(family, chunk.pixels[own], value[part], chunk.streams.take(owners[part]))
-        batch = chunk.batch(copies, owners[part], views[part], noise=check.noise)
-        attributions = explain_together(batch, chunk.explained)
-        predictions.probability[where], predicted = chunk.read(batch)
+        copies = augment(augmentation, group.pixels[own], value[part], group.streams.take(owners[part]))
+        batch = group.batch(copies, owners[part], views[part], noise=check.noise)
+        attributions = explain_together(batch, group.explained)
+        predictions.probability[where], predicted = group.read(batch)
         predictions.flipped[where] = ~predicted
         mask = None if masks is None else masks[level[part]]
-        moved = originals.moved(family, own, value[part]) if moves else {}
+        moved = originals.moved(augmentation, own, value[part]) if moves else {}
         for explainer, stability in stabilities.items():
             before = _masked(check, moved[explainer], mask) if moves else originals.maps(explainer).take(own)
             after = _masked(check, attributions[explainer].maps, mask)
@@ -406,7 +412,7 @@ def _sweep(
             stability.top_k[where] = alike.top_k
             stability.chance[where] = alike.chance
 
-    chunk.each(len(owners), work)
+    group.each(len(owners), work)
     return predictions, stabilities
 
 
@@ -421,29 +427,31 @@ def _masked(
 
 
 def _at_identity(
-    check: SweepCheck, grid: _Grid, chunk: Chunk, explainer: Explainer, originals: _Originals
+    check: SweepCheck, grid: _Grid, group: ImageGroup, explainer: Explainer, originals: _Originals
 ) -> _Stability:
     """Curves that hold only their point at the unchanged image: 1, unless the map is constant or empty."""
     maps = originals.maps(explainer)
     points = compare(maps, maps, check.top_k)
-    curves = [torch.full((len(chunk), len(grid.values)), torch.nan, device=maps.values.device) for _ in points]
+    curves = [torch.full((len(group), len(grid.values)), torch.nan, device=maps.values.device) for _ in points]
     for curve, point in zip(curves, points, strict=True):
         curve[:, grid.identity] = point
     return _Stability(*curves)
 
 
 def _interpolation_ceilings(
-    check: SweepCheck, family: Augmentation, grid: _Grid, chunk: Chunk, explainers: Sequence[Explainer]
+    check: SweepCheck, augmentation: Augmentation, grid: _Grid, group: ImageGroup, explainers: Sequence[Explainer]
 ) -> list[Measurement]:
     """Correlation of maps with themselves warped forth and back: what bilinear interpolation alone costs."""
     curves: dict[Explainer, list[Tensor]] = {explainer: [] for explainer in explainers}
     for position in grid.changed:
-        maps = {e: reduce_channels(chunk.original(e).maps, check.reduce) for e in explainers}
+        maps = {e: reduce_channels(group.original(e).maps, check.reduce) for e in explainers}
         # one grid of positions serves all maps, and the pixels that come back from inside the image
-        layers = [torch.ones_like(chunk.pixels[:, :1]), *maps.values()]
+        layers = [torch.ones_like(group.pixels[:, :1]), *maps.values()]
         stacked = torch.cat(layers, dim=1)
-        forth = torch.full((len(chunk),), grid.values[position])
-        returned = unwarp(family, warp(family, stacked, forth), forth).split([layer.shape[1] for layer in layers], 1)
+        forth = torch.full((len(group),), grid.values[position])
+        returned = unwarp(augmentation, warp(augmentation, stacked, forth), forth).split(
+            [layer.shape[1] for layer in layers], 1
+        )
         inside = returned[0] >= FULL_WEIGHT
         for (explainer, before), after in zip(maps.items(), returned[1:], strict=True):
             curves[explainer].append(pearson(before, after, inside))
@@ -455,9 +463,9 @@ def _interpolation_ceilings(
                 check,
                 "interpolation_ceiling",
                 curve.mean(dim=1).cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 explainer=explainer.label,
-                variant=family.label,
+                variant=augmentation.label,
                 undefined=CONSTANT_MAP,
                 curve=([grid.values[position] for position in grid.changed], curve.cpu()),
             )

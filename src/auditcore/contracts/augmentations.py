@@ -1,4 +1,4 @@
-"""One class an augmentation family: what changes, in which unit, over which interval."""
+"""One class an augmentation: what changes, in which unit, over which interval."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Interval = tuple[float, float]
 
 
 class AugmentationContract(Contract):
-    """Base of all families.
+    """Base of all augmentations.
 
     Attributes:
-        interval: Lowest and highest value, in the family's unit, or `auto` to widen until the mean target
+        interval: Lowest and highest value, in the augmentation's unit, or `auto` to widen until the mean target
             probability at one end has dropped by 10 %.
         identity: The value that changes nothing.
         bound: Largest distance from the identity that `auto` tries.
@@ -60,7 +60,7 @@ class AugmentationContract(Contract):
         return self.around(self.bound) if self.interval == "auto" else self.interval
 
     def around(self, half_width: float) -> Interval:
-        """Both ends of a symmetric interval, cut where the family ends."""
+        """Both ends of a symmetric interval, cut where the augmentation ends."""
         least, most = self.reach
         return max(least, self.identity - half_width), min(most, self.identity + half_width)
 
@@ -247,14 +247,14 @@ Simple = Annotated[
     | HorizontalFlip,
     Field(discriminator="kind"),
 ]
-"""Families that a composition may join."""
+"""Augmentations that a composition may join."""
 
 
 @final
 class Composition(AugmentationContract):
-    """Two families one after the other, both by the same share of the way to the ends of their intervals.
+    """Two augmentations one after the other, both by the same share of the way to the ends of their intervals.
 
-    A share above 0 goes to the upper ends, one below 0 to the lower. A family that has nothing on one side, such as
+    A share above 0 goes to the upper ends, one below 0 to the lower. One that has nothing on one side, such as
     noise below 0, stays as it is there; a side on which neither has anything is no part of `reach`.
     """
 
@@ -263,7 +263,7 @@ class Composition(AugmentationContract):
     unit: ClassVar[str] = "share of both intervals"
     moves: ClassVar[bool] = False
     kind: Literal["composition"] = "composition"
-    first: Simple = Field(description="Applied first. An automatic interval counts as the family's whole bound.")
+    first: Simple = Field(description="Applied first. An automatic interval counts as the augmentation's whole bound.")
     second: Simple
     interval: Interval | Literal["auto"] = (-1.0, 1.0)
 
@@ -294,10 +294,10 @@ class Composition(AugmentationContract):
     @model_validator(mode="after")
     def _parts_go_together(self) -> Composition:
         if self.first.label == self.second.label:
-            msg = f"{self.label} is one family twice; compose two different ones"
+            msg = f"{self.label} is one augmentation twice; compose two different ones"
             raise ValueError(msg)
         if not any(all(part.extent[side] != part.identity for part in (self.first, self.second)) for side in (0, 1)):
-            msg = f"the two families of {self.label} never change something together; compose others or widen intervals"
+            msg = f"the two parts of {self.label} never change something together; compose others or widen intervals"
             raise ValueError(msg)
         if self.only_ends and not all(value in {0.0, *self.reach} for value in self.interval):
             msg = f"{self.label} exists at its ends alone; its interval must have ends among -1, 0 and 1"

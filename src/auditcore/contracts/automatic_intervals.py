@@ -30,12 +30,12 @@ class SharedInterval(NamedTuple):
 
 
 def automatic_intervals(plan: AuditPlan) -> Iterator[tuple[SweepCheck, Augmentation, str]]:
-    """Check, family and key of every interval of a plan that is found by measuring."""
+    """Check, augmentation and key of every interval of a plan that is found by measuring."""
     for check in plan.checks:
         if isinstance(check, SweepCheck):
-            for family in check.families:
-                if family.interval == "auto":
-                    yield check, family, interval_key(check, family)
+            for augmentation in check.augmentations:
+                if augmentation.interval == "auto":
+                    yield check, augmentation, interval_key(check, augmentation)
 
 
 def narrowest_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantities]) -> dict[str, SharedInterval]:

@@ -14,7 +14,7 @@ _INNER = frozenset({"gradient", "modules", "layer"})
 
 
 @final
-class ModelOffer(Contract):
+class ModelCapabilities(Contract):
     """What a model lets an audit see. The default is a model of PyTorch, which lets it see everything."""
 
     gradients: bool = Field(default=True, description="Gradients and layers, and with them weights; else a black box.")
@@ -28,8 +28,8 @@ class ModelOffer(Contract):
         return self.top_classes is None
 
 
-WHITE_BOX = ModelOffer()
-BLACK_BOX = ModelOffer(gradients=False)
+WHITE_BOX = ModelCapabilities()
+BLACK_BOX = ModelCapabilities(gradients=False)
 
 NO_GRADIENTS = (
     "it needs gradients or layers, and this model gives predictions alone; use occlusion, ablation, rise or "
@@ -46,25 +46,25 @@ def _only_top(count: int) -> str:
     )
 
 
-def explainer_obstacle(explainer: ExplainerContract, offer: ModelOffer) -> str | None:
+def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelCapabilities) -> str | None:
     """Why a method cannot run on a model that offers so much, or None."""
-    if not offer.gradients and explainer.needs & _INNER:
+    if not capabilities.gradients and explainer.needs & _INNER:
         return NO_GRADIENTS
-    if offer.top_classes is not None and explainer.needs:
-        return _only_top(offer.top_classes)
+    if capabilities.top_classes is not None and explainer.needs:
+        return _only_top(capabilities.top_classes)
     return None
 
 
-def check_obstacle(check: CheckContract, offer: ModelOffer) -> str | None:
+def check_incompatibility(check: CheckContract, capabilities: ModelCapabilities) -> str | None:
     """Why a check cannot run on a model that offers so much, or None."""
-    if offer.top_classes is not None and "class_scores" in check.needs:
-        return _only_top(offer.top_classes)
-    if not offer.gradients and "weights" in check.needs:
+    if capabilities.top_classes is not None and "class_scores" in check.needs:
+        return _only_top(capabilities.top_classes)
+    if not capabilities.gradients and "weights" in check.needs:
         return NO_WEIGHTS
     return None
 
 
-def pair_obstacle(check: CheckContract, explainer: ExplainerContract) -> str | None:
+def pair_incompatibility(check: CheckContract, explainer: ExplainerContract) -> str | None:
     """Why a check has nothing to say of an explainer, whatever the model; or None."""
     if isinstance(explainer, Precomputed) and "maps_of_copies" in check.needs:
         return NO_COPIES

@@ -48,7 +48,7 @@ class CheckContract(Contract):
     """Base of all checks.
 
     Attributes:
-        needs: What the model must offer.
+        needs: What the model must capabilities.
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
         explainers: Names of the explainers of the plan that it runs on; all of them if null.
         paper: Where the check is defined.
@@ -109,13 +109,13 @@ class RankingCheck(CheckContract):
         return self
 
 
-def all_families() -> tuple[Augmentation, ...]:
-    """The six families of Tetkova & Hansen 2023 with automatic intervals."""
+def all_augmentations() -> tuple[Augmentation, ...]:
+    """The six augmentations of Tetkova & Hansen 2023 with automatic intervals."""
     return (Brightness(), Hue(), Saturation(), Rotate(), Translate(), Scale())
 
 
-FAMILY_MEAN = "mean"
-"""Variant of a sweep's ratios: the mean over its families, of each image for which all of them are defined."""
+AUGMENTATION_MEAN = "mean"
+"""Variant of a sweep's ratios: the mean over its augmentations, of each image for which all of them are defined."""
 
 
 @final
@@ -125,7 +125,7 @@ class SweepCheck(CheckContract):
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores", "maps_of_copies"})
     paper: ClassVar[str] = "Tetkova & Hansen 2023"
     kind: Literal["sweep"] = "sweep"
-    families: tuple[Augmentation, ...] = Field(default_factory=all_families, min_length=1)
+    augmentations: tuple[Augmentation, ...] = Field(default_factory=all_augmentations, min_length=1)
     levels: int = Field(default=11, ge=2, le=101, description="Equidistant values over the interval.")
     anchor: Literal["identity", "max"] = Field(
         default="identity",
@@ -143,14 +143,14 @@ class SweepCheck(CheckContract):
     )
     noise: Noise = Field(default="common", description=NOISE)
 
-    @field_validator("families")
+    @field_validator("augmentations")
     @classmethod
-    def _families_differ(cls, families: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
-        twice = [label for label, count in Counter(f.label for f in families).items() if count > 1]
+    def _augmentations_differ(cls, augmentations: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+        twice = [label for label, count in Counter(f.label for f in augmentations).items() if count > 1]
         if twice:
-            msg = f"family {twice[0]} is listed twice; put the second into another sweep with its own name"
+            msg = f"augmentation {twice[0]} is listed twice; put the second into another sweep with its own name"
             raise ValueError(msg)
-        return families
+        return augmentations
 
 
 @final
@@ -236,28 +236,29 @@ class EddaCheck(RankingCheck):
 
 @final
 class Change(Contract):
-    """One family at fixed values; its interval plays no role."""
+    """One augmentation at fixed values; its interval plays no role."""
 
-    family: Augmentation
+    augmentation: Augmentation
     values: tuple[float, ...] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="after")
     def _values_make_sense(self) -> Change:
-        least, most = self.family.reach
+        least, most = self.augmentation.reach
         for value in self.values:
-            if not self.family.changes_at(value):
+            if not self.augmentation.changes_at(value):
                 msg = (
-                    f"value {value:g} of {self.family.label} must be inside [{least:g}, {most:g}] ({self.family.unit}) "
-                    f"and change something: {self.family.identity:g} does not"
+                    f"value {value:g} of {self.augmentation.label} must be inside [{least:g}, {most:g}] "
+                    f"({self.augmentation.unit}) "
+                    f"and change something: {self.augmentation.identity:g} does not"
                     + (
-                        f", and nothing between does: {self.family.label} exists at its ends alone"
-                        if self.family.only_ends
+                        f", and nothing between does: {self.augmentation.label} exists at its ends alone"
+                        if self.augmentation.only_ends
                         else ""
                     )
                 )
                 raise ValueError(msg)
         if len(set(self.values)) < len(self.values):
-            msg = f"a value of {self.family.label} is listed twice"
+            msg = f"a value of {self.augmentation.label} is listed twice"
             raise ValueError(msg)
         return self
 
@@ -272,8 +273,8 @@ def erdem_changes() -> tuple[Change, ...]:
         "sharpen",
     )
     return (
-        Change(family=Rotate(), values=(-30.0, -15.0, 15.0, 30.0)),
-        *(Change(family=Gmic(filter=name), values=(1.0,)) for name in filters),
+        Change(augmentation=Rotate(), values=(-30.0, -15.0, 15.0, 30.0)),
+        *(Change(augmentation=Gmic(filter=name), values=(1.0,)) for name in filters),
     )
 
 
@@ -305,10 +306,10 @@ class SsimSweepCheck(CheckContract):
 
     @field_validator("changes")
     @classmethod
-    def _families_differ(cls, changes: tuple[Change, ...]) -> tuple[Change, ...]:
-        twice = [label for label, count in Counter(c.family.label for c in changes).items() if count > 1]
+    def _augmentations_differ(cls, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        twice = [label for label, count in Counter(c.augmentation.label for c in changes).items() if count > 1]
         if twice:
-            msg = f"family {twice[0]} is listed twice; put all its values into one entry"
+            msg = f"augmentation {twice[0]} is listed twice; put all its values into one entry"
             raise ValueError(msg)
         return changes
 
@@ -324,12 +325,12 @@ class ChangedValue(NamedTuple):
     """One change of a sweep at one value.
 
     Attributes:
-        family: Label of the family.
-        position: Number of the value among those of the family.
-        variant: The sub-case that this one change makes up: the family's where it has no other value.
+        augmentation: Label of the augmentation.
+        position: Number of the value among those of the augmentation.
+        variant: The sub-case that this one change makes up: the augmentation's where it has no other value.
     """
 
-    family: str
+    augmentation: str
     position: int
     variant: str
 
@@ -337,20 +338,23 @@ class ChangedValue(NamedTuple):
 def change_variants(check: SsimSweepCheck) -> dict[str, tuple[ChangedValue, ...]]:
     """Sub-cases of a structural similarity sweep -> the changes that each joins.
 
-    `all`; `all_valid`, where there are several changes; a kind that several families share, such as `gmic`; each
-    family; and each value of a family with several, such as `rotate=-30`.
+    `all`; `all_valid`, where there are several changes; a kind that several augmentations share, such as `gmic`; each
+    augmentation; and each value of an augmentation with several, such as `rotate=-30`.
     """
     members: dict[str, tuple[ChangedValue, ...]] = {}
     for change in check.changes:
-        label, several = change.family.label, len(change.values) > 1
+        label, several = change.augmentation.label, len(change.values) > 1
         members[label] = tuple(
             ChangedValue(label, position, f"{label}={repr(value).removesuffix('.0')}" if several else label)
             for position, value in enumerate(change.values)
         )
-    kinds = Counter(change.family.kind for change in check.changes)
+    kinds = Counter(change.augmentation.kind for change in check.changes)
     groups = {
         kind: tuple(
-            one for change in check.changes if change.family.kind == kind for one in members[change.family.label]
+            one
+            for change in check.changes
+            if change.augmentation.kind == kind
+            for one in members[change.augmentation.label]
         )
         for kind, count in kinds.items()
         if count > 1
@@ -542,9 +546,9 @@ def accuracy_metric(game: Game) -> str:
     return f"{game}_accuracy"
 
 
-def interval_key(check: SweepCheck, family: Augmentation) -> str:
-    """Under which name the automatic interval of a family is shared between shards."""
-    return f"{check.label}.{family.label}.interval"
+def interval_key(check: SweepCheck, augmentation: Augmentation) -> str:
+    """Under which name the automatic interval of an augmentation is shared between shards."""
+    return f"{check.label}.{augmentation.label}.interval"
 
 
 Check = Annotated[

@@ -27,7 +27,7 @@ class ExplainerContract(Contract):
 
     Attributes:
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
-        needs: What the model must offer.
+        needs: What the model must capabilities.
         paper: Where the method is defined.
         default_map_kind: What the sign of its maps says, unless its parameters decide that; see `kind_of_map`.
     """

@@ -7,7 +7,7 @@ from typing import Any, final, get_args
 
 from pydantic import Field
 
-from auditcore.contracts.capabilities import ModelOffer, check_obstacle, explainer_obstacle
+from auditcore.contracts.capabilities import ModelCapabilities, check_incompatibility, explainer_incompatibility
 from auditcore.contracts.checks import Check, CheckContract
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import Explainer, ExplainerContract, Precomputed
@@ -69,7 +69,9 @@ class Inspection(Contract):
     complete: bool = Field(
         description="False while some `runs` are null: a worker is loading the model; send the same request again."
     )
-    offer: ModelOffer | None = Field(description="What the model lets an audit see; null while that is not known.")
+    capabilities: ModelCapabilities | None = Field(
+        description="What the model lets an audit see; null while that is not known."
+    )
     facts: dict[str, str | int] = Field(
         default_factory=dict, description="What a registry or server says of the model beyond its reference."
     )
@@ -84,9 +86,9 @@ UNKNOWN = "it depends on the layers of the model, which a worker is looking at; 
 def inspection_of(
     request: InspectionRequest,
     reference: ModelReference,
-    offer: ModelOffer | None,
+    capabilities: ModelCapabilities | None,
     *,
-    obstacle: Callable[[Explainer], str | None] | None = None,
+    incompatibility: Callable[[Explainer], str | None] | None = None,
     layers: Callable[[Explainer], str | None] | None = None,
     facts: dict[str, str | int] | None = None,
     found: ModelFinding | None = None,
@@ -96,18 +98,18 @@ def inspection_of(
     Args:
         request: What is to be looked at.
         reference: The model as it was resolved.
-        offer: What it lets an audit see, if that is known.
-        obstacle: Why an explainer cannot be right on the loaded model; None while it is not loaded.
+        capabilities: What it lets an audit see, if that is known.
+        incompatibility: Why an explainer cannot be right on the loaded model; None while it is not loaded.
         layers: Which layer an explainer that runs reads of the loaded model.
         facts: For a person.
         found: Of the loaded model.
     """
-    explainers = tuple(_explainer(one, offer, obstacle, layers) for one in request.explainers)
-    checks = tuple(_check(one, offer) for one in request.checks)
+    explainers = tuple(_explainer(one, capabilities, incompatibility, layers) for one in request.explainers)
+    checks = tuple(_check(one, capabilities) for one in request.checks)
     return Inspection(
         model=reference,
         complete=all(one.runs is not None for one in (*explainers, *checks)),
-        offer=offer,
+        capabilities=capabilities,
         facts=facts or {},
         found=found,
         explainers=explainers,
@@ -117,23 +119,28 @@ def inspection_of(
 
 def _explainer(
     explainer: ExplainerContract,
-    offer: ModelOffer | None,
-    obstacle: Callable[[Any], str | None] | None,
+    capabilities: ModelCapabilities | None,
+    incompatibility: Callable[[Any], str | None] | None,
     layers: Callable[[Any], str | None] | None,
 ) -> Ability:
-    reason = None if offer is None else explainer_obstacle(explainer, offer)
-    if reason is None and obstacle is not None:
-        reason = obstacle(explainer)
-    if reason is None and obstacle is None and explainer.needs and (offer is None or offer.gradients):
+    reason = None if capabilities is None else explainer_incompatibility(explainer, capabilities)
+    if reason is None and incompatibility is not None:
+        reason = incompatibility(explainer)
+    if (
+        reason is None
+        and incompatibility is None
+        and explainer.needs
+        and (capabilities is None or capabilities.gradients)
+    ):
         return Ability(name=explainer.label, runs=None, reason=UNKNOWN)
     layer = layers(explainer) if reason is None and layers is not None else None
     return Ability(name=explainer.label, runs=reason is None, reason=reason, layer=layer)
 
 
-def _check(check: CheckContract, offer: ModelOffer | None) -> Ability:
-    if offer is None:
+def _check(check: CheckContract, capabilities: ModelCapabilities | None) -> Ability:
+    if capabilities is None:
         return Ability(name=check.label, runs=None if check.needs else True, reason=UNKNOWN if check.needs else None)
-    reason = check_obstacle(check, offer)
+    reason = check_incompatibility(check, capabilities)
     return Ability(name=check.label, runs=reason is None, reason=reason)
 
 

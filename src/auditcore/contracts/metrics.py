@@ -6,7 +6,7 @@ from typing import Literal, final
 
 from auditcore.contracts.contract import Contract
 
-Variant = Literal["family", "family_mean", "change", "mask", "none"]
+Variant = Literal["augmentation", "augmentation_mean", "change", "mask", "none"]
 
 Bounds = tuple[float | None, float | None]
 """No value of a metric lies below the first or above the second; None where there is no such bound."""
@@ -22,7 +22,7 @@ class Metric(Contract):
         unit: Unit of mean and per-image values.
         higher_is_better: Direction; null where neither is better.
         meaning: One sentence for a reader of the report.
-        variants: What its `variant` names: an augmentation family, or `mean` over several of them; a part of the
+        variants: What its `variant` names: an augmentation, or `mean` over several of them; a part of the
             changes, see `checks.change_variants`; a mask (the share of kept pixels, or the threshold above which they
             are kept); or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
@@ -53,7 +53,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "probability_score": Metric(
             unit="area",
             higher_is_better=True,
-            variants="family",
+            variants="augmentation",
             of_explainer=False,
             lowest=0,
             highest=2,
@@ -62,7 +62,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "prediction_flip_rate": Metric(
             unit="share of levels",
             higher_is_better=False,
-            variants="family",
+            variants="augmentation",
             of_explainer=False,
             lowest=0,
             highest=1,
@@ -71,7 +71,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "pearson_score": Metric(
             unit="area",
             higher_is_better=True,
-            variants="family",
+            variants="augmentation",
             lowest=-1,
             highest=1,
             meaning="Area under the correlation of maps before and after the change, shifted to 1 at the anchor.",
@@ -79,7 +79,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "top_k_score": Metric(
             unit="area",
             higher_is_better=True,
-            variants="family",
+            variants="augmentation",
             lowest=0,
             highest=1,
             meaning="Area under the overlap of the k most relevant pixels, or channel values where `reduce` is none, "
@@ -88,14 +88,14 @@ METRICS: dict[str, dict[str, Metric]] = {
         "s_pearson": Metric(
             unit="ratio",
             higher_is_better=True,
-            variants="family_mean",
+            variants="augmentation_mean",
             boxed=True,
             meaning="pearson_score / probability_score; below 1 the explanation is less stable than the prediction.",
         ),
         "s_top_k": Metric(
             unit="ratio",
             higher_is_better=True,
-            variants="family_mean",
+            variants="augmentation_mean",
             boxed=True,
             lowest=0,
             meaning="top_k_score / probability_score; below 1 the explanation is less stable than the prediction.",
@@ -104,7 +104,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             control=True,
             unit="correlation",
             higher_is_better=None,
-            variants="family",
+            variants="augmentation",
             lowest=-1,
             highest=1,
             meaning="Correlation of a map with itself warped forth and back: what interpolation alone costs.",
@@ -115,7 +115,7 @@ METRICS: dict[str, dict[str, Metric]] = {
             higher_is_better=None,
             lowest=0,
             highest=1,
-            meaning="Expected top-k overlap if one of the two maps were shuffled, averaged over families and levels.",
+            meaning="Expected top-k overlap if one of the maps were shuffled, averaged over augmentations and levels.",
         ),
         "repeatability_pearson": Metric(
             control=True,

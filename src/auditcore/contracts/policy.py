@@ -8,7 +8,7 @@ from typing import Annotated, Literal, final
 from pydantic import Field, model_validator
 
 from auditcore.contracts.checks import (
-    FAMILY_MEAN,
+    AUGMENTATION_MEAN,
     Check,
     EddaCheck,
     InsertionDeletionCheck,
@@ -121,11 +121,11 @@ def variants_of(check: Check, metric: str) -> tuple[str, ...]:
 def _own_variants(check: Check, metric: str) -> tuple[str, ...]:
     """Sub-cases apart from the order of pixels or cells."""
     match METRICS[check.kind][metric].variants:
-        case "family" if isinstance(check, SweepCheck):
-            return tuple(family.label for family in check.families)
-        case "family_mean" if isinstance(check, SweepCheck):
-            families = tuple(family.label for family in check.families)
-            return (*families, FAMILY_MEAN) if len(families) > 1 else families
+        case "augmentation" if isinstance(check, SweepCheck):
+            return tuple(augmentation.label for augmentation in check.augmentations)
+        case "augmentation_mean" if isinstance(check, SweepCheck):
+            augmentations = tuple(augmentation.label for augmentation in check.augmentations)
+            return (*augmentations, AUGMENTATION_MEAN) if len(augmentations) > 1 else augmentations
         case "change" if isinstance(check, SsimSweepCheck):
             return tuple(change_variants(check))
         case "mask" if isinstance(check, EddaCheck):

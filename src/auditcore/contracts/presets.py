@@ -79,7 +79,7 @@ class Preset(Contract):
 
 
 def quick_plan(seed: int = 0) -> AuditPlan:
-    """About a minute for four photos on two cores: one method a family, two families, coarse levels."""
+    """About a minute for four photos on two cores: one method an augmentation, two augmentations, coarse levels."""
     return AuditPlan(
         seed=seed,
         explainers=(
@@ -92,7 +92,7 @@ def quick_plan(seed: int = 0) -> AuditPlan:
             Random(),
         ),
         checks=(
-            SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20))), levels=5),
+            SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20))), levels=5),
             DeletionCheck(grid=7, repeats=3),
             EddaCheck(keep=(0.15,), color="mean"),
         ),
@@ -100,7 +100,7 @@ def quick_plan(seed: int = 0) -> AuditPlan:
 
 
 def standard_plan(seed: int = 0) -> AuditPlan:
-    """Eleven explainers, all six families with automatic intervals, every check that needs no boxes.
+    """Eleven explainers, all six augmentations with automatic intervals, every check that needs no boxes.
 
     Levels, steps and draws are coarser than in the papers, so that eight photos take less than 15 minutes on two cores.
     """
@@ -223,7 +223,7 @@ def li2021_plan(seed: int = 0) -> AuditPlan:
 
 PRESETS: dict[PresetName, Preset] = {
     "quick": Preset(
-        summary="A first look: one method a family, about 12 seconds a photo on two cores.",
+        summary="A first look: one method an augmentation, about 12 seconds a photo on two cores.",
         paper=None,
         settings=(
             Setting(
@@ -293,9 +293,9 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(path="explainers.integrated_gradients.steps", source="code", note="captum's default."),
             Setting(path="explainers.gradient", source="code", note="Signed: captum's Saliency with abs=False."),
             Setting(
-                path="checks.sweep.families",
+                path="checks.sweep.augmentations",
                 source="code",
-                note="The six families of the text with the code's bounds, in our units: brightness and saturation "
+                note="The six augmentations of the text, the code's bounds, in our units: brightness and saturation "
                 "100/255, hue 100/255 of a turn, rotate 40 degrees, translate 0.4, scale 0.2, cut where the mean "
                 "probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose brightness "
                 "goes through one of several color spaces at random; ours is HSV.",
@@ -607,7 +607,7 @@ def _shortened(value: Any) -> Any:  # noqa: ANN401
         case tuple():
             return [_shortened(entry) for entry in value]
         case Change():
-            return f"{value.family.label} {', '.join(f'{number:g}' for number in value.values)}"
+            return f"{value.augmentation.label} {', '.join(f'{number:g}' for number in value.values)}"
         case Contract():
             return getattr(value, "label", None) or value.model_dump(mode="json")
         case _:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, final
 from pydantic import Field
 
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
+from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
 from auditcore.contracts.model_reference import ModelReference
@@ -108,7 +108,7 @@ class ReportModel(Contract):
     performance: ModelPerformance = Field(
         default=ModelPerformance(n=0, accuracy=None, macro_f1=None), description="On the images of this audit."
     )
-    offer: Annotated[ModelOffer, Field(exclude_if=_everything)] = Field(
+    capabilities: Annotated[ModelCapabilities, Field(exclude_if=_everything)] = Field(
         default=WHITE_BOX, description="What it let the audit see; absent where that is everything."
     )
     layers: Annotated[dict[str, str], Field(exclude_if=_empty)] = Field(
@@ -276,7 +276,7 @@ class Slice(Contract):
 
     Attributes:
         part: `class=N` for the images (and targets) of one class; `flipped` and `not_flipped` for images whose
-            predicted class changes, or does not, somewhere on the sweep's interval of this family.
+            predicted class changes, or does not, somewhere on the sweep's interval of this augmentation.
         n: Distinct images with a value.
         ci: 95 % confidence interval of the mean; null where `ci_reason` says why.
         ci_reason: Why there is no interval; absent where there is one.
@@ -564,7 +564,7 @@ class CalibratedInterval(Contract):
 
     model: str | None = None
     check: str
-    family: str
+    augmentation: str
     interval: tuple[float, float]
     own_interval: Annotated[tuple[float, float] | None, Field(exclude_if=_missing)] = None
     set_by: ModelName = None

@@ -15,7 +15,7 @@ from typing import Literal, final
 from pydantic import Field
 
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
 from auditcore.contracts.models import Preprocessing, Scores
@@ -218,7 +218,7 @@ class ModelRecord(Contract):
             server says of it or over its file.
         parameters: Number of trainable values; null for a black box.
         trained: False for `random:` weights.
-        offer: What it lets an audit see.
+        capabilities: What it lets an audit see.
         scores: How its logits become probabilities.
         structure: sha256 over names and shapes of all parameters and buffers, the same for any weights of an
             architecture; null for a black box.
@@ -229,7 +229,7 @@ class ModelRecord(Contract):
     parameters: int | None
     trained: bool
     preprocessing: Preprocessing
-    offer: ModelOffer = ModelOffer()
+    capabilities: ModelCapabilities = ModelCapabilities()
     scores: Scores = "softmax"
     structure: Sha256 | None = None
 

@@ -9,7 +9,7 @@ from typing import Literal, final
 from pydantic import Field
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
+from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.model_reference import BuiltModel, ModelReference
@@ -58,17 +58,17 @@ class ModelSpeed:
     Attributes:
         passes_per_s: Expected passes that a second of a worker brings, by wave.
         device: Where that was measured; None if it is assumed.
-        offer: What the model lets an audit see: of a black box, no gradients are paid for.
+        capabilities: What the model lets an audit see: of a black box, no gradients are paid for.
     """
 
     passes_per_s: Mapping[Wave, float]
     device: str | None = None
-    offer: ModelOffer = WHITE_BOX
+    capabilities: ModelCapabilities = WHITE_BOX
 
     @classmethod
-    def assumed(cls, passes_per_s: float, offer: ModelOffer = WHITE_BOX) -> ModelSpeed:
+    def assumed(cls, passes_per_s: float, capabilities: ModelCapabilities = WHITE_BOX) -> ModelSpeed:
         """The same for every wave, because nothing is known."""
-        return cls({"measure": passes_per_s, "compute": passes_per_s}, offer=offer)
+        return cls({"measure": passes_per_s, "compute": passes_per_s}, capabilities=capabilities)
 
 
 def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -> Estimate:
@@ -78,7 +78,10 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -
     """
     waves = waves_of(plan)
     needed = [
-        {wave: total(expected_passes(plan, wave=wave, images=images, offer=speed.offer).values()) for wave in waves}
+        {
+            wave: total(expected_passes(plan, wave=wave, images=images, capabilities=speed.capabilities).values())
+            for wave in waves
+        }
         for speed in speeds
     ]
     each = total(passes for own in needed for passes in own.values())
@@ -111,7 +114,7 @@ def calibrated_passes_per_s(
     forward_per_s: float,
     gradient_per_s: float,
     comparison_per_s: float,
-    offer: ModelOffer = WHITE_BOX,
+    capabilities: ModelCapabilities = WHITE_BOX,
 ) -> float:
     """Expected passes a second of a plan that has never run, from the raw speed of the model.
 
@@ -121,16 +124,16 @@ def calibrated_passes_per_s(
         forward_per_s: Images a second of the bare model, forward.
         gradient_per_s: The same, forward and backward.
         comparison_per_s: Maps a second that a sweep compares.
-        offer: What the model lets an audit see.
+        capabilities: What the model lets an audit see.
     """
-    needed = total(expected_passes(plan, wave=wave, offer=offer).values())
+    needed = total(expected_passes(plan, wave=wave, capabilities=capabilities).values())
     forward_s = 1 / forward_per_s
     backward_s = max(0.0, 1 / gradient_per_s - forward_s)
     seconds = (needed.forward + RELEVANCE_COST * needed.relevance) * forward_s + needed.backward * backward_s
     seconds /= ENGINE_EFFICIENCY
     if wave == "compute":
         targets = plan.top_n if plan.target == "top" else 1
-        seconds += targets * map_comparisons(plan, ModelFacts(offer=offer)) / comparison_per_s
+        seconds += targets * map_comparisons(plan, ModelFacts(capabilities=capabilities)) / comparison_per_s
     # of a plan of which nothing runs on a black box, the model's own speed
     return weight(needed) / seconds if needed.forward else forward_per_s
 

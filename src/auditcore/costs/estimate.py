@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer
+from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.explainers import ExplainerContract, Iba
 from auditcore.contracts.plan import AuditPlan
@@ -25,7 +25,10 @@ def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
     That is an automatic interval, the data range of SSIM, or the statistics of a layer.
     """
     automatic = any(
-        family.interval == "auto" for check in plan.checks if isinstance(check, SweepCheck) for family in check.families
+        augmentation.interval == "auto"
+        for check in plan.checks
+        if isinstance(check, SweepCheck)
+        for augmentation in check.augmentations
     )
     layer_statistics = any(isinstance(explainer, Iba) for explainer in plan.explainers)
     needed = automatic or layer_statistics or measures_maps(plan)
@@ -38,14 +41,14 @@ def weight(passes: Passes) -> float:
 
 
 def expected_passes(
-    plan: AuditPlan, *, wave: Wave, images: int = 1, offer: ModelOffer = WHITE_BOX
+    plan: AuditPlan, *, wave: Wave, images: int = 1, capabilities: ModelCapabilities = WHITE_BOX
 ) -> dict[str, Passes]:
     """Passes of one wave by purpose, as far as they can be told before the images are known.
 
     Given labels are counted as one: how many an image has is known only with the images.
     """
     targets = plan.top_n if plan.target == "top" else 1
-    facts = ModelFacts(one_target=targets == 1, offer=offer)
+    facts = ModelFacts(one_target=targets == 1, capabilities=capabilities)
     return passes_needed(plan, wave=wave, images=images, rows=images * targets, facts=facts)
 
 

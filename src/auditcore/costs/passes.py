@@ -30,7 +30,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from auditcore.contracts.augmentations import Augmentation, Interval
-from auditcore.contracts.capabilities import WHITE_BOX, ModelOffer, check_obstacle, explainer_obstacle, pair_obstacle
+from auditcore.contracts.capabilities import (
+    WHITE_BOX,
+    ModelCapabilities,
+    check_incompatibility,
+    explainer_incompatibility,
+    pair_incompatibility,
+)
 from auditcore.contracts.checks import (
     CheckContract,
     ComplexityCheck,
@@ -79,7 +85,7 @@ from auditcore.contracts.shards import Wave
 from auditcore.counts.removal_steps import PAPERS_PIXELS, proportional_step, removal_counts
 
 AUTO_INTERVAL_STEPS = 10
-"""Half-widths that an automatic interval tries: tenths of the family's bound."""
+"""Half-widths that an automatic interval tries: tenths of the augmentation's bound."""
 
 DEFAULT_GRID = 14
 """Cells a side for images of at least 128 pixels."""
@@ -144,8 +150,8 @@ class ModelFacts:
         side_px: Side of the model's square input.
         layers: Layers with parameters, which a randomization without a number of stages randomizes one by one.
         unable: Names of explainers that cannot be right on the model.
-        offer: What the model lets an audit see.
-        unavailable: Names of families that cannot be applied where the audit runs.
+        capabilities: What the model lets an audit see.
+        unavailable: Names of augmentations that cannot be applied where the audit runs.
         intervals: What automatic intervals came to, by `interval_key`.
         one_target: Whether no image can have more than one target.
     """
@@ -153,7 +159,7 @@ class ModelFacts:
     side_px: int = TYPICAL_SIDE_PX
     layers: int = TYPICAL_LAYERS
     unable: frozenset[str] = frozenset()
-    offer: ModelOffer = WHITE_BOX
+    capabilities: ModelCapabilities = WHITE_BOX
     unavailable: frozenset[str] = frozenset()
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     one_target: bool = True
@@ -190,7 +196,7 @@ def passes_needed(
     able = [
         explainer
         for explainer in plan.explainers
-        if explainer.label not in facts.unable and explainer_obstacle(explainer, facts.offer) is None
+        if explainer.label not in facts.unable and explainer_incompatibility(explainer, facts.capabilities) is None
     ]
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
@@ -206,13 +212,13 @@ def passes_needed(
         needed["repeatability"] = again.times(rows)
     colored = _map_colors(able)
     for check in plan.checks:
-        if check_obstacle(check, facts.offer) is not None:
+        if check_incompatibility(check, facts.capabilities) is not None:
             needed[check.label] = NOTHING
             continue
         new_colors = _check_colors(check) - colored
         colored |= new_colors
         listed = [explainer for explainer in able if check.runs_on(explainer.label)]
-        own = [explainer for explainer in listed if pair_obstacle(check, explainer) is None]
+        own = [explainer for explainer in listed if pair_incompatibility(check, explainer) is None]
         controls = [] if any(isinstance(explainer, Random) for explainer in listed) else [Random()]
         case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
         needed[check.label] = CHECK_PASSES[type(check)](case, rows).plus(LOGITS.times(len(new_colors)))
@@ -326,35 +332,41 @@ class _Case:
 
 
 def _sweep(case: _Case, rows: int) -> Passes:
-    families = [family for family in case.check.families if family.label not in case.facts.unavailable]
-    copies = sum(_changed_levels(case.check, family, case.facts) for family in families)
+    augmentations = [
+        augmentation for augmentation in case.check.augmentations if augmentation.label not in case.facts.unavailable
+    ]
+    copies = sum(_changed_levels(case.check, augmentation, case.facts) for augmentation in augmentations)
     return case.map_passes(case.explained, reads_logits=True).times(rows * copies)
 
 
-def _changed_levels(check: SweepCheck, family: Augmentation, facts: ModelFacts) -> int:
+def _changed_levels(check: SweepCheck, augmentation: Augmentation, facts: ModelFacts) -> int:
     """Values of the grid that change something: the equidistant ones, or the ends where nothing lies between."""
-    low, high = family.extent
-    if family.interval == "auto":
-        low, high = facts.intervals.get(interval_key(check, family), family.extent)
-    count = 2 if family.only_ends else check.levels
+    low, high = augmentation.extent
+    if augmentation.interval == "auto":
+        low, high = facts.intervals.get(interval_key(check, augmentation), augmentation.extent)
+    count = 2 if augmentation.only_ends else check.levels
     grid = (low + (high - low) * number / (count - 1) for number in range(count))
-    return sum(abs(value - family.identity) > SAME_LEVEL for value in grid)
+    return sum(abs(value - augmentation.identity) > SAME_LEVEL for value in grid)
 
 
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
     """Pairs of maps that the sweeps of a plan compare, for one image and target; work that is no pass of the model."""
-    able = [explainer for explainer in plan.explainers if explainer_obstacle(explainer, facts.offer) is None]
+    able = [
+        explainer for explainer in plan.explainers if explainer_incompatibility(explainer, facts.capabilities) is None
+    ]
     pairs = 0
     for check in plan.checks:
         if isinstance(check, SweepCheck):
             listed = [explainer for explainer in able if check.runs_on(explainer.label)]
             explained = len(listed) + (not any(isinstance(explainer, Random) for explainer in listed))
-            pairs += explained * sum(_changed_levels(check, family, facts) for family in check.families)
+            pairs += explained * sum(
+                _changed_levels(check, augmentation, facts) for augmentation in check.augmentations
+            )
     return pairs
 
 
 def _ssim_sweep(case: _Case, rows: int) -> Passes:
-    changes = [change for change in case.check.changes if change.family.label not in case.facts.unavailable]
+    changes = [change for change in case.check.changes if change.augmentation.label not in case.facts.unavailable]
     copies = rows * sum(len(change.values) for change in changes)
     compared = [explainer for explainer in case.explained if not isinstance(explainer, Iba)]
     accepted = copies if case.accepted is None else case.accepted
@@ -443,13 +455,13 @@ def _measured(plan: AuditPlan, able: list[Any], images: int, rows: int, facts: M
 
 
 def _tried_ends(check: SweepCheck, facts: ModelFacts) -> int:
-    """Ends of the intervals that automatic families try; one at the identity needs no pass."""
-    automatic = [f for f in check.families if f.interval == "auto" and f.label not in facts.unavailable]
+    """Ends of the intervals that automatic augmentations try; one at the identity needs no pass."""
+    automatic = [f for f in check.augmentations if f.interval == "auto" and f.label not in facts.unavailable]
     return sum(
-        abs(end - family.identity) > 0
-        for family in automatic
+        abs(end - augmentation.identity) > 0
+        for augmentation in automatic
         for step in range(1, AUTO_INTERVAL_STEPS + 1)
-        for end in family.around(family.bound * step / AUTO_INTERVAL_STEPS)
+        for end in augmentation.around(augmentation.bound * step / AUTO_INTERVAL_STEPS)
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import DeviationSample, Measurement
 from auditcore.devices.arithmetic import arithmetic
@@ -17,28 +17,28 @@ from auditcore.explainers.attribution import MadePasses
 
 def measure_deviation(
     plan: AuditPlan,
-    chunk: Chunk,
+    group: ImageGroup,
     measured: Sequence[Measurement],
     *,
     images: int,
-    compute: Callable[[AuditPlan, Chunk], Sequence[Measurement]],
+    compute: Callable[[AuditPlan, ImageGroup], Sequence[Measurement]],
 ) -> tuple[DeviationSample, ...]:
-    """Measure the first images of a chunk exactly, for the classes that were explained.
+    """Measure the first images of a group exactly, for the classes that were explained.
 
     What belongs to the whole audit, such as automatic intervals, is not measured again.
 
     Args:
         plan: The plan with its faster modes.
-        chunk: Images that were measured with them.
+        group: Images that were measured with them.
         measured: What was found.
         images: How many images to measure again.
-        compute: (plan, chunk) -> measurements, one value an image.
+        compute: (plan, group) -> measurements, one value an image.
     """
-    sample = tuple(dict.fromkeys(chunk.indices))[:images]
+    sample = tuple(dict.fromkeys(group.indices))[:images]
     exact_plan = plan.exactly()
-    with arithmetic(exact_plan.speed, chunk.classifier.device):
-        exact = {_key(one): one for one in compute(exact_plan, exact_rows(chunk, sample))}
-    place = {index: position for position, index in enumerate(dict.fromkeys(chunk.indices))}
+    with arithmetic(exact_plan.speed, group.classifier.device):
+        exact = {_key(one): one for one in compute(exact_plan, exact_rows(group, sample))}
+    place = {index: position for position, index in enumerate(dict.fromkeys(group.indices))}
     # what an explainer tells about itself is as it was where only curves are fast
     checks = {check.label for check in exact_plan.checks} | (set() if plan.speed.exact else {"explainer"})
     return tuple(
@@ -56,21 +56,21 @@ def measure_deviation(
     )
 
 
-def exact_rows(chunk: Chunk, images: Sequence[int]) -> Chunk:
-    """The rows of some images of a chunk, with the model in float32 and nothing known of them."""
-    rows = [row for row, index in enumerate(chunk.indices) if index in images]
-    classifier, pixels, targets = chunk.classifier.exact, chunk.pixels[rows], chunk.targets[rows]
+def exact_rows(group: ImageGroup, images: Sequence[int]) -> ImageGroup:
+    """The rows of some images of a group, with the model in float32 and nothing known of them."""
+    rows = [row for row, index in enumerate(group.indices) if index in images]
+    classifier, pixels, targets = group.classifier.exact, group.pixels[rows], group.targets[rows]
     logits: list[Tensor] = []
-    chunk.each(len(rows), lambda part: logits.append(classifier.logits(pixels[part])))
+    group.each(len(rows), lambda part: logits.append(classifier.logits(pixels[part])))
     known = torch.cat(logits)
     return replace(
-        chunk.with_model(classifier, MadePasses(logits=known)),
+        group.with_model(classifier, MadePasses(logits=known)),
         pixels=pixels,
-        indices=tuple(chunk.indices[row] for row in rows),
+        indices=tuple(group.indices[row] for row in rows),
         targets=targets,
         probabilities=classifier.probabilities(known).gather(1, targets[:, None])[:, 0],
-        streams=chunk.streams.take(rows),
-        boxes=tuple(chunk.boxes[row] for row in rows) if chunk.boxes else (),
+        streams=group.streams.take(rows),
+        boxes=tuple(group.boxes[row] for row in rows) if group.boxes else (),
     )
 
 

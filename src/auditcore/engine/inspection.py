@@ -26,8 +26,8 @@ def inspect(
     return inspection_of(
         request,
         reference,
-        classifier.offer,
-        obstacle=lambda explainer: applicability(classifier, explainer),
+        classifier.capabilities,
+        incompatibility=lambda explainer: applicability(classifier, explainer),
         layers=lambda explainer: layers_named(classifier, (explainer,)).get(explainer.label),
         facts=facts,
         found=ModelFinding(

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import torch
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.contracts.shards import SKETCH_SCALE, MapSketches
 from auditcore.devices.transfer import numbers_on
 from auditcore.metrics.map_sketches import sketch_maps
@@ -18,33 +18,33 @@ from auditcore.metrics.reduction import reduce_channels
 CONSTANT_MAP = "the map is constant or not finite, so it has no correlation"
 
 
-def sketch_originals(chunk: Chunk, images: Collection[int]) -> tuple[MapSketches, ...]:
+def sketch_originals(group: ImageGroup, images: Collection[int]) -> tuple[MapSketches, ...]:
     """Sketches of the maps of the unchanged images by every explainer and the control; no pass through the model.
 
     Of an image with several targets the map of the first counts.
 
     Args:
-        chunk: Images whose original maps are computed.
+        group: Images whose original maps are computed.
         images: Indices of those that are wanted.
     """
-    rows = [row for row, index in enumerate(chunk.indices) if index in images and index not in chunk.indices[:row]]
+    rows = [row for row, index in enumerate(group.indices) if index in images and index not in group.indices[:row]]
     found = []
-    for explainer in chunk.explained:
+    for explainer in group.explained:
         encoded: list[str | None] = []
         reasons: dict[int, str] = {}
         if rows:
-            maps = chunk.original(explainer).maps[numbers_on(rows, chunk.pixels.device, torch.long)]
+            maps = group.original(explainer).maps[numbers_on(rows, group.pixels.device, torch.long)]
             # summed in float64: channels that cancel must not leave rounding behind as relevance
             sketches = sketch_maps(reduce_channels(maps.double(), "sum").flatten(1)).cpu().numpy()
-            missing = chunk.without_map(explainer)
+            missing = group.without_map(explainer)
             for row, sketch in zip(rows, sketches, strict=True):
                 reason = missing.get(row, CONSTANT_MAP if np.isnan(sketch).any() else None)
                 encoded.append(None if reason is not None else _encoded(sketch))
-                reasons |= {} if reason is None else {chunk.indices[row]: reason}
+                reasons |= {} if reason is None else {group.indices[row]: reason}
         found.append(
             MapSketches(
                 explainer=explainer.label,
-                images=tuple(chunk.indices[row] for row in rows),
+                images=tuple(group.indices[row] for row in rows),
                 sketches=tuple(encoded),
                 reasons=reasons,
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.plan import AuditPlan
@@ -38,7 +38,7 @@ def predict_originals(
     colors: dict[str, Tensor],
     explained: Collection[Explainer],
     uploaded: Mapping[str, UploadedMaps],
-) -> tuple[Chunk | None, list[ImageRecord]]:
+) -> tuple[ImageGroup | None, list[ImageRecord]]:
     """Predict the originals once, fix the classes each image is explained for, and give each class a row.
 
     Where maps will be computed and every image has one target, the same pass gives the gradients that explainers of
@@ -57,7 +57,7 @@ def predict_originals(
         uploaded: Files of uploaded maps by their digest.
 
     Returns:
-        The chunk, None when no image has a target, and a record of every image.
+        The group, None when no image has a target, and a record of every image.
 
     Raises:
         ModelOutputInvalid: The model returned NaN or infinite logits.
@@ -92,7 +92,7 @@ def predict_originals(
         return None, records
     owners = torch.tensor([position for position, _ in rows], device=classifier.device)
     targets = torch.tensor([target for _, target in rows], device=classifier.device)
-    chunk = Chunk(
+    group = ImageGroup(
         classifier=classifier,
         pixels=pixels[owners],
         indices=tuple(decoded[position].index for position, _ in rows),
@@ -121,7 +121,7 @@ def predict_originals(
             for digest, maps in uploaded.items()
         },
     )
-    return chunk, [*records, *_used_records(chunk, decoded, predicted)]
+    return group, [*records, *_used_records(group, decoded, predicted)]
 
 
 def has_one_target(plan: AuditPlan, labels: Sequence[tuple[int, ...]]) -> bool:
@@ -151,10 +151,10 @@ def left_out(image: EncodedImage, choice: Choice, *, predicted: int | None = Non
     )
 
 
-def _used_records(chunk: Chunk, decoded: Sequence[EncodedImage], predicted: Sequence[int]) -> list[ImageRecord]:
+def _used_records(group: ImageGroup, decoded: Sequence[EncodedImage], predicted: Sequence[int]) -> list[ImageRecord]:
     explained: dict[int, list[ExplainedClass]] = {}
     for index, target, probability in zip(
-        chunk.indices, chunk.targets.tolist(), chunk.probabilities.tolist(), strict=True
+        group.indices, group.targets.tolist(), group.probabilities.tolist(), strict=True
     ):
         explained.setdefault(index, []).append(ExplainedClass(target=target, probability=rounded(probability)))
     return [

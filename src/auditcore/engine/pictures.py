@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
-from auditcore.checks.chunk import Chunk
+from auditcore.checks.image_group import ImageGroup
 from auditcore.contracts.artifacts import Artifact
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.report.pictures import draw_map, draw_photo
@@ -32,11 +32,11 @@ class Pictures:
         return index < self.images if self.order is None else index in self.order[: self.images]
 
 
-def draw_pictures(chunk: Chunk, pictures: Pictures, *, model_name: str | None = None) -> tuple[Artifact, ...]:
+def draw_pictures(group: ImageGroup, pictures: Pictures, *, model_name: str | None = None) -> tuple[Artifact, ...]:
     """Draw each photo and the map of each explainer on it, channels summed; no pass through the model.
 
     Args:
-        chunk: Images whose original maps are computed.
+        group: Images whose original maps are computed.
         pictures: What to draw, and where to keep it.
         model_name: What the audit calls the model, if it audits several.
 
@@ -44,15 +44,15 @@ def draw_pictures(chunk: Chunk, pictures: Pictures, *, model_name: str | None = 
         The photo of an image, then its maps in the order of the plan, image by image.
     """
     found: list[Artifact] = []
-    for position, index in enumerate(chunk.indices):
-        if not pictures.include(index) or index in chunk.indices[:position]:
+    for position, index in enumerate(group.indices):
+        if not pictures.include(index) or index in group.indices[:position]:
             continue  # an image with several targets shows the maps of its first
-        pixels = chunk.pixels[position].cpu()
+        pixels = group.pixels[position].cpu()
         found.append(Artifact(image=index, model=model_name, explainer=None, digest=pictures.put(draw_photo(pixels))))
-        for explainer in chunk.able:
-            maps = chunk.original(explainer).maps[position : position + 1]
+        for explainer in group.able:
+            maps = group.original(explainer).maps[position : position + 1]
             drawn = draw_map(reduce_channels(maps, "sum")[0, 0].cpu(), pixels)
             digest = pictures.put(drawn)
             found.append(Artifact(image=index, model=model_name, explainer=explainer.label, digest=digest))
-        chunk.tick()
+        group.tick()
     return tuple(found)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from auditcore.checks.chunk import REPEAT, Chunk
+from auditcore.checks.image_group import REPEAT, ImageGroup
 from auditcore.checks.measuring import measurement, not_applicable, without_rows
 from auditcore.checks.micro_batches import MicroBatches, blaming_size
 from auditcore.checks.registry import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.capabilities import check_obstacle
+from auditcore.contracts.capabilities import check_incompatibility
 from auditcore.contracts.explainers import Explainer, shared_key
 from auditcore.contracts.image_dependence import sketched_images
 from auditcore.contracts.plan import AuditPlan
@@ -178,13 +178,13 @@ def _run_shard(
     deviations: list[DeviationSample] = []
     sketches: list[tuple[MapSketches, ...]] = []
     colors: dict[str, Tensor] = {}
-    for group, batch in decode_ahead(explainable, group_size(plan, micro_batch), classifier.preprocessing, limits):
+    for encoded, batch in decode_ahead(explainable, group_size(plan, micro_batch), classifier.preprocessing, limits):
         records += batch.excluded
-        decoded = [group[position] for position in batch.used]
+        decoded = [encoded[position] for position in batch.used]
         if not decoded:
             continue
         with meter.measuring("measure" if wave == "measure" else "originals"):
-            chunk, seen = predict_originals(
+            group, seen = predict_originals(
                 classifier,
                 batch,
                 decoded,
@@ -197,18 +197,18 @@ def _run_shard(
                 uploaded=uploaded,
             )
         records += seen
-        if chunk is None:
+        if group is None:
             continue
         if wave == "measure":
             with meter.measuring("measure"):
-                samples.append(_measure(plan, chunk))
+                samples.append(_measure(plan, group))
         else:
-            measurements.append(_compute(plan, chunk, shared, meter))
-            unable, layers = chunk.unable, layers_named(classifier, chunk.able)
-            sketches.append(sketch_originals(chunk, sketched_images(order)))
+            measurements.append(_compute(plan, group, shared, meter))
+            unable, layers = group.unable, layers_named(classifier, group.able)
+            sketches.append(sketch_originals(group, sketched_images(order)))
             unsampled = deviation_images - len({index for one in deviations for index in one.images})
-            deviations += _deviations(plan, chunk, measurements[-1], shared, meter, images=unsampled)
-            artifacts += () if pictures is None else draw_pictures(chunk, pictures, model_name=model_name)
+            deviations += _deviations(plan, group, measurements[-1], shared, meter, images=unsampled)
+            artifacts += () if pictures is None else draw_pictures(group, pictures, model_name=model_name)
     notes = (*_notes(plan, micro_batch, micro_batches, classifier), *_end(classifier))
     progress(1.0)
     return ShardResult(
@@ -227,7 +227,7 @@ def _run_shard(
             parameters=classifier.parameters,
             trained=classifier.trained,
             preprocessing=classifier.preprocessing,
-            offer=classifier.offer,
+            capabilities=classifier.capabilities,
             scores=classifier.scores,
             structure=classifier.structure,
         ),
@@ -270,7 +270,7 @@ def _prepared(
 
 def _begin(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) -> float:
     """Weight of the passes that are expected; where a black box takes its predictions from is told beforehand."""
-    facts = ModelFacts(side_px=classifier.size, offer=classifier.offer)
+    facts = ModelFacts(side_px=classifier.size, capabilities=classifier.capabilities)
     needed = total(passes_needed(plan, wave=wave, images=images, facts=facts).values())
     if classifier.source is not None:
         classifier.source.begin(needed.forward)
@@ -279,7 +279,7 @@ def _begin(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) 
 
 def _ahead(classifier: Classifier, plan: AuditPlan, images: int) -> Ahead:
     """Passes that both waves of a plan make on so many images."""
-    facts = ModelFacts(side_px=classifier.size, offer=classifier.offer)
+    facts = ModelFacts(side_px=classifier.size, capabilities=classifier.capabilities)
     waves = (passes_needed(plan, wave=wave, images=images, facts=facts) for wave in waves_of(plan))
     needed = [total(by_purpose.values()) for by_purpose in waves]
     backward = sum(passes.backward for passes in needed)
@@ -349,17 +349,17 @@ class _Meter:
         )
 
 
-def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
+def _measure(plan: AuditPlan, group: ImageGroup) -> list[SharedSample]:
     samples: list[SharedSample] = []
     # together, so that they share passes whatever each check runs on
-    chunk.explain_originals([explainer for explainer in mapped_first(plan) if explainer in chunk.able])
+    group.explain_originals([explainer for explainer in mapped_first(plan) if explainer in group.able])
     for check in plan.checks:
         measure = CHECKS[type(check)].measure_shared
-        if measure is not None and check_obstacle(check, chunk.classifier.offer) is None:
-            samples += measure(check, chunk.under(check))
+        if measure is not None and check_incompatibility(check, group.classifier.capabilities) is None:
+            samples += measure(check, group.under(check))
     # a layer's statistics belong to images, however many targets each has
-    first = [row for row, index in enumerate(chunk.indices) if index not in chunk.indices[:row]]
-    for explainer in chunk.able:
+    first = [row for row, index in enumerate(group.indices) if index not in group.indices[:row]]
+    for explainer in group.able:
         measure_layer = EXPLAINERS[type(explainer)].measure_shared
         if measure_layer is not None:
             rows: list[Tensor] = []
@@ -371,11 +371,11 @@ def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
                 rows: list[Tensor] = rows,
             ) -> None:
                 own = first[part]
-                pixels = chunk.pixels[numbers_on(own, chunk.pixels.device, torch.long)]
-                halves = [chunk.indices[row] % 2 for row in own]
-                rows.append(measure_layer(chunk.batch(pixels, own, "original"), explainer, halves))
+                pixels = group.pixels[numbers_on(own, group.pixels.device, torch.long)]
+                halves = [group.indices[row] % 2 for row in own]
+                rows.append(measure_layer(group.batch(pixels, own, "original"), explainer, halves))
 
-            chunk.each(len(first), work)
+            group.each(len(first), work)
             values = [row for part in rows for row in part.cpu().tolist()]
             samples.append(SharedSample.of(shared_key(explainer), values))
     return samples
@@ -383,68 +383,68 @@ def _measure(plan: AuditPlan, chunk: Chunk) -> list[SharedSample]:
 
 def _compute(
     plan: AuditPlan,
-    chunk: Chunk,
+    group: ImageGroup,
     shared: Mapping[str, tuple[float, ...]],
     meter: _Meter,
     *,
     about_explainers: bool = True,
 ) -> list[Measurement]:
-    """Every check on one chunk; the maps that all of them need come first, so that no check pays for another.
+    """Every check on one group; the maps that all of them need come first, so that no check pays for another.
 
     Args:
         plan: What to measure.
-        chunk: The images.
+        group: The images.
         shared: Quantities of the whole audit.
         meter: Counts passes by purpose.
         about_explainers: Whether to measure what belongs to explainers and not to a check, too.
     """
     with meter.measuring("originals"):
-        chunk.explain_originals(chunk.able)
-    if about_explainers and chunk.repeatable:
+        group.explain_originals(group.able)
+    if about_explainers and group.repeatable:
         with meter.measuring(REPEAT):
-            chunk.repeat_originals(chunk.repeatable)
+            group.repeat_originals(group.repeatable)
     found: list[Measurement] = []
-    missing = {explainer.label: chunk.without_map(explainer) for explainer in chunk.able}
+    missing = {explainer.label: group.without_map(explainer) for explainer in group.able}
     for check in plan.checks:
-        listed = chunk.under(check)
+        listed = group.under(check)
         unable = listed.unable_under(check)
-        if check_obstacle(check, chunk.classifier.offer) is None:
+        if check_incompatibility(check, group.classifier.capabilities) is None:
             with meter.measuring(check.label):
                 measured = CHECKS[type(check)].compute(check, listed.without(unable), shared)
-            found += [without_rows(one, missing.get(one.explainer or "", {}), chunk.indices) for one in measured]
+            found += [without_rows(one, missing.get(one.explainer or "", {}), group.indices) for one in measured]
         for label, reason in unable.items():
-            found += not_applicable(check, label, reason, indices=chunk.indices)
+            found += not_applicable(check, label, reason, indices=group.indices)
     if about_explainers:
-        found += _about_explainers(chunk)
-    return merge_targets(found, chunk.indices)
+        found += _about_explainers(group)
+    return merge_targets(found, group.indices)
 
 
-def _about_explainers(chunk: Chunk) -> list[Measurement]:
+def _about_explainers(group: ImageGroup) -> list[Measurement]:
     """What explainers report about themselves, and how far stochastic ones repeat themselves."""
     found = [
         measurement(
             None,
             metric,
             values.cpu(),
-            indices=chunk.indices,
+            indices=group.indices,
             explainer=explainer.label,
             undefined=UNDEFINED_CONTROLS[metric],
         )
-        for explainer in chunk.able
-        for metric, values in chunk.original(explainer).controls.items()
+        for explainer in group.able
+        for metric, values in group.original(explainer).controls.items()
     ]
-    everywhere = torch.ones_like(chunk.pixels[:, :1], dtype=torch.bool)
-    for explainer in chunk.repeatable:
+    everywhere = torch.ones_like(group.pixels[:, :1], dtype=torch.bool)
+    for explainer in group.repeatable:
         # summed in float64: channels that cancel must not leave rounding behind as relevance
         original, again = (
-            reduce_channels(made.maps.double(), "sum") for made in (chunk.original(explainer), chunk.repeat(explainer))
+            reduce_channels(made.maps.double(), "sum") for made in (group.original(explainer), group.repeat(explainer))
         )
         found.append(
             measurement(
                 None,
                 "repeatability",
                 pearson(original, again, everywhere).cpu(),
-                indices=chunk.indices,
+                indices=group.indices,
                 explainer=explainer.label,
                 undefined="one of both maps is constant or not finite, so their correlation is undefined",
             )
@@ -454,25 +454,25 @@ def _about_explainers(chunk: Chunk) -> list[Measurement]:
 
 def _deviations(
     plan: AuditPlan,
-    chunk: Chunk,
+    group: ImageGroup,
     measured: Sequence[Measurement],
     shared: Mapping[str, tuple[float, ...]],
     meter: _Meter,
     *,
     images: int,
 ) -> tuple[DeviationSample, ...]:
-    """What the plan's faster modes change on so many images of a chunk; nothing if it has none."""
+    """What the plan's faster modes change on so many images of a group; nothing if it has none."""
     if not plan.modes or images < 1:
         return ()
     with meter.measuring("deviation"):
         return measure_deviation(
             plan,
-            chunk,
+            group,
             measured,
             images=images,
             # what single checks pay for the sample is not told apart
             compute=lambda exact, rows: _compute(
-                exact, rows, shared, _Meter(chunk.classifier), about_explainers=not plan.speed.exact
+                exact, rows, shared, _Meter(group.classifier), about_explainers=not plan.speed.exact
             ),
         )
 

@@ -53,7 +53,7 @@ def choose_targets(
 
 def _answered(choice: Choice, classifier: Classifier, logits: Float[Tensor, " class"]) -> Choice:
     """The same choice, unless it names a class of which the model says nothing for this image."""
-    most = classifier.offer.top_classes
+    most = classifier.capabilities.top_classes
     if most is None:
         return choice
     answered = set(logits.topk(min(most, len(logits))).indices.tolist())

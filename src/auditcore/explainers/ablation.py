@@ -13,7 +13,7 @@ from auditcore.images.cells import cell_index, default_grid
 from auditcore.models.classifier import Classifier
 
 
-def obstacle(classifier: Classifier, contract: Ablation) -> str | None:
+def incompatibility(classifier: Classifier, contract: Ablation) -> str | None:
     """Why there are no cells: more of them than pixels on a side."""
     if contract.grid is not None and contract.grid > classifier.size:
         return (
@@ -37,7 +37,7 @@ def ablation(batch: Batch, contract: Ablation) -> Attribution:
 
     Source: feature ablation of Kokhlikyan et al. 2020 with square cells; Zeiler & Fergus 2014 without overlap.
     """
-    reason = obstacle(batch.classifier, contract)
+    reason = incompatibility(batch.classifier, contract)
     if reason is not None:
         raise NotApplicable(reason)
     pixels = batch.pixels

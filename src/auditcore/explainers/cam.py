@@ -20,7 +20,7 @@ MOST_CANDIDATES = 5
 """Layers that an error lists, from the logits on."""
 
 
-def obstacle(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
+def incompatibility(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
     """Why there is no class activation map: no layer keeps positions, or the layer named is none of those that do."""
     name = layer_name(classifier, contract)
     if name is None:
@@ -63,9 +63,9 @@ def _listed(layers: Sequence[str]) -> str:
     return ", ".join(repr(layer) for layer in layers[:MOST_CANDIDATES]) or "none"
 
 
-def guided_obstacle(classifier: Classifier, contract: GuidedGradCam) -> str | None:
+def guided_incompatibility(classifier: Classifier, contract: GuidedGradCam) -> str | None:
     """Why one of the two factors cannot be right."""
-    return obstacle(classifier, contract) or rectifiers.obstacle(classifier, contract)
+    return incompatibility(classifier, contract) or rectifiers.incompatibility(classifier, contract)
 
 
 def grad_cam(batch: Batch, contract: GradCam | GuidedGradCam) -> Attribution:
@@ -79,7 +79,7 @@ def grad_cam(batch: Batch, contract: GradCam | GuidedGradCam) -> Attribution:
 
     Source: Selvaraju et al. 2017, Eq. 1 and 2; upsampling is bilinear with `align_corners=False`.
     """
-    reason = obstacle(batch.classifier, contract)
+    reason = incompatibility(batch.classifier, contract)
     name = layer_name(batch.classifier, contract)
     if reason is not None or name is None:
         raise NotApplicable(reason or "")

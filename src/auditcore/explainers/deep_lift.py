@@ -42,7 +42,7 @@ _LINEAR_CALLS = {
 """Functions and methods that are affine in all that they are given."""
 
 
-def obstacle(classifier: Classifier, _contract: DeepLift) -> str | None:
+def incompatibility(classifier: Classifier, _contract: DeepLift) -> str | None:
     """Why contributions would not add up on this model: it cannot be traced, or a layer on the way has no rule."""
     canonical = classifier.canonical_or_reason()
     if isinstance(canonical, str):

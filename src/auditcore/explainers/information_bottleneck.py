@@ -59,7 +59,7 @@ class LayerStatistics:
     active: Float[Tensor, "1 channel row column"]
 
 
-def obstacle(classifier: Classifier, contract: Iba) -> str | None:
+def incompatibility(classifier: Classifier, contract: Iba) -> str | None:
     """Why no layer can be a bottleneck: there is none that everything passes, or the layer named is no such layer."""
     if contract.layer is None:
         if nearest_passage(classifier) is None:
@@ -355,7 +355,7 @@ def layer_name(classifier: Classifier, contract: Iba) -> str | None:
 
 
 def _layer(classifier: Classifier, contract: Iba) -> str:
-    reason = obstacle(classifier, contract)
+    reason = incompatibility(classifier, contract)
     name = layer_name(classifier, contract)
     if reason is not None or name is None:
         raise NotApplicable(reason or NO_PASSAGE)

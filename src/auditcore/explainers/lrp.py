@@ -71,7 +71,7 @@ def lrp_epsilon_alpha2_beta1_flat(batch: Batch, contract: LrpEpsilonAlpha2Beta1F
     return _propagate(batch, contract)
 
 
-def obstacle(classifier: Classifier, contract: ExplainerContract) -> str | None:
+def incompatibility(classifier: Classifier, contract: ExplainerContract) -> str | None:
     """Why relevance cannot be propagated on this model: it cannot be traced, or a layer on the way has no rule."""
     canonical = classifier.canonical_or_reason()
     if isinstance(canonical, str):

@@ -51,7 +51,7 @@ def windows(contract: Occlusion, side: int) -> Windows:
     return Windows(window, contract.stride or max(1, window // 2), side)
 
 
-def obstacle(classifier: Classifier, contract: Occlusion) -> str | None:
+def incompatibility(classifier: Classifier, contract: Occlusion) -> str | None:
     """Why there is no value for every pixel: a window larger than the image, or gaps between windows."""
     grid = windows(contract, classifier.size)
     if grid.window > grid.side:
@@ -78,7 +78,7 @@ def occlusion(batch: Batch, contract: Occlusion) -> Attribution:
 
     Source: Zeiler & Fergus 2014, Section 4.2.
     """
-    reason = obstacle(batch.classifier, contract)
+    reason = incompatibility(batch.classifier, contract)
     if reason is not None:
         raise NotApplicable(reason)
     pixels = batch.pixels

@@ -15,7 +15,7 @@ from auditcore.models.canonical import RECTIFIERS, rectifiers
 from auditcore.models.classifier import Classifier
 
 
-def obstacle(classifier: Classifier, _contract: ExplainerContract) -> str | None:
+def incompatibility(classifier: Classifier, _contract: ExplainerContract) -> str | None:
     """Why changing rectifiers cannot be right on this model: it has none, or they cannot be found."""
     canonical = classifier.canonical_or_reason()
     if isinstance(canonical, str):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from auditcore.contracts.capabilities import explainer_obstacle
+from auditcore.contracts.capabilities import explainer_incompatibility
 from auditcore.contracts.explainers import (
     Ablation,
     Deconvolution,
@@ -72,7 +72,7 @@ class Method:
 
     Attributes:
         attribute: Explains a batch according to its contract.
-        obstacle: Why the method cannot be right on a model, or None.
+        incompatibility: Why the method cannot be right on a model, or None.
         measure_shared: (batch, contract, half of each image) -> what images contribute to a quantity of the whole
             audit, if there is one: a row for each image, or for several. Every other image belongs to half 1.
         merge_shared: (contract, rows) -> as few rows that say the same, up to rounding.
@@ -85,7 +85,7 @@ class Method:
     """
 
     attribute: Callable[[Batch, Any], Attribution]
-    obstacle: Callable[[Classifier, Any], str | None] = _always_applicable
+    incompatibility: Callable[[Classifier, Any], str | None] = _always_applicable
     measure_shared: Callable[[Batch, Any, Sequence[int]], Float[Tensor, "row value"]] | None = None
     merge_shared: Callable[[Any, Sequence[Sequence[float]]], Sequence[Sequence[float]]] | None = None
     reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
@@ -99,9 +99,9 @@ def _noise_tunnel(batch: Batch, contract: NoiseTunnel) -> Attribution:
     return noise_tunnel.noise_tunnel(batch, contract, EXPLAINERS[type(contract.method)].attribute)
 
 
-def _noise_tunnel_obstacle(classifier: Classifier, contract: NoiseTunnel) -> str | None:
+def _noise_tunnel_incompatibility(classifier: Classifier, contract: NoiseTunnel) -> str | None:
     """Where the inner method cannot be right, its mean cannot either."""
-    return EXPLAINERS[type(contract.method)].obstacle(classifier, contract.method)
+    return EXPLAINERS[type(contract.method)].incompatibility(classifier, contract.method)
 
 
 def _noise_tunnel_layer(classifier: Classifier, contract: NoiseTunnel) -> str | None:
@@ -117,26 +117,30 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     IntegratedGradients: Method(gradient.integrated_gradients),
     GradientShap: Method(gradient_shap.gradient_shap),
     SmoothGrad: Method(noise_tunnel.smoothgrad),
-    NoiseTunnel: Method(_noise_tunnel, _noise_tunnel_obstacle, layer=_noise_tunnel_layer),
-    DeepLift: Method(deep_lift.deep_lift, deep_lift.obstacle),
-    GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.obstacle),
-    Deconvolution: Method(rectifiers.deconvolution, rectifiers.obstacle),
-    GradCam: Method(cam.grad_cam, cam.obstacle, reads_layer=cam.layer_name, layer=cam.layer_name),
-    GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_obstacle, reads_layer=cam.layer_name, layer=cam.layer_name),
-    LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.obstacle, prepare=lrp.model_with_rules),
-    LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.obstacle, prepare=lrp.model_with_rules),
-    LrpEpsilonAlpha2Beta1Flat: Method(lrp.lrp_epsilon_alpha2_beta1_flat, lrp.obstacle, prepare=lrp.model_with_rules),
+    NoiseTunnel: Method(_noise_tunnel, _noise_tunnel_incompatibility, layer=_noise_tunnel_layer),
+    DeepLift: Method(deep_lift.deep_lift, deep_lift.incompatibility),
+    GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.incompatibility),
+    Deconvolution: Method(rectifiers.deconvolution, rectifiers.incompatibility),
+    GradCam: Method(cam.grad_cam, cam.incompatibility, reads_layer=cam.layer_name, layer=cam.layer_name),
+    GuidedGradCam: Method(
+        cam.guided_grad_cam, cam.guided_incompatibility, reads_layer=cam.layer_name, layer=cam.layer_name
+    ),
+    LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.incompatibility, prepare=lrp.model_with_rules),
+    LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.incompatibility, prepare=lrp.model_with_rules),
+    LrpEpsilonAlpha2Beta1Flat: Method(
+        lrp.lrp_epsilon_alpha2_beta1_flat, lrp.incompatibility, prepare=lrp.model_with_rules
+    ),
     Iba: Method(
         information_bottleneck.iba,
-        information_bottleneck.obstacle,
+        information_bottleneck.incompatibility,
         information_bottleneck.measure_statistics,
         information_bottleneck.merge_statistics,
         information_bottleneck.reduce_statistics,
         layer=information_bottleneck.layer_name,
     ),
-    Occlusion: Method(occlusion.occlusion, occlusion.obstacle),
-    Ablation: Method(ablation.ablation, ablation.obstacle),
-    Rise: Method(rise.rise, rise.obstacle),
+    Occlusion: Method(occlusion.occlusion, occlusion.incompatibility),
+    Ablation: Method(ablation.ablation, ablation.incompatibility),
+    Rise: Method(rise.rise, rise.incompatibility),
     KernelShap: Method(kernel_shap.kernel_shap),
     Random: Method(random.random),
     Precomputed: Method(precomputed.precomputed),
@@ -148,7 +152,9 @@ def applicability(classifier: Classifier, contract: Explainer) -> str | None:
 
     The first question about rectifiers or relevance brings the model into canonical form; later ones are cheap.
     """
-    return explainer_obstacle(contract, classifier.offer) or EXPLAINERS[type(contract)].obstacle(classifier, contract)
+    return explainer_incompatibility(contract, classifier.capabilities) or EXPLAINERS[type(contract)].incompatibility(
+        classifier, contract
+    )
 
 
 def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:

@@ -17,7 +17,7 @@ MASKS_A_DRAW = 256
 """Masks of one stream: enough to fill a micro-batch, few enough to be kept. Streams do not follow micro-batches."""
 
 
-def obstacle(classifier: Classifier, contract: Rise) -> str | None:
+def incompatibility(classifier: Classifier, contract: Rise) -> str | None:
     """Why there are no masks: more cells than pixels."""
     if contract.cells > classifier.size:
         return f"{contract.cells} cells a side do not fit images of {classifier.size} pixels"
@@ -39,7 +39,7 @@ def rise(batch: Batch, contract: Rise) -> Attribution:
 
     Source: Petsiuk et al. 2018, Eq. 6; the masks are those of the authors' code.
     """
-    reason = obstacle(batch.classifier, contract)
+    reason = incompatibility(batch.classifier, contract)
     if reason is not None:
         raise NotApplicable(reason)
     classifier, pixels = batch.classifier, batch.pixels

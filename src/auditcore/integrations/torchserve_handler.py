@@ -125,7 +125,7 @@ class AuditcoreHandler:
             explainers=tuple(
                 kind.model_fields["kind"].default
                 for kind in get_args(get_args(Explainer)[0])
-                if kind is not Precomputed and self._obstacle(kind()) is None
+                if kind is not Precomputed and self._incompatibility(kind()) is None
             ),
         )
 
@@ -208,7 +208,7 @@ class AuditcoreHandler:
             first = error.errors()[0]["msg"]
             msg = f'the metadata `{EXPLAINER}` must name an explainer, such as {{"kind": "gradient"}}: {first}'
             raise BadRequest(msg) from error
-        reason = self._obstacle(explainer)
+        reason = self._incompatibility(explainer)
         if reason is not None:
             msg = f"{explainer.label} cannot explain here: {reason}"
             raise BadRequest(msg)
@@ -228,7 +228,7 @@ class AuditcoreHandler:
             }
         )
 
-    def _obstacle(self, explainer: Explainer) -> str | None:
+    def _incompatibility(self, explainer: Explainer) -> str | None:
         """Why an explainer cannot explain single images of this model, or None."""
         if isinstance(explainer, Precomputed):
             return "maps are what is asked for"

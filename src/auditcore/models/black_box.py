@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.models import Scores
 from auditcore.contracts.packaged_models import Outputs
@@ -33,7 +33,7 @@ class Source(Protocol):
         """What tells this model from others."""
 
     @property
-    def offer(self) -> ModelOffer:
+    def capabilities(self) -> ModelCapabilities:
         """What it lets an audit see."""
 
     @property

@@ -86,7 +86,7 @@ class Classifier:
             which they last ran.
         feature_layers: Their paths.
         convolutions: Those of them that are convolutions.
-        offer: What it lets an audit see; everything, unless it is a black box.
+        capabilities: What it lets an audit see; everything, unless it is a black box.
         source: Where the predictions of a black box come from; None for a model of PyTorch.
         digest: sha256 over all parameters and buffers; what its source says, for a black box.
         structure: sha256 over names and shapes of all parameters and buffers; None for a black box.
@@ -123,7 +123,7 @@ class Classifier:
         self.trained = trained
         self.size = preprocessing.crop
         self.source = module.source if isinstance(module, BlackBox) else None
-        self.offer = WHITE_BOX if self.source is None else self.source.offer
+        self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities
         if self.source is None:
             module = copy.deepcopy(module).eval().to(self.device, torch.float32)
             _refuse_non_finite(module)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.server_models import RequestLimits
@@ -85,9 +85,9 @@ class ServedSource:
         return self.description.digest
 
     @property
-    def offer(self) -> ModelOffer:
+    def capabilities(self) -> ModelCapabilities:
         """What it lets an audit see."""
-        return self.description.offer
+        return self.description.capabilities
 
     @property
     def images_per_pass(self) -> int:

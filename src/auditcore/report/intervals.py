@@ -19,7 +19,7 @@ def calibrated_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantiti
     shared = narrowest_intervals(plan, measured)
     told = []
     for model, quantities in measured.items():
-        for check, family, key in automatic_intervals(plan):
+        for check, augmentation, key in automatic_intervals(plan):
             if key not in quantities:
                 continue
             low, high, reached = quantities[key]
@@ -28,7 +28,7 @@ def calibrated_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantiti
                 CalibratedInterval(
                     model=model,
                     check=check.label,
-                    family=family.label,
+                    augmentation=augmentation.label,
                     interval=(used.values[0], used.values[1]),
                     own_interval=None if model is None else (low, high),
                     set_by=used.model,

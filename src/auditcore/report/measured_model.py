@@ -129,7 +129,7 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
             preprocessing=model.preprocessing,
             architecture=architecture_of(reference, model.structure),
             performance=performance_of(records.values(), model.scores),
-            offer=model.offer,
+            capabilities=model.capabilities,
             layers=next((shard.layers for shard in shards if shard.layers), {}),
         ),
         records=records,

@@ -141,7 +141,15 @@ SCHEMAS: Mapping[str, Schema] = {
             Addition("plan.explainers[iba].statistics", "channel"),
             Addition("plan.explainers[precomputed].map_kind", "region"),
         ),
-        moves=(Move("plan.checks[localization].quantiles", None), Move("plan.checks[localization].weighted", None)),
+        moves=(
+            Move("plan.checks[localization].quantiles", None),
+            Move("plan.checks[localization].weighted", None),
+            Move("plan.checks[sweep].families", "augmentations"),
+            Move("plan.checks[ssim_sweep].changes[*].family", "augmentation"),
+            Move("intervals[*].family", "augmentation"),
+            Move("model.offer", "capabilities"),
+            Move("models[*].offer", "capabilities"),
+        ),
         renamed_metrics={("localization", "wsol_iou"): "wsol_iou_largest_region"},
         definitions=(
             "Checks that order pixels or cells took them by signed relevance, for every explainer.",

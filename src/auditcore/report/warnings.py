@@ -62,7 +62,7 @@ def _few_levels(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWa
 
 
 def _prediction_collapses(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
-    """Families on whose interval a model no longer predicts the target."""
+    """Augmentations on whose interval a model no longer predicts the target."""
     sweeps = {check.label for check in plan.checks if isinstance(check, SweepCheck)}
     for one in results:
         if one.check not in sweeps or one.metric != "probability_score" or one.mean is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.capabilities import BLACK_BOX, WHITE_BOX, ModelOffer
+from auditcore.contracts.capabilities import BLACK_BOX, WHITE_BOX, ModelCapabilities
 from auditcore.contracts.model_reference import BuiltModel
 from auditcore.contracts.packaged_models import MarModel, OnnxModel, TorchExportModel, TorchScriptModel
 from auditcore.sources.fetching import pin_resource
@@ -45,8 +45,8 @@ def resolve_file(model: FileModel, access: AccessRules) -> Resolution:
         limit_bytes=access.limits.weights_bytes,
         sha256=model.sha256,
     )
-    offer: ModelOffer | None = WHITE_BOX
+    capabilities: ModelCapabilities | None = WHITE_BOX
     if isinstance(model, OnnxModel):
         # whether the graph can be converted shows when it is loaded
-        offer = BLACK_BOX if model.gradients == "never" else None
-    return Resolution(model if digest is None else model.model_copy(update={"sha256": digest}), offer)
+        capabilities = BLACK_BOX if model.gradients == "never" else None
+    return Resolution(model if digest is None else model.model_copy(update={"sha256": digest}), capabilities)

@@ -1,4 +1,4 @@
-"""Every family has an implementation; identity, masks, inverses and grids."""
+"""Every augmentation has an implementation; identity, masks, inverses and grids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from skimage import data
 
-from auditcore.augmentations.registry import FAMILIES, augment, inverse_value, levels, unwarp, valid_mask, warp
+from auditcore.augmentations.registry import AUGMENTATIONS, augment, inverse_value, levels, unwarp, valid_mask, warp
 from auditcore.contracts.augmentations import (
     Augmentation,
     AugmentationContract,
@@ -48,15 +48,15 @@ INVARIANT = [
 ALL = [*INVARIANT, *EQUIVARIANT]
 
 
-def kind(family: AugmentationContract) -> str:
-    return family.label
+def kind(augmentation: AugmentationContract) -> str:
+    return augmentation.label
 
 
-def half_way(family: AugmentationContract) -> float:
+def half_way(augmentation: AugmentationContract) -> float:
     """A value in the middle of a side, or at its end where nothing else exists."""
-    low, high = family.extent
-    end = low if high == family.identity else high
-    return float(end) if family.only_ends else (family.identity + end) / 2
+    low, high = augmentation.extent
+    end = low if high == augmentation.identity else high
+    return float(end) if augmentation.only_ends else (augmentation.identity + end) / 2
 
 
 def streams(count: int, seed: int = 5) -> Streams:
@@ -69,90 +69,96 @@ def photos(count: int) -> torch.Tensor:
 
 
 def test_every_contract_has_an_implementation() -> None:
-    assert set(FAMILIES) == set(get_args(get_args(Augmentation)[0]))
+    assert set(AUGMENTATIONS) == set(get_args(get_args(Augmentation)[0]))
 
 
-@pytest.mark.parametrize("family", ALL, ids=kind)
-def test_the_identity_returns_the_image_bit_for_bit(family: AugmentationContract) -> None:
+@pytest.mark.parametrize("augmentation", ALL, ids=kind)
+def test_the_identity_returns_the_image_bit_for_bit(augmentation: AugmentationContract) -> None:
     photo = torch.from_numpy(data.chelsea()[:101, :90]).permute(2, 0, 1)[None].float() / 255
     batch = photo.repeat(2, 1, 1, 1)
-    changed = augment(family, batch, torch.tensor([family.identity, half_way(family)]), streams(2))
+    changed = augment(augmentation, batch, torch.tensor([augmentation.identity, half_way(augmentation)]), streams(2))
     assert torch.equal(changed[0], photo[0])
     assert not torch.equal(changed[1], photo[0])
 
 
-@pytest.mark.parametrize("family", ALL, ids=kind)
-def test_a_copy_does_not_depend_on_the_others_of_its_batch(family: AugmentationContract) -> None:
+@pytest.mark.parametrize("augmentation", ALL, ids=kind)
+def test_a_copy_does_not_depend_on_the_others_of_its_batch(augmentation: AugmentationContract) -> None:
     images, random = photos(3), streams(3)
-    low, high = family.extent
-    values = torch.tensor([float(low), half_way(family), float(high)])
-    together = augment(family, images, values, random)
+    low, high = augmentation.extent
+    values = torch.tensor([float(low), half_way(augmentation), float(high)])
+    together = augment(augmentation, images, values, random)
     assert together.dtype == torch.float32
     assert 0 <= together.min() <= together.max() <= 1
     for position in range(3):
         one = slice(position, position + 1)
-        alone = augment(family, images[one], values[one], random.take([position]))
+        alone = augment(augmentation, images[one], values[one], random.take([position]))
         torch.testing.assert_close(alone[0], together[position], atol=2e-6, rtol=0)
-    assert torch.equal(augment(family, images, values, streams(3)), together)
+    assert torch.equal(augment(augmentation, images, values, streams(3)), together)
 
 
-@pytest.mark.parametrize("family", ALL, ids=kind)
-def test_a_copy_shares_no_memory_with_its_image(family: AugmentationContract) -> None:
+@pytest.mark.parametrize("augmentation", ALL, ids=kind)
+def test_a_copy_shares_no_memory_with_its_image(augmentation: AugmentationContract) -> None:
     # aliased tensors make every step of a curve the last one
-    images, value = photos(1), torch.tensor([half_way(family)])
+    images, value = photos(1), torch.tensor([half_way(augmentation)])
     before = images.clone()
-    for values in (value, torch.tensor([family.identity])):
-        augment(family, images, values, streams(1)).fill_(7)
+    for values in (value, torch.tensor([augmentation.identity])):
+        augment(augmentation, images, values, streams(1)).fill_(7)
         assert torch.equal(images, before)
-    if family.equivariant:
-        warp(family, images, value).fill_(7)
+    if augmentation.equivariant:
+        warp(augmentation, images, value).fill_(7)
         assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("family", ALL, ids=kind)
-def test_refuses_values_that_do_not_fit_the_images(family: AugmentationContract) -> None:
+@pytest.mark.parametrize("augmentation", ALL, ids=kind)
+def test_refuses_values_that_do_not_fit_the_images(augmentation: AugmentationContract) -> None:
     with pytest.raises(ShapeError) as caught:
-        augment(family, torch.rand(3, 3, 8, 8), torch.zeros(2), streams(3))
+        augment(augmentation, torch.rand(3, 3, 8, 8), torch.zeros(2), streams(3))
     assert caught.value.actual == (2,)
 
 
-@pytest.mark.parametrize("family", EQUIVARIANT, ids=kind)
-def test_maps_of_any_channels_are_warped_like_the_image(family: AugmentationContract) -> None:
-    value = torch.tensor([half_way(family)])
+@pytest.mark.parametrize("augmentation", EQUIVARIANT, ids=kind)
+def test_maps_of_any_channels_are_warped_like_the_image(augmentation: AugmentationContract) -> None:
+    value = torch.tensor([half_way(augmentation)])
     image = torch.rand(1, 3, 20, 24)
     luminance = image.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(warp(family, luminance, value), warp(family, image, value).mean(1, keepdim=True))
+    torch.testing.assert_close(
+        warp(augmentation, luminance, value), warp(augmentation, image, value).mean(1, keepdim=True)
+    )
 
 
-@pytest.mark.parametrize("family", WARPING, ids=kind)
-def test_a_simple_family_moves_maps_as_it_moves_images(family: AugmentationContract) -> None:
-    value, image = torch.tensor([half_way(family)]), torch.rand(1, 3, 20, 24)
-    assert torch.equal(warp(family, image, value), augment(family, image, value))
+@pytest.mark.parametrize("augmentation", WARPING, ids=kind)
+def test_a_simple_augmentation_moves_maps_as_it_moves_images(augmentation: AugmentationContract) -> None:
+    value, image = torch.tensor([half_way(augmentation)]), torch.rand(1, 3, 20, 24)
+    assert torch.equal(warp(augmentation, image, value), augment(augmentation, image, value))
 
 
-@pytest.mark.parametrize("family", INVARIANT, ids=kind)
-def test_maps_stay_where_a_change_of_color_leaves_pixels(family: AugmentationContract) -> None:
-    value, maps = torch.tensor([half_way(family)]), torch.randn(1, 3, 20, 24)
-    assert torch.equal(warp(family, maps, value), maps)
-    assert torch.equal(unwarp(family, maps, value), maps)
+@pytest.mark.parametrize("augmentation", INVARIANT, ids=kind)
+def test_maps_stay_where_a_change_of_color_leaves_pixels(augmentation: AugmentationContract) -> None:
+    value, maps = torch.tensor([half_way(augmentation)]), torch.randn(1, 3, 20, 24)
+    assert torch.equal(warp(augmentation, maps, value), maps)
+    assert torch.equal(unwarp(augmentation, maps, value), maps)
 
 
-@pytest.mark.parametrize("family", INVARIANT, ids=kind)
-def test_all_pixels_are_valid_after_a_change_of_color(family: AugmentationContract) -> None:
-    mask = valid_mask(family, torch.tensor([*family.extent, half_way(family)]), (5, 7))
+@pytest.mark.parametrize("augmentation", INVARIANT, ids=kind)
+def test_all_pixels_are_valid_after_a_change_of_color(augmentation: AugmentationContract) -> None:
+    mask = valid_mask(augmentation, torch.tensor([*augmentation.extent, half_way(augmentation)]), (5, 7))
     assert mask.shape == (3, 1, 5, 7)
     assert mask.all()
 
 
-@pytest.mark.parametrize("family", [*WARPING, TURN_AND_BLUR], ids=kind)
+@pytest.mark.parametrize("augmentation", [*WARPING, TURN_AND_BLUR], ids=kind)
 @pytest.mark.parametrize("size", [(17, 17), (224, 160)])
-def test_valid_pixels_come_wholly_from_inside(family: AugmentationContract, size: tuple[int, int]) -> None:
-    values = [family.identity - family.bound, family.identity, family.identity + family.bound]
-    mask = valid_mask(family, torch.tensor(values), size)
+def test_valid_pixels_come_wholly_from_inside(augmentation: AugmentationContract, size: tuple[int, int]) -> None:
+    values = [
+        augmentation.identity - augmentation.bound,
+        augmentation.identity,
+        augmentation.identity + augmentation.bound,
+    ]
+    mask = valid_mask(augmentation, torch.tensor(values), size)
     assert mask[1].all()
     # an image of ones stays 1 exactly where no fill is mixed in
     ones = torch.ones(3, 1, *size)
-    warped = warp(family, ones, torch.tensor(values))
+    warped = warp(augmentation, ones, torch.tensor(values))
     torch.testing.assert_close(warped[mask], torch.ones_like(warped[mask]), atol=1e-3, rtol=0)
     assert (warped[~mask] < 0.9999).all()
     assert not (mask[0].all() and mask[2].all())
@@ -176,22 +182,22 @@ def test_the_mask_keeps_unrelated_maps_unrelated() -> None:
     assert pearson(*moved, valid_mask(Translate(), value, (96, 96))).abs() < 0.05
 
 
-@pytest.mark.parametrize("family", EQUIVARIANT, ids=kind)
-def test_the_inverse_undoes_the_change(family: AugmentationContract) -> None:
-    value = torch.tensor([half_way(family)])
+@pytest.mark.parametrize("augmentation", EQUIVARIANT, ids=kind)
+def test_the_inverse_undoes_the_change(augmentation: AugmentationContract) -> None:
+    value = torch.tensor([half_way(augmentation)])
     rows = torch.linspace(0, 3, 65)
     smooth = (torch.sin(rows)[:, None] * torch.cos(rows)[None]).view(1, 1, 65, 65)
-    forth = warp(family, smooth, value)
-    back = unwarp(family, forth, value)
+    forth = warp(augmentation, smooth, value)
+    back = unwarp(augmentation, forth, value)
     inside = slice(20, 45)
     assert (forth - smooth)[..., inside, inside].abs().max() > 0.02
     torch.testing.assert_close(back[..., inside, inside], smooth[..., inside, inside], atol=5e-3, rtol=0)
 
 
-@pytest.mark.parametrize("family", INVARIANT, ids=kind)
-def test_a_change_of_color_has_no_inverse(family: AugmentationContract) -> None:
+@pytest.mark.parametrize("augmentation", INVARIANT, ids=kind)
+def test_a_change_of_color_has_no_inverse(augmentation: AugmentationContract) -> None:
     with pytest.raises(NotApplicable, match="no inverse"):
-        inverse_value(family, 0.1)
+        inverse_value(augmentation, 0.1)
 
 
 def test_a_flip_is_its_own_inverse_and_loses_no_pixel() -> None:
@@ -202,12 +208,12 @@ def test_a_flip_is_its_own_inverse_and_loses_no_pixel() -> None:
     assert inverse_value(HorizontalFlip(), 1.0) == 1
 
 
-@pytest.mark.parametrize("family", [family for family in ALL if not family.only_ends], ids=kind)
+@pytest.mark.parametrize("augmentation", [augmentation for augmentation in ALL if not augmentation.only_ends], ids=kind)
 @pytest.mark.parametrize("count", [2, 5, 6, 11])
-def test_a_grid_is_equidistant_and_holds_the_identity_once(family: AugmentationContract, count: int) -> None:
-    low, high = family.identity - family.bound, family.identity + family.bound / 3
-    grid = levels(family, (low, high), count)
-    assert grid.count(family.identity) == 1
+def test_a_grid_is_equidistant_and_holds_the_identity_once(augmentation: AugmentationContract, count: int) -> None:
+    low, high = augmentation.identity - augmentation.bound, augmentation.identity + augmentation.bound / 3
+    grid = levels(augmentation, (low, high), count)
+    assert grid.count(augmentation.identity) == 1
     assert list(grid) == sorted(grid)
     assert (grid[0], grid[-1]) == (low, high)
     assert np.diff(grid).min() > 1e-12
@@ -223,14 +229,14 @@ def test_an_odd_symmetric_grid_hits_the_identity_exactly() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 11])
-def test_a_family_that_exists_at_its_ends_has_no_others(count: int) -> None:
+def test_a_augmentation_that_exists_at_its_ends_has_no_others(count: int) -> None:
     assert levels(HorizontalFlip(), (0, 1), count) == (0, 1)
     flipped = Composition(first=HorizontalFlip(), second=Rotate())
     assert levels(flipped, (-1, 1), count) == (-1, 0, 1)
     assert levels(flipped, (0, 1), count) == (0, 1)
 
 
-def test_a_family_with_one_side_stays_in_its_domain() -> None:
+def test_a_augmentation_with_one_side_stays_in_its_domain() -> None:
     assert GaussianBlur().around(1.2) == (0, 1.2)
     assert JpegQuality().around(27) == (73, 100)
     assert Brightness().around(0.2) == (-0.2, 0.2)

@@ -1,4 +1,4 @@
-"""Two families one after the other: values, order, what maps follow, what the contract refuses."""
+"""Two augmentations one after the other: values, order, what maps follow, what the contract refuses."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_a_share_stands_for_the_same_part_of_the_way_in_both() -> None:
 
 @pytest.mark.parametrize("share", [-1.0, -0.4, 0.6, 1.0])
 def test_equals_both_definitions_one_after_the_other(share: float) -> None:
-    family = Composition(first=Rotate(interval=(-20, 35)), second=Brightness(interval=(-0.2, 0.5)))
+    augmentation = Composition(first=Rotate(interval=(-20, 35)), second=Brightness(interval=(-0.2, 0.5)))
     image = noise(1, 3, 11, 8)
     turned = reference.rotate(image[0].double().numpy(), share * (35 if share > 0 else 20))
     expected = reference.brightness(turned, share * (0.5 if share > 0 else 0.2))
-    np.testing.assert_allclose(augment(family, image, torch.tensor([share]))[0], expected, atol=1e-5)
+    np.testing.assert_allclose(augment(augmentation, image, torch.tensor([share]))[0], expected, atol=1e-5)
 
 
-def test_the_first_family_is_applied_first() -> None:
+def test_the_first_augmentation_is_applied_first() -> None:
     image, end = noise(1, 3, 12, 12), torch.ones(1)
     brighter, shift = Brightness(interval=(-0.5, 0.5)), Translate(interval=(-0.25, 0.25))
     dark_fill = augment(Composition(first=brighter, second=shift), image, end)
@@ -61,35 +61,37 @@ def test_the_first_family_is_applied_first() -> None:
 
 
 def test_both_draw_from_the_streams_of_the_image() -> None:
-    family = Composition(first=GaussianNoise(interval=(0, 0.1)), second=Brightness())
+    augmentation = Composition(first=GaussianNoise(interval=(0, 0.1)), second=Brightness())
     image, end, streams = noise(1, 3, 6, 6), torch.ones(1), Streams(3, ("a",))
     noisy = augment(GaussianNoise(), image, torch.tensor([0.1]), streams)
-    assert torch.equal(augment(family, image, end, streams), augment(Brightness(), noisy, torch.tensor([100 / 255])))
+    assert torch.equal(
+        augment(augmentation, image, end, streams), augment(Brightness(), noisy, torch.tensor([100 / 255]))
+    )
     with pytest.raises(TypeError, match="pass `streams`"):
-        augment(family, image, end)
+        augment(augmentation, image, end)
 
 
-def test_maps_masks_and_inverses_follow_the_moving_family_alone() -> None:
+def test_maps_masks_and_inverses_follow_the_moving_augmentation_alone() -> None:
     value, maps = torch.tensor([0.5]), torch.randn(1, 2, 24, 20)
     degrees = torch.tensor([15.0])
-    for family in (
+    for augmentation in (
         Composition(first=Rotate(interval=(-30, 30)), second=GaussianBlur()),
         Composition(first=GaussianBlur(), second=Rotate(interval=(-30, 30))),
     ):
-        assert family.equivariant
-        assert torch.equal(warp(family, maps, value), warp(Rotate(), maps, degrees))
-        assert torch.equal(unwarp(family, maps, value), unwarp(Rotate(), maps, degrees))
-        assert torch.equal(valid_mask(family, value, (24, 20)), valid_mask(Rotate(), degrees, (24, 20)))
+        assert augmentation.equivariant
+        assert torch.equal(warp(augmentation, maps, value), warp(Rotate(), maps, degrees))
+        assert torch.equal(unwarp(augmentation, maps, value), unwarp(Rotate(), maps, degrees))
+        assert torch.equal(valid_mask(augmentation, value, (24, 20)), valid_mask(Rotate(), degrees, (24, 20)))
 
 
-def test_two_moving_families_are_undone_in_reverse() -> None:
-    family = Composition(first=HorizontalFlip(), second=Translate(interval=(-0.25, 0.25)), interval=(-1, 1))
+def test_two_moving_augmentations_are_undone_in_reverse() -> None:
+    augmentation = Composition(first=HorizontalFlip(), second=Translate(interval=(-0.25, 0.25)), interval=(-1, 1))
     maps, value = torch.randn(1, 1, 8, 12), torch.ones(1)
-    moved = warp(family, maps, value)
+    moved = warp(augmentation, maps, value)
     torch.testing.assert_close(moved[:, :, 2:, 3:], maps.flip(-1)[:, :, :-2, :-3], atol=1e-5, rtol=0)
-    back = unwarp(family, moved, value)
+    back = unwarp(augmentation, moved, value)
     torch.testing.assert_close(back[:, :, :6, 3:], maps[:, :, :6, 3:], atol=1e-5, rtol=0)
-    mask = valid_mask(family, value, (8, 12))
+    mask = valid_mask(augmentation, value, (8, 12))
     assert mask.sum() == 6 * 9
     assert mask[:, :, 2:, 3:].all()
 
@@ -97,7 +99,7 @@ def test_two_moving_families_are_undone_in_reverse() -> None:
 @pytest.mark.parametrize(
     ("request_", "why"),
     [
-        ({"first": {"kind": "rotate"}, "second": {"kind": "rotate", "interval": [-5, 5]}}, "one family twice"),
+        ({"first": {"kind": "rotate"}, "second": {"kind": "rotate", "interval": [-5, 5]}}, "one augmentation twice"),
         ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "gaussian_blur"}}, r"inside \[0.0, 1.0\]"),
         ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "jpeg_quality"}}, "never change something together"),
         (
@@ -122,7 +124,7 @@ def test_an_interval_that_is_automatic_is_cut_to_the_sides_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "value"),
+    ("augmentation", "value"),
     [
         (HorizontalFlip(), 0.5),
         (HorizontalFlip(), 0),
@@ -132,12 +134,12 @@ def test_an_interval_that_is_automatic_is_cut_to_the_sides_there_are() -> None:
         (GaussianBlur(), -1),
     ],
 )
-def test_a_change_must_exist_and_change_something(family: Augmentation, value: float) -> None:
+def test_a_change_must_exist_and_change_something(augmentation: Augmentation, value: float) -> None:
     with pytest.raises(ValidationError, match="must be inside"):
-        Change(family=family, values=(value,))
+        Change(augmentation=augmentation, values=(value,))
 
 
 def test_a_change_lists_a_value_once() -> None:
     with pytest.raises(ValidationError, match="listed twice"):
-        Change(family=Rotate(), values=(5, -5, 5.0))
-    assert Change(family=HorizontalFlip(), values=(1,)).values == (1,)
+        Change(augmentation=Rotate(), values=(5, -5, 5.0))
+    assert Change(augmentation=HorizontalFlip(), values=(1,)).values == (1,)

@@ -110,16 +110,16 @@ def test_no_text_of_a_caller_is_a_filter(text: str) -> None:
         Gmic.model_validate({"filter": "sharpen", "command": text})
 
 
-def test_without_the_package_the_family_is_not_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
-    family = Gmic(filter="sharpen")
-    joined = Composition(first=Brightness(), second=family)
-    assert applicability(family) is applicability(joined) is applicability(Brightness()) is None
+def test_without_the_package_the_augmentation_is_not_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
+    augmentation = Gmic(filter="sharpen")
+    joined = Composition(first=Brightness(), second=augmentation)
+    assert applicability(augmentation) is applicability(joined) is applicability(Brightness()) is None
     monkeypatch.setitem(sys.modules, "gmic", None)
-    for missing in (family, joined):
+    for missing in (augmentation, joined):
         assert "auditcore[gmic]" in (applicability(missing) or "")
     assert applicability(Brightness()) is None
     with pytest.raises(NotApplicable, match=r"auditcore\[gmic\]"):
-        augment(family, photo(8, 8), torch.ones(1))
+        augment(augmentation, photo(8, 8), torch.ones(1))
 
 
 def test_refuses_what_is_not_rgb() -> None:

@@ -104,19 +104,19 @@ def test_a_hue_of_120_degrees_turns_red_into_green() -> None:
 @given(
     pixels=st.lists(st.floats(0, 1, width=32), min_size=12, max_size=12),
     values=st.tuples(st.floats(-1, 1, width=32), st.floats(-1, 1, width=32)),
-    family=st.sampled_from([Brightness(), Hue(), Saturation()]),
+    augmentation=st.sampled_from([Brightness(), Hue(), Saturation()]),
 )
 def test_stays_in_range_and_knows_no_neighbor(
-    pixels: list[float], values: tuple[float, float], family: Brightness | Hue | Saturation
+    pixels: list[float], values: tuple[float, float], augmentation: Brightness | Hue | Saturation
 ) -> None:
     batch = torch.tensor(pixels).view(2, 3, 1, 2)
-    factor = 360 if isinstance(family, Hue) else 1
+    factor = 360 if isinstance(augmentation, Hue) else 1
     settings_ = factor * torch.tensor(values)
-    together = augment(family, batch, settings_)
+    together = augment(augmentation, batch, settings_)
     assert together.dtype == torch.float32
     assert 0 <= together.min() <= together.max() <= 1
     for position in (0, 1):
-        alone = augment(family, batch[position : position + 1], settings_[position : position + 1])
+        alone = augment(augmentation, batch[position : position + 1], settings_[position : position + 1])
         assert torch.equal(alone[0], together[position])
 
 

@@ -44,7 +44,7 @@ def test_maps_agree_with_the_engine(
 
 def test_every_score_makes_as_many_steps_as_it_announces(paper: Paper) -> None:
     checks = (
-        SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20))), levels=3),
+        SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20))), levels=3),
         DeletionCheck(grid=4, repeats=1),
         EddaCheck(),
         PixelFlippingCheck(pixels_per_step=50),

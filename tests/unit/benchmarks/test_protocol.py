@@ -41,7 +41,7 @@ def test_a_sample_is_scaled_by_images() -> None:
 def test_a_projection_says_so_and_counts_the_papers_passes() -> None:
     found = protocol.projected_for(RATES, relevance_cost=3.0, efficiency=0.85)
     assert found["projection"] is True
-    # 3 composites; 6 families with 10 changed levels, and the original
+    # 3 composites; 6 augmentations with 10 changed levels, and the original
     views = 6 * 10 + 1
     assert found["passes_an_image"]["relevance"] == 3 * views
     assert found["passes_an_image"]["exact"] == {"forward": 5 * views, "backward": 5 * views}

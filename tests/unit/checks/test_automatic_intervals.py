@@ -34,8 +34,8 @@ from auditcore.report.intervals import calibrated_intervals
 PLAN = AuditPlan(
     explainers=(Gradient(),),
     checks=(
-        SweepCheck(families=(Brightness(), Scale(), Rotate(interval=(-5, 5)))),
-        SweepCheck(name="again", families=(Brightness(),)),
+        SweepCheck(augmentations=(Brightness(), Scale(), Rotate(interval=(-5, 5)))),
+        SweepCheck(name="again", augmentations=(Brightness(),)),
     ),
 )
 
@@ -56,11 +56,15 @@ def measure(classifier: Classifier, first: int, last: int, plan: AuditPlan = PLA
 def test_both_ends_of_every_tenth_of_the_bound_are_measured(digit_classifier: Classifier) -> None:
     samples = {sample.key: sample.values for sample in measure(digit_classifier, 0, 2).shared}
     assert set(samples) == {"sweep.brightness.interval", "sweep.scale.interval", "again.brightness.interval"}
-    families: dict[str, Augmentation] = {"brightness": Brightness(), "scale": Scale()}
+    augmentations: dict[str, Augmentation] = {"brightness": Brightness(), "scale": Scale()}
     images = np.round(digits.digit_pixels()[0][:2].double().numpy() * 255) / 255
-    for kind, family in families.items():
+    for kind, augmentation in augmentations.items():
         for image, row in zip(images, samples[f"sweep.{kind}.interval"], strict=True):
-            changes = [family.identity + sign * family.bound * tenth / 10 for tenth in range(1, 11) for sign in (-1, 1)]
+            changes = [
+                augmentation.identity + sign * augmentation.bound * tenth / 10
+                for tenth in range(1, 11)
+                for sign in (-1, 1)
+            ]
             copies = [image, *(getattr(reference, kind)(image, value) for value in changes)]
             logits = np.stack([reference_logits(digit_classifier, copy) for copy in copies])
             target = logits[0].argmax()
@@ -97,9 +101,9 @@ def row(original: float, *ends: tuple[float, float], rest: float = 1.0) -> list[
     ],
 )
 def test_the_first_drop_of_the_mean_ends_the_interval(rows: list[list[float]], tenths: int, reached: bool) -> None:  # noqa: FBT001
-    for family, identity, bound in ((Brightness(), 0.0, 100 / 255), (Scale(), 1.0, 0.2)):
-        check = SweepCheck(families=(family,))
-        ((low, high, found),) = reduce_shared(check, {f"sweep.{family.kind}.interval": rows}).values()
+    for augmentation, identity, bound in ((Brightness(), 0.0, 100 / 255), (Scale(), 1.0, 0.2)):
+        check = SweepCheck(augmentations=(augmentation,))
+        ((low, high, found),) = reduce_shared(check, {f"sweep.{augmentation.kind}.interval": rows}).values()
         assert (low, high) == pytest.approx((identity - bound * tenths / 10, identity + bound * tenths / 10))
         assert found == float(reached)
 
@@ -113,38 +117,38 @@ ONE_SIDED: list[Augmentation] = [
 ]
 
 
-@pytest.mark.parametrize("family", ONE_SIDED, ids=lambda family: family.label)
-def test_a_family_with_one_side_is_measured_and_widened_on_that_side_alone(
-    digit_classifier: Classifier, family: Augmentation
+@pytest.mark.parametrize("augmentation", ONE_SIDED, ids=lambda augmentation: augmentation.label)
+def test_a_augmentation_with_one_side_is_measured_and_widened_on_that_side_alone(
+    digit_classifier: Classifier, augmentation: Augmentation
 ) -> None:
-    check = SweepCheck(families=(family,))
+    check = SweepCheck(augmentations=(augmentation,))
     plan = AuditPlan(seed=7, explainers=(Gradient(),), checks=(check,))
     result = measure(digit_classifier, 0, 2, plan)
     (sample,) = result.shared
     assert result.cost.forward_images == 2 * passes_of(plan, wave="measure") == 2 * (1 + 10)
-    side = 0 if isinstance(family, JpegQuality) else 1
+    side = 0 if isinstance(augmentation, JpegQuality) else 1
     for values in sample.values:
         assert all(values[1 + 2 * tenth + (1 - side)] == values[0] for tenth in range(10))
         assert len({values[1 + 2 * tenth + side] for tenth in range(10)}) > 5
     # a drop on the side that exists, and the whole bound without one
     drop = (0.5, 1.0) if side == 0 else (1.0, 0.5)
     for rows, tenths in (([row(1.0, (1, 1), (1, 1), drop)], 3), ([row(1.0)], 10)):
-        ((low, high, _),) = reduce_shared(check, {f"sweep.{family.label}.interval": rows}).values()
-        width = family.bound * tenths / 10
+        ((low, high, _),) = reduce_shared(check, {f"sweep.{augmentation.label}.interval": rows}).values()
+        width = augmentation.bound * tenths / 10
         assert (low, high) == pytest.approx((100 - width, 100) if side == 0 else (0, width))
 
 
-def test_the_report_names_a_family_by_its_label() -> None:
-    family = Gmic(filter="sharpen", interval="auto")
-    plan = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(family,)),))
+def test_the_report_names_a_augmentation_by_its_label() -> None:
+    augmentation = Gmic(filter="sharpen", interval="auto")
+    plan = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(augmentations=(augmentation,)),))
     (told,) = calibrated_intervals(plan, {None: {"sweep.gmic_sharpen.interval": (0.0, 0.3, 1.0)}})
-    assert (told.family, told.interval, told.reached) == ("gmic_sharpen", (0, 0.3), True)
+    assert (told.augmentation, told.interval, told.reached) == ("gmic_sharpen", (0, 0.3), True)
 
 
 def test_explicit_intervals_are_not_reduced() -> None:
-    check = SweepCheck(families=(Rotate(interval=(-5, 5)),))
+    check = SweepCheck(augmentations=(Rotate(interval=(-5, 5)),))
     assert reduce_shared(check, {"sweep.rotate.interval": [row(1.0)]}) == {}
-    assert reduce_shared(SweepCheck(families=(Rotate(),)), {}) == {}
+    assert reduce_shared(SweepCheck(augmentations=(Rotate(),)), {}) == {}
 
 
 def test_shards_and_checks_are_reduced_together(digit_classifier: Classifier) -> None:

@@ -103,7 +103,7 @@ def assert_same_curves(found: dict[tuple[str, str | None], Measurement], expecte
         assert curve.values[position] == pytest.approx(values, rel=2e-3, abs=2e-4), key
 
 
-FAMILIES: tuple[Augmentation, ...] = (
+AUGMENTATIONS: tuple[Augmentation, ...] = (
     Brightness(interval=(-0.3, 0.3)),
     Hue(interval=(-60, 60)),
     Saturation(interval=(-0.3, 0.2)),
@@ -131,14 +131,14 @@ STOCHASTIC: tuple[Explainer, ...] = (
 )
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.label)
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: augmentation.label)
 @pytest.mark.parametrize("explainer", [Gradient(), Random()], ids=lambda explainer: explainer.kind)
-def test_sweep(digit_classifier: Classifier, family: Augmentation, explainer: Explainer) -> None:
-    check = SweepCheck(families=(family,), levels=4, top_k=100)
+def test_sweep(digit_classifier: Classifier, augmentation: Augmentation, explainer: Explainer) -> None:
+    check = SweepCheck(augmentations=(augmentation,), levels=4, top_k=100)
     found = rows(run(digit_classifier, (check,), (explainer,)), explainer.kind)
     for position, image in enumerate(digits.encoded(IMAGES)):
         slow = naive(digit_classifier, image)
-        assert_same(found, slow.sweep(check, family, explainer), position)
+        assert_same(found, slow.sweep(check, augmentation, explainer), position)
         assert_same_curves(found, slow.curves, position)
 
 
@@ -148,13 +148,13 @@ def test_sweep(digit_classifier: Classifier, family: Augmentation, explainer: Ex
 def test_sweep_of_a_stochastic_explainer(
     digit_classifier: Classifier, explainer: Explainer, reduce: str, noise: str
 ) -> None:
-    family = Brightness(interval=(-0.1, 0.3))
+    augmentation = Brightness(interval=(-0.1, 0.3))
     check = SweepCheck.model_validate(
-        {"families": (family,), "levels": 3, "top_k": 100, "reduce": reduce, "noise": noise}
+        {"augmentations": (augmentation,), "levels": 3, "top_k": 100, "reduce": reduce, "noise": noise}
     )
     found = rows(run(digit_classifier, (check,), (explainer,), micro_batch=3), explainer.label)
     for position, image in enumerate(digits.encoded(IMAGES)):
-        expected = naive(digit_classifier, image).sweep(check, family, explainer)
+        expected = naive(digit_classifier, image).sweep(check, augmentation, explainer)
         assert ("repeatability_top_k", None) in expected
         assert_same(found, expected, position)
 
@@ -162,21 +162,21 @@ def test_sweep_of_a_stochastic_explainer(
 @pytest.mark.parametrize("anchor", ["identity", "max"])
 @pytest.mark.parametrize("reduce", ["none", "mean", "max_abs"])
 def test_sweep_settings(digit_classifier: Classifier, anchor: str, reduce: str) -> None:
-    family = Rotate(interval=(-20, 10))
+    augmentation = Rotate(interval=(-20, 10))
     check = SweepCheck.model_validate(
-        {"families": (family,), "levels": 3, "top_k": 50, "anchor": anchor, "reduce": reduce}
+        {"augmentations": (augmentation,), "levels": 3, "top_k": 50, "anchor": anchor, "reduce": reduce}
     )
     found = rows(run(digit_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
     for position, image in enumerate(digits.encoded(IMAGES)):
-        assert_same(found, naive(digit_classifier, image).sweep(check, family, InputXGradient()), position)
+        assert_same(found, naive(digit_classifier, image).sweep(check, augmentation, InputXGradient()), position)
 
 
 @pytest.mark.parametrize("anchor", ["identity", "max"])
 def test_the_anchor_of_a_probability_that_rises(digit_classifier: Classifier, anchor: str) -> None:
     image = digits.encoded(13)[12]
-    check = SweepCheck.model_validate({"families": (Rotate(interval=(-10, 10)),), "levels": 3, "anchor": anchor})
+    check = SweepCheck.model_validate({"augmentations": (Rotate(interval=(-10, 10)),), "levels": 3, "anchor": anchor})
     slow = naive(digit_classifier, image)
-    scores = slow.sweep(check, check.families[0], Gradient())
+    scores = slow.sweep(check, check.augmentations[0], Gradient())
     _, curve = slow.curves["probability_score", "rotate"]
     assert max(curve) > slow.probability + 0.1
     assert_same(rows(run(digit_classifier, (check,), (Gradient(),), [image]), "gradient"), scores, 0)
@@ -185,17 +185,17 @@ def test_the_anchor_of_a_probability_that_rises(digit_classifier: Classifier, an
 @pytest.mark.parametrize("reduce", ["sum", "none"])
 def test_sweep_with_ties(untouched_classifier: Classifier, reduce: str) -> None:
     # ties among the zeros never count: k is capped at the support; those of a map of signs do
-    family = Translate(interval=(-0.1, 0.1))
-    check = SweepCheck.model_validate({"families": (family,), "levels": 3, "top_k": 700, "reduce": reduce})
+    augmentation = Translate(interval=(-0.1, 0.1))
+    check = SweepCheck.model_validate({"augmentations": (augmentation,), "levels": 3, "top_k": 700, "reduce": reduce})
     found = rows(run(untouched_classifier, (check,), (InputXGradient(),)), "input_x_gradient")
     for position, image in enumerate(digits.encoded(IMAGES)):
-        assert_same(found, naive(untouched_classifier, image).sweep(check, family, InputXGradient()), position)
+        assert_same(found, naive(untouched_classifier, image).sweep(check, augmentation, InputXGradient()), position)
 
 
 @pytest.mark.parametrize("explainer", [Occlusion(window=8, stride=8), Ablation(grid=4)], ids=lambda one: one.kind)
 def test_a_map_of_cells_that_does_not_change_keeps_its_top(digit_classifier: Classifier, explainer: Explainer) -> None:
     # cells of 64 pixels, of which 100 are compared: random orders of the ties of each map gave .84
-    check = SweepCheck(families=(Brightness(interval=(-1e-6, 1e-6)),), levels=5, top_k=100)
+    check = SweepCheck(augmentations=(Brightness(interval=(-1e-6, 1e-6)),), levels=5, top_k=100)
     found = rows(run(digit_classifier, (check,), (explainer,), digits.encoded(6)), explainer.kind)
     assert found["top_k_score", "brightness"].values == (1.0,) * 6
     # one cell of 64 pixels, and 36 of the 64 of another: (64 * 64 + 2 * 64 * 36 + 64 * 64 * 36 / 64) / 1024 / 100
@@ -289,39 +289,39 @@ def test_edda_runs_the_random_control_even_when_the_plan_does_not(digit_classifi
     assert {m.metric: m.values for m in control} == same
 
 
-def test_the_mean_over_families_is_that_of_the_families_one_by_one(digit_classifier: Classifier) -> None:
-    families = (Rotate(interval=(-20, 20)), Brightness(interval=(-0.3, 0.3)), Hue(interval=(-60, 60)))
-    check = SweepCheck(families=families, levels=4, top_k=100)
+def test_the_mean_over_augmentations_is_that_of_the_augmentations_one_by_one(digit_classifier: Classifier) -> None:
+    augmentations = (Rotate(interval=(-20, 20)), Brightness(interval=(-0.3, 0.3)), Hue(interval=(-60, 60)))
+    check = SweepCheck(augmentations=augmentations, levels=4, top_k=100)
     for explainer in (Gradient(), Random()):
         found = rows(run(digit_classifier, (check,), (explainer,)), explainer.kind)
         for position, image in enumerate(digits.encoded(IMAGES)):
             slow = naive(digit_classifier, image)
-            each = [slow.sweep(check, family, explainer) for family in families]
+            each = [slow.sweep(check, augmentation, explainer) for augmentation in augmentations]
             for metric in ("s_pearson", "s_top_k"):
-                expected = np.mean([own[metric, f.label] for own, f in zip(each, families, strict=True)])
+                expected = np.mean([own[metric, f.label] for own, f in zip(each, augmentations, strict=True)])
                 mean = found[metric, "mean"].values[position]
                 assert mean == pytest.approx(expected, rel=2e-3, abs=2e-4)
-                singles = [found[metric, family.label].values[position] for family in families]
+                singles = [found[metric, augmentation.label].values[position] for augmentation in augmentations]
                 assert mean == pytest.approx(np.mean(singles), rel=1e-4)  # type: ignore[arg-type]
 
 
-def test_an_image_without_the_ratio_of_one_family_has_no_mean(
+def test_an_image_without_the_ratio_of_one_augmentation_has_no_mean(
     digit_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gmic", None)
-    check = SweepCheck(families=(Rotate(interval=(-5, 5)), Gmic(filter="sharpen", interval=(0, 1))), levels=3)
+    check = SweepCheck(augmentations=(Rotate(interval=(-5, 5)), Gmic(filter="sharpen", interval=(0, 1))), levels=3)
     found = rows(run(digit_classifier, (check,), (Gradient(),)), "gradient")
     assert None not in found["s_pearson", "rotate"].values
     for metric in ("s_pearson", "s_top_k"):
         assert found[metric, "mean"].values == (None,) * IMAGES
         assert "gmic_sharpen has no value: " in found[metric, "mean"].reasons[0]
     monkeypatch.undo()
-    one = SweepCheck(families=(Rotate(interval=(-5, 5)),), levels=3)
+    one = SweepCheck(augmentations=(Rotate(interval=(-5, 5)),), levels=3)
     assert ("s_pearson", "mean") not in rows(run(digit_classifier, (one,), (Gradient(),)), "gradient")
 
 
 def test_interpolation_ceiling_is_high_for_smooth_maps_and_lower_for_noise(digit_classifier: Classifier) -> None:
-    check = SweepCheck(families=(Rotate(interval=(-20, 20)),), levels=5)
+    check = SweepCheck(augmentations=(Rotate(interval=(-20, 20)),), levels=5)
     result = run(digit_classifier, (check,), (Random(), GradCam()))
     ceiling = {m.explainer: m.values for m in result.measurements if m.metric == "interpolation_ceiling"}
     # peers: round-trip correlation of a noise map is 0.83 to 0.90
@@ -329,12 +329,17 @@ def test_interpolation_ceiling_is_high_for_smooth_maps_and_lower_for_noise(digit
     assert all(value > 0.97 for value in ceiling["grad_cam"] if value is not None)
 
 
-def test_the_interpolation_ceiling_is_that_of_the_moving_family_and_a_flip_has_none(
+def test_the_interpolation_ceiling_is_that_of_the_moving_augmentation_and_a_flip_has_none(
     digit_classifier: Classifier,
 ) -> None:
     turn, shade = Rotate(interval=(-20, 10)), Brightness(interval=(-0.2, 0.3))
-    families = (turn, HorizontalFlip(), Composition(first=turn, second=shade), Composition(first=shade, second=turn))
-    result = run(digit_classifier, (SweepCheck(families=families, levels=2),), (Random(),))
+    augmentations = (
+        turn,
+        HorizontalFlip(),
+        Composition(first=turn, second=shade),
+        Composition(first=shade, second=turn),
+    )
+    result = run(digit_classifier, (SweepCheck(augmentations=augmentations, levels=2),), (Random(),))
     ceiling = {m.variant: m.values for m in result.measurements if m.metric == "interpolation_ceiling"}
     assert ceiling["horizontal_flip"] == (1.0,) * IMAGES
     assert ceiling["rotate+brightness"] == ceiling["brightness+rotate"] == ceiling["rotate"]
@@ -342,7 +347,7 @@ def test_the_interpolation_ceiling_is_that_of_the_moving_family_and_a_flip_has_n
 
 
 def test_every_sweep_runs_the_random_control(digit_classifier: Classifier) -> None:
-    check = SweepCheck(families=(Rotate(interval=(-20, 20)),), levels=2)
+    check = SweepCheck(augmentations=(Rotate(interval=(-20, 20)),), levels=2)
     unasked = {
         m.metric: m for m in run(digit_classifier, (check,), (Gradient(),)).measurements if m.explainer == "random"
     }
@@ -354,7 +359,7 @@ def test_every_sweep_runs_the_random_control(digit_classifier: Classifier) -> No
 
 @pytest.mark.parametrize("micro_batch", [1, 3])
 def test_a_sweep_does_not_depend_on_batches(digit_classifier: Classifier, micro_batch: int) -> None:
-    check = SweepCheck(families=FAMILIES[6:], levels=3, top_k=100)
+    check = SweepCheck(augmentations=AUGMENTATIONS[6:], levels=3, top_k=100)
     whole, other = (
         run(digit_classifier, (check,), (Gradient(),), micro_batch=size).measurements for size in (7, micro_batch)
     )

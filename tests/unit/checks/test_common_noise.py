@@ -115,7 +115,7 @@ def test_a_change_that_is_none_changes_nothing_with_common_noise_and_much_with_f
         noise: run(
             digit_classifier,
             (explainer,),
-            SweepCheck(families=(TINY,), levels=2, noise=noise),
+            SweepCheck(augmentations=(TINY,), levels=2, noise=noise),
             SensitivityCheck(draws=2, radius=1e-6, noise=noise),
         )
         for noise in noises
@@ -138,7 +138,7 @@ def test_a_change_that_is_none_changes_nothing_with_common_noise_and_much_with_f
 
 @pytest.mark.parametrize("noise", ["common", "fresh"])
 def test_the_control_that_knows_nothing_stays_unstable(digit_classifier: Classifier, noise: str) -> None:
-    sweep = SweepCheck.model_validate({"families": (TINY,), "levels": 3, "noise": noise})
+    sweep = SweepCheck.model_validate({"augmentations": (TINY,), "levels": 3, "noise": noise})
     sensitivity = SensitivityCheck.model_validate({"draws": 2, "radius": 1e-6, "noise": noise})
     result = run(digit_classifier, (Gradient(),), sweep, sensitivity)
     assert max(abs(point) for point in last_points(result, "random")) < 0.2
@@ -179,7 +179,7 @@ def statistics_of(classifier: Classifier, plan: AuditPlan, images: list[EncodedI
 
 def test_only_stochastic_explainers_are_repeated(digit_classifier: Classifier) -> None:
     explainers = (Gradient(), IntegratedGradients(steps=3), SmoothGrad(samples=3), Random())
-    result = run(digit_classifier, explainers, SweepCheck(families=(TINY,), levels=2), SensitivityCheck(draws=1))
+    result = run(digit_classifier, explainers, SweepCheck(augmentations=(TINY,), levels=2), SensitivityCheck(draws=1))
     repeated: list[Measurement] = [m for m in result.measurements if m.metric.startswith("repeatability")]
     assert {m.explainer for m in repeated} == {"smoothgrad"}
     assert all(m.control for m in repeated)
@@ -193,7 +193,7 @@ def test_neither_batches_nor_kept_numbers_change_a_score(
     digit_classifier: Classifier, micro_batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explainers = (SmoothGrad(samples=3), IntegratedGradients(steps=3, baseline="gaussian"), Rise(masks=20, cells=4))
-    checks = (SweepCheck(families=(Brightness(interval=(0, 0.2)),), levels=3), SensitivityCheck(draws=2))
+    checks = (SweepCheck(augmentations=(Brightness(interval=(0, 0.2)),), levels=3), SensitivityCheck(draws=2))
     expected = run(digit_classifier, explainers, *checks)
     # room for a single map: nearly everything is drawn anew
     monkeypatch.setattr("auditcore.random_numbers.streams.KeptDraws.__init__.__defaults__", (4 * 3 * 32 * 32,))
@@ -207,7 +207,7 @@ def test_with_the_same_noise_smoothgrad_is_steadier_than_the_gradient_on_a_photo
     """With fresh noise it looks less steady than the gradient: 0.45 on this photo."""
     classifier = load_classifier(DemoModel(), access=AccessRules(), device="cpu")
     photo = EncodedImage(0, "photo", photo_path(*PHOTOS[0]).read_bytes())
-    sweep = SweepCheck(families=(Brightness(interval=(0, 0.1)),), levels=2)
+    sweep = SweepCheck(augmentations=(Brightness(interval=(0, 0.1)),), levels=2)
     result = run(classifier, (Gradient(), SmoothGrad(samples=50)), sweep, images=[photo], micro_batch=8)
     (gradient,), (smoothgrad,) = (last_points(result, name) for name in ("gradient", "smoothgrad"))
     assert gradient == pytest.approx(0.65, abs=0.02)

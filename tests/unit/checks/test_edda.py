@@ -10,7 +10,7 @@ from auditcore.checks.edda import compute
 from auditcore.contracts.checks import EddaCheck
 from auditcore.contracts.explainers import Gradient, InputXGradient, Random
 from auditcore.models.classifier import Classifier
-from naive_removal import ConstantNet, chunk_of, raw
+from naive_removal import ConstantNet, group_of, raw
 
 
 class Brightness(nn.Module):
@@ -23,8 +23,8 @@ class Brightness(nn.Module):
 
 def measured(scores: str, pixels: Tensor) -> dict[str, tuple[float | None, ...]]:
     classifier = Classifier(Brightness(), preprocessing=raw(8), scores=scores)
-    chunk = chunk_of(classifier, pixels, (InputXGradient(),))
-    return {m.metric: m.values for m in compute(EddaCheck(keep=(0.5,)), chunk, {}) if not m.control}
+    group = group_of(classifier, pixels, (InputXGradient(),))
+    return {m.metric: m.values for m in compute(EddaCheck(keep=(0.5,)), group, {}) if not m.control}
 
 
 def ramp(low: float) -> Tensor:
@@ -53,8 +53,8 @@ def test_a_multi_label_target_is_predicted_at_half() -> None:
             return super().forward(x) + 5
 
     classifier = Classifier(Certain(), preprocessing=raw(8), scores="sigmoid")
-    chunk = chunk_of(classifier, ramp(0.93), (InputXGradient(),))
-    certain = {m.metric: m.values for m in compute(EddaCheck(keep=(0.5,)), chunk, {}) if not m.control}
+    group = group_of(classifier, ramp(0.93), (InputXGradient(),))
+    certain = {m.metric: m.values for m in compute(EddaCheck(keep=(0.5,)), group, {}) if not m.control}
     # another label is more probable throughout, which says nothing of this one
     assert certain["umask_agreement"] == (1.0,)
     assert certain["imask_flip"] == (0.0,)
@@ -64,15 +64,15 @@ def test_a_relative_change_of_an_improbable_target_says_nothing() -> None:
     # 0.0033: the bright half of a dark image on the model's mean color makes it hundreds of times more probable
     pixels = ramp(0.0)
     classifier = Classifier(Brightness(), preprocessing=raw(8), scores="sigmoid")
-    chunk = chunk_of(classifier, pixels, (InputXGradient(),))
-    assert 1e-3 < chunk.probabilities.item() < 0.01
-    found = {m.metric: m for m in compute(EddaCheck(keep=(0.5,), thresholds=(0.5,)), chunk, {}) if not m.control}
+    group = group_of(classifier, pixels, (InputXGradient(),))
+    assert 1e-3 < group.probabilities.item() < 0.01
+    found = {m.metric: m for m in compute(EddaCheck(keep=(0.5,), thresholds=(0.5,)), group, {}) if not m.control}
     for metric in ("drop_percent", "increase_percent"):
         assert found[metric].values == (None,)
         assert "below 0.01 (`min_probability`)" in found[metric].reasons[0]
     for metric in ("sufficiency", "comprehensiveness", "umask_agreement", "imask_flip"):
         assert found[metric].values[0] is not None
-    lower = compute(EddaCheck(keep=(0.5,), min_probability=1e-3), chunk, {})
+    lower = compute(EddaCheck(keep=(0.5,), min_probability=1e-3), group, {})
     assert all(m.values[0] is not None for m in lower)
 
 
@@ -81,13 +81,13 @@ def test_removed_pixels_have_the_color_that_is_asked_for(color: str) -> None:
     gray = (0.5, 0.5, 0.5)
     preprocessing = raw(8).model_copy(update={"mean": gray, "std": (0.25, 0.25, 0.25)})
     classifier = Classifier(Shade(), preprocessing=preprocessing, scores="sigmoid")
-    chunk = chunk_of(classifier, ramp(0.46), (InputXGradient(),))
+    group = group_of(classifier, ramp(0.46), (InputXGradient(),))
     check = EddaCheck.model_validate({"keep": (0.5,), "color": color, "rank_by": "signed"})
-    found = {m.metric: m.values for m in compute(check, chunk, {}) if not m.control}
+    found = {m.metric: m.values for m in compute(check, group, {}) if not m.control}
     # input times gradient rises with the column: the left half is masked
     masked = ramp(0.46).clone()
     masked[..., :4] = 0.5 if color == "mean" else 0
-    expected = ((masked - 0.5) / 0.25).mean().sigmoid().item() - chunk.probabilities.item()
+    expected = ((masked - 0.5) / 0.25).mean().sigmoid().item() - group.probabilities.item()
     assert found["sufficiency"][0] == pytest.approx(expected, rel=1e-4)
 
 
@@ -101,11 +101,11 @@ class Shade(nn.Module):
 
 def test_a_threshold_masks_what_the_equations_mask() -> None:
     # columns are scaled to 0, 1/7, ..., 1: above 3/7 are four, below it three, and the pixels at it are in neither
-    chunk = chunk_of(Classifier(Brightness(), preprocessing=raw(8), scores="sigmoid"), ramp(0.93), (InputXGradient(),))
-    found = {(m.metric, m.explainer): m.values for m in compute(EddaCheck(keep=(), thresholds=(3 / 7,)), chunk, {})}
+    group = group_of(Classifier(Brightness(), preprocessing=raw(8), scores="sigmoid"), ramp(0.93), (InputXGradient(),))
+    found = {(m.metric, m.explainer): m.values for m in compute(EddaCheck(keep=(), thresholds=(3 / 7,)), group, {})}
     bright, dark = ramp(0.93).clone(), ramp(0.93).clone()
     bright[..., :4], dark[..., 3:] = 0, 0
-    whole = chunk.probabilities.item()
+    whole = group.probabilities.item()
     alone, without = ((8 * picture.mean() - 6).sigmoid().item() for picture in (bright, dark))
     assert found["sufficiency", "input_x_gradient"][0] == pytest.approx(alone - whole, rel=1e-4)
     assert found["comprehensiveness", "input_x_gradient"][0] == pytest.approx(whole - without, rel=1e-4)
@@ -113,15 +113,15 @@ def test_a_threshold_masks_what_the_equations_mask() -> None:
 
 
 def test_every_sub_case_has_its_control() -> None:
-    chunk = chunk_of(Classifier(Brightness(), preprocessing=raw(8), scores="sigmoid"), ramp(0.93), (InputXGradient(),))
+    group = group_of(Classifier(Brightness(), preprocessing=raw(8), scores="sigmoid"), ramp(0.93), (InputXGradient(),))
     check = EddaCheck(keep=(0.15, 0.5), thresholds=(0.2, 0.5))
     assert check.variants == ("top_15", "top_50", "tau_0.2", "tau_0.5")
-    found = compute(check, chunk, {})
+    found = compute(check, group, {})
     assert {m.variant for m in found if m.explainer == "random"} == set(check.variants)
     assert all(m.control for m in found if m.explainer == "random")
     shares = {m.variant: m.values[0] for m in found if (m.metric, m.explainer) == ("kept_share", "random")}
     assert set(shares) == {"tau_0.2", "tau_0.5"}
-    maps = chunk.original(Random()).maps.sum(dim=1)
+    maps = group.original(Random()).maps.sum(dim=1)
     scaled = (maps - maps.min()) / (maps.max() - maps.min())
     assert shares["tau_0.2"] == pytest.approx((scaled > 0.2).double().mean().item(), rel=1e-4)
     assert shares["tau_0.5"] == pytest.approx((scaled > 0.5).double().mean().item(), rel=1e-4)
@@ -129,8 +129,8 @@ def test_every_sub_case_has_its_control() -> None:
 
 
 def test_a_constant_map_has_no_threshold() -> None:
-    chunk = chunk_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
-    for measured in compute(EddaCheck(keep=(), thresholds=(0.5,)), chunk, {}):
+    group = group_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
+    for measured in compute(EddaCheck(keep=(), thresholds=(0.5,)), group, {}):
         if measured.explainer == "gradient":
             assert measured.values == (None, None)
             assert "constant" in measured.reasons[1]

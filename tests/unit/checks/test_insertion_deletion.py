@@ -23,9 +23,9 @@ from naive_removal import (
     ConstantNet,
     CountingNet,
     Found,
-    chunk_of,
     exchange_curve,
     found_in,
+    group_of,
     naive,
     raw,
     relevance_order,
@@ -114,9 +114,9 @@ def test_games_agree_with_the_authors_loop(digit_classifier: Classifier, fill: s
     games = (f"deletion_{fill}", f"insertion_{fill}")
     check = InsertionDeletionCheck.model_validate({"pixels_per_step": step, "games": games, "rank_by": "signed"})
     pixels = digits.digit_pixels()[0][3:6]
-    chunk = chunk_of(digit_classifier, pixels, (Gradient(),), targets=(3, 4, 5))
-    found = {(m.metric, m.explainer): m for m in compute(check, chunk, {})}
-    maps = chunk.original(Gradient()).maps.double().sum(dim=1).flatten(1).numpy()
+    group = group_of(digit_classifier, pixels, (Gradient(),), targets=(3, 4, 5))
+    found = {(m.metric, m.explainer): m for m in compute(check, group, {})}
+    maps = group.original(Gradient()).maps.double().sum(dim=1).flatten(1).numpy()
     for position in range(3):
         normalized = digit_classifier.normalize(pixels[position : position + 1])
         order = np.flip(np.argsort(maps[position]))
@@ -143,29 +143,29 @@ def test_games_agree_with_the_authors_loop(digit_classifier: Classifier, fill: s
 
 def test_deletion_ends_where_insertion_begins(digit_classifier: Classifier) -> None:
     check = InsertionDeletionCheck(pixels_per_step=256, games=GAMES)
-    chunk = chunk_of(digit_classifier, digits.digit_pixels()[0][:2], (Gradient(),))
-    curves = {(m.metric, m.explainer): m.curve for m in compute(check, chunk, {})}
+    group = group_of(digit_classifier, digits.digit_pixels()[0][:2], (Gradient(),))
+    curves = {(m.metric, m.explainer): m.curve for m in compute(check, group, {})}
     for explainer in ("gradient", "random"):
         for fill in ("zero", "black", "blur", "zero_accuracy", "black_accuracy", "blur_accuracy"):
             deletion, insertion = curves[f"deletion_{fill}", explainer], curves[f"insertion_{fill}", explainer]
             assert deletion is not None
             assert insertion is not None
-            for position, original in enumerate(chunk.probabilities.tolist()):
+            for position, original in enumerate(group.probabilities.tolist()):
                 gone, come = deletion.values[position], insertion.values[position]
                 assert gone is not None
                 assert come is not None
                 assert gone[-1] == come[0]
-                predicted = float(chunk.predicted[position])
+                predicted = float(group.predicted[position])
                 expected = predicted if fill.endswith("accuracy") else significant(original, VALUE_DIGITS)
                 assert gone[0] == come[-1] == expected
 
 
 def test_ends_of_curves_are_passed_once(digit_classifier: Classifier) -> None:
-    chunk = chunk_of(digit_classifier, digits.digit_pixels()[0][:3], (Gradient(), GradCam()))
-    for explainer in (*chunk.able, *chunk.controls):
-        chunk.original(explainer)
+    group = group_of(digit_classifier, digits.digit_pixels()[0][:3], (Gradient(), GradCam()))
+    for explainer in (*group.able, *group.controls):
+        group.original(explainer)
     before = digit_classifier.ledger.forward_images
-    compute(InsertionDeletionCheck(pixels_per_step=256, games=GAMES), chunk, {})
+    compute(InsertionDeletionCheck(pixels_per_step=256, games=GAMES), group, {})
     # three points inside each of six curves of two explainers and the control; two colors, three blurred images
     assert digit_classifier.ledger.forward_images - before == 3 * 3 * 6 * 3 + 2 + 3
 
@@ -174,10 +174,10 @@ def test_every_step_exchanges_exactly_its_pixels_in_all_channels() -> None:
     # aliased curve steps (the authors' own `.cpu().numpy()` write, InputIBA's), channel values counted as pixels, a
     # threshold that takes all of a sparse map, a start taken from the image as the last run left it
     classifier = Classifier(CountingNet(12), preprocessing=raw(12))
-    chunk = chunk_of(classifier, torch.full((2, 3, 12, 12), UNTOUCHED), (Gradient(),))
+    group = group_of(classifier, torch.full((2, 3, 12, 12), UNTOUCHED), (Gradient(),))
     check = InsertionDeletionCheck(pixels_per_step=50, games=("deletion_zero", "insertion_zero"))
     for _ in range(2):
-        for measured in compute(check, chunk, {}):
+        for measured in compute(check, group, {}):
             assert measured.curve is not None
             if measured.metric.endswith("accuracy"):
                 continue
@@ -205,8 +205,8 @@ def test_scores_do_not_depend_on_batches_shards_or_other_explainers(digit_classi
 
 
 def test_a_constant_map_is_not_applicable() -> None:
-    chunk = chunk_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
-    found = {(m.metric, m.explainer): m for m in compute(InsertionDeletionCheck(games=GAMES), chunk, {})}
+    group = group_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
+    found = {(m.metric, m.explainer): m for m in compute(InsertionDeletionCheck(games=GAMES), group, {})}
     for game in GAMES:
         for name in (game, accuracy_metric(game)):
             assert found[name, "gradient"].values == (None, None)
@@ -229,8 +229,8 @@ def test_explainers_that_cannot_run_are_listed_under_the_games_of_the_plan_only(
 
 def test_accuracy_of_adaptive_curves_is_not_applicable(digit_classifier: Classifier) -> None:
     check = InsertionDeletionCheck(games=("deletion_black", "insertion_zero"), pixels_per_step=10, curve="adaptive")
-    chunk = chunk_of(digit_classifier, digits.digit_pixels()[0][:2], (Gradient(),))
-    for measured in compute(check, chunk, {}):
+    group = group_of(digit_classifier, digits.digit_pixels()[0][:2], (Gradient(),))
+    for measured in compute(check, group, {}):
         if measured.metric.endswith("accuracy"):
             assert measured.values == (None, None)
             assert "adaptive" in measured.reasons[0]
@@ -243,13 +243,13 @@ def test_accuracy_of_adaptive_curves_is_not_applicable(digit_classifier: Classif
 
 def test_the_target_of_a_multi_label_model_is_predicted_from_one_half() -> None:
     classifier = Classifier(CountingNet(12), preprocessing=raw(12), scores="sigmoid")
-    chunk = chunk_of(classifier, torch.full((1, 3, 12, 12), UNTOUCHED), (Random(),), targets=(1,))
-    found = by_name(compute(InsertionDeletionCheck(pixels_per_step=50, games=("deletion_zero",)), chunk, {}))
+    group = group_of(classifier, torch.full((1, 3, 12, 12), UNTOUCHED), (Random(),), targets=(1,))
+    found = by_name(compute(InsertionDeletionCheck(pixels_per_step=50, games=("deletion_zero",)), group, {}))
     # its logit is 0 throughout: one half, though another class is more probable until all pixels are gone
     assert found["deletion_zero", "random"].values == pytest.approx([0.5])
     assert found["deletion_zero_accuracy", "random"].values == (1.0,)
     other = Classifier(CountingNet(12), preprocessing=raw(12))
-    chunk = chunk_of(other, chunk.pixels, (Random(),), targets=(1,))
-    found = by_name(compute(InsertionDeletionCheck(pixels_per_step=50, games=("deletion_zero",)), chunk, {}))
+    group = group_of(other, group.pixels, (Random(),), targets=(1,))
+    found = by_name(compute(InsertionDeletionCheck(pixels_per_step=50, games=("deletion_zero",)), group, {}))
     # at the end both are equal, and the first class counts as the most probable one
     assert found["deletion_zero_accuracy", "random"].values == (0.0,)

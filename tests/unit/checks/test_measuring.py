@@ -51,11 +51,11 @@ def test_controls_are_marked_by_metric_or_by_hand() -> None:
 
 
 def test_an_explainer_that_cannot_run_leaves_every_row_it_would_have_had() -> None:
-    found = not_applicable(SweepCheck(families=(Rotate(), Hue())), "cam", "no layer", indices=(2, 4))
+    found = not_applicable(SweepCheck(augmentations=(Rotate(), Hue())), "cam", "no layer", indices=(2, 4))
     assert {(m.metric, m.variant) for m in found} == {
-        (metric, family)
+        (metric, augmentation)
         for metric in ("pearson_score", "top_k_score", "s_pearson", "s_top_k")
-        for family in ("rotate", "hue", *(("mean",) if metric.startswith("s_") else ()))
+        for augmentation in ("rotate", "hue", *(("mean",) if metric.startswith("s_") else ()))
     }
     assert all(m.values == (None, None) and m.reasons == {2: "no layer", 4: "no layer"} for m in found)
     edda = not_applicable(EddaCheck(keep=(0.15, 0.5)), "cam", "no layer", indices=(0,))

@@ -18,9 +18,9 @@ from naive_removal import (
     UNTOUCHED,
     ConstantNet,
     CountingNet,
-    chunk_of,
     exchange_curve,
     found_in,
+    group_of,
     naive,
     raw,
     relevance_order,
@@ -102,12 +102,12 @@ def test_every_step_removes_exactly_its_pixels_in_all_channels() -> None:
     # aliased steps, channel values counted as pixels (Quantus 0.6), a threshold that removes all of a sparse map's
     # pixels (grad-cam), steps that pile up: each would give other counts
     classifier = Classifier(CountingNet(12), preprocessing=raw(12))
-    chunk = chunk_of(classifier, torch.full((2, 3, 12, 12), UNTOUCHED), (Gradient(),))
+    group = group_of(classifier, torch.full((2, 3, 12, 12), UNTOUCHED), (Gradient(),))
     check = PixelFlippingCheck(pixels_per_step=10, share=0.5)
     for _ in range(2):
-        for measured in compute(check, chunk, {}):
+        for measured in compute(check, group, {}):
             assert measured.curve is not None
-            for row, original in zip(measured.curve.values, chunk.probabilities.tolist(), strict=True):
+            for row, original in zip(measured.curve.values, group.probabilities.tolist(), strict=True):
                 assert row is not None
                 left = untouched_pixels([original * point for point in row if point is not None], 144)
                 assert left == pytest.approx([144 - gone for gone in (0, 10, 20, 30, 40, 50, 60, 70, 72)], abs=1e-2)
@@ -126,8 +126,8 @@ def test_the_most_relevant_pixels_go_first() -> None:
             first = 20 * (x * self.weight).mean(dim=1).sum(dim=(1, 2))
             return torch.stack([first, torch.zeros_like(first)], dim=1)
 
-    chunk = chunk_of(Classifier(OnePixel(), preprocessing=raw(8)), torch.ones(1, 3, 8, 8), (Gradient(),))
-    found = {m.explainer: m for m in compute(PixelFlippingCheck(pixels_per_step=1, share=0.25), chunk, {})}
+    group = group_of(Classifier(OnePixel(), preprocessing=raw(8)), torch.ones(1, 3, 8, 8), (Gradient(),))
+    found = {m.explainer: m for m in compute(PixelFlippingCheck(pixels_per_step=1, share=0.25), group, {})}
     # p falls from 1 to 1/2 with the first of 16 pixels: 15.5 / 16 of the curve lie at half
     assert found["gradient"].values[0] == pytest.approx(0.5 * 15.5 / 16, rel=2e-5)
 
@@ -139,16 +139,16 @@ def test_a_probability_that_vanishes_is_not_applicable() -> None:
 
     pixels = torch.zeros(2, 3, 8, 8)
     pixels[:, 0] = 1
-    chunk = chunk_of(Classifier(Certain(), preprocessing=raw(8)), pixels, (Gradient(),), targets=(1, 0))
-    for measured in compute(PixelFlippingCheck(), chunk, {}):
+    group = group_of(Classifier(Certain(), preprocessing=raw(8)), pixels, (Gradient(),), targets=(1, 0))
+    for measured in compute(PixelFlippingCheck(), group, {}):
         assert measured.values[0] is None
         assert "below 1e-8" in measured.reasons[0]
         assert measured.values[1] is not None
 
 
 def test_a_constant_map_is_not_applicable_and_its_control_is() -> None:
-    chunk = chunk_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
-    found = {m.explainer: m for m in compute(PixelFlippingCheck(), chunk, {})}
+    group = group_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
+    found = {m.explainer: m for m in compute(PixelFlippingCheck(), group, {})}
     assert found["gradient"].values == (None, None)
     assert "gives no order" in found["gradient"].reasons[0]
     assert found["gradient"].curve is not None
@@ -178,14 +178,14 @@ def test_curves_agree_with_quantus_on_gray_images() -> None:
 
     pixels = digits.digit_pixels()[0][:3, :1]
     classifier = Classifier(digits.trained(), preprocessing=raw(32))
-    chunk = chunk_of(classifier, pixels.expand(-1, 3, -1, -1).contiguous(), (Gradient(),), targets=(0, 1, 2))
+    group = group_of(classifier, pixels.expand(-1, 3, -1, -1).contiguous(), (Gradient(),), targets=(0, 1, 2))
     # 1024 = 16 x 64: steps of one size, as Quantus divides them
     (measured,) = [
         m
-        for m in compute(PixelFlippingCheck(pixels_per_step=64, share=1.0, rank_by="signed"), chunk, {})
+        for m in compute(PixelFlippingCheck(pixels_per_step=64, share=1.0, rank_by="signed"), group, {})
         if not m.control
     ]
-    maps = chunk.original(Gradient()).maps.double().sum(dim=1, keepdim=True)
+    maps = group.original(Gradient()).maps.double().sum(dim=1, keepdim=True)
     metric = quantus.PixelFlipping(
         features_in_step=64,
         perturb_baseline=0.0,
@@ -207,6 +207,6 @@ def test_curves_agree_with_quantus_on_gray_images() -> None:
     for position in range(3):
         row = measured.curve.values[position]
         assert row is not None
-        original = chunk.probabilities[position].item()
+        original = group.probabilities[position].item()
         # their curve starts after the first step and is not relative
         assert row[1:] == pytest.approx([min(1, p / original) for p in theirs[position]], rel=1e-3, abs=1e-5)

@@ -24,7 +24,7 @@ from auditcore.contracts.ranking_orders import BOTH_ORDERS, RankBy, ranked_varia
 from auditcore.contracts.shards import Measurement
 from auditcore.costs.estimate import BACKWARD_COST, passes_of
 from auditcore.models.classifier import Classifier
-from naive_removal import CountingNet, chunk_of, raw, run
+from naive_removal import CountingNet, group_of, raw, run
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,10 @@ from naive_removal import CountingNet, chunk_of, raw, run
 )
 def test_the_passes_foreseen_are_those_made(check: Check) -> None:
     classifier = Classifier(CountingNet(224), preprocessing=raw(224))
-    chunk = chunk_of(classifier, torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)), (Gradient(),))
-    CHECKS[type(check)].compute(check, chunk, {})
+    group = group_of(classifier, torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)), (Gradient(),))
+    CHECKS[type(check)].compute(check, group, {})
     made = classifier.ledger.forward_images + BACKWARD_COST * classifier.ledger.backward_images
-    # a chunk made by hand predicts its image before it is explained; the engine does both in one pass
+    # a group made by hand predicts its image before it is explained; the engine does both in one pass
     assert passes_of(AuditPlan(explainers=(Gradient(),), checks=(check,))) == round(made - 1)
 
 
@@ -100,9 +100,9 @@ def test_auto_is_the_order_of_the_kind_of_map(digit_classifier: Classifier, chec
 def test_a_blur_shrinks_on_tiny_images() -> None:
     tiny = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(blurred(tiny, 31, 5.0), blurred(tiny, 15, 5.0))
-    chunk = chunk_of(Classifier(CountingNet(8), preprocessing=raw(8)), tiny, (Gradient(),))
+    group = group_of(Classifier(CountingNet(8), preprocessing=raw(8)), tiny, (Gradient(),))
     games = InsertionDeletionCheck(games=("deletion_blur",))
-    found = insertion_deletion.compute(games, chunk, {}) + deletion.compute(
-        DeletionCheck(grid=2, repeats=1, fill="blur"), chunk, {}
+    found = insertion_deletion.compute(games, group, {}) + deletion.compute(
+        DeletionCheck(grid=2, repeats=1, fill="blur"), group, {}
     )
     assert all(measured.values[0] is not None for measured in found)

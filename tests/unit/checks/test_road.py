@@ -18,8 +18,8 @@ from naive_removal import (
     UNTOUCHED,
     ConstantNet,
     CountingNet,
-    chunk_of,
     found_in,
+    group_of,
     naive,
     raw,
     relevance_order,
@@ -117,8 +117,8 @@ def test_exactly_the_share_is_imputed_in_all_channels(shares: tuple[float, ...])
     # which Quantus fails. Noise this strong leaves no imputed value as it was.
     check = RoadCheck(shares=shares, noise=1.0)
     classifier = Classifier(CountingNet(10), preprocessing=raw(10))
-    chunk = chunk_of(classifier, torch.full((2, 3, 10, 10), UNTOUCHED), (Gradient(),))
-    for measured in compute(check, chunk, {}):
+    group = group_of(classifier, torch.full((2, 3, 10, 10), UNTOUCHED), (Gradient(),))
+    for measured in compute(check, group, {}):
         if measured.metric in {"morf_probability", "lerf_probability"}:
             assert measured.curve is not None
             for row in measured.curve.values:
@@ -135,14 +135,14 @@ def test_a_multi_label_target_is_predicted_at_half() -> None:
 
     classifier = Classifier(Bright(), preprocessing=raw(8), scores="sigmoid")
     pixels = torch.stack([torch.full((3, 8, 8), 0.8), torch.full((3, 8, 8), 0.2)])
-    for measured in compute(RoadCheck(shares=(0.5,)), chunk_of(classifier, pixels, (Random(),)), {}):
+    for measured in compute(RoadCheck(shares=(0.5,)), group_of(classifier, pixels, (Random(),)), {}):
         if measured.metric.endswith("accuracy"):
             assert measured.values == (1.0, 0.0)
 
 
 def test_a_constant_map_is_not_applicable() -> None:
-    chunk = chunk_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
-    found = {(m.metric, m.explainer): m for m in compute(RoadCheck(shares=(0.5,)), chunk, {})}
+    group = group_of(Classifier(ConstantNet(), preprocessing=raw(8)), torch.rand(2, 3, 8, 8), (Gradient(),))
+    found = {(m.metric, m.explainer): m for m in compute(RoadCheck(shares=(0.5,)), group, {})}
     for metric in METRICS:
         assert found[metric, "gradient"].values == (None, None)
         assert "gives no order" in found[metric, "gradient"].reasons[1]
@@ -160,9 +160,9 @@ def test_an_explainer_that_cannot_run_is_not_applicable() -> None:
 
 
 def test_passes_are_two_a_share_and_explainer(digit_classifier: Classifier) -> None:
-    chunk = chunk_of(digit_classifier, digits.digit_pixels()[0][:2], (Gradient(), GradCam()))
-    for explainer in (*chunk.able, *chunk.controls):
-        chunk.original(explainer)
+    group = group_of(digit_classifier, digits.digit_pixels()[0][:2], (Gradient(), GradCam()))
+    for explainer in (*group.able, *group.controls):
+        group.original(explainer)
     before = digit_classifier.ledger.forward_images
-    compute(RoadCheck(), chunk, {})
+    compute(RoadCheck(), group, {})
     assert digit_classifier.ledger.forward_images - before == 2 * 3 * 2 * 9

@@ -43,12 +43,12 @@ from naive import NaiveAudit
 
 IMAGES = 3
 CHANGES = (
-    Change(family=Rotate(), values=(-10.0, 6.0)),
-    Change(family=GaussianNoise(), values=(0.02, 0.05)),
-    Change(family=Gmic(filter="sharpen"), values=(0.4,)),
-    Change(family=HorizontalFlip(), values=(1.0,)),
-    Change(family=Composition(first=Brightness(), second=Translate()), values=(-0.2, 0.1)),
-    Change(family=Composition(first=Translate(), second=Brightness()), values=(0.05,)),
+    Change(augmentation=Rotate(), values=(-10.0, 6.0)),
+    Change(augmentation=GaussianNoise(), values=(0.02, 0.05)),
+    Change(augmentation=Gmic(filter="sharpen"), values=(0.4,)),
+    Change(augmentation=HorizontalFlip(), values=(1.0,)),
+    Change(augmentation=Composition(first=Brightness(), second=Translate()), values=(-0.2, 0.1)),
+    Change(augmentation=Composition(first=Translate(), second=Brightness()), values=(0.05,)),
 )
 CHECK = SsimSweepCheck(changes=CHANGES, tolerance=0.2, window=7)
 
@@ -141,7 +141,7 @@ def test_every_number_is_that_of_one_image_and_one_change_at_a_time(
     assert several
 
 
-def test_sub_cases_are_all_changes_kinds_families_and_single_values() -> None:
+def test_sub_cases_are_all_changes_kinds_augmentations_and_single_values() -> None:
     assert list(change_variants(SsimSweepCheck())) == [
         *("all", "all_valid", "gmic", "rotate"),
         *("gmic_freaky_details", "gmic_normalize_local", "gmic_boost_chroma", "gmic_mighty_details", "gmic_sharpen"),
@@ -153,7 +153,7 @@ def test_sub_cases_are_all_changes_kinds_families_and_single_values() -> None:
     ]
     assert joined["all"] == joined["all_valid"]
     assert len(joined["all"]) == sum(len(change.values) for change in CHANGES)
-    (single,) = (SsimSweepCheck(changes=(Change(family=Rotate(), values=(5.0,)),)),)
+    (single,) = (SsimSweepCheck(changes=(Change(augmentation=Rotate(), values=(5.0,)),)),)
     assert list(change_variants(single)) == ["all", "rotate"]
 
 
@@ -200,7 +200,7 @@ def test_every_image_counts_once_and_every_pair_once(digit_classifier: Classifie
 
 
 def test_values_do_not_depend_on_batches_shards_or_other_explainers(digit_classifier: Classifier) -> None:
-    check = CHECK.model_copy(update={"changes": (*CHANGES[:3], Change(family=JpegQuality(), values=(60.0,)))})
+    check = CHECK.model_copy(update={"changes": (*CHANGES[:3], Change(augmentation=JpegQuality(), values=(60.0,)))})
     whole = numbers(audit(digit_classifier, check, (Gradient(), Random()), micro_batch=7))
     images = digits.encoded(IMAGES)
     for micro_batch, parts in ((1, [images]), (3, [images]), (3, [images[:1], images[1:]])):
@@ -247,7 +247,7 @@ def test_no_map_is_computed_of_a_copy_that_is_not_accepted(digit_classifier: Cla
     (result,) = audit(digit_classifier, check, (Gradient(),))
     found = rows(result, "gradient")
     assert found["accepted_fraction", "all"].values == (0.0,) * IMAGES
-    for variant in ("all", *(change.family.label for change in CHANGES)):
+    for variant in ("all", *(change.augmentation.label for change in CHANGES)):
         assert found["ssim", variant].values == (None,) * IMAGES
         assert "no changed copy is accepted" in found["ssim", variant].reasons[0]
         assert "1e-12" in found["ssim", variant].reasons[0]
@@ -262,10 +262,10 @@ def test_no_map_is_computed_of_a_copy_that_is_not_accepted(digit_classifier: Cla
 def test_the_estimate_is_what_a_sweep_costs_at_most(digit_classifier: Classifier) -> None:
     plan = AuditPlan(explainers=(Gradient(),), checks=(CHECK.model_copy(update={"tolerance": 1.0}),))
     assert waves_of(plan) == ("measure", "compute")
-    assert waves_of(AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(HorizontalFlip(),)),))) == (
+    assert waves_of(AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(augmentations=(HorizontalFlip(),)),))) == (
         "compute",
     )
-    blur = SweepCheck(families=(GaussianBlur(), HorizontalFlip(), Rotate(interval=(-5, 5))), levels=3)
+    blur = SweepCheck(augmentations=(GaussianBlur(), HorizontalFlip(), Rotate(interval=(-5, 5))), levels=3)
     for checks in (plan.checks, (blur,)):
         plan = AuditPlan(explainers=(Gradient(),), checks=checks)
         shared: dict[str, tuple[float, ...]] = {}
@@ -290,7 +290,7 @@ def test_a_sweep_without_any_relevance_has_no_range(digit_classifier: Classifier
 
 
 def test_a_window_larger_than_what_is_left_of_the_image_is_not_applicable(digit_classifier: Classifier) -> None:
-    check = SsimSweepCheck(changes=(Change(family=Translate(), values=(0.8,)),), tolerance=1.0)
+    check = SsimSweepCheck(changes=(Change(augmentation=Translate(), values=(0.8,)),), tolerance=1.0)
     (result,) = audit(digit_classifier, check, (Gradient(),))
     found = rows(result, "gradient")
     assert found["accepted_fraction", "translate"].values == (1.0,) * IMAGES
@@ -298,7 +298,7 @@ def test_a_window_larger_than_what_is_left_of_the_image_is_not_applicable(digit_
     assert "no window of SSIM" in found["ssim", "translate"].reasons[0]
 
 
-def test_without_gmic_its_family_is_not_applicable_and_the_rest_goes_on(
+def test_without_gmic_its_augmentation_is_not_applicable_and_the_rest_goes_on(
     digit_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gmic", None)
@@ -309,7 +309,7 @@ def test_without_gmic_its_family_is_not_applicable_and_the_rest_goes_on(
         assert missing.values == (None,) * IMAGES
         assert "auditcore[gmic]" in missing.reasons[0]
     monkeypatch.undo()
-    rest = CHECK.model_copy(update={"changes": tuple(c for c in CHANGES if c.family.kind != "gmic")})
+    rest = CHECK.model_copy(update={"changes": tuple(c for c in CHANGES if c.augmentation.kind != "gmic")})
     (without,) = audit(digit_classifier, rest, (Gradient(),))
     for metric in ("ssim", "accepted_fraction"):
         assert found[metric, "all"].values == rows(without, "gradient")[metric, "all"].values
@@ -318,7 +318,7 @@ def test_without_gmic_its_family_is_not_applicable_and_the_rest_goes_on(
 def test_without_gmic_a_sweep_goes_on_too(digit_classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gmic", None)
     automatic = Gmic(filter="sharpen", interval="auto")
-    sweep = SweepCheck(families=(automatic, Rotate(interval=(-5, 5))), levels=2)
+    sweep = SweepCheck(augmentations=(automatic, Rotate(interval=(-5, 5))), levels=2)
     plan = AuditPlan(explainers=(Gradient(),), checks=(sweep,))
     images = digits.encoded(1)
     shared = reduce_shared(plan, [shard(digit_classifier, plan, images, "measure", {})])
@@ -358,9 +358,13 @@ def untrained_linear() -> Classifier:
 def test_a_sweep_counts_a_flip_where_the_target_itself_is_no_longer_predicted() -> None:
     # of a multi-label model several classes are predicted at once, and a row asks about its own
     multi = Classifier(digits.trained(), preprocessing=digits.PREPROCESSING, scores="sigmoid")
-    family = Rotate(interval=(-40, 40))
+    augmentation = Rotate(interval=(-40, 40))
     plan = AuditPlan(
-        seed=7, target="top", top_n=2, explainers=(Random(),), checks=(SweepCheck(families=(family,), levels=3),)
+        seed=7,
+        target="top",
+        top_n=2,
+        explainers=(Random(),),
+        checks=(SweepCheck(augmentations=(augmentation,), levels=3),),
     )
     result = shard(multi, plan, digits.encoded(8), "compute", {})
     (flips,) = (m for m in result.measurements if m.metric == "prediction_flip_rate")
@@ -372,5 +376,7 @@ def test_a_sweep_counts_a_flip_where_the_target_itself_is_no_longer_predicted() 
     for position, record in enumerate(result.images):
         for target, rate in zip(record.targets, flips.per_target[position], strict=True):
             slow = naive(multi, digits.encoded(8)[position])
-            logits = [slow._logits(slow._changed(family, slow.pixels, value))[target.target] for value in (-40, 40)]
+            logits = [
+                slow._logits(slow._changed(augmentation, slow.pixels, value))[target.target] for value in (-40, 40)
+            ]
             assert rate == np.mean([logit < 0 for logit in logits])

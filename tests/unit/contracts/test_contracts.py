@@ -17,7 +17,7 @@ from auditcore.contracts.checks import (
     EddaCheck,
     InsertionDeletionCheck,
     SweepCheck,
-    all_families,
+    all_augmentations,
 )
 from auditcore.contracts.explainers import Explainer, Gradient, IntegratedGradients, Random, SmoothGrad
 from auditcore.contracts.images import ImageUri, InlineImage
@@ -49,8 +49,8 @@ def test_documented_request_is_accepted_and_survives_a_round_trip() -> None:
         (("plan", "checks", 1, "grid"), 1, "greater than or equal to 2"),
         (("plan", "checks", 2, "keep"), [1.5], "less than 1"),
         (("plan", "checks", 2, "keep"), [0.15, 0.15], "the same"),
-        (("plan", "checks", 0, "families", 1, "interval"), [5, 20], "contain the identity"),
-        (("plan", "checks", 0, "families", 0, "interval"), [-0.3, 3], "inside"),
+        (("plan", "checks", 0, "augmentations", 1, "interval"), [5, 20], "contain the identity"),
+        (("plan", "checks", 0, "augmentations", 0, "interval"), [-0.3, 3], "inside"),
         (("plan", "sede"), 1, "Extra inputs"),
         (("images", "digest"), "sha256:xyz", "pattern"),
         (("model", "preprocessing", "std"), [0.5, 0, 0.5], "above 0"),
@@ -106,9 +106,9 @@ def test_the_name_of_the_control_is_reserved() -> None:
     AuditPlan(explainers=(Random(), Random(name="noise"), Gradient()), checks=(EddaCheck(),))
 
 
-def test_family_may_be_listed_once() -> None:
+def test_augmentation_may_be_listed_once() -> None:
     with pytest.raises(ValidationError, match="rotate is listed twice"):
-        SweepCheck(families=(Rotate(), Rotate(interval=(-1, 1))))
+        SweepCheck(augmentations=(Rotate(), Rotate(interval=(-1, 1))))
 
 
 def test_several_classes_are_explained_where_the_target_is_top() -> None:
@@ -159,7 +159,7 @@ def test_automatic_intervals_need_a_measuring_wave() -> None:
 def test_passes_are_estimated_from_the_plan() -> None:
     plan = AuditPlan(
         explainers=(Gradient(), IntegratedGradients(steps=10), SmoothGrad(samples=5), Random()),
-        checks=(SweepCheck(families=(Rotate(), Scale()), levels=7), DeletionCheck(grid=4, repeats=3), EddaCheck()),
+        checks=(SweepCheck(augmentations=(Rotate(), Scale()), levels=7), DeletionCheck(grid=4, repeats=3), EddaCheck()),
     )
     assert passes_of(plan, wave="measure") == 1 + 2 * 10 * 2
     # the gradient is the prediction and the probability curve too; black and the mean color are passed once
@@ -181,18 +181,18 @@ def test_every_check_has_metrics_with_meaning() -> None:
     assert all(metric.meaning.endswith(".") for metrics in METRICS.values() for metric in metrics.values())
 
 
-def test_every_explainer_and_family_names_its_source() -> None:
+def test_every_explainer_and_augmentation_names_its_source() -> None:
     for member in get_args(get_args(Explainer)[0]):
         assert member.__doc__
         assert member.paper
-    assert {family.kind for family in all_families()} == {
+    assert {augmentation.kind for augmentation in all_augmentations()} == {
         "brightness", "hue", "saturation", "rotate", "translate", "scale",
     }  # fmt: skip
 
 
 # --- policy ---------------------------------------------------------------------------------------
 
-PLAN = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(families=(Rotate(),)), EddaCheck(keep=(0.15,))))
+PLAN = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(augmentations=(Rotate(),)), EddaCheck(keep=(0.15,))))
 
 
 def test_condition_on_a_result_of_the_plan_is_accepted() -> None:
@@ -269,9 +269,13 @@ def test_a_miss_fails_unless_asked_otherwise() -> None:
 
 
 def test_variants_follow_the_check() -> None:
-    assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "s_pearson") == ("rotate", "brightness", "mean")
-    assert variants_of(SweepCheck(families=(Rotate(), Brightness())), "pearson_score") == ("rotate", "brightness")
-    assert variants_of(SweepCheck(families=(Rotate(),)), "s_pearson") == ("rotate",)
+    assert variants_of(SweepCheck(augmentations=(Rotate(), Brightness())), "s_pearson") == (
+        "rotate",
+        "brightness",
+        "mean",
+    )
+    assert variants_of(SweepCheck(augmentations=(Rotate(), Brightness())), "pearson_score") == ("rotate", "brightness")
+    assert variants_of(SweepCheck(augmentations=(Rotate(),)), "s_pearson") == ("rotate",)
     edda = EddaCheck(keep=(0.15, 0.125), thresholds=(0.5, 0.25))
     assert variants_of(edda, "sufficiency") == ("top_15", "top_12.5", "tau_0.5", "tau_0.25")
 

@@ -46,7 +46,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
 CHECKS: tuple[Check, ...] = (
     DeletionCheck(grid=3, repeats=2),
     SensitivityCheck(draws=3),
-    SweepCheck(families=(Brightness(interval=(-0.2, 0.2)),), levels=4),
+    SweepCheck(augmentations=(Brightness(interval=(-0.2, 0.2)),), levels=4),
 )
 
 
@@ -85,7 +85,7 @@ def test_price_grows_evenly_with_images_models_and_slowness(images: int, models:
 
 
 def test_each_wave_has_its_own_speed() -> None:
-    plan = plan_of(Gradient(), checks=(SweepCheck(families=(Brightness(),)),))
+    plan = plan_of(Gradient(), checks=(SweepCheck(augmentations=(Brightness(),)),))
     assert waves_of(plan) == ("measure", "compute")
     measure, compute = (work(plan, 8, wave) for wave in waves_of(plan))
     speed = ModelSpeed({"measure": 10.0, "compute": 40.0}, device="cpu")

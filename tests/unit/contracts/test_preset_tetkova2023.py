@@ -13,7 +13,7 @@ from auditcore.contracts.policy import variants_of
 from auditcore.contracts.presets import PRESETS
 from paper_table import Prescribed, deviations, deviations_of, unlisted
 
-FAMILIES = ["brightness", "hue", "saturation", "rotate", "translate", "scale"]
+AUGMENTATIONS = ["brightness", "hue", "saturation", "rotate", "translate", "scale"]
 METHODS = [
     *("gradient", "input_x_gradient", "integrated_gradients", "deconvolution", "guided_backpropagation"),
     *("lrp_epsilon_plus_flat", "lrp_epsilon_gamma_box", "lrp_epsilon_alpha2_beta1_flat"),
@@ -32,7 +32,7 @@ PAPER = (
         for name in METHODS
         if name.startswith("lrp")
     ),
-    Prescribed("checks.sweep.families", FAMILIES, "section 2, augmentation methods; table 1"),
+    Prescribed("checks.sweep.augmentations", AUGMENTATIONS, "section 2, augmentation methods; table 1"),
     Prescribed("checks.sweep.levels", 11, "default.yaml: n_aug 10, with the unchanged image"),
     Prescribed(
         "checks.sweep.anchor",
@@ -91,7 +91,9 @@ def test_bounds_are_those_of_the_published_settings() -> None:
     """`default.yaml`: brightness, hue and saturation of 100 on a scale of 255, rotate 40, translate 0.4, scale 0.2."""
     sweep = PRESETS["tetkova2023"].build(0).checks[0]
     assert isinstance(sweep, SweepCheck)
-    assert {family.label: (family.interval, family.bound) for family in sweep.families} == {
+    assert {
+        augmentation.label: (augmentation.interval, augmentation.bound) for augmentation in sweep.augmentations
+    } == {
         "brightness": ("auto", 100 / 255),
         "hue": ("auto", pytest.approx(100 / 255 * 360, abs=0.5)),
         "saturation": ("auto", 100 / 255),
@@ -102,8 +104,8 @@ def test_bounds_are_those_of_the_published_settings() -> None:
 
 
 def test_table_1_and_figures_4_and_5_are_results() -> None:
-    """S(correlation, probability) of each family, its mean over the six families, and its quartiles over images."""
+    """S(correlation, probability) of each augmentation, its mean over the six, and its quartiles over images."""
     sweep = PRESETS["tetkova2023"].build(0).checks[0]
     for metric in ("s_pearson", "s_top_k"):
-        assert variants_of(sweep, metric) == (*FAMILIES, "mean")
+        assert variants_of(sweep, metric) == (*AUGMENTATIONS, "mean")
         assert METRICS["sweep"][metric].boxed

@@ -15,9 +15,9 @@ from auditcore.contracts.plan import AuditPlan
 PLAN = AuditPlan(
     explainers=(Gradient(),),
     checks=(
-        SweepCheck(families=(Scale(), Rotate(interval=(-5, 5)), Gmic(filter="sharpen", interval="auto"))),
+        SweepCheck(augmentations=(Scale(), Rotate(interval=(-5, 5)), Gmic(filter="sharpen", interval="auto"))),
         DeletionCheck(),
-        SweepCheck(name="again", families=(Brightness(),)),
+        SweepCheck(name="again", augmentations=(Brightness(),)),
     ),
 )
 SCALE, SHARPEN, AGAIN = "sweep.scale.interval", "sweep.gmic_sharpen.interval", "again.brightness.interval"

@@ -63,7 +63,7 @@ EXPLAINERS: tuple[Explainer, ...] = (
     Random(),
 )
 CHECKS = (
-    SweepCheck(families=(Brightness(), Rotate(interval=(-20, 20))), levels=3, top_k=100),
+    SweepCheck(augmentations=(Brightness(), Rotate(interval=(-20, 20))), levels=3, top_k=100),
     DeletionCheck(grid=4, repeats=2),
     EddaCheck(keep=(0.15,)),
 )
@@ -191,7 +191,7 @@ def test_controls_are_in_every_report(report: AuditReport) -> None:
 
 def test_automatic_interval_is_reported(report: AuditReport) -> None:
     (interval,) = report.intervals
-    assert (interval.check, interval.family) == ("sweep", "brightness")
+    assert (interval.check, interval.augmentation) == ("sweep", "brightness")
     low, high = interval.interval
     assert low == pytest.approx(-high)
     assert 0 < high <= 100 / 255 + 1e-9
@@ -233,7 +233,7 @@ def test_progress_never_exceeds_one_where_the_estimate_falls_short(run: Run) -> 
         # maps of the originals; a call for every copy of the curves
         ((DeletionCheck(grid=3, repeats=1),), 2 + 2 * (3 * 8)),
         # one pass for probability and map of every copy
-        ((SweepCheck(families=(Rotate(interval=(-9, 9)),), levels=5),), 2 + 2 * 4),
+        ((SweepCheck(augmentations=(Rotate(interval=(-9, 9)),), levels=5),), 2 + 2 * 4),
     ],
 )
 def test_progress_is_told_between_all_micro_batches(run: Run, checks: tuple[Any, ...], calls: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 import digits
 from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import Brightness, Rotate
-from auditcore.contracts.capabilities import BLACK_BOX, NO_GRADIENTS, NO_WEIGHTS, ModelOffer
+from auditcore.contracts.capabilities import BLACK_BOX, NO_GRADIENTS, NO_WEIGHTS, ModelCapabilities
 from auditcore.contracts.checks import (
     Change,
     Check,
@@ -53,8 +53,8 @@ PREDICTING: tuple[Explainer, ...] = (
     KernelShap(segments="cells", count=9, samples=40),
 )
 CHECKS: tuple[Check, ...] = (
-    SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 10))), levels=3, top_k=50),
-    SsimSweepCheck(changes=(Change(family=Rotate(), values=(5.0,)),), tolerance=0.5),
+    SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 10))), levels=3, top_k=50),
+    SsimSweepCheck(changes=(Change(augmentation=Rotate(), values=(5.0,)),), tolerance=0.5),
     DeletionCheck(grid=4, repeats=2),
     EddaCheck(keep=(0.3,)),
     PixelFlippingCheck(pixels_per_step=64),
@@ -86,8 +86,8 @@ class Predicting:
         return DIGEST
 
     @property
-    def offer(self) -> ModelOffer:
-        return BLACK_BOX if self._top is None else ModelOffer(gradients=False, top_classes=self._top)
+    def capabilities(self) -> ModelCapabilities:
+        return BLACK_BOX if self._top is None else ModelCapabilities(gradients=False, top_classes=self._top)
 
     @property
     def probe(self) -> ProbeAnswers:
@@ -183,7 +183,7 @@ def test_passes_made_are_passes_needed_of_what_runs() -> None:
     plan = AuditPlan(explainers=(*PREDICTING, Gradient(), GradCam()), checks=CHECKS)
     source = Predicting()
     result = run(black_box(source), plan)
-    facts = ModelFacts(side_px=digits.SIDE, offer=BLACK_BOX)
+    facts = ModelFacts(side_px=digits.SIDE, capabilities=BLACK_BOX)
     needed = total(passes_needed(plan, wave="compute", images=3, facts=facts, accepted=None).values())
     assert result.cost.backward_images == 0
     # ssim compares maps of accepted copies alone
@@ -195,7 +195,7 @@ def test_passes_made_are_passes_needed_of_what_runs() -> None:
 def test_a_record_says_what_it_is_and_notes_say_where_predictions_came_from() -> None:
     result = run(black_box(Predicting()), AuditPlan(explainers=(Occlusion(),), checks=(EddaCheck(),)))
     assert (result.model.digest, result.model.parameters, result.model.classes) == (DIGEST, None, 10)
-    assert result.model.offer == BLACK_BOX
+    assert result.model.capabilities == BLACK_BOX
     assert result.probe == PROBE
     assert result.notes == ("predictions came from a test",)
 

@@ -28,7 +28,7 @@ from auditcore.report.page.html import render_html
 from auditcore.report.stopping import image_order
 from auditcore.report.warnings import image_independent
 
-COLOR = {"kind": "sweep", "families": [{"kind": "hue", "interval": [-40, 40]}], "levels": 3}
+COLOR = {"kind": "sweep", "augmentations": [{"kind": "hue", "interval": [-40, 40]}], "levels": 3}
 CHEAP = {"kind": "complexity"}
 CONSTANT = "the map is constant or not finite, so it has no correlation"
 Run = Callable[..., AuditReport]

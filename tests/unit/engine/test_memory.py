@@ -25,7 +25,7 @@ EXPLAINERS: tuple[Explainer, ...] = (Gradient(), GradCam(), IntegratedGradients(
 PLAN = AuditPlan(
     explainers=EXPLAINERS,
     checks=(
-        SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3),
+        SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)),), levels=3),
         DeletionCheck(grid=3, repeats=1),
         EddaCheck(keep=(0.3,)),
         SensitivityCheck(draws=2),

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 import digits
-from auditcore.augmentations.registry import applicability as family_applicability
+from auditcore.augmentations.registry import applicability as augmentation_applicability
 from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import Brightness, HorizontalFlip, Interval, Rotate, Scale
 from auditcore.contracts.checks import (
@@ -91,8 +91,8 @@ EXPLAINERS: tuple[Explainer, ...] = (
     Random(),
 )
 CHECKS: tuple[Check, ...] = (
-    SweepCheck(families=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 20))), levels=3),
-    SweepCheck(name="automatic", families=(Brightness(), Scale(), HorizontalFlip(interval=(0, 1))), levels=4),
+    SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 20))), levels=3),
+    SweepCheck(name="automatic", augmentations=(Brightness(), Scale(), HorizontalFlip(interval=(0, 1))), levels=4),
     DeletionCheck(grid=3, repeats=2),
     DeletionCheck(name="black", grid=2, repeats=1, fill="black"),
     DeletionCheck(name="blur", grid=2, repeats=1, fill="blur"),
@@ -135,18 +135,22 @@ def asked(needed: dict[str, Passes]) -> dict[str, tuple[int, int]]:
 
 def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, one_target: bool = True) -> ModelFacts:
     found = reduce_shared(plan, (measured,))
-    families = [family for check in plan.checks if isinstance(check, SweepCheck) for family in check.families]
+    augmentations = [
+        augmentation for check in plan.checks if isinstance(check, SweepCheck) for augmentation in check.augmentations
+    ]
     intervals: dict[str, Interval] = {
-        interval_key(check, family): (found[key][0], found[key][1])
+        interval_key(check, augmentation): (found[key][0], found[key][1])
         for check in plan.checks
         if isinstance(check, SweepCheck)
-        for family in check.families
-        if (key := interval_key(check, family)) in found
+        for augmentation in check.augmentations
+        if (key := interval_key(check, augmentation)) in found
     }
     return ModelFacts(
         side_px=classifier.size,
         layers=len(parameter_layers(classifier)),
-        unavailable=frozenset(family.label for family in families if family_applicability(family) is not None),
+        unavailable=frozenset(
+            augmentation.label for augmentation in augmentations if augmentation_applicability(augmentation) is not None
+        ),
         intervals=intervals,
         one_target=one_target,
     )
@@ -168,7 +172,7 @@ def test_the_ledger_shows_what_the_formula_says(
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=lambda explainer: explainer.label)
 def test_alone_each_explainer_needs_what_the_formula_says(digit_classifier: Classifier, explainer: Explainer) -> None:
-    checks = (SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3), SensitivityCheck(draws=2))
+    checks = (SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)),), levels=3), SensitivityCheck(draws=2))
     plan = AuditPlan(explainers=(explainer,), checks=checks)
     encoded = digits.encoded(4)  # statistics of neurons need two images in either half
     measured = run(digit_classifier, plan, encoded, "measure", ())
@@ -178,7 +182,7 @@ def test_alone_each_explainer_needs_what_the_formula_says(digit_classifier: Clas
 
 
 def test_gradients_grad_cam_and_the_probability_curve_share_one_pass(digit_classifier: Classifier) -> None:
-    checks = (SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3),)
+    checks = (SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)),), levels=3),)
     plan = AuditPlan(explainers=(Gradient(), InputXGradient(), Saliency(), GradCam()), checks=checks)
     computed = run(digit_classifier, plan, digits.encoded(4), "compute", ())
     # the original and two changed copies of each image, each once
@@ -186,7 +190,7 @@ def test_gradients_grad_cam_and_the_probability_curve_share_one_pass(digit_class
 
 
 def test_maps_of_ssim_are_made_of_accepted_copies_alone(digit_classifier: Classifier) -> None:
-    changes = (Change(family=Rotate(), values=(-15.0, 15.0)), Change(family=Brightness(), values=(0.01,)))
+    changes = (Change(augmentation=Rotate(), values=(-15.0, 15.0)), Change(augmentation=Brightness(), values=(0.01,)))
     plan = AuditPlan(
         explainers=(Gradient(), GuidedBackpropagation(), GuidedGradCam()), checks=(SsimSweepCheck(changes=changes),)
     )
@@ -205,11 +209,11 @@ def test_maps_of_ssim_are_made_of_accepted_copies_alone(digit_classifier: Classi
 @pytest.mark.parametrize("targets", [1, 3])
 def test_a_check_pays_for_the_explainers_it_runs_on_and_no_other(digit_classifier: Classifier, targets: int) -> None:
     explainers = (*EXPLAINERS[:4], *EXPLAINERS[6:8], *EXPLAINERS[10:14], Iba(steps=2, samples=3), Random())
-    small = (Change(family=Brightness(), values=(0.001, -0.001)),)
+    small = (Change(augmentation=Brightness(), values=(0.001, -0.001)),)
     checks: tuple[Check, ...] = (
         SsimSweepCheck(changes=small, tolerance=1.0, explainers=("gradient", "integrated_gradients")),
         SsimSweepCheck(name="guided", changes=small, tolerance=1.0, explainers=("guided_grad_cam", "saliency", "iba")),
-        SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),), levels=3, explainers=("smoothgrad", "random")),
+        SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)),), levels=3, explainers=("smoothgrad", "random")),
         DeletionCheck(grid=3, repeats=2, fill="black", explainers=("grad_cam",)),
         SensitivityCheck(draws=2, explainers=("deconvolution",)),
         InfidelityCheck(draws=3, explainers=("gradient",)),
@@ -236,7 +240,7 @@ def test_a_check_pays_for_the_explainers_it_runs_on_and_no_other(digit_classifie
 
 
 def test_a_filter_changes_no_number(digit_classifier: Classifier) -> None:
-    few = SweepCheck(families=(Rotate(interval=(-10, 20)),), levels=3, explainers=("gradient", "smoothgrad"))
+    few = SweepCheck(augmentations=(Rotate(interval=(-10, 20)),), levels=3, explainers=("gradient", "smoothgrad"))
     every = few.model_copy(update={"explainers": None})
     explainers = (Gradient(), Deconvolution(), SmoothGrad(samples=2), GradCam())
     found = []

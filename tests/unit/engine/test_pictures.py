@@ -31,7 +31,7 @@ from auditcore.report.serialize import report_bytes
 from auditcore.report.slices import REPORT_BYTES
 
 SLICES_BYTES = 2 * 6 * 2 * 10 * 230
-"""Both sides of six families, two headline metrics, ten explainers; what a slice takes."""
+"""Both sides of six augmentations, two headline metrics, ten explainers; what a slice takes."""
 
 PLAN = AuditPlan(seed=7, explainers=(Gradient(), GradCam(), Random()), checks=(EddaCheck(keep=(0.15,)),))
 TWO_TARGETS = {"target": "top", "top_n": 2}

@@ -35,8 +35,8 @@ STILL: list[dict[str, Any]] = [
     {"kind": "complexity"},
 ]
 MOVING: list[dict[str, Any]] = [
-    {"kind": "sweep", "families": [{"kind": "brightness", "interval": [-0.2, 0.2]}], "levels": 3},
-    {"kind": "ssim_sweep", "changes": [{"family": {"kind": "rotate"}, "values": [5]}]},
+    {"kind": "sweep", "augmentations": [{"kind": "brightness", "interval": [-0.2, 0.2]}], "levels": 3},
+    {"kind": "ssim_sweep", "changes": [{"augmentation": {"kind": "rotate"}, "values": [5]}]},
     {"kind": "sensitivity", "draws": 2},
     {"kind": "randomization", "stages": 1},
 ]

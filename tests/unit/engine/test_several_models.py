@@ -26,12 +26,12 @@ PLAN = AuditPlan(
     seed=5,
     explainers=(Gradient(), InputXGradient(), GradCam(), Random()),
     checks=(
-        SweepCheck(families=(Brightness(interval=(-0.2, 0.2)),), levels=3, top_k=100),
+        SweepCheck(augmentations=(Brightness(interval=(-0.2, 0.2)),), levels=3, top_k=100),
         DeletionCheck(grid=4, repeats=2),
     ),
 )
 AUTOMATIC = PLAN.model_copy(
-    update={"checks": (SweepCheck(families=(Brightness(), Rotate()), levels=3, top_k=100), *PLAN.checks[1:])}
+    update={"checks": (SweepCheck(augmentations=(Brightness(), Rotate()), levels=3, top_k=100), *PLAN.checks[1:])}
 )
 BATCH = ImageBatchReference(digest="sha256:" + "0" * 64)
 
@@ -92,19 +92,19 @@ def test_an_automatic_interval_is_the_narrowest_of_all_models(weights: Path, sha
     }
     report = run(AuditRequest(models=models(weights), images=BATCH, plan=AUTOMATIC), weights, shard_images=shard_images)
     narrowest = {}
-    for position, family in enumerate(("brightness", "rotate")):
+    for position, augmentation in enumerate(("brightness", "rotate")):
         own = {name: found[position].interval for name, found in alone.items()}
         assert len(set(own.values())) > 1, "these models would share it anyway"
-        narrowest[family] = min(own.items(), key=lambda entry: entry[1][1] - entry[1][0])
+        narrowest[augmentation] = min(own.items(), key=lambda entry: entry[1][1] - entry[1][0])
     assert len(report.intervals) == 3 * 2
     for found in report.intervals:
-        setter, interval = narrowest[found.family]
-        own = next(one for one in alone[found.model or ""] if one.family == found.family)
+        setter, interval = narrowest[found.augmentation]
+        own = next(one for one in alone[found.model or ""] if one.augmentation == found.augmentation)
         assert (found.interval, found.set_by) == (interval, setter)
         assert (found.own_interval, found.reached) == (own.interval, own.reached)
     # and they compute with it: as each does alone on explicit intervals of this width
-    families = (Brightness(interval=narrowest["brightness"][1]), Rotate(interval=narrowest["rotate"][1]))
-    sweep = AUTOMATIC.checks[0].model_copy(update={"families": families})
+    augmentations = (Brightness(interval=narrowest["brightness"][1]), Rotate(interval=narrowest["rotate"][1]))
+    sweep = AUTOMATIC.checks[0].model_copy(update={"augmentations": augmentations})
     explicit = AUTOMATIC.model_copy(update={"checks": (sweep, *AUTOMATIC.checks[1:])})
     for entry in models(weights):
         expected = rows(run(AuditRequest(model=entry.model, images=BATCH, plan=explicit), weights), None)

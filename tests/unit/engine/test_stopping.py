@@ -112,7 +112,7 @@ def test_where_it_ends_does_not_depend_on_shards(run: Run, stopped: AuditReport)
 
 
 def test_what_belongs_to_the_whole_audit_is_measured_on_all_images(run: Run) -> None:
-    sweep = {"kind": "sweep", "families": [{"kind": "brightness"}], "levels": 3, "top_k": 100}
+    sweep = {"kind": "sweep", "augmentations": [{"kind": "brightness"}], "levels": 3, "top_k": 100}
     plan = PLAN | {"explainers": PLAN["explainers"][:1], "checks": [sweep, PLAN["checks"][0]]}
     stopped, whole = (run(40, plan=plan, policy=CLEAR[:1], stop=stop) for stop in ("conclusive", None))
     assert stopped.stopping is not None
@@ -151,8 +151,8 @@ def test_images_that_are_left_out_are_not_those_never_examined(run: Run) -> None
 
 def test_values_lie_in_the_ranges_that_decisions_rest_on(run: Run) -> None:
     checks = [
-        {"kind": "sweep", "families": [{"kind": "rotate", "interval": [-40, 40]}], "levels": 3, "top_k": 100},
-        {"kind": "sweep", "name": "code", "families": [{"kind": "brightness", "interval": [-0.4, 0.4]}],
+        {"kind": "sweep", "augmentations": [{"kind": "rotate", "interval": [-40, 40]}], "levels": 3, "top_k": 100},
+        {"kind": "sweep", "name": "code", "augmentations": [{"kind": "brightness", "interval": [-0.4, 0.4]}],
          "levels": 3, "top_k": 100, "anchor": "max"},
         {"kind": "deletion", "grid": 4, "repeats": 1},
         {"kind": "edda", "keep": [0.15, 0.5], "thresholds": [0.5]},

@@ -84,7 +84,7 @@ def run(classifier: Classifier, images: list[EncodedImage], **fields: object) ->
     checks = (
         DeletionCheck(grid=4, repeats=2),
         EddaCheck(),
-        SweepCheck(families=(Brightness(interval=(-0.2, 0.2)),), levels=3),
+        SweepCheck(augmentations=(Brightness(interval=(-0.2, 0.2)),), levels=3),
     )
     return run_shard(
         classifier=classifier,

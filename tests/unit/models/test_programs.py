@@ -48,7 +48,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_graph_that_converts_is_a_white_box(graph: Path, digit_classifier: Classifier) -> None:
     classifier = load_classifier(onnx_model(graph), access=AccessRules(file_roots=(graph.parent,)))
     same(classifier, digit_classifier)
-    assert classifier.offer.gradients
+    assert classifier.capabilities.gradients
     assert applicability(classifier, Gradient()) is None
     # its parameters take part, so that it can be randomized
     assert classifier.parameters
@@ -87,7 +87,7 @@ def test_probabilities_have_logarithms_for_logits(tmp_path: Path, digit_classifi
             atol=1e-5,
             rtol=1e-4,
         )
-        assert classifier.offer.gradients == (gradients == "auto")
+        assert classifier.capabilities.gradients == (gradients == "auto")
 
 
 def test_a_fixed_batch_is_filled_up(tmp_path: Path, digit_classifier: Classifier) -> None:

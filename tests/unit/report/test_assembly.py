@@ -140,9 +140,9 @@ def test_a_shard_without_usable_images_knows_no_applicability() -> None:
 
 @pytest.mark.parametrize("reached", [True, False])
 def test_automatic_intervals_are_told_in_words(reached: bool) -> None:  # noqa: FBT001
-    plan = PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})
+    plan = PLAN.model_copy(update={"checks": (SweepCheck(augmentations=(Scale(),)),)})
     (found,) = calibrated_intervals(plan, {None: {"sweep.scale.interval": (0.9, 1.1, float(reached))}})
-    assert (found.check, found.family, found.interval, found.reached) == ("sweep", "scale", (0.9, 1.1), reached)
+    assert (found.check, found.augmentation, found.interval, found.reached) == ("sweep", "scale", (0.9, 1.1), reached)
     assert ("never dropped" in found.message) is not reached
     assert "model" not in found.message
     assert {"own_interval", "set_by"}.isdisjoint(found.model_dump())
@@ -311,7 +311,7 @@ def test_costs_of_checks_are_added_by_name_and_shared_over_all_passes() -> None:
 
 
 def test_all_models_share_the_narrowest_interval_and_the_report_says_whose_it_is() -> None:
-    plan = made_up_audits.PLAN.model_copy(update={"checks": (SweepCheck(families=(Scale(),)),)})
+    plan = made_up_audits.PLAN.model_copy(update={"checks": (SweepCheck(augmentations=(Scale(),)),)})
     ends = {"one": (0.8, 1.2, 0.0), "two": (0.9, 1.1, 1.0)}
     shared = {**{name: {"sweep.scale.interval": own} for name, own in ends.items()}, "three": {}}
     shards = [made_up_audits.shard(name, {0: [1]}) for name in ends]

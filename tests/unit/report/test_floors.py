@@ -13,8 +13,8 @@ from auditcore.contracts.report import AuditReport
 from auditcore.contracts.shards import Measurement
 
 CHECKS = (
-    SweepCheck(families=(Brightness(interval=(-0.3, 0.3)),)),
-    SweepCheck(name="again", families=(Brightness(interval=(-0.2, 0.2)),)),
+    SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)),)),
+    SweepCheck(name="again", augmentations=(Brightness(interval=(-0.2, 0.2)),)),
     DeletionCheck(),
 )
 PLAN = AuditPlan(explainers=(Gradient(), Random(name="noise"), Random(name="more_noise")), checks=CHECKS)
@@ -31,7 +31,7 @@ def floors(report: AuditReport) -> dict[tuple[str | None, str, str | None, str, 
     return {(one.model, one.check, one.explainer, one.metric, one.variant): one.floor for one in every}
 
 
-def test_the_floor_is_the_mean_of_the_control_for_the_same_model_check_metric_and_family() -> None:
+def test_the_floor_is_the_mean_of_the_control_for_the_same_model_check_metric_and_augmentation() -> None:
     plan = PLAN.model_copy(update={"explainers": (Gradient(), Random())})
     shards = [
         made_up_audits.shard(

@@ -263,7 +263,7 @@ def test_the_walk_sees_a_field_of_a_nested_contract(monkeypatch: pytest.MonkeyPa
     for contract, field, path in (
         ("DeletionCheck", "grid", "plan.checks[deletion].grid"),
         ("GradCam", "layer", "plan.explainers[noise_tunnel].method[grad_cam].layer"),
-        ("Rotate", "interval", "plan.checks[sweep].families[rotate].interval"),
+        ("Rotate", "interval", "plan.checks[sweep].augmentations[rotate].interval"),
         ("ConditionOutcome", "statistic", "conditions.statistic"),
     ):
         monkeypatch.setitem(FIELDS, contract, [name for name in FIELDS[contract] if name != field])

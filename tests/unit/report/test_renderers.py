@@ -155,14 +155,14 @@ def report() -> AuditReport:
         plan=AuditPlan(
             explainers=(Gradient(), GuidedBackpropagation(), GradCam(name="cam"), Random()),
             checks=(
-                SweepCheck(name="stability", families=(Rotate(interval=(-20, 20)),), levels=3),
+                SweepCheck(name="stability", augmentations=(Rotate(interval=(-20, 20)),), levels=3),
                 DeletionCheck(),
                 EddaCheck(keep=(0.15,)),
             ),
         ),
         intervals=(
             CalibratedInterval(
-                check="stability", family="rotate", interval=(-20, 20), reached=False, message="never dropped"
+                check="stability", augmentation="rotate", interval=(-20, 20), reached=False, message="never dropped"
             ),
         ),
         not_applicable={"guided_backpropagation": "the model has no rectifier"},
@@ -204,8 +204,8 @@ def report() -> AuditReport:
 MODELS = ("first", "second", "third")
 
 CHECKS: tuple[Check, ...] = (
-    SweepCheck(families=(Rotate(interval=(-20, 20)), Brightness(interval=(-0.2, 0.2))), levels=3),
-    SsimSweepCheck(changes=(Change(family=Rotate(), values=(15.0,)), Change(family=Hue(), values=(30.0,)))),
+    SweepCheck(augmentations=(Rotate(interval=(-20, 20)), Brightness(interval=(-0.2, 0.2))), levels=3),
+    SsimSweepCheck(changes=(Change(augmentation=Rotate(), values=(15.0,)), Change(augmentation=Hue(), values=(30.0,)))),
     DeletionCheck(),
     EddaCheck(),
     PixelFlippingCheck(),
@@ -455,8 +455,8 @@ def column(check: str, metric: str, variant: str | None = None) -> SummaryColumn
 
 
 def test_wide_checks_become_several_tables_and_none_mixes_checks() -> None:
-    families = [column("sweep", metric, f"f{number}") for metric in ("a", "b") for number in range(7)]
-    columns = [*families, *(column("games", f"g{number}") for number in range(4)), column("edda", "a", "top")]
+    augmentations = [column("sweep", metric, f"f{number}") for metric in ("a", "b") for number in range(7)]
+    columns = [*augmentations, *(column("games", f"g{number}") for number in range(4)), column("edda", "a", "top")]
     tables = list(summary_tables(columns, 3))
     assert [(table.title, len(table.positions)) for table in tables] == [
         ("sweep: a (1 of 3)", 3),
@@ -1010,8 +1010,8 @@ def test_models_share_a_label_and_differ_in_shape_and_color() -> None:
     assert steps[0] > 0
 
 
-def test_the_scatter_has_the_mean_over_families_and_leaves_out_gaps(several: AuditReport) -> None:
-    # for the third model: gradient has 0.54 under both families and in their mean, which is changed here; cam loses it
+def test_the_scatter_has_the_mean_over_augmentations_and_leaves_out_gaps(several: AuditReport) -> None:
+    # for the third model: gradient has 0.54 under both augmentations and in their mean, changed here; cam loses it
     def changed(row: Result) -> Result | None:
         if (row.model, row.metric, row.variant) != ("third", "s_pearson", "mean"):
             return row
@@ -1020,7 +1020,7 @@ def test_the_scatter_has_the_mean_over_families_and_leaves_out_gaps(several: Aud
     rows = [kept for row in several.results if (kept := changed(row)) is not None]
     first, second, third = scatters(several.model_copy(update={"results": tuple(rows)}))
     assert [found.model for found in (first, second, third)] == list(MODELS)
-    assert third.families == ("rotate", "brightness")
+    assert third.augmentations == ("rotate", "brightness")
     assert [(point.name, f"{point.x:.9f}", f"{point.y:.9f}", point.muted) for point in third.points] == [
         ("gradient", "0.940000000", "0.530000000", False),
         ("random", "0.340000000", "0.330000000", True),

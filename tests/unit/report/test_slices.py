@@ -69,12 +69,12 @@ FLIPS = (0.0, 0.2, 0.0, None, 1.0, 0.0)
 def test_images_whose_prediction_flips_are_apart_from_the_others() -> None:
     images = {index: [7] for index in range(6)}
     rows = [
-        row("gradient", values, check="sweep", metric=metric, variant=family)
-        for metric, family, values in (("s_pearson", "rotate", VALUES), ("s_pearson", "brightness", VALUES))
+        row("gradient", values, check="sweep", metric=metric, variant=augmentation)
+        for metric, augmentation, values in (("s_pearson", "rotate", VALUES), ("s_pearson", "brightness", VALUES))
     ]
     rates = [
-        row(None, values, check="sweep", metric="prediction_flip_rate", variant=family)
-        for family, values in (("rotate", FLIPS), ("brightness", (0.0, 0.0, 0.0, 0.0, 0.0, 0.2)))
+        row(None, values, check="sweep", metric="prediction_flip_rate", variant=augmentation)
+        for augmentation, values in (("rotate", FLIPS), ("brightness", (0.0, 0.0, 0.0, 0.0, 0.0, 0.2)))
     ]
     parts = report(shard(None, images, *rows, *rates)).slices
     # one image flips under brightness, too few to be a side; image 3 has no rate and is on neither side

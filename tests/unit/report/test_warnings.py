@@ -44,7 +44,7 @@ from auditcore.report.page.html import render_html
 from auditcore.report.warnings import warning_text
 from auditcore_service.cli.report_view import show_report
 
-FAMILIES = (Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))
+AUGMENTATIONS = (Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-20, 20)))
 
 
 def sweep_row(value: float | None, model_metric: str = "probability_score", **changes: object) -> Measurement:
@@ -59,7 +59,10 @@ def warnings(plan: AuditPlan, *rows: Measurement, code: str) -> list[ReportWarni
 
 
 def sweep_plan(levels: int) -> AuditPlan:
-    checks = (SweepCheck(families=FAMILIES, levels=levels), SweepCheck(name="again", families=FAMILIES))
+    checks = (
+        SweepCheck(augmentations=AUGMENTATIONS, levels=levels),
+        SweepCheck(name="again", augmentations=AUGMENTATIONS),
+    )
     return AuditPlan(explainers=(Gradient(),), checks=checks)
 
 
@@ -75,7 +78,7 @@ def test_a_sweep_without_any_number_has_nothing_to_warn_of() -> None:
 
 
 @pytest.mark.parametrize(("value", "count"), [(0.499, 1), (0.5, 0), (0.9, 0), (None, 0)])
-def test_a_prediction_that_collapses_is_named_with_model_and_family(value: float | None, count: int) -> None:
+def test_a_prediction_that_collapses_is_named_with_model_and_augmentation(value: float | None, count: int) -> None:
     reasons = {0: "why"} if value is None else {}
     rows = [
         sweep_row(value, reasons=reasons),

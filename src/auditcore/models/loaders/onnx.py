@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from auditcore.contracts.capabilities import BLACK_BOX, ModelOffer
+from auditcore.contracts.capabilities import BLACK_BOX, ModelCapabilities
 from auditcore.contracts.packaged_models import OnnxModel, Outputs
 from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid
 from auditcore.models.black_box import SMALLEST, BlackBox
@@ -59,7 +59,7 @@ class OnnxSource:
         return self._digest
 
     @property
-    def offer(self) -> ModelOffer:
+    def capabilities(self) -> ModelCapabilities:
         """Predictions alone."""
         return BLACK_BOX
 

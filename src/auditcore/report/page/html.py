@@ -68,7 +68,7 @@ CURVE_AXES = {
     "road": "share of pixels imputed",
     "randomization": "share of layers randomized, from the top",
 }
-"""Check kind -> what runs along the curves; those of a sweep run along its families' values."""
+"""Check kind -> what runs along the curves; those of a sweep run along its augmentations' values."""
 
 COST_PARTS = {
     "originals": "maps of the unchanged images, which all checks share",
@@ -241,7 +241,7 @@ def _number(value: float | None) -> str:
 
 
 def _curve_panels(report: AuditReport, model: str | None) -> Iterator[_Panel]:
-    """One panel a check and family of a model, in the order of the plan, with one chart an explainer."""
+    """One panel a check and augmentation of a model, in the order of the plan, with one chart an explainer."""
     own = [
         result
         for result in all_results(report)
@@ -250,7 +250,10 @@ def _curve_panels(report: AuditReport, model: str | None) -> Iterator[_Panel]:
     for check in report.plan.checks:
         units: dict[str | None, str] = {}
         if check.kind == "sweep":
-            units = {family.label: f"{family.label} ({family.unit})" for family in check.families}
+            units = {
+                augmentation.label: f"{augmentation.label} ({augmentation.unit})"
+                for augmentation in check.augmentations
+            }
         drawn = [result for result in own if result.check == check.label]
         # what no order changes, such as a random one, is drawn beside each order
         shared = [result for result in drawn if not METRICS[check.kind][result.metric].of_order]
@@ -264,7 +267,7 @@ def _curve_panels(report: AuditReport, model: str | None) -> Iterator[_Panel]:
 
 
 def _panel(title: str, axis: str, results: Sequence[Result]) -> _Panel:
-    """Charts of one check and family: curves of model and image alone are in all of them."""
+    """Charts of one check and augmentation: curves of model and image alone are in all of them."""
     shared = [result for result in results if result.explainer is None]
     explainers = dict.fromkeys(result.explainer for result in results if result.explainer is not None)
     charts = tuple(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditcore.contracts.checks import FAMILY_MEAN, DeletionCheck
+from auditcore.contracts.checks import AUGMENTATION_MEAN, DeletionCheck
 from auditcore.contracts.explainers import Random
 from auditcore.contracts.ranking_orders import orders_of, ranked_variant
 from auditcore.contracts.report import AuditReport
@@ -37,7 +37,7 @@ class ScatterPoint:
 
     Attributes:
         name: Its name in the report.
-        x: Mean of s_pearson over the families of the sweep, of the images for which it is defined on all of them.
+        x: Mean of s_pearson over the augmentations of the sweep, of the images for which it is defined on all of them.
         y: Inter-model deletion.
         muted: Drawn in gray, for controls.
     """
@@ -56,7 +56,7 @@ class Scatter:
         model: Name of the model in an audit of several.
         sweep: Name of the check that gave the horizontal axis.
         deletion: Name of the check that gave the vertical one.
-        families: Families the horizontal mean is taken over.
+        augmentations: Augmentations the horizontal mean is taken over.
         points: Explainers with both numbers.
         missing: Explainers that ran, but lack one of them.
     """
@@ -64,7 +64,7 @@ class Scatter:
     model: str | None
     sweep: str
     deletion: str
-    families: tuple[str, ...]
+    augmentations: tuple[str, ...]
     points: tuple[ScatterPoint, ...]
     missing: tuple[str, ...]
 
@@ -75,13 +75,13 @@ def scatters(report: AuditReport) -> tuple[Scatter, ...]:
     deletion = next((check for check in report.plan.checks if check.kind == "deletion"), None)
     if sweep is None or deletion is None:
         return ()
-    families = tuple(family.label for family in sweep.families)
-    found = (_scatter(report, one.name, sweep.label, deletion, families) for one in report.audited_models)
+    augmentations = tuple(augmentation.label for augmentation in sweep.augmentations)
+    found = (_scatter(report, one.name, sweep.label, deletion, augmentations) for one in report.audited_models)
     return tuple(one for one in found if one.points)
 
 
 def _scatter(
-    report: AuditReport, model: str | None, sweep: str, deletion: DeletionCheck, families: tuple[str, ...]
+    report: AuditReport, model: str | None, sweep: str, deletion: DeletionCheck, augmentations: tuple[str, ...]
 ) -> Scatter:
     # where both orders are reported, a point takes the one that suits its map
     explainers = {explainer.label: explainer for explainer in report.plan.explainers}
@@ -90,7 +90,7 @@ def _scatter(
     for name, kind in explainer_kinds(report).items():
         if why_not(report, model, name) is not None:
             continue
-        joint = FAMILY_MEAN if len(families) > 1 else families[0]
+        joint = AUGMENTATION_MEAN if len(augmentations) > 1 else augmentations[0]
         robust = by_key.get((model, sweep, ROBUSTNESS, joint, name))
         (order,) = orders_of("auto", explainers.get(name, Random()))
         variant = ranked_variant(deletion.rank_by, order)
@@ -99,7 +99,7 @@ def _scatter(
             points.append(ScatterPoint(name, robust.mean, faithful.mean, muted=kind == "random"))
         else:
             missing.append(name)
-    return Scatter(model, sweep, deletion.label, families, tuple(points), tuple(missing))
+    return Scatter(model, sweep, deletion.label, augmentations, tuple(points), tuple(missing))
 
 
 def scatter_chart(title: str, points: Sequence[ScatterPoint]) -> Markup:

@@ -8,7 +8,7 @@ from typing import Protocol, final, runtime_checkable
 from pydantic import Field
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.capabilities import ModelOffer
+from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.packaged_models import Outputs
@@ -34,7 +34,7 @@ class Description(Contract):
         version: That answers, or null if the server keeps it to itself.
         weights: Digest of its weights, if whoever serves it says so.
         classes: How many it has, if that is said.
-        offer: What it lets an audit see.
+        capabilities: What it lets an audit see.
         outputs: Whether it answers logits or probabilities.
         scores: How logits become probabilities.
         preprocessing: What is done to images before they are sent.
@@ -46,7 +46,7 @@ class Description(Contract):
     version: str | None
     weights: Sha256 | None = None
     classes: int | None = None
-    offer: ModelOffer
+    capabilities: ModelCapabilities
     outputs: Outputs
     scores: Scores
     preprocessing: Preprocessing

@@ -119,7 +119,7 @@ class OpenInferenceClient:
             name=str(model.get("name") or self._model.name),
             version=version,
             classes=classes,
-            offer=BLACK_BOX,
+            capabilities=BLACK_BOX,
             outputs=self._model.outputs,
             scores=self._model.scores,
             preprocessing=self._model.preprocessing,
@@ -340,7 +340,7 @@ def resolve(model: OpenInferenceModel, access: AccessRules) -> Resolution:  # no
     if description.classes is not None:
         facts["classes"] = description.classes
     facts.update(description.said)
-    return Resolution(pinned, description.offer, facts)
+    return Resolution(pinned, description.capabilities, facts)
 
 
 def _described(model: OpenInferenceModel) -> Description:

@@ -12,7 +12,7 @@ from typing import Any, final
 from pydantic import ValidationError
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.capabilities import BLACK_BOX, ModelOffer
+from auditcore.contracts.capabilities import BLACK_BOX, ModelCapabilities
 from auditcore.contracts.server_models import TorchServeModel
 from auditcore.errors import InvalidRequest, ModelOutputInvalid
 from auditcore.sources.resolved_model import Resolution
@@ -141,7 +141,7 @@ class TorchServeClient:
             version=said.version,
             weights=said.weights,
             classes=said.classes,
-            offer=BLACK_BOX,
+            capabilities=BLACK_BOX,
             outputs="logits",
             scores=said.scores,
             preprocessing=said.preprocessing,
@@ -174,7 +174,7 @@ class TorchServeClient:
             name=model.name,
             version=model.version or self._default_version(),
             classes=classes,
-            offer=BLACK_BOX if whole else ModelOffer(gradients=False, top_classes=len(answered)),
+            capabilities=BLACK_BOX if whole else ModelCapabilities(gradients=False, top_classes=len(answered)),
             outputs="probabilities",
             scores=model.scores or "softmax",
             preprocessing=model.preprocessing,
@@ -318,7 +318,7 @@ def resolved(model: TorchServeModel, description: Description) -> Resolution:
     if description.classes is not None:
         facts["classes"] = description.classes
     facts |= description.said
-    return Resolution(pinned, description.offer, facts)
+    return Resolution(pinned, description.capabilities, facts)
 
 
 def _error(answer: Answer) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Consecutive images of an audit with everything the checks share: targets, probabilities, original maps.
 
-A row of a chunk is one image explained for one target; an image with several targets has several rows.
+A row of a group is one image explained for one target; an image with several targets has several rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.checks.micro_batches import MicroBatches
-from auditcore.contracts.capabilities import check_obstacle, pair_obstacle
+from auditcore.contracts.capabilities import check_incompatibility, pair_incompatibility
 from auditcore.contracts.checks import CheckContract, Noise
 from auditcore.contracts.explainers import Explainer, Iba, Precomputed, Random, shared_key
 from auditcore.devices.transfer import numbers_on, to_device
@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
 
 
 @dataclass
-class Chunk:
+class ImageGroup:
     """The images that are audited together, and what is computed once for all checks and explainers.
 
     Attributes:
@@ -96,18 +96,19 @@ class Chunk:
 
     def unable_under(self, check: CheckContract) -> dict[str, str]:
         """Explainers that a check can say nothing of, on this model or at all, with the reason."""
-        whole = check_obstacle(check, self.classifier.offer)
+        whole = check_incompatibility(check, self.classifier.capabilities)
         reasons = (
-            (one.label, self.unable.get(one.label) or whole or pair_obstacle(check, one)) for one in self.explainers
+            (one.label, self.unable.get(one.label) or whole or pair_incompatibility(check, one))
+            for one in self.explainers
         )
         return {label: reason for label, reason in reasons if reason is not None}
 
-    def without(self, labels: Collection[str]) -> Chunk:
+    def without(self, labels: Collection[str]) -> ImageGroup:
         """The same images with fewer explainers; what is computed once serves both."""
         kept = tuple(explainer for explainer in self.explainers if explainer.label not in labels)
         return self if len(kept) == len(self.explainers) else replace(self, explainers=kept)
 
-    def under(self, check: CheckContract) -> Chunk:
+    def under(self, check: CheckContract) -> ImageGroup:
         """The same images with the explainers that a check runs on."""
         return self.without([one.label for one in self.explainers if not check.runs_on(one.label)])
 
@@ -208,7 +209,7 @@ class Chunk:
         self.each(len(self), work)
         self._repeats |= {explainer: joined(parts) for explainer, parts in found.items()}
 
-    def with_model(self, classifier: Classifier, passes: MadePasses) -> Chunk:
+    def with_model(self, classifier: Classifier, passes: MadePasses) -> ImageGroup:
         """The same images with another model, of which only these passes are known: no map, no color."""
         return replace(self, classifier=classifier, passes=passes, colors={}, _originals={}, _repeats={})
 
