@@ -25,7 +25,9 @@ COMMANDS: Mapping[GmicFilter, str] = {
 }
 """Exactly as Erdem 2021 ran them; the package carries the filters and asks no network."""
 
-NOT_INSTALLED = "G'MIC is not installed where the audit runs; install auditcore[gmic] there, or leave this augmentation out of the plan"
+NOT_INSTALLED = (
+    "G'MIC is not installed where the audit runs; install auditcore[gmic] there, or leave it out of the plan"
+)
 
 
 def incompatibility() -> str | None:
