@@ -211,14 +211,25 @@ def contracts(annotation: Any) -> Iterator[tuple[str | None, type[BaseModel]]]:
             yield from contracts(part)
 
 
+CALLED_THEN = {"ModelCapabilities": "ModelOffer"}
+"""Contracts that had another name in schema 1.1."""
+
+
+def fields_then(contract: type[BaseModel]) -> set[str] | None:
+    """Fields of a contract in schema 1.1, by their names of today; None if there was no such contract."""
+    then = FIELDS.get(CALLED_THEN.get(contract.__name__, contract.__name__))
+    moved = {move.path.rsplit(".", 1)[-1]: move.to for move in SCHEMAS["1.1"].moves if move.to is not None}
+    return None if then is None else {moved.get(name, name) for name in then}
+
+
 def added_since(contract: type[BaseModel], at: tuple[str, ...], above: tuple[type, ...] = ()) -> Iterator[str]:
     """Paths of fields that contracts which already existed did not have."""
     for name, field in contract.model_fields.items():
-        if name not in FIELDS.get(contract.__name__, ()):
+        if name not in (fields_then(contract) or ()):
             yield ".".join((*at, name))
             continue
         for kind, part in contracts(field.annotation):
-            if part.__name__ in FIELDS and part not in above:
+            if fields_then(part) is not None and part not in above:
                 step = name if kind is None else f"{name}[{kind}]"
                 yield from added_since(part, (*at, step), (*above, contract, part)[:-1])
 
