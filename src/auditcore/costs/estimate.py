@@ -7,9 +7,10 @@ from functools import lru_cache
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.explainers import ExplainerContract, Iba
+from auditcore.contracts.pass_counts import Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
-from auditcore.costs.passes import ModelFacts, Passes, map_passes, measures_maps, passes_needed, total
+from auditcore.costs.passes import ModelFacts, map_passes, measures_maps, passes_needed
 
 BACKWARD_COST = 1.3
 """A backward pass in forward passes; 1.0 to 1.4 on the demo model and resnet50, two cores."""

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from auditcore.contracts.augmentations import Augmentation, Interval
 from auditcore.contracts.capabilities import (
@@ -79,16 +79,16 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
+from auditcore.contracts.image_colors import IMAGE_COLORS
+from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, RELEVANCE, Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.ranking_orders import orders_of
 from auditcore.contracts.shards import Wave
+from auditcore.counts.cells import default_grid
 from auditcore.counts.removal_steps import PAPERS_PIXELS, proportional_step, removal_counts
 
 AUTO_INTERVAL_STEPS = 10
 """Half-widths that an automatic interval tries: tenths of the augmentation's bound."""
-
-DEFAULT_GRID = 14
-"""Cells a side for images of at least 128 pixels."""
 
 TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
 """Side of an image where the model, and with it the size, is not known yet."""
@@ -104,42 +104,6 @@ ADAPTIVE_SAVING = 4
 
 SAME_LEVEL = 1e-12
 """Two values of a grid that are closer than this are one."""
-
-COLORS = frozenset({"black", "mean"})
-"""Baselines and fills of one color: one pass serves all images."""
-
-
-class Passes(NamedTuple):
-    """Images that go through the model.
-
-    Attributes:
-        forward: Forward.
-        backward: Back, from the target's logit to the input or a layer.
-        relevance: Of those that come back, how many carry relevance instead of gradients, which costs more.
-    """
-
-    forward: int = 0
-    backward: int = 0
-    relevance: int = 0
-
-    def plus(self, other: Passes) -> Passes:
-        """Both together."""
-        return Passes(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
-
-    def times(self, count: int) -> Passes:
-        """The same for `count` images."""
-        return Passes(*(mine * count for mine in self))
-
-
-NOTHING, LOGITS, GRADIENT, RELEVANCE = Passes(), Passes(1), Passes(1, 1), Passes(1, 1, 1)
-
-
-def total(parts: Iterable[Passes]) -> Passes:
-    """Sum."""
-    whole = NOTHING
-    for part in parts:
-        whole = whole.plus(part)
-    return whole
 
 
 @dataclass(frozen=True)
@@ -272,7 +236,7 @@ def _coalitions(explainer: KernelShap) -> int:
 
 def _own_baseline(explainer: IntegratedGradients | KernelShap) -> Passes:
     """Every image's own baseline; that of one color is passed once for all."""
-    return NOTHING if explainer.baseline in COLORS else LOGITS
+    return NOTHING if explainer.baseline in IMAGE_COLORS else LOGITS
 
 
 OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]] = {
@@ -297,7 +261,7 @@ OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]]
     # for an original it is optimized twice more, with the statistics of either half of the images
     Iba: lambda e, original, _: LOGITS.plus(GRADIENT.times(e.steps * e.samples * (3 if original else 1))),
     Occlusion: lambda e, _, side_px: LOGITS.times(_windows(e, side_px)),
-    Ablation: lambda e, _, side_px: LOGITS.times((e.grid or _default_grid(side_px)) ** 2),
+    Ablation: lambda e, _, side_px: LOGITS.times((e.grid or default_grid(side_px, side_px)) ** 2),
     Rise: lambda e, _, __: LOGITS.times(e.masks),
     KernelShap: lambda e, _, __: LOGITS.times(_coalitions(e)).plus(_own_baseline(e)),
 }
@@ -374,18 +338,16 @@ def _ssim_sweep(case: _Case, rows: int) -> Passes:
 
 
 def _deletion(case: _Case, rows: int) -> Passes:
-    steps = _steps_passed(case.check, (case.check.grid or _default_grid(case.facts.side_px)) ** 2 - 1)
+    steps = _steps_passed(
+        case.check, (case.check.grid or default_grid(case.facts.side_px, case.facts.side_px)) ** 2 - 1
+    )
     curves = case.check.repeats + 2 * case.orders(case.able)
-    return LOGITS.times(rows * (steps * curves + (case.check.fill not in COLORS)))
+    return LOGITS.times(rows * (steps * curves + (case.check.fill not in IMAGE_COLORS)))
 
 
 def _steps_passed(check: DeletionCheck | InsertionDeletionCheck, steps: int) -> int:
     """Steps between the ends of a curve that go through the model: all if it is exact, a guess if it is adaptive."""
     return steps if check.curve == "exact" else math.ceil(steps / ADAPTIVE_SAVING)
-
-
-def _default_grid(side_px: int) -> int:
-    return DEFAULT_GRID if side_px >= 128 else 8  # noqa: PLR2004 - definitions, section 3
 
 
 def _edda(case: _Case, rows: int) -> Passes:
@@ -405,7 +367,7 @@ def _insertion_deletion(case: _Case, rows: int) -> Passes:
 
 def _randomization(case: _Case, rows: int) -> Passes:
     stages = min(case.check.stages or case.facts.layers, case.facts.layers)
-    colors = {e.baseline for e in case.able if isinstance(e, KernelShap) and e.baseline in COLORS}
+    colors = {e.baseline for e in case.able if isinstance(e, KernelShap) and e.baseline in IMAGE_COLORS}
     random_models = LOGITS.times(len(colors) * case.groups)
     return case.map_passes(case.explained).times(rows).plus(random_models).times(stages)
 
@@ -476,7 +438,7 @@ def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Pa
 def _check_colors(check: CheckContract) -> set[str]:
     """Colors of whole images that a check passes, once for all images, unless they were passed before."""
     if isinstance(check, DeletionCheck):
-        return {check.fill} if check.fill in COLORS else set()
+        return {check.fill} if check.fill in IMAGE_COLORS else set()
     if isinstance(check, InsertionDeletionCheck):
         named = {"zero": "mean", "black": "black"}
         return {color for end, color in named.items() if any(game.endswith(end) for game in check.games)}
@@ -487,5 +449,5 @@ def _map_colors(explainers: list[Any]) -> set[str]:
     return {
         explainer.baseline
         for explainer in explainers
-        if isinstance(explainer, (IntegratedGradients, KernelShap)) and explainer.baseline in COLORS
+        if isinstance(explainer, (IntegratedGradients, KernelShap)) and explainer.baseline in IMAGE_COLORS
     }

@@ -20,6 +20,7 @@ from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import check_incompatibility
 from auditcore.contracts.explainers import Explainer, shared_key
 from auditcore.contracts.image_dependence import sketched_images
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     Calibration,
@@ -34,7 +35,7 @@ from auditcore.contracts.shards import (
     Wave,
 )
 from auditcore.costs.estimate import BACKWARD_COST, waves_of, weight
-from auditcore.costs.passes import ModelFacts, mapped_first, passes_needed, total
+from auditcore.costs.passes import ModelFacts, mapped_first, passes_needed
 from auditcore.devices.arithmetic import arithmetic
 from auditcore.devices.transfer import current, numbers_on
 from auditcore.engine.calibration import calibrate

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 
 from auditcore.contracts.explainers import Ablation
+from auditcore.counts.cells import default_grid
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.passes import copies_logits, pairs, target_logits
-from auditcore.images.cells import cell_index, default_grid
+from auditcore.images.cells import cell_index
 from auditcore.models.classifier import Classifier
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from auditcore.contracts.explainers import Baseline
+from auditcore.contracts.image_colors import is_image_color
 from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.shared_pass import color_logits, image_logits
@@ -60,13 +61,9 @@ def baseline_logits(
     """
     if not len(batch):
         return pixels.new_empty(0)
-    if baseline in COLORS:
+    if is_image_color(baseline):
         return color_logits(batch, baseline, pixels[:1])[0, batch.targets]
     logits = torch.empty(len(batch), device=pixels.device)
     for images, _ in pairs(len(batch), 1, batch.micro_batch, pixels.device):
         logits[images] = copies_logits(batch, pixels[images], images)
     return logits
-
-
-COLORS = ("black", "mean")
-"""Baselines that show one color, the same for all images."""

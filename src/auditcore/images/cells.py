@@ -8,16 +8,6 @@ from torch import Tensor
 
 from auditcore.errors import ShapeError
 
-FINE_GRID, COARSE_GRID, FINE_FROM_PX = 14, 8, 128
-
-
-def default_grid(height: int, width: int) -> int:
-    """Cells a side: 14 where both sides have at least 128 pixels, else 8.
-
-    Source: Won et al. 2025 (14 at 224 pixels, 8 at 32).
-    """
-    return FINE_GRID if min(height, width) >= FINE_FROM_PX else COARSE_GRID
-
 
 def cell_index(height: int, width: int, grid: int, device: torch.device | str = "cpu") -> Int[Tensor, "height width"]:
     """Number of the cell that holds each pixel: row floor(i g / H), column floor(j g / W), row by row.

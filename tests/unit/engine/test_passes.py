@@ -54,9 +54,10 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
+from auditcore.contracts.pass_counts import Passes
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
-from auditcore.costs.passes import ModelFacts, Passes, passes_needed
+from auditcore.costs.passes import ModelFacts, passes_needed
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
