@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from auditcore.contracts.metrics import METRICS, Metric
+from auditcore.contracts.metric import Metric
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.report.bounds import kinds_of
