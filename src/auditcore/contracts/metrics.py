@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from auditcore.contracts.explainers import EXPLAINER_CONTRACTS
 from auditcore.contracts.metric import Metric
 
 METRICS: dict[str, dict[str, Metric]] = {
@@ -453,29 +454,12 @@ METRICS: dict[str, dict[str, Metric]] = {
         ),
     },
     "explainer": {
-        "completeness_error": Metric(
-            control=True,
-            unit="relative error",
-            higher_is_better=False,
-            lowest=0,
-            meaning="|sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)| of methods that promise "
-            "completeness.",
-        ),
-        "conservation": Metric(
-            control=True,
-            unit="ratio",
-            higher_is_better=None,
-            meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases absorb the rest.",
-        ),
-        "statistics_agreement": Metric(
-            control=True,
-            unit="correlation",
-            higher_is_better=True,
-            lowest=-1,
-            highest=1,
-            meaning="Correlation of two maps of an information bottleneck, with the layer's statistics over every "
-            "other image of the audit and over the rest: low where a map depends on the other images.",
-        ),
+        # what methods report about themselves
+        **{
+            name: diagnostic.metric
+            for contract in EXPLAINER_CONTRACTS
+            for name, diagnostic in contract.diagnostics.items()
+        },
         "repeatability": Metric(
             control=True,
             unit="correlation",
@@ -496,4 +480,4 @@ METRICS: dict[str, dict[str, Metric]] = {
         ),
     },
 }
-"""Check kind -> metric -> meaning. `explainer` holds the controls an explainer reports about itself."""
+"""Check kind -> metric -> meaning. `explainer` holds what belongs to explainers and not to a check."""
