@@ -20,8 +20,9 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.ranking_orders import RankingOrder, ordered_maps, orders_of, ranked_variant
 from auditcore.contracts.shards import Measurement
+from auditcore.counts.cells import default_grid
 from auditcore.errors import InvalidRequest
-from auditcore.images.cells import cell_index, default_grid
+from auditcore.images.cells import cell_index
 from auditcore.metrics.cells import cell_relevance, deletion_step
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.curves import deletion_auc, inter_model_deletion, rao_auc, symmetric_relevance_gain

@@ -2,51 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
-
-from auditcore.contracts.contract import Contract
-
-Variant = Literal["augmentation", "augmentation_mean", "change", "mask", "none"]
-
-Bounds = tuple[float | None, float | None]
-"""No value of a metric lies below the first or above the second; None where there is no such bound."""
-
-UNBOUNDED: Bounds = (None, None)
-
-
-@final
-class Metric(Contract):
-    """What one metric means.
-
-    Attributes:
-        unit: Unit of mean and per-image values.
-        higher_is_better: Direction; null where neither is better.
-        meaning: One sentence for a reader of the report.
-        variants: What its `variant` names: an augmentation, or `mean` over several of them; a part of the
-            changes, see `checks.change_variants`; a mask (the share of kept pixels, or the threshold above which they
-            are kept); or nothing.
-        of_explainer: False for properties of model and image, listed with `explainer: null`.
-        of_order: Under checks that order pixels or cells, whether it depends on the order; where a check reports both
-            orders, others are listed once.
-        control: Tells how far the other numbers can be trusted; listed under `controls`.
-        lowest: No value of an image lies below; None where there is no such bound.
-        highest: No value of an image lies above; likewise.
-        pooled: Listed with statistics over all single changes of all images too, beside those over images.
-        boxed: Listed with the quartiles over images too.
-    """
-
-    unit: str
-    higher_is_better: bool | None
-    meaning: str
-    variants: Variant = "none"
-    of_explainer: bool = True
-    of_order: bool = True
-    control: bool = False
-    lowest: float | None = None
-    highest: float | None = None
-    pooled: bool = False
-    boxed: bool = False
-
+from auditcore.contracts.explainers import EXPLAINER_CONTRACTS
+from auditcore.contracts.metric import Metric
 
 METRICS: dict[str, dict[str, Metric]] = {
     "sweep": {
@@ -497,29 +454,12 @@ METRICS: dict[str, dict[str, Metric]] = {
         ),
     },
     "explainer": {
-        "completeness_error": Metric(
-            control=True,
-            unit="relative error",
-            higher_is_better=False,
-            lowest=0,
-            meaning="|sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)| of methods that promise "
-            "completeness.",
-        ),
-        "conservation": Metric(
-            control=True,
-            unit="ratio",
-            higher_is_better=None,
-            meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases absorb the rest.",
-        ),
-        "statistics_agreement": Metric(
-            control=True,
-            unit="correlation",
-            higher_is_better=True,
-            lowest=-1,
-            highest=1,
-            meaning="Correlation of two maps of an information bottleneck, with the layer's statistics over every "
-            "other image of the audit and over the rest: low where a map depends on the other images.",
-        ),
+        # what methods report about themselves
+        **{
+            name: diagnostic.metric
+            for contract in EXPLAINER_CONTRACTS
+            for name, diagnostic in contract.diagnostics.items()
+        },
         "repeatability": Metric(
             control=True,
             unit="correlation",
@@ -540,4 +480,4 @@ METRICS: dict[str, dict[str, Metric]] = {
         ),
     },
 }
-"""Check kind -> metric -> meaning. `explainer` holds the controls an explainer reports about itself."""
+"""Check kind -> metric -> meaning. `explainer` holds what belongs to explainers and not to a check."""

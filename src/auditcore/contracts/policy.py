@@ -19,7 +19,8 @@ from auditcore.contracts.checks import (
     change_variants,
 )
 from auditcore.contracts.contract import Contract, Name
-from auditcore.contracts.metrics import METRICS, Metric
+from auditcore.contracts.metric import Metric
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.ranking_orders import BOTH_ORDERS, ranked_variant
 from auditcore.errors import InvalidRequest

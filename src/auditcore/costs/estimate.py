@@ -6,10 +6,12 @@ from functools import lru_cache
 
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.checks import SweepCheck
-from auditcore.contracts.explainers import ExplainerContract, Iba
+from auditcore.contracts.explainers import ExplainerContract
+from auditcore.contracts.explainers.pass_sharing import map_passes
+from auditcore.contracts.pass_counts import Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
-from auditcore.costs.passes import ModelFacts, Passes, map_passes, measures_maps, passes_needed, total
+from auditcore.costs.passes import TYPICAL_SIDE_PX, ModelFacts, measures_maps, passes_needed
 
 BACKWARD_COST = 1.3
 """A backward pass in forward passes; 1.0 to 1.4 on the demo model and resnet50, two cores."""
@@ -30,7 +32,7 @@ def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
         if isinstance(check, SweepCheck)
         for augmentation in check.augmentations
     )
-    layer_statistics = any(isinstance(explainer, Iba) for explainer in plan.explainers)
+    layer_statistics = any(explainer.needs_measure_wave for explainer in plan.explainers)
     needed = automatic or layer_statistics or measures_maps(plan)
     return ("measure", "compute") if needed else ("compute",)
 
@@ -65,4 +67,4 @@ def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
 
 def explanation_passes(explainer: ExplainerContract) -> float:
     """Cost of one map of a changed copy, in forward passes."""
-    return weight(map_passes((explainer,)))
+    return weight(map_passes((explainer,), side_px=TYPICAL_SIDE_PX))

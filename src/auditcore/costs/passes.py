@@ -25,9 +25,9 @@ audit in faster modes measures again exactly comes on top.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from auditcore.contracts.augmentations import Augmentation, Interval
 from auditcore.contracts.capabilities import (
@@ -53,42 +53,18 @@ from auditcore.contracts.checks import (
     SweepCheck,
     interval_key,
 )
-from auditcore.contracts.explainers import (
-    Ablation,
-    Deconvolution,
-    DeepLift,
-    Explainer,
-    ExplainerContract,
-    GradCam,
-    Gradient,
-    GradientShap,
-    GuidedBackpropagation,
-    GuidedGradCam,
-    Iba,
-    InputXGradient,
-    IntegratedGradients,
-    KernelShap,
-    LrpEpsilonAlpha2Beta1Flat,
-    LrpEpsilonGammaBox,
-    LrpEpsilonPlusFlat,
-    NoiseTunnel,
-    Occlusion,
-    Precomputed,
-    Random,
-    Rise,
-    Saliency,
-    SmoothGrad,
-)
+from auditcore.contracts.explainers import CONTROL, Explainer
+from auditcore.contracts.explainers.pass_sharing import map_passes, reads_plain_pass
+from auditcore.contracts.image_colors import IMAGE_COLORS
+from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.ranking_orders import orders_of
 from auditcore.contracts.shards import Wave
+from auditcore.counts.cells import default_grid
 from auditcore.counts.removal_steps import PAPERS_PIXELS, proportional_step, removal_counts
 
 AUTO_INTERVAL_STEPS = 10
 """Half-widths that an automatic interval tries: tenths of the augmentation's bound."""
-
-DEFAULT_GRID = 14
-"""Cells a side for images of at least 128 pixels."""
 
 TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
 """Side of an image where the model, and with it the size, is not known yet."""
@@ -104,42 +80,6 @@ ADAPTIVE_SAVING = 4
 
 SAME_LEVEL = 1e-12
 """Two values of a grid that are closer than this are one."""
-
-COLORS = frozenset({"black", "mean"})
-"""Baselines and fills of one color: one pass serves all images."""
-
-
-class Passes(NamedTuple):
-    """Images that go through the model.
-
-    Attributes:
-        forward: Forward.
-        backward: Back, from the target's logit to the input or a layer.
-        relevance: Of those that come back, how many carry relevance instead of gradients, which costs more.
-    """
-
-    forward: int = 0
-    backward: int = 0
-    relevance: int = 0
-
-    def plus(self, other: Passes) -> Passes:
-        """Both together."""
-        return Passes(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
-
-    def times(self, count: int) -> Passes:
-        """The same for `count` images."""
-        return Passes(*(mine * count for mine in self))
-
-
-NOTHING, LOGITS, GRADIENT, RELEVANCE = Passes(), Passes(1), Passes(1, 1), Passes(1, 1, 1)
-
-
-def total(parts: Iterable[Passes]) -> Passes:
-    """Sum."""
-    whole = NOTHING
-    for part in parts:
-        whole = whole.plus(part)
-    return whole
 
 
 @dataclass(frozen=True)
@@ -203,12 +143,13 @@ def passes_needed(
     needed = {
         "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_map_colors(able)))),
     }
-    repeated = [explainer for explainer in able if explainer.stochastic and not isinstance(explainer, Random)]
+    repeated = [explainer for explainer in able if explainer.repeatable]
     if repeated:
-        # the logits of the originals are known, and no stochastic explainer reads the plain pass; as for a changed
-        # copy, nobody asks what methods report about themselves
-        original = False
-        again = total(OWN_PASSES[type(explainer)](explainer, original, facts.side_px) for explainer in repeated)
+        # diagnostics are read of the first maps only, and the predictions are known
+        again = map_passes(repeated, logits_known=True, side_px=facts.side_px)
+        if facts.one_target and reads_plain_pass(repeated):
+            # the prediction was the plain pass there and back
+            again = again.plus(GRADIENT.times(-1))
         needed["repeatability"] = again.times(rows)
     colored = _map_colors(able)
     for check in plan.checks:
@@ -219,89 +160,10 @@ def passes_needed(
         colored |= new_colors
         listed = [explainer for explainer in able if check.runs_on(explainer.label)]
         own = [explainer for explainer in listed if pair_incompatibility(check, explainer) is None]
-        controls = [] if any(isinstance(explainer, Random) for explainer in listed) else [Random()]
+        controls = [] if any(explainer.is_control for explainer in listed) else [CONTROL]
         case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
         needed[check.label] = CHECK_PASSES[type(check)](case, rows).plus(LOGITS.times(len(new_colors)))
     return needed
-
-
-def map_passes(
-    explainers: Iterable[ExplainerContract],
-    *,
-    original: bool = False,
-    reads_logits: bool = False,
-    side_px: int = TYPICAL_SIDE_PX,
-) -> Passes:
-    """Passes of the maps of one image by several explainers together.
-
-    Args:
-        explainers: Which.
-        original: Whether the image is an original: its logits are known, and what methods report about themselves is
-            read.
-        reads_logits: Whether somebody else reads the logits, such as a probability curve.
-        side_px: Side of the model's square input.
-    """
-    listed = list(explainers)
-    plain = any(isinstance(explainer, READ_PLAIN_PASS) for explainer in listed)
-    guided = any(isinstance(explainer, (GuidedBackpropagation, GuidedGradCam)) for explainer in listed)
-    logits = reads_logits or any(isinstance(explainer, (Occlusion, Ablation, KernelShap)) for explainer in listed)
-    own = total(OWN_PASSES[type(explainer)](explainer, original, side_px) for explainer in listed)
-    shared = [GRADIENT if plain else NOTHING, GRADIENT if guided else NOTHING]
-    if logits and not plain and not original:
-        shared.append(LOGITS)
-    return total([own, *shared])
-
-
-READ_PLAIN_PASS = (Gradient, Saliency, InputXGradient, GradCam, GuidedGradCam)
-"""Explainers made of one pass there and back through the plain model, which they share."""
-
-
-def _windows(explainer: Occlusion, side_px: int) -> int:
-    """Windows over an image; as many as `occlusion.windows` has."""
-    window = explainer.window or max(1, side_px // 7)
-    stride = explainer.stride or max(1, window // 2)
-    return (max(0, -(-(side_px - window) // stride)) + 1) ** 2
-
-
-def _coalitions(explainer: KernelShap) -> int:
-    """Coalitions of as many segments as wanted: all of them, or pairs as often as affordable."""
-    count = math.isqrt(explainer.count) ** 2 if explainer.segments == "cells" else explainer.count
-    every = (1 << count) - 2
-    return every if every <= explainer.samples else explainer.samples // 2 * 2
-
-
-def _own_baseline(explainer: IntegratedGradients | KernelShap) -> Passes:
-    """Every image's own baseline; that of one color is passed once for all."""
-    return NOTHING if explainer.baseline in COLORS else LOGITS
-
-
-OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]] = {
-    Gradient: lambda _, __, ___: NOTHING,
-    Saliency: lambda _, __, ___: NOTHING,
-    InputXGradient: lambda _, __, ___: NOTHING,
-    GradCam: lambda _, __, ___: NOTHING,
-    GuidedBackpropagation: lambda _, __, ___: NOTHING,
-    GuidedGradCam: lambda _, __, ___: NOTHING,
-    Random: lambda _, __, ___: NOTHING,
-    Precomputed: lambda _, __, ___: NOTHING,
-    # completeness is reported of originals alone
-    IntegratedGradients: lambda e, original, _: GRADIENT.times(e.steps).plus(_own_baseline(e) if original else NOTHING),
-    GradientShap: lambda e, _, __: GRADIENT.times(e.samples),
-    SmoothGrad: lambda e, _, __: GRADIENT.times(e.samples),
-    NoiseTunnel: lambda e, _, side_px: map_passes((e.method,), side_px=side_px).times(e.samples),
-    DeepLift: lambda _, __, ___: LOGITS.plus(GRADIENT),
-    Deconvolution: lambda _, __, ___: GRADIENT,
-    LrpEpsilonPlusFlat: lambda _, __, ___: RELEVANCE,
-    LrpEpsilonGammaBox: lambda _, __, ___: RELEVANCE,
-    LrpEpsilonAlpha2Beta1Flat: lambda _, __, ___: RELEVANCE,
-    # for an original it is optimized twice more, with the statistics of either half of the images
-    Iba: lambda e, original, _: LOGITS.plus(GRADIENT.times(e.steps * e.samples * (3 if original else 1))),
-    Occlusion: lambda e, _, side_px: LOGITS.times(_windows(e, side_px)),
-    Ablation: lambda e, _, side_px: LOGITS.times((e.grid or _default_grid(side_px)) ** 2),
-    Rise: lambda e, _, __: LOGITS.times(e.masks),
-    KernelShap: lambda e, _, __: LOGITS.times(_coalitions(e)).plus(_own_baseline(e)),
-}
-"""Passes of one map that an explainer shares with no other, given whether the image is an original, and its side."""
 
 
 @dataclass(frozen=True)
@@ -358,7 +220,7 @@ def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
     for check in plan.checks:
         if isinstance(check, SweepCheck):
             listed = [explainer for explainer in able if check.runs_on(explainer.label)]
-            explained = len(listed) + (not any(isinstance(explainer, Random) for explainer in listed))
+            explained = len(listed) + (not any(explainer.is_control for explainer in listed))
             pairs += explained * sum(
                 _changed_levels(check, augmentation, facts) for augmentation in check.augmentations
             )
@@ -368,24 +230,22 @@ def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
 def _ssim_sweep(case: _Case, rows: int) -> Passes:
     changes = [change for change in case.check.changes if change.augmentation.label not in case.facts.unavailable]
     copies = rows * sum(len(change.values) for change in changes)
-    compared = [explainer for explainer in case.explained if not isinstance(explainer, Iba)]
+    compared = [explainer for explainer in case.explained if not explainer.needs_measure_wave]
     accepted = copies if case.accepted is None else case.accepted
     return LOGITS.times(copies).plus(case.map_passes(compared).times(accepted))
 
 
 def _deletion(case: _Case, rows: int) -> Passes:
-    steps = _steps_passed(case.check, (case.check.grid or _default_grid(case.facts.side_px)) ** 2 - 1)
+    steps = _steps_passed(
+        case.check, (case.check.grid or default_grid(case.facts.side_px, case.facts.side_px)) ** 2 - 1
+    )
     curves = case.check.repeats + 2 * case.orders(case.able)
-    return LOGITS.times(rows * (steps * curves + (case.check.fill not in COLORS)))
+    return LOGITS.times(rows * (steps * curves + (case.check.fill not in IMAGE_COLORS)))
 
 
 def _steps_passed(check: DeletionCheck | InsertionDeletionCheck, steps: int) -> int:
     """Steps between the ends of a curve that go through the model: all if it is exact, a guess if it is adaptive."""
     return steps if check.curve == "exact" else math.ceil(steps / ADAPTIVE_SAVING)
-
-
-def _default_grid(side_px: int) -> int:
-    return DEFAULT_GRID if side_px >= 128 else 8  # noqa: PLR2004 - definitions, section 3
 
 
 def _edda(case: _Case, rows: int) -> Passes:
@@ -405,7 +265,7 @@ def _insertion_deletion(case: _Case, rows: int) -> Passes:
 
 def _randomization(case: _Case, rows: int) -> Passes:
     stages = min(case.check.stages or case.facts.layers, case.facts.layers)
-    colors = {e.baseline for e in case.able if isinstance(e, KernelShap) and e.baseline in COLORS}
+    colors = _map_colors(case.able, original=False)
     random_models = LOGITS.times(len(colors) * case.groups)
     return case.map_passes(case.explained).times(rows).plus(random_models).times(stages)
 
@@ -441,12 +301,12 @@ def mapped_first(plan: AuditPlan) -> tuple[Explainer, ...]:
     return tuple(
         explainer
         for explainer in plan.explainers
-        if not isinstance(explainer, Iba) and any(check.runs_on(explainer.label) for check in sweeps)
+        if not explainer.needs_measure_wave and any(check.runs_on(explainer.label) for check in sweeps)
     )
 
 
 def _measured(plan: AuditPlan, able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
-    layers = LOGITS.times(images * sum(isinstance(explainer, Iba) for explainer in able))
+    layers = total(explainer.measuring_passes() for explainer in able).times(images)
     needed = mapped_first(plan)
     mapped = [explainer for explainer in able if explainer in needed]
     colors = LOGITS.times(len(_map_colors(mapped)))
@@ -467,8 +327,8 @@ def _tried_ends(check: SweepCheck, facts: ModelFacts) -> int:
 
 def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
     """Predictions and maps of the originals; with one target an image, the prediction is the plain pass forward."""
-    maps = map_passes(able, original=True, side_px=facts.side_px).times(rows)
-    if facts.one_target and any(isinstance(explainer, READ_PLAIN_PASS) for explainer in able):
+    maps = map_passes(able, original=True, logits_known=True, side_px=facts.side_px).times(rows)
+    if facts.one_target and reads_plain_pass(able):
         return maps.plus(GRADIENT.times(images)).plus(GRADIENT.times(-rows))
     return maps.plus(LOGITS.times(images))
 
@@ -476,16 +336,14 @@ def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Pa
 def _check_colors(check: CheckContract) -> set[str]:
     """Colors of whole images that a check passes, once for all images, unless they were passed before."""
     if isinstance(check, DeletionCheck):
-        return {check.fill} if check.fill in COLORS else set()
+        return {check.fill} if check.fill in IMAGE_COLORS else set()
     if isinstance(check, InsertionDeletionCheck):
         named = {"zero": "mean", "black": "black"}
         return {color for end, color in named.items() if any(game.endswith(end) for game in check.games)}
     return set()
 
 
-def _map_colors(explainers: list[Any]) -> set[str]:
-    return {
-        explainer.baseline
-        for explainer in explainers
-        if isinstance(explainer, (IntegratedGradients, KernelShap)) and explainer.baseline in COLORS
-    }
+def _map_colors(explainers: list[Any], *, original: bool = True) -> set[str]:
+    """Colors of whole images whose logits explainers read."""
+    read = (explainer.color_read(original=original) for explainer in explainers)
+    return {color for color in read if color is not None}

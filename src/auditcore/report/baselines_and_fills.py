@@ -17,18 +17,8 @@ from auditcore.contracts.checks import (
     InsertionDeletionCheck,
     PixelFlippingCheck,
 )
-from auditcore.contracts.explainers import (
-    Ablation,
-    Baseline,
-    DeepLift,
-    Explainer,
-    GradientShap,
-    IntegratedGradients,
-    KernelShap,
-    NoiseTunnel,
-    Occlusion,
-    Tunneled,
-)
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.explainers.baselines import Baseline
 
 BLUR_OF_GAMES = "blur of 11 pixels"
 """Fill of the insertion and deletion games towards blur; the baseline `blur` is a Gaussian of 31 pixels."""
@@ -55,7 +45,7 @@ class Mismatch:
 
 def mismatch(explainer: Explainer, check: Check) -> Mismatch | None:
     """How the baseline of an explainer and the fill of a check differ; None if they match or one has none."""
-    baseline = _baseline(explainer)
+    baseline = explainer.compared_with
     if baseline is None:
         return None
     others = {place: fill for place, fill in _fills(check).items() if fill != baseline}
@@ -63,16 +53,6 @@ def mismatch(explainer: Explainer, check: Check) -> Mismatch | None:
         return None
     fills = " and ".join(dict.fromkeys(others.values()))
     return Mismatch(baseline, fills, _remedy(explainer, check, baseline, others))
-
-
-def _baseline(explainer: Explainer | Tunneled) -> Baseline | None:
-    match explainer:
-        case IntegratedGradients() | GradientShap() | DeepLift() | Occlusion() | Ablation() | KernelShap():
-            return explainer.baseline
-        case NoiseTunnel():
-            return _baseline(explainer.method)
-        case _:
-            return None
 
 
 def _fills(check: Check) -> Mapping[str, str]:
@@ -93,7 +73,7 @@ def _fills(check: Check) -> Mapping[str, str]:
 
 def _remedy(explainer: Explainer, check: Check, baseline: Baseline, others: Mapping[str, str]) -> str:
     fills = set(others.values())
-    place = "method.baseline" if isinstance(explainer, NoiseTunnel) else "baseline"
+    place = explainer.baseline_field
     ways = []
     if len(fills) == 1 and fills <= set(get_args(Baseline)):
         ways.append(f"`{place}` of {explainer.label} to `{fills.pop()}`")

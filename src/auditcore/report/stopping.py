@@ -14,7 +14,8 @@ from typing import Literal, final
 
 import numpy as np
 
-from auditcore.contracts.metrics import METRICS, Metric
+from auditcore.contracts.metric import Metric
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import ConditionDecision, Stopping

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from auditcore.contracts.checks import AUGMENTATION_MEAN, DeletionCheck
-from auditcore.contracts.explainers import Random
 from auditcore.contracts.ranking_orders import orders_of, ranked_variant
 from auditcore.contracts.report import AuditReport
-from auditcore.report.headlines import explainer_kinds, results_by_key, why_not
+from auditcore.report.headlines import listed_explainers, results_by_key, why_not
 from auditcore.report.page.charts import mark, round_ticks, svg
 
 WIDTH_PX, HEIGHT_PX = 560, 380
@@ -84,19 +83,18 @@ def _scatter(
     report: AuditReport, model: str | None, sweep: str, deletion: DeletionCheck, augmentations: tuple[str, ...]
 ) -> Scatter:
     # where both orders are reported, a point takes the one that suits its map
-    explainers = {explainer.label: explainer for explainer in report.plan.explainers}
     by_key = results_by_key(report)
     points, missing = [], []
-    for name, kind in explainer_kinds(report).items():
+    for name, explainer in listed_explainers(report).items():
         if why_not(report, model, name) is not None:
             continue
         joint = AUGMENTATION_MEAN if len(augmentations) > 1 else augmentations[0]
         robust = by_key.get((model, sweep, ROBUSTNESS, joint, name))
-        (order,) = orders_of("auto", explainers.get(name, Random()))
+        (order,) = orders_of("auto", explainer)
         variant = ranked_variant(deletion.rank_by, order)
         faithful = by_key.get((model, deletion.label, FAITHFULNESS, variant, name))
         if robust is not None and robust.mean is not None and faithful is not None and faithful.mean is not None:
-            points.append(ScatterPoint(name, robust.mean, faithful.mean, muted=kind == "random"))
+            points.append(ScatterPoint(name, robust.mean, faithful.mean, muted=explainer.is_control))
         else:
             missing.append(name)
     return Scatter(model, sweep, deletion.label, augmentations, tuple(points), tuple(missing))
