@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 from pydantic import BaseModel, ConfigDict, Field
 
 from auditcore.contracts.contract import Sha256
-from auditcore.contracts.explainers import MapKind
+from auditcore.contracts.explainers.explainer import MapKind
 from auditcore.contracts.images import BatchEntry
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.plan import AuditPlan

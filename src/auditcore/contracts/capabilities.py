@@ -8,7 +8,7 @@ from pydantic import Field
 
 from auditcore.contracts.checks import CheckContract
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.explainers import ExplainerContract, Precomputed
+from auditcore.contracts.explainers import ExplainerContract
 
 _INNER = frozenset({"gradient", "modules", "layer"})
 
@@ -66,6 +66,6 @@ def check_incompatibility(check: CheckContract, capabilities: ModelCapabilities)
 
 def pair_incompatibility(check: CheckContract, explainer: ExplainerContract) -> str | None:
     """Why a check has nothing to say of an explainer, whatever the model; or None."""
-    if isinstance(explainer, Precomputed) and "maps_of_copies" in check.needs:
+    if not explainer.computes_maps and "maps_of_copies" in check.needs:
         return NO_COPIES
     return None

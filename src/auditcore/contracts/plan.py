@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.explainers import Explainer, Random
+from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.contracts.speed import Speed
 
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
@@ -56,9 +56,9 @@ class AuditPlan(Contract):
             if twice:
                 msg = f"two {what} are called {twice[0]!r}; give one of them a `name`"
                 raise ValueError(msg)
-        # under this name EDDA lists its control, whether or not the plan asks for it
-        if any(explainer.label == "random" for explainer in self.explainers if not isinstance(explainer, Random)):
-            msg = "only an explainer of kind random may be called 'random'; give it another `name`"
+        # checks list their control under this name where the plan has none
+        if any(explainer.label == CONTROL.label for explainer in self.explainers if not explainer.is_control):
+            msg = f"only an explainer of kind {CONTROL.kind} may be called {CONTROL.label!r}; give it another `name`"
             raise ValueError(msg)
         taken = next((check.label for check in self.checks if check.label in OTHER_PURPOSES), None)
         if taken is not None:

@@ -25,10 +25,8 @@ audit in faster modes measures again exactly comes on top.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
 from auditcore.contracts.augmentations import Interval
 from auditcore.contracts.capabilities import (
@@ -39,37 +37,11 @@ from auditcore.contracts.capabilities import (
     pair_incompatibility,
 )
 from auditcore.contracts.checks import CheckCase, CheckContract
-from auditcore.contracts.explainers import (
-    Ablation,
-    Deconvolution,
-    DeepLift,
-    Explainer,
-    ExplainerContract,
-    GradCam,
-    Gradient,
-    GradientShap,
-    GuidedBackpropagation,
-    GuidedGradCam,
-    Iba,
-    InputXGradient,
-    IntegratedGradients,
-    KernelShap,
-    LrpEpsilonAlpha2Beta1Flat,
-    LrpEpsilonGammaBox,
-    LrpEpsilonPlusFlat,
-    NoiseTunnel,
-    Occlusion,
-    Precomputed,
-    Random,
-    Rise,
-    Saliency,
-    SmoothGrad,
-)
-from auditcore.contracts.image_colors import IMAGE_COLORS, ImageColor, is_image_color
-from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, RELEVANCE, Passes, total
+from auditcore.contracts.explainers import CONTROL, Explainer
+from auditcore.contracts.explainers.pass_sharing import colors_read, map_passes, reads_plain_pass
+from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
-from auditcore.counts.cells import default_grid
 from auditcore.counts.removal_steps import PAPERS_PIXELS
 
 TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
@@ -138,16 +110,17 @@ def passes_needed(
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
     needed = {
-        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_map_colors(able)))),
+        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(colors_read(able)))),
     }
-    repeated = [explainer for explainer in able if explainer.stochastic and not isinstance(explainer, Random)]
+    repeated = [explainer for explainer in able if explainer.repeatable]
     if repeated:
-        # the logits of the originals are known, and no stochastic explainer reads the plain pass; as for a changed
-        # copy, nobody asks what methods report about themselves
-        original = False
-        again = total(OWN_PASSES[type(explainer)](explainer, original, facts.side_px) for explainer in repeated)
+        # diagnostics are read of the first maps only, and the predictions are known
+        again = map_passes(repeated, logits_known=True, side_px=facts.side_px)
+        if facts.one_target and reads_plain_pass(repeated):
+            # the prediction was the plain pass there and back
+            again = again.plus(GRADIENT.times(-1))
         needed["repeatability"] = again.times(rows)
-    colored = _map_colors(able)
+    colored = colors_read(able)
     for check in plan.checks:
         if check_incompatibility(check, facts.capabilities) is not None:
             needed[check.label] = NOTHING
@@ -158,85 +131,6 @@ def passes_needed(
         case = _case(check, own, facts, groups=groups, accepted=(accepted or {}).get(check.label))
         needed[check.label] = check.passes(case, rows).plus(LOGITS.times(len(new_colors)))
     return needed
-
-
-def map_passes(
-    explainers: Iterable[ExplainerContract],
-    *,
-    original: bool = False,
-    reads_logits: bool = False,
-    side_px: int = TYPICAL_SIDE_PX,
-) -> Passes:
-    """Passes of the maps of one image by several explainers together.
-
-    Args:
-        explainers: Which.
-        original: Whether the image is an original: its logits are known, and what methods report about themselves is
-            read.
-        reads_logits: Whether somebody else reads the logits, such as a probability curve.
-        side_px: Side of the model's square input.
-    """
-    listed = list(explainers)
-    plain = any(isinstance(explainer, READ_PLAIN_PASS) for explainer in listed)
-    guided = any(isinstance(explainer, (GuidedBackpropagation, GuidedGradCam)) for explainer in listed)
-    logits = reads_logits or any(isinstance(explainer, (Occlusion, Ablation, KernelShap)) for explainer in listed)
-    own = total(OWN_PASSES[type(explainer)](explainer, original, side_px) for explainer in listed)
-    shared = [GRADIENT if plain else NOTHING, GRADIENT if guided else NOTHING]
-    if logits and not plain and not original:
-        shared.append(LOGITS)
-    return total([own, *shared])
-
-
-READ_PLAIN_PASS = (Gradient, Saliency, InputXGradient, GradCam, GuidedGradCam)
-"""Explainers made of one pass there and back through the plain model, which they share."""
-
-
-def _windows(explainer: Occlusion, side_px: int) -> int:
-    """Windows over an image; as many as `occlusion.windows` has."""
-    window = explainer.window or max(1, side_px // 7)
-    stride = explainer.stride or max(1, window // 2)
-    return (max(0, -(-(side_px - window) // stride)) + 1) ** 2
-
-
-def _coalitions(explainer: KernelShap) -> int:
-    """Coalitions of as many segments as wanted: all of them, or pairs as often as affordable."""
-    count = math.isqrt(explainer.count) ** 2 if explainer.segments == "cells" else explainer.count
-    every = (1 << count) - 2
-    return every if every <= explainer.samples else explainer.samples // 2 * 2
-
-
-def _own_baseline(explainer: IntegratedGradients | KernelShap) -> Passes:
-    """Every image's own baseline; that of one color is passed once for all."""
-    return NOTHING if explainer.baseline in IMAGE_COLORS else LOGITS
-
-
-OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]] = {
-    Gradient: lambda _, __, ___: NOTHING,
-    Saliency: lambda _, __, ___: NOTHING,
-    InputXGradient: lambda _, __, ___: NOTHING,
-    GradCam: lambda _, __, ___: NOTHING,
-    GuidedBackpropagation: lambda _, __, ___: NOTHING,
-    GuidedGradCam: lambda _, __, ___: NOTHING,
-    Random: lambda _, __, ___: NOTHING,
-    Precomputed: lambda _, __, ___: NOTHING,
-    # completeness is reported of originals alone
-    IntegratedGradients: lambda e, original, _: GRADIENT.times(e.steps).plus(_own_baseline(e) if original else NOTHING),
-    GradientShap: lambda e, _, __: GRADIENT.times(e.samples),
-    SmoothGrad: lambda e, _, __: GRADIENT.times(e.samples),
-    NoiseTunnel: lambda e, _, side_px: map_passes((e.method,), side_px=side_px).times(e.samples),
-    DeepLift: lambda _, __, ___: LOGITS.plus(GRADIENT),
-    Deconvolution: lambda _, __, ___: GRADIENT,
-    LrpEpsilonPlusFlat: lambda _, __, ___: RELEVANCE,
-    LrpEpsilonGammaBox: lambda _, __, ___: RELEVANCE,
-    LrpEpsilonAlpha2Beta1Flat: lambda _, __, ___: RELEVANCE,
-    # for an original it is optimized twice more, with the statistics of either half of the images
-    Iba: lambda e, original, _: LOGITS.plus(GRADIENT.times(e.steps * e.samples * (3 if original else 1))),
-    Occlusion: lambda e, _, side_px: LOGITS.times(_windows(e, side_px)),
-    Ablation: lambda e, _, side_px: LOGITS.times((e.grid or default_grid(side_px, side_px)) ** 2),
-    Rise: lambda e, _, __: LOGITS.times(e.masks),
-    KernelShap: lambda e, _, __: LOGITS.times(_coalitions(e)).plus(_own_baseline(e)),
-}
-"""Passes of one map that an explainer shares with no other, given whether the image is an original, and its side."""
 
 
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
@@ -259,21 +153,16 @@ def _case(
         groups: In how many groups the images are audited.
         accepted: Copies that the check accepts; all of them if None.
     """
-    own = [explainer for explainer in able if check.runs_on(explainer.label)]
-    controls = [] if any(isinstance(explainer, Random) for explainer in own) else [Random()]
-    explained = (*own, *controls)
+    own = tuple(explainer for explainer in able if check.runs_on(explainer.label))
     return CheckCase(
         able=own,
-        explained=explained,
-        mapped_first=tuple(explainer for explainer in explained if not isinstance(explainer, Iba)),
-        map_colors=frozenset(_map_colors([explainer for explainer in own if isinstance(explainer, KernelShap)])),
+        explained=own if any(explainer.is_control for explainer in own) else (*own, CONTROL),
         side_px=facts.side_px,
         layers=facts.layers,
         unavailable=facts.unavailable,
         intervals=facts.intervals,
         groups=groups,
         accepted=accepted,
-        map_passes=partial(map_passes, side_px=facts.side_px),
     )
 
 
@@ -286,30 +175,22 @@ def mapped_first(plan: AuditPlan) -> tuple[Explainer, ...]:
     return tuple(
         explainer
         for explainer in plan.explainers
-        if not isinstance(explainer, Iba) and any(check.runs_on(explainer.label) for check in measuring)
+        if not explainer.needs_measure_wave and any(check.runs_on(explainer.label) for check in measuring)
     )
 
 
-def _measured(plan: AuditPlan, able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
-    layers = LOGITS.times(images * sum(isinstance(explainer, Iba) for explainer in able))
+def _measured(plan: AuditPlan, able: Sequence[Explainer], images: int, rows: int, facts: ModelFacts) -> Passes:
+    layers = total(explainer.measuring_passes() for explainer in able).times(images)
     needed = mapped_first(plan)
     mapped = [explainer for explainer in able if explainer in needed]
-    colors = LOGITS.times(len(_map_colors(mapped)))
+    colors = LOGITS.times(len(colors_read(mapped)))
     own = total(check.measure_passes(_case(check, able, facts), rows) for check in plan.checks)
     return total([_originals(mapped, images, rows, facts), layers, colors, own])
 
 
-def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
+def _originals(able: Sequence[Explainer], images: int, rows: int, facts: ModelFacts) -> Passes:
     """Predictions and maps of the originals; with one target an image, the prediction is the plain pass forward."""
-    maps = map_passes(able, original=True, side_px=facts.side_px).times(rows)
-    if facts.one_target and any(isinstance(explainer, READ_PLAIN_PASS) for explainer in able):
+    maps = map_passes(able, original=True, logits_known=True, side_px=facts.side_px).times(rows)
+    if facts.one_target and reads_plain_pass(able):
         return maps.plus(GRADIENT.times(images)).plus(GRADIENT.times(-rows))
     return maps.plus(LOGITS.times(images))
-
-
-def _map_colors(explainers: Iterable[Any]) -> set[ImageColor]:
-    return {
-        explainer.baseline
-        for explainer in explainers
-        if isinstance(explainer, (IntegratedGradients, KernelShap)) and is_image_color(explainer.baseline)
-    }

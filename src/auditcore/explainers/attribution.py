@@ -18,11 +18,11 @@ class Attribution:
 
     Attributes:
         maps: (N,C,H,W), float32, detached, on the model's device. C is 3, or 1 for spatial methods.
-        controls: Metric of `METRICS["explainer"]` -> one value an image; NaN where undefined.
+        diagnostics: Name in the `diagnostics` of the contract -> one value per image; NaN where undefined.
     """
 
     maps: Float[Tensor, "image channel height width"]
-    controls: Mapping[str, Float[Tensor, " image"]] = field(default_factory=dict)
+    diagnostics: Mapping[str, Float[Tensor, " image"]] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Batch:
         streams: Random streams of the images or changed copies.
         micro_batch: Images that pass through the model at once, at most.
         shared: Quantities of the whole audit by key, such as an explainer's layer statistics.
-        controls: Whether what a method reports about itself will be read; where that costs passes, they are saved.
+        diagnostics: Whether the diagnostics will be read; if not, passes that only they need are left out.
         colors: Logits of images of one color by the color's name, passed once and kept.
         uploaded: Maps of these very images that were uploaded, (N,C,H,W) by the digest of their file.
         passes: Passes over these very images; other images, as `dataclasses.replace` makes them, begin anew.
@@ -80,7 +80,7 @@ class Batch:
     streams: Streams
     micro_batch: int = 32
     shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    controls: bool = True
+    diagnostics: bool = True
     colors: dict[str, Tensor] = field(default_factory=dict)
     uploaded: Mapping[str, Tensor] = field(default_factory=dict)
     passes: MadePasses = field(init=False, default_factory=MadePasses)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from auditcore.contracts.explainers import Baseline
+from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.explainers.attribution import Batch
 
 _BLUR_PX = 31

@@ -72,7 +72,7 @@ def integrated_gradients(batch: Batch, contract: IntegratedGradients) -> Attribu
         scaled = gradients.double() * weights[steps].view(-1, 1, 1, 1)
         sums.index_add_(0, images, scaled)
     maps = (differences.double() * sums).float()
-    if not batch.controls:
+    if not batch.diagnostics:
         return Attribution(maps)
     change = target_logits(batch) - baseline_logits(batch, contract.baseline, nothing)
     return Attribution(maps, {"completeness_error": completeness_error(maps, change)})

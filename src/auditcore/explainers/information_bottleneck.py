@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditcore.contracts.explainers import Iba, shared_key
+from auditcore.contracts.explainers import Iba
 from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.explainers.attribution import Attribution, Batch, exactly
@@ -198,7 +198,7 @@ def iba(batch: Batch, contract: Iba) -> Attribution:
     """
     batch = exactly(batch)
     layer = _layer(batch.classifier, contract)
-    shared = batch.shared.get(shared_key(contract))
+    shared = batch.shared.get(contract.shared_key)
     if shared is None:
         msg = (
             "the statistics of the layer belong to a whole audit and were not measured; run the explainer in an "
@@ -212,14 +212,14 @@ def iba(batch: Batch, contract: Iba) -> Attribution:
         features = _features(part, layer)
         whole, *halves = _statistics(contract, shared, features)
         maps.append(_map(part, contract, layer, features, whole, batch.micro_batch))
-        if batch.controls and halves:
+        if batch.diagnostics and halves:
             one, other = (_map(part, contract, layer, features, half, batch.micro_batch) for half in halves)
             agreements.append(_correlation(one, other))
-    if not batch.controls:
+    if not batch.diagnostics:
         return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1])
     undefined = torch.full((len(batch),), torch.nan, device=batch.pixels.device)
-    controls = {"statistics_agreement": torch.cat(agreements) if agreements else undefined}
-    return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1], controls)
+    diagnostics = {"statistics_agreement": torch.cat(agreements) if agreements else undefined}
+    return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1], diagnostics)
 
 
 def _map(

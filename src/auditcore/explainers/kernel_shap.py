@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.contracts.explainers import KernelShap
+from auditcore.counts.coalitions import is_exhaustive
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.passes import baseline_logits, copies_logits, target_logits
@@ -149,7 +150,7 @@ def _draw(batch: Batch, contract: KernelShap, position: int, count: int, draw: i
     """The next coalitions of one image, at most `COALITIONS_A_DRAW`; none once all have been seen."""
     start = draw * COALITIONS_A_DRAW
     stop = min(start + COALITIONS_A_DRAW, contract.samples)
-    if 2**count - 2 <= contract.samples:
+    if is_exhaustive(count, contract.samples):
         every = every_coalition(count)
         return Coalitions(every.present[start:stop], every.weights[start:stop])
     generator = batch.streams.generator(position, "kernel_shap", draw)

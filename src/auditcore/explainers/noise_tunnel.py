@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditcore.contracts.explainers import Gradient, NoiseTunnel, NoisyContract, SmoothGrad
+from auditcore.contracts.explainers import Gradient, NoiseTunnel, SmoothGrad
+from auditcore.contracts.explainers.noise import NoisyContract
 from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.gradient import gradient
@@ -35,7 +36,7 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
     """Mean, mean square or variance of a method's maps over copies of the input with Gaussian noise.
 
     All tunnels of a plan see the same noise, so that methods are compared on the same copies. What the inner method
-    draws at random, it draws anew for every copy. Its controls say how well it did on a copy, and nothing of a mean
+    draws at random, it draws anew for every copy. Its diagnostics describe single copies, not a mean
     or a variance; they are left out.
 
     Args:
@@ -101,4 +102,4 @@ def noisy_copies(
         [f"{views[image]}/{purpose}/{sample}" for image, sample in zip(owners, samples, strict=True)]
     )
     # what a method reports about itself says nothing of a mean, so it makes no pass for it
-    return replace(batch, pixels=pixels, targets=batch.targets[images], streams=streams, controls=False)
+    return replace(batch, pixels=pixels, targets=batch.targets[images], streams=streams, diagnostics=False)

@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from auditcore.contracts.explainers import Occlusion
+from auditcore.counts.windows import Windows, windows
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.passes import copies_logits, pairs, target_logits
 from auditcore.models.classifier import Classifier
 
-_WINDOWS_A_SIDE = 7
-"""An automatic window is a seventh of the side: 32 pixels of 224, as wide as one cell of a last feature map."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Where the windows lie along one side.
-
-    Attributes:
-        window: Side of a window, in pixels.
-        stride: Pixels from one window to the next, at most the window.
-        side: Side of the image, in pixels.
-    """
-
-    window: int
-    stride: int
-    side: int
-
-    @property
-    def count(self) -> int:
-        """Windows along one side; the last one reaches the border, or is cut there."""
-        return -(-(self.side - self.window) // self.stride) + 1
-
-    def covers(self, device: torch.device) -> Bool[Tensor, "window position"]:
-        """Which positions each window covers."""
-        start = torch.arange(self.count, device=device)[:, None] * self.stride
-        position = torch.arange(self.side, device=device)
-        return (position >= start) & (position < start + self.window)
-
-
-def windows(contract: Occlusion, side: int) -> Windows:
-    """The windows a contract asks for on an image of `side` pixels."""
-    window = contract.window or max(1, side // _WINDOWS_A_SIDE)
-    return Windows(window, contract.stride or max(1, window // 2), side)
-
 
 def incompatibility(classifier: Classifier, contract: Occlusion) -> str | None:
     """Why there is no value for every pixel: a window larger than the image, or gaps between windows."""
-    grid = windows(contract, classifier.size)
+    grid = windows(contract.window, contract.stride, classifier.size)
     if grid.window > grid.side:
         return f"a window of {grid.window} pixels does not fit images of {grid.side}; use at most {grid.side}"
     if grid.stride > grid.window:
@@ -83,8 +47,8 @@ def occlusion(batch: Batch, contract: Occlusion) -> Attribution:
         raise NotApplicable(reason)
     pixels = batch.pixels
     covered = baseline_pixels(batch, contract.baseline)
-    grid = windows(contract, batch.classifier.size)
-    covers = grid.covers(pixels.device)
+    grid = windows(contract.window, contract.stride, batch.classifier.size)
+    covers = covered_positions(grid, pixels.device)
     count = grid.count
     scores = torch.empty(len(batch), count * count, device=pixels.device)
     for images, window in pairs(len(batch), count * count, batch.micro_batch, pixels.device):
@@ -96,3 +60,10 @@ def occlusion(batch: Batch, contract: Occlusion) -> Attribution:
     shares = covers.double() / covers.double().sum(dim=0)
     maps = shares.T @ losses @ shares
     return Attribution(maps[:, None].float())
+
+
+def covered_positions(grid: Windows, device: torch.device) -> Bool[Tensor, "window position"]:
+    """Which positions along a side each window covers."""
+    start = torch.arange(grid.count, device=device)[:, None] * grid.stride
+    position = torch.arange(grid.side, device=device)
+    return (position >= start) & (position < start + grid.window)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from auditcore.contracts.explainers import Baseline
+from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.contracts.image_colors import is_image_color
 from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Batch

@@ -77,10 +77,11 @@ class Method:
             audit, if there is one: a row for each image, or for several. Every other image belongs to half 1.
         merge_shared: (contract, rows) -> as few rows that say the same, up to rounding.
         reduce_shared: (contract, rows of all images) -> that quantity, handed to `attribute` as
-            `batch.shared[shared_key(contract)]`.
-        reads_gradient: Whether it is made of the plain model's input gradient.
-        reads_layer: The layer whose features and gradient it is made of, if it is.
-        layer: The layer that it works on, in whichever way; what a report names.
+            `batch.shared[contract.shared_key]`.
+        why_no_map: (contract, quantity of the whole audit or None) -> why images have no map although the method runs
+            on the model, or None.
+        layer: The layer that it works on, which the report names. Methods that share the layer gradient
+            (`shared_passes` of the contract) get the features and the gradient of this layer.
         prepare: Builds what it needs of a model once, where that takes long; without it the first map would.
     """
 
@@ -89,8 +90,7 @@ class Method:
     measure_shared: Callable[[Batch, Any, Sequence[int]], Float[Tensor, "row value"]] | None = None
     merge_shared: Callable[[Any, Sequence[Sequence[float]]], Sequence[Sequence[float]]] | None = None
     reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
-    reads_gradient: bool = False
-    reads_layer: Callable[[Classifier, Any], str | None] | None = None
+    why_no_map: Callable[[Any, Sequence[float] | None], str | None] | None = None
     layer: Callable[[Classifier, Any], str | None] | None = None
     prepare: Callable[[Classifier, Any], object] | None = None
 
@@ -106,14 +106,19 @@ def _noise_tunnel_incompatibility(classifier: Classifier, contract: NoiseTunnel)
 
 def _noise_tunnel_layer(classifier: Classifier, contract: NoiseTunnel) -> str | None:
     """The layer of the inner method."""
-    layer = EXPLAINERS[type(contract.method)].layer
-    return None if layer is None else layer(classifier, contract.method)
+    return _layer(classifier, contract.method)
+
+
+def _layer(classifier: Classifier, contract: ExplainerContract) -> str | None:
+    """The layer that a method works on; None if it works on none."""
+    layer = EXPLAINERS[type(contract)].layer
+    return None if layer is None else layer(classifier, contract)
 
 
 EXPLAINERS: dict[type[ExplainerContract], Method] = {
-    Gradient: Method(gradient.gradient, reads_gradient=True),
-    Saliency: Method(gradient.saliency, reads_gradient=True),
-    InputXGradient: Method(gradient.input_x_gradient, reads_gradient=True),
+    Gradient: Method(gradient.gradient),
+    Saliency: Method(gradient.saliency),
+    InputXGradient: Method(gradient.input_x_gradient),
     IntegratedGradients: Method(gradient.integrated_gradients),
     GradientShap: Method(gradient_shap.gradient_shap),
     SmoothGrad: Method(noise_tunnel.smoothgrad),
@@ -121,10 +126,8 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     DeepLift: Method(deep_lift.deep_lift, deep_lift.incompatibility),
     GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.incompatibility),
     Deconvolution: Method(rectifiers.deconvolution, rectifiers.incompatibility),
-    GradCam: Method(cam.grad_cam, cam.incompatibility, reads_layer=cam.layer_name, layer=cam.layer_name),
-    GuidedGradCam: Method(
-        cam.guided_grad_cam, cam.guided_incompatibility, reads_layer=cam.layer_name, layer=cam.layer_name
-    ),
+    GradCam: Method(cam.grad_cam, cam.incompatibility, layer=cam.layer_name),
+    GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_incompatibility, layer=cam.layer_name),
     LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.incompatibility, prepare=lrp.model_with_rules),
     LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.incompatibility, prepare=lrp.model_with_rules),
     LrpEpsilonAlpha2Beta1Flat: Method(
@@ -136,6 +139,7 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
         information_bottleneck.measure_statistics,
         information_bottleneck.merge_statistics,
         information_bottleneck.reduce_statistics,
+        information_bottleneck.why_no_map,
         layer=information_bottleneck.layer_name,
     ),
     Occlusion: Method(occlusion.occlusion, occlusion.incompatibility),
@@ -170,17 +174,26 @@ def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:
 
 
 def layers_read(classifier: Classifier, contracts: Sequence[Explainer]) -> tuple[str, ...]:
-    """Layers whose features these methods read, each once; they share one pass."""
-    methods = ((contract, EXPLAINERS[type(contract)]) for contract in contracts)
-    names = [method.reads_layer(classifier, contract) for contract, method in methods if method.reads_layer is not None]
-    return tuple(dict.fromkeys(name for name in names if name is not None))
+    """Layers whose features and gradients these methods read, each once; they share one pass."""
+    reading = [contract for contract in contracts if "layer_gradient" in contract.shared_passes]
+    return tuple(dict.fromkeys(layer for layer in (_layer(classifier, one) for one in reading) if layer is not None))
 
 
 def layers_named(classifier: Classifier, contracts: Sequence[Explainer]) -> dict[str, str]:
     """Name of each method that works on a layer -> path of the layer; methods must be applicable."""
-    named = ((contract.label, EXPLAINERS[type(contract)].layer, contract) for contract in contracts)
-    found = ((label, layer(classifier, contract)) for label, layer, contract in named if layer is not None)
+    found = ((contract.label, _layer(classifier, contract)) for contract in contracts)
     return {label: layer for label, layer in found if layer is not None}
+
+
+def why_no_map(contract: Explainer, shared: Sequence[float] | None) -> str | None:
+    """Why no image of an audit has a map of a method that runs on the model, or None.
+
+    Args:
+        contract: The method.
+        shared: Its quantity of the whole audit; None if it has none.
+    """
+    why = EXPLAINERS[type(contract)].why_no_map
+    return None if why is None else why(contract, shared)
 
 
 def explain(
@@ -241,7 +254,7 @@ def explain_together(batch: Batch, contracts: Sequence[Explainer]) -> dict[Expla
         The attributions of each method, in the order given.
     """
     methods = {contract: EXPLAINERS[type(contract)] for contract in contracts}
-    gradient_wanted = any(method.reads_gradient for method in methods.values())
+    gradient_wanted = any("input_gradient" in contract.shared_passes for contract in contracts)
     layers = layers_read(batch.classifier, contracts)
     found: dict[Explainer, list[Attribution]] = {contract: [] for contract in contracts}
     for part in batch.parts():
@@ -261,5 +274,5 @@ def joined(parts: Sequence[Attribution]) -> Attribution:
         return parts[0]
     return Attribution(
         torch.cat([part.maps for part in parts]),
-        {name: torch.cat([part.controls[name] for part in parts]) for name in parts[0].controls},
+        {name: torch.cat([part.diagnostics[name] for part in parts]) for name in parts[0].diagnostics},
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from skimage.segmentation import slic
 from torch import Tensor
 
+from auditcore.counts.cells import cells_within
 from auditcore.images.cells import cell_index
 
 _COMPACTNESS = 10.0
@@ -35,7 +35,7 @@ def segment(
     """
     height, width = pixels.shape[2:]
     if kind == "cells":
-        side = min(math.isqrt(count), height, width)
+        side = cells_within(count, height, width)
         return cell_index(height, width, side, pixels.device).expand(len(pixels), -1, -1)
     images = pixels.permute(0, 2, 3, 1).cpu().numpy()
     labels = [_superpixels(image, count) for image in images]

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditcore.contracts.explainers import Precomputed
 from auditcore.contracts.map_files import MAPS, TARGETS, MapFile, read_map_layout, targets_of
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import MapsInvalid
@@ -114,14 +113,14 @@ def uploaded_maps(plan: AuditPlan, blobs: Callable[[str], bytes]) -> dict[str, U
     """The files that a plan names, by their digest.
 
     Args:
-        plan: Its explainers of kind `precomputed` are looked at.
+        plan: Its explainers name the files.
         blobs: From a digest to the bytes of that digest.
 
     Raises:
         InputError: Nothing is stored under a digest, or it is no file of maps.
     """
     return {
-        explainer.maps: UploadedMaps(blobs(explainer.maps), field=f"plan.explainers.{position}.maps")
-        for position, explainer in enumerate(plan.explainers)
-        if isinstance(explainer, Precomputed)
+        digest: UploadedMaps(blobs(digest), field=f"plan.explainers.{position}.maps")
+        for position, digest in enumerate(explainer.uploaded_maps for explainer in plan.explainers)
+        if digest is not None
     }

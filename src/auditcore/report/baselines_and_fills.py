@@ -11,18 +11,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from auditcore.contracts.checks import Check
-from auditcore.contracts.explainers import (
-    Ablation,
-    Baseline,
-    DeepLift,
-    Explainer,
-    GradientShap,
-    IntegratedGradients,
-    KernelShap,
-    NoiseTunnel,
-    Occlusion,
-    Tunneled,
-)
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.explainers.baselines import Baseline
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class Mismatch:
 
 def mismatch(explainer: Explainer, check: Check) -> Mismatch | None:
     """How the baseline of an explainer and the fill of a check differ; None if they match or one has none."""
-    baseline = _baseline(explainer)
+    baseline = explainer.compared_with
     if baseline is None:
         return None
     others = {place: fill for place, fill in check.fills.items() if fill != baseline}
@@ -52,19 +42,9 @@ def mismatch(explainer: Explainer, check: Check) -> Mismatch | None:
     return Mismatch(baseline, fills, _remedy(explainer, check, baseline, others))
 
 
-def _baseline(explainer: Explainer | Tunneled) -> Baseline | None:
-    match explainer:
-        case IntegratedGradients() | GradientShap() | DeepLift() | Occlusion() | Ablation() | KernelShap():
-            return explainer.baseline
-        case NoiseTunnel():
-            return _baseline(explainer.method)
-        case _:
-            return None
-
-
 def _remedy(explainer: Explainer, check: Check, baseline: Baseline, others: Mapping[str, str]) -> str:
     fills = set(others.values())
-    place = "method.baseline" if isinstance(explainer, NoiseTunnel) else "baseline"
+    place = explainer.baseline_field
     ways = []
     if len(fills) == 1 and fills <= set(get_args(Baseline)):
         ways.append(f"`{place}` of {explainer.label} to `{fills.pop()}`")

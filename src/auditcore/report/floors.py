@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auditcore.contracts.explainers import Random
+from auditcore.contracts.explainers import CONTROL
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Result
 
@@ -24,7 +24,7 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
     floors: Mapping[tuple[str | None, str, str, str | None], float | None] = {
         (one.model, one.check, one.metric, one.variant): one.mean for one in results if one.explainer == control
     }
-    random = {control, *(explainer.label for explainer in plan.explainers if isinstance(explainer, Random))}
+    random = {control, *(explainer.label for explainer in plan.explainers if explainer.is_control)}
     return [
         one
         if one.explainer is None
@@ -38,4 +38,4 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
 
 def _control(plan: AuditPlan) -> str:
     """Name of the random control: the first of the plan, or the one that checks run without being asked."""
-    return next((one.label for one in plan.explainers if isinstance(one, Random)), Random().label)
+    return next((one.label for one in plan.explainers if one.is_control), CONTROL.label)

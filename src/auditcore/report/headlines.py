@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from auditcore.contracts.checks import CHECK_OF_KIND
+from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.ranking_orders import RankingOrder
@@ -246,13 +247,13 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
     """Model by model, a row an explainer in the order of the plan, then controls that ran without being asked for."""
     columns = summary_columns(report)
     by_key = results_by_key(report)
-    explainers = explainer_kinds(report)
-    rivals = [explainer.label for explainer in report.plan.explainers if explainer.kind != "random"]
+    explainers = listed_explainers(report)
+    rivals = [explainer.label for explainer in report.plan.explainers if not explainer.is_control]
     return tuple(
         SummaryRow(
             model=model,
             explainer=name,
-            control=kind == "random",
+            control=explainer.is_control,
             not_applicable=why_not(report, model, name),
             cells=tuple(
                 cell_of(
@@ -265,17 +266,17 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
         )
         for model in (one.name for one in report.audited_models)
         for best in [[_best(by_key, model, column, rivals) for column in columns]]
-        for name, kind in explainers.items()
+        for name, explainer in explainers.items()
     )
 
 
-def explainer_kinds(report: AuditReport) -> dict[str, str]:
-    """Name -> kind of all explainers of the plan, then of the controls that ran without being asked for."""
-    kinds: dict[str, str] = {explainer.label: explainer.kind for explainer in report.plan.explainers}
+def listed_explainers(report: AuditReport) -> dict[str, Explainer]:
+    """Name -> explainer: those of the plan, then the control if checks ran it although the plan has none."""
+    planned = {explainer.label: explainer for explainer in report.plan.explainers}
     # what belongs to explainers and not to a check says of no check that it ran the control
     of_checks = (r.explainer for r in report.controls if r.check != "explainer")
-    extra = {explainer: "random" for explainer in of_checks if explainer is not None and explainer not in kinds}
-    return {**kinds, **extra}
+    extra = {name: CONTROL for name in of_checks if name is not None and name not in planned}
+    return {**planned, **extra}
 
 
 def why_not(report: AuditReport, model: str | None, explainer: str) -> str | None:

@@ -24,7 +24,6 @@ from auditcore.contracts.explainers import (
     Random,
     Rise,
     SmoothGrad,
-    shared_key,
 )
 from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import AuditPlan
@@ -153,7 +152,7 @@ def test_repeatability_is_the_correlation_of_two_draws_of_one_image_whatever_the
     plan = AuditPlan(seed=7, explainers=(explainer,), checks=(ComplexityCheck(),))
     images = digits.encoded(IMAGES)
     result = run(digit_classifier, (explainer,), ComplexityCheck())
-    shared = {} if explainer.kind != "iba" else {shared_key(explainer): statistics_of(digit_classifier, plan, images)}
+    shared = {} if explainer.kind != "iba" else {explainer.shared_key: statistics_of(digit_classifier, plan, images)}
     for position, image in enumerate(images):
         pixels = (digits.digit_pixels()[0][position][None] * 255).round() / 255
         target = digit_classifier.logits(pixels).argmax(1)
@@ -174,7 +173,7 @@ def statistics_of(classifier: Classifier, plan: AuditPlan, images: list[EncodedI
         classifier=classifier, images=images, plan=plan, wave="measure", shared={}, limits=Limits(),
         progress=lambda _share: None, clock=lambda: 0.0, micro_batch=4,
     )  # fmt: skip
-    return reduce_shared(plan, [measured])[shared_key(plan.explainers[0])]
+    return reduce_shared(plan, [measured])[plan.explainers[0].shared_key]
 
 
 def test_only_stochastic_explainers_are_repeated(digit_classifier: Classifier) -> None:

@@ -25,8 +25,8 @@ from auditcore.contracts.explainers import (
     Precomputed,
     Random,
     Rise,
-    Tunneled,
 )
+from auditcore.contracts.explainers.noise_tunnel import Tunneled
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition, validate_policy
 from auditcore.contracts.ranking_orders import ordered_maps, orders_of, ranked_variant

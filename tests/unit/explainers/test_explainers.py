@@ -145,8 +145,8 @@ def test_maps_do_not_depend_on_the_batch(contract: Any, digit_classifier: Classi
     order = [3, 0, 4]
     alone = explain(digit_classifier, contract, images[order], targets[order], streams(5).take(order), micro_batch=1)
     assert_close(alone.maps, together.maps[order], tolerance=1e-3)
-    for name, values in together.controls.items():
-        torch.testing.assert_close(alone.controls[name], values[order], rtol=1e-2, atol=1e-3)
+    for name, values in together.diagnostics.items():
+        torch.testing.assert_close(alone.diagnostics[name], values[order], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("contract", ALL, ids=kind)
@@ -311,7 +311,7 @@ def test_blur_is_a_gaussian_of_31_pixels() -> None:
 def test_integrated_gradients_are_complete(baseline: str, digit_classifier: Classifier) -> None:
     images = digits.digit_pixels()[0][:4]
     few, many = (
-        run(digit_classifier, IntegratedGradients(steps=steps, baseline=baseline), images).controls[
+        run(digit_classifier, IntegratedGradients(steps=steps, baseline=baseline), images).diagnostics[
             "completeness_error"
         ]
         for steps in (4, 300)
@@ -324,8 +324,8 @@ def test_integrated_gradients_are_complete(baseline: str, digit_classifier: Clas
 
 def test_completeness_is_undefined_at_the_baseline(digit_classifier: Classifier) -> None:
     black = torch.zeros(1, 3, digits.SIDE, digits.SIDE)
-    controls = run(digit_classifier, IntegratedGradients(steps=2, baseline="black"), black).controls
-    assert controls["completeness_error"].isnan().all()
+    diagnostics = run(digit_classifier, IntegratedGradients(steps=2, baseline="black"), black).diagnostics
+    assert diagnostics["completeness_error"].isnan().all()
 
 
 # --- rectifiers ------------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ def test_in_place_activations_behind_the_layer_do_no_harm() -> None:
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "densenet121", "resnet18"])
 def test_relevance_is_conserved_on_fresh_models(name: str, contract: Any) -> None:
     assert applicability(fresh(name), contract) is None
-    conservation = run(fresh(name), contract, pixels(2)).controls["conservation"]
+    conservation = run(fresh(name), contract, pixels(2)).diagnostics["conservation"]
     assert ((conservation > 0.9) & (conservation < 1.05)).all(), conservation
 
 
@@ -411,7 +411,7 @@ def test_relevance_is_conserved_on_fresh_models(name: str, contract: Any) -> Non
 def test_relevance_stays_small_on_the_trained_demo_model(contract: Any) -> None:
     # biases absorb nearly all of it (definitions 11); without canonical form it explodes to 1e14
     attribution = run(demo(), contract, pixels(1, 224))
-    assert float(attribution.controls["conservation"].abs().max()) < 0.1
+    assert float(attribution.diagnostics["conservation"].abs().max()) < 0.1
     assert attribution.maps.isfinite().all()
     assert float(attribution.maps.abs().sum()) > 0
 

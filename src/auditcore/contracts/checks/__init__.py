@@ -55,6 +55,7 @@ __all__ = [
     "ALL_CHANGES",
     "ALL_VALID",
     "AUGMENTATION_MEAN",
+    "CHECK_CONTRACTS",
     "CHECK_OF_KIND",
     "Change",
     "ChangedValue",
@@ -107,7 +108,12 @@ Check = Annotated[
     Field(discriminator="kind"),
 ]
 
+"""Every check that a plan may name, in the order of the catalogue."""
+
+CHECK_CONTRACTS: tuple[type[CheckContract], ...] = get_args(get_args(Check)[0])
+"""The classes of `Check`."""
+
 CHECK_OF_KIND: Mapping[str, type[CheckContract]] = MappingProxyType(
-    {contract.model_fields["kind"].default: contract for contract in get_args(get_args(Check)[0])}
+    {contract.model_fields["kind"].default: contract for contract in CHECK_CONTRACTS}
 )
 """Kind -> contract of every check."""

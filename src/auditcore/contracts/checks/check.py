@@ -158,7 +158,7 @@ class CheckContract(Contract):
         """Metrics that can have a value with its parameters."""
         return self.listed_metrics
 
-    def variants_of(self, metric: str) -> tuple[str, ...]:  # noqa: ARG002 - for checks with sub-cases
+    def variants_of(self, metric: str) -> tuple[str, ...]:
         """Sub-cases under which it lists a metric; empty if the metric has none."""
         return ()
 
@@ -188,11 +188,11 @@ class CheckContract(Contract):
         """Whether it needs a quantity of the whole audit, which takes a first wave over all images."""
         return self.measures_maps
 
-    def measure_passes(self, case: CheckCase, rows: int) -> Passes:  # noqa: ARG002 - for checks that measure
+    def measure_passes(self, case: CheckCase, rows: int) -> Passes:
         """Passes that it makes in the first wave, without predictions and maps of the originals."""
         return NOTHING
 
-    def map_comparisons(self, case: CheckCase) -> int:  # noqa: ARG002 - for checks that compare maps
+    def map_comparisons(self, case: CheckCase) -> int:
         """Pairs of maps that it compares per image and target; work that is no pass of the model."""
         return 0
 
@@ -214,11 +214,11 @@ class CheckContract(Contract):
 
     # --- what a report shows -----------------------------------------------------------------------
 
-    def axis_of(self, variant: str | None) -> str:  # noqa: ARG002 - for checks whose sub-cases have axes of their own
+    def axis_of(self, variant: str | None) -> str:
         """What runs along the curves of a sub-case."""
         return self.axis
 
-    def chart_variant(self, explainer: ExplainerContract) -> str | None:  # noqa: ARG002 - for checks with sub-cases
+    def chart_variant(self, explainer: ExplainerContract) -> str | None:
         """Sub-case of `chart_metric` that stands for an explainer in the chart."""
         return None
 
@@ -237,7 +237,7 @@ class CheckContract(Contract):
         """Warnings that follow from its settings, for audits in which it has measured something."""
         return ()
 
-    def notice_of(self, metric: str, mean: float) -> Notice | None:  # noqa: ARG002 - for checks that warn
+    def notice_of(self, metric: str, mean: float) -> Notice | None:
         """The warning that the mean of a metric calls for, if any."""
         return None
 

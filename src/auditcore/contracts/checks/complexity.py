@@ -39,6 +39,6 @@ class ComplexityCheck(CheckContract):
     kind: Literal["complexity"] = "complexity"
     reduce: Reduction = "sum"
 
-    def passes(self, case: CheckCase, rows: int) -> Passes:  # noqa: ARG002 - it reads the maps of the originals
+    def passes(self, case: CheckCase, rows: int) -> Passes:
         """None: it reads the maps of the originals."""
         return NOTHING

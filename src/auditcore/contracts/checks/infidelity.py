@@ -38,6 +38,6 @@ class InfidelityCheck(CheckContract):
         default=False, description="Scale each map by the factor that suits it best, as the authors' code does."
     )
 
-    def passes(self, case: CheckCase, rows: int) -> Passes:  # noqa: ARG002 - all explainers share the noisy images
+    def passes(self, case: CheckCase, rows: int) -> Passes:
         """One per draw; all explainers share the noisy images."""
         return LOGITS.times(rows * self.draws)

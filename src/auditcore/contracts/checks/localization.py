@@ -92,6 +92,6 @@ class LocalizationCheck(CheckContract):
             raise ValueError(msg)
         return box_share
 
-    def passes(self, case: CheckCase, rows: int) -> Passes:  # noqa: ARG002 - it reads the maps of the originals
+    def passes(self, case: CheckCase, rows: int) -> Passes:
         """None: it reads the maps of the originals."""
         return NOTHING

@@ -43,7 +43,7 @@ class RankingCheck(CheckContract):
             raise ValueError(msg)
         return self
 
-    def masks_of(self, metric: str) -> tuple[str, ...]:  # noqa: ARG002 - for checks with sub-cases
+    def masks_of(self, metric: str) -> tuple[str, ...]:
         """Sub-cases of a metric apart from the order of pixels or cells."""
         return ()
 

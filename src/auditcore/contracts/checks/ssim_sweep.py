@@ -168,9 +168,8 @@ class SsimSweepCheck(CheckContract):
         copies = rows * sum(
             len(change.values) for change in self.changes if change.augmentation.label not in case.unavailable
         )
-        compared = [explainer for explainer in case.explained if explainer in case.mapped_first]
         accepted = copies if case.accepted is None else case.accepted
-        return LOGITS.times(copies).plus(case.map_passes(compared).times(accepted))
+        return LOGITS.times(copies).plus(case.map_passes(case.mapped_first).times(accepted))
 
     @property
     def pools(self) -> Mapping[str, Pool]:

@@ -249,7 +249,7 @@ class SweepCheck(CheckContract):
         """The augmentation and its unit."""
         return next((f"{one.label} ({one.unit})" for one in self.augmentations if one.label == variant), self.axis)
 
-    def chart_variant(self, explainer: ExplainerContract) -> str | None:  # noqa: ARG002 - the same for all
+    def chart_variant(self, explainer: ExplainerContract) -> str | None:
         """The mean over the augmentations; the augmentation itself where there is only one."""
         return AUGMENTATION_MEAN if len(self.augmentations) > 1 else self.augmentations[0].label
 

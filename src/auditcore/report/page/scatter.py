@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from auditcore.contracts.checks import Check, Question
-from auditcore.contracts.explainers import Random
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
-from auditcore.report.headlines import explainer_kinds, results_by_key, why_not
+from auditcore.report.headlines import listed_explainers, results_by_key, why_not
 from auditcore.report.page.charts import mark, round_ticks, svg
 
 WIDTH_PX, HEIGHT_PX = 560, 380
@@ -100,15 +99,12 @@ def _axis(check: Check) -> ScatterAxis:
 
 
 def _scatter(report: AuditReport, model: str | None, robust: Check, faithful: Check) -> Scatter:
-    explainers = {explainer.label: explainer for explainer in report.plan.explainers}
     by_key = results_by_key(report)
     axes = _axis(robust), _axis(faithful)
     points, missing = [], []
-    for name, kind in explainer_kinds(report).items():
+    for name, explainer in listed_explainers(report).items():
         if why_not(report, model, name) is not None:
             continue
-        # the control that runs without being asked for is not in the plan
-        explainer = explainers.get(name, Random())
         x, y = (
             None if result is None else result.mean
             for result in (
@@ -117,7 +113,7 @@ def _scatter(report: AuditReport, model: str | None, robust: Check, faithful: Ch
             )
         )
         if x is not None and y is not None:
-            points.append(ScatterPoint(name, x, y, muted=kind == "random"))
+            points.append(ScatterPoint(name, x, y, muted=explainer.is_control))
         else:
             missing.append(name)
     return Scatter(model, *axes, tuple(points), tuple(missing))
