@@ -57,7 +57,7 @@ class RandomizationCheck(CheckContract):
     reduce: Reduction = "sum"
 
     def passes(self, case: CheckCase, rows: int) -> Passes:
-        """The maps of every stage; each group of images has random models of its own, which pass images of one color."""
+        """The maps of every stage; each group of images has its own random models, which pass images of one color."""
         random_models = LOGITS.times(len(case.map_colors) * case.groups)
         maps = case.map_passes(case.explained).times(rows)
         return maps.plus(random_models).times(cascade_stages(self.stages, case.layers))
