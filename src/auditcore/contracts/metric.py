@@ -1,4 +1,4 @@
-"""What one number of a report means: its unit, its direction and its bounds."""
+"""What one number of a report means."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Metric(Contract):
         unit: Unit of mean and per-image values.
         higher_is_better: Direction; null where neither is better.
         meaning: One sentence for a reader of the report.
-        variants: What its `variant` names: an augmentation, or `mean` over several of them; a part of the
-            changes, see `checks.change_variants`; a mask (the share of kept pixels, or the threshold above which they
-            are kept); or nothing.
+        variants: What its `variant` names: an augmentation, or `mean` over several of them; a part of the changes of a
+            structural similarity sweep; a mask (the share of kept pixels, or the threshold above which they are kept);
+            or nothing.
         of_explainer: False for properties of model and image, listed with `explainer: null`.
         of_order: Under checks that order pixels or cells, whether it depends on the order; where a check reports both
             orders, others are listed once.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from auditcore.contracts.checks import Check, has_adaptive_curves
+from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.contracts.speed import Speed
@@ -87,21 +87,19 @@ class AuditPlan(Contract):
             *(("TF32 products",) if self.speed.precision == "tf32" else ()),
             *(("torch.compile",) if self.speed.compile else ()),
             *(
-                f"adaptive curves of {check.label} (tolerance {check.tolerance:g})"
+                f"adaptive curves of {check.label} (tolerance {check.area_tolerance:g})"
                 for check in self.checks
-                if has_adaptive_curves(check)
+                if check.area_tolerance is not None
             ),
         )
 
     def exactly(self) -> AuditPlan:
-        """The same without faster modes, of the checks alone on which they have a bearing."""
+        """The same without faster modes, with only those checks that the faster modes affect."""
         return self.model_copy(
             update={
                 "speed": Speed(),
                 "checks": tuple(
-                    check.model_copy(update={"curve": "exact"}) if has_adaptive_curves(check) else check
-                    for check in self.checks
-                    if not self.speed.exact or has_adaptive_curves(check)
+                    check.exactly() for check in self.checks if not self.speed.exact or check.area_tolerance is not None
                 ),
             }
         )

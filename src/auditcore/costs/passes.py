@@ -25,11 +25,10 @@ audit in faster modes measures again exactly comes on top.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from auditcore.contracts.augmentations import Augmentation, Interval
+from auditcore.contracts.augmentations import Interval
 from auditcore.contracts.capabilities import (
     WHITE_BOX,
     ModelCapabilities,
@@ -37,49 +36,19 @@ from auditcore.contracts.capabilities import (
     explainer_incompatibility,
     pair_incompatibility,
 )
-from auditcore.contracts.checks import (
-    CheckContract,
-    ComplexityCheck,
-    DeletionCheck,
-    EddaCheck,
-    InfidelityCheck,
-    InsertionDeletionCheck,
-    LocalizationCheck,
-    PixelFlippingCheck,
-    RandomizationCheck,
-    RoadCheck,
-    SensitivityCheck,
-    SsimSweepCheck,
-    SweepCheck,
-    interval_key,
-)
+from auditcore.contracts.checks import CheckCase, CheckContract
 from auditcore.contracts.explainers import CONTROL, Explainer
-from auditcore.contracts.explainers.pass_sharing import map_passes, reads_plain_pass
-from auditcore.contracts.image_colors import IMAGE_COLORS
+from auditcore.contracts.explainers.pass_sharing import colors_read, map_passes, reads_plain_pass
 from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes, total
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.ranking_orders import orders_of
 from auditcore.contracts.shards import Wave
-from auditcore.counts.cells import default_grid
-from auditcore.counts.removal_steps import PAPERS_PIXELS, proportional_step, removal_counts
-
-AUTO_INTERVAL_STEPS = 10
-"""Half-widths that an automatic interval tries: tenths of the augmentation's bound."""
+from auditcore.counts.removal_steps import PAPERS_PIXELS
 
 TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
 """Side of an image where the model, and with it the size, is not known yet."""
 
-FLIPPING_STEP_PX, GAME_STEP_PX = 512, 224
-"""Pixels a step at that size, of pixel flipping and of insertion and deletion, where a plan gives none."""
-
 TYPICAL_LAYERS = 100
 """Stages of a randomization without a number, one a layer with parameters: 99 in the demo model, 107 in resnet50."""
-
-ADAPTIVE_SAVING = 4
-"""How many times fewer steps adaptive curves take at their default tolerance: 3.2 to 4.9 where it was measured."""
-
-SAME_LEVEL = 1e-12
-"""Two values of a grid that are closer than this are one."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +93,7 @@ def passes_needed(
         rows: Images and targets that are explained; as many as images if None.
         facts: Of the model; see there for what is assumed without.
         accepted: Name of an `ssim_sweep` -> copies whose prediction stayed, of which maps are compared; all if None.
-        groups: In how many groups the images were worked off; each makes the random models of a randomization anew.
+        groups: In how many groups the images are audited; each makes the random models of a randomization anew.
 
     Returns:
         `measure`; or `originals`, which are predictions, original maps and the images of one color that these need,
@@ -141,7 +110,7 @@ def passes_needed(
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
     needed = {
-        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_map_colors(able)))),
+        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(colors_read(able)))),
     }
     repeated = [explainer for explainer in able if explainer.repeatable]
     if repeated:
@@ -151,199 +120,77 @@ def passes_needed(
             # the prediction was the plain pass there and back
             again = again.plus(GRADIENT.times(-1))
         needed["repeatability"] = again.times(rows)
-    colored = _map_colors(able)
+    colored = colors_read(able)
     for check in plan.checks:
         if check_incompatibility(check, facts.capabilities) is not None:
             needed[check.label] = NOTHING
             continue
-        new_colors = _check_colors(check) - colored
+        new_colors = check.colors - colored
         colored |= new_colors
-        listed = [explainer for explainer in able if check.runs_on(explainer.label)]
-        own = [explainer for explainer in listed if pair_incompatibility(check, explainer) is None]
-        controls = [] if any(explainer.is_control for explainer in listed) else [CONTROL]
-        case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
-        needed[check.label] = CHECK_PASSES[type(check)](case, rows).plus(LOGITS.times(len(new_colors)))
+        own = [explainer for explainer in able if pair_incompatibility(check, explainer) is None]
+        case = _case(check, own, facts, groups=groups, accepted=(accepted or {}).get(check.label))
+        needed[check.label] = check.passes(case, rows).plus(LOGITS.times(len(new_colors)))
     return needed
 
 
-@dataclass(frozen=True)
-class _Case:
-    """One check with all that its passes depend on."""
-
-    check: Any
-    able: list[Any]
-    explained: list[Any]
-    facts: ModelFacts
-    groups: int
-    accepted: int | None
-
-    def map_passes(self, explainers: list[Any], *, reads_logits: bool = False) -> Passes:
-        return map_passes(explainers, reads_logits=reads_logits, side_px=self.facts.side_px)
-
-    def orders(self, explainers: list[Any]) -> int:
-        """Orders of pixels or cells that the maps of these explainers give, all together."""
-        return sum(len(orders_of(self.check.rank_by, explainer)) for explainer in explainers)
-
-    @property
-    def pixels(self) -> int:
-        return self.facts.side_px**2
-
-    def step_px(self, paper_px: int) -> int:
-        given: int | None = self.check.pixels_per_step
-        return given or proportional_step(paper_px, self.facts.side_px, self.facts.side_px)
-
-
-def _sweep(case: _Case, rows: int) -> Passes:
-    augmentations = [
-        augmentation for augmentation in case.check.augmentations if augmentation.label not in case.facts.unavailable
-    ]
-    copies = sum(_changed_levels(case.check, augmentation, case.facts) for augmentation in augmentations)
-    return case.map_passes(case.explained, reads_logits=True).times(rows * copies)
-
-
-def _changed_levels(check: SweepCheck, augmentation: Augmentation, facts: ModelFacts) -> int:
-    """Values of the grid that change something: the equidistant ones, or the ends where nothing lies between."""
-    low, high = augmentation.extent
-    if augmentation.interval == "auto":
-        low, high = facts.intervals.get(interval_key(check, augmentation), augmentation.extent)
-    count = 2 if augmentation.only_ends else check.levels
-    grid = (low + (high - low) * number / (count - 1) for number in range(count))
-    return sum(abs(value - augmentation.identity) > SAME_LEVEL for value in grid)
-
-
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
-    """Pairs of maps that the sweeps of a plan compare, for one image and target; work that is no pass of the model."""
+    """Pairs of maps that the checks of a plan compare per image and target; work that is no pass of the model."""
     able = [
         explainer for explainer in plan.explainers if explainer_incompatibility(explainer, facts.capabilities) is None
     ]
-    pairs = 0
-    for check in plan.checks:
-        if isinstance(check, SweepCheck):
-            listed = [explainer for explainer in able if check.runs_on(explainer.label)]
-            explained = len(listed) + (not any(explainer.is_control for explainer in listed))
-            pairs += explained * sum(
-                _changed_levels(check, augmentation, facts) for augmentation in check.augmentations
-            )
-    return pairs
+    return sum(check.map_comparisons(_case(check, able, facts)) for check in plan.checks)
 
 
-def _ssim_sweep(case: _Case, rows: int) -> Passes:
-    changes = [change for change in case.check.changes if change.augmentation.label not in case.facts.unavailable]
-    copies = rows * sum(len(change.values) for change in changes)
-    compared = [explainer for explainer in case.explained if not explainer.needs_measure_wave]
-    accepted = copies if case.accepted is None else case.accepted
-    return LOGITS.times(copies).plus(case.map_passes(compared).times(accepted))
+def _case(
+    check: CheckContract, able: Sequence[Explainer], facts: ModelFacts, *, groups: int = 1, accepted: int | None = None
+) -> CheckCase:
+    """What the price of a check depends on.
 
-
-def _deletion(case: _Case, rows: int) -> Passes:
-    steps = _steps_passed(
-        case.check, (case.check.grid or default_grid(case.facts.side_px, case.facts.side_px)) ** 2 - 1
+    Args:
+        check: The check.
+        able: Explainers of the plan that can run on the model and that the check can say something of.
+        facts: Of the model.
+        groups: In how many groups the images are audited.
+        accepted: Copies that the check accepts; all of them if None.
+    """
+    own = tuple(explainer for explainer in able if check.runs_on(explainer.label))
+    return CheckCase(
+        able=own,
+        explained=own if any(explainer.is_control for explainer in own) else (*own, CONTROL),
+        side_px=facts.side_px,
+        layers=facts.layers,
+        unavailable=facts.unavailable,
+        intervals=facts.intervals,
+        groups=groups,
+        accepted=accepted,
     )
-    curves = case.check.repeats + 2 * case.orders(case.able)
-    return LOGITS.times(rows * (steps * curves + (case.check.fill not in IMAGE_COLORS)))
-
-
-def _steps_passed(check: DeletionCheck | InsertionDeletionCheck, steps: int) -> int:
-    """Steps between the ends of a curve that go through the model: all if it is exact, a guess if it is adaptive."""
-    return steps if check.curve == "exact" else math.ceil(steps / ADAPTIVE_SAVING)
-
-
-def _edda(case: _Case, rows: int) -> Passes:
-    return LOGITS.times(rows * 2 * len(case.check.variants) * case.orders(case.explained))
-
-
-def _pixel_flipping(case: _Case, rows: int) -> Passes:
-    steps = len(removal_counts(case.pixels, case.step_px(FLIPPING_STEP_PX), case.check.share)) - 1
-    return LOGITS.times(rows * steps * case.orders(case.explained))
-
-
-def _insertion_deletion(case: _Case, rows: int) -> Passes:
-    inner = _steps_passed(case.check, len(removal_counts(case.pixels, case.step_px(GAME_STEP_PX))) - 2)
-    blurs = any(game.endswith("_blur") for game in case.check.games)
-    return LOGITS.times(rows * (len(case.check.games) * inner * case.orders(case.explained) + blurs))
-
-
-def _randomization(case: _Case, rows: int) -> Passes:
-    stages = min(case.check.stages or case.facts.layers, case.facts.layers)
-    colors = _map_colors(case.able, original=False)
-    random_models = LOGITS.times(len(colors) * case.groups)
-    return case.map_passes(case.explained).times(rows).plus(random_models).times(stages)
-
-
-CHECK_PASSES: Mapping[type[CheckContract], Callable[[_Case, int], Passes]] = {
-    SweepCheck: _sweep,
-    SsimSweepCheck: _ssim_sweep,
-    DeletionCheck: _deletion,
-    EddaCheck: _edda,
-    PixelFlippingCheck: _pixel_flipping,
-    InsertionDeletionCheck: _insertion_deletion,
-    RoadCheck: lambda case, rows: LOGITS.times(rows * 2 * len(case.check.shares) * case.orders(case.explained)),
-    SensitivityCheck: lambda case, rows: case.map_passes(case.explained).times(rows * case.check.draws),
-    InfidelityCheck: lambda case, rows: LOGITS.times(rows * case.check.draws),
-    LocalizationCheck: lambda _, __: NOTHING,
-    RandomizationCheck: _randomization,
-    ComplexityCheck: lambda _, __: NOTHING,
-}
-"""Passes of a check on so many rows."""
-
-
-def measures_maps(plan: AuditPlan) -> bool:
-    """Whether the first wave needs the maps of all originals, for the data range of SSIM."""
-    return any(isinstance(check, SsimSweepCheck) for check in plan.checks)
 
 
 def mapped_first(plan: AuditPlan) -> tuple[Explainer, ...]:
-    """Explainers whose maps of all originals the first wave needs: those of the sweeps by structural similarity.
+    """Explainers whose maps of all originals the first wave needs, for checks that measure them.
 
     A method that itself needs the first wave has no maps in it.
     """
-    sweeps = [check for check in plan.checks if isinstance(check, SsimSweepCheck)]
+    measuring = [check for check in plan.checks if check.measures_maps]
     return tuple(
         explainer
         for explainer in plan.explainers
-        if not explainer.needs_measure_wave and any(check.runs_on(explainer.label) for check in sweeps)
+        if not explainer.needs_measure_wave and any(check.runs_on(explainer.label) for check in measuring)
     )
 
 
-def _measured(plan: AuditPlan, able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
+def _measured(plan: AuditPlan, able: Sequence[Explainer], images: int, rows: int, facts: ModelFacts) -> Passes:
     layers = total(explainer.measuring_passes() for explainer in able).times(images)
     needed = mapped_first(plan)
     mapped = [explainer for explainer in able if explainer in needed]
-    colors = LOGITS.times(len(_map_colors(mapped)))
-    ends = sum(_tried_ends(check, facts) for check in plan.checks if isinstance(check, SweepCheck))
-    return total([_originals(mapped, images, rows, facts), layers, colors, LOGITS.times(rows * ends)])
+    colors = LOGITS.times(len(colors_read(mapped)))
+    own = total(check.measure_passes(_case(check, able, facts), rows) for check in plan.checks)
+    return total([_originals(mapped, images, rows, facts), layers, colors, own])
 
 
-def _tried_ends(check: SweepCheck, facts: ModelFacts) -> int:
-    """Ends of the intervals that automatic augmentations try; one at the identity needs no pass."""
-    automatic = [f for f in check.augmentations if f.interval == "auto" and f.label not in facts.unavailable]
-    return sum(
-        abs(end - augmentation.identity) > 0
-        for augmentation in automatic
-        for step in range(1, AUTO_INTERVAL_STEPS + 1)
-        for end in augmentation.around(augmentation.bound * step / AUTO_INTERVAL_STEPS)
-    )
-
-
-def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
+def _originals(able: Sequence[Explainer], images: int, rows: int, facts: ModelFacts) -> Passes:
     """Predictions and maps of the originals; with one target an image, the prediction is the plain pass forward."""
     maps = map_passes(able, original=True, logits_known=True, side_px=facts.side_px).times(rows)
     if facts.one_target and reads_plain_pass(able):
         return maps.plus(GRADIENT.times(images)).plus(GRADIENT.times(-rows))
     return maps.plus(LOGITS.times(images))
-
-
-def _check_colors(check: CheckContract) -> set[str]:
-    """Colors of whole images that a check passes, once for all images, unless they were passed before."""
-    if isinstance(check, DeletionCheck):
-        return {check.fill} if check.fill in IMAGE_COLORS else set()
-    if isinstance(check, InsertionDeletionCheck):
-        named = {"zero": "mean", "black": "black"}
-        return {color for end, color in named.items() if any(game.endswith(end) for game in check.games)}
-    return set()
-
-
-def _map_colors(explainers: list[Any], *, original: bool = True) -> set[str]:
-    """Colors of whole images whose logits explainers read."""
-    read = (explainer.color_read(original=original) for explainer in explainers)
-    return {color for color in read if color is not None}

@@ -114,7 +114,7 @@ def assemble(
         (*listed, *controls),
         names,
         stopping,
-        kinds=kinds_of(plan),
+        stability={check.label for check in plan.checks if check.question == "stability"},
         image_independent=image_independent(controls),
     )
     return AuditReport(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from auditcore.contracts.explainers import CONTROL
-from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Result
 
@@ -20,7 +19,7 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
         plan: The plan in full.
         results: All results of an audit, those of the control among them.
     """
-    kinds = {check.label: check.kind for check in plan.checks}
+    metrics = {check.label: check.metrics for check in plan.checks}
     control = _control(plan)
     floors: Mapping[tuple[str | None, str, str, str | None], float | None] = {
         (one.model, one.check, one.metric, one.variant): one.mean for one in results if one.explainer == control
@@ -30,8 +29,8 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
         one
         if one.explainer is None
         or one.explainer in random
-        or one.check not in kinds
-        or METRICS[kinds[one.check]][one.metric].control
+        or one.check not in metrics
+        or metrics[one.check][one.metric].control
         else one.model_copy(update={"floor": floors.get((one.model, one.check, one.metric, one.variant))})
         for one in results
     ]

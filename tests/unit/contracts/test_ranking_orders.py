@@ -29,7 +29,7 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.explainers.noise_tunnel import Tunneled
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import Condition, validate_policy, variants_of
+from auditcore.contracts.policy import Condition, validate_policy
 from auditcore.contracts.ranking_orders import ordered_maps, orders_of, ranked_variant
 from auditcore.errors import InvalidRequest
 
@@ -97,12 +97,12 @@ def test_orders_become_sub_cases_only_where_both_are_reported() -> None:
 
 
 def test_variants_follow_the_orders() -> None:
-    assert variants_of(DeletionCheck(), "srg") == ()
-    assert variants_of(DeletionCheck(rank_by="both"), "srg") == ("signed", "magnitude")
-    assert variants_of(DeletionCheck(rank_by="both"), "rao_auc") == ()
-    assert variants_of(InsertionDeletionCheck(rank_by="both"), "insertion_zero") == ("signed", "magnitude")
-    assert variants_of(EddaCheck(keep=(0.15, 0.5)), "imask_flip") == ("top_15", "top_50")
-    assert variants_of(EddaCheck(keep=(0.15, 0.5), rank_by="both"), "imask_flip") == (
+    assert DeletionCheck().variants_of("srg") == ()
+    assert DeletionCheck(rank_by="both").variants_of("srg") == ("signed", "magnitude")
+    assert DeletionCheck(rank_by="both").variants_of("rao_auc") == ()
+    assert InsertionDeletionCheck(rank_by="both").variants_of("insertion_zero") == ("signed", "magnitude")
+    assert EddaCheck(keep=(0.15, 0.5)).variants_of("imask_flip") == ("top_15", "top_50")
+    assert EddaCheck(keep=(0.15, 0.5), rank_by="both").variants_of("imask_flip") == (
         "top_15.signed",
         "top_50.signed",
         "top_15.magnitude",

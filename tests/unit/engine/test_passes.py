@@ -164,7 +164,7 @@ def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, 
 def test_the_ledger_shows_what_the_formula_says(
     digit_classifier: Classifier, images: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("auditcore.engine.groups.RANDOMIZED_GROUP_IMAGES", 5)
+    monkeypatch.setattr("auditcore.engine.groups.LARGE_GROUP_IMAGES", 5)
     plan = AuditPlan(seed=5, explainers=EXPLAINERS, checks=CHECKS)
     encoded = digits.encoded(images)
     measured = run(digit_classifier, plan, encoded, "measure", ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from auditcore.contracts.explainers.explainer import PLAIN_PASS, ExplainerContract
+from auditcore.contracts.image_colors import ImageColor
 from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes, total
 
 
@@ -37,3 +38,14 @@ def map_passes(
 def reads_plain_pass(explainers: Iterable[ExplainerContract]) -> bool:
     """Whether a method reads the pass through the plain model and back."""
     return any(explainer.shared_passes & PLAIN_PASS for explainer in explainers)
+
+
+def colors_read(explainers: Iterable[ExplainerContract], *, original: bool = True) -> frozenset[ImageColor]:
+    """Colors of whole images whose logits the methods read.
+
+    Args:
+        explainers: Which.
+        original: Whether the images that they explain are originals.
+    """
+    read = (explainer.color_read(original=original) for explainer in explainers)
+    return frozenset(color for color in read if color is not None)
