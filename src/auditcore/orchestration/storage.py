@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from auditcore.contracts.policy import Policy
 from auditcore.contracts.shards import ShardResult, Wave
@@ -11,6 +11,7 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.report.stopping import Observations
 
 
+@runtime_checkable
 class AuditStorage(Protocol):
     """The images, uploaded maps, pictures and shard results of one audit.
 
