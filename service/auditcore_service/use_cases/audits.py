@@ -155,7 +155,7 @@ class Audits:
         reservation = Reservation("new")
         with self._database.writing() as connection:
             if key is not None:
-                # if the request is refused or the process dies, this transaction is rolled back and the key is free again
+                # if anything fails from here on, the transaction is rolled back and the key is free again
                 reservation = reserve_key(connection, key, fingerprint, now=self._clock())
             if reservation.state == "new":
                 audit, queued = insert_audit(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -17,61 +14,20 @@ from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.shards import Calibration, Way
 from auditcore.contracts.speed import Speed
-from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights, NotApplicable
+from auditcore.errors import NotApplicable
 from auditcore.models.black_box import BlackBox
-from auditcore.models.canonical import canonicalize, to_channels_last
-from auditcore.models.feature_maps import Layout, layers_run, positions_reach_logits
-from auditcore.models.folding import Folded, fold
+from auditcore.models.canonical import to_channels_last
+from auditcore.models.feature_maps import positions_reach_logits
+from auditcore.models.folding import Folded
+from auditcore.models.module_forms import ModuleForms
+from auditcore.models.pass_ledger import PassLedger
 from auditcore.models.passages import Flow, flow_through, last_map
+from auditcore.models.probing import probe, refuse_non_finite_weights
 from auditcore.models.sanity import LogitGuard
 from auditcore.models.speed import Autocast, Compiled
+from auditcore.models.state_digests import state_digest, structure_digest
 from auditcore.models.static_passes import StaticPasses
 from auditcore.models.target_gradient import target_gradient
-
-MOST_READABLE = 3
-"""Copies folded around layers that a classifier keeps; the oldest goes first."""
-
-
-@dataclass
-class PassLedger:
-    """Images that went through the model, counted by hooks on the model itself.
-
-    Attributes:
-        forward_images: Images passed forward.
-        backward_images: Images passed backward.
-    """
-
-    forward_images: int = 0
-    backward_images: int = 0
-    _paused: bool = False
-
-    def attach(self, module: nn.Module) -> None:
-        """Count every call of `module` from now on, whoever makes it."""
-        module.register_forward_hook(self._count)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside the block nothing is counted: passes that calibrate show the model no image of an audit."""
-        before, self._paused = self._paused, True
-        try:
-            yield
-        finally:
-            self._paused = before
-
-    def count(self, *, forward: int, backward: int = 0) -> None:
-        """Count passes that no hook sees, since they replay what was recorded."""
-        if not self._paused:
-            self.forward_images += forward
-            self.backward_images += backward
-
-    def _count(self, _module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and not self._paused:
-            self.forward_images += len(output)
-            if output.requires_grad:
-                output.register_hook(self._count_backward)
-
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.backward_images += len(gradient)
 
 
 class Classifier:
@@ -126,7 +82,7 @@ class Classifier:
         self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities
         if self.source is None:
             module = copy.deepcopy(module).eval().to(self.device, torch.float32)
-            _refuse_non_finite(module)
+            refuse_non_finite_weights(module)
             self.parameters: int | None = sum(parameter.numel() for parameter in module.parameters())
             module = to_channels_last(module.requires_grad_(requires_grad=False))
         else:
@@ -136,50 +92,26 @@ class Classifier:
         self.structure = structure_digest(module) if self.source is None else None
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
-        self.classes, self.layouts = self._probe()
+        self.classes, self.layouts = probe(module, size=self.size, device=self.device)
         self.feature_layers = tuple(self.layouts)
         self.convolutions = tuple(
             name
             for name in self.feature_layers
             if isinstance(self.module.get_submodule(name), (nn.Conv2d, nn.ConvTranspose2d))
         )
-        self._why_not_canonical: str | None = None
         self.calibration: Calibration | None = None
         self.fixed_size: int | None = None
         self._exact: Classifier | None = None
         self._faster: dict[Speed, Classifier] = {}
-        self._readable: dict[tuple[str, ...], Folded] = {}
         self.guard = LogitGuard()
         self.static: StaticPasses | None = None
         self.static_failure: str | None = None
         self.ways_tried: set[Way] = set()
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
-
-    def _probe(self) -> tuple[int, dict[str, Layout]]:
-        """Classes and layouts, found by one forward pass of two mean-colored images."""
-        example = torch.zeros(2, 3, self.size, self.size, device=self.device)
-        try:
-            with torch.inference_mode(), layers_run(self.module, images=len(example)) as ran:
-                output = self.module(example.to(memory_format=torch.channels_last))
-        except InputError:  # a server that fails, or answers something else than was declared
-            raise
-        # the model is foreign code, so any exception may come out of it
-        except Exception as error:
-            msg = f"the model cannot process an input of shape {tuple(example.shape)}: {error}"
-            raise ModelOutputInvalid(msg, field="model.preprocessing.crop") from error
-        if not isinstance(output, Tensor):
-            msg = f"the model must return one tensor of logits, got {type(output).__name__}"
-            raise ModelOutputInvalid(msg, field="model")
-        if output.ndim != 2 or len(output) != 2 or output.shape[1] < 2:  # noqa: PLR2004 - (N, classes), N = 2
-            msg = (
-                f"the model must return (N, classes) logits with at least 2 classes; "
-                f"for 2 images it returned shape {tuple(output.shape)}"
-            )
-            raise ModelOutputInvalid(msg, field="model")
-        _refuse_non_finite_logits(output)
-        layouts = {name: layout for name, layout in ran.items() if layout is not None}
-        return output.shape[1], layouts
+        # a black box cannot be folded
+        given = None if self.source is None else self.module
+        self._forms = ModuleForms(self.module, size=self.size, ledger=self.ledger, folded=given)
 
     @cached_property
     def feature_grids(self) -> tuple[str, ...]:
@@ -275,65 +207,30 @@ class Classifier:
         """Probability of each image's target class."""
         return self.probabilities(self.logits(pixels)).gather(1, targets[:, None])[:, 0]
 
-    @cached_property
+    @property
     def folded(self) -> nn.Module:
         """The same function with fewer operations, for passes of which only logits and input gradients are read.
 
         The module itself where torch.fx cannot trace it, for black boxes, and for altered copies, which make few
         passes each.
         """
-        if self.source is not None:
-            return self.module
-        try:
-            # what is created in inference mode could never be differentiated
-            with torch.inference_mode(mode=False):
-                module = fold(self.module, size=self.size).module
-        except NotApplicable:
-            return self.module
-        self.ledger.attach(module)
-        return module
+        return self._forms.folded
 
     def readable(self, layers: Sequence[str]) -> Folded:
         """The model for passes that read outputs of layers too: folded around them where that is possible.
 
-        Folding moves batch normalization into what some layers give, so these are left as they are. Altered copies,
-        faster modes and models that cannot be folded run as they are.
+        Altered copies, faster modes and models that cannot be folded run as they are.
         """
-        key = tuple(layers)
-        if self._exact is not None or self.folded is self.module:
-            return Folded(self.module, {name: name for name in key})
-        if key not in self._readable:
-            try:
-                with torch.inference_mode(mode=False):
-                    found = fold(self.module, size=self.size, keep=key)
-                self.ledger.attach(found.module)
-            except NotApplicable:
-                found = Folded(self.module, {name: name for name in key})
-            # requests name layers, and each of these copies holds all weights
-            if len(self._readable) >= MOST_READABLE:
-                self._readable.pop(next(iter(self._readable)))
-            self._readable[key] = found
-        return self._readable[key]
+        return self._forms.readable(layers)
 
-    @cached_property
+    @property
     def canonical(self) -> nn.Module:
         """The same function in canonical form, for rules that replace the gradient of single layers.
 
         Raises:
             NotApplicable: The model's forward cannot be traced into a graph.
         """
-        if self._exact is not None:
-            return self._exact.canonical
-        # a property that raises is not cached, and a second attempt would cost as much as the first
-        if self._why_not_canonical is not None:
-            raise NotApplicable(self._why_not_canonical)
-        try:
-            module = canonicalize(self.module, size=self.size)
-        except NotApplicable as error:
-            self._why_not_canonical = error.message
-            raise
-        self.ledger.attach(module)
-        return module
+        return self._forms.canonical
 
     def canonical_or_reason(self) -> nn.Module | str:
         """The canonical form, or why there is none."""
@@ -381,7 +278,13 @@ class Classifier:
                 folded = Compiled(folded, gradients=self.device.type != "cpu")
                 self.ledger.attach(folded)
             faster.module = module
-            faster.__dict__["folded"] = folded
+            faster._forms = ModuleForms(  # noqa: SLF001
+                module,
+                size=self.size,
+                ledger=self.ledger,
+                folded=folded,
+                canonical_of=exact._forms,  # noqa: SLF001
+            )
             exact._faster[speed] = faster  # noqa: SLF001
         return exact._faster[speed]  # noqa: SLF001
 
@@ -405,37 +308,5 @@ class Classifier:
         other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
         alter(other.module)
         other.digest = digest
-        other.__dict__.pop("canonical", None)
-        other.__dict__["folded"] = other.module
-        other._why_not_canonical = None  # noqa: SLF001 - of its own class
+        other._forms = ModuleForms(other.module, size=self.size, ledger=self.ledger, folded=other.module)  # noqa: SLF001
         return other
-
-
-def state_digest(module: nn.Module) -> str:
-    """Content address of a model: sha256 over names, types, shapes and bytes of its state, in name order."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def structure_digest(module: nn.Module) -> str:
-    """What models of one architecture have in common: sha256 over names and shapes of the state, in name order."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}\0{tuple(value.shape)}\0".encode())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _refuse_non_finite(module: nn.Module) -> None:
-    for name, value in module.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            msg = f"weight {name!r} holds NaN or infinite values; export the model again"
-            raise NonFiniteWeights(msg, field="model.weights")
-
-
-def _refuse_non_finite_logits(logits: Tensor) -> None:
-    if not logits.isfinite().all():
-        msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
-        raise ModelOutputInvalid(msg, field="model")
