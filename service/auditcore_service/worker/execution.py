@@ -1,12 +1,10 @@
-"""What a worker does with a shard key: claim, compute, complete. The only part of the service that needs torch."""
+"""What a worker does with a shard key: claim, compute, complete."""
 
 from __future__ import annotations
 
 import functools
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import final
@@ -14,16 +12,12 @@ from typing import final
 import structlog
 import torch
 from pydantic import TypeAdapter
-from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.shards import ShardResult
-from auditcore.costs.cost_model import Estimate, model_identity, plan_identity, way_identity
-from auditcore.costs.estimate import expected_passes, weight
-from auditcore.costs.passes import total
+from auditcore.costs.cost_model import Estimate
 from auditcore.devices.allocator import give_back_freed_memory
 from auditcore.engine.inspection import inspect
 from auditcore.engine.shard_task import Runtime
@@ -40,7 +34,6 @@ from auditcore_service.store.inspections import answer_inspection, find_inspecti
 from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
 from auditcore_service.store.shards import (
     abandon_shard,
-    beat_shard,
     claim_shard,
     complete_shard,
     fail_audit,
@@ -48,29 +41,30 @@ from auditcore_service.store.shards import (
     release_shard,
     skip_rest,
 )
-from auditcore_service.store.speeds import SeenSpeed, remember_speed
 from auditcore_service.store.transitions import ACTIVE
 from auditcore_service.worker.audit_storage import ObservationCache, SqlAuditStorage
+from auditcore_service.worker.heartbeat import heartbeat
+from auditcore_service.worker.measured_speeds import MeasuredSpeeds
 from auditcore_service.worker.model_cache import ModelCache
 
 log = structlog.get_logger(__name__)
 
 INTERNAL_ERROR = Failure(
     code="internal_error",
-    message="the audit failed inside the service and is not to blame on the request; "
+    message="the audit failed because of an error in the service, not because of the request; "
     "ask the operator to look at the workers' log, then submit it again",
 )
 
 INSPECTION_ERROR = Failure(
     code="internal_error",
-    message="the model could not be looked at, and the request is not to blame; "
+    message="the inspection failed because of an error in the service, not because of the request; "
     "ask the operator to look at the workers' log, then send it again",
 )
 
 INSPECTED: TypeAdapter[ModelReference] = TypeAdapter(ModelReference)
 
 GIVE_BACK_S = 60.0
-"""Shortest time between two times that freed memory goes back to the system: what it costs stays below 1 %."""
+"""Shortest time between two returns of freed memory to the system, so that they cost less than 1 % of the time."""
 
 
 @final
@@ -105,12 +99,13 @@ class Executor:
         self._models = ModelCache(
             size=settings.cached_models, device=device_of(settings), access=settings.access, blobs=blobs.get
         )
+        self._speeds = MeasuredSpeeds(database, clock)
         self._observed = ObservationCache(blobs)
         self._current: _CurrentAudit | None = None
         self._gave_back_at = time.monotonic()
 
     def run(self, key: ShardKey) -> None:
-        """Claim a shard and bring it to an end, whatever happens. A shard that is not to be had is left alone."""
+        """Claim a shard and bring it to an end, whatever happens. A shard that cannot be claimed is skipped."""
         with self._database.writing() as connection:
             shard = claim_shard(
                 connection,
@@ -120,7 +115,7 @@ class Executor:
                 max_attempts=self._settings.max_attempts,
             )
         if shard is None:
-            log.info("shard_not_to_be_had", audit_id=key.audit_id, wave=key.wave, index=key.index)
+            log.info("shard_not_claimable", audit_id=key.audit_id, wave=key.wave, index=key.index)
             return
         logger = log.bind(audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt)
         logger.info("shard_started", start=shard.start, stop=shard.stop)
@@ -132,7 +127,7 @@ class Executor:
             self._announce(self._end_if_decided(shard.key, logger))
 
     def inspect(self, digest: str) -> None:
-        """Load a model and keep what will run on it; whatever breaks, somebody waits for an answer."""
+        """Load a model and store what will run on it; a failure is stored too, because a client waits for an answer."""
         with self._database.reading() as connection:
             wanted = find_inspection(connection, digest)
         if wanted is None or wanted.answer is not None or wanted.failure is not None:
@@ -152,10 +147,10 @@ class Executor:
             answer_inspection(connection, digest, answer=answer, failure=failure)
 
     def _end_if_decided(self, key: ShardKey, logger: structlog.stdlib.BoundLogger) -> Step:
-        """Skip what a stop rule has made needless.
+        """Skip the shards that a stop rule has made unnecessary.
 
-        Worked out from what is stored, after this shard was: if the process dies in between, whoever completes the
-        next shard finds the same.
+        The decision rests on what is stored, this shard included. If the process dies in between, the worker that
+        completes the next shard decides the same.
         """
         try:
             with self._database.reading() as connection:
@@ -172,10 +167,10 @@ class Executor:
         return step
 
     def _attempt(self, shard: Shard, logger: structlog.stdlib.BoundLogger) -> Step:
-        """Compute, and turn every way of ending into exactly one transaction."""
+        """Compute a shard. Every outcome becomes exactly one transaction."""
         key, attempt = shard.key, shard.attempt
         try:
-            with self._heartbeat(shard) as progress:
+            with heartbeat(shard, database=self._database, settings=self._settings, clock=self._clock) as progress:
                 digest, verdict = self._compute(shard, progress)
         except AuditCancelled:
             logger.info("shard_abandoned")
@@ -184,11 +179,11 @@ class Executor:
         except InputError as error:
             logger.warning("shard_refused", code=error.code, message=error.message, field=error.field)
             failure = Failure(error.code, error.message, error.field)
-            if error.passing:  # a server that restarts must not cost the images that are done
+            if error.passing:  # a server that restarts must not cost the results so far
                 return self._release(shard, error, failure)
             with self._database.writing() as connection:
                 return fail_audit(connection, key, attempt=attempt, failure=failure, now=self._clock())
-        except Exception as error:  # whatever broke, the shard is tried again and then given up: never hung
+        except Exception as error:  # the shard is tried again and in the end given up, so that the audit never hangs
             logger.exception("shard_broke")
             return self._release(shard, error, INTERNAL_ERROR)
         with self._database.writing() as connection:
@@ -216,57 +211,11 @@ class Executor:
         except QueueUnavailable as error:
             log.warning("announcement_postponed", shards=len(step.opened), reason=str(error))
 
-    @contextmanager
-    def _heartbeat(self, shard: Shard) -> Iterator[Callable[[float], None]]:
-        """Keep the lease in a thread of its own, so that loading a large model is no silence.
-
-        Yields:
-            The progress callback; it raises AuditCancelled once the shard is no longer wanted.
-        """
-        share = 0.0
-        unwanted = threading.Event()
-        stopped = threading.Event()
-        # past its limit a shard is hung, and its lease must run out
-        last_beat = time.monotonic() + self._settings.shard_limit_s
-
-        def beat() -> None:
-            while not stopped.wait(self._settings.beat_s) and time.monotonic() < last_beat:
-                try:
-                    with self._database.writing() as connection:
-                        wanted = beat_shard(
-                            connection,
-                            shard.key,
-                            attempt=shard.attempt,
-                            progress=round(share, 3),
-                            now=self._clock(),
-                            lease_s=self._settings.lease_s,
-                        )
-                except Exception:  # a database that is away for a moment costs a beat, not the shard
-                    log.exception("heartbeat_missed", audit_id=shard.key.audit_id)
-                    continue
-                if not wanted:
-                    unwanted.set()
-                    return
-
-        def progress(value: float) -> None:
-            nonlocal share
-            share = min(max(value, share, 0.0), 1.0)
-            if unwanted.is_set():
-                raise AuditCancelled
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield progress
-        finally:
-            stopped.set()
-            thread.join()
-
     def _compute(self, shard: Shard, progress: Callable[[float], None]) -> tuple[str, str | None]:
         """Digest of the stored result, and the verdict if the result is a report."""
         with self._database.reading() as connection:
             audit = find_audit(connection, shard.key.audit_id)
-        if audit is None:  # the shard's foreign key says otherwise
+        if audit is None:  # cannot happen: the shard has a foreign key to it
             raise AuditCancelled
         current = self._current_audit(audit)
         if shard.kind == "assemble":
@@ -282,7 +231,7 @@ class Executor:
             ),
         )
         _, reference = current.request.references[shard.model]
-        self._remember_speed(reference, current.plan, result, cold=cold)
+        self._speeds.remember(reference, current.plan, result, cold=cold)
         self._give_back_memory()
         return self._blobs.put(result.model_dump_json().encode()), None
 
@@ -315,45 +264,10 @@ class Executor:
         return self._current
 
     def _give_back_memory(self) -> None:
-        """Between shards, but not so often that short ones spend their time on it."""
+        """Return freed memory to the system between shards, but not after every short one."""
         if time.monotonic() - self._gave_back_at > GIVE_BACK_S:
             give_back_freed_memory()
             self._gave_back_at = time.monotonic()
-
-    def _remember_speed(self, reference: ModelReference, plan: AuditPlan, result: ShardResult, *, cold: bool) -> None:
-        """Leave what this shard took, but for what only the first shard of a model pays, to estimates of later audits.
-
-        One that found its model cold has calibrated it, and leaves the raw speed of the model.
-        """
-        used = sum(bool(record.targets) for record in result.images)
-        seconds = result.cost.seconds - result.preparation_seconds
-        if not used or seconds <= 0:
-            return
-        passes = weight(
-            total(expected_passes(plan, wave=result.wave, images=used, capabilities=result.model.capabilities).values())
-        )
-        rates: dict[tuple[str, str], tuple[float, float]] = {}
-        rates[plan_identity(plan), result.wave] = (passes, seconds)
-        if cold and result.calibration is not None:
-            way = way_identity(plan)
-            rates[way, "forward"] = (result.calibration.forward_per_s, 1.0)
-            rates[way, "gradient"] = (result.calibration.gradient_per_s, 1.0)
-            rates[way, "comparison"] = (result.calibration.comparison_per_s, 1.0)
-        try:
-            with self._database.writing() as connection:
-                for (name, wave), (done, took) in rates.items():
-                    seen = SeenSpeed(
-                        model=model_identity(reference),
-                        device=result.cost.device,
-                        plan=name,
-                        wave=wave,
-                        passes=done,
-                        seconds=took,
-                        updated_at=self._clock(),
-                    )
-                    remember_speed(connection, seen)
-        except SQLAlchemyError:  # an estimate less exact is no reason to compute a shard again
-            log.exception("speed_not_remembered")
 
     def _assemble(self, audit: Audit, run: AuditRun) -> tuple[str, str]:
         """Digest of the stored report, and its verdict."""

@@ -36,14 +36,14 @@ def compute_group(
     *,
     about_explainers: bool = True,
 ) -> list[Measurement]:
-    """Every check on one group; the maps that all of them need come first, so that no check pays for another.
+    """Run every check on one group. The maps that all checks need come first, so that no check pays for another.
 
     Args:
         plan: What to measure.
         group: The images.
         shared: Quantities of the whole audit.
         meter: Counts passes by purpose.
-        about_explainers: Whether to measure what belongs to explainers and not to a check, too.
+        about_explainers: Whether to measure also what belongs to explainers and not to a check.
     """
     with meter.measuring("originals"):
         group.explain_originals(group.able)
@@ -67,7 +67,7 @@ def compute_group(
 
 
 def _about_explainers(group: ImageGroup) -> list[Measurement]:
-    """What explainers report about themselves, and how far stochastic ones repeat themselves."""
+    """What explainers report about themselves, and how well stochastic ones repeat their maps."""
     found = [
         measurement(
             None,
@@ -82,7 +82,7 @@ def _about_explainers(group: ImageGroup) -> list[Measurement]:
     ]
     everywhere = torch.ones_like(group.pixels[:, :1], dtype=torch.bool)
     for explainer in group.repeatable:
-        # summed in float64: channels that cancel must not leave rounding behind as relevance
+        # summed in float64: where channels cancel, rounding must not remain as relevance
         original, again = (
             reduce_channels(made.maps.double(), "sum") for made in (group.original(explainer), group.repeat(explainer))
         )
@@ -93,7 +93,7 @@ def _about_explainers(group: ImageGroup) -> list[Measurement]:
                 pearson(original, again, everywhere).cpu(),
                 indices=group.indices,
                 explainer=explainer.label,
-                undefined="one of both maps is constant or not finite, so their correlation is undefined",
+                undefined="one of the two maps is constant or not finite, so their correlation is undefined",
             )
         )
     return found
@@ -108,7 +108,7 @@ def measure_deviations(
     *,
     images: int,
 ) -> tuple[DeviationSample, ...]:
-    """What the plan's faster modes change on so many images of a group; nothing if it has none."""
+    """What the plan's faster modes change on the first images of a group; nothing if the plan has no faster modes."""
     if not plan.modes or images < 1:
         return ()
     with meter.measuring("deviation"):
@@ -117,7 +117,7 @@ def measure_deviations(
             group,
             measured,
             images=images,
-            # what single checks pay for the sample is not told apart
+            # the cost of the sample is counted as a whole, not by check
             compute=lambda exact, rows: compute_group(
                 exact, rows, shared, PassMeter(group.classifier), about_explainers=not plan.speed.exact
             ),

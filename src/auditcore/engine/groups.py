@@ -1,4 +1,4 @@
-"""Shards are worked off in groups of images, so that memory does not grow with the number of images."""
+"""Shards are processed in groups of images, so that memory does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ GROUP_IMAGES = 16
 pixels takes 10 MB, and as much for each explainer."""
 
 RANDOMIZED_GROUP_IMAGES = 64
-"""The same where a plan randomizes layers: every group makes the random models anew."""
+"""The same where a plan randomizes layers: every group makes its own random models."""
 
 
 def group_size(plan: AuditPlan, micro_batch: int) -> int:
-    """Images of a group: at least a micro-batch, so that none is left half empty on an accelerator."""
+    """Images per group: at least a micro-batch, so that no micro-batch is half empty on an accelerator."""
     randomizes = any(isinstance(check, RandomizationCheck) for check in plan.checks)
     return max(RANDOMIZED_GROUP_IMAGES if randomizes else GROUP_IMAGES, micro_batch)
 
@@ -28,7 +28,7 @@ def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurem
     """The measurements of consecutive groups of images as those of one; every group lists the same metrics.
 
     Raises:
-        ValueError: Two groups list different metrics, which would be a bug of a check.
+        ValueError: Two groups list different metrics, which is a bug of a check.
     """
     return tuple(_joined(parts) for parts in zip(*groups, strict=True))
 
@@ -36,7 +36,7 @@ def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurem
 def join_samples(plan: AuditPlan, groups: Sequence[Sequence[SharedSample]]) -> tuple[SharedSample, ...]:
     """Contributions of consecutive groups to quantities of the whole audit, in the order of images.
 
-    Those that an explainer of the plan can merge become as few as they can.
+    Rows that an explainer of the plan can merge are merged.
     """
     merge = mergers(plan)
     rows: dict[str, list[Sequence[float]]] = {}
