@@ -1,4 +1,4 @@
-"""The model under audit: pixel space in, logits out, passes counted."""
+"""The model under audit: takes pixels, gives logits and gradients, counts passes."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Classifier:
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,3,1,1).
         calibration: Size of micro-batches and speed, once measured.
-        fixed_size: The size that was given when that was measured; None if it was chosen.
+        fixed_size: The size that was given for that measurement; None if the size was chosen.
         ledger: Passes made so far, over the module and its folded and canonical copies.
-        guard: Whether logits were numbers.
-        static: Passes of a fixed size on CUDA, where calibration found them to pay; None elsewhere.
-        static_failure: Why those could not be compiled.
+        guard: Knows whether logits were finite.
+        static: Recorded passes of a fixed size on CUDA, if they are faster; None otherwise.
+        static_failure: Why they could not be compiled.
         ways_tried: Ways of running passes that were measured on this model.
     """
 
@@ -67,7 +67,7 @@ class Classifier:
         device: torch.device | str = "cpu",
         trained: bool = True,
     ) -> None:
-        """Take a private copy of `module`, freeze it and try it once.
+        """Take a private copy of `module`, freeze it and pass two images through it.
 
         Raises:
             NonFiniteWeights: A parameter or buffer is NaN or infinite.
@@ -117,7 +117,7 @@ class Classifier:
     def feature_grids(self) -> tuple[str, ...]:
         """Feature layers with tokens or channels last whose positions still reach the logits, in running order.
 
-        What a transformer has in place of convolutions. Found by one pass there and back that the ledger does not see.
+        Transformers have them in place of convolutions. Found by one forward and backward pass outside the ledger.
         """
         grids = {name: layout for name, layout in self.layouts.items() if layout != "channels_first"}
         reaching = positions_reach_logits(self.module, grids, size=self.size) if grids else frozenset()
@@ -127,7 +127,7 @@ class Classifier:
     def flows(self) -> tuple[Flow, ...]:
         """What flows through each feature layer, in running order.
 
-        Found by one pass that the ledger does not see.
+        Found by one pass outside the ledger.
         """
         return flow_through(self.module, self.layouts, size=self.size, device=self.device) if self.layouts else ()
 
@@ -167,7 +167,7 @@ class Classifier:
         return output
 
     def score(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
-        """Logits of normalized images; no gradient, and nobody asks whether they are finite."""
+        """Logits of normalized images, without gradient and without a check that they are finite."""
         static = self.static
         if static is not None and static.takes("logits", len(inputs)):
             self.ledger.count(forward=len(inputs))
@@ -179,11 +179,11 @@ class Classifier:
     def gradient(
         self, inputs: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"] | None
     ) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
-        """Gradient of each image's target logit with respect to its normalized input, and the logits, both detached.
+        """Gradient of each image's target logit with respect to its normalized input, and the logits; both detached.
 
         Args:
             inputs: Normalized images.
-            targets: Class for each image; the most probable one if None.
+            targets: Class of each image; the most probable one if None.
         """
         static = self.static
         if static is not None and static.takes("predicted" if targets is None else "gradient", len(inputs)):
@@ -246,15 +246,15 @@ class Classifier:
 
     @property
     def compilation_failure(self) -> str | None:
-        """Why the model runs as it is though it should have been compiled; None while there is no such reason."""
+        """Why the model could not be compiled and runs as it is; None if nothing has failed."""
         return self.folded.failure if isinstance(self.folded, Compiled) else self.static_failure
 
     def at_speed(self, speed: Speed) -> Classifier:
         """The same classifier run in a faster way; made once, so that a warm model stays compiled.
 
-        Logits are float32 either way. Compiled are passes of which only logits or input gradients are read: hooks on
-        layers, as Grad-CAM and information bottlenecks need them, have no effect inside compiled code. The canonical
-        form stays exact. Passes of all of them count in the same ledger. A black box runs in its own way.
+        Logits are always float32. Only passes whose logits or input gradients are read are compiled: hooks on layers,
+        which Grad-CAM and information bottlenecks need, have no effect inside compiled code. The canonical form stays
+        exact. All passes count in the same ledger. A black box is returned unchanged.
         """
         exact = self.exact
         if speed.exact or self.source is not None:
@@ -291,20 +291,20 @@ class Classifier:
     def altered(self, alter: Callable[[nn.Module], None], *, digest: str) -> Classifier:
         """The same classifier with a copy of its module that `alter` changed in place.
 
-        Cheap: nothing is hashed or tried out. Passes through the copy count in the same ledger.
+        Cheap: nothing is hashed or probed. Passes through the copy count in the same ledger.
 
         Args:
             alter: Changes values of parameters and buffers; the layers stay.
             digest: Content address of the result.
         """
         if self._exact is not None:
-            # each copy makes few passes, which compiling would not pay; autocast is worth it for any number
+            # a copy makes too few passes to win back the time of compiling; autocast needs no such time
             speed = next(speed for speed, faster in self._exact._faster.items() if faster is self)  # noqa: SLF001
             return self._exact.altered(alter, digest=digest).at_speed(Speed(precision=speed.precision))
         other = copy.copy(self)
         other._faster = {}  # noqa: SLF001
         other.static, other.static_failure, other.guard = None, None, LogitGuard()
-        # with the ledger as its own copy, the copied hooks of the module go on counting in it
+        # the ledger itself is not copied, so that the copied hooks of the module still count in it
         other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
         alter(other.module)
         other.digest = digest
