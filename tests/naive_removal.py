@@ -12,13 +12,13 @@ import digits
 import reference
 from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.micro_batches import MicroBatches
-from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import Check, InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.explainers.attribution import MadePasses
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -38,15 +38,8 @@ def run(
 ) -> ShardResult:
     """One compute shard of one check, with seed 7."""
     return run_shard(
-        classifier=classifier,
-        images=images,
-        plan=AuditPlan(seed=7, explainers=explainers, checks=(check,)),
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
-        micro_batch=micro_batch,
+        ShardTask(plan=AuditPlan(seed=7, explainers=explainers, checks=(check,)), wave="compute", images=images),
+        Runtime(classifier, micro_batch=micro_batch, clock=lambda: 0.0),
     )
 
 

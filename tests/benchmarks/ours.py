@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import ComplexityCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.plan import AuditPlan
 from auditcore.costs.estimate import waves_of
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -58,15 +58,8 @@ def run(
         started = time.perf_counter()
         for wave in waves_of(plan):
             result = run_shard(
-                classifier=classifier,
-                images=photos,
-                plan=plan,
-                wave=wave,
-                shared=shared,
-                limits=Limits(),
-                progress=lambda _share: None,
-                clock=time.perf_counter,
-                audit_images=audit_images,
+                ShardTask(plan=plan, wave=wave, images=photos, shared=shared, audit_images=audit_images),
+                Runtime(classifier),
             )
             shared = reduce_shared(plan, [result])
         drain(classifier.device)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from auditcore.contracts.access import AccessRules, Limits
+from auditcore.contracts.access import AccessRules
 from auditcore.contracts.augmentations import Brightness, Rotate
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import GradCam, Gradient, IntegratedGradients, LrpEpsilonPlusFlat
@@ -16,6 +16,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.costs.estimate import waves_of
 from auditcore.engine.calibration import MEMORY_SHARE
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.models.loaders.registry import load_classifier
 from benchmarks import memory
@@ -56,16 +57,9 @@ def run(context: Context) -> dict[str, object]:
         with memory.peak_of(context.device) as peak:
             for wave in waves_of(plan):
                 result = run_shard(
-                    classifier=classifier,
-                    images=pictures,
-                    plan=plan,
-                    wave=wave,
-                    shared=shared,
-                    limits=Limits(),
-                    progress=lambda _share: None,
-                    clock=time.perf_counter,
+                    ShardTask(plan=plan, wave=wave, images=pictures, shared=shared),
                     # the engine would ask the card itself, which has more than it may use here
-                    memory_bytes=int(LIMIT_BYTES * MEMORY_SHARE) if on_card else None,
+                    Runtime(classifier, memory_bytes=int(LIMIT_BYTES * MEMORY_SHARE) if on_card else None),
                 )
                 shared = dict(reduce_shared(plan, [result]))
                 notes += result.notes

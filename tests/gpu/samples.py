@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import time
 
 import torch
 
 import digits
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import (
     Brightness,
     Composition,
@@ -70,6 +68,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.costs.estimate import waves_of
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -182,15 +181,8 @@ def audit(
     for wave in waves_of(plan):
         results.append(
             run_shard(
-                classifier=classifier,
-                images=images,
-                plan=plan,
-                wave=wave,
-                shared=reduce_shared(plan, results),
-                limits=Limits(),
-                progress=lambda _share: None,
-                clock=time.perf_counter,
-                micro_batch=micro_batch,
+                ShardTask(plan=plan, wave=wave, images=images, shared=reduce_shared(plan, results)),
+                Runtime(classifier, micro_batch=micro_batch),
             )
         )
     return tuple(results)

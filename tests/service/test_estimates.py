@@ -168,13 +168,18 @@ def test_asking_stores_nothing(client: TestClient) -> None:
     ("changes", "field"),
     [
         ({"images": {"kind": "batch", "digest": f"sha256:{'0' * 64}"}}, "#/images/digest"),
+        ({"images": {"kind": "uris", "uris": [{"uri": "file:///etc/hostname"}]}}, "#/images/uris/0/uri"),
+        ({"images": {"kind": "inline", "images": [{"data": ""}]}}, "#/images/images/0/data"),
+        ({"policy": [{"check": "none", "metric": "lerf_auc", "at_least": 0}]}, "#/policy/0/check"),
         ({"model": {**SMALL_MODEL, "name": "os"}, "plan": {"preset": "none"}}, "#/plan"),
     ],
 )
-def test_a_price_is_asked_for_with_a_valid_request(client: TestClient, changes: dict[str, Any], field: str) -> None:
-    answer = client.post("/v1/estimates", json=body(**changes))
-    assert answer.status_code == 422
+def test_a_price_refuses_what_a_submission_refuses(client: TestClient, changes: dict[str, Any], field: str) -> None:
+    answer, submitted = (client.post(path, json=body(**changes)) for path in ("/v1/estimates", "/v1/audits"))
+    assert answer.status_code == submitted.status_code
+    assert answer.is_client_error
     assert answer.json()["errors"][0]["pointer"].startswith(field)
+    assert {**answer.json(), "instance": None} == {**submitted.json(), "instance": None}
 
 
 @pytest.mark.parametrize(

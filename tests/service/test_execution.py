@@ -17,7 +17,9 @@ from pydantic import SecretStr
 
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.errors import DigestMismatch, LimitExceeded
+from auditcore.orchestration import audit_run
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
@@ -194,11 +196,11 @@ def test_too_many_uris_are_refused_at_submit(make_play: Callable[..., Play], tmp
 def test_an_unexpected_error_is_retried_and_then_reported_without_a_trace(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(**_arguments: object) -> None:
+    def broken(*_arguments: object) -> None:
         msg = "secret detail"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(execution, "run_shard", broken)
+    monkeypatch.setattr(audit_run, "run_shard", broken)
     audit = play.work(play.submit(play.upload(photo(0)), ONE_WAVE))
     assert audit.state == "failed"
     assert audit.failure == execution.INTERNAL_ERROR
@@ -211,17 +213,17 @@ def test_a_passing_error_costs_an_attempt_and_no_number(play: Play, monkeypatch:
     images = play.upload(photo(0), photo(1))
     untroubled = play.submit(images, ONE_WAVE)
     play.work(untroubled)
-    real = execution.run_shard
+    real = audit_run.run_shard
     calls = 0
 
-    def sometimes(**arguments: Any) -> Any:
+    def sometimes(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise MemoryError
-        return real(**arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(execution, "run_shard", sometimes)
+    monkeypatch.setattr(audit_run, "run_shard", sometimes)
     audit_id = play.submit(images, ONE_WAVE)
     assert play.work(audit_id).state == "succeeded"
     assert play.report(audit_id).results == play.report(untroubled).results
@@ -245,15 +247,15 @@ def test_a_full_disk_costs_attempts_and_then_the_audit(play: Play, monkeypatch: 
 
 
 def test_cancelling_stops_a_running_shard_between_micro_batches(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    def endless(*, progress: Callable[[float], None], **_arguments: object) -> None:
+    def endless(_task: ShardTask, runtime: Runtime) -> None:
         play.service.audits.cancel(audit_id)
         assert play.service.audits.get(audit_id).state == "cancelling"
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            progress(0.5)
+            runtime.progress(0.5)
             time.sleep(0.01)
 
-    monkeypatch.setattr(execution, "run_shard", endless)
+    monkeypatch.setattr(audit_run, "run_shard", endless)
     audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
     assert play.work(audit_id).state == "cancelled"
     assert {shard.state for shard in play.shards(audit_id)} == {"cancelled"}
@@ -262,20 +264,20 @@ def test_cancelling_stops_a_running_shard_between_micro_batches(play: Play, monk
 def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = execution.run_shard
+    real = audit_run.run_shard
     audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
     key = play.shards(audit_id)[0].key
     nested: list[bool] = []
 
-    def overtaken(**arguments: Any) -> Any:
+    def overtaken(*arguments: Any) -> Any:
         if not nested:
             nested.append(True)
             with play.service.database.writing() as connection:
                 # far in the future every lease has run out
                 assert claim_shard(connection, key, now=9e12, lease_s=1.0, max_attempts=3)
-        return real(**arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(execution, "run_shard", overtaken)
+    monkeypatch.setattr(audit_run, "run_shard", overtaken)
     play.executor.run(key)
     shard = play.shards(audit_id)[0]
     assert (shard.state, shard.attempt, shard.result_digest) == ("running", 2, None)

@@ -248,15 +248,16 @@ def test_fewer_classes_than_announced_fail_the_audit(place: Workplace) -> None:
     ],
     ids=["wrong name", "nobody there", "not allowed", "wrong dtype", "more requests than the budget"],
 )
-def test_what_cannot_be_is_refused_at_submit_and_nothing_is_stored(
+def test_what_cannot_be_is_refused_with_and_without_submitting_and_nothing_is_stored(
     place: Workplace, model: dict[str, Any], datatype: str, code: str, pointer: str
 ) -> None:
     place.server.datatype = datatype
-    refused = place.client.post("/v1/audits", json=place.body(**model))
-    assert refused.status_code == 422, refused.text
-    problem = refused.json()
-    assert refused.headers["content-type"] == "application/problem+json"
-    assert (problem["code"], [error["pointer"] for error in problem["errors"]]) == (code, [pointer])
+    for path in ("/v1/audits", "/v1/estimates"):
+        refused = place.client.post(path, json=place.body(**model))
+        assert refused.status_code == 422, refused.text
+        problem = refused.json()
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert (problem["code"], [error["pointer"] for error in problem["errors"]]) == (code, [pointer])
     assert place.client.get("/v1/audits").json()["items"] == []
 
 

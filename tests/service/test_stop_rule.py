@@ -18,6 +18,8 @@ import digits
 from auditcore.auditing import audit
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.engine.shard_task import Runtime, ShardTask
+from auditcore.orchestration import audit_run
 from auditcore.report.stopping import image_order
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
@@ -224,22 +226,22 @@ def test_two_workers_at_once_and_the_busy_one_is_told_to_stop(
     audit_id = workplace.submit({"model": model, "images": workplace.upload()})
     keys = workplace.queued(audit_id)
     started, stopped = threading.Event(), threading.Event()
-    real = execution.run_shard
+    real = audit_run.run_shard
     busy = workplace.worker()
 
-    def slow(**options: Any) -> Any:
+    def slow(task: ShardTask, runtime: Runtime) -> Any:
         if threading.current_thread().name != "busy":
-            return real(**options)
+            return real(task, runtime)
         started.set()
         try:
             while not stopped.wait(0.01):
-                options["progress"](0.5)
+                runtime.progress(0.5)
         except BaseException:
             stopped.set()
             raise
-        return real(**options)
+        return real(task, runtime)
 
-    monkeypatch.setattr(execution, "run_shard", slow)
+    monkeypatch.setattr(audit_run, "run_shard", slow)
     thread = threading.Thread(target=busy.run, args=(keys[-1],), name="busy")
     thread.start()
     try:

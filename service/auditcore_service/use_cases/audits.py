@@ -6,29 +6,20 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 import rfc8785
 import structlog
 from pydantic import BaseModel
-from sqlalchemy import Connection
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
-from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
-from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import validate_policy
-from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.images import ImageBatchReference, InlineImages
 from auditcore.contracts.request import AuditRequest
-from auditcore.costs.cost_model import Estimate
-from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
-from auditcore.sources.resolving import resolve_request
+from auditcore.errors import InvalidRequest, UnreachableResource
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit, insert_audit, list_audits
-from auditcore_service.store.batches import batch_size
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.events import events_after
@@ -37,10 +28,11 @@ from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.shards import cancel_audit
 from auditcore_service.store.transitions import TERMINAL, AuditState
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
-from auditcore_service.use_cases.estimates import Estimates, objection_to, refuse_dear_servers
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.locations import unsafe_integer
+from auditcore_service.use_cases.priced_requests import PricedRequest, PricedRequests
 from auditcore_service.use_cases.refusals import (
+    BudgetExceeded,
     IdempotencyKeyReused,
     InvalidIdempotencyKey,
     NotFound,
@@ -58,7 +50,7 @@ LARGEST_INTEGER = 2**53 - 1
 """The largest that canonical JSON can write."""
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""What `submit` hands out. Nothing else reaches the database, which refuses some characters with an error."""
+"""Ids as `submit` makes them. Other strings are not sent to the database, which raises on some characters."""
 
 
 @final
@@ -66,15 +58,6 @@ class _Pictured(BaseModel):
     """The part of a report that lists its pictures; it reads the reports of earlier versions too."""
 
     artifacts: tuple[Artifact, ...] = ()
-
-
-@final
-@dataclass(frozen=True)
-class Quote:
-    """What a request would cost, and why the operator would refuse that much, if so."""
-
-    estimate: Estimate
-    objection: str | None
 
 
 @final
@@ -97,9 +80,7 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
-        self._maps = maps
-        self._estimates = Estimates(settings)
-        self._access = settings.access
+        self._pricing = PricedRequests(settings, database=database, batches=batches, maps=maps)
         self._clock = clock
 
     def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
@@ -111,7 +92,7 @@ class Audits:
 
         Raises:
             InputError: The request cannot be carried out; nothing was stored.
-            BudgetExceeded: It would cost more than the operator allows; likewise.
+            BudgetExceeded: It would cost more than the operator allows; nothing was stored.
             InvalidIdempotencyKey: The key is empty, too long or not printable.
             IdempotencyKeyReused: The key came with another request.
             RequestInFlight: The first request with this key is still being answered.
@@ -120,7 +101,7 @@ class Audits:
             return self._submit(request, key=None, fingerprint=_fingerprint(request))
         key = _checked_key(idempotency_key)
         fingerprint = _fingerprint(request)
-        # most keys are new: one look without the write lock, so that a repeated request is not priced again
+        # a repeated request must not be priced again; the lookup needs no write lock, as most keys are new
         with self._database.reading() as connection:
             known = find_key(connection, key, fingerprint, now=self._clock())
         return self._known(known) or self._submit(request, key=key, fingerprint=fingerprint)
@@ -136,41 +117,29 @@ class Audits:
                 raise RequestInFlight(msg, field="Idempotency-Key")
         return None if reservation.audit_id is None else self.get(reservation.audit_id)
 
-    def estimate(self, request: AuditRequest) -> Quote:
-        """What a request would cost; checks it as `submit` does, and stores nothing.
+    def estimate(self, request: AuditRequest) -> PricedRequest:
+        """What a request would cost; makes all checks of `submit` but the budget, and stores nothing.
+
+        A price above the operator's budget is an answer: `objection` is then set.
 
         Raises:
             InputError: The request cannot be carried out.
         """
         _fingerprint(request)
-        plan = self._checked_plan(request)
-        request, model_capabilities = self._resolved(request)
-        with self._database.reading() as connection:
-            images = self._count_images(connection, request)
-            self._maps.check(plan, images=images)
-            estimate = self._estimates.price(
-                connection, request, plan, images=images, model_capabilities=model_capabilities
-            ).estimate
-        return Quote(estimate, objection_to(estimate, plan, self._settings))
+        return self._pricing.price(request)
 
     def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str) -> Audit:
-        plan = self._checked_plan(request)
-        request, model_capabilities = self._resolved(request)
-        with self._database.reading() as connection:
-            images = self._count_images(connection, request)
-            self._maps.check(plan, images=images)
-            price = self._estimates.price(
-                connection, request, plan, images=images, model_capabilities=model_capabilities
-            )
-        refuse_dear_servers(request, plan, images=images, model_capabilities=model_capabilities)
-        self._estimates.check(price.estimate, plan)
+        priced = self._pricing.price(request)
+        if priced.objection is not None:
+            raise BudgetExceeded(priced.objection, field="plan")
+        request, plan, images = priced.request, priced.plan, priced.images
         if isinstance(request.images, InlineImages):
             # no row of the database holds pixels
             digest, _ = self._batches.store_inline(request.images.images)
             request = request.model_copy(update={"images": ImageBatchReference(digest=digest)})
         shard_images = images_per_shard(
             plan,
-            passes_per_s=price.slowest,
+            passes_per_s=priced.slowest_passes_per_s,
             target_s=self._settings.shard_target_s,
             most=self._settings.shard_images,
         )
@@ -180,13 +149,13 @@ class Audits:
         written = {
             "request": request.model_dump_json(),
             "plan": plan.model_dump_json(),
-            "estimate": price.estimate.model_dump_json(),
+            "estimate": priced.estimate.model_dump_json(),
         }
         audit_id = str(uuid.uuid4())
         reservation = Reservation("new")
         with self._database.writing() as connection:
             if key is not None:
-                # a request that is refused, or whose process dies, takes its key back with this transaction
+                # if anything fails from here on, the transaction is rolled back and the key is free again
                 reservation = reserve_key(connection, key, fingerprint, now=self._clock())
             if reservation.state == "new":
                 audit, queued = insert_audit(
@@ -195,44 +164,12 @@ class Audits:
                 if key is not None:
                     bind_key(connection, key, audit_id)
         if reservation.state != "new":
-            # the same request was faster by a moment
+            # the same request was stored a moment earlier by another call
             return self._known(reservation) or self.get(audit_id)
-        # the audit is stored, so it is accepted; should the announcement be lost, the sweeper makes it again
+        # the audit is stored, so it is accepted; if the announcement is lost, the sweeper repeats it
         self._announcer.announce(queued)
         log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
         return audit
-
-    def _checked_plan(self, request: AuditRequest) -> AuditPlan:
-        """The plan in full, of a request that can be carried out as far as that shows without images and model."""
-        access = self._settings.access
-        access.check_images(request.images)
-        plan = resolve_plan(request.plan)
-        validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
-        return plan
-
-    def _resolved(self, request: AuditRequest) -> tuple[AuditRequest, tuple[ModelCapabilities, ...]]:
-        """The same request about models as they are now, by version and digest; and what each lets an audit see."""
-        request, found = resolve_request(request, self._access)
-        # what only loading can tell is taken for everything, so that a price is never too low
-        return request, tuple(WHITE_BOX if one.capabilities is None else one.capabilities for one in found)
-
-    def _count_images(self, connection: Connection, request: AuditRequest) -> int:
-        match request.images:
-            case ImageBatchReference(digest=digest):
-                size = batch_size(connection, digest)
-                if size is None:
-                    msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches first"
-                    raise InvalidRequest(msg, field="images.digest")
-                return size
-            case ImageUris(uris=uris):
-                limit = self._settings.batch_images
-                if len(uris) > limit:
-                    raise LimitExceeded(
-                        what="the list of images", limit=limit, actual=len(uris), unit="images", field="images.uris"
-                    )
-                return len(uris)
-            case InlineImages(images=inline):
-                return len(inline)
 
     def get(self, audit_id: str) -> Audit:
         """One audit.
@@ -287,17 +224,17 @@ class Audits:
         if audit.report_digest is None:
             match audit.state:
                 case "cancelled":
-                    mend = "submit it again"
+                    remedy = "submit it again"
                 case "failed":
-                    mend = "look at its `error`"
+                    remedy = "look at its `error`"
                 case _:
-                    mend = "wait until its state is `succeeded`"
-            msg = f"audit {audit_id} is {audit.state} and has no report; {mend}"
+                    remedy = "wait until its state is `succeeded`"
+            msg = f"audit {audit_id} is {audit.state} and has no report; {remedy}"
             raise ReportNotReady(msg)
         return self._blobs.get(audit.report_digest)
 
     def artifact(self, audit_id: str, digest: str) -> Artifact:
-        """The entry of a report's picture; a digest of anything else that is stored is as unknown as any other.
+        """The entry of a report's picture. The digest of anything else that is stored is not found.
 
         Raises:
             NotFound: There is no such audit, or its report lists no such picture.
@@ -322,8 +259,8 @@ class Audits:
             raise NotFound(msg) from error
 
     def events(self, audit_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
-        """Events of an audit with an id above `after`, and whether none will follow them."""
-        # the state is read first: an audit that ends in between still has its last event found in the next call
+        """Events of an audit with an id above `after`, and whether they are the last ones."""
+        # the state is read first: if the audit ends in between, the next call finds its last event
         ended = self.get(audit_id).state in TERMINAL
         with self._database.reading() as connection:
             return events_after(connection, audit_id, after=after), ended

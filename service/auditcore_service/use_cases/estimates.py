@@ -1,4 +1,4 @@
-"""What an audit will cost, from what workers have measured, and whether the operator allows that much."""
+"""What an audit will cost, based on what workers have measured, and whether the limits allow that much."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from auditcore.costs.cost_model import (
     Estimate,
     ModelSpeed,
     calibrated_passes_per_s,
-    dearest_check,
     estimate_of,
     model_identity,
+    most_expensive_check,
     plan_identity,
     way_identity,
 )
@@ -30,7 +30,6 @@ from auditcore.costs.estimate import expected_passes, waves_of
 from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of
-from auditcore_service.use_cases.refusals import BudgetExceeded
 
 
 @final
@@ -39,11 +38,11 @@ class Price:
     """What an audit will cost.
 
     Attributes:
-        slowest: Forward passes a second of the slowest model in its slowest wave; what shards are sized by.
+        slowest_passes_per_s: Forward passes per second of the slowest model in its slowest wave.
     """
 
     estimate: Estimate
-    slowest: float
+    slowest_passes_per_s: float
 
 
 @final
@@ -62,7 +61,15 @@ class Estimates:
         images: int,
         model_capabilities: Sequence[ModelCapabilities],
     ) -> Price:
-        """What a request will cost, by what workers have measured until now; one capabilities a model."""
+        """What a request will cost, by what workers have measured until now.
+
+        Args:
+            connection: Reads measured speeds.
+            request: With resolved models.
+            plan: The plan in full.
+            images: Number of images.
+            model_capabilities: Capabilities of each model, in the order of the request.
+        """
         speeds = self._speeds(connection, request, plan, model_capabilities)
         return Price(
             estimate_of(plan, images=images, speeds=speeds),
@@ -86,7 +93,7 @@ class Estimates:
         )
 
     def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, capabilities: ModelCapabilities) -> ModelSpeed:
-        """Of this very plan if it has run before, else from the raw speed of the model, on the device seen last."""
+        """Speed of this plan if it has run before, else from the raw speed of the model; on the device seen last."""
         if not seen:
             return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
         device = max(seen, key=lambda one: one.updated_at).device
@@ -109,24 +116,20 @@ class Estimates:
                 return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
         return ModelSpeed(speeds, device, capabilities)
 
-    def check(self, estimate: Estimate, plan: AuditPlan) -> None:
-        """Refuse an audit that is too dear.
 
-        Raises:
-            BudgetExceeded: It is; says by how much and what to reduce.
-        """
-        objection = objection_to(estimate, plan, self._settings)
-        if objection is not None:
-            raise BudgetExceeded(objection, field="plan")
-
-
-def refuse_dear_servers(
+def check_request_limits(
     request: AuditRequest, plan: AuditPlan, *, images: int, model_capabilities: Sequence[ModelCapabilities]
 ) -> None:
-    """Refuse an audit that will ask a server more often than the request itself allows.
+    """Refuse an audit that needs more requests to a model server than its own `limits.requests` allows.
+
+    Args:
+        request: Its models behind servers are checked.
+        plan: The plan in full.
+        images: Number of images.
+        model_capabilities: Capabilities of each model, in the order of the request.
 
     Raises:
-        RequestBudgetExceeded: It will; says how often, and what to reduce.
+        RequestBudgetExceeded: It needs more; the message says how many, and what to reduce.
     """
     for position, ((name, reference), capabilities) in enumerate(
         zip(request.references, model_capabilities, strict=True)
@@ -140,16 +143,16 @@ def refuse_dear_servers(
         needed = math.ceil(forward / reference.limits.images_per_request)
         if needed > reference.limits.requests:
             message = (
-                f"the audit will pass about {forward} images through the server, at least {needed} requests of "
-                f"{reference.limits.images_per_request} images, and it may make {reference.limits.requests}; use fewer "
-                "images, explainers or checks, or raise `requests` or `images_per_request`"
+                f"the audit will send about {forward} images to the server in at least {needed} requests of "
+                f"{reference.limits.images_per_request} images, but `requests` allows {reference.limits.requests}; use "
+                "fewer images, explainers or checks, or raise `requests` or `images_per_request`"
             )
             with blaming_model(name, position):
                 raise RequestBudgetExceeded(message, field="model.limits.requests")
 
 
 def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str | None:
-    """Why an audit is above the operator's budget and what to reduce; None if it is not."""
+    """Why the operator's budget forbids an audit, and what to reduce; None if it does not."""
     limits = (
         (estimate.seconds, settings.budget_s, "seconds of workers"),
         (float(estimate.passes), settings.budget_passes, "forward passes"),
@@ -158,7 +161,7 @@ def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str
     if not excesses:
         return None
     fitting = min(int(estimate.images * budget / value) for value, budget, _ in excesses)
-    check, share = dearest_check(plan)
+    check, share = most_expensive_check(plan)
     found = " and ".join(f"{value:.10g} {unit}, above the budget of {budget:.10g}" for value, budget, unit in excesses)
     images = f"use at most {fitting} of the {estimate.images} images, or " if fitting else "use "
     return (

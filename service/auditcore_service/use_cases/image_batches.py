@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, final
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.images import BatchEntry, BatchManifest, InlineImage
+from auditcore.contracts.images import NAME_LENGTH, BatchEntry, BatchManifest, InlineImage, file_name, inline_manifest
 from auditcore.errors import LimitExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
@@ -23,7 +23,6 @@ from auditcore_service.store.database import Database
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
 from auditcore_service.use_cases.refusals import InvalidUpload, NotFound
 
-_NAME_LENGTH = 255
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
@@ -132,23 +131,24 @@ class ImageBatches:
             InvalidUpload: An image is empty.
             LimitExceeded: An image has too many bytes.
         """
-        entries = []
+        self.check_inline(images)
+        for image in images:
+            self._blobs.put(image.data)
+        return self._remember(inline_manifest(images).entries)
+
+    def check_inline(self, images: Sequence[InlineImage]) -> None:
+        """Refuse images of a request that cannot be stored; stores nothing.
+
+        Raises:
+            InvalidUpload: An image is empty.
+            LimitExceeded: An image has too many bytes.
+        """
         for number, image in enumerate(images):
             field = f"images.images.{number}.data"
             self._check_image_bytes(len(image.data), f"image {number}", field)
             if not image.data:
                 msg = f"image {number} is empty; send the base64 of a file"
                 raise InvalidUpload(msg, field=field)
-            entries.append(
-                BatchEntry(
-                    name=f"inline-{number}",
-                    digest=self._blobs.put(image.data),
-                    size_bytes=len(image.data),
-                    label=image.label,
-                    boxes=image.boxes,
-                )
-            )
-        return self._remember(entries)
 
     def get(self, digest: str) -> BatchManifest:
         """What a stored batch holds.
@@ -235,8 +235,8 @@ def _check_entry(info: zipfile.ZipInfo, field: str) -> None:
     problem = None
     if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or not name.isprintable():
         problem = "leads out of the archive or is no plain name"
-    elif len(name) > _NAME_LENGTH:
-        problem = f"is longer than {_NAME_LENGTH} characters"
+    elif len(name) > NAME_LENGTH:
+        problem = f"is longer than {NAME_LENGTH} characters"
     elif stat.S_ISLNK(info.external_attr >> 16):
         problem = "is a link"
     elif info.flag_bits & 0x1:
@@ -246,14 +246,14 @@ def _check_entry(info: zipfile.ZipInfo, field: str) -> None:
     elif name.lower().endswith(_NESTED):
         problem = "is an archive in an archive"
     if problem:
-        msg = f"entry {name[:_NAME_LENGTH]!r} of the archive {problem}; pack the image files themselves, without it"
+        msg = f"entry {name[:NAME_LENGTH]!r} of the archive {problem}; pack the image files themselves, without it"
         raise InvalidUpload(msg, field=field)
 
 
 def _file_name(file: UploadedFile) -> str:
     """Last component of the name, which some clients send as a path."""
-    name = file.name.replace("\\", "/").rsplit("/", 1)[-1]
+    name = file_name(file.name)
     if not name or not name.isprintable():
-        msg = f"the file name {file.name[:_NAME_LENGTH]!r} is not printable; rename the file"
+        msg = f"the file name {file.name[:NAME_LENGTH]!r} is not printable; rename the file"
         raise InvalidUpload(msg, field=file.field)
-    return name[-_NAME_LENGTH:]
+    return name

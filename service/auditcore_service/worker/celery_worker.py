@@ -47,7 +47,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
         signals.worker_process_init.connect(self._warm_up, weak=False, dispatch_uid="auditcore")
 
     def _warm_up(self, **_: object) -> None:
-        """Import torch and open connections when the pool process starts, not when its first shard waits for it."""
+        """Import torch and open connections when the pool process starts, so that its first shard need not wait."""
         # billiard looks for its parent only between tasks, and importing torch may take longer than an operator waits
         tie(self.worker_pid, signal.SIGKILL)
         try:
@@ -61,8 +61,8 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
 
 
 @final
-class RunShard(Task):  # type: ignore[misc]  # likewise
-    """Run one shard. Ends normally in every case: how it ended is in the database."""
+class RunShard(Task):  # type: ignore[misc]  # Celery publishes no types
+    """Run one shard. The task always succeeds: the outcome of the shard is in the database."""
 
     name = TASK
     max_retries = 3
@@ -74,8 +74,8 @@ class RunShard(Task):  # type: ignore[misc]  # likewise
 
 
 @final
-class InspectModel(Task):  # type: ignore[misc]  # likewise
-    """Look at one model. Not tried again: whoever wants the answer asks again."""
+class InspectModel(Task):  # type: ignore[misc]  # Celery publishes no types
+    """Inspect one model. It is not retried: the client that wants the answer asks again."""
 
     name = INSPECT_TASK
     max_retries = 0
@@ -85,8 +85,8 @@ class InspectModel(Task):  # type: ignore[misc]  # likewise
         _executor(self.app).inspect(digest)
 
 
-def _executor(app: Any) -> Executor:  # noqa: ANN401 - likewise
-    """Built in the pool process: connections and CUDA do not survive being passed on."""
+def _executor(app: Any) -> Executor:  # noqa: ANN401 - Celery publishes no types
+    """The executor of this pool process: connections and CUDA cannot be passed from one process to another."""
     if not hasattr(app, "executor"):
         app.executor = build_executor(app.settings)
     executor: Executor = app.executor
@@ -97,8 +97,8 @@ def build_executor(settings: Settings) -> Executor:
     """Everything a process needs to run shards; imports torch."""
     import torch  # noqa: PLC0415 - only the process that computes pays for it
 
-    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - likewise
-    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - likewise
+    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
+    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - imports torch
 
     configure_logs(settings)
     keep_freed_memory()
@@ -113,7 +113,7 @@ def build_executor(settings: Settings) -> Executor:
 
 
 def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
-    """Work until SIGTERM: one pool process, all queues, in an empty working folder.
+    """Run shards until SIGTERM: one pool process, all queues, in an empty working folder.
 
     Args:
         settings: The operator's settings.

@@ -1,4 +1,4 @@
-"""The last few models a worker loaded, so that the shards of an audit load theirs once."""
+"""The last few models that a worker has loaded, so that the shards of an audit load each model once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from auditcore.sources.fetching import BlobReader
 
 @final
 class ModelCache:
-    """Least recently used models, by what their reference stands for.
+    """Models by what their reference stands for; the least recently used one goes first.
 
-    References that pin the same bytes share one model, wherever the bytes lie. A file behind an unpinned reference may
-    change; its models then differ in digest, and the report refuses to mix them. A model behind a server is kept for
-    one audit: the next may find another one there, of which the server says nothing, and to load it costs few requests.
+    References that pin the same bytes share one model, wherever the bytes are stored. A file behind an unpinned
+    reference may change; its models then differ in digest, and the report refuses to mix them. A model behind a server
+    is kept for one audit: the server may replace it without saying so, and loading it again costs few requests.
     """
 
     def __init__(self, *, size: int, device: str, access: AccessRules, blobs: BlobReader) -> None:
@@ -31,23 +31,23 @@ class ModelCache:
         self._models: OrderedDict[tuple[str, str], Classifier] = OrderedDict()
 
     def get(self, reference: ModelReference, *, purpose: str) -> Classifier:
-        """The model of a reference, loaded if it is not at hand.
+        """The model of a reference, loaded if it is not in the cache.
 
         Args:
             reference: Of the model.
-            purpose: What it is wanted for, such as the audit's id.
+            purpose: What the model is used for, such as the id of the audit.
 
         Raises:
             InputError: It cannot be loaded.
         """
-        # one that is at hand was loaded under another request, perhaps from another place
+        # a cached model was loaded for another request, perhaps from another place
         self._access.check_model(reference)
         key = (model_identity(reference), purpose if isinstance(reference, ServedModel) else "")
         if key in self._models:
             self._models.move_to_end(key)
             return self._models[key]
         if len(self._models) >= self._size:
-            # make room first: two large models need not fit into memory together with a third
+            # make room first, so that three large models need not fit into memory at once
             while len(self._models) >= self._size:
                 self._models.popitem(last=False)
             # folded and canonical copies are in cycles, each as large as the model

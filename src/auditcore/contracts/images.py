@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, final
 
 from pydantic import AfterValidator, Base64Bytes, Field, model_validator
 
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.errors import InvalidRequest
 
 # strict, here and below: a class of true or a corner of "10" is a mistake of whoever wrote it
 Label = Annotated[int, Field(ge=0, strict=True, description="Class index, from 0.")]
@@ -100,11 +103,30 @@ class InlineImages(Contract):
 ImagesReference = Annotated[ImageBatchReference | ImageUris | InlineImages, Field(discriminator="kind")]
 
 
+NAME_LENGTH = 255
+"""Most characters of an image's name."""
+
+
+def short_name(name: str) -> str:
+    """A name of at most `NAME_LENGTH` characters, cut at the front so that its ending stays."""
+    return name[-NAME_LENGTH:]
+
+
+def file_name(path: str) -> str:
+    """What a report calls an image with a path or URI: its last part."""
+    return short_name(path.replace("\\", "/").rsplit("/", 1)[-1])
+
+
+def inline_name(number: int) -> str:
+    """What a report calls an image inside the request, which has no name of its own."""
+    return f"inline-{number}"
+
+
 @final
 class BatchEntry(Contract):
     """One image of a stored batch."""
 
-    name: str = Field(max_length=255)
+    name: str = Field(max_length=NAME_LENGTH)
     digest: Sha256
     size_bytes: int = Field(ge=1)
     label: Labels | None = None
@@ -117,3 +139,27 @@ class BatchManifest(Contract):
     """What a batch holds, in order; the batch's digest is the sha256 of this manifest's canonical JSON."""
 
     entries: tuple[BatchEntry, ...] = Field(min_length=1)
+
+
+def inline_manifest(images: Sequence[InlineImage]) -> BatchManifest:
+    """The batch that the images of a request itself form.
+
+    Raises:
+        InvalidRequest: An image is empty.
+    """
+    for number, image in enumerate(images):
+        if not image.data:
+            msg = f"image {number} is empty; send the base64 of a file"
+            raise InvalidRequest(msg, field=f"images.images.{number}.data")
+    return BatchManifest(
+        entries=tuple(
+            BatchEntry(
+                name=inline_name(number),
+                digest=sha256(image.data),
+                size_bytes=len(image.data),
+                label=image.label,
+                boxes=image.boxes,
+            )
+            for number, image in enumerate(images)
+        )
+    )

@@ -21,7 +21,7 @@ from auditcore.costs.estimate import RELEVANCE_COST, expected_passes, waves_of, 
 from auditcore.costs.passes import ModelFacts, map_comparisons
 
 ENGINE_EFFICIENCY = 0.9
-"""Share of its time that the model takes while a check runs, but for comparing maps; `make bench` measures it."""
+"""Share of the time of a check that the model itself takes, not counting comparisons of maps; `make bench` shows it."""
 
 Basis = Literal["measured", "assumed"]
 
@@ -57,9 +57,9 @@ class ModelSpeed:
     """How fast one model runs.
 
     Attributes:
-        passes_per_s: Expected passes that a second of a worker brings, by wave.
-        device: Where that was measured; None if it is assumed.
-        capabilities: What the model lets an audit see: of a black box, no gradients are paid for.
+        passes_per_s: Expected forward passes per second of a worker, by wave.
+        device: Where the speed was measured; None if it is assumed.
+        capabilities: What the model lets an audit see. A black box has no gradients, so none are counted.
     """
 
     passes_per_s: Mapping[Wave, float]
@@ -73,7 +73,7 @@ class ModelSpeed:
 
 
 def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -> Estimate:
-    """What a plan will cost on so many images, with one speed a model.
+    """What a plan will cost on a number of images, with one speed per model.
 
     Expected passes over speed, summed over waves and models; `tests/benchmarks/estimates.py` compares with seconds.
     """
@@ -91,7 +91,7 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -
         for own, speed in zip(needed, speeds, strict=True)
         for wave in waves
     )
-    # a plan of which nothing runs on a black box has no work at all
+    # a plan that cannot run on a black box at all has no work
     work = weight(each)
     rate = work / seconds if seconds else min(min(speed.passes_per_s.values()) for speed in speeds)
     devices = {speed.device for speed in speeds}
@@ -135,11 +135,11 @@ def calibrated_passes_per_s(
     if wave == "compute":
         targets = plan.top_n if plan.target == "top" else 1
         seconds += targets * map_comparisons(plan, ModelFacts(capabilities=capabilities)) / comparison_per_s
-    # of a plan of which nothing runs on a black box, the model's own speed
+    # a plan that cannot run on a black box at all has only the model's own speed
     return weight(needed) / seconds if needed.forward else forward_per_s
 
 
-def dearest_check(plan: AuditPlan) -> tuple[Check, float]:
+def most_expensive_check(plan: AuditPlan) -> tuple[Check, float]:
     """The check that needs most passes, and its share of the passes of all checks, in [0, 1]."""
     needed = expected_passes(plan, wave="compute")
     costs = [weight(needed[check.label]) for check in plan.checks]
@@ -148,10 +148,10 @@ def dearest_check(plan: AuditPlan) -> tuple[Check, float]:
 
 
 def model_identity(reference: ModelReference) -> Sha256:
-    """What tells models apart: two references that must give the same model have the same identity.
+    """What distinguishes models: two references that must give the same model have the same identity.
 
     The demo model is the factory it stands for. Pinned weights are their bytes, wherever they lie; unpinned ones are
-    their URI, whose bytes may change. Other references are what they say.
+    their URI, whose bytes may change. Other references are identified by all their fields.
     """
     spelled = reference.as_factory() if isinstance(reference, DemoModel) else reference
     if not isinstance(spelled, BuiltModel):
@@ -165,10 +165,10 @@ def model_identity(reference: ModelReference) -> Sha256:
 
 
 def way_identity(plan: AuditPlan) -> Sha256:
-    """What tells apart the ways a model is run in, exact or faster, whatever the plan."""
+    """What distinguishes the ways a model is run, exact or faster, independent of the rest of the plan."""
     return digest_of(plan.speed)
 
 
 def plan_identity(plan: AuditPlan) -> Sha256:
-    """What tells plans apart by cost: all but the seed."""
+    """What distinguishes plans by cost: everything except the seed."""
     return digest_of(plan.model_copy(update={"seed": 0}))

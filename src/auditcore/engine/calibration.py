@@ -1,4 +1,4 @@
-"""How many images to pass through a model at once: measured for a moment, within the memory there is."""
+"""How many images to pass through a model at once: a short measurement within the available memory."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ from auditcore.models.static_passes import Kind, StaticPasses
 from auditcore.random_numbers.streams import Streams
 
 PIXELS_A_PASS = {"cpu": 8 * 224 * 224, "cuda": 256 * 224 * 224}
-"""Where the search begins. On two cores the demo model computes 44, 45 and 46 gradients a second in batches of 4, 8 and
-16, resnet50 8.8, 9.1 and 9.3; larger ones take more memory and are slower again. On an H200 the folded resnet50 passes
-8312, 9001 and 9322 images a second forward in batches of 64, 128 and 256, and 4185, 4509 and 4696 back, in TF32."""
+"""Pixels per pass where the search begins. On two cores the demo model computes 44, 45 and 46 gradients a second in
+batches of 4, 8 and 16, resnet50 8.8, 9.1 and 9.3; larger ones take more memory and are slower again. On an H200 the
+folded resnet50 passes 8312, 9001 and 9322 images a second forward in batches of 64, 128 and 256, and 4185, 4509 and
+4696 back, in TF32."""
 
 CLEARLY_FASTER = 1.25
-"""How much faster another size must be to be taken. Scores differ between sizes by rounding, so that a report can be
-made again byte for byte only with the same size; noise of a busy machine must not decide."""
+"""How much faster another size must be to be chosen. Scores differ between sizes by rounding, so a report can be
+reproduced byte for byte only with the same size; the noise of a busy machine must not decide."""
 
 LARGEST = 512
 SEARCH_S = 2.0
-"""Longest search, but for the first size, which is measured in any case. Models so slow that nothing else can be tried
-in this time fill the device with few images."""
+"""Longest search after the first size, which is always measured. A model that is too slow for another size in this time
+fills the device with few images."""
 
 REPEATS = 3
-"""Timings of each size, of which the fastest counts; two sizes are timed in turn, so that a busy machine slows both."""
+"""Timings of each size; the fastest counts. Two sizes are timed in turn, so that a busy machine slows down both."""
 
 SETTLED, SETTLE_S = 0.97, 1.0
-"""A call that is not faster than the best before it by this factor changes nothing; `REPEATS` of them in a row, or this
-time, end the measurement of the speed."""
+"""A call counts as faster if it takes less than this share of the best time before it. The measurement of the speed
+ends after `REPEATS` calls in a row that are not faster, or after this time."""
 
 MOST_RELEVANT = 1000
 """Positions that the comparison counts, as Tetkova & Hansen 2023 do."""
 
 MEMORY_SHARE = 0.5
-"""Share of the free memory that micro-batches may take where the operator names no budget."""
+"""Share of the free memory that micro-batches may take if no number of bytes is given."""
 
 
 def starting_size(classifier: Classifier) -> int:
-    """Images a pass from which the search begins, by device and pixels."""
+    """Images per pass where the search begins, by device and pixels."""
     pixels = PIXELS_A_PASS.get(classifier.device.type, PIXELS_A_PASS["cpu"])
     return min(LARGEST, max(1, pixels // classifier.size**2))
 
@@ -64,20 +65,20 @@ def calibrate(
 ) -> Calibration:
     """Try sizes of micro-batches on the model, each with a forward pass and a gradient, and keep the fastest.
 
-    The search begins at `starting_size`, doubles while that is clearly faster, else tries half. It looks at the time
-    of gradients, which cost most. Its passes are of no image and are not in the ledger.
+    The search begins at `starting_size`, doubles while that is clearly faster, otherwise tries half. It compares the
+    time of gradients, which cost most. Its passes show the model no image of the audit and are not in the ledger.
 
-    A black box says itself how many images it takes at once, and has no gradients; one pass shows its speed.
+    A black box states how many images it takes at once, and has no gradients; one pass measures its speed.
 
     Args:
         classifier: The model; the first call of its kernels happens here.
-        memory_bytes: What activations of one micro-batch may take; half of what is free if None.
-        fixed: A size that is given; only its speed is measured then.
+        memory_bytes: Memory for the activations of one micro-batch; half of the free memory if None.
+        fixed: A size that is given; then only its speed is measured.
         clock: Seconds, monotonic.
 
     Returns:
-        The size, the images a second at that size, forward alone and forward with gradient, and the maps a second that
-        a sweep compares.
+        The size; the images per second at that size, only forward and forward with gradient; and the maps per second
+        that a sweep compares.
     """
     if classifier.source is not None:
         return _calibrate_black_box(classifier, classifier.source.images_per_pass, clock)
@@ -136,14 +137,17 @@ def _calibrate_black_box(classifier: Classifier, size: int, clock: Callable[[], 
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Memory of a device that nobody uses."""
+    """Free memory of a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _bytes_an_image(classifier: Classifier) -> int:
-    """What one image's gradient keeps of the pass forward, counted exactly; the pass back takes about as much again."""
+    """Memory that the gradient of one image keeps from the forward pass, counted exactly, times two.
+
+    The backward pass takes about as much again.
+    """
     kept: dict[int, int] = {}
 
     def keep(value: Tensor) -> Tensor:
@@ -158,14 +162,14 @@ def _bytes_an_image(classifier: Classifier) -> int:
 
 
 def _first_that_fits(classifier: Classifier, size: int, clock: Callable[[], float]) -> int:
-    """The size itself, or the next half of it that does not run out of memory; passes the first, slow calls."""
+    """The size, halved until a gradient does not run out of memory. The first, slow calls happen here."""
     while size > 1 and _gradient_seconds(classifier, size, clock) is None:
         size //= 2
     return size
 
 
 def _is_faster(classifier: Classifier, tried: int, best: int, deadline: float, clock: Callable[[], float]) -> bool:
-    """Whether gradients of `tried` images at once are clearly faster than of `best`; no, where time is too short."""
+    """Whether gradients of `tried` images at once are clearly faster than of `best`; False if the time is too short."""
     once = _gradient_seconds(classifier, best, clock)
     if once is None or clock() + REPEATS * once * (1 + tried / best) > deadline:
         return False
@@ -180,7 +184,7 @@ def _is_faster(classifier: Classifier, tried: int, best: int, deadline: float, c
 
 
 def _gradient_seconds(classifier: Classifier, size: int, clock: Callable[[], float]) -> float | None:
-    """Time of one pass there and back; None where memory runs out."""
+    """Time of one forward and backward pass; None if memory runs out."""
     try:
         return _seconds(_passes(classifier, size)[1], classifier.device, clock)
     except RuntimeError as error:
@@ -190,7 +194,7 @@ def _gradient_seconds(classifier: Classifier, size: int, clock: Callable[[], flo
 
 
 def _passes(classifier: Classifier, size: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A pass forward alone, and one there and back."""
+    """A forward pass, and a forward and backward pass."""
     images = _images(classifier, size)
     targets = torch.zeros(size, dtype=torch.long, device=classifier.device)
 
@@ -204,9 +208,9 @@ def _passes(classifier: Classifier, size: int) -> tuple[Callable[[], None], Call
 
 
 def _comparison(classifier: Classifier, size: int) -> Callable[[], None]:
-    """What a sweep does with one explainer's maps of changed copies and of their originals, as far as it is no pass.
+    """What a sweep does with one explainer's maps of perturbed images and of their originals, apart from passes.
 
-    The draw of the control is in it, though only one explainer is the control: it stands for changing the images.
+    It includes the random draw of the control, which stands for the work of perturbing the images.
     """
     shape = (3, classifier.size, classifier.size)
     streams = Streams(0, tuple(str(number) for number in range(size)))
@@ -230,7 +234,7 @@ def _images(classifier: Classifier, count: int) -> Tensor:
 
 
 def _settled_seconds(work: Callable[[], None], device: torch.device, clock: Callable[[], float]) -> float:
-    """Time of one call once it falls no longer: the first ones of a size still have the kernel find memory."""
+    """Time of one call once it no longer falls: the first calls of a size are slower, because they allocate memory."""
     until, best, unchanged = clock() + SETTLE_S, math.inf, 0
     while unchanged < REPEATS and (clock() < until or unchanged == 0):
         seconds = _seconds(work, device, clock)

@@ -1,4 +1,4 @@
-"""The accounts of faster modes: some images of an audit once more, exactly."""
+"""What faster modes change: some images of an audit are measured a second time, exactly."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def measure_deviation(
     Args:
         plan: The plan with its faster modes.
         group: Images that were measured with them.
-        measured: What was found.
+        measured: The measurements with them.
         images: How many images to measure again.
-        compute: (plan, group) -> measurements, one value an image.
+        compute: (plan, group) -> measurements, one value per image.
     """
     sample = tuple(dict.fromkeys(group.indices))[:images]
     exact_plan = plan.exactly()
     with arithmetic(exact_plan.speed, group.classifier.device):
         exact = {_key(one): one for one in compute(exact_plan, exact_rows(group, sample))}
     place = {index: position for position, index in enumerate(dict.fromkeys(group.indices))}
-    # what an explainer tells about itself is as it was where only curves are fast
+    # where only curves are faster, what an explainer reports about itself is the same
     checks = {check.label for check in exact_plan.checks} | (set() if plan.speed.exact else {"explainer"})
     return tuple(
         DeviationSample(
@@ -57,7 +57,7 @@ def measure_deviation(
 
 
 def exact_rows(group: ImageGroup, images: Sequence[int]) -> ImageGroup:
-    """The rows of some images of a group, with the model in float32 and nothing known of them."""
+    """The rows of some images of a group, with the model in float32 and without results of earlier passes."""
     rows = [row for row, index in enumerate(group.indices) if index in images]
     classifier, pixels, targets = group.classifier.exact, group.pixels[rows], group.targets[rows]
     logits: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Shards are worked off in groups of images, so that memory does not grow with the number of images."""
+"""Shards are processed in groups of images, so that memory does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUP_IMAGES = 16
 pixels takes 10 MB, and as much for each explainer."""
 
 LARGE_GROUP_IMAGES = 64
-"""The same where a check pays for every group, as one that makes random models anew for each."""
+"""The same where a check makes some passes again for every group, such as those of random models."""
 
 
 def group_size(plan: AuditPlan, micro_batch: int) -> int:
@@ -27,7 +27,7 @@ def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurem
     """The measurements of consecutive groups of images as those of one; every group lists the same metrics.
 
     Raises:
-        ValueError: Two groups list different metrics, which would be a bug of a check.
+        ValueError: Two groups list different metrics, which is a bug of a check.
     """
     return tuple(_joined(parts) for parts in zip(*groups, strict=True))
 
@@ -35,7 +35,7 @@ def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurem
 def join_samples(plan: AuditPlan, groups: Sequence[Sequence[SharedSample]]) -> tuple[SharedSample, ...]:
     """Contributions of consecutive groups to quantities of the whole audit, in the order of images.
 
-    Those that an explainer of the plan can merge become as few as they can.
+    Rows that an explainer of the plan can merge are merged.
     """
     merge = mergers(plan)
     rows: dict[str, list[Sequence[float]]] = {}

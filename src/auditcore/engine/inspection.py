@@ -1,4 +1,4 @@
-"""What will run on a model that is loaded."""
+"""What will run on a loaded model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def inspect(
     *,
     facts: dict[str, str | int] | None = None,
 ) -> Inspection:
-    """Ask every explainer and check whether it can be right on a model.
+    """Ask every explainer and check whether it can give correct results on a model.
 
     Args:
         classifier: The model.
         request: Names explainers and checks.
         reference: The model as it was resolved.
-        facts: What was found out when it was.
+        facts: What was found out when it was resolved.
     """
     return inspection_of(
         request,

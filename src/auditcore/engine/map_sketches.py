@@ -1,4 +1,4 @@
-"""What a shard tells of its maps, so that a report can compare maps of different images."""
+"""Sketches of a shard's maps, so that a report can compare maps of different images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CONSTANT_MAP = "the map is constant or not finite, so it has no correlation"
 def sketch_originals(group: ImageGroup, images: Collection[int]) -> tuple[MapSketches, ...]:
     """Sketches of the maps of the unchanged images by every explainer and the control; no pass through the model.
 
-    Of an image with several targets the map of the first counts.
+    If an image has several targets, the map of the first one counts.
 
     Args:
         group: Images whose original maps are computed.
-        images: Indices of those that are wanted.
+        images: Indices of the images to sketch.
     """
     rows = [row for row, index in enumerate(group.indices) if index in images and index not in group.indices[:row]]
     found = []

@@ -39,10 +39,10 @@ def predict_originals(
     explained: Collection[Explainer],
     uploaded: Mapping[str, UploadedMaps],
 ) -> tuple[ImageGroup | None, list[ImageRecord]]:
-    """Predict the originals once, fix the classes each image is explained for, and give each class a row.
+    """Predict the originals once, choose the classes each image is explained for, and give each class a row.
 
-    Where maps will be computed and every image has one target, the same pass gives the gradients that explainers of
-    the plan read: the graph waits until the model's answer has chosen the target.
+    Where maps will be computed and every image has one target, the same pass also gives the gradients that explainers
+    of the plan read: the graph is kept until the logits have decided the target.
 
     Args:
         classifier: The model under audit.
@@ -57,7 +57,7 @@ def predict_originals(
         uploaded: Files of uploaded maps by their digest.
 
     Returns:
-        The group, None when no image has a target, and a record of every image.
+        The group, or None when no image has a target; and a record of every image.
 
     Raises:
         ModelOutputInvalid: The model returned NaN or infinite logits.
@@ -67,7 +67,7 @@ def predict_originals(
     gradient, layers = read_by_explainers(classifier, explained) if has_one_target(plan, labels) else (False, ())
     made: list[MadePasses] = []
 
-    # one target for each image: its label, or what the model predicts; where there is none the gradient is not read
+    # one target per image: its label, or what the model predicts; the gradient of an image without a target is not read
     labelled = numbers_on([own[0] if own else 0 for own in labels], classifier.device, torch.long)
 
     def work(part: slice) -> None:
@@ -77,7 +77,7 @@ def predict_originals(
 
     micro_batches.each(len(pixels), work, tick=tick)
     known = _joined(made)
-    # the first time that the host needs an answer: once for all images of the group
+    # the host waits for the device here for the first time, once for all images of the group
     logits = None if known.logits is None else known.logits.cpu()
     _refuse_non_finite(logits)
     choices = [] if logits is None else choose_targets(plan, classifier, logits, labels)
@@ -125,21 +125,21 @@ def predict_originals(
 
 
 def has_one_target(plan: AuditPlan, labels: Sequence[tuple[int, ...]]) -> bool:
-    """Whether no image can have more than one target, so that one pass back serves all."""
+    """Whether no image can have more than one target, so that one backward pass serves all images."""
     if plan.target == "label":
         return all(len(own) <= 1 for own in labels)
     return plan.target == "predicted" or plan.top_n == 1
 
 
 def read_by_explainers(classifier: Classifier, explainers: Iterable[Explainer]) -> tuple[bool, tuple[str, ...]]:
-    """Whether some of the explainers read the plain model's input gradient, and which layers some read."""
+    """Whether any of the explainers reads the plain model's input gradient, and which layers they read."""
     able = [explainer for explainer in explainers if applicability(classifier, explainer) is None]
     gradient = any("input_gradient" in explainer.shared_passes for explainer in able)
     return gradient, layers_read(classifier, able)
 
 
 def left_out(image: EncodedImage, choice: Choice, *, predicted: int | None = None) -> ImageRecord:
-    """The record of an image that has no target, with its most probable class if the model has seen it."""
+    """The record of an image without a target, with its most probable class if the model has seen it."""
     return ImageRecord(
         index=image.index,
         name=image.name,
@@ -172,7 +172,7 @@ def _used_records(group: ImageGroup, decoded: Sequence[EncodedImage], predicted:
 
 
 def _joined(made: Sequence[MadePasses]) -> MadePasses:
-    """What is known of consecutive images as one."""
+    """Passes of consecutive parts of a batch as one."""
     whole = MadePasses()
     logits = [each.logits for each in made if each.logits is not None]
     gradients = [each.gradient for each in made if each.gradient is not None]

@@ -1,4 +1,4 @@
-"""Pictures of the maps that a shard has computed anyway."""
+"""Pictures of the maps of a shard; they cost no pass through the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Pictures:
 
     Attributes:
         images: How many images of the batch get some, counted from its first.
-        put: Keeps the bytes of a PNG file and answers their digest.
+        put: Keeps the bytes of a PNG file and returns their digest.
         order: Indices of the images in the order in which they are audited, if that is not the batch's.
     """
 

@@ -15,7 +15,7 @@ Merge = Callable[[Sequence[Sequence[float]]], Sequence[Sequence[float]]]
 
 
 def mergers(plan: AuditPlan) -> dict[str, Merge]:
-    """Key -> how rows of that quantity are merged into few, for those where they can be."""
+    """Key -> function that merges rows of that quantity into fewer, for quantities whose rows can be merged."""
     methods = ((explainer, EXPLAINERS[type(explainer)].merge_shared) for explainer in plan.explainers)
     return {
         explainer.shared_key: functools.partial(merge, explainer) for explainer, merge in methods if merge is not None
@@ -23,12 +23,12 @@ def mergers(plan: AuditPlan) -> dict[str, Merge]:
 
 
 def reduce_shared(plan: AuditPlan, results: Iterable[ShardResult]) -> dict[str, tuple[float, ...]]:
-    """Reduce the measure wave; pure and cheap, so every shard of the second wave calls it itself.
+    """Reduce the measure wave. Pure and cheap, so every process can do it for itself.
 
     Args:
         plan: The plan.
-        results: Results of the measure wave of one model, in index order; results of other waves are ignored. None is
-            kept while the next is read.
+        results: Results of the measure wave of one model, in index order; results of other waves are ignored. Only one
+            is in memory at a time.
 
     Returns:
         Key -> values, as the checks and explainers of the plan define them; empty without a measure wave.

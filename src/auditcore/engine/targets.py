@@ -1,4 +1,4 @@
-"""Which classes of each image are explained, and how one row a class becomes one value an image again."""
+"""Which classes of each image are explained, and how one row per class becomes one value per image again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from auditcore.models.classifier import Classifier
 
 
 class Choice(NamedTuple):
-    """What is explained of one image: its target classes, or why there are none."""
+    """The target classes of one image, or why it has none."""
 
     targets: tuple[int, ...]
     code: str | None = None
@@ -35,24 +35,24 @@ def choose_targets(
     logits: Float[Tensor, "image class"],
     labels: Sequence[tuple[int, ...]],
 ) -> tuple[Choice, ...]:
-    """The classes to explain of each image.
+    """The classes to explain for each image.
 
     Args:
         plan: `target`, `top_n` and `only_correct` decide.
         classifier: Says what counts as predicted.
         logits: Of the original images.
-        labels: Given labels of each image, in the same order; empty where it has none.
+        labels: Given labels of each image, in the same order; empty for an image without labels.
 
     Returns:
-        One choice an image. With `only_correct`, labels that are not predicted are no targets, and an image without a
-        predicted label, or whose prediction is none of its labels, has none.
+        One choice per image. With `only_correct`, only labels that are predicted are targets. An image has no target if
+        none of its labels is predicted, or if its prediction is not one of its labels.
     """
     choices = (_choose(plan, classifier, row, given) for row, given in zip(logits, labels, strict=True))
     return tuple(_answered(choice, classifier, row) for choice, row in zip(choices, logits, strict=True))
 
 
 def _answered(choice: Choice, classifier: Classifier, logits: Float[Tensor, " class"]) -> Choice:
-    """The same choice, unless it names a class of which the model says nothing for this image."""
+    """The same choice, unless it names a class for which the model gives no answer on this image."""
     most = classifier.capabilities.top_classes
     if most is None:
         return choice
@@ -61,7 +61,9 @@ def _answered(choice: Choice, classifier: Classifier, logits: Float[Tensor, " cl
     if not unanswered:
         return choice
     return Choice(
-        (), "class_not_answered", f"the server answers its {most} most probable classes, and {unanswered[0]} is none"
+        (),
+        "class_not_answered",
+        f"the server answers its {most} most probable classes, and {unanswered[0]} is not one of them",
     )
 
 
@@ -99,15 +101,15 @@ def needs_labels(plan: AuditPlan) -> bool:
 
 
 def merge_targets(measurements: Iterable[Measurement], indices: Sequence[int]) -> list[Measurement]:
-    """One value an image: the mean over those of its targets that have a value.
+    """One value per image: the mean over those of its targets that have a value.
 
     Args:
-        measurements: One value a row; their reasons are by image index already.
+        measurements: One value per row; their reasons are already by image index.
         indices: Image index of each row; rows of one image are consecutive.
 
     Returns:
-        The same measurements where every image has one target. Else one value an image, null where no target has one,
-        with the values of single targets in `per_target`.
+        The same measurements if every image has one target. Otherwise one value per image, null where no target has a
+        value, with the values of single targets in `per_target`.
     """
     rows: dict[int, list[int]] = {}
     for row, index in enumerate(indices):

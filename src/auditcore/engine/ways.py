@@ -1,7 +1,7 @@
-"""How passes of the plain model run on CUDA: kernel by kernel, as recorded graphs, or compiled; what pays is chosen.
+"""How passes of the plain model run on CUDA: kernel by kernel, as recorded graphs, or compiled.
 
-Each way is tried only where the audit that is ahead is long enough to win its price back, and kept only where it was
-seen to be faster.
+A way is tried only if the audit is long enough to win back the time that trying takes, and kept only if it was measured
+to be faster.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from auditcore.models.speed import failure_of
 from auditcore.models.static_passes import Kind, StaticPasses, room_for_compilation
 
 PRICE_S: dict[Way, float] = {"graphs": 2.0, "compiled": 40.0}
-"""What it takes to make passes this way. Compiling resnet50 and recording its passes took 17 to 25 s beside an H200."""
+"""Seconds to set up passes of each way. Compiling resnet50 and recording its passes took 17 to 25 s next to an H200."""
 
 EXPECTED_GAIN: dict[Way, float] = {"graphs": 0.01, "compiled": 0.25}
-"""Share of the time of passes that each way saves; the smaller it is, the longer the audit that wins its price back. On
-an H200 recorded passes of 256 images of resnet50 took 0.5 to 2 % less time, compiled ones 28 to 50 %."""
+"""Share of the time of passes that each way saves; the smaller it is, the longer an audit must be to win back its
+set-up time. On an H200 recorded passes of 256 images of resnet50 took 0.5 to 2 % less time, compiled ones 28 to
+50 %."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Ahead:
     """Passes that an audit will still make.
 
     Attributes:
-        forward: Images forward alone.
-        backward: Images there and back.
+        forward: Images that pass only forward.
+        backward: Images that pass forward and backward.
     """
 
     forward: float
@@ -44,10 +45,10 @@ class Ahead:
 
 
 def worth_trying(seconds: float, speed: Speed, tried: Collection[Way]) -> tuple[Way, ...]:
-    """Ways whose price an audit wins back, the fastest first.
+    """Ways whose set-up time an audit wins back, the fastest first.
 
     Args:
-        seconds: What the passes ahead take kernel by kernel.
+        seconds: Time of the remaining passes kernel by kernel.
         speed: Whether the model may be compiled.
         tried: Ways that were measured on this model before.
     """
@@ -56,9 +57,9 @@ def worth_trying(seconds: float, speed: Speed, tried: Collection[Way]) -> tuple[
 
 
 def choose_way(classifier: Classifier, ahead: Ahead, speed: Speed, clock: Callable[[], float]) -> None:
-    """Record passes of a calibrated classifier if that pays; afterwards its calibration tells how fast they are.
+    """Record passes of a calibrated classifier if that saves time; its calibration then gives their speed.
 
-    A classifier that was asked before keeps what it has, unless the audit ahead is long enough for a way not yet tried.
+    A classifier that was here before keeps its way, unless this audit is long enough for a way that was not tried yet.
 
     Args:
         classifier: Calibrated.
@@ -72,7 +73,7 @@ def choose_way(classifier: Classifier, ahead: Ahead, speed: Speed, clock: Callab
     for way in worth_trying(ahead.seconds(calibration), speed, classifier.ways_tried):
         classifier.ways_tried.add(way)
         if _take(classifier, calibration, way, clock, exact=speed.exact):
-            # compiled passes are recorded too, so graphs of the model's own kernels have nothing to add
+            # compiled passes are recorded too, so graphs of the model's own kernels cannot be faster
             classifier.ways_tried.add("graphs")
             return
 
@@ -80,7 +81,7 @@ def choose_way(classifier: Classifier, ahead: Ahead, speed: Speed, clock: Callab
 def _take(
     classifier: Classifier, calibration: Calibration, way: Way, clock: Callable[[], float], *, exact: bool
 ) -> bool:
-    """Make passes one way and keep each kind that is faster than it was; False if it cannot be done."""
+    """Run passes one way and keep each kind that is faster than before; False if the way cannot be used."""
     static = StaticPasses(
         classifier.folded.forward,
         images=calibration.micro_batch,
@@ -108,7 +109,7 @@ def _take(
         torch.cuda.empty_cache()
         classifier.static = before
         return False
-    # compilers, toolchains and foreign models fail in many ways; each of them runs as before
+    # compilers, toolchains and foreign models fail in many ways; the model then runs as before
     except Exception as error:  # noqa: BLE001
         torch.cuda.synchronize(classifier.device)
         if way == "compiled":

@@ -1,4 +1,4 @@
-"""A model of which only predictions can be had: behind a server, or in a runtime of its own."""
+"""A model that gives only predictions: behind a server, or in a runtime of its own."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from auditcore.contracts.probe import ProbeAnswers
 from auditcore.errors import ModelOutputInvalid
 
 SMALLEST = torch.finfo(torch.float32).tiny
-"""Probabilities below count as this: the logarithm of 0 is no number."""
+"""Smaller probabilities count as this one, because the logarithm of 0 is not finite."""
 
 SUM_TOLERANCE = 1e-3
-"""How far the probabilities of softmax may be from 1 together, as servers round them."""
+"""How far the sum of the probabilities of softmax may be from 1, because servers round them."""
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class Source(Protocol):
 
     @property
     def digest(self) -> Sha256:
-        """What tells this model from others."""
+        """Content address of the model."""
 
     @property
     def capabilities(self) -> ModelCapabilities:
@@ -38,20 +38,20 @@ class Source(Protocol):
 
     @property
     def probe(self) -> ProbeAnswers | None:
-        """What tells it from a model that took its place while nobody said so; None where that cannot happen."""
+        """Answers that reveal whether another model has taken its place; None if that cannot happen."""
 
     @property
     def images_per_pass(self) -> int:
-        """Images that it takes at once to best advantage."""
+        """Number of images per pass with which it is fastest."""
 
     def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
-        """Outputs as they are declared, for normalized inputs; float32 on the CPU, rows in order."""
+        """Outputs for normalized inputs, as the source declares them; float32 on the CPU, rows in order."""
 
     def begin(self, images: int) -> None:
-        """Before a shard that will pass so many images, about: still the same model, and will the budget do?"""
+        """Before a shard of about this number of images: check that the model is the same and the budget suffices."""
 
     def end(self) -> tuple[str, ...]:
-        """After a shard: still the same model? What a reader of the report should know."""
+        """After a shard: check that the model is the same, and return what a reader of the report should know."""
 
 
 @final

@@ -1,12 +1,9 @@
-"""The model under audit: pixel space in, logits out, passes counted."""
+"""The model under audit: takes pixels, gives logits and gradients, counts passes."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -17,61 +14,20 @@ from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.models import Preprocessing, Scores
 from auditcore.contracts.shards import Calibration, Way
 from auditcore.contracts.speed import Speed
-from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights, NotApplicable
+from auditcore.errors import NotApplicable
 from auditcore.models.black_box import BlackBox
-from auditcore.models.canonical import canonicalize, to_channels_last
-from auditcore.models.feature_maps import Layout, layers_run, positions_reach_logits
-from auditcore.models.folding import Folded, fold
+from auditcore.models.canonical import to_channels_last
+from auditcore.models.feature_maps import positions_reach_logits
+from auditcore.models.folding import Folded
+from auditcore.models.module_forms import ModuleForms
+from auditcore.models.pass_ledger import PassLedger
 from auditcore.models.passages import Flow, flow_through, last_map
+from auditcore.models.probing import probe, refuse_non_finite_weights
 from auditcore.models.sanity import LogitGuard
 from auditcore.models.speed import Autocast, Compiled
+from auditcore.models.state_digests import state_digest, structure_digest
 from auditcore.models.static_passes import StaticPasses
 from auditcore.models.target_gradient import target_gradient
-
-MOST_READABLE = 3
-"""Copies folded around layers that a classifier keeps; the oldest goes first."""
-
-
-@dataclass
-class PassLedger:
-    """Images that went through the model, counted by hooks on the model itself.
-
-    Attributes:
-        forward_images: Images passed forward.
-        backward_images: Images passed backward.
-    """
-
-    forward_images: int = 0
-    backward_images: int = 0
-    _paused: bool = False
-
-    def attach(self, module: nn.Module) -> None:
-        """Count every call of `module` from now on, whoever makes it."""
-        module.register_forward_hook(self._count)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside the block nothing is counted: passes that calibrate show the model no image of an audit."""
-        before, self._paused = self._paused, True
-        try:
-            yield
-        finally:
-            self._paused = before
-
-    def count(self, *, forward: int, backward: int = 0) -> None:
-        """Count passes that no hook sees, since they replay what was recorded."""
-        if not self._paused:
-            self.forward_images += forward
-            self.backward_images += backward
-
-    def _count(self, _module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and not self._paused:
-            self.forward_images += len(output)
-            if output.requires_grad:
-                output.register_hook(self._count_backward)
-
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.backward_images += len(gradient)
 
 
 class Classifier:
@@ -94,11 +50,11 @@ class Classifier:
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,3,1,1).
         calibration: Size of micro-batches and speed, once measured.
-        fixed_size: The size that was given when that was measured; None if it was chosen.
+        fixed_size: The size that was given for that measurement; None if the size was chosen.
         ledger: Passes made so far, over the module and its folded and canonical copies.
-        guard: Whether logits were numbers.
-        static: Passes of a fixed size on CUDA, where calibration found them to pay; None elsewhere.
-        static_failure: Why those could not be compiled.
+        guard: Knows whether logits were finite.
+        static: Recorded passes of a fixed size on CUDA, if they are faster; None otherwise.
+        static_failure: Why they could not be compiled.
         ways_tried: Ways of running passes that were measured on this model.
     """
 
@@ -111,7 +67,7 @@ class Classifier:
         device: torch.device | str = "cpu",
         trained: bool = True,
     ) -> None:
-        """Take a private copy of `module`, freeze it and try it once.
+        """Take a private copy of `module`, freeze it and pass two images through it.
 
         Raises:
             NonFiniteWeights: A parameter or buffer is NaN or infinite.
@@ -126,7 +82,7 @@ class Classifier:
         self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities
         if self.source is None:
             module = copy.deepcopy(module).eval().to(self.device, torch.float32)
-            _refuse_non_finite(module)
+            refuse_non_finite_weights(module)
             self.parameters: int | None = sum(parameter.numel() for parameter in module.parameters())
             module = to_channels_last(module.requires_grad_(requires_grad=False))
         else:
@@ -136,56 +92,32 @@ class Classifier:
         self.structure = structure_digest(module) if self.source is None else None
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
-        self.classes, self.layouts = self._probe()
+        self.classes, self.layouts = probe(module, size=self.size, device=self.device)
         self.feature_layers = tuple(self.layouts)
         self.convolutions = tuple(
             name
             for name in self.feature_layers
             if isinstance(self.module.get_submodule(name), (nn.Conv2d, nn.ConvTranspose2d))
         )
-        self._why_not_canonical: str | None = None
         self.calibration: Calibration | None = None
         self.fixed_size: int | None = None
         self._exact: Classifier | None = None
         self._faster: dict[Speed, Classifier] = {}
-        self._readable: dict[tuple[str, ...], Folded] = {}
         self.guard = LogitGuard()
         self.static: StaticPasses | None = None
         self.static_failure: str | None = None
         self.ways_tried: set[Way] = set()
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
-
-    def _probe(self) -> tuple[int, dict[str, Layout]]:
-        """Classes and layouts, found by one forward pass of two mean-colored images."""
-        example = torch.zeros(2, 3, self.size, self.size, device=self.device)
-        try:
-            with torch.inference_mode(), layers_run(self.module, images=len(example)) as ran:
-                output = self.module(example.to(memory_format=torch.channels_last))
-        except InputError:  # a server that fails, or answers something else than was declared
-            raise
-        # the model is foreign code, so any exception may come out of it
-        except Exception as error:
-            msg = f"the model cannot process an input of shape {tuple(example.shape)}: {error}"
-            raise ModelOutputInvalid(msg, field="model.preprocessing.crop") from error
-        if not isinstance(output, Tensor):
-            msg = f"the model must return one tensor of logits, got {type(output).__name__}"
-            raise ModelOutputInvalid(msg, field="model")
-        if output.ndim != 2 or len(output) != 2 or output.shape[1] < 2:  # noqa: PLR2004 - (N, classes), N = 2
-            msg = (
-                f"the model must return (N, classes) logits with at least 2 classes; "
-                f"for 2 images it returned shape {tuple(output.shape)}"
-            )
-            raise ModelOutputInvalid(msg, field="model")
-        _refuse_non_finite_logits(output)
-        layouts = {name: layout for name, layout in ran.items() if layout is not None}
-        return output.shape[1], layouts
+        # a black box cannot be folded
+        given = None if self.source is None else self.module
+        self._forms = ModuleForms(self.module, size=self.size, ledger=self.ledger, folded=given)
 
     @cached_property
     def feature_grids(self) -> tuple[str, ...]:
         """Feature layers with tokens or channels last whose positions still reach the logits, in running order.
 
-        What a transformer has in place of convolutions. Found by one pass there and back that the ledger does not see.
+        Transformers have them in place of convolutions. Found by one forward and backward pass outside the ledger.
         """
         grids = {name: layout for name, layout in self.layouts.items() if layout != "channels_first"}
         reaching = positions_reach_logits(self.module, grids, size=self.size) if grids else frozenset()
@@ -195,7 +127,7 @@ class Classifier:
     def flows(self) -> tuple[Flow, ...]:
         """What flows through each feature layer, in running order.
 
-        Found by one pass that the ledger does not see.
+        Found by one pass outside the ledger.
         """
         return flow_through(self.module, self.layouts, size=self.size, device=self.device) if self.layouts else ()
 
@@ -235,7 +167,7 @@ class Classifier:
         return output
 
     def score(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
-        """Logits of normalized images; no gradient, and nobody asks whether they are finite."""
+        """Logits of normalized images, without gradient and without a check that they are finite."""
         static = self.static
         if static is not None and static.takes("logits", len(inputs)):
             self.ledger.count(forward=len(inputs))
@@ -247,11 +179,11 @@ class Classifier:
     def gradient(
         self, inputs: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"] | None
     ) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
-        """Gradient of each image's target logit with respect to its normalized input, and the logits, both detached.
+        """Gradient of each image's target logit with respect to its normalized input, and the logits; both detached.
 
         Args:
             inputs: Normalized images.
-            targets: Class for each image; the most probable one if None.
+            targets: Class of each image; the most probable one if None.
         """
         static = self.static
         if static is not None and static.takes("predicted" if targets is None else "gradient", len(inputs)):
@@ -275,65 +207,30 @@ class Classifier:
         """Probability of each image's target class."""
         return self.probabilities(self.logits(pixels)).gather(1, targets[:, None])[:, 0]
 
-    @cached_property
+    @property
     def folded(self) -> nn.Module:
         """The same function with fewer operations, for passes of which only logits and input gradients are read.
 
         The module itself where torch.fx cannot trace it, for black boxes, and for altered copies, which make few
         passes each.
         """
-        if self.source is not None:
-            return self.module
-        try:
-            # what is created in inference mode could never be differentiated
-            with torch.inference_mode(mode=False):
-                module = fold(self.module, size=self.size).module
-        except NotApplicable:
-            return self.module
-        self.ledger.attach(module)
-        return module
+        return self._forms.folded
 
     def readable(self, layers: Sequence[str]) -> Folded:
         """The model for passes that read outputs of layers too: folded around them where that is possible.
 
-        Folding moves batch normalization into what some layers give, so these are left as they are. Altered copies,
-        faster modes and models that cannot be folded run as they are.
+        Altered copies, faster modes and models that cannot be folded run as they are.
         """
-        key = tuple(layers)
-        if self._exact is not None or self.folded is self.module:
-            return Folded(self.module, {name: name for name in key})
-        if key not in self._readable:
-            try:
-                with torch.inference_mode(mode=False):
-                    found = fold(self.module, size=self.size, keep=key)
-                self.ledger.attach(found.module)
-            except NotApplicable:
-                found = Folded(self.module, {name: name for name in key})
-            # requests name layers, and each of these copies holds all weights
-            if len(self._readable) >= MOST_READABLE:
-                self._readable.pop(next(iter(self._readable)))
-            self._readable[key] = found
-        return self._readable[key]
+        return self._forms.readable(layers)
 
-    @cached_property
+    @property
     def canonical(self) -> nn.Module:
         """The same function in canonical form, for rules that replace the gradient of single layers.
 
         Raises:
             NotApplicable: The model's forward cannot be traced into a graph.
         """
-        if self._exact is not None:
-            return self._exact.canonical
-        # a property that raises is not cached, and a second attempt would cost as much as the first
-        if self._why_not_canonical is not None:
-            raise NotApplicable(self._why_not_canonical)
-        try:
-            module = canonicalize(self.module, size=self.size)
-        except NotApplicable as error:
-            self._why_not_canonical = error.message
-            raise
-        self.ledger.attach(module)
-        return module
+        return self._forms.canonical
 
     def canonical_or_reason(self) -> nn.Module | str:
         """The canonical form, or why there is none."""
@@ -349,15 +246,15 @@ class Classifier:
 
     @property
     def compilation_failure(self) -> str | None:
-        """Why the model runs as it is though it should have been compiled; None while there is no such reason."""
+        """Why the model could not be compiled and runs as it is; None if nothing has failed."""
         return self.folded.failure if isinstance(self.folded, Compiled) else self.static_failure
 
     def at_speed(self, speed: Speed) -> Classifier:
         """The same classifier run in a faster way; made once, so that a warm model stays compiled.
 
-        Logits are float32 either way. Compiled are passes of which only logits or input gradients are read: hooks on
-        layers, as Grad-CAM and information bottlenecks need them, have no effect inside compiled code. The canonical
-        form stays exact. Passes of all of them count in the same ledger. A black box runs in its own way.
+        Logits are always float32. Only passes whose logits or input gradients are read are compiled: hooks on layers,
+        which Grad-CAM and information bottlenecks need, have no effect inside compiled code. The canonical form stays
+        exact. All passes count in the same ledger. A black box is returned unchanged.
         """
         exact = self.exact
         if speed.exact or self.source is not None:
@@ -381,61 +278,35 @@ class Classifier:
                 folded = Compiled(folded, gradients=self.device.type != "cpu")
                 self.ledger.attach(folded)
             faster.module = module
-            faster.__dict__["folded"] = folded
+            faster._forms = ModuleForms(  # noqa: SLF001
+                module,
+                size=self.size,
+                ledger=self.ledger,
+                folded=folded,
+                canonical_of=exact._forms,  # noqa: SLF001
+            )
             exact._faster[speed] = faster  # noqa: SLF001
         return exact._faster[speed]  # noqa: SLF001
 
     def altered(self, alter: Callable[[nn.Module], None], *, digest: str) -> Classifier:
         """The same classifier with a copy of its module that `alter` changed in place.
 
-        Cheap: nothing is hashed or tried out. Passes through the copy count in the same ledger.
+        Cheap: nothing is hashed or probed. Passes through the copy count in the same ledger.
 
         Args:
             alter: Changes values of parameters and buffers; the layers stay.
             digest: Content address of the result.
         """
         if self._exact is not None:
-            # each copy makes few passes, which compiling would not pay; autocast is worth it for any number
+            # a copy makes too few passes to win back the time of compiling; autocast needs no such time
             speed = next(speed for speed, faster in self._exact._faster.items() if faster is self)  # noqa: SLF001
             return self._exact.altered(alter, digest=digest).at_speed(Speed(precision=speed.precision))
         other = copy.copy(self)
         other._faster = {}  # noqa: SLF001
         other.static, other.static_failure, other.guard = None, None, LogitGuard()
-        # with the ledger as its own copy, the copied hooks of the module go on counting in it
+        # the ledger itself is not copied, so that the copied hooks of the module still count in it
         other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
         alter(other.module)
         other.digest = digest
-        other.__dict__.pop("canonical", None)
-        other.__dict__["folded"] = other.module
-        other._why_not_canonical = None  # noqa: SLF001 - of its own class
+        other._forms = ModuleForms(other.module, size=self.size, ledger=self.ledger, folded=other.module)  # noqa: SLF001
         return other
-
-
-def state_digest(module: nn.Module) -> str:
-    """Content address of a model: sha256 over names, types, shapes and bytes of its state, in name order."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def structure_digest(module: nn.Module) -> str:
-    """What models of one architecture have in common: sha256 over names and shapes of the state, in name order."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name}\0{tuple(value.shape)}\0".encode())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _refuse_non_finite(module: nn.Module) -> None:
-    for name, value in module.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            msg = f"weight {name!r} holds NaN or infinite values; export the model again"
-            raise NonFiniteWeights(msg, field="model.weights")
-
-
-def _refuse_non_finite_logits(logits: Tensor) -> None:
-    if not logits.isfinite().all():
-        msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
-        raise ModelOutputInvalid(msg, field="model")

@@ -1,4 +1,4 @@
-"""Whether all logits were numbers: asked at once on the CPU, and of an accelerator when its results come back."""
+"""Whether all logits were finite: checked at once on the CPU, and on an accelerator when its results are read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class LogitGuard:
     """Watches the logits of one classifier."""
 
     def __init__(self) -> None:
-        """Nothing was seen."""
+        """Begin without any pass."""
         self._invalid: Tensor | None = None
 
     def see(self, logits: Float[Tensor, "..."]) -> None:
-        """Take note of the logits of a pass. To ask an accelerator at once would make the host wait for it.
+        """Check the logits of a pass. On an accelerator the check is only queued, so that the host does not wait.
 
         Raises:
             ModelOutputInvalid: A logit on the CPU is NaN or infinite.
@@ -35,7 +35,7 @@ class LogitGuard:
         """Wait for the passes seen since the last time.
 
         Raises:
-            ModelOutputInvalid: A logit of them is NaN or infinite.
+            ModelOutputInvalid: One of their logits is NaN or infinite.
         """
         if self.has_seen_invalid():
             raise invalid_output()
@@ -46,11 +46,11 @@ class LogitGuard:
         return seen is not None and bool(seen)
 
     def forget(self) -> None:
-        """Start anew: what an audit that broke off has left behind must not be held against the next one."""
+        """Forget earlier passes: an audit that broke off must not make the next one fail."""
         self._invalid = None
 
 
 def invalid_output() -> ModelOutputInvalid:
-    """The error for logits that are no numbers."""
+    """The error for logits that are not finite."""
     msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
     return ModelOutputInvalid(msg, field="model")

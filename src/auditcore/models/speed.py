@@ -1,6 +1,6 @@
 """Faster ways through a plain model: under autocast, and compiled.
 
-Both keep the paths of its layers and hand out float32 logits, so that whoever runs the model need not know.
+Both keep the paths of its layers and hand out float32 logits, so that callers need not know which one runs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def failure_of(error: Exception) -> str:
 class Autocast(nn.Module):
     """A view of a model that runs it under bf16 autocast; layers, parameters and buffers are the model's own.
 
-    Convolutions and matrix products compute in bfloat16, what autocast deems delicate in float32. Hooks on the model
-    itself do not see passes through this view; hooks on its layers do.
+    Convolutions and matrix products compute in bfloat16, operations that autocast lists as
+    sensitive in float32. Hooks on the model itself do not see passes through this view; hooks on its layers do.
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
@@ -55,7 +55,7 @@ class Compiled(nn.Module):
     Attributes:
         gradients: Whether passes with gradient are compiled. On two cores those of the folded demo model were half as
             fast when compiled, where passes forward gained 7 %.
-        failure: Why the model runs as it is; None while there is no such reason.
+        failure: Why the model runs as it is; None if nothing has failed.
     """
 
     def __init__(self, module: nn.Module, *, gradients: bool) -> None:
@@ -80,7 +80,7 @@ class Compiled(nn.Module):
         if self.failure is None and differentiated not in self._tried:
             self._tried.add(differentiated)
             try:
-                # backward passes are compiled when they first run, so a forward pass alone would prove nothing
+                # backward passes are compiled when they first run, so a forward pass would not be enough
                 leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(differentiated)
                 output = self._run(leaf)
                 if differentiated:

@@ -9,7 +9,6 @@ import torch
 import digits
 import reference
 from auditcore.checks.sweep import reduce_shared
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import (
     Augmentation,
     Brightness,
@@ -27,6 +26,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.costs.estimate import passes_of
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared as reduce_all
 from auditcore.models.classifier import Classifier
 from auditcore.report.intervals import calibrated_intervals
@@ -42,14 +42,8 @@ PLAN = AuditPlan(
 
 def measure(classifier: Classifier, first: int, last: int, plan: AuditPlan = PLAN) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=digits.encoded(last)[first:],
-        plan=plan,
-        wave="measure",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
+        ShardTask(plan=plan, wave="measure", images=digits.encoded(last)[first:]),
+        Runtime(classifier, clock=lambda: 0.0),
     )
 
 

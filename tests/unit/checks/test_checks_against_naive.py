@@ -10,7 +10,6 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import digits
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import (
     Augmentation,
     Brightness,
@@ -47,6 +46,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.ranking_orders import RankBy
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from naive import Curves, NaiveAudit, Numbers
@@ -62,15 +62,12 @@ def run(
     micro_batch: int | None = None,
 ) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=images or digits.encoded(IMAGES),
-        plan=AuditPlan(seed=7, explainers=explainers, checks=checks),
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
-        micro_batch=micro_batch,
+        ShardTask(
+            plan=AuditPlan(seed=7, explainers=explainers, checks=checks),
+            wave="compute",
+            images=images or digits.encoded(IMAGES),
+        ),
+        Runtime(classifier, micro_batch=micro_batch, clock=lambda: 0.0),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import digits
 import reference
-from auditcore.contracts.access import AccessRules, Limits
+from auditcore.contracts.access import AccessRules
 from auditcore.contracts.augmentations import Brightness
 from auditcore.contracts.checks import Check, ComplexityCheck, SensitivityCheck, SweepCheck
 from auditcore.contracts.explainers import (
@@ -29,6 +29,7 @@ from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
@@ -70,15 +71,13 @@ def run(
     for wave in ("measure", "compute"):
         measured.append(
             run_shard(
-                classifier=classifier,
-                images=images or digits.encoded(IMAGES),
-                plan=plan,
-                wave=wave,  # type: ignore[arg-type]
-                shared=reduce_shared(plan, measured),
-                limits=Limits(),
-                progress=lambda _share: None,
-                clock=lambda: 0.0,
-                micro_batch=micro_batch,
+                ShardTask(
+                    plan=plan,
+                    wave=wave,  # type: ignore[arg-type]
+                    images=images or digits.encoded(IMAGES),
+                    shared=reduce_shared(plan, measured),
+                ),
+                Runtime(classifier, micro_batch=micro_batch, clock=lambda: 0.0),
             )
         )
     return measured[-1]
@@ -177,9 +176,9 @@ def test_repeatability_is_the_correlation_of_two_draws_of_one_image_whatever_the
 def statistics_of(classifier: Classifier, plan: AuditPlan, images: list[EncodedImage]) -> tuple[float, ...]:
     """The layer statistics of the plan's only explainer."""
     measured = run_shard(
-        classifier=classifier, images=images, plan=plan, wave="measure", shared={}, limits=Limits(),
-        progress=lambda _share: None, clock=lambda: 0.0, micro_batch=4,
-    )  # fmt: skip
+        ShardTask(plan=plan, wave="measure", images=images),
+        Runtime(classifier, micro_batch=4, clock=lambda: 0.0),
+    )
     return reduce_shared(plan, [measured])[plan.explainers[0].shared_key]
 
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 import digits
 import reference
-from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import LocalizationCheck
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, GuidedBackpropagation, InputXGradient, Random
 from auditcore.contracts.images import Box
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -46,15 +46,8 @@ def run(
     micro_batch: int | None = None,
 ) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=images,
-        plan=AuditPlan(seed=SEED, explainers=explainers, checks=(check,)),
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
-        micro_batch=micro_batch,
+        ShardTask(plan=AuditPlan(seed=SEED, explainers=explainers, checks=(check,)), wave="compute", images=images),
+        Runtime(classifier, micro_batch=micro_batch, clock=lambda: 0.0),
     )
 
 
@@ -124,14 +117,8 @@ def test_the_maps_of_other_checks_are_not_overwritten(digit_classifier: Classifi
     images = boxed((WIDE,))
     checks = (LocalizationCheck(), LocalizationCheck(name="again"))
     result = run_shard(
-        classifier=digit_classifier,
-        images=images,
-        plan=AuditPlan(seed=SEED, explainers=(Gradient(),), checks=checks),
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
+        ShardTask(plan=AuditPlan(seed=SEED, explainers=(Gradient(),), checks=checks), wave="compute", images=images),
+        Runtime(digit_classifier, clock=lambda: 0.0),
     )
     for metric in METRICS:
         first, second = (m for m in result.measurements if m.explainer == "gradient" and m.metric == metric)
@@ -164,14 +151,8 @@ def test_each_target_has_the_boxes_of_its_own_class_and_those_of_none(digit_clas
 
     def targets_and_shares(boxes: tuple[Box, ...]) -> tuple[list[int], tuple[float | None, ...]]:
         result = run_shard(
-            classifier=digit_classifier,
-            images=[dataclasses.replace(image, boxes=boxes)],
-            plan=plan,
-            wave="compute",
-            shared={},
-            limits=Limits(),
-            progress=lambda _share: None,
-            clock=lambda: 0.0,
+            ShardTask(plan=plan, wave="compute", images=[dataclasses.replace(image, boxes=boxes)]),
+            Runtime(digit_classifier, clock=lambda: 0.0),
         )
         shares = found(result, None, "box_share").per_target
         assert shares is not None

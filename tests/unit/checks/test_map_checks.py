@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import digits
 import reference
-from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import Check, ComplexityCheck, InfidelityCheck, SensitivityCheck
 from auditcore.contracts.explainers import (
     Explainer,
@@ -28,6 +27,7 @@ from auditcore.contracts.explainers import (
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
@@ -53,15 +53,12 @@ def run(
     micro_batch: int | None = None,
 ) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=images or digits.encoded(IMAGES),
-        plan=AuditPlan(seed=SEED, explainers=explainers, checks=checks),
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
-        micro_batch=micro_batch,
+        ShardTask(
+            plan=AuditPlan(seed=SEED, explainers=explainers, checks=checks),
+            wave="compute",
+            images=images or digits.encoded(IMAGES),
+        ),
+        Runtime(classifier, micro_batch=micro_batch, clock=lambda: 0.0),
     )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 import digits
 import reference
-from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import Check, RandomizationCheck
 from auditcore.contracts.explainers import (
     Explainer,
@@ -28,6 +27,7 @@ from auditcore.contracts.explainers import (
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -47,15 +47,12 @@ def run(
     seed: int = SEED,
 ) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=images or digits.encoded(IMAGES),
-        plan=AuditPlan(seed=seed, explainers=explainers, checks=checks),
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
-        micro_batch=micro_batch,
+        ShardTask(
+            plan=AuditPlan(seed=seed, explainers=explainers, checks=checks),
+            wave="compute",
+            images=images or digits.encoded(IMAGES),
+        ),
+        Runtime(classifier, micro_batch=micro_batch, clock=lambda: 0.0),
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import digits
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import (
     Brightness,
     Composition,
@@ -35,6 +34,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult, Wave
 from auditcore.costs.estimate import passes_of, waves_of
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -62,15 +62,8 @@ def shard(
     micro_batch: int | None = None,
 ) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=images,
-        plan=plan,
-        wave=wave,
-        shared=shared,
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
-        micro_batch=micro_batch,
+        ShardTask(plan=plan, wave=wave, images=images, shared=shared),
+        Runtime(classifier, micro_batch=micro_batch, clock=lambda: 0.0),
     )
 
 

@@ -23,9 +23,9 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
 from auditcore.costs.cost_model import (
     ModelSpeed,
-    dearest_check,
     estimate_of,
     model_identity,
+    most_expensive_check,
     plan_identity,
 )
 from auditcore.costs.estimate import BACKWARD_COST, expected_passes, passes_of, waves_of, weight
@@ -102,9 +102,9 @@ def test_basis_is_measured_only_if_every_model_was() -> None:
     assert (mixed.basis, mixed.device) == ("assumed", None)
 
 
-def test_dearest_check_is_named_with_its_share() -> None:
+def test_the_most_expensive_check_is_named_with_its_share() -> None:
     plan = plan_of(Gradient(), checks=(DeletionCheck(grid=14, repeats=5), SensitivityCheck(draws=1)))
-    check, share = dearest_check(plan)
+    check, share = most_expensive_check(plan)
     assert check.label == "deletion"
     assert 0.99 < share < 1
 

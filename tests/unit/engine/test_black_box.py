@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 import digits
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import Brightness, Rotate
 from auditcore.contracts.capabilities import BLACK_BOX, NO_GRADIENTS, NO_WEIGHTS, ModelCapabilities
 from auditcore.contracts.checks import (
@@ -42,6 +40,7 @@ from auditcore.costs.estimate import waves_of
 from auditcore.costs.passes import ModelFacts, passes_needed
 from auditcore.engine.calibration import calibrate
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.errors import ModelChanged, ModelOutputInvalid
 from auditcore.models.black_box import SMALLEST, BlackBox
@@ -145,15 +144,8 @@ def run_wave(
     images: int,
 ) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=digits.encoded(images, labeled=labeled),
-        plan=plan,
-        wave=wave,
-        shared=shared,
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=time.perf_counter,
-        micro_batch=8,
+        ShardTask(plan=plan, wave=wave, images=digits.encoded(images, labeled=labeled), shared=shared),
+        Runtime(classifier, micro_batch=8),
     )
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 import digits
 from auditcore.checks.micro_batches import MicroBatches, is_out_of_memory
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import Brightness
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SensitivityCheck, SweepCheck
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, IntegratedGradients, SmoothGrad
@@ -18,6 +15,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.engine.calibration import CLEARLY_FASTER, LARGEST, PIXELS_A_PASS, calibrate, starting_size
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.errors import MemoryExhausted
 from auditcore.models.classifier import Classifier
 
@@ -50,15 +48,8 @@ class Hungry(nn.Module):
 
 def run(classifier: Classifier, micro_batch: int | None = 8, images: int = 5) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=digits.encoded(images),
-        plan=PLAN,
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=time.perf_counter,
-        micro_batch=micro_batch,
+        ShardTask(plan=PLAN, wave="compute", images=digits.encoded(images)),
+        Runtime(classifier, micro_batch=micro_batch),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
@@ -11,7 +10,6 @@ import pytest
 
 import digits
 from auditcore.augmentations.registry import applicability as augmentation_applicability
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import Brightness, HorizontalFlip, Interval, Rotate, Scale
 from auditcore.contracts.checks import (
     Change,
@@ -59,6 +57,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.costs.passes import ModelFacts, passes_needed
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -117,15 +116,8 @@ def run(
     classifier: Classifier, plan: AuditPlan, images: Sequence[EncodedImage], wave: Wave, measured: Sequence[ShardResult]
 ) -> ShardResult:
     return run_shard(
-        classifier=classifier,
-        images=images,
-        plan=plan,
-        wave=wave,
-        shared=reduce_shared(plan, measured),
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=time.perf_counter,
-        micro_batch=5,
+        ShardTask(plan=plan, wave=wave, images=images, shared=reduce_shared(plan, measured)),
+        Runtime(classifier, micro_batch=5),
     )
 
 

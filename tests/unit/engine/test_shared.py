@@ -14,6 +14,7 @@ from auditcore.contracts.explainers import Gradient, Iba
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.information_bottleneck import measure_statistics, reduce_statistics
@@ -28,16 +29,7 @@ PLAN = AuditPlan(target="label", explainers=(EARLY, Gradient(), LATE), checks=(C
 
 
 def shard(classifier: Classifier, images: Sequence[EncodedImage], wave: Wave = "measure") -> ShardResult:
-    return run_shard(
-        classifier=classifier,
-        images=images,
-        plan=PLAN,
-        wave=wave,
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
-    )
+    return run_shard(ShardTask(plan=PLAN, wave=wave, images=images), Runtime(classifier, clock=lambda: 0.0))
 
 
 def test_statistics_of_a_layer_are_those_of_all_images_each_once(digit_classifier: Classifier) -> None:

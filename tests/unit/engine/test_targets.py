@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 import digits
-from auditcore.contracts.access import Limits
 from auditcore.contracts.augmentations import Brightness
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import Gradient
@@ -17,6 +16,7 @@ from auditcore.contracts.images import Box
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.targets import choose_targets
 from auditcore.errors import LabelOutOfRange
 from auditcore.images.encoded import EncodedImage
@@ -87,14 +87,12 @@ def run(classifier: Classifier, images: list[EncodedImage], **fields: object) ->
         SweepCheck(augmentations=(Brightness(interval=(-0.2, 0.2)),), levels=3),
     )
     return run_shard(
-        classifier=classifier,
-        images=images,
-        plan=AuditPlan.model_validate({"seed": 3, "explainers": [Gradient()], "checks": checks, **fields}),
-        wave="compute",
-        shared={},
-        limits=Limits(),
-        progress=lambda _share: None,
-        clock=lambda: 0.0,
+        ShardTask(
+            plan=AuditPlan.model_validate({"seed": 3, "explainers": [Gradient()], "checks": checks, **fields}),
+            wave="compute",
+            images=images,
+        ),
+        Runtime(classifier, clock=lambda: 0.0),
     )
 
 

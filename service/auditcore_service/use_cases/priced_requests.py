@@ -1,0 +1,102 @@
+"""Every check that a request passes before it is accepted, and its price. Stores nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from sqlalchemy import Connection
+
+from auditcore.contracts.capabilities import WHITE_BOX
+from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.request import AuditRequest
+from auditcore.costs.cost_model import Estimate
+from auditcore.errors import InvalidRequest, LimitExceeded
+from auditcore.orchestration.prepared_request import prepare_request
+from auditcore_service.settings import Settings
+from auditcore_service.store.batches import batch_size
+from auditcore_service.store.database import Database
+from auditcore_service.use_cases.estimates import Estimates, check_request_limits, objection_to
+from auditcore_service.use_cases.image_batches import ImageBatches
+from auditcore_service.use_cases.uploaded_maps import MapUploads
+
+
+@final
+@dataclass(frozen=True)
+class PricedRequest:
+    """A request that can be carried out, and its price.
+
+    Attributes:
+        request: The request about models as they are now, by version and digest.
+        plan: The plan in full.
+        images: Number of images.
+        estimate: What the audit is expected to cost.
+        slowest_passes_per_s: Forward passes per second of the slowest model in its slowest wave, for sizing shards.
+        objection: Why the operator's budget forbids this price, and what to reduce; None if it does not.
+    """
+
+    request: AuditRequest
+    plan: AuditPlan
+    images: int
+    estimate: Estimate
+    slowest_passes_per_s: float
+    objection: str | None
+
+
+@final
+class PricedRequests:
+    """The preparation that a price and a submission share, so that both accept and refuse the same requests."""
+
+    def __init__(self, settings: Settings, *, database: Database, batches: ImageBatches, maps: MapUploads) -> None:
+        self._settings = settings
+        self._database = database
+        self._batches = batches
+        self._maps = maps
+        self._estimates = Estimates(settings)
+
+    def price(self, request: AuditRequest) -> PricedRequest:
+        """Check a request and price it by what workers have measured until now.
+
+        Raises:
+            InputError: The request cannot be carried out.
+            InvalidUpload: An inline image is empty.
+        """
+        prepared = prepare_request(request, self._settings.access)
+        request, plan = prepared.request, prepared.plan
+        # only a worker can find out what an unknown model allows; all is assumed, so that no price is too low
+        capabilities = [
+            WHITE_BOX if found.capabilities is None else found.capabilities for found in prepared.resolutions
+        ]
+        with self._database.reading() as connection:
+            images = self._count_images(connection, request)
+            self._maps.check(plan, images=images)
+            price = self._estimates.price(connection, request, plan, images=images, model_capabilities=capabilities)
+        check_request_limits(request, plan, images=images, model_capabilities=capabilities)
+        return PricedRequest(
+            request=request,
+            plan=plan,
+            images=images,
+            estimate=price.estimate,
+            slowest_passes_per_s=price.slowest_passes_per_s,
+            objection=objection_to(price.estimate, plan, self._settings),
+        )
+
+    def _count_images(self, connection: Connection, request: AuditRequest) -> int:
+        match request.images:
+            case ImageBatchReference(digest=digest):
+                size = batch_size(connection, digest)
+                if size is None:
+                    msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches first"
+                    raise InvalidRequest(msg, field="images.digest")
+                return size
+            case ImageUris(uris=uris):
+                limit = self._settings.batch_images
+                if len(uris) > limit:
+                    raise LimitExceeded(
+                        what="the list of images", limit=limit, actual=len(uris), unit="images", field="images.uris"
+                    )
+                return len(uris)
+            case InlineImages(images=inline):
+                self._batches.check_inline(inline)
+                return len(inline)

@@ -1,0 +1,154 @@
+"""The images, maps, pictures and results of one audit in the SQL database and the blob store."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import final
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
+from auditcore.contracts.policy import Policy
+from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.errors import InputError
+from auditcore.images.encoded import EncodedImage
+from auditcore.orchestration.reading_images import encoded_uri, read_uri
+from auditcore.report.stopping import Observations, observe
+from auditcore_service.store.batches import find_batch, freeze_image, frozen_images
+from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.database import Database
+from auditcore_service.store.shards import list_shards
+
+REMEMBERED = 2048
+"""Shards whose observations are kept: a few numbers each, while a result holds all values, curves and records."""
+
+
+@final
+class ObservationCache:
+    """What shards say about the conditions of a policy, kept for the shards seen last."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._seen: OrderedDict[tuple[str, str], Observations] = OrderedDict()
+
+    def get(self, audit_id: str, digest: str, policy: Policy) -> Observations:
+        """What one result says.
+
+        Args:
+            audit_id: Of the audit.
+            digest: Of a stored result of the audit's compute wave.
+            policy: Of the audit.
+        """
+        key = (audit_id, digest)
+        if key not in self._seen:
+            self._seen[key] = observe(policy, ShardResult.model_validate_json(self._blobs.get(digest)))
+            if len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+        self._seen.move_to_end(key)
+        return self._seen[key]
+
+
+@final
+class SqlAuditStorage:
+    """The storage of one audit that several workers share; an `AuditStorage`.
+
+    Everything is read from what is stored, so that all workers see the same.
+    """
+
+    def __init__(
+        self,
+        audit_id: str,
+        request: AuditRequest,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        access: AccessRules,
+        observed: ObservationCache,
+    ) -> None:
+        """Remember the audit; nothing is read yet.
+
+        Args:
+            audit_id: Of the audit.
+            request: Names its images, as a stored batch or as URIs.
+            database: Holds batches, frozen images and shards.
+            blobs: Holds the bytes.
+            access: What URIs may reach.
+            observed: Shared by all audits of a worker.
+        """
+        self._audit_id = audit_id
+        self._request = request
+        self._database = database
+        self._blobs = blobs
+        self._access = access
+        self._observed = observed
+
+    def read_images(self, indices: Sequence[int], *, progress: Callable[[float], None]) -> Sequence[EncodedImage]:
+        """The images of these indices of the batch, in this order."""
+        match self._request.images:
+            case ImageBatchReference(digest=digest):
+                with self._database.reading() as connection:
+                    manifest = find_batch(connection, digest)
+                if manifest is None:
+                    msg = f"no image batch {digest} is stored; upload it again"
+                    raise InputError(msg, field="images.digest")
+                return self._batch_images(manifest, indices)
+            case ImageUris() as images:
+                return self._fetched_images(images, indices, progress)
+            case other:
+                msg = f"inline images are stored as a batch at submit, got {other.kind}"
+                raise TypeError(msg)
+
+    def read_maps(self, digest: str) -> bytes:
+        """A file of uploaded maps."""
+        return self._blobs.get(digest)
+
+    def keep_picture(self, data: bytes) -> str:
+        """Keep a PNG file and return its digest."""
+        return self._blobs.put(data)
+
+    def results(self, wave: Wave, *, model: int | None = None) -> Iterator[ShardResult]:
+        """Results of the finished shards of a wave in index order, whatever order they were computed in."""
+        for number, digest in self._result_digests(wave):
+            if model in {None, number}:
+                yield ShardResult.model_validate_json(self._blobs.get(digest))
+
+    def observations(self, policy: Policy) -> Sequence[Observations]:
+        """What the finished shards of the compute wave say about the conditions of a policy."""
+        return [self._observed.get(self._audit_id, digest, policy) for _, digest in self._result_digests("compute")]
+
+    def _result_digests(self, wave: Wave) -> list[tuple[int, str]]:
+        """Model and digest of the result of every finished shard of a wave, in index order."""
+        with self._database.reading() as connection:
+            shards = list_shards(connection, self._audit_id)
+        return [
+            (shard.model, shard.result_digest)
+            for shard in shards
+            if shard.kind == wave and shard.result_digest is not None
+        ]
+
+    def _batch_images(self, manifest: BatchManifest, indices: Sequence[int]) -> Sequence[EncodedImage]:
+        return [
+            EncodedImage(
+                index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label, entry.boxes
+            )
+            for index, entry in ((index, manifest.entries[index]) for index in indices)
+        ]
+
+    def _fetched_images(
+        self, images: ImageUris, indices: Sequence[int], progress: Callable[[float], None]
+    ) -> Sequence[EncodedImage]:
+        """Fetch each URI only once in the whole audit: a second attempt must see the same bytes."""
+        with self._database.reading() as connection:
+            frozen = frozen_images(connection, self._audit_id)
+        encoded = []
+        for index in indices:
+            image = images.uris[index]
+            digest = frozen.get(index)
+            if digest is None:
+                progress(0.0)
+                stored = self._blobs.put(read_uri(image, index, self._access, blobs=self._blobs.get))
+                with self._database.writing() as connection:
+                    digest = freeze_image(connection, self._audit_id, index, stored)
+            encoded.append(encoded_uri(image, index, self._blobs.get(digest, field=f"images.uris.{index}.uri")))
+        return encoded

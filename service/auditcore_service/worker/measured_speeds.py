@@ -1,0 +1,68 @@
+"""What finished shards tell about the speed of models, for estimates of later audits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.pass_counts import total
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import ShardResult
+from auditcore.costs.cost_model import model_identity, plan_identity, way_identity
+from auditcore.costs.estimate import expected_passes, weight
+from auditcore_service.store.database import Database
+from auditcore_service.store.speeds import SeenSpeed, remember_speed
+
+log = structlog.get_logger(__name__)
+
+
+@final
+class MeasuredSpeeds:
+    """Writes the speeds that estimates read."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def remember(self, reference: ModelReference, plan: AuditPlan, result: ShardResult, *, cold: bool) -> None:
+        """Store how long a shard took, without the preparation that only the first shard of a model pays.
+
+        Args:
+            reference: The model.
+            plan: The plan.
+            result: Of the shard.
+            cold: Whether the shard calibrated the model; the raw speed of the model is then stored too.
+        """
+        used = sum(bool(record.targets) for record in result.images)
+        seconds = result.cost.seconds - result.preparation_seconds
+        if not used or seconds <= 0:
+            return
+        passes = weight(
+            total(expected_passes(plan, wave=result.wave, images=used, capabilities=result.model.capabilities).values())
+        )
+        rates: dict[tuple[str, str], tuple[float, float]] = {}
+        rates[plan_identity(plan), result.wave] = (passes, seconds)
+        if cold and result.calibration is not None:
+            way = way_identity(plan)
+            rates[way, "forward"] = (result.calibration.forward_per_s, 1.0)
+            rates[way, "gradient"] = (result.calibration.gradient_per_s, 1.0)
+            rates[way, "comparison"] = (result.calibration.comparison_per_s, 1.0)
+        try:
+            with self._database.writing() as connection:
+                for (name, wave), (done, took) in rates.items():
+                    seen = SeenSpeed(
+                        model=model_identity(reference),
+                        device=result.cost.device,
+                        plan=name,
+                        wave=wave,
+                        passes=done,
+                        seconds=took,
+                        updated_at=self._clock(),
+                    )
+                    remember_speed(connection, seen)
+        except SQLAlchemyError:  # a less exact estimate is no reason to compute the shard again
+            log.exception("speed_not_stored")

@@ -1,0 +1,71 @@
+"""What a shard computes, and with what: the two records that `run_shard` takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from auditcore.contracts.access import Limits
+from auditcore.contracts.automatic_intervals import Quantities
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.shards import Wave
+from auditcore.engine.pictures import Pictures
+from auditcore.images.encoded import EncodedImage
+from auditcore.images.uploaded_maps import UploadedMaps
+from auditcore.models.classifier import Classifier
+
+
+@final
+@dataclass(frozen=True)
+class ShardTask:
+    """What to compute: one wave of a plan on some images.
+
+    Attributes:
+        plan: What to measure.
+        wave: `measure` collects contributions to shared quantities, `compute` runs the checks.
+        images: Encoded images in index order. Images that cannot be decoded are recorded and left out.
+        shared: Quantities of the whole audit, from `reduce_shared`; empty in the measure wave.
+        uploaded: Digest of a file of maps -> the file, for explainers of kind `precomputed`.
+        model_name: Name of the model in an audit of several models.
+        audit_images: Number of images of the whole audit, which decides what preparation pays off; those of the shard
+            if None.
+        order: Indices of all images of the audit in the order in which they are audited, if it is not the order of the
+            batch. The maps of the first ones are compared with each other.
+        deviation_images: How many images of the compute wave to measure exactly as well, if the plan has faster modes.
+    """
+
+    plan: AuditPlan
+    wave: Wave
+    images: Sequence[EncodedImage]
+    shared: Quantities = field(default_factory=dict)
+    uploaded: Mapping[str, UploadedMaps] = field(default_factory=dict)
+    model_name: str | None = None
+    audit_images: int | None = None
+    order: Sequence[int] | None = None
+    deviation_images: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class Runtime:
+    """How to compute it: the loaded model and the process around it.
+
+    Attributes:
+        classifier: The model under audit, on its device. Its ledger is read before and after.
+        limits: Sizes that are checked before an image is decoded.
+        micro_batch: Images per pass; a short calibration chooses if None. Scores depend on it only by rounding.
+        memory_bytes: Memory for the activations of one pass; half of the free memory if None.
+        pictures: Which images of the compute wave are drawn, and where the pictures go; nothing is drawn if None.
+        progress: Called between micro-batches with the share done, in [0, 1]; may raise AuditCancelled.
+        clock: Seconds, monotonic.
+    """
+
+    classifier: Classifier
+    limits: Limits = field(default_factory=Limits)
+    micro_batch: int | None = None
+    memory_bytes: int | None = None
+    pictures: Pictures | None = None
+    progress: Callable[[float], None] = lambda _share: None
+    clock: Callable[[], float] = time.perf_counter

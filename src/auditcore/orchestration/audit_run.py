@@ -1,0 +1,190 @@
+"""The steps of one audit and their order, for the library and for the workers of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import final
+
+from auditcore.contracts.automatic_intervals import Quantities, automatic_intervals, with_shared_intervals
+from auditcore.contracts.images import short_name
+from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.speed import deviation_images
+from auditcore.engine.pictures import Pictures
+from auditcore.engine.shard import run_shard
+from auditcore.engine.shard_task import Runtime, ShardTask
+from auditcore.engine.shared import reduce_shared
+from auditcore.images.encoded import EncodedImage
+from auditcore.images.uploaded_maps import uploaded_maps
+from auditcore.models.classifier import Classifier
+from auditcore.orchestration.sharding import ShardRange
+from auditcore.orchestration.storage import AuditStorage
+from auditcore.report.assemble import assemble
+from auditcore.report.stopping import Conclusion, image_order
+
+
+@final
+class AuditRun:
+    """One audit: its shards may run in any order and in any process, if its storage is shared.
+
+    Two rules bind the caller: all shards of the measure wave, of one model or where models share automatic intervals of
+    all models, come before the shards of the compute wave; and the report is assembled after all of them.
+
+    Attributes:
+        order: Indices of the images in the order in which they are audited; None without a stop rule, which leaves the
+            order of the batch.
+    """
+
+    def __init__(
+        self,
+        audit_id: str,
+        request: AuditRequest,
+        plan: AuditPlan,
+        *,
+        images: int,
+        storage: AuditStorage,
+        picture_images: int,
+    ) -> None:
+        """Remember the audit; nothing is read yet.
+
+        Args:
+            audit_id: Name of the audit in its report.
+            request: What to audit, with resolved models.
+            plan: The plan in full.
+            images: Number of images of the batch.
+            storage: Holds the images and everything that the audit makes.
+            picture_images: How many images get pictures, counted from the first; 0 for none.
+        """
+        self._id = audit_id
+        self._request = request
+        self._plan = plan
+        self._images = images
+        self._storage = storage
+        self.order = None if request.stop is None else image_order(plan.seed, images)
+        self._shared: dict[str | None, Quantities] = {}
+        self._pictures = (
+            Pictures(images=picture_images, put=storage.keep_picture, order=self.order) if picture_images else None
+        )
+
+    def load_model(self, model: int, load: Callable[[ModelReference], Classifier]) -> Classifier:
+        """Load one of the request's models.
+
+        Args:
+            model: Its position in the request.
+            load: From a reference to the model on its device.
+
+        Raises:
+            InputError: It cannot be loaded; `field` says which of several models.
+        """
+        name, reference = self._request.references[model]
+        with blaming_model(name, model):
+            return load(reference)
+
+    def run_shard(self, shard: ShardRange, runtime: Runtime) -> ShardResult:
+        """Read the images of a shard and run its wave on them.
+
+        Args:
+            shard: Which wave, model and images.
+            runtime: The loaded model and how to run it; this audit sets the pictures itself.
+
+        Raises:
+            AuditCancelled: `runtime.progress` has raised it.
+            InputError: An image, a file of maps or the model cannot be used.
+        """
+        name, _ = self._request.references[shard.model]
+        images = self._read_images(shard, runtime.progress)
+        task = ShardTask(
+            plan=self._plan,
+            wave=shard.wave,
+            images=images,
+            shared=self._quantities(shard.model) if shard.wave == "compute" else {},
+            uploaded=uploaded_maps(self._plan, self._storage.read_maps),
+            model_name=name,
+            audit_images=self._images,
+            order=self.order,
+            deviation_images=max(0, deviation_images(self._images) - shard.start),
+        )
+        with blaming_model(name, shard.model):
+            return run_shard(task, replace(runtime, pictures=self._pictures))
+
+    def stop_at(self) -> int | None:
+        """Number of images in the random order after which the audit may end; None while it must go on."""
+        if self._request.stop is None:
+            return None
+        observations = self._storage.observations(self._request.policy)
+        return Conclusion(self._request, self._plan, images=self._images, observations=observations).stop_at
+
+    def assemble(
+        self,
+        *,
+        attempts: int,
+        started_at: str | None = None,
+        finished_at: str | None = None,
+        estimated_seconds: float | None = None,
+    ) -> AuditReport:
+        """Make the report from the results of all shards.
+
+        Args:
+            attempts: How often a shard was started, including starts whose result was lost.
+            started_at: When the first shard began, ISO 8601.
+            finished_at: When the last shard ended, ISO 8601.
+            estimated_seconds: Expected seconds of workers, if there was an estimate.
+
+        Raises:
+            NoUsableImages: Every model has excluded every image.
+            DigestMismatch: Shards of one model ran on different weights.
+        """
+        references = self._request.references
+        measured = [self._measured(model) for model in range(len(references))]
+        return assemble(
+            audit_id=self._id,
+            request=self._request,
+            plan=self._plan,
+            results=(*chain.from_iterable(own for own, _ in measured), *self._storage.results("compute")),
+            shared={name: shared for (name, _), (_, shared) in zip(references, measured, strict=True)},
+            attempts=attempts,
+            estimated_seconds=estimated_seconds,
+            started_at=started_at,
+            finished_at=finished_at,
+            image_count=self._images,
+        )
+
+    def _read_images(self, shard: ShardRange, progress: Callable[[float], None]) -> list[EncodedImage]:
+        """The images of a shard in index order, with names of a length that every part can store."""
+        indices: Sequence[int] = range(shard.start, shard.stop)
+        if self.order is not None and shard.wave == "compute":
+            indices = sorted(self.order[shard.start : shard.stop])
+        images = self._storage.read_images(indices, progress=progress)
+        return [image if image.name is None else replace(image, name=short_name(image.name)) for image in images]
+
+    def _quantities(self, model: int) -> Quantities:
+        """The quantities of the whole audit with which a model computes.
+
+        Read once: no shard of the compute wave runs before the shards that it depends on, and finished results never
+        change.
+        """
+        references = self._request.references
+        name, _ = references[model]
+        if name not in self._shared:
+            # models that share automatic intervals depend on each other, others only on themselves
+            together = range(len(references)) if any(automatic_intervals(self._plan)) else (model,)
+            measured = {references[number][0]: self._measured(number)[1] for number in together}
+            self._shared |= with_shared_intervals(self._plan, measured)
+        return self._shared[name]
+
+    def _measured(self, model: int) -> tuple[list[ShardResult], dict[str, tuple[float, ...]]]:
+        """The measure wave of a model without its samples, which may be large, and the quantities they reduce to."""
+        lean: list[ShardResult] = []
+
+        def each() -> Iterator[ShardResult]:
+            for result in self._storage.results("measure", model=model):
+                lean.append(result.model_copy(update={"shared": ()}))
+                yield result
+
+        return lean, reduce_shared(self._plan, each())

@@ -1,0 +1,47 @@
+"""What must be known of a request before anything is priced, stored or computed. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.policy import validate_policy
+from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.request import AuditRequest
+from auditcore.sources.resolved_model import Resolution
+from auditcore.sources.resolving import resolve_request
+
+
+@final
+@dataclass(frozen=True)
+class PreparedRequest:
+    """A request that can be carried out, as far as that is known without the images and the models.
+
+    Attributes:
+        request: The request about models as they are now, by version and digest.
+        plan: The plan in full.
+        resolutions: What was found out about each model, in the order of the request.
+    """
+
+    request: AuditRequest
+    plan: AuditPlan
+    resolutions: tuple[Resolution, ...]
+
+
+def prepare_request(request: AuditRequest, access: AccessRules) -> PreparedRequest:
+    """Check a request, write out its plan and look up its models.
+
+    Args:
+        request: What to audit.
+        access: What the request may reach.
+
+    Raises:
+        InputError: The request cannot be carried out. `field` says where, the message says how to fix it.
+    """
+    access.check_images(request.images)
+    plan = resolve_plan(request.plan)
+    validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
+    resolved, resolutions = resolve_request(request, access)
+    return PreparedRequest(resolved, plan, resolutions)
