@@ -24,9 +24,7 @@ ServedModel = TorchServeModel | OpenInferenceModel
 """Behind a server."""
 
 ModelReference = Annotated[
-    TorchvisionModel
-    | TimmModel
-    | FactoryModel
+    BuiltModel
     | DemoModel
     | MarModel
     | MlflowModel
@@ -34,7 +32,7 @@ ModelReference = Annotated[
     | OnnxModel
     | TorchScriptModel
     | TorchExportModel
-    | TorchServeModel
-    | OpenInferenceModel,
+    | ServedModel,
     Field(discriminator="kind"),
 ]
+"""Every kind of reference. Each has a record in `auditcore.sources.registry`."""

@@ -17,7 +17,7 @@ from auditcore.models.loaders.weights import WeightsSource
 def load(reference: FactoryModel, source: WeightsSource) -> LoadedModel:
     """Import the target, call it and fill what it returns.
 
-    That the target is on the operator's list is checked by `AccessRules.check_model` before this is called.
+    That the target is on the operator's list is checked by `check_model` before this is called.
 
     Raises:
         ModelNotLoadable: The target cannot be imported or called, or the weights do not fit what it returns.

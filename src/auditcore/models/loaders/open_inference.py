@@ -7,7 +7,7 @@ from auditcore.models.black_box import BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.models.server_predictions import ServedSource
-from auditcore.sources.servers.open_inference import OpenInferenceClient
+from auditcore.sources.servers.open_inference.client import OpenInferenceClient
 
 
 def load(reference: OpenInferenceModel, source: WeightsSource) -> LoadedModel:  # noqa: ARG001 - nothing is fetched

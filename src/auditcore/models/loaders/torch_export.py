@@ -38,7 +38,7 @@ class Exported(nn.Module):
 
 
 def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
-    """Load a program that `AccessRules.check_model` has allowed; its bytes are checked before.
+    """Load a program that `check_model` has allowed; its bytes are checked before.
 
     Raises:
         ModelNotLoadable: It is damaged, no program, or was exported for one batch size.

@@ -34,7 +34,7 @@ class Scripted(nn.Module):
 
 
 def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
-    """Load a program that `AccessRules.check_model` has allowed; its bytes are checked before.
+    """Load a program that `check_model` has allowed; its bytes are checked before.
 
     Raises:
         ModelNotLoadable: It is damaged or no program.

@@ -7,7 +7,7 @@ from auditcore.models.black_box import BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.models.server_predictions import ServedSource
-from auditcore.sources.servers.torchserve import TorchServeClient
+from auditcore.sources.servers.torchserve.client import TorchServeClient
 
 
 def load(reference: TorchServeModel, source: WeightsSource) -> LoadedModel:  # noqa: ARG001 - nothing is fetched

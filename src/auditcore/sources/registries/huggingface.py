@@ -15,6 +15,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.packaged_models import HuggingFaceModel
 from auditcore.errors import DigestMismatch, LimitExceeded, ModelNotLoadable, UnreachableResource, UnsafeReference
+from auditcore.sources.model_source import ModelSource
 from auditcore.sources.registries.folders import folder_digest
 from auditcore.sources.resolved_model import Resolution
 
@@ -161,6 +162,25 @@ class Snapshot:
         return found
 
 
+def check_access(model: HuggingFaceModel, access: AccessRules) -> None:
+    """Refuse a folder or repository that is not allowed.
+
+    Raises:
+        UnsafeReference: `AUDIT_FILE_ROOTS` or `AUDIT_HUGGINGFACE_REPOS` does not allow it, or `uri` is no folder.
+    """
+    if model.uri is not None:
+        access.check_uri(model.uri, field="model.uri")
+        if not model.uri.startswith("file:"):
+            msg = "a snapshot is a folder, so `uri` is file:///path; name a repository as `repo`"
+            raise UnsafeReference(msg, field="model.uri")
+    elif not any(
+        model.repo == allowed or (allowed.endswith("/") and str(model.repo).startswith(allowed))
+        for allowed in access.huggingface_repos
+    ):
+        msg = f"repository {model.repo!r} is not allowed; the operator can add it (AUDIT_HUGGINGFACE_REPOS)"
+        raise UnsafeReference(msg, field="model.repo")
+
+
 def resolve(model: HuggingFaceModel, access: AccessRules) -> Resolution:
     """The digest of the files; a folder that this machine does not have stays as it is, and workers are the judges.
 
@@ -215,3 +235,12 @@ def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
         text = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"{model.repo} cannot be had at {model.revision} ({text}); check both, or name a folder as `uri`"
         raise UnreachableResource(msg, field="model.repo") from error
+
+
+HUGGINGFACE = ModelSource(
+    contract=HuggingFaceModel,
+    check_access=check_access,
+    resolve=resolve,
+    loader="auditcore.models.loaders.huggingface",
+    display_name=lambda model: model.repo or str(model.uri).rstrip("/").rsplit("/", 1)[-1],
+)

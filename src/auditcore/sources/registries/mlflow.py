@@ -25,7 +25,9 @@ from auditcore.errors import (
     ModelChanged,
     ModelNotLoadable,
     UnreachableResource,
+    UnsafeReference,
 )
+from auditcore.sources.model_source import ModelSource
 from auditcore.sources.registries.folders import folder_digest
 from auditcore.sources.registries.mlflow_files import check_location, copy_files, location_of
 from auditcore.sources.resolved_model import Resolution
@@ -33,6 +35,18 @@ from auditcore.sources.resolved_model import Resolution
 FIELD = "model.uri"
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))")
+
+
+def check_access(model: MlflowModel, access: AccessRules) -> None:
+    """Refuse a model where no registry is configured, or whose architecture is not allowed.
+
+    Raises:
+        UnsafeReference: As said.
+    """
+    if access.mlflow_tracking_uri is None:
+        msg = "no MLflow registry is configured; the operator can name one (AUDIT_MLFLOW_TRACKING_URI)"
+        raise UnsafeReference(msg, field=FIELD)
+    access.check_architecture(model.architecture)
 
 
 def resolve(model: MlflowModel, access: AccessRules) -> Resolution:
@@ -144,3 +158,16 @@ def _settle_environment() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
+def _display_name(model: MlflowModel) -> str:
+    return model.uri if model.version is None or "@" not in model.uri else f"{model.uri} (version {model.version})"
+
+
+MLFLOW = ModelSource(
+    contract=MlflowModel,
+    check_access=check_access,
+    resolve=resolve,
+    loader="auditcore.models.loaders.mlflow",
+    display_name=_display_name,
+)

@@ -63,6 +63,19 @@ class Description(Contract):
         return self.weights or self.pin
 
 
+def facts_of(description: Description) -> dict[str, str | int]:
+    """What a person is shown of a description, by name."""
+    facts: dict[str, str | int] = {"server": description.server}
+    if description.classes is not None:
+        facts["classes"] = description.classes
+    return facts | description.said
+
+
+def name_at_server(name: str, url: str, version: str | None) -> str:
+    """What a reader calls a model behind a server."""
+    return f"{name} at {url}{'' if version is None else f', version {version}'}"
+
+
 @runtime_checkable
 class Client(Protocol):
     """One model of one server."""

@@ -6,13 +6,13 @@ so addresses are not restricted beyond that. Redirects are not followed: they wo
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import final
@@ -20,8 +20,11 @@ from typing import final
 import httpx
 
 from auditcore.contracts.server_models import RequestLimits
-from auditcore.errors import InputError, RequestBudgetExceeded, ServerFailing, UnreachableResource
+from auditcore.errors import InputError, ServerFailing, UnreachableResource
+from auditcore.sources.servers.answers import SHOWN, Answer, Body
 from auditcore.sources.servers.breaker import Breaker
+from auditcore.sources.servers.budget import RequestBudget
+from auditcore.sources.servers.token_auth import TokenAuth
 from auditcore.sources.servers.tokens import TokenFile
 
 CONNECT_S = 10.0
@@ -39,55 +42,13 @@ request that meets the closing fails."""
 
 MOST_ANSWER_BYTES = 256 * 2**20
 
+DEADLINE = "auditcore_deadline"
+"""Extension of a request: the reading of the monotonic clock by which its whole answer must be there."""
+
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Answers that may be better in a moment; TorchServe says 503 when its queue is full and 507 when a worker died."""
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-BAD_REQUEST = 400
-REFUSED = frozenset({401, 403})
-TOKEN_REFUSED = b"Token Authorization failed"
-"""What TorchServe 0.12 says, with status 400, to a token that is wrong or has expired."""
-
-SHOWN = 200
-"""Characters of an answer that an error repeats."""
-
-
-@final
-@dataclass(frozen=True)
-class Body:
-    """What is sent.
-
-    Attributes:
-        content: Bytes.
-        media_type: Their type.
-        headers: Further headers.
-    """
-
-    content: bytes
-    media_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@final
-@dataclass(frozen=True)
-class Answer:
-    """What came back; any status that is not tried again."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def refused(self) -> bool:
-        """Whether the server wants another token."""
-        return self.status in REFUSED or (self.status == BAD_REQUEST and TOKEN_REFUSED in self.content)
-
-    @property
-    def said(self) -> str:
-        """The beginning of the answer as text, for an error."""
-        text = self.content[: 4 * SHOWN].decode(errors="replace")
-        return " ".join(text.split())[:SHOWN]
 
 
 class _Again(Exception):
@@ -112,7 +73,6 @@ class Transport:
 
     Attributes:
         url: The base, without a slash at its end.
-        made: Requests sent so far, tries included.
     """
 
     def __init__(
@@ -136,24 +96,26 @@ class Transport:
             break_s: How long nothing is sent after too many failures.
         """
         self.url = url.rstrip("/")
-        self.made = 0
         self._limits = limits
-        self._token_file = token
         self._field = field
         self._first_pause_s = first_pause_s
-        self._token: str | None = None
+        self._budget = RequestBudget(self.url, whole=limits.requests)
+        self._auth = None if token is None else TokenAuth(token)
         self._accepted: str | None = None
-        self._allowed: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self._breaker = Breaker(failures=FAILURES_TO_BREAK, pause_s=break_s)
         self._under_way: set[threading.Event] = set()
         self._connections: httpx.Client | None = None
         self._pool: ThreadPoolExecutor | None = None
 
+    @property
+    def made(self) -> int:
+        """Requests sent so far, tries included."""
+        return self._budget.made
+
     def allow(self, requests: int | None) -> None:
         """Set how many further requests may be made; any number if None."""
-        with self._lock:
-            self._allowed = None if requests is None else (self.made + requests, requests)
+        self._budget.allow(requests)
 
     def get(self, path: str) -> Answer:
         """GET below the base; errors are those of `post`."""
@@ -217,6 +179,8 @@ class Transport:
             if self._connections is None:
                 most = self._limits.concurrency + 1
                 self._connections = httpx.Client(
+                    auth=self._auth,
+                    event_hooks={"request": [functools.partial(_begin, self._budget, self._limits.timeout_s)]},
                     # the operator's own authorities (SSL_CERT_FILE) vouch for servers inside the network
                     verify=httpx.create_ssl_context(),
                     timeout=httpx.Timeout(self._limits.timeout_s, connect=min(CONNECT_S, self._limits.timeout_s)),
@@ -271,19 +235,13 @@ class Transport:
         return ServerFailing(msg, field=self._field, passing=True)
 
     def _once(self, method: str, path: str, body: Body | None) -> Answer:
-        """One try, and a second one at once if the token was refused and there is a newer one."""
-        token = self._current_token()
-        answer = self._send(method, path, body, token)
+        """One try."""
+        answer, authorization = self._send(method, path, body)
         if answer.refused:
-            newer = self._newer_token(token)
-            if newer is not None:
-                token = newer
-                answer = self._send(method, path, body, token)
-        if answer.refused:
-            with_token = "without a token" if token is None else "with the token of token_file"
+            with_token = "without a token" if authorization is None else "with the token of token_file"
             msg = f"{self.url} refuses requests {with_token} ({answer.status}: {answer.said}); give a valid token_file"
-            if token is not None and token == self._accepted:
-                # it was good a moment ago; whoever renews the file may be a little late
+            if authorization is not None and authorization == self._accepted:
+                # the server took this token a moment ago; its renewal may be a little late
                 raise _Again(msg, reached=True, refused=True)
             raise UnreachableResource(msg, field="model.token_file")
         if answer.status in RETRIED:
@@ -295,34 +253,17 @@ class Transport:
                 "followed; give the address of the server itself"
             )
             raise UnreachableResource(msg, field=self._field)
-        self._accepted = token
+        self._accepted = authorization
         return answer
 
-    def _current_token(self) -> str | None:
-        with self._lock:
-            if self._token is None and self._token_file is not None:
-                self._token = self._token_file.read()
-            return self._token
-
-    def _newer_token(self, refused: str | None) -> str | None:
-        """Another token than was refused; perhaps another thread has read it already."""
-        if self._token_file is None:
-            return None
-        with self._lock:
-            if self._token == refused:
-                self._token = self._token_file.read()
-            return None if self._token == refused else self._token
-
-    def _send(self, method: str, path: str, body: Body | None, token: str | None) -> Answer:
-        self._count()
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        if body is not None:
-            headers |= {"Content-Type": body.media_type, **body.headers}
+    def _send(self, method: str, path: str, body: Body | None) -> tuple[Answer, str | None]:
+        """The answer, and the header with the token that was sent."""
+        headers = {} if body is None else {"Content-Type": body.media_type, **body.headers}
         content = None if body is None else body.content
-        deadline = time.monotonic() + self._limits.timeout_s
         try:
             with self._client().stream(method, f"{self.url}{path}", headers=headers, content=content) as response:
-                return Answer(response.status_code, response.headers, self._read(response, deadline))
+                answer = Answer(response.status_code, response.headers, self._read(response))
+                return answer, response.request.headers.get("Authorization")
         except httpx.TimeoutException as error:
             msg = f"no answer within {self._limits.timeout_s:g} s"
             raise _Again(msg, reached=not isinstance(error, httpx.ConnectTimeout)) from error
@@ -342,7 +283,8 @@ class Transport:
         msg = f"{self.url}{path} cannot be asked ({error}); check the address"
         return UnreachableResource(msg, field=self._field)
 
-    def _read(self, response: httpx.Response, deadline: float) -> bytes:
+    def _read(self, response: httpx.Response) -> bytes:
+        deadline = response.request.extensions[DEADLINE]
         content = bytearray()
         for chunk in response.iter_bytes():
             content += chunk
@@ -355,16 +297,14 @@ class Transport:
                 raise _Again(msg, reached=True)
         return bytes(content)
 
-    def _count(self) -> None:
-        with self._lock:
-            if self._allowed is not None and self.made >= self._allowed[0]:
-                msg = (
-                    f"the {self._allowed[1]} requests to {self.url} that this part of the audit may make are used up "
-                    f"(`limits.requests` is {self._limits.requests}); raise it, use fewer images, explainers or "
-                    "checks, and look whether the server often has to be asked again"
-                )
-                raise RequestBudgetExceeded(msg, field="model.limits.requests")
-            self.made += 1
+
+def _begin(budget: RequestBudget, timeout_s: float, request: httpx.Request) -> None:
+    """Count a request before it is sent, and note when its answer must be there. Knows no `Transport`.
+
+    A client that knew its transport would keep a forgotten one alive.
+    """
+    budget.spend()
+    request.extensions[DEADLINE] = time.monotonic() + timeout_s
 
 
 def _asked_pause_s(retry_after: str) -> float:

@@ -21,8 +21,9 @@ import trustme
 from auditcore.contracts.server_models import RequestLimits
 from auditcore.errors import InputError, RequestBudgetExceeded, ServerFailing, UnreachableResource
 from auditcore.sources.servers import transport as module
+from auditcore.sources.servers.answers import Body
 from auditcore.sources.servers.tokens import TokenFile
-from auditcore.sources.servers.transport import FAILURES_TO_BREAK, Body, Transport
+from auditcore.sources.servers.transport import FAILURES_TO_BREAK, Transport
 from scripted_server import Asked, Reply, scripted
 
 PAUSE_S = 0.01

@@ -11,16 +11,15 @@ from typing import Any, final
 
 from pydantic import ValidationError
 
-from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import BLACK_BOX, ModelCapabilities
 from auditcore.contracts.server_models import TorchServeModel
 from auditcore.errors import InvalidRequest, ModelOutputInvalid
-from auditcore.sources.resolved_model import Resolution
-from auditcore.sources.servers.client import Description, brief
+from auditcore.sources.servers.answers import Answer, Body
+from auditcore.sources.servers.client import Description
 from auditcore.sources.servers.png import png
 from auditcore.sources.servers.tensors import RawTensor
 from auditcore.sources.servers.tokens import TokenFile
-from auditcore.sources.servers.torchserve_messages import (
+from auditcore.sources.servers.torchserve.messages import (
     DESCRIBE,
     HEADER,
     INPUTS,
@@ -28,7 +27,7 @@ from auditcore.sources.servers.torchserve_messages import (
     TENSORS,
     ServedDescription,
 )
-from auditcore.sources.servers.transport import Answer, Body, Transport
+from auditcore.sources.servers.transport import Transport
 from auditcore.tensor_files import TensorFileInvalid, read_layout, write_tensors
 
 OK, NOT_FOUND = 200, 404
@@ -292,33 +291,6 @@ class TorchServeClient:
         except (ValueError, LookupError, TypeError, RecursionError):
             return "; check its spelling"
         return f"; there are {', '.join(names[:20])}" if names else "; none is registered"
-
-
-def resolve(model: TorchServeModel, access: AccessRules) -> Resolution:  # noqa: ARG001 - access was checked before
-    """Version and digest of what TorchServe serves now.
-
-    Raises:
-        ModelChanged: The request pins another digest.
-        InputError: It cannot be asked, or has no such model.
-    """
-    client = TorchServeClient(model.model_copy(update={"limits": brief(model.limits)}))
-    try:
-        description = client.describe()
-    finally:
-        client.close()
-    return resolved(model, description)
-
-
-def resolved(model: TorchServeModel, description: Description) -> Resolution:
-    """The same reference, pinned to what was described."""
-    pinned = model.model_copy(
-        update={"version": model.version or description.version, "sha256": model.sha256 or description.pin}
-    )
-    facts: dict[str, str | int] = {"server": description.server}
-    if description.classes is not None:
-        facts["classes"] = description.classes
-    facts |= description.said
-    return Resolution(pinned, description.capabilities, facts)
 
 
 def _error(answer: Answer) -> Mapping[str, Any]:
