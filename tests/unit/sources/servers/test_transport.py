@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -348,6 +349,48 @@ def test_requests_under_way_together_all_take_the_new_token(tmp_path: Path) -> N
 
         server.script = together
         assert {answer.status for answer in transport.post_all("/", bodies(8))} == {200}
+
+
+def test_a_request_that_is_sent_again_with_a_new_token_counts_twice(tmp_path: Path) -> None:
+    with scripted(only("first")) as server:
+        transport = asking(server.url, token=token_of(tmp_path, "first"))
+        transport.get("/")
+        token_of(tmp_path, "second")
+        server.script = only("second")
+        transport.allow(1)
+        with pytest.raises(RequestBudgetExceeded):
+            transport.get("/")
+        assert transport.made == len(server.asked) == 2
+        transport.allow(2)
+        assert transport.get("/").status == 200
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_without_end_is_cut_off_before_the_next_try(tmp_path: Path, status: int) -> None:
+    endless = Reply(status, b"Token Authorization failed" + bytes(50_000_000))
+    accepted = only("second")
+
+    def script(asked: Asked) -> Reply:
+        token_of(tmp_path, "second")
+        return endless if asked.headers["authorization"] == "Bearer first" else accepted(asked)
+
+    with scripted(script) as server:
+        tracemalloc.start()
+        answer = asking(server.url, token=token_of(tmp_path, "first")).get("/")
+        _, most_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert (answer.status, len(server.asked)) == (200, 2)
+    # what the server itself sends is one object, which was made before
+    assert most_bytes < 5_000_000
+
+
+def test_a_refusal_that_trickles_is_given_up(tmp_path: Path) -> None:
+    slow = Reply(400, b"Token Authorization failed", between_s=0.1)
+    with scripted(lambda _: slow) as server:
+        begun = time.monotonic()
+        with pytest.raises(ServerFailing, match=r"answer within 0\.3 s"):
+            asking(server.url, token=token_of(tmp_path, "first"), timeout_s=0.3, attempts=1).get("/")
+        assert time.monotonic() - begun < 0.8
 
 
 def test_a_token_that_never_was_good_is_refused_at_once(tmp_path: Path) -> None:
