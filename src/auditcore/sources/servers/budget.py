@@ -1,4 +1,4 @@
-"""How many requests a server has got, and how many more it may get."""
+"""How many requests were sent to a server, and how many more may be sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bearer tokens in requests: sent with each, and read anew when the server refuses the one in use."""
+"""Bearer tokens: sent with each request, and read again from their file when the server refuses one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from auditcore.sources.servers.answers import BAD_REQUEST, REFUSED, is_refusal
 from auditcore.sources.servers.tokens import TokenFile
 
 MOST_REFUSAL_BYTES = 65_536
-"""Bytes of a refusal that are read: an error repeats 200 characters, and TorchServe's refusals have 200 bytes."""
+"""Bytes of a refusal that are read. An error repeats 200 characters of it."""
 
 
 @final
 class TokenAuth(httpx.Auth):
-    """The token of a file, for all threads that ask one server.
+    """Sends the token of a file; all threads that ask one server share it.
 
-    A refused request is sent a second time, at once, if the file holds another token by then.
+    When the server refuses a request and the file holds another token by then, the request is sent a second time.
     """
 
     def __init__(self, file: TokenFile) -> None:
@@ -85,7 +85,7 @@ class _Beginning(httpx.SyncByteStream):
             left -= len(piece)
             if left <= 0:
                 return
-            # the timeout itself is for each piece; a server that trickles would never meet it
+            # the timeout itself is for each piece; a server that sends slowly would never exceed it
             if time.monotonic() > self._deadline:
                 msg = "the refusal took too long"
                 raise httpx.ReadTimeout(msg, request=self._request)

@@ -21,10 +21,10 @@ import trustme
 
 from auditcore.contracts.server_models import RequestLimits
 from auditcore.errors import InputError, RequestBudgetExceeded, ServerFailing, UnreachableResource
-from auditcore.sources.servers import transport as module
+from auditcore.sources.servers import connection
 from auditcore.sources.servers.answers import Body
 from auditcore.sources.servers.tokens import TokenFile
-from auditcore.sources.servers.transport import FAILURES_TO_BREAK, Transport
+from auditcore.sources.servers.transport import FAILURES_TO_BREAK, LONGEST_PAUSE_S, Transport
 from scripted_server import Asked, Reply, scripted
 
 PAUSE_S = 0.01
@@ -165,17 +165,17 @@ def test_a_pause_that_the_server_asks_for_is_kept() -> None:
 
 @pytest.mark.parametrize(("said", "pause_s"), [("7", 7), ("soon", 0), ("-3", 0), ("", 0)])
 def test_what_a_server_asks_for_may_be_seconds(said: str, pause_s: float) -> None:
-    assert module._asked_pause_s(said) == pause_s
+    assert connection._asked_pause_s(said) == pause_s
 
 
 @pytest.mark.parametrize(("hours", "least", "most"), [(1, 3500, 3600), (-1, 0, 0)])
 def test_what_a_server_asks_for_may_be_a_date(hours: int, least: float, most: float) -> None:
     said = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
-    assert least <= module._asked_pause_s(said) <= most
+    assert least <= connection._asked_pause_s(said) <= most
 
 
 def test_a_pause_that_the_server_asks_for_has_a_bound() -> None:
-    assert Transport("http://127.0.0.1:9", RequestLimits())._pause_s(1, 3600.0) == module.LONGEST_PAUSE_S
+    assert Transport("http://127.0.0.1:9", RequestLimits())._pause_s(1, 3600.0) == LONGEST_PAUSE_S
 
 
 def test_a_port_where_nobody_listens_is_unreachable() -> None:
@@ -206,7 +206,7 @@ def test_a_slow_answer_is_given_up(reply: Reply) -> None:
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(connection, "MOST_ANSWER_BYTES", 100_000)
     with scripted(lambda _: Reply(content=bytes(5_000_000))) as server:
         with pytest.raises(ServerFailing, match="more than 100000 bytes; ask for fewer images") as caught:
             asking(server.url).get("/")
@@ -475,7 +475,7 @@ def test_a_forgotten_transport_gives_its_connections_and_threads_back() -> None:
     with scripted() as server:
         transport = asking(server.url)
         transport.post_all("/", bodies(4))
-        connections, pool = transport._connections, transport._pool
+        connections, pool = transport._connection._open, transport._pool
         assert connections is not None
         assert pool is not None
         forgotten = weakref.ref(transport)
