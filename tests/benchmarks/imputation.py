@@ -1,16 +1,17 @@
-"""ROAD's linear imputation by conjugate gradients: with a multigrid cycle, and with short preconditioners.
+"""ROAD's linear imputation by conjugate gradients: a multigrid cycle against two short preconditioners.
 
     make imputation
 
-Every line imputes one photo of 224 x 224 pixels at one share of missing pixels, with several masks at once as a removal
-curve does. The short ways solve the same equations of `auditcore.metrics.imputation` to the same residual in float64:
+Every line imputes a photo of 224 x 224 pixels at one share of missing pixels, with several masks at once, as a removal
+curve does. All three solve the equations of `auditcore.metrics.imputation` to the same residual, in float64:
 
-- `jacobi` divides by the diagonal.
-- `neumann` is the incomplete Poisson preconditioner, two terms of the Neumann series of the inverse: four products with
-  the off-diagonal part less per step than a polynomial of higher degree, and no triangular solve, which a GPU cannot
-  share out.
+- `multigrid`: the cycle of `auditcore.metrics.multigrid`, which is in use.
+- `jacobi`: the inverse of the diagonal.
+- `neumann`: the incomplete Poisson preconditioner, two terms of the Neumann series of the inverse. It has no triangular
+  solves, which many images and channels could not share.
 
-Prints a line for each kind of mask and share, and writes all to `imputation.json`.
+Prints a line for each kind of mask and share, and writes all of them to `imputation.json`. Fails if the loop here does
+not give the bytes of the library with the multigrid cycle.
 
 Source: Ament et al. 2010, A parallel preconditioned conjugate gradient solver for the Poisson problem.
 """

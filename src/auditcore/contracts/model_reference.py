@@ -1,4 +1,4 @@
-"""How a request names the model under audit: every kind of reference."""
+"""The references by which a request names its models: one contract per kind."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from auditcore.contracts.packaged_models import (
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 
 BuiltModel = TorchvisionModel | TimmModel | FactoryModel
-"""Spelled out as architecture and weights."""
+"""Models given as an architecture and its weights."""
 
 ServedModel = TorchServeModel | OpenInferenceModel
-"""Behind a server."""
+"""Models behind a server."""
 
 ModelReference = Annotated[
     BuiltModel

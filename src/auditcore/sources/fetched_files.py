@@ -1,4 +1,4 @@
-"""Copies of fetched bytes on disk: private to this process, named after their digest, a few at a time."""
+"""Private copies of fetched bytes on disk, named after their digest; a process keeps only a few."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _folder_of(process: int) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="auditcore-"))
 
     def remove() -> None:
-        if os.getpid() == process:  # a fork inherits this handler and must leave its parent's files alone
+        if os.getpid() == process:  # a fork inherits this handler and must not remove its parent's files
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)
@@ -36,7 +36,7 @@ def _folder_of(process: int) -> Path:
 
 @contextmanager
 def new_file() -> Iterator[tuple[io.BufferedIOBase, Callable[[str], Path]]]:
-    """A file to fill, and what moves it to its content address once it is whole; removed when anything fails."""
+    """A new file, and a function that moves it to its content address; the file is removed if anything fails."""
     folder = private_folder()
     part = folder / f"part-{secrets.token_hex(8)}"
     with part.open("xb") as file:

@@ -1,6 +1,6 @@
-"""Bytes behind a URI: allowed ones only, at most so many, and those that were promised.
+"""Bytes behind a URI: only from allowed places, up to a size limit, and with the digest that the request gives.
 
-A request names weights and images; this module is the only one that opens what it names.
+A request names weights and images; only this module opens what it names.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ def open_resource(
     """A local file with the bytes behind a URI, verified.
 
     `file:` and `package:` give the file itself: read it, never write it. `https:` and `blob:` give a private copy
-    named after its digest, which lives as long as the process unless `KEPT_FILES` newer ones follow; read it soon.
+    named after its digest. It is removed when the process ends, or after `KEPT_FILES` newer copies; read it soon.
 
     Args:
         uri: `file:///path`, `package:import_name/path/inside`, `https://...`, `blob:sha256:...`, or an object such as
             `s3://bucket/key`.
-        access: What the operator allows; asked before anything is touched.
+        access: What the operator allows; checked before anything is opened.
         field: Path of the URI in the request, for errors.
         limit_bytes: Most bytes accepted.
-        sha256: `sha256:...` that the bytes must have.
+        sha256: Digest that the bytes must have, `sha256:...`; None accepts any bytes.
         blobs: Store of uploaded bytes; without it `blob:` is unreachable.
         https: How `https:` is spoken.
 
     Raises:
         UnsafeReference: The URI, or the address its host resolves to, is not allowed.
-        UnreachableResource: Nothing could be read.
+        UnreachableResource: The bytes could not be read.
         LimitExceeded: There are more than `limit_bytes`.
-        DigestMismatch: The bytes are not those of `sha256`.
+        DigestMismatch: The bytes have another digest than `sha256`.
     """
     access.check_uri(uri, field=field)
     match urlsplit(uri).scheme:
@@ -73,7 +73,7 @@ def open_resource(
         case scheme:
             if sha256 is not None and (kept := private_folder() / sha256.removeprefix("sha256:")).exists():
                 check_size(kept.stat().st_size, limit_bytes, field)
-                kept.touch()  # last to be removed
+                kept.touch()  # so that it is removed last
                 return kept
             with new_file() as (file, keep):
                 if scheme in STORAGE_SCHEMES:
@@ -125,11 +125,12 @@ def pin_resource(
 ) -> str | None:
     """The sha256 of what is behind a URI now, so that workers read the same bytes later.
 
-    A file that this machine does not have may be on those of the workers: it stays unpinned, and they are the judges.
+    A file that this machine does not have may be on the machines of the workers. It stays unpinned, and the workers
+    check it.
     Arguments and errors are those of `open_resource`.
 
     Returns:
-        `sha256:...`; the given digest unread, and None where nothing can be read here.
+        `sha256:...`. A given digest is returned without reading anything; None if this machine cannot read the bytes.
     """
     access.check_uri(uri, field=field)
     match urlsplit(uri).scheme:
@@ -148,7 +149,7 @@ def pin_resource(
 
 
 def _forget(_: bytes) -> None:
-    """Only the digest of what passes is wanted, and no disk is filled."""
+    """Drop the bytes: pinning needs only their digest, and must not fill the disk."""
 
 
 def _read_blob(uri: str, blobs: BlobReader | None, *, limit_bytes: int, field: str) -> bytes:

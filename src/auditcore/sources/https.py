@@ -21,7 +21,7 @@ from auditcore.errors import UnreachableResource, UnsafeReference
 from auditcore.sources.verification import check_size
 
 AZURE_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")
-"""The one cloud metadata address that is formally public."""
+"""The only metadata address of a cloud that counts as public."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -29,15 +29,15 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class HttpsPolicy:
-    """How `https:` is spoken. The default is what a service wants; only a test has a reason for another.
+    """Settings of `https:`. A service uses the default; only tests need another policy.
 
     Attributes:
-        allow_loopback: Let a URI reach this very machine.
-        trust: Certificates to trust; the usual authorities when null.
+        allow_loopback: Allow addresses of this machine.
+        trust: Certificates to trust; the usual authorities if None.
         connect_s: Time allowed for a connection, in seconds.
         read_s: Time allowed between two pieces of the answer, in seconds.
-        total_s: Time allowed for the whole answer, in seconds; read_s alone would let a server trickle for ever.
-        clock: Seconds that never go back.
+        total_s: Time allowed for the whole answer, in seconds; with only `read_s`, a slow server could send for ever.
+        clock: A monotonic clock, in seconds.
     """
 
     allow_loopback: bool = False
@@ -48,7 +48,7 @@ class HttpsPolicy:
     clock: Callable[[], float] = time.monotonic
 
     def allows(self, address: Address) -> bool:
-        """Whether a connection may go there: public unicast addresses, also inside IPv6 forms of IPv4."""
+        """Whether a connection may go to an address: public unicast only, also for IPv4 inside IPv6."""
         if isinstance(address, ipaddress.IPv6Address):
             inner = _inner_ipv4(address)
             if inner is not None:
@@ -64,14 +64,14 @@ PUBLIC_HTTPS = HttpsPolicy()
 def stream_https(
     uri: str, write: Callable[[bytes], object], *, limit_bytes: int, field: str, https: HttpsPolicy
 ) -> str:
-    """Hand the answer on piece by piece, and return the hexadecimal sha256 of the whole.
+    """Pass the answer on piece by piece, and return the hexadecimal sha256 of the whole.
 
     Args:
         uri: `https://...`, which `AccessRules.check_uri` has allowed.
-        write: Gets the pieces in order.
+        write: Receives the pieces in order.
         limit_bytes: Most bytes accepted.
         field: Path of the URI in the request, for errors.
-        https: How `https:` is spoken.
+        https: Settings of the connection.
 
     Raises:
         UnsafeReference: The host has an address that is not public.
@@ -127,7 +127,7 @@ def _inner_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 @contextmanager
 def _connect(url: httpx.URL, addresses: list[Address], https: HttpsPolicy) -> Iterator[httpx.Response]:
-    """Ask the first address that accepts a connection, by number, so that no name is resolved a second time."""
+    """Ask the first address that accepts a connection; by number, so that no name is resolved a second time."""
     with httpx.Client(
         verify=https.trust or httpx.create_ssl_context(trust_env=False),
         timeout=httpx.Timeout(https.read_s, connect=https.connect_s),
@@ -171,7 +171,7 @@ def _check_answer(response: httpx.Response, limit_bytes: int, uri: str, field: s
         msg = f"{uri} answers with status {response.status_code}; check the address and who may read it"
         raise UnreachableResource(msg, field=field)
     if response.headers.get("content-encoding", "identity") != "identity":
-        msg = f"{uri} is sent compressed although that was not asked for; upload the bytes instead"
+        msg = f"{uri} is sent compressed, which the request did not accept; upload the bytes instead"
         raise UnreachableResource(msg, field=field)
     announced = response.headers.get("content-length", "")
     if announced.isdecimal():
@@ -184,7 +184,8 @@ def _copy(
     deadline = https.clock() + https.total_s
     digest = hashlib.sha256()
     size = 0
-    for chunk in response.iter_raw():  # piece by piece as it arrives: collecting larger ones would defer the deadline
+    # each piece as it arrives: waiting for larger ones would check the deadline too late
+    for chunk in response.iter_raw():
         size += len(chunk)
         check_size(size, limit_bytes, field)
         if https.clock() > deadline:

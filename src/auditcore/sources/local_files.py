@@ -19,7 +19,7 @@ def local_file(uri: str, *, field: str) -> Path:
 
     Raises:
         UnreachableResource: There is no such file, it is not a regular file, or this process may not read it.
-        UnsafeReference: It lies outside its package.
+        UnsafeReference: The path leads out of its package.
     """
     parts = urlsplit(uri)
     if parts.scheme == "package":
@@ -35,7 +35,7 @@ def local_file(uri: str, *, field: str) -> Path:
         msg = f"{uri} is not a regular file; name one"
         raise UnreachableResource(msg, field=field)
     if not os.access(path, os.R_OK):
-        msg = f"{uri} may not be read by this process; ask the operator to change its permissions"
+        msg = f"this process may not read {uri}; ask the operator to change the permissions"
         raise UnreachableResource(msg, field=field)
     return path
 
@@ -67,8 +67,8 @@ def pin_file(uri: str, *, limit_bytes: int, field: str) -> str | None:
     """The `sha256:...` of a file; None if this machine cannot read it.
 
     Raises:
-        UnsafeReference: It lies outside its package.
-        LimitExceeded: It has more than `limit_bytes`.
+        UnsafeReference: The path leads out of its package.
+        LimitExceeded: The file has more than `limit_bytes`.
     """
     try:
         path = local_file(uri, field=field)

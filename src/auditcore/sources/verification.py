@@ -1,4 +1,4 @@
-"""Whether bytes are as many as are allowed, and those that were promised."""
+"""Checks of size and digest."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ def check_size(actual: int, limit: int, field: str) -> None:
     """Refuse more bytes than are allowed.
 
     Raises:
-        LimitExceeded: There are more.
+        LimitExceeded: `actual` is above `limit`.
     """
     if actual > limit:
         raise LimitExceeded(what="the resource", limit=limit, actual=actual, unit="bytes", field=field)
 
 
 def check_digest(hexdigest: str, expected: str | None, field: str) -> None:
-    """Refuse other bytes than the expected ones.
+    """Refuse bytes with another digest than the expected one.
 
     Args:
         hexdigest: Hexadecimal sha256 of the bytes.
@@ -24,7 +24,7 @@ def check_digest(hexdigest: str, expected: str | None, field: str) -> None:
         field: Path in the request, for errors.
 
     Raises:
-        DigestMismatch: The bytes are others.
+        DigestMismatch: The digests differ.
     """
     actual = f"sha256:{hexdigest}"
     if expected is not None and actual != expected:

@@ -1,4 +1,4 @@
-"""What is sent to a server and what comes back."""
+"""Bodies of requests, and answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import final
 BAD_REQUEST = 400
 REFUSED = frozenset({401, 403})
 TOKEN_REFUSED = b"Token Authorization failed"
-"""What TorchServe 0.12 says, with status 400, to a token that is wrong or has expired."""
+"""Text of TorchServe 0.12, with status 400, for a token that is wrong or has expired."""
 
 SHOWN = 200
 """Characters of an answer that an error repeats."""
@@ -28,7 +28,7 @@ def is_refusal(status: int, content: bytes) -> bool:
 @final
 @dataclass(frozen=True)
 class Body:
-    """What is sent.
+    """The body of a request.
 
     Attributes:
         content: The bytes.
@@ -44,7 +44,7 @@ class Body:
 @final
 @dataclass(frozen=True)
 class Answer:
-    """What came back, of any status that a second try would not change."""
+    """An answer of the server, with any status that is not retried."""
 
     status: int
     headers: Mapping[str, str]
@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def refused(self) -> bool:
-        """Whether the server wants another token."""
+        """Whether the server refuses the token."""
         return is_refusal(self.status, self.content)
 
     @property

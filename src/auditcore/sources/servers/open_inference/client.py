@@ -48,7 +48,7 @@ class OpenInferenceClient:
     """One model of one server."""
 
     def __init__(self, model: OpenInferenceModel) -> None:
-        """Ask nothing yet."""
+        """Send no request yet."""
         self._model = model
         token = None if model.token_file is None else TokenFile(Path(model.token_file))
         self._transport = Transport(model.url, model.limits, token=token)
@@ -65,17 +65,17 @@ class OpenInferenceClient:
         self._transport.allow(requests)
 
     def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         self._transport.close()
 
     def describe(self) -> Description:
-        """What the server says of itself and of the model.
+        """Ask for the descriptions of the server and of the model.
 
         Raises:
             InvalidRequest: There is no such model, version or tensor.
-            ModelOutputInvalid: A tensor has a type or shape that no images and class scores have.
-            ModelChanged: There was such a model before.
-            InputError: The server cannot be asked.
+            ModelOutputInvalid: A tensor has a type or shape that does not fit images or class scores.
+            ModelChanged: The model was served before and is not any more.
+            InputError: The server does not answer.
         """
         server = self._json(self._transport.get("/v2"), "server")
         model = self._json(self._transport.get(self._path), "model")
@@ -85,8 +85,8 @@ class OpenInferenceClient:
         self._signature = Signature(wanted, given.name, self._encoding(extensions))
         self._refuse_misfit(wanted, given)
         versions = [str(version) for version in listed_in(model.get("versions"))]
-        # where several are served, nobody says which of them answers by default; the answers say it. The list is no
-        # part of the pin: another version beside the audited one changes nothing
+        # if several versions are served, only the answers tell which one is the default. The list is no part of the
+        # pin: another version beside the audited one changes nothing
         version = self._model.version or (versions[0] if len(versions) == 1 else None)
         classes = given.shape[1] if len(given.shape) == 2 and given.shape[1] > 0 else self._model.classes  # noqa: PLR2004 - axes
         if self._model.classes is not None and classes != self._model.classes:
@@ -110,7 +110,7 @@ class OpenInferenceClient:
         )
 
     def images_per_request(self, image_bytes: int) -> int:
-        """Images that one request takes: as many as the model always takes, where it says so."""
+        """Number of images in one request; the model's batch size if that is fixed."""
         signature = self._known()
         if signature.input.shape and signature.input.shape[0] > 0:
             return signature.input.shape[0]
@@ -119,11 +119,11 @@ class OpenInferenceClient:
         return max(1, (self._model.limits.request_bytes - HEADER_BYTES) // each)
 
     def predict(self, batches: Sequence[RawTensor]) -> list[RawTensor]:
-        """Outputs as the server declares them, one request a batch.
+        """Outputs as the server declares them; one request per batch.
 
         Raises:
             ModelChanged: Another version answered than the pinned one.
-            InputError: The server fails, or answers something else than class scores.
+            InputError: The server fails, or its answer is not class scores.
         """
         sizes = [len(batch) for batch in batches]
         sent = [request_body(self._filled(batch), self._known()) for batch in batches]
@@ -131,10 +131,10 @@ class OpenInferenceClient:
         return [first_rows(self._outputs(answer), size) for answer, size in zip(answers, sizes, strict=True)]
 
     def answering_version(self) -> str | None:
-        """Which version answers a gray image; None if the server does not say so.
+        """The version that answers a gray image; None if the server does not tell it.
 
         Raises:
-            InputError: It does not answer images.
+            InputError: The server does not answer with class scores.
         """
         side = self._model.preprocessing.crop
         gray = RawTensor((1, 3, side, side), bytes(4 * 3 * side * side))
@@ -184,7 +184,7 @@ class OpenInferenceClient:
             raise InvalidRequest(msg, field="model.preprocessing.crop")
 
     def _filled(self, batch: RawTensor) -> RawTensor:
-        """The batch in the server's layout; repeated up to a fixed batch size."""
+        """The batch in the server's layout, filled up to a fixed batch size with copies of its first image."""
         laid_out = channels_last(batch) if self._model.layout == "NHWC" else batch
         shape, data = laid_out.shape, laid_out.data
         fixed = self._known().input.shape[:1]
@@ -212,7 +212,7 @@ class OpenInferenceClient:
         raise ModelOutputInvalid(msg, field="model.output")
 
     def _refuse_other_version(self, version: object) -> None:
-        """All answers come from the pinned version; where none is known, from the one that answered first."""
+        """Refuse answers of another version than the pinned one, or than the first that answered."""
         if version is None or version == "":
             return
         self._version = self._version or str(version)
@@ -237,7 +237,7 @@ class OpenInferenceClient:
                 raise ModelOutputInvalid(msg, field="model.output")
             values = values_of(tensor, datatype, data)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            msg = f"output {tensor.get('name')!r} cannot be read ({error}); the server does not keep to the protocol"
+            msg = f"output {tensor.get('name')!r} cannot be read ({error}); the server does not follow the protocol"
             raise ModelOutputInvalid(msg, field="model.output") from error
         if min(shape, default=0) < 0 or len(values) != math.prod(shape):
             msg = f"output {tensor.get('name')!r} has {len(values)} values, which do not fit its shape {list(shape)}"
@@ -251,7 +251,7 @@ class OpenInferenceClient:
     def _parsed(self, content: bytes, answer: Answer) -> Mapping[str, Any]:
         try:
             found = json.loads(content)
-        except (ValueError, RecursionError):  # lists within lists without end
+        except (ValueError, RecursionError):  # RecursionError: lists nested too deeply
             found = None
         if not isinstance(found, dict):
             msg = f"{self._transport.url} does not speak the Open Inference Protocol v2 ({answer.said}); check `url`"

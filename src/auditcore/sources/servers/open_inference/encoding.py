@@ -23,7 +23,7 @@ JSON_BYTES_A_VALUE = 16
 """Most bytes of a float32 in JSON, with the nine digits that tell it from every other: `-1.23456789e-05,`."""
 
 ID = "auditcore"
-"""Of every request: the protocol calls it optional, and KServe 0.21 fails without one."""
+"""`id` of every request. The protocol calls it optional, but KServe 0.21 fails without one."""
 
 FLOATS: Mapping[str, str] = {"FP32": "f", "FP64": "d", "FP16": "e"}
 """Tensor types that are read and written here -> the format character of `struct`."""
@@ -107,7 +107,7 @@ def _flat(data: object) -> list[float]:
 def _json_body(tensor: Mapping[str, Any], output: Mapping[str, Any], data: bytes) -> bytes:
     """A request with its numbers as text.
 
-    Nine digits tell a float32 from every other; `json` would write the seventeen of a double.
+    Nine digits identify a float32; `json` would write the seventeen digits of a double.
     """
     numbers = ",".join([f"{value:.9g}" for value in _floats(data, "FP32")])
     described = json.dumps(tensor)[:-1]
@@ -124,7 +124,7 @@ def _floats(data: bytes, datatype: str) -> Sequence[float]:
     """
     size = struct.calcsize(FLOATS[datatype])
     if len(data) % size:
-        msg = f"{len(data)} bytes are no tensor of {datatype}"
+        msg = f"{len(data)} bytes are not a whole number of {datatype} values"
         raise ValueError(msg)
     return struct.unpack(f"<{len(data) // size}{FLOATS[datatype]}", data)
 
@@ -137,5 +137,5 @@ def _converted(data: bytes, datatype: str) -> bytes:
     try:
         return struct.pack(f"<{len(values)}{FLOATS[datatype]}", *values)
     except OverflowError as error:
-        msg = f"the images have values beyond {datatype}, which the server takes; check `mean` and `std`"
+        msg = f"the images have values beyond the range of {datatype}, the server's type; check `mean` and `std`"
         raise InvalidRequest(msg, field="model.preprocessing") from error

@@ -1,4 +1,4 @@
-"""What a server of the Open Inference Protocol says of a model's tensors."""
+"""The tensors of a model, as a server of the Open Inference Protocol describes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Encoding = Literal["json", "binary"]
 @final
 @dataclass(frozen=True)
 class TensorMetadata:
-    """A tensor of a model; the shape is empty if the server does not tell it, and a free size is -1."""
+    """A tensor of a model. The shape is empty if the server does not tell it; a variable size is -1."""
 
     name: str
     datatype: str
@@ -43,7 +43,7 @@ def tensors_of(listed: object) -> list[TensorMetadata]:
     found = []
     for one in listed_in(listed):
         if isinstance(one, dict) and "name" in one:
-            # some servers write a free size as text
+            # some servers write a variable size as text
             shape = tuple(extent if isinstance(extent, int) else -1 for extent in listed_in(one.get("shape")))
             found.append(TensorMetadata(str(one["name"]), str(one.get("datatype") or "FP32"), shape))
     return found
@@ -65,7 +65,7 @@ def chosen_tensor(tensors: Sequence[TensorMetadata], name: str | None, what: str
         if len(tensors) == 1:
             return tensors[0]
         listed = f"the model has {what}s {names}" if tensors else f"the server does not tell the {what}s of the model"
-        msg = f"{listed}; say which one in `{what}`"
+        msg = f"{listed}; name one in `{what}`"
         raise InvalidRequest(msg, field=f"model.{what}")
     found = next((tensor for tensor in tensors if tensor.name == name), None)
     if found is not None:

@@ -20,16 +20,16 @@ def check_access(model: OpenInferenceModel, access: AccessRules) -> None:
 
 
 def resolve(model: OpenInferenceModel, _access: AccessRules) -> Resolution:
-    """Version and digest of what the server serves now.
+    """The reference with the version and digest of the model that the server serves now.
 
     Raises:
-        InputError: The server cannot be asked, or has no such model.
+        InputError: The server does not answer, or has no such model.
     """
     description = _described(model)
     if model.version is None:
         version = description.version or _answering_version(model)
         if version is not None:
-            # the audit asks for this version from now on, so the pin covers what the server says of it
+            # the audit asks for this version from now on, so the pin is that of its description
             model = model.model_copy(update={"version": version})
             description = _described(model)
     pinned = model.model_copy(update={"sha256": model.sha256 or description.pin})

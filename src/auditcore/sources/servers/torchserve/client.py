@@ -1,4 +1,4 @@
-"""Models behind TorchServe 0.12, by its inference API; with this project's handler, or the plain `image_classifier`."""
+"""One model of a TorchServe 0.12, with this project's handler or with the plain `image_classifier`."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ PLAIN = "image_classifier"
 class TorchServeClient:
     """One model of one TorchServe.
 
-    The handler is found out by one request: a gray photo with a header that this project's handler answers with a
-    description, and any other one with a prediction.
+    One request tells which handler there is: to a gray photo with a certain header, this project's handler answers with
+    a description, and any other handler with a prediction.
     """
 
     def __init__(self, model: TorchServeModel) -> None:
-        """Ask nothing yet."""
+        """Send no request yet."""
         self._model = model
         path = None if model.token_file is None else Path(model.token_file)
         self._inference = Transport(model.url, model.limits, token=None if path is None else TokenFile(path))
@@ -82,18 +82,18 @@ class TorchServeClient:
         self._inference.allow(requests)
 
     def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""
         self._inference.close()
         if self._management is not None:
             self._management.close()
 
     def describe(self) -> Description:
-        """What is served now, under the pinned version if there is one.
+        """Ask for the description of the model, of the pinned version if there is one.
 
         Raises:
-            InvalidRequest: TorchServe has no such model or version, or the plain handler leaves open what it is.
-            ModelOutputInvalid: The handler answers something that is no prediction of classes.
-            InputError: TorchServe cannot be asked.
+            InvalidRequest: TorchServe has no such model or version, or the request lacks what a plain handler needs.
+            ModelOutputInvalid: The handler's answer is not a prediction of classes.
+            InputError: TorchServe does not answer.
         """
         probe = Body(GRAY_PNG, "image/png", {HEADER: DESCRIBE})
         answer = self._inference.post(self._path, probe)
@@ -105,16 +105,16 @@ class TorchServeClient:
         return self._describe_handler(said)
 
     def images_per_request(self, image_bytes: int) -> int:
-        """Images that one request takes: one photo for the plain handler."""
+        """Number of images in one request; one photo for the plain handler."""
         if self._plain:
             return 1
         return max(1, (self._model.limits.request_bytes - HEADER_BYTES) // image_bytes)
 
     def predict(self, batches: Sequence[RawTensor]) -> list[RawTensor]:
-        """Logits (N,classes) of normalized inputs; of the plain handler, probabilities.
+        """Logits (N,classes) of normalized inputs; probabilities from the plain handler.
 
         Raises:
-            InputError: TorchServe fails, or answers something else than class scores.
+            InputError: TorchServe fails, or its answer is not class scores.
         """
         encode, decode = (self._photo, self._probabilities) if self._plain else (self._tensors, self._logits)
         answers = self._inference.post_all(self._path, [encode(batch) for batch in batches])
@@ -136,7 +136,7 @@ class TorchServeClient:
         for name in ("scores", "preprocessing"):
             asked, served = getattr(model, name), getattr(said, name)
             if asked is not None and asked != served:
-                msg = f"the handler was given other {name} than the request says; leave {name} out, or archive it anew"
+                msg = f"the handler has other {name} than the request; leave {name} out, or archive the model again"
                 raise InvalidRequest(msg, field=f"model.{name}")
         return Description(
             server=f"TorchServe with the handler of auditcore {said.auditcore}",
@@ -152,7 +152,7 @@ class TorchServeClient:
         )
 
     def _describe_plain(self, answer: Answer) -> Description:
-        """A handler that only predicts; what it keeps to itself must come from the request."""
+        """Describe a handler that only predicts; the request must give what the handler does not tell."""
         self._plain = True
         model = self._model
         answered = self._top(answer)
@@ -185,7 +185,7 @@ class TorchServeClient:
         )
 
     def _default_version(self) -> str | None:
-        """The version that answers where none is asked for, if the management API is known."""
+        """The version that answers by default, if the management API is known."""
         if self._management is None:
             return None
         answer = self._management.get(f"/models/{self._model.name}")
@@ -197,7 +197,7 @@ class TorchServeClient:
             return None
 
     def _top(self, answer: Answer) -> dict[str, float]:
-        """What the plain handler answers: class -> probability."""
+        """The answer of the plain handler: class -> probability."""
         try:
             found = json.loads(answer.content)
             scores = {str(name): float(score) for name, score in found.items()}
@@ -217,7 +217,7 @@ class TorchServeClient:
         return {name: index for index, name in enumerate(self._model.class_names)}
 
     def _index(self, name: str) -> int:
-        """Number of a class that was answered by name or by number."""
+        """Index of a class, which the handler gives by name or by number."""
         classes = len(self._model.class_names) or self._model.classes or 0
         index = self._indices.get(name, int(name) if name.isdecimal() and not self._indices else -1)
         if not 0 <= index < classes:
@@ -234,15 +234,15 @@ class TorchServeClient:
         try:
             place = read_layout(answer.content).tensors[LOGITS]
         except (TensorFileInvalid, KeyError) as error:
-            msg = f"the handler answers no logits ({answer.said}); archive the model anew with this version"
+            msg = f"the handler answers no logits ({answer.said}); archive the model again with this version"
             raise ModelOutputInvalid(msg, field="model.name") from error
         if place.dtype != "F32":
-            msg = f"the handler answers logits of type {place.dtype}, not F32; archive the model anew with this version"
+            msg = f"the handler answers logits of type {place.dtype}, not F32; archive the model with this version"
             raise ModelOutputInvalid(msg, field="model.name")
         return RawTensor(place.shape, answer.content[place.start : place.stop])
 
     def _photo(self, batch: RawTensor) -> Body:
-        """The only image of a batch as it was before it was normalized."""
+        """The only image of a batch, as the photo before normalization."""
         preprocessing = self._model.preprocessing
         assert preprocessing is not None  # noqa: S101 - `describe` refuses the plain handler without
         side = batch.shape[-1]
@@ -255,18 +255,18 @@ class TorchServeClient:
         return Body(_png(bytes(pixels), side), "image/png")
 
     def _probabilities(self, answer: Answer) -> RawTensor:
-        """A row of all classes: those that were not answered share equally what is left of the probability."""
+        """Probabilities of all classes; those missing in the answer share the remaining probability equally."""
         classes = len(self._model.class_names) or self._model.classes or 0
         top = {self._index(name): score for name, score in self._top(answer).items()}
         left = max(0.0, 1.0 - sum(top.values()))
         rest = left / max(1, classes - len(top))
-        # no class that was not answered may look more probable than one that was
+        # a class that is missing in the answer must not look more probable than one in it
         row = [top.get(index, min(rest, *top.values())) for index in range(classes)]
         total = sum(row)
         return RawTensor.of((1, classes), [score / total for score in row])
 
     def _refuse_failed(self, answer: Answer) -> None:
-        """What TorchServe itself says of a request that it cannot serve."""
+        """Turn an error of TorchServe itself into an error of this project."""
         if answer.status == OK:
             return
         said = _error(answer)
@@ -287,14 +287,14 @@ class TorchServeClient:
         raise ModelOutputInvalid(msg, field="model.name")
 
     def _registered(self) -> str:
-        """Names that there are, where the management API is known."""
+        """The registered names for an error message, if the management API is known."""
         if self._management is None:
-            return "; check its spelling, or ask who runs the server"
+            return "; check its spelling, or ask the operator of the server"
         try:
             names = [str(one["modelName"]) for one in json.loads(self._management.get("/models").content)["models"]]
         except (ValueError, LookupError, TypeError, RecursionError):
             return "; check its spelling"
-        return f"; there are {', '.join(names[:20])}" if names else "; none is registered"
+        return f"; there are {', '.join(names[:20])}" if names else "; it has no model"
 
 
 def _png(pixels: bytes, side: int) -> bytes:

@@ -22,10 +22,10 @@ def check_access(model: TorchServeModel, access: AccessRules) -> None:
 
 
 def resolve(model: TorchServeModel, _access: AccessRules) -> Resolution:
-    """Version and digest of what TorchServe serves now.
+    """The reference with the version and digest of the model that TorchServe serves now.
 
     Raises:
-        InputError: TorchServe cannot be asked, or has no such model.
+        InputError: TorchServe does not answer, or has no such model.
     """
     client = TorchServeClient(model.model_copy(update={"limits": brief(model.limits)}))
     try:
