@@ -247,7 +247,7 @@ def test_preprocessing_that_is_no_center_crop_must_be_given(vit: tuple[Path, nn.
     assert caught.value.field == "model.preprocessing"
     assert load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path)).size == 32
     change_config(folder, architectures=["ViTModel"])
-    with pytest.raises(ModelNotLoadable, match="no image classifier"):
+    with pytest.raises(ModelNotLoadable, match="not an image classifier"):
         load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path))
 
 
