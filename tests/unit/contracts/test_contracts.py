@@ -12,6 +12,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.augmentations import Brightness, Rotate, Scale
 from auditcore.contracts.canonical_json import canonical_json, digest_of
 from auditcore.contracts.checks import (
+    CHECK_OF_KIND,
     DeletionCheck,
     EddaCheck,
     InsertionDeletionCheck,
