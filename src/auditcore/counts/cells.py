@@ -19,7 +19,7 @@ def cells_within(count: int, height: int, width: int) -> int:
     """Cells per side of the largest square grid with at most `count` cells; a cell has at least one pixel.
 
     Args:
-        count: Cells wanted in the whole image.
+        count: Most cells in the whole image.
         height: Height in pixels.
         width: Width in pixels.
     """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 
-def every_coalition(segments: int) -> int:
+def possible_coalitions(segments: int) -> int:
     """How many coalitions there are of some segments, without the empty and the full one."""
     return (1 << segments) - 2
 
 
 def is_exhaustive(segments: int, samples: int) -> bool:
     """Whether as many samples as wanted reach every coalition."""
-    return every_coalition(segments) <= samples
+    return possible_coalitions(segments) <= samples
 
 
 def coalition_count(segments: int, samples: int) -> int:
@@ -20,4 +20,4 @@ def coalition_count(segments: int, samples: int) -> int:
         segments: Segments of the image.
         samples: Coalitions wanted, at most.
     """
-    return every_coalition(segments) if is_exhaustive(segments, samples) else samples // 2 * 2
+    return possible_coalitions(segments) if is_exhaustive(segments, samples) else samples // 2 * 2

@@ -26,7 +26,7 @@ _SINGULAR_BELOW = 1e-10
 
 @dataclass(frozen=True)
 class Coalitions:
-    """Segments that are present together, with what each choice counts.
+    """Segments that are present together, and the weight of each choice.
 
     Attributes:
         present: (coalition, segment).
@@ -43,8 +43,8 @@ def kernel_shap(batch: Batch, contract: KernelShap) -> Attribution:
     The values solve the least squares problem that the Shapley kernel weighs, with the sum of all values fixed at
     f(x) - f(baseline). Where an image has so few segments that all coalitions are affordable, they are all
     evaluated and the values are exact. Otherwise coalitions are drawn, each with its complement: their sizes follow
-    the kernel, so each counts the same. What coalitions never tell apart shares alike (least norm); `samples` of at
-    least twice the segments avoid that. Needs predictions only.
+    the kernel, so each counts the same. Segments that no coalition tells apart get equal values (least norm); at least
+    twice as many `samples` as segments avoid that. It needs only predictions.
 
     Returns:
         Maps (N,1,H,W). A pixel's value is its segment's divided by the segment's pixels, so that a map sums to
@@ -69,7 +69,7 @@ def kernel_shap(batch: Batch, contract: KernelShap) -> Attribution:
         grams.index_add_(0, owners, weighted[:, :, None] * members[:, None, :])
         moments.index_add_(0, owners, weighted * (logits.double() - empty[owners])[:, None])
     maps = torch.empty_like(pixels[:, 0], dtype=torch.float64)
-    # small systems: on the CPU, where the result does not depend on the accelerator's solver
+    # the systems are small; on the CPU the result does not depend on the solver of an accelerator
     for position, count in enumerate(counts):
         gain = (whole - empty)[position].cpu()
         values = solve(grams[position, :count, :count].cpu(), moments[position, :count].cpu(), gain)
@@ -95,7 +95,7 @@ def solve(
     """
     count = len(moment)
     equal = (gain / count).expand(count)
-    # what is left to be found sums to 0
+    # the rest of the solution sums to 0
     centering = torch.eye(count, dtype=gram.dtype) - 1 / count
     inverse: Tensor = torch.linalg.pinv(centering @ gram @ centering, rtol=_SINGULAR_BELOW, hermitian=True)
     # centered once more: rounding must not break the sum
@@ -114,7 +114,7 @@ def every_coalition(count: int) -> Coalitions:
 
 
 def drawn_coalitions(generator: np.random.Generator, count: int, pairs: int) -> Coalitions:
-    """Coalitions and their complements, in turn, with sizes as probable as the Shapley kernel has them."""
+    """Coalitions, each followed by its complement; their sizes are distributed as the Shapley kernel."""
     sizes = np.arange(1, count)
     probable = 1 / (sizes * (count - sizes))
     drawn = generator.choice(sizes, size=(pairs, 1), p=probable / probable.sum())

@@ -16,7 +16,7 @@ from auditcore.models.classifier import Classifier
 
 
 def incompatibility(classifier: Classifier, contract: Occlusion) -> str | None:
-    """Why there is no value for every pixel: a window larger than the image, or gaps between windows."""
+    """Why some pixels would have no value: a window larger than the image, or gaps between windows."""
     grid = windows(contract.window, contract.stride, classifier.size)
     if grid.window > grid.side:
         return f"a window of {grid.window} pixels does not fit images of {grid.side}; use at most {grid.side}"
@@ -31,14 +31,14 @@ def incompatibility(classifier: Classifier, contract: Occlusion) -> str | None:
 def occlusion(batch: Batch, contract: Occlusion) -> Attribution:
     """Mean loss of the target's logit over the windows that cover a pixel.
 
-    Windows begin at the top left, a stride apart; the last one of a row or column is cut at the border where the
-    strides do not fit, as in captum. Needs predictions only.
+    Windows begin at the top left, one stride apart; where the strides do not fit, the last one of a row or column is
+    cut at the border, as in captum. It needs only predictions.
 
     Returns:
         Maps (N,1,H,W): mean over the covering windows of f(x) - f(x with the window covered).
 
     Raises:
-        NotApplicable: Windows do not fit the image or leave gaps.
+        NotApplicable: A window does not fit the image, or windows leave gaps.
 
     Source: Zeiler & Fergus 2014, Section 4.2.
     """
@@ -56,7 +56,7 @@ def occlusion(batch: Batch, contract: Occlusion) -> Attribution:
         copies = torch.where(hidden, covered[images], pixels[images])
         scores[images, window] = copies_logits(batch, copies, images)
     losses = (target_logits(batch)[:, None] - scores).double().view(len(batch), count, count)
-    # windows are products of rows and columns, and so is the number of them over a pixel
+    # a window is a product of a row and a column, so the number of windows over a pixel is a product too
     shares = covers.double() / covers.double().sum(dim=0)
     maps = shares.T @ losses @ shares
     return Attribution(maps[:, None].float())

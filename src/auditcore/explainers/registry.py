@@ -1,4 +1,4 @@
-"""Which function computes which explainer, and when it cannot be right."""
+"""Which function computes which explainer, and on which models it is not right."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ from auditcore.random_numbers.streams import Streams
 
 
 def _always_applicable(_classifier: Classifier, _contract: ExplainerContract) -> None:
-    """Any differentiable classifier will do."""
+    """Every classifier that offers what the contract needs is suitable."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,11 @@ class Method:
 
     Attributes:
         attribute: Explains a batch according to its contract.
-        incompatibility: Why the method cannot be right on a model, or None.
+        incompatibility: Why the method is not right on a model, or None.
         measure_shared: (batch, contract, half of each image) -> what images contribute to a quantity of the whole
-            audit, if there is one: a row for each image, or for several. Every other image belongs to half 1.
-        merge_shared: (contract, rows) -> as few rows that say the same, up to rounding.
+            audit, for contracts with `needs_measure_wave`: a row per image, or per several. Every other image belongs
+            to half 1.
+        merge_shared: (contract, rows) -> few rows with the same meaning, up to rounding.
         reduce_shared: (contract, rows of all images) -> that quantity, handed to `attribute` as
             `batch.shared[contract.shared_key]`.
         why_no_map: (contract, quantity of the whole audit or None) -> why images have no map although the method runs
@@ -100,7 +101,7 @@ def _noise_tunnel(batch: Batch, contract: NoiseTunnel) -> Attribution:
 
 
 def _noise_tunnel_incompatibility(classifier: Classifier, contract: NoiseTunnel) -> str | None:
-    """Where the inner method cannot be right, its mean cannot either."""
+    """The incompatibility of the inner method."""
     return EXPLAINERS[type(contract.method)].incompatibility(classifier, contract.method)
 
 
@@ -152,7 +153,7 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
 
 
 def applicability(classifier: Classifier, contract: Explainer) -> str | None:
-    """Why this method cannot be right on this model, or None if it can; a black box has no gradients to begin with.
+    """Why this method is not right on this model, or None if it is.
 
     The first question about rectifiers or relevance brings the model into canonical form; later ones are cheap.
     """
@@ -162,7 +163,7 @@ def applicability(classifier: Classifier, contract: Explainer) -> str | None:
 
 
 def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:
-    """Build what these methods need of a model, as far as it is not built yet and they can be right on it."""
+    """Build what these methods need of a model, unless it is built or they cannot run on it."""
     able = [contract for contract in contracts if applicability(classifier, contract) is None]
     for contract in able:
         method = EXPLAINERS[type(contract)]
@@ -220,16 +221,16 @@ def explain(
         shared: Quantities of the whole audit, for methods that measure some; see `Method.reduce_shared`.
 
     Returns:
-        Maps, with what the method reports about itself.
+        Maps and diagnostics.
 
     Raises:
-        NotApplicable: The method cannot be right on this model; `applicability` tells beforehand.
+        NotApplicable: The method is not right on this model; `applicability` says so in advance.
         ShapeError: Targets or streams do not match the images in number.
         ModelOutputInvalid: The model returned NaN or infinite logits.
     """
     if len(targets) != len(pixels) or len(streams) != len(pixels):
         raise ShapeError(
-            expected=f"{len(pixels)} targets and streams, one an image",
+            expected=f"{len(pixels)} targets and streams, one per image",
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
     batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
@@ -241,13 +242,13 @@ def explain(
 
 
 def explain_together(batch: Batch, contracts: Sequence[Explainer]) -> dict[Explainer, Attribution]:
-    """Attribute each image's target logit by several methods, without making a pass twice.
+    """Attribute each image's target logit by several methods; each pass is made once.
 
-    Gradient, saliency, input times gradient and Grad-CAM read one pass of the plain model, and so do logits that are
-    asked for afterwards (`shared_pass.image_logits`); guided Grad-CAM shares that of guided backpropagation.
+    Methods share the results that their contracts name in `shared_passes`. Logits that are read afterwards
+    (`shared_pass.image_logits`) come from the same pass.
 
     Args:
-        batch: The images; passes made over them already are not made again.
+        batch: The images, with the results of passes that are known.
         contracts: Which methods; each must be applicable.
 
     Returns:

@@ -15,8 +15,8 @@ def cell_index(height: int, width: int, grid: int, device: torch.device | str = 
     Args:
         height: Height in pixels.
         width: Width in pixels.
-        grid: Cells a side, g.
-        device: Where the result shall live.
+        grid: Cells per side, g.
+        device: Where the result is needed.
 
     Returns:
         Indices from 0 to g*g - 1. Sides that g does not divide give cells that differ by one pixel.
@@ -36,7 +36,7 @@ def bands(side: int, grid: int, device: torch.device | str) -> Int[Tensor, " pos
 
 
 def require_grid(height: int, width: int, grid: int) -> None:
-    """Refuse a grid of which cells would be empty.
+    """Refuse a grid with empty cells.
 
     Raises:
         ShapeError: There are more cells than pixels on a side.

@@ -1,4 +1,4 @@
-"""Maps that somebody else made, one for each image."""
+"""Uploaded maps, one per image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 @final
 @dataclass(frozen=True)
 class MapRows:
-    """The maps of the rows of a chunk.
+    """The maps of the rows of a group.
 
     Attributes:
         maps: (N,C,S,S), float32; zeros where there is none.
@@ -39,7 +39,7 @@ class MapRows:
 
 @final
 class UploadedMaps:
-    """A file of maps, of which single maps are read when they are needed.
+    """A file of maps; a map is read when it is needed.
 
     Attributes:
         file: What its header says.
@@ -49,7 +49,7 @@ class UploadedMaps:
         """Look at the header.
 
         Raises:
-            MapsInvalid: The bytes are no file of maps.
+            MapsInvalid: The bytes are not a file of maps.
         """
         self.file: MapFile
         self._layout: Layout
@@ -117,7 +117,7 @@ def uploaded_maps(plan: AuditPlan, blobs: Callable[[str], bytes]) -> dict[str, U
         blobs: From a digest to the bytes of that digest.
 
     Raises:
-        InputError: Nothing is stored under a digest, or it is no file of maps.
+        InputError: Nothing is stored under a digest, or it is not a file of maps.
     """
     return {
         digest: UploadedMaps(blobs(digest), field=f"plan.explainers.{position}.maps")

@@ -36,17 +36,24 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.registry import load_classifier
 from auditcore.random_numbers.streams import Streams
 from auditcore_service.cli.demo import PHOTOS, photo_path
+from every_explainer import with_the_others
 
 IMAGES = 3
-STOCHASTIC: tuple[Explainer, ...] = (
-    SmoothGrad(samples=4),
-    NoiseTunnel(method=InputXGradient(), aggregate="vargrad", samples=4),
-    GradientShap(samples=4, std=0.1),
-    IntegratedGradients(steps=4, baseline="uniform"),
-    DeepLift(baseline="normal"),
-    Iba(steps=12, samples=1),
-    Rise(masks=20, cells=4),
-    KernelShap(segments="cells", count=16, samples=40),
+STOCHASTIC: tuple[Explainer, ...] = tuple(
+    explainer
+    for explainer in with_the_others(
+        (
+            SmoothGrad(samples=4),
+            NoiseTunnel(method=InputXGradient(), aggregate="vargrad", samples=4),
+            GradientShap(samples=4, std=0.1),
+            IntegratedGradients(steps=4, baseline="uniform"),
+            DeepLift(baseline="normal"),
+            Iba(steps=12, samples=1),
+            Rise(masks=20, cells=4),
+            KernelShap(segments="cells", count=16, samples=40),
+        )
+    )
+    if explainer.repeatable
 )
 TINY = Brightness(interval=(0, 1e-5))
 

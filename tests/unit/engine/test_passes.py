@@ -63,33 +63,36 @@ from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.models.randomization import parameter_layers
+from every_explainer import with_the_others
 
-EXPLAINERS: tuple[Explainer, ...] = (
-    Gradient(),
-    Saliency(),
-    InputXGradient(),
-    IntegratedGradients(steps=3),
-    IntegratedGradients(name="blurred", steps=2, baseline="blur"),
-    GradientShap(samples=2),
-    SmoothGrad(samples=2),
-    NoiseTunnel(method=InputXGradient(), samples=2),
-    NoiseTunnel(name="tunneled_ig", method=IntegratedGradients(steps=2, baseline="blur"), samples=2),
-    DeepLift(),
-    GuidedBackpropagation(),
-    Deconvolution(),
-    GradCam(),
-    GuidedGradCam(),
-    LrpEpsilonPlusFlat(),
-    LrpEpsilonGammaBox(),
-    LrpEpsilonAlpha2Beta1Flat(),
-    Iba(steps=2, samples=3),
-    Iba(name="neurons", steps=1, samples=2, statistics="neuron"),
-    Occlusion(window=16, stride=16),
-    Ablation(grid=3),
-    Rise(masks=5, cells=4),
-    KernelShap(segments="cells", count=4, samples=20),
-    KernelShap(name="drawn", segments="cells", count=16, samples=11, baseline="blur"),
-    Random(),
+EXPLAINERS: tuple[Explainer, ...] = with_the_others(
+    (
+        Gradient(),
+        Saliency(),
+        InputXGradient(),
+        IntegratedGradients(steps=3),
+        IntegratedGradients(name="blurred", steps=2, baseline="blur"),
+        GradientShap(samples=2),
+        SmoothGrad(samples=2),
+        NoiseTunnel(method=InputXGradient(), samples=2),
+        NoiseTunnel(name="tunneled_ig", method=IntegratedGradients(steps=2, baseline="blur"), samples=2),
+        DeepLift(),
+        GuidedBackpropagation(),
+        Deconvolution(),
+        GradCam(),
+        GuidedGradCam(),
+        LrpEpsilonPlusFlat(),
+        LrpEpsilonGammaBox(),
+        LrpEpsilonAlpha2Beta1Flat(),
+        Iba(steps=2, samples=3),
+        Iba(name="neurons", steps=1, samples=2, statistics="neuron"),
+        Occlusion(window=16, stride=16),
+        Ablation(grid=3),
+        Rise(masks=5, cells=4),
+        KernelShap(segments="cells", count=4, samples=20),
+        KernelShap(name="drawn", segments="cells", count=16, samples=11, baseline="blur"),
+        Random(),
+    )
 )
 CHECKS: tuple[Check, ...] = (
     SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 20))), levels=3),

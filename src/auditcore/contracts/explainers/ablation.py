@@ -22,7 +22,7 @@ class Ablation(ExplainerContract):
     shared_passes: ClassVar[frozenset[SharedPass]] = frozenset({"logits"})
     kind: Literal["ablation"] = "ablation"
     grid: int | None = Field(
-        default=None, ge=2, le=64, description="Cells a side; 14 for images of at least 128 pixels, else 8, if null."
+        default=None, ge=2, le=64, description="Cells per side; 14 for images of at least 128 pixels, else 8, if null."
     )
     baseline: Color = Field(default="mean", description="What a cell shows instead, in pixel space.")
 

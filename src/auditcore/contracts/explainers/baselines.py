@@ -1,4 +1,4 @@
-"""Images to which a method compares an image: what stands for "nothing to see"."""
+"""Baselines: the images with which a method compares an image."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ class GradCam(ExplainerContract):
     layer: str | None = Field(
         default=None,
         max_length=256,
-        description="Module path; if null, the output of the last block around which nothing flows to the logits. The "
-        "report names the layer taken.",
+        description="Module path; if null, the output of the last block through which everything flows to the logits. "
+        "The report names the layer.",
     )
 
 
@@ -38,6 +38,6 @@ class GuidedGradCam(ExplainerContract):
     layer: str | None = Field(
         default=None,
         max_length=256,
-        description="Module path of Grad-CAM's layer, or `first` for the first convolution; chosen as by grad_cam if "
-        "null.",
+        description="Module path of Grad-CAM's layer, or `first` for the first convolution; if null, chosen as for "
+        "grad_cam.",
     )

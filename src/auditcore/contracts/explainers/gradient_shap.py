@@ -22,7 +22,7 @@ class GradientShap(NoisyContract):
     default_map_kind: ClassVar[MapKind] = "attribution"
     kind: Literal["gradient_shap"] = "gradient_shap"
     samples: Steps = 50
-    baseline: Baseline = Field(default="uniform", description=BASELINES + " Drawn anew for each sample.")
+    baseline: Baseline = Field(default="uniform", description=BASELINES + " Drawn again for each sample.")
     std: NoiseStd = Field(default=0.0, description=NOISE)
 
     @property

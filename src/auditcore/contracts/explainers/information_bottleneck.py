@@ -40,19 +40,19 @@ class Iba(ExplainerContract):
     layer: str | None = Field(
         default=None,
         max_length=256,
-        description="Module path; if null, of the layers around which no information flows, the one that ends nearest "
-        "to two thirds of the convolutions and linear layers with feature maps.",
+        description="Module path; if null, of the layers through which all information flows, the one that ends "
+        "nearest to two thirds of the convolutions and linear layers with feature maps.",
     )
     beta: float = Field(default=10.0, gt=0, le=1000, description="Weight of information against cross-entropy.")
     steps: int = Field(default=10, ge=1, le=100, description="Adam steps.")
-    samples: int = Field(default=10, ge=1, le=100, description="Noise samples a step.")
+    samples: int = Field(default=10, ge=1, le=100, description="Noise samples per step.")
     learning_rate: float = Field(default=1.0, gt=0, le=10)
     smoothing: float = Field(default=1.0, ge=0, le=10, description="Sigma of the Gaussian over the mask, positions.")
     statistics: Literal["channel", "neuron"] = Field(
         default="channel",
         description="What the noise imitates, measured on the images of the audit. channel: mean and standard "
         "deviation of each channel, over all positions; neuron: of each channel at each position, as the authors do "
-        "with 10 000 images. It needs at least two images, and many to be of use.",
+        "with 10 000 images. It needs at least two images, and many for a useful estimate.",
     )
 
     @property

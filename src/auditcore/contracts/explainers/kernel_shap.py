@@ -32,7 +32,7 @@ class KernelShap(ExplainerContract):
 
     @property
     def stochastic(self) -> bool:
-        """Always, though no number counts where all coalitions are affordable."""
+        """Always, although the draw has no effect where all coalitions are evaluated."""
         return True
 
     @property

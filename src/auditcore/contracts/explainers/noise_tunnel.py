@@ -66,7 +66,7 @@ class NoiseTunnel(NoisyContract):
 
     @property
     def kind_of_map(self) -> MapKind:
-        """That of the method, whichever way its maps are joined."""
+        """That of the method, for every aggregate."""
         return self.method.kind_of_map
 
     @property

@@ -20,7 +20,7 @@ def map_passes(
     """Passes of the maps of one image by several explainers together.
 
     Args:
-        explainers: Which.
+        explainers: The explainers.
         original: Whether the image is an original, of which the diagnostics are read.
         logits_known: Whether the logits of the image are known already, as those of an original are.
         reads_logits: Whether a check reads the logits too, such as for a probability curve.

@@ -12,9 +12,9 @@ from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind,
 
 @final
 class Precomputed(ExplainerContract):
-    """Maps that were uploaded, such as those a product shows: one for each image, of the class that is explained.
+    """Uploaded maps, such as those a product shows: one per image, of the class that is explained.
 
-    Checks that explain changed copies of an image are not applicable, since nobody is there to explain them.
+    Checks that explain changed copies of an image do not apply, since there are no maps of the copies.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()

@@ -19,7 +19,7 @@ class Rise(ExplainerContract):
     default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["rise"] = "rise"
     masks: int = Field(default=4000, ge=2, le=100_000)
-    cells: int = Field(default=7, ge=2, le=64, description="Cells a side of a mask before it is upsampled.")
+    cells: int = Field(default=7, ge=2, le=64, description="Cells per side of a mask before it is upsampled.")
     keep: float = Field(default=0.5, gt=0, lt=1, description="Probability that a cell stays.")
 
     @property
