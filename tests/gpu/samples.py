@@ -72,6 +72,7 @@ from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
+from every_check import and_every_other_check
 from every_explainer import with_the_others
 
 SEED = 7
@@ -106,41 +107,46 @@ EXPLAINERS: tuple[Explainer, ...] = with_the_others(
 )
 """Every explainer that computes maps."""
 
-CHECKS: tuple[Check, ...] = (
-    SweepCheck(
-        augmentations=(
-            # automatic intervals: the first wave
-            Brightness(),
-            Rotate(),
-            Hue(interval=(-60, 60)),
-            Saturation(interval=(-0.3, 0.2)),
-            Translate(interval=(-0.1, 0.1)),
-            Scale(interval=(0.8, 1.2)),
-            Contrast(interval=(0.6, 1.5)),
-            GaussianNoise(interval=(0, 0.1)),
-            GaussianBlur(interval=(0, 1.2)),
-            HorizontalFlip(),
-            Composition(first=Translate(interval=(-0.1, 0.1)), second=Contrast(interval=(0.6, 1.5))),
+CHECKS: tuple[Check, ...] = and_every_other_check(
+    (
+        SweepCheck(
+            augmentations=(
+                # automatic intervals: the first wave
+                Brightness(),
+                Rotate(),
+                Hue(interval=(-60, 60)),
+                Saturation(interval=(-0.3, 0.2)),
+                Translate(interval=(-0.1, 0.1)),
+                Scale(interval=(0.8, 1.2)),
+                Contrast(interval=(0.6, 1.5)),
+                GaussianNoise(interval=(0, 0.1)),
+                GaussianBlur(interval=(0, 1.2)),
+                HorizontalFlip(),
+                Composition(first=Translate(interval=(-0.1, 0.1)), second=Contrast(interval=(0.6, 1.5))),
+            ),
+            levels=5,
+            top_k=100,
         ),
-        levels=5,
-        top_k=100,
-    ),
-    # encoded on the host, so a check of its own
-    SweepCheck(name="sweep_jpeg", augmentations=(JpegQuality(interval=(20, 100)),), levels=4, top_k=100),
-    SsimSweepCheck(
-        changes=(Change(augmentation=Rotate(), values=(-15, 15)), Change(augmentation=Brightness(), values=(0.05, 0.1)))
-    ),
-    DeletionCheck(grid=8, repeats=3),
-    EddaCheck(),
-    PixelFlippingCheck(),
-    InsertionDeletionCheck(pixels_per_step=32),
-    RoadCheck(shares=(0.2, 0.5, 0.8)),
-    SensitivityCheck(draws=4),
-    # more noise than the default, whose effect on the logit is near its rounding
-    InfidelityCheck(draws=4, std=0.05),
-    LocalizationCheck(),
-    RandomizationCheck(stages=3),
-    ComplexityCheck(),
+        # encoded on the host, so a check of its own
+        SweepCheck(name="sweep_jpeg", augmentations=(JpegQuality(interval=(20, 100)),), levels=4, top_k=100),
+        SsimSweepCheck(
+            changes=(
+                Change(augmentation=Rotate(), values=(-15, 15)),
+                Change(augmentation=Brightness(), values=(0.05, 0.1)),
+            )
+        ),
+        DeletionCheck(grid=8, repeats=3),
+        EddaCheck(),
+        PixelFlippingCheck(),
+        InsertionDeletionCheck(pixels_per_step=32),
+        RoadCheck(shares=(0.2, 0.5, 0.8)),
+        SensitivityCheck(draws=4),
+        # more noise than the default, whose effect on the logit is near its rounding
+        InfidelityCheck(draws=4, std=0.05),
+        LocalizationCheck(),
+        RandomizationCheck(stages=3),
+        ComplexityCheck(),
+    )
 )
 
 JUDGED: tuple[Explainer, ...] = (Gradient(), IntegratedGradients(steps=5), GradCam())

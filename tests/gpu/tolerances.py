@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from typing import NamedTuple, get_args
 
 from auditcore.contracts.checks import (
+    CHECK_CONTRACTS,
     CheckContract,
     ComplexityCheck,
-    DeletionCheck,
-    EddaCheck,
     Game,
     InfidelityCheck,
     InsertionDeletionCheck,
@@ -26,8 +25,6 @@ from auditcore.contracts.checks import (
     RandomizationCheck,
     RoadCheck,
     SensitivityCheck,
-    SsimSweepCheck,
-    SweepCheck,
     accuracy_metric,
 )
 from auditcore.contracts.explainers import (
@@ -74,10 +71,7 @@ _MAP = Tolerance(relative=1e-4, absolute=1e-6)
 """test_map_checks.py: complexity; test_localization_check.py"""
 
 CHECKS: Mapping[type[CheckContract], Tolerance] = {
-    SweepCheck: _REPLICA,
-    SsimSweepCheck: _REPLICA,
-    DeletionCheck: _REPLICA,
-    EddaCheck: _REPLICA,
+    **dict.fromkeys(CHECK_CONTRACTS, _REPLICA),
     PixelFlippingCheck: _REMOVAL,
     InsertionDeletionCheck: _REMOVAL,
     RoadCheck: _REMOVAL,

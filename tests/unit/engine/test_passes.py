@@ -20,6 +20,7 @@ from auditcore.contracts.checks import (
     Game,
     InfidelityCheck,
     InsertionDeletionCheck,
+    LocalizationCheck,
     PixelFlippingCheck,
     RandomizationCheck,
     RoadCheck,
@@ -62,6 +63,7 @@ from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.models.randomization import parameter_layers
+from every_check import and_every_other_check
 from every_explainer import with_the_others
 
 EXPLAINERS: tuple[Explainer, ...] = with_the_others(
@@ -93,22 +95,25 @@ EXPLAINERS: tuple[Explainer, ...] = with_the_others(
         Random(),
     )
 )
-CHECKS: tuple[Check, ...] = (
-    SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 20))), levels=3),
-    SweepCheck(name="automatic", augmentations=(Brightness(), Scale(), HorizontalFlip(interval=(0, 1))), levels=4),
-    DeletionCheck(grid=3, repeats=2),
-    DeletionCheck(name="black", grid=2, repeats=1, fill="black"),
-    DeletionCheck(name="blur", grid=2, repeats=1, fill="blur"),
-    EddaCheck(keep=(0.15, 0.5)),
-    EddaCheck(name="thresholds", keep=(0.3,), thresholds=(0.2, 0.5), color="mean"),
-    PixelFlippingCheck(pixels_per_step=70),
-    InsertionDeletionCheck(pixels_per_step=300),
-    InsertionDeletionCheck(name="on_black", games=("deletion_black", "insertion_black"), pixels_per_step=500),
-    RoadCheck(shares=(0.2, 0.6)),
-    SensitivityCheck(draws=2),
-    InfidelityCheck(draws=3),
-    RandomizationCheck(stages=2),
-    ComplexityCheck(),
+CHECKS: tuple[Check, ...] = and_every_other_check(
+    (
+        SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 20))), levels=3),
+        SweepCheck(name="automatic", augmentations=(Brightness(), Scale(), HorizontalFlip(interval=(0, 1))), levels=4),
+        DeletionCheck(grid=3, repeats=2),
+        DeletionCheck(name="black", grid=2, repeats=1, fill="black"),
+        DeletionCheck(name="blur", grid=2, repeats=1, fill="blur"),
+        EddaCheck(keep=(0.15, 0.5)),
+        EddaCheck(name="thresholds", keep=(0.3,), thresholds=(0.2, 0.5), color="mean"),
+        PixelFlippingCheck(pixels_per_step=70),
+        InsertionDeletionCheck(pixels_per_step=300),
+        InsertionDeletionCheck(name="on_black", games=("deletion_black", "insertion_black"), pixels_per_step=500),
+        RoadCheck(shares=(0.2, 0.6)),
+        SensitivityCheck(draws=2),
+        InfidelityCheck(draws=3),
+        RandomizationCheck(stages=2),
+        ComplexityCheck(),
+    ),
+    without=(SsimSweepCheck, LocalizationCheck),
 )
 
 
