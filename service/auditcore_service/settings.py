@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Self, final
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits, check_prefixes
@@ -18,6 +20,12 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
 """A URL, or a plain path, that leads to a file by way of the working folder."""
+
+_CLIENT_VARIABLES = frozenset({"AUDIT_URL"})
+"""Variables that the command line reads itself: the address of a service to ask."""
+
+_NEAR = 0.6
+"""Least similarity of a misspelt name, as difflib measures it; `AUDIT_PROT` and `AUDIT_PORT` have 0.9."""
 
 
 @final
@@ -128,6 +136,23 @@ class Settings(BaseSettings):
         default=None, description="JSON log lines; unset: unless standard error is a terminal."
     )
 
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_known(cls, value: SecretStr | None) -> SecretStr | None:
+        # the value itself may hold a password, so that no message quotes it
+        if value is not None and not re.match(r"(postgres(ql)?|sqlite)(\+\w+)?://", value.get_secret_value()):
+            msg = "write postgresql://user:password@host:port/database or sqlite:///path/to/file.db"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _queue_is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"(rediss?|unix)://", value.get_secret_value()):
+            msg = "write redis://host:port/0, rediss://host:port/0 or unix:///path/to/redis.sock"
+            raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _prefixes_end_a_segment(self) -> Self:
         check_prefixes(self)
@@ -181,7 +206,7 @@ class Settings(BaseSettings):
             ValueError: None is set, and this process does not start one.
         """
         if self.redis_url is None:
-            msg = "no queue: set AUDIT_REDIS_URL, or run `auditcore serve`, which brings its own"
+            msg = "AUDIT_REDIS_URL is not set; set it, or run `auditcore serve`, which starts a Redis of its own"
             raise ValueError(msg)
         return self.redis_url.get_secret_value()
 
@@ -232,6 +257,19 @@ class Settings(BaseSettings):
                 value = json.dumps([str(item) for item in value])
             variables[f"AUDIT_{name.upper()}"] = str(value)
         return variables
+
+
+def unknown_variables(environment: Iterable[str]) -> Mapping[str, str | None]:
+    """Names that begin with `AUDIT_` and are no settings, with the most similar setting, or None if none is similar.
+
+    Args:
+        environment: Names of environment variables.
+    """
+    known = sorted({f"AUDIT_{name.upper()}" for name in Settings.model_fields} | _CLIENT_VARIABLES)
+    unknown = sorted(name for name in environment if name.upper().startswith("AUDIT_") and name.upper() not in known)
+    return {
+        name: next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)), None) for name in unknown
+    }
 
 
 def _absolute(url: str) -> str:

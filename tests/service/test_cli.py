@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_an_estimate_of_a_stored_batch_needs_a_service(folder: Path) -> None:
 
 
 def test_version() -> None:
-    assert run("version").output.startswith("0.")
+    assert run("--version").output == f"{installed_version('auditcore')}\n"
 
 
 def test_an_audit_without_a_service(folder: Path) -> None:
