@@ -21,11 +21,11 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
 """A URL, or a plain path, that leads to a file by way of the working folder."""
 
-_CLIENT_VARIABLES = frozenset({"AUDIT_URL"})
-"""Variables that the command line reads itself: the address of a service to ask."""
+_CLIENT_VARIABLES = frozenset({"URL"})
+"""Variables, without prefix, that the command line reads itself: the address of a service to ask."""
 
 _NEAR = 0.6
-"""Least similarity of a misspelt name, as difflib measures it; `AUDIT_PROT` and `AUDIT_PORT` have 0.9."""
+"""Least similarity of a misspelt name, as difflib measures it; `PROT` and `PORT` have 0.75."""
 
 
 @final
@@ -265,11 +265,14 @@ def unknown_variables(environment: Iterable[str]) -> Mapping[str, str | None]:
     Args:
         environment: Names of environment variables.
     """
-    known = sorted({f"AUDIT_{name.upper()}" for name in Settings.model_fields} | _CLIENT_VARIABLES)
-    unknown = sorted(name for name in environment if name.upper().startswith("AUDIT_") and name.upper() not in known)
-    return {
-        name: next(iter(difflib.get_close_matches(name.upper(), known, n=1, cutoff=_NEAR)), None) for name in unknown
-    }
+    known = sorted({name.upper() for name in Settings.model_fields} | _CLIENT_VARIABLES)
+    found: dict[str, str | None] = {}
+    for name in sorted(environment):
+        prefix, bare = name[:6].upper(), name[6:].upper()
+        if prefix == "AUDIT_" and bare not in known:
+            nearest = difflib.get_close_matches(bare, known, n=1, cutoff=_NEAR)
+            found[name] = f"AUDIT_{nearest[0]}" if nearest else None
+    return found
 
 
 def _absolute(url: str) -> str:

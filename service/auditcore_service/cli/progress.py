@@ -88,7 +88,7 @@ def _line_by_line(console: Console, time_left: _TimeLeft) -> ShowProgress:
         now = (None if share is None else int(share * LINES), stage)
         if now != shown:
             done = "" if share is None else f" {share:.0%}"
-            console.print(f"  {stage}{done}{left and ', '}{left}", highlight=False, markup=False)
+            console.print(f"  {stage}{done}{left and ', '}{left}", highlight=False, markup=False, soft_wrap=True)
             shown = now
 
     return show

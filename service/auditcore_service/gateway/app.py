@@ -13,7 +13,16 @@ from starlette.concurrency import run_in_threadpool
 from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.problems import install_problem_handlers
-from auditcore_service.gateway.routes import audits, catalogue, estimates, image_batches, maps, models, operations
+from auditcore_service.gateway.routes import (
+    audits,
+    catalogue,
+    documentation,
+    estimates,
+    image_batches,
+    maps,
+    models,
+    operations,
+)
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.telemetry import CountRequests
@@ -40,9 +49,12 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Audits the explanations of image classifiers.",
         lifespan=lifespan,
         separate_input_output_schemas=False,
+        # FastAPI's own pages load their scripts from the internet
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
-    for module in (audits, estimates, models, image_batches, maps, catalogue, operations):
+    for module in (audits, estimates, models, image_batches, maps, catalogue, operations, documentation):
         app.include_router(module.router)
     install_problem_handlers(app)
 
