@@ -24,6 +24,7 @@ from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import InvalidRequest, LimitExceeded, UnreachableResource
+from auditcore.report.failure import AuditFailure
 from auditcore.sources.resolving import resolve_request
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
@@ -295,6 +296,26 @@ class Audits:
             msg = f"audit {audit_id} is {audit.state} and has no report; {mend}"
             raise ReportNotReady(msg)
         return self._blobs.get(audit.report_digest)
+
+    def failure(self, audit_id: str) -> AuditFailure | None:
+        """Why an audit has no report and will have none; None if it has one or may still get one.
+
+        Raises:
+            NotFound: There is no such audit.
+        """
+        audit = self.get(audit_id)
+        if audit.state not in {"failed", "cancelled"}:
+            return None
+        failure = audit.failure
+        ended = self._clock() if audit.finished_at is None else audit.finished_at
+        return AuditFailure(
+            audit_id=audit.id,
+            state="failed" if audit.state == "failed" else "cancelled",
+            code=audit.state if failure is None else failure.code,
+            message=f"the audit was {audit.state}; submit it again" if failure is None else failure.message,
+            field=None if failure is None else failure.field,
+            seconds=max(0.0, ended - (audit.started_at or audit.created_at)),
+        )
 
     def artifact(self, audit_id: str, digest: str) -> Artifact:
         """The entry of a report's picture; a digest of anything else that is stored is as unknown as any other.
