@@ -199,7 +199,7 @@ def _http(request: Request, error: Exception) -> JSONResponse:
         return _unexpected(request, error)
     fixes = {
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; /openapi.json lists all paths",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; the header Allow lists the methods that are",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; see the header Allow",
     }
     generic = error.detail == HTTPStatus(error.status_code).phrase
     detail = fixes.get(HTTPStatus(error.status_code), error.detail) if generic else error.detail

@@ -27,6 +27,7 @@ from auditcore_service.gateway.routes.audit_examples import (
     AUDIT_ID,
     AUDIT_LINKS,
     BUDGET_ADVICE,
+    CURSOR_EXAMPLE,
     REPORT_LINKS,
     STATUS_EXAMPLE,
     SUBMIT_EXAMPLES,
@@ -71,6 +72,7 @@ _NOT_READY = problem_example(
     f"audit {AUDIT_ID} is running and has no report; wait until its state is `succeeded`",
 )
 
+IfNoneMatch = Annotated[str | None, Header(description="ETag of an earlier answer; 304 if it still holds.")]
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
@@ -133,7 +135,7 @@ def submit(
     operation_id="listAudits",
     summary="List audits, newest first",
     responses={
-        200: json_example({"items": [STATUS_EXAMPLE], "next_cursor": None}),
+        200: json_example({"items": [STATUS_EXAMPLE], "next_cursor": CURSOR_EXAMPLE}),
         **problem_responses(
             problem_example(
                 422,
@@ -212,8 +214,8 @@ def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
 def report(
     audit_id: AuditId,
     service: ServiceDep,
-    accept: Annotated[str, Header()] = "*/*",
-    if_none_match: Annotated[str | None, Header()] = None,
+    accept: Annotated[str, Header(description="Form of the report; JSON by default.")] = "*/*",
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """404 until there is one. It never changes: the ETag is the digest of its bytes.
 
@@ -251,7 +253,7 @@ def artifact(
     audit_id: AuditId,
     digest: Annotated[str, Path(description="From `artifacts` of the report.")],
     service: ServiceDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """404 for anything that this audit's report does not list. It never changes: the ETag is its digest."""
     found = service.audits.artifact(audit_id, digest)
