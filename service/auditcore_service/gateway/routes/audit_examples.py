@@ -9,6 +9,8 @@ from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE
 _DIGEST = f"sha256:{'0' * 64}"
 AUDIT_ID = "0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11"
 
+CURSOR_EXAMPLE = "WzE3OTUzNDg4MDAuMCwgIjBiNmY1YzFlLTNhNTItNGYwZS05Yzc3LTFmMmYwYThmNGQxMSJd"
+
 SUBMIT_EXAMPLES: dict[str, Any] = {
     "explicit": {
         "summary": "Two explainers, three checks",
