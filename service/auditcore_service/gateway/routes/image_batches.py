@@ -46,6 +46,9 @@ BATCH_EXAMPLE = {
 
 _NO_FORM = "send the images as multipart/form-data, in parts called `images` or one zip called `archive`"
 
+BINARY = {"type": "string", "format": "binary"}
+"""OpenAPI 3.1 needs no `format` beside a media type, but generators of clients know a file only by it."""
+
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -56,11 +59,11 @@ UPLOAD_BODY: dict[str, Any] = {
                     "properties": {
                         "images": {
                             "type": "array",
-                            "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                            "items": {**BINARY, "contentMediaType": "application/octet-stream"},
                             "description": "Image files: PNG, JPEG, WebP, BMP, TIFF or GIF.",
                         },
                         "archive": {
-                            "type": "string",
+                            **BINARY,
                             "contentMediaType": "application/zip",
                             "description": "One zip of image files; its entries follow `images`.",
                         },

@@ -47,9 +47,11 @@ def store(
     maps: Annotated[
         UploadFile,
         File(
+            # generators of clients know a file only by its format
+            json_schema_extra={"format": "binary"},
             description="Maps of the model's input, S x S pixels, signed or not, in the safetensors format: a tensor "
             "`maps` (N,S,S) or (N,3,S,S) in the order of an image batch, and optionally `targets` (N,) int64, the "
-            "class that each explains; or one tensor per image, named after the digest of the image file."
+            "class that each explains; or one tensor per image, named after the digest of the image file.",
         ),
     ],
     service: ServiceDep,
