@@ -1,4 +1,4 @@
-"""What can keep a process of the service from starting, told in one sentence."""
+"""What every process of the service needs to start, and the errors that say why one cannot."""
 
 from __future__ import annotations
 

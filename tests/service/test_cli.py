@@ -204,9 +204,9 @@ def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> N
     assert lines[tables[1]].split() == ["explainer", "hue", "↑", "mean", "↑"]
     assert "All means rest on fewer than 30 images" in done.output
     assert "first: " in done.output
-    assert "metrics order the explainers alike for every model\n" in done.output
+    assert "metrics order the explainers in the same way for every model\n" in done.output
     # two weights of one architecture
-    assert "metrics order the explainers alike for every model of " in done.output
+    assert "metrics order the explainers in the same way for every model of " in done.output
     condition = next(
         number for number, line in enumerate(lines) if line.startswith("second deletion input_x_gradient ")
     )

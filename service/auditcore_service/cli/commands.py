@@ -234,7 +234,7 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the audit to its verdict.")] = False,  # noqa: FBT002 - a flag of the command line
     out_file: OutOption = None,
     html_file: HtmlOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl line.")] = False,  # noqa: FBT002 - likewise
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl command.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Submit an audit to a service; with --wait, follow it to its verdict.
 

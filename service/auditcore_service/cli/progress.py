@@ -16,7 +16,7 @@ LINES = 10
 """Lines that a log of a whole audit gets, where no bar can be drawn."""
 
 FIRST_SHARE = 0.02
-"""Share of the work after which the time left is told; before that, one slow pass would multiply by hundreds."""
+"""Share of the work after which the time left is shown; before that, one slow pass would multiply by hundreds."""
 
 ShowProgress = Callable[[float | None, str], None]
 """Shows the share done, in [0, 1] or None where it is not known, and the stage: what is going on."""
@@ -76,7 +76,7 @@ def _duration(seconds: float) -> str:
     if seconds < 90:  # noqa: PLR2004 - below this, seconds read better than minutes
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"  # noqa: PLR2004 - likewise
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"  # noqa: PLR2004 - and minutes here
 
 
 def _line_by_line(console: Console, time_left: _TimeLeft) -> ShowProgress:

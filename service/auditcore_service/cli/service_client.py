@@ -19,10 +19,10 @@ from auditcore_service.cli.outcome import CommandError
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 POLL_S = 0.5
-"""Seconds between two looks at a running audit. One look is a single indexed row: under 2 ms for the service."""
+"""Seconds between two requests for the status of an audit. One costs the service less than 2 ms."""
 
 PATIENCE = 20
-"""Looks that may fail in a row before the service counts as gone: it may be restarting."""
+"""Failed requests in a row after which the service counts as gone; until then it may be restarting."""
 
 
 class ServiceClient:
@@ -109,7 +109,7 @@ class ServiceClient:
         return _object(answer)
 
     def estimate(self, request: Mapping[str, Any]) -> bytes:
-        """What an audit would cost, as JSON.
+        """What an audit costs, as JSON.
 
         Raises:
             CommandError: The service refuses the request or cannot be reached.
@@ -120,7 +120,7 @@ class ServiceClient:
         return self._call("POST", "/v1/estimates", json=request).content
 
     def inspect(self, request: Mapping[str, Any]) -> bytes:
-        """What will run on a model, as JSON; asked again while a worker is still looking.
+        """What will run on a model, as JSON; repeats the request while a worker is still looking.
 
         Raises:
             CommandError: The service refuses the model or cannot be reached.
@@ -135,7 +135,7 @@ class ServiceClient:
         return answer.content
 
     def follow(self, audit_id: str) -> Iterator[dict[str, Any]]:
-        """The audit's status, again and again until it is final; survives a service that restarts.
+        """The status of an audit, repeatedly until it is final; survives a restart of the service.
 
         Raises:
             CommandError: The service stays unreachable or does not know the audit.
@@ -168,7 +168,7 @@ class ServiceClient:
         return self._call("GET", path, headers={"Accept": media_type}).content
 
     def cancel(self, audit_id: str) -> None:
-        """Ask for an audit to stop."""
+        """Ask an audit to stop."""
         self._narrate(f"curl -X POST {self._url}/v1/audits/{audit_id}/cancel")
         self._call("POST", f"/v1/audits/{audit_id}/cancel")
 
@@ -183,14 +183,14 @@ class ServiceClient:
 
 
 class ServiceUnreachable(CommandError):
-    """No answer at all."""
+    """No service answers."""
 
     def __init__(self, url: str, error: Exception) -> None:
         super().__init__(f"no service answers at {url} ({error}); start one with `auditcore serve`, or check --url")
 
 
 def refusal(answer: httpx.Response) -> CommandError:
-    """The error an answer stands for, with what its problem+json says about each field."""
+    """The error that an answer reports, with the mistakes that its problem details list."""
     try:
         problem = answer.json()
         errors = [(str(item["pointer"]), str(item["detail"])) for item in problem.get("errors", ())]

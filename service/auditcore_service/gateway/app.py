@@ -45,7 +45,7 @@ TAGS = {
 }
 
 MULTIPART_OVERHEAD_BYTES = 2 * image_batches.ANNOTATION_BYTES + 4 * 2**20
-"""Labels and boxes, and the headers of a thousand parts, on top of the images' own bytes."""
+"""Labels, boxes and the headers of a thousand parts, in addition to the bytes of the images."""
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -14,7 +14,7 @@ DRAIN_S = 5
 
 
 def gateway_config(settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the app: quiet, because requests are metrics, and with a bounded shutdown."""
+    """How uvicorn serves the app: without a log of requests, which are metrics, and with a bounded shutdown."""
     return uvicorn.Config(
         create_app(settings),
         host=settings.host,

@@ -72,7 +72,7 @@ class AuditLinks(Body):
 
 @final
 class AuditStatus(Body):
-    """Where an audit stands. An audit whose verdict is `fail` has `succeeded`.
+    """Where an audit stands. An audit whose verdict is `fail` has `succeeded` too.
 
     Attributes:
         id: Id of the audit.
@@ -124,7 +124,7 @@ class AuditPage(Body):
     """
 
     items: tuple[AuditStatus, ...]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
 
 
 @final
@@ -174,13 +174,13 @@ class CatalogueEntry(Body):
     bound: float | None = Field(
         default=None, description="Largest distance from `identity` that an automatic interval tries."
     )
-    domain: tuple[float, float] | None = Field(default=None, description="Values that make sense at all.")
+    domain: tuple[float, float] | None = Field(default=None, description="Values that are possible.")
     schema_: dict[str, Any] = Field(serialization_alias="schema", description="JSON schema of its parameters.")
 
 
 @final
 class PresetSetting(Body):
-    """One setting of a preset, and whether the paper, its authors' code or we chose it.
+    """One setting of a preset, and who chose it: the paper, its authors' code, or auditcore.
 
     Attributes:
         value: Its value in the preset.
@@ -188,7 +188,7 @@ class PresetSetting(Body):
         note: Where the source says so, or why we chose it.
     """
 
-    path: str = Field(description="Where it is in the plan; entries of lists by their name.")
+    path: str = Field(description="Path in the plan; entries of lists are given by name.")
     value: Any
     source: Source
     note: str
@@ -196,7 +196,7 @@ class PresetSetting(Body):
 
 @final
 class PresetEntry(Body):
-    """A named plan, spelled out, with where its settings come from.
+    """A named plan in full, with the sources of its settings.
 
     Attributes:
         summary: What it is for, in one sentence.
@@ -252,7 +252,7 @@ class ProblemError(Body):
     """
 
     pointer: str = Field(description="JSON pointer into the request body, such as `#/plan/checks/0/levels`.")
-    detail: str = Field(description="What is wrong and how to mend it.")
+    detail: str = Field(description="What was found and how to fix it.")
     code: str | None = None
 
 

@@ -112,7 +112,7 @@ class Audits:
 
         Raises:
             InputError: The request cannot be carried out; nothing was stored.
-            BudgetExceeded: It would cost more than the operator allows; likewise.
+            BudgetExceeded: It would cost more than the operator allows; nothing was stored.
             InvalidIdempotencyKey: The key is empty, too long or not printable.
             IdempotencyKeyReused: The key came with another request.
             RequestInFlight: The first request with this key is still being answered.
@@ -187,7 +187,7 @@ class Audits:
         reservation = Reservation("new")
         with self._database.writing() as connection:
             if key is not None:
-                # a request that is refused, or whose process dies, takes its key back with this transaction
+                # if the request is refused or this process dies, the transaction rolls back and the key is free again
                 reservation = reserve_key(connection, key, fingerprint, now=self._clock())
             if reservation.state == "new":
                 audit, queued = insert_audit(
@@ -196,7 +196,7 @@ class Audits:
                 if key is not None:
                     bind_key(connection, key, audit_id)
         if reservation.state != "new":
-            # the same request was faster by a moment
+            # the same request was answered a moment earlier
             return self._known(reservation) or self.get(audit_id)
         # the audit is stored, so it is accepted; should the announcement be lost, the sweeper makes it again
         self._announcer.announce(queued)
@@ -256,7 +256,7 @@ class Audits:
         """Audits, newest first, and the cursor of the next page.
 
         Raises:
-            InvalidCursor: The cursor is not one of ours.
+            InvalidCursor: The cursor is not from this service.
         """
         after = None if cursor is None else decode_cursor(cursor)
         with self._database.reading() as connection:
@@ -288,12 +288,12 @@ class Audits:
         if audit.report_digest is None:
             match audit.state:
                 case "cancelled":
-                    mend = "submit it again"
+                    advice = "submit it again"
                 case "failed":
-                    mend = "look at its `error`"
+                    advice = "look at its `error`"
                 case _:
-                    mend = "wait until its state is `succeeded`"
-            msg = f"audit {audit_id} is {audit.state} and has no report; {mend}"
+                    advice = "wait until its state is `succeeded`"
+            msg = f"audit {audit_id} is {audit.state} and has no report; {advice}"
             raise ReportNotReady(msg)
         return self._blobs.get(audit.report_digest)
 

@@ -53,7 +53,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
         try:
             self.executor = build_executor(self.settings)
         except Exception:  # the first shard tries again, and fails with a reason that an audit can carry
-            log.exception("warm_up_broke")
+            log.exception("warm_up_failed")
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What Celery pickles for a spawned child; its documented place for own arguments."""
@@ -61,7 +61,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
 
 
 @final
-class RunShard(Task):  # type: ignore[misc]  # likewise
+class RunShard(Task):  # type: ignore[misc]  # Celery publishes no types
     """Run one shard. Ends normally in every case: how it ended is in the database."""
 
     name = TASK
@@ -74,8 +74,8 @@ class RunShard(Task):  # type: ignore[misc]  # likewise
 
 
 @final
-class InspectModel(Task):  # type: ignore[misc]  # likewise
-    """Look at one model. Not tried again: whoever wants the answer asks again."""
+class InspectModel(Task):  # type: ignore[misc]  # Celery publishes no types
+    """Look at one model. Not tried again: the client sends its request again."""
 
     name = INSPECT_TASK
     max_retries = 0
@@ -85,7 +85,7 @@ class InspectModel(Task):  # type: ignore[misc]  # likewise
         _executor(self.app).inspect(digest)
 
 
-def _executor(app: Any) -> Executor:  # noqa: ANN401 - likewise
+def _executor(app: Any) -> Executor:  # noqa: ANN401 - Celery publishes no types
     """Built in the pool process: connections and CUDA do not survive being passed on."""
     if not hasattr(app, "executor"):
         app.executor = build_executor(app.settings)
@@ -97,8 +97,8 @@ def build_executor(settings: Settings) -> Executor:
     """Everything a process needs to run shards; imports torch."""
     import torch  # noqa: PLC0415 - only the process that computes pays for it
 
-    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - likewise
-    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - likewise
+    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
+    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - imports torch
 
     configure_logs(settings)
     keep_freed_memory()

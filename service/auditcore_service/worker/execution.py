@@ -118,7 +118,7 @@ class Executor:
                 max_attempts=self._settings.max_attempts,
             )
         if shard is None:
-            log.info("shard_not_to_be_had", audit_id=key.audit_id, wave=key.wave, index=key.index)
+            log.info("shard_not_claimable", audit_id=key.audit_id, wave=key.wave, index=key.index)
             return
         logger = log.bind(audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt)
         logger.info("shard_started", start=shard.start, stop=shard.stop)
@@ -144,7 +144,7 @@ class Executor:
             log.warning("inspection_refused", code=error.code, message=error.message, field=error.field)
             failure = Failure(error.code, error.message, error.field)
         except Exception:
-            log.exception("inspection_broke")
+            log.exception("inspection_failed")
             failure = INSPECTION_ERROR
         with self._database.writing() as connection:
             answer_inspection(connection, digest, answer=answer, failure=failure)
@@ -342,7 +342,7 @@ class Executor:
                     )
                     remember_speed(connection, seen)
         except SQLAlchemyError:  # an estimate less exact is no reason to compute a shard again
-            log.exception("speed_not_remembered")
+            log.exception("speed_not_stored")
 
     def _assemble(self, audit: Audit, request: AuditRequest, plan: AuditPlan) -> tuple[str, str]:
         measured = [self._measured(audit.id, plan, model=model) for model in range(len(request.references))]

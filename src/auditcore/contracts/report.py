@@ -26,12 +26,12 @@ def _missing(value: object) -> bool:
 
 
 def _everything(value: object) -> bool:
-    """Left out likewise."""
+    """Left out of the JSON: a report of 100 images holds a thousand results."""
     return value == WHITE_BOX
 
 
 def _zero(value: object) -> bool:
-    """Left out likewise."""
+    """Left out of the JSON: a report of 100 images holds a thousand results."""
     return value == 0
 
 
@@ -110,7 +110,7 @@ class ReportModel(Contract):
     preprocessing: Preprocessing
     architecture: str | None = Field(
         default=None,
-        description="What models that differ only in their weights have in common; null where nobody can tell.",
+        description="What models that differ only in their weights have in common; null where that is not known.",
     )
     performance: ModelPerformance = Field(
         default=ModelPerformance(n=0, accuracy=None, macro_f1=None), description="On the images of this audit."
@@ -386,10 +386,10 @@ class MeasureReliability(Contract):
             where it is not known of all.
         n: Images behind the mean that rests on the fewest.
         reliable: Every model gives the same order of explainers by mean; null when no two can be told apart.
-        kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null likewise.
+        kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null when no two can be told apart.
         orders: Explainers that have a mean on every model, from best (or largest) to worst for each; random controls
             are left out.
-        discordant: Pairs of explainers that two models order differently, or that are equal for one of them alone.
+        discordant: Pairs of explainers that two models order differently, or that are equal for only one of them.
         check: The check, by its name in the plan.
         metric: Name of the metric; the catalogue says what it means.
         variant: Sub-case, such as `rotate` or `top_15`; null if there is none.

@@ -76,7 +76,7 @@ IfNoneMatch = Annotated[str | None, Header(description="ETag of an earlier answe
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
-"""As long as every number of that length fits the database's integers."""
+"""Every number of this length fits the integers of the database."""
 
 
 @router.post(
@@ -140,7 +140,7 @@ def submit(
             problem_example(
                 422,
                 "invalid_cursor",
-                "this cursor is not from this service; take it from `next_cursor`, or leave it out for the first page",
+                "this cursor is not from this service; send `next_cursor` of a page unchanged, or leave it out for the first page",
                 pointer="#query/cursor",
             )
         ),
@@ -184,7 +184,7 @@ def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStat
     responses={202: json_example(STATUS_EXAMPLE), **problem_responses(_NO_AUDIT)},
 )
 def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
-    """Best effort and repeatable: a finished audit stays as it is."""
+    """Best effort. May be repeated; a finished audit stays as it is."""
     return _status(service.audits.cancel(audit_id))
 
 
@@ -265,7 +265,7 @@ def artifact(
 
 
 def _resume_after(last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None) -> int:
-    """A foreign Last-Event-ID means: from the beginning, as for a new reader."""
+    """The event to resume after; 0, which is the beginning, if the header has no id of this service."""
     return int(last_event_id) if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) else 0
 
 

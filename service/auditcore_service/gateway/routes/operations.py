@@ -68,6 +68,6 @@ def _answers(name: str, check: Callable[[], None]) -> bool:
     try:
         check()
     except Exception:  # each dependency fails in its own way, and all of them mean: not ready
-        log.exception("dependency_does_not_answer", dependency=name)
+        log.exception("dependency_unavailable", dependency=name)
         return False
     return True
