@@ -1,13 +1,15 @@
-"""What an operator can set: one frozen object, built in an entry point and passed on."""
+"""The settings of an operator: one frozen object, built in an entry point and passed on."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Self, final
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits, check_prefixes
@@ -18,6 +20,12 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
 """A URL, or a plain path, that leads to a file by way of the working folder."""
+
+_CLIENT_VARIABLES = frozenset({"URL"})
+"""Variables, without prefix, that the command line reads itself: the address of a service to ask."""
+
+_NEAR = 0.6
+"""Least similarity of a misspelt name, as difflib measures it; `PROT` and `PORT` have 0.75."""
 
 
 @final
@@ -90,12 +98,12 @@ class Settings(BaseSettings):
     micro_batch: int | None = Field(
         default=None,
         ge=1,
-        description="Images that pass through a model at once; measured if unset. Set it where machines alike must "
-        "give the same bytes: sizes differ by rounding.",
+        description="Images that pass through a model at once; measured if unset. Set it where identical "
+        "machines must give the same bytes: scores of different sizes differ by rounding.",
     )
     cached_models: int = Field(default=2, ge=1, description="Models a worker keeps in memory.")
 
-    # 60 s is the middle of 30-120 s: shorter shards pay for scheduling, longer ones lose more when a worker dies.
+    # 60 s: shorter shards spend more of their time on scheduling, longer ones lose more when a worker dies
     shard_target_s: Seconds = Field(default=60.0, description="Intended length of a shard.")
     # the demo model (EfficientNet-Lite0, 224 px) forwards 55 images a second on two busy CPU cores, in batches of 32;
     # a GPU fleet sets its own
@@ -109,24 +117,48 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Audits estimated at more forward passes are refused; none if unset."
     )
     shard_images: int = Field(
-        default=64, ge=1, description="Most images in a shard, whatever the throughput; a worker holds their files."
+        default=64, ge=1, description="Most images in a shard, however fast the model is; a worker holds their files."
     )
 
-    # One image of the preset `standard` takes 90 s on the demo model and two cores, and some models cost 20 times more.
-    shard_limit_s: Seconds = Field(default=3600.0, description="A shard that takes longer is hung and is killed.")
+    # One image of the preset `standard` takes 90 s on the demo model and two cores; some models cost 20 times as much.
+    shard_limit_s: Seconds = Field(
+        default=3600.0, description="A shard that takes longer counts as hung and is killed."
+    )
     # A worker extends its lease every quarter of this, so three beats may be lost before another worker takes over.
     lease_s: Seconds = Field(default=30.0, description="How long a silent worker keeps a shard.")
-    heartbeat_s: Seconds = Field(default=1.0, description="How often progress is stored; at most a quarter lease.")
-    sweep_s: Seconds = Field(default=5.0, description="How often lost shards are looked for.")
-    requeue_after_s: Seconds = Field(default=30.0, description="Age of a queued shard that an empty queue has lost.")
+    heartbeat_s: Seconds = Field(
+        default=1.0, description="Seconds between two updates of progress; at most a quarter of the lease."
+    )
+    sweep_s: Seconds = Field(default=5.0, description="Seconds between two searches for lost shards.")
+    requeue_after_s: Seconds = Field(
+        default=30.0, description="Age of a queued shard after which an empty queue has lost it."
+    )
     inspection_wait_s: Seconds = Field(
-        default=20.0, description="How long POST /v1/models:inspect waits for a worker before it answers in part."
+        default=20.0,
+        description="How long POST /v1/models:inspect waits for a worker before it returns a partial answer.",
     )
     max_attempts: int = Field(default=3, ge=1, description="Attempts at a shard before its audit fails.")
 
     log_json: bool | None = Field(
         default=None, description="JSON log lines; unset: unless standard error is a terminal."
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_known(cls, value: SecretStr | None) -> SecretStr | None:
+        # the value itself may hold a password, so that no message quotes it
+        if value is not None and not re.match(r"(postgres(ql)?|sqlite)(\+\w+)?://", value.get_secret_value()):
+            msg = "write postgresql://user:password@host:port/database or sqlite:///path/to/file.db"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _queue_is_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"(rediss?|unix)://", value.get_secret_value()):
+            msg = "write redis://host:port/0, rediss://host:port/0 or unix:///path/to/redis.sock"
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
     def _prefixes_end_a_segment(self) -> Self:
@@ -135,7 +167,7 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """Sizes checked before anything is decoded."""
+        """Limits that are checked before anything is decoded."""
         return Limits(
             image_bytes=self.image_bytes,
             image_pixels=self.image_pixels,
@@ -178,16 +210,16 @@ class Settings(BaseSettings):
         """URL of the queue.
 
         Raises:
-            ValueError: None is set, and this process does not start one.
+            ValueError: None is set.
         """
         if self.redis_url is None:
-            msg = "no queue: set AUDIT_REDIS_URL, or run `auditcore serve`, which brings its own"
+            msg = "AUDIT_REDIS_URL is not set; set it, or run `auditcore serve`, which starts a Redis of its own"
             raise ValueError(msg)
         return self.redis_url.get_secret_value()
 
     @property
     def shard_soft_limit_s(self) -> float:
-        """When a hung shard is interrupted by an exception, so that its attempt is released with a reason."""
+        """When an exception interrupts a hung shard, so that its attempt ends with a reason."""
         return 0.9 * self.shard_limit_s
 
     @property
@@ -232,6 +264,22 @@ class Settings(BaseSettings):
                 value = json.dumps([str(item) for item in value])
             variables[f"AUDIT_{name.upper()}"] = str(value)
         return variables
+
+
+def unknown_variables(environment: Iterable[str]) -> Mapping[str, str | None]:
+    """Names that begin with `AUDIT_` and are no settings, with the most similar setting, or None if none is similar.
+
+    Args:
+        environment: Names of environment variables.
+    """
+    known = sorted({name.upper() for name in Settings.model_fields} | _CLIENT_VARIABLES)
+    found: dict[str, str | None] = {}
+    for name in sorted(environment):
+        prefix, bare = name[:6].upper(), name[6:].upper()
+        if prefix == "AUDIT_" and bare not in known:
+            nearest = difflib.get_close_matches(bare, known, n=1, cutoff=_NEAR)
+            found[name] = f"AUDIT_{nearest[0]}" if nearest else None
+    return found
 
 
 def _absolute(url: str) -> str:

@@ -81,10 +81,10 @@ class _Work(Collector):
 
 
 def _by(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
-    augmentation = GaugeMetricFamily(name, text, labels=(label,))
+    gauge = GaugeMetricFamily(name, text, labels=(label,))
     for key, value in sorted(values.items()):
-        augmentation.add_metric((key,), value)
-    return augmentation
+        gauge.add_metric((key,), value)
+    return gauge
 
 
 @final

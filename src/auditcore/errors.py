@@ -1,7 +1,7 @@
 """Every error the library raises on purpose, as one tree.
 
     AuditcoreError
-    |-- InputError                     the caller can mend it; `field` says where
+    |-- InputError                     the caller can fix it; `field` says where
     |   |-- InvalidRequest             invalid_request
     |   |-- UnsafeReference            unsafe_reference
     |   |-- UnreachableResource        unreachable_resource
@@ -20,9 +20,9 @@
     |   `-- MemoryExhausted            memory_exhausted
     |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
     |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
-    `-- AuditCancelled                 cancelled         somebody asked for the audit to stop
+    `-- AuditCancelled                 cancelled         a client asked for the audit to stop
 
-`code` is stable and appears in problem+json answers and in failed audits. `message` names the mend.
+`code` is stable and appears in problem+json answers and in failed audits. `message` says how to fix it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AuditcoreError(Exception):
 
     Attributes:
         code: Stable machine-readable name of the kind of error.
-        message: One sentence for a person: what is wrong and how to mend it.
+        message: One sentence for a person: what was found and how to fix it.
     """
 
     code: ClassVar[str] = "error"
@@ -50,7 +50,7 @@ class InputError(AuditcoreError):
 
     Attributes:
         field: Path of the offending field in the request, such as `model.weights.uri`.
-        passing: Whether the same request may well succeed in a while, such as when a server is up again.
+        passing: Whether the same request may succeed later, such as when a server is up again.
     """
 
     code = "input_error"
@@ -99,7 +99,7 @@ class LimitExceeded(InputError):
 
     Attributes:
         limit: The largest value allowed.
-        actual: The value met, or a lower bound of it.
+        actual: The value that was found, or a lower bound of it.
         unit: What is counted: bytes, pixels, images, entries.
     """
 
@@ -152,25 +152,25 @@ class NonFiniteWeights(InputError):
 
 
 class ModelOutputInvalid(InputError):
-    """The model's answer is not one finite row of class scores per image."""
+    """The output of the model is not one finite row of class scores per image."""
 
     code = "model_output_invalid"
 
 
 class ModelChanged(InputError):
-    """A registry or server gives another model than the one the audit began with."""
+    """A registry or server returns another model than the one that the audit started with."""
 
     code = "model_changed"
 
 
 class ServerFailing(InputError):
-    """The server of a model is reached, but fails again and again."""
+    """The server of a model can be reached, but keeps failing."""
 
     code = "server_failing"
 
 
 class RequestBudgetExceeded(InputError):
-    """The audit needs more requests to the server of a model than it was allowed."""
+    """The audit needs more requests to the server of a model than it may send."""
 
     code = "request_budget_exceeded"
 
@@ -182,7 +182,7 @@ class MapsInvalid(InputError):
 
 
 class MemoryExhausted(InputError):
-    """One image alone does not fit into memory, so micro-batches cannot shrink any further."""
+    """Even a single image does not fit into memory, so micro-batches cannot get smaller."""
 
     code = "memory_exhausted"
 

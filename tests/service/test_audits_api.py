@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import redis
@@ -21,12 +22,14 @@ from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.request import AuditRequest
 from auditcore.explainers.registry import EXPLAINERS
 from auditcore_service.gateway.app import create_app
-from auditcore_service.gateway.openapi_document import SUBMIT_EXAMPLES
+from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.idempotency import reserve_key
 from auditcore_service.store.records import Failure, ShardKey
 from auditcore_service.store.shards import claim_shard, complete_shard, fail_audit
+from auditcore_service.use_cases.refusals import NotAcceptable
+from auditcore_service.use_cases.representations import negotiate
 
 both_databases = pytest.mark.usefixtures("database_url")
 
@@ -381,6 +384,71 @@ def test_report_has_a_strong_etag_and_never_changes(client: TestClient) -> None:
         assert (unchanged.status_code, unchanged.content) == (304, b"")
         assert unchanged.headers["etag"] == etag
     assert client.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@both_databases
+def test_a_failed_audit_is_a_page_and_a_test_case_in_error(client: TestClient) -> None:
+    audit_id = submit(client)
+    url = f"/v1/audits/{audit_id}/report"
+    forms = {form: {"Accept": form} for form in ("text/html", "application/junit+xml")}
+    assert {client.get(url, headers=form).json()["code"] for form in forms.values()} == {"report_not_ready"}
+    key = ShardKey(audit_id, 0, 0)
+    failure = Failure("no_usable_images", "1 < 2 \x0c & no image is whole; send others", "images")
+    with service_of(client).database.writing() as connection:
+        assert claim_shard(connection, key, now=time.time(), lease_s=9.0, max_attempts=3)
+        fail_audit(connection, key, attempt=1, failure=failure, now=time.time() + 7.5)
+    as_json = client.get(url)
+    assert (as_json.status_code, as_json.json()["code"]) == (404, "report_not_ready")
+    page = client.get(url, headers=forms["text/html"])
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "This audit failed" in page.text
+    assert "1 &lt; 2" in page.text
+    for shown in ("no_usable_images", "no image is whole; send others", "<code>images</code>", audit_id):
+        assert shown in page.text
+    answer = client.get(url, headers=forms["application/junit+xml"])
+    assert answer.status_code == 200
+    suites = ET.fromstring(answer.content)  # noqa: S314 - our own document
+    assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("1", "0", "1")
+    assert float(suites.get("time", "0")) == pytest.approx(7.5, abs=1.0)
+    (error,) = suites.iter("error")
+    assert error.get("type") == "no_usable_images"
+    assert error.text == "images: 1 < 2 \N{REPLACEMENT CHARACTER} & no image is whole; send others"
+
+
+def test_a_cancelled_audit_says_so_in_every_form(client: TestClient) -> None:
+    audit_id = submit(client)
+    client.post(f"/v1/audits/{audit_id}/cancel")
+    url = f"/v1/audits/{audit_id}/report"
+    assert "This audit was cancelled" in client.get(url, headers={"Accept": "text/html"}).text
+    junit = client.get(url, headers={"Accept": "application/junit+xml"}).text
+    assert '<error type="cancelled" message="the audit was cancelled; submit it again">' in junit
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "application/json"),
+        ("*", "application/json"),
+        ("", "application/json"),
+        ("application/*", "application/json"),
+        ("text/html", "text/html"),
+        ("TEXT/HTML; Q=0.5", "text/html"),
+        ("text/*", "text/html"),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"),
+        ("application/xml", "application/junit+xml"),
+        ("application/json;q=0.2, application/junit+xml;q=0.7", "application/junit+xml"),
+        ("application/json;q=0, */*", "text/html"),
+        (", text/html,,", "text/html"),
+    ],
+)
+def test_the_header_accept_chooses_the_form(accept: str, media_type: str) -> None:
+    assert negotiate(accept) == media_type
+
+
+@pytest.mark.parametrize("accept", ["image/png", "text/html;q=0", "nonsense", "a/b/c", "*/*;q=0"])
+def test_a_header_that_allows_no_form_is_refused(accept: str) -> None:
+    with pytest.raises(NotAcceptable, match="application/json, text/html or application/junit"):
+        negotiate(accept)
 
 
 def test_a_report_in_an_unknown_form_is_refused(client: TestClient) -> None:

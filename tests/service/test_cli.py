@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_an_estimate_of_a_stored_batch_needs_a_service(folder: Path) -> None:
 
 
 def test_version() -> None:
-    assert run("version").output.startswith("0.")
+    assert run("--version").output == f"{installed_version('auditcore')}\n"
 
 
 def test_an_audit_without_a_service(folder: Path) -> None:
@@ -203,9 +204,9 @@ def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> N
     assert lines[tables[1]].split() == ["explainer", "hue", "↑", "mean", "↑"]
     assert "All means rest on fewer than 30 images" in done.output
     assert "first: " in done.output
-    assert "metrics order the explainers alike for every model\n" in done.output
+    assert "metrics order the explainers in the same way for every model\n" in done.output
     # two weights of one architecture
-    assert "metrics order the explainers alike for every model of " in done.output
+    assert "metrics order the explainers in the same way for every model of " in done.output
     condition = next(
         number for number, line in enumerate(lines) if line.startswith("second deletion input_x_gradient ")
     )

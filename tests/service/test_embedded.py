@@ -24,9 +24,9 @@ from onnx import numpy_helper
 from PIL import Image
 
 from auditcore_service.embedded.process_tree import AlreadyRunning, EmbeddedService
-from auditcore_service.embedded.process_tree import _listen as listen
 from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.settings import Settings
+from auditcore_service.startup import listen
 from reading_graphs import external, reader
 
 REQUEST: dict[str, Any] = {
@@ -179,6 +179,7 @@ SERVE = """
 from pathlib import Path
 from auditcore_service.embedded.process_tree import run
 from auditcore_service.settings import Settings
+from auditcore_service.startup import listen
 run(Settings(data_dir=Path({folder!r}), port=0), on_ready=lambda url: print(url, flush=True))
 """
 
@@ -253,6 +254,7 @@ SERVE_HERE = """
 import json, sys
 from auditcore_service.embedded.process_tree import run
 from auditcore_service.settings import Settings
+from auditcore_service.startup import listen
 run(Settings(**json.loads(sys.argv[1]), port=0, workers=1), on_ready=lambda url: print(url, flush=True))
 """
 

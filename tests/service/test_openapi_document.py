@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
+from auditcore.contracts.contract import Contract, attribute_texts
+from auditcore.contracts.inspection import Inspection, InspectionRequest
+from auditcore.contracts.map_files import StoredMaps
+from auditcore.contracts.report import report_schema
 from auditcore.contracts.request import AuditRequest
 from auditcore_service.gateway.app import create_app
-from auditcore_service.gateway.openapi_document import SUBMIT_EXAMPLES
+from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
+from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
 from auditcore_service.gateway.schemas import AuditPage, AuditStatus, EstimateAnswer, ImageBatch, Problem
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
@@ -66,17 +71,102 @@ def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[s
 def test_examples_are_valid(document: dict[str, Any]) -> None:
     for example in SUBMIT_EXAMPLES.values():
         AuditRequest.model_validate(example["value"])
+    for example in REQUEST_EXAMPLES.values():
+        InspectionRequest.model_validate(example["value"])
     bodies = {
         "submitAudit": AuditStatus,
         "estimateAudit": EstimateAnswer,
         "listAudits": AuditPage,
         "uploadImageBatch": ImageBatch,
+        "getImageBatch": ImageBatch,
+        "getAudit": AuditStatus,
+        "cancelAudit": AuditStatus,
+        "uploadMaps": StoredMaps,
+        "inspectModel": Inspection,
     }
     for _, operation in operations(document):
         if operation["operationId"] in bodies:
             success = next(response for status, response in operation["responses"].items() if status < "300")
             example = success["content"]["application/json"]["example"]
             bodies[operation["operationId"]].model_validate_json(json.dumps(example))
+
+
+def undescribed(schemas: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}.{key}"
+        for name, schema in schemas.items()
+        for key, value in schema.get("properties", {}).items()
+        if not value.get("description")
+    ]
+
+
+def test_every_property_and_parameter_is_described(document: dict[str, Any]) -> None:
+    assert undescribed(document["components"]["schemas"]) == []
+    schema = report_schema()
+    assert undescribed({**schema["$defs"], "AuditReport": schema}) == []
+    for name, operation in operations(document):
+        for parameter in operation.get("parameters", []):
+            assert parameter.get("description"), (name, parameter["name"])
+        assert operation["description"], name
+
+
+class Described(Contract):
+    """A model.
+
+    It has a second paragraph.
+
+    Attributes:
+        kind: Overruled by the base? No: the nearest class speaks.
+        length: In pixels; a text of
+            two lines.
+    """
+
+    length: int
+    other: int = 0
+
+
+class Further(Described):
+    """A model of its own.
+
+    Attributes:
+        other: Said here.
+    """
+
+
+def test_texts_of_attributes_come_from_docstrings_of_the_class_and_its_bases() -> None:
+    assert attribute_texts(Further) == {
+        "kind": "Overruled by the base? No: the nearest class speaks.",
+        "length": "In pixels; a text of two lines.",
+        "other": "Said here.",
+    }
+    schema = Further.model_json_schema()
+    assert schema["description"] == "A model of its own."
+    assert schema["properties"]["length"]["description"] == "In pixels; a text of two lines."
+    assert Described.model_json_schema()["description"] == "A model.\n\nIt has a second paragraph."
+
+
+def test_no_union_of_objects_has_a_default_that_generators_cannot_write(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        for key, value in schema.get("properties", {}).items():
+            assert "$ref" in value or not isinstance(value.get("default"), dict), (name, key)
+    assert schemas["NoiseTunnel"]["properties"]["method"]["description"].endswith('Default: `{"kind": "gradient"}`.')
+
+
+def test_every_schema_has_a_title_of_its_own(document: dict[str, Any]) -> None:
+    """A generator names its classes after titles; of two with one title it leaves out the second."""
+    schemas = document["components"]["schemas"]
+    titles = [schema["title"] for schema in schemas.values()]
+    assert len(titles) == len(set(titles))
+    assert all(name == schema["title"] for name, schema in schemas.items())
+
+
+def test_the_document_names_license_contact_and_server(document: dict[str, Any]) -> None:
+    assert document["info"]["license"] == {"name": "Apache License 2.0", "identifier": "Apache-2.0"}
+    assert document["info"]["contact"]["name"]
+    assert [server["url"] for server in document["servers"]] == ["/"]
+    used = {tag for _, operation in operations(document) for tag in operation["tags"]}
+    assert {tag["name"] for tag in document["tags"]} == used
 
 
 def test_links_lead_from_the_answer_to_operations_that_exist(document: dict[str, Any]) -> None:

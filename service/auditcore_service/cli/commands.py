@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from auditcore_service.cli.outcome import EXIT_INTERRUPTED, EXIT_STATUS, EXIT_TERMINATED, CommandError, err, out, stop
+from auditcore_service.cli.destinations import check_destinations, write_results
+from auditcore_service.cli.extras import CLIENT, EXTRAS, Extra, missing_extra
+from auditcore_service.cli.outcome import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_STATUS,
+    EXIT_TERMINATED,
+    CommandError,
+    err,
+    out,
+    stop,
+)
 from auditcore_service.cli.progress import follow_to_report, progress_bar
 
 if TYPE_CHECKING:
@@ -33,13 +44,8 @@ app = typer.Typer(
     ),
 )
 
-OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.", dir_okay=False, writable=True)
-]
-HtmlOption = Annotated[
-    Path | None,
-    typer.Option("--html", help="Where to write the report as a page, with the maps.", dir_okay=False, writable=True),
-]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Where to write the report as a page, with the maps.")]
 ImagesOption = Annotated[
     list[Path] | None,
     typer.Option("--images", "-i", help="Image files or folders instead of the request's own; repeatable."),
@@ -48,7 +54,7 @@ LabelsOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|JSON",
-        help="Classes of the images: a JSON file, or JSON itself. One entry an image in their order, such as "
+        help="Classes of the images: a JSON file, or JSON itself. One entry per image in their order, such as "
         '[285, null], or by file name, such as {"cat.png": 285}; '
         "a list of indices for a multi-label model. Only with --images.",
     ),
@@ -57,12 +63,28 @@ BoxesOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|JSON",
-        help="Where objects are, for the check localization: a JSON file, or JSON itself. One entry an image in their "
+        help="Where objects are, for the check localization: a JSON file, or JSON itself. One entry per image in their "
         'order, or by file name, such as {"cat.png": [[10, 20, 110, 90]]}; a box is [x0, y0, x1, y1] in pixels of the '
         "original image, from 0, ends excluded. Only with --images.",
     ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag
+    if wanted:
+        out.print(installed_version("auditcore"), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself; the text of its help is the app's."""
 
 
 class Device(StrEnum):
@@ -91,10 +113,21 @@ def serve(
 
         curl http://127.0.0.1:8000/v1/catalogue
     """
-    settings = _settings(host=host, port=port, data_dir=data, workers=workers)
-    from auditcore_service.embedded import process_tree as embedded  # noqa: PLC0415 - fastapi and celery load only for this command
+    with _problems("serve"):
+        settings = _settings(host=host, port=port, data_dir=data, workers=workers)
+        from auditcore_service.cli.starting import check_folder, starting  # noqa: PLC0415 - needs sqlalchemy
+        from auditcore_service.embedded import process_tree as embedded  # noqa: PLC0415 - fastapi and celery load only for this command
 
-    embedded.run(settings, on_ready=lambda url: print(f"Listening on {url}", flush=True))  # noqa: T201 - read by programs
+        check_folder(settings)
+        with starting(settings):
+            embedded.run(settings, on_ready=lambda url: print(f"Listening on {url}", flush=True))  # noqa: T201 - read by programs
+        err.print(
+            f"stopped; audits and images are kept in {settings.data_dir}, and audits that were running go on at the "
+            "next start",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @app.command(rich_help_panel="Run the service")
@@ -105,10 +138,14 @@ def gateway() -> None:
 
         AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_BLOB_URL=s3://... auditcore gateway
     """
-    settings = _settings()
-    from auditcore_service.gateway import process  # noqa: PLC0415 - fastapi loads only for this command
+    with _problems("gateway"):
+        settings = _settings()
+        from auditcore_service.cli.starting import check_queue, starting  # noqa: PLC0415 - needs sqlalchemy
+        from auditcore_service.gateway import process  # noqa: PLC0415 - fastapi loads only for this command
 
-    process.run(settings)
+        check_queue(settings)
+        with starting(settings):
+            process.run(settings)
 
 
 @app.command(rich_help_panel="Run the service")
@@ -121,14 +158,19 @@ def worker(
 
         AUDIT_DATABASE_URL=postgresql://... AUDIT_REDIS_URL=redis://... AUDIT_DEVICE=cuda:0 auditcore worker
     """
-    settings = _settings()
-    if ping:
-        from auditcore_service.cli.worker_ping import answers  # noqa: PLC0415 - celery loads only for this command
+    with _problems("worker"):
+        settings = _settings()
+        from auditcore_service.cli.starting import check_queue, starting  # noqa: PLC0415 - needs sqlalchemy
 
-        raise typer.Exit(0 if answers(settings) else 1)
-    from auditcore_service.worker.celery_worker import run_worker  # noqa: PLC0415 - celery loads only for this command
+        check_queue(settings)
+        if ping:
+            from auditcore_service.cli.worker_ping import answers  # noqa: PLC0415 - celery loads only for this command
 
-    run_worker(settings)
+            raise typer.Exit(0 if answers(settings) else 1)
+        from auditcore_service.worker.celery_worker import run_worker  # noqa: PLC0415 - celery loads only for this command
+
+        with starting(settings):
+            run_worker(settings)
 
 
 @app.command(rich_help_panel="Audit")
@@ -141,7 +183,7 @@ def audit(
     html_file: HtmlOption = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.AUTO,
 ) -> None:
-    """Audit in this process, without any service.
+    """Audit in this process, without a service.
 
     URIs without a scheme are paths relative to the request file. Exits with 0 for the verdicts pass, warn and
     not_evaluated, 1 for fail, 3 for inconclusive, 2 for an error.
@@ -152,14 +194,16 @@ def audit(
 
         auditcore audit plan.json --images photos/ --labels labels.json --boxes boxes.json
     """
-    with _problems():
+    with _problems("audit", kept="nothing is kept: an audit without a service has no intermediate results"):
         _check_annotations(images, labels=labels, boxes=boxes)
-        settings = _settings()
-        from auditcore_service.cli.inputs import read_annotations  # noqa: PLC0415 - loads only what audits
-        from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
-
+        check_destinations({"--out": out_file, "--html": html_file})
         pictures: dict[str, bytes] | None = None if html_file is None else {}
         with progress_bar(err) as show:
+            show(None, f"reading {request}")
+            settings = _settings()
+            from auditcore_service.cli.inputs import read_annotations  # noqa: PLC0415 - loads only what audits
+            from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
+
             report = audit_file(
                 request,
                 images=images or (),
@@ -168,11 +212,11 @@ def audit(
                 access=settings.access,
                 device=device.value,
                 micro_batch=settings.micro_batch,
-                progress=lambda share: show(share, "auditing"),
+                progress=show,
                 pictures=pictures,
             )
-        from auditcore.report.page.html import render_html  # noqa: PLC0415 - likewise
-        from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - likewise
+        from auditcore.report.page.html import render_html  # noqa: PLC0415 - only what audits loads jinja2
+        from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - only what audits loads numpy
 
         files = {} if out_file is None else {out_file: report_bytes(report)}
         if html_file is not None:
@@ -190,11 +234,12 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the audit to its verdict.")] = False,  # noqa: FBT002 - a flag of the command line
     out_file: OutOption = None,
     html_file: HtmlOption = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl line.")] = False,  # noqa: FBT002 - likewise
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl command.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Submit an audit to a service; with --wait, follow it to its verdict.
 
-    Prints the audit's id. With --wait it exits with 0 for the verdicts pass, warn and not_evaluated, 1 for fail,
+    Prints the audit's id on standard output, and its address on standard error, as soon as the service has accepted
+    it. With --wait it exits with 0 for the verdicts pass, warn and not_evaluated, 1 for fail,
     3 for inconclusive, 2 for an error, so a pipeline can gate on it. Ctrl-C stops waiting, not the audit.
 
     For example:
@@ -203,33 +248,43 @@ def submit(
 
         auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
     """
-    with _problems():
+    with _problems("submit", kept="no audit was submitted; images that were uploaded completely stay stored"):
         from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
             find_images,
             read_annotations,
             read_request,
         )
-        from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - likewise
+        from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - needs httpx
 
         if (out_file is not None or html_file is not None) and not wait:
             option = "--html" if out_file is None else "--out"
             message = f"{option} needs --wait: there is no report before the audit has ended"
             raise CommandError(message)
         _check_annotations(images, labels=labels, boxes=boxes)
+        check_destinations({"--out": out_file, "--html": html_file})
         document = read_request(request)
         annotations = {"labels": read_annotations(labels), "boxes": read_annotations(boxes)}
         with ServiceClient(url, narrate=_show_call if verbose else lambda _line: None) as client:
             if images:
                 document["images"] = {"kind": "batch", "digest": client.upload(find_images(images), **annotations)}
             audit_id = client.submit(document)["id"]
+            address = f"{url.rstrip('/')}/v1/audits/{audit_id}"
             if not wait:
                 out.print(audit_id, highlight=False)
+            err.print(f"audit {audit_id} accepted: {address}", highlight=False, markup=False, soft_wrap=True)
+            if not wait:
                 return
             try:
                 follow_to_report(client.follow(audit_id), err)
             except KeyboardInterrupt:
-                err.print(f"audit {audit_id} goes on; stop it with: curl -X POST {url}/v1/audits/{audit_id}/cancel")
-                raise
+                err.print(
+                    f"interrupted; the audit goes on: its report will be at {address}/report; "
+                    f"stop it with: curl -X POST {address}/cancel",
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
+                raise typer.Exit(EXIT_INTERRUPTED) from None
             content = client.report(audit_id)
             files = {} if out_file is None else {out_file: content}
             if html_file is not None:
@@ -251,10 +306,11 @@ def maps(
     file: Annotated[Path, typer.Argument(help="Maps in the safetensors format.", exists=True, dir_okay=False)],
     url: UrlOption = "http://127.0.0.1:8000",
 ) -> None:
-    """Upload heat maps that somebody else made, such as those your product shows, to be audited.
+    """Upload heat maps from elsewhere, such as those that your product shows, to audit them.
 
-    The file holds one tensor `maps` of (N,S,S) or (N,3,S,S) in the order of the images, S being the side of the model's
-    input, and perhaps `targets` of (N,) int64, the class each map explains. Prints the digest that a plan names.
+    The file holds one tensor `maps` of (N,S,S) or (N,3,S,S) in the order of the images, where S is the side of the
+    model's input, and optionally `targets` of (N,) int64, the class that each map explains. Prints the digest that a
+    plan names.
 
     For example:
 
@@ -262,7 +318,7 @@ def maps(
 
         auditcore maps maps.safetensors    # then: {"kind": "precomputed", "maps": "sha256:..."}
     """
-    with _problems():
+    with _problems("maps"):
         from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - only what asks loads httpx
 
         with ServiceClient(url) as client:
@@ -279,11 +335,11 @@ def estimate(
     images: ImagesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Tell what an audit would cost, in passes and seconds, without running it.
+    """Estimate what an audit costs, in passes and seconds, without running it.
 
-    Without --url nothing is asked or loaded: passes follow from the plan, seconds from AUDIT_PASSES_PER_S. A service
-    answers from the speed its workers have measured; images given here are uploaded to it, as `submit` does. Exits with
-    0 within the operator's budget, 1 above it, 2 for an error.
+    Without --url no service is asked and no model is loaded: passes follow from the plan, seconds from
+    AUDIT_PASSES_PER_S. A service answers from the speed that its workers have measured; images given here are uploaded
+    to it, as `submit` does. Exits with 0 within the operator's budget, 1 above it, 2 for an error.
 
     For example:
 
@@ -291,7 +347,7 @@ def estimate(
 
         auditcore estimate request.json --images photos/ --url http://127.0.0.1:8000
     """
-    with _problems():
+    with _problems("estimate", extra=None if url is None else CLIENT):
         from auditcore_service.cli.pricing import ask_service, price_locally, show_price  # noqa: PLC0415 - pydantic
 
         answer = (
@@ -305,17 +361,17 @@ def estimate(
 
 @app.command(name="inspect", rich_help_panel="Audit")
 def inspect_model(
-    model: Annotated[Path, typer.Argument(help="Request file, or a file with a model reference alone.")],
+    model: Annotated[Path, typer.Argument(help="Request file, or a file with only a model reference.")],
     url: Annotated[
         str | None,
         typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service to ask; without one, the model is loaded here."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Tell which explainers and checks will run on a model, and why the others will not.
+    """Show which explainers and checks will run on a model, and why the others will not.
 
-    Of a request, its plan is looked at; of a model alone, everything there is. The version and digest that an audit
-    would pin are shown too. Exits with 0 if something runs, 1 if nothing does, 2 for an error.
+    For a request, it looks at the plan; for a model reference, at all explainers and checks. It also shows the version
+    and digest that an audit would pin. Exits with 0 if something runs, 1 if nothing does, 2 for an error.
 
     For example:
 
@@ -323,10 +379,20 @@ def inspect_model(
 
         auditcore inspect request.json --url http://127.0.0.1:8000
     """
-    with _problems():
-        from auditcore_service.cli.inspecting import ask_service, inspect_here, show_inspection  # noqa: PLC0415 - torch
+    with _problems("inspect", extra=None if url is None else CLIENT, kept="nothing is kept"):
+        with progress_bar(err) as show:
+            show(None, f"reading {model}")
+            from auditcore_service.cli.inspecting import (  # noqa: PLC0415 - loads pydantic
+                ask_service,
+                inspect_here,
+                show_inspection,
+            )
 
-        found = inspect_here(model, access=_settings().access) if url is None else ask_service(model, url=url)
+            if url is None:
+                found = inspect_here(model, access=_settings().access, progress=show)
+            else:
+                show(None, f"asking {url}; a worker may have to load the model first")
+                found = ask_service(model, url=url)
         show_inspection(found, out, as_json=as_json)
         raise typer.Exit(0 if any(one.runs for one in (*found.explainers, *found.checks)) else 1)
 
@@ -335,7 +401,7 @@ def inspect_model(
 def demo(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo-report.json and .html.")] = Path(),
 ) -> None:
-    """Audit EfficientNet-Lite0 on four real photos over HTTP, with a service started for it.
+    """Audit EfficientNet-Lite0 on eight real photos over HTTP, with a service started for it.
 
     Nothing is downloaded: weights and photos come with the extra `auditcore[demo]`.
 
@@ -343,7 +409,7 @@ def demo(
 
         auditcore demo --out /tmp
     """
-    with _problems():
+    with _problems("demo", kept="nothing is kept: the service of the demo is stopped and its folder removed"):
         from auditcore_service.cli.demo import run_demo  # noqa: PLC0415 - needs the extra
 
         # ends like Ctrl-C: the service is shut down and its folder removed
@@ -354,22 +420,23 @@ def demo(
 @app.command(rich_help_panel="Serve a model")
 def mar(
     model: Annotated[Path, typer.Argument(help="File with a model reference, or a request with `model`.")],
-    out_file: Annotated[Path, typer.Option("--out", "-o", help="The archive to write.", dir_okay=False)],
+    out_file: Annotated[Path, typer.Option("--out", "-o", help="The archive to write.")],
     name: Annotated[str, typer.Option(help="Name of the model in TorchServe.")],
     version: Annotated[str, typer.Option("--model-version", help="Its version.")] = "1.0",
     extra: Annotated[
         list[Path] | None, typer.Option("--extra", help="File to put beside the handler, such as a factory's module.")
     ] = None,
 ) -> None:
-    """Archive a model for TorchServe, with a handler that answers all classes and explains by any explainer.
+    """Archive a model for TorchServe, with a handler that answers all classes and runs any explainer.
 
-    The archive can be audited itself too, as a model of kind `mar`. See docker/torchserve.
+    The archive can be audited too, as a model of kind `mar`. See docker/torchserve.
 
     For example:
 
         auditcore mar model.json --name scans --model-version 3.0 --out model-store/scans.mar
     """
-    with _problems():
+    with _problems("mar", kept="no archive is written"):
+        check_destinations({"--out": out_file})
         from auditcore_service.cli.archiving import archive  # noqa: PLC0415 - torch
 
         archive(model, out_file, name=name, version=version, extra=extra or (), access=_settings().access)
@@ -389,53 +456,50 @@ def openapi(
 
         auditcore openapi --out openapi --check
     """
-    from auditcore_service.cli.documents import documents  # noqa: PLC0415 - fastapi loads only for this command
+    with _problems("openapi"):
+        from auditcore_service.cli.documents import documents  # noqa: PLC0415 - fastapi loads only for this command
 
-    drifted = []
-    for name, text in documents().items():
-        path = folder / name
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        drifted.append(path)
-        if not check:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    for path in drifted:
-        err.print(f"{path} {'differs from the code; run `make openapi`' if check else 'written'}", highlight=False)
-    if check and drifted:
-        raise typer.Exit(1)
-
-
-@app.command(rich_help_panel="For developers")
-def version() -> None:
-    """Print the version."""
-    out.print(installed_version("auditcore"), highlight=False)
+        drifted = []
+        for name, text in documents().items():
+            path = folder / name
+            if path.is_file() and path.read_text(encoding="utf-8") == text:
+                continue
+            drifted.append(path)
+            if not check:
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+        for path in drifted:
+            result = "differs from the code; run `make openapi`" if check else "written"
+            err.print(f"{path} {result}", highlight=False)
+        if check and drifted:
+            raise typer.Exit(1)
 
 
 def _settings(**given: Any) -> Settings:  # noqa: ANN401 - options of different types
-    """Settings from the environment, with what the command line says on top."""
-    from pydantic import ValidationError  # noqa: PLC0415 - `--help` does without
+    """Settings from the environment, with the options of the command line on top."""
+    from auditcore_service.cli.environment import read_settings  # noqa: PLC0415 - `--help` needs no pydantic
 
-    from auditcore_service.settings import Settings  # noqa: PLC0415 - likewise
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        errors = [
-            (f"AUDIT_{'.'.join(str(part) for part in item['loc'])}".upper(), str(item["msg"]))
-            for item in error.errors()
-        ]
-        stop(CommandError("the settings are not valid", errors=errors))
+    return read_settings(**given)
 
 
 @contextmanager
-def _problems() -> Iterator[None]:
-    """Print what went wrong as a person reads it, and exit."""
+def _problems(command: str, *, extra: Extra | None = None, kept: str = "") -> Iterator[None]:
+    """Print what went wrong as a person reads it, and exit.
+
+    Args:
+        command: Name of the command; its extra must be installed.
+        extra: Another extra than that of the command, where less is enough.
+        kept: What is left after Ctrl-C.
+    """
+    missing = missing_extra(extra or EXTRAS[command])
+    if missing is not None:
+        stop(CommandError(missing))
     try:
         yield
     except CommandError as error:
         stop(error)
     except KeyboardInterrupt:
+        err.print(f"interrupted{kept and '; '}{kept}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -454,13 +518,13 @@ def _finish(report: AuditReport, files: Mapping[Path, bytes]) -> None:
     """Write the report's files, show its summary and exit by its verdict."""
     from auditcore_service.cli.report_view import show_report  # noqa: PLC0415 - needs pydantic
 
-    for path, content in files.items():
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            message = f"{path} cannot be written ({error.strerror}); choose another place"
-            raise CommandError(message) from error
+    written = write_results(files, name=f"auditcore-{report.audit_id}")
     show_report(report, out)
-    for path in files:
-        err.print(f"report written to {path}", highlight=False)
-    raise typer.Exit(EXIT_STATUS[report.verdict])
+    for wanted, place, reason in written:
+        if reason is None:
+            err.print(f"report written to {place}", highlight=False, markup=False, soft_wrap=True)
+        else:
+            message = f"{wanted} could not be written ({reason}); the report is in {place}"
+            err.print(f"error: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
+    complete = all(reason is None for _, _, reason in written)
+    raise typer.Exit(EXIT_STATUS[report.verdict] if complete else EXIT_ERROR)

@@ -83,7 +83,7 @@ def run_demo(folder: Path, *, console: Console | None = None) -> AuditReport:
     """
     console = console or Console()
     photos = [photo_path(package, path) for package, path in PHOTOS]
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     with tempfile.TemporaryDirectory(prefix="auditcore-demo-") as data:
         console.print("[bold]1. Start the service[/bold]: gateway, worker, queue and database in one process tree")
         _show(console, f"auditcore serve --port 0 --data {data}")
@@ -94,8 +94,16 @@ def run_demo(folder: Path, *, console: Console | None = None) -> AuditReport:
     console.print()
     show_report(report, console)
     console.print()
-    console.print(f"The report in full: {folder / 'demo-report.json'}, and as a page: {folder / 'demo-report.html'}")
+    console.print(f"The full report: {folder / 'demo-report.json'}, and as a page: {folder / 'demo-report.html'}")
     return report
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"--out {folder} cannot be made ({error.strerror}); choose another folder"
+        raise CommandError(message) from error
 
 
 def _audit(url: str, photos: list[Path], folder: Path, console: Console) -> AuditReport:
@@ -148,7 +156,7 @@ def _address(process: subprocess.Popen[str], log: Path) -> str:
         if line.startswith(START_LINE):
             return line.removeprefix(START_LINE).strip()
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-    message = f"the service did not start; it said:\n{tail}"
+    message = f"the service did not start; the end of its log:\n{tail}"
     raise CommandError(message)
 
 
@@ -161,7 +169,7 @@ def photo_path(package: str, path: str) -> Path:
     spec = find_spec(package)
     if spec is not None and spec.origin is not None and (photo := Path(spec.origin).parent / path).is_file():
         return photo
-    message = f"the photo {path} of {package} is not installed; install auditcore[demo]"
+    message = f"the package {package} has no photo {path}; install it again with: pip install 'auditcore[demo]'"
     raise CommandError(message)
 
 

@@ -1,4 +1,4 @@
-"""What will run on a model, told on the command line: by a service, or after loading it in this process."""
+"""The command `inspect`: what will run on a model, from a service or from loading it in this process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from auditcore.errors import AuditcoreError, InputError
 from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.local import resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
+from auditcore_service.cli.progress import ShowProgress
 from auditcore_service.cli.service_client import ServiceClient
 
 _RUNS = {True: ("yes", "green"), False: ("no", "red"), None: ("not known yet", "yellow")}
 
 
 def read_model(path: Path) -> dict[str, Any]:
-    """What to inspect: a request file of one model with its plan, or a file with a model reference alone.
+    """The body of an inspection, from a request for one model or from a file with only a model reference.
 
     Raises:
-        CommandError: It is neither.
+        CommandError: The file is neither.
     """
     document = read_request(path)
     if "kind" in document:
@@ -36,11 +37,16 @@ def read_model(path: Path) -> dict[str, Any]:
     return {name: document[name] for name in ("model", "plan") if name in document}
 
 
-def inspect_here(path: Path, *, access: AccessRules) -> Inspection:
-    """Load the model in this process and look.
+def inspect_here(path: Path, *, access: AccessRules, progress: ShowProgress) -> Inspection:
+    """What will run on a model that is loaded in this process.
+
+    Args:
+        path: A request file, or a file with a model reference.
+        access: What the request may reach, besides the file's own folder.
+        progress: Called with each stage.
 
     Raises:
-        CommandError: The model cannot be audited; says which field and how to mend it.
+        CommandError: The model cannot be audited; the message names the field and how to fix it.
     """
     document = read_model(path)
     folder = path.absolute().parent
@@ -51,8 +57,10 @@ def inspect_here(path: Path, *, access: AccessRules) -> Inspection:
         message = f"{path} names no valid model"
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
 
+    progress(None, "loading torch")
     from auditcore.auditing import inspect_model  # noqa: PLC0415 - torch takes seconds to load
 
+    progress(None, "loading the model and looking at its layers")
     try:
         return inspect_model(request, access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}))
     except InputError as error:
@@ -63,7 +71,7 @@ def inspect_here(path: Path, *, access: AccessRules) -> Inspection:
 
 
 def ask_service(path: Path, *, url: str) -> Inspection:
-    """Ask a service, again and again until a worker has looked.
+    """Ask a service, repeatedly until a worker has looked at the model.
 
     Raises:
         CommandError: The service refuses the model or cannot be reached.

@@ -1,8 +1,8 @@
-"""An audit in this process, from a request file: no service, no queue, no database."""
+"""The command `audit`: an audit in this process, from a request file, without service, queue or database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from auditcore.errors import AuditcoreError, InputError
 from auditcore.report.page.gallery import GALLERY_IMAGES
 from auditcore_service.cli.inputs import find_images, read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
+from auditcore_service.cli.progress import ShowProgress
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
 from auditcore_service.use_cases.refusals import InvalidUpload
 
@@ -34,7 +35,7 @@ def audit_file(
     micro_batch: int | None = None,
     labels: str | None = None,
     boxes: str | None = None,
-    progress: Callable[[float], None],
+    progress: ShowProgress,
     pictures: MutableMapping[str, bytes] | None = None,
 ) -> AuditReport:
     """Audit as a request file says.
@@ -50,15 +51,17 @@ def audit_file(
         micro_batch: Images that pass at once; measured if None.
         labels: Classes of `images`, as `annotations.read_labels` takes them.
         boxes: Objects in `images`, as `annotations.read_boxes` takes them.
-        progress: Called with the share done, in [0, 1].
+        progress: Called with the share done, in [0, 1] or None while it is not known, and the stage.
         pictures: Receives the pictures of the page by their digest; nothing is drawn if None.
 
     Raises:
-        CommandError: The audit cannot be carried out; says which field and how to mend it.
+        CommandError: The audit cannot be carried out; the message names the field and how to fix it.
     """
     folder = plan.absolute().parent
     document = read_request(plan)
     resolve_paths(document, folder)
+    if images:
+        progress(None, "reading the images")
     encoded = _encode(find_images(images), access, labels=labels, boxes=boxes) if images else None
     if encoded is not None:
         document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
@@ -68,14 +71,16 @@ def audit_file(
         message = f"{plan} is not a valid request"
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
 
+    progress(None, "loading torch")
     import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
 
-    from auditcore.auditing import audit  # noqa: PLC0415 - likewise
-    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - likewise
+    from auditcore.auditing import audit  # noqa: PLC0415 - loads torch
+    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - loads torch
 
     keep_freed_memory()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    progress(None, f"loading the model on {device}")
     try:
         return audit(
             request,
@@ -83,7 +88,7 @@ def audit_file(
             access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
             device=device,
             micro_batch=micro_batch,
-            progress=progress,
+            progress=lambda share: progress(share, "auditing"),
             pictures=pictures,
             picture_images=GALLERY_IMAGES,
         )

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from auditcore_service.use_cases.locations import parts_in, sentence, telling
+from auditcore_service.use_cases.locations import parts_in, root_mistakes, sentence
 
 EXIT_STATUS = {"pass": 0, "warn": 0, "not_evaluated": 0, "fail": 1, "inconclusive": 3}
 """Exit status of a finished audit, by verdict."""
@@ -21,21 +21,21 @@ EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell expects it."""
 
 EXIT_TERMINATED = 143
-"""Exit status after SIGTERM, likewise."""
+"""Exit status after SIGTERM, as a shell expects it."""
 
 out = Console()
-"""What a script may want: standard output."""
+"""Standard output: what a script reads."""
 
 err = Console(stderr=True)
-"""What only a person wants: progress and problems, on standard error."""
+"""Standard error: progress and problems, for a person."""
 
 
 class CommandError(Exception):
-    """A command cannot go on.
+    """A command has to stop.
 
     Attributes:
         message: What is wrong.
-        errors: Field or JSON pointer and how to mend it, one a mistake.
+        errors: For each mistake, its field or JSON pointer and how to fix it.
         code: Stable name of the kind of problem.
     """
 
@@ -47,11 +47,11 @@ class CommandError(Exception):
 
 
 def stop(error: CommandError) -> NoReturn:
-    """Print what is wrong and how to mend it, and exit with `EXIT_ERROR`."""
+    """Print what is wrong and how to fix it, and exit with `EXIT_ERROR`."""
     code = f"[dim] ({escape(error.code)})[/dim]" if error.code else ""
     err.print(f"[bold red]error:[/bold red] {escape(error.message)}{code}", soft_wrap=True, highlight=False)
-    for field, mend in error.errors:
-        err.print(f"  [bold]{escape(field)}[/bold]: {escape(mend)}", soft_wrap=True, highlight=False)
+    for field, fix in error.errors:
+        err.print(f"  [bold]{escape(field)}[/bold]: {escape(fix)}", soft_wrap=True, highlight=False)
     raise typer.Exit(EXIT_ERROR)
 
 
@@ -68,5 +68,5 @@ def mistakes(errors: Sequence[Mapping[str, Any]], document: object) -> list[tupl
             or "request",
             sentence(error),
         )
-        for error in telling(errors)
+        for error in root_mistakes(errors)
     ]

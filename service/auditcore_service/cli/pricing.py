@@ -1,4 +1,4 @@
-"""What an audit would cost, told on the command line: by a service, or from the plan alone."""
+"""The command `estimate`: what an audit costs, from a service or only from the plan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNKNOWN_BATCH = f"sha256:{'0' * 64}"
 
 
 def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> EstimateAnswer:
-    """Price a request file without any service: the speed is the one that the settings assume.
+    """Price a request file without a service, at the speed that the settings assume.
 
     Args:
         path: The request file.
@@ -31,7 +31,7 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
         settings: For the assumed speed and the budget.
 
     Raises:
-        CommandError: The request is not valid, or says nothing of how many images it means.
+        CommandError: The request is not valid, or does not say how many images it has.
     """
     document = read_request(path)
     count = len(find_images(images)) if images else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,15 +15,24 @@ from auditcore_service.cli.outcome import CommandError
 LINES = 10
 """Lines that a log of a whole audit gets, where no bar can be drawn."""
 
-ShowProgress = Callable[[float, str], None]
-"""Shows the share done, in [0, 1], and what is going on."""
+FIRST_SHARE = 0.02
+"""Share of the work after which the time left is shown; before that, one slow pass would multiply by hundreds."""
+
+ShowProgress = Callable[[float | None, str], None]
+"""Shows the share done, in [0, 1] or None where it is not known, and the stage: what is going on."""
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[ShowProgress]:
-    """A bar with the time elapsed, while the context lasts; on anything but a terminal a line now and then."""
+def progress_bar(console: Console, *, clock: Callable[[], float] = time.monotonic) -> Iterator[ShowProgress]:
+    """A bar with stage, time elapsed and time left, while the context lasts; without a terminal, a line now and then.
+
+    Args:
+        console: Where to show it.
+        clock: Seconds, monotonic.
+    """
+    time_left = _TimeLeft(clock)
     if not console.is_terminal:
-        yield _line_by_line(console)
+        yield _line_by_line(console, time_left)
         return
     with Progress(
         SpinnerColumn(),
@@ -30,20 +40,55 @@ def progress_bar(console: Console) -> Iterator[ShowProgress]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
         console=console,
     ) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda share, description: progress.update(task, completed=share, description=description)
+        task = progress.add_task("", total=None, left="")
+
+        def show(share: float | None, stage: str) -> None:
+            total = None if share is None else 1.0
+            left = time_left.after(share, stage)
+            progress.update(task, total=total, completed=share or 0.0, description=stage, left=left)
+
+        yield show
 
 
-def _line_by_line(console: Console) -> ShowProgress:
-    shown: tuple[int, str] | None = None
+class _TimeLeft:
+    """The time that a stage still takes at the speed that it has had so far."""
 
-    def show(share: float, description: str) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._stage: str | None = None
+        self._began = (0.0, 0.0)
+
+    def after(self, share: float | None, stage: str) -> str:
+        """In words; empty where nothing can be said yet."""
+        now = self._clock()
+        if stage != self._stage:
+            self._stage, self._began = stage, (now, share or 0.0)
+        since, from_share = self._began
+        if share is None or share - from_share < FIRST_SHARE or share >= 1:
+            return ""
+        return f"about {_duration((now - since) * (1 - share) / (share - from_share))} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:  # noqa: PLR2004 - below this, seconds read better than minutes
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"  # noqa: PLR2004 - and minutes here
+
+
+def _line_by_line(console: Console, time_left: _TimeLeft) -> ShowProgress:
+    shown: tuple[int | None, str] | None = None
+
+    def show(share: float | None, stage: str) -> None:
         nonlocal shown
-        now = (int(share * LINES), description)
+        left = time_left.after(share, stage)
+        now = (None if share is None else int(share * LINES), stage)
         if now != shown:
-            console.print(f"  {description} {share:.0%}", highlight=False, markup=False)
+            done = "" if share is None else f" {share:.0%}"
+            console.print(f"  {stage}{done}{left and ', '}{left}", highlight=False, markup=False, soft_wrap=True)
             shown = now
 
     return show

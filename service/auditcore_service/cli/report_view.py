@@ -147,7 +147,7 @@ def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
 
 
 def _show_reliability(report: AuditReport, console: Console) -> None:
-    """Of how many metrics the order of explainers does not depend on the model, over all and of each architecture."""
+    """How many metrics order the explainers in the same way for every model, of all models and of each architecture."""
     known: dict[str | None, list[bool]] = {}
     for found in report.reliability:
         if found.reliable is not None:
@@ -157,14 +157,14 @@ def _show_reliability(report: AuditReport, console: Console) -> None:
     for architecture, reliable in known.items():
         models = "every model" if architecture is None else f"every model of {architecture}"
         console.print(
-            f"{sum(reliable)} of {len(reliable)} metrics order the explainers alike for {models}",
+            f"{sum(reliable)} of {len(reliable)} metrics order the explainers in the same way for {models}",
             highlight=False,
             markup=False,
         )
 
 
 def _show_deviation(report: AuditReport, console: Console) -> None:
-    """What faster modes changed: the metric that moved farthest of every check."""
+    """What faster modes changed: for each check, the metric that moved farthest."""
     if report.deviation is None:
         return
     sample = report.deviation.sample_images

@@ -1,4 +1,4 @@
-"""The service as seen from the command line: upload, submit, follow, fetch."""
+"""A client of the service: upload, submit, follow, fetch."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from auditcore_service.cli.outcome import CommandError
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
 POLL_S = 0.5
-"""Seconds between two looks at a running audit. One look is a single indexed row: under 2 ms for the service."""
+"""Seconds between two requests for the status of an audit. One costs the service less than 2 ms."""
 
 PATIENCE = 20
-"""Looks that may fail in a row before the service counts as gone: it may be restarting."""
+"""Failed requests in a row after which the service counts as gone; until then it may be restarting."""
 
 
 class ServiceClient:
     """A connection to one service.
 
-    Every call is told to `narrate` as a line that repeats it with curl, before it is made.
+    `narrate` is called before every call, with a curl command that does the same.
+
+    Raises:
+        CommandError: The URL is not that of a service.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class ServiceClient:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url = _checked(url)
         self._narrate = narrate
         self._sleep = sleep
         self._http = httpx.Client(base_url=self._url, timeout=httpx.Timeout(60, connect=10), transport=transport)
@@ -59,9 +62,9 @@ class ServiceClient:
 
         Args:
             images: Files, in order.
-            labels: JSON: a list with one entry an image, or an object from file name to entry; an entry is a class
+            labels: JSON: a list with one entry per image, or an object from file name to entry; an entry is a class
                 index, a list of them, or null.
-            boxes: JSON likewise; an entry is a list of boxes in pixels of the original image, or null.
+            boxes: JSON in the same form; an entry is a list of boxes in pixels of the original image, or null.
 
         Raises:
             CommandError: The service refuses them or cannot be reached.
@@ -74,7 +77,7 @@ class ServiceClient:
         with ExitStack() as open_files:
             files = [("images", (image.name, open_files.enter_context(image.open("rb")))) for image in images]
             answer = self._call("POST", "/v1/image-batches", files=files, data=fields)
-        return str(answer.json()["digest"])
+        return str(_object(answer)["digest"])
 
     def upload_maps(self, path: Path) -> str:
         """Upload a file of maps; the answer is its digest.
@@ -85,7 +88,7 @@ class ServiceClient:
         self._narrate(f"curl -F maps=@{shlex.quote(str(path))} {self._url}/v1/maps")
         with path.open("rb") as file:
             answer = self._call("POST", "/v1/maps", files={"maps": (path.name, file)})
-        return str(answer.json()["digest"])
+        return str(_object(answer)["digest"])
 
     def submit(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Submit an audit and return its status.
@@ -103,11 +106,10 @@ class ServiceClient:
             answer = self._call("POST", "/v1/audits", json=request, headers=key)
         except ServiceUnreachable:
             answer = self._call("POST", "/v1/audits", json=request, headers=key)
-        status: dict[str, Any] = answer.json()
-        return status
+        return _object(answer)
 
     def estimate(self, request: Mapping[str, Any]) -> bytes:
-        """What an audit would cost, as JSON.
+        """What an audit costs, as JSON.
 
         Raises:
             CommandError: The service refuses the request or cannot be reached.
@@ -118,7 +120,7 @@ class ServiceClient:
         return self._call("POST", "/v1/estimates", json=request).content
 
     def inspect(self, request: Mapping[str, Any]) -> bytes:
-        """What will run on a model, as JSON; asked again while a worker is still looking.
+        """What will run on a model, as JSON; repeats the request while a worker is still looking.
 
         Raises:
             CommandError: The service refuses the model or cannot be reached.
@@ -133,7 +135,7 @@ class ServiceClient:
         return answer.content
 
     def follow(self, audit_id: str) -> Iterator[dict[str, Any]]:
-        """The audit's status, again and again until it is final; survives a service that restarts.
+        """The status of an audit, repeatedly until it is final; survives a restart of the service.
 
         Raises:
             CommandError: The service stays unreachable or does not know the audit.
@@ -142,7 +144,7 @@ class ServiceClient:
         failures = 0
         while True:
             try:
-                status: dict[str, Any] = self._call("GET", f"/v1/audits/{audit_id}").json()
+                status = _object(self._call("GET", f"/v1/audits/{audit_id}"))
             except ServiceUnreachable:
                 failures += 1
                 if failures == PATIENCE:
@@ -166,16 +168,13 @@ class ServiceClient:
         return self._call("GET", path, headers={"Accept": media_type}).content
 
     def cancel(self, audit_id: str) -> None:
-        """Ask for an audit to stop."""
+        """Ask an audit to stop."""
         self._narrate(f"curl -X POST {self._url}/v1/audits/{audit_id}/cancel")
         self._call("POST", f"/v1/audits/{audit_id}/cancel")
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own options
         try:
             answer = self._http.request(method, path, **options)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            message = f"{self._url} is not the address of a service ({error}); write http://host:port"
-            raise CommandError(message) from error
         except httpx.TransportError as error:
             raise ServiceUnreachable(self._url, error) from error
         if answer.is_success:
@@ -184,22 +183,64 @@ class ServiceClient:
 
 
 class ServiceUnreachable(CommandError):
-    """No answer at all."""
+    """No service answers."""
 
     def __init__(self, url: str, error: Exception) -> None:
         super().__init__(f"no service answers at {url} ({error}); start one with `auditcore serve`, or check --url")
 
 
 def refusal(answer: httpx.Response) -> CommandError:
-    """The error an answer stands for, with what its problem+json says about each field."""
+    """The error that an answer reports, with the mistakes that its problem details list."""
     try:
         problem = answer.json()
         errors = [(str(item["pointer"]), str(item["detail"])) for item in problem.get("errors", ())]
         return CommandError(f"{problem['title']}: {problem['detail']}", errors=errors, code=problem["code"])
     except (ValueError, KeyError, TypeError, AttributeError):
         # something between here and the service answered: a proxy, or another program on that port
-        message = f"{answer.request.url} answers with status {answer.status_code}; is an auditcore service there?"
-        return CommandError(message)
+        return _not_the_service(answer)
+
+
+def _checked(url: str) -> str:
+    """A URL of a service without the slash at its end.
+
+    Raises:
+        CommandError: It is not one.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        message = f"--url {url!r} is not a URL ({error}); write http://host:port"
+        raise CommandError(message) from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        message = f"--url {url!r} is not the address of a service; write http://host:port"
+        raise CommandError(message)
+    if parsed.query or parsed.fragment:
+        message = f"--url {url!r} has a query or a fragment; write only http://host:port, or a prefix below it"
+        raise CommandError(message)
+    return url.rstrip("/")
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    Raises:
+        CommandError: It is not one, so that no auditcore service has answered.
+    """
+    try:
+        document = answer.json()
+    except ValueError as error:
+        raise _not_the_service(answer) from error
+    if not isinstance(document, dict):
+        raise _not_the_service(answer)
+    return document
+
+
+def _not_the_service(answer: httpx.Response) -> CommandError:
+    message = (
+        f"{answer.request.url} answers with status {answer.status_code}, but not as an auditcore service does; "
+        "check --url, and any proxy on the way"
+    )
+    return CommandError(message)
 
 
 def _compact(request: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from auditcore_service.queue.celery_queue import build_celery
 from auditcore_service.settings import Settings
 
 ANSWER_S = 5.0
-"""Time given to the workers; they answer from their main process, in milliseconds, whatever they compute."""
+"""Longest wait for an answer; workers answer from their main process within milliseconds, also while they compute."""
 
 
 def answers(settings: Settings) -> bool:

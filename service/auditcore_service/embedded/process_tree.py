@@ -27,6 +27,7 @@ from auditcore_service.embedded.supervision import SupervisedProcess
 from auditcore_service.gateway.process import gateway_config
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
+from auditcore_service.startup import CannotStart, listen
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +35,11 @@ START_S = 30.0
 """Longest wait for the gateway to listen; it takes about a second."""
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(CannotStart):
     """Another embedded service uses this folder."""
 
 
-class GatewayFailed(Exception):
+class GatewayFailed(CannotStart):
     """The gateway did not start; its log says why."""
 
 
@@ -80,13 +81,13 @@ class EmbeddedService:
         Raises:
             AlreadyRunning: Another service uses `data_dir`.
             RedisMissing: There is no Redis to start.
-            OSError: The port is taken.
+            AddressUnavailable: The port is taken.
             GatewayFailed: The gateway did not come up.
         """
         try:
             self._lock_folder()
             # the port first: it is the most likely thing to be wrong, and the cheapest to find out
-            self._socket = _listen(self.settings.host, self.settings.port)
+            self._socket = listen(self.settings.host, self.settings.port)
             if self.settings.redis_url is None:
                 self._redis = RedisServer(self.settings.data_dir.absolute() / "redis")
                 self._redis.start()
@@ -166,7 +167,7 @@ class EmbeddedService:
         except BlockingIOError as error:
             self._lock_file.close()
             self._lock_file = None
-            msg = f"another auditcore service uses {folder}; stop it, or choose another AUDIT_DATA_DIR"
+            msg = f"another auditcore service uses {folder}; stop it, or choose another with --data or AUDIT_DATA_DIR"
             raise AlreadyRunning(msg) from error
 
     def _start_gateway(self, listener: socket.socket) -> None:
@@ -193,7 +194,7 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
     Raises:
         AlreadyRunning: Another service uses `data_dir`.
         RedisMissing: There is no Redis to start.
-        OSError: The port is taken.
+        AddressUnavailable: The port is taken.
     """
     configure_logs(settings)
     stopped = threading.Event()
@@ -212,16 +213,3 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    augmentation = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # the protocol by name: asyncio sets TCP_NODELAY only on sockets that say they are TCP
-    listener = socket.socket(augmentation, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -13,6 +13,7 @@ from typing import final
 import redis
 
 from auditcore_service.embedded.supervision import SupervisedProcess
+from auditcore_service.startup import CannotStart
 
 START_S = 20.0
 """Longest wait for Redis to answer: it starts in 50 ms, but may have to read a long append-only file."""
@@ -21,7 +22,7 @@ _SOCKET_PATH_LENGTH = 100
 """The kernel allows 107 bytes for the path of a unix socket."""
 
 
-class RedisMissing(Exception):
+class RedisMissing(CannotStart):
     """There is no Redis to start; the message says how to get one."""
 
 

@@ -12,14 +12,40 @@ from starlette.concurrency import run_in_threadpool
 
 from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
+from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
 from auditcore_service.gateway.problems import install_problem_handlers
-from auditcore_service.gateway.routes import audits, catalogue, estimates, image_batches, maps, models, operations
+from auditcore_service.gateway.routes import (
+    audits,
+    catalogue,
+    documentation,
+    estimates,
+    image_batches,
+    maps,
+    models,
+    operations,
+)
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.telemetry import CountRequests
 
+DESCRIPTION = """
+Upload images (`POST /v1/image-batches`), submit an audit of a model on them (`POST /v1/audits`), wait until its `state`
+is `succeeded` (`GET /v1/audits/{audit_id}`), and fetch the report (`GET /v1/audits/{audit_id}/report`) as JSON, HTML or
+JUnit XML. `GET /v1/catalogue` lists everything that a plan may name. Every error is RFC 9457 problem details with a
+stable `code`.
+"""
+
+TAGS = {
+    "audits": "Submit, follow, cancel and read audits, or ask for their price.",
+    "models": "What will run on a model.",
+    "image batches": "Images, stored by content.",
+    "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
+    "catalogue": "Explainers, checks, augmentations, presets and metrics.",
+    "operations": "Health and metrics, for the operator.",
+}
+
 MULTIPART_OVERHEAD_BYTES = 2 * image_batches.ANNOTATION_BYTES + 4 * 2**20
-"""Labels and boxes, and the headers of a thousand parts, on top of the images' own bytes."""
+"""Labels, boxes and the headers of a thousand parts, in addition to the bytes of the images."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -38,11 +64,20 @@ def create_app(settings: Settings) -> FastAPI:
         title="auditcore",
         version=version("auditcore"),
         summary="Audits the explanations of image classifiers.",
+        description=DESCRIPTION,
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        contact={"name": "auditcore contributors"},
+        servers=[{"url": "/", "description": "The service that this document comes from."}],
+        openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        responses=problem_responses(INTERNAL_ERROR),
         lifespan=lifespan,
         separate_input_output_schemas=False,
+        # FastAPI's own pages load their scripts from the internet
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
-    for module in (audits, estimates, models, image_batches, maps, catalogue, operations):
+    for module in (audits, estimates, models, image_batches, maps, catalogue, operations, documentation):
         app.include_router(module.router)
     install_problem_handlers(app)
 

@@ -12,7 +12,7 @@ from auditcore_service.gateway.problems import content_too_large
 
 @final
 class BodyLimit:
-    """ASGI middleware: believes Content-Length when it is too large, and counts in any case.
+    """ASGI middleware: refuses a Content-Length that is too large, and counts the bytes of every body.
 
     Attributes:
         limit: From the path of a request to the most bytes its body may have.
@@ -34,7 +34,7 @@ class BodyLimit:
 
         async def counted() -> Message:
             nonlocal read
-            # raised where the body is asked for, inside the application, so that it is answered like every error there
+            # raised where the body is read, inside the application, so that it is answered like every other error
             if too_large:
                 raise content_too_large(limit)
             message = await receive()

@@ -1,4 +1,4 @@
-"""Everything a plan may name, read off the contracts themselves."""
+"""Everything that a plan may name, from the contracts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from auditcore_service.gateway.schemas import Catalogue, CatalogueEntry, PresetE
 
 
 def build_catalogue() -> Catalogue:
-    """Explainers, checks and augmentations with their JSON schemas, presets spelled out, metrics with their meaning."""
+    """Explainers, checks and augmentations with JSON schemas, presets in full, metrics with their meaning."""
     return Catalogue(
         explainers=tuple(_explainer(contract) for contract in EXPLAINER_CONTRACTS),
         checks=tuple(_check(contract) for contract in members(Check)),

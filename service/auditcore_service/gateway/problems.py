@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from auditcore import errors
 from auditcore_service.gateway.schemas import Problem, ProblemError
 from auditcore_service.use_cases import refusals
-from auditcore_service.use_cases.locations import parts_in, sentence, telling
+from auditcore_service.use_cases.locations import parts_in, root_mistakes, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,
 }
-"""Error class -> status; a test holds it complete."""
+"""Error class -> status; a test checks that every error has one."""
 
 _CODES: Mapping[int, str] = {
     400: "malformed_request",
@@ -70,12 +70,17 @@ _CODES: Mapping[int, str] = {
     503: "unavailable",
 }
 
-# pydantic says what is wrong; these say what to do where that does not follow from it
-_MENDS: Mapping[str, str] = {
+# pydantic says what is wrong; these say how to fix it where that does not follow from it
+_FIXES: Mapping[str, str] = {
     "missing": "this field is required; add it",
     "extra_forbidden": "this field is unknown; remove it or check its spelling",
     "json_invalid": "the body is not JSON; check it at the position named",
 }
+
+
+def problem_type(code: str) -> str:
+    """The URN of a kind of problem."""
+    return f"urn:auditcore:problem:{code}"
 
 
 def problem(
@@ -89,7 +94,7 @@ def problem(
 ) -> JSONResponse:
     """An answer in problem form."""
     body = Problem(
-        type=f"urn:auditcore:problem:{code}",
+        type=problem_type(code),
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
@@ -106,7 +111,7 @@ def problem(
 
 
 def content_too_large(limit: int) -> HTTPException:
-    """What `BodyLimit` raises; FastAPI passes this very class through while it reads a body."""
+    """The exception that `BodyLimit` raises; FastAPI lets this class pass while it reads a body."""
     detail = f"the body has more than the {limit} bytes allowed; send less, or ask the operator to raise the limit"
     return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
@@ -151,7 +156,7 @@ def _known(request: Request, error: Exception) -> JSONResponse:
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         return _unexpected(request, error)
-    mistakes = telling(error.errors())
+    mistakes = root_mistakes(error.errors())
     found = [_mistake(item, error.body) for item in mistakes[:MOST_MISTAKES]]
     first = found[0]
     more = f" ({len(mistakes)} mistakes in all)" if len(mistakes) > 1 else ""
@@ -169,35 +174,35 @@ def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
     location = item["loc"] if isinstance(item["loc"], tuple) else ()
     source, rest = (location[0], location[1:]) if location else ("body", ())
     text = sentence(item)
-    mend = _MENDS.get(kind)
+    fix = _FIXES.get(kind)
     if kind == "union_tag_not_found":
         text = f"{text}; add it"
     if kind == "json_invalid":
         context = item.get("ctx")
         reason = context.get("error") if isinstance(context, Mapping) else text
-        text, mend = f"the body is not JSON: {reason} at character {rest[0] if rest else 0}", None
+        text, fix = f"the body is not JSON: {reason} at character {rest[0] if rest else 0}", None
         return ProblemError(pointer="#", detail=text, code=kind)
     if kind == "model_attributes_type":
-        mend = "send a valid JSON object here"
+        fix = "send a valid JSON object here"
         if not rest:
-            mend = "send a JSON object, with the header Content-Type: application/json"
+            fix = "send a JSON object, with the header Content-Type: application/json"
     if source != "body":
         # a query parameter or header has no place in the body
         where = ".".join(str(part) for part in rest)
-        return ProblemError(pointer=f"#{source}/{where}", detail=f"{where}: {mend or text}", code=kind)
+        return ProblemError(pointer=f"#{source}/{where}", detail=f"{where}: {fix or text}", code=kind)
     at = location_pointer(rest, body, missing=kind == "missing")
-    return ProblemError(pointer=at, detail=mend or text, code=kind)
+    return ProblemError(pointer=at, detail=fix or text, code=kind)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, StarletteHTTPException):
         return _unexpected(request, error)
-    mends = {
-        HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; see /openapi.json for what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible here; see the header Allow",
+    fixes = {
+        HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; /openapi.json lists all paths",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; see the header Allow",
     }
     generic = error.detail == HTTPStatus(error.status_code).phrase
-    detail = mends.get(HTTPStatus(error.status_code), error.detail) if generic else error.detail
+    detail = fixes.get(HTTPStatus(error.status_code), error.detail) if generic else error.detail
     return problem(
         error.status_code,
         code=_CODES.get(error.status_code, "http_error"),
@@ -209,10 +214,11 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """Details go to the log, never into the answer."""
-    log.error("request_broke", method=request.method, path=request.url.path, exc_info=error)
+    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         code="internal_error",
-        detail="the service failed, not your request; try again, and if it stays ask the operator to look at the log",
+        detail="the service failed, not your request; "
+        "try again, and if it keeps failing, ask the operator to look at the log",
         instance=request.url.path,
     )

@@ -1,4 +1,4 @@
-"""Runs the gateway alone, for a service that is scaled out."""
+"""Runs only the gateway, for a service that is scaled out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import uvicorn
 from auditcore_service.gateway.app import create_app
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
+from auditcore_service.startup import listen
 
 DRAIN_S = 5
 """How long open event streams may delay a shutdown; their readers resume elsewhere with Last-Event-ID."""
 
 
 def gateway_config(settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the app: quiet, because requests are metrics, and with a bounded shutdown."""
+    """How uvicorn serves the app: without a log of requests, which are metrics, and with a bounded shutdown."""
     return uvicorn.Config(
         create_app(settings),
         host=settings.host,
@@ -26,6 +27,11 @@ def gateway_config(settings: Settings) -> uvicorn.Config:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        AddressUnavailable: The port is taken.
+    """
     configure_logs(settings)
-    uvicorn.Server(gateway_config(settings)).run()
+    with listen(settings.host, settings.port) as listener:
+        uvicorn.Server(gateway_config(settings)).run([listener])

@@ -6,7 +6,7 @@ from typing import Any, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from auditcore.contracts.contract import Sha256
+from auditcore.contracts.contract import Sha256, describe_properties
 from auditcore.contracts.explainers.explainer import MapKind
 from auditcore.contracts.images import BatchEntry
 from auditcore.contracts.metric import Metric
@@ -21,12 +21,18 @@ AuditStateName = Literal["queued", "running", "finalizing", "succeeded", "failed
 class Body(BaseModel):
     """Base: immutable; unknown fields are a bug of this service."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=describe_properties)
 
 
 @final
 class ProgressBody(Body):
-    """Shards of the audit, counted."""
+    """Shards of the audit, counted.
+
+    Attributes:
+        done: Shards that are done.
+        total: All shards.
+        failed: Shards that failed.
+    """
 
     done: int
     total: int
@@ -35,7 +41,12 @@ class ProgressBody(Body):
 
 @final
 class ErrorBody(Body):
-    """Why an audit failed."""
+    """Why an audit failed.
+
+    Attributes:
+        code: Stable name of the reason.
+        message: What was found and how to fix it.
+    """
 
     code: str
     message: str
@@ -44,7 +55,14 @@ class ErrorBody(Body):
 
 @final
 class AuditLinks(Body):
-    """Where to go from here."""
+    """Where to go from here.
+
+    Attributes:
+        self: Path of this status.
+        report: Path of the report; 404 until there is one.
+        events: Path of the stream of events.
+        cancel: Path to POST to, to stop the audit.
+    """
 
     self: str
     report: str
@@ -54,7 +72,19 @@ class AuditLinks(Body):
 
 @final
 class AuditStatus(Body):
-    """Where an audit stands. An audit whose verdict is `fail` has `succeeded`."""
+    """Where an audit stands. An audit whose verdict is `fail` has `succeeded` too.
+
+    Attributes:
+        id: Id of the audit.
+        state: Where it stands; `succeeded`, `failed` and `cancelled` are final.
+        progress: Shards, counted.
+        images: Images of the audit.
+        verdict: Verdict of the report; null until there is one.
+        error: Why it failed; null if it did not.
+        started_at: When its first shard started, RFC 3339, UTC; null until then.
+        finished_at: When it ended, RFC 3339, UTC; null until then.
+        links: Where to go from here.
+    """
 
     id: str
     state: AuditStateName
@@ -74,7 +104,11 @@ class AuditStatus(Body):
 
 @final
 class EstimateAnswer(Body):
-    """What an audit would cost."""
+    """What an audit would cost.
+
+    Attributes:
+        estimate: Passes and seconds.
+    """
 
     estimate: Estimate
     within_budget: bool = Field(description="Whether the operator's budget lets POST /v1/audits accept it.")
@@ -83,15 +117,26 @@ class EstimateAnswer(Body):
 
 @final
 class AuditPage(Body):
-    """Audits, newest first."""
+    """Audits, newest first.
+
+    Attributes:
+        items: The audits.
+    """
 
     items: tuple[AuditStatus, ...]
-    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
 
 
 @final
 class ImageBatch(Body):
-    """A stored batch. The same images, labels and boxes always have the same digest."""
+    """A stored batch. The same images, labels and boxes always have the same digest.
+
+    Attributes:
+        digest: Digest that a request names.
+        images: Number of images.
+        size_bytes: Size of all files.
+        entries: The images, in order.
+    """
 
     digest: Sha256
     images: int
@@ -101,7 +146,14 @@ class ImageBatch(Body):
 
 @final
 class CatalogueEntry(Body):
-    """One explainer, check or augmentation that a plan may name."""
+    """One explainer, check or augmentation that a plan may name.
+
+    Attributes:
+        kind: Value of `kind` in a plan.
+        meaning: What it does, in one sentence.
+        paper: Key of the paper that defines it; null if none does.
+        needs: What it needs of a model: gradients, layers and so on; null for checks and augmentations.
+    """
 
     kind: str
     meaning: str
@@ -122,15 +174,21 @@ class CatalogueEntry(Body):
     bound: float | None = Field(
         default=None, description="Largest distance from `identity` that an automatic interval tries."
     )
-    domain: tuple[float, float] | None = Field(default=None, description="Values that make sense at all.")
+    domain: tuple[float, float] | None = Field(default=None, description="Values that are possible.")
     schema_: dict[str, Any] = Field(serialization_alias="schema", description="JSON schema of its parameters.")
 
 
 @final
 class PresetSetting(Body):
-    """One setting of a preset, and whether the paper, its authors' code or we chose it."""
+    """One setting of a preset, and who chose it: the paper, its authors' code, or auditcore.
 
-    path: str = Field(description="Where it is in the plan; entries of lists by their name.")
+    Attributes:
+        value: Its value in the preset.
+        source: Who chose it.
+        note: Where the source says so, or why we chose it.
+    """
+
+    path: str = Field(description="Path in the plan; entries of lists are given by name.")
     value: Any
     source: Source
     note: str
@@ -138,7 +196,14 @@ class PresetSetting(Body):
 
 @final
 class PresetEntry(Body):
-    """A named plan, spelled out, with where its settings come from."""
+    """A named plan in full, with the sources of its settings.
+
+    Attributes:
+        summary: What it is for, in one sentence.
+        paper: Key of the paper that it follows; null if none.
+        settings: Settings that say where they come from.
+        plan: The plan that it stands for, without a seed of its own.
+    """
 
     summary: str
     paper: str | None
@@ -148,7 +213,15 @@ class PresetEntry(Body):
 
 @final
 class Catalogue(Body):
-    """Everything a plan may name, and what every number means."""
+    """Everything a plan may name, and what every number means.
+
+    Attributes:
+        explainers: Every explainer that a plan may name.
+        checks: Every check that a plan may name.
+        augmentations: Every augmentation that a check may use.
+        presets: Every preset, by its name.
+        metrics: Kind of a check -> name of a metric -> what it means.
+    """
 
     explainers: tuple[CatalogueEntry, ...]
     checks: tuple[CatalogueEntry, ...]
@@ -159,7 +232,12 @@ class Catalogue(Body):
 
 @final
 class Health(Body):
-    """Whether this process, or what it depends on, answers."""
+    """Whether this process, or what it depends on, answers.
+
+    Attributes:
+        status: `ok` if everything answers.
+        checks: Dependency -> `ok`; empty where none is asked.
+    """
 
     status: Literal["ok", "unavailable"]
     checks: dict[str, str] = Field(default_factory=dict)
@@ -167,16 +245,29 @@ class Health(Body):
 
 @final
 class ProblemError(Body):
-    """One mistake in the request."""
+    """One mistake in the request.
+
+    Attributes:
+        code: Stable name of the mistake; null if it has none.
+    """
 
     pointer: str = Field(description="JSON pointer into the request body, such as `#/plan/checks/0/levels`.")
-    detail: str = Field(description="What is wrong and how to mend it.")
+    detail: str = Field(description="What was found and how to fix it.")
     code: str | None = None
 
 
 @final
 class Problem(Body):
-    """RFC 9457 problem details; every error of this service has this form."""
+    """RFC 9457 problem details; every error of this service has this form.
+
+    Attributes:
+        title: Phrase of the HTTP status.
+        status: HTTP status.
+        detail: What was found and how to fix it.
+        code: Stable name of the problem, the end of `type`.
+        instance: Path of the request; null if unknown.
+        errors: Every mistake that was found in the request.
+    """
 
     type: str = Field(description="Stable name of the kind of problem, a URN.")
     title: str

@@ -21,7 +21,7 @@ from auditcore_service.use_cases.uploaded_maps import MapUploads
 @final
 @dataclass(frozen=True)
 class Service:
-    """Use cases and what they stand on."""
+    """The use cases and the parts that they need."""
 
     settings: Settings
     database: Database
@@ -65,7 +65,7 @@ class Service:
         self.sweeper.start()
 
     def stop(self) -> None:
-        """Stop sweeping, announce what is left and give all connections back."""
+        """Stop sweeping, announce what is left and close all connections."""
         self.sweeper.stop()
         self.announcer.stop()
         self.queue.close()

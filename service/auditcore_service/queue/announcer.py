@@ -56,4 +56,4 @@ class Announcer:
             except QueueUnavailable as error:
                 log.warning("announcement_postponed", shards=len(shards), reason=str(error))
             except Exception:  # without this thread every audit would wait for the sweeper
-                log.exception("announcer_broke")
+                log.exception("announcer_failed")

@@ -110,4 +110,4 @@ class Sweeper:
             except QueueUnavailable as error:
                 log.warning("sweep_without_queue", reason=str(error))
             except Exception:  # the sweeper is what mends everything else, so it must not die
-                log.exception("sweep_broke")
+                log.exception("sweep_failed")

@@ -116,7 +116,7 @@ def list_audits(
 
 
 def lock_audit(connection: Connection, audit_id: str) -> AuditState | None:
-    """State of an audit, which nobody else can change until this transaction ends; None if there is none.
+    """State of an audit, which no other transaction can change until this one ends; None if there is none.
 
     Every transaction that changes an audit or its shards begins with this, so "how many shards are left" has one
     answer. (SQLite's write transaction already holds the only lock and ignores FOR UPDATE.)

@@ -104,7 +104,7 @@ def _configure_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:  #
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _use_wal(connection: Any) -> None:  # noqa: ANN401 - likewise
+def _use_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own type
     """Switch a database to WAL; where it is already, this only reads.
 
     The switch needs the database for itself and does not wait for it, whatever the timeout, so that of several

@@ -12,7 +12,7 @@ from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
 
 KEPT_S = 3600.0
-"""An answer is used again for an hour: a file behind a reference that nobody can pin may change."""
+"""An answer is used again for an hour: a file behind a reference that cannot be pinned may change."""
 
 
 @final
@@ -23,8 +23,8 @@ class StoredInspection:
     Attributes:
         request: What to look at, JSON.
         reference: The model as it was resolved, JSON.
-        queued_at: When workers were last told of it, seconds since 1970.
-        answer: What was found, JSON; None while nobody has looked.
+        queued_at: When it was last announced to the workers, seconds since 1970.
+        answer: What was found, JSON; None until a worker has looked.
         failure: Why the model cannot be loaded, if so.
     """
 
@@ -60,7 +60,7 @@ def ask_for_inspection(connection: Connection, digest: str, *, request: str, ref
 def answer_inspection(
     connection: Connection, digest: str, *, answer: str | None, failure: Failure | None = None
 ) -> None:
-    """Keep what was found; nothing happens if nobody waits for it any more."""
+    """Keep what was found; does nothing if no request waits for it any more."""
     connection.execute(
         update(INSPECTIONS)
         .where(INSPECTIONS.c.digest == digest)
@@ -79,5 +79,5 @@ def forget_inspection(connection: Connection, digest: str) -> None:
 
 
 def forget_inspections(connection: Connection, *, now: float) -> int:
-    """Delete what nobody asked for within the last hour; the answer counts them."""
+    """Delete inspections that were not asked for within the last hour; returns how many."""
     return connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.queued_at < now - KEPT_S)).rowcount

@@ -21,7 +21,7 @@ class ShardKey:
 @final
 @dataclass(frozen=True)
 class QueuedShard:
-    """A shard that workers are to be told about; its kind decides through which queue."""
+    """A shard to announce to the workers; its kind decides through which queue."""
 
     key: ShardKey
     kind: ShardKind
@@ -76,7 +76,7 @@ class Shard:
 @final
 @dataclass(frozen=True)
 class Failure:
-    """Why an audit failed: stable code, a sentence that names the mend, and the field if one is to blame."""
+    """Why an audit failed: stable code, a sentence that says how to fix it, and the field that is wrong, if any."""
 
     code: str
     message: str

@@ -25,7 +25,7 @@ def claim_shard(
     """Take a queued shard, or one whose worker has gone silent.
 
     Returns:
-        The shard with its new attempt number; None when it is not to be had, because it is done, cancelled, running
+        The shard with its new attempt number; None when it cannot be claimed, because it is done, cancelled, running
         elsewhere or out of attempts. A duplicate delivery ends here.
     """
     if lock_audit(connection, key.audit_id) not in ACTIVE:
@@ -177,7 +177,7 @@ def fail_audit(
         connection: A writing transaction.
         key: The shard.
         attempt: The attempt number that `claim_shard` gave.
-        failure: What the client is told.
+        failure: What the client sees.
         now: Seconds since 1970.
         error: What the operator finds with the shard; the client's message if None.
     """

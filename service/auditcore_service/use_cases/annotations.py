@@ -1,4 +1,4 @@
-"""What a sender knows about the images of a batch: labels and boxes, as JSON beside them. Knows no storage."""
+"""Labels and boxes of the images of a batch, as JSON next to them. Knows no storage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTEGERS = range(2**53)
 """Whole numbers that have one canonical JSON form, which the batch's digest needs."""
 
 MOST_LABELS = 100
-"""Labels an image may have."""
+"""Most labels of an image."""
 
 _QUOTED = 255
 """Characters of a value that a message quotes; as many as a file name may have."""
@@ -45,12 +45,12 @@ def read_labels(text: str | None, names: Sequence[str]) -> list[Labels | None]:
     """The label or labels of each image.
 
     Args:
-        text: JSON: a list with one entry an image, or an object from file name to entry; an entry is a class index, a
+        text: JSON: a list with one entry per image, or an object from file name to entry; an entry is a class index, a
             list of class indices for a multi-label model, or null. None or blank for no labels at all.
         names: File names of the images, in order.
 
     Raises:
-        InvalidUpload: The text does not fit the images; `field` is `labels`, the message names image and mend.
+        InvalidUpload: The text does not fit the images; `field` is `labels`, the message names the image.
     """
     return [_label(entry, _called(position, names)) for position, entry in enumerate(_entries("labels", text, names))]
 
@@ -64,7 +64,7 @@ def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
         names: File names of the images, in order.
 
     Raises:
-        InvalidUpload: The text does not fit the images; `field` is `boxes`, the message names image and mend.
+        InvalidUpload: The text does not fit the images; `field` is `boxes`, the message names the image.
     """
     return [
         _image_boxes(entry, _called(position, names)) for position, entry in enumerate(_entries("boxes", text, names))
@@ -72,7 +72,7 @@ def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
 
 
 def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequence[str]) -> list[object]:
-    """One entry an image, whether they come by position or by name."""
+    """One entry per image, from a list or from an object by name."""
     if text is None or not text.strip():
         return [None] * len(names)
     as_list, as_object, entry = _EXAMPLES[field]
@@ -84,7 +84,7 @@ def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequenc
     match parsed:
         case list():
             if len(parsed) != len(names):
-                msg = f"{field} has {len(parsed)} entries for {len(names)} images; send one an image, null if unknown"
+                msg = f"{field} has {len(parsed)} entries for {len(names)} images; send one per image, null if unknown"
                 raise InvalidUpload(msg, field=field)
             return parsed
         case dict():
@@ -96,7 +96,7 @@ def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequenc
                     raise InvalidUpload(msg, field=field)
             return [parsed.get(name) for name in names]
         case _:
-            msg = f"{field} must be a list with one entry an image, or an object from file name to entry: {entry}"
+            msg = f"{field} must be a list with one entry per image, or an object from file name to entry: {entry}"
             raise InvalidUpload(msg, field=field)
 
 
@@ -134,11 +134,11 @@ def _image_boxes(entry: object, image: str) -> tuple[Box, ...]:
     if entry is None:
         return ()
     if not isinstance(entry, list):
-        msg = f"the boxes of {image} are no list; {_BOX_FORM}, and send a list of boxes, even for one, or null"
+        msg = f"the boxes of {image} are not a list; {_BOX_FORM}, and send a list of boxes, even for one, or null"
         raise InvalidUpload(msg, field="boxes")
     boxes = tuple(_as_object(box, f"box {number} of {image}") for number, box in enumerate(entry))
     try:
-        # strict: a corner of "10" or true is a mistake of whoever wrote it
+        # strict: a corner of "10" or true is a mistake of the sender
         return _boxes.validate_python(boxes, strict=True)
     except ValidationError as error:
         raise InvalidUpload(_fault(error.errors()[0], len(boxes), image), field="boxes") from error
@@ -153,21 +153,21 @@ def _as_object(box: object, which: str) -> object:
                 _class_index(box["label"], which, "boxes")
             return box
         case _:
-            msg = f"{which} is {_cut(box)}, which is no box; {_BOX_FORM}"
+            msg = f"{which} is {_cut(box)}, which is not a box; {_BOX_FORM}"
             raise InvalidUpload(msg, field="boxes")
 
 
 def _fault(error: ErrorDetails, count: int, image: str) -> str:
-    """What pydantic found, in words of an upload."""
+    """An error of pydantic, in terms of an upload."""
     if not error["loc"]:
         return f"{image} has {count} boxes, more than the {error['ctx']['max_length']} allowed; send the largest ones"
     number, *inside = error["loc"]
     where = "".join(f"{part}: " for part in inside)
     reason = error["msg"].removeprefix("Value error, ")
-    return f"box {number} of {image} cannot be taken: {where}{reason}; {_BOX_FORM}"
+    return f"box {number} of {image} cannot be used: {where}{reason}; {_BOX_FORM}"
 
 
 def _cut(value: object) -> str:
-    """A value as a message may quote it, however long it is."""
+    """A value as a message quotes it, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."

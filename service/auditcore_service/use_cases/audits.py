@@ -17,6 +17,7 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import ImageBatchReference, InlineImages
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, UnreachableResource
+from auditcore.report.failure import AuditFailure
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit, insert_audit, list_audits
@@ -192,7 +193,7 @@ class Audits:
         """Audits, newest first, and the cursor of the next page.
 
         Raises:
-            InvalidCursor: The cursor is not one of ours.
+            InvalidCursor: The cursor is not from this service.
         """
         after = None if cursor is None else decode_cursor(cursor)
         with self._database.reading() as connection:
@@ -232,6 +233,26 @@ class Audits:
             msg = f"audit {audit_id} is {audit.state} and has no report; {remedy}"
             raise ReportNotReady(msg)
         return self._blobs.get(audit.report_digest)
+
+    def failure(self, audit_id: str) -> AuditFailure | None:
+        """Why an audit has no report and will have none; None if it has one or may still get one.
+
+        Raises:
+            NotFound: There is no such audit.
+        """
+        audit = self.get(audit_id)
+        if audit.state not in {"failed", "cancelled"}:
+            return None
+        failure = audit.failure
+        ended = self._clock() if audit.finished_at is None else audit.finished_at
+        return AuditFailure(
+            audit_id=audit.id,
+            state="failed" if audit.state == "failed" else "cancelled",
+            code=audit.state if failure is None else failure.code,
+            message=f"the audit was {audit.state}; submit it again" if failure is None else failure.message,
+            field=None if failure is None else failure.field,
+            seconds=max(0.0, ended - (audit.started_at or audit.created_at)),
+        )
 
     def artifact(self, audit_id: str, digest: str) -> Artifact:
         """The entry of a report's picture. The digest of anything else that is stored is not found.

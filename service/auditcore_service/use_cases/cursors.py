@@ -30,5 +30,7 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
             return created_at, audit_id
     except (binascii.Error, ValueError, TypeError):
         pass
-    msg = "this cursor is not one of ours; take `next_cursor` of a page as it is, or leave it out to begin anew"
+    msg = (
+        "this cursor is not from this service; send `next_cursor` of a page unchanged, or no cursor for the first page"
+    )
     raise InvalidCursor(msg, field="cursor")

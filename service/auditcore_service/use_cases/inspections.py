@@ -1,4 +1,4 @@
-"""What will run on a model, before anybody pays for an audit: known at once, or found out by a worker. No HTTP here."""
+"""Which explainers and checks will run on a model, known at once or found by a worker. No HTTP here."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOOK_S = 0.1
 """How often a waiting request looks for the answer."""
 
 
-class InspectionBroke(Exception):
-    """A worker met a bug while it looked at a model; the workers' log tells which."""
+class InspectionFailed(Exception):
+    """A worker failed while it looked at a model; the log of the workers has the traceback."""
 
 
 @final
@@ -55,8 +55,8 @@ class Inspections:
 
         Raises:
             InputError: The model cannot be audited at all.
-            ModelRefused: Likewise, as a worker found out.
-            InspectionBroke: Looking at it broke.
+            ModelRefused: A worker found that the model cannot be audited at all.
+            InspectionFailed: A worker failed while it looked at the model.
         """
         resolution = resolve_model(request.model, self._access)
         known = inspection_of(request, resolution.reference, resolution.capabilities, facts=resolution.facts)
@@ -73,13 +73,13 @@ class Inspections:
             time.sleep(LOOK_S)
 
     def _look(self, digest: str, request: InspectionRequest, reference: ModelReference) -> Inspection | None:
-        """The answer, if there is one; else a worker is told to find it."""
+        """The answer, if there is one; otherwise a worker is asked to find it."""
         now = self._clock()
         with self._database.reading() as connection:
             stored = find_inspection(connection, digest)
         if stored is not None and stored.failure is not None:
             with self._database.writing() as connection:
-                # whoever mends the model and asks again wants another look
+                # the next request gets another look, because the model may have been fixed
                 forget_inspection(connection, digest)
             raise _refusal(stored.failure)
         if stored is not None and stored.answer is not None and now - stored.queued_at < KEPT_S:
@@ -101,5 +101,5 @@ class Inspections:
 
 def _refusal(failure: Failure) -> Exception:
     if failure.code == "internal_error":
-        return InspectionBroke(failure.message)
+        return InspectionFailed(failure.message)
     return ModelRefused(failure.message, code=failure.code, field=failure.field)

@@ -1,4 +1,4 @@
-"""Where in a document a mistake is, and what of pydantic's findings to tell its sender."""
+"""Where in a document a mistake is, and which of pydantic's errors its sender should see."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
-def telling(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def root_mistakes(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The errors without those that only follow from others.
 
     Pydantic leaves wrong entries out of a tuple and then calls the tuple too short, and every tuple around it.
@@ -16,7 +16,7 @@ def telling(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def sentence(error: Mapping[str, Any]) -> str:
-    """What an error says, in words of JSON."""
+    """The message of an error, in terms of JSON."""
     context = error.get("ctx", {})
     match error["type"]:
         case "too_short":
@@ -24,7 +24,7 @@ def sentence(error: Mapping[str, Any]) -> str:
         case "too_long":
             return f"the list has {context['actual_length']} entries; send at most {context['max_length']}"
         case "tuple_type":
-            return "Input should be a list"
+            return "send a list here"
         case _:
             return str(error["msg"]).removeprefix("Value error, ")
 
@@ -45,9 +45,9 @@ def _unsafe(value: object, largest: int) -> Iterator[tuple[str | int, ...]]:
 def parts_in(location: Sequence[str | int], document: object, *, missing: bool = True) -> tuple[str | int, ...]:
     """Keys and positions that lead to a pydantic location in the document itself.
 
-    Pydantic names the branch of a union it took (`plan`, `explicit`, `seed`). Such a name is not in the document, or
-    means something else there, so the location is walked along the document and of all readings the one is taken that
-    arrives.
+    Pydantic names the branch of a union that it took (`plan`, `explicit`, `seed`). Such a name is not in the document,
+    or means something else there. So the location is followed along the document, with and without each part, and the
+    reading that arrives is taken.
 
     Args:
         location: What pydantic calls the place.

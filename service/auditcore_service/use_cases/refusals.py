@@ -1,4 +1,4 @@
-"""What the service itself refuses, beside the library's errors. Knows nothing of HTTP.
+"""What the service refuses, besides the errors of the library. Knows nothing of HTTP.
 
 Refusal
 |-- NotFound                 not_found
@@ -24,8 +24,8 @@ class Refusal(Exception):
 
     Attributes:
         code: Stable machine-readable name.
-        message: What is wrong and how to mend it.
-        field: The part of the request to blame, if one is.
+        message: What was found and how to fix it.
+        field: The part of the request that is wrong, if it is known.
     """
 
     code: ClassVar[str] = "refused"
@@ -49,25 +49,25 @@ class ReportNotReady(Refusal):
 
 
 class InvalidCursor(Refusal):
-    """A page cursor that this service did not hand out."""
+    """A page cursor that this service did not give out."""
 
     code = "invalid_cursor"
 
 
 class NotAcceptable(Refusal):
-    """No representation of the kind asked for."""
+    """The report has no representation that the client accepts."""
 
     code = "not_acceptable"
 
 
 class UnsupportedUpload(Refusal):
-    """An upload that is no multipart form."""
+    """An upload that is not a multipart form."""
 
     code = "unsupported_media_type"
 
 
 class InvalidUpload(Refusal):
-    """An image batch that cannot be taken as it is."""
+    """An image batch that cannot be stored as it is."""
 
     code = "invalid_upload"
 
@@ -79,7 +79,7 @@ class InvalidIdempotencyKey(Refusal):
 
 
 class IdempotencyKeyReused(Refusal):
-    """The key came before, with another body."""
+    """The key was sent before, with another body."""
 
     code = "idempotency_key_reused"
 
@@ -94,7 +94,7 @@ class ModelRefused(Refusal):
     """A worker could not load a model.
 
     Attributes:
-        code: Of the error that it met.
+        code: Code of the error that the worker met.
     """
 
     code = "model_refused"

@@ -6,34 +6,42 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import mimeparse
+
 from auditcore.contracts.report import AuditReport
+from auditcore.report.failure import AuditFailure, render_failure_junit, render_failure_page
 from auditcore_service.use_cases.refusals import NotAcceptable, NotFound
 
 JSON, HTML, JUNIT = "application/json", "text/html", "application/junit+xml"
 
-# what clients ask for -> what they get; the order decides between equals
-_CAPABILITIES: Mapping[str, str] = {
-    JSON: JSON,
-    HTML: HTML,
-    JUNIT: JUNIT,
-    "application/xml": JUNIT,
+_ANSWERS: Mapping[str, str] = {
+    # the last of several equals wins, as in the library that matches them
     "text/xml": JUNIT,
+    "application/xml": JUNIT,
+    JUNIT: JUNIT,
+    HTML: HTML,
+    JSON: JSON,
 }
+"""What a client may ask for -> what it gets."""
+
+NOT_ACCEPTABLE = f"a report comes as {JSON}, {HTML} or {JUNIT}; ask for one of them"
 
 
 def negotiate(accept: str) -> str:
     """Media type to answer with, from an Accept header.
 
     Raises:
-        NotAcceptable: None of those asked for is offered.
+        NotAcceptable: The header allows none of the forms of a report, or cannot be parsed.
     """
-    wanted = _ranges(accept)
-    quality = {capabilities: _quality(capabilities, wanted) for capabilities in _CAPABILITIES}
-    best = max(quality, key=lambda capabilities: quality[capabilities])
-    if quality[best] <= 0:
-        msg = f"a report comes as {JSON}, {HTML} or {JUNIT}; ask for one of them"
-        raise NotAcceptable(msg, field="Accept")
-    return _CAPABILITIES[best]
+    # an empty element of a list means nothing (RFC 9110, 5.6.1), and an empty header is one that was not sent
+    ranges = [part for part in accept.split(",") if part.strip()] or ["*/*"]
+    try:
+        best = mimeparse.best_match(_ANSWERS, ",".join(ranges).lower())
+    except mimeparse.MimeTypeParseException as error:
+        raise NotAcceptable(NOT_ACCEPTABLE, field="Accept") from error
+    if not best:
+        raise NotAcceptable(NOT_ACCEPTABLE, field="Accept")
+    return _ANSWERS[best]
 
 
 def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> bytes:
@@ -42,10 +50,10 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
     Args:
         report: The report as stored.
         media_type: What `negotiate` chose.
-        picture: Bytes of an artifact by its digest; NotFound leaves it out of the page.
+        picture: Bytes of an artifact by its digest; one that raises NotFound is left out of the page.
 
     Raises:
-        NotAcceptable: The report has the form of a version that cannot be read, which only JSON can pass on.
+        NotAcceptable: The report is of a version that cannot be read, so that it comes only as JSON.
     """
     if media_type == JSON:
         return report
@@ -54,20 +62,30 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
     try:
         parsed = read_report(report)
     except ValueError as error:
-        msg = f"this report is of an earlier version and comes as {JSON} only; ask for that, or submit the audit again"
+        msg = f"this report is of an earlier version and comes only as {JSON}; ask for that, or submit the audit again"
         raise NotAcceptable(msg, field="Accept") from error
     if media_type == HTML:
-        from auditcore.report.page.html import render_html  # noqa: PLC0415
+        from auditcore.report.page.html import render_html  # noqa: PLC0415 - loads jinja2
 
         return render_html(parsed, _pictures(parsed, picture)).encode()
-    from auditcore.report.junit import render_junit  # noqa: PLC0415
+    from auditcore.report.junit import render_junit  # noqa: PLC0415 - most gateways only ever hand out JSON
 
     return render_junit(parsed).encode()
 
 
+def render_failure(failure: AuditFailure, media_type: str) -> bytes:
+    """An audit that ended without a report, where a page or JUnit XML is asked for.
+
+    Args:
+        failure: How it ended.
+        media_type: HTML or JUNIT, as `negotiate` chose.
+    """
+    return (render_failure_page(failure) if media_type == HTML else render_failure_junit(failure)).encode()
+
+
 def _pictures(report: AuditReport, picture: Callable[[str], bytes]) -> dict[str, bytes]:
-    """The pictures of the page; a report without its maps is better than none."""
-    from auditcore.report.page.gallery import gallery_artifacts  # noqa: PLC0415 - likewise
+    """The pictures of the page; a page without some of them is better than none."""
+    from auditcore.report.page.gallery import gallery_artifacts  # noqa: PLC0415 - needed only for pages
 
     found: dict[str, bytes] = {}
     for artifact in gallery_artifacts(report):
@@ -85,23 +103,3 @@ def etag_matches(if_none_match: str, etag: str) -> bool:
     """Whether a client already has this; comparison is weak, as RFC 9110 says for If-None-Match."""
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in tags or etag in tags
-
-
-def _ranges(accept: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for part in accept.split(","):
-        media, *parameters = (piece.strip() for piece in part.lower().split(";"))
-        weight = next((p.partition("=")[2].strip() for p in parameters if p.startswith("q")), "1")
-        try:
-            found[media] = float(weight)
-        except ValueError:
-            found[media] = 0.0
-    return found
-
-
-def _quality(capabilities: str, wanted: Mapping[str, float]) -> float:
-    """The most specific range decides."""
-    for media in (capabilities, f"{capabilities.partition('/')[0]}/*", "*/*"):
-        if media in wanted:
-            return wanted[media]
-    return 0.0

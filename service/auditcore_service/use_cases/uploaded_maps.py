@@ -48,6 +48,6 @@ class MapUploads:
             if file.ordered and file.images != images:
                 msg = (
                     f"the file holds {file.images} maps in the order of a batch, and the audit has {images} images; "
-                    "upload one map an image, or name each map after its image"
+                    "upload one map per image, or name each map after its image"
                 )
                 raise MapsInvalid(msg, field=field)

@@ -53,7 +53,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
         try:
             self.executor = build_executor(self.settings)
         except Exception:  # the first shard tries again, and fails with a reason that an audit can carry
-            log.exception("warm_up_broke")
+            log.exception("warm_up_failed")
 
     def __reduce_keys__(self) -> dict[str, Any]:
         """What Celery pickles for a spawned child; its documented place for own arguments."""

@@ -141,7 +141,7 @@ class Executor:
             log.warning("inspection_refused", code=error.code, message=error.message, field=error.field)
             failure = Failure(error.code, error.message, error.field)
         except Exception:
-            log.exception("inspection_broke")
+            log.exception("inspection_failed")
             failure = INSPECTION_ERROR
         with self._database.writing() as connection:
             answer_inspection(connection, digest, answer=answer, failure=failure)

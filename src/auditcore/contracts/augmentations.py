@@ -216,7 +216,11 @@ GmicFilter = Literal["freaky_details", "normalize_local", "boost_chroma", "might
 
 @final
 class Gmic(AugmentationContract):
-    """A filter of G'MIC with the parameters of Erdem 2021, blended with the image; needs `auditcore[gmic]`."""
+    """A filter of G'MIC with the parameters of Erdem 2021, blended with the image; needs `auditcore[gmic]`.
+
+    Attributes:
+        filter: Name of the filter of G'MIC.
+    """
 
     bound: ClassVar[float] = 1.0
     domain: ClassVar[Interval] = (0.0, 1.0)
@@ -256,6 +260,9 @@ class Composition(AugmentationContract):
 
     A share above 0 goes to the upper ends, one below 0 to the lower. One that has nothing on one side, such as
     noise below 0, stays as it is there; a side on which neither has anything is no part of `reach`.
+
+    Attributes:
+        second: Augmentation that is applied after the first.
     """
 
     bound: ClassVar[float] = 1.0

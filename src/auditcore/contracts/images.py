@@ -31,7 +31,14 @@ Coordinate = Annotated[float, Field(ge=0, le=1e6, strict=True)]
 
 @final
 class Box(Contract):
-    """Where an object is, in pixels of the original image: columns x0 to x1, rows y0 to y1, ends excluded."""
+    """Where an object is, in pixels of the original image: columns x0 to x1, rows y0 to y1, ends excluded.
+
+    Attributes:
+        x0: Left edge, included.
+        y0: Upper edge, included.
+        x1: Right edge, excluded.
+        y1: Lower edge, excluded.
+    """
 
     x0: Coordinate
     y0: Coordinate
@@ -59,7 +66,11 @@ def labels_of(label: Labels | None) -> tuple[int, ...]:
 
 @final
 class ImageBatchReference(Contract):
-    """Images uploaded before with `POST /v1/image-batches`."""
+    """Images uploaded before with `POST /v1/image-batches`.
+
+    Attributes:
+        digest: Digest of a stored batch, from the answer to POST /v1/image-batches.
+    """
 
     kind: Literal["batch"] = "batch"
     digest: Sha256
@@ -67,7 +78,14 @@ class ImageBatchReference(Contract):
 
 @final
 class ImageUri(Contract):
-    """One image to fetch: `file:`, `https:`, `s3:`, `gs:`, `az:` if the operator allows it, or `package:`, `blob:`."""
+    """One image to fetch: `file:`, `https:`, `s3:`, `gs:`, `az:` if the operator allows it, or `package:`, `blob:`.
+
+    Attributes:
+        uri: Where the file is.
+        sha256: Digest that the file must have; null to accept any.
+        label: True class or classes of the image; null if unknown.
+        boxes: Boxes around objects, in pixels of the original image, for the check `localization`.
+    """
 
     uri: str = Field(min_length=1, max_length=2048)
     sha256: Sha256 | None = None
@@ -77,7 +95,11 @@ class ImageUri(Contract):
 
 @final
 class ImageUris(Contract):
-    """Images the worker fetches itself, once, when the audit first needs them."""
+    """Images the worker fetches itself, once, when the audit first needs them.
+
+    Attributes:
+        uris: The images, in order.
+    """
 
     kind: Literal["uris"] = "uris"
     uris: tuple[ImageUri, ...] = Field(min_length=1, max_length=10_000)
@@ -85,7 +107,13 @@ class ImageUris(Contract):
 
 @final
 class InlineImage(Contract):
-    """One encoded image file (PNG, JPEG, WebP, BMP, TIFF, GIF) in base64."""
+    """One encoded image file (PNG, JPEG, WebP, BMP, TIFF, GIF) in base64.
+
+    Attributes:
+        data: The file in base64.
+        label: True class or classes of the image; null if unknown.
+        boxes: Boxes around objects, in pixels of the original image, for the check `localization`.
+    """
 
     data: Base64Bytes
     label: Labels | None = None
@@ -94,7 +122,11 @@ class InlineImage(Contract):
 
 @final
 class InlineImages(Contract):
-    """A few images inside the request itself."""
+    """A few images inside the request itself.
+
+    Attributes:
+        images: The images, in order.
+    """
 
     kind: Literal["inline"] = "inline"
     images: tuple[InlineImage, ...] = Field(min_length=1, max_length=16)
@@ -124,7 +156,15 @@ def inline_name(number: int) -> str:
 
 @final
 class BatchEntry(Contract):
-    """One image of a stored batch."""
+    """One image of a stored batch.
+
+    Attributes:
+        name: Name of its file.
+        digest: sha256 of its file.
+        size_bytes: Size of its file.
+        label: True class or classes of the image; null if unknown.
+        boxes: Boxes around objects, in pixels of the original image, for the check `localization`.
+    """
 
     name: str = Field(max_length=NAME_LENGTH)
     digest: Sha256

@@ -19,7 +19,11 @@ from auditcore.contracts.presets import resolve_plan
 
 @final
 class InspectionRequest(Contract):
-    """A model, and what is to be done with it."""
+    """A model, and what is to be done with it.
+
+    Attributes:
+        model: The model to look at.
+    """
 
     model: ModelReference
     plan: PlanRequest | None = Field(
@@ -53,7 +57,13 @@ class Ability(Contract):
 
 @final
 class ModelFinding(Contract):
-    """What is known of the model itself once it is loaded."""
+    """What is known of the model itself once it is loaded.
+
+    Attributes:
+        digest: sha256 of the weights as loaded.
+        classes: Number of classes.
+        preprocessing: How an image becomes the model's input.
+    """
 
     digest: str
     classes: int
@@ -63,7 +73,12 @@ class ModelFinding(Contract):
 
 @final
 class Inspection(Contract):
-    """What will run on a model, and why the rest will not."""
+    """What will run on a model, and why the rest will not.
+
+    Attributes:
+        explainers: Each explainer of the plan, or of the catalogue.
+        checks: Each check of the plan, or of the catalogue.
+    """
 
     model: ModelReference = Field(description="As asked for, with version and digest as an audit would pin them now.")
     complete: bool = Field(

@@ -43,7 +43,12 @@ class MapFile(Contract):
 
 @final
 class StoredMaps(Contract):
-    """Uploaded maps, by their digest."""
+    """Uploaded maps, by their digest.
+
+    Attributes:
+        size_bytes: Size of the file.
+        file: What it holds.
+    """
 
     digest: Sha256 = Field(description='What a plan names: {"kind": "precomputed", "maps": "sha256:..."}.')
     size_bytes: int

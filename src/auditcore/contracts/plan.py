@@ -21,7 +21,12 @@ OTHER_PURPOSES = frozenset({"explainer", "originals", "repeatability", "measure"
 
 @final
 class AuditPlan(Contract):
-    """Explainers x checks. All randomness follows from `seed` and the images' digests."""
+    """Explainers x checks. All randomness follows from `seed` and the images' digests.
+
+    Attributes:
+        explainers: What makes the heat maps.
+        checks: What is measured on them.
+    """
 
     seed: Seed = 0
     target: Literal["predicted", "label", "top"] = Field(
@@ -107,7 +112,11 @@ class AuditPlan(Contract):
 
 @final
 class PresetPlan(Contract):
-    """A named plan; `presets.resolve_plan` spells it out."""
+    """A named plan; `presets.resolve_plan` spells it out.
+
+    Attributes:
+        preset: Name of a preset of the catalogue.
+    """
 
     preset: PresetName
     seed: Seed = 0

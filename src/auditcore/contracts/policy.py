@@ -38,6 +38,11 @@ class Condition(Contract):
 
     A condition of severity `warn` gives advice: whatever becomes of it, the verdict is `warn` at worst. If an
     inconclusive one made the verdict `inconclusive`, it would be better to miss it.
+
+    Attributes:
+        metric: Name of the metric; the catalogue says what it means.
+        at_least: Threshold that the value must reach; give this or `at_most`.
+        at_most: Threshold that the value must not exceed; give this or `at_least`.
     """
 
     id: Name | None = Field(default=None, description="How the report calls it; its number in the list if null.")

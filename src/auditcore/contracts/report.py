@@ -26,12 +26,12 @@ def _missing(value: object) -> bool:
 
 
 def _everything(value: object) -> bool:
-    """Left out likewise."""
+    """Left out of the JSON: a report of 100 images holds a thousand results."""
     return value == WHITE_BOX
 
 
 def _zero(value: object) -> bool:
-    """Left out likewise."""
+    """Left out of the JSON: a report of 100 images holds a thousand results."""
     return value == 0
 
 
@@ -92,7 +92,14 @@ class ModelPerformance(Contract):
 
 @final
 class ReportModel(Contract):
-    """The model under audit, as asked for and as loaded."""
+    """The model under audit, as asked for and as loaded.
+
+    Attributes:
+        reference: The reference, with version and digest as they were pinned.
+        digest: sha256 of the weights as loaded.
+        classes: Number of classes.
+        preprocessing: How an image becomes the model's input.
+    """
 
     name: str | None = Field(default=None, description="Its name in an audit of several models.")
     reference: ModelReference
@@ -103,7 +110,7 @@ class ReportModel(Contract):
     preprocessing: Preprocessing
     architecture: str | None = Field(
         default=None,
-        description="What models that differ only in their weights have in common; null where nobody can tell.",
+        description="What models that differ only in their weights have in common; null where that is not known.",
     )
     performance: ModelPerformance = Field(
         default=ModelPerformance(n=0, accuracy=None, macro_f1=None), description="On the images of this audit."
@@ -120,7 +127,15 @@ class ReportModel(Contract):
 
 @final
 class ExcludedImage(Contract):
-    """An image left out, and why."""
+    """An image left out, and why.
+
+    Attributes:
+        index: Position in the batch, from 0.
+        name: Name of its file; null if unknown.
+        digest: sha256 of its file; null if it could not be read.
+        code: Stable name of the reason.
+        reason: What was found and how to fix it.
+    """
 
     index: int
     name: str | None
@@ -138,6 +153,10 @@ class UsedImage(Contract):
         probability: Its probability on the original image.
         further_targets: The others.
         by_model: In an audit of several models, what each explained; a model that left the image out is missing.
+        index: Position in the batch, from 0.
+        name: Name of its file; null if unknown.
+        digest: sha256 of its file.
+        label: True class or classes of the image; null if unknown.
     """
 
     index: int
@@ -152,7 +171,15 @@ class UsedImage(Contract):
 
 @final
 class ReportImages(Contract):
-    """The image batch. `digest` is the sha256 over the digests of all images that were examined, in order."""
+    """The image batch. `digest` is the sha256 over the digests of all images that were examined, in order.
+
+    Attributes:
+        count: Images of the batch.
+        used: Images with at least one value.
+        excluded: Images left out, with reasons.
+        digest: sha256 over the digests of all images that were examined, in order.
+        items: Images used, in the order of every `per_image`.
+    """
 
     count: int
     used: int
@@ -170,6 +197,12 @@ class Curve(Contract):
     """Mean curve over distinct images; `lo` and `hi` bound its pointwise 95 % percentile bootstrap interval.
 
     The band is drawn and decides nothing. It is narrower than the intervals of `Result` on few images.
+
+    Attributes:
+        x: Positions, such as the share of pixels removed.
+        mean: Mean over images at each position; null without a value.
+        lo: Lower end of the band; null without one.
+        hi: Upper end of the band; null without one.
     """
 
     x: tuple[float, ...]
@@ -198,7 +231,7 @@ class PooledStatistics(Contract):
 
 
 @final
-class Box(Contract):
+class BoxPlot(Contract):
     """A box plot over images.
 
     Attributes:
@@ -244,6 +277,11 @@ class Result(Contract):
             gets. Absent where there is none, and of the control itself.
         box: Quartiles over images, for metrics that papers show so.
         pooled: The same over all pairs of an image and a change, for metrics of several changes an image.
+        check: The check, by its name in the plan.
+        metric: Name of the metric; the catalogue says what it means.
+        unit: Unit of the values.
+        higher_is_better: Whether larger values are better; null if neither is.
+        curve: Mean curve over images, for metrics that are areas under one; absent for others.
     """
 
     model: ModelName = None
@@ -266,7 +304,7 @@ class Result(Contract):
     per_image: tuple[float | None, ...]
     reasons: dict[int, str]
     curve: Annotated[Curve | None, Field(exclude_if=_missing)] = None
-    box: Annotated[Box | None, Field(exclude_if=_missing)] = None
+    box: Annotated[BoxPlot | None, Field(exclude_if=_missing)] = None
     pooled: Annotated[PooledStatistics | None, Field(exclude_if=_missing)] = None
 
 
@@ -280,6 +318,14 @@ class Slice(Contract):
         n: Distinct images with a value.
         ci: 95 % confidence interval of the mean; null where `ci_reason` says why.
         ci_reason: Why there is no interval; absent where there is one.
+        model: In an audit of several models, which one; absent in an audit of one.
+        check: The check, by its name in the plan.
+        explainer: The explainer, by its name in the plan.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
+        mean: Mean over distinct images.
+        std: Sample standard deviation over distinct images; null below two values.
+        sem: Standard error of the mean; null below two values.
     """
 
     part: str
@@ -304,6 +350,14 @@ class Comparison(Contract):
         n: Distinct images that both models have a value for.
         ci: 95 % paired confidence interval of the mean difference; null where `ci_reason` says why.
         ci_reason: Why there is no interval; absent where there is one.
+        model: Name of the first model.
+        against: Name of the second model.
+        check: The check, by its name in the plan.
+        explainer: The explainer, by its name in the plan; null if it concerns none.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
+        difference: Mean of `model` minus mean of `against`; null without any value.
+        std: Sample standard deviation of the differences over images; null below two values.
     """
 
     model: str
@@ -332,10 +386,15 @@ class MeasureReliability(Contract):
             where it is not known of all.
         n: Images behind the mean that rests on the fewest.
         reliable: Every model gives the same order of explainers by mean; null when no two can be told apart.
-        kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null likewise.
+        kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1];
+            null when no two can be told apart.
         orders: Explainers that have a mean on every model, from best (or largest) to worst for each; random controls
             are left out.
-        discordant: Pairs of explainers that two models order differently, or that are equal for one of them alone.
+        discordant: Pairs of explainers that two models order differently, or that are equal for only one of them.
+        check: The check, by its name in the plan.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
+        scope: Which models are compared.
     """
 
     check: str
@@ -373,6 +432,13 @@ class ExplainerAverage(Contract):
         pooled_sem: Standard error if all values of all these images were independent, as the paper prints it; null
             below two values.
         reason: Why there is no mean; null where there is one.
+        model: In an audit of several models, which one; absent in an audit of one.
+        check: The check, by its name in the plan.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
+        unit: Unit of the values.
+        higher_is_better: Whether larger values are better; null if neither is.
+        mean: Mean over images of the average over explainers; null if there is none.
     """
 
     model: ModelName = None
@@ -414,6 +480,10 @@ class ModelRanking(Contract):
         p_value: Probability of a difference at least as far from 0 between equal models, in [0, 1]; null without a
             test.
         reason: Why there is no test; null where there is one.
+        check: The check, by its name in the plan.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
+        higher_is_better: Whether the best model has the largest mean.
     """
 
     check: str
@@ -449,6 +519,9 @@ class OcclusionCorrelation(Contract):
         n: Images on which every one of these models has both values; means are over these images.
         pearson: In [-1, 1]; null below three models, or where all models have the same mean.
         reason: Why there is no correlation; null where there is one.
+        check: The check, by its name in the plan.
+        metric: The score that is correlated with `rao_auc`.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
     """
 
     check: str
@@ -475,6 +548,14 @@ class ConditionOutcome(Contract):
         status: `passed`, or missed: `failed` or `warned` by its severity. `inconclusive` if the evidence does not tell.
             `not_applicable` if there is no value.
         message: One sentence: what was compared, with which threshold, over how many images, and what is missing.
+        id: Id of the condition.
+        model: In an audit of several models, which one; absent in an audit of one.
+        check: The check, by its name in the plan.
+        explainer: The explainer, by its name in the plan; null if it concerns none.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
+        comparison: Whether the value must be at least or at most the threshold.
+        threshold: The threshold.
     """
 
     id: str
@@ -510,6 +591,7 @@ class ConditionDecision(Contract):
         interval: Ends of the confidence sequence of both means: each holds after every image at the error rate
             `alpha_each`, so that a threshold outside is decided. Null at an end without a bound.
         bounds: Range of the metric that the sequence rests on; null at an end where it has none.
+        model: In an audit of several models, which one; absent in an audit of one.
     """
 
     condition: str
@@ -535,6 +617,10 @@ class Stopping(Contract):
         looks: How often the rule looked.
         decisions: Every condition, of every model it is asked of.
         reason: One sentence for a reader.
+        rule: Kind of the stop rule.
+        images_total: Images of the batch.
+        images_used: Images that were audited.
+        stopped_early: Whether the audit ended before all images were used.
     """
 
     rule: Literal["conclusive"]
@@ -560,6 +646,9 @@ class CalibratedInterval(Contract):
         set_by: In an audit of several models, the one whose own interval all share; of equal ones the first.
         reached: Whether this model's mean probability has dropped by 10 % at an end of its own interval; if not, its
             own interval is the whole bound.
+        check: The check, by its name in the plan.
+        augmentation: Kind of the augmentation.
+        message: One sentence for a reader.
     """
 
     model: str | None = None
@@ -581,6 +670,11 @@ class MetricDeviation(Contract):
         max_abs: Largest absolute difference; null without such images.
         mean_abs: Mean absolute difference.
         one_sided: Images for which only one of the two values is defined.
+        model: In an audit of several models, which one; absent in an audit of one.
+        check: The check, by its name in the plan.
+        explainer: The explainer, by its name in the plan; null if it concerns none.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
     """
 
     model: ModelName = None
@@ -605,6 +699,11 @@ class StatedError(Contract):
         bound: Largest error possible if every curve is monotone between neighboring measured steps.
         steps_measured: Steps of its curves that went through the model.
         steps: Steps of its exact curves.
+        model: In an audit of several models, which one; absent in an audit of one.
+        check: The check, by its name in the plan.
+        explainer: The explainer, by its name in the plan; null if it concerns none.
+        metric: Name of the metric; the catalogue says what it means.
+        variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
     """
 
     model: ModelName = None
@@ -652,6 +751,7 @@ class ReportWarning(Contract):
         explainer: The explainer whose numbers it concerns; null if it concerns several.
         variant: Sub-case, such as `rotate`; null if it concerns all.
         message: What was found and what it means, in one or two sentences.
+        model: In an audit of several models, which one; absent in an audit of one.
     """
 
     code: WarningCode
@@ -664,7 +764,20 @@ class ReportWarning(Contract):
 
 @final
 class Manifest(Contract):
-    """What is needed to repeat the audit."""
+    """What is needed to repeat the audit.
+
+    Attributes:
+        auditcore_version: Version of auditcore that computed the report.
+        seed: Seed of the plan.
+        preset: Name of the preset that the plan was made from; null if none.
+        request_digest: sha256 of the request in canonical JSON.
+        plan_digest: sha256 of the plan in canonical JSON.
+        environment: Versions of libraries and of the machine.
+        shards: Groups of images that were computed separately.
+        attempts: Attempts at these groups, repeated ones included.
+        started_at: When the audit started, RFC 3339; null for an audit without a service.
+        finished_at: When it ended, RFC 3339; null for an audit without a service.
+    """
 
     auditcore_version: str
     seed: int
@@ -698,7 +811,22 @@ class UpgradedFrom(Contract):
 
 @final
 class AuditReport(Contract):
-    """Result of one audit. A verdict of `fail` is a finished audit, not a broken one."""
+    """Result of one audit. A verdict of `fail` is a finished audit, not a broken one.
+
+    Attributes:
+        audit_id: Id of the audit.
+        verdict: Outcome of the policy; `not_evaluated` without one.
+        statistics: How many conditions ended how.
+        images: The images, used and excluded.
+        plan: The plan in full, with every default.
+        intervals: What every `interval: auto` came to.
+        results: Every metric of every explainer under every check.
+        slices: Headline metrics over parts of the images.
+        conditions: What became of every condition of the policy.
+        controls: Results of controls, such as repeatability.
+        cost: What the audit cost.
+        manifest: What is needed to repeat the audit.
+    """
 
     schema_version: Literal["2.0"] = SCHEMA_VERSION
     upgraded_from: Annotated[UpgradedFrom | None, Field(exclude_if=_missing)] = Field(

@@ -17,7 +17,12 @@ from auditcore.contracts.stopping import StopRule
 
 @final
 class NamedModel(Contract):
-    """One of several models, under the name the report calls it by."""
+    """One of several models, under the name the report calls it by.
+
+    Attributes:
+        name: Its name in the report.
+        model: The model.
+    """
 
     name: Name
     model: ModelReference
@@ -25,7 +30,12 @@ class NamedModel(Contract):
 
 @final
 class AuditRequest(Contract):
-    """A model or several, images, a plan, and optionally the conditions for a pass."""
+    """A model or several, images, a plan, and optionally the conditions for a pass.
+
+    Attributes:
+        images: The images to audit on.
+        plan: What to audit: a plan in full, or a preset.
+    """
 
     model: ModelReference | None = Field(default=None, description="The model under audit; or `models`, never both.")
     models: tuple[NamedModel, ...] = Field(

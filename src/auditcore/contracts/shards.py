@@ -184,7 +184,12 @@ class MapSketches(Contract):
 
 @final
 class ExplainedClass(Contract):
-    """A class that is explained for an image, with the probability of the original image for it."""
+    """A class that is explained for an image, with the probability of the original image for it.
+
+    Attributes:
+        target: Index of the class.
+        probability: Its probability on the original image.
+    """
 
     target: int
     probability: float
@@ -236,7 +241,13 @@ class ModelRecord(Contract):
 
 @final
 class CheckCost(Contract):
-    """What one check paid. `share` is its part of all passes, a backward pass counted as 1.3 forward passes."""
+    """The passes of one check.
+
+    Attributes:
+        forward_images: Images that passed forward through the model.
+        backward_images: Images that passed backward.
+        share: Its part of all passes, in [0, 1]; a backward pass counts as 1.3 forward passes.
+    """
 
     forward_images: int = 0
     backward_images: int = 0
@@ -245,7 +256,15 @@ class CheckCost(Contract):
 
 @final
 class Cost(Contract):
-    """What was paid. Passes are counted in images through the model, by hooks on the model itself."""
+    """Passes, seconds and memory. Passes are counted in images through the model, by hooks on the model itself.
+
+    Attributes:
+        forward_images: Images that passed forward through the model.
+        backward_images: Images that passed backward.
+        seconds: Seconds that workers computed.
+        device: Where the model ran.
+        peak_memory_bytes: Most memory in use at once, in bytes; 0 where it was not measured.
+    """
 
     forward_images: int = 0
     backward_images: int = 0

@@ -15,7 +15,7 @@ from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.report import (
     AuditReport,
-    Box,
+    BoxPlot,
     ExcludedImage,
     Manifest,
     PooledStatistics,
@@ -262,12 +262,12 @@ def _summarize(
     ]
 
 
-def _box(row: Measurement, kind: str | None) -> Box | None:
+def _box(row: Measurement, kind: str | None) -> BoxPlot | None:
     """Quartiles over images of the metrics that are listed with them."""
     if kind is None or not METRICS[kind][row.metric].boxed:
         return None
     found = box_plot(np.array([np.nan if value is None else value for value in row.values], dtype=np.float64))
-    return None if found is None else Box(**{name: rounded(value) for name, value in found._asdict().items()})
+    return None if found is None else BoxPlot(**{name: rounded(value) for name, value in found._asdict().items()})
 
 
 def _total_cost(results: Sequence[ShardResult]) -> Cost:

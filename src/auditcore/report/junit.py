@@ -1,4 +1,4 @@
-"""A report as JUnit XML: every condition of the policy is a test case, as build servers expect."""
+"""A report as JUnit XML: every condition of the policy is a test case, as build servers expect it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from xml.etree import ElementTree as ET
 from auditcore.contracts.report import AuditReport, ConditionOutcome
 
 ILLEGAL_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""XML 1.0 has no way to write these, not even escaped; an image name or a reason might hold one."""
+"""Characters that XML 1.0 cannot hold, not even escaped; the name of an image or a reason might have one."""
 
 
 def render_junit(report: AuditReport) -> str:
-    """JUnit XML with one test case a condition, and a model in an audit of several.
+    """JUnit XML with one test case per condition; in an audit of several models, one per condition and model.
 
     A missed condition of severity `fail` is a failure. An inconclusive one is an error, because a build must not pass
-    on it: an error is a test that could not tell. Conditions of severity `warn` that are missed or inconclusive pass,
-    with the warning in their output, because JUnit knows no warnings and a build must not break. A condition without
-    any value is skipped. Without a policy there are no test cases.
+    on it. Conditions of severity `warn` that are missed or inconclusive pass with the warning in their output, because
+    JUnit has no warnings and they must not break a build. A condition without any value is skipped. Without a policy
+    there are no test cases.
 
     Args:
         report: The audit's report.
@@ -51,15 +51,25 @@ def render_junit(report: AuditReport) -> str:
         ("schema_version", schema_version_of(report)),
         *(() if report.stopping is None else (("stopping", report.stopping.reason),)),
     ):
-        ET.SubElement(properties, "property", {"name": name, "value": _legal(value)})
+        ET.SubElement(properties, "property", {"name": name, "value": legal_text(value)})
     for outcome in report.conditions:
         _add_case(suite, outcome)
+    return junit_document(suites)
+
+
+def junit_document(suites: ET.Element) -> str:
+    """The text of a document, indented, with its declaration."""
     ET.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
 
 
+def legal_text(text: str) -> str:
+    """The text with a replacement for each character that XML cannot hold."""
+    return ILLEGAL_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def schema_version_of(report: AuditReport) -> str:
-    """The schema that the audit was reported by; its definitions are those of the numbers."""
+    """The schema version by which the audit was reported; it defines the numbers."""
     return report.schema_version if report.upgraded_from is None else report.upgraded_from.schema_version
 
 
@@ -71,12 +81,12 @@ def _add_case(suite: ET.Element, outcome: ConditionOutcome) -> None:
         suite,
         "testcase",
         {
-            "classname": _legal(".".join(part for part in path if part is not None)),
-            "name": _legal(f"{outcome.id}: {subject} {relation} {outcome.threshold:g}"),
+            "classname": legal_text(".".join(part for part in path if part is not None)),
+            "name": legal_text(f"{outcome.id}: {subject} {relation} {outcome.threshold:g}"),
             "time": "0",
         },
     )
-    message = _legal(outcome.message)
+    message = legal_text(outcome.message)
     match outcome.status:
         case "failed":
             ET.SubElement(case, "failure", {"type": outcome.comparison, "message": message}).text = _detail(outcome)
@@ -99,7 +109,3 @@ def _detail(outcome: ConditionOutcome) -> str:
     judged = "the interval" if outcome.statistic == "ci" else "the mean"
     observed = "nothing" if outcome.observed is None else f"{outcome.observed:g}"
     return f"mean {observed}{interval}, {outcome.n} images, threshold {outcome.threshold:g}, judged by {judged}"
-
-
-def _legal(text: str) -> str:
-    return ILLEGAL_IN_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -9,13 +9,29 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import anyio
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
+from auditcore_service.gateway.problem_responses import (
+    CONTENT_TOO_LARGE,
+    UNSAFE_REFERENCE,
+    json_example,
+    problem_example,
+    problem_responses,
+)
+from auditcore_service.gateway.routes.audit_examples import (
+    AUDIT_ID,
+    AUDIT_LINKS,
+    BUDGET_ADVICE,
+    CURSOR_EXAMPLE,
+    REPORT_LINKS,
+    STATUS_EXAMPLE,
+    SUBMIT_EXAMPLES,
+)
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import (
     AuditLinks,
@@ -28,7 +44,15 @@ from auditcore_service.gateway.schemas import (
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.use_cases.refusals import NotFound
-from auditcore_service.use_cases.representations import etag_matches, etag_of, negotiate, render
+from auditcore_service.use_cases.representations import (
+    JSON,
+    NOT_ACCEPTABLE,
+    etag_matches,
+    etag_of,
+    negotiate,
+    render,
+    render_failure,
+)
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"])
 
@@ -41,15 +65,53 @@ POLL_S = 0.5
 CACHE_CONTROL = "private, max-age=31536000, immutable"
 """Private: a report shows a model's weaknesses, so no shared cache keeps it."""
 
+_NO_AUDIT = problem_example(404, "not_found", "there is no audit 'a1'; take the id from the answer to POST /v1/audits")
+_NOT_READY = problem_example(
+    404,
+    "report_not_ready",
+    f"audit {AUDIT_ID} is running and has no report; wait until its state is `succeeded`",
+)
+
+IfNoneMatch = Annotated[str | None, Header(description="ETag of an earlier answer; 304 if it still holds.")]
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
-"""As long as every number of that length fits the database's integers."""
+"""Every number of this length fits the integers of the database."""
 
 
-@router.post("", status_code=202, operation_id="submitAudit", summary="Submit an audit")
+@router.post(
+    "",
+    status_code=202,
+    operation_id="submitAudit",
+    summary="Submit an audit",
+    responses={
+        202: json_example(
+            STATUS_EXAMPLE,
+            headers={
+                "Location": {"description": "The audit.", "schema": {"type": "string"}},
+                "Retry-After": {"description": "Seconds to wait before asking.", "schema": {"type": "integer"}},
+            },
+            links=AUDIT_LINKS,
+        ),
+        **problem_responses(
+            problem_example(
+                400,
+                "invalid_idempotency_key",
+                "an Idempotency-Key is 1 to 255 printable ASCII characters, such as a UUID",
+            ),
+            problem_example(
+                409,
+                "request_in_flight",
+                "the first request with this Idempotency-Key is still being answered; try again in a moment",
+            ),
+            CONTENT_TOO_LARGE,
+            UNSAFE_REFERENCE,
+            problem_example(422, "budget_exceeded", BUDGET_ADVICE, pointer="#/plan"),
+        ),
+    },
+)
 def submit(
-    request: AuditRequest,
+    request: Annotated[AuditRequest, Body(openapi_examples=SUBMIT_EXAMPLES)],
     response: Response,
     service: ServiceDep,
     idempotency_key: Annotated[
@@ -57,10 +119,10 @@ def submit(
         Header(description="The same key with the same body gives the same audit, for 24 hours."),
     ] = None,
 ) -> AuditStatus:
-    """Check a request, store it and start it. What can be checked without the model is answered at once.
+    """Check a request, store it and start the audit. Mistakes that show without the model are refused at once.
 
-    The answer carries an `estimate` of passes and seconds; above the operator's budget the request is refused with the
-    code `budget_exceeded` and nothing is stored. POST /v1/estimates asks for the price alone.
+    The answer has an `estimate` of passes and seconds. Above the operator's budget the request is refused with the code
+    `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price.
     """
     audit = service.audits.submit(request, idempotency_key=idempotency_key)
     response.headers["Location"] = _path(audit.id)
@@ -68,13 +130,28 @@ def submit(
     return _status(audit)
 
 
-@router.get("", operation_id="listAudits", summary="List audits, newest first")
+@router.get(
+    "",
+    operation_id="listAudits",
+    summary="List audits, newest first",
+    responses={
+        200: json_example({"items": [STATUS_EXAMPLE], "next_cursor": CURSOR_EXAMPLE}),
+        **problem_responses(
+            problem_example(
+                422,
+                "invalid_cursor",
+                "this cursor is not from this service; send `next_cursor` of a page unchanged, or no cursor for the first page",
+                pointer="#query/cursor",
+            )
+        ),
+    },
+)
 def list_page(
     request: Request,
     response: Response,
     service: ServiceDep,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Most audits on the page.")] = 20,
     state: Annotated[AuditStateName | None, Query(description="Only audits in this state.")] = None,
 ) -> AuditPage:
     """One page; follow `next_cursor`, or the Link header with rel=next."""
@@ -85,18 +162,29 @@ def list_page(
     return AuditPage(items=tuple(_status(audit) for audit in audits), next_cursor=following)
 
 
-@router.get("/{audit_id}", operation_id="getAudit", summary="Where an audit stands")
+@router.get(
+    "/{audit_id}",
+    operation_id="getAudit",
+    summary="Where an audit stands",
+    responses={200: json_example(STATUS_EXAMPLE), **problem_responses(_NO_AUDIT)},
+)
 def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStatus:
-    """Always 200 for an audit that exists, whatever became of it."""
+    """Always 200 for an audit that exists, also if it failed."""
     audit = service.audits.get(audit_id)
     if audit.state not in TERMINAL:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return _status(audit)
 
 
-@router.post("/{audit_id}/cancel", status_code=202, operation_id="cancelAudit", summary="Ask an audit to stop")
+@router.post(
+    "/{audit_id}/cancel",
+    status_code=202,
+    operation_id="cancelAudit",
+    summary="Ask an audit to stop",
+    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(_NO_AUDIT)},
+)
 def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
-    """Best effort and repeatable: a finished audit stays as it is."""
+    """Best effort. May be repeated; a finished audit stays as it is."""
     return _status(service.audits.cancel(audit_id))
 
 
@@ -109,20 +197,37 @@ def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
         200: {
             "model": AuditReport,
             "description": "JSON by default; `Accept` selects HTML for people or JUnit XML for CI.",
-            "content": {"text/html": {}, "application/junit+xml": {}},
+            "content": {
+                "text/html": {"schema": {"type": "string"}},
+                "application/junit+xml": {"schema": {"type": "string"}},
+            },
+            "links": REPORT_LINKS,
         },
         304: {"description": "The report is the one named in If-None-Match."},
+        **problem_responses(
+            _NO_AUDIT,
+            _NOT_READY,
+            problem_example(406, "not_acceptable", NOT_ACCEPTABLE, pointer="#/Accept"),
+        ),
     },
 )
 def report(
     audit_id: AuditId,
     service: ServiceDep,
-    accept: Annotated[str, Header()] = "*/*",
-    if_none_match: Annotated[str | None, Header()] = None,
+    accept: Annotated[str, Header(description="Form of the report; JSON by default.")] = "*/*",
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """404 until there is one. It never changes: the ETag is the digest of its bytes."""
+    """404 until there is one. It never changes: the ETag is the digest of its bytes.
+
+    An audit that failed or was cancelled has no report. HTML and JUnit XML then say why: a page, and a test case with
+    an `<error>`, so that a build server shows the reason. JSON is 404; the reason is the `error` of the audit.
+    """
     media_type = negotiate(accept)
-    content = render(service.audits.report(audit_id), media_type, service.audits.picture)
+    failure = None if media_type == JSON else service.audits.failure(audit_id)
+    if failure is None:
+        content = render(service.audits.report(audit_id), media_type, service.audits.picture)
+    else:
+        content = render_failure(failure, media_type)
     etag = etag_of(content)
     headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
     if if_none_match is not None and etag_matches(if_none_match, etag):
@@ -141,13 +246,14 @@ def report(
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         },
         304: {"description": "The picture is the one named in If-None-Match."},
+        **problem_responses(_NO_AUDIT, _NOT_READY),
     },
 )
 def artifact(
     audit_id: AuditId,
     digest: Annotated[str, Path(description="From `artifacts` of the report.")],
     service: ServiceDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """404 for anything that this audit's report does not list. It never changes: the ETag is its digest."""
     found = service.audits.artifact(audit_id, digest)
@@ -159,7 +265,7 @@ def artifact(
 
 
 def _resume_after(last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None) -> int:
-    """A foreign Last-Event-ID means: from the beginning, as for a new reader."""
+    """The event to resume after; 0, which is the beginning, if the header has no id of this service."""
     return int(last_event_id) if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) else 0
 
 
@@ -173,6 +279,7 @@ def _known_audit(audit_id: AuditId, service: ServiceDep) -> str:
     operation_id="followAudit",
     summary="Progress as server-sent events",
     response_class=EventSourceResponse,
+    responses=problem_responses(_NO_AUDIT),
 )
 async def events(
     audit_id: Annotated[str, Depends(_known_audit)],

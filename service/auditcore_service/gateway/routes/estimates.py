@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 
 from auditcore.contracts.request import AuditRequest
+from auditcore_service.gateway.problem_responses import (
+    CONTENT_TOO_LARGE,
+    UNSAFE_REFERENCE,
+    json_example,
+    problem_responses,
+)
+from auditcore_service.gateway.routes.audit_examples import BUDGET_ADVICE, ESTIMATE_EXAMPLE, SUBMIT_EXAMPLES
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import EstimateAnswer
 
 router = APIRouter(prefix="/v1/estimates", tags=["audits"])
 
 
-@router.post("", operation_id="estimateAudit", summary="What an audit would cost")
-def estimate(request: AuditRequest, service: ServiceDep) -> EstimateAnswer:
-    """Check a request as POST /v1/audits does, and answer its price instead of starting it. Nothing is stored.
+@router.post(
+    "",
+    operation_id="estimateAudit",
+    summary="What an audit would cost",
+    responses={
+        200: json_example({"estimate": ESTIMATE_EXAMPLE, "within_budget": False, "advice": BUDGET_ADVICE}),
+        **problem_responses(CONTENT_TOO_LARGE, UNSAFE_REFERENCE),
+    },
+)
+def estimate(
+    request: Annotated[AuditRequest, Body(openapi_examples=SUBMIT_EXAMPLES)], service: ServiceDep
+) -> EstimateAnswer:
+    """Check a request as POST /v1/audits does, and return its price instead of starting it. Nothing is stored.
 
-    A price above the operator's budget is an answer, not an error: `within_budget` is then false.
+    A price above the operator's budget is no error: `within_budget` is then false.
     """
     quote = service.audits.estimate(request)
     return EstimateAnswer(estimate=quote.estimate, within_budget=quote.objection is None, advice=quote.objection)

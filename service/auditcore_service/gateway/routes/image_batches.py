@@ -11,6 +11,12 @@ from starlette.datastructures import FormData, UploadFile
 
 from auditcore.contracts.images import BatchManifest
 from auditcore.errors import LimitExceeded
+from auditcore_service.gateway.problem_responses import (
+    CONTENT_TOO_LARGE,
+    json_example,
+    problem_example,
+    problem_responses,
+)
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import ImageBatch
 from auditcore_service.use_cases.image_batches import UploadedFile
@@ -20,6 +26,28 @@ router = APIRouter(prefix="/v1/image-batches", tags=["image batches"])
 
 ANNOTATION_BYTES = 6 * 2**20
 """Ten thousand names of 255 characters, each with a label or with ten boxes, fit."""
+
+_DIGEST = f"sha256:{'0' * 64}"
+
+BATCH_EXAMPLE = {
+    "digest": _DIGEST,
+    "images": 1,
+    "size_bytes": 240512,
+    "entries": [
+        {
+            "name": "cat.png",
+            "digest": _DIGEST,
+            "size_bytes": 240512,
+            "label": 285,
+            "boxes": [{"x0": 10, "y0": 20, "x1": 110, "y1": 90, "label": 285}],
+        }
+    ],
+}
+
+_NO_FORM = "send the images as multipart/form-data, in parts called `images` or one zip called `archive`"
+
+BINARY = {"type": "string", "format": "binary"}
+"""OpenAPI 3.1 needs no `format` beside a media type, but generators of clients know a file only by it."""
 
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
@@ -31,25 +59,25 @@ UPLOAD_BODY: dict[str, Any] = {
                     "properties": {
                         "images": {
                             "type": "array",
-                            "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                            "items": {**BINARY, "contentMediaType": "application/octet-stream"},
                             "description": "Image files: PNG, JPEG, WebP, BMP, TIFF or GIF.",
                         },
                         "archive": {
-                            "type": "string",
+                            **BINARY,
                             "contentMediaType": "application/zip",
                             "description": "One zip of image files; its entries follow `images`.",
                         },
                         "labels": {
                             "type": "string",
                             "contentMediaType": "application/json",
-                            "description": "A list with one entry an image, or an object from file name to entry. An "
+                            "description": "A list with one entry per image, or an object from file name to entry. An "
                             "entry is a class index, a list of class indices for a multi-label model, or null.",
                             "examples": ["[285, null, [3, 17]]", '{"cat.png": 285}'],
                         },
                         "boxes": {
                             "type": "string",
                             "contentMediaType": "application/json",
-                            "description": "Where objects are, for the check `localization`: a list with one entry an "
+                            "description": "Where objects are, for the check `localization`: a list with one entry per "
                             "image, or an object from file name to entry. An entry is a list of boxes, or null. A box "
                             "is `[x0, y0, x1, y1]` or an object with these keys and optionally `label`, the class it "
                             "counts for. Columns x0 to x1 and rows y0 to y1 are pixels of the original image, before "
@@ -87,10 +115,9 @@ class Upload:
 async def _upload(request: Request, service: ServiceDep) -> AsyncIterator[Upload]:
     """Parse the form; asynchronous because its bytes arrive that way."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
-        msg = "send the images as multipart/form-data, in parts called `images` or one zip called `archive`"
-        raise UnsupportedUpload(msg, field="Content-Type")
+        raise UnsupportedUpload(_NO_FORM, field="Content-Type")
     async with request.form(
-        # a little more than allowed, so that the batch's own limit answers, and in its words
+        # a little more than allowed, so that the message is that of the batch's own limit
         max_files=service.settings.batch_images + 2,
         max_fields=8,
         max_part_size=ANNOTATION_BYTES,
@@ -133,7 +160,28 @@ async def _text(name: str, file: UploadFile) -> str:
     return data.decode(errors="replace")
 
 
-@router.post("", status_code=201, operation_id="uploadImageBatch", summary="Upload images", openapi_extra=UPLOAD_BODY)
+@router.post(
+    "",
+    status_code=201,
+    operation_id="uploadImageBatch",
+    summary="Upload images",
+    openapi_extra=UPLOAD_BODY,
+    responses={
+        201: json_example(
+            BATCH_EXAMPLE, headers={"Location": {"description": "The batch.", "schema": {"type": "string"}}}
+        ),
+        **problem_responses(
+            CONTENT_TOO_LARGE,
+            problem_example(415, "unsupported_media_type", _NO_FORM, pointer="#/Content-Type"),
+            problem_example(
+                422,
+                "invalid_upload",
+                "labels has 1 entries for 2 images; send one entry per image, null if unknown",
+                pointer="#/labels",
+            ),
+        ),
+    },
+)
 def store(upload: Annotated[Upload, Depends(_upload)], response: Response, service: ServiceDep) -> ImageBatch:
     """Store images by content. The same images, names, labels and boxes always give the same digest."""
     digest, manifest = service.batches.store(
@@ -143,7 +191,19 @@ def store(upload: Annotated[Upload, Depends(_upload)], response: Response, servi
     return _batch(digest, manifest)
 
 
-@router.get("/{digest}", operation_id="getImageBatch", summary="What a batch holds")
+@router.get(
+    "/{digest}",
+    operation_id="getImageBatch",
+    summary="What a batch holds",
+    responses={
+        200: json_example(BATCH_EXAMPLE),
+        **problem_responses(
+            problem_example(
+                404, "not_found", f"no image batch {_DIGEST} is stored; upload it with POST /v1/image-batches"
+            )
+        ),
+    },
+)
 def get(
     digest: Annotated[str, Path(description="From the answer to POST /v1/image-batches.")],
     service: ServiceDep,

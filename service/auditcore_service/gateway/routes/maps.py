@@ -7,26 +7,58 @@ from typing import Annotated
 from fastapi import APIRouter, File, UploadFile
 
 from auditcore.contracts.map_files import StoredMaps
+from auditcore_service.gateway.problem_responses import (
+    CONTENT_TOO_LARGE,
+    json_example,
+    problem_example,
+    problem_responses,
+)
 from auditcore_service.gateway.routes.service import ServiceDep
 
 router = APIRouter(prefix="/v1/maps", tags=["maps"])
 
 
-@router.post("", status_code=201, operation_id="uploadMaps", summary="Upload maps that somebody else made")
+MAPS_EXAMPLE = {
+    "digest": f"sha256:{'0' * 64}",
+    "size_bytes": 802944,
+    "file": {"images": 4, "side": 224, "channels": 1, "ordered": True, "targeted": False},
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    operation_id="uploadMaps",
+    summary="Upload maps from elsewhere",
+    responses={
+        201: json_example(MAPS_EXAMPLE),
+        **problem_responses(
+            CONTENT_TOO_LARGE,
+            problem_example(
+                422,
+                "maps_invalid",
+                "the file is not in the safetensors format; write it with safetensors.numpy.save_file",
+                pointer="#/maps",
+            ),
+        ),
+    },
+)
 def store(
     maps: Annotated[
         UploadFile,
         File(
+            # generators of clients know a file only by its format
+            json_schema_extra={"format": "binary"},
             description="Maps of the model's input, S x S pixels, signed or not, in the safetensors format: a tensor "
-            "`maps` (N,S,S) or (N,3,S,S) in the order of an image batch, and perhaps `targets` (N,) int64, the class "
-            "each explains; or a tensor an image, named after the digest of the image file."
+            "`maps` (N,S,S) or (N,3,S,S) in the order of an image batch, and optionally `targets` (N,) int64, the "
+            "class that each explains; or one tensor per image, named after the digest of the image file.",
         ),
     ],
     service: ServiceDep,
 ) -> StoredMaps:
     """Store heat maps, such as those a product shows, to be audited by an explainer of kind `precomputed`.
 
-    They are audited by every check that needs the map of the image alone: deletion, EDDA, pixel flipping, insertion and
-    deletion, ROAD, infidelity, localization and complexity. Checks that explain changed copies are not applicable.
+    Every check that needs only the map of the original image audits them. Checks that explain perturbed images are not
+    applicable, because there is no explainer to make those maps.
     """
     return service.maps.store(maps.file)

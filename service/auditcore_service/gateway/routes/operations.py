@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from auditcore_service.gateway.problem_responses import problem_example, problem_responses
 from auditcore_service.gateway.problems import problem
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import Health, ProblemError
@@ -17,9 +18,14 @@ log = structlog.get_logger(__name__)
 router = APIRouter(tags=["operations"])
 
 
+def _unavailable(broken: Sequence[str]) -> str:
+    verb = "does" if len(broken) == 1 else "do"
+    return f"{' and '.join(broken)} {verb} not answer; try again later, and if it keeps failing, tell the operator"
+
+
 @router.get("/livez", operation_id="getLiveness", summary="Whether this process answers")
 async def livez() -> Health:
-    """Depends on nothing else, not even on a free thread, so that a broken database does not restart the gateway."""
+    """Needs nothing else, not even a free thread, so that a broken database does not restart the gateway."""
     return Health(status="ok")
 
 
@@ -28,16 +34,17 @@ async def livez() -> Health:
     operation_id="getReadiness",
     summary="Whether database, queue and blobs answer",
     response_model=Health,
+    responses=problem_responses(problem_example(503, "unavailable", _unavailable(["queue"]), pointer="#queue")),
 )
 def readyz(service: ServiceDep) -> Health | Response:
-    """503 when one of them does not. Workers are a metric, not a condition: audits wait for them."""
+    """503 when one of them does not answer. Workers are a metric, not a condition: audits wait for them."""
     checks = {"database": service.database.check, "queue": service.queue.check, "blobs": service.blobs.check}
     broken = [name for name, check in checks.items() if not _answers(name, check)]
     if broken:
         return problem(
             503,
             code="unavailable",
-            detail=f"{' and '.join(broken)} do not answer; try again, and if it stays ask the operator",
+            detail=_unavailable(broken),
             instance="/readyz",
             found=[ProblemError(pointer=f"#{name}", detail=f"{name} does not answer") for name in broken],
             headers={"Retry-After": "5"},
@@ -61,6 +68,6 @@ def _answers(name: str, check: Callable[[], None]) -> bool:
     try:
         check()
     except Exception:  # each dependency fails in its own way, and all of them mean: not ready
-        log.exception("dependency_does_not_answer", dependency=name)
+        log.exception("dependency_unavailable", dependency=name)
         return False
     return True

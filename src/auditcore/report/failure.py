@@ -1,0 +1,79 @@
+"""An audit without a report, told where a report is expected: as a page, and as JUnit XML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+from xml.etree import ElementTree as ET
+
+from jinja2 import Environment
+
+from auditcore.report.junit import junit_document, legal_text
+
+
+@final
+@dataclass(frozen=True)
+class AuditFailure:
+    """Why an audit has no report and will have none.
+
+    Attributes:
+        audit_id: Its id.
+        state: How it ended.
+        code: Stable name of the reason.
+        message: What was found and how to fix it.
+        field: Path of the field of the request to blame, such as `model.weights`; None if there is none.
+        seconds: From its start, or from its submission if it never started, to its end.
+    """
+
+    audit_id: str
+    state: Literal["failed", "cancelled"]
+    code: str
+    message: str
+    field: str | None
+    seconds: float
+
+
+_PAGE = Environment(autoescape=True).from_string("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Audit {{ failure.audit_id }}: {{ failure.state }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 42rem; padding: 0 1rem; }
+dt { font-weight: 600; } dd { margin: 0 0 1rem; overflow-wrap: anywhere; }
+</style>
+</head>
+<body>
+<h1>This audit {{ "failed" if failure.state == "failed" else "was cancelled" }}</h1>
+<p>It has no report, and no verdict on the explanations.</p>
+<dl>
+<dt>Reason</dt><dd>{{ failure.message }}</dd>
+{% if failure.field %}<dt>Field of the request</dt><dd><code>{{ failure.field }}</code></dd>
+{% endif %}<dt>Code</dt><dd><code>{{ failure.code }}</code></dd>
+<dt>Audit</dt><dd><code>{{ failure.audit_id }}</code></dd>
+</dl>
+</body>
+</html>
+""")
+
+
+def render_failure_page(failure: AuditFailure) -> str:
+    """A page that says why there is no report. It fetches nothing and runs nothing."""
+    return _PAGE.render(failure=failure)
+
+
+def render_failure_junit(failure: AuditFailure) -> str:
+    """JUnit XML with one test case in error, so that a build that expects a report breaks and shows the reason."""
+    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0", "time": f"{failure.seconds:.3f}"}
+    suites = ET.Element("testsuites", {"name": "auditcore", **counts})
+    suite = ET.SubElement(suites, "testsuite", {"name": f"audit {failure.audit_id}", **counts})
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("audit_id", failure.audit_id), ("state", failure.state)):
+        ET.SubElement(properties, "property", {"name": name, "value": value})
+    case = ET.SubElement(suite, "testcase", {"classname": "audit", "name": "the audit ends with a report"})
+    case.set("time", counts["time"])
+    error = ET.SubElement(case, "error", {"type": failure.code, "message": legal_text(failure.message)})
+    where = "" if failure.field is None else f"{failure.field}: "
+    error.text = legal_text(f"{where}{failure.message}")
+    return junit_document(suites)
