@@ -386,7 +386,8 @@ class MeasureReliability(Contract):
             where it is not known of all.
         n: Images behind the mean that rests on the fewest.
         reliable: Every model gives the same order of explainers by mean; null when no two can be told apart.
-        kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null when no two can be told apart.
+        kendall_w: Kendall's coefficient of concordance over models, corrected for ties, in [0, 1]; null when no two
+            can be told apart.
         orders: Explainers that have a mean on every model, from best (or largest) to worst for each; random controls
             are left out.
         discordant: Pairs of explainers that two models order differently, or that are equal for only one of them.
