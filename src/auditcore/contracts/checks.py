@@ -120,7 +120,11 @@ AUGMENTATION_MEAN = "mean"
 
 @final
 class SweepCheck(CheckContract):
-    """Does the explanation survive harmless changes of the image as well as the prediction does?"""
+    """Does the explanation survive harmless changes of the image as well as the prediction does?
+
+    Attributes:
+        augmentations: Augmentations to sweep, each over its interval.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores", "maps_of_copies"})
     paper: ClassVar[str] = "Tetkova & Hansen 2023"
@@ -236,7 +240,12 @@ class EddaCheck(RankingCheck):
 
 @final
 class Change(Contract):
-    """One augmentation at fixed values; its interval plays no role."""
+    """One augmentation at fixed values; its interval plays no role.
+
+    Attributes:
+        augmentation: The augmentation.
+        values: Its values; each makes one perturbed image.
+    """
 
     augmentation: Augmentation
     values: tuple[float, ...] = Field(min_length=1, max_length=100)
@@ -280,7 +289,12 @@ def erdem_changes() -> tuple[Change, ...]:
 
 @final
 class SsimSweepCheck(CheckContract):
-    """Do maps of changed images that the model sees as the same look the same?"""
+    """Do maps of changed images that the model sees as the same look the same?
+
+    Attributes:
+        changes: Augmentations with their values.
+        reduce: How the channels of a map become one value per pixel.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores", "maps_of_copies"})
     paper: ClassVar[str] = "Erdem 2021"
@@ -367,7 +381,11 @@ def change_variants(check: SsimSweepCheck) -> dict[str, tuple[ChangedValue, ...]
 
 @final
 class PixelFlippingCheck(RankingCheck):
-    """Removing the most relevant pixels first should destroy the prediction soon."""
+    """Removing the most relevant pixels first should destroy the prediction soon.
+
+    Attributes:
+        fill: What a removed pixel shows instead.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Bach et al. 2015; Tetkova & Hansen 2023"
@@ -415,7 +433,11 @@ class InsertionDeletionCheck(RankingCheck):
 
 @final
 class SensitivityCheck(CheckContract):
-    """How far the map moves, at most, when the input moves by a little noise."""
+    """How far the map moves, at most, when the input moves by a little noise.
+
+    Attributes:
+        draws: Perturbations per image.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"maps_of_copies"})
     paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"
@@ -427,7 +449,11 @@ class SensitivityCheck(CheckContract):
 
 @final
 class InfidelityCheck(CheckContract):
-    """Squared error of the map as a linear account of what noise does to the logit."""
+    """Squared error of the map as a linear account of what noise does to the logit.
+
+    Attributes:
+        draws: Perturbations per image.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"
@@ -441,7 +467,11 @@ class InfidelityCheck(CheckContract):
 
 @final
 class LocalizationCheck(CheckContract):
-    """Does the map lie on the object? Needs boxes in the image batch."""
+    """Does the map lie on the object? Needs boxes in the image batch.
+
+    Attributes:
+        reduce: How the channels of a map become one value per pixel.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset()
     paper: ClassVar[str] = "Wang et al. 2020; Zhang et al. 2021; Choe et al. 2020; Won et al. 2025"
@@ -477,7 +507,12 @@ class LocalizationCheck(CheckContract):
 
 @final
 class RandomizationCheck(CheckContract):
-    """Does the map change when the model forgets what it learned, layer by layer from the top?"""
+    """Does the map change when the model forgets what it learned, layer by layer from the top?
+
+    Attributes:
+        reduce: How the channels of a map become one value per pixel.
+        similarity: How maps are compared.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"maps_of_copies", "weights"})
     paper: ClassVar[str] = "Adebayo et al. 2018"
@@ -518,7 +553,11 @@ class RoadCheck(RankingCheck):
 
 @final
 class ComplexityCheck(CheckContract):
-    """How few pixels carry the map."""
+    """How few pixels carry the map.
+
+    Attributes:
+        reduce: How the channels of a map become one value per pixel.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset()
     paper: ClassVar[str] = "Chalasani et al. 2020; Bhatt et al. 2020"

@@ -120,7 +120,11 @@ class InputXGradient(ExplainerContract):
 
 @final
 class IntegratedGradients(ExplainerContract):
-    """Path integral of the gradient from a baseline to the image (Gauss-Legendre quadrature)."""
+    """Path integral of the gradient from a baseline to the image (Gauss-Legendre quadrature).
+
+    Attributes:
+        steps: Points of the path from the baseline to the image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Sundararajan et al. 2017"
@@ -137,7 +141,11 @@ class IntegratedGradients(ExplainerContract):
 
 @final
 class SmoothGrad(NoisyContract):
-    """Mean gradient over noisy copies of the input."""
+    """Mean gradient over noisy copies of the input.
+
+    Attributes:
+        samples: Noisy copies per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Smilkov et al. 2017"
@@ -190,7 +198,11 @@ class GradCam(ExplainerContract):
 
 @final
 class LrpEpsilonPlusFlat(ExplainerContract):
-    """Layer-wise relevance propagation: epsilon for dense, z-plus for convolutions, flat for the first layer."""
+    """Layer-wise relevance propagation: epsilon for dense, z-plus for convolutions, flat for the first layer.
+
+    Attributes:
+        epsilon: Stabilizer of the denominators of dense layers.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
@@ -201,7 +213,12 @@ class LrpEpsilonPlusFlat(ExplainerContract):
 
 @final
 class LrpEpsilonGammaBox(ExplainerContract):
-    """Layer-wise relevance propagation: epsilon for dense, gamma for convolutions, box for the first layer."""
+    """Layer-wise relevance propagation: epsilon for dense, gamma for convolutions, box for the first layer.
+
+    Attributes:
+        epsilon: Stabilizer of the denominators of dense layers.
+        gamma: Extra weight of positive contributions in convolutions.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Montavon et al. 2019"
@@ -213,7 +230,11 @@ class LrpEpsilonGammaBox(ExplainerContract):
 
 @final
 class LrpEpsilonAlpha2Beta1Flat(ExplainerContract):
-    """Layer-wise relevance propagation: epsilon for dense, alpha2-beta1 for convolutions, flat for the first layer."""
+    """Layer-wise relevance propagation: epsilon for dense, alpha2-beta1 for convolutions, flat for the first layer.
+
+    Attributes:
+        epsilon: Stabilizer of the denominators of dense layers.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
@@ -237,7 +258,11 @@ class Saliency(ExplainerContract):
 
 @final
 class GradientShap(NoisyContract):
-    """Expected gradient at random points between random baselines and the image, times their difference."""
+    """Expected gradient at random points between random baselines and the image, times their difference.
+
+    Attributes:
+        samples: Samples per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Lundberg & Lee 2017; Erion et al. 2021"
@@ -287,7 +312,11 @@ class GuidedGradCam(ExplainerContract):
 
 @final
 class Iba(ExplainerContract):
-    """Information bottleneck: how much of a layer's information each position needs, in bits."""
+    """Information bottleneck: how much of a layer's information each position needs, in bits.
+
+    Attributes:
+        learning_rate: Step size of Adam.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "layer"})
     paper: ClassVar[str] = "Schulz et al. 2020"
@@ -348,7 +377,11 @@ class Ablation(ExplainerContract):
 
 @final
 class Rise(ExplainerContract):
-    """Mean of random soft masks, weighted by the target's probability under them."""
+    """Mean of random soft masks, weighted by the target's probability under them.
+
+    Attributes:
+        masks: Random masks per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
     paper: ClassVar[str] = "Petsiuk et al. 2018"
@@ -403,7 +436,12 @@ Tunneled = Annotated[
 
 @final
 class NoiseTunnel(NoisyContract):
-    """Another method on noisy copies of the input: mean, mean square or variance of its maps."""
+    """Another method on noisy copies of the input: mean, mean square or variance of its maps.
+
+    Attributes:
+        aggregate: What becomes of the maps of all samples.
+        samples: Noisy copies per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Smilkov et al. 2017; Hooker et al. 2019; Adebayo et al. 2018"

@@ -21,6 +21,9 @@ class Preprocessing(Contract):
     """From a photo to the model's input: shorter side to `resize`, center `crop`, then (x - mean) / std.
 
     An image that already measures `crop` x `crop` is never resampled. `mean` and `std` refer to RGB in [0, 1].
+
+    Attributes:
+        interpolation: How the image is resized.
     """
 
     resize: int = Field(default=256, ge=8, le=4096, description="Length of the shorter side, in pixels.")
@@ -47,6 +50,9 @@ class Weights(Contract):
     `uri` is one of `file:///path`, `package:import_name/path/inside`, `https://...` (allowed prefixes),
     `blob:sha256:...` (uploaded), or `random:SEED` for an untrained model, which a report then says plainly.
     The format is safetensors, or a PyTorch state dict that loads with `weights_only=True`.
+
+    Attributes:
+        uri: Where the file is; `random:SEED` makes untrained weights.
     """
 
     uri: str = Field(min_length=1, max_length=2048)
@@ -60,7 +66,13 @@ Scores = Literal["softmax", "sigmoid"]
 
 @final
 class TorchvisionModel(Contract):
-    """A classifier of `torchvision.models` by name, such as `resnet50`."""
+    """A classifier of `torchvision.models` by name, such as `resnet50`.
+
+    Attributes:
+        name: Name of the network in torchvision.
+        weights: Where the weights are.
+        preprocessing: How an image becomes the model's input.
+    """
 
     kind: Literal["torchvision"] = "torchvision"
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
@@ -72,7 +84,12 @@ class TorchvisionModel(Contract):
 
 @final
 class TimmModel(Contract):
-    """A classifier of `timm` by name, such as `resnet18.a1_in1k`."""
+    """A classifier of `timm` by name, such as `resnet18.a1_in1k`.
+
+    Attributes:
+        name: Name of the network in timm.
+        weights: Where the weights are.
+    """
 
     kind: Literal["timm"] = "timm"
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
@@ -87,6 +104,13 @@ class FactoryModel(Contract):
     """A model built by a callable that the operator has allowed by name.
 
     `target` is `module:attribute.path`; `args` and `kwargs` are passed to it; it returns a `torch.nn.Module`.
+
+    Attributes:
+        target: `module:attribute` of a function that returns the network.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        preprocessing: How an image becomes the model's input.
+        weights: Where the weights are.
     """
 
     kind: Literal["factory"] = "factory"

@@ -19,7 +19,11 @@ PINNED = "Set when the audit is submitted, if it is not given: these bytes are w
 
 @final
 class TorchvisionArchitecture(Contract):
-    """An architecture of `torchvision.models` by name, such as `resnet50`."""
+    """An architecture of `torchvision.models` by name, such as `resnet50`.
+
+    Attributes:
+        name: Name of the network in torchvision.
+    """
 
     kind: Literal["torchvision"] = "torchvision"
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
@@ -28,7 +32,11 @@ class TorchvisionArchitecture(Contract):
 
 @final
 class TimmArchitecture(Contract):
-    """An architecture of `timm` by name, such as `resnet18.a1_in1k`."""
+    """An architecture of `timm` by name, such as `resnet18.a1_in1k`.
+
+    Attributes:
+        name: Name of the network in timm.
+    """
 
     kind: Literal["timm"] = "timm"
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
@@ -37,7 +45,13 @@ class TimmArchitecture(Contract):
 
 @final
 class FactoryArchitecture(Contract):
-    """What a callable returns that the operator has allowed by name; see the model of kind `factory`."""
+    """What a callable returns that the operator has allowed by name; see the model of kind `factory`.
+
+    Attributes:
+        target: `module:attribute` of a function that returns the network.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+    """
 
     kind: Literal["factory"] = "factory"
     target: FactoryTarget
@@ -56,6 +70,9 @@ class MarModel(Contract):
     Its manifest is read and its weights are loaded into `architecture`; no code of the archive runs. Archives written
     by `auditcore mar` say their architecture themselves. Without an architecture, a TorchScript program or the eager
     code of the archive is run, which the operator must allow by the archive's digest (AUDIT_CODE_DIGESTS).
+
+    Attributes:
+        uri: Where the archive is.
     """
 
     kind: Literal["mar"] = "mar"
@@ -74,6 +91,10 @@ class MlflowModel(Contract):
 
     Weights are taken out of the pytorch flavor without running what is pickled beside them, and loaded into
     `architecture`.
+
+    Attributes:
+        architecture: Network that the weights belong to; null where the registry's model brings its own.
+        preprocessing: How an image becomes the model's input.
     """
 
     kind: Literal["mlflow"] = "mlflow"
@@ -134,6 +155,11 @@ class OnnxModel(Contract):
 
     ONNX Runtime computes it. Where a conversion to PyTorch gives the same answers it is audited as that, with
     gradients; else it is a black box.
+
+    Attributes:
+        uri: Where the graph is.
+        outputs: What the scores are.
+        preprocessing: How an image becomes the model's input.
     """
 
     kind: Literal["onnx"] = "onnx"
@@ -147,7 +173,12 @@ class OnnxModel(Contract):
 
 @final
 class TorchScriptModel(Contract):
-    """A TorchScript program (`torch.jit.save`). It is code, so the operator must allow it (AUDIT_CODE_DIGESTS)."""
+    """A TorchScript program (`torch.jit.save`). It is code, so the operator must allow it (AUDIT_CODE_DIGESTS).
+
+    Attributes:
+        uri: Where the program is.
+        preprocessing: How an image becomes the model's input.
+    """
 
     kind: Literal["torchscript"] = "torchscript"
     uri: Uri
@@ -158,7 +189,12 @@ class TorchScriptModel(Contract):
 
 @final
 class TorchExportModel(Contract):
-    """A program of `torch.export.save` (`.pt2`). Loading unpickles, so the operator must allow it likewise."""
+    """A program of `torch.export.save` (`.pt2`). Loading unpickles, so the operator must allow it likewise.
+
+    Attributes:
+        uri: Where the exported program is.
+        preprocessing: How an image becomes the model's input.
+    """
 
     kind: Literal["torch_export"] = "torch_export"
     uri: Uri

@@ -53,6 +53,10 @@ class TorchServeModel(Contract):
 
     With the handler of this project (`docker/torchserve`) it answers all classes and describes itself. Behind the
     plain `image_classifier` it answers its five most probable classes, which few checks can use.
+
+    Attributes:
+        name: Name of the model on the server.
+        limits: Limits of the requests that are sent to the server.
     """
 
     kind: Literal["torchserve"] = "torchserve"
@@ -79,7 +83,13 @@ class TorchServeModel(Contract):
 
 @final
 class OpenInferenceModel(Contract):
-    """A model behind a server that speaks the Open Inference Protocol v2: KServe, Triton, MLServer, OpenVINO."""
+    """A model behind a server that speaks the Open Inference Protocol v2: KServe, Triton, MLServer, OpenVINO.
+
+    Attributes:
+        name: Name of the model on the server.
+        layout: Order of the axes of its input.
+        limits: Limits of the requests that are sent to the server.
+    """
 
     kind: Literal["open_inference"] = "open_inference"
     url: ServerUrl = Field(description="Of the server, such as `http://triton:8000`; `/v2/...` is appended.")
