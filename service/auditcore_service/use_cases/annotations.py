@@ -50,7 +50,8 @@ def read_labels(text: str | None, names: Sequence[str]) -> list[Labels | None]:
         names: File names of the images, in order.
 
     Raises:
-        InvalidUpload: The text does not fit the images; `field` is `labels`, the message names the image.
+        InvalidUpload: The text does not fit the images; `field` is `labels`; the message names the
+            image and how to fix it.
     """
     return [_label(entry, _called(position, names)) for position, entry in enumerate(_entries("labels", text, names))]
 
@@ -64,7 +65,8 @@ def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
         names: File names of the images, in order.
 
     Raises:
-        InvalidUpload: The text does not fit the images; `field` is `boxes`, the message names the image.
+        InvalidUpload: The text does not fit the images; `field` is `boxes`; the message names the
+            image and how to fix it.
     """
     return [
         _image_boxes(entry, _called(position, names)) for position, entry in enumerate(_entries("boxes", text, names))

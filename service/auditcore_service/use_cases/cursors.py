@@ -30,7 +30,5 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
             return created_at, audit_id
     except (binascii.Error, ValueError, TypeError):
         pass
-    msg = (
-        "this cursor is not from this service; send `next_cursor` of a page unchanged, or no cursor for the first page"
-    )
+    msg = "this cursor is not from this service; send `next_cursor` unchanged, or no cursor for the first page"
     raise InvalidCursor(msg, field="cursor")

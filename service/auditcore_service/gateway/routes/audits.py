@@ -140,7 +140,7 @@ def submit(
             problem_example(
                 422,
                 "invalid_cursor",
-                "this cursor is not from this service; send `next_cursor` of a page unchanged, or no cursor for the first page",
+                "this cursor is not from this service; send `next_cursor` unchanged, or no cursor for the first page",
                 pointer="#query/cursor",
             )
         ),

@@ -29,7 +29,11 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class ComplexityCheck(CheckContract):
-    """How few pixels carry the map."""
+    """How few pixels carry the map.
+
+    Attributes:
+        reduce: How the channels of a map become one value per pixel.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset()
     paper: ClassVar[str] = "Chalasani et al. 2020; Bhatt et al. 2020"

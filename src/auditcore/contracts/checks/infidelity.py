@@ -24,7 +24,11 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class InfidelityCheck(CheckContract):
-    """Squared error of the map as a linear account of what noise does to the logit."""
+    """Squared error of the map as a linear account of what noise does to the logit.
+
+    Attributes:
+        draws: Perturbations per image.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"

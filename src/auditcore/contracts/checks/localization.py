@@ -56,7 +56,11 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class LocalizationCheck(CheckContract):
-    """Does the map lie on the object? Needs boxes in the image batch."""
+    """Does the map lie on the object? Needs boxes in the image batch.
+
+    Attributes:
+        reduce: How the channels of a map become one value per pixel.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset()
     paper: ClassVar[str] = "Wang et al. 2020; Zhang et al. 2021; Choe et al. 2020; Won et al. 2025"

@@ -30,7 +30,11 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class PixelFlippingCheck(RankingCheck):
-    """Removing the most relevant pixels first should destroy the prediction soon."""
+    """Removing the most relevant pixels first should destroy the prediction soon.
+
+    Attributes:
+        fill: What a removed pixel shows instead.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores"})
     paper: ClassVar[str] = "Bach et al. 2015; Tetkova & Hansen 2023"

@@ -33,7 +33,12 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class RandomizationCheck(CheckContract):
-    """Does the map change when the model forgets what it learned, layer by layer from the top?"""
+    """Does the map change when the model forgets what it learned, layer by layer from the top?
+
+    Attributes:
+        reduce: How the channels of a map become one value per pixel.
+        similarity: How maps are compared.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"maps_of_copies", "weights"})
     paper: ClassVar[str] = "Adebayo et al. 2018"

@@ -32,7 +32,11 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class SensitivityCheck(CheckContract):
-    """How far the map moves, at most, when the input moves by a little noise."""
+    """How far the map moves, at most, when the input moves by a little noise.
+
+    Attributes:
+        draws: Perturbations per image.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"maps_of_copies"})
     paper: ClassVar[str] = "Yeh et al. 2019; Erdem 2021"

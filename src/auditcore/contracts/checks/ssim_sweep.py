@@ -72,7 +72,12 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class Change(Contract):
-    """One augmentation at fixed values; its interval plays no role."""
+    """One augmentation at fixed values; its interval plays no role.
+
+    Attributes:
+        augmentation: The augmentation.
+        values: Its values; each makes one perturbed image.
+    """
 
     augmentation: Augmentation
     values: tuple[float, ...] = Field(min_length=1, max_length=100)
@@ -116,7 +121,12 @@ def erdem_changes() -> tuple[Change, ...]:
 
 @final
 class SsimSweepCheck(CheckContract):
-    """Do maps of changed images that the model sees as the same look the same?"""
+    """Do maps of changed images that the model sees as the same look the same?
+
+    Attributes:
+        changes: Augmentations with their values.
+        reduce: How the channels of a map become one value per pixel.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores", "maps_of_copies"})
     paper: ClassVar[str] = "Erdem 2021"

@@ -138,7 +138,11 @@ def all_augmentations() -> tuple[Augmentation, ...]:
 
 @final
 class SweepCheck(CheckContract):
-    """Does the explanation survive harmless changes of the image as well as the prediction does?"""
+    """Does the explanation survive harmless changes of the image as well as the prediction does?
+
+    Attributes:
+        augmentations: Augmentations to sweep, each over its interval.
+    """
 
     needs: ClassVar[frozenset[CheckNeed]] = frozenset({"class_scores", "maps_of_copies"})
     paper: ClassVar[str] = "Tetkova & Hansen 2023"

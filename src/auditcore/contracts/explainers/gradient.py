@@ -53,7 +53,11 @@ class InputXGradient(ExplainerContract):
 
 @final
 class IntegratedGradients(ExplainerContract):
-    """Path integral of the gradient from a baseline to the image (Gauss-Legendre quadrature)."""
+    """Path integral of the gradient from a baseline to the image (Gauss-Legendre quadrature).
+
+    Attributes:
+        steps: Points of the path from the baseline to the image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Sundararajan et al. 2017"

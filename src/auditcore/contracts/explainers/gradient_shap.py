@@ -15,7 +15,11 @@ from auditcore.contracts.pass_counts import GRADIENT, Passes
 
 @final
 class GradientShap(NoisyContract):
-    """Expected gradient at random points between random baselines and the image, times their difference."""
+    """Expected gradient at random points between random baselines and the image, times their difference.
+
+    Attributes:
+        samples: Samples per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Lundberg & Lee 2017; Erion et al. 2021"

@@ -29,7 +29,11 @@ STATISTICS_AGREEMENT = Diagnostic(
 
 @final
 class Iba(ExplainerContract):
-    """Information bottleneck: how much of a layer's information each position needs, in bits."""
+    """Information bottleneck: how much of a layer's information each position needs, in bits.
+
+    Attributes:
+        learning_rate: Step size of Adam.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "layer"})
     paper: ClassVar[str] = "Schulz et al. 2020"

@@ -36,7 +36,11 @@ class _RelevancePropagation(ExplainerContract):
 
 @final
 class LrpEpsilonPlusFlat(_RelevancePropagation):
-    """Layer-wise relevance propagation: epsilon for dense, z-plus for convolutions, flat for the first layer."""
+    """Layer-wise relevance propagation: epsilon for dense, z-plus for convolutions, flat for the first layer.
+
+    Attributes:
+        epsilon: Stabilizer of the denominators of dense layers.
+    """
 
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
     default_map_kind: ClassVar[MapKind] = "region"
@@ -46,7 +50,12 @@ class LrpEpsilonPlusFlat(_RelevancePropagation):
 
 @final
 class LrpEpsilonGammaBox(_RelevancePropagation):
-    """Layer-wise relevance propagation: epsilon for dense, gamma for convolutions, box for the first layer."""
+    """Layer-wise relevance propagation: epsilon for dense, gamma for convolutions, box for the first layer.
+
+    Attributes:
+        epsilon: Stabilizer of the denominators of dense layers.
+        gamma: Extra weight of positive contributions in convolutions.
+    """
 
     paper: ClassVar[str] = "Montavon et al. 2019"
     default_map_kind: ClassVar[MapKind] = "region"
@@ -57,7 +66,11 @@ class LrpEpsilonGammaBox(_RelevancePropagation):
 
 @final
 class LrpEpsilonAlpha2Beta1Flat(_RelevancePropagation):
-    """Layer-wise relevance propagation: epsilon for dense, alpha2-beta1 for convolutions, flat for the first layer."""
+    """Layer-wise relevance propagation: epsilon for dense, alpha2-beta1 for convolutions, flat for the first layer.
+
+    Attributes:
+        epsilon: Stabilizer of the denominators of dense layers.
+    """
 
     paper: ClassVar[str] = "Bach et al. 2015; Kohlbrenner et al. 2020"
     default_map_kind: ClassVar[MapKind] = "attribution"

@@ -21,7 +21,11 @@ from auditcore.contracts.pass_counts import GRADIENT, Passes
 
 @final
 class SmoothGrad(NoisyContract):
-    """Mean gradient over noisy copies of the input."""
+    """Mean gradient over noisy copies of the input.
+
+    Attributes:
+        samples: Noisy copies per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Smilkov et al. 2017"
@@ -53,7 +57,12 @@ Tunneled = Annotated[
 
 @final
 class NoiseTunnel(NoisyContract):
-    """Another method on noisy copies of the input: mean, mean square or variance of its maps."""
+    """Another method on noisy copies of the input: mean, mean square or variance of its maps.
+
+    Attributes:
+        aggregate: What becomes of the maps of all samples.
+        samples: Noisy copies per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient"})
     paper: ClassVar[str] = "Smilkov et al. 2017; Hooker et al. 2019; Adebayo et al. 2018"

@@ -12,7 +12,11 @@ from auditcore.contracts.pass_counts import LOGITS, Passes
 
 @final
 class Rise(ExplainerContract):
-    """Mean of random soft masks, weighted by the target's probability under them."""
+    """Mean of random soft masks, weighted by the target's probability under them.
+
+    Attributes:
+        masks: Random masks per image.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"forward"})
     paper: ClassVar[str] = "Petsiuk et al. 2018"
