@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `make docs`. Warnings are errors, and the pages load nothing from other hosts."""
+"""How Sphinx builds the documentation: `make docs`. Warnings are errors; pages load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ exclude_patterns = ["_build"]
 
 myst_heading_anchors = 3
 autodoc_typehints = "none"
-autodoc_mock_imports: list[str] = []
 
 html_theme = "pydata_sphinx_theme"
 html_title = "auditcore"

@@ -155,8 +155,7 @@ def _augmentations(entries: Sequence[Json]) -> str:
             entry["meaning"],
             entry["unit"],
             f"{entry['identity']:g}",
-            f"{max(entry['domain'][0], entry['identity'] - entry['bound']):.3g} to "
-            f"{min(entry['domain'][1], entry['identity'] + entry['bound']):.3g}",
+            _around(entry["identity"], entry["bound"], *entry["domain"]),
             f"{entry['domain'][0]:g} to {entry['domain'][1]:g}",
             moves[entry["equivariant"]],
         )
@@ -171,6 +170,10 @@ def _augmentations(entries: Sequence[Json]) -> str:
         "reaches G'MIC.",
         *(_section(entry["kind"], _fields(entry["schema"], skip=("kind",))) for entry in entries),
     )
+
+
+def _around(identity: float, bound: float, least: float, most: float) -> str:
+    return f"{max(least, identity - bound):.3g} to {min(most, identity + bound):.3g}"
 
 
 def _presets(presets: Json) -> str:
@@ -350,8 +353,8 @@ def _library() -> str:
     directives = "\n\n".join(f"```{{eval-rst}}\n.. autofunction:: auditcore.{name}\n```" for name in functions)
     return _page(
         "Library",
-        "Everything that `auditcore` exports. `import auditcore` needs no torch; functions and classes that compute are "
-        "imported on first use and need the extra `auditcore[engine]`.",
+        "Everything that `auditcore` exports. `import auditcore` needs no torch; what computes is imported on first "
+        "use and needs the extra `auditcore[engine]`.",
         _section("Functions", directives),
         _section("Classes", _table(("Name", "What it is"), rows)),
     )
