@@ -276,7 +276,6 @@ def _part_value(part: Augmentation, share: float) -> float:
 
 def _level(check: SweepCheck, augmentation: Augmentation, position: int) -> Any:
     """The level exactly as the engine names it, which decides the random numbers of a view."""
-    from auditcore.augmentations.registry import levels  # noqa: PLC0415 - only the name of a view depends on it
 
     assert augmentation.interval != "auto"
-    return levels(augmentation, augmentation.interval, check.levels)[position]
+    return check.values(augmentation, augmentation.interval)[position]

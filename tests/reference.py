@@ -313,6 +313,14 @@ SIZED = frozenset(
 )
 """Kinds of explainers whose maps `auto` orders by magnitude, as the definitions list them."""
 
+SIGNED = frozenset(
+    {
+        *("grad_cam", "iba", "lrp_epsilon_plus_flat", "lrp_epsilon_gamma_box", "occlusion", "ablation", "rise"),
+        *("kernel_shap", "random", "precomputed"),
+    }
+)
+"""Kinds whose maps `auto` orders by sign."""
+
 
 def order_of(rank_by: str, kind: str) -> str:
     """Signed or magnitude, of one explainer."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
-from auditcore.contracts.metrics import UNBOUNDED, Bounds
+from auditcore.contracts.metric import UNBOUNDED, Bounds
 from auditcore.metrics.statistics import STRETCH, summarize
 
 SIZES = (8, 30, 100)

@@ -36,7 +36,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from auditcore.images.cells import default_grid
+from auditcore.counts.cells import default_grid
 from auditcore.models.classifier import Classifier
 from auditcore.models.static_passes import recorded
 from benchmarks.subjects import load

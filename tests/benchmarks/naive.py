@@ -26,7 +26,6 @@ from zennit.attribution import Gradient as ZennitGradient
 from zennit.composites import EpsilonAlpha2Beta1Flat, EpsilonGammaBox, EpsilonPlusFlat
 from zennit.core import Composite
 
-from auditcore.augmentations.registry import levels
 from auditcore.contracts.checks import (
     Check,
     DeletionCheck,
@@ -248,7 +247,7 @@ def _score(check: Check, explainer: Explainer, paper: Paper) -> Score:
 def _levels(check: SweepCheck, augmentation: object) -> list[float]:
     """Levels of an augmentation but the identity, where the map is that of the original."""
     interval = augmentation.interval  # type: ignore[attr-defined] - augmentations of a plan have one
-    return [value for value in levels(augmentation, interval, check.levels) if value != augmentation.identity]  # type: ignore[arg-type,attr-defined]
+    return [value for value in check.values(augmentation, interval) if value != augmentation.identity]  # type: ignore[arg-type,attr-defined]
 
 
 def _sweep(check: SweepCheck, explainer: Explainer, paper: Paper) -> Steps:

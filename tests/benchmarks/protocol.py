@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import tetkova2023_plan
 from auditcore.costs.estimate import waves_of
-from auditcore.costs.passes import ModelFacts, passes_needed, total
+from auditcore.costs.passes import ModelFacts, passes_needed
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from benchmarks import ours

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.costs.estimate import passes_of
-from auditcore.costs.passes import ModelFacts, passes_needed, total
+from auditcore.costs.passes import ModelFacts, passes_needed
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from benchmarks import naive, ours

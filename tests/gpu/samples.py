@@ -73,36 +73,39 @@ from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
+from every_explainer import with_the_others
 
 SEED = 7
 IMAGES = 4
 MICRO_BATCH = 5
 """Of no multiple of the images or copies, so that the last micro-batch is a smaller one."""
 
-EXPLAINERS: tuple[Explainer, ...] = (
-    Gradient(),
-    Saliency(),
-    InputXGradient(),
-    IntegratedGradients(steps=5),
-    GradientShap(samples=4),
-    SmoothGrad(samples=4),
-    NoiseTunnel(method=IntegratedGradients(steps=2, baseline="gaussian"), samples=3),
-    DeepLift(),
-    GuidedBackpropagation(),
-    Deconvolution(),
-    GradCam(),
-    GuidedGradCam(),
-    LrpEpsilonPlusFlat(),
-    LrpEpsilonGammaBox(),
-    LrpEpsilonAlpha2Beta1Flat(),
-    Iba(steps=4, samples=3),
-    Occlusion(),
-    Ablation(grid=4),
-    Rise(masks=24),
-    KernelShap(samples=40, count=9),
-    Random(),
+EXPLAINERS: tuple[Explainer, ...] = with_the_others(
+    (
+        Gradient(),
+        Saliency(),
+        InputXGradient(),
+        IntegratedGradients(steps=5),
+        GradientShap(samples=4),
+        SmoothGrad(samples=4),
+        NoiseTunnel(method=IntegratedGradients(steps=2, baseline="gaussian"), samples=3),
+        DeepLift(),
+        GuidedBackpropagation(),
+        Deconvolution(),
+        GradCam(),
+        GuidedGradCam(),
+        LrpEpsilonPlusFlat(),
+        LrpEpsilonGammaBox(),
+        LrpEpsilonAlpha2Beta1Flat(),
+        Iba(steps=4, samples=3),
+        Occlusion(),
+        Ablation(grid=4),
+        Rise(masks=24),
+        KernelShap(samples=40, count=9),
+        Random(),
+    )
 )
-"""Every class but `Precomputed`, which computes nothing."""
+"""Every explainer that computes maps."""
 
 CHECKS: tuple[Check, ...] = (
     SweepCheck(

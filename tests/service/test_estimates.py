@@ -13,6 +13,7 @@ from PIL import Image
 from sqlalchemy import func, select
 
 from auditcore.contracts.models import DemoModel
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import PresetPlan
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
@@ -20,7 +21,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
 from auditcore.costs.cost_model import ENGINE_EFFICIENCY, Estimate, model_identity, plan_identity, way_identity
 from auditcore.costs.estimate import expected_passes, passes_of, weight
-from auditcore.costs.passes import ModelFacts, map_comparisons, total
+from auditcore.costs.passes import ModelFacts, map_comparisons
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings

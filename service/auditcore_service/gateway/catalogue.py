@@ -8,7 +8,7 @@ from typing import Any, get_args
 from auditcore.contracts.augmentations import Augmentation, AugmentationContract, Composition
 from auditcore.contracts.checks import Check, CheckContract
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.explainers import Explainer, ExplainerContract, NoiseTunnel, Precomputed
+from auditcore.contracts.explainers import EXPLAINER_CONTRACTS, ExplainerContract
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.presets import PRESETS, Preset, setting_value
 from auditcore_service.gateway.schemas import Catalogue, CatalogueEntry, PresetEntry, PresetSetting
@@ -17,7 +17,7 @@ from auditcore_service.gateway.schemas import Catalogue, CatalogueEntry, PresetE
 def build_catalogue() -> Catalogue:
     """Explainers, checks and augmentations with their JSON schemas, presets spelled out, metrics with their meaning."""
     return Catalogue(
-        explainers=tuple(_explainer(contract) for contract in members(Explainer)),
+        explainers=tuple(_explainer(contract) for contract in EXPLAINER_CONTRACTS),
         checks=tuple(_check(contract) for contract in members(Check)),
         augmentations=tuple(_augmentation(contract) for contract in members(Augmentation)),
         presets={name: _preset(preset) for name, preset in PRESETS.items()},
@@ -30,15 +30,12 @@ def members(union: Any) -> tuple[type[Contract], ...]:  # noqa: ANN401 - a type 
     return get_args(get_args(union)[0])
 
 
-def _explainer(contract: type[Contract]) -> CatalogueEntry:
-    if not issubclass(contract, ExplainerContract):
-        raise TypeError(contract)
+def _explainer(contract: type[ExplainerContract]) -> CatalogueEntry:
     return _entry(
         contract,
         paper=contract.paper,
         needs=tuple(sorted(contract.needs)),
-        # a noise tunnel has the kind of its method, and uploaded maps that which is declared
-        map_kind=None if issubclass(contract, (NoiseTunnel, Precomputed)) else contract.default_map_kind,
+        map_kind=contract.default_map_kind,
     )
 
 

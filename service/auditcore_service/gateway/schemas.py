@@ -7,9 +7,9 @@ from typing import Any, Literal, final
 from pydantic import BaseModel, ConfigDict, Field
 
 from auditcore.contracts.contract import Sha256
-from auditcore.contracts.explainers import MapKind
+from auditcore.contracts.explainers.explainer import MapKind
 from auditcore.contracts.images import BatchEntry
-from auditcore.contracts.metrics import Metric
+from auditcore.contracts.metric import Metric
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import Source
 from auditcore.contracts.report import Verdict

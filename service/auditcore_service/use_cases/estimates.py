@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ServedModel
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import Wave
@@ -26,7 +27,6 @@ from auditcore.costs.cost_model import (
     way_identity,
 )
 from auditcore.costs.estimate import expected_passes, waves_of
-from auditcore.costs.passes import total
 from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import BinaryIO, final
 
-from auditcore.contracts.explainers import Precomputed
 from auditcore.contracts.map_files import StoredMaps, read_map_layout
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import LimitExceeded, MapsInvalid
@@ -42,10 +41,10 @@ class MapUploads:
             MapsInvalid: What is stored holds no maps, or the wrong number of them.
         """
         for position, explainer in enumerate(plan.explainers):
-            if not isinstance(explainer, Precomputed):
+            if explainer.uploaded_maps is None:
                 continue
             field = f"plan.explainers.{position}.maps"
-            file, _ = read_map_layout(self._blobs.get(explainer.maps, field=field), field=field)
+            file, _ = read_map_layout(self._blobs.get(explainer.uploaded_maps, field=field), field=field)
             if file.ordered and file.images != images:
                 msg = (
                     f"the file holds {file.images} maps in the order of a batch, and the audit has {images} images; "

@@ -20,13 +20,13 @@ from auditcore.contracts.images import BatchManifest, ImageBatchReference, Image
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
 from auditcore.contracts.speed import deviation_images
 from auditcore.costs.cost_model import Estimate, model_identity, plan_identity, way_identity
 from auditcore.costs.estimate import expected_passes, weight
-from auditcore.costs.passes import total
 from auditcore.devices.allocator import give_back_freed_memory
 from auditcore.engine.inspection import inspect
 from auditcore.engine.pictures import Pictures

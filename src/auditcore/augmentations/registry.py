@@ -1,11 +1,10 @@
-"""From an augmentation's contract to its implementation, its grid of values and its valid pixels."""
+"""From an augmentation's contract to its implementation and its valid pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -23,7 +22,6 @@ from auditcore.contracts.augmentations import (
     Gmic,
     HorizontalFlip,
     Hue,
-    Interval,
     JpegQuality,
     Rotate,
     Saturation,
@@ -75,9 +73,6 @@ AUGMENTATIONS: Mapping[type[AugmentationContract], Implementation] = {
     Composition: _composition,
 }
 """One function an augmentation: (augmentation, images, one value an image, streams) to images."""
-
-SAME_LEVEL = 1e-12
-"""Two grid values closer than this are one: linspace misses a value such as 0 by about 1e-17."""
 
 FULL_WEIGHT = 1 - 1e-3
 """A pixel counts as covered when its bilinear weights sum to this.
@@ -232,23 +227,3 @@ def inverse_value(augmentation: AugmentationContract, value: float) -> float:
         case _:
             msg = f"{augmentation.label} loses what it changes and has no inverse"
             raise NotApplicable(msg)
-
-
-def levels(augmentation: AugmentationContract, interval: Interval, count: int) -> tuple[float, ...]:
-    """Grid of values over an interval.
-
-    Args:
-        augmentation: Whose identity must be on the grid.
-        interval: Lowest and highest value, around the identity.
-        count: Number of equidistant values, at least 2, ends included; an augmentation with `only_ends` has
-            those and the identity.
-
-    Returns:
-        Ascending values: the `count` equidistant ones, and the identity where they miss it.
-
-    Source: Tetkova & Hansen 2023, which uses 11 values.
-    """
-    low, high = interval
-    grid = [float(value) for value in (interval if augmentation.only_ends else np.linspace(low, high, count))]
-    others = [value for value in grid if abs(value - augmentation.identity) > SAME_LEVEL]
-    return tuple(sorted([*others, augmentation.identity]))

@@ -14,14 +14,13 @@ from torch import Tensor
 from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
 from auditcore.checks.removal import blurred, fill_prediction, mean_color
-from auditcore.checks.step_curves import StepCurves, added, averaged, step_curves, tolerance_of
+from auditcore.checks.step_curves import StepCurves, added, averaged, step_curves
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
-from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.ranking_orders import RankingOrder, ordered_maps, orders_of, ranked_variant
 from auditcore.contracts.shards import Measurement
 from auditcore.errors import InvalidRequest
-from auditcore.images.cells import cell_index, default_grid
+from auditcore.images.cells import cell_index
 from auditcore.metrics.cells import cell_relevance, deletion_step
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.curves import deletion_auc, inter_model_deletion, rao_auc, symmetric_relevance_gain
@@ -53,7 +52,7 @@ def compute(check: DeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple
     deleted, are the same for every order and computed once.
     """
     side = group.pixels.shape[-1]
-    grid = check.grid or default_grid(side, side)
+    grid = check.cells_per_side(side)
     if grid > side:
         msg = f"a grid of {grid} cells a side does not fit images of {side} pixels; use at most {side}"
         raise InvalidRequest(msg, field="plan.checks.grid")
@@ -79,7 +78,7 @@ def compute(check: DeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple
         }
         curve_of = {"lerf_auc": lerf, "morf_auc": morf, "rao_auc": random_curves.mean(dim=1)}
         for metric, (values, errors) in scores.items():
-            ordered = METRICS[check.kind][metric].of_order
+            ordered = check.metrics[metric].of_order
             if not ordered and order != orders_of(check.rank_by, explainer)[0]:
                 continue
             curve = curve_of.get(metric)
@@ -137,5 +136,5 @@ def _curve(
         return group.classifier.target_probability(copies, group.targets[own])
 
     return step_curves(
-        group, group.probabilities, emptied, steps=grid**2, predict=predict, tolerance=tolerance_of(check)
+        group, group.probabilities, emptied, steps=grid**2, predict=predict, tolerance=check.area_tolerance
     )

@@ -18,11 +18,10 @@ from torch import Tensor
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.capabilities import check_incompatibility, pair_incompatibility
 from auditcore.contracts.checks import CheckContract, Noise
-from auditcore.contracts.explainers import Explainer, Iba, Precomputed, Random, shared_key
+from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
-from auditcore.explainers.information_bottleneck import why_no_map
-from auditcore.explainers.registry import applicability, explain_together, joined
+from auditcore.explainers.registry import applicability, explain_together, joined, why_no_map
 from auditcore.explainers.shared_pass import color_logits, image_logits
 from auditcore.images.preprocess import PixelBox
 from auditcore.images.uploaded_maps import MapRows
@@ -119,23 +118,20 @@ class ImageGroup:
 
     @property
     def repeatable(self) -> tuple[Explainer, ...]:
-        """Stochastic explainers that run on this model, whose maps another draw changes.
-
-        Without the random explainer: two of its maps are unrelated by construction.
-        """
-        return tuple(one for one in self.able if one.stochastic and not isinstance(one, Random))
+        """Stochastic explainers that run on this model, whose maps another draw changes; no controls."""
+        return tuple(one for one in self.able if one.repeatable)
 
     def without_map(self, explainer: Explainer) -> Mapping[int, str]:
         """Rows of which an explainer that runs has no map, with the reason: nobody has uploaded one, for example."""
-        if isinstance(explainer, Iba):
-            reason = why_no_map(explainer, self.shared.get(shared_key(explainer)))
-            return {} if reason is None else dict.fromkeys(range(len(self)), reason)
-        return self.uploaded[explainer.maps].missing if isinstance(explainer, Precomputed) else {}
+        if explainer.uploaded_maps is not None:
+            return self.uploaded[explainer.uploaded_maps].missing
+        reason = why_no_map(explainer, self.shared.get(explainer.shared_key))
+        return {} if reason is None else dict.fromkeys(range(len(self)), reason)
 
     @property
     def controls(self) -> tuple[Explainer, ...]:
         """The random explainer, if the plan does not ask for it; every check that can afford it runs it anyway."""
-        return () if any(isinstance(explainer, Random) for explainer in self.explainers) else (Random(),)
+        return () if any(explainer.is_control for explainer in self.explainers) else (CONTROL,)
 
     @property
     def explained(self) -> tuple[Explainer, ...]:
@@ -178,7 +174,7 @@ class ImageGroup:
         def work(part: slice) -> None:
             rows = range(len(self))[part]
             batch = replace(
-                self.batch(self.pixels[part], rows, "original", controls=True),
+                self.batch(self.pixels[part], rows, "original", diagnostics=True),
                 uploaded={
                     digest: to_device(found.maps[part], self.pixels.device) for digest, found in self.uploaded.items()
                 },
@@ -220,7 +216,7 @@ class ImageGroup:
         views: str | Sequence[str],
         *,
         noise: Noise = "fresh",
-        controls: bool = False,
+        diagnostics: bool = False,
     ) -> Batch:
         """Changed copies, to be explained for the targets of the images they come from.
 
@@ -229,7 +225,7 @@ class ImageGroup:
             owners: Position of the image each copy comes from.
             views: Name of each copy's change.
             noise: Whether explainers draw the numbers of the unchanged image for each copy, or fresh ones by its view.
-            controls: Whether what explainers report about themselves will be read.
+            diagnostics: Whether what explainers report about themselves will be read.
         """
         names = [views] * len(owners) if isinstance(views, str) else views
         positions = list(owners)
@@ -241,7 +237,7 @@ class ImageGroup:
             streams.sharing(names, self._kept) if noise == "common" else streams.viewing(names),
             micro_batch=self.micro_batches.size,
             shared=self.shared,
-            controls=controls,
+            diagnostics=diagnostics,
             colors=self.colors,
         )
 

@@ -25,12 +25,10 @@ from auditcore.checks.removal import (
     pixel_ranking,
     removal_curve,
 )
-from auditcore.checks.step_curves import tolerance_of
 from auditcore.contracts.checks import Game, InsertionDeletionCheck, accuracy_metric
 from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
-from auditcore.costs.passes import GAME_STEP_PX
-from auditcore.metrics.removal_curves import insertion_deletion_auc, proportional_step, removal_counts
+from auditcore.metrics.removal_curves import insertion_deletion_auc
 
 BLUR_KERNEL_PX, BLUR_SIGMA_PX = 11, 5.0
 """The authors' kernel; it is cut off at 1.1 sigma and leaves more of the image than a full Gaussian would."""
@@ -58,8 +56,7 @@ def compute(
     and both games. Accuracy is read from the passes of the probability.
     """
     height, width = group.pixels.shape[-2:]
-    step_px = check.pixels_per_step or proportional_step(GAME_STEP_PX, height, width)
-    counts = removal_counts(height * width, step_px)
+    counts = check.replaced(height, width)
     x = [count / (height * width) for count in counts]
     original = _Picture(group.pixels, Prediction(group.probabilities, group.predicted))
     fills = _fills(check, group)
@@ -149,7 +146,7 @@ def _play(
         counts,
         start.told.probability,
         end.told.probability,
-        tolerance=tolerance_of(check),
+        tolerance=check.area_tolerance,
     )
     curves.predicted[:, 0], curves.predicted[:, -1] = start.told.predicted, end.told.predicted
     return curves

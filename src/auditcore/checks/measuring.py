@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from auditcore.contracts.checks import Check
-from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.policy import metrics_of, variants_of
+from auditcore.contracts.metrics import EXPLAINER_METRICS
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.shards import AreaError, CurveSamples, Measurement
 from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
@@ -33,7 +32,7 @@ def measurement(
 
     Args:
         check: The check that measured it; None for what an explainer reports about itself.
-        metric: A name in `METRICS`, under the check's kind or under `explainer`.
+        metric: A name among the check's metrics, or among those of explainers.
         values: (N,) numbers; NaN marks an undefined value.
         indices: Index of each image in the batch.
         explainer: Name of the explainer; None for properties of the model.
@@ -44,7 +43,7 @@ def measurement(
         error: What is known of the error of areas under adaptive curves; the curve is then an interpolated one.
         ranked_by: The order of pixels or cells that the values rest on; None where there is none.
     """
-    meaning = METRICS[check.kind if check else "explainer"][metric]
+    meaning = (check.metrics if check else EXPLAINER_METRICS)[metric]
     numbers = [significant(value, VALUE_DIGITS) for value in np.asarray(values, dtype=np.float64).tolist()]
     reasons = {
         index: undefined if isinstance(undefined, str) else undefined[position]
@@ -84,9 +83,9 @@ def not_applicable(check: Check, explainer: str, reason: str, *, indices: Sequen
     undefined = np.full(len(indices), np.nan)
     return [
         measurement(check, metric, undefined, indices=indices, explainer=explainer, variant=variant, undefined=reason)
-        for metric, meaning in metrics_of(check).items()
+        for metric, meaning in check.listed_metrics.items()
         if meaning.of_explainer and not meaning.control
-        for variant in (variants_of(check, metric) or (None,))
+        for variant in (check.variants_of(metric) or (None,))
     ]
 
 

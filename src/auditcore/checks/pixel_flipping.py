@@ -17,8 +17,7 @@ from auditcore.checks.removal import CONSTANT_MAP, mean_color, pixel_ranking, re
 from auditcore.contracts.checks import PixelFlippingCheck
 from auditcore.contracts.ranking_orders import ordered_maps, ranked_variant
 from auditcore.contracts.shards import Measurement
-from auditcore.costs.passes import FLIPPING_STEP_PX
-from auditcore.metrics.removal_curves import pixel_flipping_aoc, proportional_step, relative_curve, removal_counts
+from auditcore.metrics.removal_curves import pixel_flipping_aoc, relative_curve
 
 VANISHED_PROBABILITY = "the target probability is below 1e-8, so a relative curve is undefined"
 
@@ -28,8 +27,7 @@ def compute(
 ) -> list[Measurement]:
     """Area over the curve of every explainer, with the random explainer as a control that always runs."""
     height, width = group.pixels.shape[-2:]
-    step_px = check.pixels_per_step or proportional_step(FLIPPING_STEP_PX, height, width)
-    counts = removal_counts(height * width, step_px, check.share)
+    counts = check.removed(height, width)
     x = [count / (height * width) for count in counts]
     fill = _fill(check, group)
 

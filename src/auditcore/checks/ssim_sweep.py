@@ -18,7 +18,7 @@ from auditcore.contracts.checks import ALL_CHANGES, ALL_VALID, Change, ChangedVa
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement, SharedSample
 from auditcore.devices.transfer import numbers_on
-from auditcore.explainers.registry import EXPLAINERS, explain_together
+from auditcore.explainers.registry import explain_together
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.structural_similarity import structural_similarity
@@ -75,7 +75,7 @@ def reduce_shared(
 
 def _explainers(group: ImageGroup) -> list[Explainer]:
     """Those whose originals exist before anything is shared, and the control."""
-    return [e for e in group.explained if EXPLAINERS[type(e)].measure_shared is None]
+    return [e for e in group.explained if not e.needs_measure_wave]
 
 
 # --- the sweep ------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def compute(check: SsimSweepCheck, group: ImageGroup, shared: Mapping[str, tuple
         found += _similarity_metrics(check, group, explainer, data_range, own, accepted, valid, unavailable)
     found += [_repeatability(check, group, e, ranges[e]) for e in group.repeatable if e in ranges]
     for explainer in group.able:
-        if EXPLAINERS[type(explainer)].measure_shared is not None:
+        if explainer.needs_measure_wave:
             found += not_applicable(check, explainer.label, MEASURED_FIRST, indices=group.indices)
     return found
 

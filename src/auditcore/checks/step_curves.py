@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.checks.image_group import ImageGroup
-from auditcore.contracts.checks import DeletionCheck, InsertionDeletionCheck
 from auditcore.contracts.shards import AreaError
 from auditcore.contracts.significance import VALUE_DIGITS, rounded
 from auditcore.metrics.adaptive_curves import adaptive_curves
@@ -48,15 +47,10 @@ class CurveErrors(NamedTuple):
 
 
 class StepCurves(NamedTuple):
-    """Target probability of each image before the first step and after each; `errors` of adaptive curves alone."""
+    """Target probability of each image before the first step and after each; `errors` only of adaptive curves."""
 
     values: Float[Tensor, "image step"]
     errors: CurveErrors | None = None
-
-
-def tolerance_of(check: DeletionCheck | InsertionDeletionCheck) -> float | None:
-    """What the areas of a check may be off by; None if its curves are exact."""
-    return check.tolerance if check.curve == "adaptive" else None
 
 
 def step_curves(
@@ -122,7 +116,7 @@ def added(first: CurveErrors | None, second: CurveErrors | None) -> CurveErrors 
 
 
 def averaged(errors: Sequence[CurveErrors | None]) -> CurveErrors | None:
-    """Errors of the mean of several areas, likewise."""
+    """Errors of the mean of several areas: they may all go the same way."""
     known = [each for each in errors if each is not None]
     if not known:
         return None

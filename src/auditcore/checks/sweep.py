@@ -15,15 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.augmentations.registry import FULL_WEIGHT, applicability, augment, levels, unwarp, valid_mask, warp
+from auditcore.augmentations.registry import FULL_WEIGHT, applicability, augment, unwarp, valid_mask, warp
 from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.measuring import measurement
-from auditcore.contracts.augmentations import Augmentation, Interval
-from auditcore.contracts.checks import AUGMENTATION_MEAN, SweepCheck, interval_key
+from auditcore.contracts.augmentations import Augmentation
+from auditcore.contracts.checks import AUGMENTATION_MEAN, SweepCheck, interval_key, tried_intervals
 from auditcore.contracts.explainers import Explainer
-from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.shards import Measurement, SharedSample
-from auditcore.costs.passes import AUTO_INTERVAL_STEPS
 from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.registry import explain_together
 from auditcore.metrics.comparison import MaskedMaps
@@ -43,27 +41,18 @@ VANISHED_PROBABILITY = "the area under the probability is 0, so the ratio is und
 # --- automatic intervals: measured in a first wave, reduced over the whole audit -------------------
 
 
-def _tried(augmentation: Augmentation) -> list[Interval]:
-    """Every interval that `auto` may choose, narrowest first."""
-    return [
-        augmentation.around(augmentation.bound * step / AUTO_INTERVAL_STEPS)
-        for step in range(1, AUTO_INTERVAL_STEPS + 1)
-    ]
-
-
 def measure_shared(check: SweepCheck, group: ImageGroup) -> list[SharedSample]:
     """Target probabilities at both ends of every interval that `auto` may choose.
 
     Returns:
         One sample per augmentation that can be applied here: per image the probability of the original, then of low and
-        high
-        end by half-width. An end at which nothing changes has that of the original, without a pass.
+        high end by half-width. An end at which nothing changes has that of the original, without a pass.
     """
     samples = []
     for augmentation in check.augmentations:
         if augmentation.interval != "auto" or applicability(augmentation) is not None:
             continue
-        ends = torch.tensor(_tried(augmentation), dtype=torch.float64).flatten()
+        ends = torch.tensor(tried_intervals(augmentation), dtype=torch.float64).flatten()
         changed = [position for position, end in enumerate(ends.tolist()) if end != augmentation.identity]
         probability = group.probabilities[:, None].repeat(1, len(ends))
         probability[:, changed] = _predict_copies(augmentation, ends[changed].tolist(), group)
@@ -94,7 +83,7 @@ def reduce_shared(check: SweepCheck, samples: Mapping[str, Sequence[Sequence[flo
         ends = means[1:].view(-1, 2).min(dim=1).values
         dropped = ends <= (1 - PROBABILITY_DROP) * means[0]
         reached = bool(dropped.any())
-        low, high = _tried(augmentation)[int(dropped.to(torch.int8).argmax()) if reached else -1]
+        low, high = tried_intervals(augmentation)[int(dropped.to(torch.int8).argmax()) if reached else -1]
         reduced[interval_key(check, augmentation)] = (low, high, float(reached))
     return reduced
 
@@ -174,7 +163,7 @@ def compute(check: SweepCheck, group: ImageGroup, shared: Mapping[str, tuple[flo
         if interval == "auto":
             low, high, _ = shared[interval_key(check, augmentation)]
             interval = (low, high)
-        values = levels(augmentation, interval, check.levels)
+        values = check.values(augmentation, interval)
         grid = _Grid(values, values.index(augmentation.identity))
         predictions, stabilities = _sweep(check, augmentation, grid, group, originals)
         found += _measurements(check, augmentation, grid, group, predictions, stabilities)
@@ -229,7 +218,7 @@ def _without(check: SweepCheck, augmentation: Augmentation, reason: str, group: 
             undefined=reason,
             control=explainer in group.controls,
         )
-        for metric, meaning in METRICS[check.kind].items()
+        for metric, meaning in check.metrics.items()
         if not meaning.control
         for explainer in (runs if meaning.of_explainer else (None,))
     ]
@@ -321,7 +310,7 @@ def _stability_metrics(
 def _augmentation_means(check: SweepCheck, group: ImageGroup, measured: Sequence[Measurement]) -> list[Measurement]:
     """Mean of each ratio over all augmentations, for rows that have every one of them (figure 4 of the paper)."""
     found = []
-    for metric, meaning in METRICS[check.kind].items():
+    for metric, meaning in check.metrics.items():
         if meaning.variants != "augmentation_mean":
             continue
         for explainer in group.explained:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from auditcore.contracts.augmentations import Augmentation
-from auditcore.contracts.checks import SweepCheck, interval_key
+from auditcore.contracts.checks import Check
 from auditcore.contracts.plan import AuditPlan
 
 Quantities = Mapping[str, tuple[float, ...]]
@@ -29,13 +29,11 @@ class SharedInterval(NamedTuple):
     values: tuple[float, ...]
 
 
-def automatic_intervals(plan: AuditPlan) -> Iterator[tuple[SweepCheck, Augmentation, str]]:
+def automatic_intervals(plan: AuditPlan) -> Iterator[tuple[Check, Augmentation, str]]:
     """Check, augmentation and key of every interval of a plan that is found by measuring."""
     for check in plan.checks:
-        if isinstance(check, SweepCheck):
-            for augmentation in check.augmentations:
-                if augmentation.interval == "auto":
-                    yield check, augmentation, interval_key(check, augmentation)
+        for augmentation, key in check.automatic_intervals:
+            yield check, augmentation, key
 
 
 def narrowest_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantities]) -> dict[str, SharedInterval]:

@@ -1,4 +1,4 @@
-"""What a model lets an audit see, and what that means for every explainer and check."""
+"""What a model offers an audit, and which explainers and checks it rules out."""
 
 from __future__ import annotations
 
@@ -8,46 +8,49 @@ from pydantic import Field
 
 from auditcore.contracts.checks import CheckContract
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.explainers import ExplainerContract, Precomputed
+from auditcore.contracts.explainers import EXPLAINER_CONTRACTS, ExplainerContract
 
 _INNER = frozenset({"gradient", "modules", "layer"})
 
 
 @final
 class ModelCapabilities(Contract):
-    """What a model lets an audit see. The default is a model of PyTorch, which lets it see everything."""
+    """What a model offers an audit. The default is a PyTorch model, which offers everything."""
 
-    gradients: bool = Field(default=True, description="Gradients and layers, and with them weights; else a black box.")
+    gradients: bool = Field(default=True, description="Gradients, layers and weights; false for a black box.")
     top_classes: int | None = Field(
-        default=None, description="How many of its classes are answered, the most probable ones; all if null."
+        default=None, description="How many classes the model returns, the most probable ones; all if null."
     )
 
     @property
     def all_classes(self) -> bool:
-        """Whether the score of any class can be read for any image."""
+        """Whether the model returns the scores of all classes."""
         return self.top_classes is None
 
 
 WHITE_BOX = ModelCapabilities()
 BLACK_BOX = ModelCapabilities(gradients=False)
 
+_BLACK_BOX_EXPLAINERS = [
+    contract.model_fields["kind"].default for contract in EXPLAINER_CONTRACTS if contract.needs == {"forward"}
+]
 NO_GRADIENTS = (
-    "it needs gradients or layers, and this model gives predictions alone; use occlusion, ablation, rise or "
-    "kernel_shap, or send the model itself"
+    "it needs gradients or layers, and this model gives only predictions; use "
+    f"{', '.join(_BLACK_BOX_EXPLAINERS[:-1])} or {_BLACK_BOX_EXPLAINERS[-1]}, or send the model itself"
 )
-NO_COPIES = "uploaded maps explain the images as they are, and this check explains changed copies of them"
-NO_WEIGHTS = "it alters the weights, and this model keeps them to itself; send the model itself"
+NO_COPIES = "uploaded maps explain the original images, and this check explains changed copies of them"
+NO_WEIGHTS = "it alters the weights, and this model does not give them; send the model itself"
 
 
 def _only_top(count: int) -> str:
     return (
-        f"the server answers its {count} most probable classes alone, and the class that is explained may not be "
-        "among them for a changed copy; serve all classes, such as with the handler of docker/torchserve"
+        f"the server returns only its {count} most probable classes, and for a changed copy the class that is "
+        "explained may not be among them; serve all classes, for example with the handler of docker/torchserve"
     )
 
 
 def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelCapabilities) -> str | None:
-    """Why a method cannot run on a model that offers so much, or None."""
+    """Why a method cannot run on a model with these capabilities, or None."""
     if not capabilities.gradients and explainer.needs & _INNER:
         return NO_GRADIENTS
     if capabilities.top_classes is not None and explainer.needs:
@@ -56,7 +59,7 @@ def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelC
 
 
 def check_incompatibility(check: CheckContract, capabilities: ModelCapabilities) -> str | None:
-    """Why a check cannot run on a model that offers so much, or None."""
+    """Why a check cannot run on a model with these capabilities, or None."""
     if capabilities.top_classes is not None and "class_scores" in check.needs:
         return _only_top(capabilities.top_classes)
     if not capabilities.gradients and "weights" in check.needs:
@@ -65,7 +68,7 @@ def check_incompatibility(check: CheckContract, capabilities: ModelCapabilities)
 
 
 def pair_incompatibility(check: CheckContract, explainer: ExplainerContract) -> str | None:
-    """Why a check has nothing to say of an explainer, whatever the model; or None."""
-    if isinstance(explainer, Precomputed) and "maps_of_copies" in check.needs:
+    """Why a check cannot judge an explainer on any model, or None."""
+    if not explainer.computes_maps and "maps_of_copies" in check.needs:
         return NO_COPIES
     return None

@@ -10,7 +10,7 @@ from pydantic import Field
 from auditcore.contracts.capabilities import ModelCapabilities, check_incompatibility, explainer_incompatibility
 from auditcore.contracts.checks import Check, CheckContract
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.explainers import Explainer, ExplainerContract, Precomputed
+from auditcore.contracts.explainers import Explainer, ExplainerContract, default_explainers
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import PlanRequest
@@ -28,10 +28,10 @@ class InspectionRequest(Contract):
 
     @property
     def explainers(self) -> tuple[Explainer, ...]:
-        """Explainers to be looked at; uploaded maps, which any model has, are left out where no plan names them."""
+        """Explainers to be looked at. Without a plan, uploaded maps are left out: they suit any model."""
         if self.plan is not None:
             return resolve_plan(self.plan).explainers
-        return tuple(kind() for kind in _members(Explainer) if kind is not Precomputed)
+        return default_explainers()
 
     @property
     def checks(self) -> tuple[Check, ...]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from auditcore.contracts.checks import Check, has_adaptive_curves
+from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.explainers import Explainer, Random
+from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.contracts.speed import Speed
 
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
@@ -56,9 +56,9 @@ class AuditPlan(Contract):
             if twice:
                 msg = f"two {what} are called {twice[0]!r}; give one of them a `name`"
                 raise ValueError(msg)
-        # under this name EDDA lists its control, whether or not the plan asks for it
-        if any(explainer.label == "random" for explainer in self.explainers if not isinstance(explainer, Random)):
-            msg = "only an explainer of kind random may be called 'random'; give it another `name`"
+        # checks list their control under this name where the plan has none
+        if any(explainer.label == CONTROL.label for explainer in self.explainers if not explainer.is_control):
+            msg = f"only an explainer of kind {CONTROL.kind} may be called {CONTROL.label!r}; give it another `name`"
             raise ValueError(msg)
         taken = next((check.label for check in self.checks if check.label in OTHER_PURPOSES), None)
         if taken is not None:
@@ -87,21 +87,19 @@ class AuditPlan(Contract):
             *(("TF32 products",) if self.speed.precision == "tf32" else ()),
             *(("torch.compile",) if self.speed.compile else ()),
             *(
-                f"adaptive curves of {check.label} (tolerance {check.tolerance:g})"
+                f"adaptive curves of {check.label} (tolerance {check.area_tolerance:g})"
                 for check in self.checks
-                if has_adaptive_curves(check)
+                if check.area_tolerance is not None
             ),
         )
 
     def exactly(self) -> AuditPlan:
-        """The same without faster modes, of the checks alone on which they have a bearing."""
+        """The same without faster modes, with only those checks that the faster modes affect."""
         return self.model_copy(
             update={
                 "speed": Speed(),
                 "checks": tuple(
-                    check.model_copy(update={"curve": "exact"}) if has_adaptive_curves(check) else check
-                    for check in self.checks
-                    if not self.speed.exact or has_adaptive_curves(check)
+                    check.exactly() for check in self.checks if not self.speed.exact or check.area_tolerance is not None
                 ),
             }
         )

@@ -7,21 +7,8 @@ from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
-from auditcore.contracts.checks import (
-    AUGMENTATION_MEAN,
-    Check,
-    EddaCheck,
-    InsertionDeletionCheck,
-    RankingCheck,
-    SsimSweepCheck,
-    SweepCheck,
-    accuracy_metric,
-    change_variants,
-)
 from auditcore.contracts.contract import Contract, Name
-from auditcore.contracts.metrics import METRICS, Metric
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.ranking_orders import BOTH_ORDERS, ranked_variant
 from auditcore.errors import InvalidRequest
 
 Severity = Literal["fail", "warn"]
@@ -93,47 +80,6 @@ class Condition(Contract):
 Policy = Annotated[tuple[Condition, ...], Field(max_length=1000)]
 
 
-def metrics_of(check: Check) -> dict[str, Metric]:
-    """Metrics that a check lists with its parameters: of the insertion and deletion games, those that are played."""
-    metrics = METRICS[check.kind]
-    if isinstance(check, InsertionDeletionCheck):
-        return {name: metrics[name] for game in check.games for name in (game, accuracy_metric(game))}
-    return metrics
-
-
-def measured_metrics_of(check: Check) -> dict[str, Metric]:
-    """Metrics of a check that can have a value with its parameters: adaptive curves give no accuracy."""
-    metrics = metrics_of(check)
-    if isinstance(check, InsertionDeletionCheck) and check.curve == "adaptive":
-        return {game: metrics[game] for game in check.games}
-    return metrics
-
-
-def variants_of(check: Check, metric: str) -> tuple[str, ...]:
-    """Sub-cases under which a check lists a metric; empty when it has none."""
-    listed = _own_variants(check, metric)
-    if not (isinstance(check, RankingCheck) and check.rank_by == "both" and METRICS[check.kind][metric].of_order):
-        return listed
-    names = (ranked_variant("both", order, own) for order in BOTH_ORDERS for own in listed or (None,))
-    return tuple(name for name in names if name is not None)
-
-
-def _own_variants(check: Check, metric: str) -> tuple[str, ...]:
-    """Sub-cases apart from the order of pixels or cells."""
-    match METRICS[check.kind][metric].variants:
-        case "augmentation" if isinstance(check, SweepCheck):
-            return tuple(augmentation.label for augmentation in check.augmentations)
-        case "augmentation_mean" if isinstance(check, SweepCheck):
-            augmentations = tuple(augmentation.label for augmentation in check.augmentations)
-            return (*augmentations, AUGMENTATION_MEAN) if len(augmentations) > 1 else augmentations
-        case "change" if isinstance(check, SsimSweepCheck):
-            return tuple(change_variants(check))
-        case "mask" if isinstance(check, EddaCheck):
-            return check.variants
-        case _:
-            return ()
-
-
 def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequence[str] = ()) -> None:
     """Refuse a condition that no result of this plan can ever meet.
 
@@ -154,7 +100,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
         if condition.check not in checks:
             _refuse(at, "check", condition.check, list(checks))
         check = checks[condition.check]
-        metrics = {name: metric for name, metric in measured_metrics_of(check).items() if not metric.control}
+        metrics = {name: metric for name, metric in check.measured_metrics.items() if not metric.control}
         if condition.metric not in metrics:
             _refuse(at, "metric", condition.metric, list(metrics))
         explainers = [explainer.label for explainer in plan.explainers if check.runs_on(explainer.label)]
@@ -163,7 +109,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
                 _refuse(at, "explainer", condition.explainer, explainers)
         elif condition.explainer is not None:
             _refuse(at, "explainer", condition.explainer, [None])
-        variants = variants_of(check, condition.metric)
+        variants = check.variants_of(condition.metric)
         if condition.variant not in (variants or (None,)):
             _refuse(at, "variant", condition.variant, list(variants or (None,)))
 

@@ -39,8 +39,8 @@ from auditcore.contracts.explainers import (
     Random,
     Saliency,
     SmoothGrad,
-    Tunneled,
 )
+from auditcore.contracts.explainers.noise_tunnel import Tunneled
 from auditcore.contracts.plan import AuditPlan, PresetName, PresetPlan
 
 Source = Literal["paper", "code", "ours"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar
 
-from auditcore.contracts.explainers import ExplainerContract, MapKind
+from auditcore.contracts.explainers import ExplainerContract
+from auditcore.contracts.explainers.explainer import MapKind
 
 AnyExplainer = TypeVar("AnyExplainer", bound=ExplainerContract)
 

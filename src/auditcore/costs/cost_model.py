@@ -14,10 +14,11 @@ from auditcore.contracts.checks import Check
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.model_reference import BuiltModel, ModelReference
 from auditcore.contracts.models import DemoModel
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
 from auditcore.costs.estimate import RELEVANCE_COST, expected_passes, waves_of, weight
-from auditcore.costs.passes import ModelFacts, map_comparisons, total
+from auditcore.costs.passes import ModelFacts, map_comparisons
 
 ENGINE_EFFICIENCY = 0.9
 """Share of its time that the model takes while a check runs, but for comparing maps; `make bench` measures it."""

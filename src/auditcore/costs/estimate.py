@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
-from auditcore.contracts.checks import SweepCheck
-from auditcore.contracts.explainers import ExplainerContract, Iba
+from auditcore.contracts.explainers import ExplainerContract
+from auditcore.contracts.explainers.pass_sharing import map_passes
+from auditcore.contracts.pass_counts import Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
-from auditcore.costs.passes import ModelFacts, Passes, map_passes, measures_maps, passes_needed, total
+from auditcore.costs.passes import TYPICAL_SIDE_PX, ModelFacts, passes_needed
 
 BACKWARD_COST = 1.3
 """A backward pass in forward passes; 1.0 to 1.4 on the demo model and resnet50, two cores."""
@@ -20,18 +21,13 @@ resnet50 and 4.3 to 7.1 on the demo model, by composite, as `make bench` measure
 
 
 def waves_of(plan: AuditPlan) -> tuple[Wave, ...]:
-    """The waves an audit needs: `compute`, and before it `measure` if something is a matter of all images.
+    """The waves an audit needs: `compute`, and before it `measure` if a check or explainer needs all images for that.
 
-    That is an automatic interval, the data range of SSIM, or the statistics of a layer.
+    It does for an automatic interval, the data range of SSIM, or the statistics of a layer.
     """
-    automatic = any(
-        augmentation.interval == "auto"
-        for check in plan.checks
-        if isinstance(check, SweepCheck)
-        for augmentation in check.augmentations
+    needed = any(explainer.needs_measure_wave for explainer in plan.explainers) or any(
+        check.measures for check in plan.checks
     )
-    layer_statistics = any(isinstance(explainer, Iba) for explainer in plan.explainers)
-    needed = automatic or layer_statistics or measures_maps(plan)
     return ("measure", "compute") if needed else ("compute",)
 
 
@@ -65,4 +61,4 @@ def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
 
 def explanation_passes(explainer: ExplainerContract) -> float:
     """Cost of one map of a changed copy, in forward passes."""
-    return weight(map_passes((explainer,)))
+    return weight(map_passes((explainer,), side_px=TYPICAL_SIDE_PX))

@@ -25,11 +25,10 @@ audit in faster modes measures again exactly comes on top.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
-from auditcore.contracts.augmentations import Augmentation, Interval
+from auditcore.contracts.augmentations import Interval
 from auditcore.contracts.capabilities import (
     WHITE_BOX,
     ModelCapabilities,
@@ -37,109 +36,19 @@ from auditcore.contracts.capabilities import (
     explainer_incompatibility,
     pair_incompatibility,
 )
-from auditcore.contracts.checks import (
-    CheckContract,
-    ComplexityCheck,
-    DeletionCheck,
-    EddaCheck,
-    InfidelityCheck,
-    InsertionDeletionCheck,
-    LocalizationCheck,
-    PixelFlippingCheck,
-    RandomizationCheck,
-    RoadCheck,
-    SensitivityCheck,
-    SsimSweepCheck,
-    SweepCheck,
-    interval_key,
-)
-from auditcore.contracts.explainers import (
-    Ablation,
-    Deconvolution,
-    DeepLift,
-    Explainer,
-    ExplainerContract,
-    GradCam,
-    Gradient,
-    GradientShap,
-    GuidedBackpropagation,
-    GuidedGradCam,
-    Iba,
-    InputXGradient,
-    IntegratedGradients,
-    KernelShap,
-    LrpEpsilonAlpha2Beta1Flat,
-    LrpEpsilonGammaBox,
-    LrpEpsilonPlusFlat,
-    NoiseTunnel,
-    Occlusion,
-    Precomputed,
-    Random,
-    Rise,
-    Saliency,
-    SmoothGrad,
-)
+from auditcore.contracts.checks import CheckCase, CheckContract
+from auditcore.contracts.explainers import CONTROL, Explainer
+from auditcore.contracts.explainers.pass_sharing import colors_read, map_passes, reads_plain_pass
+from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes, total
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.ranking_orders import orders_of
 from auditcore.contracts.shards import Wave
-from auditcore.counts.removal_steps import PAPERS_PIXELS, proportional_step, removal_counts
-
-AUTO_INTERVAL_STEPS = 10
-"""Half-widths that an automatic interval tries: tenths of the augmentation's bound."""
-
-DEFAULT_GRID = 14
-"""Cells a side for images of at least 128 pixels."""
+from auditcore.counts.removal_steps import PAPERS_PIXELS
 
 TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
 """Side of an image where the model, and with it the size, is not known yet."""
 
-FLIPPING_STEP_PX, GAME_STEP_PX = 512, 224
-"""Pixels a step at that size, of pixel flipping and of insertion and deletion, where a plan gives none."""
-
 TYPICAL_LAYERS = 100
 """Stages of a randomization without a number, one a layer with parameters: 99 in the demo model, 107 in resnet50."""
-
-ADAPTIVE_SAVING = 4
-"""How many times fewer steps adaptive curves take at their default tolerance: 3.2 to 4.9 where it was measured."""
-
-SAME_LEVEL = 1e-12
-"""Two values of a grid that are closer than this are one."""
-
-COLORS = frozenset({"black", "mean"})
-"""Baselines and fills of one color: one pass serves all images."""
-
-
-class Passes(NamedTuple):
-    """Images that go through the model.
-
-    Attributes:
-        forward: Forward.
-        backward: Back, from the target's logit to the input or a layer.
-        relevance: Of those that come back, how many carry relevance instead of gradients, which costs more.
-    """
-
-    forward: int = 0
-    backward: int = 0
-    relevance: int = 0
-
-    def plus(self, other: Passes) -> Passes:
-        """Both together."""
-        return Passes(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
-
-    def times(self, count: int) -> Passes:
-        """The same for `count` images."""
-        return Passes(*(mine * count for mine in self))
-
-
-NOTHING, LOGITS, GRADIENT, RELEVANCE = Passes(), Passes(1), Passes(1, 1), Passes(1, 1, 1)
-
-
-def total(parts: Iterable[Passes]) -> Passes:
-    """Sum."""
-    whole = NOTHING
-    for part in parts:
-        whole = whole.plus(part)
-    return whole
 
 
 @dataclass(frozen=True)
@@ -184,7 +93,7 @@ def passes_needed(
         rows: Images and targets that are explained; as many as images if None.
         facts: Of the model; see there for what is assumed without.
         accepted: Name of an `ssim_sweep` -> copies whose prediction stayed, of which maps are compared; all if None.
-        groups: In how many groups the images were worked off; each makes the random models of a randomization anew.
+        groups: In how many groups the images are audited; each makes the random models of a randomization anew.
 
     Returns:
         `measure`; or `originals`, which are predictions, original maps and the images of one color that these need,
@@ -201,291 +110,87 @@ def passes_needed(
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
     needed = {
-        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(_map_colors(able)))),
+        "originals": _originals(able, images, rows, facts).plus(LOGITS.times(len(colors_read(able)))),
     }
-    repeated = [explainer for explainer in able if explainer.stochastic and not isinstance(explainer, Random)]
+    repeated = [explainer for explainer in able if explainer.repeatable]
     if repeated:
-        # the logits of the originals are known, and no stochastic explainer reads the plain pass; as for a changed
-        # copy, nobody asks what methods report about themselves
-        original = False
-        again = total(OWN_PASSES[type(explainer)](explainer, original, facts.side_px) for explainer in repeated)
+        # diagnostics are read of the first maps only, and the predictions are known
+        again = map_passes(repeated, logits_known=True, side_px=facts.side_px)
+        if facts.one_target and reads_plain_pass(repeated):
+            # the prediction was the plain pass there and back
+            again = again.plus(GRADIENT.times(-1))
         needed["repeatability"] = again.times(rows)
-    colored = _map_colors(able)
+    colored = colors_read(able)
     for check in plan.checks:
         if check_incompatibility(check, facts.capabilities) is not None:
             needed[check.label] = NOTHING
             continue
-        new_colors = _check_colors(check) - colored
+        new_colors = check.colors - colored
         colored |= new_colors
-        listed = [explainer for explainer in able if check.runs_on(explainer.label)]
-        own = [explainer for explainer in listed if pair_incompatibility(check, explainer) is None]
-        controls = [] if any(isinstance(explainer, Random) for explainer in listed) else [Random()]
-        case = _Case(check, own, [*own, *controls], facts, groups, (accepted or {}).get(check.label))
-        needed[check.label] = CHECK_PASSES[type(check)](case, rows).plus(LOGITS.times(len(new_colors)))
+        own = [explainer for explainer in able if pair_incompatibility(check, explainer) is None]
+        case = _case(check, own, facts, groups=groups, accepted=(accepted or {}).get(check.label))
+        needed[check.label] = check.passes(case, rows).plus(LOGITS.times(len(new_colors)))
     return needed
 
 
-def map_passes(
-    explainers: Iterable[ExplainerContract],
-    *,
-    original: bool = False,
-    reads_logits: bool = False,
-    side_px: int = TYPICAL_SIDE_PX,
-) -> Passes:
-    """Passes of the maps of one image by several explainers together.
-
-    Args:
-        explainers: Which.
-        original: Whether the image is an original: its logits are known, and what methods report about themselves is
-            read.
-        reads_logits: Whether somebody else reads the logits, such as a probability curve.
-        side_px: Side of the model's square input.
-    """
-    listed = list(explainers)
-    plain = any(isinstance(explainer, READ_PLAIN_PASS) for explainer in listed)
-    guided = any(isinstance(explainer, (GuidedBackpropagation, GuidedGradCam)) for explainer in listed)
-    logits = reads_logits or any(isinstance(explainer, (Occlusion, Ablation, KernelShap)) for explainer in listed)
-    own = total(OWN_PASSES[type(explainer)](explainer, original, side_px) for explainer in listed)
-    shared = [GRADIENT if plain else NOTHING, GRADIENT if guided else NOTHING]
-    if logits and not plain and not original:
-        shared.append(LOGITS)
-    return total([own, *shared])
-
-
-READ_PLAIN_PASS = (Gradient, Saliency, InputXGradient, GradCam, GuidedGradCam)
-"""Explainers made of one pass there and back through the plain model, which they share."""
-
-
-def _windows(explainer: Occlusion, side_px: int) -> int:
-    """Windows over an image; as many as `occlusion.windows` has."""
-    window = explainer.window or max(1, side_px // 7)
-    stride = explainer.stride or max(1, window // 2)
-    return (max(0, -(-(side_px - window) // stride)) + 1) ** 2
-
-
-def _coalitions(explainer: KernelShap) -> int:
-    """Coalitions of as many segments as wanted: all of them, or pairs as often as affordable."""
-    count = math.isqrt(explainer.count) ** 2 if explainer.segments == "cells" else explainer.count
-    every = (1 << count) - 2
-    return every if every <= explainer.samples else explainer.samples // 2 * 2
-
-
-def _own_baseline(explainer: IntegratedGradients | KernelShap) -> Passes:
-    """Every image's own baseline; that of one color is passed once for all."""
-    return NOTHING if explainer.baseline in COLORS else LOGITS
-
-
-OWN_PASSES: Mapping[type[ExplainerContract], Callable[[Any, bool, int], Passes]] = {
-    Gradient: lambda _, __, ___: NOTHING,
-    Saliency: lambda _, __, ___: NOTHING,
-    InputXGradient: lambda _, __, ___: NOTHING,
-    GradCam: lambda _, __, ___: NOTHING,
-    GuidedBackpropagation: lambda _, __, ___: NOTHING,
-    GuidedGradCam: lambda _, __, ___: NOTHING,
-    Random: lambda _, __, ___: NOTHING,
-    Precomputed: lambda _, __, ___: NOTHING,
-    # completeness is reported of originals alone
-    IntegratedGradients: lambda e, original, _: GRADIENT.times(e.steps).plus(_own_baseline(e) if original else NOTHING),
-    GradientShap: lambda e, _, __: GRADIENT.times(e.samples),
-    SmoothGrad: lambda e, _, __: GRADIENT.times(e.samples),
-    NoiseTunnel: lambda e, _, side_px: map_passes((e.method,), side_px=side_px).times(e.samples),
-    DeepLift: lambda _, __, ___: LOGITS.plus(GRADIENT),
-    Deconvolution: lambda _, __, ___: GRADIENT,
-    LrpEpsilonPlusFlat: lambda _, __, ___: RELEVANCE,
-    LrpEpsilonGammaBox: lambda _, __, ___: RELEVANCE,
-    LrpEpsilonAlpha2Beta1Flat: lambda _, __, ___: RELEVANCE,
-    # for an original it is optimized twice more, with the statistics of either half of the images
-    Iba: lambda e, original, _: LOGITS.plus(GRADIENT.times(e.steps * e.samples * (3 if original else 1))),
-    Occlusion: lambda e, _, side_px: LOGITS.times(_windows(e, side_px)),
-    Ablation: lambda e, _, side_px: LOGITS.times((e.grid or _default_grid(side_px)) ** 2),
-    Rise: lambda e, _, __: LOGITS.times(e.masks),
-    KernelShap: lambda e, _, __: LOGITS.times(_coalitions(e)).plus(_own_baseline(e)),
-}
-"""Passes of one map that an explainer shares with no other, given whether the image is an original, and its side."""
-
-
-@dataclass(frozen=True)
-class _Case:
-    """One check with all that its passes depend on."""
-
-    check: Any
-    able: list[Any]
-    explained: list[Any]
-    facts: ModelFacts
-    groups: int
-    accepted: int | None
-
-    def map_passes(self, explainers: list[Any], *, reads_logits: bool = False) -> Passes:
-        return map_passes(explainers, reads_logits=reads_logits, side_px=self.facts.side_px)
-
-    def orders(self, explainers: list[Any]) -> int:
-        """Orders of pixels or cells that the maps of these explainers give, all together."""
-        return sum(len(orders_of(self.check.rank_by, explainer)) for explainer in explainers)
-
-    @property
-    def pixels(self) -> int:
-        return self.facts.side_px**2
-
-    def step_px(self, paper_px: int) -> int:
-        given: int | None = self.check.pixels_per_step
-        return given or proportional_step(paper_px, self.facts.side_px, self.facts.side_px)
-
-
-def _sweep(case: _Case, rows: int) -> Passes:
-    augmentations = [
-        augmentation for augmentation in case.check.augmentations if augmentation.label not in case.facts.unavailable
-    ]
-    copies = sum(_changed_levels(case.check, augmentation, case.facts) for augmentation in augmentations)
-    return case.map_passes(case.explained, reads_logits=True).times(rows * copies)
-
-
-def _changed_levels(check: SweepCheck, augmentation: Augmentation, facts: ModelFacts) -> int:
-    """Values of the grid that change something: the equidistant ones, or the ends where nothing lies between."""
-    low, high = augmentation.extent
-    if augmentation.interval == "auto":
-        low, high = facts.intervals.get(interval_key(check, augmentation), augmentation.extent)
-    count = 2 if augmentation.only_ends else check.levels
-    grid = (low + (high - low) * number / (count - 1) for number in range(count))
-    return sum(abs(value - augmentation.identity) > SAME_LEVEL for value in grid)
-
-
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
-    """Pairs of maps that the sweeps of a plan compare, for one image and target; work that is no pass of the model."""
+    """Pairs of maps that the checks of a plan compare per image and target; work that is no pass of the model."""
     able = [
         explainer for explainer in plan.explainers if explainer_incompatibility(explainer, facts.capabilities) is None
     ]
-    pairs = 0
-    for check in plan.checks:
-        if isinstance(check, SweepCheck):
-            listed = [explainer for explainer in able if check.runs_on(explainer.label)]
-            explained = len(listed) + (not any(isinstance(explainer, Random) for explainer in listed))
-            pairs += explained * sum(
-                _changed_levels(check, augmentation, facts) for augmentation in check.augmentations
-            )
-    return pairs
+    return sum(check.map_comparisons(_case(check, able, facts)) for check in plan.checks)
 
 
-def _ssim_sweep(case: _Case, rows: int) -> Passes:
-    changes = [change for change in case.check.changes if change.augmentation.label not in case.facts.unavailable]
-    copies = rows * sum(len(change.values) for change in changes)
-    compared = [explainer for explainer in case.explained if not isinstance(explainer, Iba)]
-    accepted = copies if case.accepted is None else case.accepted
-    return LOGITS.times(copies).plus(case.map_passes(compared).times(accepted))
+def _case(
+    check: CheckContract, able: Sequence[Explainer], facts: ModelFacts, *, groups: int = 1, accepted: int | None = None
+) -> CheckCase:
+    """What the price of a check depends on.
 
-
-def _deletion(case: _Case, rows: int) -> Passes:
-    steps = _steps_passed(case.check, (case.check.grid or _default_grid(case.facts.side_px)) ** 2 - 1)
-    curves = case.check.repeats + 2 * case.orders(case.able)
-    return LOGITS.times(rows * (steps * curves + (case.check.fill not in COLORS)))
-
-
-def _steps_passed(check: DeletionCheck | InsertionDeletionCheck, steps: int) -> int:
-    """Steps between the ends of a curve that go through the model: all if it is exact, a guess if it is adaptive."""
-    return steps if check.curve == "exact" else math.ceil(steps / ADAPTIVE_SAVING)
-
-
-def _default_grid(side_px: int) -> int:
-    return DEFAULT_GRID if side_px >= 128 else 8  # noqa: PLR2004 - definitions, section 3
-
-
-def _edda(case: _Case, rows: int) -> Passes:
-    return LOGITS.times(rows * 2 * len(case.check.variants) * case.orders(case.explained))
-
-
-def _pixel_flipping(case: _Case, rows: int) -> Passes:
-    steps = len(removal_counts(case.pixels, case.step_px(FLIPPING_STEP_PX), case.check.share)) - 1
-    return LOGITS.times(rows * steps * case.orders(case.explained))
-
-
-def _insertion_deletion(case: _Case, rows: int) -> Passes:
-    inner = _steps_passed(case.check, len(removal_counts(case.pixels, case.step_px(GAME_STEP_PX))) - 2)
-    blurs = any(game.endswith("_blur") for game in case.check.games)
-    return LOGITS.times(rows * (len(case.check.games) * inner * case.orders(case.explained) + blurs))
-
-
-def _randomization(case: _Case, rows: int) -> Passes:
-    stages = min(case.check.stages or case.facts.layers, case.facts.layers)
-    colors = {e.baseline for e in case.able if isinstance(e, KernelShap) and e.baseline in COLORS}
-    random_models = LOGITS.times(len(colors) * case.groups)
-    return case.map_passes(case.explained).times(rows).plus(random_models).times(stages)
-
-
-CHECK_PASSES: Mapping[type[CheckContract], Callable[[_Case, int], Passes]] = {
-    SweepCheck: _sweep,
-    SsimSweepCheck: _ssim_sweep,
-    DeletionCheck: _deletion,
-    EddaCheck: _edda,
-    PixelFlippingCheck: _pixel_flipping,
-    InsertionDeletionCheck: _insertion_deletion,
-    RoadCheck: lambda case, rows: LOGITS.times(rows * 2 * len(case.check.shares) * case.orders(case.explained)),
-    SensitivityCheck: lambda case, rows: case.map_passes(case.explained).times(rows * case.check.draws),
-    InfidelityCheck: lambda case, rows: LOGITS.times(rows * case.check.draws),
-    LocalizationCheck: lambda _, __: NOTHING,
-    RandomizationCheck: _randomization,
-    ComplexityCheck: lambda _, __: NOTHING,
-}
-"""Passes of a check on so many rows."""
-
-
-def measures_maps(plan: AuditPlan) -> bool:
-    """Whether the first wave needs the maps of all originals, for the data range of SSIM."""
-    return any(isinstance(check, SsimSweepCheck) for check in plan.checks)
+    Args:
+        check: The check.
+        able: Explainers of the plan that can run on the model and that the check can say something of.
+        facts: Of the model.
+        groups: In how many groups the images are audited.
+        accepted: Copies that the check accepts; all of them if None.
+    """
+    own = tuple(explainer for explainer in able if check.runs_on(explainer.label))
+    return CheckCase(
+        able=own,
+        explained=own if any(explainer.is_control for explainer in own) else (*own, CONTROL),
+        side_px=facts.side_px,
+        layers=facts.layers,
+        unavailable=facts.unavailable,
+        intervals=facts.intervals,
+        groups=groups,
+        accepted=accepted,
+    )
 
 
 def mapped_first(plan: AuditPlan) -> tuple[Explainer, ...]:
-    """Explainers whose maps of all originals the first wave needs: those of the sweeps by structural similarity.
+    """Explainers whose maps of all originals the first wave needs, for checks that measure them.
 
     A method that itself needs the first wave has no maps in it.
     """
-    sweeps = [check for check in plan.checks if isinstance(check, SsimSweepCheck)]
+    measuring = [check for check in plan.checks if check.measures_maps]
     return tuple(
         explainer
         for explainer in plan.explainers
-        if not isinstance(explainer, Iba) and any(check.runs_on(explainer.label) for check in sweeps)
+        if not explainer.needs_measure_wave and any(check.runs_on(explainer.label) for check in measuring)
     )
 
 
-def _measured(plan: AuditPlan, able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
-    layers = LOGITS.times(images * sum(isinstance(explainer, Iba) for explainer in able))
+def _measured(plan: AuditPlan, able: Sequence[Explainer], images: int, rows: int, facts: ModelFacts) -> Passes:
+    layers = total(explainer.measuring_passes() for explainer in able).times(images)
     needed = mapped_first(plan)
     mapped = [explainer for explainer in able if explainer in needed]
-    colors = LOGITS.times(len(_map_colors(mapped)))
-    ends = sum(_tried_ends(check, facts) for check in plan.checks if isinstance(check, SweepCheck))
-    return total([_originals(mapped, images, rows, facts), layers, colors, LOGITS.times(rows * ends)])
+    colors = LOGITS.times(len(colors_read(mapped)))
+    own = total(check.measure_passes(_case(check, able, facts), rows) for check in plan.checks)
+    return total([_originals(mapped, images, rows, facts), layers, colors, own])
 
 
-def _tried_ends(check: SweepCheck, facts: ModelFacts) -> int:
-    """Ends of the intervals that automatic augmentations try; one at the identity needs no pass."""
-    automatic = [f for f in check.augmentations if f.interval == "auto" and f.label not in facts.unavailable]
-    return sum(
-        abs(end - augmentation.identity) > 0
-        for augmentation in automatic
-        for step in range(1, AUTO_INTERVAL_STEPS + 1)
-        for end in augmentation.around(augmentation.bound * step / AUTO_INTERVAL_STEPS)
-    )
-
-
-def _originals(able: list[Any], images: int, rows: int, facts: ModelFacts) -> Passes:
+def _originals(able: Sequence[Explainer], images: int, rows: int, facts: ModelFacts) -> Passes:
     """Predictions and maps of the originals; with one target an image, the prediction is the plain pass forward."""
-    maps = map_passes(able, original=True, side_px=facts.side_px).times(rows)
-    if facts.one_target and any(isinstance(explainer, READ_PLAIN_PASS) for explainer in able):
+    maps = map_passes(able, original=True, logits_known=True, side_px=facts.side_px).times(rows)
+    if facts.one_target and reads_plain_pass(able):
         return maps.plus(GRADIENT.times(images)).plus(GRADIENT.times(-rows))
     return maps.plus(LOGITS.times(images))
-
-
-def _check_colors(check: CheckContract) -> set[str]:
-    """Colors of whole images that a check passes, once for all images, unless they were passed before."""
-    if isinstance(check, DeletionCheck):
-        return {check.fill} if check.fill in COLORS else set()
-    if isinstance(check, InsertionDeletionCheck):
-        named = {"zero": "mean", "black": "black"}
-        return {color for end, color in named.items() if any(game.endswith(end) for game in check.games)}
-    return set()
-
-
-def _map_colors(explainers: list[Any]) -> set[str]:
-    return {
-        explainer.baseline
-        for explainer in explainers
-        if isinstance(explainer, (IntegratedGradients, KernelShap)) and explainer.baseline in COLORS
-    }

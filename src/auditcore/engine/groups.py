@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from auditcore.contracts.checks import RandomizationCheck
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, SharedSample, worst_error
 from auditcore.engine.shared import mergers
@@ -14,14 +13,14 @@ GROUP_IMAGES = 16
 """Images whose pixels and maps are in memory together: enough to fill micro-batches of any check. A group of 16 at 224
 pixels takes 10 MB, and as much for each explainer."""
 
-RANDOMIZED_GROUP_IMAGES = 64
-"""The same where a plan randomizes layers: every group makes the random models anew."""
+LARGE_GROUP_IMAGES = 64
+"""The same where a check pays for every group, as one that makes random models anew for each."""
 
 
 def group_size(plan: AuditPlan, micro_batch: int) -> int:
     """Images of a group: at least a micro-batch, so that none is left half empty on an accelerator."""
-    randomizes = any(isinstance(check, RandomizationCheck) for check in plan.checks)
-    return max(RANDOMIZED_GROUP_IMAGES if randomizes else GROUP_IMAGES, micro_batch)
+    images = LARGE_GROUP_IMAGES if any(check.pays_per_group for check in plan.checks) else GROUP_IMAGES
+    return max(images, micro_batch)
 
 
 def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurement, ...]:

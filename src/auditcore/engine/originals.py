@@ -17,7 +17,7 @@ from auditcore.devices.transfer import numbers_on
 from auditcore.engine.targets import Choice, choose_targets
 from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.attribution import MadePasses
-from auditcore.explainers.registry import EXPLAINERS, applicability, layers_read
+from auditcore.explainers.registry import applicability, layers_read
 from auditcore.explainers.shared_pass import pass_once
 from auditcore.images.batch import DecodedBatch
 from auditcore.images.encoded import EncodedImage
@@ -134,7 +134,7 @@ def has_one_target(plan: AuditPlan, labels: Sequence[tuple[int, ...]]) -> bool:
 def read_by_explainers(classifier: Classifier, explainers: Iterable[Explainer]) -> tuple[bool, tuple[str, ...]]:
     """Whether some of the explainers read the plain model's input gradient, and which layers some read."""
     able = [explainer for explainer in explainers if applicability(classifier, explainer) is None]
-    gradient = any(EXPLAINERS[type(explainer)].reads_gradient for explainer in able)
+    gradient = any("input_gradient" in explainer.shared_passes for explainer in able)
     return gradient, layers_read(classifier, able)
 
 

@@ -18,8 +18,9 @@ from auditcore.checks.registry import CHECKS
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import check_incompatibility
-from auditcore.contracts.explainers import Explainer, shared_key
+from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.image_dependence import sketched_images
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import (
     Calibration,
@@ -34,7 +35,7 @@ from auditcore.contracts.shards import (
     Wave,
 )
 from auditcore.costs.estimate import BACKWARD_COST, waves_of, weight
-from auditcore.costs.passes import ModelFacts, mapped_first, passes_needed, total
+from auditcore.costs.passes import ModelFacts, mapped_first, passes_needed
 from auditcore.devices.arithmetic import arithmetic
 from auditcore.devices.transfer import current, numbers_on
 from auditcore.engine.calibration import calibrate
@@ -55,14 +56,6 @@ from auditcore.metrics.reduction import reduce_channels
 from auditcore.metrics.similarity import pearson
 from auditcore.models.classifier import Classifier
 from auditcore.models.sanity import invalid_output
-
-UNDEFINED_CONTROLS = {
-    "completeness_error": "the logit it is relative to is 0",
-    "conservation": "the logit it is relative to is 0",
-    "statistics_agreement": "one of the two maps is constant or not finite, or a half of the audit's images is too "
-    "small for statistics of its own",
-}
-"""Why what an explainer reports about itself has no value."""
 
 
 def run_shard(
@@ -377,7 +370,7 @@ def _measure(plan: AuditPlan, group: ImageGroup) -> list[SharedSample]:
 
             group.each(len(first), work)
             values = [row for part in rows for row in part.cpu().tolist()]
-            samples.append(SharedSample.of(shared_key(explainer), values))
+            samples.append(SharedSample.of(explainer.shared_key, values))
     return samples
 
 
@@ -428,10 +421,10 @@ def _about_explainers(group: ImageGroup) -> list[Measurement]:
             values.cpu(),
             indices=group.indices,
             explainer=explainer.label,
-            undefined=UNDEFINED_CONTROLS[metric],
+            undefined=explainer.diagnostics[metric].undefined,
         )
         for explainer in group.able
-        for metric, values in group.original(explainer).controls.items()
+        for metric, values in group.original(explainer).diagnostics.items()
     ]
     everywhere = torch.ones_like(group.pixels[:, :1], dtype=torch.bool)
     for explainer in group.repeatable:

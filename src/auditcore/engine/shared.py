@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from auditcore.checks.registry import CHECKS
-from auditcore.contracts.explainers import shared_key
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.explainers.registry import EXPLAINERS
@@ -19,7 +18,7 @@ def mergers(plan: AuditPlan) -> dict[str, Merge]:
     """Key -> how rows of that quantity are merged into few, for those where they can be."""
     methods = ((explainer, EXPLAINERS[type(explainer)].merge_shared) for explainer in plan.explainers)
     return {
-        shared_key(explainer): functools.partial(merge, explainer) for explainer, merge in methods if merge is not None
+        explainer.shared_key: functools.partial(merge, explainer) for explainer, merge in methods if merge is not None
     }
 
 
@@ -49,7 +48,7 @@ def reduce_shared(plan: AuditPlan, results: Iterable[ShardResult]) -> dict[str, 
             shared |= reduce(check, rows)
     for explainer in plan.explainers:
         reduce_layer = EXPLAINERS[type(explainer)].reduce_shared
-        key = shared_key(explainer)
+        key = explainer.shared_key
         if reduce_layer is not None and rows[key]:
             shared[key] = reduce_layer(explainer, rows[key])
     return shared

@@ -5,35 +5,36 @@ from __future__ import annotations
 import torch
 
 from auditcore.contracts.explainers import Ablation
+from auditcore.counts.cells import default_grid
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.passes import copies_logits, pairs, target_logits
-from auditcore.images.cells import cell_index, default_grid
+from auditcore.images.cells import cell_index
 from auditcore.models.classifier import Classifier
 
 
 def incompatibility(classifier: Classifier, contract: Ablation) -> str | None:
-    """Why there are no cells: more of them than pixels on a side."""
+    """Why the grid does not fit: it has more cells than pixels per side."""
     if contract.grid is not None and contract.grid > classifier.size:
         return (
-            f"a grid of {contract.grid} cells a side does not fit images of {classifier.size} pixels; use at most "
+            f"a grid of {contract.grid} cells per side does not fit images of {classifier.size} pixels; use at most "
             f"{classifier.size}"
         )
     return None
 
 
 def ablation(batch: Batch, contract: Ablation) -> Attribution:
-    """Loss of the target's logit when a cell is replaced; every pixel of the cell gets it.
+    """Loss of the target's logit when a cell is replaced; every pixel of the cell gets this value.
 
-    Cells are those of the deletion check, so that deletion by the same grid removes what was explained. Needs
-    predictions only.
+    The cells are those of the deletion check, so that deletion with the same grid removes what was explained. It needs
+    only predictions.
 
     Returns:
         Maps (N,1,H,W): f(x) - f(x with the pixel's cell replaced).
 
     Raises:
-        NotApplicable: There are more cells than pixels on a side.
+        NotApplicable: There are more cells than pixels per side.
 
     Source: feature ablation of Kokhlikyan et al. 2020 with square cells; Zeiler & Fergus 2014 without overlap.
     """

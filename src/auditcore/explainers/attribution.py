@@ -1,4 +1,4 @@
-"""What an explainer is asked and what it answers."""
+"""The question to an explainer, a batch of images, and its answer, their maps."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from auditcore.random_numbers.streams import Streams
 
 @dataclass(frozen=True)
 class Attribution:
-    """Signed attributions of a batch, with what the method reports about itself.
+    """Signed attributions of a batch, with the diagnostics of the method.
 
     Attributes:
         maps: (N,C,H,W), float32, detached, on the model's device. C is 3, or 1 for spatial methods.
-        controls: Metric of `METRICS["explainer"]` -> one value an image; NaN where undefined.
+        diagnostics: Name in the `diagnostics` of the contract -> one value per image; NaN where undefined.
     """
 
     maps: Float[Tensor, "image channel height width"]
-    controls: Mapping[str, Float[Tensor, " image"]] = field(default_factory=dict)
+    diagnostics: Mapping[str, Float[Tensor, " image"]] = field(default_factory=dict)
 
 
 @dataclass
 class MadePasses:
-    """What passes over one micro-batch have found out, so that no method makes a pass that another has made.
+    """Results of passes over one micro-batch, so that no method repeats a pass of another.
 
     Attributes:
-        gradient_wanted: Whether some method will ask for the gradient of the input.
-        layers: Layers whose features and gradients some method will ask for; one pass serves them all.
+        gradient_wanted: Whether a method will read the gradient by the input.
+        layers: Layers whose features and gradients a method will read; one pass serves them all.
         logits: (N,classes) of the images, once known.
         gradient: (N,3,H,W) of the target logit by the normalized input, once known.
         features: Layer -> its output and the target logit's gradient by it, as the layer lays them out.
@@ -46,7 +46,7 @@ class MadePasses:
     guided: Tensor | None = None
 
     def take(self, rows: slice | Sequence[int]) -> MadePasses:
-        """The same of some of the images."""
+        """The results of some of the images."""
         return MadePasses(
             self.gradient_wanted,
             self.layers,
@@ -68,10 +68,10 @@ class Batch:
         streams: Random streams of the images or changed copies.
         micro_batch: Images that pass through the model at once, at most.
         shared: Quantities of the whole audit by key, such as an explainer's layer statistics.
-        controls: Whether what a method reports about itself will be read; where that costs passes, they are saved.
+        diagnostics: Whether the diagnostics will be read; if not, passes that only they need are left out.
         colors: Logits of images of one color by the color's name, passed once and kept.
-        uploaded: Maps of these very images that were uploaded, (N,C,H,W) by the digest of their file.
-        passes: Passes over these very images; other images, as `dataclasses.replace` makes them, begin anew.
+        uploaded: Uploaded maps of these images, (N,C,H,W) by the digest of their file.
+        passes: Results of passes over these images; `dataclasses.replace` gives other images, which begin without any.
     """
 
     classifier: Classifier
@@ -80,7 +80,7 @@ class Batch:
     streams: Streams
     micro_batch: int = 32
     shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    controls: bool = True
+    diagnostics: bool = True
     colors: dict[str, Tensor] = field(default_factory=dict)
     uploaded: Mapping[str, Tensor] = field(default_factory=dict)
     passes: MadePasses = field(init=False, default_factory=MadePasses)
@@ -95,7 +95,7 @@ class Batch:
         return self.classifier.normalize(self.pixels)
 
     def parts(self) -> Iterator[Batch]:
-        """The same images, at most `micro_batch` at once; passes that were made stay known."""
+        """The same images, at most `micro_batch` at once; results of passes stay known."""
         if len(self) <= self.micro_batch:
             if len(self):
                 yield self
@@ -114,12 +114,12 @@ class Batch:
             yield part
 
     def know(self, passes: MadePasses) -> None:
-        """Hand over passes that were made over these images already."""
+        """Take over results of passes over these images."""
         object.__setattr__(self, "passes", passes)
 
 
 def exactly(batch: Batch) -> Batch:
-    """The same images with the model in float32, for methods that optimize or count what rounding would change."""
+    """The same images with the model in float32, for methods whose result would depend on coarser rounding."""
     if batch.classifier is batch.classifier.exact:
         return batch
     return replace(batch, classifier=batch.classifier.exact)

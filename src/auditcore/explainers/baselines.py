@@ -1,4 +1,4 @@
-"""What stands for "nothing to see": the image that a method compares with."""
+"""Baselines: the images with which a method compares an image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from auditcore.contracts.explainers import Baseline
+from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.explainers.attribution import Batch
 
 _BLUR_PX = 31
@@ -18,13 +18,13 @@ _NOISE_STD = 0.5
 
 
 def baseline_pixels(batch: Batch, baseline: Baseline) -> Float[Tensor, "image 3 height width"]:
-    """One baseline an image, in pixel space; see `contracts.explainers.BASELINES`.
+    """One baseline per image, in pixel space; see `contracts.explainers.baselines.BASELINES`.
 
-    Noise comes from the image's own stream. `normal` alone leaves [0,1]: it is standard normal once normalized.
+    Noise comes from the image's own stream. Only `normal` leaves [0,1]: it is standard normal after normalization.
 
     Args:
-        batch: The images, with the streams of the copies that ask.
-        baseline: Which one.
+        batch: The images and their streams.
+        baseline: Which baseline.
 
     Source: Sturmfels et al. 2020 (blur, gaussian, uniform, maximum distance).
     """
@@ -37,7 +37,7 @@ def baseline_pixels(batch: Batch, baseline: Baseline) -> Float[Tensor, "image 3 
         case "mean":
             chosen = classifier.mean.expand_as(pixels)
         case "blur":
-            # reflection needs more than half a kernel of image; 31 pixels for all that are no toys
+            # reflection needs an image larger than half a kernel; only images below 16 pixels get a smaller one
             kernel = min(_BLUR_PX, 2 * min(pixels.shape[2:]) - 1)
             chosen = gaussian_blur(pixels, [kernel, kernel], [_BLUR_SIGMA_PX, _BLUR_SIGMA_PX])
         case "gaussian":

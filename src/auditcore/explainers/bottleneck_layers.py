@@ -1,7 +1,7 @@
-"""Layers that can be a bottleneck: everything must pass them that reaches the logits.
+"""Layers that can be a bottleneck: everything that reaches the logits must pass through them.
 
-Who restricts the information of a layer must know that none flows around it: a convolution inside a residual block
-restricts nothing, since the skip connection carries the rest.
+Restricting the information of a layer has no effect if information flows around it: with a convolution inside a
+residual block, the skip connection carries the rest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 def passages(classifier: Classifier) -> tuple[str, ...]:
     """Feature layers, in the order in which they run, around which nothing flows from the image to the logits.
 
-    Tokens beside a class token are none, since it carries information of all positions.
+    Tokens beside a class token do not qualify, since the class token carries information of all positions.
     """
     return tuple(flow.name for flow in classifier.flows if flow.value is not None and flow.prefix == 0)
 
@@ -30,5 +30,5 @@ def nearest_passage(classifier: Classifier) -> str | None:
     """
     weighted = [isinstance(classifier.module.get_submodule(name), _WEIGHTED) for name in classifier.feature_layers]
     depths = dict(zip(classifier.feature_layers, accumulate(weighted), strict=True))
-    # in whole numbers, so that a tie is a tie
+    # in integers, so that ties are exact
     return min(passages(classifier), key=lambda name: abs(3 * depths[name] - 2 * sum(weighted)), default=None)

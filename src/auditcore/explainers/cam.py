@@ -17,11 +17,11 @@ from auditcore.models.feature_maps import as_maps
 from auditcore.models.loaders.suggestions import near
 
 MOST_CANDIDATES = 5
-"""Layers that an error lists, from the logits on."""
+"""How many layers an error lists, beginning at the logits."""
 
 
 def incompatibility(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
-    """Why there is no class activation map: no layer keeps positions, or the layer named is none of those that do."""
+    """Why there is no class activation map: no layer keeps positions, or the named layer does not."""
     name = layer_name(classifier, contract)
     if name is None:
         if not classifier.feature_layers:
@@ -45,9 +45,9 @@ def incompatibility(classifier: Classifier, contract: GradCam | GuidedGradCam) -
 
 
 def candidates(classifier: Classifier) -> tuple[str, ...]:
-    """Layers that a class activation map can be made of, the one taken by default first, the others from the last on.
+    """Layers that can give a class activation map: the default first, then the others from the last one on.
 
-    Where the model has any around which nothing flows, only those.
+    If the model has layers through which everything flows, only those.
     """
     through = tuple(dict.fromkeys(flow.name for flow in reversed(classifier.flows) if flow.value is not None))
     default = classifier.last_feature_layer
@@ -71,8 +71,8 @@ def guided_incompatibility(classifier: Classifier, contract: GuidedGradCam) -> s
 def grad_cam(batch: Batch, contract: GradCam | GuidedGradCam) -> Attribution:
     """Feature maps of a layer, weighted by their mean gradient, summed, rectified and upsampled to the image.
 
-    Of a transformer's tokens the grid counts; class token and registers are dropped. Without a name the layer is the
-    last one around which nothing flows to the logits: `classifier.last_feature_layer`.
+    Of the tokens of a transformer only the grid is used, without class token and registers. If the contract names no
+    layer, it is the last one through which everything flows to the logits: `classifier.last_feature_layer`.
 
     Raises:
         NotApplicable: There is no such layer, or the logits do not depend on it.
@@ -97,13 +97,13 @@ def guided_grad_cam(batch: Batch, contract: GuidedGradCam) -> Attribution:
     """Grad-CAM times guided backpropagation, pixel by pixel.
 
     Source: Selvaraju et al. 2017, section 3.2. Upsampling is bilinear, as the authors say; captum's default, nearest,
-    gives all pixels of a cell one factor.
+    gives all pixels of a cell the same factor.
     """
     return Attribution(grad_cam(batch, contract).maps * rectifiers.guided_gradients(batch))
 
 
 def layer_name(classifier: Classifier, contract: GradCam | GuidedGradCam) -> str | None:
-    """Path of the layer that a contract means; None where the model has none that will do."""
+    """Path of the layer that a contract means; None if the model has no suitable one."""
     if contract.layer is None:
         return classifier.last_feature_layer
     if contract.layer == "first" and isinstance(contract, GuidedGradCam):

@@ -27,7 +27,7 @@ _ELEMENTWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus),
     *(nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Softsign),
 )
-"""Activations of one value each: the rescale rule."""
+"""Activations that act on single values: the rescale rule applies."""
 
 _POOLINGS = (
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
@@ -39,11 +39,11 @@ _LINEAR_CALLS = {
     *(operator.add, operator.iadd, operator.sub, operator.isub, operator.neg, torch.add, torch.sub, torch.mean),
     *("add", "add_", "sub", "sub_", "mean", "sum", torch.sum, F.avg_pool2d, F.adaptive_avg_pool2d),
 }
-"""Functions and methods that are affine in all that they are given."""
+"""Functions and methods that are affine in all their arguments."""
 
 
 def incompatibility(classifier: Classifier, _contract: DeepLift) -> str | None:
-    """Why contributions would not add up on this model: it cannot be traced, or a layer on the way has no rule."""
+    """Why contributions would not add up on this model: it cannot be traced, or a layer that matters has no rule."""
     canonical = classifier.canonical_or_reason()
     if isinstance(canonical, str):
         return canonical
@@ -56,14 +56,14 @@ def incompatibility(classifier: Classifier, _contract: DeepLift) -> str | None:
 def deep_lift(batch: Batch, contract: DeepLift) -> Attribution:
     """Difference to a baseline, times a multiplier that is carried back layer by layer.
 
-    A linear layer's multiplier is its weight, so its gradient will do. That of an activation is the change of its
+    The multiplier of a linear layer is its weight, so its gradient is right. That of an activation is the change of its
     output over the change of its input (rescale rule), or its derivative where the input does not change. Max pooling
     divides the change between the two places where image and baseline have their maximum. The rule of captum and
     SHAP.
 
     Returns:
         Maps and `completeness_error`: |sum of the map - (f(x) - f(baseline))| / |f(x) - f(baseline)|, which is
-        rounding alone.
+        only rounding.
 
     Source: Shrikumar et al. 2017, Eq. 1 to 6; max pooling as in SHAP and captum.
     """
@@ -183,8 +183,8 @@ def _cross_maximum(
     """Max pooling whose gradients are multipliers.
 
     From the reference's maximum to the image's, the output changes in two steps: up to the larger of the two at the
-    image's place, then down from it at the reference's place. Each step is shared out where it happens. A place that
-    took a step has changed by at least as much, so the quotients lie in [0,1].
+    image's place, then down from it at the reference's place. Each step belongs to the place where it happens. The
+    value there has changed by at least as much, so the quotients lie in [0,1].
     """
     output, places = _pooled(pool, x.detach())
     reference_output, reference_places = _pooled(pool, reference)

@@ -15,7 +15,7 @@ from auditcore.explainers.passes import baseline_logits, pairs, target_logits
 from auditcore.explainers.shared_pass import input_gradients
 
 UNDEFINED_BELOW = 1e-8
-"""A relative error has no meaning when what it is relative to is this close to zero."""
+"""A relative error has no meaning where its denominator is below this."""
 
 
 def gradient(batch: Batch, _contract: Gradient) -> Attribution:
@@ -72,7 +72,7 @@ def integrated_gradients(batch: Batch, contract: IntegratedGradients) -> Attribu
         scaled = gradients.double() * weights[steps].view(-1, 1, 1, 1)
         sums.index_add_(0, images, scaled)
     maps = (differences.double() * sums).float()
-    if not batch.controls:
+    if not batch.diagnostics:
         return Attribution(maps)
     change = target_logits(batch) - baseline_logits(batch, contract.baseline, nothing)
     return Attribution(maps, {"completeness_error": completeness_error(maps, change)})
@@ -87,11 +87,11 @@ def quadrature(steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step
 def completeness_error(
     maps: Float[Tensor, "image channel height width"], change: Float[Tensor, " image"]
 ) -> Float[Tensor, " image"]:
-    """How far the sum of a map is from the change that it should explain, relative to that change.
+    """Difference between the sum of a map and the change that it should explain, relative to that change.
 
     Args:
         maps: Attributions.
-        change: Target logit of the image less that of the baseline.
+        change: Target logit of the image minus that of the baseline.
 
     Returns:
         |sum - change| / |change|; NaN where the logit hardly changes.

@@ -16,7 +16,7 @@ def gradient_shap(batch: Batch, contract: GradientShap) -> Attribution:
     """Mean of (x' - b) * gradient at b + alpha (x' - b), over random baselines b and alpha uniform in [0,1).
 
     x' is the image, with noise if the contract says so. Every sample of every image draws its own baseline, alpha and
-    noise. Complete in expectation alone, so no completeness error is reported.
+    noise. Maps are complete only in expectation, so no completeness error is reported.
 
     Source: Lundberg & Lee 2017; Erion et al. 2021, Eq. 3; captum's GradientShap.
     """

@@ -1,6 +1,6 @@
 """Per-sample information bottleneck: how many bits of a layer each position needs.
 
-Noise replaces as much of one layer's output as it can without the model losing the target. What could not be
+Noise replaces as much of a layer's output as possible while the model still predicts the target. What cannot be
 replaced is the information that the decision needs.
 """
 
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditcore.contracts.explainers import Iba, shared_key
+from auditcore.contracts.explainers import Iba
 from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.explainers.attribution import Attribution, Batch, exactly
@@ -60,7 +60,7 @@ class LayerStatistics:
 
 
 def incompatibility(classifier: Classifier, contract: Iba) -> str | None:
-    """Why no layer can be a bottleneck: there is none that everything passes, or the layer named is no such layer."""
+    """Why no layer can be a bottleneck: everything passes through none, or not through the named one."""
     if contract.layer is None:
         if nearest_passage(classifier) is None:
             return NO_PASSAGE
@@ -76,7 +76,7 @@ def incompatibility(classifier: Classifier, contract: Iba) -> str | None:
 
 
 def measure_statistics(batch: Batch, contract: Iba, halves: Sequence[int]) -> Float[Tensor, "row value"]:
-    """What images tell about the distribution of the layer's output.
+    """What images contribute to the distribution of the layer's output.
 
     Args:
         batch: Images of the audit.
@@ -166,7 +166,7 @@ def _reduced(table: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def why_no_map(contract: Iba, shared: Sequence[float] | None) -> str | None:
-    """Why there is no map of any image though the method runs: the audit has too few for statistics of neurons."""
+    """Why no image has a map although the method runs: the audit has too few images for statistics of neurons."""
     if shared is None or not shared or not math.isnan(shared[0]):
         return None
     return f"statistics of a {contract.statistics} need at least two images; set `statistics` to channel"
@@ -192,13 +192,13 @@ def iba(batch: Batch, contract: Iba) -> Attribution:
         the audit's images and the same noise.
 
     Raises:
-        NotApplicable: There is no such layer, or nobody measured its statistics.
+        NotApplicable: There is no such layer, or its statistics were not measured.
 
     Source: Schulz et al. 2020, Section 3 and the authors' code; layer: `bottleneck_layers.nearest_passage` if null.
     """
     batch = exactly(batch)
     layer = _layer(batch.classifier, contract)
-    shared = batch.shared.get(shared_key(contract))
+    shared = batch.shared.get(contract.shared_key)
     if shared is None:
         msg = (
             "the statistics of the layer belong to a whole audit and were not measured; run the explainer in an "
@@ -212,14 +212,14 @@ def iba(batch: Batch, contract: Iba) -> Attribution:
         features = _features(part, layer)
         whole, *halves = _statistics(contract, shared, features)
         maps.append(_map(part, contract, layer, features, whole, batch.micro_batch))
-        if batch.controls and halves:
+        if batch.diagnostics and halves:
             one, other = (_map(part, contract, layer, features, half, batch.micro_batch) for half in halves)
             agreements.append(_correlation(one, other))
-    if not batch.controls:
+    if not batch.diagnostics:
         return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1])
     undefined = torch.full((len(batch),), torch.nan, device=batch.pixels.device)
-    controls = {"statistics_agreement": torch.cat(agreements) if agreements else undefined}
-    return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1], controls)
+    diagnostics = {"statistics_agreement": torch.cat(agreements) if agreements else undefined}
+    return Attribution(torch.cat(maps) if maps else batch.pixels[:, :1], diagnostics)
 
 
 def _map(
@@ -312,7 +312,7 @@ def _information(
                 logits = _forward_with(part, layer, z)
                 (_cross_entropy(part, logits) / contract.samples).backward()
             passing = information(standardized, closed(alpha)) * statistics.active
-            # a sum over images, so that each has the gradient it would have alone
+            # a sum over images, so that the gradient of each does not depend on the others
             (contract.beta * passing.mean((1, 2, 3)).sum()).backward()
         optimizer.step()
     with torch.no_grad():
@@ -350,7 +350,7 @@ def _statistics(
 
 
 def layer_name(classifier: Classifier, contract: Iba) -> str | None:
-    """Path of the layer that a contract means; None where the model has none that will do."""
+    """Path of the layer that a contract means; None if the model has no suitable one."""
     return contract.layer if contract.layer is not None else nearest_passage(classifier)
 
 
@@ -368,7 +368,7 @@ def _features(part: Batch, layer: str) -> Float[Tensor, "image channel h w"]:
 
     def keep(output: Tensor) -> Tensor:
         outputs.append(output)
-        # a copy goes on, since an in-place activation may follow
+        # an in-place activation may follow, so it gets a copy
         return output.clone()
 
     with torch.no_grad(), _replacing(part.classifier.module.get_submodule(layer), keep):
@@ -386,7 +386,7 @@ def _forward_with(part: Batch, layer: str, z: Float[Tensor, "image sample channe
 
 
 def _from_maps(maps: Float[Tensor, "copy channel h w"], layout: Layout) -> Float[Tensor, "copy ..."]:
-    """Maps as a layer gives them; tokens without any before them, since others are no passages."""
+    """Maps in the layout of a layer; a bottleneck layer has no tokens before the grid."""
     match layout:
         case "channels_first":
             return maps

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from auditcore.contracts.explainers import KernelShap
+from auditcore.counts.coalitions import is_exhaustive
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.passes import baseline_logits, copies_logits, target_logits
@@ -25,7 +26,7 @@ _SINGULAR_BELOW = 1e-10
 
 @dataclass(frozen=True)
 class Coalitions:
-    """Segments that are present together, with what each choice counts.
+    """Segments that are present together, and the weight of each choice.
 
     Attributes:
         present: (coalition, segment).
@@ -42,8 +43,8 @@ def kernel_shap(batch: Batch, contract: KernelShap) -> Attribution:
     The values solve the least squares problem that the Shapley kernel weighs, with the sum of all values fixed at
     f(x) - f(baseline). Where an image has so few segments that all coalitions are affordable, they are all
     evaluated and the values are exact. Otherwise coalitions are drawn, each with its complement: their sizes follow
-    the kernel, so each counts the same. What coalitions never tell apart shares alike (least norm); `samples` of at
-    least twice the segments avoid that. Needs predictions only.
+    the kernel, so each counts the same. Segments that no coalition tells apart get equal values (least norm); at least
+    twice as many `samples` as segments avoid that. It needs only predictions.
 
     Returns:
         Maps (N,1,H,W). A pixel's value is its segment's divided by the segment's pixels, so that a map sums to
@@ -68,7 +69,7 @@ def kernel_shap(batch: Batch, contract: KernelShap) -> Attribution:
         grams.index_add_(0, owners, weighted[:, :, None] * members[:, None, :])
         moments.index_add_(0, owners, weighted * (logits.double() - empty[owners])[:, None])
     maps = torch.empty_like(pixels[:, 0], dtype=torch.float64)
-    # small systems: on the CPU, where the result does not depend on the accelerator's solver
+    # the systems are small; on the CPU the result does not depend on the solver of an accelerator
     for position, count in enumerate(counts):
         gain = (whole - empty)[position].cpu()
         values = solve(grams[position, :count, :count].cpu(), moments[position, :count].cpu(), gain)
@@ -94,7 +95,7 @@ def solve(
     """
     count = len(moment)
     equal = (gain / count).expand(count)
-    # what is left to be found sums to 0
+    # the rest of the solution sums to 0
     centering = torch.eye(count, dtype=gram.dtype) - 1 / count
     inverse: Tensor = torch.linalg.pinv(centering @ gram @ centering, rtol=_SINGULAR_BELOW, hermitian=True)
     # centered once more: rounding must not break the sum
@@ -113,7 +114,7 @@ def every_coalition(count: int) -> Coalitions:
 
 
 def drawn_coalitions(generator: np.random.Generator, count: int, pairs: int) -> Coalitions:
-    """Coalitions and their complements, in turn, with sizes as probable as the Shapley kernel has them."""
+    """Coalitions, each followed by its complement; their sizes are distributed as the Shapley kernel."""
     sizes = np.arange(1, count)
     probable = 1 / (sizes * (count - sizes))
     drawn = generator.choice(sizes, size=(pairs, 1), p=probable / probable.sum())
@@ -149,7 +150,7 @@ def _draw(batch: Batch, contract: KernelShap, position: int, count: int, draw: i
     """The next coalitions of one image, at most `COALITIONS_A_DRAW`; none once all have been seen."""
     start = draw * COALITIONS_A_DRAW
     stop = min(start + COALITIONS_A_DRAW, contract.samples)
-    if 2**count - 2 <= contract.samples:
+    if is_exhaustive(count, contract.samples):
         every = every_coalition(count)
         return Coalitions(every.present[start:stop], every.weights[start:stop])
     generator = batch.streams.generator(position, "kernel_shap", draw)

@@ -1,4 +1,4 @@
-"""A linear layer as the linear map it is: applied with any weights, and its transpose."""
+"""Linear layers as linear maps: applied with any weights, and transposed."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ class ConvolutionMap(LinearMap):
     """Of a convolution that pads with zeros, by one call of the library there and one back.
 
     Attributes:
-        stride: As in torch, for each spatial axis; likewise the next three.
+        stride: As in torch, for each spatial axis, as are padding, dilation and output_padding.
         padding: Zeros on both sides.
         dilation: Distance of the taps.
         output_padding: Of a transposed convolution.
         is_transposed: Whether it is a transposed one.
         groups: Groups of channels.
-        margins: Zeros put around the input beforehand, in the order of `F.pad`; empty for none.
+        margins: Zeros put around the input before, in the order of `F.pad`; empty for none.
     """
 
     stride: tuple[int, ...]
@@ -97,7 +97,7 @@ class ConvolutionMap(LinearMap):
 
     def transposed(self, x: Tensor, weights: Weights, y: Tensor) -> Tensor:
         """The gradient of the convolution with regard to its input."""
-        # only the sizes of the input are read, so padding it again would be in vain
+        # only the sizes of the input are read, so it is not padded again
         padded = _unwritten(x, self.margins) if self.margins else x
         gradient: Tensor = torch.ops.aten.convolution_backward(
             y,
@@ -129,7 +129,7 @@ class ForeignMap(LinearMap):
         stand_in = copy.copy(self._layer)
         # a layer without a bias may not look for one
         without = cast("nn.Linear", self._layer).bias is None
-        stand_in._parameters = {"weight": weights.weight, "bias": None if without else weights.bias}  # type: ignore[dict-item] # noqa: SLF001 - of the copy alone
+        stand_in._parameters = {"weight": weights.weight, "bias": None if without else weights.bias}  # type: ignore[dict-item] # noqa: SLF001 - only of the copy
         y: Tensor = stand_in(x)
         if without and weights.bias is not None:
             y = y + weights.bias.view(-1, *[1] * (0 if isinstance(self._layer, nn.Linear) else weights.weight.ndim - 2))
@@ -173,7 +173,7 @@ def _padded_convolution(layer: nn.Module) -> LinearMap | None:
         return None
     try:
         graph = fx.Tracer().trace(layer)
-    # foreign code runs on symbolic values here, so any exception may come out of it
+    # foreign code runs on symbolic values here and may raise anything
     except Exception:  # noqa: BLE001
         return None
     image, *steps, convolution, output = [node for node in graph.nodes if node.op != "get_attr"]

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation: three composites of zennit on the canonical model.
 
-Which rule is for which layer is zennit's; the rules are evaluated by `relevance_rules`, which give the same at the
-cost of two to three gradients, and by zennit itself for layers that those do not fit.
+Zennit decides which rule a layer gets. `relevance_rules` evaluates the rules at the cost of two to three gradients,
+with the same result; zennit itself evaluates layers that those rules do not fit.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def lrp_epsilon_alpha2_beta1_flat(batch: Batch, contract: LrpEpsilonAlpha2Beta1F
 
 
 def incompatibility(classifier: Classifier, contract: ExplainerContract) -> str | None:
-    """Why relevance cannot be propagated on this model: it cannot be traced, or a layer on the way has no rule."""
+    """Why relevance cannot be propagated on this model: it cannot be traced, or a layer that matters has no rule."""
     canonical = classifier.canonical_or_reason()
     if isinstance(canonical, str):
         return canonical
@@ -119,7 +119,7 @@ def _first_layer_sees_image(canonical: nn.Module) -> bool:
 
 
 def composite_of(classifier: Classifier, contract: LrpContract) -> Composite:
-    """The composite of zennit that says which rule is for which layer, and that every map must equal."""
+    """Zennit's composite, which assigns rules to layers; every map must equal its result."""
     if isinstance(contract, LrpEpsilonGammaBox):
         return EpsilonGammaBox(
             low=classifier.low,
@@ -137,9 +137,9 @@ _MODELS: WeakKeyDictionary[nn.Module, dict[LrpContract, nn.Module]] = WeakKeyDic
 
 
 def model_with_rules(classifier: Classifier, contract: LrpContract) -> nn.Module:
-    """The canonical model with our rules built in, made once and gone with the canonical model.
+    """The canonical model with our rules built in, made once and kept as long as the canonical model.
 
-    Its passes count in the classifier's ledger: whatever a rule evaluates anew belongs to the one pass there and back.
+    Its passes count in the classifier's ledger. What a rule evaluates again belongs to the same pass.
     """
     models = _MODELS.setdefault(classifier.canonical, {})
     # a display name changes no rule
@@ -159,9 +159,9 @@ def model_with_rules(classifier: Classifier, contract: LrpContract) -> nn.Module
 
 
 def _propagate(batch: Batch, contract: LrpContract) -> Attribution:
-    """Relevance of the target logit, which is where it begins.
+    """Relevance, which begins at the target logit.
 
-    Propagation is linear in that beginning, so it starts from 1 and is scaled afterwards: exact also for tiny logits.
+    Propagation is linear in its start, so it starts from 1 and is scaled afterwards: exact also for tiny logits.
     """
     model = model_with_rules(batch.classifier, contract)
     maps, conserved = [], []
@@ -176,7 +176,7 @@ def _propagate(batch: Batch, contract: LrpContract) -> Attribution:
 
 @contextmanager
 def rules_of_zennit(classifier: Classifier, contract: LrpContract) -> Iterator[nn.Module]:
-    """The canonical model while the hooks of zennit make its gradient the relevance: what ours is measured against."""
+    """The canonical model with zennit's hooks, which make its gradient the relevance: the reference of our tests."""
     canonical = classifier.canonical
     with composite_of(classifier, contract).context(canonical), _gates_pass_to_signal(canonical):
         yield canonical

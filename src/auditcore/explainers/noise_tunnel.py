@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auditcore.contracts.explainers import Gradient, NoiseTunnel, NoisyContract, SmoothGrad
+from auditcore.contracts.explainers import Gradient, NoiseTunnel, SmoothGrad
+from auditcore.contracts.explainers.noise import NoisyContract
 from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.gradient import gradient
@@ -35,7 +36,7 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
     """Mean, mean square or variance of a method's maps over copies of the input with Gaussian noise.
 
     All tunnels of a plan see the same noise, so that methods are compared on the same copies. What the inner method
-    draws at random, it draws anew for every copy. Its controls say how well it did on a copy, and nothing of a mean
+    draws at random, it draws again for every copy. Its diagnostics describe single copies, not a mean
     or a variance; they are left out.
 
     Args:
@@ -67,7 +68,7 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
         case "smoothgrad_squared":
             aggregate = mean_square
         case "vargrad":
-            # equal samples may leave a rounding error below zero
+            # with equal samples, rounding may give a value below zero
             aggregate = (mean_square - mean.square()).clamp(min=0)
     return Attribution(aggregate.float())
 
@@ -75,9 +76,9 @@ def noise_tunnel(batch: Batch, contract: NoiseTunnel, attribute: Callable[[Batch
 def noisy_copies(
     batch: Batch, owners: Sequence[int], samples: Sequence[int], noise: NoisyContract, *, purpose: str
 ) -> Batch:
-    """Copies of images with Gaussian noise, each with streams of its own.
+    """Copies of images with Gaussian noise, each with its own streams.
 
-    Noise is not clipped: what is beyond black and white stays there, as in the papers.
+    Noise is not clipped: values beyond black and white stay, as in the papers.
 
     Args:
         batch: The images.
@@ -88,7 +89,7 @@ def noisy_copies(
         purpose: What the noise is for; it comes from the image's stream of that purpose.
 
     Returns:
-        The copies in pixel space. Their streams view the sample, for what is drawn besides the noise.
+        The copies in pixel space. Their streams belong to the sample, for other random numbers than the noise.
     """
     shape = tuple(batch.pixels.shape[1:])
     images = numbers_on(owners, batch.pixels.device, torch.long)
@@ -100,5 +101,5 @@ def noisy_copies(
     streams = streams.viewing(
         [f"{views[image]}/{purpose}/{sample}" for image, sample in zip(owners, samples, strict=True)]
     )
-    # what a method reports about itself says nothing of a mean, so it makes no pass for it
-    return replace(batch, pixels=pixels, targets=batch.targets[images], streams=streams, controls=False)
+    # diagnostics of single copies are not reported, so no pass is made for them
+    return replace(batch, pixels=pixels, targets=batch.targets[images], streams=streams, diagnostics=False)

@@ -1,4 +1,4 @@
-"""Many changed copies of each image: which pass when, and what the model says of them without gradients."""
+"""Many changed copies of each image: their micro-batches, and their logits without gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from auditcore.contracts.explainers import Baseline
+from auditcore.contracts.explainers.baselines import Baseline
+from auditcore.contracts.image_colors import is_image_color
 from auditcore.devices.transfer import numbers_on
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.shared_pass import color_logits, image_logits
@@ -30,7 +31,7 @@ def pairs(
 
 
 def host_pairs(images: int, repeats: int, micro_batch: int) -> Iterator[tuple[list[int], list[int]]]:
-    """The same as `pairs` in lists of the host, for work that also draws random numbers for each pair."""
+    """The same as `pairs` in lists on the host, for work that also draws random numbers for each pair."""
     for start in range(0, images * repeats, micro_batch):
         numbers = range(start, min(start + micro_batch, images * repeats))
         yield [number // repeats for number in numbers], [number % repeats for number in numbers]
@@ -44,7 +45,7 @@ def copies_logits(
 
 
 def target_logits(batch: Batch) -> Float[Tensor, " image"]:
-    """Target logits of the batch's images, from a pass that was made already if there was one."""
+    """Target logits of the images; no new pass if they are known."""
     return image_logits(batch).gather(1, batch.targets[:, None])[:, 0]
 
 
@@ -55,18 +56,14 @@ def baseline_logits(
 
     Args:
         batch: Model and targets.
-        baseline: Which baseline the pixels are.
+        baseline: Which baseline the pixels show.
         pixels: What `baseline_pixels` made, in pixel space.
     """
     if not len(batch):
         return pixels.new_empty(0)
-    if baseline in COLORS:
+    if is_image_color(baseline):
         return color_logits(batch, baseline, pixels[:1])[0, batch.targets]
     logits = torch.empty(len(batch), device=pixels.device)
     for images, _ in pairs(len(batch), 1, batch.micro_batch, pixels.device):
         logits[images] = copies_logits(batch, pixels[images], images)
     return logits
-
-
-COLORS = ("black", "mean")
-"""Baselines that show one color, the same for all images."""

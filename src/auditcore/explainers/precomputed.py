@@ -9,10 +9,10 @@ from auditcore.explainers.attribution import Attribution, Batch
 
 
 def precomputed(batch: Batch, contract: Precomputed) -> Attribution:
-    """The uploaded maps of these images; of an image without one, zeros, which the engine reports as undefined.
+    """The uploaded maps of these images; zeros for an image without one, which the engine reports as undefined.
 
     Raises:
-        NotApplicable: Nobody has uploaded maps of these images, such as of changed copies.
+        NotApplicable: There are no uploaded maps of these images, because they are changed copies.
     """
     maps = batch.uploaded.get(contract.maps)
     if maps is None:

@@ -7,10 +7,10 @@ from auditcore.explainers.attribution import Attribution, Batch
 
 
 def random(batch: Batch, contract: Random) -> Attribution:
-    """Independent standard normal values, drawn anew for every view; entries of other names draw other values.
+    """Independent standard normal values, drawn again for every view; entries of other names draw other values.
 
-    Copies with common noise draw their own values too: with those of the original every map would be the same map, and
-    the control that knows nothing would look perfectly stable.
+    Copies with common noise draw their own values too. With those of the original all maps would be the same, and the
+    control would look perfectly stable.
     """
     shape = tuple(batch.pixels.shape[1:])
     streams = batch.streams.apart

@@ -16,7 +16,7 @@ from auditcore.models.classifier import Classifier
 
 
 def incompatibility(classifier: Classifier, _contract: ExplainerContract) -> str | None:
-    """Why changing rectifiers cannot be right on this model: it has none, or they cannot be found."""
+    """Why changing rectifiers is not right on this model: it has none, or they cannot be found."""
     canonical = classifier.canonical_or_reason()
     if isinstance(canonical, str):
         return canonical
@@ -29,7 +29,7 @@ def incompatibility(classifier: Classifier, _contract: ExplainerContract) -> str
 
 
 def guided_backpropagation(batch: Batch, _contract: GuidedBackpropagation) -> Attribution:
-    """Gradient in which a rectifier passes on only what is positive, and only where it was active.
+    """Gradient in which a rectifier passes back only positive values, and only where it was active.
 
     Source: Springenberg et al. 2015, Fig. 1.
     """
@@ -37,7 +37,7 @@ def guided_backpropagation(batch: Batch, _contract: GuidedBackpropagation) -> At
 
 
 def guided_gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
-    """Maps of guided backpropagation, passed once for all methods that are made of them."""
+    """Maps of guided backpropagation, computed once for all methods that read them."""
     if not len(batch):
         return torch.empty_like(batch.pixels)
     parts = []
@@ -49,10 +49,11 @@ def guided_gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
 
 
 def deconvolution(batch: Batch, _contract: Deconvolution) -> Attribution:
-    """Gradient in which a rectifier passes on only what is positive, wherever it comes from.
+    """Gradient in which a rectifier passes back only positive values, whether or not it was active.
 
-    The image speaks through other layers alone, such as max pooling. On a model whose only nonlinear layers are
-    rectifiers, as the demo model, all images of a class have one map: its stability then is perfect and says nothing.
+    The image matters only through other layers, such as max pooling. On a model whose only nonlinear layers are
+    rectifiers, such as the demo model, all images of a class have the same map: its stability is perfect and says
+    nothing.
 
     Source: Zeiler & Fergus 2014; Springenberg et al. 2015, Fig. 1.
     """

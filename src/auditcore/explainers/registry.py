@@ -1,4 +1,4 @@
-"""Which function computes which explainer, and when it cannot be right."""
+"""Which function computes which explainer, and on which models it is not right."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ from auditcore.random_numbers.streams import Streams
 
 
 def _always_applicable(_classifier: Classifier, _contract: ExplainerContract) -> None:
-    """Any differentiable classifier will do."""
+    """Every classifier that offers what the contract needs is suitable."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,17 @@ class Method:
 
     Attributes:
         attribute: Explains a batch according to its contract.
-        incompatibility: Why the method cannot be right on a model, or None.
+        incompatibility: Why the method is not right on a model, or None.
         measure_shared: (batch, contract, half of each image) -> what images contribute to a quantity of the whole
-            audit, if there is one: a row for each image, or for several. Every other image belongs to half 1.
-        merge_shared: (contract, rows) -> as few rows that say the same, up to rounding.
+            audit, for contracts with `needs_measure_wave`: a row per image, or per several. Every other image belongs
+            to half 1.
+        merge_shared: (contract, rows) -> few rows with the same meaning, up to rounding.
         reduce_shared: (contract, rows of all images) -> that quantity, handed to `attribute` as
-            `batch.shared[shared_key(contract)]`.
-        reads_gradient: Whether it is made of the plain model's input gradient.
-        reads_layer: The layer whose features and gradient it is made of, if it is.
-        layer: The layer that it works on, in whichever way; what a report names.
+            `batch.shared[contract.shared_key]`.
+        why_no_map: (contract, quantity of the whole audit or None) -> why images have no map although the method runs
+            on the model, or None.
+        layer: The layer that it works on, which the report names. Methods that share the layer gradient
+            (`shared_passes` of the contract) get the features and the gradient of this layer.
         prepare: Builds what it needs of a model once, where that takes long; without it the first map would.
     """
 
@@ -89,8 +91,7 @@ class Method:
     measure_shared: Callable[[Batch, Any, Sequence[int]], Float[Tensor, "row value"]] | None = None
     merge_shared: Callable[[Any, Sequence[Sequence[float]]], Sequence[Sequence[float]]] | None = None
     reduce_shared: Callable[[Any, Sequence[Sequence[float]]], tuple[float, ...]] | None = None
-    reads_gradient: bool = False
-    reads_layer: Callable[[Classifier, Any], str | None] | None = None
+    why_no_map: Callable[[Any, Sequence[float] | None], str | None] | None = None
     layer: Callable[[Classifier, Any], str | None] | None = None
     prepare: Callable[[Classifier, Any], object] | None = None
 
@@ -100,20 +101,25 @@ def _noise_tunnel(batch: Batch, contract: NoiseTunnel) -> Attribution:
 
 
 def _noise_tunnel_incompatibility(classifier: Classifier, contract: NoiseTunnel) -> str | None:
-    """Where the inner method cannot be right, its mean cannot either."""
+    """The incompatibility of the inner method."""
     return EXPLAINERS[type(contract.method)].incompatibility(classifier, contract.method)
 
 
 def _noise_tunnel_layer(classifier: Classifier, contract: NoiseTunnel) -> str | None:
     """The layer of the inner method."""
-    layer = EXPLAINERS[type(contract.method)].layer
-    return None if layer is None else layer(classifier, contract.method)
+    return _layer(classifier, contract.method)
+
+
+def _layer(classifier: Classifier, contract: ExplainerContract) -> str | None:
+    """The layer that a method works on; None if it works on none."""
+    layer = EXPLAINERS[type(contract)].layer
+    return None if layer is None else layer(classifier, contract)
 
 
 EXPLAINERS: dict[type[ExplainerContract], Method] = {
-    Gradient: Method(gradient.gradient, reads_gradient=True),
-    Saliency: Method(gradient.saliency, reads_gradient=True),
-    InputXGradient: Method(gradient.input_x_gradient, reads_gradient=True),
+    Gradient: Method(gradient.gradient),
+    Saliency: Method(gradient.saliency),
+    InputXGradient: Method(gradient.input_x_gradient),
     IntegratedGradients: Method(gradient.integrated_gradients),
     GradientShap: Method(gradient_shap.gradient_shap),
     SmoothGrad: Method(noise_tunnel.smoothgrad),
@@ -121,10 +127,8 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     DeepLift: Method(deep_lift.deep_lift, deep_lift.incompatibility),
     GuidedBackpropagation: Method(rectifiers.guided_backpropagation, rectifiers.incompatibility),
     Deconvolution: Method(rectifiers.deconvolution, rectifiers.incompatibility),
-    GradCam: Method(cam.grad_cam, cam.incompatibility, reads_layer=cam.layer_name, layer=cam.layer_name),
-    GuidedGradCam: Method(
-        cam.guided_grad_cam, cam.guided_incompatibility, reads_layer=cam.layer_name, layer=cam.layer_name
-    ),
+    GradCam: Method(cam.grad_cam, cam.incompatibility, layer=cam.layer_name),
+    GuidedGradCam: Method(cam.guided_grad_cam, cam.guided_incompatibility, layer=cam.layer_name),
     LrpEpsilonPlusFlat: Method(lrp.lrp_epsilon_plus_flat, lrp.incompatibility, prepare=lrp.model_with_rules),
     LrpEpsilonGammaBox: Method(lrp.lrp_epsilon_gamma_box, lrp.incompatibility, prepare=lrp.model_with_rules),
     LrpEpsilonAlpha2Beta1Flat: Method(
@@ -136,6 +140,7 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
         information_bottleneck.measure_statistics,
         information_bottleneck.merge_statistics,
         information_bottleneck.reduce_statistics,
+        information_bottleneck.why_no_map,
         layer=information_bottleneck.layer_name,
     ),
     Occlusion: Method(occlusion.occlusion, occlusion.incompatibility),
@@ -148,7 +153,7 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
 
 
 def applicability(classifier: Classifier, contract: Explainer) -> str | None:
-    """Why this method cannot be right on this model, or None if it can; a black box has no gradients to begin with.
+    """Why this method is not right on this model, or None if it is.
 
     The first question about rectifiers or relevance brings the model into canonical form; later ones are cheap.
     """
@@ -158,7 +163,7 @@ def applicability(classifier: Classifier, contract: Explainer) -> str | None:
 
 
 def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:
-    """Build what these methods need of a model, as far as it is not built yet and they can be right on it."""
+    """Build what these methods need of a model, unless it is built or they cannot run on it."""
     able = [contract for contract in contracts if applicability(classifier, contract) is None]
     for contract in able:
         method = EXPLAINERS[type(contract)]
@@ -170,17 +175,26 @@ def prepare(classifier: Classifier, contracts: Sequence[Explainer]) -> None:
 
 
 def layers_read(classifier: Classifier, contracts: Sequence[Explainer]) -> tuple[str, ...]:
-    """Layers whose features these methods read, each once; they share one pass."""
-    methods = ((contract, EXPLAINERS[type(contract)]) for contract in contracts)
-    names = [method.reads_layer(classifier, contract) for contract, method in methods if method.reads_layer is not None]
-    return tuple(dict.fromkeys(name for name in names if name is not None))
+    """Layers whose features and gradients these methods read, each once; they share one pass."""
+    reading = [contract for contract in contracts if "layer_gradient" in contract.shared_passes]
+    return tuple(dict.fromkeys(layer for layer in (_layer(classifier, one) for one in reading) if layer is not None))
 
 
 def layers_named(classifier: Classifier, contracts: Sequence[Explainer]) -> dict[str, str]:
     """Name of each method that works on a layer -> path of the layer; methods must be applicable."""
-    named = ((contract.label, EXPLAINERS[type(contract)].layer, contract) for contract in contracts)
-    found = ((label, layer(classifier, contract)) for label, layer, contract in named if layer is not None)
+    found = ((contract.label, _layer(classifier, contract)) for contract in contracts)
     return {label: layer for label, layer in found if layer is not None}
+
+
+def why_no_map(contract: Explainer, shared: Sequence[float] | None) -> str | None:
+    """Why no image of an audit has a map of a method that runs on the model, or None.
+
+    Args:
+        contract: The method.
+        shared: Its quantity of the whole audit; None if it has none.
+    """
+    why = EXPLAINERS[type(contract)].why_no_map
+    return None if why is None else why(contract, shared)
 
 
 def explain(
@@ -207,16 +221,16 @@ def explain(
         shared: Quantities of the whole audit, for methods that measure some; see `Method.reduce_shared`.
 
     Returns:
-        Maps, with what the method reports about itself.
+        Maps and diagnostics.
 
     Raises:
-        NotApplicable: The method cannot be right on this model; `applicability` tells beforehand.
+        NotApplicable: The method is not right on this model; `applicability` says so in advance.
         ShapeError: Targets or streams do not match the images in number.
         ModelOutputInvalid: The model returned NaN or infinite logits.
     """
     if len(targets) != len(pixels) or len(streams) != len(pixels):
         raise ShapeError(
-            expected=f"{len(pixels)} targets and streams, one an image",
+            expected=f"{len(pixels)} targets and streams, one per image",
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
     batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
@@ -228,20 +242,20 @@ def explain(
 
 
 def explain_together(batch: Batch, contracts: Sequence[Explainer]) -> dict[Explainer, Attribution]:
-    """Attribute each image's target logit by several methods, without making a pass twice.
+    """Attribute each image's target logit by several methods; each pass is made once.
 
-    Gradient, saliency, input times gradient and Grad-CAM read one pass of the plain model, and so do logits that are
-    asked for afterwards (`shared_pass.image_logits`); guided Grad-CAM shares that of guided backpropagation.
+    Methods share the results that their contracts name in `shared_passes`. Logits that are read afterwards
+    (`shared_pass.image_logits`) come from the same pass.
 
     Args:
-        batch: The images; passes made over them already are not made again.
+        batch: The images, with the results of passes that are known.
         contracts: Which methods; each must be applicable.
 
     Returns:
         The attributions of each method, in the order given.
     """
     methods = {contract: EXPLAINERS[type(contract)] for contract in contracts}
-    gradient_wanted = any(method.reads_gradient for method in methods.values())
+    gradient_wanted = any("input_gradient" in contract.shared_passes for contract in contracts)
     layers = layers_read(batch.classifier, contracts)
     found: dict[Explainer, list[Attribution]] = {contract: [] for contract in contracts}
     for part in batch.parts():
@@ -261,5 +275,5 @@ def joined(parts: Sequence[Attribution]) -> Attribution:
         return parts[0]
     return Attribution(
         torch.cat([part.maps for part in parts]),
-        {name: torch.cat([part.controls[name] for part in parts]) for name in parts[0].controls},
+        {name: torch.cat([part.diagnostics[name] for part in parts]) for name in parts[0].diagnostics},
     )

@@ -1,4 +1,4 @@
-"""The canonical model with a rule of relevance in the place of each layer, ready to be differentiated."""
+"""The canonical model with a relevance rule in place of each layer, ready to be differentiated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from auditcore.models.layers import Addition, Gate, SpatialMean
 from auditcore.models.tracing import LINEAR_LAYERS
 
 MOVING_LAYERS = (nn.Flatten, nn.Unflatten, nn.ZeroPad2d, nn.ConstantPad2d, nn.ChannelShuffle, nn.PixelShuffle)
-"""Layers that only move values: their gradient already hands every share of relevance to where it belongs."""
+"""Layers that only move values: their gradient already passes relevance to the right place."""
 
 MOVING_CALLS = {
     *("contiguous", "chunk", "expand", "flatten", "permute", "reshape", "split", "squeeze", "transpose", "unbind"),
@@ -30,7 +30,7 @@ MOVING_CALLS = {
     *(torch.transpose, torch.unbind, torch.unsqueeze, torch.channel_shuffle, operator.getitem),
     *(F.pad, F.channel_shuffle),
 }
-"""Functions and methods of which the same holds."""
+"""Functions and methods that only move values."""
 
 CHOOSING_CALLS = {F.max_pool2d, F.adaptive_max_pool2d}
 """Functions that only choose values, as max pooling layers do: all relevance goes to the value chosen."""
@@ -57,10 +57,10 @@ def relevance_model(
     Args:
         canonical: A product of `canonicalize`.
         composite: Which rule is for which layer. Layers whose rule has no faster form here keep zennit's.
-        epsilon: Of the composite's epsilon rule, which its hooks do not tell.
-        gamma: Likewise, of the gamma rule.
-        low: Likewise, of the box.
-        high: Likewise.
+        epsilon: Of the composite's epsilon rule; its hooks do not show it.
+        gamma: Of the gamma rule.
+        low: Lower bounds of the box.
+        high: Upper bounds of the box.
     """
     graph_module = cast("fx.GraphModule", canonical)
     context: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def nonnegative_nodes(canonical: fx.GraphModule) -> _Nodes:
 
 
 def _keeps_sign(node: fx.Node, layer: nn.Module | None) -> bool:
-    """Whether what a node computes of values that are not negative is not negative."""
+    """Whether a node gives no negative value if it gets none."""
     if isinstance(layer, nn.ConstantPad2d):
         return layer.value >= 0
     if _calls(node, {F.pad}):
@@ -165,7 +165,7 @@ class _Builder:
         if hook is None or type(hook) is zennit_rules.Pass:
             return None if hook is None else rules.PassRule(layer)
         fast = _FAST_RULES.get(type(hook))
-        if fast is None or not _has_weights_alone(layer):
+        if fast is None or not _has_only_weights(layer):
             return rules.ZennitRule(layer, hook)
         return fast(self, node, layer, activation)
 
@@ -182,7 +182,7 @@ class _Builder:
             return None
         if isinstance(layer, Addition):
             return user if type(behind) is nn.ReLU and user in self.vanishing else None
-        fast = type(self.hooks.get(cast("nn.Module", layer))) in _FAST_RULES and _has_weights_alone(layer)
+        fast = type(self.hooks.get(cast("nn.Module", layer))) in _FAST_RULES and _has_only_weights(layer)
         return user if fast and isinstance(layer, LINEAR_LAYERS) else None
 
     def _vanishing(self) -> _Nodes:
@@ -198,13 +198,13 @@ class _Builder:
         """Whether `user` hands no relevance to zeros of `node`."""
         layer = called_module(self.canonical, user)
         if isinstance(layer, Gate):
-            # the gate itself gets none at all
+            # the gate itself gets no relevance
             return node is not user.args[0] or user in vanishing
         if isinstance(layer, (Addition, SpatialMean, AvgPool)):
             return True
         if isinstance(layer, LINEAR_LAYERS):
             hook = self.hooks.get(layer)
-            return type(hook) in _MULTIPLYING and _has_weights_alone(layer)
+            return type(hook) in _MULTIPLYING and _has_only_weights(layer)
         # zeros stay zeros
         if isinstance(layer, (*_ZERO_AT_ZERO, *MOVING_LAYERS, MaxPool)) or _calls(user, MOVING_CALLS | CHOOSING_CALLS):
             return user in vanishing
@@ -244,10 +244,10 @@ _FAST_RULES: dict[type[Hook], Callable[[_Builder, fx.Node, nn.Module, nn.Module 
         layer, behind, low=builder.low, high=builder.high
     ),
 }
-"""Zennit's rule -> what does the same faster here."""
+"""Zennit's rule -> our faster rule with the same result."""
 
 
-def _has_weights_alone(layer: object) -> bool:
+def _has_only_weights(layer: object) -> bool:
     """Whether a linear layer has a weight, perhaps a bias, and nothing else that a rule would have to split."""
     return isinstance(layer, LINEAR_LAYERS) and set(dict(layer.named_parameters())) <= {"weight", "bias"}
 

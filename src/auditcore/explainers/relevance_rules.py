@@ -1,6 +1,6 @@
-"""Rules of layer-wise relevance propagation that run a layer only as often as its signs demand.
+"""Rules of layer-wise relevance propagation that run a layer only as often as the signs require.
 
-They give what zennit's rules give. Zennit evaluates a layer anew for every combination of a sign of its input with a
+They give what zennit's rules give. Zennit evaluates a layer again for every combination of a sign of its input with a
 sign of its weights: up to five times forward and as often back. Here weights are split once, bounds known from the
 graph (values behind a rectifier are not negative) drop the combinations that cannot occur, and where no digits are
 lost |x| and |W| stand for two of those that can: W+ x+ + W- x- = (W x + |W| |x|) / 2, and
@@ -22,7 +22,7 @@ from zennit.core import Hook
 from auditcore.explainers.linear_maps import ConvolutionMap, LinearMap, Weights, linear_map
 
 STABILIZER = 1e-6
-"""What zennit adds to the size of denominators unless told otherwise."""
+"""What zennit adds to the size of denominators by default."""
 
 Saved = tuple[Tensor, ...]
 
@@ -51,15 +51,15 @@ class Rule(Hook):  # type: ignore[misc] # zennit is untyped
     def backward(
         self, module: nn.Module, grad_input: Saved, grad_output: tuple[Tensor, ...]
     ) -> tuple[Tensor | None, ...]:
-        """As in zennit, with what was saved in the place of the inputs."""
-        # does nothing but be there for whoever watches which layers are reached by a rule, zennit's or ours
+        """As in zennit, with the saved tensors in place of the inputs."""
+        # it only lets a test see which layers a rule reaches, zennit's or ours
         super().backward(module, grad_input, grad_output)
         return self.share(grad_input, grad_output[0])
 
 
 @final
 class Ruled(nn.Module):
-    """A layer that evaluates as ever, and whose gradient is the rule's relevance."""
+    """A layer with its usual output, whose gradient is the relevance of the rule."""
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _KeepingOutput(LinearRule):
 
 
 class _KeepingInput(LinearRule):
-    """Saves the input alone."""
+    """Saves only the input."""
 
     def evaluate(self, *inputs: Any) -> tuple[Tensor, Saved]:  # noqa: ANN401 - as above
         """The layer's output, and what is saved."""
@@ -214,14 +214,14 @@ class AlphaBetaRule(_KeepingInput):
         up, down = positive(self.weights), negative(self.weights)
         self.up, self.down = stabilizing(up, self.outputs), stabilizing(down, self.outputs)
         # the bias is an input of 1, which has no negative part
-        self.up_alone, self.down_alone = Weights(up.weight, None), Weights(down.weight, None)
+        self.up_weights, self.down_weights = Weights(up.weight, None), Weights(down.weight, None)
 
     def share(self, saved: Saved, relevance: Tensor) -> tuple[Tensor | None, ...]:
         """Relevance of the input."""
         (x,) = saved
         above, below = (x, None) if self.nonnegative else (x.clamp(min=0), x.clamp(max=0).neg_())
-        p = self._portion(relevance, above, below, self.up, self.down_alone)
-        q = None if self.alpha == 1 else self._portion(relevance, above, below, self.down, self.up_alone)
+        p = self._portion(relevance, above, below, self.up, self.down_weights)
+        q = None if self.alpha == 1 else self._portion(relevance, above, below, self.down, self.up_weights)
         of_positive = self._mixed(x, self.up, p, self.down, q)
         if below is None:
             return (product(of_positive, x),)
@@ -291,7 +291,7 @@ class FlatRule(_KeepingInput):
     def __init__(self, layer: nn.Module, activation: nn.Module | None) -> None:
         super().__init__(layer, activation)
         weight = self.weights.weight
-        # all channels in and all channels out are alike, so that one of each will do
+        # all channels in and out are alike, so one of each is enough
         self.one_channel = isinstance(self.map, ConvolutionMap) and self.map.groups == 1 and not self.map.is_transposed
         self.ones = Weights(torch.ones_like(weight[:1, :1] if self.one_channel else weight), None)
         self.counted: tuple[tuple[int, ...], Tensor] | None = None

@@ -18,9 +18,12 @@ MASKS_A_DRAW = 256
 
 
 def incompatibility(classifier: Classifier, contract: Rise) -> str | None:
-    """Why there are no masks: more cells than pixels."""
+    """Why the masks do not fit: they have more cells than pixels per side."""
     if contract.cells > classifier.size:
-        return f"{contract.cells} cells a side do not fit images of {classifier.size} pixels"
+        return (
+            f"{contract.cells} cells per side do not fit images of {classifier.size} pixels; use at most "
+            f"{classifier.size}"
+        )
     return None
 
 
@@ -28,8 +31,8 @@ def rise(batch: Batch, contract: Rise) -> Attribution:
     """Mean of random soft masks, weighted by the target's probability under each.
 
     A hidden pixel shows the model's mean color: the authors multiply the normalized image by the mask, which blends
-    it with that color. Probabilities and not logits weigh the masks, since a weight must not be negative and is to
-    be a confidence. Every image has its own masks, from its own streams. Needs predictions only.
+    it with that color. Probabilities weight the masks, not logits: a weight must not be negative, and it stands for a
+    confidence. Every image has its own masks, from its own streams. It needs only predictions.
 
     Returns:
         Maps (N,1,H,W), never negative: sum of p(x under mask) * mask / (keep * masks).

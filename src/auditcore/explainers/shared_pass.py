@@ -27,7 +27,7 @@ def pass_once(
     gradient: bool,
     layers: Sequence[str] = (),
 ) -> MadePasses:
-    """Logits, and in one pass back whatever gradients are wanted.
+    """Logits, and the wanted gradients in one pass back.
 
     Args:
         classifier: The model under audit.
@@ -42,8 +42,8 @@ def pass_once(
     if not gradient and not layers:
         return MadePasses(logits=classifier.score(inputs))
     if gradient and not layers:
-        slopes, told = classifier.gradient(inputs, targets)
-        return MadePasses(gradient_wanted=True, logits=told, gradient=slopes)
+        slopes, scores = classifier.gradient(inputs, targets)
+        return MadePasses(gradient_wanted=True, logits=scores, gradient=slopes)
     model = classifier.readable(layers) if layers else Folded(classifier.folded, {})
     leaf = inputs.detach().requires_grad_(gradient)
     with torch.enable_grad(), _recording(model.module, model.layers) as outputs:
@@ -72,7 +72,7 @@ def pass_once(
 
 
 def input_gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
-    """Gradient of each image's target logit with respect to the normalized input, passed once for all who ask."""
+    """Gradient of each image's target logit with respect to the normalized input, computed once for all methods."""
     if not len(batch):
         return torch.empty_like(batch.pixels)
     return torch.cat([_gradient(part) for part in batch.parts()])
@@ -86,17 +86,17 @@ def layer_features(batch: Batch, layer: str) -> tuple[Float[Tensor, "image ..."]
 
 
 def image_logits(batch: Batch) -> Float[Tensor, "image class"]:
-    """Logits of the images, from a pass that was made already if there was one."""
+    """Logits of the images; no new pass if they are known."""
     if not len(batch):
         return batch.pixels.new_empty(0, batch.classifier.classes)
     return torch.cat([_logits(part) for part in batch.parts()])
 
 
 def color_logits(batch: Batch, color: str, pixels: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 class"]:
-    """Logits of an image of one color, passed once for all images, explainers and checks of a shard.
+    """Logits of an image of one color, computed once for all images, explainers and checks of a shard.
 
     Args:
-        batch: Whose `colors` keep them.
+        batch: Its `colors` keep them.
         color: Name of the color: `black` or `mean`.
         pixels: One image of that color, in pixel space.
     """
@@ -120,7 +120,7 @@ def _logits(part: Batch) -> Float[Tensor, "image class"]:
 
 
 def _make(part: Batch, *, gradient: bool, layers: tuple[str, ...]) -> None:
-    """Pass once and keep what was found beside what was known."""
+    """Make one pass and keep its results."""
     made = pass_once(part.classifier, part.inputs, part.targets, gradient=gradient, layers=layers)
     known = part.passes
     known.logits = made.logits
@@ -132,14 +132,14 @@ def _make(part: Batch, *, gradient: bool, layers: tuple[str, ...]) -> None:
 def _recording(module: nn.Module, layers: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
     """Outputs of layers by their name in the original model, given their names in this one.
 
-    Where nothing before a layer is differentiated, the graph begins at its output.
+    If nothing before a layer needs a gradient, the graph begins at its output.
     """
     outputs: dict[str, Tensor] = {}
 
     def record(name: str) -> Callable[[nn.Module, object, Tensor], Tensor]:
         def hook(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             outputs[name] = output if output.requires_grad else output.detach().requires_grad_()
-            # a copy goes on, since an in-place activation may follow
+            # an in-place activation may follow, so it gets a copy
             return outputs[name].clone()
 
         return hook

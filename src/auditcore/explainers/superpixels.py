@@ -1,8 +1,7 @@
-"""Images cut into segments that are shown or hidden as one."""
+"""Segments of images: each is shown or hidden as a whole."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from skimage.segmentation import slic
 from torch import Tensor
 
+from auditcore.counts.cells import cells_within
 from auditcore.images.cells import cell_index
 
 _COMPACTNESS = 10.0
@@ -25,7 +25,7 @@ def segment(
     Args:
         pixels: Images in pixel space [0,1].
         kind: `cells`, a square grid of at most `count`, the same for every image; or `superpixels`, connected regions
-            of similar color (SLIC), drawn on the CPU from each image alone.
+            of similar color (SLIC), computed on the CPU for each image separately.
         count: Segments wanted. SLIC gives about as many on a photo, fewer where it finds no regions.
 
     Returns:
@@ -35,7 +35,7 @@ def segment(
     """
     height, width = pixels.shape[2:]
     if kind == "cells":
-        side = min(math.isqrt(count), height, width)
+        side = cells_within(count, height, width)
         return cell_index(height, width, side, pixels.device).expand(len(pixels), -1, -1)
     images = pixels.permute(0, 2, 3, 1).cpu().numpy()
     labels = [_superpixels(image, count) for image in images]
@@ -45,6 +45,6 @@ def segment(
 def _superpixels(image: np.ndarray, count: int) -> np.ndarray:
     # float64, so that the labels do not depend on how an accelerator rounded the last bit of the color conversion
     labels = slic(image.astype(np.float64), n_segments=count, compactness=_COMPACTNESS, start_label=0, channel_axis=-1)
-    # SLIC promises neither consecutive numbers nor that every number is used
+    # SLIC may skip numbers
     _, numbers = np.unique(labels, return_inverse=True)
     return numbers.reshape(labels.shape)

@@ -8,16 +8,6 @@ from torch import Tensor
 
 from auditcore.errors import ShapeError
 
-FINE_GRID, COARSE_GRID, FINE_FROM_PX = 14, 8, 128
-
-
-def default_grid(height: int, width: int) -> int:
-    """Cells a side: 14 where both sides have at least 128 pixels, else 8.
-
-    Source: Won et al. 2025 (14 at 224 pixels, 8 at 32).
-    """
-    return FINE_GRID if min(height, width) >= FINE_FROM_PX else COARSE_GRID
-
 
 def cell_index(height: int, width: int, grid: int, device: torch.device | str = "cpu") -> Int[Tensor, "height width"]:
     """Number of the cell that holds each pixel: row floor(i g / H), column floor(j g / W), row by row.
@@ -25,8 +15,8 @@ def cell_index(height: int, width: int, grid: int, device: torch.device | str = 
     Args:
         height: Height in pixels.
         width: Width in pixels.
-        grid: Cells a side, g.
-        device: Where the result shall live.
+        grid: Cells per side, g.
+        device: Where the result is needed.
 
     Returns:
         Indices from 0 to g*g - 1. Sides that g does not divide give cells that differ by one pixel.
@@ -46,7 +36,7 @@ def bands(side: int, grid: int, device: torch.device | str) -> Int[Tensor, " pos
 
 
 def require_grid(height: int, width: int, grid: int) -> None:
-    """Refuse a grid of which cells would be empty.
+    """Refuse a grid with empty cells.
 
     Raises:
         ShapeError: There are more cells than pixels on a side.

@@ -1,4 +1,4 @@
-"""Maps that somebody else made, one for each image."""
+"""Uploaded maps, one per image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auditcore.contracts.explainers import Precomputed
 from auditcore.contracts.map_files import MAPS, TARGETS, MapFile, read_map_layout, targets_of
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import MapsInvalid
@@ -27,7 +26,7 @@ _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 @final
 @dataclass(frozen=True)
 class MapRows:
-    """The maps of the rows of a chunk.
+    """The maps of the rows of a group.
 
     Attributes:
         maps: (N,C,S,S), float32; zeros where there is none.
@@ -40,7 +39,7 @@ class MapRows:
 
 @final
 class UploadedMaps:
-    """A file of maps, of which single maps are read when they are needed.
+    """A file of maps; a map is read when it is needed.
 
     Attributes:
         file: What its header says.
@@ -50,7 +49,7 @@ class UploadedMaps:
         """Look at the header.
 
         Raises:
-            MapsInvalid: The bytes are no file of maps.
+            MapsInvalid: The bytes are not a file of maps.
         """
         self.file: MapFile
         self._layout: Layout
@@ -114,14 +113,14 @@ def uploaded_maps(plan: AuditPlan, blobs: Callable[[str], bytes]) -> dict[str, U
     """The files that a plan names, by their digest.
 
     Args:
-        plan: Its explainers of kind `precomputed` are looked at.
+        plan: Its explainers name the files.
         blobs: From a digest to the bytes of that digest.
 
     Raises:
-        InputError: Nothing is stored under a digest, or it is no file of maps.
+        InputError: Nothing is stored under a digest, or it is not a file of maps.
     """
     return {
-        explainer.maps: UploadedMaps(blobs(explainer.maps), field=f"plan.explainers.{position}.maps")
-        for position, explainer in enumerate(plan.explainers)
-        if isinstance(explainer, Precomputed)
+        digest: UploadedMaps(blobs(digest), field=f"plan.explainers.{position}.maps")
+        for position, digest in enumerate(explainer.uploaded_maps for explainer in plan.explainers)
+        if digest is not None
     }

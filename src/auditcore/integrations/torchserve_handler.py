@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, final, get_args
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
@@ -22,11 +22,10 @@ from torch import Tensor
 from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.archives import DESCRIPTION, WEIGHTS, ArchiveDescription, filled
 from auditcore.contracts.canonical_json import sha256
-from auditcore.contracts.explainers import Explainer, Precomputed
+from auditcore.contracts.explainers import Explainer, default_explainers
 from auditcore.contracts.map_files import MAPS, TARGETS
 from auditcore.contracts.models import FactoryModel, Weights
 from auditcore.errors import AuditcoreError
-from auditcore.explainers.registry import EXPLAINERS as METHODS
 from auditcore.explainers.registry import applicability, explain
 from auditcore.images.decode import decode_image
 from auditcore.images.preprocess import to_pixels
@@ -123,9 +122,7 @@ class AuditcoreHandler:
             scores=self._classifier.scores,
             preprocessing=self._classifier.preprocessing,
             explainers=tuple(
-                kind.model_fields["kind"].default
-                for kind in get_args(get_args(Explainer)[0])
-                if kind is not Precomputed and self._incompatibility(kind()) is None
+                explainer.kind for explainer in default_explainers() if self._incompatibility(explainer) is None
             ),
         )
 
@@ -230,9 +227,9 @@ class AuditcoreHandler:
 
     def _incompatibility(self, explainer: Explainer) -> str | None:
         """Why an explainer cannot explain single images of this model, or None."""
-        if isinstance(explainer, Precomputed):
+        if not explainer.computes_maps:
             return "maps are what is asked for"
-        if METHODS[type(explainer)].measure_shared is not None:
+        if explainer.needs_measure_wave:
             return "it needs statistics over the images of a whole audit"
         return applicability(self._classifier, explainer)
 

@@ -12,22 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.counts.removal_steps import exact, proportional_step, removal_counts
+from auditcore.counts.removal_steps import exact
 from auditcore.errors import ShapeError
 from auditcore.metrics.curves import UNDEFINED_BELOW, trapezoid_auc
-
-__all__ = [
-    "imputed_count",
-    "insertion_deletion_auc",
-    "pixel_flipping_aoc",
-    "proportional_step",
-    "relative_curve",
-    "removal_counts",
-    "removal_rank",
-    "road_accuracy",
-    "road_gain",
-    "road_probability",
-]
 
 
 def imputed_count(share: float, pixels: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import betaincinv, stdtrit
 
-from auditcore.contracts.metrics import UNBOUNDED, Bounds
+from auditcore.contracts.metric import UNBOUNDED, Bounds
 from auditcore.errors import ShapeError
 from auditcore.metrics.confidence_sequences import OUT_OF_RANGE
 

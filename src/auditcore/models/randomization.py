@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from auditcore.counts.stages import cascade_stages
 from auditcore.models.classifier import Classifier
 
 _GLOBAL_GENERATOR = threading.Lock()
@@ -40,10 +41,10 @@ def cascade(classifier: Classifier, *, seed: int, stages: int | None) -> Iterato
     Args:
         classifier: The trained model, which stays as it is.
         seed: The plan's seed.
-        stages: Groups of layers of equal size; one a layer if None or if there are fewer layers.
+        stages: Groups of layers of equal size; one per layer if None or if there are fewer layers.
     """
     layers = parameter_layers(classifier)[::-1]
-    count = min(stages or len(layers), len(layers))
+    count = cascade_stages(stages, len(layers))
     current, done = classifier, 0
     for stage in range(1, count + 1):
         end = stage * len(layers) // count

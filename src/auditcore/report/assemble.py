@@ -106,7 +106,7 @@ def assemble(
     pooled = {model: pooled_statistics(plan, found) for model, found in measured.items()}
     summarized = with_floors(plan, [of_pairs(row) for row in _summarize(merged, pooled, plan, digests)])
     rows = tuple(zip(summarized, merged, strict=True))
-    random_labels = {explainer.label for explainer in plan.explainers if explainer.kind == "random"}
+    random_labels = {explainer.label for explainer in plan.explainers if explainer.is_control}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
     outcomes = evaluate(
@@ -114,7 +114,7 @@ def assemble(
         (*listed, *controls),
         names,
         stopping,
-        kinds=kinds_of(plan),
+        stability={check.label for check in plan.checks if check.question == "stability"},
         image_independent=image_independent(controls),
     )
     return AuditReport(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auditcore.contracts.metrics import Bounds
+from auditcore.contracts.metric import Bounds
 from auditcore.contracts.report import Curve
 from auditcore.contracts.shards import CurveSamples
 from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from auditcore.contracts.metrics import METRICS, UNBOUNDED, Bounds
+from auditcore.contracts.metric import UNBOUNDED, Bounds
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
 
 

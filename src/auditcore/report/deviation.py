@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from auditcore.contracts.checks import DeletionCheck, InsertionDeletionCheck
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Deviation, MetricDeviation, StatedError
 from auditcore.contracts.shards import AreaError, DeviationSample, ShardResult, worst_error
@@ -50,11 +49,7 @@ def deviation_of(plan: AuditPlan, shards: Mapping[str | None, Sequence[ShardResu
         return None
     samples = {name: _joined(one for shard in own for one in shard.deviations) for name, own in shards.items()}
     images = {index for found in samples.values() for one in found for index in one.images}
-    tolerances = {
-        check.label: check.tolerance
-        for check in plan.checks
-        if isinstance(check, (DeletionCheck, InsertionDeletionCheck))
-    }
+    tolerances = {check.label: check.area_tolerance for check in plan.checks if check.area_tolerance is not None}
     return Deviation(
         modes=plan.modes,
         sample_images=len(images),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auditcore.contracts.explainers import Random
-from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.explainers import CONTROL
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import Result
 
@@ -20,18 +19,18 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
         plan: The plan in full.
         results: All results of an audit, those of the control among them.
     """
-    kinds = {check.label: check.kind for check in plan.checks}
+    metrics = {check.label: check.metrics for check in plan.checks}
     control = _control(plan)
     floors: Mapping[tuple[str | None, str, str, str | None], float | None] = {
         (one.model, one.check, one.metric, one.variant): one.mean for one in results if one.explainer == control
     }
-    random = {control, *(explainer.label for explainer in plan.explainers if isinstance(explainer, Random))}
+    random = {control, *(explainer.label for explainer in plan.explainers if explainer.is_control)}
     return [
         one
         if one.explainer is None
         or one.explainer in random
-        or one.check not in kinds
-        or METRICS[kinds[one.check]][one.metric].control
+        or one.check not in metrics
+        or metrics[one.check][one.metric].control
         else one.model_copy(update={"floor": floors.get((one.model, one.check, one.metric, one.variant))})
         for one in results
     ]
@@ -39,4 +38,4 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
 
 def _control(plan: AuditPlan) -> str:
     """Name of the random control: the first of the plan, or the one that checks run without being asked."""
-    return next((one.label for one in plan.explainers if isinstance(one, Random)), Random().label)
+    return next((one.label for one in plan.explainers if one.is_control), CONTROL.label)

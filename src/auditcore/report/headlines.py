@@ -10,40 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from auditcore.contracts.metrics import METRICS, Metric
+from auditcore.contracts.checks import CHECK_OF_KIND
+from auditcore.contracts.explainers import CONTROL, Explainer
+from auditcore.contracts.metric import Metric
+from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.report import AuditReport, Result
 from auditcore.report.bounds import kinds_of
-
-HEADLINES = {
-    "sweep": ("s_pearson", "s_top_k"),
-    "ssim_sweep": ("ssim",),
-    "deletion": ("inter_model_deletion", "srg"),
-    "edda": ("sufficiency", "comprehensiveness"),
-    "pixel_flipping": ("pixel_flipping_aoc",),
-    "insertion_deletion": (
-        "deletion_zero",
-        "deletion_black",
-        "deletion_blur",
-        "insertion_zero",
-        "insertion_black",
-        "insertion_blur",
-    ),
-    "road": ("road_gain", "morf_accuracy"),
-    "sensitivity": ("max_sensitivity",),
-    "infidelity": ("infidelity",),
-    "localization": ("energy_pointing_game", "effective_heat_ratio"),
-    "randomization": ("cascade_similarity", "randomized_similarity"),
-    "complexity": ("sparseness",),
-}
-"""Check kind -> the metrics of a summary; the report holds all others too."""
-
-HEADLINE_VARIANTS = {"ssim": frozenset({"all"})}
-"""Metric -> the only sub-cases of it that a summary shows: a plan may list 32 changes, and `all` joins them."""
-
-FLOORS_SHOWN = frozenset({"s_pearson", "s_top_k"})
-"""Metrics beside which a summary shows what a map without knowledge gets: it depends on the number of levels and on how
-far the prediction drops, so that no reader knows it."""
 
 ORDER_WORDS: dict[str, frozenset[RankingOrder]] = {
     "by signed relevance": frozenset({"signed"}),
@@ -67,6 +40,7 @@ class SummaryColumn:
         unit: Unit of the number.
         higher_is_better: Direction; None where neither is better.
         meaning: One sentence for a reader.
+        floor_shown: Whether what a map without knowledge gets is shown beside the number.
     """
 
     check: str
@@ -75,6 +49,7 @@ class SummaryColumn:
     unit: str
     higher_is_better: bool | None
     meaning: str
+    floor_shown: bool = False
 
     @property
     def title(self) -> str:
@@ -208,9 +183,8 @@ def metric_of(report: AuditReport, result: Result) -> Metric:
 
 
 def is_headline(kind: str, metric: str, variant: str | None) -> bool:
-    """Whether a summary shows this number of a check of this kind."""
-    shown = HEADLINE_VARIANTS.get(metric)
-    return metric in HEADLINES.get(kind, ()) and (shown is None or variant in shown)
+    """Whether a summary shows this number of a check of this kind; of what explainers report it shows none."""
+    return kind in CHECK_OF_KIND and CHECK_OF_KIND[kind].is_headline(metric, variant)
 
 
 def summary_columns(report: AuditReport) -> tuple[SummaryColumn, ...]:
@@ -220,25 +194,26 @@ def summary_columns(report: AuditReport) -> tuple[SummaryColumn, ...]:
     for result in all_results(report):
         if result.explainer is not None and is_headline(kinds[result.check], result.metric, result.variant):
             found.setdefault((result.check, result.metric, result.variant), column_of(report, result))
-    checks = [check.label for check in report.plan.checks]
     return tuple(
         column
-        for check in checks
-        for metric in HEADLINES[kinds[check]]
+        for check in report.plan.checks
+        for metric in check.headlines
         for column in found.values()
-        if (column.check, column.metric) == (check, metric)
+        if (column.check, column.metric) == (check.label, metric)
     )
 
 
 def column_of(report: AuditReport, result: Result) -> SummaryColumn:
     """The column a result stands in."""
+    kind = check_kinds(report)[result.check]
     return SummaryColumn(
         check=result.check,
         metric=result.metric,
         variant=result.variant,
         unit=result.unit,
         higher_is_better=result.higher_is_better,
-        meaning=metric_of(report, result).meaning,
+        meaning=METRICS[kind][result.metric].meaning,
+        floor_shown=kind in CHECK_OF_KIND and result.metric in CHECK_OF_KIND[kind].floors_shown,
     )
 
 
@@ -272,32 +247,36 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
     """Model by model, a row an explainer in the order of the plan, then controls that ran without being asked for."""
     columns = summary_columns(report)
     by_key = results_by_key(report)
-    explainers = explainer_kinds(report)
-    rivals = [explainer.label for explainer in report.plan.explainers if explainer.kind != "random"]
+    explainers = listed_explainers(report)
+    rivals = [explainer.label for explainer in report.plan.explainers if not explainer.is_control]
     return tuple(
         SummaryRow(
             model=model,
             explainer=name,
-            control=kind == "random",
+            control=explainer.is_control,
             not_applicable=why_not(report, model, name),
             cells=tuple(
-                cell_of(by_key.get((model, column.check, column.metric, column.variant, name)), best=winner)
+                cell_of(
+                    by_key.get((model, column.check, column.metric, column.variant, name)),
+                    best=winner,
+                    floor_shown=column.floor_shown,
+                )
                 for column, winner in zip(columns, best, strict=True)
             ),
         )
         for model in (one.name for one in report.audited_models)
         for best in [[_best(by_key, model, column, rivals) for column in columns]]
-        for name, kind in explainers.items()
+        for name, explainer in explainers.items()
     )
 
 
-def explainer_kinds(report: AuditReport) -> dict[str, str]:
-    """Name -> kind of all explainers of the plan, then of the controls that ran without being asked for."""
-    kinds: dict[str, str] = {explainer.label: explainer.kind for explainer in report.plan.explainers}
+def listed_explainers(report: AuditReport) -> dict[str, Explainer]:
+    """Name -> explainer: those of the plan, then the control if checks ran it although the plan has none."""
+    planned = {explainer.label: explainer for explainer in report.plan.explainers}
     # what belongs to explainers and not to a check says of no check that it ran the control
     of_checks = (r.explainer for r in report.controls if r.check != "explainer")
-    extra = {explainer: "random" for explainer in of_checks if explainer is not None and explainer not in kinds}
-    return {**kinds, **extra}
+    extra = {name: CONTROL for name in of_checks if name is not None and name not in planned}
+    return {**planned, **extra}
 
 
 def why_not(report: AuditReport, model: str | None, explainer: str) -> str | None:
@@ -360,12 +339,13 @@ def _best(
     return choose(rivals, key=lambda rival: rival[0])[1]
 
 
-def cell_of(result: Result | None, *, best: Result | None = None) -> SummaryCell | None:
+def cell_of(result: Result | None, *, best: Result | None = None, floor_shown: bool = False) -> SummaryCell | None:
     """A result as a cell; None where there is none.
 
     Args:
         result: What to show.
         best: The best result of its column.
+        floor_shown: Whether the column shows what a map without knowledge gets.
     """
     if result is None:
         return None
@@ -378,5 +358,5 @@ def cell_of(result: Result | None, *, best: Result | None = None) -> SummaryCell
         small_sample=result.small_sample,
         best=result is best,
         reason="; ".join(sorted(set(result.reasons.values()))) if result.mean is None else None,
-        floor=result.floor if result.metric in FLOORS_SHOWN else None,
+        floor=result.floor if floor_shown else None,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from auditcore.contracts.image_dependence import COMPARED_IMAGES, sketched_images
-from auditcore.contracts.metrics import METRICS
+from auditcore.contracts.metrics import EXPLAINER_METRICS
 from auditcore.contracts.report import Result
 from auditcore.contracts.shards import SKETCH_SCALE, Measurement
 from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
@@ -92,7 +92,7 @@ def _values(encoded: Mapping[int, str]) -> dict[int, float]:
 def _measurement(
     label: str, images: Sequence[int], values: Mapping[int, float], reasons: Mapping[int, str]
 ) -> Measurement:
-    meaning = METRICS["explainer"][METRIC]
+    meaning = EXPLAINER_METRICS[METRIC]
     return Measurement(
         check="explainer",
         explainer=label,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
-from auditcore.contracts.checks import ALL_VALID, ChangedValue, SsimSweepCheck, change_variants
-from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import PooledStatistics
 from auditcore.contracts.shards import Measurement
@@ -31,17 +29,13 @@ def pooled_statistics(plan: AuditPlan, measurements: Sequence[Measurement]) -> d
     by_key = {(one.check, one.explainer, one.metric, one.variant): _pairs(one) for one in measurements}
     pooled: dict[Key, PooledStatistics] = {}
     for check in plan.checks:
-        if isinstance(check, SsimSweepCheck):
-            variants = change_variants(check)
-            valid = by_key.get((check.label, None, "accepted_fraction", ALL_VALID), ())
-            for key in by_key:
-                label, explainer, metric, variant = key
-                if label != check.label or variant is None or not METRICS[check.kind][metric].pooled:
-                    continue
-                members = variants[variant]
-                if len(members) > 1:
-                    kept = valid if variant == ALL_VALID else None
-                    pooled[key] = _statistics(list(_values(by_key, (label, explainer, metric), members, kept)))
+        pools = check.pools
+        for key in by_key:
+            label, explainer, metric, variant = key
+            pool = None if variant is None else pools.get(variant)
+            if label == check.label and pool is not None and check.metrics[metric].pooled:
+                kept = None if pool.kept_by is None else by_key.get((label, None, *pool.kept_by), ())
+                pooled[key] = _statistics(list(_values(by_key, (label, explainer, metric), pool.members, kept)))
     return pooled
 
 
@@ -52,11 +46,11 @@ def _pairs(one: Measurement) -> Pairs:
 
 
 def _values(
-    by_key: Mapping[Key, Pairs], row: tuple[str, str | None, str], members: Sequence[ChangedValue], kept: Pairs | None
+    by_key: Mapping[Key, Pairs], row: tuple[str, str | None, str], members: Sequence[str], kept: Pairs | None
 ) -> Iterator[float]:
-    """Values of every member; of those pairs only of which `kept` is 1, if it is given."""
+    """Values of every member; if `kept` is given, only of the pairs for which it is 1."""
     for member in members:
-        pairs = by_key[(*row, member.variant)]
+        pairs = by_key[(*row, member)]
         for position, value in enumerate(pairs):
             if value is not None and (kept is None or kept[position] == 1):
                 yield value

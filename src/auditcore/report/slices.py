@@ -61,7 +61,7 @@ def slices_of(
         for model, found in measurements.items()
     }
     parts = _with_values(
-        (model, part) for model in headlines for part in _by_flip(headlines[model], measurements[model])
+        (model, part) for model in headlines for part in _by_flip(plan, headlines[model], measurements[model])
     )
     room = _room(rows=sum(map(len, measurements.values())), images=max(map(len, targets.values())))
     if len(parts) > room:
@@ -138,8 +138,9 @@ def _of_class(
             yield measured.per_target[position][classes.index(target)]
 
 
-def _by_flip(headlines: Sequence[Measurement], measurements: Sequence[Measurement]) -> Iterator[Part]:
-    rates = {(one.check, one.variant): one.values for one in measurements if one.metric == "prediction_flip_rate"}
+def _by_flip(plan: AuditPlan, headlines: Sequence[Measurement], measurements: Sequence[Measurement]) -> Iterator[Part]:
+    flip_rates = {(check.label, check.flip_rate) for check in plan.checks if check.flip_rate is not None}
+    rates = {(one.check, one.variant): one.values for one in measurements if (one.check, one.metric) in flip_rates}
     for measured in headlines:
         flips = rates.get((measured.check, measured.variant), ())
         flipped = tuple(rate is not None and rate > 0 for rate in flips)

@@ -14,7 +14,7 @@ from typing import Literal, final
 
 import numpy as np
 
-from auditcore.contracts.metrics import METRICS, Metric
+from auditcore.contracts.metric import Metric
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import ConditionDecision, Stopping
@@ -179,7 +179,7 @@ class Conclusion:
         self._policy = request.policy
         self._seed = plan.seed
         self._images = images
-        self._kinds = {check.label: check.kind for check in plan.checks}
+        self._metrics = {check.label: check.metrics for check in plan.checks}
         self._models = tuple(name for name, _ in request.references)
         self._order = image_order(plan.seed, images)
         self._questions: tuple[Question, ...] = tuple(
@@ -271,7 +271,7 @@ class Conclusion:
         values = self._values[question]
         return _Sequence(
             condition,
-            METRICS[self._kinds[condition.check]][condition.metric],
+            self._metrics[condition.check][condition.metric],
             np.array([values.get(index, np.nan) for index in self._order[:count]], dtype=np.float64),
             self._images,
             self._alpha,

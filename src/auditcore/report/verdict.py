@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from auditcore.contracts.policy import Condition
@@ -17,13 +16,8 @@ from auditcore.contracts.report import (
     Verdict,
 )
 
-STABILITY_KINDS = frozenset({"sweep", "ssim_sweep", "sensitivity"})
-"""Kinds of checks that ask whether a map stays the same. A map that ignores the image always does."""
-
 _MOST_REASONS = 3
 """Reasons that a message repeats; the result lists the reason of every image."""
-
-_NO_KINDS: Mapping[str, str] = MappingProxyType({})
 
 Status = Literal["passed", "warned", "failed", "inconclusive", "not_applicable"]
 
@@ -34,7 +28,7 @@ def evaluate(
     models: Sequence[str] = (),
     stopping: Stopping | None = None,
     *,
-    kinds: Mapping[str, str] = _NO_KINDS,
+    stability: Collection[str] = (),
     image_independent: Collection[tuple[str | None, str]] = (),
 ) -> tuple[ConditionOutcome, ...]:
     """What became of every condition; a condition without enough evidence never passes.
@@ -44,7 +38,7 @@ def evaluate(
         results: What they are judged by.
         models: Names of the models in an audit of several; a condition that names none is judged for each.
         stopping: How a stop rule ended the audit. If it ended early, its confidence sequences are the intervals.
-        kinds: Name of each check -> its kind; needed with `image_independent`.
+        stability: Names of the checks that ask whether a map stays the same. A map that ignores the image always does.
         image_independent: Model, None in an audit of one, and explainer whose maps do not depend on the image. Their
             conditions on stability cannot pass; a miss stays a miss.
     """
@@ -60,7 +54,7 @@ def evaluate(
         ignores_image = (
             condition.explainer is not None
             and (model, condition.explainer) in image_independent
-            and kinds[condition.check] in STABILITY_KINDS
+            and condition.check in stability
         )
         evidence = _evidence(condition, model, results, decision if early else None, ignores_image=ignores_image)
         status, message = evidence.judge()

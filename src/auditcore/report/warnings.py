@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.image_dependence import INDEPENDENT_ABOVE
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import ReportWarning, Result
 from auditcore.report.baselines_and_fills import mismatch
-
-ENOUGH_LEVELS = 11
-"""Levels of a sweep from which it gets no warning (Tetkova & Hansen 2023 take 11). A random map whose prediction
-collapses gets an S of 0.94 at 3 levels, 0.84 at 5, 0.42 at 11, 0.10 at 41."""
-
-LEAST_PROBABILITY_SCORE = 0.5
-"""Mean area under the target probability below which the prediction counts as collapsed."""
 
 AGREEMENT_OF_HALVES = 0.9
 """Mean correlation of maps made with the statistics of either half of the images, below which a reader is warned.
@@ -34,8 +26,8 @@ def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[R
     return (
         *_image_independent(controls),
         *_depending_on_other_images(controls),
-        *_few_levels(plan, results),
-        *_prediction_collapses(plan, results),
+        *_of_settings(plan, results),
+        *_of_means(plan, results),
         *_baseline_differs_from_fill(plan, results),
     )
 
@@ -46,36 +38,25 @@ def warning_text(warning: ReportWarning) -> str:
     return f"{about}: {warning.message}" if about else warning.message
 
 
-def _few_levels(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
-    """Sweeps whose S cannot be compared with that of the usual number of levels."""
+def _of_settings(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
+    """Warnings that follow from the settings of checks that have measured something."""
     measured = {one.check for one in results if one.mean is not None}
     for check in plan.checks:
-        if isinstance(check, SweepCheck) and check.levels < ENOUGH_LEVELS and check.label in measured:
-            yield ReportWarning(
-                code="few_levels",
-                check=check.label,
-                message=f"It has {check.levels} levels. The S of a map without knowledge depends on their number, "
-                "for example 0.94 at 3 levels, 0.84 at 5, 0.42 at 11 and 0.10 at 41 where the prediction collapses. "
-                "Compare S with its floor, and never with the S of other levels. Set `levels` to at least "
-                f"{ENOUGH_LEVELS}.",
-            )
+        if check.label in measured:
+            for notice in check.notices:
+                yield ReportWarning(code=notice.code, check=check.label, message=notice.message)
 
 
-def _prediction_collapses(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
-    """Augmentations on whose interval a model no longer predicts the target."""
-    sweeps = {check.label for check in plan.checks if isinstance(check, SweepCheck)}
+def _of_means(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
+    """Warnings that the mean of a result calls for."""
+    checks = {check.label: check for check in plan.checks}
     for one in results:
-        if one.check not in sweeps or one.metric != "probability_score" or one.mean is None:
+        if one.check not in checks or one.mean is None:
             continue
-        if one.mean < LEAST_PROBABILITY_SCORE:
+        notice = checks[one.check].notice_of(one.metric, one.mean)
+        if notice is not None:
             yield ReportWarning(
-                code="prediction_collapses",
-                model=one.model,
-                check=one.check,
-                variant=one.variant,
-                message=f"The mean area under the target probability is {one.mean:.3g}, below "
-                f"{LEAST_PROBABILITY_SCORE:g}: the prediction does not survive this change, and S divides by that "
-                "area. Compare S with its floor, or narrow the interval.",
+                code=notice.code, model=one.model, check=one.check, variant=one.variant, message=notice.message
             )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
 from skimage import data
 
-from auditcore.augmentations.registry import AUGMENTATIONS, augment, inverse_value, levels, unwarp, valid_mask, warp
+from auditcore.augmentations.registry import AUGMENTATIONS, augment, inverse_value, unwarp, valid_mask, warp
 from auditcore.contracts.augmentations import (
     Augmentation,
     AugmentationContract,
@@ -206,34 +205,6 @@ def test_a_flip_is_its_own_inverse_and_loses_no_pixel() -> None:
     assert torch.equal(unwarp(HorizontalFlip(), maps.flip(-1), value), maps)
     assert valid_mask(HorizontalFlip(), value, (9, 14)).all()
     assert inverse_value(HorizontalFlip(), 1.0) == 1
-
-
-@pytest.mark.parametrize("augmentation", [augmentation for augmentation in ALL if not augmentation.only_ends], ids=kind)
-@pytest.mark.parametrize("count", [2, 5, 6, 11])
-def test_a_grid_is_equidistant_and_holds_the_identity_once(augmentation: AugmentationContract, count: int) -> None:
-    low, high = augmentation.identity - augmentation.bound, augmentation.identity + augmentation.bound / 3
-    grid = levels(augmentation, (low, high), count)
-    assert grid.count(augmentation.identity) == 1
-    assert list(grid) == sorted(grid)
-    assert (grid[0], grid[-1]) == (low, high)
-    assert np.diff(grid).min() > 1e-12
-    for value in np.linspace(low, high, count):
-        assert min(abs(value - other) for other in grid) < 1e-12
-
-
-def test_an_odd_symmetric_grid_hits_the_identity_exactly() -> None:
-    assert levels(Rotate(), (-40, 40), 11)[5] == 0
-    assert len(levels(Rotate(), (-40, 40), 11)) == 11
-    assert levels(Scale(), (0.8, 1.2), 5)[2] == 1
-    assert len(levels(Brightness(), (0, 0.3), 4)) == 4
-
-
-@pytest.mark.parametrize("count", [2, 11])
-def test_a_augmentation_that_exists_at_its_ends_has_no_others(count: int) -> None:
-    assert levels(HorizontalFlip(), (0, 1), count) == (0, 1)
-    flipped = Composition(first=HorizontalFlip(), second=Rotate())
-    assert levels(flipped, (-1, 1), count) == (-1, 0, 1)
-    assert levels(flipped, (0, 1), count) == (0, 1)
 
 
 def test_a_augmentation_with_one_side_stays_in_its_domain() -> None:

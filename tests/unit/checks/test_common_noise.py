@@ -24,7 +24,6 @@ from auditcore.contracts.explainers import (
     Random,
     Rise,
     SmoothGrad,
-    shared_key,
 )
 from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import AuditPlan
@@ -37,17 +36,24 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.registry import load_classifier
 from auditcore.random_numbers.streams import Streams
 from auditcore_service.cli.demo import PHOTOS, photo_path
+from every_explainer import with_the_others
 
 IMAGES = 3
-STOCHASTIC: tuple[Explainer, ...] = (
-    SmoothGrad(samples=4),
-    NoiseTunnel(method=InputXGradient(), aggregate="vargrad", samples=4),
-    GradientShap(samples=4, std=0.1),
-    IntegratedGradients(steps=4, baseline="uniform"),
-    DeepLift(baseline="normal"),
-    Iba(steps=12, samples=1),
-    Rise(masks=20, cells=4),
-    KernelShap(segments="cells", count=16, samples=40),
+STOCHASTIC: tuple[Explainer, ...] = tuple(
+    explainer
+    for explainer in with_the_others(
+        (
+            SmoothGrad(samples=4),
+            NoiseTunnel(method=InputXGradient(), aggregate="vargrad", samples=4),
+            GradientShap(samples=4, std=0.1),
+            IntegratedGradients(steps=4, baseline="uniform"),
+            DeepLift(baseline="normal"),
+            Iba(steps=12, samples=1),
+            Rise(masks=20, cells=4),
+            KernelShap(segments="cells", count=16, samples=40),
+        )
+    )
+    if explainer.repeatable
 )
 TINY = Brightness(interval=(0, 1e-5))
 
@@ -153,7 +159,7 @@ def test_repeatability_is_the_correlation_of_two_draws_of_one_image_whatever_the
     plan = AuditPlan(seed=7, explainers=(explainer,), checks=(ComplexityCheck(),))
     images = digits.encoded(IMAGES)
     result = run(digit_classifier, (explainer,), ComplexityCheck())
-    shared = {} if explainer.kind != "iba" else {shared_key(explainer): statistics_of(digit_classifier, plan, images)}
+    shared = {} if explainer.kind != "iba" else {explainer.shared_key: statistics_of(digit_classifier, plan, images)}
     for position, image in enumerate(images):
         pixels = (digits.digit_pixels()[0][position][None] * 255).round() / 255
         target = digit_classifier.logits(pixels).argmax(1)
@@ -174,7 +180,7 @@ def statistics_of(classifier: Classifier, plan: AuditPlan, images: list[EncodedI
         classifier=classifier, images=images, plan=plan, wave="measure", shared={}, limits=Limits(),
         progress=lambda _share: None, clock=lambda: 0.0, micro_batch=4,
     )  # fmt: skip
-    return reduce_shared(plan, [measured])[shared_key(plan.explainers[0])]
+    return reduce_shared(plan, [measured])[plan.explainers[0].shared_key]
 
 
 def test_only_stochastic_explainers_are_repeated(digit_classifier: Classifier) -> None:

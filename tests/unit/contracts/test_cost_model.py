@@ -18,6 +18,7 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, TorchvisionModel, Weights
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
 from auditcore.costs.cost_model import (
@@ -28,7 +29,6 @@ from auditcore.costs.cost_model import (
     plan_identity,
 )
 from auditcore.costs.estimate import BACKWARD_COST, expected_passes, passes_of, waves_of, weight
-from auditcore.costs.passes import total
 
 DIGEST = f"sha256:{'a' * 64}"
 OTHER = f"sha256:{'b' * 64}"

@@ -9,7 +9,6 @@ import pytest
 
 from auditcore.contracts.checks import SweepCheck
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.policy import variants_of
 from auditcore.contracts.presets import PRESETS
 from paper_table import Prescribed, deviations, deviations_of, unlisted
 
@@ -107,5 +106,5 @@ def test_table_1_and_figures_4_and_5_are_results() -> None:
     """S(correlation, probability) of each augmentation, its mean over the six, and its quartiles over images."""
     sweep = PRESETS["tetkova2023"].build(0).checks[0]
     for metric in ("s_pearson", "s_top_k"):
-        assert variants_of(sweep, metric) == (*AUGMENTATIONS, "mean")
+        assert sweep.variants_of(metric) == (*AUGMENTATIONS, "mean")
         assert METRICS["sweep"][metric].boxed

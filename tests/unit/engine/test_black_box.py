@@ -33,12 +33,13 @@ from auditcore.contracts.checks import (
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, KernelShap, Occlusion, Rise
 from auditcore.contracts.models import Scores
 from auditcore.contracts.packaged_models import Outputs
+from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.shards import Measurement, ShardResult, Wave
 from auditcore.contracts.speed import Speed
 from auditcore.costs.estimate import waves_of
-from auditcore.costs.passes import ModelFacts, passes_needed, total
+from auditcore.costs.passes import ModelFacts, passes_needed
 from auditcore.engine.calibration import calibrate
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared

@@ -54,41 +54,45 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
+from auditcore.contracts.pass_counts import Passes
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
-from auditcore.costs.passes import ModelFacts, Passes, passes_needed
+from auditcore.costs.passes import ModelFacts, passes_needed
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shared import reduce_shared
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.models.randomization import parameter_layers
+from every_explainer import with_the_others
 
-EXPLAINERS: tuple[Explainer, ...] = (
-    Gradient(),
-    Saliency(),
-    InputXGradient(),
-    IntegratedGradients(steps=3),
-    IntegratedGradients(name="blurred", steps=2, baseline="blur"),
-    GradientShap(samples=2),
-    SmoothGrad(samples=2),
-    NoiseTunnel(method=InputXGradient(), samples=2),
-    NoiseTunnel(name="tunneled_ig", method=IntegratedGradients(steps=2, baseline="blur"), samples=2),
-    DeepLift(),
-    GuidedBackpropagation(),
-    Deconvolution(),
-    GradCam(),
-    GuidedGradCam(),
-    LrpEpsilonPlusFlat(),
-    LrpEpsilonGammaBox(),
-    LrpEpsilonAlpha2Beta1Flat(),
-    Iba(steps=2, samples=3),
-    Iba(name="neurons", steps=1, samples=2, statistics="neuron"),
-    Occlusion(window=16, stride=16),
-    Ablation(grid=3),
-    Rise(masks=5, cells=4),
-    KernelShap(segments="cells", count=4, samples=20),
-    KernelShap(name="drawn", segments="cells", count=16, samples=11, baseline="blur"),
-    Random(),
+EXPLAINERS: tuple[Explainer, ...] = with_the_others(
+    (
+        Gradient(),
+        Saliency(),
+        InputXGradient(),
+        IntegratedGradients(steps=3),
+        IntegratedGradients(name="blurred", steps=2, baseline="blur"),
+        GradientShap(samples=2),
+        SmoothGrad(samples=2),
+        NoiseTunnel(method=InputXGradient(), samples=2),
+        NoiseTunnel(name="tunneled_ig", method=IntegratedGradients(steps=2, baseline="blur"), samples=2),
+        DeepLift(),
+        GuidedBackpropagation(),
+        Deconvolution(),
+        GradCam(),
+        GuidedGradCam(),
+        LrpEpsilonPlusFlat(),
+        LrpEpsilonGammaBox(),
+        LrpEpsilonAlpha2Beta1Flat(),
+        Iba(steps=2, samples=3),
+        Iba(name="neurons", steps=1, samples=2, statistics="neuron"),
+        Occlusion(window=16, stride=16),
+        Ablation(grid=3),
+        Rise(masks=5, cells=4),
+        KernelShap(segments="cells", count=4, samples=20),
+        KernelShap(name="drawn", segments="cells", count=16, samples=11, baseline="blur"),
+        Random(),
+    )
 )
 CHECKS: tuple[Check, ...] = (
     SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)), Rotate(interval=(-10, 20))), levels=3),
@@ -160,7 +164,7 @@ def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, 
 def test_the_ledger_shows_what_the_formula_says(
     digit_classifier: Classifier, images: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("auditcore.engine.groups.RANDOMIZED_GROUP_IMAGES", 5)
+    monkeypatch.setattr("auditcore.engine.groups.LARGE_GROUP_IMAGES", 5)
     plan = AuditPlan(seed=5, explainers=EXPLAINERS, checks=CHECKS)
     encoded = digits.encoded(images)
     measured = run(digit_classifier, plan, encoded, "measure", ())

@@ -10,7 +10,7 @@ import pytest
 import digits
 from auditcore.contracts.access import Limits
 from auditcore.contracts.checks import ComplexityCheck
-from auditcore.contracts.explainers import Gradient, Iba, shared_key
+from auditcore.contracts.explainers import Gradient, Iba
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.engine.shard import run_shard
@@ -51,7 +51,7 @@ def test_statistics_of_a_layer_are_those_of_all_images_each_once(digit_classifie
     decoded = decode_batch(images, digits.PREPROCESSING, Limits())
     targets = digit_classifier.logits(decoded.pixels).argmax(dim=1)
     batch = Batch(digit_classifier, decoded.pixels, targets, Streams(0, decoded.digests), 4)
-    assert set(found) == {shared_key(EARLY), shared_key(LATE)}
+    assert set(found) == {EARLY.shared_key, LATE.shared_key}
     for contract in (EARLY, LATE):
         expected = reduce_statistics(contract, measure_statistics(batch, contract, [0, 1, 0, 1]).tolist())
-        assert found[shared_key(contract)] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+        assert found[contract.shared_key] == pytest.approx(expected, rel=1e-5, abs=1e-7)

@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 import reference_explainers as reference
-from auditcore.contracts.explainers import Baseline, IntegratedGradients
+from auditcore.contracts.explainers import IntegratedGradients
+from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.contracts.models import Preprocessing
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.baselines import baseline_pixels
@@ -95,7 +96,7 @@ def test_integrated_gradients_start_at_every_baseline(
             unrolled, (image - MEAN) / STD, start, int(targets[position]), steps=9
         )
         np.testing.assert_allclose(actual.maps[position], replica, rtol=0, atol=1e-3 * np.abs(replica).max())
-        assert float(actual.controls["completeness_error"][position]) == pytest.approx(error, rel=1e-2, abs=1e-4)
+        assert float(actual.diagnostics["completeness_error"][position]) == pytest.approx(error, rel=1e-2, abs=1e-4)
 
 
 @pytest.mark.parametrize("baseline", RANDOM)

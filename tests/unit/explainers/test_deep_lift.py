@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import digits
 import reference_explainers as reference
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.explainers import Baseline, DeepLift
+from auditcore.contracts.explainers import DeepLift
+from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.contracts.models import DemoModel, Preprocessing
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
@@ -61,8 +62,8 @@ def error_of(model: Classifier, images: Tensor, baseline: Baseline) -> Tensor:
     change = (model.logits(images) - model.logits(starts)).gather(1, targets[:, None])[:, 0]
     assert float(change.abs().min()) > 1e-4
     error = ((attribution.maps.double().sum((1, 2, 3)) - change) / change).abs().float()
-    torch.testing.assert_close(attribution.controls["completeness_error"], error, rtol=0, atol=1e-4)
-    return attribution.controls["completeness_error"]
+    torch.testing.assert_close(attribution.diagnostics["completeness_error"], error, rtol=0, atol=1e-4)
+    return attribution.diagnostics["completeness_error"]
 
 
 # --- the rule --------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ def test_complete_on_the_demo_model() -> None:
 def test_completeness_is_undefined_at_the_baseline(digit_classifier: Classifier) -> None:
     black = torch.zeros(1, 3, digits.SIDE, digits.SIDE)
     attribution = explain(digit_classifier, DeepLift(), black, torch.tensor([3]), STREAMS.take([0]))
-    assert attribution.controls["completeness_error"].isnan().all()
+    assert attribution.diagnostics["completeness_error"].isnan().all()
     assert not attribution.maps.any()
 
 

@@ -108,7 +108,7 @@ def test_integrated_gradients(
     actual = explained(classifier, IntegratedGradients(steps=9, baseline=baseline), pixels)
     assert_maps(actual.maps, [maps for maps, _ in expected], tolerance=1e-3)
     errors = [error for _, error in expected]
-    np.testing.assert_allclose(actual.controls["completeness_error"], errors, rtol=1e-2, atol=1e-4)
+    np.testing.assert_allclose(actual.diagnostics["completeness_error"], errors, rtol=1e-2, atol=1e-4)
 
 
 def test_smoothgrad(classifier: Classifier, unrolled: reference.Unrolled, pixels: Tensor) -> None:
@@ -198,4 +198,4 @@ def test_relevance(
         maps.sum() / unrolled.score(image, target)
         for maps, image, target in zip(expected, inputs, TARGETS.tolist(), strict=True)
     ]
-    np.testing.assert_allclose(actual.controls["conservation"], conserved, rtol=1e-3)
+    np.testing.assert_allclose(actual.diagnostics["conservation"], conserved, rtol=1e-3)

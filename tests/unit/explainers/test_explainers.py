@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import captum.attr
 import numpy as np
@@ -22,16 +22,15 @@ from zennit.torchvision import ResNetCanonizer
 import digits
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import (
+    EXPLAINER_CONTRACTS,
     Ablation,
     Deconvolution,
     DeepLift,
-    Explainer,
     GradCam,
     Gradient,
     GradientShap,
     GuidedBackpropagation,
     GuidedGradCam,
-    Iba,
     InputXGradient,
     IntegratedGradients,
     KernelShap,
@@ -40,7 +39,6 @@ from auditcore.contracts.explainers import (
     LrpEpsilonPlusFlat,
     NoiseTunnel,
     Occlusion,
-    Precomputed,
     Random,
     Rise,
     Saliency,
@@ -57,8 +55,8 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.layers import Gate
 from auditcore.models.loaders.registry import load_classifier
 from auditcore.random_numbers.streams import Streams
+from every_explainer import with_the_others
 
-UNION = get_args(get_args(Explainer)[0])
 ALL: list[Any] = [
     Gradient(),
     InputXGradient(),
@@ -81,6 +79,8 @@ ALL: list[Any] = [
     KernelShap(samples=12, count=9),
     Random(),
 ]
+# a method that needs statistics of a whole audit has tests of its own, which provide them
+ALL += [one for one in with_the_others(ALL)[len(ALL) :] if not one.needs_measure_wave]
 SPATIAL = ("saliency", "grad_cam", "occlusion", "ablation", "rise", "kernel_shap")
 RELEVANCE: list[Any] = [LrpEpsilonPlusFlat(), LrpEpsilonGammaBox(), LrpEpsilonAlpha2Beta1Flat()]
 SIZE = 64
@@ -126,8 +126,9 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> N
 
 
 def test_every_contract_has_an_implementation_and_a_place_in_these_tests() -> None:
-    # the bottleneck needs statistics of a whole audit, and uploaded maps a file; their own tests provide them
-    assert set(UNION) == set(EXPLAINERS) == {type(contract) for contract in ALL} | {Iba, Precomputed}
+    # these need statistics of a whole audit or a file, which their own tests provide
+    elsewhere = {kind for kind in EXPLAINER_CONTRACTS if kind.needs_measure_wave or not kind.computes_maps}
+    assert set(EXPLAINER_CONTRACTS) == set(EXPLAINERS) == {type(contract) for contract in ALL} | elsewhere
 
 
 # --- what must hold for all ------------------------------------------------------------------------
@@ -145,8 +146,8 @@ def test_maps_do_not_depend_on_the_batch(contract: Any, digit_classifier: Classi
     order = [3, 0, 4]
     alone = explain(digit_classifier, contract, images[order], targets[order], streams(5).take(order), micro_batch=1)
     assert_close(alone.maps, together.maps[order], tolerance=1e-3)
-    for name, values in together.controls.items():
-        torch.testing.assert_close(alone.controls[name], values[order], rtol=1e-2, atol=1e-3)
+    for name, values in together.diagnostics.items():
+        torch.testing.assert_close(alone.diagnostics[name], values[order], rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("contract", ALL, ids=kind)
@@ -311,7 +312,7 @@ def test_blur_is_a_gaussian_of_31_pixels() -> None:
 def test_integrated_gradients_are_complete(baseline: str, digit_classifier: Classifier) -> None:
     images = digits.digit_pixels()[0][:4]
     few, many = (
-        run(digit_classifier, IntegratedGradients(steps=steps, baseline=baseline), images).controls[
+        run(digit_classifier, IntegratedGradients(steps=steps, baseline=baseline), images).diagnostics[
             "completeness_error"
         ]
         for steps in (4, 300)
@@ -324,8 +325,8 @@ def test_integrated_gradients_are_complete(baseline: str, digit_classifier: Clas
 
 def test_completeness_is_undefined_at_the_baseline(digit_classifier: Classifier) -> None:
     black = torch.zeros(1, 3, digits.SIDE, digits.SIDE)
-    controls = run(digit_classifier, IntegratedGradients(steps=2, baseline="black"), black).controls
-    assert controls["completeness_error"].isnan().all()
+    diagnostics = run(digit_classifier, IntegratedGradients(steps=2, baseline="black"), black).diagnostics
+    assert diagnostics["completeness_error"].isnan().all()
 
 
 # --- rectifiers ------------------------------------------------------------------------------------
@@ -403,7 +404,7 @@ def test_in_place_activations_behind_the_layer_do_no_harm() -> None:
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "densenet121", "resnet18"])
 def test_relevance_is_conserved_on_fresh_models(name: str, contract: Any) -> None:
     assert applicability(fresh(name), contract) is None
-    conservation = run(fresh(name), contract, pixels(2)).controls["conservation"]
+    conservation = run(fresh(name), contract, pixels(2)).diagnostics["conservation"]
     assert ((conservation > 0.9) & (conservation < 1.05)).all(), conservation
 
 
@@ -411,7 +412,7 @@ def test_relevance_is_conserved_on_fresh_models(name: str, contract: Any) -> Non
 def test_relevance_stays_small_on_the_trained_demo_model(contract: Any) -> None:
     # biases absorb nearly all of it (definitions 11); without canonical form it explodes to 1e14
     attribution = run(demo(), contract, pixels(1, 224))
-    assert float(attribution.controls["conservation"].abs().max()) < 0.1
+    assert float(attribution.diagnostics["conservation"].abs().max()) < 0.1
     assert attribution.maps.isfinite().all()
     assert float(attribution.maps.abs().sum()) > 0
 

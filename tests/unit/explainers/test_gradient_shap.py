@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import digits
 import reference_explainers as reference
-from auditcore.contracts.explainers import Baseline, GradientShap, IntegratedGradients, NoiseUnit
+from auditcore.contracts.explainers import GradientShap, IntegratedGradients
+from auditcore.contracts.explainers.baselines import Baseline
+from auditcore.contracts.explainers.noise import NoiseUnit
 from auditcore.contracts.models import Preprocessing
 from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
@@ -55,7 +57,7 @@ def test_the_formula_on_the_same_draws(baseline: Baseline, std: float, unit: Noi
     spread = STD if unit == "normalized" else 1.0
     classifier = Classifier(net, preprocessing=PREPROCESSING)
     actual = explain(classifier, contract, images, TARGETS, STREAMS.take(range(3)), micro_batch=5)
-    assert actual.controls == {}
+    assert actual.diagnostics == {}
     for position, image in enumerate(images.double().numpy()):
         copies, starts = [], []
         for number in range(4):

@@ -22,7 +22,7 @@ import reference_explainers
 import reference_perturbation as reference
 from auditcore.auditing import audit
 from auditcore.contracts.checks import DeletionCheck
-from auditcore.contracts.explainers import Gradient, Iba, shared_key
+from auditcore.contracts.explainers import Gradient, Iba
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
@@ -69,7 +69,7 @@ def run(
     view: str = "original",
 ) -> Attribution:
     targets = classifier.logits(images).argmax(1)
-    shared = {shared_key(contract): measured}
+    shared = {contract.shared_key: measured}
     viewed = streams(len(images), view)
     return explain(classifier, contract, images, targets, viewed, micro_batch=micro_batch, shared=shared)
 
@@ -118,7 +118,7 @@ def test_replica(layer: str, scores: str, smoothing: float) -> None:
         TARGETS,
         streams(2, "rotate"),
         micro_batch=4,
-        shared={shared_key(contract): measured},
+        shared={contract.shared_key: measured},
     ).maps
     assert maps.shape == (2, 1, SIDE, SIDE)
 
@@ -236,7 +236,7 @@ def test_without_statistics_it_does_not_apply(digit_classifier: Classifier) -> N
     with pytest.raises(NotApplicable, match="belong to a whole audit and were not measured"):
         explain(digit_classifier, Iba(), images, torch.tensor([1]), streams(1))
     # those of an entry of another name are not its own
-    shared = {shared_key(Iba(name="other")): (0.0,)}
+    shared = {Iba(name="other").shared_key: (0.0,)}
     with pytest.raises(NotApplicable, match="not measured"):
         explain(digit_classifier, Iba(), images, torch.tensor([1]), streams(1), shared=shared)
     with pytest.raises(ShapeError, match="activity of 16 channels, got 72"):
@@ -292,7 +292,7 @@ def test_maps_do_not_depend_on_the_batch(digit_classifier: Classifier) -> None:
         torch.testing.assert_close(maps, whole, rtol=0, atol=1e-4 * scale)
     targets = digit_classifier.logits(images).argmax(1)
     order = [3, 0]
-    shared = {shared_key(contract): measured}
+    shared = {contract.shared_key: measured}
     alone = explain(digit_classifier, contract, images[order], targets[order], streams(5).take(order), shared=shared)
     torch.testing.assert_close(alone.maps, whole[order], rtol=0, atol=1e-4 * scale)
 

@@ -14,7 +14,7 @@ import digits
 import reference_perturbation as reference
 from auditcore.auditing import audit
 from auditcore.contracts.checks import ComplexityCheck, DeletionCheck
-from auditcore.contracts.explainers import Iba, shared_key
+from auditcore.contracts.explainers import Iba
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
@@ -118,9 +118,9 @@ def run(classifier: Classifier, contract: Iba, images: Tensor, measured: tuple[f
     targets = classifier.logits(images).argmax(1)
     streams = Streams(7, tuple(f"sha256:{number}" for number in range(len(images))))
     found = explain(
-        classifier, contract, images, targets, streams, shared={shared_key(contract): measured}, micro_batch=8
+        classifier, contract, images, targets, streams, shared={contract.shared_key: measured}, micro_batch=8
     )
-    return found.maps, found.controls["statistics_agreement"]
+    return found.maps, found.diagnostics["statistics_agreement"]
 
 
 @pytest.mark.parametrize("contract", [CHANNEL, NEURON], ids=["channel", "neuron"])

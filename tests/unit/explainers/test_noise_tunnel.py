@@ -190,7 +190,7 @@ def test_maps_do_not_depend_on_the_batch(inner: Any, aggregate: Any, digit_class
     together = explain(digit_classifier, contract, images, targets, STREAMS, micro_batch=7)
     assert together.maps.shape == (5, 1 if inner.kind in {"saliency", "grad_cam"} else 3, digits.SIDE, digits.SIDE)
     assert together.maps.dtype == torch.float32
-    assert together.controls == {}
+    assert together.diagnostics == {}
     order = [3, 0]
     for micro_batch in (1, 4):
         alone = explain(

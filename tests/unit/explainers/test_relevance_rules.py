@@ -466,7 +466,7 @@ def test_maps_are_relevance_times_the_score(contract: Any, digit_classifier: Cla
     expected = zennits(digit_classifier, contract, images, targets)
     scores = digit_classifier.logits(images).gather(1, targets[:, None])[:, :, None, None]
     assert_close(attribution.maps, expected * scores)
-    torch.testing.assert_close(attribution.controls["conservation"], expected.sum((1, 2, 3)), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(attribution.diagnostics["conservation"], expected.sum((1, 2, 3)), rtol=1e-3, atol=1e-5)
 
 
 def test_altered_classifiers_have_rules_of_their_own(digit_classifier: Classifier) -> None:

@@ -138,6 +138,6 @@ def test_passes_are_counted_and_take_no_gradient(digit_classifier: Classifier) -
 
 def test_more_cells_than_pixels_do_not_apply(digit_classifier: Classifier) -> None:
     assert applicability(digit_classifier, Rise(cells=32)) is None
-    assert "33 cells a side do not fit" in str(applicability(digit_classifier, Rise(cells=33)))
+    assert "33 cells per side do not fit" in str(applicability(digit_classifier, Rise(cells=33)))
     with pytest.raises(NotApplicable, match="do not fit images of 32 pixels"):
         run(digit_classifier, Rise(cells=33), digits.digit_pixels()[0][:1])

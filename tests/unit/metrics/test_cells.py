@@ -11,8 +11,9 @@ from skimage.measure import block_reduce
 from torch import Tensor
 
 import reference
+from auditcore.counts.cells import default_grid
 from auditcore.errors import ShapeError
-from auditcore.images.cells import cell_index, default_grid
+from auditcore.images.cells import cell_index
 from auditcore.metrics.cells import cell_relevance, deletion_step
 
 SIZES = [(28, 28, 14), (224, 224, 14), (30, 45, 7), (9, 8, 8)]

@@ -13,15 +13,14 @@ from sklearn.metrics import auc
 from torch import Tensor
 
 import reference
+from auditcore.counts.removal_steps import proportional_step, removal_counts
 from auditcore.errors import ShapeError
 from auditcore.metrics.ranking import rank_descending
 from auditcore.metrics.removal_curves import (
     imputed_count,
     insertion_deletion_auc,
     pixel_flipping_aoc,
-    proportional_step,
     relative_curve,
-    removal_counts,
     removal_rank,
     road_accuracy,
     road_gain,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import reference
-from auditcore.contracts.metrics import Bounds
+from auditcore.contracts.metric import Bounds
 from auditcore.errors import ShapeError
 from auditcore.metrics.statistics import (
     INTERVAL_RULE,

@@ -16,6 +16,7 @@ from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.augmentations import Brightness, Hue, Rotate
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.checks import (
+    CHECK_OF_KIND,
     Change,
     Check,
     ComplexityCheck,
@@ -35,7 +36,6 @@ from auditcore.contracts.explainers import GradCam, Gradient, GuidedBackpropagat
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.models import FactoryModel, Preprocessing, Weights
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import variants_of
 from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.report import (
     AuditReport,
@@ -55,7 +55,6 @@ from auditcore.contracts.report import (
 )
 from auditcore.contracts.shards import CheckCost, Cost, ExplainedClass
 from auditcore.report.headlines import (
-    HEADLINES,
     SummaryColumn,
     mean_text,
     orders_used,
@@ -67,8 +66,16 @@ from auditcore.report.headlines import (
 from auditcore.report.junit import render_junit
 from auditcore.report.page.charts import Interval, Series, curve_chart, interval_chart
 from auditcore.report.page.gallery import gallery_artifacts, gallery_rows
-from auditcore.report.page.html import COLUMNS_ON_A_PAGE, CURVE_AXES, CURVE_STYLES, render_html
-from auditcore.report.page.scatter import HEIGHT_PX, WIDTH_PX, ScatterPoint, scatter_chart, scatters
+from auditcore.report.page.html import COLUMNS_ON_A_PAGE, render_html
+from auditcore.report.page.scatter import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Scatter,
+    ScatterAxis,
+    ScatterPoint,
+    scatter_chart,
+    scatters,
+)
 from auditcore.report.page.side_by_side import opponents, reliability_rows, side_by_side
 from auditcore.report.parts import class_rows, flip_rows
 
@@ -218,8 +225,6 @@ CHECKS: tuple[Check, ...] = (
     ComplexityCheck(),
 )
 
-CURVED = frozenset(CURVE_STYLES)
-
 
 @pytest.fixture
 def several(report: AuditReport) -> AuditReport:
@@ -235,9 +240,9 @@ def several(report: AuditReport) -> AuditReport:
                 for place, explainer in enumerate(explainers):
                     if (model, explainer) == ("second", "cam"):
                         continue
-                    for variant in variants_of(check, metric) or (None,):
+                    for variant in check.variants_of(metric) or (None,):
                         mean = 0.1 + 0.2 * ((number + place) % 3) + 0.01 * position
-                        curve = CURVE if metric in CURVED else None
+                        curve = CURVE if metric in check.lines else None
                         row = result(check.kind, explainer, metric, mean, variant, model=model, curve=curve)
                         (controls if meaning.control else rows).append(row)
     second = report.model.model_copy(
@@ -406,12 +411,14 @@ def test_the_best_of_a_column_is_marked_and_never_the_control(report: AuditRepor
 
 
 def test_every_check_has_headlines_that_exist() -> None:
-    assert set(HEADLINES) == set(METRICS) - {"explainer"}
-    for kind, metrics in HEADLINES.items():
+    for kind, contract in CHECK_OF_KIND.items():
         # six games may be played; a plan that leaves the choice to us plays four
-        assert 1 <= len(metrics) <= (COLUMNS_ON_A_PAGE if kind == "insertion_deletion" else 4)
-        assert all(METRICS[kind][metric].of_explainer and not METRICS[kind][metric].control for metric in metrics)
-    assert {check.kind for check in CHECKS} == set(HEADLINES)
+        assert 1 <= len(contract.headlines) <= (COLUMNS_ON_A_PAGE if kind == "insertion_deletion" else 4)
+        assert contract.floors_shown <= set(contract.headlines)
+        for metric in contract.headlines:
+            assert contract.metrics[metric].of_explainer
+            assert not contract.metrics[metric].control
+    assert {check.kind for check in CHECKS} == set(CHECK_OF_KIND)
 
 
 def test_a_summary_joins_the_changes_of_ssim(several: AuditReport) -> None:
@@ -644,12 +651,12 @@ def test_every_model_has_its_own_curves(several: AuditReport) -> None:
 
 
 def test_curve_styles_belong_to_metrics_and_every_curve_has_an_axis() -> None:
-    kinds = {kind for kind, metrics in METRICS.items() for metric in metrics if metric in CURVE_STYLES}
-    assert {metric for metrics in METRICS.values() for metric in metrics} >= set(CURVE_STYLES)
-    assert kinds == {*CURVE_AXES, "sweep"}
-    for kind in kinds:
-        styles = [CURVE_STYLES[metric][1] for metric in METRICS[kind] if metric in CURVE_STYLES]
-        assert len(styles) == len(set(styles)), kind
+    for check in CHECKS:
+        assert set(check.lines) <= set(check.metrics)
+        assert len({line.style for line in check.lines.values()}) == len(check.lines), check.kind
+        for metric in check.lines:
+            for variant in check.variants_of(metric) or (None,):
+                assert check.axis_of(variant), (check.kind, metric, variant)
 
 
 # --- presets ---------------------------------------------------------------------------------------
@@ -1020,7 +1027,8 @@ def test_the_scatter_has_the_mean_over_augmentations_and_leaves_out_gaps(several
     rows = [kept for row in several.results if (kept := changed(row)) is not None]
     first, second, third = scatters(several.model_copy(update={"results": tuple(rows)}))
     assert [found.model for found in (first, second, third)] == list(MODELS)
-    assert third.augmentations == ("rotate", "brightness")
+    assert third.robustness == ScatterAxis("sweep", "s_pearson", ("rotate", "brightness"))
+    assert third.faithfulness == ScatterAxis("deletion", "inter_model_deletion")
     assert [(point.name, f"{point.x:.9f}", f"{point.y:.9f}", point.muted) for point in third.points] == [
         ("gradient", "0.940000000", "0.530000000", False),
         ("random", "0.340000000", "0.330000000", True),
@@ -1054,10 +1062,14 @@ def test_without_both_checks_there_is_no_scatter(several: AuditReport, kind: str
     assert scatters(several.model_copy(update={"plan": plan})) == ()
 
 
+def chart(*points: ScatterPoint) -> Scatter:
+    return Scatter(None, ScatterAxis("sweep", "s_pearson"), ScatterAxis("deletion", "srg"), points, ())
+
+
 def test_names_of_close_points_do_not_overlap_and_stay_inside() -> None:
     crowd = [ScatterPoint(f"explainer_number_{number}", 0.5 + 0.001 * number, 0.2, muted=False) for number in range(13)]
     alone = ScatterPoint("a < b", 0.9, -0.1, muted=True)
-    drawing = ET.fromstring(str(scatter_chart("title", [*crowd, alone])))  # noqa: S314
+    drawing = ET.fromstring(str(scatter_chart("title", chart(*crowd, alone))))  # noqa: S314
     names = [text for text in drawing.iter("text") if (text.get("class") or "").startswith("name")]
     assert sorted(name.text or "" for name in names) == sorted(point.name for point in (*crowd, alone))
     boxes = []
@@ -1075,7 +1087,7 @@ def test_names_of_close_points_do_not_overlap_and_stay_inside() -> None:
 
 def test_the_scatter_puts_better_to_the_right_and_up() -> None:
     points = [ScatterPoint("a", 0.5, 0.1, muted=False), ScatterPoint("b", 0.7, 0.3, muted=False)]
-    drawing = ET.fromstring(str(scatter_chart("title", points)))  # noqa: S314
+    drawing = ET.fromstring(str(scatter_chart("title", chart(*points))))  # noqa: S314
     (x_of_a, y_of_a), (x_of_b, y_of_b) = (
         tuple(float(number) for number in re.findall(r"M([-0-9.]+),([-0-9.]+?)m", dot.get("d") or "")[0])
         for dot in drawing.iter("path")

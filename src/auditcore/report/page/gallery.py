@@ -77,7 +77,7 @@ def gallery_rows(report: AuditReport, pictures: Mapping[str, bytes]) -> tuple[Ro
     for artifact in gallery_artifacts(report):
         if artifact.digest in pictures:
             own.setdefault((artifact.image, artifact.model), []).append(artifact)
-    controls = {explainer.label for explainer in report.plan.explainers if explainer.kind == "random"}
+    controls = {explainer.label for explainer in report.plan.explainers if explainer.is_control}
     return tuple(
         _row(image, model.name, own[image.index, model.name], pictures, controls)
         for image in report.images.items

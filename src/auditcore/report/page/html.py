@@ -10,13 +10,13 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from auditcore.contracts.checks import CurveLine
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.presets import PRESETS, Preset, Setting, setting_value
 from auditcore.contracts.report import AuditReport, ReportModel, Result
 from auditcore.report.color_map import LEVELS, color_of
 from auditcore.report.deviation import deviation_rows
 from auditcore.report.headlines import (
-    FLOORS_SHOWN,
     SummaryRow,
     SummaryTable,
     all_results,
@@ -38,37 +38,6 @@ from auditcore.report.page.scatter import Scatter, scatter_chart, scatters
 from auditcore.report.page.side_by_side import opponents, reliability_rows, side_by_side
 from auditcore.report.parts import class_rows, flip_rows
 from auditcore.report.warnings import warning_text
-
-CURVE_STYLES = {
-    "pearson_score": ("correlation of maps", "one"),
-    "top_k_score": ("top-k overlap", "two"),
-    "probability_score": ("target probability", "reference"),
-    "lerf_auc": ("least relevant first", "one"),
-    "morf_auc": ("most relevant first", "two"),
-    "rao_auc": ("random order", "reference"),
-    "pixel_flipping_aoc": ("relative target probability", "one"),
-    "insertion_zero": ("insertion on the mean color", "one"),
-    "insertion_black": ("insertion on black", "five"),
-    "insertion_blur": ("insertion on blur", "three"),
-    "deletion_zero": ("deletion to the mean color", "two"),
-    "deletion_black": ("deletion to black", "six"),
-    "deletion_blur": ("deletion to blur", "four"),
-    "lerf_probability": ("least relevant first: probability", "one"),
-    "morf_probability": ("most relevant first: probability", "two"),
-    "lerf_accuracy": ("least relevant first: accuracy", "three"),
-    "morf_accuracy": ("most relevant first: accuracy", "four"),
-    "cascade_similarity": ("similarity with the trained model's map", "one"),
-}
-"""Metric -> legend and style of its curve; curves of other metrics are in the JSON report only."""
-
-CURVE_AXES = {
-    "deletion": "share of cells deleted",
-    "pixel_flipping": "share of pixels removed",
-    "insertion_deletion": "share of pixels changed",
-    "road": "share of pixels imputed",
-    "randomization": "share of layers randomized, from the top",
-}
-"""Check kind -> what runs along the curves; those of a sweep run along its augmentations' values."""
 
 COST_PARTS = {
     "originals": "maps of the unchanged images, which all checks share",
@@ -153,7 +122,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             warnings=tuple(warning_text(warning) for warning in report.warnings),
             orders_used=orders_used(report),
             small_samples=small_samples(report),
-            floors=any(column.metric in FLOORS_SHOWN for column in columns),
+            floors=any(column.floor_shown for column in columns),
             scatters=tuple(_drawn(found) for found in scatters(report)),
             curves=tuple((model.name, tuple(_curve_panels(report, model.name))) for model in report.audited_models),
             forests=tuple(_forests(report)),
@@ -241,48 +210,38 @@ def _number(value: float | None) -> str:
 
 
 def _curve_panels(report: AuditReport, model: str | None) -> Iterator[_Panel]:
-    """One panel a check and augmentation of a model, in the order of the plan, with one chart an explainer."""
-    own = [
-        result
-        for result in all_results(report)
-        if result.model == model and result.curve is not None and result.metric in CURVE_STYLES
-    ]
+    """One panel per check and augmentation of a model, in the order of the plan, with one chart per explainer."""
+    own = [result for result in all_results(report) if result.model == model and result.curve is not None]
     for check in report.plan.checks:
-        units: dict[str | None, str] = {}
-        if check.kind == "sweep":
-            units = {
-                augmentation.label: f"{augmentation.label} ({augmentation.unit})"
-                for augmentation in check.augmentations
-            }
-        drawn = [result for result in own if result.check == check.label]
+        drawn = [result for result in own if result.check == check.label and result.metric in check.lines]
         # what no order changes, such as a random one, is drawn beside each order
-        shared = [result for result in drawn if not METRICS[check.kind][result.metric].of_order]
-        ordered = [result for result in drawn if METRICS[check.kind][result.metric].of_order]
+        shared = [result for result in drawn if not check.metrics[result.metric].of_order]
+        ordered = [result for result in drawn if check.metrics[result.metric].of_order]
         for variant in dict.fromkeys(result.variant for result in ordered):
             title = check.label if variant is None else f"{check.label}: {variant}"
-            axis = units.get(variant) or CURVE_AXES.get(check.kind, "")
-            panel = _panel(title, axis, [*(result for result in ordered if result.variant == variant), *shared])
+            together = [*(result for result in ordered if result.variant == variant), *shared]
+            panel = _panel(title, check.axis_of(variant), check.lines, together)
             if panel.charts:
                 yield panel
 
 
-def _panel(title: str, axis: str, results: Sequence[Result]) -> _Panel:
-    """Charts of one check and augmentation: curves of model and image alone are in all of them."""
+def _panel(title: str, axis: str, lines: Mapping[str, CurveLine], results: Sequence[Result]) -> _Panel:
+    """Charts of one check and augmentation: curves of model and image are in all of them."""
     shared = [result for result in results if result.explainer is None]
     explainers = dict.fromkeys(result.explainer for result in results if result.explainer is not None)
     charts = tuple(
         (name, curve_chart(f"{title}: {name}", series))
         for name in explainers
-        if (series := _series([*shared, *(result for result in results if result.explainer == name)]))
+        if (series := _series(lines, [*shared, *(result for result in results if result.explainer == name)]))
     )
-    legend = tuple(CURVE_STYLES[metric] for metric in dict.fromkeys(result.metric for result in results))
+    legend = tuple(lines[metric] for metric in dict.fromkeys(result.metric for result in results))
     return _Panel(title=title, axis=axis, legend=legend, charts=charts)
 
 
-def _series(results: Sequence[Result]) -> list[Series]:
+def _series(lines: Mapping[str, CurveLine], results: Sequence[Result]) -> list[Series]:
     """Curves that have at least one point, each metric once, the reference first so that it lies below."""
     series = {
-        result.metric: Series(*CURVE_STYLES[result.metric], result.curve)
+        result.metric: Series(*lines[result.metric], result.curve)
         for result in results
         if result.curve is not None and any(height is not None for height in result.curve.mean)
     }
@@ -315,11 +274,11 @@ def _model_marks(report: AuditReport) -> Iterator[tuple[str, Markup]]:
 
 def _drawn(found: Scatter) -> tuple[Scatter, Markup]:
     title = "Robustness against faithfulness"
-    return found, scatter_chart(title if found.model is None else f"{title}: {found.model}", found.points)
+    return found, scatter_chart(title if found.model is None else f"{title}: {found.model}", found)
 
 
 def _costs(report: AuditReport) -> Iterator[_CostLine]:
-    """What every check paid, the dearest first."""
+    """What every check paid, the most expensive first."""
     for name, cost in sorted(report.cost.checks.items(), key=lambda entry: -entry[1].share):
         yield _CostLine(name, COST_PARTS.get(name, ""), cost.forward_images, cost.backward_images, cost.share)
 

@@ -1,4 +1,4 @@
-"""Robustness against faithfulness: one point an explainer, as inline SVG."""
+"""Robustness against faithfulness: one point per explainer, as inline SVG."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from auditcore.contracts.checks import AUGMENTATION_MEAN, DeletionCheck
-from auditcore.contracts.explainers import Random
-from auditcore.contracts.ranking_orders import orders_of, ranked_variant
+from auditcore.contracts.checks import Check, Question
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
-from auditcore.report.headlines import explainer_kinds, results_by_key, why_not
+from auditcore.report.headlines import listed_explainers, results_by_key, why_not
 from auditcore.report.page.charts import mark, round_ticks, svg
 
 WIDTH_PX, HEIGHT_PX = 560, 380
@@ -28,8 +27,6 @@ Place = Callable[[float], float]
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower end, in pixels."""
 
-ROBUSTNESS, FAITHFULNESS = "s_pearson", "inter_model_deletion"
-
 
 @dataclass(frozen=True)
 class ScatterPoint:
@@ -37,8 +34,8 @@ class ScatterPoint:
 
     Attributes:
         name: Its name in the report.
-        x: Mean of s_pearson over the augmentations of the sweep, of the images for which it is defined on all of them.
-        y: Inter-model deletion.
+        x: Mean of the metric of robustness.
+        y: Mean of the metric of faithfulness.
         muted: Drawn in gray, for controls.
     """
 
@@ -49,69 +46,90 @@ class ScatterPoint:
 
 
 @dataclass(frozen=True)
+class ScatterAxis:
+    """What one axis shows.
+
+    Attributes:
+        check: Name of the check that gave its numbers.
+        metric: Name of their metric.
+        parts: Sub-cases that each number is the mean of, such as augmentations; empty if it has none.
+    """
+
+    check: str
+    metric: str
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Scatter:
     """The chart of one model.
 
     Attributes:
         model: Name of the model in an audit of several.
-        sweep: Name of the check that gave the horizontal axis.
-        deletion: Name of the check that gave the vertical one.
-        augmentations: Augmentations the horizontal mean is taken over.
+        robustness: The horizontal axis.
+        faithfulness: The vertical axis.
         points: Explainers with both numbers.
         missing: Explainers that ran, but lack one of them.
     """
 
     model: str | None
-    sweep: str
-    deletion: str
-    augmentations: tuple[str, ...]
+    robustness: ScatterAxis
+    faithfulness: ScatterAxis
     points: tuple[ScatterPoint, ...]
     missing: tuple[str, ...]
 
 
 def scatters(report: AuditReport) -> tuple[Scatter, ...]:
-    """One chart a model, from the first sweep and the first deletion of the plan; none without both."""
-    sweep = next((check for check in report.plan.checks if check.kind == "sweep"), None)
-    deletion = next((check for check in report.plan.checks if check.kind == "deletion"), None)
-    if sweep is None or deletion is None:
+    """One chart per model, from the first check of robustness and the first of faithfulness; none without both."""
+    robust, faithful = _first(report.plan, "stability"), _first(report.plan, "faithfulness")
+    if robust is None or faithful is None:
         return ()
-    augmentations = tuple(augmentation.label for augmentation in sweep.augmentations)
-    found = (_scatter(report, one.name, sweep.label, deletion, augmentations) for one in report.audited_models)
+    found = (_scatter(report, one.name, robust, faithful) for one in report.audited_models)
     return tuple(one for one in found if one.points)
 
 
-def _scatter(
-    report: AuditReport, model: str | None, sweep: str, deletion: DeletionCheck, augmentations: tuple[str, ...]
-) -> Scatter:
-    # where both orders are reported, a point takes the one that suits its map
-    explainers = {explainer.label: explainer for explainer in report.plan.explainers}
+def _first(plan: AuditPlan, question: Question) -> Check | None:
+    """The first check of a plan that asks this and has a number in the chart."""
+    asking = (check for check in plan.checks if check.question == question)
+    return next((check for check in asking if check.chart_metric is not None), None)
+
+
+def _axis(check: Check) -> ScatterAxis:
+    return ScatterAxis(check.label, check.chart_metric or "", check.chart_parts)
+
+
+def _scatter(report: AuditReport, model: str | None, robust: Check, faithful: Check) -> Scatter:
     by_key = results_by_key(report)
+    axes = _axis(robust), _axis(faithful)
     points, missing = [], []
-    for name, kind in explainer_kinds(report).items():
+    for name, explainer in listed_explainers(report).items():
         if why_not(report, model, name) is not None:
             continue
-        joint = AUGMENTATION_MEAN if len(augmentations) > 1 else augmentations[0]
-        robust = by_key.get((model, sweep, ROBUSTNESS, joint, name))
-        (order,) = orders_of("auto", explainers.get(name, Random()))
-        variant = ranked_variant(deletion.rank_by, order)
-        faithful = by_key.get((model, deletion.label, FAITHFULNESS, variant, name))
-        if robust is not None and robust.mean is not None and faithful is not None and faithful.mean is not None:
-            points.append(ScatterPoint(name, robust.mean, faithful.mean, muted=kind == "random"))
+        x, y = (
+            None if result is None else result.mean
+            for result in (
+                by_key.get((model, axis.check, axis.metric, check.chart_variant(explainer), name))
+                for axis, check in zip(axes, (robust, faithful), strict=True)
+            )
+        )
+        if x is not None and y is not None:
+            points.append(ScatterPoint(name, x, y, muted=explainer.is_control))
         else:
             missing.append(name)
-    return Scatter(model, sweep, deletion.label, augmentations, tuple(points), tuple(missing))
+    return Scatter(model, *axes, tuple(points), tuple(missing))
 
 
-def scatter_chart(title: str, points: Sequence[ScatterPoint]) -> Markup:
+def scatter_chart(title: str, found: Scatter) -> Markup:
     """Points with their names, faithfulness 0 as a line.
 
     Args:
         title: Read by screen readers and shown as a tooltip.
-        points: At least one.
+        found: A chart with at least one point.
 
     Returns:
         One `<svg>`. Names that would overlap are moved apart and tied to their points by a thin line.
     """
+    points = found.points
     left, right = _range([point.x for point in points], least=0.02)
     low, high = _range([0.0, *(point.y for point in points)], least=0.02)
 
@@ -121,10 +139,10 @@ def scatter_chart(title: str, points: Sequence[ScatterPoint]) -> Markup:
     def down(y: float) -> float:
         return HEIGHT_PX - BOTTOM_PX - (y - low) / (high - low) * (HEIGHT_PX - TOP_PX - BOTTOM_PX)
 
-    parts = [*_grid((left, right), (low, high), across, down)]
+    parts = [*_grid((left, right), (low, high), across, down), *_axis_names(found)]
     parts += _names(points, [(across(point.x), down(point.y)) for point in points])
     for point in points:
-        text = f"{point.name}: {ROBUSTNESS} {point.x:.3g}, {FAITHFULNESS} {point.y:.3g}"
+        text = f"{point.name}: {found.robustness.metric} {point.x:.3g}, {found.faithfulness.metric} {point.y:.3g}"
         parts.append(mark(0, "muted" if point.muted else "one", across(point.x), down(point.y), text))
     return svg(title, WIDTH_PX, HEIGHT_PX, parts)
 
@@ -137,7 +155,7 @@ def _range(values: Sequence[float], *, least: float) -> tuple[float, float]:
 
 
 def _grid(x_ends: tuple[float, float], y_ends: tuple[float, float], across: Place, down: Place) -> Iterator[Markup]:
-    """Grid lines, numbers and names of both axes; the line of faithfulness 0 is the stronger one."""
+    """Grid lines and numbers of both axes; the line of faithfulness 0 is the stronger one."""
     floor, wall = HEIGHT_PX - BOTTOM_PX, WIDTH_PX - RIGHT_PX
     line = Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>')
     text = Markup('<text class="tick {}" x="{:.1f}" y="{:.1f}">{:g}</text>')
@@ -149,11 +167,17 @@ def _grid(x_ends: tuple[float, float], y_ends: tuple[float, float], across: Plac
         y = down(tick)
         yield line.format("grid" if tick else "zero", LEFT_PX, wall, y, y)
         yield text.format("end", LEFT_PX - 6, y + 3, tick)
+
+
+def _axis_names(found: Scatter) -> Iterator[Markup]:
+    """What both axes show."""
     name = Markup('<text class="tick middle" x="{:.1f}" y="{:.1f}"{}>{}</text>')
-    yield name.format((LEFT_PX + wall) / 2, HEIGHT_PX - 10, "", f"robustness: mean {ROBUSTNESS} →")
-    middle = (TOP_PX + floor) / 2
+    mean = "mean " if found.robustness.parts else ""
+    across = f"robustness: {mean}{found.robustness.metric} →"
+    yield name.format((LEFT_PX + WIDTH_PX - RIGHT_PX) / 2, HEIGHT_PX - 10, "", across)
+    middle = (TOP_PX + HEIGHT_PX - BOTTOM_PX) / 2
     turn = Markup(' transform="rotate(-90 12 {:.1f})"').format(middle)
-    yield name.format(12, middle, turn, f"faithfulness: {FAITHFULNESS} →")
+    yield name.format(12, middle, turn, f"faithfulness: {found.faithfulness.metric} →")
 
 
 def _names(points: Sequence[ScatterPoint], places: Sequence[tuple[float, float]]) -> Iterator[Markup]:

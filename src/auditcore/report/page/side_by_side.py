@@ -13,9 +13,9 @@ from auditcore.report.headlines import (
     cell_of,
     check_kinds,
     column_of,
-    explainer_kinds,
     interval_text,
     is_headline,
+    listed_explainers,
     number_text,
     results_by_key,
     summary_columns,
@@ -97,7 +97,7 @@ def side_by_side(report: AuditReport) -> Iterator[ExplainerBlock]:
     """The metrics of model and image alone, then one block an explainer, controls last; nothing for one model."""
     names = [model.name for model in report.models if model.name is not None]
     numbers = _Numbers(names, opponents(report), results_by_key(report), _comparisons(report))
-    kinds = explainer_kinds(report)
+    explainers = listed_explainers(report)
     of_models = {
         (result.check, result.metric, result.variant): column_of(report, result)
         for result in report.results
@@ -105,8 +105,8 @@ def side_by_side(report: AuditReport) -> Iterator[ExplainerBlock]:
     }
     yield from numbers.explainer(None, tuple(of_models.values()), control=False)
     columns = summary_columns(report)
-    for explainer in sorted(kinds, key=lambda name: kinds[name] == "random"):
-        yield from numbers.explainer(explainer, columns, control=kinds[explainer] == "random")
+    for name, explainer in sorted(explainers.items(), key=lambda item: item[1].is_control):
+        yield from numbers.explainer(name, columns, control=explainer.is_control)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,10 @@ class _Numbers:
         return tuple(
             ModelLine(
                 model,
-                cell_of(self.results.get((model, column.check, column.metric, column.variant, explainer))),
+                cell_of(
+                    self.results.get((model, column.check, column.metric, column.variant, explainer)),
+                    floor_shown=column.floor_shown,
+                ),
                 tuple(
                     self._difference(model, other, (None, column.check, column.metric, column.variant, explainer))
                     if other in self.models[:position]
