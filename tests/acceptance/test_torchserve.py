@@ -43,7 +43,7 @@ from auditcore.models.archive_writing import write_archive
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.registry import load_classifier
 from auditcore.random_numbers.streams import Streams
-from auditcore.sources.servers.torchserve import TorchServeClient
+from auditcore.sources.servers.torchserve.client import TorchServeClient
 from auditcore.tensor_files import write_tensors
 from auditcore_service.embedded.process_tree import EmbeddedService
 from auditcore_service.settings import Settings

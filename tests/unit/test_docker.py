@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from auditcore.contracts.server_models import TorchServeModel
+from auditcore.sources.registry import check_model
 from auditcore_service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +117,7 @@ def test_a_torchserve_beside_the_service_can_be_asked_and_reaches_nothing() -> N
         comment = " ".join(line.lstrip("# ") for line in (DOCKER / "compose.torchserve.yaml").read_text().splitlines())
         reference = re.search(r'\{"kind": "torchserve".*?\}', comment)
         assert reference is not None
-        access.check_model(TorchServeModel.model_validate_json(reference[0]))
+        check_model(TorchServeModel.model_validate_json(reference[0]), access)
 
 
 @pytest.mark.parametrize("dockerfile", ["gateway.Dockerfile", "worker.Dockerfile"])

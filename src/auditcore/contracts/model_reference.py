@@ -1,4 +1,4 @@
-"""How a request names the model under audit: every kind of reference."""
+"""The references by which a request names its models: one contract per kind."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ from auditcore.contracts.packaged_models import (
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 
 BuiltModel = TorchvisionModel | TimmModel | FactoryModel
-"""Spelled out as architecture and weights."""
+"""Models given as an architecture and its weights."""
 
 ServedModel = TorchServeModel | OpenInferenceModel
-"""Behind a server."""
+"""Models behind a server."""
 
 ModelReference = Annotated[
-    TorchvisionModel
-    | TimmModel
-    | FactoryModel
+    BuiltModel
     | DemoModel
     | MarModel
     | MlflowModel
@@ -34,7 +32,7 @@ ModelReference = Annotated[
     | OnnxModel
     | TorchScriptModel
     | TorchExportModel
-    | TorchServeModel
-    | OpenInferenceModel,
+    | ServedModel,
     Field(discriminator="kind"),
 ]
+"""Every kind of reference. Each has a record in `auditcore.sources.registry`."""

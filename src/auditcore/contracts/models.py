@@ -1,4 +1,4 @@
-"""Models built here from an architecture by name and its weights."""
+"""Models built from an architecture and its weights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IMAGENET_STD: Channel3 = (0.229, 0.224, 0.225)
 class Preprocessing(Contract):
     """From a photo to the model's input: shorter side to `resize`, center `crop`, then (x - mean) / std.
 
-    An image that already measures `crop` x `crop` is never resampled. `mean` and `std` refer to RGB in [0, 1].
+    An image of `crop` x `crop` pixels is not resampled. `mean` and `std` refer to RGB in [0, 1].
     """
 
     resize: int = Field(default=256, ge=8, le=4096, description="Length of the shorter side, in pixels.")
     crop: int = Field(default=224, ge=8, le=4096, description="Side of the center square, in pixels.")
     mean: Channel3 = Field(default=IMAGENET_MEAN, description="Per-channel mean, RGB in [0, 1].")
     std: Channel3 = Field(default=IMAGENET_STD, description="Per-channel standard deviation, above 0.")
-    interpolation: Interpolation = "bilinear"
+    interpolation: Interpolation = Field(default="bilinear", description="How photos are resampled.")
 
     @model_validator(mode="after")
     def _sizes_and_scale_fit(self) -> Preprocessing:
@@ -42,15 +42,16 @@ class Preprocessing(Contract):
 
 @final
 class Weights(Contract):
-    """Where the weights are, and optionally which bytes they must be.
+    """Where the weights are, and optionally their digest.
 
     `uri` is one of `file:///path`, `package:import_name/path/inside`, `https://...` (allowed prefixes),
-    `blob:sha256:...` (uploaded), or `random:SEED` for an untrained model, which a report then says plainly.
+    `blob:sha256:...` (uploaded), an object such as `s3://bucket/key` (allowed prefixes), or `random:SEED` for an
+    untrained model, which the report then states.
     The format is safetensors, or a PyTorch state dict that loads with `weights_only=True`.
     """
 
-    uri: str = Field(min_length=1, max_length=2048)
-    sha256: Sha256 | None = Field(default=None, description="Checked before the file is opened.")
+    uri: str = Field(min_length=1, max_length=2048, description="Place of the weights.")
+    sha256: Sha256 | None = Field(default=None, description="Digest of the file, checked before it is opened.")
 
 
 FactoryTarget = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=256)]
@@ -63,11 +64,13 @@ class TorchvisionModel(Contract):
     """A classifier of `torchvision.models` by name, such as `resnet50`."""
 
     kind: Literal["torchvision"] = "torchvision"
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
-    weights: Weights
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")] = Field(
+        description="Name of the architecture."
+    )
+    weights: Weights = Field(description="Weights of the architecture.")
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = Field(default=Preprocessing(), description="How a photo becomes the model's input.")
 
 
 @final
@@ -75,8 +78,10 @@ class TimmModel(Contract):
     """A classifier of `timm` by name, such as `resnet18.a1_in1k`."""
 
     kind: Literal["timm"] = "timm"
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
-    weights: Weights
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")] = Field(
+        description="Name of the architecture, with or without the tag of its weights."
+    )
+    weights: Weights = Field(description="Weights of the architecture.")
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing | None = Field(default=None, description="timm's own settings for this name if null.")
@@ -90,22 +95,22 @@ class FactoryModel(Contract):
     """
 
     kind: Literal["factory"] = "factory"
-    target: FactoryTarget
-    args: tuple[JsonScalar, ...] = ()
-    kwargs: dict[str, JsonScalar] = Field(default_factory=dict)
-    weights: Weights
+    target: FactoryTarget = Field(description="The callable, `module:attribute.path`.")
+    args: tuple[JsonScalar, ...] = Field(default=(), description="Positional arguments of the call.")
+    kwargs: dict[str, JsonScalar] = Field(default_factory=dict, description="Keyword arguments of the call.")
+    weights: Weights = Field(description="Weights for the module that the call returns.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
 
 @final
 class DemoModel(Contract):
-    """EfficientNet-Lite0 with ImageNet weights, from the extra `auditcore[demo]`; nothing is downloaded."""
+    """EfficientNet-Lite0 with ImageNet weights, installed with the extra `auditcore[demo]`; nothing is downloaded."""
 
     kind: Literal["demo"] = "demo"
 
     def as_factory(self) -> FactoryModel:
-        """The same model spelled out."""
+        """The same model as a reference of kind `factory`."""
         return FactoryModel(
             target="efficientnet_lite_pytorch:EfficientNet.from_name",
             args=("efficientnet-lite0",),

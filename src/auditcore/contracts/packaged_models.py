@@ -1,4 +1,4 @@
-"""Models in a package of their own: archives, registries, snapshots, and programs that compute them."""
+"""Models in archives, registries, snapshots and program files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from auditcore.contracts.models import ClassCount, FactoryTarget, JsonScalar, Pr
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
 Outputs = Literal["logits", "probabilities"]
-"""What a model answers. Of probabilities their logarithm stands in for logits, so that softmax gives them back."""
+"""What a model returns. For probabilities, their logarithm serves as logits, so that softmax returns them again."""
 
-PINNED = "Set when the audit is submitted, if it is not given: these bytes are what is audited, or the audit fails."
+PINNED = "Set when the audit is submitted, if not given. The audit fails if the bytes have another digest later."
 
 
 @final
@@ -22,7 +22,9 @@ class TorchvisionArchitecture(Contract):
     """An architecture of `torchvision.models` by name, such as `resnet50`."""
 
     kind: Literal["torchvision"] = "torchvision"
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")] = Field(
+        description="Name of the architecture."
+    )
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
 
 
@@ -31,40 +33,44 @@ class TimmArchitecture(Contract):
     """An architecture of `timm` by name, such as `resnet18.a1_in1k`."""
 
     kind: Literal["timm"] = "timm"
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")]
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,128}$")] = Field(
+        description="Name of the architecture, with or without the tag of its weights."
+    )
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
 
 
 @final
 class FactoryArchitecture(Contract):
-    """What a callable returns that the operator has allowed by name; see the model of kind `factory`."""
+    """The module that a callable returns; the operator allows the callable by name, as for the kind `factory`."""
 
     kind: Literal["factory"] = "factory"
-    target: FactoryTarget
-    args: tuple[JsonScalar, ...] = ()
-    kwargs: dict[str, JsonScalar] = Field(default_factory=dict)
+    target: FactoryTarget = Field(description="The callable, `module:attribute.path`.")
+    args: tuple[JsonScalar, ...] = Field(default=(), description="Positional arguments of the call.")
+    kwargs: dict[str, JsonScalar] = Field(default_factory=dict, description="Keyword arguments of the call.")
 
 
 Architecture = Annotated[TorchvisionArchitecture | TimmArchitecture | FactoryArchitecture, Field(discriminator="kind")]
-"""Into what weights are loaded that come without a description of their own that could be trusted."""
+"""The architecture for weights that have no trusted description of their own."""
 
 
 @final
 class MarModel(Contract):
     """A TorchServe model archive (`.mar`).
 
-    Its manifest is read and its weights are loaded into `architecture`; no code of the archive runs. Archives written
-    by `auditcore mar` say their architecture themselves. Without an architecture, a TorchScript program or the eager
-    code of the archive is run, which the operator must allow by the archive's digest (AUDIT_CODE_DIGESTS).
+    Its weights are loaded into `architecture`; no code of the archive runs. Archives written by `auditcore mar` name
+    their architecture themselves. Without an architecture, the TorchScript program or the eager code of the archive
+    runs, which the operator must allow by the archive's digest (AUDIT_CODE_DIGESTS).
     """
 
     kind: Literal["mar"] = "mar"
-    uri: Uri
-    sha256: Sha256 | None = Field(default=None, description=f"Of the archive. {PINNED}")
-    architecture: Architecture | None = Field(default=None, description="What the weights are loaded into.")
+    uri: Uri = Field(description="Place of the archive.")
+    sha256: Sha256 | None = Field(default=None, description=f"Digest of the archive. {PINNED}")
+    architecture: Architecture | None = Field(
+        default=None, description="What the weights are loaded into; the archive's own if null."
+    )
     scores: Scores | None = Field(default=None, description="The archive's own, or softmax, if null.")
     preprocessing: Preprocessing | None = Field(
-        default=None, description="The archive's own if null; archives of others have none, so give it."
+        default=None, description="The archive's own if null. Only archives of `auditcore mar` have one."
     )
 
 
@@ -72,8 +78,7 @@ class MarModel(Contract):
 class MlflowModel(Contract):
     """A model of the MLflow registry that the operator has configured (AUDIT_MLFLOW_TRACKING_URI).
 
-    Weights are taken out of the pytorch flavor without running what is pickled beside them, and loaded into
-    `architecture`.
+    The weights of the pytorch flavor are read without running pickled code, and loaded into `architecture`.
     """
 
     kind: Literal["mlflow"] = "mlflow"
@@ -81,12 +86,12 @@ class MlflowModel(Contract):
         str, StringConstraints(pattern=r"^models:/[^/@]{1,256}(/\d{1,9}|@[A-Za-z0-9_.-]{1,255})$", max_length=600)
     ] = Field(description="`models:/name/version` or `models:/name@alias`.")
     version: Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")] | None = Field(
-        default=None, description="What the alias stood for when the audit was submitted; set then."
+        default=None, description="The version of the alias, set when the audit is submitted."
     )
-    sha256: Sha256 | None = Field(default=None, description=f"Over paths and digests of all artifacts. {PINNED}")
-    architecture: Architecture
+    sha256: Sha256 | None = Field(default=None, description=f"Digest over paths and digests of all artifacts. {PINNED}")
+    architecture: Architecture = Field(description="What the weights are loaded into.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
     @model_validator(mode="after")
     def _one_version(self) -> MlflowModel:
@@ -101,19 +106,21 @@ class MlflowModel(Contract):
 class HuggingFaceModel(Contract):
     """An image classifier in Hugging Face layout: a snapshot folder, or a repository of the hub at one commit.
 
-    `config.json` says the architecture, of `timm` or `transformers`; weights must be safetensors. No code of the
+    `config.json` names the architecture, of `timm` or `transformers`; weights must be safetensors. No code of the
     repository runs.
     """
 
     kind: Literal["huggingface"] = "huggingface"
-    uri: Uri | None = Field(default=None, description="Folder of a snapshot, `file:///path`; or `repo`, never both.")
+    uri: Uri | None = Field(
+        default=None, description="Folder of a snapshot, `file:///path`. Give either `uri` or `repo`."
+    )
     repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]{1,96}/[\w.-]{1,96}$")] | None = Field(
-        default=None, description="Hub id, such as `timm/resnet18.a1_in1k`."
+        default=None, description="Id of a repository of the hub, such as `timm/resnet18.a1_in1k`."
     )
     revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = Field(
-        default=None, description="Commit of the repository, in full; branches and tags move."
+        default=None, description="Full hash of a commit of the repository; branches and tags can move."
     )
-    sha256: Sha256 | None = Field(default=None, description=f"Over names and digests of the files read. {PINNED}")
+    sha256: Sha256 | None = Field(default=None, description=f"Digest over names and digests of the files. {PINNED}")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing | None = Field(default=None, description="The snapshot's own if null.")
 
@@ -132,16 +139,16 @@ class HuggingFaceModel(Contract):
 class OnnxModel(Contract):
     """An ONNX graph, (N,3,H,W) to (N,classes).
 
-    ONNX Runtime computes it. Where a conversion to PyTorch gives the same answers it is audited as that, with
-    gradients; else it is a black box.
+    If a conversion to PyTorch gives the same outputs as ONNX Runtime, the converted model is audited, with gradients.
+    Otherwise ONNX Runtime computes the graph, and the model is a black box.
     """
 
     kind: Literal["onnx"] = "onnx"
-    uri: Uri
-    sha256: Sha256 | None = Field(default=None, description=f"Of the file. {PINNED}")
-    outputs: Outputs = "logits"
+    uri: Uri = Field(description="Place of the file.")
+    sha256: Sha256 | None = Field(default=None, description=f"Digest of the file. {PINNED}")
+    outputs: Outputs = Field(default="logits", description="What the graph returns.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
     gradients: Literal["auto", "never"] = Field(default="auto", description="Whether to try the conversion to PyTorch.")
 
 
@@ -150,18 +157,21 @@ class TorchScriptModel(Contract):
     """A TorchScript program (`torch.jit.save`). It is code, so the operator must allow it (AUDIT_CODE_DIGESTS)."""
 
     kind: Literal["torchscript"] = "torchscript"
-    uri: Uri
-    sha256: Sha256 = Field(description="Of the file; the operator allows programs by it.")
+    uri: Uri = Field(description="Place of the file.")
+    sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
 
 @final
 class TorchExportModel(Contract):
-    """A program of `torch.export.save` (`.pt2`). Loading unpickles, so the operator must allow it likewise."""
+    """A program of `torch.export.save` (`.pt2`).
+
+    Loading it can run code, so the operator must allow it (AUDIT_CODE_DIGESTS).
+    """
 
     kind: Literal["torch_export"] = "torch_export"
-    uri: Uri
-    sha256: Sha256 = Field(description="Of the file; the operator allows programs by it.")
+    uri: Uri = Field(description="Place of the file.")
+    sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")

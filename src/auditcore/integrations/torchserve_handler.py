@@ -32,7 +32,7 @@ from auditcore.images.preprocess import to_pixels
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.registry import load_classifier
 from auditcore.random_numbers.streams import Streams
-from auditcore.sources.servers.torchserve_messages import (
+from auditcore.sources.servers.torchserve.messages import (
     DESCRIBE,
     EXPLAINER,
     HEADER,

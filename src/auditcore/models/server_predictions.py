@@ -1,4 +1,4 @@
-"""Predictions from a server: in batches, several at once, and only while it is the same model that answers."""
+"""Predictions from a server: in batches, several at once, and only while the same model answers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from auditcore.sources.servers.client import Client, Description
 from auditcore.sources.servers.tensors import RawTensor
 
 PROBES = 2
-"""Images of the probe: a gray one, and one of fixed noise."""
+"""Number of probe images: a gray one, and one of fixed noise."""
 
 STEADY = 1e-4
-"""Largest change of a probability between two answers to the same image that counts as none, as float32 and batching
-on a server cause it. The acceptance of audits over servers is 1e-3."""
+"""Largest change of a probability between two answers to the same image that is ignored; float32 and batching on a
+server cause such changes. Audits over servers agree with local ones within 1e-3."""
 
 UNSTEADY = 1e-2
-"""From here on a model is refused: its scores would tell of chance."""
+"""A model with at least this change is refused: its metrics would be noise."""
 
 SPARE_REQUESTS = 1.25
-"""Requests beyond the expected ones that a shard may make, for tries and for what depends on the images."""
+"""Factor by which a shard may exceed its expected requests, for retries and for work that depends on the images."""
 
 FLOAT_BYTES = 4
 
@@ -39,25 +39,25 @@ class ServedSource:
     """A `Source` (see `models/black_box.py`) behind a server.
 
     Attributes:
-        description: What the server said when the model was first asked.
-        probe: What it answered then to the images of the probe.
+        description: The server's description when the model was loaded.
+        probe: The server's answers to the probe images at that time.
     """
 
     def __init__(
         self, client: Client, limits: RequestLimits, *, pinned: Sha256 | None = None, classes: int | None = None
     ) -> None:
-        """Ask the server what it serves, and pass the probe twice.
+        """Ask the server for its description, and send the probe images twice.
 
         Args:
             client: The model.
-            limits: How hard the server may be asked.
-            pinned: Digest of the description that the audit was submitted for.
-            classes: How many the request says there are.
+            limits: How many requests, how large and how many at once.
+            pinned: Digest of the description when the audit was submitted.
+            classes: Number of classes that the request gives.
 
         Raises:
             ModelChanged: The server describes another model than the pinned one.
-            ModelOutputInvalid: It has another number of classes, or answers the same image in different ways.
-            InputError: It cannot be asked.
+            ModelOutputInvalid: The number of classes differs, or the same image gets different answers.
+            InputError: The server does not answer.
         """
         self._client = client
         self._limits = limits
@@ -81,17 +81,17 @@ class ServedSource:
 
     @property
     def digest(self) -> Sha256:
-        """What the server said of the model: the digest of its weights, or over its description."""
+        """Digest of the weights if the server tells it, otherwise of its description."""
         return self.description.digest
 
     @property
     def capabilities(self) -> ModelCapabilities:
-        """What it lets an audit see."""
+        """What the model lets an audit see."""
         return self.description.capabilities
 
     @property
     def images_per_pass(self) -> int:
-        """As many requests as may be under way at once, each as large as it may be."""
+        """Images of as many full requests as may run at once."""
         return self._batch * self._limits.concurrency
 
     @property
@@ -109,10 +109,10 @@ class ServedSource:
         return self._passed(inputs)
 
     def begin(self, images: int) -> None:
-        """Refuse a model that is no longer the same, and a shard that the budget of requests cannot pay.
+        """Refuse a model that has changed, and a shard that needs more requests than the budget allows.
 
         Args:
-            images: That the shard will pass, as far as can be told.
+            images: Estimated number of images that the shard will send.
 
         Raises:
             ModelChanged: Another model answers.
@@ -131,10 +131,10 @@ class ServedSource:
         self._client.allow(None if budget is None else min(budget, spared))
 
     def end(self) -> tuple[str, ...]:
-        """What a reader of the report should know.
+        """Notes for the readers of the report.
 
         Raises:
-            ModelChanged: Another model answers by now, so that the values of this shard are of two.
+            ModelChanged: Another model answers now, so that the values of this shard belong to two models.
         """
         self._client.allow(None)
         self._confirm()
@@ -147,7 +147,7 @@ class ServedSource:
         return tuple(notes)
 
     def _confirm(self) -> None:
-        """Still the same description, and still the same answers: servers may swap a model without saying so."""
+        """Check description and answers again, because servers may exchange a model without telling."""
         self._refuse_other(self._client.describe())
         now = self._answers(self._passed(self._probe_images()), self.probe.unsteadiness)
         if now.is_of_another_model(self.probe):
@@ -177,7 +177,7 @@ class ServedSource:
         return outputs.softmax(dim=1) if self.description.scores == "softmax" else outputs.sigmoid()
 
     def _probe_images(self) -> Float[Tensor, "2 3 side side"]:
-        """The same images always: a gray one, and one of noise that any model tells from gray."""
+        """Fixed images: a gray one, and one of noise, which no model confuses with gray."""
         noise = np.random.Generator(np.random.Philox(key=0)).random((3, self._side, self._side), dtype=np.float32)
         pixels = torch.stack([torch.full_like(torch.from_numpy(noise), 0.5), torch.from_numpy(noise)])
         mean, std = (

@@ -19,31 +19,31 @@ _DIGESTS: dict[tuple[str, str], str] = {}
 
 
 def stream_object(uri: str, write: Callable[[bytes], object], *, limit_bytes: int, field: str) -> str:
-    """Hand an object on piece by piece, and return the hexadecimal sha256 of the whole.
+    """Pass an object on piece by piece, and return the hexadecimal sha256 of the whole.
 
     That the operator allows the URI is checked by `AccessRules.check_uri` before this is called.
 
     Args:
         uri: Such as `s3://bucket/key`.
-        write: Gets the pieces in order.
-        limit_bytes: Most bytes accepted; asked for beforehand, and counted.
+        write: Receives the pieces in order.
+        limit_bytes: Most bytes accepted; the size is checked before the object is read, and while it is read.
         field: Path of the URI in the request, for errors.
 
     Raises:
-        UnreachableResource: There is no such object, or it may not be read.
-        LimitExceeded: It is larger.
+        UnreachableResource: There is no such object, or the credentials do not allow to read it.
+        LimitExceeded: The object is larger than `limit_bytes`.
     """
     with _found(uri, limit_bytes=limit_bytes, field=field) as (system, path, _):
         return _copied(system.open(path, "rb", block_size=CHUNK_BYTES), write, limit_bytes=limit_bytes, field=field)
 
 
 def hash_object(uri: str, *, limit_bytes: int, field: str) -> str:
-    """The `sha256:...` of an object; remembered as long as its store gives it the same entity tag.
+    """The `sha256:...` of an object, remembered as long as its store gives it the same entity tag.
 
     Arguments and errors are those of `stream_object`.
     """
     with _found(uri, limit_bytes=limit_bytes, field=field) as (system, path, info):
-        # an entity tag changes with the bytes; Azure and Google spell it otherwise than S3
+        # an entity tag changes with the bytes; Azure and Google spell its name differently from S3
         tag = next((str(info[name]) for name in ("ETag", "etag") if info.get(name)), None)
         known = _DIGESTS.get((uri, tag)) if tag is not None else None
         if known is not None:
@@ -62,14 +62,14 @@ def copy_objects(uri: str, folder: Path, *, limit_bytes: int, most: int, field: 
 
     Args:
         uri: Such as `s3://bucket/prefix`.
-        folder: Where to; it exists.
-        limit_bytes: Most bytes of all together.
-        most: Most objects.
+        folder: An existing folder to copy to.
+        limit_bytes: Most bytes of all objects together.
+        most: Largest number of objects.
         field: Path of the URI in the request, for errors.
 
     Raises:
-        UnreachableResource: There is none, or they may not be read.
-        LimitExceeded: They are too many or too large.
+        UnreachableResource: There is no object, or the credentials do not allow to read it.
+        LimitExceeded: There are too many objects, or they are too large.
         UnsafeReference: A key leads out of the folder.
     """
     with _errors_of(uri, field):
@@ -93,7 +93,7 @@ def copy_objects(uri: str, folder: Path, *, limit_bytes: int, most: int, field: 
 
 @contextmanager
 def _found(uri: str, *, limit_bytes: int, field: str) -> Iterator[tuple[Any, str, dict[str, Any]]]:
-    """File system, path and description of an object that is no folder and not too large."""
+    """File system, path and description of an object, after its kind and size were checked."""
     with _errors_of(uri, field):
         system, path = _system(uri)
         info = system.info(path)
@@ -112,7 +112,7 @@ def _system(uri: str) -> tuple[Any, str]:
 
 @contextmanager
 def _errors_of(uri: str, field: str) -> Iterator[None]:
-    """Ours for whatever each store says of a missing bucket, a refused key or a host that does not answer."""
+    """Turn what each store raises for a missing bucket, a refused key or a silent host into an `InputError`."""
     try:
         yield
     except InputError:

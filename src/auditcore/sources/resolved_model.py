@@ -1,4 +1,4 @@
-"""What resolving a reference finds out."""
+"""The result of resolving a reference."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Resolution:
     """What a reference stands for now.
 
     Attributes:
-        reference: The same with version and digest filled in as far as they can be known.
-        capabilities: What the model lets an audit see; None where only loading it can tell.
-        facts: What else was found out, for a person, by name, such as `classes`.
+        reference: The reference with its version and digest, as far as they can be known.
+        capabilities: What the model lets an audit see; None if only loading it can tell.
+        facts: Other findings for a person, by name, such as `classes`.
     """
 
     reference: ModelReference

@@ -29,6 +29,7 @@ from auditcore.contracts.presets import quick_plan, resolve_plan, standard_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.estimate import passes_of, waves_of
 from auditcore.errors import InvalidRequest, UnsafeReference
+from auditcore.sources.registry import check_model
 
 DOCUMENTED = documented.REQUEST | {"images": {"kind": "batch", "digest": "sha256:" + "0" * 64}}
 
@@ -38,7 +39,7 @@ def test_documented_request_is_accepted_and_survives_a_round_trip() -> None:
     assert isinstance(request.plan, AuditPlan)
     assert request.plan.explainers == (Gradient(), IntegratedGradients(steps=50, baseline="mean"))
     assert AuditRequest.model_validate_json(canonical_json(request)) == request
-    AccessRules().check_model(request.model)
+    check_model(request.model, AccessRules())
 
 
 @pytest.mark.parametrize(
@@ -305,8 +306,8 @@ def factory(target: str = "efficientnet_lite_pytorch:EfficientNet.from_name", ur
 
 def test_nothing_but_the_demo_is_allowed_by_default() -> None:
     rules = AccessRules()
-    rules.check_model(DemoModel())
-    rules.check_model(DemoModel().as_factory())
+    check_model(DemoModel(), rules)
+    check_model(DemoModel().as_factory(), rules)
     for refused in (
         factory("os:system"),
         factory(uri="file:///etc/passwd"),
@@ -316,14 +317,14 @@ def test_nothing_but_the_demo_is_allowed_by_default() -> None:
         factory(uri="/weights.pth"),
     ):
         with pytest.raises(UnsafeReference):
-            rules.check_model(refused)
+            check_model(refused, rules)
 
 
 @pytest.mark.parametrize("suffix", ["pkl", "pickle"])
 def test_formats_that_can_run_code_are_refused(suffix: str, tmp_path: Path) -> None:
     rules = AccessRules(file_roots=(tmp_path,))
     with pytest.raises(UnsafeReference, match="can run code"):
-        rules.check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()))
+        check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()), rules)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +336,7 @@ def test_files_that_are_no_weights_are_refused_and_their_own_kind_is_named(
 ) -> None:
     rules = AccessRules(file_roots=(tmp_path,))
     with pytest.raises(UnsafeReference, match=f"a model of kind '{kind}'"):
-        rules.check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()))
+        check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()), rules)
 
 
 def test_links_and_dots_do_not_lead_out_of_a_root(tmp_path: Path) -> None:

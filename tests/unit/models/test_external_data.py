@@ -177,5 +177,5 @@ def test_an_ending_of_the_file_chooses_no_other_parser(tmp_path: Path) -> None:
     inside = numpy_helper.from_array(np.array([ord("!")], np.uint8), "inside")
     model = reader(inside, "constant")
     assert answer(loaded(model.SerializeToString(), tmp_path, "g.json")) == "!"
-    with pytest.raises(ModelNotLoadable, match="no ONNX graph"):
+    with pytest.raises(ModelNotLoadable, match="not an ONNX graph"):
         loaded(str(model).encode(), tmp_path, "g.textproto")

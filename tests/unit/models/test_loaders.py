@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast, get_args
+from typing import Any, cast, get_type_hints
 
 import pytest
 import torch
@@ -33,7 +33,8 @@ from auditcore.errors import (
     UnreachableResource,
     UnsafeReference,
 )
-from auditcore.models.loaders.registry import LOADERS, load_classifier
+from auditcore.models.loaders.registry import load_classifier, loader_of
+from auditcore.sources.registry import SOURCES
 
 SMALL = Preprocessing(resize=32, crop=32)
 RANDOM = Weights(uri="random:3")
@@ -70,9 +71,9 @@ def digest_of(path: Path) -> str:
     return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def test_every_kind_of_reference_has_a_loader() -> None:
-    union = get_args(get_args(ModelReference)[0])
-    assert set(union) == set(LOADERS)
+def test_every_record_names_the_loader_of_its_contract() -> None:
+    for contract, record in SOURCES.items():
+        assert get_type_hints(loader_of(record))["reference"] is contract
 
 
 # --- what loads ------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def test_weights_in_other_files_and_damaged_graphs_are_refused(graph: Path, tmp_
     with pytest.raises(UnsafeReference, match="save it as one file"):
         load_classifier(onnx_model(outside), access=access)
     outside.write_bytes(b"no graph")
-    with pytest.raises(ModelNotLoadable, match="no ONNX graph"):
+    with pytest.raises(ModelNotLoadable, match="not an ONNX graph"):
         load_classifier(onnx_model(outside), access=access)
 
 

@@ -19,7 +19,9 @@ import trustme
 from auditcore.contracts.access import DEMO_PACKAGE, AccessRules
 from auditcore.contracts.models import DEMO_WEIGHTS_SHA256, DemoModel
 from auditcore.errors import DigestMismatch, LimitExceeded, UnreachableResource, UnsafeReference
-from auditcore.sources.fetching import KEPT_FILES, HttpsPolicy, open_resource, read_resource
+from auditcore.sources.fetched_files import KEPT_FILES
+from auditcore.sources.fetching import open_resource, read_resource
+from auditcore.sources.https import HttpsPolicy
 
 CONTENT = bytes(range(256)) * 40
 

@@ -20,7 +20,7 @@ from auditcore.contracts.models import FactoryModel, Weights
 from auditcore.errors import DigestMismatch, InputError, LimitExceeded, UnreachableResource, UnsafeReference
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.registry import load_classifier
-from auditcore.sources import fetching, object_stores
+from auditcore.sources import fetched_files, object_stores
 from auditcore.sources.fetching import open_resource, pin_resource, read_resource
 from auditcore.sources.resolving import resolve_model
 from s3_server import s3
@@ -89,14 +89,14 @@ def test_an_object_that_is_known_is_not_read_again_and_pinning_fills_no_disk(mon
     monkeypatch.setattr(object_stores, "_copied", counted)
     put("public/known", b"as it was")
     options: dict[str, Any] = {"access": RULES, "field": "x", "limit_bytes": 100}
-    files = set(fetching._private_folder().iterdir())
+    files = set(fetched_files.private_folder().iterdir())
     assert pin_resource("s3://models/public/known", **options) == sha256(b"as it was")
     assert pin_resource("s3://models/public/known", **options) == sha256(b"as it was")
     assert len(read) == 1
     put("public/known", b"as it is!")
     assert pin_resource("s3://models/public/known", **options) == sha256(b"as it is!")
     assert len(read) == 2
-    assert set(fetching._private_folder().iterdir()) == files
+    assert set(fetched_files.private_folder().iterdir()) == files
 
 
 @pytest.mark.usefixtures("bucket")

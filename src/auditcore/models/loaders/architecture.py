@@ -1,4 +1,4 @@
-"""What a loader answers: a network and how to feed it."""
+"""What a loader returns: a network and how to feed it."""
 
 from __future__ import annotations
 

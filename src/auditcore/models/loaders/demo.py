@@ -10,7 +10,7 @@ from auditcore.models.loaders.weights import WeightsSource
 
 
 def load(reference: DemoModel, source: WeightsSource) -> LoadedModel:
-    """Load it; its factory and its weights are this project's own choice, so no operator has to allow them.
+    """Load the demo model. This project has chosen its factory and weights, so the operator need not allow them.
 
     Raises:
         ModelNotLoadable: The extra is not installed.

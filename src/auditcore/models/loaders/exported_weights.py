@@ -1,7 +1,7 @@
-"""Weights out of programs of `torch.export` (`.pt2`), without loading the program.
+"""Weights from programs of `torch.export` (`.pt2`), without loading the program.
 
-The archive keeps every weight as raw bytes beside a JSON description, so they are read as what they are; the graph, the
-sample inputs and weights that were pickled are left alone.
+The archive stores every weight as raw bytes with a JSON description, and only these are read. The graph, the sample
+inputs and pickled weights are not.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DTYPES: Mapping[int, torch.dtype] = {
     12: torch.bool,
     13: torch.bfloat16,
 }
-"""Numbers of `torch._export.serde.schema.ScalarType`, which the format fixes."""
+"""Numbers of `torch._export.serde.schema.ScalarType`; the file format fixes them."""
 
 
 def is_exported(path: Path) -> bool:
@@ -47,14 +47,14 @@ def is_exported(path: Path) -> bool:
 
 
 def read_exported_weights(path: Path, *, field: str) -> dict[str, Tensor]:
-    """Parameters and kept buffers of a program, by name, on the CPU.
+    """Parameters and persistent buffers of a program, by name, on the CPU.
 
     Args:
-        path: Written by `torch.export.save` of torch 2.10 or later.
+        path: A file that `torch.export.save` of torch 2.10 or later has written.
         field: Path in the request, for errors.
 
     Raises:
-        ModelNotLoadable: It is damaged, older, or holds a weight that is no plain tensor.
+        ModelNotLoadable: The file is damaged or older, or a weight is not a plain tensor.
     """
     refuse_unusual_archives(path, field=field)
     try:
@@ -70,7 +70,7 @@ def read_exported_weights(path: Path, *, field: str) -> dict[str, Tensor]:
             return {
                 str(name): _tensor(stored[entry["path_name"]], name, entry, field) for name, entry in entries.items()
             }
-    # a file that was made by hand can be wrong in all these places
+    # a damaged or hand-made file can be wrong in all these places
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"the weights of the exported program are damaged ({first_line}); export it again"
@@ -88,12 +88,12 @@ def _config(archive: zipfile.ZipFile, field: str) -> zipfile.ZipInfo:
 def _tensor(stored: bytearray, name: str, entry: Mapping[str, Any], field: str) -> Tensor:
     meta = entry["tensor_meta"]
     if entry["use_pickle"] or meta["dtype"] not in _DTYPES:
-        msg = f"weight {name} of the program is no plain tensor; export the model before it is quantized or wrapped"
+        msg = f"weight {name} of the program is not a plain tensor; export the model before it is quantized or wrapped"
         raise ModelNotLoadable(msg, field=field)
     shape, strides = ([size["as_int"] for size in meta[key]] for key in ("sizes", "strides"))
     dtype = _DTYPES[meta["dtype"]]
     if math.prod(shape) * dtype.itemsize > len(stored):
-        # a stride of 0 makes any size of a few bytes
+        # a stride of 0 can make a tensor of any size from a few bytes
         msg = f"weight {name} of the program claims more values than are stored; export it again"
         raise ModelNotLoadable(msg, field=field)
     if not stored:

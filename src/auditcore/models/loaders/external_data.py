@@ -1,4 +1,4 @@
-"""ONNX graphs that would make a reader open other files: refused before anything but the parser has seen them."""
+"""Refusal of ONNX graphs that would make a reader open other files, directly after they are parsed."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ TENSOR = "onnx.TensorProto"
 NODE = "onnx.NodeProto"
 
 OPENS_FILES = frozenset({"EPContext"})
-"""Operators of ONNX Runtime that read a file that an attribute names."""
+"""Operators of ONNX Runtime that read a file named in an attribute."""
 
 NAMED_CHARACTERS = 80
-"""Longest part of a name out of a graph that an error repeats."""
+"""Characters of a name in the graph that an error repeats."""
 
 
 def refuse_external_data(model: Any, *, field: str) -> None:  # noqa: ANN401 - onnx publishes no types
-    """Refuse a model any part of which is kept in another file.
+    """Refuse a model with any part in another file.
 
-    Every message inside the model is visited, whatever the field it stands in: initializers, attributes of nodes,
-    subgraphs, functions, sparse tensors, training information, and fields that later versions of ONNX add.
+    Every message inside the model is visited, in every field: initializers, attributes of nodes, subgraphs, functions,
+    sparse tensors, training information, and fields that later versions of ONNX add.
 
     Args:
-        model: A `ModelProto` that was parsed and has no unknown fields.
+        model: A parsed `ModelProto` without unknown fields.
         field: Path in the request, for errors.
 
     Raises:

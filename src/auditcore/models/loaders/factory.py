@@ -17,7 +17,7 @@ from auditcore.models.loaders.weights import WeightsSource
 def load(reference: FactoryModel, source: WeightsSource) -> LoadedModel:
     """Import the target, call it and fill what it returns.
 
-    That the target is on the operator's list is checked by `AccessRules.check_model` before this is called.
+    `check_model` has checked before that the operator allows the target.
 
     Raises:
         ModelNotLoadable: The target cannot be imported or called, or the weights do not fit what it returns.
@@ -27,7 +27,7 @@ def load(reference: FactoryModel, source: WeightsSource) -> LoadedModel:
     def construct() -> nn.Module:
         try:
             module = factory(*reference.args, **reference.kwargs)
-        # the factory is foreign code: whatever it raises is about its arguments, and the caller can mend them
+        # the factory is foreign code: any error of it is about its arguments, which the caller can change
         except Exception as error:
             msg = f"{reference.target} failed with these arguments: {type(error).__name__}: {error}"
             raise ModelNotLoadable(msg, field="model.args") from error
@@ -48,7 +48,7 @@ def _import(target: str) -> Callable[..., object]:
         msg = f"factory {target!r} is allowed but cannot be imported: {error}; install its package on the worker"
         raise ModelNotLoadable(msg, field="model.target") from error
     if not callable(found):
-        msg = f"factory {target!r} is not callable"
+        msg = f"factory {target!r} is not callable; allow and name a function or class"
         raise ModelNotLoadable(msg, field="model.target")
     factory: Callable[..., object] = found
     return factory

@@ -1,4 +1,4 @@
-"""An architecture with weights that were found somewhere."""
+"""An architecture with weights from an archive or a registry."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def fill_architecture(
     preprocessing: Preprocessing,
     field: str,
 ) -> LoadedModel:
-    """Build an architecture and fill it.
+    """Build an architecture and load weights into it.
 
     Args:
         architecture: What to build.
         state: Its weights, which must fit exactly.
         source: What the operator allows.
         scores: How logits become probabilities.
-        preprocessing: How it is fed.
-        field: Where the weights are named in the request, for errors.
+        preprocessing: How photos become inputs.
+        field: Path of the weights in the request, for errors.
 
     Raises:
-        InputError: It cannot be built, or the weights do not fit.
+        InputError: The architecture cannot be built, or the weights do not fit.
     """
     model = filled(architecture, Weights(uri="random:0"), scores=scores, preprocessing=preprocessing)
     try:
@@ -52,7 +52,7 @@ def fill_architecture(
             case _:
                 loaded = torchvision.load(model, source)  # type: ignore[arg-type]
     except InputError as error:
-        # loaders blame a model that is an architecture with weights; here the architecture is a part of the model
+        # these loaders name fields of a model; here the architecture is one field of the model
         error.field = error.field.replace("model.", "model.architecture.", 1)
         raise
     try:

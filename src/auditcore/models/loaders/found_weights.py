@@ -1,4 +1,4 @@
-"""Weights of a file that some tool wrote into a registry or an archive, whatever its format; nothing in it is run."""
+"""Weights of a file in a registry or an archive, in any of the usual formats; no code in it runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def read_found_weights(path: Path, *, field: str) -> dict[str, Tensor]:
     """Parameters and buffers by name: of safetensors, a state dict, a pickled module or an exported program.
 
     Args:
-        path: The file; its format is recognized by content.
+        path: The file; its content tells the format.
         field: Path in the request, for errors.
 
     Raises:
-        ModelNotLoadable: It is damaged, or holds no weights.
-        UnsafeReference: It is a TorchScript program.
+        ModelNotLoadable: The file is damaged, or holds no weights.
+        UnsafeReference: The file is a TorchScript program.
     """
     if is_exported(path):
         return read_exported_weights(path, field=field)

@@ -1,4 +1,4 @@
-"""Image classifiers in Hugging Face layout, of `timm` and `transformers`; weights are safetensors alone."""
+"""Image classifiers in Hugging Face layout, of `timm` and `transformers`; weights are only safetensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 @final
 class Logits(nn.Module):
-    """A classifier of `transformers`, of which the logits alone come out."""
+    """A classifier of `transformers` that returns only the logits."""
 
     def __init__(self, model: nn.Module) -> None:
         """Wrap a model."""
@@ -39,10 +39,10 @@ class Logits(nn.Module):
 
 
 def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
-    """Build the architecture that the snapshot names and fill it; no code of the snapshot runs.
+    """Build the architecture that the snapshot names and load its weights; no code of the snapshot runs.
 
     Raises:
-        InputError: The snapshot cannot be had, names no image classifier, or does not fit.
+        InputError: The snapshot cannot be read, names no image classifier, or its weights do not fit.
     """
     field = "model.uri" if reference.uri is not None else "model.repo"
     snapshot = Snapshot(reference, source.access)
@@ -84,7 +84,7 @@ def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
     names = [str(name) for name in snapshot.config.get("architectures") or ()]
     if not any(name.endswith("ForImageClassification") for name in names):
         found = ", ".join(names) or "no architecture"
-        msg = f"config.json names {found}, which is no image classifier; name a snapshot of one"
+        msg = f"config.json names {found}, which is not an image classifier; give the snapshot of a classifier"
         raise ModelNotLoadable(msg, field=field)
     try:
         from transformers import AutoModelForImageClassification  # noqa: PLC0415 - an extra
@@ -93,9 +93,10 @@ def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
         raise ModelNotLoadable(msg, field=field) from error
     try:
         build: Any = AutoModelForImageClassification
-        # it would follow an adapter_config.json to another model
-        with torch.random.fork_rng(devices=[]), snapshot.alone() as folder:
-            # its own loading, since it renames weights of older versions; attention written out, so that it can be seen
+        # in the whole snapshot it would follow an adapter_config.json to another model
+        with torch.random.fork_rng(devices=[]), snapshot.isolated() as folder:
+            # transformers loads the weights itself, because it renames those of older versions; eager attention
+            # consists of PyTorch operations that explainers can see
             model, report = build.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -104,10 +105,10 @@ def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
                 output_loading_info=True,
                 attn_implementation="eager",
             )
-    # whatever is wrong with a config comes as an error of the class it belongs to
+    # each config class raises errors of its own
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        msg = f"transformers cannot load what config.json says: {first_line}"
+        msg = f"transformers cannot load the model of config.json: {first_line}"
         raise ModelNotLoadable(msg, field=field) from error
     wrong = [
         str(name) for kind in ("missing_keys", "mismatched_keys", "unexpected_keys") for name in report.get(kind, ())
@@ -121,7 +122,7 @@ def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
 
 
 def _preprocessing(snapshot: Snapshot) -> Preprocessing:
-    """What preprocessor_config.json says, as far as it is a center crop of a square."""
+    """The preprocessing of preprocessor_config.json, if it is the center crop of a square."""
     given = snapshot.read(PREPROCESSOR)
     resize, side = _sizes(given)
     normalizes = bool(given.get("do_normalize", True))
@@ -140,7 +141,7 @@ def _preprocessing(snapshot: Snapshot) -> Preprocessing:
 
 
 def _sizes(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Shorter side and crop; None where they are something else."""
+    """Length of the shorter side, and of the crop; None for what the config does not give."""
     size, crop = given.get("size"), given.get("crop_size")
     if isinstance(size, dict):
         shorter = size.get("shortest_edge")
@@ -150,5 +151,5 @@ def _sizes(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
     if given.get("do_center_crop") and crop is not None:
         side = crop.get("height") if isinstance(crop, dict) else crop
         return (shorter or square), side
-    # without a crop, only a size of both sides gives a square
+    # without a crop, only a size with equal sides gives a square
     return square, square

@@ -1,4 +1,4 @@
-"""Models in TorchServe archives (`.mar`): weights into an architecture; code only of archives the operator allows."""
+"""Models in TorchServe archives (`.mar`); code runs only from archives that the operator allows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from auditcore.sources.fetching import open_resource
 
 
 def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
-    """Load what an archive holds.
+    """Load the model of an archive.
 
     Raises:
-        UnsafeReference: It could only be loaded by running code that the operator has not allowed.
-        InvalidRequest: The archive does not say how photos are prepared, and the request does not either.
-        InputError: It cannot be read, or its weights do not fit.
+        UnsafeReference: Loading would run code that the operator has not allowed.
+        InvalidRequest: Neither the archive nor the request tells how photos are preprocessed.
+        InputError: The archive cannot be read, or its weights do not fit.
     """
     limit = source.access.limits.weights_bytes
     path = open_resource(
@@ -44,7 +44,7 @@ def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
     scores = reference.scores or ("softmax" if described is None else described.scores)
     preprocessing = reference.preprocessing or (None if described is None else described.preprocessing)
     if preprocessing is None:
-        msg = "the archive does not say how photos are prepared for the model; give `preprocessing`"
+        msg = "the archive does not tell how photos are preprocessed for the model; give `preprocessing`"
         raise InvalidRequest(msg, field="model.preprocessing")
     serialized = archive.manifest.model.serialized_file
     if architecture is None:
@@ -59,13 +59,13 @@ def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
 
 
 def _run(archive: Archive, path: Path, source: WeightsSource) -> nn.Module:
-    """The module that the code of an archive makes, if the operator allows this very archive."""
+    """The module that the code of an archive makes, if the operator allows this archive."""
     with path.open("rb") as file:
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     if digest not in source.access.code_digests:
         msg = (
-            f"the archive does not say its architecture; give `architecture`, or let the operator allow its code by "
-            f"its digest {digest} (AUDIT_CODE_DIGESTS)"
+            f"the archive does not name its architecture; give `architecture`, or ask the operator to allow its "
+            f"code by the digest {digest} (AUDIT_CODE_DIGESTS)"
         )
         raise UnsafeReference(msg, field="model.architecture")
     model = archive.manifest.model
@@ -86,11 +86,11 @@ def _run(archive: Archive, path: Path, source: WeightsSource) -> nn.Module:
 
 
 def _eager(path: Path) -> nn.Module:
-    """An instance of the only module class of a file, as TorchServe makes it."""
+    """An instance of the only module class in a file, made as TorchServe does."""
     name = f"auditcore_archived_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # noqa: S101 - a path always has one
-    assert spec.loader is not None  # noqa: S101 - likewise
+    assert spec.loader is not None  # noqa: S101 - a path always has one
     code = importlib.util.module_from_spec(spec)
     sys.modules[name] = code
     try:
@@ -102,11 +102,11 @@ def _eager(path: Path) -> nn.Module:
         ]
         with torch.random.fork_rng(devices=[]):
             made = classes[0]() if len(classes) == 1 else None
-    # the code is foreign: whatever it raises is about the archive
+    # the code is foreign: any error of it is about the archive
     except Exception as error:
         msg = f"the model file of the archive fails: {type(error).__name__}: {error}"
         raise ModelNotLoadable(msg, field=FIELD) from error
     if made is None:
-        msg = f"the model file must define one class of torch.nn.Module, it defines {len(classes)}"
+        msg = f"the model file must define one subclass of torch.nn.Module, but it defines {len(classes)}"
         raise ModelNotLoadable(msg, field=FIELD)
     return made

@@ -1,4 +1,4 @@
-"""Models of the MLflow registry: weights of the pytorch flavor, into an architecture that the request names."""
+"""Models of the MLflow registry: weights of the pytorch flavor, in an architecture that the request names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.registries.mlflow import FIELD, artifacts
 
 CANDIDATES = ("data/model.pt2", "data/model.pth", "model.pth", "state_dict.pth", "model.safetensors")
-"""Where the pytorch flavor keeps a model, exported or pickled, and where state dicts are logged."""
+"""Paths of the pytorch flavor for exported and pickled models, and usual paths of logged state dicts."""
 
 
 def load(reference: MlflowModel, source: WeightsSource) -> LoadedModel:
-    """Download the version, take its weights and fill the architecture; nothing of the model is run.
+    """Download the version and load its weights into the architecture; no code of the model runs.
 
     Raises:
         ModelChanged: The version holds other files than when it was resolved.
-        InputError: It cannot be had, or does not fit.
+        InputError: The version cannot be downloaded, or its weights do not fit.
     """
     with artifacts(reference, source.access) as folder:
         return fill_architecture(
@@ -39,6 +39,6 @@ def load(reference: MlflowModel, source: WeightsSource) -> LoadedModel:
 def _state(folder: Path) -> dict[str, Tensor]:
     path = next((folder / name for name in CANDIDATES if (folder / name).is_file()), None)
     if path is None:
-        msg = f"the model holds none of {', '.join(CANDIDATES)}; log it with mlflow.pytorch, or its state dict"
+        msg = f"the model has none of {', '.join(CANDIDATES)}; log it with mlflow.pytorch, or log its state dict"
         raise ModelNotLoadable(msg, field=FIELD)
     return read_found_weights(path, field=FIELD)

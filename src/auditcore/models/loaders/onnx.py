@@ -1,4 +1,4 @@
-"""ONNX graphs: by ONNX Runtime as a black box, or converted to PyTorch where that gives the same answers."""
+"""ONNX graphs: a black box in ONNX Runtime, or converted to PyTorch if both give the same outputs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ FIELD = "model.uri"
 IMAGES_PER_PASS = 8
 
 OLDER_OPSET = 17
-"""Version of operators for which onnx2torch 1.5 has all converters that it has at all."""
+"""Version of the operators for which onnx2torch 1.5 has all of its converters."""
 
 AGREEMENT = 1e-4
-"""Largest difference between a conversion and ONNX Runtime, as a share of the spread of the outputs."""
+"""Largest difference between a conversion and ONNX Runtime, as a fraction of the range of the outputs."""
 
 
 @final
@@ -39,12 +39,12 @@ class OnnxSource:
         """Keep an open session.
 
         Args:
-            session: Of ONNX Runtime.
-            digest: Of the file.
+            session: Session of ONNX Runtime.
+            digest: Digest of the file.
             image: Name of the input.
             output: Name of the output.
-            fixed: Batch size that the graph wants; None if any.
-            note: Why it is a black box.
+            fixed: Batch size of the graph; None if it takes any.
+            note: Why the model is a black box.
         """
         self._session = session
         self._digest = digest
@@ -55,12 +55,12 @@ class OnnxSource:
 
     @property
     def digest(self) -> str:
-        """Of the file."""
+        """Digest of the file."""
         return self._digest
 
     @property
     def capabilities(self) -> ModelCapabilities:
-        """Predictions alone."""
+        """Only predictions."""
         return BLACK_BOX
 
     @property
@@ -70,14 +70,14 @@ class OnnxSource:
 
     @property
     def images_per_pass(self) -> int:
-        """A few, or as many as the graph wants."""
+        """The batch size of the graph, or a few images."""
         return self._fixed or IMAGES_PER_PASS
 
     def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
         """Outputs of the graph for normalized inputs; a fixed batch is filled up.
 
         Raises:
-            ModelOutputInvalid: The graph fails on them.
+            ModelOutputInvalid: The graph fails on these inputs.
         """
         step = self._fixed or len(inputs)
         rows = [self._run(part, step) for part in inputs.split(step)] if len(inputs) else []
@@ -94,7 +94,7 @@ class OnnxSource:
         filled = part if len(part) == step else torch.cat([part, part[:1].expand(step - len(part), -1, -1, -1)])
         try:
             (scores,) = self._session.run([self._output], {self._image: filled.contiguous().numpy()})
-        # ONNX Runtime raises errors of its own, of no common class
+        # ONNX Runtime raises errors of its own without a common base class
         except Exception as error:
             first_line = (str(error) or type(error).__name__).splitlines()[0]
             msg = f"the graph cannot process images of shape {tuple(filled.shape)}: {first_line}"
@@ -104,7 +104,7 @@ class OnnxSource:
 
 @final
 class LogOf(nn.Module):
-    """A network that gives probabilities, of which the logarithm stands in for logits."""
+    """A network that returns probabilities; their logarithms serve as logits."""
 
     def __init__(self, network: nn.Module) -> None:
         """Wrap a network."""
@@ -117,13 +117,13 @@ class LogOf(nn.Module):
 
 
 def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
-    """Open a graph, and convert it where that gives the same answers.
+    """Open a graph, and convert it to PyTorch if that gives the same outputs.
 
     Raises:
-        ModelNotLoadable: It is damaged, or ONNX Runtime is not installed.
-        UnsafeReference: Data of a tensor, wherever it stands, lies in another file.
-        ModelOutputInvalid: Its input or output has another type or shape than images and class scores.
-        InputError: It cannot be read.
+        ModelNotLoadable: The file is damaged, or ONNX Runtime is not installed.
+        UnsafeReference: The graph keeps data in another file.
+        ModelOutputInvalid: Input or output has a type or shape that does not fit images or class scores.
+        InputError: The file cannot be read.
     """
     path = open_resource(
         reference.uri,
@@ -133,7 +133,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
         sha256=reference.sha256,
         blobs=source.blobs,
     )
-    # read once: what is checked is what runs, even if the file is changed meanwhile
+    # read once, so that the checked bytes are the ones that run, even if the file changes
     data = path.read_bytes()
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     graph = _parsed(data)
@@ -164,13 +164,13 @@ def _with_logits(module: nn.Module, outputs: Outputs, *, sigmoid: bool) -> nn.Mo
     if outputs == "logits":
         return module
     if sigmoid:
-        msg = "a graph that gives probabilities of a multi-label model cannot be converted; say `gradients`: never"
+        msg = "a multi-label graph that returns probabilities cannot be converted; set `gradients` to `never`"
         raise InvalidRequest(msg, field="model.gradients")
     return LogOf(module)
 
 
 def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
-    """The graph, which names no other file and holds nothing that was not looked at."""
+    """The graph, after it was checked that it names no other file and has no unknown fields."""
     try:
         import onnx  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -178,11 +178,11 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
     try:
         graph = onnx.ModelProto.FromString(data)
     except Exception as error:
-        msg = f"the file is no ONNX graph, or it is damaged: {type(error).__name__}; export it again"
+        msg = f"the file is not an ONNX graph, or it is damaged: {type(error).__name__}; export it again"
         raise ModelNotLoadable(msg, field=FIELD) from error
     # ONNX Runtime may know fields that this version of onnx does not
     graph.DiscardUnknownFields()
-    # where ORT_LOAD_CONFIG_FROM_MODEL is set it takes options from there, files to write among them
+    # if ORT_LOAD_CONFIG_FROM_MODEL is set, ONNX Runtime takes options from there, including files to write
     graph.ClearField("metadata_props")
     refuse_external_data(graph, field=FIELD)
     return graph
@@ -196,13 +196,13 @@ def _session(graph: Any, device: str) -> Any:  # noqa: ANN401 - ONNX Runtime pub
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    # its own format is another one, with places of its own for data
+    # ONNX Runtime's own format, ORT, has other fields for data
     options.add_session_config_entry("session.load_model_format", "ONNX")
     cuda = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     available = set(onnxruntime.get_available_providers())
     providers = [name for name in (*cuda, "CPUExecutionProvider") if name in available]
     try:
-        # the graph that was checked, not the file: the two parsers need not find the same in a file made by hand
+        # the checked graph, not the file: two parsers may read a hand-made file differently
         return onnxruntime.InferenceSession(graph.SerializeToString(), sess_options=options, providers=providers)
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
@@ -223,8 +223,8 @@ def _only(tensors: list[Any], what: str) -> Any:  # noqa: ANN401 - ONNX Runtime 
     return tensors[0]
 
 
-def _refuse_misfit(image: Any, output: Any, side: int) -> int | None:  # noqa: ANN401 - likewise
-    """The batch size that the graph wants; None if any."""
+def _refuse_misfit(image: Any, output: Any, side: int) -> int | None:  # noqa: ANN401 - onnx publishes no types
+    """The batch size of the graph; None if it takes any."""
     for tensor in (image, output):
         if tensor.type != "tensor(float)":
             msg = f"{tensor.name!r} is of type {tensor.type}; export the graph with float32 inputs and outputs"
@@ -241,8 +241,8 @@ def _refuse_misfit(image: Any, output: Any, side: int) -> int | None:  # noqa: A
     return shape[0] if isinstance(shape[0], int) else None
 
 
-def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  # noqa: ANN401 - likewise
-    """The graph as a module of PyTorch; or why it is not the same."""
+def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  # noqa: ANN401 - onnx publishes no types
+    """The graph as a PyTorch module, or the reason why there is none with the same outputs."""
     try:
         import onnx2torch  # noqa: PLC0415 - an extra
     except ImportError:
@@ -256,7 +256,7 @@ def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  
             module = _convert(onnx2torch.convert, graph)
             with torch.no_grad():
                 found = torch.cat([module(images[:2]), module(images[2:])])
-    # operators that it does not know, and graphs that it converts wrongly, fail in many ways
+    # unknown operators and wrong conversions fail in many ways
     except Exception as error:  # noqa: BLE001
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         return f"the graph cannot be converted to PyTorch ({first_line})"
@@ -270,8 +270,8 @@ def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  
     return module
 
 
-def _convert(convert: Callable[[Any], nn.Module], graph: Any) -> nn.Module:  # noqa: ANN401 - likewise
-    """By the graph's own version of operators, or by an older one that says the same."""
+def _convert(convert: Callable[[Any], nn.Module], graph: Any) -> nn.Module:  # noqa: ANN401 - onnx publishes no types
+    """Convert with the graph's own version of the operators, or with an equivalent older one."""
     from onnx import version_converter  # noqa: PLC0415 - an extra
 
     try:

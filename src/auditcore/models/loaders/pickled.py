@@ -1,8 +1,8 @@
-"""Tensors out of a pickled module, without running anything that is pickled beside them.
+"""Tensors of a pickled module, without running any code of the pickle.
 
-`torch.save(model)` writes a pickle that names classes and functions to be called, so that opening it can run any code.
-Here every name but those that put tensors together is replaced by an inert stand-in that keeps what it is given. What
-is left is a tree of modules' attributes, of which parameters and buffers are taken.
+`torch.save(model)` writes a pickle that names classes and functions to call, so that opening it can run any code. Here
+only the functions that build tensors are called; every other name becomes an inert object that stores its arguments.
+The result is a tree of module attributes, from which parameters and buffers are taken.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from auditcore.errors import ModelNotLoadable
 from auditcore.models.loaders.weights import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
 
 MOST_DEPTH = 200
-"""Modules inside modules; a pickle can hold a module inside itself."""
+"""Deepest nesting of modules; a pickle can hold a module inside itself."""
 
 _REBUILDING: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,  # noqa: SLF001 - what pickles name
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,  # noqa: SLF001 - likewise
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,  # noqa: SLF001 - likewise
+    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,  # noqa: SLF001 - what pickles name
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,  # noqa: SLF001 - what pickles name
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
-    # which buffers of a module are not kept is a set
+    # the names of non-persistent buffers are a set
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
     **{
@@ -41,14 +41,14 @@ _REBUILDING: Mapping[tuple[str, str], Any] = {
         )
     },
 }
-"""All that is ever called: it makes tensors of bytes, and containers of what there is."""
+"""The only names that are called: they build tensors from bytes, and containers."""
 
 
 class Inert:
-    """What stands for an object of any class: it keeps state and does nothing.
+    """An object in place of one of any class: it stores its state and does nothing.
 
     Attributes:
-        dump_patches: What the reader of older files asks of classes: whether to write differences of source to disk.
+        dump_patches: Read by torch.load for older files: whether to write changes of source code to disk.
     """
 
     dump_patches = False
@@ -63,19 +63,19 @@ class Inert:
             self.state = {str(name): value for name, value in own.items()}
 
     def __setitem__(self, _key: object, _value: object) -> None:
-        """An entry of a dictionary of some class; nobody reads it."""
+        """Drop an entry of a dictionary of some class."""
 
     def append(self, _value: object) -> None:
-        """An element of a list of some class; likewise."""
+        """Drop an element of a list of some class."""
 
     def extend(self, _values: object) -> None:
-        """Elements; likewise."""
+        """Drop elements of a list of some class."""
 
     def add(self, _value: object) -> None:
-        """An element of a set; likewise."""
+        """Drop an element of a set of some class."""
 
     def __call__(self, *_: object, **__: object) -> Inert:
-        """What calling it would have given: as inert."""
+        """Return another inert object instead of the result of a call."""
         return Inert()
 
     def __hash__(self) -> int:
@@ -89,14 +89,14 @@ class Inert:
 
 @final
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors; everything else is inert."""
+    """Builds tensors; everything else is inert."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or function
         return _REBUILDING.get((module, name), Inert)
 
 
 _PICKLE = types.ModuleType("auditcore_inert_pickle")
-"""What torch.load takes as a pickle module; it asks for `Unpickler` and `load` alone."""
+"""The pickle module for torch.load, which uses only `Unpickler` and `load` of it."""
 _PICKLE.__dict__.update(Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load())
 
 
@@ -104,25 +104,25 @@ def read_pickled_state(path: Path, *, field: str) -> dict[str, Tensor]:
     """Parameters and buffers of a pickled module or checkpoint, by name.
 
     Args:
-        path: Written by `torch.save`.
+        path: A file that `torch.save` has written.
         field: Path in the request, for errors.
 
     Raises:
         ModelNotLoadable: The file is damaged, compressed, or holds no module and no state dict.
-        UnsafeReference: It is a TorchScript program.
+        UnsafeReference: The file is a TorchScript program.
     """
     if looks_like_torchscript(path):
         refuse_torchscript(field=field)
     refuse_unusual_archives(path, field=field)
     try:
         with warnings.catch_warnings():
-            # older files compare the source of classes, which are all inert here
+            # for older files torch.load compares the source code of classes, which are all inert here
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
-    # a pickle for which nothing is what it seems breaks in any way it likes
+    # with inert objects, a pickle can fail in any way
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        msg = f"no weights can be read out of the pickle ({first_line}); save `model.state_dict()` instead"
+        msg = f"no weights can be read from the pickle ({first_line}); save `model.state_dict()` instead"
         raise ModelNotLoadable(msg, field=field) from error
     state = _state(found)
     if not state:
@@ -146,7 +146,7 @@ def _state(found: object) -> dict[str, Tensor]:
 
 
 def _collect(module: Inert, prefix: str, state: dict[str, Tensor], *, depth: int) -> None:
-    """What `Module.state_dict` would give."""
+    """Collect what `Module.state_dict` would return."""
     if depth > MOST_DEPTH:
         return
     skipped = module.state.get("_non_persistent_buffers_set")

@@ -1,4 +1,4 @@
-"""Classifiers of `timm`, always built without its downloads."""
+"""Classifiers of `timm`; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INTERPOLATIONS = {"nearest", "bilinear", "bicubic"}
 
 
 def load(reference: TimmModel, source: WeightsSource) -> LoadedModel:
-    """Build the named architecture and fill it; preprocessing comes from timm where none is given.
+    """Build the named architecture and load its weights; without a given preprocessing, timm's own is used.
 
     Raises:
         InvalidRequest: timm has no model of that name, or its own preprocessing cannot be expressed here.
@@ -54,8 +54,8 @@ def own_preprocessing(module: nn.Module) -> Preprocessing:
     channels, height, width = config["input_size"]
     if channels != 3 or height != width or config["crop_mode"] != "center":  # noqa: PLR2004 - RGB
         msg = (
-            f"timm feeds this model {config['input_size']} with crop mode {config['crop_mode']!r}, which is no center "
-            "crop of a square RGB image; give the preprocessing to use"
+            f"timm feeds this model {config['input_size']} with crop mode {config['crop_mode']!r}, which is not the "
+            "center crop of a square RGB image; give `preprocessing`"
         )
         raise InvalidRequest(msg, field="model.preprocessing")
     interpolation = config["interpolation"]

@@ -1,4 +1,4 @@
-"""Programs of `torch.export`. Loading unpickles, so the operator allows each by its digest."""
+"""Programs of `torch.export`. Loading one unpickles it, so the operator allows each by its digest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIELD = "model.uri"
 
 @final
 class Exported(nn.Module):
-    """A program as a module; it was exported in one mode, so that train() and eval() must not reach it."""
+    """A program as a module. It was exported in one mode, so train() and eval() must not reach it."""
 
     def __init__(self, program: nn.Module) -> None:
         """Keep the graph module of a program."""
@@ -27,7 +27,7 @@ class Exported(nn.Module):
         self.program = program
 
     def train(self, mode: bool = True) -> Exported:  # noqa: FBT001, FBT002 - the signature of torch
-        """Stay as it is."""
+        """Change only the flag; the program has one mode."""
         self.training = mode
         return self
 
@@ -38,11 +38,11 @@ class Exported(nn.Module):
 
 
 def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
-    """Load a program that `AccessRules.check_model` has allowed; its bytes are checked before.
+    """Load a program that `check_model` has allowed, after its digest was checked.
 
     Raises:
-        ModelNotLoadable: It is damaged, no program, or was exported for one batch size.
-        InputError: It cannot be read, or is another one.
+        ModelNotLoadable: The file is damaged, no program, or was exported for one batch size.
+        InputError: The file cannot be read, or has another digest.
     """
     path = open_resource(
         reference.uri,

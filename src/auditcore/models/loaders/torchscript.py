@@ -20,7 +20,7 @@ FIELD = "model.uri"
 
 @final
 class Scripted(nn.Module):
-    """A program as a module; a program itself does not let its parameters be frozen all at once."""
+    """A program as a module, because a program does not let its parameters be frozen all at once."""
 
     def __init__(self, program: nn.Module) -> None:
         """Wrap a program."""
@@ -34,11 +34,11 @@ class Scripted(nn.Module):
 
 
 def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
-    """Load a program that `AccessRules.check_model` has allowed; its bytes are checked before.
+    """Load a program that `check_model` has allowed, after its digest was checked.
 
     Raises:
-        ModelNotLoadable: It is damaged or no program.
-        InputError: It cannot be read, or is another one.
+        ModelNotLoadable: The file is damaged or no program.
+        InputError: The file cannot be read, or has another digest.
     """
     path = open_resource(
         reference.uri,
@@ -52,14 +52,14 @@ def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
 
 
 def load_program(path: Path, *, field: str) -> nn.Module:
-    """A TorchScript program on the CPU. Runs its code: whoever calls this has checked that it may.
+    """A TorchScript program on the CPU. This runs its code, so the caller must have checked that it is allowed.
 
     Raises:
-        ModelNotLoadable: It is damaged or no program.
+        ModelNotLoadable: The file is damaged or no program.
     """
     try:
         with warnings.catch_warnings():
-            # deprecated in PyTorch, and what many models are still kept as
+            # torch.jit is deprecated, but many models are still stored this way
             warnings.simplefilter("ignore")
             module: nn.Module = torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, OSError, ValueError) as error:
@@ -67,6 +67,6 @@ def load_program(path: Path, *, field: str) -> nn.Module:
         msg = f"the file is no TorchScript program, or it is damaged: {first_line}"
         raise ModelNotLoadable(msg, field=field) from error
     for parameter in module.parameters():
-        # a copy of one that is differentiated would belong to a graph
+        # a copy of a parameter that requires gradients would belong to a graph
         parameter.requires_grad = False
     return Scripted(module)

@@ -7,15 +7,15 @@ from auditcore.models.black_box import BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.models.server_predictions import ServedSource
-from auditcore.sources.servers.torchserve import TorchServeClient
+from auditcore.sources.servers.torchserve.client import TorchServeClient
 
 
 def load(reference: TorchServeModel, source: WeightsSource) -> LoadedModel:  # noqa: ARG001 - nothing is fetched
-    """Ask the server what it serves, and let its predictions stand for the model.
+    """A black box whose predictions come from the server.
 
     Raises:
-        ModelChanged: It serves another model than the reference was resolved to.
-        InputError: It cannot be asked, or answers no class scores.
+        ModelChanged: The server serves another model than the reference was resolved to.
+        InputError: The server does not answer, or its answers are not class scores.
     """
     served = ServedSource(
         TorchServeClient(reference), reference.limits, pinned=reference.sha256, classes=reference.classes

@@ -1,4 +1,4 @@
-"""Classifiers of `torchvision.models`, always built without its downloads."""
+"""Classifiers of `torchvision.models`; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from auditcore.models.loaders.suggestions import near
 from auditcore.models.loaders.weights import WeightsSource
 
 _DRAWS_INITIAL_WEIGHTS = {"googlenet", "inception_v3"}
-"""These warn unless told whether to draw initial weights; PyTorch's own layer defaults are quicker and as random."""
+"""These warn unless `init_weights` is given. PyTorch's own initial values are faster to draw and as random."""
 
 
 def load(reference: TorchvisionModel, source: WeightsSource) -> LoadedModel:
-    """Build the named architecture and fill it.
+    """Build the named architecture and load its weights.
 
     Raises:
         InvalidRequest: torchvision has no classifier of that name.

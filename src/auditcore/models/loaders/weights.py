@@ -1,4 +1,4 @@
-"""Weights from safetensors or a plain PyTorch state dict, into an architecture they must fit exactly."""
+"""Weights from safetensors or a plain PyTorch state dict, for an architecture that they must fit exactly."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from auditcore.sources.fetching import BlobReader, open_resource
 URI_FIELD = "model.weights.uri"
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training frameworks keep the state dict in a checkpoint."""
+"""Keys under which training frameworks store the state dict in a checkpoint."""
 
 _PREFIXES = ("module.", "_orig_mod.")
-"""What `DataParallel` and `torch.compile` put before every key."""
+"""Prefixes that `DataParallel` and `torch.compile` add to every key."""
 
 _NAMED = 3
-"""Keys an error message lists; a wrong architecture misses hundreds."""
+"""Number of keys that an error lists; a wrong architecture can miss hundreds."""
 
 _SEEDS = range(2**63)
 
@@ -42,7 +42,7 @@ class WeightsSource:
     Attributes:
         access: What the operator allows.
         blobs: Reader of uploaded files, or None where there are none.
-        device: Where the model will run, for those that do not run in PyTorch.
+        device: Device of the model, for models that do not run in PyTorch.
     """
 
     access: AccessRules
@@ -55,20 +55,20 @@ class WeightsSource:
         return replace(self, access=self.access.model_copy(update={"packages": packages}))
 
     def build(self, construct: Callable[[], nn.Module], weights: Weights) -> tuple[nn.Module, bool]:
-        """Construct an architecture and fill it.
+        """Construct an architecture and load its weights.
 
         Args:
-            construct: Builds the architecture with whatever initial values; global random state is left as it was.
+            construct: Builds the architecture with any initial values; the global random state is restored.
             weights: `random:SEED`, or a file to load.
 
         Returns:
             The module, and whether its weights were trained.
 
         Raises:
-            InvalidRequest: The seed is no number, or a digest is given for random weights.
-            ModelNotLoadable: The file is no state dict, or does not fit.
+            InvalidRequest: The seed is not a number, or a digest is given for random weights.
+            ModelNotLoadable: The file is not a state dict, or does not fit.
             UnsafeReference: The file holds more than tensors, or the operator does not allow it.
-            InputError: Whatever else `open_resource` raises.
+            InputError: As `open_resource`.
         """
         seed = _random_seed(weights)
         with torch.random.fork_rng(devices=[]):
@@ -88,10 +88,10 @@ class WeightsSource:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Parameters and buffers by name, on the CPU. No code of the file is run.
+    """Parameters and buffers by name, on the CPU. No code of the file runs.
 
-    The format is recognized by content, since blobs have no file name. Checkpoints that hold the state dict under
-    `state_dict` or the like are opened, and prefixes of `DataParallel` and `torch.compile` removed.
+    The content tells the format, because blobs have no file name. In a checkpoint, the state dict may be under
+    `state_dict`, `model_state_dict` or `model`. Prefixes of `DataParallel` and `torch.compile` are removed.
 
     Raises:
         ModelNotLoadable: The file is damaged or holds no state dict.
@@ -118,7 +118,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict that fits exactly; batch counters, unused in evaluation, may be missing.
+    """Load a state dict that fits exactly. Batch counters, which evaluation does not use, may be missing.
 
     Raises:
         ModelNotLoadable: Names or shapes differ; the message gives some of each.
@@ -172,16 +172,16 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, checked by the caller
+def _read_torch(path: Path) -> Any:  # noqa: ANN401 - the content of the file; the caller checks it
     archive = zipfile.is_zipfile(path)
     if archive and looks_like_torchscript(path):
         refuse_torchscript(field=URI_FIELD)
     refuse_unusual_archives(path, field=URI_FIELD)
     try:
         with warnings.catch_warnings():
-            # a newer pickle protocol only warns that it may not be understood; then it raises anyway
+            # for a newer pickle protocol, torch.load first warns and then raises
             warnings.simplefilter("ignore", UserWarning)
-            # only the archive format can be mapped instead of read; older files are one pickle
+            # only the archive format can be memory-mapped; older files are one pickle
             return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         if _looks_like_pickle(path, archive=archive):
@@ -191,7 +191,7 @@ def _read_torch(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds, c
             )
             raise UnsafeReference(msg, field=URI_FIELD) from error
         raise _unreadable(error) from error
-    # damaged files make torch.load fail in all these ways, depending on where the damage lies
+    # torch.load raises all these for damaged files, depending on the place of the damage
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise _unreadable(error) from error
 
@@ -203,7 +203,7 @@ def _unreadable(error: Exception) -> ModelNotLoadable:
 
 
 def looks_like_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript program, of which PyTorch would run the code."""
+    """Whether a file is a TorchScript program, whose code PyTorch would run."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -212,7 +212,7 @@ def looks_like_torchscript(path: Path) -> bool:
 
 
 def refuse_torchscript(*, field: str) -> NoReturn:
-    """Say that a program is no file of weights.
+    """Refuse a program where weights are expected.
 
     Raises:
         UnsafeReference: Always.
@@ -222,10 +222,10 @@ def refuse_torchscript(*, field: str) -> NoReturn:
 
 
 def refuse_unusual_archives(path: Path, *, field: str) -> None:
-    """Refuse archives that no PyTorch since 0.1 writes, and that its readers would unpack without a limit.
+    """Refuse archives that no PyTorch since 0.1 writes, and that torch.load would unpack without a limit.
 
     Raises:
-        ModelNotLoadable: It is compressed, so that a few bytes could become any size, or a tar.
+        ModelNotLoadable: The archive is a tar, or compressed, so that a few bytes could grow to any size.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -239,10 +239,10 @@ def refuse_unusual_archives(path: Path, *, field: str) -> None:
 
 
 def _looks_like_pickle(path: Path, *, archive: bool) -> bool:
-    """Whether the file begins like a pickle, so that its refusal was about content rather than damage."""
+    """Whether the file begins like a pickle; then it was refused for its content, not for damage."""
     if archive:
         return True
     with path.open("rb") as file:
         start = file.read(2)
-    # protocol 2 and later open with their number
+    # files of protocol 2 and later begin with its number
     return start[:1] == b"\x80" and start[1:] in {b"\x02", b"\x03", b"\x04", b"\x05"}

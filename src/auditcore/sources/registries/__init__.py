@@ -1,1 +1,1 @@
-"""Registries of models: which files a reference stands for. Needs no torch."""
+"""Model registries: which files a reference stands for. Needs no torch."""

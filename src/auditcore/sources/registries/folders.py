@@ -1,4 +1,4 @@
-"""Folders of a registry: which files, and one digest for all of them."""
+"""One digest for the files of a folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def folder_digest(folder: Path, names: Iterable[str], *, limit_bytes: int, field
     """sha256 over the canonical JSON of relative path -> sha256 of the file.
 
     Args:
-        folder: Where the files are.
+        folder: The folder of the files.
         names: Relative paths, with slashes.
         limit_bytes: Most bytes of all files together.
         field: Path in the request, for errors.
 
     Raises:
-        LimitExceeded: There are more.
+        LimitExceeded: The files have more than `limit_bytes`.
     """
     listed = sorted(names)
     size = sum((folder / name).stat().st_size for name in listed)

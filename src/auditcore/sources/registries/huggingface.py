@@ -15,6 +15,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.packaged_models import HuggingFaceModel
 from auditcore.errors import DigestMismatch, LimitExceeded, ModelNotLoadable, UnreachableResource, UnsafeReference
+from auditcore.sources.model_source import ModelSource
 from auditcore.sources.registries.folders import folder_digest
 from auditcore.sources.resolved_model import Resolution
 
@@ -34,27 +35,28 @@ WEIGHTS_ELSEWHERE = frozenset(
         "use_pretrained_backbone",
     }
 )
-"""Keys by which a config asks timm or transformers to open a file or a repository, wherever in it they stand."""
+"""Keys, at any depth of a config, that make timm or transformers open a file or a repository."""
 
 BUILT_BY_NAME = frozenset({"architecture", "backbone"})
-"""Keys of names that timm also takes as `hf-hub:org/name` and `local-dir:/path`."""
+"""Keys with a name, for which timm also accepts `hf-hub:org/name` and `local-dir:/path`."""
 
 
 @final
 class Snapshot:
-    """The files of a snapshot that are read.
+    """The files of a snapshot that an audit reads.
 
     Attributes:
-        folder: Where they are.
-        names: Which.
-        config: `config.json`.
+        folder: The folder of the files.
+        names: Their names.
+        config: Content of `config.json`.
+        digest: Over names and digests of the files.
     """
 
     def __init__(self, model: HuggingFaceModel, access: AccessRules) -> None:
-        """Find the files; those of the hub are downloaded once, into its own cache.
+        """Find the files. Files of the hub are downloaded once, into its own cache.
 
         Raises:
-            InputError: There are none, or they are not what they should be.
+            InputError: There are no files, or they are not valid.
         """
         self._field = "model.uri" if model.uri is not None else "model.repo"
         self.folder = _folder(model) if model.uri is not None else _fetched(model, access)
@@ -70,8 +72,8 @@ class Snapshot:
             raise DigestMismatch(expected=model.sha256, actual=self.digest, field="model.sha256")
 
     @contextmanager
-    def alone(self) -> Iterator[Path]:
-        """A private folder with links to the files that are read, for readers that look for more than these."""
+    def isolated(self) -> Iterator[Path]:
+        """A private folder with links to only the files that are read, for libraries that would read others too."""
         with tempfile.TemporaryDirectory(prefix="auditcore-snapshot-") as name:
             folder = Path(name)
             for one in self.names:
@@ -84,13 +86,13 @@ class Snapshot:
         return tuple(self.folder / name for name in self.names if name.endswith(".safetensors"))
 
     def _refuse_links_out(self, access: AccessRules) -> None:
-        """A link in an allowed folder must not lead out of all of them."""
+        """Refuse links that lead out of the allowed folders."""
         for path in (self.folder / CONFIG, self.folder / PREPROCESSOR, *self.folder.glob("*.safetensors*")):
             if path.is_symlink():
                 access.check_uri(path.as_uri(), field=self._field)
 
     def _refuse_references(self, config: dict[str, Any]) -> None:
-        """A config describes an architecture; it must not name code, files or other repositories."""
+        """Refuse a config that names code, files or other repositories; it must only describe an architecture."""
         waiting: list[object] = [config]
         while waiting:
             part = waiting.pop()
@@ -112,13 +114,13 @@ class Snapshot:
             for key in sorted(BUILT_BY_NAME.intersection(part)):
                 if not set(":/\\").isdisjoint(str(part[key])):
                     msg = (
-                        f"config.json names a place as its {key}, {str(part[key])[:100]!r}, which is not read; name a "
-                        "built-in architecture"
+                        f"config.json gives a location as its {key}, {str(part[key])[:100]!r}, which is not read; "
+                        "name a built-in architecture"
                     )
                     raise UnsafeReference(msg, field=self._field)
 
     def _weights(self) -> list[str]:
-        """Names of the files that hold the weights: those of the index, else the usual one, else the only one."""
+        """Names of the weight files: those of the index, or else `model.safetensors`, or else the only file."""
         there = sorted(path.name for path in self.folder.glob("*.safetensors"))
         if not there:
             msg = "the snapshot holds no safetensors, and other weights are pickles, which can run code; convert them"
@@ -142,12 +144,12 @@ class Snapshot:
         """A JSON file of the snapshot; empty if there is none.
 
         Raises:
-            ModelNotLoadable: It is damaged; or it is `config.json` and missing.
+            ModelNotLoadable: The file is damaged, or `config.json` is missing.
         """
         path = self.folder / name
         if not path.is_file():
             if name == CONFIG:
-                msg = f"the snapshot has no {CONFIG}, which says the architecture; name the folder of a whole snapshot"
+                msg = f"the snapshot has no {CONFIG}, which names the architecture; give the folder of a full snapshot"
                 raise ModelNotLoadable(msg, field=self._field)
             return {}
         try:
@@ -156,16 +158,37 @@ class Snapshot:
             msg = f"{name} of the snapshot is not JSON ({error}); download it again"
             raise ModelNotLoadable(msg, field=self._field) from error
         if not isinstance(found, dict):
-            msg = f"{name} of the snapshot is no JSON object; download it again"
+            msg = f"{name} of the snapshot is not a JSON object; download it again"
             raise ModelNotLoadable(msg, field=self._field)
         return found
 
 
-def resolve(model: HuggingFaceModel, access: AccessRules) -> Resolution:
-    """The digest of the files; a folder that this machine does not have stays as it is, and workers are the judges.
+def check_access(model: HuggingFaceModel, access: AccessRules) -> None:
+    """Refuse a folder or repository that is not allowed.
 
     Raises:
-        InputError: They cannot be had, or are others than the request pins.
+        UnsafeReference: `AUDIT_FILE_ROOTS` or `AUDIT_HUGGINGFACE_REPOS` does not allow it, or `uri` is no folder.
+    """
+    if model.uri is not None:
+        access.check_uri(model.uri, field="model.uri")
+        if not model.uri.startswith("file:"):
+            msg = "a snapshot is a folder, so `uri` is file:///path; name a repository as `repo`"
+            raise UnsafeReference(msg, field="model.uri")
+    elif not any(
+        model.repo == allowed or (allowed.endswith("/") and str(model.repo).startswith(allowed))
+        for allowed in access.huggingface_repos
+    ):
+        msg = f"repository {model.repo!r} is not allowed; the operator can add it (AUDIT_HUGGINGFACE_REPOS)"
+        raise UnsafeReference(msg, field="model.repo")
+
+
+def resolve(model: HuggingFaceModel, access: AccessRules) -> Resolution:
+    """The reference with the digest of its files.
+
+    A folder that this machine does not have stays unpinned, and the workers check it.
+
+    Raises:
+        InputError: The files cannot be read, or their digest differs from the one in the request.
     """
     if model.uri is not None and not _path(model.uri).is_dir():
         return Resolution(model, WHITE_BOX)
@@ -193,7 +216,7 @@ def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
     except ImportError as error:
         msg = f"the hub's client is not installed here ({error}); install auditcore[huggingface]"
         raise ModelNotLoadable(msg, field="model.repo") from error
-    # folders of a repository hold the same weights for other programs
+    # subfolders of a repository hold the same weights for other programs
     options: dict[str, Any] = {
         "revision": model.revision,
         "allow_patterns": list(WANTED),
@@ -202,7 +225,7 @@ def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
     }
     try:
         planned = snapshot_download(str(model.repo), dry_run=True, **options)
-    # out of reach: what was fetched before may be in the client's cache, and else the next call says what is wrong
+    # without a connection the files may still be in the client's cache; if not, the next call raises
     except Exception:  # noqa: BLE001 - as below
         planned = []
     size, limit = sum(int(file.file_size or 0) for file in planned), access.limits.weights_bytes
@@ -210,8 +233,17 @@ def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
         raise LimitExceeded(what="the repository", limit=limit, actual=size, unit="bytes", field="model.repo")
     try:
         return Path(snapshot_download(str(model.repo), **options))
-    # the client has a dozen errors for what is missing, forbidden or out of reach, and no common one
+    # the client has a dozen errors for missing, forbidden and unreachable repositories, and no common base class
     except Exception as error:
         text = (str(error) or type(error).__name__).splitlines()[0]
-        msg = f"{model.repo} cannot be had at {model.revision} ({text}); check both, or name a folder as `uri`"
+        msg = f"{model.repo} cannot be downloaded at {model.revision} ({text}); check both, or name a folder as `uri`"
         raise UnreachableResource(msg, field="model.repo") from error
+
+
+HUGGINGFACE = ModelSource(
+    contract=HuggingFaceModel,
+    check_access=check_access,
+    resolve=resolve,
+    loader="auditcore.models.loaders.huggingface",
+    display_name=lambda model: model.repo or str(model.uri).rstrip("/").rsplit("/", 1)[-1],
+)

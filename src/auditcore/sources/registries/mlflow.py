@@ -1,6 +1,6 @@
 """Models of the MLflow registry: from a name and an alias to a version, its files and their digest.
 
-Only the registry is asked and files are downloaded; `load_model`, which runs code of the model, is never called.
+This module asks the registry and downloads files. It never calls `load_model`, which runs code of the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from auditcore.errors import (
     ModelChanged,
     ModelNotLoadable,
     UnreachableResource,
+    UnsafeReference,
 )
+from auditcore.sources.model_source import ModelSource
 from auditcore.sources.registries.folders import folder_digest
 from auditcore.sources.registries.mlflow_files import check_location, copy_files, location_of
 from auditcore.sources.resolved_model import Resolution
@@ -35,11 +37,23 @@ FIELD = "model.uri"
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))")
 
 
-def resolve(model: MlflowModel, access: AccessRules) -> Resolution:
-    """The version that is meant now, and the digest of its files.
+def check_access(model: MlflowModel, access: AccessRules) -> None:
+    """Refuse a model where no registry is configured, or whose architecture is not allowed.
 
     Raises:
-        InputError: The registry cannot be asked, or has no such model, version or alias.
+        UnsafeReference: The operator has not set AUDIT_MLFLOW_TRACKING_URI, or has not allowed the architecture.
+    """
+    if access.mlflow_tracking_uri is None:
+        msg = "no MLflow registry is configured; the operator can name one (AUDIT_MLFLOW_TRACKING_URI)"
+        raise UnsafeReference(msg, field=FIELD)
+    access.check_architecture(model.architecture)
+
+
+def resolve(model: MlflowModel, access: AccessRules) -> Resolution:
+    """The reference with the version that it stands for now, and with the digest of its files.
+
+    Raises:
+        InputError: The registry does not answer, or has no such model, version or alias.
     """
     pinned = _pinned(model, access)
     with _downloaded(pinned, access) as (_, digest):
@@ -53,8 +67,8 @@ def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
     """The files of a resolved model in a private folder, which is removed afterwards.
 
     Raises:
-        ModelChanged: They are not those that were there when the audit was submitted.
-        InputError: They cannot be had.
+        ModelChanged: The version holds other files than when the audit was submitted.
+        InputError: The files cannot be downloaded.
     """
     pinned = _pinned(model, access)
     with _downloaded(pinned, access) as (folder, digest):
@@ -68,7 +82,7 @@ def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
 
 
 def _pinned(model: MlflowModel, access: AccessRules) -> MlflowModel:
-    """The same with its version; one that is pinned already stays, wherever its alias points by now."""
+    """The reference with its version; a version that is set already stays, even if the alias has moved."""
     return model if model.version is not None else model.model_copy(update={"version": _version(model, access)})
 
 
@@ -80,7 +94,7 @@ def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, im
         msg = f"the MLflow client is not installed here ({error}); install auditcore[mlflow]"
         raise ModelNotLoadable(msg, field=FIELD) from error
     uri = str(access.mlflow_tracking_uri)
-    # its registry of files makes a client of its own, which without this would start a database in the working folder
+    # MLflow's file registry opens a second client, which without this would create a database in the working folder
     os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -93,7 +107,7 @@ def _version(model: MlflowModel, access: AccessRules) -> str:
         if found["version"] is not None:
             return str(client.get_model_version(found["name"], found["version"]).version)
         return str(client.get_model_version_by_alias(found["name"], found["alias"]).version)
-    # MLflow raises its own errors for what is missing, and those of requests for a host that does not answer
+    # MLflow raises errors of its own, and those of `requests` if the host does not answer
     except Exception as error:
         raise _refusal(model, error) from error
 
@@ -104,15 +118,15 @@ def _refusal(model: MlflowModel, error: Exception) -> InvalidRequest | Unreachab
     if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
         msg = f"the registry has no {model.uri} ({text}); check name, version and alias"
         return InvalidRequest(msg, field=FIELD)
-    msg = f"the MLflow registry cannot be asked for {model.uri} ({text}); check that it is up"
+    msg = f"the MLflow registry does not answer for {model.uri} ({text}); check that it is up"
     return UnreachableResource(msg, field=FIELD)
 
 
 @contextmanager
 def _downloaded(model: MlflowModel, access: AccessRules) -> Iterator[tuple[Path, str]]:
-    """Files of a version, and their digest."""
+    """A folder with the files of a version, and their digest."""
     found = _URI.fullmatch(model.uri)
-    assert found is not None  # noqa: S101 - likewise
+    assert found is not None  # noqa: S101 - the contract's pattern says so
     folder = Path(tempfile.mkdtemp(prefix="auditcore-mlflow-"))
     try:
         client = _client(access)
@@ -134,9 +148,9 @@ def _downloaded(model: MlflowModel, access: AccessRules) -> Iterator[tuple[Path,
 
 @functools.cache
 def _settle_environment() -> None:
-    """MLflow as it is wanted here, for as long as the process lives: threads share an environment.
+    """Configure MLflow once per process, because threads share the environment.
 
-    It runs no code of models, sends nothing home, draws no progress bars and, unless told otherwise, asks briefly.
+    No code of models runs, no telemetry is sent and no progress bar is drawn. Timeouts are short unless they are set.
     """
     os.environ["MLFLOW_ALLOW_MODEL_CODE_EXECUTION"] = "false"
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -144,3 +158,16 @@ def _settle_environment() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+
+def _display_name(model: MlflowModel) -> str:
+    return model.uri if model.version is None or "@" not in model.uri else f"{model.uri} (version {model.version})"
+
+
+MLFLOW = ModelSource(
+    contract=MlflowModel,
+    check_access=check_access,
+    resolve=resolve,
+    loader="auditcore.models.loaders.mlflow",
+    display_name=_display_name,
+)

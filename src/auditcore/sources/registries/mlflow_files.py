@@ -1,7 +1,7 @@
 """Files of a version in an MLflow registry: where they are, whether that is allowed, and a private copy of them.
 
-A version is a row that points somewhere, and whoever may register models decides where. So the place is looked up to
-its end and must be the registry's own server, its own folder, or one that the operator allows.
+A version is a row with a location, and everyone who may register models chooses it. So the location is resolved
+completely, and it must be the registry's own server, its own folder, or a place that the operator allows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_FILES = 10_000
 
 
 def location_of(source: str, client: Any, tracking_uri: str) -> str:  # noqa: ANN401 - MLflow's own type
-    """Where the files of a version are in the end: `runs:` and `models:` are looked up."""
+    """Where the files of a version are, after `runs:` and `models:` were resolved."""
     match urlsplit(source).scheme:
         case "runs":
             from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository  # noqa: PLC0415 - an extra
@@ -34,10 +34,10 @@ def location_of(source: str, client: Any, tracking_uri: str) -> str:  # noqa: AN
 
 
 def check_location(location: str, access: AccessRules, *, field: str) -> None:
-    """Refuse files at a place that is neither the registry's own nor allowed.
+    """Refuse files at a place that is neither the registry's own nor allowed by the operator.
 
     Raises:
-        UnsafeReference: It is not; the message says where they are and how to allow it.
+        UnsafeReference: The place is not allowed; the message names it and says how to allow it.
     """
     parts, registry = urlsplit(location), urlsplit(str(access.mlflow_tracking_uri))
     match parts.scheme:
@@ -63,8 +63,8 @@ def copy_files(location: str, folder: Path, access: AccessRules, *, field: str) 
         The folder in which `MLmodel` is.
 
     Raises:
-        LimitExceeded: There are too many, or too large ones.
-        InputError: They cannot be read. MLflow's own errors come as they are.
+        LimitExceeded: There are too many files, or they are too large.
+        InputError: The files cannot be read. MLflow's own errors are not caught here.
     """
     limit = access.limits.weights_bytes
     match urlsplit(location).scheme:

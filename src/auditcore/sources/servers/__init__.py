@@ -1,1 +1,1 @@
-"""Servers of models: what they say of themselves, and how they are asked. Needs no torch."""
+"""Model servers: their protocols, and how requests are sent. Needs no torch."""

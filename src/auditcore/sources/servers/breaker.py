@@ -1,6 +1,6 @@
-"""A circuit breaker for several threads: a server that is down is asked by one request at a time, and rarely.
+"""A circuit breaker for several threads: a server that is down gets one request at a time, and rarely.
 
-Breakers of libraries hold a lock while the request is under way (pybreaker 1.4), so that only one ever is.
+The breakers of libraries hold a lock during the request (pybreaker 1.4), so that requests cannot run in parallel.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import final
 
 
 class Stopped(Exception):
-    """The request is no longer wanted."""
+    """The request was cancelled."""
 
 
 @final
 @dataclass(frozen=True)
 class Passage:
-    """Leave to send one request; what came of it must be told to the breaker.
+    """Permission to send one request; its outcome must be reported to the breaker.
 
     Attributes:
-        sent: Whether it was given. Without it the request has nothing to tell.
-        failed: Probes of others that failed while this request waited.
-        probe: Whether the others wait for this one.
+        sent: Whether the request may be sent; if not, there is no outcome to report.
+        failed: Probes by other requests that failed while this one waited.
+        probe: Whether the other requests wait for this one.
     """
 
     sent: bool
@@ -33,18 +33,18 @@ class Passage:
 
 @final
 class Breaker:
-    """Closed, all requests pass. After some failures in a row it opens, and all wait; then one of them is the probe.
+    """Closed, it lets all requests pass. After several failures in a row it opens: all wait, then one is the probe.
 
-    If the probe fails, all wait again; if it succeeds, all pass. A request that waits counts the probes of others as
-    tries of its own, so that all give up on a dead server together and few requests are sent to it.
+    If the probe fails, all wait again; if it succeeds, all pass. A waiting request counts the probes of others as its
+    own tries, so that all requests give up on a dead server together and few are sent to it.
     """
 
     def __init__(self, *, failures: int, pause_s: float) -> None:
-        """Begin closed.
+        """Start closed.
 
         Args:
-            failures: In a row, over all threads, that open it.
-            pause_s: How long nothing passes then, and after every probe that failed.
+            failures: Failures in a row, over all threads, that open the breaker.
+            pause_s: Time during which no request passes after that, and after every failed probe; in seconds.
         """
         self._most_failures = failures
         self._pause_s = pause_s
@@ -55,14 +55,14 @@ class Breaker:
         self._failed_probes = 0
 
     def enter(self, patience: int, stopped: threading.Event) -> Passage:
-        """Wait until the server may be asked.
+        """Wait until a request may be sent.
 
         Args:
             patience: Failed probes of others after which this request gives up; at least 1.
-            stopped: Set, with `wake`, when the request is no longer wanted.
+            stopped: Cancels the request when it is set and `wake` is called.
 
         Raises:
-            Stopped: It is set.
+            Stopped: `stopped` is set.
         """
         with self._changed:
             before = self._failed_probes
@@ -81,12 +81,12 @@ class Breaker:
                 self._changed.wait(None if self._probing else left_s)
 
     def wake(self) -> None:
-        """Let those that wait see whether they are still wanted."""
+        """Let waiting requests check whether they were cancelled."""
         with self._changed:
             self._changed.notify_all()
 
     def succeed(self) -> None:
-        """The server answered, so all may pass."""
+        """Report an answer of the server: all requests may pass."""
         with self._changed:
             self._in_a_row = 0
             self._open_until = None
@@ -94,7 +94,7 @@ class Breaker:
             self._changed.notify_all()
 
     def fail(self, passage: Passage) -> None:
-        """The server did not answer, or said that it cannot."""
+        """Report that the server did not answer, or answered that it cannot."""
         with self._changed:
             self._in_a_row += 1
             if passage.probe and self._probing:
@@ -103,11 +103,11 @@ class Breaker:
                 self._open_until = time.monotonic() + self._pause_s
             elif self._open_until is None and self._in_a_row >= self._most_failures:
                 self._open_until = time.monotonic() + self._pause_s
-            # requests that were under way when it opened do not make the others wait longer
+            # requests that were running when it opened do not make the others wait longer
             self._changed.notify_all()
 
     def release(self, passage: Passage) -> None:
-        """Nothing was found out about the server; another may be the probe."""
+        """Report no outcome; another request may be the probe."""
         if passage.probe:
             with self._changed:
                 self._probing = False

@@ -1,4 +1,4 @@
-"""What every protocol of servers comes down to: what is said of a model, and what it answers to images."""
+"""What every server protocol provides: a description of a model, and its answers to images."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ BRIEF_ATTEMPTS, BRIEF_TIMEOUT_S = 3, 20.0
 
 
 def brief(limits: RequestLimits) -> RequestLimits:
-    """The same limits for questions to which somebody waits for the answer, and which take a thread of the gateway."""
+    """The same limits, shortened for requests during which a client waits and a thread of the gateway is taken."""
     attempts, timeout_s = min(limits.attempts, BRIEF_ATTEMPTS), min(limits.timeout_s, BRIEF_TIMEOUT_S)
     return limits.model_copy(update={"attempts": attempts, "timeout_s": timeout_s})
 
 
 @final
 class Description(Contract):
-    """What a server says of a model; two that say the same have the same pin.
+    """What a server tells about a model. Equal descriptions have equal pins.
 
     Attributes:
-        server: Product and version of the server, as far as it says so.
-        name: Of the model.
-        version: That answers, or null if the server keeps it to itself.
-        weights: Digest of its weights, if whoever serves it says so.
-        classes: How many it has, if that is said.
-        capabilities: What it lets an audit see.
-        outputs: Whether it answers logits or probabilities.
+        server: Product and version of the server, as far as it tells them.
+        name: Name of the model.
+        version: Version that answers; None if the server does not tell it.
+        weights: Digest of the weights, if the server tells it.
+        classes: Number of classes, if the server tells it.
+        capabilities: What the model lets an audit see.
+        outputs: Whether the model returns logits or probabilities.
         scores: How logits become probabilities.
         preprocessing: What is done to images before they are sent.
-        said: Everything else that tells it from other models, such as names and shapes of tensors.
+        said: Everything else that distinguishes the model, such as names and shapes of tensors.
     """
 
     server: str
@@ -54,13 +54,26 @@ class Description(Contract):
 
     @property
     def pin(self) -> Sha256:
-        """Over all that is said: what an audit holds the server to."""
+        """Digest of the whole description; an audit fails if it changes."""
         return digest_of(self)
 
     @property
     def digest(self) -> Sha256:
-        """Of the weights, if it is said; else the same as `pin`."""
+        """Digest of the weights if the server tells it, otherwise `pin`."""
         return self.weights or self.pin
+
+
+def facts_of(description: Description) -> dict[str, str | int]:
+    """What a person is shown of a description, by name."""
+    facts: dict[str, str | int] = {"server": description.server}
+    if description.classes is not None:
+        facts["classes"] = description.classes
+    return facts | description.said
+
+
+def name_at_server(name: str, url: str, version: str | None) -> str:
+    """What a reader calls a model behind a server."""
+    return f"{name} at {url}{'' if version is None else f', version {version}'}"
 
 
 @runtime_checkable
@@ -75,21 +88,21 @@ class Client(Protocol):
         """Set how many further requests may be made; any number if None."""
 
     def describe(self) -> Description:
-        """What the server says of the model now.
+        """Ask the server for the model's description.
 
         Raises:
-            InputError: It cannot be reached, has no such model, or one that cannot be audited.
+            InputError: The server cannot be reached, has no such model, or the model cannot be audited.
         """
 
     def images_per_request(self, image_bytes: int) -> int:
-        """Images that one request takes, each of so many bytes as float32."""
+        """Number of images in one request, if each has `image_bytes` bytes as float32."""
 
     def predict(self, batches: Sequence[RawTensor]) -> list[RawTensor]:
-        """Outputs (N,classes) of normalized inputs (N,3,H,W), one request a batch, several at once.
+        """Outputs (N,classes) of normalized inputs (N,3,H,W); one request per batch, several at once.
 
         Raises:
-            InputError: The server fails, or answers something else than class scores of these images.
+            InputError: The server fails, or its answer is not the class scores of these images.
         """
 
     def close(self) -> None:
-        """Give connections back."""
+        """Close the connections."""

@@ -1,4 +1,4 @@
-"""Tensors as servers see them: a shape, a type and bytes; no array library is needed to pass them on."""
+"""Tensors in requests and answers: a shape and bytes, without an array library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RawTensor:
     """A float32 tensor.
 
     Attributes:
-        shape: Sizes; the first is the number of images.
+        shape: Size of each axis; the first is the number of images.
         data: Values in C order, little-endian, 4 bytes each.
     """
 
@@ -39,7 +39,7 @@ class RawTensor:
 
 
 def _little(values: array.array[float]) -> array.array[float]:
-    """The same numbers between this machine's order of bytes and the little-endian one, in place."""
+    """The same numbers, converted in place between this machine's byte order and the little-endian one."""
     if sys.byteorder == "big":
         values.byteswap()
     return values

@@ -1,4 +1,4 @@
-"""The bearer token of a server, from a file that somebody else renews."""
+"""The bearer token of a server, from a file that another program renews."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Api = Literal["inference", "management"]
 @final
 @dataclass(frozen=True)
 class TokenFile:
-    """A file with the token alone, or TorchServe's `key_file.json`, whose keys expire after 60 minutes.
+    """A file that holds only the token, or TorchServe's `key_file.json`, whose keys expire after 60 minutes.
 
     Attributes:
-        path: Where it is.
-        api: Which of TorchServe's keys is wanted.
+        path: Path of the file.
+        api: Which of TorchServe's keys to use.
     """
 
     path: Path
@@ -33,15 +33,15 @@ class TokenFile:
         """The token as it is now.
 
         Raises:
-            UnreachableResource: There is no file, or no token in it.
+            UnreachableResource: The file is missing or holds no token.
         """
         try:
-            # resolved now, since whoever renews it may do so by moving a link
+            # resolved at each read, because a token may be renewed by moving a link
             with Path(os.path.realpath(self.path)).open("rb") as file:
                 content = file.read(MOST_BYTES)
             text = content.decode()
         except (OSError, UnicodeDecodeError) as error:
-            msg = f"no token can be read from {self.path} ({error}); check the path and who may read it"
+            msg = f"no token can be read from {self.path} ({error}); check the path and its permissions"
             raise UnreachableResource(msg, field=FIELD) from error
         token = self._token_in(text).strip()
         if not token or not token.isascii() or not token.isprintable() or " " in token:
@@ -56,6 +56,6 @@ class TokenFile:
             keys = json.loads(text)
             key = keys[self.api]["key"]
         except (ValueError, KeyError, TypeError) as error:
-            msg = f"{self.path} is JSON but no key_file.json of TorchServe: it has no key for {self.api!r}"
+            msg = f"{self.path} has no key for {self.api!r}; name the key_file.json that TorchServe writes"
             raise UnreachableResource(msg, field=FIELD) from error
         return str(key)

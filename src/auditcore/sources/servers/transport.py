@@ -1,109 +1,30 @@
-"""Requests to a server of models: several at once, tried again with jitter, broken off when the server is down.
-
-Which servers may be asked is the operator's choice (`AccessRules.check_server_url`); they are often inside the network,
-so addresses are not restricted beyond that. Redirects are not followed: they would lead out of the prefix.
-"""
+"""Requests to a model server: several at once, retried with jitter, stopped when the server is down."""
 
 from __future__ import annotations
 
 import random
 import threading
-import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import final
 
-import httpx
-
 from auditcore.contracts.server_models import RequestLimits
-from auditcore.errors import InputError, RequestBudgetExceeded, ServerFailing, UnreachableResource
+from auditcore.errors import InputError, ServerFailing, UnreachableResource
+from auditcore.sources.servers.answers import Answer, Body
 from auditcore.sources.servers.breaker import Breaker
+from auditcore.sources.servers.budget import RequestBudget
+from auditcore.sources.servers.connection import Connection, PassingFailure
 from auditcore.sources.servers.tokens import TokenFile
 
-CONNECT_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
-"""Pauses are random, up to a bound that doubles from the first to the longest; what a server asks for is added."""
+"""Bounds of the random pause before the first and before a late retry; the bound doubles in between. A pause that the
+server asks for is added."""
 
 FAILURES_TO_BREAK = 5
-"""Failures in a row, over all requests under way, after which nothing is sent for `BREAK_S`; then one at a time."""
+"""Failures in a row, over all running requests, after which nothing is sent for `BREAK_S`; then one at a time."""
 
 BREAK_S = 5.0
-
-IDLE_S = 2.0
-"""How long a connection is kept for the next request: uvicorn, below MLServer and KServe, closes after 5 s, and a
-request that meets the closing fails."""
-
-MOST_ANSWER_BYTES = 256 * 2**20
-
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
-"""Answers that may be better in a moment; TorchServe says 503 when its queue is full and 507 when a worker died."""
-
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-BAD_REQUEST = 400
-REFUSED = frozenset({401, 403})
-TOKEN_REFUSED = b"Token Authorization failed"
-"""What TorchServe 0.12 says, with status 400, to a token that is wrong or has expired."""
-
-SHOWN = 200
-"""Characters of an answer that an error repeats."""
-
-
-@final
-@dataclass(frozen=True)
-class Body:
-    """What is sent.
-
-    Attributes:
-        content: Bytes.
-        media_type: Their type.
-        headers: Further headers.
-    """
-
-    content: bytes
-    media_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@final
-@dataclass(frozen=True)
-class Answer:
-    """What came back; any status that is not tried again."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def refused(self) -> bool:
-        """Whether the server wants another token."""
-        return self.status in REFUSED or (self.status == BAD_REQUEST and TOKEN_REFUSED in self.content)
-
-    @property
-    def said(self) -> str:
-        """The beginning of the answer as text, for an error."""
-        text = self.content[: 4 * SHOWN].decode(errors="replace")
-        return " ".join(text.split())[:SHOWN]
-
-
-class _Again(Exception):
-    """A try that failed in a way that may pass.
-
-    Attributes:
-        reached: Whether the server was.
-        refused: Whether only the token was wrong, and the server is well.
-        after_s: How long the server asks to wait.
-    """
-
-    def __init__(self, reason: str, *, reached: bool, refused: bool = False, after_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reached = reached
-        self.refused = refused
-        self.after_s = after_s
 
 
 @final
@@ -112,7 +33,6 @@ class Transport:
 
     Attributes:
         url: The base, without a slash at its end.
-        made: Requests sent so far, tries included.
     """
 
     def __init__(
@@ -129,31 +49,31 @@ class Transport:
 
         Args:
             url: Base, with or without a slash at its end.
-            limits: How hard the server may be asked.
+            limits: How many requests, how large and how many at once.
             token: Where its bearer token is.
             field: Path of the URL in the request, for errors.
             first_pause_s: Bound of the first pause before a second try, in seconds.
             break_s: How long nothing is sent after too many failures.
         """
         self.url = url.rstrip("/")
-        self.made = 0
         self._limits = limits
-        self._token_file = token
         self._field = field
         self._first_pause_s = first_pause_s
-        self._token: str | None = None
-        self._accepted: str | None = None
-        self._allowed: tuple[int, int] | None = None
+        self._budget = RequestBudget(self.url, whole=limits.requests)
+        self._connection = Connection(self.url, limits, self._budget, token=token, field=field)
         self._lock = threading.Lock()
         self._breaker = Breaker(failures=FAILURES_TO_BREAK, pause_s=break_s)
         self._under_way: set[threading.Event] = set()
-        self._connections: httpx.Client | None = None
         self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def made(self) -> int:
+        """Requests sent so far, tries included."""
+        return self._budget.made
 
     def allow(self, requests: int | None) -> None:
         """Set how many further requests may be made; any number if None."""
-        with self._lock:
-            self._allowed = None if requests is None else (self.made + requests, requests)
+        self._budget.allow(requests)
 
     def get(self, path: str) -> Answer:
         """GET below the base; errors are those of `post`."""
@@ -163,7 +83,7 @@ class Transport:
         """POST below the base.
 
         Raises:
-            UnreachableResource: Nobody answers, or the token is refused, or the server is somewhere else.
+            UnreachableResource: No server answers, the token is refused, or the answer is a redirect.
             ServerFailing: The server fails every time.
             RequestBudgetExceeded: No request is left.
         """
@@ -183,12 +103,12 @@ class Transport:
         pending = [pool.submit(self._ask, "POST", path, body, stopped) for body in bodies]
         try:
             done, _ = wait(pending, return_when=FIRST_EXCEPTION)
-            # the error that came first, not what became of the others
+            # raise the error that came first
             for one in done:
                 one.result()
             return [one.result() for one in pending]
         finally:
-            # after an error the rest would only add to the server's troubles, and to what is counted
+            # after an error the other requests would only add load to the server and to the budget
             self._stop(stopped)
             for one in pending:
                 one.cancel()
@@ -196,40 +116,22 @@ class Transport:
                 self._under_way.discard(stopped)
 
     def close(self) -> None:
-        """Give connections and threads back; requests that wait to be tried again are given up."""
+        """Close connections and threads; requests that wait for a retry are given up."""
         with self._lock:
-            connections, self._connections = self._connections, None
             pool, self._pool = self._pool, None
             under_way = tuple(self._under_way)
         for stopped in under_way:
             self._stop(stopped)
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
-        if connections is not None:
-            connections.close()
+        self._connection.close()
 
     def _stop(self, stopped: threading.Event) -> None:
         stopped.set()
         self._breaker.wake()
 
-    def _client(self) -> httpx.Client:
-        with self._lock:
-            if self._connections is None:
-                most = self._limits.concurrency + 1
-                self._connections = httpx.Client(
-                    # the operator's own authorities (SSL_CERT_FILE) vouch for servers inside the network
-                    verify=httpx.create_ssl_context(),
-                    timeout=httpx.Timeout(self._limits.timeout_s, connect=min(CONNECT_S, self._limits.timeout_s)),
-                    limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=IDLE_S),
-                    follow_redirects=False,
-                    trust_env=False,  # a proxy of the environment would see tokens and images
-                )
-                # a model that is forgotten takes its connections with it
-                weakref.finalize(self, self._connections.close)
-            return self._connections
-
     def _ask(self, method: str, path: str, body: Body | None, stopped: threading.Event) -> Answer:
-        """Ask until there is an answer, or the tries are used up."""
+        """Ask until there is an answer or no try is left."""
         tries, last = 0, None
         while True:
             passage = self._breaker.enter(self._limits.attempts - tries, stopped)
@@ -237,8 +139,8 @@ class Transport:
                 raise self._given_up(last) from last
             tries = min(tries + passage.failed, self._limits.attempts - 1)
             try:
-                answer = self._once(method, path, body)
-            except _Again as error:
+                answer = self._connection.ask(method, path, body)
+            except PassingFailure as error:
                 tries, last = tries + 1, error
                 if error.refused:
                     self._breaker.succeed()
@@ -255,11 +157,11 @@ class Transport:
             stopped.wait(self._pause_s(tries, last.after_s))
 
     def _pause_s(self, tries: int, after_s: float) -> float:
-        """Random, so that requests which failed together do not come back together."""
+        """A random pause, so that requests that failed together are not retried together."""
         bound = min(LONGEST_PAUSE_S, self._first_pause_s * 2 ** (tries - 1))
         return min(LONGEST_PAUSE_S, after_s + random.uniform(0.0, bound))  # noqa: S311 - no secret
 
-    def _given_up(self, last: _Again | None) -> InputError:
+    def _given_up(self, last: PassingFailure | None) -> InputError:
         tries = f"{self._limits.attempts} tries" if self._limits.attempts > 1 else "one try"
         if last is not None and last.refused:
             return UnreachableResource(str(last), field="model.token_file", passing=True)
@@ -269,109 +171,3 @@ class Transport:
         reason = "other requests failed as well" if last is None else str(last)
         msg = f"{self.url} fails after {tries} ({reason}); look at the server's log, then submit the audit again"
         return ServerFailing(msg, field=self._field, passing=True)
-
-    def _once(self, method: str, path: str, body: Body | None) -> Answer:
-        """One try, and a second one at once if the token was refused and there is a newer one."""
-        token = self._current_token()
-        answer = self._send(method, path, body, token)
-        if answer.refused:
-            newer = self._newer_token(token)
-            if newer is not None:
-                token = newer
-                answer = self._send(method, path, body, token)
-        if answer.refused:
-            with_token = "without a token" if token is None else "with the token of token_file"
-            msg = f"{self.url} refuses requests {with_token} ({answer.status}: {answer.said}); give a valid token_file"
-            if token is not None and token == self._accepted:
-                # it was good a moment ago; whoever renews the file may be a little late
-                raise _Again(msg, reached=True, refused=True)
-            raise UnreachableResource(msg, field="model.token_file")
-        if answer.status in RETRIED:
-            msg = f"status {answer.status}: {answer.said}"
-            raise _Again(msg, reached=True, after_s=_asked_pause_s(answer.headers.get("retry-after", "")))
-        if answer.status in REDIRECTS:
-            msg = (
-                f"{self.url}{path} is redirected to {answer.headers.get('location', 'nowhere')[:SHOWN]}, which is not "
-                "followed; give the address of the server itself"
-            )
-            raise UnreachableResource(msg, field=self._field)
-        self._accepted = token
-        return answer
-
-    def _current_token(self) -> str | None:
-        with self._lock:
-            if self._token is None and self._token_file is not None:
-                self._token = self._token_file.read()
-            return self._token
-
-    def _newer_token(self, refused: str | None) -> str | None:
-        """Another token than was refused; perhaps another thread has read it already."""
-        if self._token_file is None:
-            return None
-        with self._lock:
-            if self._token == refused:
-                self._token = self._token_file.read()
-            return None if self._token == refused else self._token
-
-    def _send(self, method: str, path: str, body: Body | None, token: str | None) -> Answer:
-        self._count()
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        if body is not None:
-            headers |= {"Content-Type": body.media_type, **body.headers}
-        content = None if body is None else body.content
-        deadline = time.monotonic() + self._limits.timeout_s
-        try:
-            with self._client().stream(method, f"{self.url}{path}", headers=headers, content=content) as response:
-                return Answer(response.status_code, response.headers, self._read(response, deadline))
-        except httpx.TimeoutException as error:
-            msg = f"no answer within {self._limits.timeout_s:g} s"
-            raise _Again(msg, reached=not isinstance(error, httpx.ConnectTimeout)) from error
-        except httpx.UnsupportedProtocol as error:
-            raise self._no_address(path, error) from error
-        except httpx.TransportError as error:
-            raise _Again(
-                str(error) or type(error).__name__, reached=not isinstance(error, httpx.ConnectError)
-            ) from error
-        except httpx.DecodingError as error:
-            msg = f"{self.url} answers in a way that cannot be decoded ({error}); look at what stands in front of it"
-            raise ServerFailing(msg, field=self._field) from error
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise self._no_address(path, error) from error
-
-    def _no_address(self, path: str, error: Exception) -> UnreachableResource:
-        msg = f"{self.url}{path} cannot be asked ({error}); check the address"
-        return UnreachableResource(msg, field=self._field)
-
-    def _read(self, response: httpx.Response, deadline: float) -> bytes:
-        content = bytearray()
-        for chunk in response.iter_bytes():
-            content += chunk
-            if len(content) > MOST_ANSWER_BYTES:
-                msg = f"{self.url} answers with more than {MOST_ANSWER_BYTES} bytes; ask for fewer images a request"
-                raise ServerFailing(msg, field="model.limits.images_per_request")
-            # the timeout of the connection is for each piece; a server that trickles would never meet it
-            if time.monotonic() > deadline:
-                msg = f"no whole answer within {self._limits.timeout_s:g} s"
-                raise _Again(msg, reached=True)
-        return bytes(content)
-
-    def _count(self) -> None:
-        with self._lock:
-            if self._allowed is not None and self.made >= self._allowed[0]:
-                msg = (
-                    f"the {self._allowed[1]} requests to {self.url} that this part of the audit may make are used up "
-                    f"(`limits.requests` is {self._limits.requests}); raise it, use fewer images, explainers or "
-                    "checks, and look whether the server often has to be asked again"
-                )
-                raise RequestBudgetExceeded(msg, field="model.limits.requests")
-            self.made += 1
-
-
-def _asked_pause_s(retry_after: str) -> float:
-    """What `Retry-After` asks for, in seconds or as a date; 0 if it says neither."""
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):  # no date, or one without a zone
-        return 0.0

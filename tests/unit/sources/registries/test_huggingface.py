@@ -125,7 +125,7 @@ def test_a_repository_comes_from_the_hubs_cache_at_its_commit(
     classifier = load_classifier(model, access=access(tmp_path))
     assert classifier.classes == 4
     missing = HuggingFaceModel(repo="org/other", revision=COMMIT)
-    with pytest.raises(UnreachableResource, match="cannot be had") as caught:
+    with pytest.raises(UnreachableResource, match="cannot be downloaded") as caught:
         load_classifier(missing, access=access(tmp_path))
     assert caught.value.field == "model.repo"
     with pytest.raises(UnsafeReference, match="AUDIT_HUGGINGFACE_REPOS"):
@@ -247,7 +247,7 @@ def test_preprocessing_that_is_no_center_crop_must_be_given(vit: tuple[Path, nn.
     assert caught.value.field == "model.preprocessing"
     assert load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path)).size == 32
     change_config(folder, architectures=["ViTModel"])
-    with pytest.raises(ModelNotLoadable, match="no image classifier"):
+    with pytest.raises(ModelNotLoadable, match="not an image classifier"):
         load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path))
 
 

@@ -118,7 +118,7 @@ def test_what_the_registry_does_not_have_is_said(store: Path, uri: str) -> None:
 
 def test_a_registry_that_is_out_of_reach_is_said(store: Path) -> None:
     away = access(store).model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
-    with pytest.raises(UnreachableResource, match="cannot be asked"):
+    with pytest.raises(UnreachableResource, match="does not answer"):
         resolve_model(model("models:/digits/1"), away)
 
 

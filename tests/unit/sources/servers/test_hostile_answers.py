@@ -14,9 +14,10 @@ import digits
 from auditcore.contracts.server_models import OpenInferenceModel, RequestLimits, TorchServeModel
 from auditcore.errors import InputError
 from auditcore.sources.servers.client import Client
-from auditcore.sources.servers.open_inference import HEADER_LENGTH, OpenInferenceClient
+from auditcore.sources.servers.open_inference.client import OpenInferenceClient
+from auditcore.sources.servers.open_inference.encoding import HEADER_LENGTH
 from auditcore.sources.servers.tensors import RawTensor
-from auditcore.sources.servers.torchserve import TorchServeClient
+from auditcore.sources.servers.torchserve.client import TorchServeClient
 from auditcore.tensor_files import write_tensors
 from scripted_server import Asked, Reply, Scripted, scripted
 

@@ -51,9 +51,9 @@ def test_the_file_is_read_each_time_and_through_a_link_that_moved(tmp_path: Path
         (b"first\r\nInjected: header", "holds no token"),
         ("schlüssel".encode(), "holds no token"),
         (b"\xff\xfe", "no token can be read from"),
-        (b"{broken", "no key_file.json of TorchServe: it has no key for 'inference'"),
-        (b'{"management": {"key": "m"}}', "it has no key for 'inference'"),
-        (b'{"inference": "bare"}', "it has no key for 'inference'"),
+        (b"{broken", "has no key for 'inference'; name the key_file.json"),
+        (b'{"management": {"key": "m"}}', "has no key for 'inference'"),
+        (b'{"inference": "bare"}', "has no key for 'inference'"),
         (b'{"inference": {"key": ""}}', "holds no token"),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_file_without_a_token_says_what_to_write(tmp_path: Path, content: byte
 def test_a_file_that_cannot_be_read_says_to_check_the_path(tmp_path: Path, make: object) -> None:
     path = tmp_path / "token"
     make(path)  # type: ignore[operator]
-    with pytest.raises(UnreachableResource, match="check the path and who may read it"):
+    with pytest.raises(UnreachableResource, match="check the path and its permissions"):
         TokenFile(path).read()
 
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -20,9 +21,10 @@ import trustme
 
 from auditcore.contracts.server_models import RequestLimits
 from auditcore.errors import InputError, RequestBudgetExceeded, ServerFailing, UnreachableResource
-from auditcore.sources.servers import transport as module
+from auditcore.sources.servers import connection
+from auditcore.sources.servers.answers import Body
 from auditcore.sources.servers.tokens import TokenFile
-from auditcore.sources.servers.transport import FAILURES_TO_BREAK, Body, Transport
+from auditcore.sources.servers.transport import FAILURES_TO_BREAK, LONGEST_PAUSE_S, Transport
 from scripted_server import Asked, Reply, scripted
 
 PAUSE_S = 0.01
@@ -163,17 +165,17 @@ def test_a_pause_that_the_server_asks_for_is_kept() -> None:
 
 @pytest.mark.parametrize(("said", "pause_s"), [("7", 7), ("soon", 0), ("-3", 0), ("", 0)])
 def test_what_a_server_asks_for_may_be_seconds(said: str, pause_s: float) -> None:
-    assert module._asked_pause_s(said) == pause_s
+    assert connection._asked_pause_s(said) == pause_s
 
 
 @pytest.mark.parametrize(("hours", "least", "most"), [(1, 3500, 3600), (-1, 0, 0)])
 def test_what_a_server_asks_for_may_be_a_date(hours: int, least: float, most: float) -> None:
     said = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
-    assert least <= module._asked_pause_s(said) <= most
+    assert least <= connection._asked_pause_s(said) <= most
 
 
 def test_a_pause_that_the_server_asks_for_has_a_bound() -> None:
-    assert Transport("http://127.0.0.1:9", RequestLimits())._pause_s(1, 3600.0) == module.LONGEST_PAUSE_S
+    assert Transport("http://127.0.0.1:9", RequestLimits())._pause_s(1, 3600.0) == LONGEST_PAUSE_S
 
 
 def test_a_port_where_nobody_listens_is_unreachable() -> None:
@@ -204,7 +206,7 @@ def test_a_slow_answer_is_given_up(reply: Reply) -> None:
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(connection, "MOST_ANSWER_BYTES", 100_000)
     with scripted(lambda _: Reply(content=bytes(5_000_000))) as server:
         with pytest.raises(ServerFailing, match="more than 100000 bytes; ask for fewer images") as caught:
             asking(server.url).get("/")
@@ -349,6 +351,48 @@ def test_requests_under_way_together_all_take_the_new_token(tmp_path: Path) -> N
         assert {answer.status for answer in transport.post_all("/", bodies(8))} == {200}
 
 
+def test_a_request_that_is_sent_again_with_a_new_token_counts_twice(tmp_path: Path) -> None:
+    with scripted(only("first")) as server:
+        transport = asking(server.url, token=token_of(tmp_path, "first"))
+        transport.get("/")
+        token_of(tmp_path, "second")
+        server.script = only("second")
+        transport.allow(1)
+        with pytest.raises(RequestBudgetExceeded):
+            transport.get("/")
+        assert transport.made == len(server.asked) == 2
+        transport.allow(2)
+        assert transport.get("/").status == 200
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_refusal_without_end_is_cut_off_before_the_next_try(tmp_path: Path, status: int) -> None:
+    endless = Reply(status, b"Token Authorization failed" + bytes(50_000_000))
+    accepted = only("second")
+
+    def script(asked: Asked) -> Reply:
+        token_of(tmp_path, "second")
+        return endless if asked.headers["authorization"] == "Bearer first" else accepted(asked)
+
+    with scripted(script) as server:
+        tracemalloc.start()
+        answer = asking(server.url, token=token_of(tmp_path, "first")).get("/")
+        _, most_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert (answer.status, len(server.asked)) == (200, 2)
+    # what the server itself sends is one object, which was made before
+    assert most_bytes < 5_000_000
+
+
+def test_a_refusal_that_trickles_is_given_up(tmp_path: Path) -> None:
+    slow = Reply(400, b"Token Authorization failed", between_s=0.1)
+    with scripted(lambda _: slow) as server:
+        begun = time.monotonic()
+        with pytest.raises(ServerFailing, match=r"answer within 0\.3 s"):
+            asking(server.url, token=token_of(tmp_path, "first"), timeout_s=0.3, attempts=1).get("/")
+        assert time.monotonic() - begun < 0.8
+
+
 def test_a_token_that_never_was_good_is_refused_at_once(tmp_path: Path) -> None:
     with scripted(only("other")) as server:
         with pytest.raises(UnreachableResource, match=r"token of token_file \(401: expired\); give a valid") as caught:
@@ -431,7 +475,7 @@ def test_a_forgotten_transport_gives_its_connections_and_threads_back() -> None:
     with scripted() as server:
         transport = asking(server.url)
         transport.post_all("/", bodies(4))
-        connections, pool = transport._connections, transport._pool
+        connections, pool = transport._connection._open, transport._pool
         assert connections is not None
         assert pool is not None
         forgotten = weakref.ref(transport)

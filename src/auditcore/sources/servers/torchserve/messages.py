@@ -1,9 +1,9 @@
-"""What is said between an audit and this project's handler in TorchServe.
+"""Messages between an audit and this project's handler in TorchServe.
 
 A request is a body of tensors in the safetensors format (`auditcore.tensor_files`). `inputs` are (N,3,S,S) normalized
 images; the answer has `logits`, (N,classes). At `/explanations` there are `targets` (N,) int64 too, and the explainer
-as JSON under the metadata `explainer`; the answer has `maps` (N,C,S,S) and `targets`, as uploaded maps are written. A
-request with the header `X-Auditcore: describe` is answered with what is served.
+as JSON under the metadata `explainer`; the answer has `maps` (N,C,S,S) and `targets`, as uploaded maps are written. To
+a request with the header `X-Auditcore: describe` the handler answers with a description of its model.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ INPUTS, LOGITS, EXPLAINER = "inputs", "logits", "explainer"
 
 @final
 class ServedDescription(Contract):
-    """What the handler says of the model it serves.
+    """The handler's description of its model.
 
     Attributes:
-        format: Of these messages.
-        auditcore: Version that the handler belongs to.
-        weights: Digest of the weights, as an audit of the model itself would report it.
-        explainers: Kinds that can explain the model.
+        format: Version of these messages.
+        auditcore: Version of auditcore that the handler belongs to.
+        weights: Digest of the weights, as an audit of the loaded model reports it.
+        explainers: Kinds of explainers that can explain the model.
     """
 
     format: Literal[1] = 1

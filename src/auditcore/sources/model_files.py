@@ -1,0 +1,98 @@
+"""Models in one file: TorchServe archives, ONNX graphs and programs of PyTorch."""
+
+from __future__ import annotations
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.capabilities import BLACK_BOX, WHITE_BOX, ModelCapabilities
+from auditcore.contracts.packaged_models import MarModel, OnnxModel, TorchExportModel, TorchScriptModel
+from auditcore.sources.fetching import pin_resource
+from auditcore.sources.model_source import ModelSource
+from auditcore.sources.resolved_model import Resolution
+
+FIELD = "model.uri"
+
+KIND_BY_ENDING = {".mar": "mar", ".pt2": "torch_export", ".torchscript": "torchscript", ".onnx": "onnx"}
+"""Ending of a file -> the kind of model that reads it."""
+
+FileModel = MarModel | OnnxModel | TorchScriptModel | TorchExportModel
+
+
+def pinned(model: FileModel, access: AccessRules, capabilities: ModelCapabilities | None) -> Resolution:
+    """The same reference with the digest of its file, if this machine can read it.
+
+    Args:
+        model: The reference.
+        access: What the operator allows.
+        capabilities: What the model lets an audit see; None if only loading it can tell.
+
+    Raises:
+        InputError: The file cannot be fetched.
+    """
+    digest = pin_resource(
+        model.uri,
+        access=access,
+        field=FIELD,
+        limit_bytes=access.limits.weights_bytes,
+        sha256=model.sha256,
+    )
+    return Resolution(model if digest is None else model.model_copy(update={"sha256": digest}), capabilities)
+
+
+def _resolve_white_box(model: MarModel | TorchScriptModel | TorchExportModel, access: AccessRules) -> Resolution:
+    return pinned(model, access, WHITE_BOX)
+
+
+def _resolve_onnx(model: OnnxModel, access: AccessRules) -> Resolution:
+    # whether the graph can be converted to PyTorch is known after it is loaded
+    return pinned(model, access, BLACK_BOX if model.gradients == "never" else None)
+
+
+def _check_archive(model: MarModel, access: AccessRules) -> None:
+    access.check_uri(model.uri, field=FIELD)
+    access.check_architecture(model.architecture)
+
+
+def _check_graph(model: OnnxModel, access: AccessRules) -> None:
+    access.check_uri(model.uri, field=FIELD)
+
+
+def _check_program(model: TorchScriptModel | TorchExportModel, access: AccessRules) -> None:
+    access.check_uri(model.uri, field=FIELD)
+    access.check_code(model.sha256, what="the program", field="model.sha256")
+
+
+def _file_name(model: FileModel) -> str:
+    return f"{model.uri.rsplit('/', 1)[-1]} ({model.kind})"
+
+
+MAR = ModelSource(
+    contract=MarModel,
+    check_access=_check_archive,
+    resolve=_resolve_white_box,
+    loader="auditcore.models.loaders.mar",
+    display_name=_file_name,
+)
+
+ONNX = ModelSource(
+    contract=OnnxModel,
+    check_access=_check_graph,
+    resolve=_resolve_onnx,
+    loader="auditcore.models.loaders.onnx",
+    display_name=_file_name,
+)
+
+TORCHSCRIPT = ModelSource(
+    contract=TorchScriptModel,
+    check_access=_check_program,
+    resolve=_resolve_white_box,
+    loader="auditcore.models.loaders.torchscript",
+    display_name=_file_name,
+)
+
+TORCH_EXPORT = ModelSource(
+    contract=TorchExportModel,
+    check_access=_check_program,
+    resolve=_resolve_white_box,
+    loader="auditcore.models.loaders.torch_export",
+    display_name=_file_name,
+)

@@ -1,0 +1,1 @@
+"""Models behind servers of the Open Inference Protocol v2."""
