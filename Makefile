@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers same-reports openapi constraints clean
+.PHONY: help demo test lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers same-reports openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,10 @@ lint: $(DEV) ## Style, types, import rules, Dockerfiles
 format: $(DEV) ## Put every file into its one form, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# -W: warnings are errors, -n is not given: links to Python's and pydantic's own classes lead nowhere without internet
+docs: $(DEV) ## Build the documentation in docs/_build: warnings are errors, links are checked
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs docs/_build
 
 bench: $(DEV) ## Measure what audits cost beside the bare model, the papers' way and Quantus; 12 minutes, writes bench.json
 	$(BENCHMARKS).bench --out bench.json
@@ -85,7 +89,7 @@ constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject
 	mv constraints.new constraints.txt
 
 clean: ## Remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) .venv-foreign build dist var demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json
+	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""The request that the README and the API description document; `images` is added where it is sent."""
+"""The request that the how-to guide on pipelines shows; `images` is added where it is sent."""
 
 from __future__ import annotations
 

@@ -1,13 +1,39 @@
 """Audits the explanations of image classifiers: how stable they are, and how faithful to the model.
 
-    >>> import auditcore
-    >>> request = auditcore.AuditRequest.model_validate_json(plan_json)
-    >>> report = auditcore.audit(request)
+A plan names explainers and checks. Records of requests and plans check themselves, and need no torch:
+
+    >>> from auditcore import AuditPlan, Brightness, GradCam, Gradient, Rotate, SweepCheck
+    >>> plan = AuditPlan(
+    ...     explainers=(Gradient(), GradCam()),
+    ...     checks=(SweepCheck(augmentations=(Brightness(), Rotate(interval=(-20, 20))), levels=5),),
+    ... )
+    >>> [explainer.label for explainer in plan.explainers]
+    ['gradient', 'grad_cam']
+    >>> Rotate(interval=(10, 20))
+    Traceback (most recent call last):
+        ...
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for Rotate
+    ...
+
+`audit` runs a plan in this process. It is imported on first use, as everything that computes, and needs the extra
+`auditcore[engine]`; the demo model needs `auditcore[demo]`:
+
+    >>> import skimage
+    >>> from pathlib import Path
+    >>> from auditcore import AccessRules, AuditRequest, DemoModel, EddaCheck, ImageUri, ImageUris, audit
+    >>> photos = Path(skimage.__file__).parent / "data"
+    >>> request = AuditRequest(
+    ...     model=DemoModel(),
+    ...     images=ImageUris(uris=(ImageUri(uri=f"file://{photos}/coffee.png"),)),
+    ...     plan=AuditPlan(explainers=(GradCam(),), checks=(EddaCheck(keep=(0.15,), color="mean"),)),
+    ... )
+    >>> report = audit(request, access=AccessRules(file_roots=(photos,)))
     >>> report.verdict
     'not_evaluated'
-
-Contracts and errors are here at once and need no torch. What computes (`audit`, `inspect_model`, `load_classifier`,
-`EncodedImage`, `report_bytes`) is imported on first use and needs the extra `auditcore[engine]`.
+    >>> [image.target for image in report.images.items]  # ImageNet's class of a cup of espresso
+    [967]
+    >>> [result.mean > 0 for result in report.results if result.metric == "comprehensiveness"]
+    [True]
 """
 
 from __future__ import annotations
@@ -16,7 +42,61 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from auditcore.contracts.access import AccessRules, Limits
-from auditcore.contracts.images import ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
+from auditcore.contracts.augmentations import (
+    Brightness,
+    Composition,
+    Contrast,
+    GaussianBlur,
+    GaussianNoise,
+    Gmic,
+    HorizontalFlip,
+    Hue,
+    JpegQuality,
+    Rotate,
+    Saturation,
+    Scale,
+    Translate,
+)
+from auditcore.contracts.checks import (
+    Change,
+    ComplexityCheck,
+    DeletionCheck,
+    EddaCheck,
+    InfidelityCheck,
+    InsertionDeletionCheck,
+    LocalizationCheck,
+    PixelFlippingCheck,
+    RandomizationCheck,
+    RoadCheck,
+    SensitivityCheck,
+    SsimSweepCheck,
+    SweepCheck,
+)
+from auditcore.contracts.explainers import (
+    Ablation,
+    Deconvolution,
+    DeepLift,
+    GradCam,
+    Gradient,
+    GradientShap,
+    GuidedBackpropagation,
+    GuidedGradCam,
+    Iba,
+    InputXGradient,
+    IntegratedGradients,
+    KernelShap,
+    LrpEpsilonAlpha2Beta1Flat,
+    LrpEpsilonGammaBox,
+    LrpEpsilonPlusFlat,
+    NoiseTunnel,
+    Occlusion,
+    Precomputed,
+    Random,
+    Rise,
+    Saliency,
+    SmoothGrad,
+)
+from auditcore.contracts.images import Box, ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.models import (
     DemoModel,
@@ -38,8 +118,10 @@ from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
-from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
+from auditcore.contracts.speed import Speed
+from auditcore.contracts.stopping import Conclusive
 from auditcore.errors import AuditcoreError, InputError
 
 if TYPE_CHECKING:
@@ -49,36 +131,88 @@ if TYPE_CHECKING:
     from auditcore.report.serialize import report_bytes
 
 __all__ = [
+    "Ablation",
     "AccessRules",
     "AuditPlan",
     "AuditReport",
     "AuditRequest",
     "AuditcoreError",
+    "Box",
+    "Brightness",
+    "Change",
+    "ComplexityCheck",
+    "Composition",
+    "Conclusive",
     "Condition",
+    "Contrast",
+    "Deconvolution",
+    "DeepLift",
+    "DeletionCheck",
     "DemoModel",
+    "EddaCheck",
     "EncodedImage",
     "FactoryModel",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Gmic",
+    "GradCam",
+    "Gradient",
+    "GradientShap",
+    "GuidedBackpropagation",
+    "GuidedGradCam",
+    "HorizontalFlip",
+    "Hue",
     "HuggingFaceModel",
+    "Iba",
     "ImageBatchReference",
     "ImageUri",
     "ImageUris",
+    "InfidelityCheck",
     "InlineImage",
     "InlineImages",
     "InputError",
+    "InputXGradient",
+    "InsertionDeletionCheck",
     "Inspection",
     "InspectionRequest",
+    "IntegratedGradients",
+    "JpegQuality",
+    "KernelShap",
     "Limits",
+    "LocalizationCheck",
+    "LrpEpsilonAlpha2Beta1Flat",
+    "LrpEpsilonGammaBox",
+    "LrpEpsilonPlusFlat",
     "MarModel",
     "MlflowModel",
+    "NamedModel",
+    "NoiseTunnel",
+    "Occlusion",
     "OnnxModel",
     "OpenInferenceModel",
+    "PixelFlippingCheck",
+    "Precomputed",
     "Preprocessing",
     "PresetPlan",
+    "Random",
+    "RandomizationCheck",
+    "Rise",
+    "RoadCheck",
+    "Rotate",
+    "Saliency",
+    "Saturation",
+    "Scale",
+    "SensitivityCheck",
+    "SmoothGrad",
+    "Speed",
+    "SsimSweepCheck",
+    "SweepCheck",
     "TimmModel",
     "TorchExportModel",
     "TorchScriptModel",
     "TorchServeModel",
     "TorchvisionModel",
+    "Translate",
     "Weights",
     "audit",
     "inspect_model",

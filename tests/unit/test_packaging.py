@@ -1,11 +1,20 @@
 """What `import auditcore` offers and what it costs."""
 
+import inspect
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
+
+import pytest
 
 import auditcore
+from auditcore.contracts.augmentations import Augmentation
+from auditcore.contracts.checks import Check
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.images import ImagesReference
+from auditcore.contracts.model_reference import ModelReference
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "captum", "zennit", "timm", "PIL", "httpx"}
@@ -29,48 +38,29 @@ def test_using_the_engine_loads_it() -> None:
 
 
 def test_the_public_names() -> None:
-    assert auditcore.__all__ == [
-        "AccessRules",
-        "AuditPlan",
-        "AuditReport",
-        "AuditRequest",
-        "AuditcoreError",
-        "Condition",
-        "DemoModel",
-        "EncodedImage",
-        "FactoryModel",
-        "HuggingFaceModel",
-        "ImageBatchReference",
-        "ImageUri",
-        "ImageUris",
-        "InlineImage",
-        "InlineImages",
-        "InputError",
-        "Inspection",
-        "InspectionRequest",
-        "Limits",
-        "MarModel",
-        "MlflowModel",
-        "OnnxModel",
-        "OpenInferenceModel",
-        "Preprocessing",
-        "PresetPlan",
-        "TimmModel",
-        "TorchExportModel",
-        "TorchScriptModel",
-        "TorchServeModel",
-        "TorchvisionModel",
-        "Weights",
+    for name in auditcore.__all__:
+        assert getattr(auditcore, name).__name__ == name
+    assert dir(auditcore) == auditcore.__all__ == sorted(auditcore.__all__)
+
+
+def test_what_computes_is_public() -> None:
+    assert {name for name in auditcore.__all__ if inspect.isfunction(getattr(auditcore, name))} == {
         "audit",
         "inspect_model",
         "load_classifier",
         "report_bytes",
         "report_schema",
         "resolve_plan",
-    ]
-    for name in auditcore.__all__:
-        assert getattr(auditcore, name).__name__ == name
-    assert dir(auditcore) == auditcore.__all__
+    }
+
+
+@pytest.mark.parametrize("union", [Explainer, Check, Augmentation, ModelReference, ImagesReference])
+def test_everything_that_a_request_can_hold_is_public(union: object) -> None:
+    contracts = get_args(get_args(union)[0])
+    assert len(contracts) > 2
+    for contract in contracts:
+        assert getattr(auditcore, contract.__name__) is contract
+        assert contract.__name__ in auditcore.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -615,5 +615,10 @@ def _shortened(value: Any) -> Any:  # noqa: ANN401
 
 
 def resolve_plan(plan: AuditPlan | PresetPlan) -> AuditPlan:
-    """The plan with every default spelled out."""
+    """The plan with every default spelled out.
+
+    >>> plan = resolve_plan(PresetPlan(preset="li2021", seed=7))
+    >>> [check.label for check in plan.checks]
+    ['edda', 'insertion_deletion']
+    """
     return PRESETS[plan.preset].build(plan.seed) if isinstance(plan, PresetPlan) else plan
