@@ -227,7 +227,7 @@ def test_every_verdict_has_an_exit_status() -> None:
         ({"model": TINY_MODEL | {"weights": {"uri": "missing.pth"}}}, "model.weights", "missing.pth"),
         ({"model": TINY_MODEL | {"weights": {"uri": "/etc/hostname"}}}, "model.weights.uri", "AUDIT_FILE_ROOTS"),
         ({"images": {"kind": "uris", "uris": [{"uri": "../x.png"}]}}, "images.uris.0.uri", "AUDIT_FILE_ROOTS"),
-        ({"images": {"kind": "uris", "uris": [{"uri": "request.json"}]}}, "images", "not a whole PNG"),
+        ({"images": {"kind": "uris", "uris": [{"uri": "request.json"}]}}, "images", "not a complete PNG"),
         ({"images": {"kind": "batch", "digest": "sha256:" + "0" * 64}}, "images", "service"),
         (
             {"policy": [{"check": "deletion", "explainer": "gradient", "metric": "lerf", "at_least": 0}]},

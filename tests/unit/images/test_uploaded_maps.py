@@ -45,7 +45,7 @@ def test_other_precisions_and_channels_are_read(dtype: type) -> None:
 def test_a_map_of_another_class_is_no_map_of_this_one() -> None:
     ordered = UploadedMaps(save({"maps": MAPS, "targets": np.array([4, 5, 6])}), field="x")
     rows = ordered.rows([0, 1], [A, B], [4, 9], side=8)
-    assert rows.missing == {1: "the uploaded map explains class 5, and the audit explains class 9"}
+    assert rows.missing == {1: "the uploaded map explains class 5, but the audit explains class 9"}
     named = UploadedMaps(save({A: MAPS[0]}, metadata={"targets": json.dumps({A: 3})}), field="x")
     assert named.file.targeted
     assert "class 3" in named.rows([0], [A], [4], side=8).missing[0]
@@ -61,7 +61,7 @@ def test_values_that_are_not_finite_are_no_map() -> None:
 
 
 def test_maps_of_another_size_than_the_input_are_refused_with_both_sizes() -> None:
-    with pytest.raises(MapsInvalid, match=r"8 x 8 pixels, and the model sees 224 x 224") as caught:
+    with pytest.raises(MapsInvalid, match=r"8 x 8 pixels, but the model's input is 224 x 224") as caught:
         UploadedMaps(save({"maps": MAPS}), field="plan.explainers.0.maps").rows([0], [A], [0], side=224)
     assert caught.value.field == "plan.explainers.0.maps"
 
