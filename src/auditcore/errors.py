@@ -1,7 +1,7 @@
 """Every error the library raises on purpose, as one tree.
 
     AuditcoreError
-    |-- InputError                     the caller can mend it; `field` says where
+    |-- InputError                     the caller can fix it; `field` says where
     |   |-- InvalidRequest             invalid_request
     |   |-- UnsafeReference            unsafe_reference
     |   |-- UnreachableResource        unreachable_resource
@@ -18,11 +18,11 @@
     |   |-- RequestBudgetExceeded      request_budget_exceeded
     |   |-- MapsInvalid                maps_invalid
     |   `-- MemoryExhausted            memory_exhausted
-    |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
-    |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
-    `-- AuditCancelled                 cancelled         somebody asked for the audit to stop
+    |-- NotApplicable                  not_applicable    a method does not apply here; the audit continues
+    |-- ShapeError                     shape_error       two shapes do not match; a bug in the calling code
+    `-- AuditCancelled                 cancelled         the audit was cancelled
 
-`code` is stable and appears in problem+json answers and in failed audits. `message` names the mend.
+`code` is stable and appears in problem+json answers and in failed audits. `message` says how to fix the error.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from typing import ClassVar
 
 
 class AuditcoreError(Exception):
-    """Base of the tree.
+    """Base class of all errors of this library.
 
     Attributes:
-        code: Stable machine-readable name of the kind of error.
-        message: One sentence for a person: what is wrong and how to mend it.
+        code: Stable, machine-readable name of the error.
+        message: One sentence for a person: what is wrong and how to fix it.
     """
 
     code: ClassVar[str] = "error"
@@ -46,11 +46,11 @@ class AuditcoreError(Exception):
 
 
 class InputError(AuditcoreError):
-    """Something the caller sent cannot be used.
+    """Something that the caller sent cannot be used.
 
     Attributes:
-        field: Path of the offending field in the request, such as `model.weights.uri`.
-        passing: Whether the same request may well succeed in a while, such as when a server is up again.
+        field: Path of the field in the request, such as `model.weights.uri`.
+        passing: Whether the same request may succeed later, for example when a server is up again.
     """
 
     code = "input_error"
@@ -74,13 +74,13 @@ class UnsafeReference(InputError):
 
 
 class UnreachableResource(InputError):
-    """A URI is allowed, but nothing could be read from it."""
+    """A URI is allowed but could not be read."""
 
     code = "unreachable_resource"
 
 
 class DigestMismatch(InputError):
-    """The bytes found are not the bytes asked for."""
+    """The digest of the content is not the expected one."""
 
     code = "digest_mismatch"
 
@@ -95,11 +95,11 @@ class DigestMismatch(InputError):
 
 
 class LimitExceeded(InputError):
-    """A size limit was crossed, before anything was decoded.
+    """Something exceeds a size limit; checked before anything is decoded.
 
     Attributes:
-        limit: The largest value allowed.
-        actual: The value met, or a lower bound of it.
+        limit: Largest allowed value.
+        actual: The value found, or a lower bound of it.
         unit: What is counted: bytes, pixels, images, entries.
     """
 
@@ -146,7 +146,7 @@ class ModelNotLoadable(InputError):
 
 
 class NonFiniteWeights(InputError):
-    """A weight is NaN or infinite, so every score would be."""
+    """A weight is NaN or infinite, so every score would be too."""
 
     code = "non_finite_weights"
 
@@ -158,47 +158,47 @@ class ModelOutputInvalid(InputError):
 
 
 class ModelChanged(InputError):
-    """A registry or server gives another model than the one the audit began with."""
+    """A registry or server returns a different model than at the start of the audit."""
 
     code = "model_changed"
 
 
 class ServerFailing(InputError):
-    """The server of a model is reached, but fails again and again."""
+    """A model's server is reachable but keeps failing."""
 
     code = "server_failing"
 
 
 class RequestBudgetExceeded(InputError):
-    """The audit needs more requests to the server of a model than it was allowed."""
+    """The audit needs more requests to a model's server than allowed."""
 
     code = "request_budget_exceeded"
 
 
 class MapsInvalid(InputError):
-    """Uploaded maps that cannot be used: another format, shape or image, or values that are not finite."""
+    """Uploaded maps cannot be used: wrong format, shape or image, or values that are not finite."""
 
     code = "maps_invalid"
 
 
 class MemoryExhausted(InputError):
-    """One image alone does not fit into memory, so micro-batches cannot shrink any further."""
+    """A single image does not fit into memory, so micro-batches cannot get any smaller."""
 
     code = "memory_exhausted"
 
 
 class NotApplicable(AuditcoreError):
-    """A method cannot be right for this model or image; reported as null with this reason."""
+    """A method does not apply to this model or image; reported as null, with this reason."""
 
     code = "not_applicable"
 
 
 class ShapeError(AuditcoreError):
-    """Two shapes that must agree do not.
+    """Two shapes that must match do not.
 
     Attributes:
-        expected: What was required, in words or as a shape.
-        actual: What was met.
+        expected: What is required, in words or as a shape.
+        actual: What was found.
     """
 
     code = "shape_error"
@@ -210,7 +210,7 @@ class ShapeError(AuditcoreError):
 
 
 class AuditCancelled(AuditcoreError):
-    """The audit was cancelled between two micro-batches."""
+    """The audit was cancelled, between two micro-batches."""
 
     code = "cancelled"
 
