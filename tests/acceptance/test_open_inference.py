@@ -137,10 +137,10 @@ def test_doubles_are_read_as_well(servers: Servers) -> None:
         ("mlserver", {"output": "logits"}, InvalidRequest, "model.output", "it has 'scores'"),
         ("mlserver", {"layout": "NHWC"}, InvalidRequest, "model.preprocessing.crop", "check `layout`"),
         ("mlserver", {"classes": 11}, ModelOutputInvalid, "model.classes", "10 classes, not 11"),
-        ("mlserver", {"outputs": "probabilities"}, ModelOutputInvalid, "model.outputs", "declared probabilities"),
-        ("mlserver", {"name": "probable"}, ModelOutputInvalid, "model.outputs", "declared logits"),
-        ("mlserver", {"name": "dice"}, ModelOutputInvalid, "model", "answers the same image in different ways"),
-        ("mlserver", {"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "another model"),
+        ("mlserver", {"outputs": "probabilities"}, ModelOutputInvalid, "model.outputs", "declared as probabilities"),
+        ("mlserver", {"name": "probable"}, ModelOutputInvalid, "model.outputs", "declared as logits"),
+        ("mlserver", {"name": "dice"}, ModelOutputInvalid, "model", "answers to the same image differ"),
+        ("mlserver", {"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "a different model"),
     ],
 )
 def test_a_reference_that_does_not_fit_says_where(
@@ -158,7 +158,7 @@ def test_a_little_noise_is_told_to_the_reader(servers: Servers) -> None:
         explainers=[{"kind": "ablation", "grid": 2}],
         checks=[{"kind": "edda", "keep": [0.3]}],
     )
-    assert any("slightly different ways" in note for note in report.notes)
+    assert any("differ slightly" in note for note in report.notes)
 
 
 def test_an_answer_of_another_version_than_the_pinned_one_fails_the_audit(servers: Servers) -> None:

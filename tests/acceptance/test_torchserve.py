@@ -298,7 +298,7 @@ def test_what_the_plain_handler_leaves_open_is_asked_for(
         ({"token_file": "/etc/passwd"}, UnsafeReference, "model.token_file", "AUDIT_TOKEN_ROOTS"),
         ({"token_file": None}, UnreachableResource, "model.token_file", "without a token"),
         ({"classes": 11}, ModelOutputInvalid, "model.classes", "10 classes, not 11"),
-        ({"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "another model"),
+        ({"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "a different model"),
         ({"scores": "sigmoid"}, InvalidRequest, "model.scores", "other scores"),
     ],
 )
@@ -364,7 +364,7 @@ def test_another_model_behind_a_handler_that_says_nothing_is_found_out_by_its_an
     server.register("plain-2.0.mar")
     server.make_default("plain", "2.0")
     try:
-        with pytest.raises(ModelChanged, match="answers otherwise than when the audit began"):
+        with pytest.raises(ModelChanged, match="answers have changed since the audit began"):
             source.end()
     finally:
         server.make_default("plain", "1.0")

@@ -48,6 +48,9 @@ RENAMED_KEYS: dict[str, str] = {"families": "augmentations", "family": "augmenta
 RENAMED_VALUES: dict[tuple[str, str], str] = {}
 """(Key in this checkout, value of BASE) -> its value in this checkout."""
 
+RENAMED_TEXT: dict[str, str] = {}
+"""Sentence in a report of BASE -> the same sentence in this checkout."""
+
 
 def say(line: str) -> None:
     """Print a line at once, in order with those of the processes started here."""
@@ -92,7 +95,9 @@ def write(folder: Path) -> None:
 
 
 def comparable(value: Any, *, renamed: bool) -> Any:
-    """A report without what is volatile; of BASE, with the names of now."""
+    """Return a report without volatile values; a report of BASE gets the names and sentences of this checkout."""
+    if renamed and isinstance(value, str):
+        return RENAMED_TEXT.get(value, value)
     if isinstance(value, list):
         return [comparable(one, renamed=renamed) for one in value]
     if not isinstance(value, dict):

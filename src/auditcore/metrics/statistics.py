@@ -272,8 +272,9 @@ def _gaffke(
 ) -> Float[np.ndarray, " row"]:
     """Compute the upper end of Gaffke's interval.
 
-    It is the 97.5 % quantile of the randomly weighted mean of the values and the bound. The weights are uniformly distributed on the simplex. If all values are either at the bound or equal to one other
-    value, the total weight at the bound has a beta distribution, and the end is exact.
+    It is the 97.5 % quantile of the randomly weighted mean of the values and the bound, with weights that are uniform
+    on the simplex. If all values are either at the bound or equal to one other value, the total weight at the bound has
+    a beta distribution, and the end is exact.
     """
     n = len(sample)
     same = SAME_VALUE * np.maximum(np.abs(sample).max(axis=0), np.abs(highest))

@@ -1,4 +1,4 @@
-"""Whether all logits were numbers: asked at once on the CPU, and of an accelerator when its results come back."""
+"""A check that all logits are finite: immediate on the CPU, and deferred on an accelerator."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from auditcore.errors import ModelOutputInvalid
 
 @final
 class LogitGuard:
-    """Watches the logits of one classifier."""
+    """Checks the logits of one classifier."""
 
     def __init__(self) -> None:
-        """Nothing was seen."""
+        """Start without passes."""
         self._invalid: Tensor | None = None
 
     def see(self, logits: Float[Tensor, "..."]) -> None:
-        """Take note of the logits of a pass. To ask an accelerator at once would make the host wait for it.
+        """Check the logits of a pass; on an accelerator, only record the result.
 
         Raises:
             ModelOutputInvalid: A logit on the CPU is NaN or infinite.
         """
+        # reading the result from an accelerator now would make the host wait for it
         invalid = ~logits.isfinite().all()
         if logits.device.type == "cpu":
             if bool(invalid):
@@ -32,25 +33,25 @@ class LogitGuard:
             self._invalid = invalid if self._invalid is None else self._invalid | invalid
 
     def require_finite(self) -> None:
-        """Wait for the passes seen since the last time.
+        """Wait for the passes since the last call and check them.
 
         Raises:
-            ModelOutputInvalid: A logit of them is NaN or infinite.
+            ModelOutputInvalid: One of their logits is NaN or infinite.
         """
         if self.has_seen_invalid():
             raise invalid_output()
 
     def has_seen_invalid(self) -> bool:
-        """Wait for the passes seen since the last time, say whether a logit was NaN or infinite, and forget them."""
+        """Wait for the passes since the last call and return whether one of their logits was NaN or infinite."""
         seen, self._invalid = self._invalid, None
         return seen is not None and bool(seen)
 
     def forget(self) -> None:
-        """Start anew: what an audit that broke off has left behind must not be held against the next one."""
+        """Discard recorded results, so that those of an interrupted audit do not affect the next one."""
         self._invalid = None
 
 
 def invalid_output() -> ModelOutputInvalid:
-    """The error for logits that are no numbers."""
+    """Return the error for logits that are not finite."""
     msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
     return ModelOutputInvalid(msg, field="model")

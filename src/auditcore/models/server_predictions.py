@@ -1,4 +1,4 @@
-"""Predictions from a server: in batches, several at once, and only while it is the same model that answers."""
+"""Predictions from a model server: in batches, with several requests at once, and only while the model is the same."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from auditcore.sources.servers.client import Client, Description
 from auditcore.sources.servers.tensors import RawTensor
 
 PROBES = 2
-"""Images of the probe: a gray one, and one of fixed noise."""
+"""Number of probe images: a gray one, and one with fixed noise."""
 
 STEADY = 1e-4
-"""Largest change of a probability between two answers to the same image that counts as none, as float32 and batching
-on a server cause it. The acceptance of audits over servers is 1e-3."""
+"""Two answers to the same image count as equal if no probability differs by more than this; float32 and batching on a
+server cause such differences. The acceptance test of audits over servers allows 1e-3."""
 
 UNSTEADY = 1e-2
-"""From here on a model is refused: its scores would tell of chance."""
+"""From this difference on, a model is refused, because its scores would be random."""
 
 SPARE_REQUESTS = 1.25
-"""Requests beyond the expected ones that a shard may make, for tries and for what depends on the images."""
+"""Factor on the expected requests of a shard, for retries and for passes that depend on the images."""
 
 FLOAT_BYTES = 4
 
@@ -39,25 +39,25 @@ class ServedSource:
     """A `Source` (see `models/black_box.py`) behind a server.
 
     Attributes:
-        description: What the server said when the model was first asked.
-        probe: What it answered then to the images of the probe.
+        description: The server's description of the model at the first request.
+        probe: Its answers to the probe images at that time.
     """
 
     def __init__(
         self, client: Client, limits: RequestLimits, *, pinned: Sha256 | None = None, classes: int | None = None
     ) -> None:
-        """Ask the server what it serves, and pass the probe twice.
+        """Get the server's description of the model, and send the probe images twice.
 
         Args:
-            client: The model.
-            limits: How hard the server may be asked.
+            client: The client of the model.
+            limits: Limits of requests to the server.
             pinned: Digest of the description that the audit was submitted for.
-            classes: How many the request says there are.
+            classes: Number of classes according to the request.
 
         Raises:
-            ModelChanged: The server describes another model than the pinned one.
-            ModelOutputInvalid: It has another number of classes, or answers the same image in different ways.
-            InputError: It cannot be asked.
+            ModelChanged: The server describes a different model than the pinned one.
+            ModelOutputInvalid: The number of classes is wrong, or two answers to the same image differ.
+            InputError: The server cannot be reached or fails.
         """
         self._client = client
         self._limits = limits
@@ -74,24 +74,24 @@ class ServedSource:
         self.probe = at_first.model_copy(update={"unsteadiness": unsteadiness})
         if not unsteadiness < UNSTEADY:
             msg = (
-                f"the server answers the same image in different ways: a probability moved by "
-                f"{unsteadiness:.3g}; switch dropout and random augmentation off where it is served"
+                f"the server's answers to the same image differ: a probability changed by {unsteadiness:.3g}; "
+                "switch off dropout and random augmentation on the server"
             )
             raise ModelOutputInvalid(msg, field="model")
 
     @property
     def digest(self) -> Sha256:
-        """What the server said of the model: the digest of its weights, or over its description."""
+        """Digest of the model's weights as reported by the server, or of its description."""
         return self.description.digest
 
     @property
     def capabilities(self) -> ModelCapabilities:
-        """What it lets an audit see."""
+        """What an audit can use of this model."""
         return self.description.capabilities
 
     @property
     def images_per_pass(self) -> int:
-        """As many requests as may be under way at once, each as large as it may be."""
+        """Images of as many concurrent requests as allowed, each as large as allowed."""
         return self._batch * self._limits.concurrency
 
     @property
@@ -100,22 +100,22 @@ class ServedSource:
         return max(1, min(self._limits.images_per_request, most))
 
     def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
-        """Outputs as the server declares them; requests of equal size, in order.
+        """Return the outputs as the server declares them, in order; requests have equal size.
 
         Raises:
-            ModelOutputInvalid: The answer has another shape.
+            ModelOutputInvalid: The shape of an answer is wrong.
             InputError: The server fails, or the budget of requests is used up.
         """
         return self._passed(inputs)
 
     def begin(self, images: int) -> None:
-        """Refuse a model that is no longer the same, and a shard that the budget of requests cannot pay.
+        """Refuse a model that has changed, and a shard that needs more requests than allowed.
 
         Args:
-            images: That the shard will pass, as far as can be told.
+            images: Estimated number of images that the shard will pass.
 
         Raises:
-            ModelChanged: Another model answers.
+            ModelChanged: The server serves a different model.
             RequestBudgetExceeded: The shard needs more requests than the whole audit may make.
         """
         self._confirm()
@@ -123,37 +123,37 @@ class ServedSource:
         needed = math.ceil(images / self._batch)
         if budget is not None and needed > budget:
             msg = (
-                f"a shard needs about {needed} requests of {self._batch} images, and the whole audit may make "
-                f"{budget}; raise `limits.requests` or `limits.images_per_request`, or ask for less"
+                f"a shard needs about {needed} requests of {self._batch} images, but the whole audit may make only "
+                f"{budget}; raise `limits.requests` or `limits.images_per_request`, or reduce the plan"
             )
             raise RequestBudgetExceeded(msg, field="model.limits.requests")
         spared = math.ceil(SPARE_REQUESTS * needed) + self._limits.attempts
         self._client.allow(None if budget is None else min(budget, spared))
 
     def end(self) -> tuple[str, ...]:
-        """What a reader of the report should know.
+        """Return notes for a reader of the report.
 
         Raises:
-            ModelChanged: Another model answers by now, so that the values of this shard are of two.
+            ModelChanged: The server serves a different model by now, so values of this shard may come from two models.
         """
         self._client.allow(None)
         self._confirm()
-        notes = [f"predictions came from {self.description.server}, {self._batch} images a request"]
+        notes = [f"predictions came from {self.description.server}, {self._batch} images per request"]
         if self.probe.unsteadiness > STEADY:
             notes.append(
-                f"the server answers the same image in slightly different ways: a probability moved by "
-                f"{self.probe.unsteadiness:.2g}, and differences of scores below that mean nothing"
+                f"the server's answers to the same image differ slightly: a probability changed by "
+                f"{self.probe.unsteadiness:.2g}, so differences of scores below that have no meaning"
             )
         return tuple(notes)
 
     def _confirm(self) -> None:
-        """Still the same description, and still the same answers: servers may swap a model without saying so."""
+        """Refuse a server whose description or answers have changed; it may replace a model without notice."""
         self._refuse_other(self._client.describe())
         now = self._answers(self._passed(self._probe_images()), self.probe.unsteadiness)
         if now.is_of_another_model(self.probe):
             msg = (
-                f"the server answers otherwise than when the audit began: a probability of the probe moved by "
-                f"{now.moved_from(self.probe):.3g}; submit the audit again once the model stays"
+                f"the server's answers have changed since the audit began: a probability of the probe changed by "
+                f"{now.moved_from(self.probe):.3g}; submit the audit again once the model no longer changes"
             )
             raise ModelChanged(msg, field="model.version")
 
@@ -161,8 +161,8 @@ class ServedSource:
         if description.pin != self._pinned:
             version = "" if description.version is None else f", version {description.version}"
             msg = (
-                f"the server now serves another model{version} ({description.pin}) than {self._pinned}, with which "
-                "the audit began; submit it again"
+                f"the server now serves a different model{version} ({description.pin}); the audit began with "
+                f"{self._pinned}; submit it again"
             )
             raise ModelChanged(msg, field="model.sha256" if self.description is description else "model.version")
 
@@ -177,7 +177,7 @@ class ServedSource:
         return outputs.softmax(dim=1) if self.description.scores == "softmax" else outputs.sigmoid()
 
     def _probe_images(self) -> Float[Tensor, "2 3 side side"]:
-        """The same images always: a gray one, and one of noise that any model tells from gray."""
+        """Return the probe images, which never change: a gray one, and one with fixed noise."""
         noise = np.random.Generator(np.random.Philox(key=0)).random((3, self._side, self._side), dtype=np.float32)
         pixels = torch.stack([torch.full_like(torch.from_numpy(noise), 0.5), torch.from_numpy(noise)])
         mean, std = (
@@ -196,15 +196,15 @@ class ServedSource:
     def _refuse_misshapen(self, batch: RawTensor, answer: Tensor) -> None:
         if answer.ndim != 2 or len(answer) != len(batch):  # noqa: PLR2004 - (N, classes)
             msg = (
-                f"the server must answer one row of class scores an image; to {len(batch)} images it answered shape "
+                f"the server must return one row of class scores per image; for {len(batch)} images it returned shape "
                 f"{tuple(answer.shape)}"
             )
             raise ModelOutputInvalid(msg, field="model")
         if self._classes is not None and answer.shape[1] != self._classes:
-            msg = f"the server answers {answer.shape[1]} classes, not {self._classes}; check `classes` and the model"
+            msg = f"the server returns {answer.shape[1]} classes, not {self._classes}; check `classes` and the model"
             raise ModelOutputInvalid(msg, field=self._field)
         if not answer.isfinite().all():
-            msg = "the server answered NaN or infinite scores; check the model and `preprocessing`"
+            msg = "the server returned NaN or infinite scores; check the model and `preprocessing`"
             raise ModelOutputInvalid(msg, field="model")
 
 

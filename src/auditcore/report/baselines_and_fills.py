@@ -1,7 +1,7 @@
-"""What explainers compare an image with, and what checks put in place of removed pixels: the same, or two questions.
+"""Find explainers and checks whose baseline and fill differ.
 
-A method with a baseline answers "why f(x) rather than f(baseline)"; a removal check asks what is left of f(x) under its
-fill.
+A method with a baseline answers "why f(x) rather than f(baseline)"; a removal check asks what remains of f(x) with its
+fill. If the two differ, map and score answer different questions.
 """
 
 from __future__ import annotations
@@ -31,11 +31,9 @@ from auditcore.contracts.explainers import (
 )
 
 BLUR_OF_GAMES = "blur of 11 pixels"
-"""Fill of the insertion and deletion games towards blur; the baseline `blur` is a Gaussian of 31 pixels."""
-
-
+"""Fill of the insertion and deletion games toward blur; the baseline `blur` is a Gaussian of 31 pixels."""
 FILLS_OF_GAMES = {"zero": "mean", "black": "black", "blur": BLUR_OF_GAMES}
-"""What a game removes pixels towards, by the second half of its name."""
+"""Fill of a game, by the second half of its name."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ class Mismatch:
     """A baseline and a fill that differ.
 
     Attributes:
-        baseline: What the explainer compares the image with.
-        fill: What the check puts in place of removed pixels.
-        remedy: What to set so that they match, as a sentence.
+        baseline: Baseline of the explainer.
+        fill: Fill of the check.
+        remedy: One sentence that says what to set so that they match.
     """
 
     baseline: str
@@ -54,7 +52,7 @@ class Mismatch:
 
 
 def mismatch(explainer: Explainer, check: Check) -> Mismatch | None:
-    """How the baseline of an explainer and the fill of a check differ; None if they match or one has none."""
+    """Return how baseline and fill differ; None if they match, or if the explainer or the check has none."""
     baseline = _baseline(explainer)
     if baseline is None:
         return None
@@ -76,9 +74,9 @@ def _baseline(explainer: Explainer | Tunneled) -> Baseline | None:
 
 
 def _fills(check: Check) -> Mapping[str, str]:
-    """Field or game -> what it puts in place of removed pixels, in the words of baselines where it is one.
+    """Return field or game -> fill of removed pixels, under the name of the equal baseline if there is one.
 
-    Road has none: it computes removed pixels from their neighbors.
+    Road has no fill: it computes removed pixels from their neighbors.
     """
     match check:
         case DeletionCheck() | PixelFlippingCheck():
@@ -106,5 +104,5 @@ def _remedy(explainer: Explainer, check: Check, baseline: Baseline, others: Mapp
     if isinstance(check, InsertionDeletionCheck) and (left := [game for game in check.games if game not in others]):
         ways.append(f"`games` of {check.label} to {', '.join(f'`{game}`' for game in left)}")
     if not ways:
-        return f"No baseline is a {BLUR_OF_GAMES}; keep the games towards zero only, with `{place}` `mean`."
+        return f"No baseline is a {BLUR_OF_GAMES}; keep only the games toward zero, and set `{place}` to `mean`."
     return f"Set {', or '.join(ways)}."

@@ -1,4 +1,4 @@
-"""What a reader calls a model."""
+"""Names of models and architectures for readers."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from auditcore.contracts.report import ReportModel
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 
 STRUCTURE_DIGITS = 8
-"""Of the digest of a structure that a name shows: enough to tell the models of one audit apart."""
+"""Digits of a structure's digest in a name: enough to distinguish the models of one audit."""
 
 
 def size_of(model: ReportModel) -> str:
-    """How large it is, as far as it can be seen."""
+    """Return the size of a model in words."""
     return "black box" if model.parameters is None else f"{model.parameters:,} parameters"
 
 
 def model_name(reference: ModelReference) -> str:
-    """What a reader calls the model."""
+    """Return a model's name for readers."""
     return _NAMES[type(reference)](reference)
 
 
 def architecture_of(reference: ModelReference, structure: Sha256 | None) -> str | None:
-    """What a model has in common with those that differ from it only in their weights.
+    """Return the name of a model's architecture, which models that differ only in their weights have in common.
 
-    The name under which it was built, if it has one, and a part of the digest of its structure, so that two models are
-    of one architecture only if they agree in both.
+    It consists of the name under which the model was built, if it has one, and a part of the digest of its structure.
+    Two models have the same architecture only if both agree.
 
     Args:
-        reference: The model as asked for.
+        reference: The model as requested.
         structure: Digest of the names and shapes of its state; None for a black box.
 
     Returns:
-        None for a black box, of which nobody can tell.
+        The name; None for a black box, whose architecture is unknown.
     """
     if structure is None:
         return None
@@ -54,7 +54,7 @@ def architecture_of(reference: ModelReference, structure: Sha256 | None) -> str 
         case TorchvisionModel():
             name = reference.name
         case TimmModel():
-            # after the dot stand the weights: resnet18.a1_in1k and resnet18.tv_in1k are one architecture
+            # the part after the dot names the weights: resnet18.a1_in1k and resnet18.tv_in1k are one architecture
             name = reference.name.split(".", 1)[0]
         case FactoryModel():
             name = _called(reference)
@@ -98,4 +98,4 @@ _NAMES: dict[type[Contract], Callable[[Any], str]] = {
     TorchServeModel: _served,
     OpenInferenceModel: _served,
 }
-"""What a reader calls a model, by the kind of its reference."""
+"""Functions that return a model's name for readers, by the kind of its reference."""

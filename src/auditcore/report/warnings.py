@@ -1,4 +1,4 @@
-"""Why numbers of a report say less than they seem to: every kind of warning, in one place."""
+"""Warnings of a report: conditions under which its numbers can mislead."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from auditcore.contracts.report import ReportWarning, Result
 from auditcore.report.baselines_and_fills import mismatch
 
 ENOUGH_LEVELS = 11
-"""Levels of a sweep from which it gets no warning (Tetkova & Hansen 2023 take 11). A random map whose prediction
-collapses gets an S of 0.94 at 3 levels, 0.84 at 5, 0.42 at 11, 0.10 at 41."""
+"""Sweeps with fewer levels get a warning (Tetkova & Hansen 2023 use 11). If the prediction collapses, a random map has
+an S of 0.94 at 3 levels, 0.84 at 5, 0.42 at 11, 0.10 at 41."""
 
 LEAST_PROBABILITY_SCORE = 0.5
 """Mean area under the target probability below which the prediction counts as collapsed."""
 
 AGREEMENT_OF_HALVES = 0.9
-"""Mean correlation of maps made with the statistics of either half of the images, below which a reader is warned.
+"""Below this mean correlation of maps made with the statistics of either half of the images, there is a warning.
 
-The same level at which the report says of maps of different images that they are one map."""
+It is the same level from which maps of different images count as independent of the image."""
 
 
 def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[Result]) -> tuple[ReportWarning, ...]:
-    """Every warning that a plan and its results give.
+    """Return every warning for a plan and its results.
 
     Args:
-        plan: The plan in full.
-        results: What the audit measured, of all models.
-        controls: What tells how far the results can be trusted.
+        plan: The full plan.
+        results: Results of all models.
+        controls: Results of controls.
     """
     return (
         *_image_independent(controls),
@@ -41,28 +41,28 @@ def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[R
 
 
 def warning_text(warning: ReportWarning) -> str:
-    """A warning in one line: what it concerns, and its message."""
+    """Format a warning in one line: what it concerns, and its message."""
     about = ", ".join(part for part in (warning.model, warning.check, warning.explainer, warning.variant) if part)
     return f"{about}: {warning.message}" if about else warning.message
 
 
 def _few_levels(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
-    """Sweeps whose S cannot be compared with that of the usual number of levels."""
+    """Warn about sweeps whose S cannot be compared with that of the usual number of levels."""
     measured = {one.check for one in results if one.mean is not None}
     for check in plan.checks:
         if isinstance(check, SweepCheck) and check.levels < ENOUGH_LEVELS and check.label in measured:
             yield ReportWarning(
                 code="few_levels",
                 check=check.label,
-                message=f"It has {check.levels} levels. The S of a map without knowledge depends on their number, "
-                "for example 0.94 at 3 levels, 0.84 at 5, 0.42 at 11 and 0.10 at 41 where the prediction collapses. "
-                "Compare S with its floor, and never with the S of other levels. Set `levels` to at least "
-                f"{ENOUGH_LEVELS}.",
+                message=f"The sweep has {check.levels} levels. The S of a random map depends on the number of levels: "
+                "for example, it is 0.94 at 3 levels, 0.84 at 5, 0.42 at 11 and 0.10 at 41 if the prediction "
+                "collapses. Compare S with its floor, and never with an S at a different number of levels. Set "
+                f"`levels` to at least {ENOUGH_LEVELS}.",
             )
 
 
 def _prediction_collapses(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
-    """Augmentations on whose interval a model no longer predicts the target."""
+    """Warn about augmentations whose interval makes a model no longer predict the target."""
     sweeps = {check.label for check in plan.checks if isinstance(check, SweepCheck)}
     for one in results:
         if one.check not in sweeps or one.metric != "probability_score" or one.mean is None:
@@ -80,7 +80,7 @@ def _prediction_collapses(plan: AuditPlan, results: Sequence[Result]) -> Iterato
 
 
 def _baseline_differs_from_fill(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
-    """Pairs of an explainer with a baseline and a check with another fill."""
+    """Warn about explainers and checks whose baseline and fill differ."""
     measured = {(one.check, one.explainer) for one in results if one.mean is not None}
     for check in plan.checks:
         for explainer in plan.explainers:
@@ -91,20 +91,20 @@ def _baseline_differs_from_fill(plan: AuditPlan, results: Sequence[Result]) -> I
                     check=check.label,
                     explainer=explainer.label,
                     message=f"{explainer.label} explains the difference from its baseline, {found.baseline}, but "
-                    f"{check.label} replaces pixels by {found.fill}: the score answers another question than the map. "
+                    f"{check.label} replaces pixels by {found.fill}: the score answers a different question. "
                     f"{found.remedy}",
                 )
 
 
 def image_independent(controls: Sequence[Result]) -> frozenset[tuple[str | None, str]]:
-    """Model and explainer whose maps hardly depend on the image, so that their stability means nothing.
+    """Return the pairs of model and explainer whose maps hardly depend on the image, so their stability means nothing.
 
     Args:
-        controls: Of a report; those named `image_dependence` decide.
+        controls: Controls of a report; only `image_dependence` matters.
 
     Returns:
-        Name of the model, None in an audit of one, and of the explainer. Those whose control has no value are not
-        among them: nothing is known of them.
+        Pairs of the names of a model, None in an audit of one, and an explainer. Explainers whose control has no value
+        are not included.
     """
     return frozenset((result.model, result.explainer) for result in _above(controls) if result.explainer is not None)
 
@@ -135,7 +135,7 @@ def _depending_on_other_images(controls: Sequence[Result]) -> Iterator[ReportWar
                 code="depends_on_other_images",
                 model=row.model,
                 explainer=row.explainer,
-                message=f"Maps of {row.explainer} depend on the other images of the audit: made with the layer's "
-                f"statistics over either half of the images, they correlate by {row.mean:.2f} on average (below "
-                f"{AGREEMENT_OF_HALVES}). Use more images, or compare only numbers that come from the same images.",
+                message=f"Maps of {row.explainer} depend on the other images of the audit: maps made with the layer's "
+                f"statistics over one half of the images correlate with those of the other half by {row.mean:.2f} on "
+                f"average (below {AGREEMENT_OF_HALVES}). Use more images, or compare only numbers of the same images.",
             )

@@ -241,9 +241,9 @@ def test_an_image_whose_class_was_not_answered_is_left_out_with_the_reason() -> 
 
 
 def test_logits_that_are_declared_wrongly_are_found_out() -> None:
-    with pytest.raises(ModelOutputInvalid, match="declare `outputs`: probabilities"):
+    with pytest.raises(ModelOutputInvalid, match="set `outputs` to `probabilities`"):
         black_box(Predicting("probabilities"), outputs="logits")
-    with pytest.raises(ModelOutputInvalid, match="declared probabilities") as caught:
+    with pytest.raises(ModelOutputInvalid, match="declared as softmax probabilities|declared as probabilities") as caught:
         black_box(Predicting("logits"), outputs="probabilities")
     assert caught.value.field == "model.outputs"
 

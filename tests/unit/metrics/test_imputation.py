@@ -112,7 +112,7 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         linear_imputation(images, nothing[:, :7])
     everything = nothing.clone()
     everything[1] = True
-    with pytest.raises(ShapeError, match="all are missing"):
+    with pytest.raises(ShapeError, match="every pixel missing"):
         linear_imputation(images, everything)
     with pytest.raises(ShapeError, match="noise of shape"):
         noisy_linear_imputation(images, nothing, uniform(2, 1, 8, 8))
