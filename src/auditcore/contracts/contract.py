@@ -1,4 +1,4 @@
-"""What every contract has in common: frozen, closed, finite."""
+"""The base class and common types of all contracts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Sha256 = Annotated[
 """A content address: `sha256:` and 64 lower-case hexadecimal digits."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-"""How an entry of a plan is called in the report: lower case, at most 64 characters."""
+"""Name of an entry of a plan in the report: lower case, at most 64 characters."""
 
 
 class Contract(BaseModel):
-    """Base of all contracts: immutable, no unknown fields, no NaN or infinity."""
+    """Base class of all contracts: immutable, no unknown fields, no NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

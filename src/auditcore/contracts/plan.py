@@ -1,4 +1,4 @@
-"""What is audited how: explainers x checks, with every parameter, or the name of a preset."""
+"""Audit plans: explainers x checks with every parameter, or the name of a preset."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import Explainer, Random
 from auditcore.contracts.speed import Speed
 
-Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
+Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON parser reads it exactly.")]
 PresetName = Literal["quick", "standard", "tetkova2023", "erdem2021", "won2023", "li2021"]
 
 OTHER_PURPOSES = frozenset({"explainer", "originals", "repeatability", "measure", "deviation"})
-"""What a report lists beside the checks, by name: the explainers' own controls, and four kinds of passes."""
+"""Names that a report lists together with the checks: the explainers' own controls, and four kinds of passes."""
 
 
 @final
 class AuditPlan(Contract):
-    """Explainers x checks. All randomness follows from `seed` and the images' digests."""
+    """Explainers x checks. All random numbers are determined by `seed` and the images' digests."""
 
     seed: Seed = 0
     target: Literal["predicted", "label", "top"] = Field(
         default="predicted",
-        description="The class explained: the most probable on the original image, each given label, or the `top_n` "
-        "most probable. An image's value is the mean over its targets.",
+        description="The explained class: the most probable one on the original image, each given label, or the "
+        "`top_n` most probable ones. An image's value is the mean over its targets.",
     )
-    top_n: int = Field(default=1, ge=1, le=20, description="Classes explained with target `top`.")
+    top_n: int = Field(default=1, ge=1, le=20, description="Number of classes explained with target `top`.")
     only_correct: bool = Field(
         default=False,
-        description="Leave out images whose label is missing or not predicted: not the most probable class, or, for a "
-        "multi-label model, below probability 0.5.",
+        description="Leave out images whose label is missing or is not predicted. A label is predicted if it is the "
+        "most probable class, or, for a multi-label model, if its probability is at least 0.5.",
     )
     explainers: tuple[Explainer, ...] = Field(min_length=1, max_length=64)
     checks: tuple[Check, ...] = Field(min_length=1, max_length=32)
@@ -56,13 +56,13 @@ class AuditPlan(Contract):
             if twice:
                 msg = f"two {what} are called {twice[0]!r}; give one of them a `name`"
                 raise ValueError(msg)
-        # under this name EDDA lists its control, whether or not the plan asks for it
+        # EDDA always lists its control under this name
         if any(explainer.label == "random" for explainer in self.explainers if not isinstance(explainer, Random)):
             msg = "only an explainer of kind random may be called 'random'; give it another `name`"
             raise ValueError(msg)
         taken = next((check.label for check in self.checks if check.label in OTHER_PURPOSES), None)
         if taken is not None:
-            msg = f"a check may not be called {taken!r}, a name the report itself uses; give it another `name`"
+            msg = f"a check may not be called {taken!r}, because the report uses this name; give it another `name`"
             raise ValueError(msg)
         return self
 
@@ -73,7 +73,7 @@ class AuditPlan(Contract):
             unknown = next((name for name in check.explainers or () if name not in known), None)
             if unknown is not None:
                 msg = (
-                    f"check {check.label!r} runs on explainer {unknown!r}, which the plan does not have; "
+                    f"check {check.label!r} runs on explainer {unknown!r}, which is not in the plan; "
                     f"use names of: {', '.join(known)}"
                 )
                 raise ValueError(msg)
@@ -81,7 +81,7 @@ class AuditPlan(Contract):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The faster modes in use, in words that a report can print; none if everything is exact."""
+        """The faster modes in use, in words for the report; empty if everything is exact."""
         return (
             *(("bf16 autocast",) if self.speed.precision == "bf16" else ()),
             *(("TF32 products",) if self.speed.precision == "tf32" else ()),
@@ -94,7 +94,7 @@ class AuditPlan(Contract):
         )
 
     def exactly(self) -> AuditPlan:
-        """The same without faster modes, of the checks alone on which they have a bearing."""
+        """Return the plan without faster modes, with only the checks that they affect."""
         return self.model_copy(
             update={
                 "speed": Speed(),
@@ -109,13 +109,13 @@ class AuditPlan(Contract):
 
 @final
 class PresetPlan(Contract):
-    """A named plan; `presets.resolve_plan` spells it out."""
+    """A named plan; `presets.resolve_plan` returns the full plan."""
 
     preset: PresetName
     seed: Seed = 0
 
 
-def _plan_form(value: Any) -> str:  # noqa: ANN401 - pydantic hands over whatever was sent
+def _plan_form(value: Any) -> str:  # noqa: ANN401 - pydantic passes on any value
     if isinstance(value, dict):
         return "preset" if "preset" in value else "explicit"
     return "preset" if isinstance(value, PresetPlan) else "explicit"
@@ -125,4 +125,4 @@ PlanRequest = Annotated[
     Annotated[AuditPlan, Tag("explicit")] | Annotated[PresetPlan, Tag("preset")],
     Discriminator(_plan_form),
 ]
-"""Either a plan in full or the name of one."""
+"""Either a full plan or the name of one."""

@@ -95,7 +95,7 @@ def test_a_check_runs_on_explainers_of_the_plan() -> None:
 def test_no_condition_can_ask_for_an_explainer_that_a_check_does_not_run_on() -> None:
     plan = AuditPlan(explainers=(Gradient(), Gradient(name="again")), checks=(DeletionCheck(explainers=("again",)),))
     wanted = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0)
-    with pytest.raises(InvalidRequest, match="explainer 'gradient' does not fit this audit; use one of: again"):
+    with pytest.raises(InvalidRequest, match="explainer 'gradient' is not part of this audit; use one of: again"):
         validate_policy((wanted,), plan)
     validate_policy((wanted.model_copy(update={"explainer": "again"}),), plan)
 

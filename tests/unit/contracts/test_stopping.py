@@ -41,7 +41,7 @@ def test_a_rule_is_written_by_name_or_in_full(written: object, meant: Conclusive
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"policy": [], "stop": "conclusive"}, "give `policy` some"),
+        ({"policy": [], "stop": "conclusive"}, "add conditions to `policy`"),
         ({"stop": "soon"}, "conclusive"),
         ({"stop": {"alpha": 0}}, "greater than 0"),
         ({"stop": {"alpha": 0.6}}, "less than or equal to 0.5"),

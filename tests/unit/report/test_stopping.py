@@ -180,7 +180,7 @@ def test_an_open_condition_is_judged_by_all_images() -> None:
     assert found.stopping is not None
     assert not found.stopping.stopped_early
     assert found.stopping.images_used == found.images.used == IMAGES
-    assert "condition 0" in found.stopping.reason or "no look was left" in found.stopping.reason
+    assert "condition 0" in found.stopping.reason or "only after the last look" in found.stopping.reason
     # by the interval of all images, as without a rule
     assert [one.status for one in found.conditions] == ["inconclusive", "passed"]
     assert found.conditions[0].message.startswith("95 % interval [")
@@ -200,7 +200,7 @@ def test_a_metric_without_bounds_takes_all_images() -> None:
     found = report(asked, shards(values, unit="ratio", **sweep))
     assert found.stopping is not None
     assert found.stopping.reason == (
-        "Used all 100 images: condition ratio is about a metric without bounds, which nothing less can decide."
+        "Used all 100 images: condition ratio is on a metric without bounds, which only all images can decide."
     )
     assert found.stopping.decisions[0].bounds == found.stopping.decisions[0].interval == (None, None)
     assert found.verdict == "pass"
@@ -293,7 +293,7 @@ def test_an_audit_with_copies_among_the_images_seen_does_not_end_early() -> None
     found = report(asked, copied)
     assert found.stopping is not None
     assert found.stopping.images_used == IMAGES
-    assert "some are copies of others" in found.stopping.reason
+    assert "some images are copies of others" in found.stopping.reason
     assert (found.verdict, found.results[0].n) == ("pass", IMAGES - 1)
 
 

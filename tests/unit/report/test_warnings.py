@@ -147,10 +147,10 @@ def test_the_message_says_what_to_set() -> None:
         InsertionDeletionCheck(name="blurred", games=("deletion_blur",)),
     )
     remedies = {
-        (one.explainer, one.check): one.message.rsplit("than the map. ", 1)[1]
+        (one.explainer, one.check): one.message.rsplit("a different question. ", 1)[1]
         for one in differences([gradients, tunnel, shap], checks)
     }
-    nothing = "No baseline is a blur of 11 pixels; keep the games towards zero only, with `{}` `mean`."
+    nothing = "No baseline is a blur of 11 pixels; keep only the games toward zero, and set `{}` to `mean`."
     assert remedies == {
         ("tunnel", "deletion"): "Set `method.baseline` of tunnel to `mean`, or `fill` of deletion to `blur`.",
         ("shap", "deletion"): "Set `baseline` of shap to `mean`.",
