@@ -232,7 +232,8 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="explainers.integrated_gradients.baseline",
                 source="ours",
-                note="The mean color, which is also the fill of deletion and EDDA: map and checks answer the same question.",
+                note="The mean color, which is also the fill of deletion and EDDA: map and checks answer the same "
+                "question.",
             ),
             Setting(path="checks.edda.color", source="ours", note="The mean color instead of the paper's black."),
             Setting(path="checks.sweep.levels", source="ours", note="5 instead of the paper's 11, for speed."),
@@ -260,8 +261,8 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="explainers.integrated_gradients.baseline",
                 source="ours",
-                note="The mean color, which is also the fill of deletion and pixel_flipping: map and checks answer the same "
-                "question. The paper's example is black.",
+                note="The mean color, which is also the fill of deletion and pixel_flipping: map and checks answer the "
+                "same question. The paper's example is black.",
             ),
             Setting(path="explainers.integrated_gradients.steps", source="ours", note="16 instead of 50, for speed."),
             Setting(path="explainers.smoothgrad.samples", source="ours", note="16 instead of 50, for speed."),
@@ -389,8 +390,8 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.ssim_sweep.noise",
                 source="ours",
-                note="The same for an image and its copies. The code draws new noise in each call (`fresh`), so that its "
-                "similarity measures the noise too; `repeatability_ssim` shows how much.",
+                note="The same for an image and its copies. The code draws new noise in each call (`fresh`), so that "
+                "its similarity measures the noise too; `repeatability_ssim` shows how much.",
             ),
             Setting(
                 path="checks.sensitivity.explainers",
