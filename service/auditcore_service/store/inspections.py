@@ -1,4 +1,4 @@
-"""What will run on which model: asked by gateways, found out by workers, kept for a while."""
+"""Inspections of models: requested by gateways, answered by workers, kept for an hour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
 
 KEPT_S = 3600.0
-"""An answer is used again for an hour: a file behind a reference that nobody can pin may change."""
+"""An answer is reused for an hour; not longer, because a reference without a digest may point to a changed file."""
 
 
 @final
@@ -21,11 +21,11 @@ class StoredInspection:
     """An inspection as stored.
 
     Attributes:
-        request: What to look at, JSON.
-        reference: The model as it was resolved, JSON.
-        queued_at: When workers were last told of it, seconds since 1970.
-        answer: What was found, JSON; None while nobody has looked.
-        failure: Why the model cannot be loaded, if so.
+        request: The request, JSON.
+        reference: The resolved reference of the model, JSON.
+        queued_at: Time of the last message to workers, seconds since 1970.
+        answer: The answer, JSON; None while there is none.
+        failure: Why the model cannot be loaded; None if it can.
     """
 
     request: str
@@ -36,7 +36,7 @@ class StoredInspection:
 
 
 def find_inspection(connection: Connection, digest: str) -> StoredInspection | None:
-    """The inspection of this digest, or None."""
+    """Return the inspection with this digest, or None if there is none."""
     row = connection.execute(select(INSPECTIONS).where(INSPECTIONS.c.digest == digest)).one_or_none()
     if row is None:
         return None
@@ -45,7 +45,7 @@ def find_inspection(connection: Connection, digest: str) -> StoredInspection | N
 
 
 def ask_for_inspection(connection: Connection, digest: str, *, request: str, reference: str, now: float) -> None:
-    """Write that this inspection is wanted from now on, without an answer."""
+    """Insert a request for an inspection, without an answer."""
     connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.digest == digest))
     try:
         with connection.begin_nested():
@@ -53,14 +53,14 @@ def ask_for_inspection(connection: Connection, digest: str, *, request: str, ref
                 insert(INSPECTIONS).values(digest=digest, request=request, reference=reference, queued_at=now)
             )
     except IntegrityError:
-        # on PostgreSQL another gateway may have asked for the same at this moment
+        # on PostgreSQL another gateway may have inserted the same request at this moment
         return
 
 
 def answer_inspection(
     connection: Connection, digest: str, *, answer: str | None, failure: Failure | None = None
 ) -> None:
-    """Keep what was found; nothing happens if nobody waits for it any more."""
+    """Store the answer of an inspection; does nothing if the request was deleted."""
     connection.execute(
         update(INSPECTIONS)
         .where(INSPECTIONS.c.digest == digest)
@@ -74,10 +74,10 @@ def answer_inspection(
 
 
 def forget_inspection(connection: Connection, digest: str) -> None:
-    """Delete one, so that the next request has it looked at anew."""
+    """Delete an inspection, so that the next request starts a new one."""
     connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.digest == digest))
 
 
 def forget_inspections(connection: Connection, *, now: float) -> int:
-    """Delete what nobody asked for within the last hour; the answer counts them."""
+    """Delete inspections that were not requested within the last hour; return how many."""
     return connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.queued_at < now - KEPT_S)).rowcount
