@@ -102,7 +102,7 @@ def test_probabilities_give_the_scores_of_the_model_itself_where_probabilities_a
     assert compared > 40
 
 
-def test_what_runs_and_what_would_be_audited_is_known_before(servers: Servers) -> None:
+def test_what_runs_and_what_is_audited_is_known_in_advance(servers: Servers) -> None:
     found = inspect_model(InspectionRequest(model=served(servers.mlserver)), access=allowed(servers))
     assert found.model.version == "1"  # type: ignore[union-attr]
     assert found.model.sha256 is not None  # type: ignore[union-attr]
@@ -151,7 +151,7 @@ def test_a_reference_that_does_not_fit_says_where(
     assert caught.value.field == field
 
 
-def test_a_little_noise_is_told_to_the_reader(servers: Servers) -> None:
+def test_small_differences_between_answers_become_a_note(servers: Servers) -> None:
     report = prediction_only.audited(
         served(servers.mlserver, "noisy"),
         allowed(servers),

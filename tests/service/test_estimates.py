@@ -133,7 +133,7 @@ def test_the_same_plan_counts_before_the_raw_speed_of_its_model(client: TestClie
     assert own["seconds"] == pytest.approx(WORK / 60.0, abs=0.01)
 
 
-def test_another_plan_alone_says_nothing(client: TestClient) -> None:
+def test_another_plan_gives_no_estimate(client: TestClient) -> None:
     remember(client, seen(plan="other"))
     assert client.post("/v1/estimates", json=body()).json()["estimate"]["basis"] == "assumed"
 
@@ -170,7 +170,7 @@ def test_asking_stores_nothing(client: TestClient) -> None:
         ({"model": {**SMALL_MODEL, "name": "os"}, "plan": {"preset": "none"}}, "#/plan"),
     ],
 )
-def test_a_price_is_asked_for_with_a_valid_request(client: TestClient, changes: dict[str, Any], field: str) -> None:
+def test_an_estimate_needs_a_valid_request(client: TestClient, changes: dict[str, Any], field: str) -> None:
     answer = client.post("/v1/estimates", json=body(**changes))
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"].startswith(field)

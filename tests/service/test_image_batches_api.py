@@ -171,7 +171,7 @@ def test_two_archives(client: TestClient) -> None:
     refused(client.post(PATH, files=[archive, archive]), 422, "invalid_upload", "one")
 
 
-def test_a_broken_form_is_a_problem(client: TestClient) -> None:
+def test_an_invalid_form_is_a_problem(client: TestClient) -> None:
     answer = client.post(PATH, content=b"garbage", headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert answer.status_code in {400, 422}
     assert answer.headers["content-type"] == "application/problem+json"

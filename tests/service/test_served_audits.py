@@ -144,7 +144,7 @@ def place(make_settings: Callable[..., Settings]) -> Iterator[Workplace]:
         workplace.client.__exit__(None, None, None)
 
 
-def test_an_audit_is_pinned_at_submit_and_says_what_it_asked(place: Workplace) -> None:
+def test_an_audit_is_pinned_at_submit_and_keeps_its_request(place: Workplace) -> None:
     audit_id = place.submit()
     assert place.work(audit_id)["state"] == "succeeded"
     report = place.report(audit_id)
@@ -172,7 +172,7 @@ def test_a_server_that_restarts_costs_attempts_and_no_number(place: Workplace) -
     assert other.manifest.attempts == one.manifest.attempts + 1
 
 
-def test_a_storm_of_failures_ends_in_a_failed_audit_that_says_so(place: Workplace) -> None:
+def test_many_server_failures_end_in_a_failed_audit_with_the_reason(place: Workplace) -> None:
     audit_id = place.submit()
     place.step(audit_id)
     place.server.down = True
@@ -248,7 +248,7 @@ def test_fewer_classes_than_announced_fail_the_audit(place: Workplace) -> None:
     ],
     ids=["wrong name", "nobody there", "not allowed", "wrong dtype", "more requests than the budget"],
 )
-def test_what_cannot_be_is_refused_at_submit_and_nothing_is_stored(
+def test_an_impossible_request_is_refused_at_submit_and_nothing_is_stored(
     place: Workplace, model: dict[str, Any], datatype: str, code: str, pointer: str
 ) -> None:
     place.server.datatype = datatype

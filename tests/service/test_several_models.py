@@ -173,7 +173,7 @@ def test_two_models_from_submission_to_report(
     assert "noisy" in page.text
 
 
-def test_the_numbers_are_those_of_each_model_alone_in_any_order_of_work(
+def test_the_numbers_are_those_of_each_model_in_its_own_audit_in_any_order(
     workplace: Workplace, models: list[dict[str, Any]]
 ) -> None:
     images = workplace.upload()
@@ -264,7 +264,7 @@ def test_each_model_has_its_own_pictures(workplace: Workplace, models: list[dict
         assert answer.headers["content-type"] == "image/png"
 
 
-def test_a_condition_holds_for_one_model_or_for_each(workplace: Workplace, models: list[dict[str, Any]]) -> None:
+def test_a_condition_applies_to_one_model_or_to_each(workplace: Workplace, models: list[dict[str, Any]]) -> None:
     condition = {"check": "deletion", "explainer": "gradient", "metric": "lerf_auc", "min_images": 2}
     body = {
         "models": models,
@@ -338,7 +338,7 @@ def test_a_model_that_may_not_be_named_is_refused_with_its_place(
         ({"weights": {"uri": "random:1"}, "kwargs": {"classes": 3}}, "label_out_of_range", "images.labels.0", "noisy"),
     ],
 )
-def test_what_fails_in_the_worker_says_for_which_model(
+def test_a_failure_in_the_worker_names_the_model(
     workplace: Workplace,
     models: list[dict[str, Any]],
     change: dict[str, Any],

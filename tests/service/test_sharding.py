@@ -52,7 +52,7 @@ def test_a_second_model_doubles_the_work() -> None:
 
 
 @given(images=st.integers(1, 200), shard_images=st.integers(1, 10), models=st.integers(1, 3), first=st.integers(1, 20))
-def test_no_shard_reaches_over_a_look(images: int, shard_images: int, models: int, first: int) -> None:
+def test_no_shard_spans_a_look(images: int, shard_images: int, models: int, first: int) -> None:
     rule = Conclusive(first_look=first)
     shards = shards_of(TWO_WAVES, images=images, shard_images=shard_images, models=models, stop=rule)
     compute = [s for s in shards if s.kind == "compute"]

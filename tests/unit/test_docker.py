@@ -74,7 +74,7 @@ def test_only_the_gateway_is_reachable_and_only_from_here(compose: dict[str, Any
     assert compose["services"]["worker"]["networks"] == ["back"]
 
 
-def test_the_queue_never_forgets(compose: dict[str, Any]) -> None:
+def test_the_queue_never_evicts(compose: dict[str, Any]) -> None:
     command = compose["services"]["redis"]["command"][-1]
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
@@ -100,7 +100,7 @@ def test_settings_in_compose_are_settings(compose: dict[str, Any]) -> None:
         assert set(service["environment"]) <= known
 
 
-def test_a_torchserve_beside_the_service_can_be_asked_and_reaches_nothing() -> None:
+def test_torchserve_next_to_the_service_can_be_reached_but_reaches_nothing() -> None:
     overlay = yaml.safe_load((DOCKER / "compose.torchserve.yaml").read_text())
     served = overlay["services"]["torchserve"]
     assert served["read_only"] is True

@@ -49,7 +49,7 @@ def test_every_augmentation_has_a_row_with_its_unit() -> None:
     assert {(row[0], row[2]) for row in rows("### Augmentations")} == expected
 
 
-def test_every_source_of_a_preset_is_told() -> None:
+def test_every_source_of_a_preset_is_documented() -> None:
     section = README.split("## Presets\n", 1)[1].split("\n## ", 1)[0]
     for name, preset in PRESETS.items():
         part = section.split(f"**`{name}`**", 1)[1].split("\n**`", 1)[0]

@@ -150,7 +150,7 @@ def test_an_object_is_one_url_of_a_store(secret: Path, uri: str) -> None:
         "resnet18\n",
     ],
 )
-def test_a_name_of_an_architecture_is_no_place(name: str) -> None:
+def test_a_name_of_an_architecture_is_not_a_path(name: str) -> None:
     for kind in (TimmArchitecture, TorchvisionArchitecture):
         kind.model_validate({"name": "resnet18"})
         with pytest.raises(ValidationError):

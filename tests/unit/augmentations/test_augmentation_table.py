@@ -148,7 +148,7 @@ def test_all_pixels_are_valid_after_a_change_of_color(augmentation: Augmentation
 
 @pytest.mark.parametrize("augmentation", [*WARPING, TURN_AND_BLUR], ids=kind)
 @pytest.mark.parametrize("size", [(17, 17), (224, 160)])
-def test_valid_pixels_come_wholly_from_inside(augmentation: AugmentationContract, size: tuple[int, int]) -> None:
+def test_valid_pixels_come_entirely_from_inside(augmentation: AugmentationContract, size: tuple[int, int]) -> None:
     values = [
         augmentation.identity - augmentation.bound,
         augmentation.identity,
@@ -210,7 +210,7 @@ def test_a_flip_is_its_own_inverse_and_loses_no_pixel() -> None:
 
 @pytest.mark.parametrize("augmentation", [augmentation for augmentation in ALL if not augmentation.only_ends], ids=kind)
 @pytest.mark.parametrize("count", [2, 5, 6, 11])
-def test_a_grid_is_equidistant_and_holds_the_identity_once(augmentation: AugmentationContract, count: int) -> None:
+def test_a_grid_is_equidistant_and_contains_the_identity_once(augmentation: AugmentationContract, count: int) -> None:
     low, high = augmentation.identity - augmentation.bound, augmentation.identity + augmentation.bound / 3
     grid = levels(augmentation, (low, high), count)
     assert grid.count(augmentation.identity) == 1
@@ -229,14 +229,14 @@ def test_an_odd_symmetric_grid_hits_the_identity_exactly() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 11])
-def test_a_augmentation_that_exists_at_its_ends_has_no_others(count: int) -> None:
+def test_an_augmentation_with_only_ends_has_no_other_values(count: int) -> None:
     assert levels(HorizontalFlip(), (0, 1), count) == (0, 1)
     flipped = Composition(first=HorizontalFlip(), second=Rotate())
     assert levels(flipped, (-1, 1), count) == (-1, 0, 1)
     assert levels(flipped, (0, 1), count) == (0, 1)
 
 
-def test_a_augmentation_with_one_side_stays_in_its_domain() -> None:
+def test_an_augmentation_with_one_side_stays_in_its_domain() -> None:
     assert GaussianBlur().around(1.2) == (0, 1.2)
     assert JpegQuality().around(27) == (73, 100)
     assert Brightness().around(0.2) == (-0.2, 0.2)

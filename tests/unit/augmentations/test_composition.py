@@ -33,7 +33,7 @@ def noise(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(2))
 
 
-def test_a_share_stands_for_the_same_part_of_the_way_in_both() -> None:
+def test_a_share_is_the_same_fraction_of_the_range_in_both() -> None:
     shares = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0])
     assert value_at(Rotate(interval=(-30, 10)), shares).tolist() == [-30, -15, 0, 2.5, 10]
     torch.testing.assert_close(value_at(Scale(), shares), torch.tensor([0.8, 0.9, 1.0, 1.05, 1.2]))
@@ -71,7 +71,7 @@ def test_both_draw_from_the_streams_of_the_image() -> None:
         augment(augmentation, image, end)
 
 
-def test_maps_masks_and_inverses_follow_the_moving_augmentation_alone() -> None:
+def test_maps_masks_and_inverses_follow_only_the_moving_augmentation() -> None:
     value, maps = torch.tensor([0.5]), torch.randn(1, 2, 24, 20)
     degrees = torch.tensor([15.0])
     for augmentation in (

@@ -91,7 +91,7 @@ def last_points(result: ShardResult, explainer: str) -> list[float]:
     return [curve[-1] for curve in one.curve.values if curve is not None and curve[-1] is not None]
 
 
-def test_every_contract_says_whether_it_is_stochastic() -> None:
+def test_every_contract_declares_whether_it_is_stochastic() -> None:
     kinds = {type(explainer) for explainer in (*STOCHASTIC, Random())}
     for contract in get_args(get_args(Explainer)[0]):
         settings = {"maps": "sha256:" + "0" * 64} if contract.model_fields["kind"].default == "precomputed" else {}
@@ -107,7 +107,7 @@ def test_every_contract_says_whether_it_is_stochastic() -> None:
 
 
 @pytest.mark.parametrize("explainer", STOCHASTIC, ids=lambda explainer: explainer.label)
-def test_a_change_that_is_none_changes_nothing_with_common_noise_and_much_with_fresh(
+def test_an_identity_change_has_no_effect_with_common_noise_and_a_large_one_with_fresh(
     digit_classifier: Classifier, explainer: Explainer
 ) -> None:
     noises: tuple[Literal["common", "fresh"], ...] = ("common", "fresh")
@@ -137,7 +137,7 @@ def test_a_change_that_is_none_changes_nothing_with_common_noise_and_much_with_f
 
 
 @pytest.mark.parametrize("noise", ["common", "fresh"])
-def test_the_control_that_knows_nothing_stays_unstable(digit_classifier: Classifier, noise: str) -> None:
+def test_the_random_control_stays_unstable(digit_classifier: Classifier, noise: str) -> None:
     sweep = SweepCheck.model_validate({"augmentations": (TINY,), "levels": 3, "noise": noise})
     sensitivity = SensitivityCheck.model_validate({"draws": 2, "radius": 1e-6, "noise": noise})
     result = run(digit_classifier, (Gradient(),), sweep, sensitivity)
@@ -147,7 +147,7 @@ def test_the_control_that_knows_nothing_stays_unstable(digit_classifier: Classif
 
 
 @pytest.mark.parametrize("explainer", STOCHASTIC, ids=lambda explainer: explainer.label)
-def test_repeatability_is_the_correlation_of_two_draws_of_one_image_whatever_the_plan(
+def test_repeatability_is_the_correlation_of_two_draws_of_one_image_in_any_plan(
     digit_classifier: Classifier, explainer: Explainer
 ) -> None:
     plan = AuditPlan(seed=7, explainers=(explainer,), checks=(ComplexityCheck(),))

@@ -68,7 +68,7 @@ def test_the_schema_knows_the_short_form() -> None:
 
 
 @given(images=st.integers(1, 3000), first=st.integers(1, 100))
-def test_looks_end_with_all_images_and_never_lie_far_apart(images: int, first: int) -> None:
+def test_looks_end_with_all_images_and_are_never_far_apart(images: int, first: int) -> None:
     found = list(looks(images, first))
     assert found[0] == min(first, images)
     assert found[-1] == images

@@ -119,7 +119,7 @@ def test_an_image_with_several_targets_has_the_mean_of_its_targets(softmax: Clas
                 assert point == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_an_image_is_null_only_where_no_target_has_a_value() -> None:
+def test_an_image_is_null_only_if_no_target_has_a_value() -> None:
     """A class that no pixel reaches has a constant map; the other class of the same image still counts."""
 
     class HalfBlind(nn.Module):
@@ -168,7 +168,7 @@ def test_labels_of_images_and_boxes_are_checked(softmax: Classifier) -> None:
     assert caught.value.field == "images.boxes.0"
 
 
-def test_every_check_pays_for_its_own_passes(softmax: Classifier) -> None:
+def test_every_check_counts_its_own_passes(softmax: Classifier) -> None:
     result = run(softmax, digits.encoded(2))
     assert set(result.cost.checks) == {"originals", "deletion", "edda", "sweep"}
     assert sum(cost.forward_images for cost in result.cost.checks.values()) == result.cost.forward_images

@@ -78,7 +78,7 @@ def test_automatic_windows() -> None:
 
 
 @pytest.mark.parametrize("contract", [Occlusion(), Occlusion(window=50, stride=30), Occlusion(window=224)])
-def test_cost_is_known_beforehand(contract: Occlusion) -> None:
+def test_cost_is_known_in_advance(contract: Occlusion) -> None:
     assert explanation_passes(contract) == 1 + windows(contract, 224).count ** 2
 
 

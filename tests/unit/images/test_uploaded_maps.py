@@ -42,7 +42,7 @@ def test_other_precisions_and_channels_are_read(dtype: type) -> None:
     np.testing.assert_array_equal(rows.maps[0].numpy(), values[1].astype(np.float32))
 
 
-def test_a_map_of_another_class_is_no_map_of_this_one() -> None:
+def test_a_map_of_another_class_is_not_used() -> None:
     ordered = UploadedMaps(save({"maps": MAPS, "targets": np.array([4, 5, 6])}), field="x")
     rows = ordered.rows([0, 1], [A, B], [4, 9], side=8)
     assert rows.missing == {1: "the uploaded map explains class 5, but the audit explains class 9"}
@@ -52,7 +52,7 @@ def test_a_map_of_another_class_is_no_map_of_this_one() -> None:
     assert not named.rows([0], [A], [3], side=8).missing
 
 
-def test_values_that_are_not_finite_are_no_map() -> None:
+def test_values_that_are_not_finite_are_not_a_map() -> None:
     maps = MAPS.copy()
     maps[1, 0, 0] = np.nan
     rows = UploadedMaps(save({"maps": maps}), field="x").rows([0, 1], [A, B], [0, 0], side=8)

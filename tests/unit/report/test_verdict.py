@@ -65,7 +65,7 @@ def test_the_unfavorable_end_of_the_interval_decides(threshold: dict[str, float]
         ({"at_most": 0.49, "severity": "warn"}, "warned", "is above"),
     ],
 )  # fmt: skip
-def test_the_mean_decides_where_it_was_asked_to(threshold: dict[str, Any], status: str, relation: str) -> None:
+def test_the_mean_decides_with_statistic_mean(threshold: dict[str, Any], status: str, relation: str) -> None:
     found = judge(condition(statistic="mean", **threshold), result())
     assert (found.statistic, found.status) == ("mean", status)
     limit = threshold.get("at_least", threshold.get("at_most"))
@@ -92,7 +92,7 @@ def test_too_little_evidence_never_passes(changes: dict[str, Any], reason: str, 
 
 
 @pytest.mark.parametrize(("changes", "reason"), TOO_LITTLE)
-def test_a_miss_needs_evidence_too_unless_the_mean_was_asked_for(changes: dict[str, Any], reason: str) -> None:
+def test_a_miss_needs_evidence_too_unless_the_mean_decides(changes: dict[str, Any], reason: str) -> None:
     by_interval, by_mean = (
         judge(condition(at_least=0.9, statistic=statistic), result(**changes)) for statistic in ("ci", "mean")
     )
@@ -101,7 +101,7 @@ def test_a_miss_needs_evidence_too_unless_the_mean_was_asked_for(changes: dict[s
     assert by_mean.status == "failed"
 
 
-def test_enough_images_are_those_that_the_condition_asks_for() -> None:
+def test_the_condition_sets_how_many_images_are_enough() -> None:
     for n, least, status in ((7, 7, "passed"), (29, 30, "inconclusive"), (30, 30, "passed")):
         assert judge(condition(at_least=0.0, min_images=least), result(n=n)).status == status
     # half of the images without a value are not most of them
@@ -232,12 +232,12 @@ def test_a_condition_is_judged_for_every_model_or_for_the_one_it_names(
     assert found.verdict == expected[-1][1].removesuffix("ed")
 
 
-def test_one_value_of_eight_images_is_no_pass() -> None:
+def test_one_value_of_eight_images_is_not_a_pass() -> None:
     found = report([0.9, *[None] * 7], condition(at_least=0.0))
     assert (found.verdict, found.statistics.inconclusive) == ("inconclusive", 1)
 
 
-def test_thirty_copies_of_one_photo_are_no_pass() -> None:
+def test_thirty_copies_of_one_photo_are_not_a_pass() -> None:
     values: list[float | None] = [0.9] * 30
     found = report(values, condition(at_least=0.0), copies=dict.fromkeys(range(1, 30), 0))
     assert found.verdict == "inconclusive"
