@@ -299,9 +299,9 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.sweep.augmentations",
                 source="code",
-                note="The six augmentations of the text, the code's bounds, in our units: brightness and saturation "
-                "100/255, hue 100/255 of a turn, rotate 40 degrees, translate 0.4, scale 0.2, cut where the mean "
-                "probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose brightness "
+                note="The six augmentations of the text with the code's bounds, in our units: brightness and "
+                "saturation 100/255, hue 100/255 of a turn, rotate 40 degrees, translate 0.4, scale 0.2, cut where the "
+                "mean probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose brightness "
                 "goes through one of several color spaces at random; ours is HSV.",
             ),
             Setting(

@@ -156,7 +156,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "Explainers that draw noise drew different noise for each changed copy of an image.",
             "Conditions were judged by the mean over images, even if there were only a few.",
             "Intervals counted copies of an image as separate images, and were not limited to the range of a metric.",
-            "Differences below a share of a map's largest value were ties; top_k_score ordered ties at random.",
+            "Differences below a share of the largest value of a map were ties; top_k_score ordered ties at random.",
             "Grad-CAM read the last convolution that ran.",
             "wsol_iou used the largest connected region; it is now called wsol_iou_largest_region.",
             "In an audit of several models, each model had its own automatic interval.",

@@ -244,7 +244,7 @@ def test_wrongly_declared_logits_are_detected() -> None:
     with pytest.raises(ModelOutputInvalid, match="set `outputs` to `probabilities`"):
         black_box(Predicting("probabilities"), outputs="logits")
     with pytest.raises(
-        ModelOutputInvalid, match="declared as softmax probabilities|declared as probabilities"
+        ModelOutputInvalid, match="declared as probabilities"
     ) as caught:
         black_box(Predicting("logits"), outputs="probabilities")
     assert caught.value.field == "model.outputs"
