@@ -61,7 +61,7 @@ def plain_archive(store: Path, name: str, version: str, seed: int) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = torchvision.models.mobilenet_v3_small(weights=None, num_classes=12).eval()
-        # random weights alone would give all classes the same probability
+        # unscaled random weights would give all classes the same probability
         nn.init.normal_(network.classifier[-1].bias)
     script = store / f"{name}-{seed}.pt"
     with warnings.catch_warnings():

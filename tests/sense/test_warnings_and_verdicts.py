@@ -24,7 +24,7 @@ def asked(explainer: str, at_least: float) -> AuditReport:
     [
         ("perfect", 0.0, "pass"),
         ("perfect", 0.2, "pass"),
-        # near chance, nobody knows on which side
+        # near chance, on an unknown side
         ("wrong", 0.0, "inconclusive"),
         ("center", 0.0, "inconclusive"),
         ("wrong", 0.2, "fail"),

@@ -1,4 +1,4 @@
-"""Labels and boxes beside images: every form that is taken, every mistake that is named."""
+"""Labels and boxes of images: every accepted form, and every mistake with its message."""
 
 from __future__ import annotations
 

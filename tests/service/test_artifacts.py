@@ -118,7 +118,7 @@ def test_nothing_but_the_audits_own_pictures_is_handed_out(audited: Audited) -> 
     other = run_audit(client, 2)
     foreign = {
         "the image as it was sent": report["images"]["items"][0]["digest"],
-        "a blob of somebody else": stored.blobs.put(b"secret"),
+        "a blob of another audit": stored.blobs.put(b"secret"),
         "a picture of another audit": other["artifacts"][1]["digest"],
         "nothing": "sha256:" + "0" * 64,
         "no digest": "..%2F..%2Fauditcore.db",

@@ -114,7 +114,7 @@ def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Sett
 
 
 @pytest.mark.parametrize(
-    ("changes", "pointer", "mend"),
+    ("changes", "pointer", "fix"),
     [
         ({"model": {"kind": "demmo"}}, "#/model", "demo"),
         ({"model": None}, "#", "exactly one"),
@@ -173,7 +173,7 @@ def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Sett
     ],
 )
 def test_bad_requests_name_the_field_and_the_fix(
-    client: TestClient, changes: dict[str, Any], pointer: str, mend: str
+    client: TestClient, changes: dict[str, Any], pointer: str, fix: str
 ) -> None:
     answer = client.post("/v1/audits", json=body(**changes))
     problem = answer.json()
@@ -182,7 +182,7 @@ def test_bad_requests_name_the_field_and_the_fix(
     assert problem["status"] == 422
     assert problem["type"] == f"urn:auditcore:problem:{problem['code']}"
     assert pointer in [error["pointer"] for error in problem["errors"]]
-    assert any(mend in error["detail"] for error in problem["errors"]), problem
+    assert any(fix in error["detail"] for error in problem["errors"]), problem
     assert client.get("/v1/audits").json()["items"] == []
 
 

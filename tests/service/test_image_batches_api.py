@@ -124,7 +124,7 @@ def test_boxes_that_do_not_fit(client: TestClient, boxes: str, words: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("labels", "mend"),
+    ("labels", "fix"),
     [
         ("[1]", "one an image"),
         ("{", "not JSON"),
@@ -139,9 +139,9 @@ def test_boxes_that_do_not_fit(client: TestClient, boxes: str, words: str) -> No
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_labels_that_do_not_fit(client: TestClient, labels: str, mend: str) -> None:
+def test_labels_that_do_not_fit(client: TestClient, labels: str, fix: str) -> None:
     files = [part("a.png", b"one"), part("b.png", b"two")]
-    refused(client.post(PATH, files=files, data={"labels": labels}), 422, "invalid_upload", mend)
+    refused(client.post(PATH, files=files, data={"labels": labels}), 422, "invalid_upload", fix)
 
 
 def test_a_name_shared_by_two_images_cannot_be_labeled_by_name(client: TestClient) -> None:
@@ -184,7 +184,7 @@ def link() -> list[tuple[zipfile.ZipInfo | str, bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("entries", "mend"),
+    ("entries", "fix"),
     [
         ({"../evil.png": b"x"}, "leads out"),
         ({"/etc/evil.png": b"x"}, "leads out"),
@@ -195,8 +195,8 @@ def link() -> list[tuple[zipfile.ZipInfo | str, bytes]]:
         (link(), "is a link"),
     ],
 )
-def test_unsafe_archive_entries(client: TestClient, entries: Any, mend: str) -> None:
-    refused(upload_zip(client, packed(entries)), 422, "invalid_upload", mend)
+def test_unsafe_archive_entries(client: TestClient, entries: Any, fix: str) -> None:
+    refused(upload_zip(client, packed(entries)), 422, "invalid_upload", fix)
 
 
 def test_unusual_compression_and_encryption(client: TestClient) -> None:

@@ -285,7 +285,7 @@ def test_a_condition_applies_to_one_model_or_to_each(workplace: Workplace, model
 
 
 @pytest.mark.parametrize(
-    ("change", "pointer", "mend"),
+    ("change", "pointer", "fix"),
     [
         ({"model": {"kind": "demo"}}, "#", "exactly one"),
         ({"models": []}, "#", "exactly one"),
@@ -297,7 +297,7 @@ def test_a_condition_applies_to_one_model_or_to_each(workplace: Workplace, model
     ],
 )
 def test_models_that_make_no_comparison(
-    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, mend: str
+    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, fix: str
 ) -> None:
     answer = workplace.client.post(
         "/v1/audits", json={"models": models, "images": workplace.upload(1), "plan": PLAN, **change}
@@ -305,11 +305,11 @@ def test_models_that_make_no_comparison(
     problem = answer.json()
     assert answer.status_code == 422, problem
     found = {error["pointer"]: error["detail"] for error in problem["errors"]}
-    assert mend in found[pointer]
+    assert fix in found[pointer]
 
 
 @pytest.mark.parametrize(
-    ("change", "pointer", "mend"),
+    ("change", "pointer", "fix"),
     [
         ({"target": "os:system"}, "#/models/1/model/target", "AUDIT_FACTORIES"),
         ({"weights": {"uri": "file:///etc/passwd"}}, "#/models/1/model/weights/uri", "AUDIT_FILE_ROOTS"),
@@ -319,14 +319,14 @@ def test_models_that_make_no_comparison(
     ],
 )
 def test_a_model_that_may_not_be_named_is_refused_with_its_place(
-    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, mend: str
+    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, fix: str
 ) -> None:
     models[1]["model"] |= change
     answer = workplace.client.post("/v1/audits", json={"models": models, "images": workplace.upload(1), "plan": PLAN})
     problem = answer.json()
     assert answer.status_code == 422, problem
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
-    assert mend in problem["errors"][0]["detail"]
+    assert fix in problem["errors"][0]["detail"]
     assert workplace.client.get("/v1/audits").json()["items"] == []
 
 

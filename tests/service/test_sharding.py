@@ -63,7 +63,7 @@ def test_no_shard_spans_a_look(images: int, shard_images: int, models: int, firs
     for shard in compute:
         assert 0 < shard.stop - shard.start <= shard_images
         assert not any(shard.start < end < shard.stop for end in ends)
-    # all models have seen what a look is about before anybody goes on
+    # all models have seen the images of a look before any shard after it runs
     positions = [next(number for number, end in enumerate(ends) if s.stop <= end) for s in compute]
     assert positions == sorted(positions)
     measure = [s for s in shards if s.kind == "measure"]

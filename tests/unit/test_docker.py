@@ -176,7 +176,7 @@ def test_the_gateway_image_has_no_torch_and_answers(tmp_path: Path) -> None:
         AUDIT_PORT=str(port),
         AUDIT_HOST="127.0.0.1",
         AUDIT_DATA_DIR=str(tmp_path / "data"),
-        AUDIT_REDIS_URL="redis://127.0.0.1:9/0",  # nobody there: liveness depends on nothing
+        AUDIT_REDIS_URL="redis://127.0.0.1:9/0",  # no server there: liveness depends on nothing
     )
     (tmp_path / "data").mkdir()
     command = [python.with_name("auditcore"), "gateway"]
@@ -216,5 +216,5 @@ def test_the_worker_image_computes_and_serves_nothing(tmp_path: Path) -> None:
     assert done.stdout.strip() == "1000", done.stderr
     formats = imports(python, "import onnxruntime, onnx2torch, transformers, mlflow.artifacts, s3fs; print('here')")
     assert formats.stdout == "here\n", formats.stderr
-    # MLflow's client brings FastAPI along; of what the gateway alone needs there is nothing
+    # MLflow's client brings FastAPI along; nothing that only the gateway needs is there
     assert "ModuleNotFoundError" in imports(python, "import prometheus_client").stderr

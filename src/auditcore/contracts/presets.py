@@ -301,8 +301,8 @@ PRESETS: dict[PresetName, Preset] = {
                 source="code",
                 note="The six augmentations of the text with the code's bounds, in our units: brightness and "
                 "saturation 100/255, hue 100/255 of a turn, rotate 40 degrees, translate 0.4, scale 0.2, cut where the "
-                "mean probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose brightness "
-                "goes through one of several color spaces at random; ours is HSV.",
+                "mean probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose "
+                "brightness goes through one of several color spaces at random; ours is HSV.",
             ),
             Setting(
                 path="checks.sweep.levels",

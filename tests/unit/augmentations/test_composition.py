@@ -101,13 +101,13 @@ def test_two_moving_augmentations_are_undone_in_reverse() -> None:
     [
         ({"first": {"kind": "rotate"}, "second": {"kind": "rotate", "interval": [-5, 5]}}, "one augmentation twice"),
         ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "gaussian_blur"}}, r"inside \[0.0, 1.0\]"),
-        ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "jpeg_quality"}}, "never change something together"),
+        ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "jpeg_quality"}}, "never change the image together"),
         (
             {"first": {"kind": "rotate", "interval": [-5, 0]}, "second": {"kind": "gaussian_blur"}},
-            "never change something together",
+            "never change the image together",
         ),
-        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": "auto"}, "its ends alone"),
-        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": [-1, 0.5]}, "its ends alone"),
+        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": "auto"}, "only the ends"),
+        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": [-1, 0.5]}, "only the ends"),
         ({"first": {"kind": "rotate"}, "second": {"kind": "hue"}, "interval": [-2, 1]}, r"inside \[-1.0, 1.0\]"),
         ({"first": {"kind": "rotate"}, "second": {"kind": "composition"}}, "second"),
     ],

@@ -195,7 +195,7 @@ def test_neither_batches_nor_kept_numbers_change_a_score(
     explainers = (SmoothGrad(samples=3), IntegratedGradients(steps=3, baseline="gaussian"), Rise(masks=20, cells=4))
     checks = (SweepCheck(augmentations=(Brightness(interval=(0, 0.2)),), levels=3), SensitivityCheck(draws=2))
     expected = run(digit_classifier, explainers, *checks)
-    # room for a single map: nearly everything is drawn anew
+    # room for a single map: nearly everything is drawn again
     monkeypatch.setattr("auditcore.random_numbers.streams.KeptDraws.__init__.__defaults__", (4 * 3 * 32 * 32,))
     other = run(digit_classifier, explainers, *checks, micro_batch=micro_batch)
     for one, another in zip(expected.measurements, other.measurements, strict=True):

@@ -33,7 +33,7 @@ def ramp(low: float) -> Tensor:
 
 
 def test_negative_logits_do_not_turn_the_drop() -> None:
-    # logits from -2 to -4 are a drop of -100 % for whoever divides logits; the probability has fallen
+    # from logit -2 to -4: dividing logits would give a drop of -100 %, although the probability has fallen
     values = measured("sigmoid", ramp(0.46))
     alone = torch.tensor(8 * (ramp(0.46)[..., 4:].mean() / 2).item() - 6).sigmoid()
     whole = torch.tensor(8 * ramp(0.46).mean().item() - 6).sigmoid()

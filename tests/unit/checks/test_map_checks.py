@@ -149,7 +149,7 @@ def test_channels_are_summed_without_leaving_rounding_behind() -> None:
 
 
 class Weighing(nn.Module):
-    """Its gradient is one number a channel."""
+    """A model whose gradient is one number per channel."""
 
     def __init__(self, *weights: float) -> None:
         super().__init__()

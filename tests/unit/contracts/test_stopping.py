@@ -85,7 +85,7 @@ def test_ranges_of_metrics_are_in_order() -> None:
     for metric in (metric for metrics in METRICS.values() for metric in metrics.values()):
         if metric.lowest is not None and metric.highest is not None:
             assert metric.lowest < metric.highest
-        # a share or a probability that nobody gave its range could never be decided early
+        # a share or probability without a declared range could never be decided early
         if metric.unit.startswith(("probability", "share")):
             assert metric.lowest is not None
             assert metric.highest is not None

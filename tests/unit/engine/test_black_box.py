@@ -186,7 +186,7 @@ def test_passes_made_are_passes_needed_of_what_runs() -> None:
     facts = ModelFacts(side_px=digits.SIDE, capabilities=BLACK_BOX)
     needed = total(passes_needed(plan, wave="compute", images=3, facts=facts, accepted=None).values())
     assert result.cost.backward_images == 0
-    # ssim compares maps of accepted copies alone
+    # ssim compares only maps of accepted copies
     assert 0.9 * needed.forward <= result.cost.forward_images <= needed.forward
     assert source.begun[-1] == needed.forward
     assert source.ended == len(source.begun) == 2
@@ -243,9 +243,7 @@ def test_an_image_whose_class_was_not_answered_is_left_out_with_the_reason() -> 
 def test_wrongly_declared_logits_are_detected() -> None:
     with pytest.raises(ModelOutputInvalid, match="set `outputs` to `probabilities`"):
         black_box(Predicting("probabilities"), outputs="logits")
-    with pytest.raises(
-        ModelOutputInvalid, match="declared as probabilities"
-    ) as caught:
+    with pytest.raises(ModelOutputInvalid, match="declared as probabilities") as caught:
         black_box(Predicting("logits"), outputs="probabilities")
     assert caught.value.field == "model.outputs"
 

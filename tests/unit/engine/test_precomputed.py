@@ -1,4 +1,4 @@
-"""Uploaded maps are audited like those of an explainer, by every check that needs the map of the image alone."""
+"""Uploaded maps are audited like those of an explainer, by every check that needs only the map of the image."""
 
 from __future__ import annotations
 

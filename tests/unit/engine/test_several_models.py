@@ -1,4 +1,4 @@
-"""Several models in one audit: each as if alone but for shared intervals, on the same random orders, then compared."""
+"""Several models in one audit: each as in its own audit except for shared intervals, with the same random orders."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_automatic_interval_is_the_narrowest_of_all_models(weights: Path, sha
         own = next(one for one in alone[found.model or ""] if one.augmentation == found.augmentation)
         assert (found.interval, found.set_by) == (interval, setter)
         assert (found.own_interval, found.reached) == (own.interval, own.reached)
-    # and they compute with it: as each does alone on explicit intervals of this width
+    # and they compute with it, as in an audit of each with explicit intervals of this width
     augmentations = (Brightness(interval=narrowest["brightness"][1]), Rotate(interval=narrowest["rotate"][1]))
     sweep = AUTOMATIC.checks[0].model_copy(update={"augmentations": augmentations})
     explicit = AUTOMATIC.model_copy(update={"checks": (sweep, *AUTOMATIC.checks[1:])})
@@ -113,7 +113,7 @@ def test_an_automatic_interval_is_the_narrowest_of_all_models(weights: Path, sha
 
 
 def test_a_model_without_usable_images_does_not_block_the_interval_of_the_others(weights: Path) -> None:
-    """Alone it has nothing to report; beside others it is null everywhere, with the reason."""
+    """By itself it has nothing to report; with other models it is null everywhere, with the reason."""
     plan = AUTOMATIC.model_copy(update={"only_correct": True})
     images = digits.encoded(20, labeled=True)
     request = AuditRequest(models=models(weights)[:2], images=BATCH, plan=plan)

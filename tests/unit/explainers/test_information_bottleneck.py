@@ -424,7 +424,7 @@ def test_layouts_make_no_difference() -> None:
         "tokens": "tokens",
         "beside": "tokens",
     }
-    # beside a class token, the grid alone does not hold all the information
+    # with a class token, the grid does not contain all the information
     assert passages(classifier) == ("conv", "first", "last", "tokens")
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     maps = {}

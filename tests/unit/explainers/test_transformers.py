@@ -199,7 +199,7 @@ def test_named_layers_of_tokens(layer: str) -> None:
 
 
 def test_a_class_token_without_a_grid_has_no_layout() -> None:
-    # past the last attention the logits read the class token alone: a map of zeros says nothing
+    # after the last attention the logits read only the class token: a map of zeros has no meaning
     model = tiny(TinyVit())
     reason = applicability(model, GradCam(layer="blocks.1"))
     assert "do not depend on the positions of layer 'blocks.1'" in str(reason)

@@ -67,7 +67,7 @@ def test_what_rounding_moves_is_a_tie() -> None:
 
 
 def test_plateaus_stay_plateaus_under_any_rounding() -> None:
-    # as occlusion makes them: some values, each for many pixels, and each pixel rounded anew to a last digit or two
+    # as in occlusion: a few values, each for many pixels, and each pixel with its own rounding error
     levels = normal(1, 1000, 4)[0]
     turns = torch.randint(-1, 2, (2, 20, 1000), generator=torch.Generator().manual_seed(3))
     rounded = (levels * (1 + turns * ROUNDING)).flatten(1)

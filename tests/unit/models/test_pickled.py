@@ -1,4 +1,4 @@
-"""Weights out of pickled modules, and nothing that is pickled beside them is run."""
+"""Weights are read from pickled modules, and no code that is pickled with them is run."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_threads_draw_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.set_num_threads(4)
         together = streams.normal(shape, "x"), streams.uniform(shape, "x", 1)
         torch.set_num_threads(1)
-        monkeypatch.setattr("auditcore.random_numbers.streams._threads", None)  # nobody to ask for help
+        monkeypatch.setattr("auditcore.random_numbers.streams._threads", None)  # no pool of threads
         alone = streams.normal(shape, "x"), streams.uniform(shape, "x", 1)
     finally:
         torch.set_num_threads(threads)
@@ -124,7 +124,7 @@ def test_cached_numbers_are_those_that_would_be_drawn(monkeypatch: pytest.Monkey
     # what a method does to the numbers it was given stays its own
     again.zero_()
     assert torch.equal(sharing.normal((4, 2), "noise", 3), first)
-    # a copy's own numbers are not kept: nobody draws them again
+    # a copy's own numbers are not kept, because they are not drawn again
     with pytest.raises(KeyError):
         sharing.apart.normal((4, 2), "noise", 3)
 

@@ -165,7 +165,7 @@ SEVERAL = (
 
 def test_rows_of_several_models_follow_the_same_images() -> None:
     found = made_up_audits.report(*SEVERAL)
-    # image 1 is of no use to either; image 3 to the first model alone
+    # image 1 is excluded by both models, image 3 only by the first
     assert [item.index for item in found.images.items] == [0, 2, 3]
     assert [(one.index, one.reason) for one in found.images.excluded] == [(1, "no label")]
     assert (found.images.count, found.images.used) == (4, 3)

@@ -1,4 +1,4 @@
-"""The floor beside each number: the mean of the random control for the same question."""
+"""The floor of each number: the mean of the random control for the same condition."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_an_old_report_shows_how_its_audit_ran_and_not_current_defaults(old: Aud
 def test_an_old_report_lists_its_results_and_computes_nothing(old: AuditReport) -> None:
     content = json.loads(STORED)
     assert (old.verdict, len(old.results)) == (content["verdict"], len(content["results"]))
-    # nothing is computed anew by definitions of today
+    # nothing is recomputed with current definitions
     assert (old.warnings, old.averages, old.rankings, old.occlusion_correlations) == ((), (), (), ())
 
 

@@ -401,7 +401,7 @@ def test_the_best_of_a_column_is_marked_and_never_the_control(report: AuditRepor
         for column, cell in zip(summary_columns(report), row.cells, strict=True)
         if cell is not None and cell.best
     }
-    # s_pearson has one rival besides the control, so nobody wins; sufficiency likewise
+    # s_pearson has only one explainer besides the control, so none is marked as best; the same for sufficiency
     assert best == {("cam", "inter_model_deletion")}
 
 

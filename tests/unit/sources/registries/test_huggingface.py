@@ -327,7 +327,7 @@ def test_a_link_in_a_snapshot_does_not_lead_out_of_the_allowed_folders(
     (folder / name).symlink_to(outside / name)
     with pytest.raises(UnsafeReference, match="AUDIT_FILE_ROOTS"):
         load_classifier(snapshot(folder), access=access(tmp_path / "allowed"))
-    # as in the cache of the hub's client, where it leads to a file beside the folder
+    # as in the cache of the hub's client, where it points to a file next to the folder
     assert load_classifier(snapshot(folder), access=access(tmp_path)).classes == 5
 
 

@@ -1,4 +1,4 @@
-"""The MLflow registry: aliases become versions, weights are taken without running what is pickled beside them."""
+"""The MLflow registry: aliases become versions, weights are read without running the code that is pickled with them."""
 
 from __future__ import annotations
 
