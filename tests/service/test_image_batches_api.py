@@ -111,7 +111,7 @@ def test_annotations_twice_or_too_long(client: TestClient, name: str) -> None:
 @pytest.mark.parametrize(
     ("boxes", "words"),
     [
-        ("[null]", "one an image"),
+        ("[null]", "one per image"),
         ("{", "boxes is not JSON"),
         ('{"z.png": null}', "no image"),
         ("[null, [[5, 2, 3, 4]]]", "box 0 of image 1 ('b.png')"),
@@ -126,7 +126,7 @@ def test_boxes_that_do_not_fit(client: TestClient, boxes: str, words: str) -> No
 @pytest.mark.parametrize(
     ("labels", "fix"),
     [
-        ("[1]", "one an image"),
+        ("[1]", "one per image"),
         ("{", "not JSON"),
         ("7", "list"),
         ('{"z.png": 1}', "no image"),
@@ -186,10 +186,10 @@ def link() -> list[tuple[zipfile.ZipInfo | str, bytes]]:
 @pytest.mark.parametrize(
     ("entries", "fix"),
     [
-        ({"../evil.png": b"x"}, "leads out"),
-        ({"/etc/evil.png": b"x"}, "leads out"),
-        ({"a\\..\\evil.png": b"x"}, "leads out"),
-        ({"C:evil.png": b"x"}, "leads out"),
+        ({"../evil.png": b"x"}, "points outside"),
+        ({"/etc/evil.png": b"x"}, "points outside"),
+        ({"a\\..\\evil.png": b"x"}, "points outside"),
+        ({"C:evil.png": b"x"}, "points outside"),
         ({"inner.zip": b"x"}, "archive in an archive"),
         ({"n" * 300 + ".png": b"x"}, "longer than 255"),
         (link(), "is a link"),

@@ -1,4 +1,4 @@
-"""What a sender knows about the images of a batch: labels and boxes, as JSON beside them. Knows no storage."""
+"""Annotations of the images of a batch: labels and boxes, as JSON. This module does not depend on storage."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from auditcore.contracts.images import Box, Boxes, Labels
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 INTEGERS = range(2**53)
-"""Whole numbers that have one canonical JSON form, which the batch's digest needs."""
+"""Integers with exactly one canonical JSON form, which the batch's digest needs."""
 
 MOST_LABELS = 100
-"""Labels an image may have."""
+"""Largest number of labels per image."""
 
 _QUOTED = 255
-"""Characters of a value that a message quotes; as many as a file name may have."""
+"""Largest number of characters of a value in a message, the same as for a file name."""
 
 _EXAMPLES = {
     "labels": ("[285, null, [3, 17]]", '{"cat.png": 285}', "a class index, a list of them, or null"),
@@ -42,21 +42,21 @@ _boxes = TypeAdapter(Boxes)
 
 
 def read_labels(text: str | None, names: Sequence[str]) -> list[Labels | None]:
-    """The label or labels of each image.
+    """Read the label or labels of each image.
 
     Args:
-        text: JSON: a list with one entry an image, or an object from file name to entry; an entry is a class index, a
-            list of class indices for a multi-label model, or null. None or blank for no labels at all.
+        text: JSON: a list with one entry per image, or an object from file name to entry. An entry is a class index, a
+            list of class indices for a multi-label model, or null. None or blank text means no labels.
         names: File names of the images, in order.
 
     Raises:
-        InvalidUpload: The text does not fit the images; `field` is `labels`, the message names image and mend.
+        InvalidUpload: The text does not match the images; `field` is `labels`, the message names the image and the fix.
     """
     return [_label(entry, _called(position, names)) for position, entry in enumerate(_entries("labels", text, names))]
 
 
 def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
-    """The boxes of each image, none where it has none.
+    """Read the boxes of each image; empty for an image without boxes.
 
     Args:
         text: As for `read_labels`; an entry is a list of boxes or null, a box `[x0, y0, x1, y1]` or an object with
@@ -64,7 +64,7 @@ def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
         names: File names of the images, in order.
 
     Raises:
-        InvalidUpload: The text does not fit the images; `field` is `boxes`, the message names image and mend.
+        InvalidUpload: The text does not match the images; `field` is `boxes`, the message names the image and the fix.
     """
     return [
         _image_boxes(entry, _called(position, names)) for position, entry in enumerate(_entries("boxes", text, names))
@@ -72,7 +72,7 @@ def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
 
 
 def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequence[str]) -> list[object]:
-    """One entry an image, whether they come by position or by name."""
+    """Return one entry per image, from a list by position or an object by name."""
     if text is None or not text.strip():
         return [None] * len(names)
     as_list, as_object, entry = _EXAMPLES[field]
@@ -84,7 +84,7 @@ def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequenc
     match parsed:
         case list():
             if len(parsed) != len(names):
-                msg = f"{field} has {len(parsed)} entries for {len(names)} images; send one an image, null if unknown"
+                msg = f"{field} has {len(parsed)} entries for {len(names)} images; send one per image, null if unknown"
                 raise InvalidUpload(msg, field=field)
             return parsed
         case dict():
@@ -96,7 +96,7 @@ def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequenc
                     raise InvalidUpload(msg, field=field)
             return [parsed.get(name) for name in names]
         case _:
-            msg = f"{field} must be a list with one entry an image, or an object from file name to entry: {entry}"
+            msg = f"{field} must be a list with one entry per image, or an object from file name to entry: {entry}"
             raise InvalidUpload(msg, field=field)
 
 
@@ -120,7 +120,7 @@ def _label(entry: object, image: str) -> Labels | None:
 
 
 def _class_index(label: object, image: str, field: Literal["labels", "boxes"] = "labels") -> int:
-    # asked for its type first: a range looks for anything but an integer by counting
+    # check the type first: `in` on a range compares every element with a value that is not an integer
     if not isinstance(label, int) or isinstance(label, bool) or label not in INTEGERS:
         forms = (
             "whole numbers from 0, a list of them, or null" if field == "labels" else "a whole number from 0, or null"
@@ -134,11 +134,11 @@ def _image_boxes(entry: object, image: str) -> tuple[Box, ...]:
     if entry is None:
         return ()
     if not isinstance(entry, list):
-        msg = f"the boxes of {image} are no list; {_BOX_FORM}, and send a list of boxes, even for one, or null"
+        msg = f"the boxes of {image} are not a list; {_BOX_FORM}, and send a list of boxes, even for one, or null"
         raise InvalidUpload(msg, field="boxes")
     boxes = tuple(_as_object(box, f"box {number} of {image}") for number, box in enumerate(entry))
     try:
-        # strict: a corner of "10" or true is a mistake of whoever wrote it
+        # strict: a corner of "10" or `true` is a mistake in the upload
         return _boxes.validate_python(boxes, strict=True)
     except ValidationError as error:
         raise InvalidUpload(_fault(error.errors()[0], len(boxes), image), field="boxes") from error
@@ -153,21 +153,21 @@ def _as_object(box: object, which: str) -> object:
                 _class_index(box["label"], which, "boxes")
             return box
         case _:
-            msg = f"{which} is {_cut(box)}, which is no box; {_BOX_FORM}"
+            msg = f"{which} is {_cut(box)}, which is not a box; {_BOX_FORM}"
             raise InvalidUpload(msg, field="boxes")
 
 
 def _fault(error: ErrorDetails, count: int, image: str) -> str:
-    """What pydantic found, in words of an upload."""
+    """Return pydantic's finding in terms of the upload."""
     if not error["loc"]:
         return f"{image} has {count} boxes, more than the {error['ctx']['max_length']} allowed; send the largest ones"
     number, *inside = error["loc"]
     where = "".join(f"{part}: " for part in inside)
     reason = error["msg"].removeprefix("Value error, ")
-    return f"box {number} of {image} cannot be taken: {where}{reason}; {_BOX_FORM}"
+    return f"box {number} of {image} cannot be used: {where}{reason}; {_BOX_FORM}"
 
 
 def _cut(value: object) -> str:
-    """A value as a message may quote it, however long it is."""
+    """Return a value for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."

@@ -1,4 +1,4 @@
-"""What will run on a model, before anybody pays for an audit: known at once, or found out by a worker. No HTTP here."""
+"""Inspections: which explainers and checks will run on a model, before an audit. This module does not use HTTP."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from auditcore_service.use_cases.refusals import ModelRefused
 log = structlog.get_logger(__name__)
 
 LOOK_S = 0.1
-"""How often a waiting request looks for the answer."""
+"""Interval at which a waiting request polls for the answer."""
 
 
 class InspectionBroke(Exception):
-    """A worker met a bug while it looked at a model; the workers' log tells which."""
+    """An inspection failed because of a bug in a worker; the workers' log has the details."""
 
 
 @final
 class Inspections:
-    """The use case."""
+    """The use case of inspections."""
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class Inspections:
         self._clock = clock
 
     def inspect(self, request: InspectionRequest) -> Inspection:
-        """What will run. Where only a worker can tell, waits for it as long as the operator lets a request wait.
+        """Return what will run; if only a worker can decide, wait for it up to the operator's limit.
 
         Returns:
-            All of it; or, with `complete` false, as much as is known without a worker.
+            The complete inspection; or, with `complete` false, what is known without a worker.
 
         Raises:
-            InputError: The model cannot be audited at all.
-            ModelRefused: Likewise, as a worker found out.
-            InspectionBroke: Looking at it broke.
+            InputError: The model cannot be audited.
+            ModelRefused: A worker could not load the model.
+            InspectionBroke: The inspection failed because of a bug.
         """
         resolution = resolve_model(request.model, self._access)
         known = inspection_of(request, resolution.reference, resolution.capabilities, facts=resolution.facts)
@@ -73,13 +73,13 @@ class Inspections:
             time.sleep(LOOK_S)
 
     def _look(self, digest: str, request: InspectionRequest, reference: ModelReference) -> Inspection | None:
-        """The answer, if there is one; else a worker is told to find it."""
+        """Return the stored answer; if there is none, request one from the workers."""
         now = self._clock()
         with self._database.reading() as connection:
             stored = find_inspection(connection, digest)
         if stored is not None and stored.failure is not None:
             with self._database.writing() as connection:
-                # whoever mends the model and asks again wants another look
+                # a repeated request must inspect the model again, because it may have been fixed
                 forget_inspection(connection, digest)
             raise _refusal(stored.failure)
         if stored is not None and stored.answer is not None and now - stored.queued_at < KEPT_S:

@@ -1,4 +1,4 @@
-"""What the service itself refuses, beside the library's errors. Knows nothing of HTTP.
+"""Errors of the service itself, in addition to those of the library. This module does not depend on HTTP.
 
 Refusal
 |-- NotFound                 not_found
@@ -10,7 +10,7 @@ Refusal
 |-- InvalidIdempotencyKey    invalid_idempotency_key
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
-|-- ModelRefused             the code of the error that a worker met
+|-- ModelRefused             the code of the worker's error
 `-- RequestInFlight          request_in_flight
 """
 
@@ -20,12 +20,12 @@ from typing import ClassVar
 
 
 class Refusal(Exception):
-    """Base of the tree.
+    """Base class of all refusals.
 
     Attributes:
-        code: Stable machine-readable name.
-        message: What is wrong and how to mend it.
-        field: The part of the request to blame, if one is.
+        code: Stable, machine-readable name.
+        message: What is wrong and how to fix it.
+        field: The field of the request that is wrong, if any.
     """
 
     code: ClassVar[str] = "refused"
@@ -43,31 +43,31 @@ class NotFound(Refusal):
 
 
 class ReportNotReady(Refusal):
-    """The audit has no report, yet or ever."""
+    """The audit has no report, or not yet."""
 
     code = "report_not_ready"
 
 
 class InvalidCursor(Refusal):
-    """A page cursor that this service did not hand out."""
+    """A page cursor that this service did not issue."""
 
     code = "invalid_cursor"
 
 
 class NotAcceptable(Refusal):
-    """No representation of the kind asked for."""
+    """There is no representation of the requested media type."""
 
     code = "not_acceptable"
 
 
 class UnsupportedUpload(Refusal):
-    """An upload that is no multipart form."""
+    """An upload that is not a multipart form."""
 
     code = "unsupported_media_type"
 
 
 class InvalidUpload(Refusal):
-    """An image batch that cannot be taken as it is."""
+    """An invalid upload of an image batch."""
 
     code = "invalid_upload"
 
@@ -79,13 +79,13 @@ class InvalidIdempotencyKey(Refusal):
 
 
 class IdempotencyKeyReused(Refusal):
-    """The key came before, with another body."""
+    """The key was used before with a different body."""
 
     code = "idempotency_key_reused"
 
 
 class BudgetExceeded(Refusal):
-    """The audit is expected to cost more than the operator allows for one."""
+    """The estimated cost of the audit exceeds the operator's budget."""
 
     code = "budget_exceeded"
 
@@ -94,14 +94,14 @@ class ModelRefused(Refusal):
     """A worker could not load a model.
 
     Attributes:
-        code: Of the error that it met.
+        code: Code of the worker's error.
     """
 
     code = "model_refused"
 
     def __init__(self, message: str, *, code: str = "model_refused", field: str | None = None) -> None:
         super().__init__(message, field=field)
-        self.code = code  # type: ignore[misc]  # of this error, which stands for another
+        self.code = code  # type: ignore[misc]  # the code of the error that this one represents
 
 
 class RequestInFlight(Refusal):

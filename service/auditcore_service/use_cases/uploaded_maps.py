@@ -1,4 +1,4 @@
-"""Uploaded maps: bytes in, content addresses out. Their header is checked; no value is decoded here."""
+"""Uploaded maps: bytes in, content addresses out. Only the header is checked here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auditcore_service.store.blobs import BlobStore
 
 @final
 class MapUploads:
-    """The use cases."""
+    """The use cases of uploaded maps."""
 
     def __init__(self, settings: Settings, *, blobs: BlobStore) -> None:
         self._settings = settings
@@ -24,8 +24,8 @@ class MapUploads:
         """Store a file of maps; the same file always has the same digest.
 
         Raises:
-            LimitExceeded: It is larger than a batch of images may be.
-            MapsInvalid: It holds no maps.
+            LimitExceeded: The file is larger than the limit of an image batch.
+            MapsInvalid: The file does not contain maps.
         """
         limit = self._settings.batch_bytes
         data = stream.read(limit + 1)
@@ -35,11 +35,11 @@ class MapUploads:
         return StoredMaps(digest=self._blobs.put(data), size_bytes=len(data), file=file)
 
     def check(self, plan: AuditPlan, *, images: int) -> None:
-        """Refuse a plan whose maps are not stored, or are of another number of images.
+        """Refuse a plan whose maps are not stored, or whose number of maps is wrong.
 
         Raises:
             UnreachableResource: Nothing is stored under a digest.
-            MapsInvalid: What is stored holds no maps, or the wrong number of them.
+            MapsInvalid: The stored file does not contain maps, or the wrong number of maps.
         """
         for position, explainer in enumerate(plan.explainers):
             if not isinstance(explainer, Precomputed):
@@ -48,7 +48,7 @@ class MapUploads:
             file, _ = read_map_layout(self._blobs.get(explainer.maps, field=field), field=field)
             if file.ordered and file.images != images:
                 msg = (
-                    f"the file holds {file.images} maps in the order of a batch, and the audit has {images} images; "
-                    "upload one map an image, or name each map after its image"
+                    f"the file contains {file.images} maps in the order of a batch, but the audit has {images} images; "
+                    "upload one map per image, or name each map after its image"
                 )
                 raise MapsInvalid(msg, field=field)

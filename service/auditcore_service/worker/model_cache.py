@@ -1,4 +1,4 @@
-"""The last few models a worker loaded, so that the shards of an audit load theirs once."""
+"""A cache of the last few loaded models, so that the shards of an audit load a model once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from auditcore.sources.fetching import BlobReader
 
 @final
 class ModelCache:
-    """Least recently used models, by what their reference stands for.
+    """An LRU cache of models, by the identity of their reference.
 
-    References that pin the same bytes share one model, wherever the bytes lie. A file behind an unpinned reference may
-    change; its models then differ in digest, and the report refuses to mix them. A model behind a server is kept for
-    one audit: the next may find another one there, of which the server says nothing, and to load it costs few requests.
+    References that pin the same bytes share one model, regardless of their location. A file behind an unpinned
+    reference may change; its models then differ in digest, and the report refuses to mix them. A model behind a server
+    is kept for only one audit, because the server may serve a different model at the next one without notice, and
+    loading it takes only a few requests.
     """
 
     def __init__(self, *, size: int, device: str, access: AccessRules, blobs: BlobReader) -> None:
@@ -31,16 +32,16 @@ class ModelCache:
         self._models: OrderedDict[tuple[str, str], Classifier] = OrderedDict()
 
     def get(self, reference: ModelReference, *, purpose: str) -> Classifier:
-        """The model of a reference, loaded if it is not at hand.
+        """Return the model of a reference, and load it if it is not cached.
 
         Args:
-            reference: Of the model.
-            purpose: What it is wanted for, such as the audit's id.
+            reference: Reference of the model.
+            purpose: Purpose of the model, such as the audit's id.
 
         Raises:
-            InputError: It cannot be loaded.
+            InputError: The model cannot be loaded.
         """
-        # one that is at hand was loaded under another request, perhaps from another place
+        # a cached model was loaded for another request, possibly from another location
         self._access.check_model(reference)
         key = (model_identity(reference), purpose if isinstance(reference, ServedModel) else "")
         if key in self._models:
@@ -50,7 +51,7 @@ class ModelCache:
             # make room first: two large models need not fit into memory together with a third
             while len(self._models) >= self._size:
                 self._models.popitem(last=False)
-            # folded and canonical copies are in cycles, each as large as the model
+            # folded and canonical copies are in reference cycles, and each is as large as the model
             gc.collect()
         self._models[key] = load_classifier(reference, access=self._access, device=self._device, blobs=self._blobs)
         return self._models[key]
