@@ -12,7 +12,7 @@ import digits
 from auditcore.devices.allocator import give_back_freed_memory
 from auditcore.models.classifier import Classifier
 
-# CI must not fail on an example that nobody has seen; at a desk, new examples are the point
+# CI must not fail on an example that is new; on a developer's machine, new examples are the point
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("desk", deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")

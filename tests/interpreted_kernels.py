@@ -1,4 +1,4 @@
-"""Kernels for CUDA beside what they replace, run by Triton's interpreter: `python tests/interpreted_kernels.py PART`.
+"""CUDA kernels compared with references, run by Triton's interpreter: `python tests/interpreted_kernels.py PART`.
 
 In a process of its own, since Triton decides when it is imported whether kernels are interpreted.
 """
@@ -69,7 +69,7 @@ def uniform() -> None:
 
 
 def normal() -> None:
-    """Likewise; the longest streams have numbers of every kind: forty tails, and wedges beside each other."""
+    """Normal numbers; the longest streams have numbers of every kind: forty tails, and wedges beside each other."""
     for count in (1, 9, 1000, 30_000):
         found = cuda_streams.normal_on_device(KEYS, count, torch.device("cpu")).numpy()
         hosts = [np.random.Generator(np.random.Philox(key=key)) for key in KEYS]

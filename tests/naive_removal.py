@@ -1,4 +1,4 @@
-"""Pixel flipping, insertion, deletion and ROAD the slow way, beside `naive`, and networks that count what is left."""
+"""Pixel flipping, insertion, deletion and ROAD the slow way, in addition to `naive`, and networks that count pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX graphs whose answer tells what is in a file beside the process that computes them."""
+"""ONNX graphs whose output would reveal the contents of a file of the process that computes them."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from auditcore_service.settings import Settings
 
 
 def configure_logs(settings: Settings) -> None:
-    """Log to standard error, as JSON lines unless a person is watching."""
+    """Log to standard error: as text on a terminal, else as JSON lines, unless the settings say otherwise."""
     as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
-    # plain: the default formatter prints local variables, and those hold settings with secrets
+    # plain tracebacks: the default formatter prints local variables, which include settings with secrets
     renderer = (
         structlog.processors.JSONRenderer()
         if as_json

@@ -1,4 +1,4 @@
-"""Metrics in Prometheus form. Labels are states and routes, never identifiers."""
+"""Prometheus metrics. Labels are states and routes, never identifiers."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Telemetry:
         self.registry.register(_Work(database, queue, clock))
 
     def exposition(self) -> bytes:
-        """Everything, in the text format."""
+        """Return all metrics in the text format."""
         return generate_latest(self.registry)
 
 
 @final
 class _Work(Collector):
-    """Reads the truth when asked, so that every gateway reports the same."""
+    """A collector that reads the database at every scrape, so that every gateway reports the same values."""
 
     def __init__(self, database: Database, queue: ShardQueue, clock: Callable[[], float]) -> None:
         self._database = database
@@ -56,11 +56,12 @@ class _Work(Collector):
         self._clock = clock
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing in advance: registering must not read the database."""
+        """Return no metrics in advance."""
+        # registering must not read the database
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Audits and shards by state, age of the oldest waiting shard, depth of the queues."""
+        """Yield audits and shards by state, the age of the oldest waiting shard, and the depth of the queues."""
         try:
             with self._database.reading() as connection:
                 audits, shards = count_audits(connection), count_shards(connection)
@@ -96,7 +97,7 @@ class CountRequests:
         self.telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and look at the status of its answer."""
+        """Pass on a request, and count and time its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -112,7 +113,7 @@ class CountRequests:
         try:
             await self.app(scope, receive, watched)
         finally:
-            # the template, not the path: paths hold identifiers, and strangers invent paths and methods
+            # the route's template, not the path: paths contain identifiers, and clients may send any path and method
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self.telemetry.requests.labels(method, route, str(status)).inc()

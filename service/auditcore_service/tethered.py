@@ -1,7 +1,7 @@
-"""Ties processes to the one that asked for them, so that they never outlive it.
+"""Tie a process to its parent, so that it never outlives it.
 
-`python -m auditcore_service.tethered PARENT_PID SIGNAL COMMAND...`: the kernel sends SIGNAL when the parent dies,
-even by kill -9. A wrapper instead of `preexec_fn`, which may deadlock in a process that has threads.
+`python -m auditcore_service.tethered PARENT_PID SIGNAL COMMAND...`: the kernel sends SIGNAL when the parent dies, even
+by kill -9. This is a wrapper because `preexec_fn` may deadlock in a process that has threads.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def tie(parent: int, number: int) -> None:
-    """Have the kernel send this process a signal when its parent dies; where Linux is not the kernel, do nothing.
+    """Make the kernel send this process a signal when its parent dies; does nothing on systems other than Linux.
 
     Args:
-        parent: Process id of the parent. If it has died already, this process is killed.
+        parent: Process id of the parent. If the parent has already died, this process is killed.
         number: The signal.
 
     Raises:
@@ -29,7 +29,7 @@ def tie(parent: int, number: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # it died before the tie was made
+    if os.getppid() != parent:  # the parent died before the signal was set
         os.kill(os.getpid(), signal.SIGKILL)
 
 

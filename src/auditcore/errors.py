@@ -31,7 +31,7 @@ from typing import ClassVar
 
 
 class AuditcoreError(Exception):
-    """Base of the tree.
+    """Base class of all errors of this library.
 
     Attributes:
         code: Stable machine-readable name of the kind of error.
@@ -46,7 +46,7 @@ class AuditcoreError(Exception):
 
 
 class InputError(AuditcoreError):
-    """Something the caller sent cannot be used.
+    """Something that the caller sent cannot be used.
 
     Attributes:
         field: Path of the offending field in the request, such as `model.weights.uri`.
@@ -74,13 +74,13 @@ class UnsafeReference(InputError):
 
 
 class UnreachableResource(InputError):
-    """A URI is allowed, but nothing could be read from it."""
+    """A URI is allowed but could not be read."""
 
     code = "unreachable_resource"
 
 
 class DigestMismatch(InputError):
-    """The bytes found are not the bytes asked for."""
+    """The digest of the content is not the expected one."""
 
     code = "digest_mismatch"
 
@@ -95,7 +95,7 @@ class DigestMismatch(InputError):
 
 
 class LimitExceeded(InputError):
-    """A size limit was crossed, before anything was decoded.
+    """Something exceeds a size limit; checked before anything is decoded.
 
     Attributes:
         limit: The largest value allowed.
@@ -146,7 +146,7 @@ class ModelNotLoadable(InputError):
 
 
 class NonFiniteWeights(InputError):
-    """A weight is NaN or infinite, so every score would be."""
+    """A weight is NaN or infinite, so every score would be too."""
 
     code = "non_finite_weights"
 
@@ -176,7 +176,7 @@ class RequestBudgetExceeded(InputError):
 
 
 class MapsInvalid(InputError):
-    """Uploaded maps that cannot be used: another format, shape or image, or values that are not finite."""
+    """Uploaded maps cannot be used: wrong format, shape or image, or values that are not finite."""
 
     code = "maps_invalid"
 
@@ -188,17 +188,17 @@ class MemoryExhausted(InputError):
 
 
 class NotApplicable(AuditcoreError):
-    """A method cannot be right for this model or image; reported as null with this reason."""
+    """A method does not apply to this model or image; reported as null, with this reason."""
 
     code = "not_applicable"
 
 
 class ShapeError(AuditcoreError):
-    """Two shapes that must agree do not.
+    """Two shapes that must match do not.
 
     Attributes:
-        expected: What was required, in words or as a shape.
-        actual: What was met.
+        expected: What is required, in words or as a shape.
+        actual: What was found.
     """
 
     code = "shape_error"
@@ -210,7 +210,7 @@ class ShapeError(AuditcoreError):
 
 
 class AuditCancelled(AuditcoreError):
-    """The audit was cancelled between two micro-batches."""
+    """The audit was cancelled, between two micro-batches."""
 
     code = "cancelled"
 

@@ -1,8 +1,8 @@
-"""Tensors in a file or a message, in the safetensors format, read and written without any array library.
+"""Read and write tensors in the safetensors format, in files and messages, without an array library.
 
-8 bytes with the length of a JSON header, little-endian; the header: name -> dtype, shape, data_offsets, and strings
-under `__metadata__`; then the values. Reading one runs no code. Gateways look at uploaded maps so; servers are asked
-so.
+The format: 8 bytes with the length of a JSON header, little-endian; the header, which maps a name to dtype, shape and
+data_offsets, and has strings under `__metadata__`; then the values. Reading a file runs no code. The gateway reads
+uploaded maps with this module, and requests to model servers are written with it.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 SIZES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "U8": 1}
-"""Types that are read here, and the bytes of one value."""
+"""Supported types, and the size of one value in bytes."""
 
 MOST_HEADER_BYTES = 16 * 2**20
 LENGTH_BYTES = 8
 
 
 class TensorFileInvalid(ValueError):
-    """The bytes are no tensors in this format; the message says why."""
+    """The bytes are not a valid file in this format; the message says why."""
 
 
 @final
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a tensor lies.
+    """Position of a tensor in a file.
 
     Attributes:
         dtype: A key of `SIZES`.
-        shape: Sizes, none for a single value.
+        shape: Sizes of its axes; empty for a single value.
         start: First byte of its values, counted from the beginning of the file.
-        stop: One past the last.
+        stop: One past the last byte.
     """
 
     dtype: str
@@ -45,11 +45,11 @@ class TensorPlace:
 @final
 @dataclass(frozen=True)
 class Layout:
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
-        tensors: By name, in the order of the header.
-        metadata: Strings beside them.
+        tensors: Positions of the tensors by name, in the order of the header.
+        metadata: Strings of the header.
     """
 
     tensors: Mapping[str, TensorPlace]
@@ -57,10 +57,10 @@ class Layout:
 
 
 def header_end(start: bytes, *, size: int) -> int:
-    """Where the values begin, from the first 8 bytes of a file of `size` bytes.
+    """Return the offset of the values, from the first 8 bytes of a file of `size` bytes.
 
     Raises:
-        TensorFileInvalid: No header can begin so.
+        TensorFileInvalid: These bytes are not the length of a header.
     """
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
     if len(start) < LENGTH_BYTES or not 2 <= length <= min(size - LENGTH_BYTES, MOST_HEADER_BYTES):  # noqa: PLR2004 - {}
@@ -70,14 +70,14 @@ def header_end(start: bytes, *, size: int) -> int:
 
 
 def read_layout(data: bytes, *, size: int | None = None) -> Layout:
-    """What a file holds.
+    """Read the header of a file.
 
     Args:
         data: The file, or at least its header.
-        size: Bytes of the whole file; those of `data` if None.
+        size: Size of the whole file in bytes; the size of `data` if None.
 
     Raises:
-        TensorFileInvalid: It is damaged, or holds a type that is not read here.
+        TensorFileInvalid: The file is damaged or contains an unsupported type.
     """
     size = len(data) if size is None else size
     end = header_end(data, size=size)
@@ -98,10 +98,10 @@ def _place(entry: Mapping[str, Any], end: int, size: int) -> TensorPlace:
     dtype, shape = str(entry["dtype"]), tuple(int(extent) for extent in entry["shape"])
     start, stop = (end + int(offset) for offset in entry["data_offsets"])
     if dtype not in SIZES:
-        msg = f"it holds values of type {dtype}; those that are read are {', '.join(SIZES)}"
+        msg = f"it contains values of type {dtype}; supported types are {', '.join(SIZES)}"
         raise TensorFileInvalid(msg)
     if min(shape, default=0) < 0 or not end <= start <= stop <= size or stop - start != math.prod(shape) * SIZES[dtype]:
-        msg = "its header does not fit its values; save it again with safetensors"
+        msg = "its header does not match its values; save it again with safetensors"
         raise TensorFileInvalid(msg)
     return TensorPlace(dtype, shape, start, stop)
 
@@ -109,11 +109,11 @@ def _place(entry: Mapping[str, Any], end: int, size: int) -> TensorPlace:
 def write_tensors(
     tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]], metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """A file of some tensors.
+    """Write tensors as the bytes of a file.
 
     Args:
         tensors: Name -> type, shape, and values in C order, little-endian.
-        metadata: Strings to go beside them.
+        metadata: Strings for the header.
     """
     header: dict[str, Any] = {} if not metadata else {"__metadata__": dict(metadata)}
     offset = 0
@@ -121,6 +121,6 @@ def write_tensors(
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + len(values)]}
         offset += len(values)
     text = json.dumps(header, separators=(",", ":")).encode()
-    # the format wants values aligned to 8 bytes
+    # the format requires values aligned to 8 bytes
     text += b" " * (-len(text) % LENGTH_BYTES)
     return b"".join((len(text).to_bytes(LENGTH_BYTES, "little"), text, *(values for _, _, values in tensors.values())))

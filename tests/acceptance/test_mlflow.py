@@ -119,7 +119,7 @@ def test_files_that_changed_on_the_server_fail_the_audit(registry: Registry) -> 
 
 
 @pytest.mark.parametrize("uri", ["models:/digitz/1", "models:/digits/77", "models:/digits@nobody"])
-def test_what_the_registry_does_not_have_is_said(registry: Registry, uri: str) -> None:
+def test_a_missing_entry_of_the_registry_is_reported(registry: Registry, uri: str) -> None:
     with pytest.raises(InvalidRequest, match="the registry has no") as caught:
         resolved(uri, registry.access)
     assert caught.value.field == "model.uri"

@@ -102,7 +102,7 @@ def test_probabilities_give_the_scores_of_the_model_itself_where_probabilities_a
     assert compared > 40
 
 
-def test_what_runs_and_what_would_be_audited_is_known_before(servers: Servers) -> None:
+def test_what_runs_and_what_is_audited_is_known_in_advance(servers: Servers) -> None:
     found = inspect_model(InspectionRequest(model=served(servers.mlserver)), access=allowed(servers))
     assert found.model.version == "1"  # type: ignore[union-attr]
     assert found.model.sha256 is not None  # type: ignore[union-attr]
@@ -137,10 +137,10 @@ def test_doubles_are_read_as_well(servers: Servers) -> None:
         ("mlserver", {"output": "logits"}, InvalidRequest, "model.output", "it has 'scores'"),
         ("mlserver", {"layout": "NHWC"}, InvalidRequest, "model.preprocessing.crop", "check `layout`"),
         ("mlserver", {"classes": 11}, ModelOutputInvalid, "model.classes", "10 classes, not 11"),
-        ("mlserver", {"outputs": "probabilities"}, ModelOutputInvalid, "model.outputs", "declared probabilities"),
-        ("mlserver", {"name": "probable"}, ModelOutputInvalid, "model.outputs", "declared logits"),
-        ("mlserver", {"name": "dice"}, ModelOutputInvalid, "model", "answers the same image in different ways"),
-        ("mlserver", {"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "another model"),
+        ("mlserver", {"outputs": "probabilities"}, ModelOutputInvalid, "model.outputs", "declared as probabilities"),
+        ("mlserver", {"name": "probable"}, ModelOutputInvalid, "model.outputs", "declared as logits"),
+        ("mlserver", {"name": "dice"}, ModelOutputInvalid, "model", "answers to the same image differ"),
+        ("mlserver", {"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "a different model"),
     ],
 )
 def test_a_reference_that_does_not_fit_says_where(
@@ -151,14 +151,14 @@ def test_a_reference_that_does_not_fit_says_where(
     assert caught.value.field == field
 
 
-def test_a_little_noise_is_told_to_the_reader(servers: Servers) -> None:
+def test_small_differences_between_answers_become_a_note(servers: Servers) -> None:
     report = prediction_only.audited(
         served(servers.mlserver, "noisy"),
         allowed(servers),
         explainers=[{"kind": "ablation", "grid": 2}],
         checks=[{"kind": "edda", "keep": [0.3]}],
     )
-    assert any("slightly different ways" in note for note in report.notes)
+    assert any("differ slightly" in note for note in report.notes)
 
 
 def test_an_answer_of_another_version_than_the_pinned_one_fails_the_audit(servers: Servers) -> None:

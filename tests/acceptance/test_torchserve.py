@@ -61,7 +61,7 @@ def plain_archive(store: Path, name: str, version: str, seed: int) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = torchvision.models.mobilenet_v3_small(weights=None, num_classes=12).eval()
-        # random weights alone would give all classes the same probability
+        # unscaled random weights would give all classes the same probability
         nn.init.normal_(network.classifier[-1].bias)
     script = store / f"{name}-{seed}.pt"
     with warnings.catch_warnings():
@@ -208,7 +208,7 @@ def test_explanations_are_those_of_the_explainer_and_can_be_audited_as_uploaded_
         ({}, write_tensors({"inputs": ("F32", (1, 3, 4, 4), bytes(192))}), r"\(N,3,32,32\) float32"),
     ],
 )
-def test_the_handler_says_what_is_wrong_with_a_request(
+def test_the_handler_reports_what_is_wrong_with_a_request(
     server: RunningTorchServe, metadata: dict[str, str], content: bytes | None, match: str
 ) -> None:
     inputs = np.zeros((1, 3, 32, 32), np.float32)
@@ -231,7 +231,7 @@ def test_a_photo_is_answered_as_people_expect(server: RunningTorchServe, digit_c
     assert sum(answer["probabilities"]) == pytest.approx(1)
 
 
-def test_what_runs_is_known_before_an_audit(server: RunningTorchServe) -> None:
+def test_inspection_lists_what_runs_before_an_audit(server: RunningTorchServe) -> None:
     found = inspect_model(InspectionRequest(model=served(server)), access=allowed(server))
     runs = {one.name: one.runs for one in (*found.explainers, *found.checks)}
     assert runs["rise"]
@@ -245,7 +245,7 @@ def test_what_runs_is_known_before_an_audit(server: RunningTorchServe) -> None:
 # --- the plain handler -----------------------------------------------------------------------------
 
 
-def test_the_plain_handler_is_found_out_and_audited_with_what_is_possible(server: RunningTorchServe) -> None:
+def test_the_plain_handler_is_detected_and_audited_with_what_is_possible(server: RunningTorchServe) -> None:
     model = served(server, "plain", classes=12, preprocessing=CONFIG, management_url=server.management)
     report = prediction_only.audited(
         model,
@@ -277,7 +277,7 @@ def test_the_plain_handler_is_found_out_and_audited_with_what_is_possible(server
         ({"class_names": ["cat", "dog"], "preprocessing": CONFIG}, "model.class_names"),
     ],
 )
-def test_what_the_plain_handler_leaves_open_is_asked_for(
+def test_information_that_the_plain_handler_lacks_is_required(
     server: RunningTorchServe, changes: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -298,7 +298,7 @@ def test_what_the_plain_handler_leaves_open_is_asked_for(
         ({"token_file": "/etc/passwd"}, UnsafeReference, "model.token_file", "AUDIT_TOKEN_ROOTS"),
         ({"token_file": None}, UnreachableResource, "model.token_file", "without a token"),
         ({"classes": 11}, ModelOutputInvalid, "model.classes", "10 classes, not 11"),
-        ({"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "another model"),
+        ({"sha256": "sha256:" + "e" * 64}, ModelChanged, "model.sha256", "a different model"),
         ({"scores": "sigmoid"}, InvalidRequest, "model.scores", "other scores"),
     ],
 )
@@ -311,7 +311,7 @@ def test_a_reference_that_does_not_fit_says_where(
     assert caught.value.field == field
 
 
-def test_names_that_there_are_are_listed_where_the_management_is_known(server: RunningTorchServe) -> None:
+def test_existing_names_are_listed_if_the_management_address_is_known(server: RunningTorchServe) -> None:
     with pytest.raises(InvalidRequest, match=r"there are .*digits"):
         TorchServeClient(served(server, "digitz", management_url=server.management)).describe()
 
@@ -354,7 +354,7 @@ def test_another_model_in_mid_audit_fails_it(server: RunningTorchServe) -> None:
         server.unregister("digits", "2.0")
 
 
-def test_another_model_behind_a_handler_that_says_nothing_is_found_out_by_its_answers(
+def test_another_model_behind_a_silent_handler_is_detected_by_its_answers(
     server: RunningTorchServe,
 ) -> None:
     model = served(server, "plain", classes=12, preprocessing=CONFIG)
@@ -364,14 +364,14 @@ def test_another_model_behind_a_handler_that_says_nothing_is_found_out_by_its_an
     server.register("plain-2.0.mar")
     server.make_default("plain", "2.0")
     try:
-        with pytest.raises(ModelChanged, match="answers otherwise than when the audit began"):
+        with pytest.raises(ModelChanged, match="answers have changed since the audit began"):
             source.end()
     finally:
         server.make_default("plain", "1.0")
         server.unregister("plain", "2.0")
 
 
-def test_the_whole_way_over_http(server: RunningTorchServe, tmp_path: Path, digit_classifier: Classifier) -> None:
+def test_the_whole_path_over_http(server: RunningTorchServe, tmp_path: Path, digit_classifier: Classifier) -> None:
     """Looked at, explained by the server, its maps uploaded, audited, and told, as from a pipeline."""
     rules = allowed(server)
     settings = Settings(

@@ -1,11 +1,11 @@
-"""What an audit costs beside what its passes cost: `make bench` on the CPU, `--device cuda` on a GPU.
+"""The cost of an audit compared with the cost of its passes: `make bench` on the CPU, `--device cuda` on a GPU.
 
 For the demo model and an untrained resnet50, in one run:
   raw     the bare model's best speed over batch sizes and memory formats, at the start and again around every row;
   naive   the same audit one image, one explainer, one change at a time, with captum, zennit and a plain loop;
   ours    the engine, by check and explainer, and one plan that shares everything;
   foreign Quantus, for pixel flipping and sensitivity;
-  lrp     a map of each composite beside a plain gradient and zennit's map, in turns;
+  lrp     a map of each composite, a plain gradient and zennit's map, in turns;
   memory  the peak with 16 and with 256 images, each in a process of its own.
 
 Every row is measured between two measurements of the bare model; half of the papers' way runs before the engine and
@@ -88,7 +88,7 @@ def arguments_of(given: Sequence[str] | None = None) -> argparse.Namespace:
     card.add_argument("--efficiency", type=float, default=0.85, help="engine efficiency assumed (default 0.85)")
     arguments = parser.parse_args(given)
     if arguments.project and not (arguments.card_forward and arguments.card_gradient):
-        parser.error("--project needs the speed of the card: --card-forward and --card-gradient, in images a second")
+        parser.error("--project needs the speed of the card: --card-forward and --card-gradient, in images per second")
     if arguments.device == "cuda" and not torch.cuda.is_available() and not arguments.project:
         parser.error(
             "torch sees no CUDA device here, so nothing can be measured on one. Run `make bench` for the CPU, or "

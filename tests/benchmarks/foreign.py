@@ -1,4 +1,4 @@
-"""Quantus beside the engine, where both measure the same: pixel flipping and max-sensitivity of the gradient.
+"""Quantus compared with the engine, where both measure the same: pixel flipping and max-sensitivity of the gradient.
 
 Quantus 0.6 counts channel values where we count pixels: both make 42 steps here, but which values a step removes
 differs. Its curve goes to the last value, so the engine runs here with share 1. Its default for sensitivity is 200

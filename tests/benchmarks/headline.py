@@ -1,4 +1,4 @@
-"""Robustness beside faithfulness, for every explainer on the demo model: run with `make headline`.
+"""Robustness and faithfulness of every explainer on the demo model: run with `make headline`.
 
 Prints two Markdown tables and draws a picture: S(pearson) of all explainers and six augmentations, as Tetkova & Hansen
 2023 measure it, beside the faithfulness of the same maps. Methods that need many passes run with fewer samples than
@@ -192,7 +192,7 @@ def main() -> None:
     """Measure, or take a report that was kept; print the tables and draw the picture."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--report", type=Path, default=Path("headline.json"), help="where the report is kept")
-    arguments.add_argument("--reuse", action="store_true", help="draw from the kept report instead of measuring anew")
+    arguments.add_argument("--reuse", action="store_true", help="draw from the kept report instead of measuring again")
     arguments.add_argument("--photos", type=int, default=8, help="how many photos, up to 8")
     given = arguments.parse_args()
     torch.manual_seed(0)

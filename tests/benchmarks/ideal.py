@@ -17,7 +17,7 @@ Meaning = Literal["plain", "forward", "gradient"]
 
 @dataclass(frozen=True)
 class Rates:
-    """Speed of the bare model, in images a second.
+    """Speed of the bare model, in images per second.
 
     Attributes:
         forward: Forward passes without a graph.

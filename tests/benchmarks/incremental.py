@@ -107,7 +107,7 @@ class Region:
 
     @property
     def size(self) -> int:
-        """Positions of a window that holds what changes, whichever band it is."""
+        """Positions of a window that contains the change, for any band."""
         return max(last - first + 1 for first, last in self.bands)
 
     @property
@@ -496,7 +496,7 @@ def measure(
     precision: Precision = "fp32",
     say: Callable[[str], None] = lambda _line: None,
 ) -> list[Row]:
-    """Both curves with reuse up to each stage, beside plain passes of the folded model, in turns.
+    """Both curves with reuse up to each stage, and plain passes of the folded model, in turns.
 
     Args:
         classifier: A residual network of torchvision.

@@ -2,7 +2,7 @@
 
 Adaptive curves: the demo model audits real photos exactly and adaptively; passes are those of the ledger, errors those
 of every area of every image. bf16 and compilation: throughput relative to float32, variants interleaved in one run,
-with the deviation of logits and gradients beside it. Prints tables and writes JSON.
+together with the deviation of logits and gradients. Prints tables and writes JSON.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def area_errors(exact: AuditReport, fast: AuditReport, metrics: frozenset[str]) 
 def speed_rows(
     reference: ModelReference, modes: list[str], size: int, rounds: int, device: str
 ) -> list[dict[str, object]]:
-    """Throughput of the modes relative to float32, forward alone and with gradient."""
+    """Throughput of the modes relative to float32, forward only and with gradient."""
     exact = load_classifier(reference, access=AccessRules(), device=device)
     pixels = torch.rand(size, 3, exact.size, exact.size, generator=torch.Generator().manual_seed(0)).to(device)
     variants = {"fp32": exact, **{name: exact.at_speed(MODES[name]) for name in modes}}

@@ -154,7 +154,7 @@ class Score:
     """One check of one explainer on one image, measured step by step.
 
     Attributes:
-        make: Starts the score anew.
+        make: Starts the score again.
         count: Steps of the whole score.
         device: Drained before each look at the clock.
         once_s: Seconds before the first step.
@@ -255,7 +255,7 @@ def _sweep(check: SweepCheck, explainer: Explainer, paper: Paper) -> Steps:
     original = paper.attribution(explainer, paper.tensor(paper.image))
     everywhere = np.ones(original.shape, np.float32)
     settings = [(augmentation, value) for augmentation in check.augmentations for value in _levels(check, augmentation)]
-    # augmentations differ in what they cost beside the model: a part of the levels must hold its share of each
+    # augmentations differ in their cost besides the model: a part of the levels must contain its share of each
     paper.chance.shuffle(settings)
     for augmentation, value in settings:
 
@@ -319,7 +319,7 @@ def _deletion(check: DeletionCheck, explainer: Explainer, paper: Paper) -> Steps
 
 
 def _edda(check: EddaCheck, explainer: Explainer, paper: Paper) -> Steps:
-    """Li et al. 2021: the most relevant pixels alone, and all but them."""
+    """Li et al. 2021: only the most relevant pixels, and all but them."""
     attribution = paper.attribution(explainer, paper.tensor(paper.image))
     paper.probability(paper.image)
     order = np.argsort(-attribution, axis=None)

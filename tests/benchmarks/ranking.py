@@ -2,7 +2,7 @@
 
 Prints the tables of docs/ranking.md. First, networks that learn in seconds where the truth is planted: what decides
 the class is known, so that it can be counted how much of it is in the first cells. Then the demo model on photos,
-where nobody knows the truth, by deletion only.
+where the truth is unknown, by deletion only.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SIDE_PX, CELL_PX, GRID = 32, 4, 8
 
 PATCH_PX = 2 * CELL_PX
 IMAGES, STEPS, BATCH, TESTED = 1024, 200, 64, 16
-"""Images, steps and images a step of training; and how many images of a network are ordered."""
+"""Images, steps and images per step of training; and how many images of a network are ordered."""
 
 RED, GREEN, BLUE, YELLOW = (0.9, 0.2, 0.2), (0.2, 0.8, 0.2), (0.2, 0.2, 0.9), (0.9, 0.9, 0.2)
 
@@ -155,7 +155,7 @@ def position(canvas: _Canvas) -> int:
 
 
 def distractor(canvas: _Canvas) -> int:
-    """One patch decides by its color; stripes beside it are in every image and mean nothing."""
+    """One patch decides by its color; stripes next to it are in every image and have no meaning."""
     canvas.put(canvas.striped(upright=canvas.draw(2) == 1), decisive=False)
     return color(canvas)
 
@@ -243,7 +243,7 @@ def group_of(classifier: Classifier, pixels: Tensor, explainers: tuple[Explainer
 
 
 Scores = dict[tuple[str, str, str], list[float]]
-"""Explainer, order and measure -> one value an image."""
+"""Explainer, order and measure -> one value per image."""
 
 
 def deletion_scores(group: ImageGroup, grid: int) -> Scores:

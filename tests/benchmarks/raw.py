@@ -1,11 +1,11 @@
 """Raw throughput of the bare model: forward, and forward with the gradient of the input.
 
 A full scan over batch sizes and memory formats at the beginning finds the best configuration of each kind; it is
-measured anew between the rows and at the end, since the speed of a machine drifts. A row is judged by the measurements
+measured again between the rows and at the end, since the speed of a machine drifts. A row is judged by the measurements
 just before and just after it (`ideal.around`), each the best of a few rounds.
 
 The engine runs a folded copy of the model, which needs fewer operations for the same logits. Engine efficiency is
-relative to the model as it was loaded; the folded copy is scanned beside it, so that a row also says how much of its
+relative to the model as it was loaded; the folded copy is measured too, so that a row also says how much of its
 own module's speed the engine reaches. Its speed around a row follows from how much faster it was in the scan.
 """
 
@@ -118,7 +118,7 @@ class RawThroughput:
     def record(self) -> dict[str, object]:
         """For the JSON file."""
         return {
-            "unit": "images a second",
+            "unit": "images per second",
             "scan": [{**asdict(c), "images_per_second": speed} for c, speed in self.found.items()],
             "best": {
                 precision: asdict(self.of_scan(precision))

@@ -1,4 +1,4 @@
-"""What a map of layer-wise relevance costs beside a plain gradient and beside zennit, in one run.
+"""Cost of a map of layer-wise relevance compared with a plain gradient and with zennit, in one run.
 
 `PYTHONPATH=tests python -m benchmarks.relevance` measures on the demo model and on torchvision's resnet50, as
 `make bench` does. Gradient, our rules and zennit take turns, so that a machine that slows down slows all three; the

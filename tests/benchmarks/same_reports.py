@@ -4,8 +4,9 @@
 
 Every preset, one plan of every explainer and check, and an audit of two models run on digits, once with the code of
 BASE in a worktree of its own and once with the code of this checkout. Times, memory and versions are left out; fields
-that were renamed since BASE are given their new name (`RENAMED_KEYS`, `RENAMED_VALUES`). Anything else that differs
-is printed with its place in the report, and the exit status is 1.
+that were renamed since BASE get their new name (`RENAMED_KEYS`, `RENAMED_VALUES`), and sentences that were rewritten
+their new words (`RENAMED_TEXT`). Anything else that differs is printed with its place in the report, and the exit
+status is 1.
 """
 
 from __future__ import annotations
@@ -47,6 +48,26 @@ RENAMED_KEYS: dict[str, str] = {"families": "augmentations", "family": "augmenta
 
 RENAMED_VALUES: dict[tuple[str, str], str] = {}
 """(Key in this checkout, value of BASE) -> its value in this checkout."""
+
+RENAMED_TEXT: dict[str, str] = {
+    "It has 4 levels.": "The sweep has 4 levels.",
+    "It has 5 levels.": "The sweep has 5 levels.",
+    "The S of a map without knowledge depends on their number, for example 0.94": (
+        "The S of a random map depends on the number of levels: for example, it is 0.94"
+    ),
+    "at 41 where the prediction collapses": "at 41 if the prediction collapses",
+    "never with the S of other levels": "never with an S at a different number of levels",
+    "the score answers another question than the map": "the score answers a different question",
+    "keep the games towards zero only, with `baseline` `mean`": (
+        "keep only the games toward zero, and set `baseline` to `mean`"
+    ),
+    "keep the games towards zero only, with `method.baseline` `mean`": (
+        "keep only the games toward zero, and set `method.baseline` to `mean`"
+    ),
+    "that `min_images` asks for": "that `min_images` requires",
+    "holds the threshold": "contains the threshold",
+}
+"""Part of a sentence in a report of BASE -> the same part in this checkout."""
 
 
 def say(line: str) -> None:
@@ -92,7 +113,11 @@ def write(folder: Path) -> None:
 
 
 def comparable(value: Any, *, renamed: bool) -> Any:
-    """A report without what is volatile; of BASE, with the names of now."""
+    """Return a report without volatile values; a report of BASE gets the names and sentences of this checkout."""
+    if renamed and isinstance(value, str):
+        for old, new in RENAMED_TEXT.items():
+            value = value.replace(old, new)
+        return value
     if isinstance(value, list):
         return [comparable(one, renamed=renamed) for one in value]
     if not isinstance(value, dict):

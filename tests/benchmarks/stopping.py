@@ -90,9 +90,9 @@ def measured(images: int) -> Iterator[Batch]:
     """Real values of a small classifier of digits: symmetric relevance gain, and relative loss of probability."""
     sys.path.append(str(Path(__file__).parents[1]))
     import digits  # noqa: PLC0415 - a module of the tests, found only now
-    from auditcore.auditing import audit  # noqa: PLC0415 - torch is needed for these batches alone
-    from auditcore.contracts.images import ImageBatchReference  # noqa: PLC0415 - likewise
-    from auditcore.contracts.request import AuditRequest  # noqa: PLC0415 - likewise
+    from auditcore.auditing import audit  # noqa: PLC0415 - only these batches need torch
+    from auditcore.contracts.images import ImageBatchReference  # noqa: PLC0415 - see above
+    from auditcore.contracts.request import AuditRequest  # noqa: PLC0415 - see above
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -126,7 +126,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _raw(raw: Mapping[str, Any]) -> Table:
-    table = Table(title="The bare model, images a second")
+    table = Table(title="The bare model, images per second")
     for column in ("model", "precision", "pass", "memory format", "batch"):
         table.add_column(column)
     table.add_column("images/s", justify="right")

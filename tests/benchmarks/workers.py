@@ -74,7 +74,7 @@ def audit(client: httpx.Client, plan: dict[str, Any], digest: str) -> dict[str, 
 
     Returns:
         Seconds: `wall`, `shards` (their sum), `first_shard` (until it was claimed), `answer` (until the POST returned)
-        and `estimated` (what the answer foretold of `shards`).
+        and `estimated` (the answer's estimate of `shards`).
     """
     body = {"model": MODEL, "images": {"kind": "batch", "digest": digest}, "plan": plan}
     posted_at, started = time.time(), time.perf_counter()

@@ -37,7 +37,7 @@ class Speeds:
         kind: Forward, or forward and the gradient of the input.
         precision: Of convolutions and matrix products.
         batch: Images a pass: the smallest of `BATCHES` that is about as fast as any, for the eager folded model.
-        found: Way -> images a second.
+        found: Way -> images per second.
         compile_seconds: Until the first compiled pass was done; None where nothing was compiled.
         failures: Way -> why it could not be measured.
     """
@@ -196,6 +196,6 @@ def chosen_batch(speeds: Mapping[int, float]) -> int:
     """The smallest batch that is about as fast as the fastest.
 
     Args:
-        speeds: Batch -> images a second.
+        speeds: Batch -> images per second.
     """
     return min(batch for batch, speed in speeds.items() if speed >= AS_FAST * max(speeds.values()))

@@ -1,4 +1,4 @@
-"""Numbers of one audit beside those of another of the same plan and images, each with what it may differ by."""
+"""Compare the numbers of two audits with the same plan and images, each with its tolerance."""
 
 from __future__ import annotations
 
@@ -197,13 +197,13 @@ def _shared(subject: str, expected: ShardResult, actual: ShardResult) -> Row:
 
 @dataclass(frozen=True)
 class _Curve:
-    """One curve beside the same of another audit.
+    """Compare one curve with the same curve of another audit.
 
     Attributes:
         off: What each point is off by.
         allowed: By what it may be.
         step: By how much it moved at one point, if it did and was allowed to.
-        largest: The largest of `off` if some point is off by more than rounding alone would explain, else 0.
+        largest: The largest of `off` if a point is off by more than rounding explains, else 0.
     """
 
     off: tuple[float, ...]
@@ -234,7 +234,7 @@ class _Judge:
         return {_key(one): (one, other) for one, other in pairs}
 
     def base(self, one: Measurement) -> Tolerance:
-        """For rounding alone."""
+        """Return whether only rounding differs."""
         if one.metric in tolerances.METRICS:
             return tolerances.METRICS[one.metric]
         check = self._checks.get(one.check)

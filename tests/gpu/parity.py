@@ -1,4 +1,4 @@
-"""Every explainer and every check on a device, beside the same on the CPU.
+"""Every explainer and every check on a device, compared with the CPU.
 
 On the digits network: a plan for each explainer and each check, with both waves. On the demo's network, which is large
 enough for a device to choose other algorithms: maps of two photos by every explainer. All as the engine runs them by

@@ -39,6 +39,6 @@ def run(context: Context) -> dict[str, object]:
                 context.say(
                     f"relevance {model} {precision} {row['composite']}: {ratio:.2f} gradients (goal {GOAL:g}), "
                     f"zennit {row['zennit_over_gradient']:.2f}, gradient {batch / row['seconds_gradient']:.0f} "
-                    f"images a second, deviation {row['max_deviation']:.1e}"
+                    f"images per second, deviation {row['max_deviation']:.1e}"
                 )
     return {"goal": GOAL, "rows": rows}

@@ -1,11 +1,11 @@
 """Checks and measures auditcore on a GPU: one script for a machine that has torch, but no package registry.
 
 Parts, in order of value:
-  parity       every explainer and every check, on the device beside the CPU; what tf32 and bf16 change
+  parity       every explainer and every check, on the device and on the CPU; the effect of tf32 and bf16
   syncs        no explainer or check lets the host wait for the device in the middle of a micro-batch
   throughput   engine efficiency: ideal seconds of the passes made / seconds taken
   protocol     the sweep of Tetkova & Hansen 2023, at the size of the paper
-  relevance    maps of layer-wise relevance propagation beside plain gradients
+  relevance    maps of layer-wise relevance propagation compared with plain gradients
   foreign      the same work by Quantus, captum and zennit
   won          the deletion check of Won et al. 2025
   memory       the peak, with few and with many images

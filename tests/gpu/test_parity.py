@@ -131,7 +131,7 @@ def test_another_class_and_a_missing_metric_are_found(found: tuple[ShardResult, 
 
 
 @pytest.mark.parametrize("check", [DeletionCheck(grid=4, repeats=1), SensitivityCheck(draws=2), ComplexityCheck()])
-def test_a_model_that_computes_otherwise_is_found(check: Check) -> None:
+def test_a_model_that_computes_something_else_is_found(check: Check) -> None:
     module = copy.deepcopy(digits.trained())
     stem = module.stem[0]
     assert isinstance(stem, nn.Conv2d)

@@ -1,4 +1,4 @@
-"""Every explainer and every check on CUDA beside the CPU; see `gpu.parity`."""
+"""Every explainer and every check on CUDA compared with the CPU; see `gpu.parity`."""
 
 from __future__ import annotations
 

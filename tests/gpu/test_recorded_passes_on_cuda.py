@@ -72,7 +72,7 @@ def test_recorded_passes_give_what_eager_ones_give(classifier: Classifier, way: 
             torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def test_small_batches_run_as_they_are(classifier: Classifier) -> None:
+def test_small_batches_run_directly(classifier: Classifier) -> None:
     static = StaticPasses(
         classifier.folded.forward,
         images=SIZE,
@@ -95,7 +95,7 @@ def test_a_long_audit_records_a_short_one_does_not(classifier: Classifier) -> No
     assert classifier.calibration.micro_batch == SIZE
 
 
-def test_logits_that_are_no_numbers_are_told_when_results_come_back(classifier: Classifier) -> None:
+def test_logits_that_are_not_finite_are_reported_when_results_come_back(classifier: Classifier) -> None:
     pixels = torch.full((2, 3, classifier.size, classifier.size), torch.nan, device=classifier.device)
     classifier.logits(pixels)
     with pytest.raises(ModelOutputInvalid):

@@ -54,7 +54,7 @@ def test_a_part_that_breaks_does_not_stop_the_next(monkeypatch: pytest.MonkeyPat
     assert any("planted" in line for line in said)
 
 
-def test_time_is_divided_by_weight_and_no_part_begins_without_any(
+def test_time_is_divided_by_weight_and_no_part_starts_without_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told: list[float] = []
@@ -93,7 +93,7 @@ def test_a_part_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch, tm
     assert wrong == ["nowhere: RuntimeError: tests/gpu/nowhere.py does not exist, so the part nowhere cannot run"]
 
 
-def test_a_record_holds_what_json_cannot() -> None:
+def test_a_record_can_contain_what_json_cannot() -> None:
     assert plain({1: (2.5, float("nan"), torch.device("cpu"), {"a"}), "b": None, "c": True}) == {
         "1": [2.5, "nan", "cpu", ["a"]],
         "b": None,
@@ -126,7 +126,7 @@ def test_the_script_explains_itself_and_refuses_what_it_cannot_do(tmp_path: Path
     assert "no part is called nothing" in left.stdout
 
 
-def test_a_run_ends_when_time_is_up_whatever_it_does() -> None:
+def test_a_run_ends_at_its_time_limit() -> None:
     script = (
         "import sys, time\n"
         f"sys.path.insert(0, {str(SCRIPT.parents[1])!r})\n"

@@ -152,7 +152,7 @@ def _combination(
         took = (
             "not compiled" if speeds[-1].compile_seconds is None else f"compiled in {speeds[-1].compile_seconds:.0f} s"
         )
-        context.say(f"{name} {kind}, batch {speeds[-1].batch}, images a second: {ways}; {took}")
+        context.say(f"{name} {kind}, batch {speeds[-1].batch}, images per second: {ways}; {took}")
         for way, failure in speeds[-1].failures.items():
             context.say(f"{name} {kind}, {way}: {failure}")
     # the copies of the model and what they passed; the engine asks how much memory is free

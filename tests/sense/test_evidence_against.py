@@ -38,7 +38,7 @@ def test_the_order_by_sign_keeps_the_probability_up(method: str) -> None:
     assert by_sign > by_magnitude + 0.005
 
 
-def test_a_patch_that_counts_for_the_class_stands_above_one_that_counts_against_it() -> None:
+def test_a_patch_for_the_class_ranks_above_one_against_it() -> None:
     images, found = planted_audits.images("suppressor"), planted_audits.maps("suppressor")
     for method in ("grad_cam", "rise"):
         towards, against = (

@@ -55,6 +55,6 @@ def test_measures_of_localization_rarely_contradict_each_other(world: str, pair:
 
 @pytest.mark.parametrize("world", ["color", "texture"])
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
-def test_maps_without_knowledge_are_the_last(world: str, question: Question) -> None:
+def test_random_maps_are_the_last(world: str, question: Question) -> None:
     ranked = sorted(scores(world, question).items(), key=lambda item: item[1])
     assert {name for name, _ in ranked[:4]} >= {"wrong", "random"}

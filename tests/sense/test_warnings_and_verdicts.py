@@ -24,7 +24,7 @@ def asked(explainer: str, at_least: float) -> AuditReport:
     [
         ("perfect", 0.0, "pass"),
         ("perfect", 0.2, "pass"),
-        # near chance, nobody knows on which side
+        # near chance, on an unknown side
         ("wrong", 0.0, "inconclusive"),
         ("center", 0.0, "inconclusive"),
         ("wrong", 0.2, "fail"),
@@ -36,7 +36,7 @@ def test_a_verdict_needs_knowledge(explainer: str, at_least: float, verdict: str
 
 
 @pytest.mark.parametrize("world", ["color", "texture"])
-def test_a_map_that_does_not_depend_on_the_image_is_called_out(world: str) -> None:
+def test_a_map_that_does_not_depend_on_the_image_gets_a_warning(world: str) -> None:
     found = planted_audits.report(world)
     called_out = {one.explainer for one in found.warnings if one.code == "image_independent"}
     assert called_out == {"center"}

@@ -29,7 +29,7 @@ def test_insertion_from_blur_gives_every_map_nearly_everything_where_color_decid
     assert by_texture[1] - by_texture[0] > 0.3
 
 
-def test_accuracy_under_imputation_of_the_least_relevant_is_full_for_a_map_of_the_wrong_place() -> None:
+def test_accuracy_under_imputation_of_the_least_relevant_is_one_for_a_map_of_the_wrong_place() -> None:
     """A patch of one color can be imputed from its neighbors, as long as a part of it is left."""
     found = planted_audits.report("color")
     assert planted_audits.result(found, "road", "lerf_accuracy", "wrong").mean == 1
@@ -37,7 +37,7 @@ def test_accuracy_under_imputation_of_the_least_relevant_is_full_for_a_map_of_th
 
 
 @pytest.mark.parametrize("world", sense.WORLDS)
-def test_the_page_prints_what_the_metrics_say(world: str) -> None:
+def test_the_page_prints_the_meaning_of_metrics(world: str) -> None:
     """Of the maps made by hand: a network that is trained on another machine rounds otherwise, and so do its maps."""
     for questions in (planted_audits.QUESTIONS, sense.BLIND):
         for line in sense.table(world, questions)[2 : 2 + len(sense.BY_HAND)]:

@@ -1,4 +1,4 @@
-"""Labels and boxes beside images: every form that is taken, every mistake that is named."""
+"""Labels and boxes of images: every accepted form, and every mistake with its message."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_boxes(text: str | None, boxes: list[object]) -> None:
         ("[[7, 8, 7], 0]", "the same label twice in [7, 8, 7]"),
     ],
 )
-def test_labels_that_cannot_be_taken(text: str, words: str) -> None:
+def test_labels_that_cannot_be_used(text: str, words: str) -> None:
     with pytest.raises(InvalidUpload) as caught:
         read_labels(text, NAMES)
     assert caught.value.field == "labels"
@@ -98,7 +98,7 @@ def test_labels_that_cannot_be_taken(text: str, words: str) -> None:
         (f"[null, {[[1, 2, 3, 4]] * 1001}]", "image 1 ('b.png') has 1001 boxes, more than the 1000 allowed"),
     ],
 )
-def test_boxes_that_cannot_be_taken(text: str, words: str) -> None:
+def test_boxes_that_cannot_be_used(text: str, words: str) -> None:
     with pytest.raises(InvalidUpload) as caught:
         read_boxes(text, NAMES)
     assert caught.value.field == "boxes"
@@ -106,7 +106,7 @@ def test_boxes_that_cannot_be_taken(text: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("read", [read_labels, read_boxes])
-def test_two_images_of_one_name_cannot_be_told_apart_by_it(read: object) -> None:
+def test_two_images_with_the_same_name_cannot_be_labeled_by_it(read: object) -> None:
     with pytest.raises(InvalidUpload, match="2 images"):
         read('{"a.png": null}', ("a.png", "a.png"))  # type: ignore[operator]
 

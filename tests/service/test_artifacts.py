@@ -118,7 +118,7 @@ def test_nothing_but_the_audits_own_pictures_is_handed_out(audited: Audited) -> 
     other = run_audit(client, 2)
     foreign = {
         "the image as it was sent": report["images"]["items"][0]["digest"],
-        "a blob of somebody else": stored.blobs.put(b"secret"),
+        "a blob of another audit": stored.blobs.put(b"secret"),
         "a picture of another audit": other["artifacts"][1]["digest"],
         "nothing": "sha256:" + "0" * 64,
         "no digest": "..%2F..%2Fauditcore.db",
@@ -143,7 +143,7 @@ def test_an_audit_without_a_report_has_no_pictures(client: TestClient) -> None:
     assert (early.status_code, early.json()["code"]) == (404, "report_not_ready")
 
 
-def test_the_page_holds_the_pictures(audited: Audited) -> None:
+def test_the_page_contains_the_pictures(audited: Audited) -> None:
     client, report = audited
     answer = client.get(f"/v1/audits/{report['audit_id']}/report", headers={"Accept": "text/html"})
     for one in report["artifacts"]:
@@ -151,7 +151,7 @@ def test_the_page_holds_the_pictures(audited: Audited) -> None:
         assert f"data:image/png;base64,{base64.b64encode(picture).decode()}" in answer.text
 
 
-def test_a_picture_that_is_gone_is_a_problem_and_leaves_the_page_standing(audited: Audited) -> None:
+def test_a_missing_picture_is_a_problem_but_does_not_break_the_page(audited: Audited) -> None:
     client, report = audited
     digest = report["artifacts"][0]["digest"]
     service: Service = client.app.state.service  # type: ignore[attr-defined]

@@ -88,7 +88,7 @@ def test_submit_answers_202_with_location_and_retry_after(client: TestClient) ->
     assert client.get(status["links"]["self"]).json()["id"] == status["id"]
 
 
-def test_the_json_of_the_issue_is_accepted(client: TestClient) -> None:
+def test_the_documented_json_is_accepted(client: TestClient) -> None:
     upload = client.post("/v1/image-batches", files=[("images", ("a.png", png(), "image/png"))]).json()
     request = {
         **SUBMIT_EXAMPLES["explicit"]["value"],
@@ -117,7 +117,7 @@ def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Sett
 
 
 @pytest.mark.parametrize(
-    ("changes", "pointer", "mend"),
+    ("changes", "pointer", "fix"),
     [
         ({"model": {"kind": "demmo"}}, "#/model", "demo"),
         ({"model": None}, "#", "exactly one"),
@@ -175,8 +175,8 @@ def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Sett
         ({"plan": {"preset": "quick", "seed": 2**60}}, "#/plan/seed", "less than"),
     ],
 )
-def test_bad_requests_name_the_field_and_the_mend(
-    client: TestClient, changes: dict[str, Any], pointer: str, mend: str
+def test_bad_requests_name_the_field_and_the_fix(
+    client: TestClient, changes: dict[str, Any], pointer: str, fix: str
 ) -> None:
     answer = client.post("/v1/audits", json=body(**changes))
     problem = answer.json()
@@ -185,7 +185,7 @@ def test_bad_requests_name_the_field_and_the_mend(
     assert problem["status"] == 422
     assert problem["type"] == f"urn:auditcore:problem:{problem['code']}"
     assert pointer in [error["pointer"] for error in problem["errors"]]
-    assert any(mend in error["detail"] for error in problem["errors"]), problem
+    assert any(fix in error["detail"] for error in problem["errors"]), problem
     assert client.get("/v1/audits").json()["items"] == []
 
 
@@ -222,7 +222,7 @@ def labeled(**changes: Any) -> dict[str, Any]:
         (labeled(label=2**53), "#/images/images/0/label"),
     ],
 )
-def test_one_mistake_is_told_once_at_a_place_that_the_body_has(
+def test_one_mistake_is_reported_once_at_an_existing_place(
     client: TestClient, changes: dict[str, Any], pointer: str
 ) -> None:
     problem = client.post("/v1/audits", json=body(**changes)).json()
@@ -232,7 +232,7 @@ def test_one_mistake_is_told_once_at_a_place_that_the_body_has(
 
 
 @pytest.mark.parametrize("label", [True, "3", 3.5, -1, [[1]]])
-def test_a_label_that_is_no_class_index_is_refused(client: TestClient, label: object) -> None:
+def test_a_label_that_is_not_a_class_index_is_refused(client: TestClient, label: object) -> None:
     answer = client.post("/v1/audits", json=body(**labeled(label=label)))
     assert answer.status_code == 422
     assert all(error["pointer"].startswith("#/images/images/0/label") for error in answer.json()["errors"])
@@ -252,7 +252,7 @@ def test_an_interval_of_one_number_lacks_the_second(client: TestClient) -> None:
         (b"[]", "application/json"),
     ],
 )
-def test_bodies_that_are_no_json_object(client: TestClient, content: bytes, content_type: str) -> None:
+def test_bodies_that_are_not_a_json_object(client: TestClient, content: bytes, content_type: str) -> None:
     answer = client.post("/v1/audits", content=content, headers={"Content-Type": content_type})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -458,7 +458,7 @@ def test_a_report_in_an_unknown_form_is_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
-def test_a_report_of_an_earlier_version_is_still_handed_out(client: TestClient) -> None:
+def test_a_report_of_an_earlier_version_is_still_served(client: TestClient) -> None:
     picture = service_of(client).blobs.put(png())
     listed = {"image": 0, "explainer": None, "media_type": "image/png", "digest": picture}
     stored = json.dumps({"schema_version": "1.0", "results": [], "artifacts": [listed]}).encode()
@@ -487,7 +487,7 @@ def test_a_report_of_schema_1_1_comes_in_every_form(client: TestClient) -> None:
 
 
 @both_databases
-def test_a_failed_audit_says_why(client: TestClient) -> None:
+def test_a_failed_audit_has_a_reason(client: TestClient) -> None:
     audit_id = submit(client)
     service = service_of(client)
     key = ShardKey(audit_id, 0, 0)
@@ -513,7 +513,7 @@ def read_events(client: TestClient, audit_id: str, **headers: str) -> list[dict[
 
 
 @both_databases
-def test_event_stream_tells_everything_and_ends(client: TestClient) -> None:
+def test_event_stream_contains_everything_and_ends(client: TestClient) -> None:
     audit_id = submit(client)
     finish(client, audit_id)
     events = read_events(client, audit_id)
@@ -547,7 +547,7 @@ def test_catalogue_lists_every_contract(client: TestClient) -> None:
         assert entry["schema"]["properties"]["kind"]["const"] == entry["kind"]
 
 
-def test_catalogue_says_of_which_kind_maps_are(client: TestClient) -> None:
+def test_catalogue_lists_the_kind_of_maps(client: TestClient) -> None:
     kinds = {entry["kind"]: entry["map_kind"] for entry in client.get("/v1/catalogue").json()["explainers"]}
     assert kinds["gradient"] == kinds["guided_grad_cam"] == "sensitivity"
     assert kinds["integrated_gradients"] == "attribution"
@@ -555,7 +555,7 @@ def test_catalogue_says_of_which_kind_maps_are(client: TestClient) -> None:
     assert [kind for kind, found in kinds.items() if found is None] == ["noise_tunnel", "precomputed"]
 
 
-def test_catalogue_says_what_an_augmentation_does_to_pixels(client: TestClient) -> None:
+def test_catalogue_lists_what_an_augmentation_does_to_pixels(client: TestClient) -> None:
     augmentations = {entry["kind"]: entry for entry in client.get("/v1/catalogue").json()["augmentations"]}
     chosen = ("rotate", "scale", "brightness", "horizontal_flip", "composition")
     assert {kind: augmentations[kind]["equivariant"] for kind in chosen} == {

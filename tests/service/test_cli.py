@@ -95,7 +95,7 @@ def test_an_estimate_needs_no_service_and_no_torch(folder: Path) -> None:
     assert not loaded_by("estimate", path, "--images", str(folder)) & {"torch", "numpy", "fastapi", "celery"}
 
 
-def test_an_estimate_above_the_budget_exits_with_1_and_says_what_to_reduce(
+def test_an_estimate_above_the_budget_exits_with_1_and_suggests_reductions(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIT_BUDGET_PASSES", "1")
@@ -128,7 +128,7 @@ def test_an_audit_without_a_service(folder: Path) -> None:
     assert "verdict: not_evaluated" in done.output
 
 
-def test_an_audit_without_a_service_passes_as_many_images_at_once_as_the_environment_says(
+def test_an_audit_without_a_service_uses_the_micro_batch_of_the_environment(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIT_MICRO_BATCH", "3")
@@ -228,7 +228,7 @@ def test_every_verdict_has_an_exit_status() -> None:
         ({"model": TINY_MODEL | {"weights": {"uri": "missing.pth"}}}, "model.weights", "missing.pth"),
         ({"model": TINY_MODEL | {"weights": {"uri": "/etc/hostname"}}}, "model.weights.uri", "AUDIT_FILE_ROOTS"),
         ({"images": {"kind": "uris", "uris": [{"uri": "../x.png"}]}}, "images.uris.0.uri", "AUDIT_FILE_ROOTS"),
-        ({"images": {"kind": "uris", "uris": [{"uri": "request.json"}]}}, "images", "not a whole PNG"),
+        ({"images": {"kind": "uris", "uris": [{"uri": "request.json"}]}}, "images", "not a complete PNG"),
         ({"images": {"kind": "batch", "digest": "sha256:" + "0" * 64}}, "images", "service"),
         (
             {"policy": [{"check": "deletion", "explainer": "gradient", "metric": "lerf", "at_least": 0}]},
@@ -237,7 +237,7 @@ def test_every_verdict_has_an_exit_status() -> None:
         ),
     ],
 )
-def test_a_mistake_names_its_field_and_the_mend(folder: Path, change: dict[str, Any], field: str, words: str) -> None:
+def test_a_mistake_names_its_field_and_the_fix(folder: Path, change: dict[str, Any], field: str, words: str) -> None:
     done = run("audit", write(folder, REQUEST | change), "--device", "cpu")
     assert done.exit_code == 2
     assert f"{field}" in done.output
@@ -275,7 +275,7 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "AUDIT_PORT" in done.output
 
 
-def test_a_folder_stands_for_its_images_in_order(folder: Path) -> None:
+def test_a_folder_means_its_images_in_order(folder: Path) -> None:
     assert [path.name for path in find_images([folder, folder / "a.png"])] == ["a.png", "b.png", "a.png"]
 
 

@@ -88,9 +88,9 @@ def test_an_upload_carries_labels_and_boxes(client: TestClient, folder: Path) ->
 def test_a_refused_upload_names_the_mistake(client: TestClient, folder: Path) -> None:
     with over_http(client) as service, pytest.raises(CommandError) as caught:
         service.upload(sorted((folder / "photos").iterdir()), boxes="[null, [[5, 2, 3, 4]]]")
-    ((pointer, mend),) = caught.value.errors
+    ((pointer, fix),) = caught.value.errors
     assert pointer == "#/boxes"
-    assert "box 0 of image 1 ('b.png')" in mend
+    assert "box 0 of image 1 ('b.png')" in fix
 
 
 def test_an_audit_without_a_service_sees_the_batch_that_an_upload_would_make(client: TestClient, folder: Path) -> None:

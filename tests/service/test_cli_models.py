@@ -26,7 +26,7 @@ def write(folder: Path, document: Any) -> Path:
     return path
 
 
-def test_a_model_alone_is_looked_at_with_everything_there_is(tmp_path: Path) -> None:
+def test_a_model_without_a_plan_is_inspected_with_the_whole_catalogue(tmp_path: Path) -> None:
     done = run("inspect", write(tmp_path, SMALL_MODEL))
     assert done.exit_code == 0
     rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 1}
@@ -59,7 +59,7 @@ def test_of_a_request_its_plan_is_looked_at(tmp_path: Path) -> None:
         ({"kind": "torchserve", "url": "http://127.0.0.1:9", "name": "scans"}, "AUDIT_SERVER_PREFIXES"),
     ],
 )
-def test_a_mistake_is_told_and_ends_with_status_2(tmp_path: Path, document: Any, said: str) -> None:
+def test_a_mistake_is_reported_and_exits_with_status_2(tmp_path: Path, document: Any, said: str) -> None:
     done = run("inspect", write(tmp_path, document))
     assert done.exit_code == 2
     assert said in done.output

@@ -46,7 +46,7 @@ def test_processes_may_migrate_at_once(database_url: str) -> None:
     assert errors == []
 
 
-def test_a_new_database_that_somebody_else_starts_is_waited_for(tmp_path: Path) -> None:
+def test_a_new_database_that_another_process_creates_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     writer.execute("BEGIN IMMEDIATE")

@@ -45,13 +45,13 @@ def test_its_policy_fits_its_plan() -> None:
     validate_policy(policy, resolve_plan(PresetPlan(preset="quick", seed=7)))
 
 
-def test_a_service_that_does_not_start_says_why(tmp_path: Path) -> None:
+def test_a_service_that_does_not_start_reports_why(tmp_path: Path) -> None:
     (tmp_path / "redis").write_text("in the way")
     with pytest.raises(CommandError, match="did not start; it said"), demo._service(tmp_path):
         pytest.fail("it started")
 
 
-def test_its_service_is_gone_afterwards(tmp_path: Path) -> None:
+def test_its_service_has_stopped_afterwards(tmp_path: Path) -> None:
     with demo._service(tmp_path) as url:
         assert url.startswith("http://127.0.0.1:")
         tied = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if _holds(path, str(tmp_path))]

@@ -134,7 +134,7 @@ def test_the_same_plan_counts_before_the_raw_speed_of_its_model(client: TestClie
     assert own["seconds"] == pytest.approx(WORK / 60.0, abs=0.01)
 
 
-def test_another_plan_alone_says_nothing(client: TestClient) -> None:
+def test_another_plan_gives_no_estimate(client: TestClient) -> None:
     remember(client, seen(plan="other"))
     assert client.post("/v1/estimates", json=body()).json()["estimate"]["basis"] == "assumed"
 

@@ -123,7 +123,7 @@ def test_two_waves_give_a_report_that_does_not_depend_on_order(
     assert reports[0].cost.forward_images == reports[1].cost.forward_images > 0
 
 
-def test_as_many_images_pass_at_once_as_the_operator_says(make_play: Callable[..., Play]) -> None:
+def test_the_operator_sets_the_micro_batch(make_play: Callable[..., Play]) -> None:
     play = make_play(micro_batch=3)
     audit_id = play.submit(play.upload(photo(0), photo(1)), ONE_WAVE)
     assert play.work(audit_id).state == "succeeded"

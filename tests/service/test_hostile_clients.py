@@ -48,7 +48,7 @@ def part(data: bytes = b"x") -> tuple[str, tuple[str, bytes, str]]:
 
 @both_databases
 @pytest.mark.parametrize("suffix", ["%00", "%ff", "x" * 5000])
-def test_an_id_that_is_none_is_not_found(client: TestClient, suffix: str) -> None:
+def test_an_invalid_id_is_not_found(client: TestClient, suffix: str) -> None:
     for audit_id in (suffix, submit(client) + suffix):
         refused(client.get(f"/v1/audits/{audit_id}"), 404, "not_found")
         refused(client.get(f"/v1/audits/{audit_id}/report"), 404, "not_found")
@@ -147,9 +147,7 @@ def silent_redis() -> Iterator[str]:
     path.unlink()
 
 
-def test_a_queue_that_hangs_does_not_hang_the_gateway(
-    make_settings: Callable[..., Settings], silent_redis: str
-) -> None:
+def test_a_blocked_queue_does_not_block_the_gateway(make_settings: Callable[..., Settings], silent_redis: str) -> None:
     with TestClient(create_app(make_settings(redis_url=SecretStr(silent_redis)))) as client:
         started = time.monotonic()
         assert client.post("/v1/audits", json=REQUEST).status_code == 202

@@ -124,7 +124,7 @@ def test_boxes_that_do_not_fit(client: TestClient, boxes: str, words: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("labels", "mend"),
+    ("labels", "fix"),
     [
         ("[1]", "one per image"),
         ("{", "not JSON"),
@@ -139,9 +139,9 @@ def test_boxes_that_do_not_fit(client: TestClient, boxes: str, words: str) -> No
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_labels_that_do_not_fit(client: TestClient, labels: str, mend: str) -> None:
+def test_labels_that_do_not_fit(client: TestClient, labels: str, fix: str) -> None:
     files = [part("a.png", b"one"), part("b.png", b"two")]
-    refused(client.post(PATH, files=files, data={"labels": labels}), 422, "invalid_upload", mend)
+    refused(client.post(PATH, files=files, data={"labels": labels}), 422, "invalid_upload", fix)
 
 
 def test_a_name_shared_by_two_images_cannot_be_labeled_by_name(client: TestClient) -> None:
@@ -171,7 +171,7 @@ def test_two_archives(client: TestClient) -> None:
     refused(client.post(PATH, files=[archive, archive]), 422, "invalid_upload", "one")
 
 
-def test_a_broken_form_is_a_problem(client: TestClient) -> None:
+def test_an_invalid_form_is_a_problem(client: TestClient) -> None:
     answer = client.post(PATH, content=b"garbage", headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert answer.status_code in {400, 422}
     assert answer.headers["content-type"] == "application/problem+json"
@@ -184,19 +184,19 @@ def link() -> list[tuple[zipfile.ZipInfo | str, bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("entries", "mend"),
+    ("entries", "fix"),
     [
-        ({"../evil.png": b"x"}, "leads out"),
-        ({"/etc/evil.png": b"x"}, "leads out"),
-        ({"a\\..\\evil.png": b"x"}, "leads out"),
-        ({"C:evil.png": b"x"}, "leads out"),
+        ({"../evil.png": b"x"}, "points outside"),
+        ({"/etc/evil.png": b"x"}, "points outside"),
+        ({"a\\..\\evil.png": b"x"}, "points outside"),
+        ({"C:evil.png": b"x"}, "points outside"),
         ({"inner.zip": b"x"}, "archive in an archive"),
         ({"n" * 300 + ".png": b"x"}, "longer than 255"),
         (link(), "is a link"),
     ],
 )
-def test_unsafe_archive_entries(client: TestClient, entries: Any, mend: str) -> None:
-    refused(upload_zip(client, packed(entries)), 422, "invalid_upload", mend)
+def test_unsafe_archive_entries(client: TestClient, entries: Any, fix: str) -> None:
+    refused(upload_zip(client, packed(entries)), 422, "invalid_upload", fix)
 
 
 def test_unusual_compression_and_encryption(client: TestClient) -> None:

@@ -49,7 +49,7 @@ def ask(service: EmbeddedService, model: dict[str, Any], **more: Any) -> httpx.R
     raise AssertionError(answer.text)
 
 
-def test_a_worker_loads_the_model_and_asks_every_explainer_and_check(service: EmbeddedService) -> None:
+def test_a_worker_loads_the_model_and_tests_every_explainer_and_check(service: EmbeddedService) -> None:
     found = ask(service, SMALL_MODEL).json()
     assert found["complete"]
     assert found["capabilities"]["gradients"]
@@ -72,7 +72,7 @@ def test_of_a_plan_its_own_explainers_are_looked_at_under_their_names(service: E
     assert found["checks"] == [{"name": "cells", "runs": True, "reason": None, "layer": None}]
 
 
-def test_a_model_that_no_worker_can_load_is_a_problem_each_time_it_is_asked(service: EmbeddedService) -> None:
+def test_a_model_that_no_worker_can_load_is_a_problem_at_every_request(service: EmbeddedService) -> None:
     wrong = {**SMALL_MODEL, "name": "mobilenet_v3_smal"}
     for _ in range(2):
         answer = ask(service, wrong)
@@ -82,7 +82,7 @@ def test_a_model_that_no_worker_can_load_is_a_problem_each_time_it_is_asked(serv
         assert "mobilenet_v3_small" in answer.json()["detail"]
 
 
-def test_what_is_not_allowed_is_refused_before_anybody_looks(client: TestClient) -> None:
+def test_a_forbidden_reference_is_refused_before_it_is_read(client: TestClient) -> None:
     answer = client.post(
         "/v1/models:inspect", json={"model": {**SMALL_MODEL, "weights": {"uri": "file:///etc/passwd"}}}
     )

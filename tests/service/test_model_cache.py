@@ -64,7 +64,7 @@ def test_a_model_is_loaded_once(make_cache: Callable[..., ModelCache]) -> None:
     assert load(cache, reference("random:1")) is not load(cache, reference("random:2"))
 
 
-def test_a_model_that_goes_gives_its_memory_back_before_the_next_is_loaded(
+def test_an_evicted_model_frees_its_memory_before_the_next_is_loaded(
     make_cache: Callable[..., ModelCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Copies of it, folded and canonical, are in cycles, which Python may leave lying for hours."""
@@ -94,7 +94,7 @@ def test_the_model_not_used_longest_goes_first(make_cache: Callable[..., ModelCa
     assert load(cache, reference("random:2")) is not second
 
 
-def test_pinned_bytes_are_one_model_wherever_they_lie(
+def test_pinned_bytes_are_one_model_at_any_location(
     make_cache: Callable[..., ModelCache], stored: tuple[Path, str], tmp_path: Path
 ) -> None:
     path, digest = stored

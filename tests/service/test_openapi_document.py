@@ -178,7 +178,7 @@ def test_links_lead_from_the_answer_to_operations_that_exist(document: dict[str,
     assert [link["operationId"] for link in links.values()] == ["getArtifact"]
 
 
-def test_the_upload_says_in_which_pixels_boxes_are(document: dict[str, Any]) -> None:
+def test_the_upload_states_in_which_pixels_boxes_are(document: dict[str, Any]) -> None:
     form = document["paths"]["/v1/image-batches"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["properties"]) == {"images", "archive", "labels", "boxes"}
     boxes = form["properties"]["boxes"]

@@ -29,7 +29,7 @@ SPECIAL: dict[type[Exception], Exception] = {
 def instance(kind: type[Exception]) -> Exception:
     if kind in SPECIAL:
         return SPECIAL[kind]
-    return kind("mend it", field="a.0.b") if issubclass(kind, errors.InputError) else kind("mend it")
+    return kind("fix it", field="a.0.b") if issubclass(kind, errors.InputError) else kind("fix it")
 
 
 def known() -> list[type[Exception]]:

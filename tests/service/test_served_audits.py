@@ -144,7 +144,7 @@ def place(make_settings: Callable[..., Settings]) -> Iterator[Workplace]:
         workplace.client.__exit__(None, None, None)
 
 
-def test_an_audit_is_pinned_at_submit_and_says_what_it_asked(place: Workplace) -> None:
+def test_an_audit_is_pinned_at_submit_and_keeps_its_request(place: Workplace) -> None:
     audit_id = place.submit()
     assert place.work(audit_id)["state"] == "succeeded"
     report = place.report(audit_id)
@@ -172,7 +172,7 @@ def test_a_server_that_restarts_costs_attempts_and_no_number(place: Workplace) -
     assert other.manifest.attempts == one.manifest.attempts + 1
 
 
-def test_a_storm_of_failures_ends_in_a_failed_audit_that_says_so(place: Workplace) -> None:
+def test_many_server_failures_end_in_a_failed_audit_with_the_reason(place: Workplace) -> None:
     audit_id = place.submit()
     place.step(audit_id)
     place.server.down = True
@@ -182,7 +182,7 @@ def test_a_storm_of_failures_ends_in_a_failed_audit_that_says_so(place: Workplac
     assert (status["error"]["code"], status["error"]["field"]) == ("server_failing", "model.url")
     assert "503" in status["error"]["message"]
     assert "out of memory" in status["error"]["message"]
-    # three attempts at the shard, two tries each, and what belongs to beginning anew
+    # three attempts at the shard with two tries each, and the requests at the start of each attempt
     assert len(place.running.asked) - before < 20
     assert time.monotonic() - started < 60
     assert place.client.get(f"/v1/audits/{audit_id}/report").status_code == 404
@@ -215,7 +215,7 @@ def test_another_model_that_only_another_worker_saw_fails_the_audit(place: Workp
 
 
 def test_the_next_audit_is_of_the_model_that_is_there_then(place: Workplace) -> None:
-    """Also where the server does not say that it is another one, and whichever worker has seen the first."""
+    """Also if the server does not report the change, and no matter which worker has seen the first model."""
     first = place.submit()
     assert place.work(first)["state"] == "succeeded"
     place.server.network = digits.DigitNet().eval()
@@ -246,7 +246,7 @@ def test_fewer_classes_than_announced_fail_the_audit(place: Workplace) -> None:
         ({}, "BYTES", "model_output_invalid", "#/model/input"),
         ({"limits": {"attempts": 1, "requests": 3}}, "FP32", "request_budget_exceeded", "#/model/limits/requests"),
     ],
-    ids=["wrong name", "nobody there", "not allowed", "wrong dtype", "more requests than the budget"],
+    ids=["wrong name", "no server", "not allowed", "wrong dtype", "more requests than the budget"],
 )
 def test_what_cannot_be_is_refused_with_and_without_submitting_and_nothing_is_stored(
     place: Workplace, model: dict[str, Any], datatype: str, code: str, pointer: str

@@ -173,7 +173,7 @@ def test_two_models_from_submission_to_report(
     assert "noisy" in page.text
 
 
-def test_the_numbers_are_those_of_each_model_alone_in_any_order_of_work(
+def test_the_numbers_are_those_of_each_model_in_its_own_audit_in_any_order(
     workplace: Workplace, models: list[dict[str, Any]]
 ) -> None:
     images = workplace.upload()
@@ -264,7 +264,7 @@ def test_each_model_has_its_own_pictures(workplace: Workplace, models: list[dict
         assert answer.headers["content-type"] == "image/png"
 
 
-def test_a_condition_holds_for_one_model_or_for_each(workplace: Workplace, models: list[dict[str, Any]]) -> None:
+def test_a_condition_applies_to_one_model_or_to_each(workplace: Workplace, models: list[dict[str, Any]]) -> None:
     condition = {"check": "deletion", "explainer": "gradient", "metric": "lerf_auc", "min_images": 2}
     body = {
         "models": models,
@@ -285,7 +285,7 @@ def test_a_condition_holds_for_one_model_or_for_each(workplace: Workplace, model
 
 
 @pytest.mark.parametrize(
-    ("change", "pointer", "mend"),
+    ("change", "pointer", "fix"),
     [
         ({"model": {"kind": "demo"}}, "#", "exactly one"),
         ({"models": []}, "#", "exactly one"),
@@ -297,7 +297,7 @@ def test_a_condition_holds_for_one_model_or_for_each(workplace: Workplace, model
     ],
 )
 def test_models_that_make_no_comparison(
-    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, mend: str
+    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, fix: str
 ) -> None:
     answer = workplace.client.post(
         "/v1/audits", json={"models": models, "images": workplace.upload(1), "plan": PLAN, **change}
@@ -305,11 +305,11 @@ def test_models_that_make_no_comparison(
     problem = answer.json()
     assert answer.status_code == 422, problem
     found = {error["pointer"]: error["detail"] for error in problem["errors"]}
-    assert mend in found[pointer]
+    assert fix in found[pointer]
 
 
 @pytest.mark.parametrize(
-    ("change", "pointer", "mend"),
+    ("change", "pointer", "fix"),
     [
         ({"target": "os:system"}, "#/models/1/model/target", "AUDIT_FACTORIES"),
         ({"weights": {"uri": "file:///etc/passwd"}}, "#/models/1/model/weights/uri", "AUDIT_FILE_ROOTS"),
@@ -319,14 +319,14 @@ def test_models_that_make_no_comparison(
     ],
 )
 def test_a_model_that_may_not_be_named_is_refused_with_its_place(
-    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, mend: str
+    workplace: Workplace, models: list[dict[str, Any]], change: dict[str, Any], pointer: str, fix: str
 ) -> None:
     models[1]["model"] |= change
     answer = workplace.client.post("/v1/audits", json={"models": models, "images": workplace.upload(1), "plan": PLAN})
     problem = answer.json()
     assert answer.status_code == 422, problem
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
-    assert mend in problem["errors"][0]["detail"]
+    assert fix in problem["errors"][0]["detail"]
     assert workplace.client.get("/v1/audits").json()["items"] == []
 
 
@@ -338,7 +338,7 @@ def test_a_model_that_may_not_be_named_is_refused_with_its_place(
         ({"weights": {"uri": "random:1"}, "kwargs": {"classes": 3}}, "label_out_of_range", "images.labels.0", "noisy"),
     ],
 )
-def test_what_fails_in_the_worker_says_for_which_model(
+def test_a_failure_in_the_worker_names_the_model(
     workplace: Workplace,
     models: list[dict[str, Any]],
     change: dict[str, Any],

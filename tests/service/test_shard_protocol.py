@@ -187,7 +187,7 @@ def test_two_waves_open_exactly_once_and_end_in_success(play: Play) -> None:
     assert audit.finished_at == play.now
 
 
-def test_a_second_delivery_is_not_to_be_had(play: Play) -> None:
+def test_a_second_delivery_cannot_be_claimed(play: Play) -> None:
     play.submit()
     first = play.claim()
     assert first is not None
@@ -228,7 +228,7 @@ def test_heartbeat_keeps_the_lease_and_stores_progress(play: Play) -> None:
     assert 0.2 < play.audit.progress.fraction < 0.3
 
 
-def test_heartbeat_of_a_lost_attempt_says_stop(play: Play) -> None:
+def test_heartbeat_of_a_lost_attempt_stops_the_worker(play: Play) -> None:
     play.submit()
     play.claim()
     play.now += 31
@@ -431,7 +431,7 @@ def test_queued_shards_are_announced_again_once_an_interval(play: Play) -> None:
     assert announce() == 0
 
 
-def test_events_tell_the_whole_story_in_order(play: Play) -> None:
+def test_events_are_complete_and_in_order(play: Play) -> None:
     play.submit(compute=1)
     play.finish(0, [0])
     play.claim(1, 0)

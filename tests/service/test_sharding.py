@@ -52,7 +52,7 @@ def test_a_second_model_doubles_the_work() -> None:
 
 
 @given(images=st.integers(1, 200), shard_images=st.integers(1, 10), models=st.integers(1, 3), first=st.integers(1, 20))
-def test_no_shard_reaches_over_a_look(images: int, shard_images: int, models: int, first: int) -> None:
+def test_no_shard_spans_a_look(images: int, shard_images: int, models: int, first: int) -> None:
     rule = Conclusive(first_look=first)
     shards = shards_of(TWO_WAVES, images=images, shard_images=shard_images, models=models, stop=rule)
     compute = [s for s in shards if s.kind == "compute"]
@@ -63,7 +63,7 @@ def test_no_shard_reaches_over_a_look(images: int, shard_images: int, models: in
     for shard in compute:
         assert 0 < shard.stop - shard.start <= shard_images
         assert not any(shard.start < end < shard.stop for end in ends)
-    # all models have seen what a look is about before anybody goes on
+    # all models have seen the images of a look before any shard after it runs
     positions = [next(number for number, end in enumerate(ends) if s.stop <= end) for s in compute]
     assert positions == sorted(positions)
     measure = [s for s in shards if s.kind == "measure"]

@@ -171,7 +171,7 @@ def test_a_message_that_comes_late_or_twice_finds_nothing_to_do(workplace: Workp
     assert (workplace.shards(audit_id), workplace.client.get(f"/v1/audits/{audit_id}/report").content) == before
 
 
-def test_a_crash_between_completing_and_skipping_is_mended_by_the_next_shard(
+def test_a_crash_between_completing_and_skipping_is_repaired_by_the_next_shard(
     workplace: Workplace, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = {"model": model, "images": workplace.upload()}

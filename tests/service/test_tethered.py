@@ -35,7 +35,7 @@ def test_a_child_dies_with_its_parent() -> None:
     assert alive == []
 
 
-def test_a_child_whose_parent_is_gone_already_dies_at_once() -> None:
+def test_a_child_whose_parent_has_already_died_dies_immediately() -> None:
     somebody_else = "1"
     done = subprocess.run([sys.executable, "-c", CHILD, somebody_else], check=False, stdout=subprocess.PIPE)
     assert done.returncode == -9

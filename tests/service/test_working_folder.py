@@ -12,7 +12,9 @@ from auditcore_service.settings import Settings
 from auditcore_service.worker.working_folder import empty_working_folder
 
 
-def test_the_folder_is_new_private_empty_and_gone_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_is_new_private_empty_and_removed_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", "/somewhere/else"])
     with empty_working_folder() as folder:

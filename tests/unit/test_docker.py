@@ -75,7 +75,7 @@ def test_only_the_gateway_is_reachable_and_only_from_here(compose: dict[str, Any
     assert compose["services"]["worker"]["networks"] == ["back"]
 
 
-def test_the_queue_never_forgets(compose: dict[str, Any]) -> None:
+def test_the_queue_never_evicts(compose: dict[str, Any]) -> None:
     command = compose["services"]["redis"]["command"][-1]
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
@@ -101,7 +101,7 @@ def test_settings_in_compose_are_settings(compose: dict[str, Any]) -> None:
         assert set(service["environment"]) <= known
 
 
-def test_a_torchserve_beside_the_service_can_be_asked_and_reaches_nothing() -> None:
+def test_torchserve_next_to_the_service_can_be_reached_but_reaches_nothing() -> None:
     overlay = yaml.safe_load((DOCKER / "compose.torchserve.yaml").read_text())
     served = overlay["services"]["torchserve"]
     assert served["read_only"] is True
@@ -177,7 +177,7 @@ def test_the_gateway_image_has_no_torch_and_answers(tmp_path: Path) -> None:
         AUDIT_PORT=str(port),
         AUDIT_HOST="127.0.0.1",
         AUDIT_DATA_DIR=str(tmp_path / "data"),
-        AUDIT_REDIS_URL="redis://127.0.0.1:9/0",  # nobody there: liveness depends on nothing
+        AUDIT_REDIS_URL="redis://127.0.0.1:9/0",  # no server there: liveness depends on nothing
     )
     (tmp_path / "data").mkdir()
     command = [python.with_name("auditcore"), "gateway"]
@@ -217,5 +217,5 @@ def test_the_worker_image_computes_and_serves_nothing(tmp_path: Path) -> None:
     assert done.stdout.strip() == "1000", done.stderr
     formats = imports(python, "import onnxruntime, onnx2torch, transformers, mlflow.artifacts, s3fs; print('here')")
     assert formats.stdout == "here\n", formats.stderr
-    # MLflow's client brings FastAPI along; of what the gateway alone needs there is nothing
+    # MLflow's client brings FastAPI along; nothing that only the gateway needs is there
     assert "ModuleNotFoundError" in imports(python, "import prometheus_client").stderr

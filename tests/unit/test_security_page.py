@@ -51,7 +51,7 @@ sys.addaudithook(_watch)
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Iterator[Path]:
-    """A file that nobody may open; that no program is started and no host asked is watched too."""
+    """A file that must not be opened; the watch also fails if a program is started or a host is contacted."""
     path = tmp_path / "secret" / "key.txt"
     path.parent.mkdir()
     path.write_text("KEY=hunter2")
@@ -150,7 +150,7 @@ def test_an_object_is_one_url_of_a_store(secret: Path, uri: str) -> None:
         "resnet18\n",
     ],
 )
-def test_a_name_of_an_architecture_is_no_place(name: str) -> None:
+def test_a_name_of_an_architecture_is_not_a_path(name: str) -> None:
     for kind in (TimmArchitecture, TorchvisionArchitecture):
         kind.model_validate({"name": "resnet18"})
         with pytest.raises(ValidationError):
@@ -198,7 +198,7 @@ class Opening:
 def test_a_pickle_opens_no_file(secret: Path, tmp_path: Path, number: int) -> None:
     """By what torch and numpy have for tensors in files, too."""
     import numpy as np  # noqa: PLC0415 - what a pickle names
-    from torch.multiprocessing.reductions import rebuild_storage_filename  # noqa: PLC0415 - likewise
+    from torch.multiprocessing.reductions import rebuild_storage_filename  # noqa: PLC0415 - only this test needs it
 
     name = str(secret)
     one = [

@@ -25,7 +25,7 @@ def test_what_safetensors_writes_is_read() -> None:
     np.testing.assert_array_equal(np.frombuffer(FILE[place.start : place.stop], np.float32).reshape(2, 3, 4), VALUES)
 
 
-def test_the_header_alone_is_enough_where_the_size_is_known() -> None:
+def test_the_header_is_enough_if_the_size_is_known() -> None:
     end = min(place.start for place in read_layout(FILE).tensors.values())
     assert read_layout(FILE[:end], size=len(FILE)) == read_layout(FILE)
 

@@ -1,1 +1,1 @@
-"""The truth: audits, their shards, events and image batches, in SQLite or PostgreSQL."""
+"""The database: audits, their shards, events and image batches, in SQLite or PostgreSQL."""

@@ -1,4 +1,4 @@
-"""Audits: written with all their shards at once, read with their progress."""
+"""Audits: written together with all their shards, and read with their progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def insert_audit(
     now: float,
     estimate: str | None = None,
 ) -> tuple[Audit, tuple[QueuedShard, ...]]:
-    """Write an audit and every shard it will ever have.
+    """Insert an audit with all its shards.
 
     Returns:
         The audit, and the shards of the first wave, which are `queued`; the others are `pending`.
@@ -76,14 +76,14 @@ def insert_audit(
             for shard in shards
         ],
     )
-    append_event(connection, audit_id, "state", _standing(audit), now=now)
+    append_event(connection, audit_id, "state", _event_data(audit), now=now)
     return audit, tuple(
         QueuedShard(ShardKey(audit_id, shard.wave, shard.index), shard.kind) for shard in shards if shard.wave == first
     )
 
 
 def find_audit(connection: Connection, audit_id: str) -> Audit | None:
-    """One audit, or None."""
+    """Return an audit, or None if there is none."""
     row = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).one_or_none()
     return None if row is None else _audit(row, _progress(connection, [audit_id]))
 
@@ -91,12 +91,12 @@ def find_audit(connection: Connection, audit_id: str) -> Audit | None:
 def list_audits(
     connection: Connection, *, after: tuple[float, str] | None, limit: int, state: AuditState | None = None
 ) -> tuple[Audit, ...]:
-    """Audits, newest first.
+    """Return audits, newest first.
 
     Args:
         connection: An open transaction.
-        after: (created_at, id) of the last audit of the page before.
-        limit: Most audits to return.
+        after: (created_at, id) of the last audit on the previous page.
+        limit: Largest number of audits to return.
         state: Only audits in this state.
     """
     query = select(AUDITS).order_by(AUDITS.c.created_at.desc(), AUDITS.c.id.desc()).limit(limit)
@@ -118,8 +118,8 @@ def list_audits(
 def lock_audit(connection: Connection, audit_id: str) -> AuditState | None:
     """State of an audit, which no other transaction can change until this one ends; None if there is none.
 
-    Every transaction that changes an audit or its shards begins with this, so "how many shards are left" has one
-    answer. (SQLite's write transaction already holds the only lock and ignores FOR UPDATE.)
+    Every transaction that changes an audit or its shards begins with this lock, so that "how many shards are left" has
+    one answer. (SQLite's write transaction already holds the only lock and ignores FOR UPDATE.)
     """
     return connection.execute(
         select(AUDITS.c.state).where(AUDITS.c.id == audit_id).with_for_update()
@@ -134,7 +134,7 @@ def move_audit(
     now: float,
     values: Mapping[str, object] | None = None,
 ) -> bool:
-    """Step to a state if the table of transitions allows it from the present one; say whether it did."""
+    """Move an audit to a state if the table of transitions allows it; return whether it did."""
     changed = connection.execute(
         update(AUDITS)
         .where(AUDITS.c.id == audit_id, AUDITS.c.state.in_(sources(target)))
@@ -146,20 +146,20 @@ def move_audit(
 
 
 def append_state_event(connection: Connection, audit_id: str, *, now: float, kind: str = "state") -> None:
-    """Tell readers of the event stream where the audit stands."""
+    """Append an event with the state of the audit, for readers of the event stream."""
     audit = find_audit(connection, audit_id)
     if audit is not None:
-        append_event(connection, audit_id, kind, _standing(audit), now=now)
+        append_event(connection, audit_id, kind, _event_data(audit), now=now)
 
 
 def count_audits(connection: Connection) -> dict[str, int]:
-    """Number of audits in each state that occurs."""
+    """Return the number of audits by state."""
     rows = connection.execute(select(AUDITS.c.state, func.count().label("audits")).group_by(AUDITS.c.state))
     return {row.state: row.audits for row in rows}
 
 
-def _standing(audit: Audit) -> dict[str, object]:
-    """What an event says of an audit."""
+def _event_data(audit: Audit) -> dict[str, object]:
+    """Return the data of an event about an audit."""
     data: dict[str, object] = {
         "state": audit.state,
         "progress": {

@@ -1,4 +1,4 @@
-"""Stored image batches, and the images an audit fetched once and froze."""
+"""Stored image batches, and the digests of images that audits have fetched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from auditcore_service.store.tables import FROZEN_IMAGES, IMAGE_BATCHES
 
 
 def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, now: float) -> None:
-    """Remember a batch; the same batch twice is one batch."""
+    """Store a batch; storing the same batch again changes nothing."""
     if find_batch(connection, digest) is not None:
         return
     values = {
@@ -25,12 +25,12 @@ def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest
         with connection.begin_nested():
             connection.execute(insert(IMAGE_BATCHES).values(**values))
     except IntegrityError:
-        # on PostgreSQL another upload of the same images may have won the race; content addresses make that the same
+        # on PostgreSQL another upload may have been first; with content addresses it stored the same batch
         return
 
 
 def find_batch(connection: Connection, digest: str) -> BatchManifest | None:
-    """What a batch holds, or None."""
+    """Return the manifest of a batch, or None if there is no such batch."""
     manifest = connection.execute(
         select(IMAGE_BATCHES.c.manifest).where(IMAGE_BATCHES.c.digest == digest)
     ).scalar_one_or_none()
@@ -38,17 +38,17 @@ def find_batch(connection: Connection, digest: str) -> BatchManifest | None:
 
 
 def batch_size(connection: Connection, digest: str) -> int | None:
-    """Images in a batch, or None if there is no such batch; does not read its manifest."""
+    """Return the number of images of a batch without reading its manifest, or None if there is no such batch."""
     return connection.execute(
         select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest)
     ).scalar_one_or_none()
 
 
 def freeze_image(connection: Connection, audit_id: str, index: int, digest: str) -> str:
-    """Decide once which bytes an image URI meant for this audit.
+    """Fix the bytes of an image URI for this audit.
 
     Returns:
-        The digest that counts: that of the first to freeze it.
+        The digest that was stored first; it is the one to use.
     """
     lock_audit(connection, audit_id)
     frozen = frozen_images(connection, audit_id).get(index)
@@ -59,6 +59,6 @@ def freeze_image(connection: Connection, audit_id: str, index: int, digest: str)
 
 
 def frozen_images(connection: Connection, audit_id: str) -> dict[int, str]:
-    """Image index -> digest, of the images fetched so far."""
+    """Return image index -> digest of the images fetched so far."""
     rows = connection.execute(select(FROZEN_IMAGES).where(FROZEN_IMAGES.c.audit_id == audit_id)).mappings()
     return {row["index"]: row["digest"] for row in rows}

@@ -1,4 +1,4 @@
-"""Bytes by content address, in a folder or in any store that fsspec knows."""
+"""Blobs by content address, in a folder or in any store that fsspec supports."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 class BlobStore:
     """Immutable blobs below one fsspec URL.
 
-    Writing twice stores once. Reading verifies, so a damaged blob is an error and never a wrong number.
+    The same bytes are stored once. Reading verifies the digest, so a damaged blob is an error and never a wrong number.
     """
 
     def __init__(self, url: str) -> None:
-        # what was listed once is not what another process has stored since
+        # no cache of listings, because other processes store blobs too
         self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
 
     def put(self, data: bytes) -> str:
-        """Store bytes; the answer is their digest."""
+        """Store bytes and return their digest."""
         digest = sha256(data)
         path = self._path(digest)
         if self._size(path) == len(data):
             return digest
         if isinstance(self._fs, LocalFileSystem):
-            # A reader must never see half a file. Object stores publish on close; a folder needs the rename.
+            # a reader must never see a partial file: object stores publish on close, a folder needs the rename
             self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
             part = f"{path}.{uuid.uuid4().hex}.part"
             try:
                 self._fs.pipe_file(part, data)
                 self._fs.mv(part, path)
             finally:
-                # on a full disk every attempt would leave one behind
+                # otherwise every attempt on a full disk would leave a file behind
                 with suppress(FileNotFoundError):
                     self._fs.rm_file(part)
         else:
@@ -49,14 +49,14 @@ class BlobStore:
         return digest
 
     def get(self, digest: str, *, field: str = "digest") -> bytes:
-        """Bytes of a digest.
+        """Return the bytes of a digest.
 
         Raises:
-            UnreachableResource: Nothing is stored under it.
-            DigestMismatch: What is stored is damaged.
+            UnreachableResource: Nothing is stored under the digest.
+            DigestMismatch: The stored bytes are damaged.
         """
         if not _DIGEST.fullmatch(digest):
-            # a name is part of a path, so nothing but a digest may become one
+            # the digest becomes part of a path, so nothing else is allowed
             msg = f"{digest!r} is not a digest; write sha256: and 64 hexadecimal digits"
             raise UnreachableResource(msg, field=field)
         try:
@@ -70,13 +70,13 @@ class BlobStore:
         return data
 
     def check(self) -> None:
-        """Prove that the store answers; a folder or bucket that is not there yet is made.
+        """Check that the store is reachable; create its folder or bucket if it does not exist.
 
         Raises:
-            OSError: It does not.
+            OSError: The store is not reachable.
         """
         self._fs.makedirs(self._root, exist_ok=True)
-        # without a blob below it, a prefix of an object store does not exist, and that is fine
+        # a prefix of an object store does not exist before its first blob
         with suppress(FileNotFoundError):
             self._fs.info(self._root)
 

@@ -1,4 +1,4 @@
-"""Connections and transactions that mean the same on SQLite and PostgreSQL."""
+"""Connections and transactions that behave the same on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_TIMEOUT_MS = 15_000
-"""Longest wait for SQLite's single writer. Transactions take milliseconds; a checkpoint on a slow disk, seconds."""
+"""Longest wait for SQLite's write lock. Transactions take milliseconds; a checkpoint on a slow disk takes seconds."""
 
-_MIGRATION_LOCK = 0x61756469  # "audi": any number that no other program on this database uses
+_MIGRATION_LOCK = 0x61756469  # "audi": an arbitrary number that no other program on this database uses
 _WRITES = "auditcore_writes"
 
 
@@ -27,18 +27,19 @@ _WRITES = "auditcore_writes"
 class Database:
     """One database.
 
-    `writing` is a transaction that excludes every other writer of the same audit: SQLite takes its only write lock at
-    once (BEGIN IMMEDIATE, so that two readers never deadlock on upgrading), PostgreSQL locks the audit's row.
+    `writing` is a transaction that excludes every other writer of the same audit. SQLite takes its only write lock at
+    the start (BEGIN IMMEDIATE, so that two readers never deadlock when they become writers). PostgreSQL locks the
+    audit's row.
     """
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(make_url(url))
-        # SQLite polls for its only write lock with growing pauses; threads of one process take turns instead
+        # SQLite polls for its write lock with increasing pauses; threads of one process share a lock instead
         self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that commits at the end, or rolls back on an exception. Not to be nested."""
+        """Open a write transaction that commits at the end, or rolls back on an exception; it must not be nested."""
         with (
             self.engine.connect().execution_options(**{_WRITES: True}) as connection,
             self._turn,
@@ -48,12 +49,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A consistent view; never waits for a writer on SQLite (WAL)."""
+        """Open a read transaction with a consistent view; on SQLite (WAL) it never waits for a writer."""
         with self.engine.connect() as connection, connection.begin():
             yield connection
 
     def migrate(self) -> None:
-        """Bring the schema up to date; several processes may do so at once."""
+        """Migrate the schema to the newest version; several processes may do this at the same time."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.writing() as connection:
@@ -63,16 +64,16 @@ class Database:
             command.upgrade(config, "head")
 
     def check(self) -> None:
-        """Prove that the database answers.
+        """Check that the database is reachable.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: It does not.
+            sqlalchemy.exc.SQLAlchemyError: It is not reachable.
         """
         with self.reading() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self.engine.dispose()
 
 
@@ -91,13 +92,13 @@ def _engine(url: URL) -> Engine:
 
 
 def _configure_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's own type
-    # the driver would begin transactions by itself, late; `_begin_sqlite` does it instead
+    # the driver would begin transactions itself, and too late; `_begin_sqlite` does it instead
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     _use_wal(connection)
     for pragma in (
-        # each commit reaches the disk before it is answered: NORMAL would survive the end of this process as well, but
-        # a power failure could take the last commits back, and it saves no more than one fsync a commit
+        # each commit reaches the disk before it is answered. NORMAL would survive a crash of this process too, but a
+        # power failure could undo the last commits, and it saves only one fsync per commit
         "synchronous=FULL",
         "foreign_keys=ON",
     ):
@@ -107,15 +108,15 @@ def _configure_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:  #
 def _use_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own type
     """Switch a database to WAL; where it is already, this only reads.
 
-    The switch needs the database for itself and does not wait for it, whatever the timeout, so that of several
-    processes that start on a new database all but one would fail.
+    The switch needs exclusive access and does not wait for it, whatever the timeout. Without the retry, all but one of
+    several processes that start on a new database would fail.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            # the last byte of a code says what happened, the others why
+            # the last byte of a code is the primary error, the others are details
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What happened to an audit, in order, so that a reader who was away can catch up."""
+"""Events of an audit, in order, so that a client that reconnects can catch up."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from auditcore_service.store.tables import EVENTS
 
 
 def append_event(connection: Connection, audit_id: str, kind: str, data: dict[str, object], *, now: float) -> None:
-    """Write an event. The caller holds the audit's lock, so that ids and commits have the same order."""
+    """Append an event. The caller must hold the audit's lock, so that ids and commits have the same order."""
     connection.execute(
         insert(EVENTS).values(audit_id=audit_id, kind=kind, data=json.dumps(data, sort_keys=True), created_at=now)
     )
 
 
 def events_after(connection: Connection, audit_id: str, *, after: int, limit: int = 500) -> tuple[Event, ...]:
-    """Events of an audit with an id above `after`, oldest first."""
+    """Return events of an audit with an id above `after`, oldest first."""
     rows = connection.execute(
         select(EVENTS.c.id, EVENTS.c.kind, EVENTS.c.data)
         .where(EVENTS.c.audit_id == audit_id, EVENTS.c.id > after)

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same key and body mean the same audit, however often it is sent."""
+"""Idempotency keys: repeated requests with the same key and body create one audit."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from sqlalchemy.exc import IntegrityError
 from auditcore_service.store.tables import IDEMPOTENCY_KEYS
 
 KEY_LIFETIME_S = 24 * 3600.0
-"""A key is forgotten after a day; published in the API description."""
+"""A key is deleted after a day; this is documented in the API description."""
 
 RESERVATION_S = 60.0
-"""A reservation without an audit is void after this time: its request died. Gateways of releases before commit one
-before they answer; now a key and its audit are one transaction."""
+"""A reservation without an audit expires after this time, because its request must have died. Only gateways of earlier
+releases commit such reservations; now a key and its audit are one transaction."""
 
 
 @final
 @dataclass(frozen=True)
 class Reservation:
-    """What a key stands for.
+    """The state of a key.
 
     Attributes:
-        state: `new`: go on, the key is yours. `replay`: `audit_id` was the answer. `in_flight`: the first request is
-            still being answered. `reused`: the key belongs to another body.
+        state: `new`: the key is free or was just reserved. `replay`: the key belongs to the audit `audit_id`.
+            `in_flight`: the first request with this key is still running. `reused`: the key was used with a different
+            body.
+        audit_id: The audit, for `replay`.
     """
 
     state: Literal["new", "replay", "in_flight", "reused"]
@@ -33,7 +35,7 @@ class Reservation:
 
 
 def reserve_key(connection: Connection, key: str, fingerprint: str, *, now: float) -> Reservation:
-    """Take a key, or find out what it stands for."""
+    """Reserve a key, or return its state if it exists."""
     connection.execute(
         delete(IDEMPOTENCY_KEYS).where(
             IDEMPOTENCY_KEYS.c.key == key,
@@ -50,7 +52,7 @@ def reserve_key(connection: Connection, key: str, fingerprint: str, *, now: floa
 
 
 def find_key(connection: Connection, key: str, fingerprint: str, *, now: float) -> Reservation:
-    """What a key stands for, without taking it."""
+    """Return the state of a key without reserving it."""
     row = connection.execute(select(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key)).one_or_none()
     lifetime = RESERVATION_S if row is not None and row.audit_id is None else KEY_LIFETIME_S
     if row is None or row.created_at < now - lifetime:
@@ -61,12 +63,12 @@ def find_key(connection: Connection, key: str, fingerprint: str, *, now: float) 
 
 
 def bind_key(connection: Connection, key: str, audit_id: str) -> None:
-    """Let a reserved key stand for an audit, in the transaction that writes the audit."""
+    """Assign a reserved key to an audit, in the transaction that inserts the audit."""
     connection.execute(update(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key).values(audit_id=audit_id))
 
 
 def forget_keys(connection: Connection, *, now: float) -> int:
-    """Delete keys past their lifetime; the answer counts them."""
+    """Delete keys past their lifetime; return how many."""
     return connection.execute(
         delete(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.created_at < now - KEY_LIFETIME_S)
     ).rowcount

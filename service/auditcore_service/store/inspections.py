@@ -1,4 +1,4 @@
-"""What will run on which model: asked by gateways, found out by workers, kept for a while."""
+"""Inspections of models: requested by gateways, answered by workers, kept for an hour."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoredInspection:
 
 
 def find_inspection(connection: Connection, digest: str) -> StoredInspection | None:
-    """The inspection of this digest, or None."""
+    """Return the inspection with this digest, or None if there is none."""
     row = connection.execute(select(INSPECTIONS).where(INSPECTIONS.c.digest == digest)).one_or_none()
     if row is None:
         return None
@@ -45,7 +45,7 @@ def find_inspection(connection: Connection, digest: str) -> StoredInspection | N
 
 
 def ask_for_inspection(connection: Connection, digest: str, *, request: str, reference: str, now: float) -> None:
-    """Write that this inspection is wanted from now on, without an answer."""
+    """Insert a request for an inspection, without an answer."""
     connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.digest == digest))
     try:
         with connection.begin_nested():
@@ -53,7 +53,7 @@ def ask_for_inspection(connection: Connection, digest: str, *, request: str, ref
                 insert(INSPECTIONS).values(digest=digest, request=request, reference=reference, queued_at=now)
             )
     except IntegrityError:
-        # on PostgreSQL another gateway may have asked for the same at this moment
+        # on PostgreSQL another gateway may have inserted the same request at this moment
         return
 
 
@@ -74,7 +74,7 @@ def answer_inspection(
 
 
 def forget_inspection(connection: Connection, digest: str) -> None:
-    """Delete one, so that the next request has it looked at anew."""
+    """Delete an inspection, so that the next request starts a new one."""
     connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.digest == digest))
 
 

@@ -1,4 +1,4 @@
-"""What the store hands out: small frozen records, no open cursors."""
+"""Records that the store returns: small, frozen, without open cursors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from auditcore_service.store.transitions import AuditState, ShardKind, ShardStat
 @final
 @dataclass(frozen=True, order=True)
 class ShardKey:
-    """Names one shard; the only thing that travels through the queue."""
+    """Identifies one shard; messages in the queue contain nothing else."""
 
     audit_id: str
     wave: int
@@ -30,11 +30,11 @@ class QueuedShard:
 @final
 @dataclass(frozen=True)
 class NewShard:
-    """A shard to be written with its audit.
+    """A shard to insert with its audit.
 
     Attributes:
-        weight: Its share of the audit's work, in any unit common to the audit.
-        model: Which of the request's models it runs, counted from 0.
+        weight: Its work, in any unit that all shards of the audit share.
+        model: Position of its model in the request, from 0.
     """
 
     wave: int
@@ -52,12 +52,12 @@ class Shard:
     """A shard as stored.
 
     Attributes:
-        start: First image, counted from 0; in the compute wave of an audit with a stop rule in its random order.
+        start: First image, from 0; in the compute wave of an audit with a stop rule, the position in the random order.
         stop: One past the last image.
         attempt: How often it has been claimed.
-        lease_until: Until when its worker may stay silent, seconds since 1970.
-        progress: Share done, in [0, 1].
-        model: Which of the request's models it runs, counted from 0.
+        lease_until: End of its worker's lease, seconds since 1970.
+        progress: Finished share, in [0, 1].
+        model: Position of its model in the request, from 0.
     """
 
     key: ShardKey
@@ -86,9 +86,9 @@ class Failure:
 @final
 @dataclass(frozen=True)
 class Progress:
-    """Shards of an audit, counted; `fraction` is the share of the work done, in [0, 1].
+    """Numbers of shards of an audit; `fraction` is the finished share of the work, in [0, 1].
 
-    A shard that a stop rule made needless counts as done: nothing is left to do for it.
+    A shard that a stop rule has skipped counts as done.
     """
 
     done: int
@@ -103,7 +103,7 @@ class Audit:
     """An audit as stored. `request`, `plan` and `estimate` are JSON; times are seconds since 1970 UTC.
 
     Attributes:
-        estimate: What it was expected to cost when it was accepted; None for audits of releases that made none.
+        estimate: Its estimated cost when it was accepted; None for audits of earlier releases without estimates.
     """
 
     id: str
@@ -124,7 +124,7 @@ class Audit:
 @final
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an audit; ids count up."""
+    """An event of an audit; ids increase."""
 
     id: int
     kind: str
@@ -134,11 +134,11 @@ class Event:
 @final
 @dataclass(frozen=True)
 class Step:
-    """What a transaction did.
+    """Result of a transaction on a shard.
 
     Attributes:
-        applied: False when the caller's attempt was no longer its own, so nothing changed.
-        opened: Shards that became `queued` and are to be announced to workers, after the commit.
+        applied: False if the caller no longer owned the shard, so nothing changed.
+        opened: Shards that became `queued`; announce them to workers after the commit.
     """
 
     applied: bool

@@ -1,7 +1,7 @@
 """The life of a shard: claimed under a lease, kept by heartbeats, completed once.
 
-One protocol for measuring, computing and assembling. Each function is one transaction's work; it begins by locking the
-audit. `Step.opened` names the shards to announce after the commit.
+The protocol is the same for measuring, computing and assembling. Each function is one transaction and begins by locking
+the audit. `Step.opened` lists the shards to announce after the commit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STALE = Step(applied=False)
 def claim_shard(
     connection: Connection, key: ShardKey, *, now: float, lease_s: float, max_attempts: int
 ) -> Shard | None:
-    """Take a queued shard, or one whose worker has gone silent.
+    """Claim a queued shard, or a running one whose lease has expired.
 
     Returns:
         The shard with its new attempt number; None when it cannot be claimed, because it is done, cancelled, running
@@ -57,7 +57,7 @@ def beat_shard(
     """Extend the lease and store progress.
 
     Returns:
-        Whether to go on: False when the audit was cancelled or failed, or another worker has taken over.
+        Whether to continue: False if the audit was cancelled or failed, or if another worker has taken over.
     """
     if lock_audit(connection, key.audit_id) not in ACTIVE:
         return False
@@ -79,13 +79,13 @@ def complete_shard(
     now: float,
     verdict: str | None = None,
 ) -> Step:
-    """Store a result if the attempt is still the caller's own, and open the next wave when it was the last missing.
+    """Store a result if the caller still owns the shard, and open the next wave if it was the last missing result.
 
     Args:
-        connection: A writing transaction.
+        connection: A write transaction.
         key: The shard.
-        attempt: The attempt number that `claim_shard` gave.
-        result_digest: Where the result is; the report's digest for the last wave.
+        attempt: The attempt number from `claim_shard`.
+        result_digest: Digest of the result; for the last wave, of the report.
         now: Seconds since 1970.
         verdict: The report's verdict, for the last wave.
     """
@@ -100,7 +100,7 @@ def complete_shard(
     if state not in ACTIVE:
         _settle_cancelled(connection, key.audit_id, now=now)
         return Step(applied=True)
-    # none of a wave is skipped without opening the next one, so skipped shards need no thought here
+    # skipping shards of a wave also opens the next one, so skipped shards need no handling here
     left = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.state != "done")
     opened = _open_wave(connection, key.audit_id, key.wave + 1, now=now) if left == 0 else ()
     if left == 0 and not opened:
@@ -114,18 +114,18 @@ def complete_shard(
 def skip_rest(connection: Connection, audit_id: str, *, wave: int, start: int, now: float) -> Step:
     """End a wave early, because a stop rule needs no image at or after `start`, and open the next wave.
 
-    May be asked for as often as one likes: once the wave is over nothing changes. Workers that are busy with a skipped
-    shard find it no longer their own.
+    This is idempotent: once the wave is over, nothing changes. Workers that are busy with a skipped shard no longer own
+    it.
 
     Args:
-        connection: A writing transaction.
+        connection: A write transaction.
         audit_id: The audit.
         wave: The wave whose shards are skipped.
         start: First image, in the order of the wave, that is no longer needed.
         now: Seconds since 1970.
 
     Returns:
-        Not applied when the audit is no longer active, or a shard before `start` is not done.
+        A step that is not applied if the audit is no longer active, or if a shard before `start` is not done.
     """
     if lock_audit(connection, audit_id) not in ACTIVE:
         return _STALE
@@ -145,14 +145,14 @@ def skip_rest(connection: Connection, audit_id: str, *, wave: int, start: int, n
 def release_shard(
     connection: Connection, key: ShardKey, *, attempt: int, error: str, failure: Failure, now: float, max_attempts: int
 ) -> Step:
-    """Give a shard back after an unexpected error: to be tried again, or failing its audit after the last attempt.
+    """Release a shard after an unexpected error: queue it again, or fail its audit after the last attempt.
 
     Args:
-        connection: A writing transaction.
+        connection: A write transaction.
         key: The shard.
-        attempt: The attempt number that `claim_shard` gave.
-        error: Kept with the shard, for the operator.
-        failure: What the audit fails with when no attempt is left.
+        attempt: The attempt number from `claim_shard`.
+        error: Stored with the shard, for the operator.
+        failure: Failure of the audit if no attempt is left.
         now: Seconds since 1970.
         max_attempts: As in `claim_shard`.
     """
@@ -171,15 +171,15 @@ def release_shard(
 def fail_audit(
     connection: Connection, key: ShardKey, *, attempt: int, failure: Failure, now: float, error: str | None = None
 ) -> Step:
-    """End the whole audit because of one shard: the input cannot be used, or attempts ran out.
+    """Fail the whole audit because of one shard: the input cannot be used, or no attempt is left.
 
     Args:
-        connection: A writing transaction.
+        connection: A write transaction.
         key: The shard.
         attempt: The attempt number that `claim_shard` gave.
         failure: What the client sees.
         now: Seconds since 1970.
-        error: What the operator finds with the shard; the client's message if None.
+        error: Error stored with the shard, for the operator; the client's message if None.
     """
     state = lock_audit(connection, key.audit_id)
     failed = connection.execute(
@@ -204,7 +204,7 @@ def fail_audit(
 
 
 def abandon_shard(connection: Connection, key: ShardKey, *, attempt: int, now: float) -> Step:
-    """Acknowledge that the audit no longer wants this shard."""
+    """Cancel a running shard whose audit no longer needs it."""
     lock_audit(connection, key.audit_id)
     stopped = connection.execute(
         update(SHARDS).where(_mine(key, attempt)).values(state="cancelled", lease_until=None)
@@ -214,10 +214,10 @@ def abandon_shard(connection: Connection, key: ShardKey, *, attempt: int, now: f
 
 
 def cancel_audit(connection: Connection, audit_id: str, *, now: float) -> bool:
-    """Ask an audit to stop: at once if no worker is busy with it, else when they notice.
+    """Cancel an audit: immediately if no worker is busy with it, else when the workers notice.
 
     Returns:
-        Whether anything changed; a finished audit stays as it is, and asking twice changes nothing.
+        Whether anything changed; a finished audit is not changed, and cancelling twice changes nothing.
     """
     if lock_audit(connection, audit_id) not in ACTIVE:
         return False
@@ -228,12 +228,12 @@ def cancel_audit(connection: Connection, audit_id: str, *, now: float) -> bool:
 
 
 def get_shard(connection: Connection, key: ShardKey) -> Shard:
-    """One shard that is known to exist."""
+    """Return a shard, which must exist."""
     return _shard(connection.execute(select(SHARDS).where(_is(key))).one())
 
 
 def list_shards(connection: Connection, audit_id: str) -> tuple[Shard, ...]:
-    """All shards of an audit, by wave and index."""
+    """Return all shards of an audit, by wave and index."""
     rows = connection.execute(
         select(SHARDS).where(SHARDS.c.audit_id == audit_id).order_by(SHARDS.c.wave, SHARDS.c.index)
     )
@@ -241,20 +241,20 @@ def list_shards(connection: Connection, audit_id: str) -> tuple[Shard, ...]:
 
 
 def count_shards(connection: Connection) -> dict[str, int]:
-    """Number of shards in each state that occurs."""
+    """Return the number of shards by state."""
     rows = connection.execute(select(SHARDS.c.state, func.count().label("shards")).group_by(SHARDS.c.state))
     return {row.state: row.shards for row in rows}
 
 
 def oldest_queued(connection: Connection) -> float | None:
-    """When the longest waiting shard was queued, seconds since 1970."""
+    """Return when the longest waiting shard was queued, seconds since 1970; None if no shard waits."""
     return connection.execute(
         select(func.min(SHARDS.c.queued_at)).where(SHARDS.c.state == "queued")
     ).scalar_one_or_none()
 
 
 def silent_shards(connection: Connection, *, now: float) -> tuple[tuple[ShardKey, int], ...]:
-    """Running shards whose lease has expired, with their attempt."""
+    """Return running shards whose lease has expired, with their attempt."""
     rows = connection.execute(
         select(SHARDS).where(SHARDS.c.state == "running", SHARDS.c.lease_until < now).order_by(SHARDS.c.lease_until)
     )
@@ -264,7 +264,7 @@ def silent_shards(connection: Connection, *, now: float) -> tuple[tuple[ShardKey
 def take_over_silent(
     connection: Connection, key: ShardKey, *, attempt: int, now: float, failure: Failure, max_attempts: int
 ) -> Step:
-    """Take a shard from a worker that went silent, unless it has spoken again since."""
+    """Release a shard whose worker's lease has expired, unless the worker has renewed it since."""
     lock_audit(connection, key.audit_id)
     lease = connection.execute(select(SHARDS.c.lease_until).where(_mine(key, attempt))).scalar_one_or_none()
     if lease is None or lease >= now:
@@ -283,7 +283,7 @@ def take_over_silent(
 def announce_again(
     connection: Connection, *, now: float, queued_before: float, kinds: Sequence[str]
 ) -> tuple[QueuedShard, ...]:
-    """Shards that have waited too long for a message that may be lost; they count as just queued from now on."""
+    """Return queued shards whose message may be lost, to announce them again, and reset their waiting time."""
     rows = connection.execute(
         select(SHARDS)
         .join(AUDITS, AUDITS.c.id == SHARDS.c.audit_id)
@@ -321,7 +321,7 @@ def _requeue(connection: Connection, key: ShardKey, *, error: str, now: float) -
 
 
 def _storable(text: str) -> str:
-    """Messages may quote foreign code; PostgreSQL takes no null character, and UTF-8 no half surrogate pair."""
+    """Replace characters that cannot be stored: PostgreSQL has no null characters, and UTF-8 no lone surrogates."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""How fast workers have run which model: the memory that estimates are made from."""
+"""Observed speeds of workers and models, which estimates are based on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from auditcore_service.store.tables import SPEEDS
 
 KEPT = 0.7
-"""What the past weighs against one more shard: the last three make two thirds, so a changed machine is soon believed
-and one slow shard is not."""
+"""Weight of the past for each new shard: the last three shards make up two thirds. So a changed machine shows soon, and
+one slow shard has little effect."""
 
 
 @final
@@ -22,11 +22,11 @@ class SeenSpeed:
 
     Attributes:
         model: `cost_model.model_identity` of its reference.
-        plan: `cost_model.plan_identity`; or, of the bare model, `cost_model.way_identity`.
-        wave: Which wave of the plan; or, of the bare model, `forward`, `gradient` or `comparison` of maps.
-        passes: Expected passes of those shards; or images or maps a second, next to one second.
-        seconds: What they took.
-        updated_at: Seconds since 1970 of the last of them.
+        plan: `cost_model.plan_identity`; for the bare model, `cost_model.way_identity`.
+        wave: Wave of the plan; for the bare model, `forward`, `gradient` or `comparison` of maps.
+        passes: Expected passes of those shards; for the bare model, images or maps per second, with `seconds` of 1.
+        seconds: Time that the shards took.
+        updated_at: Time of the last shard, seconds since 1970.
     """
 
     model: str
@@ -39,7 +39,7 @@ class SeenSpeed:
 
 
 def remember_speed(connection: Connection, seen: SeenSpeed) -> None:
-    """Add a shard; the shards before it count less from now on."""
+    """Add the speed of a shard; earlier shards count less from now on."""
     row = and_(
         SPEEDS.c.model == seen.model,
         SPEEDS.c.device == seen.device,
@@ -71,12 +71,12 @@ def remember_speed(connection: Connection, seen: SeenSpeed) -> None:
                 )
             )
     except IntegrityError:
-        # on PostgreSQL another worker may have been the first
+        # on PostgreSQL another worker may have inserted the row first
         connection.execute(change)
 
 
 def speeds_of(connection: Connection, models: list[str]) -> tuple[SeenSpeed, ...]:
-    """Everything that is known of some models."""
+    """Return all observed speeds of some models."""
     rows = connection.execute(select(SPEEDS).where(SPEEDS.c.model.in_(models)))
     return tuple(
         SeenSpeed(row.model, row.device, row.plan, row.wave, row.passes, row.seconds, row.updated_at) for row in rows

@@ -1,4 +1,4 @@
-"""The tables. Times are seconds since 1970 UTC; JSON is text, so that SQLite and PostgreSQL store the same bytes."""
+"""The tables. Times are seconds since 1970 UTC. JSON is text, so that SQLite and PostgreSQL store the same bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ METADATA = MetaData(
     }
 )
 
-# BIGINT PRIMARY KEY is not an alias of SQLite's rowid, so it would not count up by itself there
+# in SQLite, BIGINT PRIMARY KEY is not an alias of the rowid, so it would not increment automatically
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 _DIGEST = String(71)
 _ID = String(36)
@@ -68,7 +68,7 @@ SHARDS = Table(
     Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
     Column("wave", Integer, primary_key=True, autoincrement=False),
     Column("index", Integer, primary_key=True, autoincrement=False),
-    # the server's default lets a gateway of the release before go on writing while others are upgraded
+    # the server default lets a gateway of the previous release continue writing during an upgrade
     Column("model", Integer, nullable=False, server_default="0"),
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),

@@ -1,4 +1,4 @@
-"""Every state an audit or a shard can be in, and every step between them: two tables."""
+"""The states of audits and shards, and the tables of allowed transitions."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ SHARD_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
     "cancelled": frozenset(),
     "skipped": frozenset(),
 }
-"""From -> to. `running` to `running` is another worker taking over an expired lease; `skipped` is a shard that a stop
-rule has made needless, which a worker that is busy with it finds out at its next heartbeat."""
+"""From -> to. `running` to `running`: another worker takes over an expired lease. `skipped`: a stop rule does not need
+the shard; a worker that is busy with it learns this at its next heartbeat."""
 
 SETTLED: frozenset[ShardState] = frozenset({"done", "skipped"})
-"""Nothing is left to do for a shard in one of these, and its audit goes on."""
+"""States in which nothing is left to do for a shard, while its audit continues."""
 
 TERMINAL: frozenset[AuditState] = frozenset(state for state, to in AUDIT_TRANSITIONS.items() if not to)
-"""An audit in one of these never changes again."""
+"""States in which an audit never changes again."""
 
 ACTIVE: frozenset[AuditState] = frozenset({"queued", "running", "finalizing"})
-"""An audit in one of these wants its shards computed."""
+"""States in which an audit needs its shards computed."""
 
 
 def sources(target: AuditState) -> frozenset[AuditState]:
-    """States from which an audit may step to `target`."""
+    """Return the states from which an audit may move to `target`."""
     return frozenset(state for state, to in AUDIT_TRANSITIONS.items() if target in to)
 
 
 def shard_sources(target: ShardState) -> frozenset[ShardState]:
-    """States from which a shard may step to `target`."""
+    """Return the states from which a shard may move to `target`."""
     return frozenset(state for state, to in SHARD_TRANSITIONS.items() if target in to)

@@ -1,1 +1,1 @@
-"""What the service does for its users. Knows nothing of HTTP."""
+"""Use cases of the service, independent of HTTP."""

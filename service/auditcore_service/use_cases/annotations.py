@@ -14,13 +14,13 @@ from auditcore.contracts.images import Box, Boxes, Labels
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 INTEGERS = range(2**53)
-"""Whole numbers that have one canonical JSON form, which the batch's digest needs."""
+"""Integers with exactly one canonical JSON form, which the batch's digest needs."""
 
 MOST_LABELS = 100
 """Most labels of an image."""
 
 _QUOTED = 255
-"""Characters of a value that a message quotes; as many as a file name may have."""
+"""Largest number of characters of a value in a message, the same as for a file name."""
 
 _EXAMPLES = {
     "labels": ("[285, null, [3, 17]]", '{"cat.png": 285}', "a class index, a list of them, or null"),
@@ -42,7 +42,7 @@ _boxes = TypeAdapter(Boxes)
 
 
 def read_labels(text: str | None, names: Sequence[str]) -> list[Labels | None]:
-    """The label or labels of each image.
+    """Read the label or labels of each image.
 
     Args:
         text: JSON: a list with one entry per image, or an object from file name to entry; an entry is a class index, a
@@ -57,7 +57,7 @@ def read_labels(text: str | None, names: Sequence[str]) -> list[Labels | None]:
 
 
 def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
-    """The boxes of each image, none where it has none.
+    """Read the boxes of each image; empty for an image without boxes.
 
     Args:
         text: As for `read_labels`; an entry is a list of boxes or null, a box `[x0, y0, x1, y1]` or an object with
@@ -122,7 +122,7 @@ def _label(entry: object, image: str) -> Labels | None:
 
 
 def _class_index(label: object, image: str, field: Literal["labels", "boxes"] = "labels") -> int:
-    # asked for its type first: a range looks for anything but an integer by counting
+    # check the type first: `in` on a range compares every element with a value that is not an integer
     if not isinstance(label, int) or isinstance(label, bool) or label not in INTEGERS:
         forms = (
             "whole numbers from 0, a list of them, or null" if field == "labels" else "a whole number from 0, or null"

@@ -1,4 +1,4 @@
-"""Opaque page cursors: where the last page ended, not how many rows came before it."""
+"""Opaque page cursors: they contain the end of the last page, not a number of rows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from auditcore_service.use_cases.refusals import InvalidCursor
 
 
 def encode_cursor(created_at: float, audit_id: str) -> str:
-    """Cursor of the page that follows this audit."""
+    """Return the cursor of the page after this audit."""
     return base64.urlsafe_b64encode(json.dumps([created_at, audit_id]).encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> tuple[float, str]:
-    """Where a page begins.
+    """Return the audit that a page begins after.
 
     Raises:
-        InvalidCursor: This service never handed it out.
+        InvalidCursor: The cursor was not issued by this service.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         created_at, audit_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        # half a surrogate pair or a null character is text that no database takes
+        # databases do not accept lone surrogates and null characters
         plain = isinstance(audit_id, str) and audit_id.isprintable()
         if plain and isinstance(created_at, float) and math.isfinite(created_at):
             return created_at, audit_id

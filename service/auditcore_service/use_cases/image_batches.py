@@ -1,4 +1,4 @@
-"""Image batches: bytes in, content addresses out. Nothing is decoded here; limits are checked before reading."""
+"""Image batches: bytes in, content addresses out. Images are not decoded here; limits are checked before reading."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _END_RECORD = struct.Struct("<4s4H2LH")
 _END_RECORD_REACH = _END_RECORD.size + 0xFFFF
 _ZIP64_LOCATOR_BYTES = 20
 _DIRECTORY_BYTES_AN_ENTRY = 1024
-"""Room for a long name and the usual extra fields; the directory becomes objects in memory, so it is capped first."""
+"""Space for a long name and the usual extra fields; the directory becomes objects in memory, so its size is limited."""
 
 
 @final
@@ -39,9 +39,9 @@ class UploadedFile:
     """One file of an upload, not yet read.
 
     Attributes:
-        name: What the sender called it.
-        stream: Where to read it.
-        field: Where it stands in the upload, for messages.
+        name: Name given by the sender.
+        stream: Its contents.
+        field: Its field in the upload, for messages.
     """
 
     name: str
@@ -59,7 +59,7 @@ class _Image:
 
 @final
 class ImageBatches:
-    """The use cases."""
+    """The use cases of image batches."""
 
     def __init__(
         self, settings: Settings, *, database: Database, blobs: BlobStore, clock: Callable[[], float] = time.time
@@ -82,14 +82,14 @@ class ImageBatches:
         Args:
             files: Image files.
             archive: A zip of image files.
-            labels: JSON that `annotations.read_labels` takes.
-            boxes: JSON that `annotations.read_boxes` takes.
+            labels: JSON for `annotations.read_labels`.
+            boxes: JSON for `annotations.read_boxes`.
 
         Returns:
             The digest, which is the same for the same images, names, labels and boxes, and the manifest.
 
         Raises:
-            InvalidUpload: There is no image, an archive is unsafe or damaged, or labels or boxes do not fit.
+            InvalidUpload: There is no image, an archive is unsafe or damaged, or labels or boxes do not match.
             LimitExceeded: Too many images or bytes.
         """
         entries = []
@@ -113,7 +113,7 @@ class ImageBatches:
                 raise InvalidUpload(msg, field=image.field)
             entries.append(BatchEntry(name=image.name, digest=self._blobs.put(image.data), size_bytes=len(image.data)))
         if not entries:
-            msg = "the batch has no image; send at least one part `images`, or an `archive` that holds one"
+            msg = "the batch has no image; send at least one part `images`, or an `archive` that contains an image"
             raise InvalidUpload(msg, field="images")
         names = [entry.name for entry in entries]
         annotations = zip(read_labels(labels, names), read_boxes(boxes, names), strict=True)
@@ -151,10 +151,10 @@ class ImageBatches:
                 raise InvalidUpload(msg, field=field)
 
     def get(self, digest: str) -> BatchManifest:
-        """What a stored batch holds.
+        """Return the manifest of a stored batch.
 
         Raises:
-            NotFound: There is none.
+            NotFound: There is no such batch.
         """
         manifest = None
         if _DIGEST.fullmatch(digest):  # a database refuses some characters with an error
@@ -183,20 +183,20 @@ class ImageBatches:
         try:
             with zipfile.ZipFile(archive.stream) as opened:
                 for info in opened.infolist():
-                    # macOS adds a shadow of every file under this folder; no one means them
+                    # macOS adds metadata files under this folder, which are not images
                     if info.filename.endswith("/") or info.filename.startswith("__MACOSX/"):
                         continue
                     _check_entry(info, archive.field)
                     with opened.open(info) as stream:
                         data = self._capped(stream, info.filename, archive.field)
                     yield _Image(info.filename, data, archive.field)
-        # ValueError: a damaged directory leads zipfile to places before the file, or to names it cannot decode
+        # ValueError: a damaged directory makes zipfile seek before the file or decode invalid names
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
             msg = f"the archive cannot be read ({error}); send an ordinary zip file"
             raise InvalidUpload(msg, field=archive.field) from error
 
     def _capped(self, stream: IO[bytes], name: str, field: str) -> bytes:
-        """Read at most one byte more than allowed: what an archive says about sizes is not to be trusted."""
+        """Read at most one byte more than allowed, because the sizes in an archive cannot be trusted."""
         data = stream.read(self._settings.image_bytes + 1)
         self._check_image_bytes(len(data), repr(name), field)
         return data
@@ -221,7 +221,7 @@ def _check_directory(archive: UploadedFile, *, entries: int) -> None:
         msg = "the archive is a ZIP64 file, made for more than 4 GB; send an ordinary zip"
         raise InvalidUpload(msg, field=archive.field)
     directory_bytes = _END_RECORD.unpack_from(tail, at)[5]
-    # twice the entries: folders and shadows are listed too
+    # twice the entries: folders and metadata files are listed too
     limit = (2 * entries + 64) * _DIRECTORY_BYTES_AN_ENTRY
     if directory_bytes > limit:
         raise LimitExceeded(

@@ -22,7 +22,7 @@ from auditcore_service.use_cases.refusals import ModelRefused
 log = structlog.get_logger(__name__)
 
 LOOK_S = 0.1
-"""How often a waiting request looks for the answer."""
+"""Interval at which a waiting request polls for the answer."""
 
 
 class InspectionFailed(Exception):
@@ -31,7 +31,7 @@ class InspectionFailed(Exception):
 
 @final
 class Inspections:
-    """The use case."""
+    """The use case of inspections."""
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class Inspections:
         self._clock = clock
 
     def inspect(self, request: InspectionRequest) -> Inspection:
-        """What will run. Where only a worker can tell, waits for it as long as the operator lets a request wait.
+        """Return what will run; if only a worker can decide, wait for it up to the operator's limit.
 
         Returns:
-            All of it; or, with `complete` false, as much as is known without a worker.
+            The complete inspection; or, with `complete` false, what is known without a worker.
 
         Raises:
             InputError: The model cannot be audited at all.

@@ -9,7 +9,8 @@ from typing import Any
 def root_mistakes(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The errors without those that only follow from others.
 
-    Pydantic leaves wrong entries out of a tuple and then calls the tuple too short, and every tuple around it.
+    Pydantic removes wrong entries from a tuple and then reports that the tuple, and every tuple around it, is too
+    short.
     """
     inside = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
     return [error for error in errors if error["type"] != "too_short" or error["loc"] not in inside]
@@ -30,7 +31,7 @@ def sentence(error: Mapping[str, Any]) -> str:
 
 
 def unsafe_integer(document: object, largest: int) -> tuple[str | int, ...] | None:
-    """Keys and positions that lead to the first integer in a document that is larger; None if there is none."""
+    """Return the path of the first integer in a document that is larger than `largest`; None if there is none."""
     return next(_unsafe(document, largest), None)
 
 
@@ -43,17 +44,17 @@ def _unsafe(value: object, largest: int) -> Iterator[tuple[str | int, ...]]:
 
 
 def parts_in(location: Sequence[str | int], document: object, *, missing: bool = True) -> tuple[str | int, ...]:
-    """Keys and positions that lead to a pydantic location in the document itself.
+    """Convert a pydantic location to the path in the document.
 
     Pydantic names the branch of a union that it took (`plan`, `explicit`, `seed`). Such a name is not in the document,
     or means something else there. So the location is followed along the document, with and without each part, and the
     reading that arrives is taken.
 
     Args:
-        location: What pydantic calls the place.
+        location: Location from pydantic.
         document: The parsed JSON that was validated.
-        missing: Whether the last part may be missing from the document because it is what should be added; if not, a
-            last part that the document does not have named a branch.
+        missing: Whether the last part may be missing from the document because it should be added. If not, a last part
+            that is missing was the name of a branch.
     """
     return _walk(tuple(location), document, missing=missing)[1]
 
@@ -61,7 +62,7 @@ def parts_in(location: Sequence[str | int], document: object, *, missing: bool =
 def _walk(
     location: tuple[str | int, ...], value: object, *, missing: bool
 ) -> tuple[tuple[bool, int], tuple[str | int, ...]]:
-    """Best reading of a location: how good it is (is its last part there, steps found), and its parts."""
+    """Return the best reading of a location: its quality (whether its last part exists, steps found) and its parts."""
     if not location:
         return (True, 0), ()
     part, rest = location[0], location[1:]
@@ -73,14 +74,14 @@ def _walk(
     if rest:
         readings.append(_walk(rest, value, missing=missing))
     elif not found:
-        # the last part is what is missing or, where nothing could be missing, it named a branch
+        # the last part is what is missing, or, if nothing can be missing, the name of a branch
         absent = isinstance(value, Mapping) or (isinstance(value, list) and isinstance(part, int))
         readings.append(((False, 0), (part,) if missing and absent else ()))
     return max(readings, key=lambda reading: reading[0])
 
 
 def _step(value: object, part: str | int) -> tuple[bool, object]:
-    """Whether a JSON value has this part, and what it is."""
+    """Return whether a JSON value has this part, and the part."""
     if isinstance(value, Mapping) and part in value:
         return True, value[part]
     if isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):

@@ -10,7 +10,7 @@ Refusal
 |-- InvalidIdempotencyKey    invalid_idempotency_key
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
-|-- ModelRefused             the code of the error that a worker met
+|-- ModelRefused             the code of the worker's error
 `-- RequestInFlight          request_in_flight
 """
 
@@ -20,7 +20,7 @@ from typing import ClassVar
 
 
 class Refusal(Exception):
-    """Base of the tree.
+    """Base class of all refusals.
 
     Attributes:
         code: Stable machine-readable name.
@@ -43,7 +43,7 @@ class NotFound(Refusal):
 
 
 class ReportNotReady(Refusal):
-    """The audit has no report, yet or ever."""
+    """The audit has no report, or not yet."""
 
     code = "report_not_ready"
 
@@ -85,7 +85,7 @@ class IdempotencyKeyReused(Refusal):
 
 
 class BudgetExceeded(Refusal):
-    """The audit is expected to cost more than the operator allows for one."""
+    """The estimated cost of the audit exceeds the operator's budget."""
 
     code = "budget_exceeded"
 
@@ -101,7 +101,7 @@ class ModelRefused(Refusal):
 
     def __init__(self, message: str, *, code: str = "model_refused", field: str | None = None) -> None:
         super().__init__(message, field=field)
-        self.code = code  # type: ignore[misc]  # of this error, which stands for another
+        self.code = code  # type: ignore[misc]  # the code of the error that this one represents
 
 
 class RequestInFlight(Refusal):

@@ -1,4 +1,4 @@
-"""Uploaded maps: bytes in, content addresses out. Their header is checked; no value is decoded here."""
+"""Uploaded maps: bytes in, content addresses out. Only the header is checked here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auditcore_service.store.blobs import BlobStore
 
 @final
 class MapUploads:
-    """The use cases."""
+    """The use cases of uploaded maps."""
 
     def __init__(self, settings: Settings, *, blobs: BlobStore) -> None:
         self._settings = settings
@@ -23,8 +23,8 @@ class MapUploads:
         """Store a file of maps; the same file always has the same digest.
 
         Raises:
-            LimitExceeded: It is larger than a batch of images may be.
-            MapsInvalid: It holds no maps.
+            LimitExceeded: The file is larger than the limit of an image batch.
+            MapsInvalid: The file does not contain maps.
         """
         limit = self._settings.batch_bytes
         data = stream.read(limit + 1)
@@ -34,11 +34,11 @@ class MapUploads:
         return StoredMaps(digest=self._blobs.put(data), size_bytes=len(data), file=file)
 
     def check(self, plan: AuditPlan, *, images: int) -> None:
-        """Refuse a plan whose maps are not stored, or are of another number of images.
+        """Refuse a plan whose maps are not stored, or whose number of maps is wrong.
 
         Raises:
             UnreachableResource: Nothing is stored under a digest.
-            MapsInvalid: What is stored holds no maps, or the wrong number of them.
+            MapsInvalid: The stored file does not contain maps, or the wrong number of maps.
         """
         for position, explainer in enumerate(plan.explainers):
             if explainer.uploaded_maps is None:

@@ -1,1 +1,1 @@
-"""What takes shards off the queue and computes them. The only part that needs torch."""
+"""Workers: they take shards from the queue and compute them. Only this part needs torch."""

@@ -1,4 +1,4 @@
-"""The Celery worker: takes shard keys off the queue and hands them to the executor."""
+"""The Celery worker: takes shard keys from the queue and passes them to the executor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @final
 class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
-    """A Celery app that carries its settings, and who started it, into the spawned pool process."""
+    """A Celery app that passes its settings and the worker's process id to the spawned pool process."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
             log.exception("warm_up_failed")
 
     def __reduce_keys__(self) -> dict[str, Any]:
-        """What Celery pickles for a spawned child; its documented place for own arguments."""
+        """Return what Celery pickles for a spawned child, with our own arguments, as documented by Celery."""
         return {**super().__reduce_keys__(), "settings": self.settings, "worker_pid": self.worker_pid}
 
 
@@ -69,7 +69,7 @@ class RunShard(Task):  # type: ignore[misc]  # Celery publishes no types
     default_retry_delay = 1
 
     def run(self, audit_id: str, wave: int, index: int) -> None:
-        """Claim the shard and bring it to an end."""
+        """Claim and run the shard."""
         _executor(self.app).run(ShardKey(audit_id, wave, index))
 
 
@@ -81,7 +81,7 @@ class InspectModel(Task):  # type: ignore[misc]  # Celery publishes no types
     max_retries = 0
 
     def run(self, digest: str) -> None:
-        """Load the model and keep what was found."""
+        """Load the model and store the answer."""
         _executor(self.app).inspect(digest)
 
 
@@ -94,8 +94,8 @@ def _executor(app: Any) -> Executor:  # noqa: ANN401 - Celery publishes no types
 
 
 def build_executor(settings: Settings) -> Executor:
-    """Everything a process needs to run shards; imports torch."""
-    import torch  # noqa: PLC0415 - only the process that computes pays for it
+    """Build everything that a process needs to run shards; this imports torch."""
+    import torch  # noqa: PLC0415 - only the process that computes needs it
 
     from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
     from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - imports torch
@@ -117,7 +117,7 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
 
     Args:
         settings: The operator's settings.
-        folders: Where to make the working folder; where temporary files go if None.
+        folders: Folder for the working folder; the one for temporary files if None.
     """
     configure_logs(settings)
     settings = settings.with_absolute_paths()
@@ -131,7 +131,7 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
             queues=sorted(set(QUEUES.values())),
             hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",
             loglevel="WARNING",
-            # workers need not know each other: the database coordinates them
+            # workers need no contact with each other, because the database coordinates them
             without_gossip=True,
             without_mingle=True,
             quiet=True,
@@ -140,8 +140,8 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
 
 
 def main() -> None:
-    """Entry point of a worker of the embedded service.
+    """Run a worker of the embedded service.
 
-    Settings come from the environment, the folder for its working folder from the command line.
+    Settings come from the environment, the folder for the working folder from the command line.
     """
     run_worker(Settings(), folders=Path(sys.argv[1]))

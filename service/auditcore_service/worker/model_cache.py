@@ -39,7 +39,7 @@ class ModelCache:
             purpose: What the model is used for, such as the id of the audit.
 
         Raises:
-            InputError: It cannot be loaded.
+            InputError: The model cannot be loaded.
         """
         # a cached model was loaded for another request, perhaps from another place
         check_model(reference, self._access)
@@ -51,7 +51,7 @@ class ModelCache:
             # make room first, so that three large models need not fit into memory at once
             while len(self._models) >= self._size:
                 self._models.popitem(last=False)
-            # folded and canonical copies are in cycles, each as large as the model
+            # folded and canonical copies are in reference cycles, and each is as large as the model
             gc.collect()
         self._models[key] = load_classifier(reference, access=self._access, device=self._device, blobs=self._blobs)
         return self._models[key]

@@ -1,4 +1,4 @@
-"""An empty folder to compute in: a relative path that a library may be made to open leads to nothing."""
+"""An empty working folder: a relative path that an attacker makes a library open does not exist."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pathlib import Path
 def empty_working_folder(inside: Path | None = None) -> Iterator[Path]:
     """Make a new private folder the working folder of this process and of its children.
 
-    Modules that could be imported before still can. The folder is removed at the end; a process that is killed leaves
-    it behind, empty.
+    Importing modules works as before. The folder is removed at the end; a process that is killed leaves an empty folder
+    behind.
 
     Args:
-        inside: Where to make it; where temporary files go if None.
+        inside: Parent folder; the one for temporary files if None.
 
     Yields:
         The folder.
     """
     before = Path.cwd()
-    # the empty entry means the working folder, whichever that is at the time
+    # an empty entry means the current working folder
     sys.path[:] = [entry or str(before) for entry in sys.path]
     folder = Path(tempfile.mkdtemp(prefix="auditcore-worker-", dir=inside))
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    # systemd-tmpfiles removes what is old below /tmp, but no folder with a lock
+    # systemd-tmpfiles removes old folders below /tmp, but not locked ones
     fcntl.flock(handle, fcntl.LOCK_SH)
     os.chdir(folder)
     try:

@@ -1,1 +1,1 @@
-"""Harmless changes of an image: sampled parameters, applied in batches on the device."""
+"""Augmentations: small changes of an image, applied to batches on the device."""

@@ -1,4 +1,4 @@
-"""One share for two augmentations: which value of each it stands for."""
+"""Compositions of two augmentations: one share sets the value of both."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from auditcore.contracts.augmentations import AugmentationContract
 
 
 def value_at(part: AugmentationContract, shares: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """The values of one augmentation of a composition.
+    """Return the values of one augmentation of a composition.
 
     Args:
-        part: One of the two augmentations; where its interval is automatic, the whole bound counts.
-        shares: In [-1, 1]: above 0 of the way from the identity to the upper end, below 0 to the lower.
+        part: One of the two augmentations. If its interval is automatic, its whole bound is used.
+        shares: In [-1, 1]. A positive share is the part of the way from the identity to the upper end, a negative one
+            to the lower end.
 
     Returns:
-        Values in the augmentation's unit; exactly the identity at 0, and on a side on which it has nothing.
+        Values in the augmentation's unit; exactly the identity for a share of 0, and on a side where the interval ends
+        at the identity.
     """
     low, high = part.extent
     wide = shares.double()

@@ -1,6 +1,6 @@
-"""Losses of quality that leave every pixel where it is: noise, blur, JPEG.
+"""Augmentations that reduce quality and move no pixel: noise, blur, JPEG.
 
-All three take images in pixel space, in [0,1], and one value an image, and stay in [0,1].
+All three take images in pixel space, in [0,1], and one value per image. The results stay in [0,1].
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from auditcore.errors import ShapeError
 from auditcore.random_numbers.streams import Streams
 
 TRUNCATE = 4.0
-"""A Gaussian ends this many sigmas from its center, as in scipy; what lies beyond is 6e-5 of it."""
+"""A Gaussian is cut off this many sigmas from its center, as in scipy; 6e-5 of it lies beyond."""
 
 SUBSAMPLING = "4:2:0"
-"""Color at half the resolution, as cameras, browsers, libjpeg and Pillow do by default."""
+"""Chroma at half the resolution, the default of cameras, browsers, libjpeg and Pillow."""
 
 
 def gaussian_noise(
@@ -29,19 +29,19 @@ def gaussian_noise(
 ) -> Float[Tensor, "image channel height width"]:
     """Add independent normal noise to every channel value and clip.
 
-    Every copy of an image gets the same field, scaled by its value, so that a curve over values is one image under
-    ever more noise and not a new experiment at every point.
+    Every copy of an image gets the same noise, scaled by its value. A curve over values therefore shows one image with
+    more and more of the same noise.
 
     Args:
         images: Images in [0,1].
-        values: Standard deviations, in shares of the value range.
-        streams: Streams of these images; copies of one image share theirs.
+        values: Standard deviations, as fractions of the value range.
+        streams: Random streams of these images; copies of one image share a stream.
 
     Returns:
         Noisy images in [0,1].
 
     Raises:
-        ShapeError: Not one stream an image.
+        ShapeError: The number of streams is not the number of images.
     """
     if len(streams) != len(images):
         raise ShapeError(expected=f"one stream for each of {len(images)} images", actual=len(streams))
@@ -59,10 +59,10 @@ def gaussian_noise(
 def gaussian_blur(
     images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
 ) -> Float[Tensor, "image channel height width"]:
-    """Convolve with a Gaussian of each image's own sigma; beyond the edge the image is mirrored at it.
+    """Convolve each image with a Gaussian of its own sigma; edges are mirrored.
 
-    The kernel ends 4 sigmas from its center. Along a side of 224 pixels a blur is a matrix of 224 x 224 for any sigma,
-    so images of different sigmas go together, two matrix products each.
+    The kernel ends 4 sigmas from its center. Along a side of 224 pixels, a blur is a 224 x 224 matrix for any sigma.
+    Images with different sigmas therefore share a batch, with two matrix products per image.
 
     Args:
         images: Images.
@@ -79,13 +79,13 @@ def gaussian_blur(
 def _blur_matrices(
     sigmas: Float[Tensor, " image"], side: int, device: torch.device
 ) -> Float[Tensor, "image side side"]:
-    """What each pixel of a line gives to each other, mirrored at both edges, which count once."""
-    # the widest kernel is found on the host, where the values come from
+    """Weight of each source pixel in each blurred pixel of a line; both edges are mirrored, edge pixels count once."""
+    # the widest kernel is computed on the host, where the values come from
     reach = int((TRUNCATE * sigmas.cpu().double() + 0.5).floor().max()) if len(sigmas) else 0
     sigma = to_device(sigmas, device).double()[:, None]
     radius = (TRUNCATE * sigma + 0.5).floor()
     offsets = torch.arange(-reach, reach + 1, device=sigma.device)
-    # a sigma of 0 leaves the center alone
+    # a sigma of 0 keeps only the center
     weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-9)).square()) * (offsets.abs() <= radius)
     weights = weights / weights.sum(dim=1, keepdim=True)
     targets = torch.arange(side, device=sigma.device)
@@ -101,11 +101,11 @@ def _blur_matrices(
 def jpeg_quality(
     images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
 ) -> Float[Tensor, "image channel height width"]:
-    """Encode as JPEG with color at half the resolution, and decode; on the CPU, an image at a time.
+    """Encode as JPEG with chroma at half the resolution and decode again, on the CPU, one image at a time.
 
     Args:
-        images: RGB in [0,1], rounded to 8 bits first.
-        values: Quality from 1 to 100, rounded to whole numbers.
+        images: RGB in [0,1]; they are rounded to 8 bits first.
+        values: Quality from 1 to 100; they are rounded to whole numbers.
 
     Returns:
         Decoded images in [0,1], on the device of the images.

@@ -1,8 +1,7 @@
-"""Changes of place: rotate, translate, scale, which are bilinear and filled with 0, and the flip, which is exact.
+"""Geometric augmentations: rotate, translate and scale (bilinear, filled with 0), and the flip, which is exact.
 
-A pixel's position is that of its center, so row i of H lies at i and the image's center at (H-1)/2.
-The functions take any number of channels and any range, so that attribution maps are warped by the
-very code that warped the image.
+A pixel's position is that of its center: row i lies at i, and the image's center at (H-1)/2. The functions take any
+number of channels and any range, so the same code warps images and attribution maps.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ def rotate(
         values: Angles in degrees, counter-clockwise as seen on the screen (rows pointing down).
 
     Returns:
-        Rotated images, 0 where nothing was.
+        Rotated images, 0 outside the original frame.
     """
     angle = torch.deg2rad(values.double())
     cos, sin = angle.cos(), angle.sin()
-    # output (x, y) comes from the position turned back: x' = cos x - sin y, y' = sin x + cos y (y points down)
+    # output (x, y) is sampled at the position rotated back: x' = cos x - sin y, y' = sin x + cos y (y points down)
     matrices = torch.stack((torch.stack((cos, -sin), dim=-1), torch.stack((sin, cos), dim=-1)), dim=-2)
     return _warp(images, matrices, matrices.new_zeros(len(values), 2))
 
@@ -47,7 +46,7 @@ def translate(
         values: Fractions of width and height; negative shifts left and up. Not rounded to whole pixels.
 
     Returns:
-        Shifted images, 0 where nothing was.
+        Shifted images, 0 outside the original frame.
     """
     shift = values.double()
     height, width = images.shape[-2:]
@@ -65,7 +64,7 @@ def scale(
         values: Factors above 0; above 1 enlarges.
 
     Returns:
-        Zoomed images of the same size, 0 where nothing was.
+        Zoomed images of the same size, 0 outside the original frame.
     """
     factors = values.double()
     matrices = torch.eye(2, dtype=factors.dtype, device=factors.device) / factors[:, None, None]
@@ -79,7 +78,7 @@ def horizontal_flip(
 
     Args:
         images: Images or maps.
-        values: 1 for a mirror image, 0 for the image as it was; nothing lies between.
+        values: 1 for the mirror image, 0 for the original; no other values.
 
     Returns:
         Mirrored images.
@@ -90,10 +89,10 @@ def horizontal_flip(
 def _warp(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
     """Sample each image at matrix (x, y) + offset, in pixels from the center.
 
-    `align_corners=False` is torch's name for positions t = (2 i + 1) / H - 1: the center of the pixel
-    centers is t = 0 for every side, odd, even or 1, so the convention is exact. (`True` agrees but
-    divides by H - 1.) Positions are computed in float64 and rounded once: at 224 pixels a float32
-    position errs by up to 1e-5 pixel.
+    `align_corners=False` is torch's name for positions t = (2 i + 1) / H - 1. The center of the pixel centers is then
+    t = 0 for every side, odd, even or 1, so the convention is exact. (`True` gives the same positions but divides by
+    H - 1.) Positions are computed in float64 and rounded once: at 224 pixels, float32 positions are wrong by up to
+    1e-5 pixel.
     """
     height, width = images.shape[-2:]
     x = torch.arange(width, dtype=torch.float64, device=images.device) - (width - 1) / 2

@@ -1,4 +1,4 @@
-"""Filters of G'MIC, run by the package `gmic` with constant commands: nothing a caller sends is ever part of one."""
+"""G'MIC filters, run by the package `gmic`. Commands are constants and never contain input of a caller."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS: Mapping[GmicFilter, str] = {
     "mighty_details": "fx_mighty_details 25,1,25,1,11,0",
     "sharpen": "sharpen 300",
 }
-"""Exactly as Erdem 2021 ran them; the package carries the filters and asks no network."""
+"""The exact commands of Erdem 2021. The package contains the filters and needs no network."""
 
 NOT_INSTALLED = (
     "G'MIC is not installed where the audit runs; install auditcore[gmic] there, or leave it out of the plan"
@@ -31,29 +31,30 @@ NOT_INSTALLED = (
 
 
 def incompatibility() -> str | None:
-    """Why no filter can run here, or None."""
+    """Return why no filter can run here, or None if they can."""
     return None if importlib.util.find_spec("gmic") else NOT_INSTALLED
 
 
 def gmic(
     images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"], name: GmicFilter
 ) -> Float[Tensor, "image channel height width"]:
-    """Blend each image with what a filter makes of it; on the CPU, an image at a time.
+    """Blend each image with its filtered version, on the CPU, one image at a time.
 
-    A filter of a 224 x 224 image takes 4 ms (`boost_chroma`, `sharpen`) to 140 ms (`mighty_details`). Consecutive
-    copies of one image are filtered once.
+    Filtering a 224 x 224 image takes 4 ms (`boost_chroma`, `sharpen`) to 140 ms (`mighty_details`). Consecutive copies
+    of one image are filtered once.
 
     Args:
         images: RGB in [0,1].
-        values: Shares of the filtered image, in [0,1].
-        name: Which filter.
+        values: Weights of the filtered image, in [0,1].
+        name: The filter.
 
     Returns:
-        Blended images in [0,1], on the device of the images. Where a filter has no answer, the image stays as it is:
-        `mighty_details` divides by the contrast of the whole image, which is 0 if that has one color.
+        Blended images in [0,1], on the device of the images. Pixels for which a filter returns no finite value keep
+        their original value: `mighty_details` divides by the contrast of the whole image, which is 0 for an image of
+        one color.
 
     Raises:
-        NotApplicable: G'MIC is not installed; `incompatibility` tells beforehand.
+        NotApplicable: G'MIC is not installed; call `incompatibility` first to check.
         ShapeError: The images do not have three channels.
 
     Source: Erdem 2021; Tschumperle & Fourey, G'MIC.
@@ -73,8 +74,8 @@ def gmic(
     return torch.lerp(images, ends, to_device(values, images.device).to(images.dtype).view(-1, 1, 1, 1))
 
 
-def _filtered(library: Any, image: np.ndarray, command: str) -> np.ndarray:  # noqa: ANN401 - it has no usable types
-    # G'MIC counts from 0 to 255 and takes (column, row, depth, channel)
+def _filtered(library: Any, image: np.ndarray, command: str) -> np.ndarray:  # noqa: ANN401 - the package has no usable types
+    # G'MIC uses the range 0 to 255 and the axes (column, row, depth, channel)
     scaled = np.ascontiguousarray(image.transpose(2, 1, 0)[:, :, None] * np.float32(255))
     (result,) = library.run(command, library.ImageList([library.Image(scaled)]))
     found = result.to_numpy()[:, :, 0].transpose(2, 1, 0) / np.float32(255)

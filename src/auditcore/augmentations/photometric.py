@@ -1,8 +1,8 @@
-"""Changes of color that leave every pixel where it is: contrast, and in HSV brightness, hue and saturation.
+"""Photometric augmentations, which move no pixel: contrast, and brightness, hue and saturation in HSV.
 
-All four take images in pixel space, (N,3,H,W) in [0,1], and one value an image, and stay in [0,1].
-None converts to HSV and back: with V = max(R,G,B) and chroma C = V - min(R,G,B) each change has a
-closed form, which is faster and, away from the changed component, exact.
+All four take images in pixel space, (N,3,H,W) in [0,1], and one value per image. The results stay in [0,1]. None
+converts to HSV and back: with V = max(R,G,B) and chroma C = V - min(R,G,B) each change has a closed form, which is
+faster and leaves the other components exact.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ LUMA = (0.2989, 0.587, 0.114)
 def brightness(
     images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
 ) -> Float[Tensor, "image channel height width"]:
-    """Add to V of HSV; hue and saturation stay.
+    """Add a value to V of HSV; hue and saturation stay the same.
 
     rgb * clip(V + v, 0, 1) / V, and the gray clip(v, 0, 1) where V = 0.
 
     Args:
         images: RGB in [0,1].
-        values: Added to V, in shares of the value range, [-1, 1].
+        values: Added to V, as fractions of the value range, in [-1, 1].
 
     Returns:
         Changed images in [0,1].
@@ -48,7 +48,7 @@ def brightness(
 def hue(
     images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
 ) -> Float[Tensor, "image channel height width"]:
-    """Turn the color wheel; saturation and value stay, so gray stays gray.
+    """Rotate the hue; saturation and value stay the same, so gray stays gray.
 
     Args:
         images: RGB in [0,1].
@@ -83,14 +83,14 @@ def hue(
 def saturation(
     images: Float[Tensor, "image channel height width"], values: Float[Tensor, " image"]
 ) -> Float[Tensor, "image channel height width"]:
-    """Add to S of HSV; hue and value stay.
+    """Add a value to S of HSV; hue and value stay the same.
 
-    A gray pixel has no hue; like colorsys, scikit-image and OpenCV we take 0 degrees, so raising
-    its saturation turns it red.
+    A gray pixel has no hue. It gets a hue of 0 degrees, as in colorsys, scikit-image and OpenCV, so a higher saturation
+    turns it red.
 
     Args:
         images: RGB in [0,1].
-        values: Added to S, in shares of the saturation range, [-1, 1].
+        values: Added to S, as fractions of the saturation range, in [-1, 1].
 
     Returns:
         Changed images in [0,1].
@@ -106,7 +106,7 @@ def saturation(
     ones = torch.ones_like(value)
     changed = (chroma / torch.where(value > 0, value, ones) + _per_image(values, images)).clamp(0, 1)
     red = numbers_on([0.0, 1.0, 1.0], images.device, images.dtype).view(1, 3, 1, 1)
-    # distance of each channel from the largest, as a share of the chroma: what hue alone decides
+    # distance of each channel from the largest, as a fraction of the chroma; it depends only on the hue
     shade = torch.where(chroma > 0, (value - images) / torch.where(chroma > 0, chroma, ones), red)
     return value * (1 - changed * shade)
 
@@ -118,7 +118,7 @@ def contrast(
 
     Args:
         images: RGB in [0,1].
-        values: Factors, 0 or more; 0 leaves nothing but the mean gray, above 1 increases the contrast.
+        values: Factors, 0 or more; 0 gives the mean gray, values above 1 increase the contrast.
 
     Returns:
         Changed images in [0,1].

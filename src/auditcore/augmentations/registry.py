@@ -36,7 +36,7 @@ Implementation = Callable[[Any, Tensor, Tensor, Streams | None], Tensor]
 
 
 def _by_value(change: Callable[[Tensor, Tensor], Tensor]) -> Implementation:
-    """A change that its value says all about."""
+    """Wrap a change that depends only on its value."""
     return lambda _augmentation, images, values, _streams: change(images, values)
 
 
@@ -72,19 +72,19 @@ AUGMENTATIONS: Mapping[type[AugmentationContract], Implementation] = {
     HorizontalFlip: _by_value(geometric.horizontal_flip),
     Composition: _composition,
 }
-"""One function an augmentation: (augmentation, images, one value an image, streams) to images."""
+"""One function per augmentation: (augmentation, images, one value per image, streams) to images."""
 
 FULL_WEIGHT = 1 - 1e-3
 """A pixel counts as covered when its bilinear weights sum to this.
 
-Source positions are rounded to float32, which at a side of 4096 pixels errs by about 5e-4 pixel, and
-the weight lost at the border is that error. A pixel that truly straddles the border by less than a
-thousandth of its weight is kept as well, and is off by at most a thousandth of its value.
+Source positions are rounded to float32. At a side of 4096 pixels the error is about 5e-4 pixel, and a pixel at the
+border loses that much weight. A pixel that really loses less than a thousandth of its weight is kept too; its value is
+wrong by at most a thousandth.
 """
 
 
 def applicability(augmentation: AugmentationContract) -> str | None:
-    """Why an augmentation cannot be applied where this runs, or None if it can."""
+    """Return why an augmentation cannot run on this machine, or None if it can."""
     match augmentation:
         case Gmic():
             return gmic_filters.incompatibility()
@@ -103,19 +103,19 @@ def augment(
     """Change each image by its own value.
 
     Args:
-        augmentation: Which change; its interval plays no role here, but in a composition.
+        augmentation: The augmentation; its interval is used only in a composition.
         images: Pixel space, RGB in [0,1].
         values: One value per image, in the augmentation's unit. The identity keeps every bit. Values on the host
-            let an accelerator work on, since what depends on them is found without asking it.
-        streams: Random streams of the images, without views; `gaussian_noise` alone needs them.
+            avoid a synchronization with the accelerator.
+        streams: Random streams of the images, without views; only `gaussian_noise` needs them.
 
     Returns:
         Changed images of the same shape, type and device.
 
     Raises:
-        NotApplicable: The augmentation needs a package that is not installed; `applicability` tells beforehand.
-        ShapeError: Not one value an image, or a change of color of something that is not RGB.
-        TypeError: `gaussian_noise` without streams.
+        NotApplicable: The augmentation needs a package that is not installed; call `applicability` first to check.
+        ShapeError: The number of values is not the number of images, or the images of a change of color are not RGB.
+        TypeError: `gaussian_noise` was called without streams.
 
     Source: Tetkova & Hansen 2023; Erdem 2021 for G'MIC.
     """
@@ -131,18 +131,18 @@ def warp(
     maps: Float[Tensor, "image channel height width"],
     values: Float[Tensor, " value"],
 ) -> Float[Tensor, "image channel height width"]:
-    """Move maps as an augmentation moves the image, and change nothing else about them.
+    """Move the pixels of maps as an augmentation moves those of the image.
 
     Args:
-        augmentation: Which change; of a composition, only the augmentations that move pixels play a role.
-        maps: Any channels and range.
-        values: One value a map, in the augmentation's unit.
+        augmentation: The augmentation; of a composition, only the augmentations that move pixels are applied.
+        maps: Any number of channels and any range.
+        values: One value per map, in the augmentation's unit.
 
     Returns:
-        Moved maps of the same shape, 0 where nothing was; the maps themselves for changes of color.
+        Moved maps of the same shape, 0 outside the original frame; for changes of color, the maps themselves.
 
     Raises:
-        ShapeError: Not one value a map.
+        ShapeError: The number of values is not the number of maps.
     """
     match augmentation:
         case Composition():
@@ -162,15 +162,16 @@ def unwarp(
     maps: Float[Tensor, "image channel height width"],
     values: Float[Tensor, " value"],
 ) -> Float[Tensor, "image channel height width"]:
-    """Move maps back, apart from interpolation and what left the frame.
+    """Undo `warp`, except for interpolation and pixels that left the frame.
 
     Args:
-        augmentation: Which change; of a composition, only the augmentations that move pixels play a role, last first.
+        augmentation: The augmentation; of a composition, only the augmentations that move pixels are undone, the last
+            one first.
         maps: Maps that `warp` has moved.
-        values: The values with which it did.
+        values: The values that `warp` was called with.
 
     Returns:
-        Maps where they were before.
+        Maps in their original position.
     """
     match augmentation:
         case Composition():
@@ -192,19 +193,19 @@ def valid_mask(
     size: tuple[int, ...],
     device: torch.device | str = "cpu",
 ) -> Bool[Tensor, "level 1 height width"]:
-    """Pixels of a changed image that come wholly from inside the original.
+    """Return the pixels of a changed image whose value comes only from inside the original.
 
-    Comparing maps elsewhere compares fill with fill: a shared border of zeros lifts the correlation
-    of unrelated maps to about 0.4.
+    Elsewhere, a comparison of maps would compare fill with fill: a shared border of zeros raises the correlation of
+    unrelated maps to about 0.4.
 
     Args:
-        augmentation: Which change.
-        values: One value a level.
+        augmentation: The augmentation.
+        values: One value per level.
         size: Height and width of the image.
-        device: Where the mask shall live.
+        device: Device of the mask.
 
     Returns:
-        True everywhere for changes of color; for changes of place, where a warped image of ones is 1.
+        For changes of color, True everywhere. For geometric changes, True where a warped image of ones is 1.
     """
     height, width = size
     ones = torch.ones(len(values), 1, height, width, device=device)
@@ -212,7 +213,7 @@ def valid_mask(
 
 
 def inverse_value(augmentation: AugmentationContract, value: float) -> float:
-    """The value that undoes a change of place, apart from interpolation and what left the frame.
+    """Return the value that undoes a geometric change, except for interpolation and pixels that left the frame.
 
     Raises:
         NotApplicable: The augmentation changes colors; clipping has no inverse.
@@ -225,5 +226,5 @@ def inverse_value(augmentation: AugmentationContract, value: float) -> float:
         case HorizontalFlip():
             return value
         case _:
-            msg = f"{augmentation.label} loses what it changes and has no inverse"
+            msg = f"{augmentation.label} has no inverse: it loses information"
             raise NotApplicable(msg)

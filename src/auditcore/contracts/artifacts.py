@@ -1,4 +1,4 @@
-"""Pictures that belong to a report and are stored beside it."""
+"""Pictures that belong to a report and are stored separately."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pydantic import Field
 from auditcore.contracts.contract import Contract, Sha256
 
 PICTURE_IMAGES: Final = 25
-"""Images of a batch that get pictures unless the operator says otherwise.
+"""Default number of images of a batch that get pictures.
 
-A report of 100 images and eleven explainers takes up to 0.94 MB of the 1 MB it may take; each image with pictures adds
-1.8 KB of digests, and 0.35 MB beside the report.
+A report of 100 images and eleven explainers takes up to 0.94 MB of the 1 MB it may take. Each image with pictures adds
+1.8 KB of digests to the report and 0.35 MB of pictures.
 """
 
 
@@ -22,8 +22,8 @@ class Artifact(Contract):
 
     image: int = Field(description="Index of the image in the batch.")
     model: str | None = Field(
-        default=None, description="In an audit of several models, for which one it was drawn; each sees its own photo."
+        default=None, description="In an audit of several models, the model it was drawn for; each has its own photo."
     )
-    explainer: str | None = Field(description="Whose map it is; null for the photo.")
+    explainer: str | None = Field(description="Explainer of the map; null for the photo.")
     media_type: Literal["image/png"] = "image/png"
     digest: Sha256 = Field(description="Content address of the file, at `/v1/audits/{id}/artifacts/{digest}`.")

@@ -1,4 +1,4 @@
-"""One class an augmentation: what changes, in which unit, over which interval."""
+"""Contracts of augmentations: what changes, in which unit, over which interval."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Interval = tuple[float, float]
 
 
 class AugmentationContract(Contract):
-    """Base of all augmentations.
+    """Base class of all augmentations.
 
     Attributes:
         interval: Lowest and highest value, in the augmentation's unit, or `auto` to widen until the mean target
             probability at one end has dropped by 10 %.
         identity: The value that changes nothing.
         bound: Largest distance from the identity that `auto` tries.
-        domain: Values that make sense at all.
+        domain: Range of all possible values.
         unit: Unit of the values.
-        moves: Whether pixels change place; a good explanation then moves with the image.
+        moves: Whether pixels move; a good explanation then moves with the image.
         discrete: Whether only the two ends of the interval exist, as for a flip.
     """
 
@@ -36,7 +36,7 @@ class AugmentationContract(Contract):
 
     @property
     def label(self) -> str:
-        """The variant under which results are listed."""
+        """Variant of the results of this augmentation."""
         return self.kind
 
     @property
@@ -46,26 +46,26 @@ class AugmentationContract(Contract):
 
     @property
     def only_ends(self) -> bool:
-        """Whether nothing exists between the identity and the ends of the interval."""
+        """Whether there are no values between the identity and the ends of the interval."""
         return self.discrete
 
     @property
     def reach(self) -> Interval:
-        """Lowest and highest value that can be asked for."""
+        """Lowest and highest value that a plan may use."""
         return self.domain
 
     @property
     def extent(self) -> Interval:
-        """The interval itself; where it is automatic, all that `auto` may come to."""
+        """The interval; if it is automatic, the widest interval that `auto` may choose."""
         return self.around(self.bound) if self.interval == "auto" else self.interval
 
     def around(self, half_width: float) -> Interval:
-        """Both ends of a symmetric interval, cut where the augmentation ends."""
+        """Return both ends of a symmetric interval, limited to the range of the augmentation."""
         least, most = self.reach
         return max(least, self.identity - half_width), min(most, self.identity + half_width)
 
     def changes_at(self, value: float) -> bool:
-        """Whether a value can be asked for and changes something."""
+        """Return whether a value is possible and changes the image."""
         least, most = self.reach
         possible = value in self.reach if self.only_ends else least <= value <= most
         return possible and value != self.identity
@@ -87,7 +87,7 @@ class AugmentationContract(Contract):
 
 @final
 class Brightness(AugmentationContract):
-    """Added to V of HSV; hue and saturation stay."""
+    """A value added to V of HSV; hue and saturation stay the same."""
 
     bound: ClassVar[float] = 100 / 255
     domain: ClassVar[Interval] = (-1.0, 1.0)
@@ -109,7 +109,7 @@ class Hue(AugmentationContract):
 
 @final
 class Saturation(AugmentationContract):
-    """Added to S of HSV."""
+    """A value added to S of HSV."""
 
     bound: ClassVar[float] = 100 / 255
     domain: ClassVar[Interval] = (-1.0, 1.0)
@@ -166,7 +166,7 @@ class Contrast(AugmentationContract):
 
 @final
 class GaussianNoise(AugmentationContract):
-    """Independent normal noise on every channel value, clipped; one field an image, scaled by the value."""
+    """Independent normal noise on every channel value, clipped; one noise field per image, scaled by the value."""
 
     bound: ClassVar[float] = 0.2
     domain: ClassVar[Interval] = (0.0, 1.0)
@@ -188,7 +188,7 @@ class GaussianBlur(AugmentationContract):
 
 @final
 class JpegQuality(AugmentationContract):
-    """Encoded as JPEG and decoded; 100 stands for the image as it was."""
+    """JPEG compression with this quality; 100 is the unchanged image."""
 
     identity: ClassVar[float] = 100.0
     bound: ClassVar[float] = 90.0
@@ -200,7 +200,7 @@ class JpegQuality(AugmentationContract):
 
 @final
 class HorizontalFlip(AugmentationContract):
-    """Mirrored left to right; 0 is the image as it was, 1 its mirror image."""
+    """Mirroring left to right; 0 is the unchanged image, 1 its mirror image."""
 
     bound: ClassVar[float] = 1.0
     domain: ClassVar[Interval] = (0.0, 1.0)
@@ -232,7 +232,7 @@ class Gmic(AugmentationContract):
 
     @property
     def label(self) -> str:
-        """The variant under which results are listed, such as `gmic_sharpen`."""
+        """Variant of the results of this augmentation, such as `gmic_sharpen`."""
         return f"{self.kind}_{self.filter}"
 
 
@@ -256,7 +256,7 @@ Simple = Annotated[
 
 @final
 class Composition(AugmentationContract):
-    """Two augmentations one after the other, both by the same share of the way to the ends of their intervals.
+    """Two augmentations in sequence, both with the same share of the way to the ends of their intervals.
 
     A share above 0 goes to the upper ends, one below 0 to the lower. One that has nothing on one side, such as
     noise below 0, stays as it is there; a side on which neither has anything is no part of `reach`.
@@ -276,7 +276,7 @@ class Composition(AugmentationContract):
 
     @property
     def label(self) -> str:
-        """The variant under which results are listed, such as `rotate+brightness`."""
+        """Variant of the results of this augmentation, such as `rotate+brightness`."""
         return f"{self.first.label}+{self.second.label}"
 
     @property
@@ -286,12 +286,12 @@ class Composition(AugmentationContract):
 
     @property
     def only_ends(self) -> bool:
-        """Whether one of the two exists at its ends alone."""
+        """Whether one of the two has only its ends as values."""
         return self.first.only_ends or self.second.only_ends
 
     @property
     def reach(self) -> Interval:
-        """-1 to 1, less a side on which neither of the two changes anything."""
+        """-1 to 1, without a side on which neither of the two changes anything."""
         parts = (self.first, self.second)
         return (
             -1.0 if any(part.extent[0] < part.identity for part in parts) else 0.0,
@@ -304,10 +304,10 @@ class Composition(AugmentationContract):
             msg = f"{self.label} is one augmentation twice; compose two different ones"
             raise ValueError(msg)
         if not any(all(part.extent[side] != part.identity for part in (self.first, self.second)) for side in (0, 1)):
-            msg = f"the two parts of {self.label} never change something together; compose others or widen intervals"
+            msg = f"the two parts of {self.label} never change the image together; use others or widen the intervals"
             raise ValueError(msg)
         if self.only_ends and not all(value in {0.0, *self.reach} for value in self.interval):
-            msg = f"{self.label} exists at its ends alone; its interval must have ends among -1, 0 and 1"
+            msg = f"{self.label} has only the ends of its interval as values; set them to -1, 0 or 1"
             raise ValueError(msg)
         return self
 

@@ -1,4 +1,4 @@
-"""One automatic interval for all models of an audit: the narrowest of theirs, so that all are asked the same question.
+"""Automatic intervals shared by all models of an audit: the narrowest one, so that results can be compared.
 
 Source: Tetkova & Hansen 2023, figure 5.
 """
@@ -13,7 +13,7 @@ from auditcore.contracts.checks import Check
 from auditcore.contracts.plan import AuditPlan
 
 Quantities = Mapping[str, tuple[float, ...]]
-"""Key -> values of one model, from its measure wave; of an automatic interval its low end, its high end, and 1 if the
+"""Key -> values of one model, from its measure wave. For an automatic interval: low end, high end, and 1 if the
 probability has dropped there, else 0."""
 
 
@@ -21,7 +21,7 @@ class SharedInterval(NamedTuple):
     """The automatic interval that all models of an audit share.
 
     Attributes:
-        model: Name of the model whose own interval it is; None in an audit of one.
+        model: Name of the model with this own interval; None in an audit of one.
         values: Low end, high end, and 1 if that model's probability has dropped there, else 0.
     """
 
@@ -37,15 +37,15 @@ def automatic_intervals(plan: AuditPlan) -> Iterator[tuple[Check, Augmentation, 
 
 
 def narrowest_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantities]) -> dict[str, SharedInterval]:
-    """The narrowest of the models' own intervals, by key; of equal ones that of the first model.
+    """Return the narrowest of the models' own intervals, by key; if several are equal, that of the first model.
 
     Args:
         plan: The plan.
-        measured: Name of a model, None in an audit of one -> its own quantities. A model without an interval, because
-            it could use no image or the check cannot run on it, has no say.
+        measured: Name of a model, None in an audit of one -> its own quantities. A model without an interval is
+            ignored: it could not use any image, or the check cannot run on it.
 
     Returns:
-        One entry for each automatic interval that any model has.
+        One entry per automatic interval that any model has.
     """
     found: dict[str, SharedInterval] = {}
     for _, _, key in automatic_intervals(plan):
@@ -58,7 +58,7 @@ def narrowest_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantitie
 def with_shared_intervals(
     plan: AuditPlan, measured: Mapping[str | None, Quantities]
 ) -> dict[str | None, dict[str, tuple[float, ...]]]:
-    """The quantities with which each model computes: its own, and the intervals that all share.
+    """Return the quantities for the compute wave of each model: its own, and the shared intervals.
 
     Args:
         plan: The plan.

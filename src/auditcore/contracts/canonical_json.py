@@ -1,4 +1,4 @@
-"""One byte sequence for one value, so that a digest of a request, plan or manifest can be recomputed anywhere."""
+"""Canonical JSON: one byte sequence per value, so that digests of requests, plans and manifests can be recomputed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from auditcore.contracts.contract import Sha256
 
 
 def canonical_json(value: BaseModel | dict[str, Any] | list[Any]) -> bytes:
-    """RFC 8785 canonical JSON of a contract or of plain JSON data."""
+    """Return RFC 8785 canonical JSON of a contract or of plain JSON data."""
     return rfc8785.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
 
 
 def sha256(data: bytes) -> Sha256:
-    """Content address of bytes."""
+    """Return the content address of bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def digest_of(value: BaseModel | dict[str, Any] | list[Any]) -> Sha256:
-    """Content address of a value: sha256 of its canonical JSON."""
+    """Return the content address of a value: sha256 of its canonical JSON."""
     return sha256(canonical_json(value))

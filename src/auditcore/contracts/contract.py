@@ -16,7 +16,7 @@ Sha256 = Annotated[
 """A content address: `sha256:` and 64 lower-case hexadecimal digits."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
-"""How an entry of a plan is called in the report: lower case, at most 64 characters."""
+"""Name of an entry of a plan in the report: lower case, at most 64 characters."""
 
 _ATTRIBUTES = re.compile(r"\n*^Attributes:\n((?:^ +.*\n?|^\n)*)", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
@@ -59,6 +59,6 @@ def describe_properties(schema: dict[str, Any], kind: type[BaseModel]) -> None:
 
 
 class Contract(BaseModel):
-    """Base of all contracts: immutable, no unknown fields, no NaN or infinity."""
+    """Base class of all contracts: immutable, no unknown fields, no NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=describe_properties)

@@ -1,4 +1,4 @@
-"""How a request names the images, and what is known of a stored batch."""
+"""References to images in a request, and the manifest of a stored batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.errors import InvalidRequest
 
-# strict, here and below: a class of true or a corner of "10" is a mistake of whoever wrote it
+# strict, here and below: a class of `true` or a corner of "10" is a mistake in the request
 Label = Annotated[int, Field(ge=0, strict=True, description="Class index, from 0.")]
 
 
@@ -44,7 +44,7 @@ class Box(Contract):
     y0: Coordinate
     x1: Coordinate
     y1: Coordinate
-    label: Label | None = Field(default=None, description="Class of the object; counts for every target if null.")
+    label: Label | None = Field(default=None, description="Class of the object; null for every target.")
 
     @model_validator(mode="after")
     def _has_area(self) -> Box:
@@ -58,7 +58,7 @@ Boxes = Annotated[tuple[Box, ...], Field(max_length=1000)]
 
 
 def labels_of(label: Labels | None) -> tuple[int, ...]:
-    """All class indices of an image, none if it has no label."""
+    """Return all class indices of an image; empty if it has no label."""
     if label is None:
         return ()
     return (label,) if isinstance(label, int) else label
@@ -170,13 +170,13 @@ class BatchEntry(Contract):
     digest: Sha256
     size_bytes: int = Field(ge=1)
     label: Labels | None = None
-    # left out where there are none, so that batches without boxes keep the digests they had before boxes existed
+    # omitted if empty, so that batches without boxes keep the digests they had before boxes existed
     boxes: Boxes = Field(default=(), exclude_if=lambda boxes: not boxes)
 
 
 @final
 class BatchManifest(Contract):
-    """What a batch holds, in order; the batch's digest is the sha256 of this manifest's canonical JSON."""
+    """The images of a batch, in order; the batch's digest is the sha256 of this manifest's canonical JSON."""
 
     entries: tuple[BatchEntry, ...] = Field(min_length=1)
 

@@ -1,4 +1,4 @@
-"""What can be asked of a model, told before anybody pays for an audit."""
+"""Inspections: which explainers and checks can run on a model, known before an audit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InspectionRequest(Contract):
 
     model: ModelReference
     plan: PlanRequest | None = Field(
-        default=None, description="Whose explainers and checks are looked at; all of the catalogue if null."
+        default=None, description="Plan whose explainers and checks are inspected; the whole catalogue if null."
     )
 
     @property
@@ -39,7 +39,7 @@ class InspectionRequest(Contract):
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """Checks to be looked at."""
+        """Checks to inspect."""
         return resolve_plan(self.plan).checks if self.plan is not None else tuple(kind() for kind in _members(Check))
 
 
@@ -47,9 +47,9 @@ class InspectionRequest(Contract):
 class Ability(Contract):
     """Whether one explainer or check will run."""
 
-    name: str = Field(description="Its name in the plan; its kind where none was given.")
-    runs: bool | None = Field(description="null: only a worker that loads the model can tell.")
-    reason: str | None = Field(default=None, description="Why it will not run, or why that is not known.")
+    name: str = Field(description="Its name in the plan; its kind if it has no name.")
+    runs: bool | None = Field(description="null if only a worker that loads the model can decide.")
+    reason: str | None = Field(default=None, description="Why it will not run, or why that is not known yet.")
     layer: str | None = Field(
         default=None, description="Module path of the layer that an explainer reads; null if it reads none."
     )
@@ -80,22 +80,24 @@ class Inspection(Contract):
         checks: Each check of the plan, or of the catalogue.
     """
 
-    model: ModelReference = Field(description="As asked for, with version and digest as an audit would pin them now.")
+    model: ModelReference = Field(
+        description="The model as requested, with the version and digest that an audit would pin now."
+    )
     complete: bool = Field(
         description="False while some `runs` are null: a worker is loading the model; send the same request again."
     )
     capabilities: ModelCapabilities | None = Field(
-        description="What the model lets an audit see; null while that is not known."
+        description="What an audit can use of the model; null while that is not known."
     )
     facts: dict[str, str | int] = Field(
-        default_factory=dict, description="What a registry or server says of the model beyond its reference."
+        default_factory=dict, description="Further information about the model from its registry or server."
     )
-    found: ModelFinding | None = Field(default=None, description="null where no worker had to load the model.")
+    found: ModelFinding | None = Field(default=None, description="null if no worker had to load the model.")
     explainers: tuple[Ability, ...]
     checks: tuple[Ability, ...]
 
 
-UNKNOWN = "it depends on the layers of the model, which a worker is looking at; send the same request again"
+UNKNOWN = "it depends on the model's layers, which a worker is inspecting; send the same request again"
 
 
 def inspection_of(
@@ -108,16 +110,16 @@ def inspection_of(
     facts: dict[str, str | int] | None = None,
     found: ModelFinding | None = None,
 ) -> Inspection:
-    """What is known so far.
+    """Return the inspection with everything that is known so far.
 
     Args:
-        request: What is to be looked at.
-        reference: The model as it was resolved.
-        capabilities: What it lets an audit see, if that is known.
-        incompatibility: Why an explainer cannot be right on the loaded model; None while it is not loaded.
-        layers: Which layer an explainer that runs reads of the loaded model.
-        facts: For a person.
-        found: Of the loaded model.
+        request: The request.
+        reference: The resolved reference of the model.
+        capabilities: What an audit can use of the model, if that is known.
+        incompatibility: Returns why an explainer cannot run on the loaded model; None while it is not loaded.
+        layers: Returns the layer of the loaded model that an explainer reads.
+        facts: Further information about the model, for a person.
+        found: Properties of the loaded model.
     """
     explainers = tuple(_explainer(one, capabilities, incompatibility, layers) for one in request.explainers)
     checks = tuple(_check(one, capabilities) for one in request.checks)

@@ -1,4 +1,4 @@
-"""Uploaded maps: what a file of them holds, as far as its header says."""
+"""Files of uploaded maps: reading and checking their headers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MOST_SIDE_PX = 4096
 
 @final
 class MapFile(Contract):
-    """What a file of maps holds.
+    """Contents of a file of maps.
 
     Attributes:
         images: Number of maps.
-        side: Height and width of each, in pixels.
-        channels: 1, or 3 where each channel has its own.
-        ordered: Whether maps follow the order of the batch, as one tensor; else each is named after its image.
+        side: Height and width of each map, in pixels.
+        channels: 1, or 3 if each channel has its own map.
+        ordered: Whether the maps are one tensor in the order of the batch; else each is named after its image.
         targeted: Whether the file says which class each map explains.
     """
 
@@ -50,30 +50,31 @@ class StoredMaps(Contract):
         file: What it holds.
     """
 
-    digest: Sha256 = Field(description='What a plan names: {"kind": "precomputed", "maps": "sha256:..."}.')
+    digest: Sha256 = Field(description='Digest to use in a plan: {"kind": "precomputed", "maps": "sha256:..."}.')
     size_bytes: int
     file: MapFile
 
 
 def read_map_layout(data: bytes, *, size: int | None = None, field: str = FIELD) -> tuple[MapFile, Layout]:
-    """Look at the header of a file of maps.
+    """Read and check the header of a file of maps.
 
-    The file is in the safetensors format. Either one tensor `maps`, (N,S,S) or (N,C,S,S), in the order of the batch,
-    and perhaps `targets`, (N,) int64; or one tensor an image, (S,S) or (C,S,S), named after the image's digest
-    `sha256:...`, and perhaps a JSON object of classes by digest under the metadata `targets`. C is 1 or 3.
+    The file is in the safetensors format. It contains either one tensor `maps`, (N,S,S) or (N,C,S,S), in the order of
+    the batch, and optionally `targets`, (N,) int64. Or it contains one tensor per image, (S,S) or (C,S,S), named after
+    the image's digest `sha256:...`, and optionally a JSON object of classes by digest under the metadata `targets`. C
+    is 1 or 3.
 
     Args:
         data: The file, or at least its header.
-        size: Bytes of the whole file; those of `data` if None.
+        size: Size of the whole file in bytes; that of `data` if None.
         field: Path in the request, for errors.
 
     Raises:
-        MapsInvalid: It is something else.
+        MapsInvalid: The file does not have this form.
     """
     try:
         layout = read_layout(data, size=size)
     except TensorFileInvalid as error:
-        msg = f"the file holds no maps in the safetensors format: {error}"
+        msg = f"the file does not contain maps in the safetensors format: {error}"
         raise MapsInvalid(msg, field=field) from error
     if MAPS in layout.tensors:
         return _ordered(layout, field), layout
@@ -81,10 +82,10 @@ def read_map_layout(data: bytes, *, size: int | None = None, field: str = FIELD)
 
 
 def targets_of(layout: Layout, *, field: str = FIELD) -> Mapping[str, int]:
-    """Classes that maps named after their images say they explain; empty where the file does not say.
+    """Return the explained classes of maps that are named after their images; empty if the file does not list them.
 
     Raises:
-        MapsInvalid: The metadata are no such object.
+        MapsInvalid: The metadata `targets` is not a JSON object of classes.
     """
     text = layout.metadata.get(TARGETS)
     if text is None:
@@ -100,17 +101,17 @@ def targets_of(layout: Layout, *, field: str = FIELD) -> Mapping[str, int]:
 def _ordered(layout: Layout, field: str) -> MapFile:
     others = set(layout.tensors) - {MAPS, TARGETS}
     if others:
-        msg = f"beside `maps` a file may hold `targets` alone, and this one holds {min(others)!r} too"
+        msg = f"the file contains a tensor {min(others)!r}; with `maps`, it may contain only `targets`"
         raise MapsInvalid(msg, field=field)
     place = layout.tensors[MAPS]
     images, *rest = place.shape or (0,)
     channels, side = _extent(place, tuple(rest), MAPS, field)
     targets = layout.tensors.get(TARGETS)
     if targets is not None and (targets.dtype != "I64" or targets.shape != (images,)):
-        msg = f"`targets` must be ({images},) int64, one class a map; it is {targets.shape} {targets.dtype}"
+        msg = f"`targets` must be ({images},) int64, one class per map; it is {targets.shape} {targets.dtype}"
         raise MapsInvalid(msg, field=field)
     if images == 0:
-        msg = "`maps` holds no map; give one an image"
+        msg = "`maps` is empty; add one map per image"
         raise MapsInvalid(msg, field=field)
     return MapFile(images=images, side=side, channels=channels, ordered=True, targeted=targets is not None)
 
@@ -121,12 +122,12 @@ def _named(layout: Layout, field: str) -> MapFile:
         if not _DIGEST.fullmatch(name):
             msg = (
                 f"tensor {name[:80]!r} is neither `maps` nor named after an image; name it by the digest of the image "
-                "file, as the answer to POST /v1/image-batches lists it"
+                "file, as listed in the answer to POST /v1/image-batches"
             )
             raise MapsInvalid(msg, field=field)
         extents.add(_extent(place, place.shape, name, field))
     if len(extents) != 1:
-        msg = "all maps of a file must have one size" if extents else "the file holds no map"
+        msg = "all maps of a file must have the same size" if extents else "the file contains no map"
         raise MapsInvalid(msg, field=field)
     ((channels, side),) = extents
     targets = targets_of(layout, field=field)
@@ -134,12 +135,12 @@ def _named(layout: Layout, field: str) -> MapFile:
 
 
 def _extent(place: TensorPlace, shape: tuple[int, ...], name: str, field: str) -> tuple[int, int]:
-    """Channels and side of a map of this shape."""
+    """Return channels and side of a map of this shape."""
     channels, height, width = shape if len(shape) == 3 else (1, *shape) if len(shape) == 2 else (0, 0, 0)  # noqa: PLR2004 - axes
     if channels not in {1, 3} or height != width or not 1 <= height <= MOST_SIDE_PX or place.dtype not in _FLOATS:
         msg = (
             f"{name[:80]!r} is {place.shape} {place.dtype}; a map is (S,S), (1,S,S) or (3,S,S) of float16, float32 or "
-            "float64, S being the side of the model's input"
+            "float64, where S is the side of the model's input"
         )
         raise MapsInvalid(msg, field=field)
     return channels, height

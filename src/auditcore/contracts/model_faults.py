@@ -1,4 +1,4 @@
-"""Which of several models an error is about."""
+"""Errors of audits of several models: which model an error is about."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from auditcore.errors import InputError
 
 @contextmanager
 def blaming_model(name: str | None, position: int) -> Iterator[None]:
-    """Errors raised inside name the model they are about, in an audit of several.
+    """Complete errors raised inside the block so that they name the model, in an audit of several.
 
-    Checks and loaders know one model and blame fields such as `model.weights.uri`; in the request that is
-    `models.1.model.weights.uri`. An error about anything else, such as a label, says in its message for which model.
+    Checks and loaders know only one model and name fields such as `model.weights.uri`; in the request this is
+    `models.1.model.weights.uri`. An error about anything else, such as a label, names the model in its message.
 
     Args:
-        name: What the audit calls the model; None in an audit of one, whose errors are right as they are.
+        name: Name of the model; None in an audit of one, whose errors need no change.
         position: Its position in `models`.
 
     Raises:
-        InputError: What was raised inside, with `field` or `message` completed.
+        InputError: The error raised inside, with `field` or `message` completed.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is audited how: explainers x checks, with every parameter, or the name of a preset."""
+"""Audit plans: explainers x checks with every parameter, or the name of a preset."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.contracts.speed import Speed
 
-Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON reader keeps it exact.")]
+Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON parser reads it exactly.")]
 PresetName = Literal["quick", "standard", "tetkova2023", "erdem2021", "won2023", "li2021"]
 
 OTHER_PURPOSES = frozenset({"explainer", "originals", "repeatability", "measure", "deviation"})
-"""What a report lists beside the checks, by name: the explainers' own controls, and four kinds of passes."""
+"""Names that a report lists together with the checks: the explainers' own controls, and four kinds of passes."""
 
 
 @final
@@ -31,14 +31,14 @@ class AuditPlan(Contract):
     seed: Seed = 0
     target: Literal["predicted", "label", "top"] = Field(
         default="predicted",
-        description="The class explained: the most probable on the original image, each given label, or the `top_n` "
-        "most probable. An image's value is the mean over its targets.",
+        description="The explained class: the most probable one on the original image, each given label, or the "
+        "`top_n` most probable ones. An image's value is the mean over its targets.",
     )
-    top_n: int = Field(default=1, ge=1, le=20, description="Classes explained with target `top`.")
+    top_n: int = Field(default=1, ge=1, le=20, description="Number of classes explained with target `top`.")
     only_correct: bool = Field(
         default=False,
-        description="Leave out images whose label is missing or not predicted: not the most probable class, or, for a "
-        "multi-label model, below probability 0.5.",
+        description="Leave out images whose label is missing or is not predicted. A label is predicted if it is the "
+        "most probable class, or, for a multi-label model, if its probability is at least 0.5.",
     )
     explainers: tuple[Explainer, ...] = Field(min_length=1, max_length=64)
     checks: tuple[Check, ...] = Field(min_length=1, max_length=32)
@@ -67,7 +67,7 @@ class AuditPlan(Contract):
             raise ValueError(msg)
         taken = next((check.label for check in self.checks if check.label in OTHER_PURPOSES), None)
         if taken is not None:
-            msg = f"a check may not be called {taken!r}, a name the report itself uses; give it another `name`"
+            msg = f"a check may not be called {taken!r}, because the report uses this name; give it another `name`"
             raise ValueError(msg)
         return self
 
@@ -78,7 +78,7 @@ class AuditPlan(Contract):
             unknown = next((name for name in check.explainers or () if name not in known), None)
             if unknown is not None:
                 msg = (
-                    f"check {check.label!r} runs on explainer {unknown!r}, which the plan does not have; "
+                    f"check {check.label!r} runs on explainer {unknown!r}, which is not in the plan; "
                     f"use names of: {', '.join(known)}"
                 )
                 raise ValueError(msg)
@@ -86,7 +86,7 @@ class AuditPlan(Contract):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The faster modes in use, in words that a report can print; none if everything is exact."""
+        """The faster modes in use, in words for the report; empty if everything is exact."""
         return (
             *(("bf16 autocast",) if self.speed.precision == "bf16" else ()),
             *(("TF32 products",) if self.speed.precision == "tf32" else ()),
@@ -122,7 +122,7 @@ class PresetPlan(Contract):
     seed: Seed = 0
 
 
-def _plan_form(value: Any) -> str:  # noqa: ANN401 - pydantic hands over whatever was sent
+def _plan_form(value: Any) -> str:  # noqa: ANN401 - pydantic passes on any value
     if isinstance(value, dict):
         return "preset" if "preset" in value else "explicit"
     return "preset" if isinstance(value, PresetPlan) else "explicit"
@@ -132,4 +132,4 @@ PlanRequest = Annotated[
     Annotated[AuditPlan, Tag("explicit")] | Annotated[PresetPlan, Tag("preset")],
     Discriminator(_plan_form),
 ]
-"""Either a plan in full or the name of one."""
+"""Either a full plan or the name of one."""

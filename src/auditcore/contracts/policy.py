@@ -1,4 +1,4 @@
-"""When an audit passes: conditions on the intervals of its results, or on their means."""
+"""Policies: the conditions for a pass, on confidence intervals or means of results."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import InvalidRequest
 
 Severity = Literal["fail", "warn"]
-"""What a condition that does not pass does to the verdict."""
+"""Effect on the verdict of a condition that does not pass."""
 
 Statistic = Literal["ci", "mean"]
-"""What of a result a condition compares with its threshold."""
+"""The statistic of a result that a condition compares with its threshold."""
 
 LEAST_IMAGES = 8
-"""Distinct images that a condition needs by default: from here on `docs/intervals.md` shows what intervals cover."""
+"""Distinct images that a condition needs by default; `docs/intervals.md` shows the coverage of intervals from here."""
 
 
 @final
 class Condition(Contract):
     """One threshold on one result: it must be `at_least` or `at_most` a value.
 
-    What is compared is the 95 % confidence interval of the mean over distinct images. A condition passes if the whole
-    interval meets the threshold. It is missed if the whole interval is on the wrong side. If the interval holds the
-    threshold, the images do not tell, and the condition is `inconclusive`.
+    The condition compares the 95 % confidence interval of the mean over distinct images. It passes if the whole
+    interval meets the threshold. It is missed if the whole interval is on the wrong side. If the interval contains the
+    threshold, the images do not decide, and the condition is `inconclusive`.
 
-    A condition never passes without evidence: if the result has no interval, if fewer than `min_images` distinct images
-    have a value, or if more than half of the distinct images have none. It is `inconclusive` then.
+    A condition never passes without evidence. It is `inconclusive` if the result has no interval, if fewer than
+    `min_images` distinct images have a value, or if more than half of the distinct images have none.
 
-    With `statistic: mean` the observed mean decides. It meets half of all thresholds that equal the truth by chance, so
-    use it to compare with older reports, not to release. The three rules on evidence hold too, but they only prevent a
-    pass: a mean that misses its threshold is a miss, however few images it rests on.
+    With `statistic: mean` the observed mean decides. If the threshold equals the true mean, this passes half of the
+    time by chance, so use it to compare with older reports, not to release a model. The three rules on evidence apply
+    too, but they only prevent a pass: a mean that misses its threshold is a miss, even with few images.
 
     A condition of severity `warn` gives advice: whatever becomes of it, the verdict is `warn` at worst. If an
     inconclusive one made the verdict `inconclusive`, it would be better to miss it.
@@ -45,9 +45,9 @@ class Condition(Contract):
         at_most: Threshold that the value must not exceed; give this or `at_least`.
     """
 
-    id: Name | None = Field(default=None, description="How the report calls it; its number in the list if null.")
+    id: Name | None = Field(default=None, description="Its name in the report; its number in the list if null.")
     model: Name | None = Field(
-        default=None, description="In an audit of several models, which one; each of them if null."
+        default=None, description="In an audit of several models, the model to judge; each of them if null."
     )
     check: str = Field(max_length=64, description="Name of a check of the plan.")
     explainer: str | None = Field(
@@ -57,21 +57,21 @@ class Condition(Contract):
     variant: str | None = Field(default=None, max_length=64, description="Sub-case, such as `rotate` or `top_15`.")
     statistic: Statistic = Field(
         default="ci",
-        description="What is compared with the threshold: the end of the 95 % interval on the unfavorable side, which "
-        "is the lower one for `at_least` and the upper one for `at_most`; or the observed mean.",
+        description="What is compared with the threshold: the unfavorable end of the 95 % interval, which is the lower "
+        "end for `at_least` and the upper end for `at_most`; or the observed mean.",
     )
     min_images: int = Field(
         default=LEAST_IMAGES,
         ge=1,
         le=1_000_000,
-        description="Distinct images that must have a value; with fewer the condition cannot pass.",
+        description="Distinct images that must have a value; with fewer images the condition cannot pass.",
     )
     at_least: float | None = None
     at_most: float | None = None
     severity: Severity = Field(
         default="fail",
-        description="What the condition does to the verdict if it does not pass: `fail` makes it `fail` if missed and "
-        "`inconclusive` if that is open; `warn` makes it `warn` at worst.",
+        description="Effect on the verdict if the condition does not pass. `fail`: the verdict is `fail` if the "
+        "condition is missed, and `inconclusive` if it is undecided. `warn`: the verdict is at worst `warn`.",
     )
 
     @model_validator(mode="after")
@@ -86,16 +86,16 @@ Policy = Annotated[tuple[Condition, ...], Field(max_length=1000)]
 
 
 def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequence[str] = ()) -> None:
-    """Refuse a condition that no result of this plan can ever meet.
+    """Refuse conditions on results that this plan does not have.
 
     Args:
         policy: The conditions.
-        plan: The plan in full.
+        plan: The full plan.
         models: Names of the models in an audit of several; empty in an audit of one.
 
     Raises:
-        InvalidRequest: A model, check, explainer, metric or variant is not in the audit; the message lists those that
-            are.
+        InvalidRequest: A model, check, explainer, metric or variant is not in the audit; the message lists the valid
+            ones.
     """
     checks = {check.label: check for check in plan.checks}
     for number, condition in enumerate(policy):
@@ -121,5 +121,5 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
 
 def _refuse(at: str, what: str, got: str | None, known: Sequence[str | None]) -> None:
     names = ", ".join("null" if name is None else name for name in known)
-    msg = f"{what} {'null' if got is None else repr(got)} does not fit this audit; use one of: {names}"
+    msg = f"{what} {'null' if got is None else repr(got)} is not part of this audit; use one of: {names}"
     raise InvalidRequest(msg, field=f"{at}.{what}")

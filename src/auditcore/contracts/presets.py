@@ -1,4 +1,4 @@
-"""Named plans: two of our own, and the protocol of each paper, with where every setting comes from."""
+"""Presets: two plans of our own and the protocol of each paper, with the source of every setting."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ Source = Literal["paper", "code", "ours"]
 
 @final
 class Setting(Contract):
-    """Where one setting of a preset comes from.
+    """The source of one setting of a preset.
 
     Attributes:
-        path: Where it is in the plan; entries of lists by their name, such as `checks.sweep.levels`.
+        path: Path of the setting in the plan, with entries of lists by name, such as `checks.sweep.levels`.
         source: The paper's text, the authors' published code, or our own choice.
-        note: What it is, and where we differ and why.
+        note: What the setting is, and where and why we differ.
     """
 
     path: str
@@ -66,10 +66,10 @@ class Preset(Contract):
     """A named plan.
 
     Attributes:
-        summary: What it is for.
-        paper: Whose protocol it is; None for our own plans.
-        settings: Where its settings come from; what is not listed has the default of its contract.
-        build: Spells the plan out for a seed.
+        summary: Purpose of the plan.
+        paper: Paper of the protocol; None for our own plans.
+        settings: Sources of its settings; a setting that is not listed has its contract's default.
+        build: Returns the full plan for a seed.
     """
 
     summary: str
@@ -79,7 +79,10 @@ class Preset(Contract):
 
 
 def quick_plan(seed: int = 0) -> AuditPlan:
-    """About a minute for four photos on two cores: one method an augmentation, two augmentations, coarse levels."""
+    """Return a plan that takes about a minute for four photos on two cores.
+
+    It has one method per group of methods, two augmentations and coarse levels.
+    """
     return AuditPlan(
         seed=seed,
         explainers=(
@@ -100,7 +103,7 @@ def quick_plan(seed: int = 0) -> AuditPlan:
 
 
 def standard_plan(seed: int = 0) -> AuditPlan:
-    """Eleven explainers, all six augmentations with automatic intervals, every check that needs no boxes.
+    """Return a plan with eleven explainers, six augmentations with automatic intervals, and all checks without boxes.
 
     Levels, steps and draws are coarser than in the papers, so that eight photos take less than 15 minutes on two cores.
     """
@@ -134,7 +137,7 @@ def standard_plan(seed: int = 0) -> AuditPlan:
 
 
 def tetkova2023_plan(seed: int = 0) -> AuditPlan:
-    """Tetkova & Hansen 2023, with the settings of the published code where it differs from the text."""
+    """Return the protocol of Tetkova & Hansen 2023, with the settings of the published code where the text differs."""
     return AuditPlan(
         seed=seed,
         target="label",
@@ -157,7 +160,7 @@ def tetkova2023_plan(seed: int = 0) -> AuditPlan:
 
 
 def erdem2021_plan(seed: int = 0) -> AuditPlan:
-    """Erdem & Mazurek 2021: attributions under a noise tunnel, compared by structural similarity.
+    """Return the protocol of Erdem & Mazurek 2021: attributions with a noise tunnel, compared by structural similarity.
 
     Sensitivity and infidelity leave out integrated gradients, as the thesis does (section 5.5).
     """
@@ -187,7 +190,7 @@ def erdem2021_plan(seed: int = 0) -> AuditPlan:
 
 
 def won2023_plan(seed: int = 0) -> AuditPlan:
-    """Won et al. 2025 (first version 2023): several models compared by inter-model deletion and localization."""
+    """Return the protocol of Won et al. 2025 (first version 2023): models compared by deletion and localization."""
     return AuditPlan(
         seed=seed,
         target="label",
@@ -207,7 +210,7 @@ def won2023_plan(seed: int = 0) -> AuditPlan:
 
 
 def li2021_plan(seed: int = 0) -> AuditPlan:
-    """Li et al. 2021 (EDDA): are the most relevant pixels enough for the prediction, and is it lost without them?"""
+    """Return the protocol of Li et al. 2021 (EDDA): are the most relevant pixels sufficient and necessary?"""
     return AuditPlan(
         seed=seed,
         explainers=(
@@ -223,13 +226,14 @@ def li2021_plan(seed: int = 0) -> AuditPlan:
 
 PRESETS: dict[PresetName, Preset] = {
     "quick": Preset(
-        summary="A first look: one method an augmentation, about 12 seconds a photo on two cores.",
+        summary="A first look: one method of each kind, about 12 seconds per photo on two cores.",
         paper=None,
         settings=(
             Setting(
                 path="explainers.integrated_gradients.baseline",
                 source="ours",
-                note="The mean color, which deletion and EDDA fill in too: map and checks answer the same question.",
+                note="The mean color, which is also the fill of deletion and EDDA: map and checks answer the same "
+                "question.",
             ),
             Setting(path="checks.edda.color", source="ours", note="The mean color instead of the paper's black."),
             Setting(path="checks.sweep.levels", source="ours", note="5 instead of the paper's 11, for speed."),
@@ -252,20 +256,20 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.sweep.reduce",
                 source="ours",
-                note="Channels summed: a reader sees one value a pixel, so that is what is compared.",
+                note="Channels are summed: a reader sees one value per pixel, so that value is compared.",
             ),
             Setting(
                 path="explainers.integrated_gradients.baseline",
                 source="ours",
-                note="The mean color, which deletion and pixel_flipping fill in too: map and checks answer the same "
-                "question. The paper's example is black.",
+                note="The mean color, which is also the fill of deletion and pixel_flipping: map and checks answer the "
+                "same question. The paper's example is black.",
             ),
             Setting(path="explainers.integrated_gradients.steps", source="ours", note="16 instead of 50, for speed."),
             Setting(path="explainers.smoothgrad.samples", source="ours", note="16 instead of 50, for speed."),
             Setting(
                 path="checks.deletion.grid",
                 source="ours",
-                note="8 cells a side, the paper's choice for small images, instead of 14, for speed.",
+                note="8 cells per side, the paper's choice for small images, instead of 14, for speed.",
             ),
             Setting(path="checks.edda.color", source="ours", note="The mean color instead of the paper's black."),
             Setting(
@@ -295,10 +299,10 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.sweep.augmentations",
                 source="code",
-                note="The six augmentations of the text, the code's bounds, in our units: brightness and saturation "
-                "100/255, hue 100/255 of a turn, rotate 40 degrees, translate 0.4, scale 0.2, cut where the mean "
-                "probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose brightness "
-                "goes through one of several color spaces at random; ours is HSV.",
+                note="The six augmentations of the text with the code's bounds, in our units: brightness and "
+                "saturation 100/255, hue 100/255 of a turn, rotate 40 degrees, translate 0.4, scale 0.2, cut where the "
+                "mean probability has dropped by 10 % (text and code). We warp by torch instead of imgaug, whose "
+                "brightness goes through one of several color spaces at random; ours is HSV.",
             ),
             Setting(
                 path="checks.sweep.levels",
@@ -317,7 +321,7 @@ PRESETS: dict[PresetName, Preset] = {
                 source="code",
                 note="Channels are compared, not summed; k of top_k therefore counts channel values.",
             ),
-            Setting(path="checks.pixel_flipping.pixels_per_step", source="code", note="512 pixels a step."),
+            Setting(path="checks.pixel_flipping.pixels_per_step", source="code", note="512 pixels per step."),
             Setting(path="checks.pixel_flipping.share", source="code", note="The first fifth of the curve."),
             Setting(path="checks.pixel_flipping.reduce", source="code", note="Channels summed; the text does not say."),
             Setting(path="checks.pixel_flipping.rank_by", source="code", note="Channels are summed with their signs."),
@@ -370,7 +374,7 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="explainers.gradient_shap.method",
                 source="code",
-                note="Standard normal baselines in normalized space, 5 samples; ours are drawn anew for each sample.",
+                note="Standard normal baselines in normalized space, 5 samples; ours are drawn again for each sample.",
             ),
             Setting(path="checks.ssim_sweep.changes", source="paper", note="Four rotations and five G'MIC filters."),
             Setting(path="checks.ssim_sweep.tolerance", source="paper", note="0.05 on the target's probability."),
@@ -386,8 +390,8 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.ssim_sweep.noise",
                 source="ours",
-                note="The same for an image and its copies. The code draws anew in each call (`fresh`), so that its "
-                "similarity measures the noise too; `repeatability_ssim` tells how much.",
+                note="The same for an image and its copies. The code draws new noise in each call (`fresh`), so that "
+                "its similarity measures the noise too; `repeatability_ssim` shows how much.",
             ),
             Setting(
                 path="checks.sensitivity.explainers",
@@ -397,8 +401,8 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.sensitivity.noise",
                 source="ours",
-                note="The same for an image and its copies. The code draws anew in each call (`fresh`); "
-                "`repeatability_distance` tells what that alone does.",
+                note="The same for an image and its copies. The code draws new noise in each call (`fresh`); "
+                "`repeatability_distance` shows the effect of the noise.",
             ),
             Setting(
                 path="checks.sensitivity.draws",
@@ -458,7 +462,7 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.deletion.grid",
                 source="paper",
-                note="14 cells a side for ImageNet, 8 for CIFAR-10 (section 3.5.3); here by the size of the input.",
+                note="14 cells per side for ImageNet, 8 for CIFAR-10 (section 3.5.3); here by the size of the input.",
             ),
             Setting(
                 path="checks.deletion.repeats",
@@ -524,7 +528,7 @@ PRESETS: dict[PresetName, Preset] = {
                 path="explainers.grad_cam",
                 source="paper",
                 note="Section 4.2: Grad-CAM at the final convolutional layer; the report names the layer. Enlarged "
-                "bilinearly; the paper does not tell how.",
+                "bilinearly; the paper does not say how.",
             ),
             Setting(
                 path="explainers.random",
@@ -535,7 +539,7 @@ PRESETS: dict[PresetName, Preset] = {
             Setting(
                 path="checks.edda.keep",
                 source="paper",
-                note="Section 4.2: the top 15 %; 30 and 50 % beside it.",
+                note="Section 4.2: the top 15 %; here also 30 and 50 %.",
             ),
             Setting(
                 path="checks.edda.rank_by",
@@ -548,7 +552,7 @@ PRESETS: dict[PresetName, Preset] = {
                 source="paper",
                 note="Appendix B: 0.2 and 0.5, chosen for training; section 4.4 shows images at 0.5. Masks as in "
                 "equations 3 and 4; algorithms 2 and 3 print the signs the other way round. Scaled to [0, 1] by "
-                "minimum and maximum; the paper does not tell how.",
+                "minimum and maximum; the paper does not say how.",
             ),
             Setting(
                 path="checks.edda.color",
@@ -586,10 +590,10 @@ PRESETS: dict[PresetName, Preset] = {
 
 
 def setting_value(plan: AuditPlan, path: str) -> Any:  # noqa: ANN401 - a plan holds values of many types
-    """What a plan has at a path: plain JSON, where entries with a name or kind are shortened to it.
+    """Return the value at a path of a plan as plain JSON; entries with a name or kind are shortened to it.
 
     Raises:
-        KeyError: The plan has nothing there.
+        KeyError: The plan has no such path.
     """
     found: Any = plan
     for step in path.split("."):

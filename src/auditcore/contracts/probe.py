@@ -1,4 +1,4 @@
-"""Whether the model behind a server is still the same, told by its answers to images that never change."""
+"""The probe: answers to fixed images, which show whether the model behind a server is still the same."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import final
 from auditcore.contracts.contract import Contract
 
 CHANGED = 1e-3
-"""Change of a probability from which another model must be answering: float32 and batching on a server move them by
-less than a tenth of it."""
+"""From this change of a probability on, the model must be a different one: float32 and batching on a server cause less
+than a tenth of it."""
 
 
 @final
 class ProbeAnswers(Contract):
-    """What a model behind a server answered to the probe, the same few images for every shard and worker.
+    """Answers of a model behind a server to the probe, the same few images for every shard and worker.
 
     Attributes:
-        probabilities: Of all classes, image by image.
+        probabilities: Probabilities of all classes, image by image.
         unsteadiness: Largest difference between two answers of the same model to the same image.
     """
 
@@ -25,12 +25,12 @@ class ProbeAnswers(Contract):
     unsteadiness: float
 
     def moved_from(self, other: ProbeAnswers) -> float:
-        """Largest change of a probability; infinite where there are other classes."""
+        """Return the largest change of a probability; infinite if the number of classes differs."""
         if len(self.probabilities) != len(other.probabilities):
             return math.inf
         return max(abs(own - theirs) for own, theirs in zip(self.probabilities, other.probabilities, strict=True))
 
     def is_of_another_model(self, other: ProbeAnswers) -> bool:
-        """Whether a probability moved by more than rounding and the unsteadiness of the model explain."""
+        """Return whether a probability changed by more than rounding and the model's unsteadiness explain."""
         tolerated = max(CHANGED, 10 * max(self.unsteadiness, other.unsteadiness))
         return not self.moved_from(other) < tolerated

@@ -1,4 +1,4 @@
-"""By what a check orders pixels or cells: by the sign of their relevance, or by its size."""
+"""Orders of pixels or cells in a check: by signed relevance, or by its magnitude."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ AnyExplainer = TypeVar("AnyExplainer", bound=ExplainerContract)
 RankingOrder = Literal["signed", "magnitude"]
 """An order of pixels or cells.
 
-`signed`: by relevance with its sign, so that evidence against the class comes last. `magnitude`: by the largest
-absolute value over the channels of each pixel, so that what matters in either direction comes first.
+`signed`: by relevance with its sign, so evidence against the class comes last. `magnitude`: by the largest absolute
+value over the channels of each pixel, so evidence in either direction comes first.
 """
 
 RankBy = Literal["signed", "magnitude", "auto", "both"]
-"""What a plan may ask for: one order, the one that suits each map, or both."""
+"""Choices of a plan: one order, the order that suits each kind of map, or both."""
 
 RANK_BY = (
-    "By what pixels or cells are ordered. signed: by relevance with its sign, channels joined by `reduce`. magnitude: "
-    "by the largest absolute value over the channels of each pixel, which a check of cells then averages over each "
-    "cell; `reduce` plays no role. auto: magnitude for sensitivity maps, whose sign says in which direction a value "
-    "would have to change, and for attribution maps by gradients, whose signs alternate from pixel to pixel and cancel "
-    "in a sum; signed for maps of regions, whose sign is evidence for or against the class. Every explainer names its "
+    "Order of pixels or cells. signed: by relevance with its sign, with channels combined by `reduce`. magnitude: by "
+    "the largest absolute value over the channels of each pixel, which a check of cells then averages over each cell; "
+    "`reduce` is ignored. auto: magnitude for sensitivity maps, whose sign is the direction in which a value would "
+    "have to change, and for attribution maps by gradients, whose signs alternate from pixel to pixel and cancel in a "
+    "sum; signed for maps of regions, whose sign is evidence for or against the class. Every explainer declares its "
     "kind of map. both: results in both orders, as sub-cases `signed` and `magnitude`."
 )
 
@@ -34,18 +34,18 @@ ORDER_OF_KIND: dict[MapKind, RankingOrder] = {
     "attribution": "magnitude",
     "region": "signed",
 }
-"""Kind of a map -> the order that `auto` takes; docs/ranking.md has the measurements behind it."""
+"""Kind of a map -> the order that `auto` chooses; the measurements are in docs/ranking.md."""
 
 BOTH_ORDERS: tuple[RankingOrder, ...] = ("signed", "magnitude")
-"""What `both` stands for, in the order of the report."""
+"""The orders of `both`, in the order of the report."""
 
 
 def orders_of(rank_by: RankBy, explainer: ExplainerContract) -> tuple[RankingOrder, ...]:
-    """The orders in which a check takes the pixels or cells of an explainer's maps.
+    """Return the orders in which a check uses the pixels or cells of an explainer's maps.
 
     Args:
-        rank_by: What the plan asks for.
-        explainer: Whose maps are ordered.
+        rank_by: The plan's choice.
+        explainer: The explainer of the maps.
 
     Returns:
         One order, or two for `both`.
@@ -56,11 +56,11 @@ def orders_of(rank_by: RankBy, explainer: ExplainerContract) -> tuple[RankingOrd
 
 
 def ordered_maps(rank_by: RankBy, explainers: Iterable[AnyExplainer]) -> Iterator[tuple[AnyExplainer, RankingOrder]]:
-    """Every explainer with every order in which a check takes its maps, explainer by explainer.
+    """Yield every explainer with every order in which a check uses its maps, explainer by explainer.
 
     Args:
-        rank_by: What the plan asks for.
-        explainers: Whose maps are ordered.
+        rank_by: The plan's choice.
+        explainers: The explainers of the maps.
     """
     for explainer in explainers:
         for order in orders_of(rank_by, explainer):
@@ -68,12 +68,12 @@ def ordered_maps(rank_by: RankBy, explainers: Iterable[AnyExplainer]) -> Iterato
 
 
 def ranked_variant(rank_by: RankBy, order: RankingOrder, variant: str | None = None) -> str | None:
-    """The sub-case under which a result is listed, such as `signed` or `top_15.signed`.
+    """Return the sub-case of a result in the report, such as `signed` or `top_15.signed`.
 
     Args:
-        rank_by: What the plan asks for; only `both` makes sub-cases of orders.
-        order: The order that the result rests on.
-        variant: Its sub-case apart from that; None if it has none.
+        rank_by: The plan's choice; only for `both`, orders are sub-cases.
+        order: The order that the result is based on.
+        variant: Its sub-case without the order; None if it has none.
     """
     if rank_by != "both":
         return variant

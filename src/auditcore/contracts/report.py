@@ -1,4 +1,4 @@
-"""The audit report: strict JSON, every number with its meaning, every gap with its reason."""
+"""The audit report: strict JSON, in which every number has a meaning and every missing value a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ SCHEMA_VERSION: Final = "2.0"
 
 
 def _missing(value: object) -> bool:
-    """Left out of the JSON: a report of 100 images holds a thousand results, most without a curve or a model's name."""
+    """Return whether a value is absent; such fields are omitted from the JSON."""
+    # a report of 100 images has a thousand results, most of them without a curve or a model's name
     return value is None or value is False
 
 
@@ -36,12 +37,12 @@ def _zero(value: object) -> bool:
 
 
 def _empty(value: object) -> bool:
-    """Left out of the JSON too."""
+    """Return whether a collection is empty; such fields are omitted from the JSON."""
     return value in ((), {})
 
 
 ModelName = Annotated[str | None, Field(exclude_if=_missing)]
-"""In an audit of several models, which one; absent in an audit of one."""
+"""Name of the model in an audit of several; absent in an audit of one."""
 
 CiReason = Annotated[str | None, Field(exclude_if=_missing)]
 """Why there is no interval."""
@@ -51,14 +52,14 @@ Verdict = Literal["pass", "warn", "fail", "inconclusive", "not_evaluated"]
 
 @final
 class ReportStatistics(Contract):
-    """How many conditions of the policy ended how.
+    """Number of conditions of the policy by outcome.
 
     Attributes:
-        evaluated: All conditions, of every model they are asked of.
+        evaluated: All conditions, counted for every model that they are judged for.
         passed: Met, on enough evidence.
         warned: Missed, of severity `warn`.
         failed: Missed, of severity `fail`.
-        inconclusive: Neither met nor missed on the evidence there is.
+        inconclusive: Neither met nor missed on the available evidence.
         not_applicable: Without any value to judge.
     """
 
@@ -72,14 +73,14 @@ class ReportStatistics(Contract):
 
 @final
 class ModelPerformance(Contract):
-    """How often a model is right on the images of the audit.
+    """Predictive performance of a model on the images of the audit.
 
-    Images that a plan leaves out because the model is wrong about them count as wrong; images without a label, or that
-    the model has not seen, do not count.
+    Images that the plan leaves out because they are misclassified count as wrong. Images without a label, or that the
+    model has not seen, do not count.
 
     Attributes:
-        n: Images with a label that the model has predicted.
-        accuracy: Share of them whose most probable class is the label, or one of several.
+        n: Number of images with a label that the model has classified.
+        accuracy: Share of them whose most probable class is the label, or one of several labels.
         macro_f1: Mean over classes of 2 TP / (2 TP + FP + FN).
         reasons: Name of a number -> why it is null.
     """
@@ -106,22 +107,23 @@ class ReportModel(Contract):
     digest: Sha256
     classes: int
     parameters: int | None = Field(description="Number of trainable values; null for a black box.")
-    trained: bool = Field(description="False for `random:` weights: such a report shows mechanisms, not a model.")
+    trained: bool = Field(description="False for `random:` weights; such a report says nothing about a trained model.")
     preprocessing: Preprocessing
     architecture: str | None = Field(
         default=None,
         description="What models that differ only in their weights have in common; null where that is not known.",
     )
     performance: ModelPerformance = Field(
-        default=ModelPerformance(n=0, accuracy=None, macro_f1=None), description="On the images of this audit."
+        default=ModelPerformance(n=0, accuracy=None, macro_f1=None),
+        description="Performance on the images of this audit.",
     )
     capabilities: Annotated[ModelCapabilities, Field(exclude_if=_everything)] = Field(
-        default=WHITE_BOX, description="What it let the audit see; absent where that is everything."
+        default=WHITE_BOX, description="What the audit could use of the model; absent if that is everything."
     )
     layers: Annotated[dict[str, str], Field(exclude_if=_empty)] = Field(
         default_factory=dict,
-        description="Explainer -> module path of the layer that it reads, named by the plan or chosen; absent if none "
-        "reads a layer.",
+        description="Explainer -> module path of the layer that it reads, named by the plan or chosen automatically; "
+        "absent if no explainer reads a layer.",
     )
 
 
@@ -186,7 +188,7 @@ class ReportImages(Contract):
     pictured: int = Field(default=0, description="Images whose pictures are listed under `artifacts`.")
     excluded: tuple[ExcludedImage, ...]
     not_examined: Annotated[int, Field(exclude_if=_zero)] = Field(
-        default=0, description="Images that no model has seen, because the audit stopped before."
+        default=0, description="Images that no model has seen, because the audit stopped early."
     )
     digest: Sha256
     items: tuple[UsedImage, ...]
@@ -210,19 +212,19 @@ class Curve(Contract):
     lo: tuple[float | None, ...]
     hi: tuple[float | None, ...]
     interpolated: Annotated[
-        bool, Field(exclude_if=_missing, description="Of adaptive curves: not every step was measured on every image.")
+        bool, Field(exclude_if=_missing, description="True if an adaptive curve has steps that were not measured.")
     ] = False
 
 
 @final
 class PooledStatistics(Contract):
-    """Statistics over all pairs of an image and a change, each pair once, however many an image has.
+    """Statistics over all pairs of an image and a change; each pair counts once.
 
     Attributes:
-        n: Pairs with a value; with several targets of an image, each counts.
-        mean: null without a pair.
+        n: Number of pairs with a value; if an image has several targets, each counts.
+        mean: Mean over the pairs; null without a pair.
         std: Sample standard deviation over the pairs; null below two. Pairs of one image depend on each other, so there
-            is no interval; the one over images is `Result.ci`.
+            is no interval; the interval over images is `Result.ci`.
     """
 
     n: int
@@ -235,11 +237,11 @@ class BoxPlot(Contract):
     """A box plot over images.
 
     Attributes:
-        lowest: Smallest value that is at most 1.5 times the width of the box below it.
-        q1: First quartile; between two values by linear interpolation.
-        median: Half of the images have at most this.
+        lowest: Smallest value that is at most 1.5 box widths below the box.
+        q1: First quartile; interpolated linearly between two values.
+        median: Median.
         q3: Third quartile.
-        highest: Largest value that is at most 1.5 times the width of the box above it.
+        highest: Largest value that is at most 1.5 box widths above the box.
     """
 
     lowest: float
@@ -253,21 +255,21 @@ class BoxPlot(Contract):
 class Result(Contract):
     """One metric of one explainer under one check, over all distinct images.
 
-    Images with one digest are copies: they count as one image, whose value is the mean of theirs. The value of an image
-    with several targets is the mean over them. So the images of the audit limit what its interval can promise, not the
-    number of files or of targets.
+    Images with the same digest are copies: they count as one image, whose value is the mean of their values. The value
+    of an image with several targets is the mean over them. So the interval depends on the number of different images,
+    not on the number of files or targets.
 
     Attributes:
-        explainer: null for a property of model and image only.
+        explainer: Name of the explainer; null for a property of model and image only.
         variant: Sub-case, such as `rotate` or `top_15`.
         n: Distinct images with a value.
         n_not_applicable: Distinct images without a value.
         mean: Mean over distinct images; null without any value.
         std: Sample standard deviation over distinct images; null below two values.
         sem: Standard error of the mean; null below two values.
-        ci: 95 % confidence interval of the mean, within the metric's range; null where `ci_reason` says why.
-            `manifest.interval` says how it was computed.
-        ci_reason: Why there is no interval; absent where there is one.
+        ci: 95 % confidence interval of the mean, within the metric's range; null if there is none (see `ci_reason`).
+            `manifest.interval` describes the method.
+        ci_reason: Why there is no interval; absent if there is one.
         per_image: Values in the order of `images.items`, copies included; null where undefined.
         reasons: Image index -> why its value is null.
         model: Name of the model in an audit of several.
@@ -314,7 +316,7 @@ class Slice(Contract):
 
     Attributes:
         part: `class=N` for the images (and targets) of one class; `flipped` and `not_flipped` for images whose
-            predicted class changes, or does not, somewhere on the sweep's interval of this augmentation.
+            predicted class changes, or does not change, anywhere in the sweep's interval of this augmentation.
         n: Distinct images with a value.
         ci: 95 % confidence interval of the mean; null where `ci_reason` says why.
         ci_reason: Why there is no interval; absent where there is one.
@@ -344,7 +346,7 @@ class Slice(Contract):
 
 @final
 class Comparison(Contract):
-    """One metric of two models on the images both have a value for: `model` minus `against`.
+    """One metric of two models on the images that both have a value for: `model` minus `against`.
 
     Attributes:
         n: Distinct images that both models have a value for.
@@ -375,10 +377,10 @@ class Comparison(Contract):
 
 @final
 class MeasureReliability(Contract):
-    """Whether a metric orders the explainers alike for every one of some models.
+    """Whether a metric orders the explainers the same way on several models.
 
-    Erdem 2021, definition 5.1, asks this of models of one architecture that differ in performance, on images of one
-    domain: scope `architecture`. Scope `all_models` asks it of all models of the audit, whatever they are.
+    Erdem 2021, definition 5.1, requires this for models of one architecture with different performance, on images of
+    one domain: scope `architecture`. Scope `all_models` compares all models of the audit.
 
     Attributes:
         architecture: Of all these models; null for scope `all_models`.
@@ -414,22 +416,22 @@ class MeasureReliability(Contract):
 class ExplainerAverage(Contract):
     """One metric averaged over explainers, image by image, then over images: the column Average of Won et al. 2025.
 
-    `sem` and `ci` are over images: the values of one image under several explainers are not independent, so each image
-    counts once. The paper's tables print another number, `pooled_sem`: they treat the value of every image under every
-    explainer as independent (5 explainers and 2,000 images count as 10,000 values). It is smaller wherever an image
-    that is hard for one explainer is hard for the others.
+    `sem` and `ci` are over images: values of one image with several explainers are not independent, so each image
+    counts once. The paper's tables print a different number, `pooled_sem`: they treat the values of every image with
+    every explainer as independent (5 explainers and 2,000 images count as 10,000 values). It is smaller if images that
+    are hard for one explainer are hard for the others.
 
     Attributes:
-        explainers: Those averaged: each has a value of at least one image, in an audit of several models on every
-            model, so that models are compared over the same explainers. Random controls are left out.
+        explainers: The averaged explainers: each has a value for at least one image, in an audit of several models on
+            every model, so that models are compared over the same explainers. Random controls are left out.
         left_out: Explainers of the plan that are not averaged, because they have no such value.
-        n: Images on which every explainer averaged has a value; only these count.
-        n_not_applicable: All other images.
-        std: Sample standard deviation over images of the average of an image; null below two images.
+        n: Number of images for which every averaged explainer has a value; only these count.
+        n_not_applicable: Number of all other images.
+        std: Sample standard deviation over images of the image averages; null below two images.
         sem: Standard error of the mean over images; null below two images.
-        ci: 95 % confidence interval of the mean over images; null where `ci_reason` says why.
-        ci_reason: Why there is no interval; absent where there is one.
-        pooled_sem: Standard error if all values of all these images were independent, as the paper prints it; null
+        ci: 95 % confidence interval of the mean over images; null if there is none (see `ci_reason`).
+        ci_reason: Why there is no interval; absent if there is one.
+        pooled_sem: Standard error if all values of all these images were independent, as printed in the paper; null
             below two values.
         reason: Why there is no mean; null where there is one.
         model: In an audit of several models, which one; absent in an audit of one.
@@ -464,20 +466,20 @@ class ExplainerAverage(Contract):
 class ModelRanking(Contract):
     """Models ordered by the average over explainers, and a paired test of the best model against the second.
 
-    The test is Student's t-test of the differences image by image, two-sided; its null hypothesis is that the mean
+    The test is Student's two-sided t-test of the differences, paired by image; its null hypothesis is that the mean
     difference is 0. Won et al. 2025 compare the best and the second model of their tables by a p-value and do not name
-    their test. As there, the data that choose the two models also test them. A report holds many such tests: of many
+    their test. As there, the same data select the two models and test them. A report contains many such tests: of tests
     between equal models, about one in twenty is below 0.05 by chance.
 
     Attributes:
-        explainers: Those averaged, as in `averages`.
-        n: Images on which every model has an average; copies of one image count once. Order, means and test rest on
-            these images only, so that no model is better because its images are easier.
+        explainers: The averaged explainers, as in `averages`.
+        n: Number of images for which every model has an average; copies of one image count once. Order, means and test
+            use only these images, so that no model is better because its images are easier.
         order: Models from best to worst; models with equal means in the order of the request. Empty without images.
         means: Mean of each model over these images.
-        difference: Mean of the best model minus that of the second.
+        difference: Mean of the best model minus mean of the second.
         t: Test statistic, the difference over its standard error; null without a test.
-        p_value: Probability of a difference at least as far from 0 between equal models, in [0, 1]; null without a
+        p_value: Probability of a difference at least as far from 0 if the models were equal, in [0, 1]; null without a
             test.
         reason: Why there is no test; null where there is one.
         check: The check, by its name in the plan.
@@ -505,13 +507,13 @@ class ModelRanking(Contract):
 class OcclusionCorrelation(Contract):
     """Correlation over models between robustness to random deletion and a score of deletion (Won et al. 2025, table 4).
 
-    Each model gives one point: its mean `rao_auc`, which knows nothing of explanations, and its mean of `metric`. Won
-    et al. find a high correlation for `lerf_auc` (0.512 for CIFAR-10, 0.869 for ImageNet, six models each) and
-    conclude that it rewards models that withstand deletion, whatever their explanations; `inter_model_deletion` takes
-    this effect away (-0.020 and -0.192), so it can compare models. Their 0.869 rests on an average of 63.14 for the
-    baseline in table 5, whose row has the mean 68.14; with that the correlation is 0.750.
+    Each model gives one point: its mean `rao_auc`, which does not depend on explanations, and its mean of `metric`. Won
+    et al. find a high correlation for `lerf_auc` (0.512 for CIFAR-10, 0.869 for ImageNet, six models each) and conclude
+    that it rewards models that are robust to deletion, regardless of their explanations. `inter_model_deletion` removes
+    this effect (-0.020 and -0.192), so it can compare models. Their 0.869 uses an average of 63.14 for the baseline in
+    table 5, whose row has the mean 68.14; with that mean the correlation is 0.750.
 
-    A correlation over few models says little: of three it is near 1 or -1 by chance.
+    A correlation over few models says little: over three models, it is often near 1 or -1 by chance.
 
     Attributes:
         explainer: Whose scores; null for the average over explainers, which is what the paper prints.
@@ -536,14 +538,14 @@ class OcclusionCorrelation(Contract):
 
 @final
 class ConditionOutcome(Contract):
-    """What became of one condition of the policy. Passing ones are listed too.
+    """The outcome of one condition of the policy. Conditions that passed are listed too.
 
     Attributes:
         statistic: What was compared with the threshold: the unfavorable end of `ci`, or the mean.
         min_images: Distinct images that must have a value.
-        severity: What a condition that does not pass does to the verdict: with `warn`, it is `warn` at worst.
+        severity: Effect on the verdict if the condition does not pass; with `warn`, the verdict is at worst `warn`.
         observed: Mean over distinct images; null without any value.
-        ci: Its 95 % confidence interval; null where there is none.
+        ci: 95 % confidence interval of the mean; null if there is none.
         n: Distinct images with a value.
         status: `passed`, or missed: `failed` or `warned` by its severity. `inconclusive` if the evidence does not tell.
             `not_applicable` if there is no value.
@@ -581,7 +583,7 @@ class ConditionOutcome(Contract):
 
 @final
 class ConditionDecision(Contract):
-    """What a stop rule knows about one condition when the audit ends.
+    """The decision of a stop rule on one condition at the end of the audit.
 
     Attributes:
         condition: Its id.
@@ -606,16 +608,16 @@ class ConditionDecision(Contract):
 class Stopping(Contract):
     """How an audit with a stop rule ended.
 
-    Where it stopped early, results are means over the images used, whose 95 % intervals know nothing of the stop;
-    conditions are judged by the confidence sequences, which do. Where it used all images, results and conditions are as
-    without a rule.
+    If it stopped early, results are means over the used images, and their 95 % intervals do not take the stop into
+    account; conditions are judged by the confidence sequences, which do. If it used all images, results and conditions
+    are the same as without a rule.
 
     Attributes:
-        alpha: Most that the probability of any wrong decision may be.
-        alpha_each: The same for one condition of one model.
-        order_seed: The plan's seed; with the number of images it gives the order in which they were taken.
-        looks: How often the rule looked.
-        decisions: Every condition, of every model it is asked of.
+        alpha: Largest allowed probability of any wrong decision.
+        alpha_each: Largest allowed probability of a wrong decision for one condition of one model.
+        order_seed: The plan's seed, which determines the order of the images together with their number.
+        looks: Number of looks.
+        decisions: One entry per condition and model that it is judged for.
         reason: One sentence for a reader.
         rule: Kind of the stop rule.
         images_total: Images of the batch.
@@ -637,13 +639,14 @@ class Stopping(Contract):
 
 @final
 class CalibratedInterval(Contract):
-    """What `interval: auto` came to, for one model.
+    """The measured interval of `interval: auto`, for one model.
 
     Attributes:
         model: Name of the model in an audit of several.
-        interval: What the sweep ran on. In an audit of several models the narrowest of theirs, the same for all.
-        own_interval: In an audit of several models, the one that this model would have had in an audit of its own.
-        set_by: In an audit of several models, the one whose own interval all share; of equal ones the first.
+        interval: Interval of the sweep. In an audit of several models, the narrowest of their own intervals.
+        own_interval: In an audit of several models, the interval that this model would have in an audit of its own.
+        set_by: In an audit of several models, the model with the narrowest interval; the first one if several are
+            equal.
         reached: Whether this model's mean probability has dropped by 10 % at an end of its own interval; if not, its
             own interval is the whole bound.
         check: The check, by its name in the plan.
@@ -663,10 +666,10 @@ class CalibratedInterval(Contract):
 
 @final
 class MetricDeviation(Contract):
-    """How far a metric is from its exact value on the sample.
+    """Difference of a metric from its exact value on the sample.
 
     Attributes:
-        n: Images of the sample with both values.
+        n: Number of images of the sample with both values.
         max_abs: Largest absolute difference; null without such images.
         mean_abs: Mean absolute difference.
         one_sided: Images for which only one of the two values is defined.
@@ -690,14 +693,14 @@ class MetricDeviation(Contract):
 
 @final
 class StatedError(Contract):
-    """What the adaptive curves of a metric promise about its areas, over all images of the audit.
+    """Stated error of the areas under the adaptive curves of a metric, over all images of the audit.
 
     Attributes:
-        tolerance: Asked for, of the area of one curve.
-        estimated: Largest two standard errors, if steps that were not measured scatter around the line as independently
-            and as far as measured steps nearby. A metric made of several curves adds up theirs.
-        bound: Largest error possible if every curve is monotone between neighboring measured steps.
-        steps_measured: Steps of its curves that went through the model.
+        tolerance: Requested tolerance of the area under one curve.
+        estimated: Largest value of two standard errors, assuming that unmeasured steps scatter around the line like
+            measured steps nearby. For a metric of several curves, the errors are added.
+        bound: Largest possible error if every curve is monotone between neighboring measured steps.
+        steps_measured: Measured steps of its curves.
         steps: Steps of its exact curves.
         model: In an audit of several models, which one; absent in an audit of one.
         check: The check, by its name in the plan.
@@ -720,12 +723,12 @@ class StatedError(Contract):
 
 @final
 class Deviation(Contract):
-    """How far faster modes are from the exact audit: measured on a sample of the same images, and stated for curves.
+    """Deviation of faster modes from the exact audit: measured on a sample of the same images, and stated for curves.
 
     Attributes:
         modes: The faster modes in use.
-        sample_images: Images that were measured exactly too, the first ones; zero if none of them could be used.
-        metrics: Their differences, metric by metric.
+        sample_images: Number of the first images that were also measured exactly; zero if none of them could be used.
+        metrics: Differences on the sample, metric by metric.
         stated: Errors of areas under adaptive curves.
     """
 
@@ -743,12 +746,12 @@ WarningCode = Literal[
 
 @final
 class ReportWarning(Contract):
-    """Why numbers of a report say less than they seem to.
+    """A warning that some numbers of a report can mislead.
 
     Attributes:
         code: Kind of the warning, for programs.
-        check: The check whose numbers it concerns; null if it concerns several.
-        explainer: The explainer whose numbers it concerns; null if it concerns several.
+        check: The check that it concerns; null if it concerns several.
+        explainer: The explainer that it concerns; null if it concerns several.
         variant: Sub-case, such as `rotate`; null if it concerns all.
         message: What was found and what it means, in one or two sentences.
         model: In an audit of several models, which one; absent in an audit of one.
@@ -790,7 +793,7 @@ class Manifest(Contract):
     attempts: int
     micro_batches: tuple[int, ...] = Field(
         default=(),
-        description="Images that passed at once, every size that ran; others change scores by rounding.",
+        description="Images per pass, every size that ran; different sizes change scores by rounding.",
     )
     started_at: str | None = None
     finished_at: str | None = None
@@ -798,11 +801,11 @@ class Manifest(Contract):
 
 @final
 class UpgradedFrom(Contract):
-    """The document that a report was read from, where that is of an earlier schema.
+    """The document that a report was read from, if it has an earlier schema.
 
     Attributes:
-        schema_version: Its version.
-        definitions: What its numbers mean where definitions have changed since.
+        schema_version: Schema version of the document.
+        definitions: Definitions of its numbers that have changed since.
     """
 
     schema_version: str
@@ -848,17 +851,17 @@ class AuditReport(Contract):
     comparisons: tuple[Comparison, ...] = Field(default=(), description="Every pair of models on every metric.")
     reliability: tuple[MeasureReliability, ...] = Field(
         default=(),
-        description="Whether each metric orders the explainers alike: for all models, and for those of each "
-        "architecture that several have.",
+        description="Whether each metric orders the explainers the same way: for all models, and for each architecture "
+        "of several models.",
     )
     averages: tuple[ExplainerAverage, ...] = Field(
         default=(), description="Every metric of every model, averaged over the explainers."
     )
     rankings: tuple[ModelRanking, ...] = Field(
-        default=(), description="Several models ordered by these averages, and the best tested against the second."
+        default=(), description="Models ranked by these averages, with a test of the best model against the second."
     )
     occlusion_correlations: tuple[OcclusionCorrelation, ...] = Field(
-        default=(), description="Over several models: how far scores of deletion follow from robustness to deletion."
+        default=(), description="Over several models: correlation of deletion scores with robustness to deletion."
     )
     conditions: tuple[ConditionOutcome, ...]
     stopping: Annotated[Stopping | None, Field(exclude_if=_missing)] = Field(
@@ -866,12 +869,12 @@ class AuditReport(Contract):
     )
     controls: tuple[Result, ...]
     warnings: tuple[ReportWarning, ...] = Field(
-        default=(), description="Why numbers of this report say less than they seem to."
+        default=(), description="Warnings that some numbers of this report can mislead."
     )
-    notes: tuple[str, ...] = Field(default=(), description="What a reader should know of how the audit ran.")
+    notes: tuple[str, ...] = Field(default=(), description="Notes for the reader on how the audit ran.")
     deviation: Annotated[
         Deviation | None,
-        Field(exclude_if=_missing, description="Of faster modes from exact float32; absent if the plan uses none."),
+        Field(exclude_if=_missing, description="Deviation of faster modes from exact float32; absent without them."),
     ] = None
     artifacts: tuple[Artifact, ...] = Field(
         default=(), description="Photos and maps of the first images, in the order of images and explainers."
@@ -881,10 +884,10 @@ class AuditReport(Contract):
 
     @property
     def audited_models(self) -> tuple[ReportModel, ...]:
-        """The model, or all of several."""
+        """All models of the audit."""
         return self.models if self.model is None else (self.model,)
 
 
 def report_schema() -> dict[str, Any]:
-    """JSON Schema of the report, as committed under `openapi/`."""
+    """Return the JSON Schema of the report, which is committed under `openapi/`."""
     return AuditReport.model_json_schema(mode="serialization")

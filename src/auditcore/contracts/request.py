@@ -1,4 +1,4 @@
-"""What a pipeline sends to start an audit."""
+"""The request that starts an audit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AuditRequest(Contract):
         plan: What to audit: a plan in full, or a preset.
     """
 
-    model: ModelReference | None = Field(default=None, description="The model under audit; or `models`, never both.")
+    model: ModelReference | None = Field(default=None, description="The model under audit; give this or `models`.")
     models: tuple[NamedModel, ...] = Field(
         default=(),
         max_length=16,
@@ -45,26 +45,26 @@ class AuditRequest(Contract):
     )
     images: ImagesReference
     plan: PlanRequest
-    policy: Policy = Field(default=(), description="Conditions for a pass; without any the verdict is not_evaluated.")
+    policy: Policy = Field(default=(), description="Conditions for a pass; without any, the verdict is not_evaluated.")
 
-    # left out where there is none, so that requests without a rule keep the digests they had before rules existed
+    # omitted if null, so that requests without a rule keep the digests they had before rules existed
     stop: StopRule | None = Field(
         default=None,
         exclude_if=lambda rule: rule is None,
-        description="When to end before all images were looked at: `conclusive`, or the rule in full; never if null.",
+        description="When to end before all images are audited: `conclusive`, or the full rule; never if null.",
     )
 
     @model_validator(mode="after")
     def _a_stop_rule_has_something_to_decide(self) -> AuditRequest:
         if self.stop is not None and not self.policy:
-            msg = "`stop` ends an audit when all conditions of its policy are decided; give `policy` some, or no `stop`"
+            msg = "`stop` needs conditions to decide; add conditions to `policy`, or remove `stop`"
             raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
     def _one_or_several_models(self) -> AuditRequest:
         if (self.model is None) == (not self.models):
-            msg = "give `model` for an audit of one model, or `models` for a comparison of several; exactly one of them"
+            msg = "give exactly one of `model`, for an audit of one model, and `models`, for a comparison of several"
             raise ValueError(msg)
         if len(self.models) == 1:
             msg = "`models` compares at least two models; give a single one as `model`"

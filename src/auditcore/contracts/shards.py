@@ -1,7 +1,7 @@
-"""What one shard of an audit answers: per-image values, before any statistics.
+"""The result of one shard of an audit: values per image, before any statistics.
 
-A shard covers consecutive images. Its result is plain JSON, so that workers on different machines
-can compute shards and any of them can assemble the report.
+A shard covers consecutive images. Its result is plain JSON, so that workers on different machines can compute shards
+and any of them can assemble the report.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.ranking_orders import RankingOrder
 
 Wave = Literal["measure", "compute"]
-"""`measure` collects quantities of the whole audit, such as automatic intervals; `compute` does the checks."""
+"""`measure` collects quantities of the whole audit, such as automatic intervals; `compute` runs the checks."""
 
 
 @final
 class CurveSamples(Contract):
-    """One curve an image over shared positions; a missing point or curve is null."""
+    """One curve per image over shared positions; a missing point or curve is null."""
 
     x: tuple[float, ...]
     values: tuple[tuple[float | None, ...] | None, ...]
-    interpolated: bool = Field(default=False, description="Some points were not measured but lie on the line between.")
+    interpolated: bool = Field(default=False, description="Some points were not measured but interpolated.")
 
 
 @final
 class AreaError(Contract):
-    """What is known of the error of areas under adaptive curves, over all curves of a shard.
+    """The error of areas under adaptive curves, over all curves of a shard.
 
     Attributes:
-        estimated: Largest two standard errors; at most the tolerance for a metric of one curve.
-        bound: Largest error if every curve is monotone between neighboring measured steps.
-        steps_measured: Steps between the ends of all curves that went through the model.
-        steps: Steps that exact curves would have taken.
+        estimated: Largest value of two standard errors; at most the tolerance for a metric of one curve.
+        bound: Largest possible error if every curve is monotone between neighboring measured steps.
+        steps_measured: Measured steps between the ends of all curves.
+        steps: Steps of the exact curves.
     """
 
     estimated: float
@@ -53,7 +53,7 @@ class AreaError(Contract):
 
 
 def worst_error(errors: Iterable[AreaError | None]) -> AreaError | None:
-    """What is known of the areas of several parts of an audit together; None if no part has adaptive curves."""
+    """Combine the errors of several parts of an audit; None if no part has adaptive curves."""
     known = [error for error in errors if error is not None]
     if not known:
         return None
@@ -70,11 +70,11 @@ class Measurement(Contract):
     """One metric of one explainer on the images of a shard.
 
     Attributes:
-        values: One value an image, in the order of `ShardResult.images` that are used; the mean over its targets.
+        values: One value per image, in the order of the used `ShardResult.images`; the mean over the image's targets.
         reasons: Image index -> why its value is null.
-        per_target: Where an image has several targets: for each image one value a target, in the order of its record.
-        error: Of areas under adaptive curves.
-        ranked_by: Order of pixels or cells that the values rest on; null where there is none.
+        per_target: If images have several targets: per image one value per target, in the order of its record.
+        error: Error of areas under adaptive curves.
+        ranked_by: Order of pixels or cells that the values are based on; null without an order.
     """
 
     check: str
@@ -94,12 +94,12 @@ class Measurement(Contract):
 
 @final
 class DeviationSample(Contract):
-    """One metric of the same images and classes twice: in the plan's faster modes, and exactly.
+    """One metric measured twice on the same images and classes: in the plan's faster modes, and exactly.
 
     Attributes:
         images: Index of each image.
-        fast: Its value as audited.
-        exact: Its value in float32, uncompiled, over every step.
+        fast: Value of each image as audited.
+        exact: Value of each image in float32, not compiled, over every step.
     """
 
     check: str
@@ -112,7 +112,7 @@ class DeviationSample(Contract):
 
 
 PACKED_FROM = 1000
-"""Numbers from which a row travels packed: 11 bytes a number instead of about 20, and read 30 times as fast."""
+"""Rows of at least this many numbers are packed: 11 bytes per number instead of about 20, and read 30 times as fast."""
 
 
 @final
@@ -120,9 +120,9 @@ class SharedSample(Contract):
     """Contributions to a quantity of the whole audit, reduced by its check or explainer after the first wave.
 
     Attributes:
-        values: Rows of numbers, in the order of images. A row belongs to one image, or to several that its explainer
-            has merged.
-        packed: The same, where rows are long: float64, little-endian, in base64.
+        values: Rows of numbers, in the order of images. A row belongs to one image, or to several images that its
+            explainer has merged.
+        packed: The same for long rows: float64, little-endian, in base64.
     """
 
     key: str
@@ -131,11 +131,11 @@ class SharedSample(Contract):
 
     @classmethod
     def of(cls, key: str, rows: Sequence[Sequence[float]]) -> SharedSample:
-        """Rows as they travel best.
+        """Create a sample in the more compact form.
 
         Args:
             key: Name of the quantity.
-            rows: All of one length.
+            rows: Rows of the same length.
         """
         if rows and len(rows[0]) >= PACKED_FROM:
             return cls(key=key, packed=tuple(_pack(row) for row in rows))
@@ -143,7 +143,7 @@ class SharedSample(Contract):
 
     @property
     def rows(self) -> tuple[Sequence[float], ...]:
-        """All rows, in whichever form they travelled."""
+        """All rows, packed or not."""
         return (*self.values, *(_unpack(row) for row in self.packed))
 
 
@@ -162,17 +162,17 @@ def _unpack(row: str) -> array[float]:
 
 
 SKETCH_SCALE = 32767
-"""A sketch has length 1, so its values lie in [-1, 1]; they travel as integers of 16 bits. That changes a correlation
-by less than 0.0001."""
+"""A sketch has length 1, so its values lie in [-1, 1]; they are stored as integers of 16 bits. This changes a
+correlation by less than 0.0001."""
 
 
 @final
 class MapSketches(Contract):
-    """What a report needs of the maps of one explainer to compare them with maps of other shards.
+    """Sketches of the maps of one explainer, which the report compares with sketches of other shards.
 
     Attributes:
         images: Index of each image; only the first images of an audit have sketches.
-        sketches: Base64 of 1024 little-endian integers of 16 bits; null where the map has no correlation.
+        sketches: Base64 of 1024 little-endian integers of 16 bits; null if the map has no correlation.
         reasons: Image index -> why its sketch is null.
     """
 
@@ -197,11 +197,11 @@ class ExplainedClass(Contract):
 
 @final
 class ImageRecord(Contract):
-    """What became of one image. `reason` is set when it was excluded, with the error's `code`.
+    """The record of one image. If it was excluded, `reason` and the error's `code` are set.
 
     Attributes:
-        predicted: Most probable class on the original image, whether it was excluded after that or not; null where the
-            model has not seen it.
+        predicted: Most probable class on the original image, even if it was excluded afterwards; null if the model has
+            not seen the image.
     """
 
     index: int
@@ -219,13 +219,13 @@ class ModelRecord(Contract):
     """The model that really ran.
 
     Attributes:
-        digest: sha256 over names, shapes, types and bytes of all parameters and buffers; of a black box, over what its
-            server says of it or over its file.
+        digest: sha256 over names, shapes, types and bytes of all parameters and buffers; for a black box, over the
+            server's description or over its file.
         parameters: Number of trainable values; null for a black box.
         trained: False for `random:` weights.
-        capabilities: What it lets an audit see.
+        capabilities: What an audit can use of the model.
         scores: How its logits become probabilities.
-        structure: sha256 over names and shapes of all parameters and buffers, the same for any weights of an
+        structure: sha256 over names and shapes of all parameters and buffers, which is the same for all weights of an
             architecture; null for a black box.
     """
 
@@ -270,32 +270,32 @@ class Cost(Contract):
     backward_images: int = 0
     checks: dict[str, CheckCost] = Field(
         default_factory=dict,
-        description="By check; `originals` are the maps all checks share, `repeatability` maps of stochastic "
-        "explainers under another draw, `measure` the first wave, `deviation` what was measured once more exactly.",
+        description="By check. `originals` are the maps that all checks share, `repeatability` maps of stochastic "
+        "explainers with another draw, `measure` the first wave, `deviation` the exact measurements of faster modes.",
     )
     seconds: float = 0.0
     estimated_seconds: float | None = Field(
-        default=None, description="What `seconds` were expected to be when the service accepted the audit."
+        default=None, description="Estimate of `seconds` when the service accepted the audit."
     )
     device: str = "cpu"
     peak_memory_bytes: int = 0
-    micro_batch: int | None = Field(default=None, description="Images that passed at once, in the end; of one shard.")
+    micro_batch: int | None = Field(default=None, description="Images per pass at the end of a shard.")
 
 
 Way = Literal["eager", "graphs", "compiled"]
-"""Kernel by kernel; recorded once as a CUDA graph and replayed; or compiled, and then recorded."""
+"""Kernel by kernel; recorded as a CUDA graph and replayed; or compiled and then recorded."""
 
 
 @final
 class Calibration(Contract):
-    """How many images pass through the model at once, and how fast it is then.
+    """Calibrated number of images per pass, and the measured speeds.
 
     Attributes:
-        micro_batch: Images a pass.
-        forward_per_s: Images a second, forward alone.
-        gradient_per_s: Images a second, forward and back to the input.
-        comparison_per_s: Maps a second that a sweep moves, ranks and correlates with others.
-        way: How passes of the plain model run on an accelerator; they run as they are on a CPU.
+        micro_batch: Images per pass.
+        forward_per_s: Images per second, forward only.
+        gradient_per_s: Images per second, forward and backward to the input.
+        comparison_per_s: Maps per second that a sweep warps, ranks and correlates with others.
+        way: How passes of the plain model run on an accelerator; always `eager` on a CPU.
     """
 
     micro_batch: int
@@ -307,7 +307,7 @@ class Calibration(Contract):
 
 @final
 class ShardResult(Contract):
-    """Everything a shard found out. `model_name` is set in an audit of several models."""
+    """All results of a shard. `model_name` is set in an audit of several models."""
 
     wave: Wave
     model_name: str | None = None
@@ -315,22 +315,22 @@ class ShardResult(Contract):
     measurements: tuple[Measurement, ...] = ()
     shared: tuple[SharedSample, ...] = ()
     sketches: tuple[MapSketches, ...] = Field(
-        default=(), description="Of the maps of the first images, by explainer; see `image_dependence` of the report."
+        default=(), description="Sketches of the maps of the first images; see `image_dependence` of the report."
     )
     not_applicable: dict[str, str] = Field(default_factory=dict, description="Explainer -> why it cannot run here.")
     layers: dict[str, str] = Field(default_factory=dict, description="Explainer -> module path of the layer it reads.")
-    artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures drawn; their bytes travel beside this.")
+    artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures; their bytes are sent separately.")
     deviations: tuple[DeviationSample, ...] = Field(
-        default=(), description="What faster modes change, on the images of the shard that were measured exactly too."
+        default=(), description="Faster modes compared with exact values, on images that were measured both ways."
     )
     model: ModelRecord
-    probe: ProbeAnswers | None = Field(default=None, description="Of a model behind a server.")
+    probe: ProbeAnswers | None = Field(default=None, description="Answers to the probe of a model behind a server.")
     cost: Cost
     calibration: Calibration | None = None
     preparation_seconds: float = Field(
         default=0.0,
-        description="Part of `cost.seconds` that only the first shard of a model pays: it is folded, "
-        "calibrated, and rewritten for methods that replace the rules of layers.",
+        description="Part of `cost.seconds` that only the first shard of a model needs: the model is folded, "
+        "calibrated, and rewritten for methods that replace layer rules.",
     )
-    notes: tuple[str, ...] = Field(default=(), description="What a reader should know of how this was computed.")
+    notes: tuple[str, ...] = Field(default=(), description="Notes for the reader on how this was computed.")
     environment: dict[str, str] = Field(default_factory=dict)

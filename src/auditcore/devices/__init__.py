@@ -1,1 +1,1 @@
-"""The host and its accelerators: values on their way between them, arithmetic and memory."""
+"""The host and its accelerators: transfers, arithmetic precision and memory."""

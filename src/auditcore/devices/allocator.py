@@ -1,4 +1,4 @@
-"""How this process gets memory for activations on the CPU."""
+"""The C library's memory allocator, which holds activations on the CPU."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep the memory of freed tensors for the next ones, for the whole process.
+    """Make the C library keep freed memory for the next tensors; this applies to the whole process.
 
-    glibc maps every block above 32 MiB anew and gives it back when it is freed, so that the kernel has to find and
-    clear each page of each large activation in every pass: 7000 page faults an image in batches of 8 of the demo model,
-    a quarter of the time of a gradient. Kept, the memory stays with the process until `give_back_freed_memory`.
+    By default, glibc maps every block above 32 MiB and unmaps it when it is freed. The kernel then has to find and
+    clear each page of each large activation in every pass: 7000 page faults per image in batches of 8 of the demo
+    model, a quarter of the time of a gradient. Kept memory stays with the process until `give_back_freed_memory`.
 
     Returns:
-        Whether the C library has such a setting; others than glibc are left as they are.
+        Whether the C library has this setting; only glibc does.
     """
     if sys.platform != "linux":
         return False
@@ -26,12 +26,12 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> bool:
-    """Give the kernel every page that no tensor uses; the next passes take them anew, once, in about 0.3 s a GB.
+    """Return every unused page to the kernel; the next passes allocate them again, once, in about 0.3 s per GB.
 
-    Without it a process that audits many models would in time hold the pieces that none of them fits into.
+    Without this, the memory of a process that audits many models would become fragmented.
 
     Returns:
-        Whether there was something to give back, where the C library can.
+        Whether memory was returned; always False where the C library cannot.
     """
     if sys.platform != "linux":
         return False

@@ -1,1 +1,1 @@
-"""From bytes to tensors, safely."""
+"""Decoding and preprocessing: from untrusted bytes to tensors."""

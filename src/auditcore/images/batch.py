@@ -1,4 +1,4 @@
-"""Many encoded images to one tensor; one that cannot be used never stops the others."""
+"""Decode many images into one tensor; an image that cannot be used is excluded and never stops the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.images.preprocess import PixelBox, pixel_boxes, to_pixels
 
 FIRST_GROUP = 32
-"""Images of the first group, where larger ones follow: enough for full passes of most checks."""
+"""Images of the first group when larger groups follow: enough for full passes of most checks."""
 
 
 class LabeledBox(NamedTuple):
@@ -36,14 +36,14 @@ class LabeledBox(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """The usable images of a batch as one tensor, and what became of the others.
+    """The usable images of a batch as one tensor, and a record for each of the others.
 
     Attributes:
-        pixels: (N,3,S,S) float32 in pixel space [0, 1], on the CPU; N is 0 when nothing was usable.
-        used: Positions of the usable images in the sequence given, ascending; row i of `pixels` is image `used[i]`.
+        pixels: (N,3,S,S) float32 in pixel space [0, 1], on the CPU; N is 0 if no image was usable.
+        used: Positions of the usable images in the given sequence, ascending; row i of `pixels` is image `used[i]`.
         digests: Content address of each usable file, in the order of `used`.
         boxes: Objects of each usable image that are at least partly inside its square, in the order of `used`.
-        excluded: One record for each other image, with the error's `code` and its message as `reason`.
+        excluded: One record for each excluded image, with the error's `code`, and its message as `reason`.
     """
 
     pixels: Float[Tensor, "image 3 side side"]
@@ -67,17 +67,18 @@ def decode_batch(
     limits: Limits,
     given_up: threading.Event | None = None,
 ) -> DecodedBatch:
-    """Decode and preprocess images in order, as many at a time as torch has threads.
+    """Decode and preprocess images in order, with as many threads as torch uses.
 
     Args:
         images: Encoded files; equal files may occur twice.
         preprocessing: Sizes of the model's input.
-        limits: Bytes and pixels allowed for each image.
-        given_up: Set by another thread when the result is no longer wanted; images not yet begun are then left out.
+        limits: Bytes and pixels allowed per image.
+        given_up: Set by another thread when the result is no longer needed; images that have not been started are then
+            skipped.
     """
     decode = functools.partial(_decode, preprocessing=preprocessing, limits=limits, given_up=given_up)
     threads = torch.get_num_threads()
-    # Pillow decodes and resizes without the interpreter's lock
+    # Pillow releases the GIL while it decodes and resizes
     found = list(_threads(threads).map(decode, images) if min(threads, len(images)) > 1 else map(decode, images))
     usable = {position: one for position, one in enumerate(found) if isinstance(one, _Decoded)}
     side = preprocessing.crop
@@ -94,17 +95,17 @@ def decode_batch(
 def decode_ahead(
     images: Sequence[EncodedImage], size: int, preprocessing: Preprocessing, limits: Limits
 ) -> Iterator[tuple[Sequence[EncodedImage], DecodedBatch]]:
-    """Groups of consecutive images with what `decode_batch` makes of each, one group ahead of the caller.
+    """Yield groups of consecutive images with the result of `decode_batch`, and decode one group ahead of the caller.
 
-    A photo takes 5 to 12 ms to decode and shrink, as long as a hundred passes of a fast accelerator. Nothing else can
-    be done until the first group is there, so of several groups it is a small one. A caller that stops need not wait:
-    of a group that is being decoded, only images already begun are finished.
+    A photo takes 5 to 12 ms to decode and resize, as long as a hundred passes on a fast accelerator. Nothing else can
+    run before the first group is decoded, so if there are several groups, the first is small. A caller that stops early
+    does not wait: only images that have been started are finished.
 
     Args:
         images: Encoded files.
-        size: Images of a group, at least 1.
+        size: Images per group, at least 1.
         preprocessing: Sizes of the model's input.
-        limits: Bytes and pixels allowed for each image.
+        limits: Bytes and pixels allowed per image.
     """
     first = size if len(images) <= size else min(size, max(FIRST_GROUP, len(images) % size))
     starts = [0, *range(first, len(images), size)]
@@ -129,7 +130,7 @@ def decode_ahead(
 def _decode(
     image: EncodedImage, *, preprocessing: Preprocessing, limits: Limits, given_up: threading.Event | None
 ) -> _Decoded | ImageRecord | None:
-    """One image, or the record of why it cannot be used; nothing if nobody wants it any more."""
+    """Return the decoded image, a record of why it cannot be used, or None if the result is no longer needed."""
     if given_up is not None and given_up.is_set():
         return None
     digest, field = image.digest, f"images.{image.index}"
@@ -153,12 +154,12 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="decode")
 
 
-# a child of fork has no threads, only what is left of the pool that had
+# a forked child inherits the pool object but not its threads
 os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _labeled_boxes(image: EncodedImage, size: tuple[int, int], preprocessing: Preprocessing) -> tuple[LabeledBox, ...]:
-    """The boxes of an image that are at least partly inside the model's square, with their labels."""
+    """Return the boxes of an image that are at least partly inside the model's square, with their labels."""
     found = pixel_boxes(image.boxes, size, preprocessing)
     return tuple(
         LabeledBox(pixels, box.label) for pixels, box in zip(found, image.boxes, strict=True) if pixels is not None

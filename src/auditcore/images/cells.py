@@ -1,4 +1,4 @@
-"""Square cells of an image: which pixels form one."""
+"""The grid of cells of an image: which pixels belong to which cell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from auditcore.errors import ShapeError
 
 
 def cell_index(height: int, width: int, grid: int, device: torch.device | str = "cpu") -> Int[Tensor, "height width"]:
-    """Number of the cell that holds each pixel: row floor(i g / H), column floor(j g / W), row by row.
+    """Return the index of each pixel's cell: row floor(i g / H), column floor(j g / W), in row-major order.
 
     Args:
         height: Height in pixels.
@@ -19,10 +19,10 @@ def cell_index(height: int, width: int, grid: int, device: torch.device | str = 
         device: Where the result is needed.
 
     Returns:
-        Indices from 0 to g*g - 1. Sides that g does not divide give cells that differ by one pixel.
+        Indices from 0 to g*g - 1. If g does not divide a side, the sizes of the cells differ by one pixel.
 
     Raises:
-        ShapeError: More cells than pixels on a side, so that some would be empty.
+        ShapeError: A side has more cells than pixels, so some would be empty.
 
     Source: Won et al. 2025.
     """
@@ -31,7 +31,7 @@ def cell_index(height: int, width: int, grid: int, device: torch.device | str = 
 
 
 def bands(side: int, grid: int, device: torch.device | str) -> Int[Tensor, " position"]:
-    """Row or column of cells of each position along a side."""
+    """Return the row or column of cells that each position along a side belongs to."""
     return torch.arange(side, device=device) * grid // side
 
 
@@ -39,7 +39,7 @@ def require_grid(height: int, width: int, grid: int) -> None:
     """Refuse a grid with empty cells.
 
     Raises:
-        ShapeError: There are more cells than pixels on a side.
+        ShapeError: A side has more cells than pixels.
     """
     if not 1 <= grid <= min(height, width):
-        raise ShapeError(expected=f"1 to {min(height, width)} cells a side", actual=grid)
+        raise ShapeError(expected=f"1 to {min(height, width)} cells per side", actual=grid)

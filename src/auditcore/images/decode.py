@@ -1,4 +1,4 @@
-"""From hostile bytes to an upright RGB image, with every limit checked before a pixel is decoded."""
+"""Decode untrusted bytes into an upright RGB image; every limit is checked before a pixel is decoded."""
 
 from __future__ import annotations
 
@@ -17,39 +17,38 @@ _PILLOW = re.compile(r"PIL\.")
 _FILTERS = threading.Lock()
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow's decoders that may see the bytes. Others (EPS starts a program, ICNS and PSD nest files) never do."""
+"""Pillow's decoders that may read the bytes. Others never do: EPS starts a program, ICNS and PSD nest files."""
 
 _EIGHT_BIT = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LA", "La", "PA", "RGBA", "RGBa", "RGBX"})
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 
 def decode_image(data: bytes, *, limits: Limits, field: str) -> Image.Image:
-    """Decode one image file; of an animation or a multi-page file the first frame.
+    """Decode one image file; for an animation or a multi-page file, the first frame.
 
-    The orientation noted in EXIF is applied. 16-bit gray is scaled to 8 bits. What is transparent shows black,
-    the color with which augmentations fill. Color profiles are not applied, as in the training pipelines of
-    torchvision and timm.
+    The EXIF orientation is applied. 16-bit gray is scaled to 8 bits. Transparent pixels become black, the color that
+    augmentations fill with. Color profiles are not applied, as in the training pipelines of torchvision and timm.
 
     Args:
         data: Bytes of a PNG, JPEG, WebP, BMP, TIFF or GIF file.
         limits: `image_bytes` is checked first, then `image_pixels` against the size in the header.
-        field: Where the bytes came from, for the error.
+        field: Path of the image in the request, for the error.
 
     Returns:
         An image of mode RGB.
 
     Raises:
         LimitExceeded: The file has too many bytes or its header claims too many pixels.
-        UndecodableImage: The bytes are not a whole image in one of these formats.
+        UndecodableImage: The bytes are not a complete image in one of these formats.
     """
     if len(data) > limits.image_bytes:
         raise LimitExceeded(
             what="the image file", limit=limits.image_bytes, actual=len(data), unit="bytes", field=field
         )
-    # Pillow warns about sizes (checked here) and about bent metadata, which does not concern an audit. Only its own
-    # warnings are silenced, and for good: `catch_warnings` is not safe where several threads decode at once
+    # Pillow warns about sizes (checked here) and about damaged metadata, which does not matter for an audit. Only its
+    # own warnings are silenced, and permanently: `catch_warnings` is not thread-safe, and images are decoded in threads
     with _FILTERS:
-        # only where it is missing: each new filter makes warnings of other code that were shown once be shown again
+        # only if it is missing: adding a filter resets the registry of warnings that were already shown
         if not any(known[0] == "ignore" and known[3] == _PILLOW for known in warnings.filters):
             warnings.filterwarnings("ignore", module=_PILLOW.pattern)
     try:
@@ -65,9 +64,9 @@ def decode_image(data: bytes, *, limits: Limits, field: str) -> Image.Image:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        # not a list of types: bent bytes make Pillow's decoders raise OSError, SyntaxError, ValueError,
-        # struct.error, IndexError, KeyError, OverflowError, ZeroDivisionError ...
-        msg = f"not a whole PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
+        # every type: on damaged bytes, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
+        # IndexError, KeyError, OverflowError, ZeroDivisionError ...
+        msg = f"not a complete PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
         raise UndecodableImage(msg, field=field) from error
 
 
@@ -90,10 +89,10 @@ def _check_pixels(image: Image.Image, limits: Limits, field: str) -> None:
 def _to_rgb(image: Image.Image, field: str) -> Image.Image:
     if image.mode in _SIXTEEN_BIT:
         values = np.asarray(image).astype(np.uint32)
-        # 65535 = 255 * 257: to the nearest 8-bit value, where Pillow's own conversion clips at 255
+        # 65535 = 255 * 257: rounds to the nearest 8-bit value; Pillow's own conversion clips at 255
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode not in _EIGHT_BIT:
-        msg = f"pixels of type {image.mode} have no defined range; save the image with 8 or 16 bits a channel"
+        msg = f"pixels of type {image.mode} have no defined range; save the image with 8 or 16 bits per channel"
         raise UndecodableImage(msg, field=field)
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -102,6 +101,6 @@ def _to_rgb(image: Image.Image, field: str) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what Pillow said, without the address of a buffer in it."""
+    """Return the first line of Pillow's message, without the memory address of a buffer."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return "format not recognized" if "cannot identify" in text else text

@@ -1,4 +1,4 @@
-"""One image as it was sent: bytes, not yet looked at."""
+"""One image as it was sent: its bytes, not yet decoded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class EncodedImage:
 
     Attributes:
         index: Position in the whole batch of the audit, from 0.
-        name: What the sender called it; null for inline images.
-        data: The file's bytes, whatever they hold.
+        name: Name given by the sender; None for inline images.
+        data: The file's bytes, not yet checked.
         label: Class index given by the sender, or several for a multi-label model.
-        boxes: Where objects are, in pixels of the original image.
+        boxes: Bounding boxes of objects, in pixels of the original image.
     """
 
     index: int
@@ -28,7 +28,7 @@ class EncodedImage:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """All class indices given by the sender, none if there is no label."""
+        """All class indices given by the sender; empty if there is no label."""
         return labels_of(self.label)
 
     @property

@@ -18,7 +18,7 @@ from auditcore.errors import MapsInvalid
 from auditcore.tensor_files import Layout, TensorPlace
 
 NO_MAP = "no map was uploaded for this image"
-NOT_FINITE = "the uploaded map holds NaN or infinite values"
+NOT_FINITE = "the uploaded map contains NaN or infinite values"
 
 _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 
@@ -29,7 +29,7 @@ class MapRows:
     """The maps of the rows of a group.
 
     Attributes:
-        maps: (N,C,S,S), float32; zeros where there is none.
+        maps: (N,C,S,S), float32; zeros for rows without a map.
         missing: Row -> why it has no map.
     """
 
@@ -42,11 +42,11 @@ class UploadedMaps:
     """A file of maps; a map is read when it is needed.
 
     Attributes:
-        file: What its header says.
+        file: The contents of its header.
     """
 
     def __init__(self, data: bytes, *, field: str) -> None:
-        """Look at the header.
+        """Read the header.
 
         Raises:
             MapsInvalid: The bytes are not a file of maps.
@@ -59,21 +59,21 @@ class UploadedMaps:
         self._targets = {} if self.file.ordered else targets_of(self._layout, field=field)
 
     def rows(self, indices: Sequence[int], digests: Sequence[str], targets: Sequence[int], *, side: int) -> MapRows:
-        """The maps of some images, each explained for one target.
+        """Return the maps of some images, one target class per image.
 
         Args:
             indices: Index of each image in its batch.
             digests: Digest of each image file.
-            targets: Class that the audit explains for each.
-            side: Of the model's input, in pixels.
+            targets: Class that the audit explains for each image.
+            side: Side of the model's input, in pixels.
 
         Raises:
-            MapsInvalid: The maps have another size than the model's input.
+            MapsInvalid: The size of the maps is not that of the model's input.
         """
         if self.file.side != side:
             msg = (
-                f"the maps are {self.file.side} x {self.file.side} pixels, and the model sees {side} x {side}; upload "
-                "maps of the model's input, after resizing and cropping"
+                f"the maps are {self.file.side} x {self.file.side} pixels, but the model's input is {side} x {side}; "
+                "upload maps of the model's input, after resizing and cropping"
             )
             raise MapsInvalid(msg, field=self._field)
         maps = torch.zeros(len(indices), self.file.channels, side, side)
@@ -87,7 +87,7 @@ class UploadedMaps:
         return MapRows(maps, missing)
 
     def _map(self, index: int, digest: str, target: int) -> NDArray[np.float32] | str:
-        """One map, or why there is none."""
+        """Return one map, or the reason why there is none."""
         if self.file.ordered:
             if index >= self.file.images:
                 return NO_MAP
@@ -98,19 +98,19 @@ class UploadedMaps:
                 return NO_MAP
             values, explained = self._values(self._layout.tensors[digest]), self._targets.get(digest)
         if explained is not None and explained != target:
-            return f"the uploaded map explains class {explained}, and the audit explains class {target}"
+            return f"the uploaded map explains class {explained}, but the audit explains class {target}"
         if not np.isfinite(values).all():
             return NOT_FINITE
         return np.array(values, np.float32).reshape(self.file.channels, self.file.side, self.file.side)
 
     def _values(self, place: TensorPlace) -> NDArray[np.generic]:
-        """A view of a tensor's values; nothing is copied."""
+        """Return a view of a tensor's values, without a copy."""
         raw = np.frombuffer(self._data, dtype=np.uint8)[place.start : place.stop]
         return raw.view(_TYPES[place.dtype]).reshape(place.shape)
 
 
 def uploaded_maps(plan: AuditPlan, blobs: Callable[[str], bytes]) -> dict[str, UploadedMaps]:
-    """The files that a plan names, by their digest.
+    """Return the files of maps that a plan names, by digest.
 
     Args:
         plan: Its explainers name the files.

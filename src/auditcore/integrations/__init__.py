@@ -1,1 +1,1 @@
-"""What runs inside other people's servers, so that they can be audited."""
+"""Code that runs inside model servers, so that they can be audited."""

@@ -1,7 +1,7 @@
 """A handler for TorchServe 0.12: class scores of tensors or photos, and explanations by any explainer of this project.
 
-TorchServe calls `handle` with a list of requests, several at once where it batches. Every request is answered for
-itself: what is wrong with one is no trouble of the others.
+TorchServe calls `handle` with a list of requests, several at once if it batches. Every request is answered
+independently: an invalid request does not affect the others.
 """
 
 from __future__ import annotations
@@ -49,34 +49,34 @@ Answer = bytes | str
 
 
 class ServeContext(Protocol):
-    """What is used of TorchServe's context."""
+    """The part of TorchServe's context that is used here."""
 
     manifest: Mapping[str, Any]
     system_properties: Mapping[str, Any]
 
     def get_request_header(self, idx: int, key: str) -> str | None:
-        """A header of one request of the list."""
+        """Return a header of one request of the list."""
 
     def set_response_content_type(self, idx: int, value: str) -> None:
-        """Set the type of one answer."""
+        """Set the content type of one answer."""
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
         """Set the status of one answer."""
 
 
 class BadRequest(Exception):
-    """A request that cannot be answered; the message goes to whoever sent it."""
+    """A request that cannot be answered; the message is sent to the client."""
 
 
 @final
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """One request with tensors.
 
     Attributes:
-        position: In TorchServe's list.
-        inputs: (N,3,S,S) normalized images, or those of a photo.
-        layout: What its body holds; None for a photo.
+        position: Position in TorchServe's list.
+        inputs: (N,3,S,S) normalized images; (1,3,S,S) for a photo.
+        layout: Contents of the body; None for a photo.
         body: The body.
     """
 
@@ -88,16 +88,16 @@ class _Asked:
 
 @final
 class AuditcoreHandler:
-    """One model of one worker of TorchServe."""
+    """One model in one TorchServe worker."""
 
     def __init__(self, folder: Path, *, name: str, served_version: str, device: str) -> None:
-        """Load what `auditcore mar` has put into an archive.
+        """Load an archive that `auditcore mar` has written.
 
         Args:
-            folder: Where TorchServe has unpacked it.
-            name: Of the model.
-            served_version: Of the model.
-            device: Where it runs.
+            folder: Folder where TorchServe has unpacked the archive.
+            name: Name of the model.
+            served_version: Version of the model.
+            device: Device that the model runs on.
 
         Raises:
             AuditcoreError: The archive is incomplete or damaged.
@@ -109,7 +109,7 @@ class AuditcoreHandler:
             scores=described.scores,
             preprocessing=described.preprocessing,
         )
-        # who starts a server with this archive has chosen its code
+        # the operator who serves this archive has approved its code
         factories = (reference.target,) if isinstance(reference, FactoryModel) else ()
         access = AccessRules(factories=factories, file_roots=(folder,))
         self._classifier: Classifier = load_classifier(reference, access=access, device=device)
@@ -127,22 +127,22 @@ class AuditcoreHandler:
         )
 
     def answer(self, requests: Sequence[Mapping[str, Any]], context: ServeContext) -> list[Answer]:
-        """One answer a request, in order."""
+        """Return one answer per request, in order."""
         answers: list[Answer] = [b""] * len(requests)
-        asked: list[_Asked] = []
+        read: list[_Request] = []
         for position, request in enumerate(requests):
             try:
                 if _header(context, position, HEADER) == DESCRIBE:
                     answers[position] = self._description.model_dump_json()
                     context.set_response_content_type(position, "application/json")
                 else:
-                    asked.append(self._read(position, request))
+                    read.append(self._read(position, request))
             except BadRequest as error:
                 answers[position] = _refused(context, position, error)
-        explained = [one for one in asked if _header(context, one.position, "explain") == "True"]
-        predicted = [one for one in asked if one not in explained]
+        explained = [one for one in read if _header(context, one.position, "explain") == "True"]
+        predicted = [one for one in read if one not in explained]
         for one, logits in zip(predicted, self._predict(predicted), strict=True):
-            answers[one.position] = self._told(one, logits, context)
+            answers[one.position] = self._encoded(one, logits, context)
         for one in explained:
             try:
                 answers[one.position] = self._explain(one)
@@ -151,7 +151,7 @@ class AuditcoreHandler:
                 answers[one.position] = _refused(context, one.position, error)
         return answers
 
-    def _read(self, position: int, request: Mapping[str, Any]) -> _Asked:
+    def _read(self, position: int, request: Mapping[str, Any]) -> _Request:
         body = request.get("body", request.get("data"))
         if isinstance(body, bytearray | memoryview):
             body = bytes(body)
@@ -161,14 +161,14 @@ class AuditcoreHandler:
         try:
             layout = read_layout(body)
         except TensorFileInvalid:
-            return _Asked(position, self._photo(body), None, body)
+            return _Request(position, self._photo(body), None, body)
         side = self._classifier.size
         place = layout.tensors.get(INPUTS)
         if place is None or place.dtype != "F32" or len(place.shape) != 4 or place.shape[1:] != (3, side, side):  # noqa: PLR2004 - axes
             found = "nothing" if place is None else f"{place.shape} {place.dtype}"
             msg = f"`{INPUTS}` must be (N,3,{side},{side}) float32, normalized; got {found}"
             raise BadRequest(msg)
-        return _Asked(position, _tensor(body, layout, INPUTS, np.float32), layout, body)
+        return _Request(position, _tensor(body, layout, INPUTS, np.float32), layout, body)
 
     def _photo(self, body: bytes) -> Tensor:
         limits = Limits()
@@ -180,16 +180,16 @@ class AuditcoreHandler:
             raise BadRequest(msg) from error
         return self._classifier.normalize(pixels[None].to(self._classifier.device)).cpu()
 
-    def _predict(self, asked: Sequence[_Asked]) -> list[Tensor]:
-        """Logits of every request, all images in one pass."""
-        if not asked:
+    def _predict(self, read: Sequence[_Request]) -> list[Tensor]:
+        """Compute the logits of every request, all images in one pass."""
+        if not read:
             return []
-        inputs = torch.cat([one.inputs for one in asked]).to(self._classifier.device)
+        inputs = torch.cat([one.inputs for one in read]).to(self._classifier.device)
         with torch.inference_mode():
             logits = self._classifier.folded(inputs.contiguous(memory_format=torch.channels_last)).cpu()
-        return list(logits.split([len(one.inputs) for one in asked]))
+        return list(logits.split([len(one.inputs) for one in read]))
 
-    def _told(self, one: _Asked, logits: Tensor, context: ServeContext) -> Answer:
+    def _encoded(self, one: _Request, logits: Tensor, context: ServeContext) -> Answer:
         if one.layout is not None:
             context.set_response_content_type(one.position, TENSORS)
             return write_tensors({LOGITS: ("F32", tuple(logits.shape), logits.contiguous().numpy().tobytes())})
@@ -197,7 +197,7 @@ class AuditcoreHandler:
         probabilities = self._classifier.probabilities(logits)
         return json.dumps({"logits": logits[0].tolist(), "probabilities": probabilities[0].tolist()})
 
-    def _explain(self, one: _Asked) -> bytes:
+    def _explain(self, one: _Request) -> bytes:
         text = "{}" if one.layout is None else one.layout.metadata.get(EXPLAINER, "{}")
         try:
             explainer = _EXPLAINER.validate_json(text)
@@ -233,13 +233,13 @@ class AuditcoreHandler:
             return "it needs statistics over the images of a whole audit"
         return applicability(self._classifier, explainer)
 
-    def _targets(self, one: _Asked, pixels: Tensor) -> Tensor:
-        """The classes asked for, or those that are predicted."""
+    def _targets(self, one: _Request, pixels: Tensor) -> Tensor:
+        """Return the requested classes, or the predicted ones if none were requested."""
         if one.layout is None or TARGETS not in one.layout.tensors:
             return self._classifier.logits(pixels).argmax(1)
         place = one.layout.tensors[TARGETS]
         if place.dtype != "I64" or place.shape != (len(pixels),):
-            msg = f"`{TARGETS}` must be ({len(pixels)},) int64, one class an image; got {place.shape} {place.dtype}"
+            msg = f"`{TARGETS}` must be ({len(pixels)},) int64, one class per image; got {place.shape} {place.dtype}"
             raise BadRequest(msg)
         targets = _tensor(one.body, one.layout, TARGETS, np.int64)
         if not (int(targets.min()) >= 0 and int(targets.max()) < self._classifier.classes):
@@ -255,7 +255,7 @@ def _tensor(body: bytes, layout: Layout, name: str, dtype: type[np.generic]) -> 
 
 
 def _header(context: ServeContext, position: int, name: str) -> str | None:
-    """A header, as the client wrote its name or in lower case."""
+    """Return a header, under its own name or in lower case."""
     return context.get_request_header(position, name) or context.get_request_header(position, name.lower())
 
 
@@ -270,14 +270,14 @@ _LOADING = threading.Lock()
 
 
 def handle(data: Sequence[Mapping[str, Any]] | None, context: ServeContext) -> list[Answer] | None:
-    """TorchServe's entry point: without data the model is loaded, with data it answers.
+    """Load the model or answer requests: TorchServe's entry point.
 
     Args:
-        data: One mapping a request, with its body; None when the worker starts.
-        context: TorchServe's.
+        data: One mapping per request, with its body; None when the worker starts.
+        context: TorchServe's context.
 
     Returns:
-        One answer a request; None when the worker starts.
+        One answer per request; None when the worker starts.
     """
     folder = str(context.system_properties["model_dir"])
     with _LOADING:

@@ -1,1 +1,1 @@
-"""Formulas as pure tensor functions."""
+"""Metrics: formulas as pure functions of tensors or arrays."""

@@ -1,9 +1,10 @@
-"""Curves of a prediction from few of their steps: coarse at first, finer where the curve bends.
+"""Adaptive sampling of prediction curves: coarse at first, finer where the curve bends.
 
-The area under a curve is a sum over all its steps, so the error of an area from some of them is a sum as well: over
-the intervals between neighboring measured steps, of how far the steps inside lie from the straight line. Each interval
-is as wrong, per step, as measured steps nearby were from the line that stood for them before they were measured.
-Intervals are halved where most of the error is (bulk criterion), until the estimate is below the tolerance.
+The area under a curve is a sum over all its steps, so the error of an area from some of the steps is a sum too: over
+the intervals between neighboring measured steps, of the distances of the inner steps from the straight line. Within an
+interval, the error per step is estimated from measured steps nearby: their distance from the line that approximated
+them before they were measured. The intervals with most of the error are halved (bulk criterion) until the estimate is
+below the tolerance.
 
 Source of the bulk criterion: Doerfler 1996.
 """
@@ -20,32 +21,31 @@ from torch import Tensor
 from auditcore.errors import ShapeError
 
 COARSE_INTERVALS = 24
-"""Of the first round. On 420 curves of 196 to 205 steps of a small network, 20 missed narrow dips (largest error of an
-area 0.0064 at a tolerance of 0.005), 28 and 32 saved fewer passes and erred more. On 88 curves of the demo model on
-photos, 24 saved 4.3 times the passes of deletion on 14 x 14 cells and 4.7 times those of the games; the largest error
-was 0.0034."""
+"""Intervals of the first round. On 420 curves of 196 to 205 steps of a small network, 20 missed narrow dips (largest
+error of an area 0.0064 at a tolerance of 0.005); 28 and 32 saved fewer passes and had larger errors. On 88 curves of
+the demo model on photos, 24 reduced the passes of deletion on 14 x 14 cells by a factor of 4.3 and those of the games
+by 4.7; the largest error was 0.0034."""
 
 STANDARD_ERRORS = 2.0
-"""Between the standard error of an area and what has to be below the tolerance. None of those 508 errors was above its
-estimate; of the small network's, 1 of 100 was with 1.5, and 8 with 1.0. The worst case is noise that is independent
-from step to step: at a standard deviation of 0.03 a step, 1 of 5 errors is above, since intervals that look calm by
-chance are left alone."""
+"""The estimated error of an area is this many standard errors. None of the 508 errors above exceeded its estimate; for
+the small network, 1 in 100 did with 1.5, and 8 in 100 with 1.0. The worst case is noise that is independent from step
+to step: at a standard deviation of 0.03 per step, 1 error in 5 exceeds its estimate, because intervals that look smooth
+by chance are not refined."""
 
 BULK = 0.5
-"""Halving an interval is expected to leave half of its squared error; intervals below this share of a curve's largest
-error wait for the next round, when more is known."""
+"""Halving an interval is expected to halve its squared error. Intervals below this share of a curve's largest error
+wait for the next round, when the estimates are better."""
 
 
 class AdaptiveCurves(NamedTuple):
-    """Curves of which some steps are measured and the others interpolated.
+    """Curves with some measured and some interpolated steps.
 
     Attributes:
-        values: Measured steps, straight lines between them.
-        measured: Which steps are measured; both ends are.
-        estimated_error: Two standard errors of each curve's area, if the steps between measured ones scatter around
-            the line as independently, and as far, as measured steps nearby did. At most the tolerance.
-        bound: Largest error of each curve's area if the curve is monotone between neighboring measured steps, whatever
-            it does there otherwise.
+        values: Measured steps, with linear interpolation between them.
+        measured: Which steps are measured; both ends always are.
+        estimated_error: Two standard errors of each curve's area, assuming that unmeasured steps scatter around the
+            line like measured steps nearby. At most the tolerance.
+        bound: Largest possible error of each curve's area if the curve is monotone between neighboring measured steps.
     """
 
     values: Float[Tensor, "curve step"]
@@ -62,21 +62,21 @@ def adaptive_curves(
     evaluate: Callable[[Int[Tensor, " point"], Int[Tensor, " point"]], Float[Tensor, " point"]],
     tolerance: float,
 ) -> AdaptiveCurves:
-    """Measure as few steps of each curve as its area needs.
+    """Measure only as many steps of each curve as its area needs.
 
-    All curves go in rounds together, so that each round's steps fill micro-batches. A curve's steps depend on no other
-    curve. What lies between two steps of the first round and leaves no trace at any of them is not seen: a narrow spike
-    on a straight line.
+    All curves are refined in the same rounds, so the steps of a round fill micro-batches. The steps of a curve do not
+    depend on other curves. A narrow spike between two steps of the first round is missed if the measured steps lie on a
+    straight line.
 
     Args:
         first: Value of each curve before the first step.
-        last: Value after the last one.
+        last: Value of each curve after the last step.
         steps: G; the curves have values at 0..G.
         evaluate: (curve, step) of the points of one round -> their values.
-        tolerance: Of the area, whose steps are 1/G apart: estimated errors end below it.
+        tolerance: Largest estimated error of an area; steps are 1/G apart.
 
     Raises:
-        ShapeError: Not one last value for each first one, no step, or a tolerance that is not positive.
+        ShapeError: The numbers of first and last values differ, there is no step, or the tolerance is not positive.
     """
     if steps < 1 or not tolerance > 0:
         raise ShapeError(expected="at least 1 step and a positive tolerance", actual=(steps, tolerance))
@@ -119,7 +119,7 @@ def adaptive_curves(
 
 
 def _coarse_steps(steps: int, device: torch.device) -> Int[Tensor, " node"]:
-    """Steps of the first round, both ends included, as equidistant as whole numbers are."""
+    """Return the steps of the first round, both ends included, as equidistant as whole numbers allow."""
     intervals = min(COARSE_INTERVALS, steps)
     return torch.arange(intervals + 1, device=device) * steps // intervals
 
@@ -137,12 +137,12 @@ def _measure(
 
 
 def _on_line(left: Tensor, right: Tensor, a: Tensor, b: Tensor, at: Tensor) -> Tensor:
-    """Height at `at` of the straight line from (a, left) to (b, right)."""
+    """Evaluate the straight line from (a, left) to (b, right) at `at`."""
     return left + (right - left) * ((at - a).double() / (b - a))
 
 
 def _intervals(measured: Bool[Tensor, "curve step"]) -> tuple[Int[Tensor, "curve place"], Int[Tensor, "curve place"]]:
-    """Left and right ends of every curve's intervals in order; shorter lists end with empty ones at the last step."""
+    """Return left and right ends of each curve's intervals, in order, padded with empty intervals at the last step."""
     last = measured.shape[1] - 1
     places = torch.arange(last + 1, device=measured.device)
     nodes = places.where(measured, last).sort(dim=1).values
@@ -151,17 +151,18 @@ def _intervals(measured: Bool[Tensor, "curve step"]) -> tuple[Int[Tensor, "curve
 
 
 def _unmeasured(a: Int[Tensor, "curve place"], b: Int[Tensor, "curve place"]) -> Int[Tensor, "curve place"]:
-    """Steps strictly inside of each interval."""
+    """Count the steps strictly inside each interval."""
     return (b - a - 1).clamp(min=0)
 
 
 def _interval_errors(
     a: Int[Tensor, "curve place"], b: Int[Tensor, "curve place"], residuals: Float[Tensor, "curve step"]
 ) -> Float[Tensor, "curve place"]:
-    """Two standard errors that each interval contributes to the area.
+    """Estimate two standard errors of each interval's contribution to the area.
 
-    Its steps are off by the root mean square of the residuals of its two ends, smoothed over neighboring intervals
-    with weights 1/4, 1/2, 1/4, since a single residual may be small by chance; and all of them together to one side.
+    The error per step is the root mean square of the residuals at the interval's two ends. It is smoothed over
+    neighboring intervals with weights 1/4, 1/2, 1/4, because a single residual may be small by chance. All steps of an
+    interval are assumed to be off in the same direction.
     """
     ends = torch.stack((residuals.gather(1, a), residuals.gather(1, b))).square()
     # the first and the last step have no residual; empty intervals have none at all
@@ -175,11 +176,11 @@ def _interval_errors(
 
 
 def _bulk(errors: Float[Tensor, "curve place"], tolerance: float) -> Bool[Tensor, "curve place"]:
-    """The intervals to halve: the worst of each curve, as many as should bring it below its tolerance."""
+    """Select the intervals to halve: the worst of each curve, as many as it needs to get below the tolerance."""
     total = errors.square().sum(dim=1, keepdim=True)
     worst = errors.argsort(dim=1, descending=True, stable=True)
     gained = BULK * errors.square().gather(1, worst).cumsum(dim=1)
-    # an interval is needed while those before it gain too little
+    # an interval is needed while the ones before it gain too little
     before = torch.cat((torch.zeros_like(gained[:, :1]), gained[:, :-1]), dim=1)
     needed = torch.zeros_like(errors, dtype=torch.bool).scatter_(1, worst, before < total - tolerance**2)
     return needed & (errors > 0) & (errors >= BULK * errors.amax(dim=1, keepdim=True))
@@ -188,7 +189,7 @@ def _bulk(errors: Float[Tensor, "curve place"], tolerance: float) -> Bool[Tensor
 def _interpolated(
     values: Float[Tensor, "curve step"], measured: Bool[Tensor, "curve step"]
 ) -> Float[Tensor, "curve step"]:
-    """Straight lines between measured steps."""
+    """Interpolate linearly between measured steps."""
     last = values.shape[1] - 1
     places = torch.arange(last + 1, device=values.device).expand_as(values)
     left = places.where(measured, 0).cummax(dim=1).values

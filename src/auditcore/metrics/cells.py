@@ -1,4 +1,4 @@
-"""Cells of a deletion curve: how relevant each is, and when it goes."""
+"""Cells of a deletion curve: the relevance of each cell, and the step at which it is deleted."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from auditcore.images.cells import bands, require_grid
 
 
 def cell_relevance(maps: Float[Tensor, "image height width"], grid: int) -> Float[Tensor, "image cell"]:
-    """Mean relevance of the pixels of each cell.
+    """Compute the mean relevance of the pixels of each cell.
 
     Args:
-        maps: Reduced maps, one value a pixel.
-        grid: Cells a side, g.
+        maps: Reduced maps, one value per pixel.
+        grid: Cells per side, g.
 
     Returns:
-        (N, g*g) in float64: rounding to float32 would make ties, and a tie is decided by chance.
+        (N, g*g) in float64: rounding to float32 would create ties, and ties are broken at random.
 
     Raises:
-        ShapeError: More cells than pixels on a side.
+        ShapeError: A side has more cells than pixels.
 
     Source: Won et al. 2025.
     """
     height, width = maps.shape[-2:]
     require_grid(height, width, grid)
-    # bands as 0/1 matrices: products add in a fixed order, which scattered additions on a GPU do not
+    # bands as 0/1 matrices: matrix products add in a fixed order, scattered additions on a GPU do not
     rows = torch.nn.functional.one_hot(bands(height, grid, maps.device), grid).double()
     columns = torch.nn.functional.one_hot(bands(width, grid, maps.device), grid).double()
     sums = rows.T @ maps.double() @ columns
@@ -37,14 +37,14 @@ def cell_relevance(maps: Float[Tensor, "image height width"], grid: int) -> Floa
 def deletion_step(
     order: Int[Tensor, "*batch cell"], cells: Int[Tensor, "height width"]
 ) -> Int[Tensor, "*batch height width"]:
-    """At which step every pixel is deleted.
+    """Return the step at which each pixel is deleted.
 
     Args:
-        order: Cells in the order of their deletion, a permutation of 0..G-1.
-        cells: Cell of every pixel, from `cell_index`.
+        order: Cells in deletion order, a permutation of 0..G-1.
+        cells: Cell of each pixel, from `cell_index`.
 
     Returns:
-        Steps from 1 to G: after s deletions exactly the pixels with a step of at most s are gone.
+        Steps from 1 to G: after s deletions, exactly the pixels with a step of at most s are deleted.
 
     Raises:
         ShapeError: The order has fewer cells than the image.
@@ -52,5 +52,5 @@ def deletion_step(
     count = order.shape[-1]
     if int(cells.max()) >= count:
         raise ShapeError(expected=f"an order of {int(cells.max()) + 1} cells", actual=tuple(order.shape))
-    # the inverse of a permutation: when each cell goes
+    # the inverse of the permutation: the step of each cell
     return order.argsort(dim=-1)[..., cells] + 1

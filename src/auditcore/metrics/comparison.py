@@ -1,7 +1,7 @@
-"""Maps of one batch against maps of another, with everything that several metrics need computed once.
+"""Comparison of the maps of two batches; intermediate results that several metrics need are computed once.
 
-A sweep compares the map of every changed copy with the same original by two metrics. What depends on one of the maps
-alone is kept here: whether it is constant, its support, its deviations from the mean.
+A sweep compares the map of every changed copy with the same original by two metrics. Results that depend on only one
+of the maps are cached here: whether it is constant, its support, its deviations from the mean.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from auditcore.metrics.rounded_relevance import resolved_relevance
 
 @dataclass(frozen=True, eq=False)
 class MaskedMaps:
-    """Flattened maps and the positions of theirs that count.
+    """Flattened maps and their valid positions.
 
     Attributes:
         values: (N,P) relevance.
-        mask: (N,P) positions that count; None where all do.
+        mask: (N,P) valid positions; None if all are valid.
     """
 
     values: Float[Tensor, "image position"]
@@ -38,7 +38,7 @@ class MaskedMaps:
 
     @cached_property
     def positions(self) -> Int[Tensor, " image"]:
-        """Number of positions that count."""
+        """Number of valid positions."""
         if self.mask is None:
             images, positions = self.values.shape
             return torch.full((images,), positions, device=self.values.device)
@@ -46,14 +46,14 @@ class MaskedMaps:
 
     @cached_property
     def support(self) -> Int[Tensor, " image"]:
-        """Number of positions that count and are not zero."""
+        """Number of valid positions whose value is not zero."""
         if self.mask is None:
             return self.values.count_nonzero(dim=1)
         return ((self.values != 0) & self.mask).sum(dim=1)
 
     @cached_property
     def ranked(self) -> Float[Tensor, "image position"]:
-        """What the values resolve, to be ordered; minus infinity where a position does not count."""
+        """Resolved relevance, for ordering; minus infinity at positions that are not valid."""
         if self.mask is None:
             return resolved_relevance(self.values)
         return resolved_relevance(self.values.masked_fill(~self.mask, 0)).masked_fill(~self.mask, -torch.inf)
@@ -71,16 +71,16 @@ class MaskedMaps:
 
     @cached_property
     def constant(self) -> Bool[Tensor, " image"]:
-        """Where all values that count are the same but for rounding, or one is not finite; as `is_constant`."""
+        """Maps whose valid values are all equal up to rounding, or not all finite; as `is_constant`."""
         lowest, highest = self._extremes
         # the negation holds for NaN and infinity too; without any position this is not (-inf > inf)
         return ~(highest - lowest > FLOAT_NOISE * torch.maximum(highest.abs(), lowest.abs()))
 
     @cached_property
     def unit_deviations(self) -> Float[Tensor, "image position"]:
-        """Deviations from the mean over what counts, of length 1, in float64; 0 elsewhere.
+        """Deviations from the mean over valid positions, scaled to length 1, in float64; 0 elsewhere.
 
-        Scaled by the largest value first, so that squares of tiny gradients do not vanish.
+        Values are scaled by the largest one first, so that squares of tiny gradients do not underflow.
         """
         lowest, highest = self._extremes
         wide = self.values.double()
@@ -93,7 +93,7 @@ class MaskedMaps:
         return wide.div_(torch.linalg.vector_norm(wide, dim=1, keepdim=True))
 
     def take(self, rows: Int[Tensor, " row"] | Sequence[int]) -> MaskedMaps:
-        """Some of the maps, any of them several times; what is known of them stays known."""
+        """Return some of the maps, with their cached results; a row may be repeated."""
         taken = MaskedMaps(self.values[rows], None if self.mask is None else self.mask[rows])
         for name in ("positions", "support", "constant", "unit_deviations"):
             if name in self.__dict__:
@@ -102,14 +102,14 @@ class MaskedMaps:
 
 
 def correlation(a: MaskedMaps, b: MaskedMaps) -> Float[Tensor, " image"]:
-    """Pearson correlation over the positions that count, all values together.
+    """Compute the Pearson correlation over valid positions, all values together.
 
     Args:
-        a: One map an image.
-        b: The map it is compared with, with the same mask.
+        a: One map per image.
+        b: The maps to compare with, with the same mask.
 
     Returns:
-        Correlations in [-1, 1]; NaN where either map is constant on the mask, or nothing counts.
+        Correlations in [-1, 1]; NaN if either map is constant on the mask or no position is valid.
 
     Raises:
         ShapeError: The shapes differ.

@@ -1,4 +1,4 @@
-"""Over how many pixels the relevance of a map is spread."""
+"""Complexity of a map: how widely its relevance is spread over the pixels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def gini_index(maps: Float[Tensor, "image height width"]) -> Float[Tensor, " image"]:
-    """Gini index of absolute relevance over the pixels: `sparseness`.
+    """Compute the Gini index of absolute relevance over the pixels: `sparseness`.
 
     With c the absolute values in ascending order: sum over k of (2k - n - 1) c_k / (n sum(c)), which equals
     1 - 2 sum over k of c_k / sum(c) * (n - k + 1/2) / n.
 
     Args:
-        maps: One value a pixel, of any sign and scale.
+        maps: One value per pixel, of any sign and scale.
 
     Returns:
-        From 0, all pixels alike, to 1 - 1/n, everything in one of n pixels; float64. NaN (undefined) for maps that
+        From 0 (all pixels equal) to 1 - 1/n (all relevance in one of n pixels), float64. NaN (undefined) for maps that
         are zero or not finite.
 
     Source: Chalasani et al. 2020; Hurley & Rickard 2009.
@@ -29,14 +29,14 @@ def gini_index(maps: Float[Tensor, "image height width"]) -> Float[Tensor, " ima
 
 
 def entropy(maps: Float[Tensor, "image height width"]) -> Float[Tensor, " image"]:
-    """Entropy of the distribution of absolute relevance over the pixels, in nats.
+    """Compute the entropy of the distribution of absolute relevance over the pixels, in nats.
 
     Args:
-        maps: One value a pixel, of any sign and scale.
+        maps: One value per pixel, of any sign and scale.
 
     Returns:
-        From 0, everything in one pixel, to ln(n), all n pixels alike; float64. NaN (undefined) for maps that are zero
-        or not finite.
+        From 0 (all relevance in one pixel) to ln(n) (all n pixels equal), float64. NaN (undefined) for maps that are
+        zero or not finite.
 
     Source: Bhatt et al. 2020, Eq. 2.
     """

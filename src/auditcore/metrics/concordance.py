@@ -1,4 +1,4 @@
-"""Agreement of several rankings of the same things; numpy, no tensors."""
+"""Agreement of several rankings of the same items; numpy, no tensors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from scipy.stats import rankdata
 from auditcore.errors import ShapeError
 
 LEAST = 2
-"""Rankings, and things to rank."""
+"""Smallest number of judges, and of items."""
 
 
 def kendall_w(scores: Float[np.ndarray, "judge item"]) -> float:
-    """Kendall's coefficient of concordance, corrected for ties.
+    """Compute Kendall's coefficient of concordance, corrected for ties.
 
     Args:
-        scores: What each judge gives each item, in any unit; only their order counts. At least two of each.
+        scores: Score of each item by each judge, in any unit; only their order matters. At least two judges and items.
 
     Returns:
-        0 for no agreement to 1 for the same order by every judge; NaN where every judge finds all items equal.
+        From 0 (no agreement) to 1 (the same order by every judge); NaN if every judge scores all items the same.
 
     Raises:
         ShapeError: Fewer than two judges or two items.

@@ -1,4 +1,4 @@
-"""Whether a map says anything at all: a constant one has no correlation and no ranking."""
+"""Constant maps: they have no correlation and no ranking."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor
 FLOAT_NOISE = 1e-6
 """A map whose range is below this share of its largest absolute value counts as constant.
 
-Eight float32 epsilons. Warping or summing a constant map leaves it constant to two or three; a
-range this small therefore holds rounding, not relevance, whatever the map's scale.
+This is eight float32 epsilons. A constant map stays constant to two or three epsilons when it is warped or summed. So a
+range this small is rounding and not relevance, at any scale of the map.
 """
 
 
 def is_constant(
     values: Float[Tensor, "image position"], mask: Bool[Tensor, "image position"]
 ) -> Bool[Tensor, " image"]:
-    """Whether the masked values of an image are all the same but for rounding, or not all finite.
+    """Return whether the masked values of each image are all equal up to rounding, or not all finite.
 
     Args:
-        values: Any values; those outside the mask play no role.
-        mask: Positions that count.
+        values: Any values; those outside the mask are ignored.
+        mask: Valid positions.
 
     Returns:
-        True for constant rows, for rows without any position, and for rows with a NaN or infinite value: none of
-        them has an order that means anything.
+        True for constant rows, for rows without a valid position, and for rows with a NaN or infinite value: none of
+        these has a meaningful order.
     """
     highest = values.masked_fill(~mask, -torch.inf).amax(dim=1)
     lowest = values.masked_fill(~mask, torch.inf).amin(dim=1)

@@ -1,8 +1,8 @@
-"""Pairs of maps compared on CUDA in five kernels, one program for each pair: correlation and agreement of the top k.
+"""Comparison of pairs of maps on CUDA in five kernels, one program per pair: correlation and overlap of the top k.
 
-A sweep compares maps faster than a compiled model gives them only if it does not write every step in between to
-memory: as single operations of torch, the comparison of a map took as long as its gradient through resnet50 in bf16.
-Values, roundings and ties are those of `comparison` and `ranking`, which remain the reference.
+With separate torch operations, comparing a map took as long as its gradient through resnet50 in bf16. The kernels avoid
+writing every intermediate result to memory. Values, roundings and ties are those of `comparison` and `ranking`, which
+remain the reference.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from auditcore.metrics.ranking import CommonPositions, Cut, shared_of_top
 from auditcore.metrics.rounded_relevance import CORE_PART, RESOLVED_BITS
 
 BLOCK, WARPS = 2048, 8
-"""Positions that a program reads at once, and the warps that do; a map of 224 x 224 is 24.5 blocks."""
+"""Positions that a program reads at once, and its warps; a map of 224 x 224 is 24.5 blocks."""
 
 BITS = tl.constexpr(RESOLVED_BITS)
-"""Steps between a power of two and the next, as a power of two."""
+"""Number of steps between a power of two and the next, as a power of two."""
 
 FRACTION_BITS, DROPPED_BITS = tl.constexpr(23), tl.constexpr(23 - RESOLVED_BITS)
-"""Digits of a float32 after its leading one, and how many of them no step tells apart."""
+"""Fraction bits of a float32, and how many of them are rounded away."""
 
 LEADING_ONE, FRACTION, SIZE = tl.constexpr(1 << 23), tl.constexpr((1 << 23) - 1), tl.constexpr((1 << 31) - 1)
-"""Bits of a float32: the leading one that its exponent stands for, those after it, and all but the sign."""
+"""Bits of a float32: the implicit leading one, the fraction, and all bits except the sign."""
 
 PART = tl.constexpr(CORE_PART)
-"""One in so many values that are not zero lies at the scale of a map or above."""
+"""One in this many nonzero values lies at or above the scale of a map."""
 
 HALF_RANGE = tl.constexpr(1 << 24)
-"""Whole numbers of relevance lie in (-2^24, 2^24); as radix digits they begin at 0."""
+"""Integer relevance lies in (-2^24, 2^24); this offset makes it non-negative for the radix digits."""
 
 
 def compare_pairs(
@@ -42,16 +42,16 @@ def compare_pairs(
     mask: Bool[Tensor, "image position"] | None,
     k: int,
 ) -> tuple[Float[Tensor, " image"], Float[Tensor, " image"], Float[Tensor, " image"]]:
-    """Correlation and overlap of the top k of each pair of maps, as `correlation` and `overlap` define them.
+    """Compute correlation and overlap of the top k of each pair of maps, as defined by `correlation` and `overlap`.
 
     Args:
-        before: One map for each image.
-        after: The map it is compared with.
-        mask: Positions that count; None where all do.
-        k: Most relevant positions, before both caps.
+        before: One map per image.
+        after: The maps to compare with.
+        mask: Valid positions; None if all are valid.
+        k: Number of most relevant positions, before both caps.
 
     Returns:
-        Correlation, overlap and its level of chance; NaN where undefined.
+        Correlation, overlap, and the overlap expected by chance; NaN where undefined.
 
     Source: Tetkova & Hansen 2023.
     """
@@ -92,7 +92,7 @@ def compare_pairs(
 
 
 def _scales(maps: Tensor, counted: Tensor, sizes: dict[str, int]) -> Int[Tensor, " image"]:
-    """Exponent of the scale of each map, as the bits of a float32 have it; see `scale_exponent`."""
+    """Return the biased exponent of the scale of each map; see `scale_exponent`."""
     scales = torch.empty(len(maps), dtype=torch.int32, device=maps.device)
     _scale_of_map[len(maps),](maps, counted, scales, **sizes)
     return scales
@@ -101,7 +101,7 @@ def _scales(maps: Tensor, counted: Tensor, sizes: dict[str, int]) -> Int[Tensor,
 def _cuts(
     maps: Tensor, counted: Tensor, scale: Tensor, k: Int[Tensor, " image"], sizes: dict[str, int]
 ) -> tuple[Int[Tensor, " image"], Cut]:
-    """Relevance of the k-th largest position as a whole number from 0, and how many positions lie there."""
+    """Return the k-th largest relevance as an integer from 0, and how many positions lie above and at it."""
     level, tied, missing = (torch.empty_like(k) for _ in range(3))
     _level_of_kth[len(maps),](maps, counted, scale, k, level, tied, missing, **sizes)
     return level, Cut(k - missing, tied, missing)
@@ -109,7 +109,7 @@ def _cuts(
 
 @triton.jit
 def _counts(mask, at, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr):
-    """Which positions of a block count."""
+    """Return which positions of a block are valid."""
     inside = at < POSITIONS
     if HAS_MASK:
         return inside & (tl.load(mask + at, mask=inside, other=0) != 0)
@@ -118,18 +118,18 @@ def _counts(mask, at, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr):
 
 @triton.jit
 def _exponent(bits):
-    """Exponent of a float32 from its bits without the sign; numbers below the normal ones share that of the least."""
+    """Return the biased exponent of a float32 from its bits without the sign; subnormal numbers have exponent 1."""
     return tl.maximum(bits >> FRACTION_BITS, 1)
 
 
 @triton.jit
 def _level(value, scale):
-    """Relevance as a whole number from 0, as `resolved_relevance` rounds it."""
+    """Return relevance as an integer from 0, rounded as in `resolved_relevance`."""
     bits = value.to(tl.int32, bitcast=True)
     size = bits & SIZE
     exponent = _exponent(size)
     digits = tl.where(size > FRACTION, (size & FRACTION) | LEADING_ONE, size)
-    # nothing is left of what loses all its digits
+    # a shift this large leaves no digits
     shift = tl.minimum(tl.maximum(scale - exponent, 0), BITS + 2) + DROPPED_BITS
     one = tl.full(shift.shape, 1, tl.int32)
     rest, half = digits & ((one << shift) - 1), one << (shift - 1)
@@ -138,13 +138,13 @@ def _level(value, scale):
     whole += ((rest > half) | ((rest == half) & ((whole & 1) == 1))).to(tl.int32)
     steps = (tl.maximum(exponent - scale, 0) << BITS) + whole
     level = tl.where(bits < 0, -steps, steps) + HALF_RANGE
-    # what is no number has no level; such pairs are undefined, but must not leave the histogram
+    # NaN has no level; such pairs are undefined, but their index must stay inside the histogram
     return tl.minimum(tl.maximum(level, 0), 2 * HALF_RANGE - 1)
 
 
 @triton.jit
 def _facts_of_pair(a, b, mask, facts, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr):
-    """Extremes, values that are no numbers, support of both maps; positions that count, correlation."""
+    """Compute extremes, count of non-finite values and support of both maps, number of valid positions, correlation."""
     row = tl.program_id(0).to(tl.int64)
     a += row * POSITIONS
     b += row * POSITIONS
@@ -185,7 +185,7 @@ def _facts_of_pair(a, b, mask, facts, POSITIONS: tl.constexpr, HAS_MASK: tl.cons
     highest_a = tl.max(high_a, 0)
     highest_b = tl.max(high_b, 0)
     total = tl.sum(count, 0)
-    # scaled by the largest value, so that squares of tiny gradients do not vanish
+    # scaled by the largest value, so that squares of tiny gradients do not underflow
     scale_a = 1.0 / tl.maximum(tl.abs(highest_a), tl.abs(lowest_a)).to(tl.float64)
     scale_b = 1.0 / tl.maximum(tl.abs(highest_b), tl.abs(lowest_b)).to(tl.float64)
     mean_a = tl.sum(sum_a, 0) * scale_a / total
@@ -218,7 +218,7 @@ def _facts_of_pair(a, b, mask, facts, POSITIONS: tl.constexpr, HAS_MASK: tl.cons
 
 @triton.jit
 def _digit_of_kth(histogram, k, BINS: tl.constexpr):
-    """The bin in which the k-th largest lies, and how many of that bin are among the k largest."""
+    """Return the bin that contains the k-th largest value, and how many values of that bin are among the k largest."""
     bins = tl.arange(0, BINS)
     reaching = tl.sum(histogram, 0) - tl.cumsum(histogram, 0) + histogram
     digit = tl.sum((reaching >= k).to(tl.int32), 0) - 1
@@ -228,7 +228,7 @@ def _digit_of_kth(histogram, k, BINS: tl.constexpr):
 
 @triton.jit
 def _scale_of_map(maps, mask, scales, POSITIONS: tl.constexpr, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr):
-    """Exponent of the value that one in ten of the values that are not zero reach or exceed."""
+    """Compute the exponent of the value that one in ten nonzero values reach or exceed."""
     row = tl.program_id(0).to(tl.int64)
     maps += row * POSITIONS
     if HAS_MASK:
@@ -258,7 +258,7 @@ def _level_of_kth(
     HAS_MASK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The k-th largest relevance in three digits, how many positions have it, and how many of these the k need."""
+    """Find the k-th largest relevance, digit by digit, how many positions have it, and how many of these the k need."""
     row = tl.program_id(0).to(tl.int64)
     maps += row * POSITIONS
     if HAS_MASK:
@@ -306,7 +306,7 @@ def _common_to_pair(
     HAS_MASK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """How many positions lie above or at the cuts of both maps, in the order of `CommonPositions`."""
+    """Count the positions above or at the cuts of both maps, in the order of `CommonPositions`."""
     row = tl.program_id(0).to(tl.int64)
     a += row * POSITIONS
     b += row * POSITIONS

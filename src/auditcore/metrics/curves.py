@@ -1,4 +1,4 @@
-"""Areas under curves, and what sweeps and deletions make of them."""
+"""Areas under curves, and the scores of sweeps and deletion checks that are based on them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ UNDEFINED_BELOW = 1e-8
 
 
 def trapezoid_auc(curve: Float[Tensor, "*batch step"], dx: float) -> Float[Tensor, "*batch"]:
-    """Area under equidistant samples by the trapezoid rule.
+    """Compute the area under equidistant samples by the trapezoid rule.
 
     Args:
-        curve: Samples, at least two; a NaN among them makes the area NaN.
+        curve: Samples, at least two; if one is NaN, the area is NaN.
         dx: Distance between samples.
 
     Raises:
@@ -34,20 +34,21 @@ def anchored_area(
     identity_index: int,
     anchor: Literal["identity", "max"],
 ) -> Float[Tensor, " image"]:
-    """Curve score A(c): mean height of a curve that was shifted so that its anchor is 1.
+    """Compute the curve score A(c): the mean height of a curve that is shifted so that its anchor is 1.
 
     Args:
-        curve: One curve an image over the levels of a sweep.
-        x: (level) ascending values of the levels; need not be equidistant, as the identity may be inserted.
+        curve: One curve per image over the levels of a sweep.
+        x: (level) ascending values of the levels; they need not be equidistant, as the identity may be inserted.
         identity_index: Level of the unchanged image.
-        anchor: What is shifted to 1: the value at the identity (paper) or the highest value (published code).
+        anchor: The value that is shifted to 1: that at the identity (paper) or the highest one (published code).
 
     Returns:
-        Area over [x_first, x_last], divided by its length. At most 1 for `max`; for `identity` above 1
-        where a changed copy scores higher than the original. NaN where any level is undefined.
+        Area over [x_first, x_last], divided by its length. At most 1 for `max`; for `identity`, above 1 if changed
+        copies score higher than the original. NaN if any level is undefined.
 
     Raises:
-        ShapeError: Not one x a level, fewer than two levels, or no such identity.
+        ShapeError: The number of x is not the number of levels, there are fewer than two levels, or the identity is not
+            one of them.
 
     Source: Tetkova & Hansen 2023.
     """
@@ -67,15 +68,15 @@ def anchored_area(
 def stability_ratio(
     explanation: Float[Tensor, " image"], probability: Float[Tensor, " image"]
 ) -> Float[Tensor, " image"]:
-    """Curve score of an explanation relative to that of the prediction: `s_pearson`, `s_top_k`.
+    """Compute the curve score of an explanation relative to that of the prediction: `s_pearson`, `s_top_k`.
 
     Args:
         explanation: Curve score of correlation or overlap.
         probability: Curve score of the target probability.
 
     Returns:
-        Ratios; below 1 the explanation is less stable than the prediction. NaN where the denominator
-        is below 1e-8 or either is undefined.
+        Ratios; below 1 the explanation is less stable than the prediction. NaN if the denominator is below 1e-8 or
+        either score is undefined.
 
     Source: Tetkova & Hansen 2023.
     """
@@ -83,13 +84,13 @@ def stability_ratio(
 
 
 def deletion_auc(curve: Float[Tensor, "*batch step"]) -> Float[Tensor, "*batch"]:
-    """Area under a deletion curve of G + 1 samples, dx = 1/G: `lerf_auc` and `morf_auc`.
+    """Compute the area under a deletion curve of G + 1 samples, dx = 1/G: `lerf_auc` and `morf_auc`.
 
     Args:
         curve: Target probability after 0..G deletions, in [0, 1].
 
     Returns:
-        Mean probability along the way, in [0, 1].
+        Mean probability along the curve, in [0, 1].
 
     Raises:
         ShapeError: Fewer than two samples.
@@ -101,7 +102,7 @@ def deletion_auc(curve: Float[Tensor, "*batch step"]) -> Float[Tensor, "*batch"]
 
 
 def rao_auc(rao: Float[Tensor, "image repeat step"]) -> Float[Tensor, " image"]:
-    """Mean area under the random-order deletion curves of an image.
+    """Compute the mean area under the random-order deletion curves of each image.
 
     Args:
         rao: Target probability after 0..G deletions, for every random order.
@@ -110,7 +111,7 @@ def rao_auc(rao: Float[Tensor, "image repeat step"]) -> Float[Tensor, " image"]:
         Mean over repeats, in [0, 1].
 
     Raises:
-        ShapeError: Fewer than two samples, or no repeat.
+        ShapeError: A curve has fewer than two samples, or there is no repeat.
 
     Source: Won et al. 2025.
     """
@@ -122,11 +123,11 @@ def rao_auc(rao: Float[Tensor, "image repeat step"]) -> Float[Tensor, " image"]:
 def inter_model_deletion(
     lerf: Float[Tensor, "image step"], rao: Float[Tensor, "image repeat other_step"]
 ) -> Float[Tensor, " image"]:
-    """Area between least-relevant-first and random-order deletion curves.
+    """Compute the area between the least-relevant-first and the random-order deletion curves.
 
     Args:
         lerf: Target probability after 0..G deletions, in [0, 1].
-        rao: The same for random orders, shared by every explainer and model.
+        rao: The same for random orders, which are shared by all explainers and models.
 
     Returns:
         lerf_auc - rao_auc per image, in [-1, 1]; higher means more faithful.
@@ -137,14 +138,14 @@ def inter_model_deletion(
     Source: Won et al. 2025, Eq. 11; the paper prints it times 100.
     """
     if lerf.shape[-1] != rao.shape[-1]:
-        raise ShapeError(expected=f"{lerf.shape[-1]} steps in random order as well", actual=tuple(rao.shape))
+        raise ShapeError(expected=f"{lerf.shape[-1]} steps in random order too", actual=tuple(rao.shape))
     return deletion_auc(lerf) - rao_auc(rao)
 
 
 def symmetric_relevance_gain(
     lerf: Float[Tensor, "image step"], morf: Float[Tensor, "image other_step"]
 ) -> Float[Tensor, " image"]:
-    """Area between least- and most-relevant-first deletion curves.
+    """Compute the area between the least- and the most-relevant-first deletion curves.
 
     Args:
         lerf: Target probability after 0..G deletions, least relevant first, in [0, 1].

@@ -1,8 +1,7 @@
-"""EDDA: do the most relevant pixels alone carry the prediction, and does removing them destroy it?
+"""EDDA: do the most relevant pixels carry the prediction by themselves, and does removing them destroy it?
 
-Everything here is a pure function of probabilities and predictions; the passes are the check's.
-`kept` is the image in which only the most relevant pixels remain (x_umask), `removed` the one in which they are
-masked (x_imask).
+All functions here are pure functions of probabilities and predictions; the check runs the passes. `kept` is the image
+in which only the most relevant pixels remain (x_umask), `removed` the image in which they are masked (x_imask).
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from auditcore.errors import ShapeError
 from auditcore.metrics.ranking import rank_descending, top_k_mask
 
 SCALED_LEVELS = 2**17
-"""Levels of a map scaled to [0, 1]: what differs by less is rounding, and equal."""
+"""Levels of a map scaled to [0, 1]; smaller differences are rounding, and such values count as equal."""
 
 
 class ThresholdMasks(NamedTuple):
-    """Which pixels stay in the two images of a threshold; a pixel at the threshold stays in neither.
+    """Pixels that remain in the two images of a threshold; a pixel at the threshold remains in neither.
 
     Attributes:
-        umask: Where the scaled map is above the threshold; the others are unimportant and masked.
-        imask: Where it is below; the others are important and masked.
+        umask: Pixels above the threshold in the scaled map; the others are unimportant and masked.
+        imask: Pixels below the threshold; the others are important and masked.
     """
 
     umask: Bool[Tensor, "image 1 height width"]
@@ -34,27 +33,26 @@ class ThresholdMasks(NamedTuple):
 
 
 def kept_pixels(share: float, height: int, width: int) -> int:
-    """Number of pixels kept: round(share * H * W), halves to even."""
-    # the count first: 0.15 * 9 * 10 is 13.499999999999998 and would lose a pixel
+    """Return the number of pixels kept: round(share * H * W), halves to even."""
+    # the product of the sides first: 0.15 * 9 * 10 is 13.499999999999998 and would lose a pixel
     return round(share * (height * width))
 
 
 def keep_mask(
     scores: Float[Tensor, "image height width"], share: float, tie_breakers: Float[Tensor, "..."]
 ) -> Bool[Tensor, "image 1 height width"]:
-    """The most relevant share of the pixels: exactly round(share * H * W) of them.
+    """Select the most relevant share of the pixels: exactly round(share * H * W) of them.
 
     Args:
         scores: Reduced maps, scaled or not: scaling does not change the order.
         share: Share of pixels, in (0, 1).
-        tie_breakers: Random numbers of the same shape; among equal values the larger one is kept.
+        tie_breakers: Random numbers of the same shape; among equal values, those with the larger numbers are kept.
 
     Returns:
-        True where the image stays. A constant map gives a random choice: the check reports such
-        maps as undefined.
+        True for pixels that are kept. A constant map gives a random choice; the check reports such maps as undefined.
 
     Raises:
-        ShapeError: Not one tie-breaker a pixel.
+        ShapeError: The shape of the tie-breakers is not that of the scores.
 
     Source: Li et al. 2021.
     """
@@ -65,7 +63,9 @@ def keep_mask(
 def keep_masks(
     scores: Float[Tensor, "image height width"], shares: Sequence[float], tie_breakers: Float[Tensor, "..."]
 ) -> list[Bool[Tensor, "image 1 height width"]]:
-    """The same for several shares; an accelerator sorts the pixels once, where the CPU selects for each share.
+    """Select the most relevant pixels for several shares; see `keep_mask`.
+
+    An accelerator sorts the pixels once, the CPU selects them for each share.
 
     Args:
         scores: Reduced maps.
@@ -73,7 +73,7 @@ def keep_masks(
         tie_breakers: Random numbers of the same shape.
 
     Raises:
-        ShapeError: Not one tie-breaker a pixel.
+        ShapeError: The shape of the tie-breakers is not that of the scores.
 
     Source: Li et al. 2021.
     """
@@ -95,23 +95,23 @@ def _selected(
 def _sorted_once(
     values: Float[Tensor, "image position"], counts: Sequence[int], ties: Float[Tensor, "image position"]
 ) -> list[Bool[Tensor, "image position"]]:
-    """The same from one order of all positions: to select half of them takes an accelerator as long as to sort."""
+    """Select from one sort of all positions: on an accelerator, selecting half of them takes as long as sorting."""
     places = rank_descending(values, ties).argsort(dim=1)
     return [places < count for count in counts]
 
 
 def threshold_masks(maps: Float[Tensor, "image height width"], thresholds: Sequence[float]) -> list[ThresholdMasks]:
-    """Pixels whose relevance, scaled to [0, 1] by the smallest and the largest of the map, is above a threshold.
+    """Compare the relevance of pixels, scaled to [0, 1] by the map's minimum and maximum, with thresholds.
 
     Args:
         maps: Reduced maps, any sign and scale.
         thresholds: tau, each in [0.001, 0.999].
 
     Returns:
-        One pair of masks for each threshold, s > tau and s < tau. Relevance that differs from the threshold by
-        rounding only, less than 2^-18, is at it. Each image keeps at least one pixel and loses at least one: the
-        largest relevance is above every threshold, and the smallest below. Masks of maps that are constant or not
-        finite mean nothing: the check reports such maps as undefined.
+        One pair of masks per threshold, s > tau and s < tau. A difference below 2^-18 from the threshold is rounding
+        and counts as equality. Each image keeps at least one pixel and loses at least one: the largest
+        relevance is above every threshold, and the smallest below. Masks of maps that are constant or not finite have
+        no meaning; the check reports such maps as undefined.
 
     Source: Li et al. 2021, equations 3 and 4.
     """
@@ -123,11 +123,11 @@ def threshold_masks(maps: Float[Tensor, "image height width"], thresholds: Seque
 
 
 def sufficiency(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """p(x_umask) - p(x), in [-1, 1]; higher means that the kept pixels suffice.
+    """Compute p(x_umask) - p(x), in [-1, 1]; higher means that the kept pixels are sufficient.
 
     Args:
         original: Target probability of the whole image.
-        kept: Target probability of the most relevant pixels alone.
+        kept: Target probability with only the most relevant pixels.
 
     Source: Li et al. 2021.
     """
@@ -135,7 +135,7 @@ def sufficiency(original: Float[Tensor, " image"], kept: Float[Tensor, " image"]
 
 
 def comprehensiveness(original: Float[Tensor, " image"], removed: Float[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """p(x) - p(x_imask), in [-1, 1]; higher means that the removed pixels mattered.
+    """Compute p(x) - p(x_imask), in [-1, 1]; higher means that the removed pixels were necessary.
 
     Args:
         original: Target probability of the whole image.
@@ -149,15 +149,15 @@ def comprehensiveness(original: Float[Tensor, " image"], removed: Float[Tensor, 
 def drop_percent(
     original: Float[Tensor, " image"], kept: Float[Tensor, " image"], min_probability: float
 ) -> Float[Tensor, " image"]:
-    """Contribution of an image to the mean relative loss: max(0, p(x) - p(x_umask)) / p(x) * 100.
+    """Compute each image's part of the mean relative loss: max(0, p(x) - p(x_umask)) / p(x) * 100.
 
     Args:
         original: Target probability of the whole image.
-        kept: Target probability of the most relevant pixels alone.
-        min_probability: Below this p(x), a relative change says nothing.
+        kept: Target probability with only the most relevant pixels.
+        min_probability: Smallest p(x) for which a relative change has a meaning.
 
     Returns:
-        Percent in [0, 100]; lower is better. NaN where p(x) is below `min_probability`.
+        Percent in [0, 100]; lower is better. NaN if p(x) is below `min_probability`.
 
     Source: Li et al. 2021, equation 5.
     """
@@ -167,15 +167,15 @@ def drop_percent(
 def increase_percent(
     original: Float[Tensor, " image"], kept: Float[Tensor, " image"], min_probability: float
 ) -> Float[Tensor, " image"]:
-    """Contribution of an image to the mean relative gain: max(0, p(x_umask) - p(x)) / p(x) * 100.
+    """Compute each image's part of the mean relative gain: max(0, p(x_umask) - p(x)) / p(x) * 100.
 
     Args:
         original: Target probability of the whole image.
-        kept: Target probability of the most relevant pixels alone.
-        min_probability: Below this p(x), a relative change says nothing.
+        kept: Target probability with only the most relevant pixels.
+        min_probability: Smallest p(x) for which a relative change has a meaning.
 
     Returns:
-        Percent, at least 0; higher is better. NaN where p(x) is below `min_probability`.
+        Percent, at least 0; higher is better. NaN if p(x) is below `min_probability`.
 
     Source: Li et al. 2021, equation 5.
     """
@@ -183,23 +183,23 @@ def increase_percent(
 
 
 def agreement(predicted: Bool[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """1 where the target is predicted, else 0; its mean is `umask_agreement`.
+    """Return 1 if the target is predicted, else 0; the mean is `umask_agreement`.
 
     Args:
         predicted: Whether the target is predicted for the changed image.
 
-    Source: Li et al. 2021, for models with one class an image: the predicted class is y.
+    Source: Li et al. 2021, for models with one class per image: the predicted class is y.
     """
     return predicted.float()
 
 
 def flip(predicted: Bool[Tensor, " image"]) -> Float[Tensor, " image"]:
-    """1 where the target is no longer predicted, else 0; its mean is `imask_flip`.
+    """Return 1 if the target is no longer predicted, else 0; the mean is `imask_flip`.
 
     Args:
         predicted: Whether the target is predicted for the changed image.
 
-    Source: Li et al. 2021, for models with one class an image: the predicted class is not y.
+    Source: Li et al. 2021, for models with one class per image: the predicted class is not y.
     """
     return (~predicted).float()
 

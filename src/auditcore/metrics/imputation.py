@@ -1,6 +1,6 @@
-"""Removing pixels without a trace: each becomes the weighted mean of its neighbors, plus a little noise.
+"""Noisy linear imputation: each removed pixel becomes the weighted mean of its neighbors, plus a little noise.
 
-A color that replaces pixels shows their outline, and a model can read the outline; ROAD's imputation hides it.
+If pixels are replaced by one color, their outline remains visible to the model. ROAD's imputation hides it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from auditcore.errors import ShapeError
 from auditcore.metrics.multigrid import CENTER, OFFSETS, Grid, Multigrid
 
 DIRECT_WEIGHT, DIAGONAL_WEIGHT = 1 / 6, 1 / 12
-"""Weight of the four direct and the four diagonal neighbors of a pixel; together 1 inside the image."""
+"""Weight of each of the four direct and four diagonal neighbors of a pixel; inside the image they sum to 1."""
 
 TOLERANCE = 1e-7
-"""Largest residual left in an equation, in units of pixel space; the values then differ from those of a direct
-solution by 2e-6 at most: 27 masks of 224 x 224 pixels, smooth and noisy, 10 to 90 % missing."""
+"""Largest residual of an equation, in units of pixel space. The values then differ from a direct solution by at most
+2e-6: 27 masks of 224 x 224 pixels, smooth and noisy, 10 to 90 % missing."""
 
 MOST_STEPS = 100
-"""Conjugate gradients took 10 steps at most on those masks."""
+"""Limit of the steps of conjugate gradients, which took at most 10 on those masks."""
 
 _WEIGHTS = tuple(0.0 if at == (0, 0) else DIAGONAL_WEIGHT if all(at) else DIRECT_WEIGHT for at in OFFSETS)
 
@@ -34,16 +34,16 @@ def noisy_linear_imputation(
     """Replace missing pixels by the solution of x_i = sum_j w_j x_j over their neighbors, plus noise.
 
     Args:
-        pixels: Images; what their missing pixels hold plays no role.
-        missing: (image, height, width) pixels to impute, in all channels; at least one pixel of an image must remain.
-        noise: What is added to imputed values, of the images' shape.
+        pixels: Images; the values of missing pixels are ignored.
+        missing: (image, height, width) pixels to impute, in all channels; at least one pixel per image must remain.
+        noise: Added to imputed values, of the images' shape.
 
     Returns:
-        Images whose other pixels are unchanged. Values are not clipped, as in the authors' code: means stay inside the
+        Images with all other pixels unchanged. Values are not clipped, as in the authors' code: means stay inside the
         range of the image, noise may leave it.
 
     Raises:
-        ShapeError: Missing pixels or noise of another size, or nothing remains of an image.
+        ShapeError: The mask or the noise has a different size, or no pixel of an image remains.
         ArithmeticError: The equations were not solved to `TOLERANCE`.
 
     Source: Rong et al. 2022, the authors' `imputations.py`.
@@ -58,35 +58,36 @@ def linear_imputation(
 ) -> Float[Tensor, "image channel height width"]:
     """Replace missing pixels by the weighted mean of their neighbors, which may be missing themselves.
 
-    One system an image, the same for all channels, solved by conjugate gradients with a multigrid cycle: it takes as
-    long on small as on large holes, and images share every operation. An image's result does not depend on the others.
+    There is one linear system per image, the same for all channels. It is solved by conjugate gradients,
+    preconditioned by a multigrid cycle, which takes the same time for small and large holes. All images are solved in
+    the same operations, but the result of an image does not depend on the others.
 
     Args:
-        pixels: Images; what their missing pixels hold plays no role.
-        missing: (image, height, width) pixels to impute; at least one pixel of an image must remain.
+        pixels: Images; the values of missing pixels are ignored.
+        missing: (image, height, width) pixels to impute; at least one pixel per image must remain.
 
     Returns:
-        Images whose other pixels are unchanged.
+        Images with all other pixels unchanged.
 
     Raises:
-        ShapeError: Missing pixels of another size, or nothing remains of an image.
+        ShapeError: The mask has a different size, or no pixel of an image remains.
         ArithmeticError: The equations were not solved to `TOLERANCE`.
 
-    Source: Rong et al. 2022, Eq. 5 and the authors' `imputations.py`; at the border the weights of the neighbors that
-    exist are scaled to sum to 1.
+    Source: Rong et al. 2022, Eq. 5 and the authors' `imputations.py`; at the border the weights of the existing
+    neighbors are scaled to sum to 1.
     """
     if missing.shape != (len(pixels), *pixels.shape[2:]):
         raise ShapeError(expected=f"a mask of {(len(pixels), *pixels.shape[2:])}", actual=tuple(missing.shape))
     if bool(missing.flatten(1).all(dim=1).any()):
-        raise ShapeError(expected="at least one pixel that remains", actual="an image of which all are missing")
-    # the cycle may round, the residuals may not: a hole of 200 pixels amplifies their errors
+        raise ShapeError(expected="at least one remaining pixel per image", actual="an image with every pixel missing")
+    # the cycle may use float32, the residuals may not: a hole of 200 pixels amplifies their errors
     known = pixels.double() * ~missing[:, None]
     grid, target = _system(known, missing)
     cycle = Multigrid(Grid(grid.stencil.float()))
     solution, residual = torch.zeros_like(known), target
     direction, energy = torch.zeros_like(known), torch.ones_like(known[..., :1, :1])
     for _ in range(MOST_STEPS):
-        # each channel of each image stops by itself, so that it does not depend on those it shares a batch with
+        # each channel of each image stops on its own, so that the result does not depend on the rest of the batch
         active = residual.abs().amax(dim=(2, 3), keepdim=True) > TOLERANCE
         if not bool(active.any()):
             return torch.where(missing[:, None], solution.to(pixels.dtype), pixels)
@@ -102,7 +103,7 @@ def linear_imputation(
 
 
 def _system(known: Tensor, missing: Tensor) -> tuple[Grid, Tensor]:
-    """Operator and right-hand side: (sum of weights) x_i - sum over missing neighbors = sum over known neighbors."""
+    """Build operator and right-hand side of (sum of weights) x_i - sum over missing neighbors = sum over known ones."""
     height, width = missing.shape[1:]
     absent = missing[:, None].to(known)
     inside = pad(torch.ones_like(absent[:1]), (1, 1, 1, 1))

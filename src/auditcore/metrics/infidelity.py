@@ -1,4 +1,4 @@
-"""How well a map, read as a linear model, accounts for what noise does to the logit."""
+"""Infidelity: how well a map, taken as a linear model, predicts the effect of noise on the logit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from auditcore.errors import ShapeError
 def account_of_noise(
     maps: Float[Tensor, "copy channel height width"], noise: Float[Tensor, "..."]
 ) -> Float[Tensor, " copy"]:
-    """I . a: the change of the logit that a map predicts for noise taken away from its image.
+    """Compute I . a: the change of the logit that a map predicts when noise is subtracted from its image.
 
-    A map of one channel spreads the relevance of each pixel evenly over the channels of the image; the sum of its
-    relevance is preserved.
+    For a map with one channel, the relevance of each pixel is spread evenly over the channels of the image, which
+    preserves the sum of relevance.
 
     Args:
-        maps: Signed attributions, with the channels of the noise or with one.
-        noise: (copy,C,H,W) normalized values that are subtracted from the image.
+        maps: Signed attributions, with as many channels as the noise or with one.
+        noise: (copy,C,H,W) values subtracted from the normalized image.
 
     Returns:
         Inner products, float64.
 
     Raises:
-        ShapeError: The shapes do not fit.
+        ShapeError: The shapes do not match.
 
     Source: Yeh et al. 2019.
     """
@@ -43,17 +43,17 @@ def account_of_noise(
 def infidelity(
     accounts: Float[Tensor, "image draw"], changes: Float[Tensor, "..."], *, normalize: bool
 ) -> Float[Tensor, " image"]:
-    """Mean squared difference between a map's account of noise and what it really did.
+    """Compute the mean squared difference between predicted and actual changes of the logit.
 
     Args:
         accounts: I . a for independent draws of noise I.
         changes: f(x) - f(x - I) for the same draws, of the same shape.
-        normalize: Scale each map by beta = E[I.a df] / E[(I.a)^2] first, the factor that suits it best, as the
+        normalize: Scale each map by beta = E[I.a df] / E[(I.a)^2] first, the factor with the smallest error, as the
             authors' code always does.
 
     Returns:
-        Squared logits, at least 0, float64. NaN (undefined) where a value is not finite and, for `normalize`, where
-        the map accounts for nothing at all.
+        Squared logits, at least 0, float64. NaN (undefined) if a value is not finite or, for `normalize`, if the map
+        predicts no change for any draw.
 
     Raises:
         ShapeError: The shapes differ, or there is no draw.
@@ -64,9 +64,9 @@ def infidelity(
         raise ShapeError(expected=tuple(accounts.shape), actual=tuple(changes.shape))
     if accounts.shape[1] == 0:
         raise ShapeError(expected="at least one draw", actual=tuple(accounts.shape))
-    told, true = accounts.double(), changes.double()
+    predicted, actual = accounts.double(), changes.double()
     if normalize:
-        # 0 / 0 is NaN, which is what undefined means here
-        told = told * ((told * true).mean(dim=1) / told.square().mean(dim=1))[:, None]
-    squared = (told - true).square().mean(dim=1)
+        # 0 / 0 is NaN, which means undefined here
+        predicted = predicted * ((predicted * actual).mean(dim=1) / predicted.square().mean(dim=1))[:, None]
+    squared = (predicted - actual).square().mean(dim=1)
     return squared.masked_fill(~squared.isfinite(), torch.nan)

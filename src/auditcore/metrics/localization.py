@@ -1,4 +1,4 @@
-"""Whether positive relevance lies inside boxes. Rows of a map are y, columns are x, in maps and in boxes alike."""
+"""Localization: how much positive relevance lies inside boxes. Rows are y and columns are x, in maps and boxes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from auditcore.images.preprocess import PixelBox
 Boxes = Sequence[PixelBox]
 
 LEAST_HEAT = 0.1
-"""Share of the map's maximum below which the effective heat ratio drops a pixel (Zhang et al. 2021, published code)."""
+"""The effective heat ratio drops pixels below this share of the map's maximum (Zhang et al. 2021, published code)."""
 
 HEAT_QUANTILES = 11
-"""Thresholds of the effective heat ratio (Zhang et al. 2021, published code)."""
+"""Number of thresholds of the effective heat ratio (Zhang et al. 2021, published code)."""
 
 HIGHEST_THRESHOLD = 0.99
 """Highest threshold of the effective heat ratio, as a share of the maximum (Zhang et al. 2021, published code)."""
@@ -28,7 +28,7 @@ HIGHEST_THRESHOLD = 0.99
 def inside_boxes(
     boxes: Sequence[Boxes], height: int, width: int, device: torch.device | str = "cpu"
 ) -> Bool[Tensor, "image {height} {width}"]:
-    """The pixels in any of the boxes of each image."""
+    """Return the pixels inside any of the boxes of each image."""
     inside = torch.zeros(len(boxes), height, width, dtype=torch.bool)
     for mask, of_image in zip(inside, boxes, strict=True):
         for box in of_image:
@@ -39,10 +39,10 @@ def inside_boxes(
 def energy_pointing_game(
     maps: Float[Tensor, "image height width"], inside: Bool[Tensor, "..."]
 ) -> Float[Tensor, " image"]:
-    """Positive relevance inside the boxes over all positive relevance.
+    """Compute positive relevance inside the boxes divided by all positive relevance.
 
     Args:
-        maps: One value a pixel; negative ones count as 0.
+        maps: One value per pixel; negative ones count as 0.
         inside: Pixels inside the boxes, of the same shape.
 
     Returns:
@@ -61,15 +61,15 @@ def energy_pointing_game(
 def effective_heat_ratio(
     maps: Float[Tensor, "image height width"], inside: Bool[Tensor, "..."]
 ) -> Float[Tensor, " image"]:
-    """Area, over quantiles of the hot pixels, of the heat inside the boxes relative to the number of hot pixels.
+    """Compute heat inside the boxes divided by the number of hot pixels, as an area over quantiles of the hot pixels.
 
-    The map is rectified and divided by its maximum, and values below `LEAST_HEAT` are dropped. Of the values that
-    remain, `HEAT_QUANTILES` quantiles from 0 to 1 at equal distances, linear between values and at most
-    `HIGHEST_THRESHOLD`, are thresholds. At each, the heat inside the boxes of pixels that reach the threshold is
-    divided by the number of all pixels that reach it.
+    The map is rectified and divided by its maximum, and values below `LEAST_HEAT` are dropped. The thresholds are
+    `HEAT_QUANTILES` equidistant quantiles from 0 to 1 of the remaining values, interpolated linearly, and at most
+    `HIGHEST_THRESHOLD`. At each threshold, consider the pixels that reach it: their heat inside the boxes is divided by
+    their number.
 
     Args:
-        maps: One value a pixel; negative ones count as 0.
+        maps: One value per pixel; negative ones count as 0.
         inside: Pixels inside the boxes, of the same shape.
 
     Returns:
@@ -79,7 +79,7 @@ def effective_heat_ratio(
     Raises:
         ShapeError: The shapes differ.
 
-    Source: Zhang et al. 2021 (InputIBA) and their published code, where pixels weigh as much as their heat; Won et al.
+    Source: Zhang et al. 2021 (InputIBA) and their published code, where pixels are weighted by their heat; Won et al.
     2025, Eq. 2. Their code overwrites its input; ours does not.
     """
     _require_same_shape(inside, maps)
@@ -88,7 +88,7 @@ def effective_heat_ratio(
     counted = heat.masked_fill(~inside.flatten(1), 0)
     ratios = []
     for quantile in _quantiles(heat.masked_fill(heat < LEAST_HEAT, 0)):
-        # every quantile is a mixture of values from LEAST_HEAT on, so that dropped pixels never reach it
+        # every quantile is a mixture of values of at least LEAST_HEAT, so dropped pixels never reach it
         hot = heat >= quantile.clamp(max=HIGHEST_THRESHOLD)[:, None]
         # NaN rows have no hot pixels: 0 / 0 is NaN
         ratios.append(torch.where(hot, counted, 0).sum(dim=1) / hot.sum(dim=1))
@@ -98,12 +98,12 @@ def effective_heat_ratio(
 def wsol_iou(
     maps: Float[Tensor, "image height width"], boxes: Sequence[Boxes], *, threshold: float
 ) -> Float[Tensor, " image"]:
-    """Overlap of the box around all hot pixels with the box that fits it best.
+    """Compute the overlap of the box around all hot pixels with the given box that matches it best.
 
-    Hot are pixels of at least `threshold` times the maximum.
+    A pixel is hot if it reaches `threshold` times the maximum.
 
     Args:
-        maps: One value a pixel; negative ones count as 0.
+        maps: One value per pixel; negative ones count as 0.
         boxes: Boxes of each image, in pixels of the map.
         threshold: Share of the maximum, in (0, 1).
 
@@ -112,9 +112,9 @@ def wsol_iou(
         and for images without boxes.
 
     Raises:
-        ShapeError: Not one list of boxes per image.
+        ShapeError: The number of lists of boxes is not the number of images.
 
-    Source: Won et al. 2025, section 3.3: "the smallest box that contains the whole mask region". They name no
+    Source: Won et al. 2025, section 3.3: "the smallest box that contains the whole mask region". They do not give a
     threshold.
     """
     return _best_overlaps(maps, boxes, threshold, _box_of_mask)
@@ -123,13 +123,13 @@ def wsol_iou(
 def wsol_iou_largest_region(
     maps: Float[Tensor, "image height width"], boxes: Sequence[Boxes], *, threshold: float
 ) -> Float[Tensor, " image"]:
-    """Overlap of the box around the largest hot region with the box that fits it best.
+    """Compute the overlap of the box around the largest hot region with the given box that matches it best.
 
-    Hot are pixels of at least `threshold` times the maximum. Regions are connected over edges and corners, as
-    contours are; of equally large ones the first in reading order counts.
+    A pixel is hot if it reaches `threshold` times the maximum. Regions are connected over edges and corners, as
+    contours are. If several regions are equally large, the first in reading order is used.
 
     Args:
-        maps: One value a pixel; negative ones count as 0.
+        maps: One value per pixel; negative ones count as 0.
         boxes: Boxes of each image, in pixels of the map.
         threshold: Share of the maximum, in (0, 1).
 
@@ -138,7 +138,7 @@ def wsol_iou_largest_region(
         and for images without boxes.
 
     Raises:
-        ShapeError: Not one list of boxes per image.
+        ShapeError: The number of lists of boxes is not the number of images.
 
     Source: Choe et al. 2020 (MaxBoxAcc), before its threshold on the overlap.
     """
@@ -151,7 +151,7 @@ def _best_overlaps(
     threshold: float,
     box_of: Callable[[np.ndarray], PixelBox],
 ) -> Float[Tensor, " image"]:
-    """Overlap of the box that `box_of` finds in the mask of hot pixels with the box that fits it best."""
+    """Compute the overlap of the box that `box_of` finds around hot pixels with the given box that matches it best."""
     if len(boxes) != len(maps):
         raise ShapeError(expected=f"boxes of {len(maps)} images", actual=f"boxes of {len(boxes)}")
     overlaps = np.full(len(maps), np.nan)
@@ -163,17 +163,17 @@ def _best_overlaps(
 
 
 def _heat(maps: Float[Tensor, "image height width"]) -> Float[Tensor, "image height width"]:
-    """Rectified maps in float64; all NaN where nothing is positive or a value is not finite."""
+    """Rectify maps, in float64; a map is all NaN if it has no positive value or one that is not finite."""
     heat = maps.double().clamp(min=0)
     undefined = ~maps.isfinite().all(dim=2).all(dim=1) | (heat.amax(dim=(1, 2)) == 0)
     return heat.masked_fill(undefined[:, None, None], torch.nan)
 
 
 def _quantiles(heat: Float[Tensor, "image pixel"]) -> Iterator[Float[Tensor, " image"]]:
-    """Quantiles 0, 0.1 .. 1 of the positive values of every row, linear between values; NaN for rows of NaN.
+    """Yield quantiles 0, 0.1 .. 1 of the positive values of every row, interpolated linearly; NaN for rows of NaN.
 
-    Positions are whole numbers and remainders: a product such as 0.2 * 50175 may round to just above the pixel whose
-    value the quantile is, which would then no longer reach it.
+    Positions are computed as integers and remainders. A product such as 0.2 * 50175 may round up, and the quantile
+    would then lie just above the value of its own pixel.
     """
     # dropped pixels are 0 and come first
     ordered = heat.sort(dim=1).values
@@ -189,13 +189,13 @@ def _quantiles(heat: Float[Tensor, "image pixel"]) -> Iterator[Float[Tensor, " i
 
 
 def _box_of_mask(mask: np.ndarray) -> PixelBox:
-    """The smallest box around all pixels of a mask."""
+    """Return the smallest box around all pixels of a mask."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return PixelBox(x0=int(columns[0]), y0=int(rows[0]), x1=int(columns[-1]) + 1, y1=int(rows[-1]) + 1)
 
 
 def _box_of_largest_region(mask: np.ndarray) -> PixelBox:
-    """The smallest box around the largest connected region of a mask."""
+    """Return the smallest box around the largest connected region of a mask."""
     regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     largest = int(np.bincount(regions.ravel())[1:].argmax())
     rows, columns = ndimage.find_objects(regions)[largest]
@@ -203,7 +203,7 @@ def _box_of_largest_region(mask: np.ndarray) -> PixelBox:
 
 
 def _overlap(a: PixelBox, b: PixelBox) -> float:
-    """Intersection over union of two boxes."""
+    """Compute the intersection over union of two boxes."""
     width = max(0, min(a.x1, b.x1) - max(a.x0, b.x0))
     height = max(0, min(a.y1, b.y1) - max(a.y0, b.y0))
     areas = [(box.x1 - box.x0) * (box.y1 - box.y0) for box in (a, b)]

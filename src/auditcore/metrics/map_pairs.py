@@ -1,4 +1,4 @@
-"""How alike two maps of an image are, by all that a sweep measures: correlation and agreement of the top k."""
+"""Similarity of two maps of an image, as measured by a sweep: correlation and overlap of the top k."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from auditcore.random_numbers.streams import kernels_work
 
 
 class PairComparison(NamedTuple):
-    """What a sweep measures of each pair.
+    """Measures of a sweep for each pair of maps.
 
     Attributes:
         pearson: Correlation; NaN where undefined.
-        top_k: Share of the most relevant positions that both maps have; NaN where undefined.
-        chance: What the maps would share if one of them were shuffled; NaN where undefined.
+        top_k: Share of the most relevant positions that the maps have in common; NaN where undefined.
+        chance: Expected share if one of the maps were shuffled; NaN where undefined.
     """
 
     pearson: Float[Tensor, " image"]
@@ -28,14 +28,14 @@ class PairComparison(NamedTuple):
 
 
 def compare(before: MaskedMaps, after: MaskedMaps, k: int) -> PairComparison:
-    """Correlation and overlap of the top k of each pair.
+    """Compute correlation and overlap of the top k of each pair.
 
-    On CUDA, kernels of our own compare; wherever there is no compiler for them, the same functions as on the CPU.
+    CUDA uses our own kernels. Where they cannot be compiled, it uses the same functions as the CPU.
 
     Args:
-        before: One map for each image.
-        after: The map it is compared with, with the same mask.
-        k: Most relevant positions, before both caps; see `top_k_overlap`.
+        before: One map per image.
+        after: The maps to compare with, with the same mask.
+        k: Number of most relevant positions, before both caps; see `top_k_overlap`.
 
     Source: Tetkova & Hansen 2023, with k = 1000.
     """

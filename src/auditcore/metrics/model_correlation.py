@@ -12,18 +12,18 @@ from auditcore.errors import ShapeError
 from auditcore.metrics.statistics import SAME_VALUE
 
 LEAST_MODELS = 3
-"""The correlation of two points is 1 or -1 whatever they are."""
+"""The correlation of two points is always 1 or -1."""
 
 
 def pearson_over_models(one: Float[np.ndarray, " model"], other: Float[np.ndarray, "..."]) -> float:
-    """Pearson correlation of two scores, one point per model.
+    """Compute the Pearson correlation of two scores, one point per model.
 
     Args:
         one: A score of each model, in any unit, without NaN.
         other: Another score of the same models.
 
     Returns:
-        In [-1, 1]. NaN (undefined) where either score is the same for all models but for float noise.
+        Correlation in [-1, 1]. NaN (undefined) if either score is the same for all models up to rounding.
 
     Raises:
         ShapeError: The shapes differ, or there are fewer than three models.
@@ -36,5 +36,5 @@ def pearson_over_models(one: Float[np.ndarray, " model"], other: Float[np.ndarra
         raise ShapeError(expected=f"{LEAST_MODELS} models or more", actual=one.shape)
     if any(np.ptp(scores) <= SAME_VALUE * np.abs(scores).max() for scores in (one, other)):
         return math.nan
-    # rounding may lead past the ends
+    # rounding may exceed the ends
     return float(np.clip(pearsonr(one, other).statistic, -1, 1))

@@ -1,4 +1,4 @@
-"""Whether two means over the same images differ by more than chance; numpy, no tensors."""
+"""Paired test of two means over the same images; numpy, no tensors."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class PairedTest(NamedTuple):
 
 
 def paired_t_test(one: Float[np.ndarray, " image"], other: Float[np.ndarray, "..."]) -> PairedTest:
-    """Student's t-test of the differences `one - other`, image by image, two-sided.
+    """Run Student's two-sided t-test of the differences `one - other`, paired by image.
 
     Args:
         one: A value per image, without NaN.
         other: Values of the same images, without NaN.
 
     Returns:
-        NaN (undefined) where all differences are equal but for float noise: without spread there is no standard error.
+        NaN (undefined) if all differences are equal up to rounding: without spread there is no standard error.
 
     Raises:
         ShapeError: The shapes differ, or there are fewer than two images.

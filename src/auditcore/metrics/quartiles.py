@@ -8,18 +8,18 @@ import numpy as np
 from jaxtyping import Float
 
 WHISKER = 1.5
-"""Widths of the box within which a value is no outlier."""
+"""A value is an outlier if it lies more than this many box widths beyond the box."""
 
 
 class BoxPlot(NamedTuple):
-    """What a box plot shows of some values.
+    """The five numbers of a box plot.
 
     Attributes:
-        lowest: Smallest value that is no outlier.
+        lowest: Smallest value that is not an outlier.
         q1: First quartile.
         median: Second quartile.
         q3: Third quartile.
-        highest: Largest value that is no outlier.
+        highest: Largest value that is not an outlier.
     """
 
     lowest: float
@@ -30,14 +30,14 @@ class BoxPlot(NamedTuple):
 
 
 def box_plot(values: Float[np.ndarray, " value"]) -> BoxPlot | None:
-    """Quartiles by linear interpolation, and the most extreme values that are no outliers.
+    """Compute quartiles by linear interpolation, and the most extreme values that are not outliers.
 
     Args:
-        values: NaN marks a value that is undefined; it is left out.
+        values: Undefined values are NaN and are excluded.
 
     Returns:
-        None where no value is defined. An outlier lies more than 1.5 widths of the box beyond it. A whisker never ends
-        inside the box: where no value is left on its side, it ends at the box.
+        The five numbers, or None if no value is defined. An outlier lies more than 1.5 box widths beyond the box. A
+        whisker never ends inside the box: if no value is left on its side, it ends at the box.
 
     Source: Tukey 1977, "Exploratory data analysis"; Tetkova & Hansen 2023, figure 5.
     """

@@ -1,4 +1,4 @@
-"""Whether two maps put pixels in the same order."""
+"""Rank correlation of two maps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from auditcore.metrics.similarity import pearson
 
 
 def average_ranks(values: Float[Tensor, "image position"]) -> Float[Tensor, "image position"]:
-    """Ranks from 1, ascending; equal values share the mean of their ranks. float64."""
+    """Compute ranks from 1, ascending, float64; equal values share the mean of their ranks."""
     ordered, order = values.sort(dim=1)
     begins = torch.ones_like(ordered, dtype=torch.bool)
     begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -24,15 +24,14 @@ def average_ranks(values: Float[Tensor, "image position"]) -> Float[Tensor, "ima
 
 
 def spearman(a: Float[Tensor, "image channel height width"], b: Float[Tensor, "..."]) -> Float[Tensor, " image"]:
-    """Spearman rank correlation of two maps over all channels and pixels together.
+    """Compute the Spearman rank correlation of two maps over all channels and pixels together.
 
     Args:
-        a: One map an image.
-        b: The map it is compared with, of the same shape.
+        a: One map per image.
+        b: The maps to compare with, of the same shape.
 
     Returns:
-        Correlations in [-1, 1], float64. NaN (undefined) where either map is constant but for float noise, or not
-        finite.
+        Correlations in [-1, 1], float64. NaN (undefined) if either map is constant up to rounding, or not finite.
 
     Raises:
         ShapeError: The shapes differ.

@@ -1,8 +1,8 @@
-"""Exact rankings: k is always k, and the position of equal values decides nothing.
+"""Exact rankings: the top k has exactly k positions, and ties are never broken by position.
 
-Quantile thresholds select everything on a sparse map, and ties that fall back on the position make
-unrelated sparse maps agree. Where an order is needed, an explicit tie-breaker for every position decides, drawn
-from the image's own random stream. Where two maps are compared, tied positions share the places that are left.
+Quantile thresholds select everything on a sparse map, and ties broken by position make unrelated sparse maps agree. If
+an order is needed, ties are broken by an explicit tie-breaker per position, drawn from the image's own random stream.
+If two maps are compared, tied positions share the places that are left.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class TopKOverlap(NamedTuple):
     Attributes:
         values: Common share of the top k, in [0, 1]; 1 for equal maps; NaN where undefined.
         k_used: The k that was used, after both caps; 0 where undefined.
-        chance: What `values` is on average if one of the maps is shuffled; k_used / masked positions if no ties
-            straddle the cuts; NaN where undefined.
+        chance: Expected `values` if one of the maps is shuffled; k_used / masked positions if there are no ties at the
+            cuts; NaN where undefined.
     """
 
     values: Float[Tensor, " image"]
@@ -34,12 +34,12 @@ class TopKOverlap(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Where the k most relevant positions of each map end.
+    """The cut after the k most relevant positions of each map.
 
     Attributes:
-        above: Positions above the k-th largest value.
-        tied: Positions that have this value, at least 1.
-        missing: How many of the tied ones belong to the k: k - above, from 1 to `tied`.
+        above: Number of positions above the k-th largest value.
+        tied: Number of positions with this value, at least 1.
+        missing: How many of the tied positions belong to the top k: k - above, from 1 to `tied`.
     """
 
     above: Int[Tensor, " image"]
@@ -48,12 +48,12 @@ class Cut(NamedTuple):
 
 
 class CommonPositions(NamedTuple):
-    """How many positions lie above or at the cuts of two maps.
+    """Number of positions above or at the cuts of two maps.
 
     Attributes:
         above_both: Above both cuts.
-        above_first: Above the cut of the first map, tied at that of the second.
-        above_second: Tied at the cut of the first map, above that of the second.
+        above_first: Above the cut of the first map, tied at the cut of the second.
+        above_second: Tied at the cut of the first map, above the cut of the second.
         tied_both: Tied at both cuts.
     """
 
@@ -66,18 +66,18 @@ class CommonPositions(NamedTuple):
 def rank_descending(
     values: Float[Tensor, "image pixel"], tie_breakers: Float[Tensor, "..."]
 ) -> Int[Tensor, "image pixel"]:
-    """Positions from the most to the least relevant.
+    """Sort positions from the most to the least relevant.
 
     Args:
         values: Relevance, any sign.
-        tie_breakers: Random numbers of the same shape; among equal values the larger one goes first.
+        tie_breakers: Random numbers of the same shape; among equal values, the larger number comes first.
 
     Returns:
-        A permutation a row: element 0 is the position of the largest value. For the ascending order
-        rank the negated values.
+        One permutation per row: element 0 is the position of the largest value. For ascending order, rank the negated
+        values.
 
     Raises:
-        ShapeError: Not one tie-breaker a value.
+        ShapeError: The shapes differ.
     """
     _require_shape(tie_breakers, values)
     by_chance = tie_breakers.argsort(dim=1, descending=True, stable=True)
@@ -90,18 +90,18 @@ def top_k_mask(
     k: Int[Tensor, " image"] | int,
     tie_breakers: Float[Tensor, "..."],
 ) -> Bool[Tensor, "image position"]:
-    """The k most relevant positions: exactly k, ties at the k-th value resolved by the tie-breakers.
+    """Select the k most relevant positions: exactly k; ties at the k-th value are broken by the tie-breakers.
 
     Args:
         values: Relevance, any sign; -inf marks positions that must not be chosen.
-        k: Number of positions, one for all images or one an image, from 0 to the number of positions.
-        tie_breakers: Random numbers of the same shape; among equal values the larger one is chosen.
+        k: Number of positions, one for all images or one per image, from 0 to the number of positions.
+        tie_breakers: Random numbers of the same shape; among equal values, the larger number is chosen.
 
     Returns:
-        A mask with exactly k positions an image.
+        A mask with exactly k positions per image.
 
     Raises:
-        ShapeError: Not one tie-breaker a value, or k out of range.
+        ShapeError: The shapes differ, or k is out of range.
     """
     _require_shape(tie_breakers, values)
     images, positions = values.shape
@@ -125,7 +125,7 @@ def top_k_mask(
 def _kth_largest(
     values: Float[Tensor, "image position"], counts: Int[Tensor, " image"], most: int
 ) -> Float[Tensor, "image 1"]:
-    """Each row's own k-th largest value, by a partial selection instead of a sort.
+    """Find the k-th largest value of each row, by partial selection instead of a sort.
 
     Args:
         values: Relevance.
@@ -134,7 +134,7 @@ def _kth_largest(
     """
     if values.device.type != "cpu":
         return values.topk(most, dim=1).values.gather(1, counts[:, None] - 1)
-    # NumPy selects values alone, with vector instructions: 4 times as fast as torch's topk for k = 1000 of 50176
+    # NumPy selects only values, with vector instructions: 4 times as fast as torch's topk for k = 1000 of 50176
     places = values.shape[1] - counts[:, None]
     selected = np.partition(values.numpy(), np.unique(places.numpy()), axis=1)
     return torch.from_numpy(np.take_along_axis(selected, places.numpy(), axis=1))
@@ -143,28 +143,28 @@ def _kth_largest(
 def top_k_overlap(
     a: Float[Tensor, "image position"], b: Float[Tensor, "..."], mask: Bool[Tensor, "..."], k: int
 ) -> TopKOverlap:
-    """Common share of the k most relevant positions of two maps; without ties |top-k(a) and top-k(b)| / k.
+    """Compute the common share of the k most relevant positions of two maps; |top-k(a) and top-k(b)| / k without ties.
 
-    Each position belongs to the top k of a map by a degree m: 1 above the k-th largest value, 0 below it, and among
-    the positions that have this value, the same share for each: missing / tied. The overlap is the sum of
-    min(m_a, m_b) over the positions, divided by k. This is what one random order of the ties gives on average if it
-    serves both maps. Independent orders would take an unchanged map for a changed one.
+    Each position belongs to the top k of a map with degree m: 1 above the k-th largest value, 0 below it, and
+    missing / tied for each position with exactly this value. The overlap is the sum of min(m_a, m_b) over the
+    positions, divided by k. This is the expected overlap if both maps use the same random order of ties. With
+    independent orders, an unchanged map would look changed.
 
-    k is capped below the number of masked positions, where the overlap would always be 1, and at the
-    smaller number of non-zero values of the two maps, beyond which a map has nothing to say.
+    k is capped below the number of masked positions, where the overlap would always be 1, and at the smaller number of
+    nonzero values of the two maps, because a map does not rank its zeros.
 
     Args:
-        a: Relevance; pixels, or flattened channel values where a plan asks for that.
-        b: Relevance of the map it is compared with, of the same shape.
-        mask: Positions that count.
-        k: Positions asked for, at least 1.
+        a: Relevance of pixels, or flattened channel values if the plan says so.
+        b: Relevance of the map to compare with, of the same shape.
+        mask: Valid positions.
+        k: Requested number of positions, at least 1.
 
     Returns:
-        Overlap, the k used and the level of chance. Undefined where a map is constant or zero on the
-        mask, or fewer than two positions count.
+        Overlap, the k used and the chance level. Undefined if a map is constant or zero on the mask, or if fewer than
+        two positions are valid.
 
     Raises:
-        ShapeError: The shapes do not fit.
+        ShapeError: The shapes differ.
 
     Source: Tetkova & Hansen 2023, with k = 1000; ties by the minimum, the intersection of fuzzy sets (Zadeh 1965).
     """
@@ -174,11 +174,11 @@ def top_k_overlap(
 
 
 def overlap(a: MaskedMaps, b: MaskedMaps, k: int) -> TopKOverlap:
-    """The same as `top_k_overlap`, of maps of which much is known."""
+    """Compute `top_k_overlap` of maps with cached intermediate results."""
     k_used = torch.stack((a.positions - 1, a.support, b.support)).amin(dim=0).clamp(0, k)
     undefined = (k_used == 0) | a.constant | b.constant
     k_used = k_used.masked_fill(undefined, 0)
-    # the largest k is the device's answer, for which the host would wait at every micro-batch; the cap is known
+    # the largest k is a result of the device, and the host would wait for it in every micro-batch; the cap is known
     most = min(k, a.values.shape[1])
     counts = k_used.clamp(min=1)
     lasts = [_kth_largest(maps.ranked, counts, most) for maps in (a, b)]
@@ -199,25 +199,25 @@ def overlap(a: MaskedMaps, b: MaskedMaps, k: int) -> TopKOverlap:
 def shared_of_top(
     common: CommonPositions, first: Cut, second: Cut, k: Int[Tensor, " image"], positions: Int[Tensor, " image"]
 ) -> tuple[Float[Tensor, " image"], Float[Tensor, " image"]]:
-    """Overlap and its level of chance from counts, which are whole numbers and therefore exact.
+    """Compute the overlap and its chance level from counts, which are integers and therefore exact.
 
     Args:
-        common: Positions by where they lie in both maps.
+        common: Numbers of positions above or at the cuts of both maps.
         first: The cut of the first map.
         second: The cut of the second map.
-        k: Most relevant positions, at least 1.
-        positions: Positions that count.
+        k: Number of most relevant positions, at least 1.
+        positions: Number of valid positions.
 
     Returns:
-        sum of min(m_a, m_b) / k, and its mean over all ways to shuffle the positions of one map, in float64: every
-        position of one map then meets every position of the other with the same probability, 1 / positions.
+        sum of min(m_a, m_b) / k, and its mean over all permutations of the positions of one map, in float64. In a
+        random permutation, every position of one map meets every position of the other with probability 1 / positions.
     """
     above_both, above_first, above_second, tied_both = (count.double() for count in common)
     shared = (
         above_both
         + above_first * second.missing / second.tied
         + above_second * first.missing / first.tied
-        # multiplied before divided: tied positions that are the same in both maps give whole numbers
+        # multiply before dividing: tied positions that are the same in both maps give whole numbers
         + torch.minimum(tied_both * first.missing / first.tied, tied_both * second.missing / second.tied)
     )
     met = (

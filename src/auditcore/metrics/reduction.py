@@ -1,4 +1,4 @@
-"""From one value a channel to one value a pixel: for comparisons, and for the order in which a check takes pixels."""
+"""Reduction of channels: from one value per channel to one per pixel, for comparisons and for the order of pixels."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def reduce_channels(
 def ranking_relevance(
     maps: Float[Tensor, "image channel height width"], order: RankingOrder, reduce: Reduction
 ) -> Float[Tensor, "image height width"]:
-    """Relevance by which a check orders pixels: the first ones have the largest values.
+    """Compute the relevance by which a check orders pixels, largest first.
 
-    A check of cells averages it over each cell, and only then orders. The size is taken before that average: signs of
-    neighboring pixels in maps made from gradients alternate, so that their sums say little of either.
+    A check of cells averages this relevance over each cell before it orders them. The absolute value is taken before
+    the average: in maps made from gradients, the signs of neighboring pixels alternate and cancel in a sum.
 
     Args:
         maps: Signed attributions.
-        order: `signed`: channels joined by `reduce`, so that pixels against the class come last. `magnitude`: the
-            largest absolute value over the channels, so that no sign plays a role.
-        reduce: How channels are joined; plays no role for `magnitude`.
+        order: `signed`: channels are combined by `reduce`, so pixels against the class come last. `magnitude`: the
+            largest absolute value over the channels, so signs do not matter.
+        reduce: How channels are combined; ignored for `magnitude`.
 
     Returns:
-        Float64, in the maps' unit; never negative for `magnitude`. Sums of float32 would make ties and differences of
+        Float64, in the maps' unit; never negative for `magnitude`. Sums in float32 would add ties and differences of
         their own.
 
     Source: `magnitude` is the map of Simonyan et al. 2014, section 3.1: M_ij = max over c of |w_ijc|; `signed` is the

@@ -1,6 +1,6 @@
-"""Curves of a prediction while pixels go one after the other: pixel flipping, insertion, deletion, ROAD.
+"""Curves of a prediction while pixels are removed or inserted: pixel flipping, insertion, deletion, ROAD.
 
-Pixels are H*W positions, all channels together; a count of them is exact, never a quantile of their relevance.
+Pixels are H*W positions, all channels together. Counts of pixels are exact, never based on quantiles of relevance.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from auditcore.metrics.curves import UNDEFINED_BELOW, trapezoid_auc
 
 
 def imputed_count(share: float, pixels: int) -> int:
-    """Pixels that ROAD imputes: floor(share * H * W), of the share as it is written.
+    """Return the number of pixels that ROAD imputes: floor(share * H * W), computed from the share's decimal digits.
 
-    The product of binary numbers would lose a pixel: 0.57 * 100 is 56.99999999999999.
+    A product of binary numbers would lose a pixel: 0.57 * 100 is 56.99999999999999.
 
     Source: Rong et al. 2022, the authors' code.
     """
@@ -28,10 +28,10 @@ def imputed_count(share: float, pixels: int) -> int:
 
 
 def removal_rank(order: Int[Tensor, "image pixel"]) -> Int[Tensor, "image pixel"]:
-    """When each pixel goes: after k removals exactly the pixels with a rank below k are gone.
+    """Return the rank of each pixel in the order of removal: after k removals, the pixels with a rank below k are gone.
 
     Args:
-        order: Pixels in the order of their removal, a permutation a row, from `rank_descending`.
+        order: Pixels in the order of their removal, one permutation per row, from `rank_descending`.
 
     Returns:
         The inverse permutation, 0 for the first.
@@ -43,17 +43,17 @@ def removal_rank(order: Int[Tensor, "image pixel"]) -> Int[Tensor, "image pixel"
 def relative_curve(
     curve: Float[Tensor, "image step"], original: Float[Tensor, " other_image"]
 ) -> Float[Tensor, "image step"]:
-    """Target probability relative to that of the original, clipped at 1: p(x_k) / p(x).
+    """Compute the target probability relative to that of the original, clipped at 1: p(x_k) / p(x).
 
     Args:
         curve: Target probability after each step.
         original: Target probability of the original image.
 
     Returns:
-        Values in [0, 1]; NaN where the original's probability is below 1e-8.
+        Values in [0, 1]; NaN if the original's probability is below 1e-8.
 
     Raises:
-        ShapeError: Not one original a curve.
+        ShapeError: The number of originals is not the number of curves.
 
     Source: Tetkova & Hansen 2023 (clipping: definitions 5).
     """
@@ -64,17 +64,17 @@ def relative_curve(
 
 
 def pixel_flipping_aoc(relative: Float[Tensor, "image step"], counts: Sequence[int]) -> Float[Tensor, " image"]:
-    """Area over the pixel-flipping curve, as a share of the area between 0 and 1.
+    """Compute the area over the pixel-flipping curve, as a share of the area between 0 and 1.
 
     Args:
         relative: Relative target probability after each step, the original included, in [0, 1].
-        counts: Pixels gone after each step, ascending from 0; the last step may be a shorter one.
+        counts: Pixels removed after each step, ascending from 0; the last step may be shorter.
 
     Returns:
-        In [0, 1]; higher means that the most relevant pixels carry the prediction. NaN where the curve is undefined.
+        In [0, 1]; higher means that the most relevant pixels carry the prediction. NaN if the curve is undefined.
 
     Raises:
-        ShapeError: Not one count a sample, or fewer than two samples.
+        ShapeError: The number of counts is not the number of samples, or there are fewer than two samples.
 
     Source: Bach et al. 2015; Tetkova & Hansen 2023.
     """
@@ -87,13 +87,13 @@ def pixel_flipping_aoc(relative: Float[Tensor, "image step"], counts: Sequence[i
 
 
 def insertion_deletion_auc(curve: Float[Tensor, "image step"]) -> Float[Tensor, " image"]:
-    """Area under the curve of an insertion or deletion game: (sum - first/2 - last/2) / (n - 1).
+    """Compute the area under the curve of an insertion or deletion game: (sum - first/2 - last/2) / (n - 1).
 
     Args:
         curve: Target probability after each step, both ends included, in [0, 1].
 
     Returns:
-        In [0, 1]. Every step weighs the same, as in the authors' code, also a last one with fewer pixels.
+        In [0, 1]. Every step has the same weight, as in the authors' code, even a last step with fewer pixels.
 
     Raises:
         ShapeError: Fewer than two samples.
@@ -104,13 +104,13 @@ def insertion_deletion_auc(curve: Float[Tensor, "image step"]) -> Float[Tensor, 
 
 
 def road_probability(curve: Float[Tensor, "image share"]) -> Float[Tensor, " image"]:
-    """Mean target probability over the shares imputed: `morf_probability` and `lerf_probability`.
+    """Compute the mean target probability over the imputed shares: `morf_probability` and `lerf_probability`.
 
     Args:
         curve: Target probability after each imputation, in [0, 1].
 
     Raises:
-        ShapeError: No share.
+        ShapeError: There is no share.
 
     Source: Rong et al. 2022.
     """
@@ -119,7 +119,7 @@ def road_probability(curve: Float[Tensor, "image share"]) -> Float[Tensor, " ima
 
 
 def road_accuracy(predicted: Bool[Tensor, "image share"]) -> Float[Tensor, " image"]:
-    """Share of imputations after which the target is still predicted: `morf_accuracy` and `lerf_accuracy`.
+    """Compute the share of imputations after which the target is still predicted: `morf_accuracy`, `lerf_accuracy`.
 
     Args:
         predicted: Whether the target is predicted after each imputation.
@@ -128,7 +128,7 @@ def road_accuracy(predicted: Bool[Tensor, "image share"]) -> Float[Tensor, " ima
         In [0, 1]; the mean over images is the mean over shares of the authors' accuracy.
 
     Raises:
-        ShapeError: No share.
+        ShapeError: There is no share.
 
     Source: Rong et al. 2022.
     """
@@ -137,7 +137,7 @@ def road_accuracy(predicted: Bool[Tensor, "image share"]) -> Float[Tensor, " ima
 
 
 def road_gain(lerf: Float[Tensor, "image share"], morf: Float[Tensor, "image other_share"]) -> Float[Tensor, " image"]:
-    """lerf_probability - morf_probability, in [-1, 1]; higher means more faithful.
+    """Compute lerf_probability - morf_probability, in [-1, 1]; higher means more faithful.
 
     Args:
         lerf: Target probability, least relevant pixels imputed first, in [0, 1].

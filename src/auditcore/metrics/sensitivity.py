@@ -1,4 +1,4 @@
-"""How far a map moves when its image moves a little."""
+"""Sensitivity of a map to small changes of its image."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from auditcore.errors import ShapeError
 def relative_distance(
     original: Float[Tensor, "copy channel height width"], changed: Float[Tensor, "..."]
 ) -> Float[Tensor, " copy"]:
-    """||a(x+d) - a(x)||_2 / ||a(x)||_2, over all channels and pixels together.
+    """Compute ||a(x+d) - a(x)||_2 / ||a(x)||_2 over all channels and pixels together.
 
     Args:
-        original: Maps of the unchanged images, signed.
+        original: Signed maps of the unchanged images.
         changed: Maps of their noisy copies, of the same shape.
 
     Returns:
-        Distances from 0, float64. NaN (undefined) where the original map is zero, or either is not finite: captum
-        divides a zero map's distance by 1 instead, Quantus answers infinity.
+        Distances, at least 0, float64. NaN (undefined) if the original map is zero or either is not finite. For a zero
+        map, captum divides the distance by 1 instead, and Quantus returns infinity.
 
     Raises:
         ShapeError: The shapes differ.
@@ -36,10 +36,10 @@ def relative_distance(
 
 
 def max_sensitivity(distances: Float[Tensor, "image draw"]) -> Float[Tensor, " image"]:
-    """Largest relative distance over the draws of noise.
+    """Return the largest relative distance over the draws of noise.
 
     Args:
-        distances: One an image and draw, from `relative_distance`; a NaN among them makes the largest NaN.
+        distances: One per image and draw, from `relative_distance`; if one is NaN, the result is NaN.
 
     Raises:
         ShapeError: There is no draw.

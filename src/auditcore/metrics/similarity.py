@@ -1,4 +1,4 @@
-"""How alike two maps are."""
+"""Similarity of two maps: Pearson correlation on a mask."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ def pearson(
     b: Float[Tensor, "..."],
     mask: Bool[Tensor, "..."],
 ) -> Float[Tensor, " image"]:
-    """Pearson correlation of two maps over the masked pixels, all channels together.
+    """Compute the Pearson correlation of two maps over the masked pixels, all channels together.
 
     Args:
-        a: One map an image.
-        b: The map it is compared with, of the same shape.
-        mask: (N,1,H,W), or (1,1,H,W) for all images: pixels that count.
+        a: One map per image.
+        b: The maps to compare with, of the same shape.
+        mask: Valid pixels: (N,1,H,W), or (1,1,H,W) for all images.
 
     Returns:
-        Correlations in [-1, 1]. NaN (undefined) where either map is constant on the mask but for
-        float noise, or the mask is empty.
+        Correlations in [-1, 1]. NaN (undefined) if either map is constant on the mask up to rounding, or the mask is
+        empty.
 
     Raises:
-        ShapeError: The shapes do not fit.
+        ShapeError: The shapes differ.
 
     Source: Tetkova & Hansen 2023.
     """

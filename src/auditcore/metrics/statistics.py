@@ -1,7 +1,7 @@
 """Means over distinct images, with their spread and confidence intervals; numpy, no tensors.
 
-The resamples of a row depend on the generator, the number of distinct images and how many of them have a
-value, never on the other rows: adding an explainer to a plan changes no interval.
+The resamples of a row depend only on the generator, the number of distinct images and how many of them have a value,
+never on other rows: adding an explainer to a plan changes no interval.
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ from auditcore.metrics.confidence_sequences import OUT_OF_RANGE
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 RESAMPLES_AT_ONCE = 1000
-"""Bounds memory: 1000 resamples of 1000 images are 8 MB of weights."""
+"""Limits memory: 1000 resamples of 1000 images are 8 MB of weights."""
 
 LEAST_FOR_BOOTSTRAP = 5
-"""Below, more than one resample in 100 draws a single image over and over and has no spread to divide by."""
+"""With fewer values, more than one resample in 100 consists of a single image and has no spread to divide by."""
 
 STRETCH = 2.0
-"""How many times as far from the mean as Student's t a bootstrap-t interval may reach. Without a limit, near-constant
-resamples make it endless; with it, 30 exponential values are covered as often, 94.5 %, and 8 in 93.1 % at 1.2 times the
-mean width of Student's t instead of 1.5 times. See `tests/benchmarks/coverage.py`."""
+"""Largest distance of a bootstrap-t interval's end from the mean, relative to Student's t. Without a limit,
+near-constant resamples make the interval endless. With it, the coverage for 30 exponential values is the same, 94.5 %,
+and for 8 values it is 93.1 %, with a mean width of 1.2 instead of 1.5 times Student's t. See
+`tests/benchmarks/coverage.py`."""
 
 TIED_SHARE = 0.5
-"""From this share of equal values on, a row says too little of the values that no image showed: Gaffke's interval."""
+"""From this share of equal values on, a row says too little about unseen values, and Gaffke's interval is used."""
 
 SMALL_SAMPLE = 30
-"""From this many values on, intervals of `docs/intervals.md` cover 94 % or more, on log-normal data 92.5 %; of 8 values
-93 % or more, but 88.9 % on log-normal data and 91.2 % on a beta distribution near 0."""
+"""From this many values on, the intervals in `docs/intervals.md` cover 94 % or more, on log-normal data 92.5 %. For 8
+values, they cover 93 % or more, but 88.9 % on log-normal data and 91.2 % on a beta distribution near 0."""
 
 SAME_VALUE = 1e-12
-"""Values closer than this, relative to the row's largest, are equal; sums in another order differ by about 1e-16."""
+"""Values closer than this, relative to the row's largest, count as equal; a different order of additions changes sums
+by about 1e-16."""
 
 INTERVAL_RULE = (
     f"{CONFIDENCE:.0%} intervals of the mean over distinct images: bootstrap-t, {RESAMPLES} resamples, reaching at "
@@ -46,22 +48,22 @@ INTERVAL_RULE = (
     "half of the values are equal: Gaffke's interval between the bounds of the metric, which for values of 0 and 1 is "
     "Clopper-Pearson. Ends stay within the metric's range. Bands of curves: percentile bootstrap over distinct images."
 )
-"""The rule in words, as the manifest of a report has it."""
+"""The rule in words, for the manifest of a report."""
 
 NO_VALUE = "no image has a value"
 ONE_VALUE = "a single image has no spread"
 
 
 class Summary(NamedTuple):
-    """What is known of the mean of a metric.
+    """The mean of a metric, with its spread and confidence interval.
 
     Attributes:
-        n: Distinct images with a value.
-        mean: None without any.
+        n: Number of distinct images with a value.
+        mean: None without values.
         std: Sample standard deviation (n - 1); None below two values.
         sem: std / sqrt(n); None below two values.
-        ci: 95 % confidence interval of the mean; None where `ci_reason` says why.
-        ci_reason: Why there is no interval; None where there is one.
+        ci: 95 % confidence interval of the mean; None if there is none.
+        ci_reason: Why there is no interval; None if there is one.
     """
 
     n: int
@@ -76,9 +78,9 @@ class PointwiseInterval(NamedTuple):
     """Mean curve and the bounds of its pointwise 95 % interval; NaN where undefined.
 
     Attributes:
-        mean: NaN where no image has a value.
-        lo: NaN below two values.
-        hi: NaN below two values.
+        mean: Mean; NaN where no image has a value.
+        lo: Lower bound; NaN below two values.
+        hi: Upper bound; NaN below two values.
     """
 
     mean: Float[np.ndarray, " point"]
@@ -90,15 +92,15 @@ def distinct(values: Float[np.ndarray, "image row"], images: Sequence[Hashable])
     """Average the values of copies of an image, so that every distinct image counts once.
 
     Args:
-        values: One column for each row of the report; NaN where undefined.
-        images: What identifies each image, such as its digest.
+        values: One column per row of the report; NaN where undefined.
+        images: Identifier of each image, such as its digest.
 
     Returns:
-        One line for each distinct image, in the order of first appearance: the mean of the copies with a value, NaN
-        where none has one.
+        One line per distinct image, in the order of first appearance: the mean of the copies with a value, NaN if none
+        has one.
 
     Raises:
-        ShapeError: There are more or fewer names than values.
+        ShapeError: The number of identifiers is not the number of values.
     """
     table = np.asarray(values, dtype=np.float64)
     if len(images) != len(table):
@@ -123,29 +125,29 @@ def summarize(
     bounds: Sequence[Bounds] | None = None,
     resamples: int = RESAMPLES,
 ) -> tuple[Summary, ...]:
-    """Mean, spread and 95 % confidence interval of every row over distinct images.
+    """Compute mean, spread and 95 % confidence interval of every row over distinct images.
 
-    - Bootstrap-t as a rule, because values are skewed and few: the sample's mean is taken to lie as far from the truth,
-      in its own standard errors, as the means of resamples lie from the sample's in theirs.
+    - Bootstrap-t by default, because values are skewed and few. It assumes that the studentized error of the sample
+      mean has the distribution of the studentized errors of resample means around the sample mean.
     - Student's t below `LEAST_FOR_BOOTSTRAP` values.
-    - Gaffke's interval where at least half of the values are equal, or all lie at the bounds. Such a row tells little
-      of the values that no image showed, so one more value at the bound is added, and all values get random weights
-      that add up to 1. For values of 0 and 1 in [0, 1] this is Clopper and Pearson's interval. For n equal values v it
-      reaches from v toward each bound by the distance times 1 - .025^(1/n). At an end where the metric has no bound,
-      the row's own extreme stands in for it, and the interval reaches as far as bootstrap-t if that is farther.
+    - Gaffke's interval if at least half of the values are equal, or all lie at the bounds. Such a row says little about
+      unseen values, so one more value at the bound is added, and all values get random weights that sum to 1. For
+      values of 0 and 1 in [0, 1] this is Clopper and Pearson's interval. For n equal values v it reaches from v toward
+      each bound by the distance times 1 - .025^(1/n). Where the metric has no bound, the row's own extreme is used as
+      the bound, or the end of bootstrap-t if that is farther away.
 
     Args:
-        values: One column for each row of the report, one line for each distinct image; NaN where undefined.
+        values: One column per row of the report, one line per distinct image; NaN where undefined.
         generator: Source of the resamples.
-        bounds: The range of each row's metric; unbounded if None. A bound that a value breaks is not relied on.
+        bounds: Range of each row's metric; unbounded if None. A bound that a value violates is ignored.
         resamples: Number of bootstrap resamples.
 
     Returns:
-        One summary for each row. Ends stay within the bounds. Equal values of a metric without one of its bounds have
-        no interval: nothing limits the values that no image showed.
+        One summary per row. Ends stay within the bounds. If all values are equal and the metric lacks a bound, there is
+        no interval: nothing limits the values of unseen images.
 
     Raises:
-        ShapeError: There are more or fewer bounds than rows.
+        ShapeError: The number of bounds is not the number of rows.
 
     Source: Efron 1981, "Nonparametric standard errors and confidence intervals", section 9; Hall 1988; Clopper &
     Pearson 1934; Gaffke 2005, as in Learned-Miller & Thomas 2019, "A new confidence interval for the mean of a bounded
@@ -163,14 +165,14 @@ def summarize(
     for n, rows, sample in _rows_by_count(table, present):
         mean = sample.mean(axis=0)
         centered = sample - mean
-        # equal values may differ from their mean by one rounding, which is no spread
+        # equal values may differ from their mean by rounding, which is not spread
         centered[np.abs(centered) <= SAME_VALUE * np.abs(sample).max(axis=0)] = 0
         std = np.sqrt((centered**2).sum(axis=0) / (n - 1))
         sem = std / np.sqrt(n)
         low, high = _ends_kept([limits[row] for row in rows], sample)
         below, above = _reach(centered, sem, lottery)
         ends = _with_ties(sample, (mean - below, mean + above), (low, high), lottery, unseen)
-        # a value may lie beyond the bound by a rounding, and so may the mean
+        # a value may exceed the bound by rounding, and so may the mean
         within = np.clip(ends, np.minimum(low, mean), np.maximum(high, mean))
         numbers = np.stack([mean, std, sem, *within], axis=1)
         endless = (std == 0) & ~(np.isfinite(low) & np.isfinite(high))
@@ -188,12 +190,13 @@ def pointwise_ci(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> PointwiseInterval:
-    """Mean curve with a pointwise percentile bootstrap interval.
+    """Compute the mean curve with a pointwise percentile bootstrap interval.
 
-    Percentile, not bootstrap-t: a band is drawn, never gated, and many of its points are nearly constant.
+    Percentile, not bootstrap-t: a band is only drawn, never used in a verdict, and many of its points are nearly
+    constant.
 
     Args:
-        values: One curve for each distinct image; NaN where undefined.
+        values: One curve per distinct image; NaN where undefined.
         generator: Source of the resamples.
         resamples: Number of bootstrap resamples.
     """
@@ -218,7 +221,7 @@ def _why_endless(n: int, bounds: Bounds) -> str:
 
 
 def _ends_kept(bounds: Sequence[Bounds], sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest possible value of each row; infinite without a bound, and where a value breaks it."""
+    """Return the lowest and highest possible value of each row; infinite without a bound or if a value violates it."""
     low = np.array([-np.inf if low is None else low for low, _ in bounds])
     high = np.array([np.inf if high is None else high for _, high in bounds])
     with np.errstate(invalid="ignore"):
@@ -234,14 +237,14 @@ def _with_ties(
     lottery: Sequence[np.ndarray],
     unseen: np.ndarray,
 ) -> np.ndarray:
-    """The ends (2, rows), by Gaffke's interval where at least half of the values are equal or all lie at the bounds."""
+    """Return the ends (2, rows), with Gaffke's interval for tied rows and rows whose values all lie at the bounds."""
     found = np.stack(ends)
     tied = _is_tied(sample) | ((sample == bounds[0]) | (sample == bounds[1])).all(axis=0)
     if not tied.any():
         return found
     values = sample[:, tied]
     for end, sign in ((0, -1.0), (1, 1.0)):
-        # both ends as upper ends, of the values or of their opposites
+        # both ends are computed as upper ends, of the values or of the negated values
         limit, plain = sign * bounds[end][tied], sign * found[end][tied]
         bounded = np.isfinite(limit)
         highest = np.where(bounded, limit, (sign * values).max(axis=0))
@@ -251,10 +254,10 @@ def _with_ties(
 
 
 def _is_tied(sample: Float[np.ndarray, "value row"]) -> Bool[np.ndarray, " row"]:
-    """Whether one value makes up at least `TIED_SHARE` of a row."""
+    """Return whether one value makes up at least `TIED_SHARE` of each row."""
     n = len(sample)
     ordered = np.sort(sample, axis=0)
-    # neighbors at this distance in a sorted row are the ends of a run of at least two and at least half of the values
+    # values at this distance in a sorted row are the ends of a run of at least two and at least half of the values
     distance = max(2, int(np.ceil(TIED_SHARE * n))) - 1
     run = ordered[distance:] - ordered[: n - distance] <= SAME_VALUE * np.abs(sample).max(axis=0)
     tied: np.ndarray = run.any(axis=0)
@@ -267,10 +270,11 @@ def _gaffke(
     lottery: Sequence[np.ndarray],
     unseen: Float[np.ndarray, " resample"],
 ) -> Float[np.ndarray, " row"]:
-    """Upper end of Gaffke's interval: the 97.5 % quantile of the mean of values and bound under random weights.
+    """Compute the upper end of Gaffke's interval.
 
-    The weights are uniform among those that add up to 1. Where no value differs from the bound but one, their sum at
-    the bound has a beta distribution, and the end is exact.
+    It is the 97.5 % quantile of the randomly weighted mean of the values and the bound, with weights that are uniform
+    on the simplex. If all values are either at the bound or equal to one other value, the total weight at the bound has
+    a beta distribution, and the end is exact.
     """
     n = len(sample)
     same = SAME_VALUE * np.maximum(np.abs(sample).max(axis=0), np.abs(highest))
@@ -279,7 +283,7 @@ def _gaffke(
     lowest = sample.min(axis=0)
     exact = (at_bound | (sample - lowest <= same)).all(axis=0)
     tail = (1 - CONFIDENCE) / 2
-    # n - count is 0 where every value lies at the bound, which then is the end
+    # n - count is 0 if every value lies at the bound, which is then the end
     share = np.where(count < n, betaincinv(count + 1.0, np.maximum(n - count, 1), 1 - tail), 0.0)
     ends = np.where(count < n, lowest + (highest - lowest) * share, highest)
     if not exact.all():
@@ -291,7 +295,7 @@ def _gaffke(
 
 
 def _random_weights(lottery: Sequence[np.ndarray], unseen: np.ndarray, n: int) -> Iterator[np.ndarray]:
-    """Uniformly random weights of n values and the bound that add up to 1, (resamples, n + 1), part by part."""
+    """Yield random weights of n values and the bound, uniform on the simplex, (resamples, n + 1), in parts."""
     start = 0
     for uniform in lottery:
         stop = start + len(uniform)
@@ -301,10 +305,10 @@ def _random_weights(lottery: Sequence[np.ndarray], unseen: np.ndarray, n: int) -
 
 
 def _reach(centered: np.ndarray, sem: np.ndarray, lottery: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """How far the intervals of the mean reach below and above it, one a row.
+    """Compute how far the intervals reach below and above the mean, one value per row.
 
     Args:
-        centered: Values less their mean, (n, rows).
+        centered: Values minus their mean, (n, rows).
         sem: Standard error of each mean.
         lottery: Source of the resamples.
     """
@@ -316,14 +320,14 @@ def _reach(centered: np.ndarray, sem: np.ndarray, lottery: Sequence[np.ndarray])
     limit = STRETCH * student
     distances = np.concatenate([_studentized(weights, centered, limit) for weights in _weights(lottery, n)])
     low, high = np.quantile(distances, (tail, 1 - tail), axis=0)
-    # a resample mean far above the sample's says how far the sample's may lie above the truth
+    # resample means far above the sample mean show how far the sample mean may lie above the true mean
     return high * sem, -low * sem
 
 
 def _studentized(weights: np.ndarray, centered: np.ndarray, limit: float) -> np.ndarray:
-    """Means of resamples in standard errors of each resample, within the limit, (resamples, rows).
+    """Compute studentized means of resamples, clipped to the limit, (resamples, rows).
 
-    A resample without spread lies at the limit, on the side of its mean.
+    A resample without spread is placed at the limit, on the side of its mean.
     """
     n = len(centered)
     means = weights @ centered / n
@@ -336,10 +340,10 @@ def _studentized(weights: np.ndarray, centered: np.ndarray, limit: float) -> np.
 
 
 def _rows_by_count(table: np.ndarray, present: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Rows with the same number of values, at least two, together.
+    """Group rows by their number of values, at least two.
 
     Yields:
-        The number of values n, the rows that have so many, and their values (n, rows).
+        The number of values n, the rows with n values, and their values (n, rows).
     """
     counts = present.sum(axis=0)
     for n in np.unique(counts[counts > 1]).tolist():
@@ -348,7 +352,7 @@ def _rows_by_count(table: np.ndarray, present: np.ndarray) -> Iterator[tuple[int
 
 
 def _lottery(generator: np.random.Generator, images: int, resamples: int) -> list[np.ndarray]:
-    """One uniform number a draw. Not indices: the same ones serve every n, so that no row depends on another's gaps."""
+    """Draw one uniform number per draw, not indices: the same numbers serve every n, so rows stay independent."""
     return [
         generator.random((min(RESAMPLES_AT_ONCE, resamples - start), images))
         for start in range(0, resamples, RESAMPLES_AT_ONCE)
@@ -356,7 +360,7 @@ def _lottery(generator: np.random.Generator, images: int, resamples: int) -> lis
 
 
 def _weights(lottery: Sequence[np.ndarray], n: int) -> Iterator[np.ndarray]:
-    """How often each of n values is in each resample, (resamples, n), part by part."""
+    """Yield how often each of n values occurs in each resample, (resamples, n), in parts."""
     for uniform in lottery:
         resamples = len(uniform)
         drawn = (uniform[:, :n] * n).astype(np.int64) + n * np.arange(resamples)[:, None]

@@ -1,4 +1,4 @@
-"""Structural similarity of two maps: means, spread and correlation of small windows."""
+"""Structural similarity of two maps: means, variances and correlation of small windows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from auditcore.errors import ShapeError
 
 K1, K2 = 0.01, 0.03
-"""Shares of the data range that steady the quotients of means and of spreads (Wang et al. 2004)."""
+"""Shares of the data range that stabilize the quotients of means and of variances (Wang et al. 2004)."""
 
 
 def structural_similarity(
@@ -21,25 +21,25 @@ def structural_similarity(
     window: int = 11,
     mask: Bool[Tensor, "..."] | None = None,
 ) -> Float[Tensor, " image"]:
-    """Mean structural similarity over uniform windows that lie wholly inside the image and the mask.
+    """Compute the mean structural similarity over uniform windows that lie entirely inside the image and the mask.
 
-    The channels are compared one by one and averaged, covariances are those of a sample, as scikit-image does by
-    default with `channel_axis`.
+    Channels are compared one by one and averaged, and covariances are sample covariances, as in scikit-image by default
+    with `channel_axis`.
 
     Args:
-        a: One map an image.
-        b: The map it is compared with, of the same shape.
-        data_range: (N,) range of values that counts as full contrast, of the kind of map and never of the pair: with
-            a range of 1 unrelated maps of scale 1e-3 have a similarity of 0.998.
+        a: One map per image.
+        b: The maps to compare with, of the same shape.
+        data_range: (N,) range of values that counts as full contrast. It belongs to the kind of map and not to the
+            pair: with a range of 1, unrelated maps of scale 1e-3 have a similarity of 0.998.
         window: Side of the windows in pixels, odd.
-        mask: (N,1,H,W), or (1,1,H,W) for all images: pixels that count; all if None.
+        mask: Valid pixels: (N,1,H,W), or (1,1,H,W) for all images; all pixels if None.
 
     Returns:
-        Similarities in [-1, 1], computed in float64. NaN (undefined) where no window lies inside, where the data range
-        is not a positive number, or where a window that counts holds a value that is not finite.
+        Similarities in [-1, 1], computed in float64. NaN (undefined) if no window lies inside, if the data range is not
+        a positive number, or if a valid window contains a value that is not finite.
 
     Raises:
-        ShapeError: The shapes do not fit, or the window is even.
+        ShapeError: The shapes differ, or the window is even.
 
     Source: Wang et al. 2004; Erdem 2021.
     """
@@ -70,9 +70,9 @@ def _windows_inside(mask: Bool[Tensor, "image 1 height width"], window: int) -> 
 def _similarity_of_windows(
     a: Float[Tensor, "image channel height width"], b: Float[Tensor, "image channel height width"], window: int
 ) -> Float[Tensor, "image channel row column"]:
-    """Similarity of every window of two maps whose data range is 1."""
+    """Compute the similarity of every window of two maps whose data range is 1."""
     mean_a, mean_b = _means(a, window), _means(b, window)
-    # of a sample: divided by one less than the number of its pixels
+    # sample variance: divided by one less than the number of pixels
     sample = window**2 / (window**2 - 1)
     variance_a = sample * (_means(a * a, window) - mean_a**2)
     variance_b = sample * (_means(b * b, window) - mean_b**2)
@@ -82,5 +82,5 @@ def _similarity_of_windows(
 
 
 def _means(values: Tensor, window: int) -> Tensor:
-    """Mean of every window: of its columns first, then of their means, a fifth of the work at a side of 11."""
+    """Compute the mean of every window: columns first, then rows, which is a fifth of the work for a side of 11."""
     return avg_pool2d(avg_pool2d(values, (window, 1), stride=1), (1, window), stride=1)

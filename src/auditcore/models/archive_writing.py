@@ -1,4 +1,4 @@
-"""TorchServe model archives (`.mar`) for audits: written so that no code in them has to be trusted."""
+"""Write TorchServe model archives (`.mar`) for audits; no code in them has to be trusted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from auditcore.errors import InvalidRequest
 from auditcore.models.loaders.registry import load_model
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-"""Of every entry, so that the same model gives the same bytes."""
+"""Date of every entry, so that the same model gives the same bytes."""
 
 _HANDLER_TEXT = (
     '"""Serves a model to audits: all class scores, and explanations; see docker/torchserve."""\n\n'
@@ -44,18 +44,18 @@ def write_archive(
     access: AccessRules,
     extra_files: Sequence[Path] = (),
 ) -> None:
-    """Write an archive that TorchServe serves with this project's handler, and that a reference of kind `mar` loads.
+    """Write an archive that TorchServe serves with this project's handler and that a reference of kind `mar` loads.
 
     Args:
-        out: Where; an existing file is replaced, at once and as a whole.
-        name: Of the model in TorchServe.
-        version: Likewise, such as `1.0`.
-        model: What to serve; its weights are loaded and written as safetensors.
-        access: What `model` may reach.
-        extra_files: Files to put beside the handler, such as the module of a factory.
+        out: Path of the archive; an existing file is replaced atomically.
+        name: Name of the model in TorchServe.
+        version: Version of the model in TorchServe, such as `1.0`.
+        model: The model to serve; its weights are loaded and written as safetensors.
+        access: Access rules for loading `model`.
+        extra_files: Files to add next to the handler, such as the module of a factory.
 
     Raises:
-        InvalidRequest: Two files have one name.
+        InvalidRequest: Two files have the same name.
         InputError: The model cannot be loaded.
     """
     loaded = load_model(model, access=access)
@@ -74,7 +74,7 @@ def write_archive(
         },
         "archiverVersion": "0.12.0",
     }
-    # tensors that share memory are written once each: what loads them fills an architecture that shares them again
+    # tensors that share memory are written separately: the loader fills an architecture that shares them again
     state = {key: value.detach().clone().contiguous() for key, value in loaded.module.state_dict().items()}
     files: dict[str, bytes] = {
         MANIFEST: json.dumps(manifest, indent=2).encode(),

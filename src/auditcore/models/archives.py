@@ -1,4 +1,4 @@
-"""TorchServe model archives (`.mar`): a zip with a manifest; read without running anything in it, and written."""
+"""Read TorchServe model archives (`.mar`), zip files with a manifest, without running any code in them."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ FIELD = "model.uri"
 
 MOST_ENTRIES = 10_000
 MOST_JSON_BYTES = 2**20
-"""Of the manifest and of the description."""
+"""Largest size of the manifest and of the description."""
 
 
 @final
 class Archive:
-    """An archive that is safe to read.
+    """An archive whose directory has been checked and is safe to read.
 
     Attributes:
         path: The file.
-        manifest: What it says of itself.
-        description: What it says of its architecture, if it was written by `auditcore mar`.
+        manifest: Its manifest.
+        description: Its architecture, if it was written by `auditcore mar`.
     """
 
     def __init__(self, path: Path, *, limit_bytes: int) -> None:
-        """Look at the directory and the manifest; no file is extracted yet.
+        """Read the directory and the manifest; no file is extracted yet.
 
         Args:
             path: The archive.
-            limit_bytes: Most bytes of all files together, uncompressed.
+            limit_bytes: Limit of the uncompressed size of all files together.
 
         Raises:
-            ModelNotLoadable: It is no archive, or a damaged one.
-            UnsafeReference: An entry leads out of the archive, is a link, encrypted, or there twice.
-            LimitExceeded: It holds too much.
+            ModelNotLoadable: The file is not an archive, or is damaged.
+            UnsafeReference: An entry points outside the archive, is a link, is encrypted, or occurs twice.
+            LimitExceeded: It has too many entries or too many bytes.
         """
         self.path = path
         with self._opened() as archive:
@@ -62,15 +62,15 @@ class Archive:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
-                msg = f"the archive's {MANIFEST} or {DESCRIPTION} is not valid ({where}: {first['msg']}); write it anew"
+                msg = f"the archive's {MANIFEST} or {DESCRIPTION} is invalid ({where}: {first['msg']}); write it again"
                 raise ModelNotLoadable(msg, field=FIELD) from error
 
     @contextmanager
     def extracted(self, names: Sequence[str]) -> Iterator[Mapping[str, Path]]:
-        """Some files of the archive in a private folder, which is removed afterwards.
+        """Extract some files of the archive into a private folder, which is removed afterwards.
 
         Raises:
-            ModelNotLoadable: The archive has no such file, or it is damaged.
+            ModelNotLoadable: A file is missing or damaged.
         """
         folder = Path(tempfile.mkdtemp(prefix="auditcore-mar-"))
         try:
@@ -82,9 +82,9 @@ class Archive:
 
     def _extract(self, archive: zipfile.ZipFile, name: str, folder: Path) -> Path:
         if name not in self._entries:
-            msg = f"the archive has no file {name!r}, which its manifest names; write it anew"
+            msg = f"the archive has no file {name!r}, which its manifest names; write it again"
             raise ModelNotLoadable(msg, field=FIELD)
-        # names were checked not to lead out; the folder is new and ours
+        # names were checked to stay inside the archive; the folder is new and private
         path = folder.joinpath(*PurePosixPath(name).parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -97,7 +97,7 @@ class Archive:
 
     def _small(self, archive: zipfile.ZipFile, name: str) -> bytes:
         if name not in self._entries:
-            msg = f"the file has no {name}, so it is no model archive; write one with torch-model-archiver"
+            msg = f"the file has no {name}, so it is not a model archive; write one with torch-model-archiver"
             raise ModelNotLoadable(msg, field=FIELD)
         if self._entries[name].file_size > MOST_JSON_BYTES:
             size = self._entries[name].file_size
@@ -109,14 +109,14 @@ class Archive:
         try:
             archive = zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError, ValueError) as error:
-            msg = f"the file is no model archive: {error}; write one with torch-model-archiver"
+            msg = f"the file is not a model archive: {error}; write one with torch-model-archiver"
             raise ModelNotLoadable(msg, field=FIELD) from error
         with archive:
             yield archive
 
 
 def _checked(entries: Sequence[zipfile.ZipInfo], *, limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """Entries by name, none of which leads anywhere else."""
+    """Return the entries by name; refuse entries that point outside the archive."""
     if len(entries) > MOST_ENTRIES:
         raise LimitExceeded(what="the archive", limit=MOST_ENTRIES, actual=len(entries), unit="entries", field=FIELD)
     size = sum(entry.file_size for entry in entries)
@@ -131,15 +131,15 @@ def _checked(entries: Sequence[zipfile.ZipInfo], *, limit_bytes: int) -> dict[st
         mode = entry.external_attr >> 16
         reason = None
         if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts or (parts and ":" in parts[0]):
-            reason = "leads out of the archive"
+            reason = "points outside the archive"
         elif stat.S_ISLNK(mode):
             reason = "is a link"
         elif entry.flag_bits & 0x1:
             reason = "is encrypted"
         elif name.casefold() in folded:
-            reason = "is there twice"
+            reason = "occurs twice"
         if reason is not None:
-            msg = f"entry {name[:200]!r} of the archive {reason}; write it anew"
+            msg = f"entry {name[:200]!r} of the archive {reason}; write the archive again"
             raise UnsafeReference(msg, field=FIELD)
         folded.add(name.casefold())
         if not entry.is_dir():

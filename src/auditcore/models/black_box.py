@@ -26,7 +26,7 @@ SUM_TOLERANCE = 1e-3
 
 @runtime_checkable
 class Source(Protocol):
-    """Where the predictions come from."""
+    """A source of predictions."""
 
     @property
     def digest(self) -> Sha256:
@@ -34,7 +34,7 @@ class Source(Protocol):
 
     @property
     def capabilities(self) -> ModelCapabilities:
-        """What it lets an audit see."""
+        """What an audit can use of this model."""
 
     @property
     def probe(self) -> ProbeAnswers | None:
@@ -56,27 +56,27 @@ class Source(Protocol):
 
 @final
 class BlackBox(nn.Module):
-    """A model of PyTorch that asks a source.
+    """A PyTorch module that gets its predictions from a source.
 
     Attributes:
-        source: Where the predictions come from.
+        source: Source of the predictions.
     """
 
     def __init__(self, source: Source, *, outputs: Outputs, scores: Scores) -> None:
-        """Ask nothing yet."""
+        """Send no request yet."""
         super().__init__()
         self.source = source
         self._to_logits: Callable[[Tensor], Tensor] = _checked_logits if outputs == "logits" else _LOGITS_OF[scores]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N,classes) on the device of `x`; for probabilities, what gives them back."""
+        """Return logits (N,classes) on the device of `x`; for probabilities, logits that give them back."""
         outputs = self.source.predict(x.detach().contiguous().cpu())
         return self._to_logits(outputs).to(x.device)
 
 
 def _checked_logits(outputs: Tensor) -> Tensor:
     if outputs.shape[1] > 1 and outputs.min() >= 0 and (outputs.sum(dim=1) - 1).abs().max() < SUM_TOLERANCE / 100:
-        msg = "the outputs are declared logits, but every row is a distribution; declare `outputs`: probabilities"
+        msg = "the outputs are declared as logits, but every row sums to 1; set `outputs` to `probabilities`"
         raise ModelOutputInvalid(msg, field="model.outputs")
     return outputs
 
@@ -87,8 +87,8 @@ def _log_softmax_of(probabilities: Tensor) -> Tensor:
     worst = float((sums - 1).abs().max())
     if not worst < SUM_TOLERANCE:
         msg = (
-            f"the outputs are declared probabilities of softmax, but the classes of an image sum to 1 {worst:+.3g}; "
-            "declare `outputs`: logits, or `scores`: sigmoid"
+            f"the outputs are declared as softmax probabilities, but the sum of an image's classes differs from 1 by "
+            f"{worst:.3g}; set `outputs` to `logits`, or `scores` to `sigmoid`"
         )
         raise ModelOutputInvalid(msg, field="model.outputs")
     return probabilities.clamp_min(SMALLEST).log()
@@ -96,7 +96,7 @@ def _log_softmax_of(probabilities: Tensor) -> Tensor:
 
 def _logit_of(probabilities: Tensor) -> Tensor:
     _refuse_outside_unit(probabilities)
-    # 1 - p is exact above a half, and p itself below
+    # 1 - p is exact for p above a half, and p is exact below
     most = math.nextafter(1.0, 0.0)
     return torch.logit(probabilities.double().clamp(SMALLEST, most)).float()
 
@@ -105,8 +105,8 @@ def _refuse_outside_unit(probabilities: Tensor) -> None:
     low, high = float(probabilities.min()), float(probabilities.max())
     if not (low >= 0 and high <= 1 + SUM_TOLERANCE):
         msg = (
-            f"the outputs are declared probabilities, but go from {low:g} to {high:g}; declare `outputs`: logits, "
-            "or check the preprocessing"
+            f"the outputs are declared as probabilities, but range from {low:g} to {high:g}; set `outputs` to "
+            "`logits`, or check the preprocessing"
         )
         raise ModelOutputInvalid(msg, field="model.outputs")
 

@@ -1,9 +1,9 @@
-"""A model rewritten, without changing its function, so that rules for single layers reach every layer.
+"""Canonical form: a model is rewritten, without changing its function, so that rules for layers reach every layer.
 
 Methods that replace the gradient of a layer (guided backpropagation, deconvolution, layer-wise relevance
-propagation) hook modules. They go wrong, silently, on operators that are no modules, modules that are called
-twice, in-place activations and batch normalization: without canonical form the relevance of a ResNet-50 sums to
-65 536 times its output. See definitions, section 11.
+propagation) hook modules. They give wrong results, without an error, on operators that are not modules, modules that
+are called twice, in-place activations and batch normalization: without canonical form, the relevance of a ResNet-50
+sums to 65 536 times its output. See definitions, section 11.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
 from torch.nn.utils import fusion, parametrize
@@ -25,7 +25,7 @@ from auditcore.models.layers import Addition, Gate, SpatialMean
 from auditcore.models.tracing import ENTRY, LINEAR_LAYERS, trace
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU)
-"""Activations that are linear on pieces and stop or damp negative values."""
+"""Piecewise linear activations that block or reduce negative values."""
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -33,16 +33,16 @@ IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
 _GATING = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax)
 
 _RELATIVE_TOLERANCE = 1e-3
-"""Largest deviation allowed, relative to the largest logit; merging batch normalization alone costs about 1e-6."""
+"""Largest allowed deviation, relative to the largest logit; merging batch normalization changes about 1e-6."""
 
 
 def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
-    """A deep copy of `module` with the same function, in canonical form.
+    """Return a deep copy of `module` with the same function, in canonical form.
 
-    Functional activations, additions, products and poolings become modules; every module is called once, never in
-    place; dropout and its like are gone; batch normalization directly behind a linear layer is merged into it.
-    Any other batch normalization stays a module: one input an output, so that all relevance belongs to that input.
-    Modules are registered in the order in which they run, which is how rules for the first layer find it.
+    Functional activations, additions, products and poolings become modules. Every module is called once, never in
+    place. Dropout and similar layers are removed. Batch normalization directly after a linear layer is merged into it.
+    Any other batch normalization stays a module: it has one input per output, so all relevance belongs to that input.
+    Modules are registered in execution order, so that rules for the first layer find it.
 
     Args:
         module: A classifier of (N,3,size,size) images in evaluation mode.
@@ -52,7 +52,7 @@ def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
         NotApplicable: torch.fx cannot trace the forward, or the rewritten model does not give the same output.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    # on the CPU, where float32 is float32: the reduced precision of accelerators would blur the comparison at the end
+    # on the CPU, which computes in full float32: with an accelerator's reduced precision, the check at the end is vague
     module = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=False)
     example = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -77,9 +77,9 @@ def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:
-    """Lay out kernels in the order of memory in which convolutions are fastest; returns the module itself.
+    """Convert kernels to the channels-last memory format, in which convolutions are fastest; return the module.
 
-    `Module.to` would try the same on values of five dimensions, such as attention masks, and fail.
+    `Module.to` would also try to convert tensors with five dimensions, such as attention masks, and fail.
     """
     for value in (*module.parameters(), *module.buffers()):
         if value.ndim == 4:  # noqa: PLR2004 - (out, in, height, width)
@@ -88,9 +88,9 @@ def to_channels_last(module: nn.Module) -> nn.Module:
 
 
 def rectifiers(canonical: nn.Module) -> list[str]:
-    """Names of the ReLU, ReLU6 and LeakyReLU layers through which the signal passes.
+    """Return the names of the ReLU, ReLU6 and LeakyReLU layers on the signal path.
 
-    Those inside the gates of a squeeze-excitation block alone do not count: the signal never meets them.
+    Rectifiers that are only inside the gate of a squeeze-excitation block are not on the signal path.
     """
     graph_module = _as_graph(canonical)
     return [
@@ -101,10 +101,10 @@ def rectifiers(canonical: nn.Module) -> list[str]:
 
 
 def signal_path(canonical: nn.Module) -> list[fx.Node]:
-    """Nodes that carry the image's signal to the logits, in execution order; branches that compute gates are left out.
+    """Return the nodes that carry the image's signal to the logits, in execution order, without branches of gates.
 
     Raises:
-        TypeError: `canonical` is not a product of `canonicalize`.
+        TypeError: `canonical` was not made by `canonicalize`.
     """
     graph_module = _as_graph(canonical)
     alive = _alive(graph_module.graph)
@@ -124,7 +124,7 @@ def signal_path(canonical: nn.Module) -> list[fx.Node]:
 
 
 def called_module(canonical: nn.Module, node: object) -> nn.Module | None:
-    """The module that a node calls, or None if it is another kind of node."""
+    """Return the module that a node calls, or None if the node calls no module."""
     if isinstance(node, fx.Node) and node.op == "call_module":
         return canonical.get_submodule(str(node.target))
     return None
@@ -138,7 +138,7 @@ def _as_graph(canonical: nn.Module) -> fx.GraphModule:
 
 
 def settle(module: nn.Module) -> None:
-    """Fix parametrized weights at their values and turn in-place operation off."""
+    """Replace parametrized weights by their current values and turn off in-place operation."""
     for layer in module.modules():
         if parametrize.is_parametrized(layer):
             values = {name: getattr(layer, name).detach() for name in cast("nn.ModuleDict", layer.parametrizations)}
@@ -148,7 +148,7 @@ def settle(module: nn.Module) -> None:
             for name, value in values.items():
                 layer.register_parameter(name, nn.Parameter(value, requires_grad=False))
         if hasattr(layer, "inplace"):
-            setattr(layer, "inplace", False)  # noqa: B010 - which class has it is unknown
+            setattr(layer, "inplace", False)  # noqa: B010 - the class is unknown
 
 
 def unshare(model: fx.GraphModule) -> None:
@@ -166,20 +166,20 @@ def unshare(model: fx.GraphModule) -> None:
 
 
 def drop_assertions(model: fx.GraphModule) -> None:
-    """Checks of shapes, which passed while tracing and would count as users of the values they check."""
+    """Remove shape assertions: they held while tracing, and would count as users of the values they check."""
     for node in _nodes(model, "call_function"):
-        if node.target is torch._assert:  # noqa: SLF001 - how models assert while they are traced
+        if node.target is torch._assert:  # noqa: SLF001 - the function that models call to assert while they are traced
             model.graph.erase_node(node)
     model.graph.eliminate_dead_code()
 
 
 def drop_identities(model: fx.GraphModule) -> None:
-    """Take out dropout and its like, which hand their input on in evaluation mode."""
+    """Remove dropout and similar layers, which return their input in evaluation mode."""
     for node in _nodes(model):
         if isinstance(called_module(model, node), IDENTITIES) or (
             node.op == "call_function" and node.target in {F.dropout, F.dropout2d, stochastic_depth}
         ):
-            # in evaluation mode all of these hand their input on, but a dropout forced on would not: checked at the end
+            # a dropout that is forced on would not return its input; the check at the end finds that
             _erase(model, node, by=node.args[0])
         elif _calls(node, operator.add, torch.add, "add") and 0 in node.args:
             # sum([a, b]) starts with 0 + a
@@ -200,7 +200,7 @@ def _name_activations(model: fx.GraphModule) -> None:
 
 
 def name_batch_norms(model: fx.GraphModule) -> None:
-    """Functional batch normalization with stored statistics, as in layers that subclass it."""
+    """Replace functional batch normalization with stored statistics, as in subclassed layers, by modules."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     for node in _nodes(model, "call_function"):
         if node.target is not F.batch_norm:
@@ -271,7 +271,7 @@ def _name_additions(model: fx.GraphModule) -> None:
 def _name_products(model: fx.GraphModule) -> None:
     alive = _alive(model.graph)
     for node in _nodes(model):
-        # sizes are multiplied and divided too
+        # products and quotients of sizes are not of interest
         if node not in alive or len(node.args) != 2 or _shape(node) is None:  # noqa: PLR2004 - two factors
             continue
         left, right = node.args
@@ -288,19 +288,19 @@ def _name_products(model: fx.GraphModule) -> None:
 def _signal_and_gate(
     model: fx.GraphModule, alive: set[fx.Node], left: object, right: object
 ) -> tuple[object, object] | None:
-    """Which factor flows and which only scales, or None where that cannot be told."""
+    """Return which factor is the signal and which only scales it, or None if that is unclear."""
     for signal, gate in ((left, right), (right, left)):
         if signal in alive and gate not in alive:  # a number or a parameter, such as a layer's scale
             return signal, gate
     gating = _is_gate(model, left), _is_gate(model, right)
     if gating == (False, False):
-        # one value a channel against a map: attention over channels without a sigmoid
-        gating = _is_one_value_a_channel(left, right), _is_one_value_a_channel(right, left)
+        # one value per channel and a map: attention over channels without a sigmoid
+        gating = _is_one_value_per_channel(left, right), _is_one_value_per_channel(right, left)
     return {(True, False): (right, left), (False, True): (left, right)}.get(gating)
 
 
 def _is_gate(model: fx.GraphModule, node: object) -> bool:
-    """Whether a value comes straight from a bounded activation, through reshaping and scaling at most."""
+    """Return whether a value comes directly from a bounded activation, with at most reshaping and scaling between."""
     while isinstance(node, fx.Node):
         layer = called_module(model, node)
         if isinstance(layer, _GATING) or _calls(node, F.softmax, torch.softmax, "softmax"):
@@ -314,21 +314,21 @@ def _is_gate(model: fx.GraphModule, node: object) -> bool:
 
 
 def _adds_three(node: object) -> bool:
-    """Whether a value is `x + 3`, as in relu6(x + 3) / 6: the hard sigmoid spelled out."""
+    """Return whether a value is `x + 3`, as in relu6(x + 3) / 6, the expanded hard sigmoid."""
     return isinstance(node, fx.Node) and _calls(node, operator.add, torch.add, "add") and 3 in node.args  # noqa: PLR2004
 
 
-def _is_one_value_a_channel(small: object, large: object) -> bool:
+def _is_one_value_per_channel(small: object, large: object) -> bool:
     few, many = _shape(small), _shape(large)
     return few is not None and many is not None and few != many and len(few) == 4 and few[2:] == (1, 1)  # noqa: PLR2004
 
 
 def merge_batch_norms(model: fx.GraphModule, *, keep: Collection[fx.Node] = ()) -> None:
-    """Merge batch normalization into the linear layer directly before it, where nothing else reads that layer.
+    """Merge batch normalization into the linear layer directly before it, if nothing else reads that layer.
 
     Args:
-        model: Changed in place.
-        keep: Calls of layers whose outputs must stay what they are.
+        model: The model, which is changed in place.
+        keep: Calls of layers whose outputs must not change.
     """
     for node in _nodes(model, "call_module"):
         norm, source = called_module(model, node), node.args[0]
@@ -355,13 +355,13 @@ def merge_batch_norms(model: fx.GraphModule, *, keep: Collection[fx.Node] = ()) 
             merged = fusion.fuse_conv_bn_weights(weight, bias, *statistics, transpose=True)
         else:
             merged = fusion.fuse_conv_bn_weights(weight, bias, *statistics)
-        # assigned, not written in place: a module that was un-shared keeps its siblings' weights untouched
+        # assigned, not written in place, because calls of one module still share its parameters
         linear.weight, linear.bias = merged
         _erase(model, node, by=source)
 
 
 def in_execution_order(model: fx.GraphModule) -> fx.GraphModule:
-    """The same graph over modules and tensors that are flat and registered in the order of their use."""
+    """Return the same graph with flat modules and tensors, registered in the order of their use."""
     model.graph.eliminate_dead_code()
     parts: dict[str, Any] = {}
     for node in model.graph.nodes:
@@ -382,24 +382,24 @@ def require_same(actual: Tensor, expected: Tensor) -> None:
     """Refuse a rewritten model whose logits differ by more than rounding.
 
     Raises:
-        NotApplicable: They do.
+        NotApplicable: They differ by more.
     """
     deviation = float((actual - expected).abs().amax())
     if not deviation <= _RELATIVE_TOLERANCE * float(expected.abs().amax()) + 1e-6:
         msg = (
-            f"the model cannot be brought into canonical form: its logits would change by {deviation:.2g}; "
+            f"the model cannot be converted to canonical form: its logits would change by {deviation:.2g}; "
             "avoid in-place operations on values that are used again"
         )
         raise NotApplicable(msg)
 
 
 def _nodes(model: fx.GraphModule, op: str | None = None) -> Iterator[fx.Node]:
-    """A snapshot, since rewriting changes the graph."""
+    """Iterate over a snapshot of the nodes, because rewriting changes the graph."""
     return (node for node in list(model.graph.nodes) if op is None or node.op == op)
 
 
 def _alive(graph: fx.Graph) -> set[fx.Node]:
-    """Nodes that depend on the image."""
+    """Return the nodes that depend on the image."""
     alive: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder" or any(source in alive for source in node.all_input_nodes):
@@ -408,7 +408,7 @@ def _alive(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _calls(node: fx.Node, *targets: object) -> bool:
-    """Whether a node calls one of these functions or methods."""
+    """Return whether a node calls one of these functions or methods."""
     return node.op in {"call_function", "call_method"} and node.target in targets
 
 
@@ -417,13 +417,13 @@ def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:  # 
 
 
 def _shape(node: object) -> tuple[int, ...] | None:
-    """Shape of a node's tensor, or None if it is no tensor."""
+    """Return the shape of a node's tensor, or None if its value is not a tensor."""
     meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
     return tuple(meta.shape) if isinstance(meta, TensorMetadata) else None
 
 
 def _constant(model: fx.GraphModule, node: object) -> Tensor | None:
-    """The parameter or buffer that a node reads."""
+    """Return the parameter or buffer that a node reads, or None."""
     if isinstance(node, fx.Node) and node.op == "get_attr":
         return cast("Tensor", operator.attrgetter(str(node.target))(model))
     return None
@@ -445,7 +445,7 @@ def _exists(model: nn.Module, path: str) -> bool:
 
 
 def _replace(model: fx.GraphModule, node: fx.Node, layer: nn.Module, *arguments: object) -> fx.Node:
-    """Put a call of `layer` in the place of `node`."""
+    """Replace `node` by a call of `layer`."""
     path = _fresh_path(model, f"{ENTRY}.{type(layer).__name__.lower()}")
     model.add_submodule(path, layer)
     with model.graph.inserting_before(node):
@@ -493,6 +493,6 @@ _ACTIVATIONS: dict[object, _ActivationOf] = {
     F.elu: lambda node: nn.ELU(_argument(node, 1, "alpha", 1.0)),
     F.selu: lambda _: nn.SELU(),
 }
-"""Function or method name -> the module that does the same; None where its arguments make it something else."""
+"""Function or method name -> the equivalent module; None if the arguments have no equivalent."""
 
 _RESHAPING = {"view", "reshape", "expand", "expand_as", "unsqueeze", "squeeze", "flatten", "transpose", "permute"}

@@ -1,4 +1,4 @@
-"""Where the outputs of layers keep positions, in whichever layout: feature maps of convolutions and transformers."""
+"""Layouts of feature maps: how the outputs of convolutions and transformers keep positions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 Layout = Literal["channels_first", "channels_last", "tokens"]
-"""(N,C,h,w); (N,h,w,C); or (N,T,C) with a square number of positions behind some prefix tokens, the class token first.
+"""(N,C,h,w); (N,h,w,C); or (N,T,C) with a square number of positions after some prefix tokens, the class token first.
 
-Inputs are square, and so are their feature maps, which is how layouts are told apart.
+Inputs and their feature maps are square, which distinguishes the layouts.
 """
 
 _MOST_PREFIX_TOKENS = 5
@@ -26,12 +26,12 @@ _CHANNELS_LAST_LAYERS = (nn.Linear, nn.LayerNorm)
 
 
 def layout_of(layer: nn.Module, output: object, *, images: int) -> Layout | None:
-    """In which layout a layer's output keeps more than one position, or None if it does not.
+    """Return the layout of a layer's output, or None if it does not keep more than one position.
 
     Args:
-        layer: Decides where height, width and channels are equal.
-        output: What the layer returned.
-        images: Images in the batch; an output of another length, such as windows, is not laid out image by image.
+        layer: The layer; its class decides if height, width and channels are equal.
+        output: Output of the layer.
+        images: Images in the batch; an output with a different length, such as windows, is not organized by image.
     """
     if not isinstance(output, Tensor) or len(output.shape) not in {3, 4} or len(output) != images:
         return None
@@ -46,7 +46,7 @@ def layout_of(layer: nn.Module, output: object, *, images: int) -> Layout | None
 
 
 def as_maps(values: Float[Tensor, "image ..."], layout: Layout) -> Float[Tensor, "image channel height width"]:
-    """A layer's output, or its gradient, as (N,C,h,w); prefix tokens are dropped."""
+    """Convert a layer's output, or its gradient, to (N,C,h,w); prefix tokens are dropped."""
     match layout:
         case "channels_first":
             return values
@@ -60,7 +60,7 @@ def as_maps(values: Float[Tensor, "image ..."], layout: Layout) -> Float[Tensor,
 
 
 def prefix_tokens(tokens: int) -> int | None:
-    """Tokens before a square grid of at least two positions a side, or None if there is none."""
+    """Return the number of tokens before a square grid of at least two positions per side, or None without a grid."""
     side = math.isqrt(tokens)
     prefix = tokens - side**2
     return prefix if side > 1 and prefix <= _MOST_PREFIX_TOKENS else None
@@ -68,22 +68,22 @@ def prefix_tokens(tokens: int) -> int | None:
 
 @contextmanager
 def layers_run(module: nn.Module, *, images: int) -> Iterator[dict[str, Layout | None]]:
-    """Layers that run inside the block, in the order in which they last ran, with the layout of their last output.
+    """Record the layers that run inside the block, by their last run, with the layout of their last output.
 
     Args:
         module: The network.
-        images: Images in the batch that passes.
+        images: Images in the batch.
     """
     layouts: dict[str, Layout | None] = {}
 
     def record(name: str, layer: nn.Module, output: object) -> None:
-        layouts.pop(name, None)  # a layer that runs twice counts where it ran last
+        layouts.pop(name, None)  # a layer that runs twice is placed at its last run
         layouts[name] = layout_of(layer, output, images=images)
 
     handles = [
         layer.register_forward_hook(lambda layer, _inputs, output, name=name: record(name, layer, output))
         for name, layer in module.named_modules()
-        # layers of TorchScript take no hooks
+        # TorchScript layers do not support hooks
         if name and not isinstance(layer, torch.jit.ScriptModule)
     ]
     try:
@@ -94,14 +94,14 @@ def layers_run(module: nn.Module, *, images: int) -> Iterator[dict[str, Layout |
 
 
 def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, size: int) -> frozenset[str]:
-    """Layers whose positions the logits still depend on, in a layer's last run.
+    """Return the layers whose positions the logits depend on, in the layer's last run.
 
-    Past the attention of its last block a vision transformer reads nothing but the class token. One forward and one
-    backward pass of one random image.
+    After the attention of its last block, a vision transformer reads only the class token. This runs one forward and
+    one backward pass of one random image.
 
     Args:
         module: The network.
-        layouts: Layers to ask about.
+        layouts: Layers to test.
         size: Side of the input, in pixels.
     """
     runs: dict[str, list[bool]] = {name: [] for name in layouts}
@@ -121,7 +121,7 @@ def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, 
         for name in layouts
     ]
     try:
-        _pass_there_and_back(module, size=size)
+        _forward_and_backward(module, size=size)
     finally:
         for handle in handles:
             handle.remove()
@@ -131,16 +131,16 @@ def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, 
 def grid_reaches_logits_around(
     module: nn.Module, layer: str, *, start: str, layouts: Mapping[str, Layout], size: int
 ) -> bool:
-    """Whether the logits depend on the positions of one layer in a way that does not lead through those of another.
+    """Return whether the logits depend on the positions of one layer on a path around those of another layer.
 
-    One pass there and back of one random image, in which no gradient passes the positions of `layer`. Tokens before
-    the grid let it pass.
+    This runs one forward and one backward pass of one random image, and blocks the gradient at the positions of
+    `layer`. Tokens before the grid do not block it.
 
     Args:
         module: The network.
-        layer: The layer whose positions let nothing pass; it gives tokens.
-        start: The layer asked about; it runs before and gives tokens too.
-        layouts: How layers are laid out.
+        layer: The layer whose positions block the gradient; its output is tokens.
+        start: The layer to test; it runs earlier, and its output is tokens too.
+        layouts: Layouts of the layers.
         size: Side of the input, in pixels.
     """
     reached = []
@@ -157,18 +157,18 @@ def grid_reaches_logits_around(
         module.get_submodule(start).register_forward_hook(lambda _layer, _inputs, output: watch(output)),
     ]
     try:
-        _pass_there_and_back(module, size=size)
+        _forward_and_backward(module, size=size)
     finally:
         for handle in handles:
             handle.remove()
     return any(reached)
 
 
-def _pass_there_and_back(module: nn.Module, *, size: int) -> None:
-    """One random image forward, and gradients of a random combination of the logits back.
+def _forward_and_backward(module: nn.Module, *, size: int) -> None:
+    """Pass one random image forward, and the gradient of a random combination of the logits backward.
 
-    It is the structure that is asked about, so parameters that are all zero, such as those of a new head, have random
-    values meanwhile.
+    Only the structure matters here, so parameters that are all zero, such as those of a new head, get random values
+    during the pass.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
@@ -180,18 +180,18 @@ def _pass_there_and_back(module: nn.Module, *, size: int) -> None:
     image = torch.randn(1, 3, size, size, generator=generator).to(device).requires_grad_()
     with torch.enable_grad():
         logits = functional_call(_Unhooked(module), filled, (image,))
-    # weights of no pattern, so that nothing cancels
+    # random weights, so that nothing cancels
     torch.autograd.grad(logits, image, torch.randn(logits.shape, generator=generator).to(device))
 
 
 class _Unhooked(nn.Module):
-    """Runs a model past its own hooks: nothing is explained, so the ledger need not know."""
+    """Runs a model without its own hooks: the ledger of passes must not count this pass."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, image: Float[Tensor, "image 3 size size"]) -> Tensor:
-        """What the model returns."""
+        """Return the model's logits."""
         logits: Tensor = self.module.forward(image)
         return logits

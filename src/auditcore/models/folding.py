@@ -1,9 +1,9 @@
-"""A model with the same function and fewer operations, for passes that need its logits and input gradients alone.
+"""Fold a model into one with the same function and fewer operations, for passes that need only logits and gradients.
 
-Batch normalization directly behind a linear layer is folded into its kernel, padding of convolutions that pad their
-input themselves into the convolution, dropout is gone, and rectifiers work in place where nothing else reads their
-input. On two cores the demo model passes 1.4 to 1.6 times as many images forward and 1.3 to 1.5 times as many
-backward as unfolded; resnet50, whose kernels dominate, up to 1.1 times.
+Batch normalization directly after a linear layer is folded into its kernel, explicit padding of the input into the
+convolution. Dropout is removed, and rectifiers work in place if nothing else reads their input. On two cores, the
+folded demo model is 1.4 to 1.6 times as fast forward and 1.3 to 1.5 times as fast backward; resnet50, whose kernels
+dominate, up to 1.1 times.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from auditcore.models.canonical import (
 from auditcore.models.tracing import calls_of, trace
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
-"""Activations whose gradient follows from their output, so that their input need not be kept."""
+"""Activations whose gradient can be computed from their output, so their input need not be kept."""
 
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded model some of whose layers can be read.
+    """A folded model, some of whose layers can be read.
 
     Attributes:
         module: Images to logits.
@@ -51,19 +51,19 @@ class Folded:
 
 
 def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
-    """A deep copy of `module` with the same function up to rounding.
+    """Return a deep copy of `module` with the same function up to rounding.
 
     Args:
         module: A classifier of (N,3,size,size) images in evaluation mode.
         size: Side of the square input, in pixels.
-        keep: Layers whose outputs will be read, and must stay the same too.
+        keep: Layers whose outputs will be read and must not change either.
 
     Raises:
-        NotApplicable: torch.fx cannot trace the forward, the folded model does not give the same output, or a layer to
-            be kept does not run exactly once.
+        NotApplicable: torch.fx cannot trace the forward, the folded model does not give the same output, or a layer in
+            `keep` does not run exactly once.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    # on the CPU, where float32 is float32: the reduced precision of accelerators would blur the comparison at the end
+    # on the CPU, which computes in full float32: with an accelerator's reduced precision, the check at the end is vague
     module = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=False)
     example = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -84,16 +84,16 @@ def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
 
 
 def _only_call(model: fx.GraphModule, name: str, keep: Sequence[str]) -> fx.Node:
-    """Where the graph gives what a layer gives; several runs become several steps."""
+    """Return the node that computes a layer's output; a layer that runs several times has several nodes."""
     calls = calls_of(model, name, read=keep)
     if len(calls) != 1 or isinstance(called_module(model, calls[0]), IDENTITIES):
-        msg = f"layer {name!r} is no single step of the folded model"
+        msg = f"layer {name!r} is not exactly one step of the folded model"
         raise NotApplicable(msg)
     return calls[0]
 
 
 def _fold_paddings(model: fx.GraphModule) -> None:
-    """Put a plain convolution in the place of one that pads its input evenly and then convolves."""
+    """Replace convolutions that pad their input evenly and then convolve by plain convolutions."""
     for node in list(model.graph.nodes):
         layer, source = called_module(model, node), node.args[0] if node.args else None
         if not isinstance(layer, nn.Conv2d) or type(layer) is nn.Conv2d or not isinstance(source, fx.Node):
@@ -120,13 +120,13 @@ def _fold_paddings(model: fx.GraphModule) -> None:
 
 
 def _padding(received: int, given: int, kernel: int, stride: int, dilation: int) -> int:
-    """The least even padding with which a convolution of this kernel gives `given` positions of `received`."""
+    """Return the smallest even padding with which this kernel turns `received` positions into `given`."""
     missing = (given - 1) * stride + dilation * (kernel - 1) + 1 - received
     return max(0, -(-missing // 2))
 
 
 def _computes_the_same(plain: nn.Conv2d, layer: nn.Conv2d, shape: tuple[int, ...]) -> bool:
-    """Whether padding is all that the class adds; its code is foreign, so it is tried and not read."""
+    """Return whether the class adds only padding; this is tested by running it, because its code is unknown."""
     tried = torch.randn(1, *shape[1:], generator=torch.Generator().manual_seed(0))
     expected: Tensor = layer(tried)
     found: Tensor = plain(tried)
@@ -134,7 +134,7 @@ def _computes_the_same(plain: nn.Conv2d, layer: nn.Conv2d, shape: tuple[int, ...
 
 
 def _work_in_place(model: fx.GraphModule) -> None:
-    """Let rectifiers overwrite what a linear layer gave to them alone: no gradient needs it."""
+    """Let rectifiers overwrite the output of a linear layer that only they read: no gradient needs it."""
     for node in model.graph.nodes:
         layer, source = called_module(model, node), node.args[0] if node.args else None
         giver = called_module(model, source)

@@ -1,7 +1,7 @@
-"""Layers through which everything must pass that reaches the logits, and which of them Grad-CAM reads.
+"""Passages: layers that everything on the way to the logits passes through, and which of them Grad-CAM reads.
 
-A convolution inside a residual block, a branch, a shortcut or a gate holds a part of what the logits depend on: the
-rest flows around it. The output of a block as a whole holds everything.
+A convolution inside a residual block, a branch, a shortcut or a gate contains only a part of what the logits depend on:
+the rest flows around it. The output of a whole block contains everything.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from auditcore.models.feature_maps import Layout, grid_reaches_logits_around, prefix_tokens
 
 _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-"""Layers that count for depth."""
+"""Layers that count toward the depth of a network."""
 
 
 @final
 @dataclass(frozen=True)
 class Flow:
-    """What flows through a layer on the way from the image to the logits.
+    """A layer's place in the flow from the image to the logits.
 
     Attributes:
         name: Path of the layer.
-        value: Number of the tensor that it gives, counted from the logits on, if nothing flows around it; else None. A
-            block and its last layer give the same tensor.
+        value: Number of the layer's output tensor, counted from the logits, if nothing flows around it; else None. A
+            block and its last layer have the same output tensor.
         runs: How often it runs.
-        shape: Of what it gives, for one image.
-        prefix: Tokens before the grid, such as a class token, which hold a part of what flows.
-        computes: Whether it computes something of each position: it holds weights or is an activation. Others, such as
-            pooling, dropout and a change of layout, pass on what a layer before them computed.
+        shape: Shape of its output for one image.
+        prefix: Number of tokens before the grid, such as a class token; these carry a part of the flow.
+        computes: Whether it computes something at each position: it has weights or is an activation. Others, such as
+            pooling, dropout and a change of layout, pass on what an earlier layer computed.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Flow:
 
 @dataclass
 class _Run:
-    """How often a layer runs; of its last run, the nodes of the graph that its input and its output came from."""
+    """How often a layer runs, and the autograd nodes of the input and output of its last run."""
 
     count: int = 0
     given: tuple[tuple[int, ...], Any] | None = None
@@ -57,21 +57,21 @@ class _Run:
 def flow_through(
     module: nn.Module, layouts: Mapping[str, Layout], *, size: int, device: torch.device
 ) -> tuple[Flow, ...]:
-    """What flows through each feature layer, in the order in which they last run.
+    """Return the flow through each feature layer, in the order of their last runs.
 
-    Found on the autograd graph of one pass: nothing flows around a layer if every way from the logits to the image
-    leads through its node. Around each run of a layer that runs more than once something may flow.
+    This uses the autograd graph of one pass: nothing flows around a layer if every path from the logits to the image
+    passes its node. For a layer that runs more than once, something may flow around each of its runs.
 
     Args:
         module: The network.
         layouts: Its feature layers.
         size: Side of the input, in pixels.
-        device: Where the network is.
+        device: Device of the network.
     """
     runs = {name: _Run() for name in layouts}
 
     def begin(name: str, inputs: tuple[object, ...]) -> None:
-        # asked before it runs, since an activation may work in place
+        # recorded before the layer runs, because an activation may work in place
         given = inputs[0] if inputs else None
         runs[name].given = (tuple(given.shape), given.grad_fn) if isinstance(given, Tensor) else None
 
@@ -91,7 +91,7 @@ def flow_through(
     try:
         with torch.enable_grad():
             image = torch.zeros(1, 3, size, size, device=device).requires_grad_().clone()
-            # `forward` itself: the structure is looked at, no image is explained, so the ledger need not know
+            # `forward` itself, without hooks: the ledger of passes must not count this pass
             logits = module.forward(image)
     finally:
         for handle in handles:
@@ -113,16 +113,17 @@ def flow_through(
 def last_map(
     module: nn.Module, layouts: Mapping[str, Layout], flows: Sequence[Flow], reaching: Collection[str], *, size: int
 ) -> str | None:
-    """The last feature map around which nothing flows to the logits; None if there is none.
+    """Return the last feature map that nothing flows around on the way to the logits; None if there is none.
 
-    Of layers that give one tensor, the outermost: a block rather than its last layer. Where logits are read from a
-    class token, the last block still reads positions at its entrance: its token grid counts, class token dropped. The
-    patch embedding, or the stem of several networks that end apart, knows little of what is decided and is none.
+    Of several layers with the same output tensor, it is the outermost: a block, not its last layer. If logits are read
+    from a class token, the last block still reads positions at its input; that token grid is returned, without the
+    class token. The patch embedding, or the common stem of several separate networks, is never returned: it says little
+    about the decision.
 
     Args:
         module: The network.
         layouts: Its feature layers.
-        flows: What `flow_through` found.
+        flows: Result of `flow_through`.
         reaching: Layers whose positions the logits depend on.
         size: Side of the input, in pixels.
     """
@@ -150,7 +151,7 @@ def last_map(
 
 
 def _outermost_of_last(flows: Sequence[Flow]) -> Flow | None:
-    """The one nearest to the logits with the shortest path, the first of those that are equally short."""
+    """Return the flow nearest to the logits; of several, the first one with the shortest path."""
     last = min((flow.value for flow in flows if flow.value is not None), default=None)
     same = [flow for flow in flows if flow.value is not None and flow.value == last]
     return min(same, key=lambda flow: flow.name.count("."), default=None)
@@ -162,18 +163,18 @@ def _computes(layer: nn.Module, run: _Run) -> bool:
     if run.given is None or "pool" in type(layer).__name__.lower():
         return False
     shape, node = run.given
-    # dropout and identities hand on the very tensor
+    # dropout and identities return the same tensor
     return shape == run.shape and node is not run.node
 
 
 def _cut_nodes(start: Any, goal: Any) -> list[Any]:  # noqa: ANN401 - nodes of autograd have no public type
-    """Nodes through which every way from one node of a graph to another leads, in the order of the ways."""
+    """Return the nodes that every path from one node of a graph to another passes, in the order of the paths."""
     order = _topological(start, goal)
     place = {node: number for number, node in enumerate(order)}
     furthest = 0
     cuts = []
     for number, node in enumerate(order):
-        # no edge that begins before this node ends behind it
+        # no edge that begins before this node ends after it
         if furthest <= number:
             cuts.append(node)
         furthest = max([furthest, *(place[following] for following in _following(node) if following in place)])
@@ -181,7 +182,7 @@ def _cut_nodes(start: Any, goal: Any) -> list[Any]:  # noqa: ANN401 - nodes of a
 
 
 def _topological(start: Any, goal: Any) -> list[Any]:  # noqa: ANN401
-    """Nodes that lie on some way from one node to another, each before all that it leads to."""
+    """Return the nodes on any path from one node to another, in topological order."""
     leads: dict[Any, bool] = {goal: True}
     finished = [goal]
     ahead: list[tuple[Any, bool]] = [(start, False)] if start is not None and goal is not None else []

@@ -1,4 +1,4 @@
-"""Cascading randomization: a model that forgets what it learned, from the logits down.
+"""Cascading randomization: layers of a model are randomized step by step, starting at the logits.
 
 Source: Adebayo et al. 2018.
 """
@@ -17,15 +17,15 @@ from auditcore.counts.stages import cascade_stages
 from auditcore.models.classifier import Classifier
 
 _GLOBAL_GENERATOR = threading.Lock()
-"""`reset_parameters` draws from torch's global generator, which audits in other threads must not use meanwhile."""
+"""`reset_parameters` draws from torch's global generator, which audits in other threads must not use at that time."""
 
 
 class Stage(NamedTuple):
     """One step of the cascade.
 
     Attributes:
-        share: Share of the layers that are random, in (0, 1].
-        classifier: The model with those layers random; its passes count in the ledger of the trained one.
+        share: Share of the layers that are randomized, in (0, 1].
+        classifier: The model with those layers randomized; its passes count in the ledger of the trained model.
     """
 
     share: float
@@ -33,13 +33,13 @@ class Stage(NamedTuple):
 
 
 def cascade(classifier: Classifier, *, seed: int, stages: int | None) -> Iterator[Stage]:
-    """Randomize the layers of a classifier, cumulatively, the one nearest to the logits first.
+    """Randomize the layers of a classifier cumulatively, the one nearest to the logits first.
 
-    A layer's new values follow from the seed, the model's digest and the layer's name alone, so that every image,
-    shard and explainer meets the same random models, on every device.
+    A layer's new values depend only on the seed, the model's digest and the layer's name. Every image, shard and
+    explainer therefore gets the same random models, on every device.
 
     Args:
-        classifier: The trained model, which stays as it is.
+        classifier: The trained model, which is not changed.
         seed: The plan's seed.
         stages: Groups of layers of equal size; one per layer if None or if there are fewer layers.
     """
@@ -55,21 +55,21 @@ def cascade(classifier: Classifier, *, seed: int, stages: int | None) -> Iterato
                 _randomize(module.get_submodule(path), _seed(seed, classifier.digest, path))
 
         digest = hashlib.sha256(f"{classifier.digest}\0{seed}\0{end}".encode()).hexdigest()
-        # from stage to stage, so that besides the trained model two are in memory at most
+        # each stage starts from the one before, so at most two models besides the trained one are in memory
         current, done = current.altered(randomize, digest=f"sha256:{digest}"), end
         yield Stage(share=end / len(layers), classifier=current)
 
 
 def parameter_layers(classifier: Classifier) -> list[list[str]]:
-    """Layers with parameters of their own, in the order in which they begin to run; each as the paths it consists of.
+    """Return the layers that have parameters of their own, in execution order; each as a list of module paths.
 
     A module that is never called, such as the output projection of `nn.MultiheadAttention`, belongs to the nearest
-    module around it that is: that one computes with its parameters.
+    enclosing module that is called, because that module computes with its parameters.
     """
     ran: dict[str, None] = {}
 
     def record(name: str) -> None:
-        ran.pop(name, None)  # a layer that runs twice counts where it ran last, nearest to the logits
+        ran.pop(name, None)  # a layer that runs twice is placed at its last run, nearest to the logits
         ran[name] = None
 
     module = classifier.module
@@ -98,13 +98,13 @@ def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _randomize(layer: nn.Module, seed: int) -> None:
-    """Initialize a layer as before training; parameters that it does not initialize itself are permuted.
+    """Initialize a layer as before training; parameters without an initializer are permuted.
 
-    `reset_parameters` of batch normalization also forgets the running statistics.
+    `reset_parameters` of batch normalization also resets the running statistics.
     """
     parameters = _own_parameters(layer)
     device = parameters[0].device
-    # on the CPU: the generators of accelerators give other numbers
+    # on the CPU, because the generators of accelerators draw different numbers
     layer.cpu()
     parameters = _own_parameters(layer)
     learned = [parameter.detach().clone() for parameter in parameters]
@@ -124,6 +124,6 @@ def _permuted(values: Tensor) -> Tensor:
 
 
 def _seed(seed: int, digest: str, path: str) -> int:
-    """Seed of one layer: 63 bits of a hash."""
+    """Return the seed of one layer: 63 bits of a hash."""
     name = f"{seed}\0{digest}\0{path}".encode()
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "little") >> 1

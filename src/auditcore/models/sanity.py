@@ -12,7 +12,7 @@ from auditcore.errors import ModelOutputInvalid
 
 @final
 class LogitGuard:
-    """Watches the logits of one classifier."""
+    """Checks the logits of one classifier."""
 
     def __init__(self) -> None:
         """Begin without any pass."""
@@ -24,6 +24,7 @@ class LogitGuard:
         Raises:
             ModelOutputInvalid: A logit on the CPU is NaN or infinite.
         """
+        # reading the result from an accelerator now would make the host wait for it
         invalid = ~logits.isfinite().all()
         if logits.device.type == "cpu":
             if bool(invalid):
@@ -32,7 +33,7 @@ class LogitGuard:
             self._invalid = invalid if self._invalid is None else self._invalid | invalid
 
     def require_finite(self) -> None:
-        """Wait for the passes seen since the last time.
+        """Wait for the passes since the last call and check them.
 
         Raises:
             ModelOutputInvalid: One of their logits is NaN or infinite.
@@ -41,7 +42,7 @@ class LogitGuard:
             raise invalid_output()
 
     def has_seen_invalid(self) -> bool:
-        """Wait for the passes seen since the last time, say whether a logit was NaN or infinite, and forget them."""
+        """Wait for the passes since the last call and return whether one of their logits was NaN or infinite."""
         seen, self._invalid = self._invalid, None
         return seen is not None and bool(seen)
 

@@ -74,8 +74,8 @@ class ServedSource:
         self.probe = at_first.model_copy(update={"unsteadiness": unsteadiness})
         if not unsteadiness < UNSTEADY:
             msg = (
-                f"the server answers the same image in different ways: a probability moved by "
-                f"{unsteadiness:.3g}; switch dropout and random augmentation off where it is served"
+                f"the server's answers to the same image differ: a probability changed by {unsteadiness:.3g}; "
+                "switch off dropout and random augmentation on the server"
             )
             raise ModelOutputInvalid(msg, field="model")
 
@@ -100,10 +100,10 @@ class ServedSource:
         return max(1, min(self._limits.images_per_request, most))
 
     def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
-        """Outputs as the server declares them; requests of equal size, in order.
+        """Return the outputs as the server declares them, in order; requests have equal size.
 
         Raises:
-            ModelOutputInvalid: The answer has another shape.
+            ModelOutputInvalid: The shape of an answer is wrong.
             InputError: The server fails, or the budget of requests is used up.
         """
         return self._passed(inputs)
@@ -115,7 +115,7 @@ class ServedSource:
             images: Estimated number of images that the shard will send.
 
         Raises:
-            ModelChanged: Another model answers.
+            ModelChanged: The server serves a different model.
             RequestBudgetExceeded: The shard needs more requests than the whole audit may make.
         """
         self._confirm()
@@ -123,8 +123,8 @@ class ServedSource:
         needed = math.ceil(images / self._batch)
         if budget is not None and needed > budget:
             msg = (
-                f"a shard needs about {needed} requests of {self._batch} images, and the whole audit may make "
-                f"{budget}; raise `limits.requests` or `limits.images_per_request`, or ask for less"
+                f"a shard needs about {needed} requests of {self._batch} images, but the whole audit may make only "
+                f"{budget}; raise `limits.requests` or `limits.images_per_request`, or reduce the plan"
             )
             raise RequestBudgetExceeded(msg, field="model.limits.requests")
         spared = math.ceil(SPARE_REQUESTS * needed) + self._limits.attempts
@@ -138,11 +138,11 @@ class ServedSource:
         """
         self._client.allow(None)
         self._confirm()
-        notes = [f"predictions came from {self.description.server}, {self._batch} images a request"]
+        notes = [f"predictions came from {self.description.server}, {self._batch} images per request"]
         if self.probe.unsteadiness > STEADY:
             notes.append(
-                f"the server answers the same image in slightly different ways: a probability moved by "
-                f"{self.probe.unsteadiness:.2g}, and differences of scores below that mean nothing"
+                f"the server's answers to the same image differ slightly: a probability changed by "
+                f"{self.probe.unsteadiness:.2g}, so differences of scores below that have no meaning"
             )
         return tuple(notes)
 
@@ -152,8 +152,8 @@ class ServedSource:
         now = self._answers(self._passed(self._probe_images()), self.probe.unsteadiness)
         if now.is_of_another_model(self.probe):
             msg = (
-                f"the server answers otherwise than when the audit began: a probability of the probe moved by "
-                f"{now.moved_from(self.probe):.3g}; submit the audit again once the model stays"
+                f"the server's answers have changed since the audit began: a probability of the probe changed by "
+                f"{now.moved_from(self.probe):.3g}; submit the audit again once the model no longer changes"
             )
             raise ModelChanged(msg, field="model.version")
 
@@ -161,8 +161,8 @@ class ServedSource:
         if description.pin != self._pinned:
             version = "" if description.version is None else f", version {description.version}"
             msg = (
-                f"the server now serves another model{version} ({description.pin}) than {self._pinned}, with which "
-                "the audit began; submit it again"
+                f"the server now serves a different model{version} ({description.pin}); the audit began with "
+                f"{self._pinned}; submit it again"
             )
             raise ModelChanged(msg, field="model.sha256" if self.description is description else "model.version")
 
@@ -196,15 +196,15 @@ class ServedSource:
     def _refuse_misshapen(self, batch: RawTensor, answer: Tensor) -> None:
         if answer.ndim != 2 or len(answer) != len(batch):  # noqa: PLR2004 - (N, classes)
             msg = (
-                f"the server must answer one row of class scores an image; to {len(batch)} images it answered shape "
+                f"the server must return one row of class scores per image; for {len(batch)} images it returned shape "
                 f"{tuple(answer.shape)}"
             )
             raise ModelOutputInvalid(msg, field="model")
         if self._classes is not None and answer.shape[1] != self._classes:
-            msg = f"the server answers {answer.shape[1]} classes, not {self._classes}; check `classes` and the model"
+            msg = f"the server returns {answer.shape[1]} classes, not {self._classes}; check `classes` and the model"
             raise ModelOutputInvalid(msg, field=self._field)
         if not answer.isfinite().all():
-            msg = "the server answered NaN or infinite scores; check the model and `preprocessing`"
+            msg = "the server returned NaN or infinite scores; check the model and `preprocessing`"
             raise ModelOutputInvalid(msg, field="model")
 
 

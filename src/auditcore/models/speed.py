@@ -1,4 +1,4 @@
-"""Faster ways through a plain model: under autocast, and compiled.
+"""Faster variants of a model: under autocast, and compiled.
 
 Both keep the paths of its layers and hand out float32 logits, so that callers need not know which one runs.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def failure_of(error: Exception) -> str:
-    """Why compiling failed, in one line; torch puts the cause into the second line of its message."""
+    """Return why compiling failed, in one line; torch puts the cause on the second line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join((f"{type(error).__name__}:", *lines[:2]))
 
@@ -27,9 +27,9 @@ class Autocast(nn.Module):
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
-        """Look at `module`, which is not copied."""
+        """Create a view of `module`, which is not copied."""
         super().__init__()
-        # the same dictionaries, so that every path leads to the same layer
+        # the same dictionaries, so that every path refers to the same layer
         self._modules = module._modules  # noqa: SLF001 - a view of it
         self._parameters = module._parameters  # noqa: SLF001
         self._buffers = module._buffers  # noqa: SLF001
@@ -38,7 +38,7 @@ class Autocast(nn.Module):
         self._device_type = device.type
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N,classes) in float32; without checks of shapes, which could not be compiled."""
+        """Return logits (N,classes) in float32; without shape checks, which could not be compiled."""
         with torch.autocast(self._device_type, dtype=torch.bfloat16):
             output = self._forward(x)
         return output.float()
@@ -46,11 +46,11 @@ class Autocast(nn.Module):
 
 @final
 class Compiled(nn.Module):
-    """Passes of a model through torch.compile, or through the model itself where that failed or does not pay.
+    """Runs a model through torch.compile, or directly if compilation failed or is not worth it.
 
-    The batch size is dynamic, so that a smaller last micro-batch compiles nothing anew. Batches of one image, which
-    would need graphs of their own, run as they are. Passes with and without gradient are compiled apart, each when it
-    is first wanted.
+    The batch size is dynamic, so a smaller last micro-batch needs no new compilation. Batches of one image, which would
+    need graphs of their own, run directly. Passes with and without gradient are compiled separately, each when it is
+    first needed.
 
     Attributes:
         gradients: Whether passes with gradient are compiled. On two cores those of the folded demo model were half as
@@ -62,21 +62,21 @@ class Compiled(nn.Module):
         """Compile nothing yet."""
         super().__init__()
         self.gradients = gradients
-        # not registered: its layers are reached through the classifier's module, and hooks on them have no effect here
+        # not registered: its layers belong to the classifier's module, and hooks on them have no effect here
         self._plain: Callable[[Tensor], Tensor] = module.forward
         self._compiled: Callable[[Tensor], Tensor] = torch.compile(module.forward)
         self._tried: set[bool] = set()
         self.failure: str | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N,classes) of normalized images (N,3,H,W)."""
+        """Return logits (N,classes) of normalized images (N,3,H,W)."""
         differentiated = torch.is_grad_enabled() and x.requires_grad
         if len(x) == 1 or (differentiated and not self.gradients) or not self._works(x, differentiated=differentiated):
             return self._plain(x)
         return self._run(x)
 
     def _works(self, x: Tensor, *, differentiated: bool) -> bool:
-        """Whether this kind of pass compiles; found out once, with a pass that the ledger does not see."""
+        """Return whether this kind of pass compiles; tested once, with a pass that the ledger does not count."""
         if self.failure is None and differentiated not in self._tried:
             self._tried.add(differentiated)
             try:
@@ -94,5 +94,5 @@ class Compiled(nn.Module):
         return self.failure is None
 
     def _run(self, x: Tensor) -> Tensor:
-        torch._dynamo.maybe_mark_dynamic(x, 0)  # noqa: SLF001 - how torch wants to be told that a size varies
+        torch._dynamo.maybe_mark_dynamic(x, 0)  # noqa: SLF001 - torch has no public function for this
         return self._compiled(x)

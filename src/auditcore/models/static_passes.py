@@ -1,8 +1,9 @@
-"""Passes of one fixed size, recorded once as CUDA graphs and replayed: the host asks once for a whole pass.
+"""Passes of a fixed batch size, recorded once as CUDA graphs and replayed with one call.
 
-A pass of resnet50 is some hundred kernels, and an explainer's gradient three times as many. Launched one by one they
-keep the host busy as long as the device; replayed they cost one call. What is recorded may be compiled as well, so that
-kernels are fewer. Hooks have no effect inside: methods that read layers run the model as it is.
+A pass of resnet50 is about a hundred kernels, and an explainer's gradient three times as many. Launching them one by
+one takes the host as long as the device needs to run them; a replay is one call. The recorded function may be compiled
+too, which reduces the number of kernels. Hooks have no effect in a replay: methods that read layers run the model
+directly.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from auditcore.contracts.shards import Way
 from auditcore.models.target_gradient import target_gradient
 
 WARM_UPS = 3
-"""Passes before recording, as torch asks for: libraries set themselves up and kernels are chosen."""
+"""Passes before recording, as torch requires: libraries are initialized and kernels are chosen."""
 
 LEAST_SHARE: Mapping[Way, float] = {"graphs": 0.98, "compiled": 0.6}
-"""A batch of a smaller share of the fixed size runs as it is: the padding would cost more than the way saves."""
+"""A batch with a smaller share of the fixed size is not replayed: padding would cost more than the replay saves."""
 
 Results = TypeVar("Results")
 
 Kind = Literal["logits", "gradient", "predicted"]
-"""Logits; the gradient of a given class; the gradient of the most probable class, which the pass itself finds."""
+"""Logits; the gradient of a given class; the gradient of the most probable class, which the pass itself determines."""
 
 
 @final
 class StaticPasses:
-    """Logits and input gradients of up to `images` images at once; fewer are padded.
+    """Logits and input gradients of up to `images` images at once; smaller batches are padded.
 
     Attributes:
-        images: Images of a pass.
-        inputs: Where a pass finds its images.
+        images: Images per pass.
+        inputs: Input buffer of a pass.
         way: How a pass runs: `graphs` replays the model's own kernels, `compiled` those of torch.compile.
     """
 
@@ -55,11 +56,11 @@ class StaticPasses:
 
         Args:
             forward: Normalized images (N,3,side,side) to float32 logits, without hooks.
-            images: Images of a pass.
+            images: Images per pass.
             side: Side of an image, in pixels.
             device: A CUDA device.
             way: `graphs` or `compiled`.
-            tries_kernels: Whether cuDNN may choose its kernels by trying them, so that another run may take others.
+            tries_kernels: Whether cuDNN may benchmark its kernels, so that another run may use different ones.
         """
         self.images = images
         self.way = way
@@ -68,14 +69,14 @@ class StaticPasses:
         inputs = torch.zeros(images, 3, side, side, device=device)
         self.inputs = inputs.contiguous(memory_format=torch.channels_last)
         self._targets = torch.zeros(images, dtype=torch.long, device=device)
-        # logits and gradients are never needed at once, so their passes share memory
+        # logits and gradients are never computed at the same time, so their passes share memory
         self._pool = torch.cuda.graph_pool_handle()
         self._recorded: dict[Kind, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]] = {}
 
     def record(self, kind: Kind) -> None:
-        """Warm up and record passes of a kind; what it takes is paid here.
+        """Warm up and record passes of a kind; the whole cost of recording is here.
 
-        In faster modes cuDNN tries out its kernels, which pays for a size that every pass has.
+        In faster modes cuDNN benchmarks its kernels, which is worth it for a size that every pass has.
         """
         if kind in self._recorded:
             return
@@ -88,26 +89,26 @@ class StaticPasses:
             torch.backends.cudnn.benchmark = before
 
     def forget(self, kind: Kind) -> None:
-        """Drop passes of a kind, so that `takes` says no to them."""
+        """Drop passes of a kind, so that `takes` returns False for them."""
         self._recorded.pop(kind, None)
 
     def takes(self, kind: Kind, count: int) -> bool:
-        """Whether a batch of `count` images goes this way."""
+        """Return whether a batch of `count` images can be replayed."""
         return kind in self._recorded and LEAST_SHARE[self.way] * self.images <= count <= self.images
 
     def logits(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
-        """Logits of normalized images; no gradient."""
+        """Compute logits of normalized images, without gradient."""
         (logits,) = self._replay("logits", inputs)
         return logits
 
     def gradient(
         self, inputs: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"] | None
     ) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
-        """Gradient of each image's target logit by its normalized input, and the logits.
+        """Compute the gradient of each image's target logit with respect to its normalized input, and the logits.
 
         Args:
             inputs: Normalized images.
-            targets: Class for each image; the most probable one if None.
+            targets: Class of each image; the most probable class if None.
         """
         if targets is None:
             gradients, logits = self._replay("predicted", inputs)
@@ -118,10 +119,10 @@ class StaticPasses:
 
     def _replay(self, kind: Kind, inputs: Tensor) -> tuple[Tensor, ...]:
         graph, results = self._recorded[kind]
-        # images do not mix in evaluation mode, so what earlier batches left behind in the padding does no harm
+        # images do not mix in evaluation mode, so images of earlier batches in the padding do no harm
         self.inputs[: len(inputs)].copy_(inputs)
         graph.replay()
-        # the next replay writes to the same place
+        # the next replay overwrites these results
         return tuple(result[: len(inputs)].clone(memory_format=torch.preserve_format) for result in results)
 
     def _logits_pass(self) -> tuple[Tensor, ...]:
@@ -132,12 +133,15 @@ class StaticPasses:
         return target_gradient(self._forward, self.inputs, self._targets if kind == "gradient" else None)
 
 
-def recorded(work: Callable[[], Results], pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Results]:  # noqa: ANN401 - torch keeps the type of a handle to itself
-    """A CUDA graph of one call, and the results to which every replay writes; after warm calls on a side stream.
+def recorded(work: Callable[[], Results], pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Results]:  # noqa: ANN401 - the type of a handle is not public
+    """Record one call as a CUDA graph, after warm-up calls on a side stream.
 
     Args:
-        work: What is recorded; it must not wait for the device.
-        pool: Memory that graphs which never run at once share; its own if None.
+        work: The function to record; it must not wait for the device.
+        pool: Memory pool shared by graphs that never run at the same time; a pool of its own if None.
+
+    Returns:
+        The graph, and the results that every replay overwrites.
     """
     ahead = torch.cuda.current_stream()
     aside = torch.cuda.Stream()
@@ -154,8 +158,8 @@ def recorded(work: Callable[[], Results], pool: Any = None) -> tuple[torch.cuda.
 
 @contextmanager
 def room_for_compilation() -> Iterator[None]:
-    """Let every model of a long-lived worker be compiled: torch counts all of them as one function compiled anew."""
-    limit = torch._dynamo.config.recompile_limit  # noqa: SLF001 - its documented place
+    """Raise torch's limit of recompilations, which counts all models of a long-lived worker as one function."""
+    limit = torch._dynamo.config.recompile_limit  # noqa: SLF001 - the documented name
     torch._dynamo.config.recompile_limit = max(limit, 256)  # noqa: SLF001
     try:
         yield

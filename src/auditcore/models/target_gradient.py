@@ -1,4 +1,4 @@
-"""The gradient of each image's target logit by its input, for any function from images to logits."""
+"""The gradient of each image's target logit with respect to its input, for any function from images to logits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def target_gradient(
     inputs: Float[Tensor, "image 3 height width"],
     targets: Int[Tensor, " image"] | None,
 ) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
-    """One pass forward and back.
+    """Compute gradients and logits in one forward and one backward pass.
 
-    Images do not mix in evaluation mode, so one backward pass of the sum serves them all.
+    Images do not mix in evaluation mode, so one backward pass of the sum gives the gradients of all images.
 
     Args:
-        forward: Normalized inputs to logits.
+        forward: Function from normalized inputs to logits.
         inputs: Normalized images.
-        targets: Class for each image; the most probable one if None.
+        targets: Class of each image; the most probable class if None.
 
     Returns:
         Gradients and logits, both detached.
@@ -36,6 +36,6 @@ def target_gradient(
 def one_hot(
     targets: Int[Tensor, " image"] | None, logits: Float[Tensor, "image class"]
 ) -> Float[Tensor, "image class"]:
-    """Where the backward pass begins: 1 at each image's target, 0 elsewhere; the most probable class if None."""
+    """Return the start of the backward pass: 1 at each image's target, or its most probable class if None; else 0."""
     chosen = logits.detach().argmax(dim=1) if targets is None else targets
     return torch.zeros_like(logits).scatter_(1, chosen[:, None], 1.0)

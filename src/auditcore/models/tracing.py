@@ -1,4 +1,4 @@
-"""From a module to a torch.fx graph whose leaves are layers, also when a convolution is subclassed."""
+"""Trace a module into a torch.fx graph whose leaves are layers, including subclassed convolutions."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ LINEAR_LAYERS = (
 """Layers whose output is affine in their input and linear in (weight, bias)."""
 
 ENTRY = "model"
-"""Name under which the traced model hangs below the entry module; all paths begin with it."""
+"""Name of the traced model below the entry module; all paths begin with it."""
 
 
 READ_POINTS = "read_points"
-"""Name under which steps hang that hand on what a container gives, one for each container that will be read."""
+"""Name of the list of read points, one for each container whose output will be read."""
 
 
 class ReadPoint(nn.Module):
-    """Hands on what it is given: the step of a graph at which the output of a container can be read."""
+    """An identity: the node of a graph at which the output of a container can be read."""
 
     def forward(self, output: Tensor) -> Tensor:
-        """The same tensor."""
+        """Return the same tensor."""
         return output
 
 
 class _Entry(nn.Module):
-    """Calls the model with the image alone, so that optional arguments keep their defaults instead of being traced."""
+    """Calls the model with only the image, so that optional arguments keep their defaults and are not traced."""
 
     def __init__(self, model: nn.Module, read: Sequence[str]) -> None:
         super().__init__()
@@ -52,28 +52,28 @@ class _Entry(nn.Module):
 
 
 class _LayerTracer(fx.Tracer):
-    """Keeps the given modules whole, besides everything of torch.nn."""
+    """A tracer that treats the given modules as leaves, in addition to those of torch.nn."""
 
     def __init__(self, leaves: set[nn.Module]) -> None:
         super().__init__()
         self._leaves = leaves
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether `m` becomes one node of the graph."""
+        """Return whether `m` becomes one node of the graph."""
         return m in self._leaves or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(module: nn.Module, example: Tensor, *, read: Sequence[str] = ()) -> fx.GraphModule:
-    """The graph of `module`, with the shape of every value in `node.meta["tensor_meta"]`.
+    """Return the graph of `module`, with the shape of every value in `node.meta["tensor_meta"]`.
 
-    torch.fx traces through subclasses of torch.nn layers, such as convolutions with "same" padding; no rule
-    would then reach them. They are kept as leaves where they compute what their class promises.
+    torch.fx traces through subclasses of torch.nn layers, such as convolutions with "same" padding, and rules could
+    then not reach them. They are kept as leaves if they compute what their base class computes.
 
     Args:
         module: A model in evaluation mode.
-        example: An input it accepts.
-        read: Layers whose output will be read. What a container among them gives passes a `ReadPoint`, since the graph
-            has no step for the container itself; see `calls_of`.
+        example: A valid input.
+        read: Layers whose output will be read. The output of a container passes a `ReadPoint`, because the graph has no
+            node for the container itself; see `calls_of`.
 
     Raises:
         NotApplicable: The forward depends on values or calls something that torch.fx cannot follow.
@@ -85,7 +85,7 @@ def trace(module: nn.Module, example: Tensor, *, read: Sequence[str] = ()) -> fx
             graph = _LayerTracer(leaves).trace(entry)
         traced = fx.GraphModule(entry, graph)
         ShapeProp(traced).propagate(example)
-    # foreign code runs on symbolic values here, so any exception may come out of it
+    # the model's own code runs on symbolic values here and may raise any exception
     except Exception as error:
         msg = f"the model's forward cannot be traced into a graph of layers by torch.fx: {error}"
         raise NotApplicable(msg) from error
@@ -95,12 +95,12 @@ def trace(module: nn.Module, example: Tensor, *, read: Sequence[str] = ()) -> fx
 
 
 def calls_of(model: fx.GraphModule, name: str, *, read: Sequence[str]) -> list[fx.Node]:
-    """Steps of a graph that give what a layer of the traced model gives, one for each time that it runs.
+    """Return the nodes of a graph that compute a layer's output, one per run of the layer.
 
     Args:
-        model: What `trace` returned.
+        model: Result of `trace`.
         name: Path of the layer, one of `read`.
-        read: As given to `trace`.
+        read: The same argument as for `trace`.
     """
     places = {f"{ENTRY}.{name}", f"{READ_POINTS}.{list(read).index(name)}"}
     return [node for node in model.graph.nodes if node.op == "call_module" and node.target in places]
@@ -108,7 +108,7 @@ def calls_of(model: fx.GraphModule, name: str, *, read: Sequence[str]) -> list[f
 
 @contextmanager
 def _read_points(entry: nn.Module, read: Sequence[str]) -> Iterator[None]:
-    """Inside the block, what containers give passes their read points; leaves of the graph run no hooks there."""
+    """Send the outputs of containers through their read points inside the block; leaves of the graph run no hooks."""
     layers = dict(entry.named_modules(remove_duplicate=False))
     points = entry.get_submodule(READ_POINTS).children()
     handles = [
@@ -124,7 +124,7 @@ def _read_points(entry: nn.Module, read: Sequence[str]) -> Iterator[None]:
 
 
 def _order_arguments(graph: fx.Graph) -> None:
-    """Give inputs that layers are given by name, `layer(input=x)`, by position: rewrites and rules look there."""
+    """Convert inputs passed by name, `layer(input=x)`, to positional ones, where rewrites and rules expect them."""
     for node in graph.nodes:
         if node.op == "call_module" and not node.args and "input" in node.kwargs:
             node.args = (node.kwargs["input"],)
@@ -132,10 +132,10 @@ def _order_arguments(graph: fx.Graph) -> None:
 
 
 def _subclassed_linear_layers(entry: nn.Module, example: Tensor) -> set[nn.Module]:
-    """Subclasses of linear layers whose output is linear in weight and bias.
+    """Return the subclassed linear layers whose output is linear in weight and bias.
 
-    One that standardizes its weights or ends with an activation is left to be traced through: as a leaf it would
-    hide from the rules what it really does.
+    A layer that standardizes its weights or ends with an activation is traced through: as a leaf, it would hide its
+    actual operations from the rules.
     """
     inputs: dict[nn.Module, tuple[Tensor, ...]] = {}
     candidates = [
@@ -151,7 +151,7 @@ def _subclassed_linear_layers(entry: nn.Module, example: Tensor) -> set[nn.Modul
 
 
 def _is_linear_in_parameters(layer: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether -2 times the parameters give -2 times the output, which no rectifier and no normalization survives."""
+    """Return whether -2 times the parameters give -2 times the output, which rectifiers and normalizations do not."""
     parameters = dict(layer.named_parameters(recurse=False))
     once = layer(*inputs)
     scaled = functional_call(layer, {name: -2 * value for name, value in parameters.items()}, inputs)

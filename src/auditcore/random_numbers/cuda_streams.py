@@ -1,13 +1,13 @@
-"""NumPy's float32 random numbers drawn on CUDA: those of the CPU, from the same keys.
+"""NumPy's float32 random numbers drawn on CUDA: the same numbers as on the CPU, from the same keys.
 
-A map of random numbers takes the host 1.5 ms of a core, where a compiled resnet50 on an H200 gives a gradient in 0.09.
-So what each copy of an image needs for itself is drawn on the card. Philox is counter-based: every word of a stream can
-be found by itself.
+A map of random numbers takes 1.5 ms of one CPU core, while a compiled resnet50 on an H200 gives a gradient in 0.09 ms.
+So the numbers that each copy of an image needs are drawn on the GPU. Philox is counter-based: every word of a stream
+can be computed independently.
 
-Uniform numbers are the same bit for bit. Normal ones are too, but for the tails beyond 3.65, one number in 3700, where
-the logarithm of the C library may round its last bit otherwise. NumPy draws them by Marsaglia and Tsang's ziggurat: a
-word gives a number at once, or asks for further words and may even be thrown away. Which words begin a trial therefore
-hangs on the words before; since a trial that asks for more is rare, a few words back the count is certain again.
+Uniform numbers are bit-for-bit the same. So are normal ones, except in the tails beyond 3.65 (one number in 3700),
+where the logarithm of the C library may round the last bit differently. NumPy draws them with Marsaglia and Tsang's
+ziggurat: a word gives a number directly, or needs further words and may be rejected. Which words begin a trial thus
+depends on the words before. A trial that needs more words is rare, so a few earlier words are enough to know.
 
 Source: Salmon et al. 2011 (Philox4x64-10); Marsaglia & Tsang 2000; NumPy's `distributions.c` for the order of words.
 """
@@ -28,42 +28,42 @@ from torch import Tensor
 from auditcore.devices.transfer import numbers_on
 
 BLOCK = 256
-"""Counters of a program; each gives eight words of 32 bits."""
+"""Counters per program; each counter gives eight words of 32 bits."""
 
 TRIALS = 1024
-"""Words that a program looks at when it draws normal numbers."""
+"""Words per program when it draws normal numbers."""
 
 CHECKED = 20_000
-"""Numbers of each stream that a device must get right before it is trusted: six of them are tails on average."""
+"""Numbers per stream that a device must draw correctly before it is trusted; on average, six are in the tails."""
 
 WORD = 1 << 64
 
 WORDS_A_NUMBER, MORE_WORDS = 1.03, 256
-"""Words that are ready for each normal number, and for all together: 1.022 are needed on average."""
+"""Words prepared per normal number, plus a fixed reserve; 1.022 per number are needed on average."""
 
 LOOK_BACK = tl.constexpr(24)
-"""Words from which on it is certain which of them begin trials. Two counts from different words differ for ever less
-likely: they are the same after the first trial in a row that needs no more words, 98 in 100 do."""
+"""Earlier words that are read to find out which words begin a trial. Two walks that start at different words agree
+after the first trial that needs no further words, as 98 in 100 do, so it is less and less likely that they differ."""
 
 GIVES, MORE = tl.constexpr(16), tl.constexpr(15)
-"""Of the code of a word: whether a trial that begins there gives a number, and how many more words it takes."""
+"""Bits of a word's code: whether a trial that begins there gives a number, and how many further words it uses."""
 
 TAIL_TRIES = tl.constexpr(7)
-"""Tries to draw from the tail; each fails one time in 15."""
+"""Attempts to draw from the tail; each fails one time in 15."""
 
 TAIL, AREA, STEPS = 3.6541528853610088, 0.00492867323399, 256
-"""Where the tail of the ziggurat begins, the area of its steps, their number."""
+"""Start of the ziggurat's tail, area of each step, number of steps."""
 
 TAIL_BEGINS = tl.constexpr(TAIL)
 TAIL_SCALE = tl.constexpr(0.27366123732975828)
 
 
 def uniform_on_device(keys: Sequence[int], count: int, device: torch.device) -> Float[Tensor, "stream value"]:
-    """What `numpy.random.Generator(Philox(key=key)).random(count, float32)` gives for each key.
+    """Return `numpy.random.Generator(Philox(key=key)).random(count, float32)` for each key.
 
     Args:
         keys: 128-bit keys.
-        count: Numbers of each stream.
+        count: Numbers per stream.
         device: A CUDA device.
 
     Returns:
@@ -75,11 +75,11 @@ def uniform_on_device(keys: Sequence[int], count: int, device: torch.device) -> 
 
 
 def normal_on_device(keys: Sequence[int], count: int, device: torch.device) -> Float[Tensor, "stream value"]:
-    """What `numpy.random.Generator(Philox(key=key)).standard_normal(count, float32)` gives for each key.
+    """Return `numpy.random.Generator(Philox(key=key)).standard_normal(count, float32)` for each key.
 
     Args:
         keys: 128-bit keys.
-        count: Numbers of each stream.
+        count: Numbers per stream.
         device: A CUDA device.
     """
     streams = len(keys)
@@ -101,16 +101,16 @@ def normal_on_device(keys: Sequence[int], count: int, device: torch.device) -> F
 
 @functools.cache
 def draws_as_the_host(device: torch.device) -> bool:
-    """Whether a device has shown that it draws NumPy's numbers; asked once, with a few streams of some thousand.
+    """Return whether a device draws NumPy's numbers; tested once per device, on a few streams.
 
-    A driver or a compiler that makes something else of these kernels must cost time, not reproducibility.
+    A driver or compiler that breaks these kernels must cost time, not reproducibility.
     """
     keys = [number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % WORD**2 for number in range(1, 5)]
     hosts = [np.random.Generator(np.random.Philox(key=key)) for key in keys]
     try:
         uniform = uniform_on_device(keys, CHECKED, device).cpu().numpy()
         normal = normal_on_device(keys, CHECKED, device).cpu().numpy()
-    # compilers and drivers fail in many ways; the host can draw as well
+    # compilers and drivers fail in many ways; the host draws the numbers then
     except Exception:  # noqa: BLE001
         return False
     same = np.array_equal(uniform, np.stack([host.random(CHECKED, dtype=np.float32) for host in hosts]))
@@ -120,11 +120,11 @@ def draws_as_the_host(device: torch.device) -> bool:
 
 
 def ziggurat() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tables of the ziggurat for the normal distribution, as NumPy has them for float32.
+    """Compute NumPy's float32 ziggurat tables for the normal distribution.
 
     Returns:
-        For each of 256 steps: the 23-bit numbers below which a word is accepted at once (uint32), what such a number is
-        multiplied by, and the density at the step's edge (both float32).
+        For each of 256 steps: the 23-bit number below which a word is accepted directly (uint32), the factor for such a
+        number, and the density at the step's edge (both float32).
 
     Source: Marsaglia & Tsang 2000.
     """
@@ -149,21 +149,21 @@ def _ziggurat_on(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _words_of(keys: Sequence[int], device: torch.device) -> Tensor:
-    """Both halves of each key, as torch's whole numbers of 64 bits hold them."""
+    """Return both halves of each key as int64."""
     halves = [part for key in keys for part in (key % WORD, key // WORD)]
     return numbers_on([half - WORD if half >= WORD // 2 else half for half in halves], device, torch.int64)
 
 
 def _blocks(count: int) -> int:
-    """Programs that draw so many numbers or words."""
+    """Return the number of programs that draw `count` numbers or words."""
     return -(-count // (8 * BLOCK))
 
 
 @triton.jit
 def _philox(keys, number):
-    """Four words of 64 bits for each counter."""
+    """Compute four words of 64 bits for each counter."""
     stream = tl.program_id(0).to(tl.int64)
-    # NumPy counts before it draws
+    # NumPy increments the counter before it draws
     word0 = (number + 1).to(tl.uint64)
     zero = word0 - word0
     word1 = zero
@@ -189,7 +189,7 @@ def _philox(keys, number):
 
 @triton.jit
 def _draw_uniform(keys, values, count, BLOCK: tl.constexpr):
-    """Eight numbers of each counter."""
+    """Draw eight uniform numbers per counter."""
     number = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     word0, word1, word2, word3 = _philox(keys, number)
     place = values + tl.program_id(0).to(tl.int64) * count
@@ -202,7 +202,7 @@ def _draw_uniform(keys, values, count, BLOCK: tl.constexpr):
 
 @triton.jit
 def _store_uniform(place, at, word, count):
-    """Both halves of words as numbers, the lower first: 24 bits each, which float32 holds exactly."""
+    """Store both halves of words as numbers, the lower first: 24 bits each, which float32 represents exactly."""
     lower = ((word & 0xFFFFFFFF) >> 8).to(tl.int32).to(tl.float32) * (1.0 / 16777216.0)
     upper = (word >> 40).to(tl.int32).to(tl.float32) * (1.0 / 16777216.0)
     tl.store(place + at, lower, mask=at < count)
@@ -211,7 +211,7 @@ def _store_uniform(place, at, word, count):
 
 @triton.jit
 def _draw_words(keys, words, count, BLOCK: tl.constexpr):
-    """Eight words of 32 bits of each counter."""
+    """Draw eight words of 32 bits per counter."""
     number = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     word0, word1, word2, word3 = _philox(keys, number)
     place = words + tl.program_id(0).to(tl.int64) * count
@@ -224,29 +224,29 @@ def _draw_words(keys, words, count, BLOCK: tl.constexpr):
 
 @triton.jit
 def _store_words(place, at, word, count):
-    """Both halves of words, the lower first."""
+    """Store both halves of words, the lower first."""
     tl.store(place + at, (word & 0xFFFFFFFF).to(tl.uint32).to(tl.int32, bitcast=True), mask=at < count)
     tl.store(place + at + 1, (word >> 32).to(tl.uint32).to(tl.int32, bitcast=True), mask=at + 1 < count)
 
 
 @triton.jit
 def _uniform_of(words, at, wanted):
-    """Words as numbers in [0, 1)."""
+    """Convert words to numbers in [0, 1)."""
     word = tl.load(words + at, mask=wanted, other=0).to(tl.uint32, bitcast=True)
     return (word >> 8).to(tl.int32).to(tl.float32) * (1.0 / 16777216.0)
 
 
 @triton.jit
 def _log_of_rest(uniform):
-    """log(1 - u), rounded once."""
+    """Compute log(1 - u), rounded once."""
     return tl.log(1.0 - uniform.to(tl.float64)).to(tl.float32)
 
 
 @triton.jit
 def _try_words(words, codes, drawn, least, width, height, length, BLOCK: tl.constexpr):
-    """What a trial that began at each word would give: a number or none, and how many more words it would take.
+    """Compute what a trial that begins at each word gives: a number or none, and how many further words it uses.
 
-    Sums and products of float32 go through float64 one by one, so that no compiler joins two of them into one rounding.
+    Each sum and product of float32 goes through float64, so that no compiler fuses two of them into one rounding.
     """
     row = tl.program_id(0).to(tl.int64) * length
     words += row
@@ -290,7 +290,7 @@ def _try_words(words, codes, drawn, least, width, height, length, BLOCK: tl.cons
 
 @triton.jit
 def _gives(codes, at, length):
-    """Which words begin a trial that gives a number: walk from a little before, as if a trial began there."""
+    """Find the words that begin a trial that gives a number: walk there from a few words before."""
     taken = tl.zeros_like(at)
     for back in tl.static_range(LOOK_BACK):
         before = at - (LOOK_BACK - back)
@@ -302,7 +302,7 @@ def _gives(codes, at, length):
 
 @triton.jit
 def _count_given(codes, given, length, blocks, BLOCK: tl.constexpr):
-    """Numbers that the words of each block give."""
+    """Count the numbers that the words of each block give."""
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     row = tl.program_id(0).to(tl.int64)
     found = _gives(codes + row * length, at, length)
@@ -311,7 +311,7 @@ def _count_given(codes, given, length, blocks, BLOCK: tl.constexpr):
 
 @triton.jit
 def _place_given(codes, drawn, before, values, length, count, blocks, BLOCK: tl.constexpr):
-    """Move numbers together, in the order of their words."""
+    """Compact the numbers, in the order of their words."""
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     row = tl.program_id(0).to(tl.int64)
     found = _gives(codes + row * length, at, length)

@@ -1,7 +1,7 @@
-"""Randomness that belongs to an image, not to a batch.
+"""Random streams that belong to an image, not to a batch.
 
-One stream per (seed, image digest, purpose, index), with the numbers that NumPy draws on the CPU, wherever they are
-drawn. A score therefore does not change with batch size, sharding, device, or the other explainers of a plan.
+There is one stream per (seed, image digest, purpose, index). Every device draws the numbers that NumPy draws on the
+CPU. A score therefore does not depend on batch size, sharding, device, or the other explainers of a plan.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from auditcore.devices.transfer import empty_for, to_device
 from auditcore.errors import ShapeError
 
 WORTH_THREADS = 100_000
-"""Values from which several threads draw sooner than one: a map of 224 pixels takes 2 ms, a task of a pool 0.05."""
+"""Number of values from which several threads are faster: a map of 224 x 224 takes 2 ms, a task of a pool 0.05 ms."""
 
 
 KEPT_BYTES = 64 * 2**20
-"""Numbers that stay in memory because changed copies draw them again: at 224 pixels the noise of two images with 50
-samples. Copies come image by image, so most draws of a copy are those of the copy before it. To draw a map of 224
-pixels takes 2 ms, to copy it 0.1 ms."""
+"""Memory for numbers that changed copies draw again: at 224 x 224 pixels, the noise of two images with 50 samples.
+Copies come image by image, so a copy mostly draws the same numbers as the copy before it. Drawing a map of 224 x 224
+takes 2 ms, copying it 0.1 ms."""
 
 
 class KeptDraws:
-    """Numbers drawn on the CPU that will soon be drawn again; the oldest are forgotten first."""
+    """A cache of numbers drawn on the CPU that will soon be needed again; evicts the least recently used first."""
 
     def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
-        """Keep at most so many bytes."""
+        """Keep at most `limit_bytes`."""
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._rows: OrderedDict[tuple[object, ...], NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: tuple[object, ...]) -> NDArray[np.float32] | None:
-        """The numbers kept under a key, not to be written to; None if they were never kept or are forgotten."""
+        """Return the numbers kept under a key, which must not be modified, or None if there are none."""
         with self._lock:
             found = self._rows.get(key)
             if found is not None:
@@ -55,7 +55,7 @@ class KeptDraws:
             return found
 
     def keep(self, key: tuple[object, ...], row: NDArray[np.float32]) -> None:
-        """Keep a copy of numbers, if there is room for them at all."""
+        """Keep a copy of numbers, unless they alone exceed the limit."""
         if row.nbytes > self._limit_bytes:
             return
         with self._lock:
@@ -75,9 +75,9 @@ class Streams:
     Attributes:
         seed: The plan's seed.
         digests: Content digest of each image of the batch, in order.
-        views: Name of the change each copy has undergone; empty for originals, and for copies that draw as they do.
+        views: Name of each copy's change; empty for originals, and for copies that draw the numbers of their originals.
         copies: Name of the change of each copy that draws the numbers of its original; see `apart`.
-        kept: Where numbers are kept that other copies draw too; None if nobody does.
+        kept: Cache of numbers that other copies draw too, or None.
     """
 
     seed: int
@@ -97,7 +97,7 @@ class Streams:
         return len(self.digests)
 
     def take(self, positions: Sequence[int]) -> Streams:
-        """The streams of some images of this batch, in the order given."""
+        """Return the streams of some images of this batch, in the given order."""
         return replace(
             self,
             digests=tuple(self.digests[position] for position in positions),
@@ -106,32 +106,32 @@ class Streams:
         )
 
     def viewing(self, views: Sequence[str]) -> Streams:
-        """The streams of changed copies of these images, independent of the originals' and of each other's."""
+        """Return streams of changed copies of these images, independent of the originals and of each other."""
         return replace(self, views=tuple(views), copies=())
 
     def sharing(self, copies: Sequence[str], kept: KeptDraws | None = None) -> Streams:
-        """The streams of changed copies that draw the numbers of their originals; `apart` gives each its own.
+        """Return streams of changed copies that draw the numbers of their originals; `apart` gives each copy its own.
 
         Args:
             copies: Name of each copy's change.
-            kept: Where numbers are kept for the copies that follow.
+            kept: Cache of numbers for the copies that follow.
         """
         return replace(self, views=(), copies=tuple(copies), kept=kept)
 
     @property
     def apart(self) -> Streams:
-        """Streams in which every copy draws its own numbers, though explainers draw those of the originals."""
+        """Streams in which every copy draws its own numbers, also where explainers draw those of the originals."""
         return replace(self, views=self.copies, copies=(), kept=None) if self.copies else self
 
     def generator(self, position: int, purpose: str, index: int = 0) -> np.random.Generator:
-        """The stream of one image.
+        """Return the random generator of one image.
 
-        Philox is counter-based and keyed with 128 bits of a hash, so two streams never meet.
+        Philox is counter-based and its key is 128 bits of a hash, so two streams never overlap.
 
         Args:
             position: Position of the image in this batch.
             purpose: What the numbers are for, such as `smoothgrad/original`.
-            index: Which draw for that purpose, such as the repeat number.
+            index: Number of the draw for that purpose, such as the repeat.
         """
         return np.random.Generator(np.random.Philox(key=self._key(position, purpose, index)))
 
@@ -144,7 +144,7 @@ class Streams:
         return [self._key(position, purpose, number) for position, number in enumerate(self._indices(index))]
 
     def _indices(self, index: int | Sequence[int]) -> Sequence[int]:
-        """Which draw, for each image."""
+        """Return the number of the draw for each image."""
         if isinstance(index, int):
             return [index] * len(self)
         if len(index) != len(self):
@@ -159,14 +159,14 @@ class Streams:
         *,
         device: torch.device | None = None,
     ) -> Float[Tensor, "image ..."]:
-        """Standard normal values of `shape` for every image, float32.
+        """Draw standard normal values of `shape` for every image, float32.
 
         Args:
-            shape: Of the values of one image.
+            shape: Shape of the values of one image.
             purpose: What the numbers are for.
-            index: Which draw for that purpose: one for all images, or one for each.
-            device: Where the values are needed; the host does not wait for them. The CPU if None. CUDA draws them
-                itself where `kernels_work`: the same numbers, but for the last bit of a few in the tails.
+            index: Number of the draw for that purpose: one for all images, or one per image.
+            device: Device of the result, the CPU if None; the host does not wait for it. CUDA draws the numbers itself
+                where `kernels_work`: the same numbers, except for the last bit of a few in the tails.
         """
         if _drawn_by(device):
             from auditcore.random_numbers.cuda_streams import normal_on_device  # noqa: PLC0415 - needs a compiler for CUDA
@@ -182,7 +182,7 @@ class Streams:
         *,
         device: torch.device | None = None,
     ) -> Float[Tensor, "image ..."]:
-        """Values in [0, 1) of `shape` for every image, float32; see `normal`. CUDA draws the same, bit for bit."""
+        """Draw values in [0, 1) of `shape` for every image, float32; see `normal`. CUDA draws the same bits."""
         if _drawn_by(device):
             from auditcore.random_numbers.cuda_streams import uniform_on_device  # noqa: PLC0415 - needs a compiler for CUDA
 
@@ -197,7 +197,7 @@ class Streams:
         index: int | Sequence[int],
         device: torch.device | None,
     ) -> Float[Tensor, "image ..."]:
-        """One row for each image, each from its own stream, so that threads may draw them in any order."""
+        """Draw one row per image, each from its own stream, so threads may draw them in any order."""
         device = device or torch.device("cpu")
         drawn = empty_for((len(self), *shape), device)
         rows = drawn.numpy()
@@ -220,7 +220,7 @@ class Streams:
 
         threads = min(torch.get_num_threads(), len(self))
         if threads > 1 and rows.size >= WORTH_THREADS:
-            # NumPy draws without the interpreter's lock; one task for each thread, since a task costs as much as a map
+            # NumPy releases the GIL while it draws; one task per thread, because tasks have a cost of their own
             list(_threads(threads).map(fill, [range(first, len(self), threads) for first in range(threads)]))
         else:
             fill(range(len(self)))
@@ -231,19 +231,19 @@ _DRAWS: dict[str, Callable[[np.random.Generator, NDArray[np.float32]], object]] 
     "normal": lambda generator, row: generator.standard_normal(dtype=np.float32, out=row),
     "uniform": lambda generator, row: generator.random(dtype=np.float32, out=row),
 }
-"""How NumPy fills a row."""
+"""Functions that fill a row with NumPy's numbers."""
 
 
 def _drawn_by(device: torch.device | None) -> TypeGuard[torch.device]:
-    """Whether a device draws random numbers itself."""
+    """Return whether a device draws random numbers itself."""
     return device is not None and device.type == "cuda" and kernels_work(device)
 
 
 @functools.cache
 def kernels_work(device: torch.device) -> bool:
-    """Whether kernels of our own run on a CUDA device, and have shown that they give the host's numbers.
+    """Return whether our own kernels run on a CUDA device and give the host's numbers.
 
-    They need Triton, which comes with torch for CUDA on Linux, a C compiler, and a folder for what they become.
+    They need Triton, which comes with torch for CUDA on Linux, a C compiler, and a folder for compiled kernels.
     """
     if find_spec("triton") is None:
         return False

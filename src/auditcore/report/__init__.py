@@ -1,1 +1,1 @@
-"""Shard results become statistics, a verdict and an audit report."""
+"""Reports: shard results become statistics, a verdict and an audit report."""

@@ -1,4 +1,4 @@
-"""Shard results in index order become one report, however the shards were scheduled."""
+"""Assemble shard results into one report, which does not depend on how the shards were scheduled."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def assemble(
 
     Args:
         audit_id: Identifier of the audit.
-        request: What was asked, as it was asked.
-        plan: The plan in full.
-        results: All shard results, any model, any wave, any order; the shards of each model cover all images, or those
-            before a stop rule ended the audit. What was computed beyond that is left out.
+        request: The original request.
+        plan: The full plan.
+        results: All shard results, any model, any wave, any order. The shards of each model cover all images, or those
+            before a stop rule ended the audit; results beyond that are ignored.
         shared: Name of a model, None in an audit of one -> quantities reduced from its own measure wave, in the order
             of the request.
-        attempts: Shard executions started, including those lost.
-        started_at: When the first shard began, ISO 8601; not part of what must repeat.
-        finished_at: When the last shard ended.
-        estimated_seconds: What the audit was expected to take, if anyone did; not part of what must repeat.
-        image_count: Images of the batch; those of the results if None, which a stop rule may have made fewer.
+        attempts: Number of shard executions started, including lost ones.
+        started_at: Start of the first shard, ISO 8601; not part of what must be reproducible.
+        finished_at: End of the last shard.
+        estimated_seconds: Estimated time of the audit, if there was an estimate; not part of what must be reproducible.
+        image_count: Number of images of the batch; if None, that of the results, which a stop rule may have reduced.
 
     Raises:
         NoUsableImages: Every image was excluded by every model; the message gives the first reason.
@@ -88,7 +88,7 @@ def assemble(
         observations = [observe(request.policy, result) for result in computed]
         conclusion = Conclusion(request, plan, images=total, observations=observations)
         stopping, used = conclusion.describe(), conclusion.used()
-        # no shard reaches over a look, so that its first image speaks for all
+        # a shard never spans a look, so its first image decides for all of its images
         results = [result for result in results if result.wave == "measure" or result.images[0].index in used]
     models: list[MeasuredModel] = []
     for position, (name, reference) in enumerate(request.references):
@@ -171,7 +171,7 @@ def assemble(
 
 
 def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int) -> ReportImages:
-    """What became of the images: used by at least one model, excluded by every one, or never examined."""
+    """List the images: used by at least one model, excluded by all models, or never examined."""
     records = tuple(models[0].records.values())
     used, excluded = [], []
     for record in records:
@@ -229,7 +229,7 @@ def _summarize(
     plan: AuditPlan,
     digests: Sequence[str],
 ) -> list[Result]:
-    """Mean, spread and confidence interval of every measurement; all share the same bootstrap resamples."""
+    """Compute mean, spread and confidence interval of every measurement; all share the same bootstrap resamples."""
     kinds = kinds_of(plan)
     bounds = [bounds_of(kinds, row.check, row.metric) for _, row in merged]
     found = summaries([row.values for _, row in merged], images=digests, bounds=bounds, seed=plan.seed)
@@ -271,7 +271,7 @@ def _box(row: Measurement, kind: str | None) -> BoxPlot | None:
 
 
 def _total_cost(results: Sequence[ShardResult]) -> Cost:
-    """All shards of all models and waves together."""
+    """Sum the cost of all shards of all models and waves."""
     costs = [result.cost for result in results]
     total = _passes(costs)
     checks = {
@@ -300,5 +300,5 @@ def _passes(costs: Iterable[Cost | CheckCost]) -> CheckCost:
 
 
 def _weight(cost: CheckCost) -> float:
-    """Passes in forward passes."""
+    """Return the cost in forward passes."""
     return cost.forward_images + BACKWARD_COST * cost.backward_images

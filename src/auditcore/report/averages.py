@@ -1,4 +1,4 @@
-"""Averages over explainers, models ranked by them, and how far scores of deletion follow from robustness to deletion.
+"""Averages over explainers, rankings of models, and the correlation of deletion scores with robustness to deletion.
 
 Source: Won et al. 2025, tables 2, 4, 5 and 6.
 """
@@ -44,11 +44,11 @@ class _Rows(NamedTuple):
     """All results of one metric.
 
     Attributes:
-        unit: Of the metric.
+        unit: Unit of the metric.
         higher_is_better: Direction of the metric.
-        by_model: Model -> explainer -> values of the images; None in an audit of one model.
-        explainers: Those that have a value on every model, by name.
-        left_out: The others.
+        by_model: Model, None in an audit of one -> explainer -> values of the images.
+        explainers: Names of the explainers that have a value on every model.
+        left_out: Names of the other explainers.
     """
 
     unit: str
@@ -58,11 +58,11 @@ class _Rows(NamedTuple):
     left_out: tuple[str, ...]
 
     def table(self, model: str | None) -> np.ndarray:
-        """Values of a model, (explainers, images)."""
+        """Return the values of a model, (explainers, images)."""
         return np.stack([self.by_model[model][explainer] for explainer in self.explainers])
 
     def values(self, model: str | None, explainer: str | None) -> np.ndarray:
-        """One value per image of an explainer, or of the average if None; NaN where undefined."""
+        """Return one value per image, of an explainer, or of the average if None; NaN where undefined."""
         if explainer is not None and explainer in self.by_model[model]:
             return self.by_model[model][explainer]
         if explainer is None and self.explainers:
@@ -74,16 +74,16 @@ class _Rows(NamedTuple):
 def average_explainers(
     results: Iterable[Result], models: Sequence[str], plan: AuditPlan, digests: Sequence[str]
 ) -> tuple[ExplainerAverage, ...]:
-    """Every metric of every model, averaged over the explainers.
+    """Average every metric of every model over the explainers.
 
     Args:
-        results: Of all models without controls, over the same images in the same order.
-        models: Their names, in the order of the request; empty in an audit of one model.
-        plan: The plan in full; resamples are those of the results.
-        digests: Of the images, in their order; copies of one image count once.
+        results: Results of all models without controls, over the same images in the same order.
+        models: Names of the models, in the order of the request; empty in an audit of one model.
+        plan: The full plan; the averages use the same resamples as the results.
+        digests: Digests of the images, in the same order; copies of one image count once.
 
     Returns:
-        In the order of the results, model by model.
+        One entry per model and metric, model by model, in the order of the results.
     """
     found = _by_metric(results, models)
     entries = [(key, rows, model) for model in models or (None,) for key, rows in found.items()]
@@ -117,15 +117,15 @@ def average_explainers(
 
 
 def rank_models(results: Iterable[Result], models: Sequence[str], digests: Sequence[str]) -> tuple[ModelRanking, ...]:
-    """Several models ordered by their average over explainers, on the images that all of them have.
+    """Rank several models by their average over explainers, on the images that all of them have.
 
     Args:
-        results: Of all models without controls, over the same images in the same order.
-        models: Their names, in the order of the request.
-        digests: Of the images, in their order; copies of one image count once.
+        results: Results of all models without controls, over the same images in the same order.
+        models: Names of the models, in the order of the request.
+        digests: Digests of the images, in the same order; copies of one image count once.
 
     Returns:
-        One entry a metric that has a better direction, in the order of the results; none for fewer than two models.
+        One entry per metric that has a direction, in the order of the results; none for fewer than two models.
     """
     if len(models) < 2:  # noqa: PLR2004 - one model has no rank
         return ()
@@ -137,15 +137,15 @@ def rank_models(results: Iterable[Result], models: Sequence[str], digests: Seque
 
 
 def correlate_with_occlusion(results: Iterable[Result], models: Sequence[str]) -> tuple[OcclusionCorrelation, ...]:
-    """Correlation over models of mean `rao_auc` with mean `lerf_auc` and mean `inter_model_deletion`.
+    """Correlate, over models, mean `rao_auc` with mean `lerf_auc` and mean `inter_model_deletion`.
 
     Args:
-        results: Of all models without controls, over the same images in the same order.
-        models: Their names, in the order of the request.
+        results: Results of all models without controls, over the same images in the same order.
+        models: Names of the models, in the order of the request.
 
     Returns:
-        For each check of deletion and each score the average over explainers, then every explainer; none for fewer
-        than two models.
+        For each deletion check and each score: an entry for the average over explainers, then one per explainer; none
+        for fewer than two models.
     """
     if len(models) < 2:  # noqa: PLR2004 - one point
         return ()
@@ -154,7 +154,7 @@ def correlate_with_occlusion(results: Iterable[Result], models: Sequence[str]) -
     for (check, metric, variant), scores in found.items():
         if metric not in SCORES:
             continue
-        # robustness has no order of cells, so it may be listed without the variant of the score
+        # robustness does not depend on an order of cells, so it may be listed without the variant of the score
         robustness = found.get((check, ROBUSTNESS, variant)) or found.get((check, ROBUSTNESS, None))
         if robustness is None:
             continue
@@ -213,7 +213,7 @@ def _ranking(
     shared = _distinct(np.stack(list(ranked.values())), digests) if ranked else np.empty((0, 0))
     means = dict(zip(ranked, (shared.mean(axis=1).tolist() if shared.size else ()), strict=False))
     sign = -1.0 if higher_is_better else 1.0
-    # as printed, so that rounding decides no order
+    # rounded as in the report, so that digits that are not printed do not decide the order
     means = {model: rounded(mean) for model, mean in means.items()}
     order = tuple(sorted(means, key=lambda model: sign * means[model]))
     difference, t, p_value, reason = None, None, None, None
@@ -248,7 +248,7 @@ def _ranking(
 
 
 def _distinct(table: np.ndarray, digests: Sequence[str]) -> np.ndarray:
-    """Images that every model has a value for, (models, images); copies of one image become their mean."""
+    """Return the images that every model has a value for, (models, images); copies of one image are averaged."""
     complete = ~np.isnan(table).any(axis=0)
     positions: dict[str, list[int]] = {}
     for position in np.flatnonzero(complete).tolist():
@@ -263,7 +263,7 @@ def _correlation(
     explainer: str | None,
     points: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> OcclusionCorrelation:
-    """Of models that have both values of at least one image, over the images on which all of these have them."""
+    """Correlate over the models with both values for at least one image, on the images where all of these have both."""
     known = {model: table for model, pair in points.items() if not np.isnan(table := np.stack(pair)).any(axis=0).all()}
     n, pearson, reason = 0, None, None
     if known:

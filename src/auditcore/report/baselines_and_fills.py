@@ -1,7 +1,7 @@
-"""What explainers compare an image with, and what checks put in place of removed pixels: the same, or two questions.
+"""Find explainers and checks whose baseline and fill differ.
 
-A method with a baseline answers "why f(x) rather than f(baseline)"; a removal check asks what is left of f(x) under its
-fill.
+A method with a baseline answers "why f(x) rather than f(baseline)"; a removal check asks what remains of f(x) with its
+fill. If the two differ, map and score answer different questions.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Mismatch:
     """A baseline and a fill that differ.
 
     Attributes:
-        baseline: What the explainer compares the image with.
-        fill: What the check puts in place of removed pixels.
-        remedy: What to set so that they match, as a sentence.
+        baseline: Baseline of the explainer.
+        fill: Fill of the check.
+        remedy: One sentence that says what to set so that they match.
     """
 
     baseline: str

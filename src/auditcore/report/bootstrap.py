@@ -1,4 +1,4 @@
-"""Statistics of rows of a report, all from the same resamples of the images."""
+"""Statistics of the rows of a report; all rows use the same resamples of the images."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from auditcore.contracts.significance import VALUE_DIGITS, rounded, significant
 from auditcore.metrics.statistics import Summary, distinct, pointwise_ci, summarize
 
 PRINTED_POINTS = 32
-"""Points of a curve in a report; scores are computed from all of them before."""
+"""Points of a curve in a report; scores are computed from all points before."""
 
 
 def summaries(
     rows: Sequence[Sequence[float | None]], *, images: Sequence[str], bounds: Sequence[Bounds], seed: int
 ) -> tuple[Summary, ...]:
-    """Mean, spread and confidence interval of each row over distinct images, with as many digits as a report prints.
+    """Compute mean, spread and confidence interval of each row over distinct images, rounded as in a report.
 
     Args:
-        rows: One value for each image, in the same order in every row; None where undefined.
-        images: The digest of each image; images with one digest count as one.
-        bounds: The range of each row's metric.
-        seed: The plan's.
+        rows: One value per image, in the same order in every row; None where undefined.
+        images: Digest of each image; images with the same digest count as one.
+        bounds: Range of each row's metric.
+        seed: The plan's seed.
     """
     if not rows:
         return ()
@@ -46,12 +46,12 @@ def summaries(
 
 
 def mean_curve(samples: CurveSamples, *, images: Sequence[str], seed: int) -> Curve:
-    """Mean curve over distinct images with its band, at no more points than a picture needs, both ends included.
+    """Compute the mean curve over distinct images and its band, at most `PRINTED_POINTS` points including both ends.
 
     Args:
         samples: The curve of each image.
-        images: The digest of each image.
-        seed: The plan's.
+        images: Digest of each image.
+        seed: The plan's seed.
     """
     steps = len(samples.x)
     kept = list(range(steps))
@@ -72,7 +72,7 @@ def _numbers(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
 
 
 def _bootstrap_stream(seed: int) -> np.random.Generator:
-    """The same resamples for every row, from the plan's seed."""
+    """Return the generator of the resamples, which are the same for every row; it depends on the plan's seed."""
     key = int.from_bytes(hashlib.sha256(f"{seed}\0bootstrap".encode()).digest()[:16], "little")
     return np.random.Generator(np.random.Philox(key=key))
 

@@ -1,4 +1,4 @@
-"""The range of every number of a report, which its interval must stay in."""
+"""The range of every metric of a report; confidence intervals stay within it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from auditcore.contracts.plan import AuditPlan
 
 
 def kinds_of(plan: AuditPlan) -> dict[str, str]:
-    """Name of every check of the plan -> its kind. `explainer` holds what explainers report about themselves."""
+    """Return name -> kind for every check of the plan; `explainer` stands for the explainers' own metrics."""
     return {"explainer": "explainer", **{check.label: check.kind for check in plan.checks}}
 
 
 def bounds_of(kinds: Mapping[str, str], check: str, metric: str) -> Bounds:
-    """Lowest and highest value of a metric.
+    """Return the lowest and highest value of a metric.
 
     Args:
-        kinds: What `kinds_of` says of the plan.
+        kinds: Result of `kinds_of` for the plan.
         check: Name of the check.
         metric: Name of the metric.
     """
@@ -27,6 +27,6 @@ def bounds_of(kinds: Mapping[str, str], check: str, metric: str) -> Bounds:
 
 
 def bounds_of_differences(bounds: Bounds) -> Bounds:
-    """Lowest and highest difference of two values of a metric; unbounded unless the metric has both bounds."""
+    """Return the range of differences of two values of a metric; unbounded unless the metric has both bounds."""
     low, high = bounds
     return UNBOUNDED if low is None or high is None else (low - high, high - low)

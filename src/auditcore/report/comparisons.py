@@ -1,4 +1,4 @@
-"""Several models on the same images: paired differences of every metric."""
+"""Comparisons of several models on the same images: paired differences of every metric."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from auditcore.report.bounds import bounds_of, bounds_of_differences, kinds_of
 def compare_models(
     results: Sequence[Result], models: Sequence[str], plan: AuditPlan, digests: Sequence[str]
 ) -> tuple[Comparison, ...]:
-    """Every pair of models on every result that both have, a later model minus an earlier one.
+    """Compare every pair of models on every result that both have: the later model minus the earlier one.
 
     Args:
-        results: Of all models, in the same order of images.
-        models: Their names, in the order of the request; the first is what others are compared with first.
-        plan: Says what each metric's range is, and the seed: resamples are those of the results, so that a difference
-            is resampled image by image.
-        digests: The digest of each image; images with one digest count as one.
+        results: Results of all models, with the images in the same order.
+        models: Names of the models, in the order of the request; comparisons with the first model come first.
+        plan: The full plan. Comparisons use the same resamples as the results, so differences are paired by image.
+        digests: Digest of each image; images with the same digest count as one.
 
     Returns:
-        Over the distinct images that both models have a value for.
+        One comparison per pair and result, over the distinct images that both models have a value for.
     """
     by_model = {
         model: {(row.check, row.explainer, row.metric, row.variant): row for row in results if row.model == model}

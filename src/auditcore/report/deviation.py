@@ -1,4 +1,4 @@
-"""What faster modes change, from shard results: measured on the images that went both ways, stated for curves."""
+"""The deviation of faster modes from the exact audit: measured on a sample of images, and stated for curves."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Key = tuple[str, str | None, str, str | None]
 
 @dataclass(frozen=True)
 class DeviationRow:
-    """A metric of a check over all explainers, as a page or a terminal shows it.
+    """A metric of a check over all explainers, as shown on the page and in the terminal.
 
     Attributes:
         check: Name of the check.
         metric: Name of the metric.
-        max_abs: Largest absolute difference of an image; None where no image has both values.
+        max_abs: Largest absolute difference for an image; None if no image has both values.
         mean_abs: Mean absolute difference over images and explainers.
-        stated: Largest error that its adaptive curves state, if it has any.
-        bound: Largest error that is possible on curves monotone between measured steps.
-        saved: How many times fewer steps its curves took.
+        stated: Largest estimated error of its adaptive curves; None without adaptive curves.
+        bound: Largest possible error if curves are monotone between measured steps.
+        saved: Factor by which adaptive curves reduce the number of steps.
     """
 
     check: str
@@ -39,10 +39,10 @@ class DeviationRow:
 
 
 def deviation_of(plan: AuditPlan, shards: Mapping[str | None, Sequence[ShardResult]]) -> Deviation | None:
-    """The report's section on faster modes; None if the plan uses none.
+    """Return the report's section on faster modes; None if the plan uses none.
 
     Args:
-        plan: The plan in full.
+        plan: The full plan.
         shards: Name of a model, None in an audit of one -> results of its compute wave, in index order.
     """
     if not plan.modes:
@@ -71,7 +71,7 @@ def deviation_of(plan: AuditPlan, shards: Mapping[str | None, Sequence[ShardResu
 
 
 def deviation_rows(deviation: Deviation) -> tuple[DeviationRow, ...]:
-    """Largest and mean differences of each metric over explainers, sub-cases and models, in the order of the report."""
+    """Return the differences of each metric over explainers, sub-cases and models, in the order of the report."""
     rows = []
     for check, metric in dict.fromkeys(
         [(one.check, one.metric) for one in deviation.metrics] + [(one.check, one.metric) for one in deviation.stated]
@@ -96,7 +96,7 @@ def deviation_rows(deviation: Deviation) -> tuple[DeviationRow, ...]:
 
 
 def _joined(samples: Iterable[DeviationSample]) -> list[DeviationSample]:
-    """Samples of one metric from several shards as one."""
+    """Join the samples of each metric from several shards."""
     joined: dict[Key, DeviationSample] = {}
     for one in samples:
         key = (one.check, one.explainer, one.metric, one.variant)
@@ -132,7 +132,7 @@ def _difference(model: str | None, sample: DeviationSample) -> MetricDeviation:
 
 
 def _errors(shards: Sequence[ShardResult]) -> dict[Key, AreaError]:
-    """Stated errors of every metric of adaptive curves: the largest of all shards, and all steps."""
+    """Return the stated error of every metric with adaptive curves: the largest of all shards, and the sum of steps."""
     errors: dict[Key, AreaError] = {}
     for one in (one for shard in shards for one in shard.measurements):
         key = (one.check, one.explainer, one.metric, one.variant)

@@ -1,4 +1,4 @@
-"""What a map without knowledge gets, beside what each explainer got."""
+"""Floors: the score of the random control, listed with the score of each explainer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from auditcore.contracts.report import Result
 
 
 def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
-    """The same results, each with the mean of the random control for the same model, check, metric and sub-case.
+    """Return the results, each with the mean of the random control for the same model, check, metric and sub-case.
 
-    Left without a floor are properties of model and image, what tells how far other numbers can be trusted, and the
-    random control itself.
+    Properties of model and image, control metrics, and the random control itself have no floor.
 
     Args:
-        plan: The plan in full.
-        results: All results of an audit, those of the control among them.
+        plan: The full plan.
+        results: All results of an audit, including those of the control.
     """
     metrics = {check.label: check.metrics for check in plan.checks}
     control = _control(plan)

@@ -1,4 +1,4 @@
-"""Whether maps depend on their image at all: each map against the maps of the other images."""
+"""The control `image_dependence`: each map is compared with the maps of other images."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ NO_OTHER = "there is no map of a different image to compare with"
 def image_dependence(
     model: MeasuredModel, images: Sequence[int], order: Sequence[int] | None = None
 ) -> tuple[Measurement, ...]:
-    """Mean correlation of each image's map with those of the others, channels summed, for every explainer.
+    """Compute the mean correlation of each image's map with those of other images, channels summed, per explainer.
 
-    Compared are the first 32 different images that the model used; copies of one photo are the same image. The values
-    follow from sketches that shards carry, see `metrics.map_sketches` for their error, so neither shards nor batches
-    change them. A map that depends on the explained class and not on the image has a high value only as far as maps of
-    different classes are alike.
+    The first 32 different images that the model used are compared; copies of a photo count as the same image. The
+    values are computed from sketches in the shard results (see `metrics.map_sketches` for their error), so they depend
+    neither on shards nor on batches. For maps that depend on the explained class but not on the image, the value is
+    only as high as the similarity of maps of different classes.
 
     Args:
         model: The shards of one model.
         images: Indices of the images of the report.
-        order: Indices of all images in the order in which they are audited; None for the order of the batch.
+        order: Indices of all images in the order of the audit; None for the order of the batch.
 
     Returns:
-        One control for each explainer; an image that is not compared has no value but a reason.
+        One control per explainer; an image that is not compared has a reason instead of a value.
     """
     compared, excluded = _compared(model, images, order)
     labels = dict.fromkeys(one.explainer for shard in model.shards for one in shard.sketches)
@@ -59,7 +59,7 @@ def image_dependence(
 def _compared(
     model: MeasuredModel, images: Sequence[int], order: Sequence[int] | None
 ) -> tuple[frozenset[int], dict[int, str]]:
-    """Images that are compared, and why the others are not."""
+    """Return the images that are compared, and the reasons why the others are not."""
     sketched = sketched_images(order)
     rank = {index: position for position, index in enumerate(order or ())}
     compared: list[int] = []
@@ -72,7 +72,7 @@ def _compared(
             continue
         same = first.setdefault(record.digest or str(index), index)
         if same != index:
-            reasons[index] = f"a copy of image {same}, which counts once"
+            reasons[index] = f"a copy of image {same}; copies count once"
         elif index in sketched and len(compared) < COMPARED_IMAGES:
             compared.append(index)
         else:
@@ -81,7 +81,7 @@ def _compared(
 
 
 def _values(encoded: Mapping[int, str]) -> dict[int, float]:
-    """Value of each image that has a map, if there are two."""
+    """Return the value of each image that has a map; empty below two images."""
     if len(encoded) < 2:  # noqa: PLR2004 - one map has no other
         return {}
     ordered = sorted(encoded)
@@ -106,10 +106,10 @@ def _measurement(
 
 
 def of_pairs(result: Result) -> Result:
-    """The same result, with the spread of a mean over pairs where it is one.
+    """Correct the standard error and interval of a result of `image_dependence`; other results are unchanged.
 
-    Each pair of images is in the values of both, so that the mean over images varies almost twice as much as it would
-    if values were independent: by the jackknife, 2 (n - 1) / (n - 2) times. Results of other metrics stay as they are.
+    The correlation of each pair of images is part of the values of both, so the mean varies almost twice as much as it
+    would with independent values: by the jackknife, 2 (n - 1) / (n - 2) times.
     """
     if (result.check, result.metric) != ("explainer", METRIC) or result.mean is None:
         return result

@@ -1,4 +1,4 @@
-"""What automatic intervals came to, in words."""
+"""Automatic intervals as measured, with a sentence for the reader."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from auditcore.contracts.report import CalibratedInterval
 
 
 def calibrated_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantities]) -> tuple[CalibratedInterval, ...]:
-    """One entry for each model and automatic interval that was measured on it, model by model.
+    """Return one entry per model and automatic interval that was measured on it, model by model.
 
     Args:
         plan: The plan.
-        measured: Name of a model, None in an audit of one -> what `reduce_shared` made of its own measure wave.
+        measured: Name of a model, None in an audit of one -> result of `reduce_shared` for its own measure wave.
     """
     shared = narrowest_intervals(plan, measured)
-    told = []
+    calibrated = []
     for model, quantities in measured.items():
         for check, augmentation, key in automatic_intervals(plan):
             if key not in quantities:
                 continue
             low, high, reached = quantities[key]
             used = shared[key]
-            told.append(
+            calibrated.append(
                 CalibratedInterval(
                     model=model,
                     check=check.label,
@@ -36,7 +36,7 @@ def calibrated_intervals(plan: AuditPlan, measured: Mapping[str | None, Quantiti
                     message=_message(model, used.model, (low, high), reached=bool(reached)),
                 )
             )
-    return tuple(told)
+    return tuple(calibrated)
 
 
 def _message(model: str | None, set_by: str | None, own: tuple[float, float], *, reached: bool) -> str:

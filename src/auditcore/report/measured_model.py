@@ -1,4 +1,4 @@
-"""The shard results of one model, joined and put in the order of the images of the report."""
+"""The shard results of one model, joined in the order of the report's images."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Key = tuple[str, str | None, str, str | None]
 
 @dataclass(frozen=True)
 class MeasuredModel:
-    """Everything the compute wave found out about one model.
+    """All results of the compute wave for one model.
 
     Attributes:
-        name: What an audit of several calls it.
-        described: The model as asked for and as loaded.
-        records: Image index -> what became of it, in index order.
+        name: Its name in an audit of several models; None in an audit of one.
+        described: The model as requested and as loaded.
+        records: Image index -> record of the image, in index order.
         shards: Results of its compute wave, in index order.
     """
 
@@ -37,12 +37,13 @@ class MeasuredModel:
 
     @property
     def targets(self) -> dict[int, tuple[ExplainedClass, ...]]:
-        """Image index -> classes explained, for the images it used."""
+        """Image index -> explained classes, for the images it used."""
         return {index: record.targets for index, record in self.records.items() if record.targets}
 
     @property
     def not_applicable(self) -> dict[str, str]:
-        """Explainer -> why it cannot run; a shard without usable images does not know."""
+        """Explainer -> why it cannot run."""
+        # a shard without usable images does not have this information
         return next((shard.not_applicable for shard in self.shards if any(one.targets for one in shard.images)), {})
 
     @property
@@ -51,10 +52,10 @@ class MeasuredModel:
         return tuple(artifact for shard in self.shards for artifact in shard.artifacts)
 
     def measurements(self, images: Sequence[int]) -> tuple[Measurement, ...]:
-        """Every measurement over these images, in the order of the first shard that has it.
+        """Return every measurement over these images, in the order of the first shard that has it.
 
         Args:
-            images: Indices; one that the model left out has no value, and its record says why.
+            images: Indices; an image that the model did not use has no value, and its record gives the reason.
         """
         parts: dict[Key, list[tuple[tuple[int, ...], Measurement]]] = {}
         for shard in self.shards:
@@ -89,21 +90,21 @@ class MeasuredModel:
         )
 
     def why_missing(self, index: int) -> str:
-        """Why an image has no value of this model."""
+        """Return why an image has no value for this model."""
         return self.records[index].reason or NOT_MEASURED
 
 
 def measured_model(name: str | None, reference: ModelReference, results: Iterable[ShardResult]) -> MeasuredModel:
-    """Put the compute wave of one model together.
+    """Join the compute wave of one model.
 
     Args:
-        name: What the audit calls it.
-        reference: The model as asked for.
+        name: Its name in the audit.
+        reference: The model as requested.
         results: Shard results of all models and waves, any order.
 
     Raises:
         DigestMismatch: Shards ran on different weights.
-        ModelChanged: A server gave shards different models without saying so.
+        ModelChanged: A server served different models to different shards.
     """
     own = [result for result in results if result.model_name == name]
     _refuse_other_answers([result.probe for result in own if result.probe is not None])
@@ -138,11 +139,13 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
 
 
 def _refuse_other_answers(probes: Sequence[ProbeAnswers]) -> None:
-    """Each worker compares a server only with what it answered before to that worker."""
+    """Refuse shards whose servers answered the probe differently."""
+    # each worker compares a server only with its earlier answers to the same worker
     for probe in probes:
         if probe.is_of_another_model(probes[0]):
             msg = (
-                f"the server gave parts of the audit different models: a probability of the probe moved by "
-                f"{probe.moved_from(probes[0]):.3g} between them; submit the audit again once the model stays"
+                f"the server served different models to parts of the audit: a probability of the probe changed by "
+                f"{probe.moved_from(probes[0]):.3g} between them; submit the audit again once the model no longer "
+                "changes"
             )
             raise ModelChanged(msg, field="model.version")

@@ -1,4 +1,4 @@
-"""What a reader calls a model."""
+"""Names of models and architectures for readers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def model_name(reference: ModelReference) -> str:
 
 
 def architecture_of(reference: ModelReference, structure: Sha256 | None) -> str | None:
-    """What a model has in common with those that differ from it only in their weights.
+    """Return the name of a model's architecture, which models that differ only in their weights have in common.
 
-    The name under which it was built, if it has one, and a part of the digest of its structure, so that two models are
-    of one architecture only if they agree in both.
+    It consists of the name under which the model was built, if it has one, and a part of the digest of its structure.
+    Two models have the same architecture only if both agree.
 
     Args:
         reference: The model as the request names it.

@@ -1,4 +1,4 @@
-"""Headline metrics over parts of the images: the classes at both ends, and images whose prediction changes."""
+"""Headline metrics over parts of the images: the best and worst class, and images whose prediction changes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Part:
     """A metric over some images.
 
     Attributes:
-        name: Which images.
+        name: Name of this part of the images.
         text: Mean and standard error.
         interval: 95 % confidence interval; empty below two values.
-        n: Values the mean is taken over.
+        n: Number of values.
     """
 
     name: str
@@ -47,19 +47,19 @@ class PartsRow:
 
 
 def class_rows(report: AuditReport) -> dict[str, tuple[PartsRow, ...]]:
-    """Check -> all images, the class with the lowest mean and the one with the highest, where there are two."""
+    """Return check -> rows with all images, the class with the lowest mean and the class with the highest mean."""
     chosen = [part for part in report.slices if part.part.startswith(CLASS_PART)]
     return _by_check(report, chosen, _ends)
 
 
 def flip_rows(report: AuditReport) -> dict[str, tuple[PartsRow, ...]]:
-    """Check -> all images, those whose predicted class changes somewhere in the sweep, and the others."""
+    """Return check -> rows with all images, those whose predicted class changes within the sweep, and the others."""
     chosen = [part for part in report.slices if part.part in {FLIPPED, NOT_FLIPPED}]
     return _by_check(report, chosen, _sides)
 
 
 def _ends(slices: Sequence[Slice]) -> tuple[Part | None, ...]:
-    if len(slices) < 2:  # noqa: PLR2004 - one class has nothing to be compared with
+    if len(slices) < 2:  # noqa: PLR2004 - one class cannot be compared
         return ()
     ends = min(slices, key=lambda part: part.mean), max(slices, key=lambda part: part.mean)
     return tuple(_shown(end, f"class {end.part.removeprefix(CLASS_PART)}") for end in ends)

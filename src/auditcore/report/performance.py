@@ -1,4 +1,4 @@
-"""How often a model is right on the images of an audit, those that the plan leaves out included."""
+"""Predictive performance of a model on all images of an audit, including those that the plan leaves out."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from auditcore.contracts.shards import ImageRecord
 from auditcore.contracts.significance import significant
 from auditcore.metrics.performance import accuracy, macro_f1
 
-NO_LABELS = "no image that the model has predicted has a label"
-MULTI_LABEL = "the model is a multi-label one, of which several classes or none may be right"
-SEVERAL_LABELS = "an image has several labels, so that a class has no single number of misses"
+NO_LABELS = "no image that the model has classified has a label"
+MULTI_LABEL = "the model is a multi-label model: several classes, or none, may be correct for an image"
+SEVERAL_LABELS = "an image has several labels, so the number of misses of a class is not defined"
 
 
 def performance_of(records: Iterable[ImageRecord], scores: Scores) -> ModelPerformance:
-    """Accuracy and macro F1 of one model.
+    """Compute accuracy and macro F1 of one model.
 
     Args:
-        records: What became of each image.
-        scores: How its logits become probabilities.
+        records: Record of each image.
+        scores: How the model's logits become probabilities.
     """
     known = [
         (record.predicted, labels)
@@ -35,7 +35,7 @@ def performance_of(records: Iterable[ImageRecord], scores: Scores) -> ModelPerfo
     if not known:
         return _undefined(0, NO_LABELS)
     predicted = np.array([most_probable for most_probable, _ in known])
-    # where several labels are right, the one that was predicted is the one that counts
+    # if an image has several labels and one of them is predicted, that label counts
     counted = np.array([most_probable if most_probable in own else own[0] for most_probable, own in known])
     several = any(len(own) > 1 for _, own in known)
     return ModelPerformance(

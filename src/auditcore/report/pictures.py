@@ -1,4 +1,4 @@
-"""Attribution maps and photos as small PNG files, the same bytes for the same values."""
+"""Draw attribution maps and photos as small PNG files; the same values give the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from auditcore.metrics.constancy import is_constant
 from auditcore.report.color_map import LEVELS, QUANTILE, color_of
 
 SIDE_PX = 224
-"""Longest side of a picture; larger maps and photos are averaged down."""
+"""Longest side of a picture; larger maps and photos are downscaled by averaging."""
 
 OPACITY = 0.65
 """Share of the map's color in a pixel; the rest is the gray photo."""
@@ -28,34 +28,34 @@ LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, as in Pillow's conversion to gray."""
 
 MARK = (200, 120, 0)
-"""Color of the cross through a map that says nothing; neither red nor blue."""
+"""Color of the cross over a constant map; neither red nor blue."""
 
 
 def draw_photo(pixels: Float[Tensor, "3 height width"]) -> bytes:
-    """The photo as the model sees it: resized, cut, not yet normalized.
+    """Draw the photo as the model sees it: resized and cropped, not normalized.
 
     Args:
         pixels: RGB in pixel space [0, 1], on the CPU.
 
     Returns:
-        A PNG file in 24-bit color, at most `SIDE_PX` long.
+        A PNG file in 24-bit color, of at most `SIDE_PX` per side.
     """
     values = _shrink(pixels).clamp(0, 1).mul(255).round().to(torch.uint8)
     return _png(Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).numpy())))
 
 
 def draw_map(values: Float[Tensor, "height width"], pixels: Float[Tensor, "3 height width"]) -> bytes:
-    """A signed map in color over the gray photo: blue is negative, white 0, red positive.
+    """Draw a signed map in color over the gray photo: blue is negative, white 0, red positive.
 
-    Full color stands for the map's own 99.5 % quantile of absolute values, so colors compare places within a map and
-    never two maps. A map that is constant or not finite has no such scale: its photo is crossed out.
+    Full color is the map's own 99.5 % quantile of absolute values, so colors can be compared within a map but not
+    between maps. A map that is constant or not finite has no such scale; its photo is crossed out.
 
     Args:
-        values: One attribution a pixel, on the CPU.
+        values: One attribution per pixel, on the CPU.
         pixels: The photo, RGB in pixel space [0, 1], on the CPU.
 
     Returns:
-        A PNG file with a palette, at most `SIDE_PX` long.
+        A PNG file with a palette, of at most `SIDE_PX` per side.
     """
     scaled = _scale(_shrink(values[None])[0])
     luma = (_shrink(pixels) * torch.tensor(LUMA).view(3, 1, 1)).sum(dim=0).clamp(0, 1)
@@ -70,7 +70,7 @@ def draw_map(values: Float[Tensor, "height width"], pixels: Float[Tensor, "3 hei
 
 
 def _shrink(planes: Float[Tensor, "plane height width"]) -> Float[Tensor, "plane low narrow"]:
-    """Planes of at most `SIDE_PX`, each pixel the mean of those it covers."""
+    """Downscale planes to at most `SIDE_PX` per side; each pixel is the mean of the pixels it covers."""
     height, width = planes.shape[1:]
     longest = max(height, width)
     if longest <= SIDE_PX:
@@ -80,7 +80,7 @@ def _shrink(planes: Float[Tensor, "plane height width"]) -> Float[Tensor, "plane
 
 
 def _scale(values: Float[Tensor, "height width"]) -> Float[Tensor, "height width"] | None:
-    """Values in [-1, 1], or None where there is no scale."""
+    """Scale values to [-1, 1]; None if the map has no scale."""
     row = values.reshape(1, -1)
     if is_constant(row, torch.ones_like(row, dtype=torch.bool)).item():
         return None
@@ -92,7 +92,7 @@ def _scale(values: Float[Tensor, "height width"]) -> Float[Tensor, "height width
 
 @cache
 def _palette() -> bytes:
-    """Every shade of the map over every gray of the photo, and the mark."""
+    """Return the palette: every shade of the map over every gray of the photo, and the color of the cross."""
     colors = [
         round(OPACITY * part + (1 - OPACITY) * 255 * gray / (GRAYS - 1))
         for level in range(-LEVELS, LEVELS + 1)

@@ -1,4 +1,4 @@
-"""Statistics over all pairs of an image and a change, beside those over images (Erdem 2021, section 5.4)."""
+"""Statistics over all pairs of an image and a change, in addition to those over images (Erdem 2021, section 5.4)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Key = tuple[str, str | None, str, str | None]
 """Check, explainer, metric and sub-case of a measurement."""
 
 Pairs = tuple[float | None, ...]
-"""One value a pair of an image and a target, in the order of the images; None where undefined."""
+"""One value per pair of an image and a target, in the order of the images; None where undefined."""
 
 
 def pooled_statistics(plan: AuditPlan, measurements: Sequence[Measurement]) -> dict[Key, PooledStatistics]:
-    """Mean and spread over pairs of the sub-cases that join several changes.
+    """Compute mean and spread over pairs, for sub-cases that join several changes.
 
-    Pairs are the values of single changes as the report prints them, so that anybody can pool them again.
+    Pairs are the values of single changes as printed in the report, so that a reader can reproduce the pooling.
 
     Args:
-        plan: Says which changes a sub-case joins.
-        measurements: Everything measured of one model.
+        plan: The plan; it defines which changes a sub-case joins.
+        measurements: All measurements of one model.
     """
     by_key = {(one.check, one.explainer, one.metric, one.variant): _pairs(one) for one in measurements}
     pooled: dict[Key, PooledStatistics] = {}

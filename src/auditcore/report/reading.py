@@ -1,7 +1,7 @@
-"""Reports of this and of earlier schema versions, read into the contract of today.
+"""Read reports of this and earlier schema versions into the current contract.
 
-A report is stored for good, and contracts go on. An old document gets, for everything that it lacks, the value that
-describes how the audit really ran: never the default of today. Its numbers stay as they are.
+Reports are stored permanently while contracts change. A field that an old document lacks gets the value that describes
+how the audit really ran, never the current default. Numbers are not changed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Addition:
     """A field that documents of an earlier schema lack.
 
     Attributes:
-        path: Where it is, such as `plan.checks[deletion].grid`: in brackets the kind of the entries that have it, or
-            `*` for all entries. Entries that are missing in a document are passed over.
-        value: What it has to be for the document to say how the audit ran, or what finds it: from the entry and the
-            whole document.
+        path: Path of the field, such as `plan.checks[deletion].grid`. Brackets contain the kind of the entries that
+            have it, or `*` for all entries. Entries that are missing in a document are skipped.
+        value: The value that describes how the audit ran, or a function that returns it from the entry and the whole
+            document.
     """
 
     path: str
@@ -37,12 +37,12 @@ class Addition:
 
 @dataclass(frozen=True)
 class Move:
-    """A field that documents of an earlier schema have and that is called otherwise today, or no longer there.
+    """A field of documents of an earlier schema that has been renamed or removed.
 
     Attributes:
-        path: Where it was, as in `Addition`.
-        to: Its name today, in the same place; None if it has no place any more.
-        convert: Its value then -> its value today.
+        path: Old path, as in `Addition`.
+        to: Current name, in the same place; None if the field was removed.
+        convert: Old value -> current value.
     """
 
     path: str
@@ -52,13 +52,13 @@ class Move:
 
 @dataclass(frozen=True)
 class Schema:
-    """How documents of an earlier schema become documents of this one.
+    """How documents of an earlier schema are converted to the current one.
 
     Attributes:
         additions: Fields that they lack.
-        moves: Fields that have another name today, or none.
-        renamed_metrics: Kind of check and old name of a metric -> its name today.
-        definitions: What their numbers mean where that has changed; sentences for a reader of the page.
+        moves: Fields that have been renamed or removed.
+        renamed_metrics: Kind of check and old name of a metric -> its current name.
+        definitions: Old definitions that have changed; sentences for a reader of the page.
     """
 
     additions: tuple[Addition, ...]
@@ -68,18 +68,18 @@ class Schema:
 
 
 def _severity(condition: Entry, _document: Entry) -> JsonValue:
-    """One that passed did not tell its severity, which did nothing to the verdict."""
+    """Return the severity; for a condition that passed it was not recorded and had no effect on the verdict."""
     return "warn" if condition.get("status") == "warned" else "fail"
 
 
 def _images_behind(condition: Entry, document: Entry) -> JsonValue:
-    """Images with a value of the result that a condition was judged by."""
+    """Return the number of images with a value of the result that a condition was judged by."""
     listed = (result for part in ("results", "controls") for result in _objects(document.get(part)))
     return next((result.get("n") for result in listed if _key(result) == _key(condition)), 0)
 
 
 def _all_models(_reliability: Entry, document: Entry) -> JsonValue:
-    """All models of an audit were compared, whatever their architecture."""
+    """Return the names of all models: they were compared regardless of their architecture."""
     return [model.get("name") for model in _objects(document.get("models"))]
 
 
@@ -153,33 +153,33 @@ SCHEMAS: Mapping[str, Schema] = {
         renamed_metrics={("localization", "wsol_iou"): "wsol_iou_largest_region"},
         definitions=(
             "Checks that order pixels or cells took them by signed relevance, for every explainer.",
-            "Explainers that draw noise drew other noise for each changed copy of an image.",
-            "Conditions were judged by the mean over images, however few they were.",
-            "Intervals counted copies of an image as separate images, and were not cut to the range of a metric.",
-            "Differences below a share of the largest value of a map were ties; chance ordered them in top_k_score.",
+            "Explainers that draw noise drew different noise for each changed copy of an image.",
+            "Conditions were judged by the mean over images, even if there were only a few.",
+            "Intervals counted copies of an image as separate images, and were not limited to the range of a metric.",
+            "Differences below a share of the largest value of a map were ties; top_k_score ordered ties at random.",
             "Grad-CAM read the last convolution that ran.",
-            "wsol_iou took the largest connected region; it is called wsol_iou_largest_region today.",
-            "Each of several models was asked over its own automatic interval.",
+            "wsol_iou used the largest connected region; it is now called wsol_iou_largest_region.",
+            "In an audit of several models, each model had its own automatic interval.",
             "effective_heat_ratio took its thresholds from the quantiles of all pixels of the map.",
-            "min_probability of localization left out images below it; an image at exactly that probability counted.",
+            "min_probability of localization excluded images below it; an image at exactly that probability was used.",
             "There were no warnings, no averages over explainers and no tests between models.",
         ),
     ),
 }
-"""Schema version -> how its documents are read. Version 1.0 is not among them: it lacks what no table can supply."""
+"""Schema version -> how its documents are read. Version 1.0 is missing: its documents lack too much."""
 
 
 def read_report(document: bytes) -> AuditReport:
-    """The report in a JSON document of this schema version or of one in `SCHEMAS`.
+    """Read the report in a JSON document of this schema version or of one in `SCHEMAS`.
 
     Args:
         document: The report as stored.
 
     Returns:
-        The report. One of an earlier version names that in `upgraded_from`, with the definitions of its time.
+        The report. If the document has an earlier version, `upgraded_from` names it and lists its definitions.
 
     Raises:
-        ValueError: The document is no JSON, of another schema version, or not valid in its own.
+        ValueError: The document is not JSON, has an unknown schema version, or is invalid.
     """
     content = json.loads(document)
     version = content.get("schema_version") if isinstance(content, dict) else None
@@ -188,14 +188,14 @@ def read_report(document: bytes) -> AuditReport:
     schema = SCHEMAS.get(version) if isinstance(version, str) else None
     if schema is None:
         known = ", ".join((*SCHEMAS, SCHEMA_VERSION))
-        msg = f"the document is of schema version {version!r}; versions that can be read: {known}"
+        msg = f"the document has schema version {version!r}; versions that can be read: {known}"
         raise ValueError(msg)
     upgrade(content, str(version), schema)
     return AuditReport.model_validate_json(json.dumps(content))
 
 
 def upgrade(content: dict[str, Any], version: str, schema: Schema) -> None:
-    """Turn a document of an earlier schema into one of this, in place.
+    """Convert a document of an earlier schema to the current one, in place.
 
     Args:
         content: The document.
@@ -223,7 +223,7 @@ def upgrade(content: dict[str, Any], version: str, schema: Schema) -> None:
 
 
 def _entries(content: dict[str, Any], parents: list[str]) -> Iterator[dict[str, Any]]:
-    """Objects at a path; those that are missing or null are passed over."""
+    """Yield the objects at a path; those that are missing or null are skipped."""
     if not parents:
         yield content
         return
@@ -243,7 +243,7 @@ def _checks(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _of_metrics(content: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - any part of a JSON document
-    """Every object that names a metric of a check, wherever it is."""
+    """Yield every object that names a metric of a check, anywhere in the document."""
     if isinstance(content, dict):
         if isinstance(content.get("check"), str) and isinstance(content.get("metric"), str):
             yield content

@@ -1,7 +1,7 @@
-"""Whether a metric orders the explainers alike: within one architecture, and for all models.
+"""Measure reliability: whether a metric orders the explainers the same way, per architecture and for all models.
 
-Source: Erdem 2021, definition 5.1: a measure is reliable if within one data domain and one architecture, over models of
-different performance, it always puts two methods in the same relation.
+Source: Erdem 2021, definition 5.1: a measure is reliable if, within one data domain and one architecture, it always
+orders two methods the same way over models of different performance.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Key = tuple[str, str, str | None]
 
 
 class _Means(NamedTuple):
-    """What one metric says of each explainer on each model.
+    """The means of one metric for each explainer on each model.
 
     Attributes:
         higher_is_better: Direction of the metric.
         means: Model -> explainer -> mean.
-        images: Model -> images behind its mean that rests on the fewest.
+        images: Model -> smallest number of images of any of its means.
     """
 
     higher_is_better: bool | None
@@ -36,11 +36,11 @@ class _Means(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Models whose orders are compared.
+    """Models whose orders of explainers are compared.
 
     Attributes:
-        architecture: What they have in common; None for all models of the audit.
-        models: Their names, by ascending accuracy where it is known of all, else as requested.
+        architecture: Their architecture; None for all models of the audit.
+        models: Their names, by ascending accuracy if it is known for all, else in the order of the request.
     """
 
     architecture: str | None
@@ -48,10 +48,10 @@ class Group(NamedTuple):
 
 
 def groups_of(models: Sequence[ReportModel]) -> tuple[Group, ...]:
-    """All models, then those of each architecture that at least two have; images are of one domain, the audit's.
+    """Return the group of all models, then one group per architecture of at least two models.
 
     Args:
-        models: Of an audit of several.
+        models: The models of an audit of several; all share the audit's images, which are one data domain.
     """
     by_architecture: dict[str, list[ReportModel]] = {}
     for model in models:
@@ -71,16 +71,16 @@ def _by_accuracy(models: Sequence[ReportModel]) -> tuple[str, ...]:
 def measure_reliability(
     results: Iterable[Result], models: Sequence[ReportModel], controls: Container[str]
 ) -> tuple[MeasureReliability, ...]:
-    """Entries of each metric of explainers, over the explainers that have a mean on every model that is compared.
+    """Compute the reliability of each metric of explainers, over explainers with a mean on every compared model.
 
     Args:
-        results: Of all models.
-        models: At least two, with names.
-        controls: Explainers that are left out, because they know nothing of the model.
+        results: Results of all models.
+        models: At least two models, with names.
+        controls: Names of random explainers, which are left out.
 
     Returns:
-        In the order of the results; of each metric that of all models first, then one an architecture that several
-        have. Explainers are alike for a model only where their means are equal as printed.
+        Entries in the order of the results; for each metric first the entry of all models, then one per architecture of
+        several models. Two explainers are tied on a model only if their means are equal as printed.
     """
     found: dict[Key, _Means] = {}
     for row in results:
@@ -100,7 +100,7 @@ def _reliability(key: Key, found: _Means, group: Group) -> MeasureReliability:
     means: Mapping[str, Mapping[str, float]] = {model: found.means[model] for model in group.models}
     first, *others = means.values()
     explainers = [name for name in first if all(name in own for own in others)]
-    # a pair is in order 1, 0 or -1 for a model
+    # the order of a pair on a model is 1, 0 or -1
     discordant = tuple(
         (one, two)
         for one, two in combinations(explainers, 2)
@@ -124,7 +124,7 @@ def _reliability(key: Key, found: _Means, group: Group) -> MeasureReliability:
 
 
 def _from_best(explainers: Sequence[str], means: Mapping[str, float], *, sign: float) -> tuple[str, ...]:
-    """In the order of the results where means are equal."""
+    """Sort explainers from best to worst; equal means keep the order of the results."""
     return tuple(sorted(explainers, key=lambda name: -sign * means[name]))
 
 

@@ -1,4 +1,4 @@
-"""Report bytes: strict canonical JSON, so equal reports are equal files."""
+"""Serialize reports as strict canonical JSON: equal reports are equal files."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from auditcore.contracts.report import AuditReport
 
 
 def report_bytes(report: AuditReport) -> bytes:
-    """RFC 8785 canonical JSON in UTF-8; no NaN, no infinity, keys in order."""
+    """Return RFC 8785 canonical JSON in UTF-8: no NaN, no infinity, sorted keys."""
     return canonical_json(report)

@@ -1,4 +1,4 @@
-"""Headline metrics over parts of the images: by class, and by whether the prediction withstands the sweep."""
+"""Slices: headline metrics by class, and by whether the predicted class changes within a sweep."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from auditcore.report.bounds import bounds_of, kinds_of
 from auditcore.report.headlines import is_headline
 
 LEAST_IMAGES = 2
-"""Of a part; one image has no interval."""
+"""Smallest number of images of a part; one image has no interval."""
 
 MOST_CLASSES = 20
 
 REPORT_BYTES = 1_100_000
-"""A report of 100 images should not be larger."""
+"""Largest size of a report of 100 images."""
 
 BASE_BYTES, ROW_BYTES, VALUE_BYTES, SLICE_BYTES = 105_400, 490, 7.4, 230
-"""What a report takes: pictures, images and averages; a result with its curve; a value of an image; a slice. Measured
-on the standard plan: 746 results of 100 images make 1.03 MB, estimated at 1.02 MB."""
+"""Size of parts of a report: pictures, images and averages; a result with its curve; a value of an image; a slice.
+Measured on the standard plan: 746 results of 100 images take 1.03 MB, estimated at 1.02 MB."""
 
 Values = tuple[float | None, ...]
 
 
 class Part(NamedTuple):
-    """Some images and what a metric says of them; None for the others."""
+    """A part of the images with the values of a metric; None for images outside the part."""
 
     name: str
     measured: Measurement
@@ -42,18 +42,18 @@ def slices_of(
     targets: Mapping[str | None, Sequence[tuple[ExplainedClass, ...]]],
     digests: Sequence[str],
 ) -> tuple[Slice, ...]:
-    """Headline metrics by class of the target, and of sweeps by whether the predicted class changes.
+    """Compute headline metrics by target class, and for sweeps by whether the predicted class changes.
 
     Args:
-        plan: Says what is a headline, and the seed.
-        measurements: Model -> everything measured, over the images of the report.
-        targets: Model -> classes explained of each of these images; none where the model left it out.
-        digests: The digest of each of these images; images with one digest count as one.
+        plan: The full plan.
+        measurements: Model -> all its measurements, over the images of the report.
+        targets: Model -> explained classes of each of these images; empty for an image that the model did not use.
+        digests: Digest of each of these images; images with the same digest count as one.
 
     Returns:
-        Model by model. Sides of a sweep are there where each has at least two images. Classes are those of at least two
-        images, the most frequent 20, or as many as the megabyte has room for; none where all images have the same. A
-        slice has at least two values.
+        Slices, model by model. Both sides of a sweep are listed if each has at least two images. Classes are listed if
+        they have at least two images: the 20 most frequent, or as many as fit into a report of about a megabyte; none
+        if all images have the same class. A slice has at least two values.
     """
     kinds = kinds_of(plan)
     headlines = {
@@ -97,7 +97,7 @@ def slices_of(
 
 
 def _room(*, rows: int, images: int) -> int:
-    """Slices that fit into what the results leave of a report."""
+    """Return the number of slices that still fit into a report after its results."""
     return max(0, int((REPORT_BYTES - BASE_BYTES - rows * (ROW_BYTES + VALUE_BYTES * images)) // SLICE_BYTES))
 
 
@@ -115,8 +115,8 @@ def _by_class(
 ) -> Iterator[Part]:
     counts = Counter(explained.target for own in targets for explained in own)
     if len(counts) < LEAST_IMAGES:
-        return  # a part that is the whole says nothing
-    # the lower class number where two are equally frequent
+        return  # a part with all images adds nothing
+    # if two classes are equally frequent, the lower class index comes first
     ranked = sorted(counts, key=lambda target: (-counts[target], target))
     frequent = [target for target in ranked[:most] if counts[target] >= LEAST_IMAGES]
     for measured in headlines:
@@ -127,7 +127,7 @@ def _by_class(
 def _of_class(
     measured: Measurement, targets: Sequence[tuple[ExplainedClass, ...]], target: int
 ) -> Iterator[float | None]:
-    """The value of each image for this class, among several where it has several."""
+    """Yield the value of each image for this class; None if the class is not explained for the image."""
     for position, own in enumerate(targets):
         classes = [explained.target for explained in own]
         if target not in classes:

@@ -1,7 +1,7 @@
-"""When the conditions of a policy are decided: the random order of the images, and what a prefix of it says.
+"""Early stopping: when the conditions of a policy are decided, from the values of the first images in a random order.
 
-Everything here is a function of seed, images and values. Which worker computed a shard, in which order shards were
-done, and what was computed beyond the end changes nothing.
+Everything here is a function of seed, images and values. It does not depend on which worker computed a shard, on the
+order of shards, or on results beyond the end of the audit.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from auditcore.contracts.stopping import Conclusive, looks
 from auditcore.metrics.confidence_sequences import OUT_OF_RANGE, first_refuted, lower_bound, upper_bound
 
 Question = tuple[int, str | None]
-"""Number of a condition of the policy, and the model it is asked of."""
+"""Number of a condition of the policy, and the model that it is judged for."""
 
 
 def image_order(seed: int, images: int) -> tuple[int, ...]:
-    """The order in which an audit with a stop rule takes its images.
+    """Return the order in which an audit with a stop rule uses its images.
 
-    It follows from the seed and the number of images alone: before the last image is fetched nothing else is known of
-    all of them. Audits of the same batch with the same seed look at the same images.
+    The order depends only on the seed and the number of images, because nothing else is known before all images are
+    fetched. Audits of the same batch with the same seed use the same images.
 
     Returns:
-        Indices of the batch, uniformly random.
+        Indices of the batch in uniformly random order.
     """
     name = f"{seed}\0{images}\0order of images".encode()
     key = int.from_bytes(hashlib.sha256(name).digest()[:16], "little")
@@ -45,12 +45,12 @@ def image_order(seed: int, images: int) -> tuple[int, ...]:
 @final
 @dataclass(frozen=True)
 class Observations:
-    """What a shard says about the conditions of a policy, and no more: cheap to keep.
+    """The part of a shard result that the conditions of a policy need; small enough to keep.
 
     Attributes:
         model: Name of the model in an audit of several.
         images: Indices of its images.
-        used: Index -> digest, of the images that the model used.
+        used: Index -> digest, for images that the model used.
         values: Number of a condition -> index -> value; an image without a value is missing.
     """
 
@@ -61,7 +61,7 @@ class Observations:
 
 
 def observe(policy: Sequence[Condition], result: ShardResult) -> Observations:
-    """The values of a compute shard that the conditions are about."""
+    """Extract the values of a compute shard that the conditions need."""
     used = {record.index: record.digest or "" for record in result.images if record.targets}
     measured = {(one.check, one.explainer, one.metric, one.variant): one for one in result.measurements}
     values: dict[int, dict[int, float]] = {}
@@ -76,11 +76,12 @@ def observe(policy: Sequence[Condition], result: ShardResult) -> Observations:
 @final
 @dataclass(frozen=True)
 class _Decided:
-    """What the values of a prefix say about one condition of one model.
+    """The decision on one condition of one model after some images.
 
     Attributes:
-        met: Whether the mean meets it, over all images of the batch and over images like them; None while that is open.
-        at: Images after which that was known.
+        met: Whether the mean meets the condition, both over the whole batch and over the population that it was drawn
+            from; None while that is undecided.
+        at: Number of images after which it was decided.
     """
 
     met: bool | None
@@ -88,7 +89,7 @@ class _Decided:
 
 
 class _Sequence:
-    """One condition of one model, and its values in the random order."""
+    """One condition of one model, with its values in the random order."""
 
     def __init__(self, condition: Condition, metric: Metric, values: np.ndarray, population: int, alpha: float) -> None:
         self._values = values
@@ -99,7 +100,7 @@ class _Sequence:
         assert threshold is not None  # noqa: S101 - the contract admits exactly one threshold
         self._threshold = threshold
         present = values[~np.isnan(values)]
-        # a bound that a value breaks is no bound: nothing may rest on it
+        # a bound that a value violates must not be used
         low, high = metric.lowest, metric.highest
         holds_low = low is not None and present.min(initial=low) >= low - OUT_OF_RANGE * max(1.0, abs(low))
         holds_high = high is not None and present.max(initial=high) <= high + OUT_OF_RANGE * max(1.0, abs(high))
@@ -107,10 +108,10 @@ class _Sequence:
         self.highest = high if holds_high else None
 
     def decide(self) -> _Decided:
-        """Which side of the threshold the mean is on, as soon as the values say so of the batch and of all images."""
+        """Decide on which side of the threshold the mean is, for the batch and for the population."""
         defined = np.flatnonzero(~np.isnan(self._values))
         if not defined.size:
-            return _Decided(met=None, at=None)  # without any value there is no mean, whatever is impossible
+            return _Decided(met=None, at=None)  # without a value there is no mean
         sides: list[tuple[int, bool]] = []
         if (at := self._above()) is not None:
             sides.append((at, self._at_least))
@@ -130,7 +131,7 @@ class _Sequence:
         return None if self.highest is None else self._refuted(-self._values, -self._threshold, -self.highest)
 
     def _refuted(self, values: np.ndarray, claim: float, lowest: float) -> int | None:
-        """When it is refuted that the mean is at most the claim, of the batch and of all images like these."""
+        """Return after how many images "the mean is at most `claim`" is refuted, for the batch and the population."""
         found = [
             first_refuted(values, population=population, claim=claim, lowest=lowest, alpha=self._alpha)
             for population in (self._population, None)
@@ -139,12 +140,12 @@ class _Sequence:
         return max(known) if len(known) == len(found) else None
 
     def _cannot_miss(self) -> bool:
-        """Whether the threshold is the bound itself, which every mean meets."""
+        """Return whether every mean meets the threshold, because it is at the metric's bound."""
         bound = self.lowest if self._at_least else self.highest
         return bound is not None and (self._threshold <= bound if self._at_least else self._threshold >= bound)
 
     def interval(self) -> tuple[float | None, float | None]:
-        """Ends of the confidence sequences after these values that hold for both means; None without a bound."""
+        """Return the ends of a confidence sequence that holds for both means; None at an end without a bound."""
         low = high = None
         populations = (self._population, None)
         if self.lowest is not None:
@@ -162,19 +163,19 @@ class _Sequence:
 
 @final
 class Conclusion:
-    """What a stop rule makes of the shards that are done.
+    """The conclusion of a stop rule from finished shards.
 
     Args:
         request: The audit; it has a stop rule.
-        plan: Its plan in full.
-        images: How many images the batch has.
-        observations: Of compute shards, in any order.
+        plan: Its full plan.
+        images: Number of images of the batch.
+        observations: Observations of compute shards, in any order.
     """
 
     def __init__(
         self, request: AuditRequest, plan: AuditPlan, *, images: int, observations: Iterable[Observations]
     ) -> None:
-        assert request.stop is not None  # noqa: S101 - without a rule there is nothing to conclude
+        assert request.stop is not None  # noqa: S101 - callers check that there is a rule
         self._rule: Conclusive = request.stop
         self._policy = request.policy
         self._seed = plan.seed
@@ -200,11 +201,12 @@ class Conclusion:
 
     @cached_property
     def stop_at(self) -> int | None:
-        """Images after which the audit ends early: the first look at which every condition is decided on evidence.
+        """Number of images after which the audit ends early: the first look at which every condition is decided.
 
-        There is evidence once `min_images` of the images seen have a value, no fewer than have none, and no two of them
-        are copies: the sequences count images, while results count distinct ones. Only images count before which none
-        is missing, for any model. None while there is no such look.
+        A decision counts only on enough evidence: at least `min_images` of the images seen have a value, at least half
+        of the used ones have a value, and no two images are copies (the sequences count images, while results count
+        distinct ones). Only images up to the first one that is missing for any model are considered. None while there
+        is no such look.
         """
         complete = self._complete()
         latest = 0
@@ -225,11 +227,11 @@ class Conclusion:
         return None
 
     def used(self) -> frozenset[int]:
-        """Indices of the images that the report is about."""
+        """Return the indices of the images that the report covers."""
         return frozenset(self._order[: self.stop_at or self._images])
 
     def describe(self) -> Stopping:
-        """What the report says about the stop; the shards of all images that it is about must be done."""
+        """Return the report's section on the stop; the shards of all images that the report covers must be finished."""
         stopped_at = self.stop_at
         used = stopped_at or self._images
         decisions = tuple(self._decision(question, used) for question in self._questions)
@@ -247,7 +249,7 @@ class Conclusion:
         )
 
     def _complete(self) -> int:
-        """Images of the order up to the first that is missing for some model."""
+        """Return the number of images in the order before the first one that is missing for any model."""
         missing = (
             position
             for position, index in enumerate(self._order)
@@ -256,12 +258,12 @@ class Conclusion:
         return next(missing, self._images)
 
     def _copies(self, count: int) -> bool:
-        """Whether two of the first images are the same."""
+        """Return whether two of the first images are copies of each other."""
         seen = [self._digests[index] for index in self._order[:count] if index in self._digests]
         return len(set(seen)) < len(seen)
 
     def _has_evidence(self, question: Question, count: int) -> bool:
-        """Whether enough of the first images have a value for a pass."""
+        """Return whether enough of the first images have a value for a pass."""
         used = [index for index in self._order[:count] if index in self._digests]
         known = sum(index in self._values[question] for index in used)
         return known >= self._policy[question[0]].min_images and 2 * known >= len(used)
@@ -308,15 +310,15 @@ class Conclusion:
         )
         boundless = sorted({found.condition for found in decisions if found.bounds == (None, None)})
         if boundless:
-            why = f"{_listed(boundless)} is about a metric without bounds, which nothing less can decide"
+            why = f"{_listed(boundless)} is on a metric without bounds, which only all images can decide"
         elif late:
-            why = f"{_listed(late)} was not decided before, at error rate {rate}"
+            why = f"{_listed(late)} was not decided earlier, at error rate {rate}"
         elif self._copies(self._images):
-            why = "some are copies of others, and a stop rule needs distinct ones"
+            why = "some images are copies of others, but a stop rule needs distinct images"
         elif poor:
             why = f"{_listed(poor)} has too few images with a value"
         else:
-            why = f"the last condition was decided so late that no look was left, at error rate {rate}"
+            why = f"the last condition was decided only after the last look, at error rate {rate}"
         return f"Used all {self._images} images: {why}."
 
 

@@ -1,4 +1,4 @@
-"""From results and a policy to a verdict."""
+"""Evaluate a policy on results and compute the verdict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from auditcore.contracts.report import (
 )
 
 _MOST_REASONS = 3
-"""Reasons that a message repeats; the result lists the reason of every image."""
+"""Largest number of reasons in a message; the result lists the reason of every image."""
 
 Status = Literal["passed", "warned", "failed", "inconclusive", "not_applicable"]
 
@@ -31,7 +31,7 @@ def evaluate(
     stability: Collection[str] = (),
     image_independent: Collection[tuple[str | None, str]] = (),
 ) -> tuple[ConditionOutcome, ...]:
-    """What became of every condition; a condition without enough evidence never passes.
+    """Return the outcome of every condition; a condition without enough evidence never passes.
 
     Args:
         policy: The conditions.
@@ -107,11 +107,11 @@ def _evidence(
 
 @dataclass(frozen=True)
 class _Evidence:
-    """One condition of one model, and all that is known of it.
+    """The evidence on one condition of one model.
 
     Attributes:
-        decision: Of a stop rule that ended the audit early.
-        ignores_image: Whether the map of the explainer does not depend on the image, in a condition on stability.
+        decision: Decision of a stop rule that ended the audit early.
+        ignores_image: Whether this is a condition on stability and the explainer's map does not depend on the image.
     """
 
     condition: Condition
@@ -122,14 +122,14 @@ class _Evidence:
     ignores_image: bool
 
     def judge(self) -> tuple[Status, str]:
-        """The status, and one sentence that says why."""
+        """Return the status, and one sentence that explains it."""
         result = self.result
         if result is None or result.mean is None:
             return "not_applicable", _why_missing(result)
         side, seen = self._compare(result, result.mean)
         missing = self._missing(result)
         missed: Status = "failed" if self.condition.severity == "fail" else "warned"
-        # the observed mean decides where it was asked to, except that too little evidence is never a pass
+        # with `statistic: mean` the observed mean decides, except that too little evidence is never a pass
         if missing is not None and (self.condition.statistic == "ci" or side != "missed"):
             return "inconclusive", f"{missing}; {seen}"
         match side:
@@ -143,7 +143,7 @@ class _Evidence:
                 return "passed", seen
 
     def _compare(self, result: Result, mean: float) -> tuple[Literal["met", "missed", "open"], str]:
-        """On which side of the threshold the evidence is, in words."""
+        """Compare the evidence with the threshold; return the side, and the comparison in words."""
         over = f"over {_images(result.n)}"
         if self.decision is not None:
             met = self.decision.decided == "met"
@@ -163,17 +163,17 @@ class _Evidence:
             return "met", f"{interval} is {self._side(met=True)}"
         if high < self.threshold if self.at_least else low > self.threshold:
             return "missed", f"{interval} is {self._side(met=False)}"
-        return "open", f"{interval} holds the threshold {self.threshold:g}, so more images are needed to decide"
+        return "open", f"{interval} contains the threshold {self.threshold:g}, so more images are needed to decide"
 
     def _side(self, *, met: bool) -> str:
         words = {(True, True): "at least", (True, False): "below", (False, True): "at most", (False, False): "above"}
         return f"{words[self.at_least, met]} {self.threshold:g}"
 
     def _missing(self, result: Result) -> str | None:
-        """Why this is too little evidence for a pass; None where it is enough."""
+        """Return why the evidence is not enough for a pass, or None if it is enough."""
         least = self.condition.min_images
         if result.n < least:
-            return f"only {_images(result.n)} of the {least} that `min_images` asks for {_have(result.n)} a value"
+            return f"only {_images(result.n)} of the {least} that `min_images` requires {_have(result.n)} a value"
         if result.n_not_applicable > result.n:
             known = result.n + result.n_not_applicable
             return f"most images have no value, {result.n_not_applicable} of {known}"
@@ -199,13 +199,13 @@ def _why_missing(result: Result | None) -> str:
     reasons = sorted(set(result.reasons.values())) if result else []
     if not reasons:
         return "no image has a value"
-    # a reason may name an image's classes, and there may be thousands of images
+    # a reason may name the classes of an image, so there may be thousands of different reasons
     more = f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
     return f"no image has a value: {'; '.join(reasons[:_MOST_REASONS])}{more}"
 
 
 def count(outcomes: Sequence[ConditionOutcome]) -> ReportStatistics:
-    """How many conditions ended how."""
+    """Count the conditions by status."""
     by_status = [outcome.status for outcome in outcomes]
     return ReportStatistics(
         evaluated=len(by_status),
@@ -218,11 +218,11 @@ def count(outcomes: Sequence[ConditionOutcome]) -> ReportStatistics:
 
 
 def verdict(outcomes: Sequence[ConditionOutcome]) -> Verdict:
-    """The worst outcome decides: `fail`, then `inconclusive`, then `warn`, then `pass`.
+    """Return the verdict: the worst outcome, in the order `fail`, `inconclusive`, `warn`, `pass`.
 
-    A condition of severity `fail` that is neither met nor missed leaves the audit inconclusive. One of severity `warn`
-    that does not pass is a warning, whether it is missed, inconclusive or not applicable: it gives advice, and if it
-    could make the audit inconclusive, to miss it would be better than to leave it open.
+    A condition of severity `fail` that is neither met nor missed makes the audit inconclusive. A condition of severity
+    `warn` that does not pass is a warning, whether it is missed, inconclusive or not applicable. If it could make the
+    audit inconclusive, missing it would have a better result than leaving it open.
     """
     if not outcomes:
         return "not_evaluated"

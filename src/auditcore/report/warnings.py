@@ -1,4 +1,4 @@
-"""Why numbers of a report say less than they seem to: every kind of warning, in one place."""
+"""Warnings of a report: conditions under which its numbers can mislead."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from auditcore.contracts.report import ReportWarning, Result
 from auditcore.report.baselines_and_fills import mismatch
 
 AGREEMENT_OF_HALVES = 0.9
-"""Mean correlation of maps made with the statistics of either half of the images, below which a reader is warned.
+"""Below this mean correlation of maps made with the statistics of either half of the images, there is a warning.
 
-The same level at which the report says of maps of different images that they are one map."""
+It is the same level from which maps of different images count as independent of the image."""
 
 
 def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[Result]) -> tuple[ReportWarning, ...]:
-    """Every warning that a plan and its results give.
+    """Return every warning for a plan and its results.
 
     Args:
-        plan: The plan in full.
-        results: What the audit measured, of all models.
-        controls: What tells how far the results can be trusted.
+        plan: The full plan.
+        results: Results of all models.
+        controls: Results of controls.
     """
     return (
         *_image_independent(controls),
@@ -33,7 +33,7 @@ def warnings_of(plan: AuditPlan, results: Sequence[Result], controls: Sequence[R
 
 
 def warning_text(warning: ReportWarning) -> str:
-    """A warning in one line: what it concerns, and its message."""
+    """Format a warning in one line: what it concerns, and its message."""
     about = ", ".join(part for part in (warning.model, warning.check, warning.explainer, warning.variant) if part)
     return f"{about}: {warning.message}" if about else warning.message
 
@@ -61,7 +61,7 @@ def _of_means(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarn
 
 
 def _baseline_differs_from_fill(plan: AuditPlan, results: Sequence[Result]) -> Iterator[ReportWarning]:
-    """Pairs of an explainer with a baseline and a check with another fill."""
+    """Warn about explainers and checks whose baseline and fill differ."""
     measured = {(one.check, one.explainer) for one in results if one.mean is not None}
     for check in plan.checks:
         for explainer in plan.explainers:
@@ -72,20 +72,20 @@ def _baseline_differs_from_fill(plan: AuditPlan, results: Sequence[Result]) -> I
                     check=check.label,
                     explainer=explainer.label,
                     message=f"{explainer.label} explains the difference from its baseline, {found.baseline}, but "
-                    f"{check.label} replaces pixels by {found.fill}: the score answers another question than the map. "
+                    f"{check.label} replaces pixels by {found.fill}: the score answers a different question. "
                     f"{found.remedy}",
                 )
 
 
 def image_independent(controls: Sequence[Result]) -> frozenset[tuple[str | None, str]]:
-    """Model and explainer whose maps hardly depend on the image, so that their stability means nothing.
+    """Return the pairs of model and explainer whose maps hardly depend on the image, so their stability means nothing.
 
     Args:
-        controls: Of a report; those named `image_dependence` decide.
+        controls: Controls of a report; only `image_dependence` matters.
 
     Returns:
-        Name of the model, None in an audit of one, and of the explainer. Those whose control has no value are not
-        among them: nothing is known of them.
+        Pairs of the names of a model, None in an audit of one, and an explainer. Explainers whose control has no value
+        are not included.
     """
     return frozenset((result.model, result.explainer) for result in _above(controls) if result.explainer is not None)
 
@@ -116,7 +116,7 @@ def _depending_on_other_images(controls: Sequence[Result]) -> Iterator[ReportWar
                 code="depends_on_other_images",
                 model=row.model,
                 explainer=row.explainer,
-                message=f"Maps of {row.explainer} depend on the other images of the audit: made with the layer's "
-                f"statistics over either half of the images, they correlate by {row.mean:.2f} on average (below "
-                f"{AGREEMENT_OF_HALVES}). Use more images, or compare only numbers that come from the same images.",
+                message=f"Maps of {row.explainer} depend on the other images of the audit: maps made with the layer's "
+                f"statistics over one half of the images correlate with those of the other half by {row.mean:.2f} on "
+                f"average (below {AGREEMENT_OF_HALVES}). Use more images, or compare only numbers of the same images.",
             )

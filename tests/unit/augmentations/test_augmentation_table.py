@@ -147,7 +147,7 @@ def test_all_pixels_are_valid_after_a_change_of_color(augmentation: Augmentation
 
 @pytest.mark.parametrize("augmentation", [*WARPING, TURN_AND_BLUR], ids=kind)
 @pytest.mark.parametrize("size", [(17, 17), (224, 160)])
-def test_valid_pixels_come_wholly_from_inside(augmentation: AugmentationContract, size: tuple[int, int]) -> None:
+def test_valid_pixels_come_entirely_from_inside(augmentation: AugmentationContract, size: tuple[int, int]) -> None:
     values = [
         augmentation.identity - augmentation.bound,
         augmentation.identity,

@@ -33,7 +33,7 @@ def noise(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(2))
 
 
-def test_a_share_stands_for_the_same_part_of_the_way_in_both() -> None:
+def test_a_share_is_the_same_fraction_of_the_range_in_both() -> None:
     shares = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0])
     assert value_at(Rotate(interval=(-30, 10)), shares).tolist() == [-30, -15, 0, 2.5, 10]
     torch.testing.assert_close(value_at(Scale(), shares), torch.tensor([0.8, 0.9, 1.0, 1.05, 1.2]))
@@ -71,7 +71,7 @@ def test_both_draw_from_the_streams_of_the_image() -> None:
         augment(augmentation, image, end)
 
 
-def test_maps_masks_and_inverses_follow_the_moving_augmentation_alone() -> None:
+def test_maps_masks_and_inverses_follow_only_the_moving_augmentation() -> None:
     value, maps = torch.tensor([0.5]), torch.randn(1, 2, 24, 20)
     degrees = torch.tensor([15.0])
     for augmentation in (
@@ -101,13 +101,13 @@ def test_two_moving_augmentations_are_undone_in_reverse() -> None:
     [
         ({"first": {"kind": "rotate"}, "second": {"kind": "rotate", "interval": [-5, 5]}}, "one augmentation twice"),
         ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "gaussian_blur"}}, r"inside \[0.0, 1.0\]"),
-        ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "jpeg_quality"}}, "never change something together"),
+        ({"first": {"kind": "gaussian_noise"}, "second": {"kind": "jpeg_quality"}}, "never change the image together"),
         (
             {"first": {"kind": "rotate", "interval": [-5, 0]}, "second": {"kind": "gaussian_blur"}},
-            "never change something together",
+            "never change the image together",
         ),
-        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": "auto"}, "its ends alone"),
-        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": [-1, 0.5]}, "its ends alone"),
+        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": "auto"}, "only the ends"),
+        ({"first": {"kind": "rotate"}, "second": {"kind": "horizontal_flip"}, "interval": [-1, 0.5]}, "only the ends"),
         ({"first": {"kind": "rotate"}, "second": {"kind": "hue"}, "interval": [-2, 1]}, r"inside \[-1.0, 1.0\]"),
         ({"first": {"kind": "rotate"}, "second": {"kind": "composition"}}, "second"),
     ],

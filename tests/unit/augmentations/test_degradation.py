@@ -47,7 +47,7 @@ def test_noise_equals_its_definition(std: float) -> None:
         np.testing.assert_allclose(found[position], expected, atol=1e-6)
 
 
-def test_the_noise_of_a_gray_image_has_the_spread_asked_for_in_every_channel() -> None:
+def test_the_noise_of_a_gray_image_has_the_requested_std_in_every_channel() -> None:
     gray = torch.full((1, 3, 120, 120), 0.5)
     noise = (degradation.gaussian_noise(gray, torch.tensor([0.1]), streams("a")) - gray)[0].flatten(1)
     assert noise.std(dim=1).tolist() == pytest.approx([0.1] * 3, rel=0.03)

@@ -115,7 +115,7 @@ def test_an_image_of_one_pixel_survives(change: Callable[[Tensor, Tensor], Tenso
     name=st.sampled_from(sorted(CHANGES)),
     shift=st.floats(-2, 2),
 )
-def test_is_linear_and_knows_no_neighbor(value: float, name: str, shift: float) -> None:
+def test_is_linear_and_does_not_depend_on_neighbors(value: float, name: str, shift: float) -> None:
     change = CHANGES[name][0]
     value = {"rotate": 180 * value, "translate": value, "scale": 1 + value}[name]
     batch = noise(2, 4, 9, 10)

@@ -106,7 +106,7 @@ def test_a_hue_of_120_degrees_turns_red_into_green() -> None:
     values=st.tuples(st.floats(-1, 1, width=32), st.floats(-1, 1, width=32)),
     augmentation=st.sampled_from([Brightness(), Hue(), Saturation()]),
 )
-def test_stays_in_range_and_knows_no_neighbor(
+def test_stays_in_range_and_does_not_depend_on_neighbors(
     pixels: list[float], values: tuple[float, float], augmentation: Brightness | Hue | Saturation
 ) -> None:
     batch = torch.tensor(pixels).view(2, 3, 1, 2)

@@ -47,7 +47,7 @@ def test_intervals_cover_what_they_promise() -> None:
     assert short == {}
 
 
-def test_before_they_did_not() -> None:
+def test_earlier_intervals_did_not() -> None:
     worst = min(methods["before"][0] for methods in table().values())
     assert worst < 10
 

@@ -18,7 +18,7 @@ def test_the_largest_size_that_fits_is_taken() -> None:
     assert next_size((), seconds_an_image=2.0, left_s=100.0) is None
 
 
-def test_a_part_is_scaled_and_says_so_and_all_images_are_not() -> None:
+def test_a_part_of_the_images_is_scaled_and_marked_and_all_images_are_not() -> None:
     part = whole_of(sample(8, 4.0), 500, "cuda")
     assert (part.kind, part.seconds) == ("PROJECTION", pytest.approx(250.0))
     assert "8 images measured on cuda, scaled" in part.basis

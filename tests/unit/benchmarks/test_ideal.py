@@ -6,7 +6,7 @@ RATES = Rates(forward=100.0, gradient=40.0)
 
 
 def test_every_backward_pass_takes_its_forward_pass_along() -> None:
-    # 30 forward passes alone at 100 a second, 10 gradients at 40 a second
+    # 30 forward passes at 100 per second, 10 gradients at 40 per second
     assert ideal_seconds(Passes(forward=40, backward=10), RATES) == pytest.approx(0.3 + 0.25)
     assert ideal_seconds(Passes(40, 10), RATES, "gradient") == ideal_seconds(Passes(40, 10), RATES)
 

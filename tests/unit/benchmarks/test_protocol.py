@@ -17,7 +17,7 @@ def test_projection_adds_what_relevance_costs_beyond_a_gradient() -> None:
     assert found == pytest.approx(plain)
 
 
-def test_a_faster_precision_serves_the_plain_model_alone() -> None:
+def test_a_faster_precision_applies_only_to_the_plain_model() -> None:
     an_image = protocol.Parts(plain=Passes(200, 100), exact=Passes(100, 100), relevance=40)
     found = protocol.projected_seconds(
         an_image, RATES, relevance_cost=2.0, efficiency=1.0, faster=Rates(4000.0, 800.0), images=1
@@ -38,7 +38,7 @@ def test_a_sample_is_scaled_by_images() -> None:
         protocol.scaled(12.0, sample=501)
 
 
-def test_a_projection_says_so_and_counts_the_papers_passes() -> None:
+def test_a_projection_is_marked_and_counts_the_papers_passes() -> None:
     found = protocol.projected_for(RATES, relevance_cost=3.0, efficiency=0.85)
     assert found["projection"] is True
     # 3 composites; 6 augmentations with 10 changed levels, and the original

@@ -28,7 +28,7 @@ MEASURED = Measured(
 )
 
 
-def test_a_row_holds_what_the_file_promises() -> None:
+def test_a_row_matches_the_header_of_the_file() -> None:
     row = json.loads(json.dumps(row_of("demo", cases()[0], MEASURED)))
     assert tuple(row)[: len(ROW_KEYS)] == ROW_KEYS
     assert row["check"] == "sweep"
@@ -42,7 +42,7 @@ def test_a_row_holds_what_the_file_promises() -> None:
     assert row["peak_memory_bytes"] == 3 * 1024**2
 
 
-def test_the_table_says_what_was_scaled_and_made_in_vain() -> None:
+def test_the_table_marks_scaled_rows_and_wasted_work() -> None:
     line = line_of(row_of("demo", cases()[0], MEASURED))
     assert "10.0 *" in line
     assert "120 / 100 = 1.20" in line
@@ -52,7 +52,7 @@ def test_the_table_says_what_was_scaled_and_made_in_vain() -> None:
     assert "120 / 120" in line
 
 
-def test_markdown_has_every_row_and_says_where_it_was_measured() -> None:
+def test_markdown_has_every_row_and_names_the_machine() -> None:
     rows = [row_of("demo", case, MEASURED) for case in cases()]
     bench = {
         "machine": {"processor": "Abacus", "threads": 2},
@@ -78,14 +78,14 @@ def test_images_follow_from_the_time() -> None:
     assert images_for(plan, rates, 0.1 * an_image_s, most=8) == 1
 
 
-def test_the_papers_way_is_scaled_by_steps_alone() -> None:
+def test_the_papers_way_is_scaled_only_by_steps() -> None:
     assert scaled_seconds(once_s=2.0, steps_s=3.0, done=6, count=20) == pytest.approx(2 + 10)
     assert scaled_seconds(once_s=2.0, steps_s=3.0, done=20, count=20) == pytest.approx(5)
     with pytest.raises(ValueError, match="between 1 and 20"):
         scaled_seconds(once_s=2.0, steps_s=0.0, done=0, count=20)
 
 
-def test_every_case_asked_for_is_there() -> None:
+def test_every_requested_case_is_there() -> None:
     found = {(case.check, case.explainer) for case in cases()}
     checks = {"sweep", "deletion", "edda", "pixel_flipping", "sensitivity", "insertion_deletion"}
     assert {(check, "gradient") for check in checks} <= found

@@ -112,7 +112,7 @@ ONE_SIDED: list[Augmentation] = [
 
 
 @pytest.mark.parametrize("augmentation", ONE_SIDED, ids=lambda augmentation: augmentation.label)
-def test_a_augmentation_with_one_side_is_measured_and_widened_on_that_side_alone(
+def test_an_augmentation_with_one_side_is_measured_and_widened_only_on_that_side(
     digit_classifier: Classifier, augmentation: Augmentation
 ) -> None:
     check = SweepCheck(augmentations=(augmentation,))
@@ -132,7 +132,7 @@ def test_a_augmentation_with_one_side_is_measured_and_widened_on_that_side_alone
         assert (low, high) == pytest.approx((100 - width, 100) if side == 0 else (0, width))
 
 
-def test_the_report_names_a_augmentation_by_its_label() -> None:
+def test_the_report_names_an_augmentation_by_its_label() -> None:
     augmentation = Gmic(filter="sharpen", interval="auto")
     plan = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(augmentations=(augmentation,)),))
     (told,) = calibrated_intervals(plan, {None: {"sweep.gmic_sharpen.interval": (0.0, 0.3, 1.0)}})

@@ -96,7 +96,7 @@ def last_points(result: ShardResult, explainer: str) -> list[float]:
     return [curve[-1] for curve in one.curve.values if curve is not None and curve[-1] is not None]
 
 
-def test_every_contract_says_whether_it_is_stochastic() -> None:
+def test_every_contract_declares_whether_it_is_stochastic() -> None:
     kinds = {type(explainer) for explainer in (*STOCHASTIC, Random())}
     for contract in get_args(get_args(Explainer)[0]):
         settings = {"maps": "sha256:" + "0" * 64} if contract.model_fields["kind"].default == "precomputed" else {}
@@ -112,7 +112,7 @@ def test_every_contract_says_whether_it_is_stochastic() -> None:
 
 
 @pytest.mark.parametrize("explainer", STOCHASTIC, ids=lambda explainer: explainer.label)
-def test_a_change_that_is_none_changes_nothing_with_common_noise_and_much_with_fresh(
+def test_an_identity_change_has_no_effect_with_common_noise_and_a_large_one_with_fresh(
     digit_classifier: Classifier, explainer: Explainer
 ) -> None:
     noises: tuple[Literal["common", "fresh"], ...] = ("common", "fresh")
@@ -142,7 +142,7 @@ def test_a_change_that_is_none_changes_nothing_with_common_noise_and_much_with_f
 
 
 @pytest.mark.parametrize("noise", ["common", "fresh"])
-def test_the_control_that_knows_nothing_stays_unstable(digit_classifier: Classifier, noise: str) -> None:
+def test_the_random_control_stays_unstable(digit_classifier: Classifier, noise: str) -> None:
     sweep = SweepCheck.model_validate({"augmentations": (TINY,), "levels": 3, "noise": noise})
     sensitivity = SensitivityCheck.model_validate({"draws": 2, "radius": 1e-6, "noise": noise})
     result = run(digit_classifier, (Gradient(),), sweep, sensitivity)
@@ -152,7 +152,7 @@ def test_the_control_that_knows_nothing_stays_unstable(digit_classifier: Classif
 
 
 @pytest.mark.parametrize("explainer", STOCHASTIC, ids=lambda explainer: explainer.label)
-def test_repeatability_is_the_correlation_of_two_draws_of_one_image_whatever_the_plan(
+def test_repeatability_is_the_correlation_of_two_draws_of_one_image_in_any_plan(
     digit_classifier: Classifier, explainer: Explainer
 ) -> None:
     plan = AuditPlan(seed=7, explainers=(explainer,), checks=(ComplexityCheck(),))
@@ -200,7 +200,7 @@ def test_neither_batches_nor_kept_numbers_change_a_score(
     explainers = (SmoothGrad(samples=3), IntegratedGradients(steps=3, baseline="gaussian"), Rise(masks=20, cells=4))
     checks = (SweepCheck(augmentations=(Brightness(interval=(0, 0.2)),), levels=3), SensitivityCheck(draws=2))
     expected = run(digit_classifier, explainers, *checks)
-    # room for a single map: nearly everything is drawn anew
+    # room for a single map: nearly everything is drawn again
     monkeypatch.setattr("auditcore.random_numbers.streams.KeptDraws.__init__.__defaults__", (4 * 3 * 32 * 32,))
     other = run(digit_classifier, explainers, *checks, micro_batch=micro_batch)
     for one, another in zip(expected.measurements, other.measurements, strict=True):

@@ -33,7 +33,7 @@ def ramp(low: float) -> Tensor:
 
 
 def test_negative_logits_do_not_turn_the_drop() -> None:
-    # logits from -2 to -4 are a drop of -100 % for whoever divides logits; the probability has fallen
+    # from logit -2 to -4: dividing logits would give a drop of -100 %, although the probability has fallen
     values = measured("sigmoid", ramp(0.46))
     alone = torch.tensor(8 * (ramp(0.46)[..., 4:].mean() / 2).item() - 6).sigmoid()
     whole = torch.tensor(8 * ramp(0.46).mean().item() - 6).sigmoid()
@@ -60,7 +60,7 @@ def test_a_multi_label_target_is_predicted_at_half() -> None:
     assert certain["imask_flip"] == (0.0,)
 
 
-def test_a_relative_change_of_an_improbable_target_says_nothing() -> None:
+def test_a_relative_change_of_an_improbable_target_is_undefined() -> None:
     # 0.0033: the bright half of a dark image on the model's mean color makes it hundreds of times more probable
     pixels = ramp(0.0)
     classifier = Classifier(Brightness(), preprocessing=raw(8), scores="sigmoid")
@@ -77,7 +77,7 @@ def test_a_relative_change_of_an_improbable_target_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("color", ["black", "mean"])
-def test_removed_pixels_have_the_color_that_is_asked_for(color: str) -> None:
+def test_removed_pixels_have_the_color_of_the_plan(color: str) -> None:
     gray = (0.5, 0.5, 0.5)
     preprocessing = raw(8).model_copy(update={"mean": gray, "std": (0.25, 0.25, 0.25)})
     classifier = Classifier(Shade(), preprocessing=preprocessing, scores="sigmoid")

@@ -83,7 +83,7 @@ def test_one_image_at_a_time(digit_classifier: Classifier, explainer: Explainer)
         assert share.values[image.index] == pytest.approx(np.mean(inside), rel=1e-4)
 
 
-def test_a_map_without_knowledge_gets_the_share_of_the_boxes(digit_classifier: Classifier) -> None:
+def test_a_random_map_gets_the_share_of_the_boxes(digit_classifier: Classifier) -> None:
     result = run(digit_classifier, LocalizationCheck(), (Gradient(),), boxed(*[(WIDE, TALL)] * 6))
     control = found(result, "random", "energy_pointing_game")
     assert control.control
@@ -170,7 +170,7 @@ def test_each_target_has_the_boxes_of_its_own_class_and_those_of_none(digit_clas
     assert with_corner == pytest.approx((wide + corner, tall + corner, corner), rel=1e-4)
 
 
-def test_images_below_the_probability_asked_for_are_null(digit_classifier: Classifier) -> None:
+def test_images_below_the_minimum_probability_are_null(digit_classifier: Classifier) -> None:
     images = boxed(*[(WIDE,)] * 6)
     probabilities = [
         record.targets[0].probability
@@ -193,7 +193,7 @@ class Undecided(nn.Module):
 
 
 @pytest.mark.parametrize(("limit", "counts"), [(0.5, False), (0.4999, True)])
-def test_an_image_at_the_probability_asked_for_is_not_above_it(limit: float, counts: bool) -> None:  # noqa: FBT001
+def test_an_image_at_exactly_the_minimum_probability_is_not_used(limit: float, counts: bool) -> None:  # noqa: FBT001
     """Won et al. 2025, section 3.3: scores higher than 0.6."""
     classifier = Classifier(Undecided(), preprocessing=digits.PREPROCESSING)
     result = run(classifier, LocalizationCheck(min_probability=limit), (Gradient(),), boxed((WIDE,)))

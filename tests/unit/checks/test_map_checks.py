@@ -146,7 +146,7 @@ def test_channels_are_summed_without_leaving_rounding_behind() -> None:
 
 
 class Weighing(nn.Module):
-    """Its gradient is one number a channel."""
+    """A model whose gradient is one number per channel."""
 
     def __init__(self, *weights: float) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ def test_the_same_seed_gives_the_same_bytes(digit_classifier: Classifier) -> Non
     assert once.model_dump_json(include={"measurements"}) == again.model_dump_json(include={"measurements"})
 
 
-def test_the_random_control_runs_unasked(digit_classifier: Classifier) -> None:
+def test_the_random_control_always_runs(digit_classifier: Classifier) -> None:
     result = run(digit_classifier, CHECKS, (Gradient(),))
     assert all(m.control == (m.explainer == "random") for m in result.measurements)
     control = {(m.check, m.metric): m.values for m in result.measurements if m.explainer == "random"}

@@ -103,7 +103,7 @@ def test_one_image_and_one_stage_at_a_time(
         assert whole.curve.values[image.index] == pytest.approx([1.0, *points], abs=2e-4)
 
 
-def test_gradients_forget_and_random_maps_never_knew(digit_classifier: Classifier) -> None:
+def test_maps_of_gradients_and_random_maps_lose_all_similarity(digit_classifier: Classifier) -> None:
     result = run(digit_classifier, (RandomizationCheck(),), (Gradient(),), digits.encoded(8))
     for explainer in ("gradient", "random"):
         values = np.array(found(result, explainer, "randomized_similarity").values, dtype=float)
@@ -245,7 +245,7 @@ def test_a_model_without_parameters_is_not_applicable() -> None:
     assert "no parameters" in measured.reasons[0]
 
 
-def test_grad_cam_and_the_asked_for_control_run(digit_classifier: Classifier) -> None:
+def test_grad_cam_and_the_requested_control_run(digit_classifier: Classifier) -> None:
     result = run(digit_classifier, (RandomizationCheck(stages=2),), (GradCam(), Random()))
     assert not any(m.control for m in result.measurements)
     assert {m.explainer for m in result.measurements} == {"grad_cam", "random"}

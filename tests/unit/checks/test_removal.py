@@ -37,7 +37,7 @@ from naive_removal import CountingNet, group_of, raw, run
     ],
     ids=lambda check: check.kind,
 )
-def test_the_passes_foreseen_are_those_made(check: Check) -> None:
+def test_the_estimated_passes_are_those_made(check: Check) -> None:
     classifier = Classifier(CountingNet(224), preprocessing=raw(224))
     group = group_of(classifier, torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1)), (Gradient(),))
     CHECKS[type(check)].compute(check, group, {})

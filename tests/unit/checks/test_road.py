@@ -79,7 +79,7 @@ def test_road(digit_classifier: Classifier, explainer: Explainer, rank_by: str, 
 
 
 def test_all_images_count_whatever_the_batch(digit_classifier: Classifier) -> None:
-    # Quantus averages the first batch alone: the same 8 images gave 1.0 in batches of 4 and 0.5 in one of 8
+    # Quantus averages only the first batch: the same 8 images gave 1.0 in batches of 4 and 0.5 in one of 8
     check = RoadCheck(shares=(0.3, 0.8))
     images = digits.encoded(8)
     whole = found_in(run(digit_classifier, check, (GradCam(), InputXGradient()), images))

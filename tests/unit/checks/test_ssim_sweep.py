@@ -223,7 +223,7 @@ def test_one_data_range_serves_all_images_of_all_shards(digit_classifier: Classi
     assert all(m.control for m in told)
 
 
-def test_the_random_control_runs_unasked_and_is_unlike_itself(digit_classifier: Classifier) -> None:
+def test_the_random_control_always_runs_and_differs_from_itself(digit_classifier: Classifier) -> None:
     (result,) = audit(digit_classifier, CHECK, (Gradient(),))
     control = rows(result, "random")["ssim", "all"]
     assert control.control
@@ -235,7 +235,7 @@ def test_the_random_control_runs_unasked_and_is_unlike_itself(digit_classifier: 
     assert not same.control
 
 
-def test_no_map_is_computed_of_a_copy_that_is_not_accepted(digit_classifier: Classifier) -> None:
+def test_no_map_is_computed_for_a_rejected_copy(digit_classifier: Classifier) -> None:
     check = SsimSweepCheck(changes=CHANGES, tolerance=1e-12)
     (result,) = audit(digit_classifier, check, (Gradient(),))
     found = rows(result, "gradient")
@@ -324,7 +324,7 @@ def test_without_gmic_a_sweep_goes_on_too(digit_classifier: Classifier, monkeypa
             assert found[metric, "rotate"].values[0] is not None
 
 
-def test_explainers_that_cannot_say_are_not_applicable(untrained_linear: Classifier) -> None:
+def test_explainers_that_cannot_run_are_null_with_their_reason(untrained_linear: Classifier) -> None:
     (result,) = audit(untrained_linear, CHECK, (GuidedBackpropagation(), Gradient()))
     missing = rows(result, "guided_backpropagation")["ssim", "rotate"]
     assert missing.values == (None,) * IMAGES

@@ -96,7 +96,7 @@ def test_a_check_runs_on_explainers_of_the_plan() -> None:
 def test_no_condition_can_ask_for_an_explainer_that_a_check_does_not_run_on() -> None:
     plan = AuditPlan(explainers=(Gradient(), Gradient(name="again")), checks=(DeletionCheck(explainers=("again",)),))
     wanted = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0)
-    with pytest.raises(InvalidRequest, match="explainer 'gradient' does not fit this audit; use one of: again"):
+    with pytest.raises(InvalidRequest, match="explainer 'gradient' is not part of this audit; use one of: again"):
         validate_policy((wanted,), plan)
     validate_policy((wanted.model_copy(update={"explainer": "again"}),), plan)
 
@@ -240,7 +240,7 @@ def test_condition_has_exactly_one_threshold(thresholds: dict[str, float]) -> No
         Condition.model_validate({"check": "edda", "metric": "sufficiency", **thresholds})
 
 
-def test_a_game_that_is_not_played_has_no_condition() -> None:
+def test_a_game_that_is_not_in_the_plan_has_no_condition() -> None:
     check = InsertionDeletionCheck(games=("insertion_blur", "deletion_zero"))
     plan = AuditPlan(explainers=(Gradient(),), checks=(check,))
 
@@ -264,7 +264,7 @@ def test_accuracy_of_adaptive_curves_has_no_condition() -> None:
         validate_policy((condition.model_copy(update={"metric": "insertion_blur_accuracy"}),), plan)
 
 
-def test_a_miss_fails_unless_asked_otherwise() -> None:
+def test_a_miss_fails_by_default() -> None:
     assert Condition(check="edda", metric="sufficiency", at_least=0).severity == "fail"
 
 
@@ -331,9 +331,7 @@ def test_formats_that_can_run_code_are_refused(suffix: str, tmp_path: Path) -> N
     ("suffix", "kind"),
     [("mar", "mar"), ("pt2", "torch_export"), ("torchscript", "torchscript"), ("onnx", "onnx")],
 )
-def test_files_that_are_no_weights_are_refused_and_their_own_kind_is_named(
-    suffix: str, kind: str, tmp_path: Path
-) -> None:
+def test_files_without_weights_are_refused_and_their_own_kind_is_named(suffix: str, kind: str, tmp_path: Path) -> None:
     rules = AccessRules(file_roots=(tmp_path,))
     with pytest.raises(UnsafeReference, match=f"a model of kind '{kind}'"):
         check_model(factory(uri=(tmp_path / f"model.{suffix}").as_uri()), rules)

@@ -113,7 +113,7 @@ def torchvision(uri: str, sha256: str | None = None, **changes: object) -> Torch
     return TorchvisionModel.model_validate({"name": "resnet50", "weights": {"uri": uri, "sha256": sha256}, **changes})
 
 
-def test_pinned_bytes_are_one_model_wherever_they_lie() -> None:
+def test_pinned_bytes_are_one_model_at_any_location() -> None:
     one = model_identity(torchvision("file:///a/model.pt", DIGEST))
     assert one == model_identity(torchvision("https://models.example/model.pt", DIGEST))
     assert one == model_identity(torchvision(f"blob:{DIGEST}"))
@@ -123,7 +123,7 @@ def test_pinned_bytes_are_one_model_wherever_they_lie() -> None:
     assert model_identity(torchvision("random:1")) != model_identity(torchvision("random:2"))
 
 
-def test_the_demo_model_is_the_factory_it_stands_for() -> None:
+def test_the_demo_model_equals_its_factory() -> None:
     spelled = DemoModel().as_factory()
     assert model_identity(DemoModel()) == model_identity(spelled)
     other = FactoryModel(

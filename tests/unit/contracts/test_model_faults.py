@@ -21,7 +21,7 @@ def test_a_field_of_the_model_is_named_as_the_request_has_it(field: str, expecte
     assert (caught.value.field, caught.value.message) == (expected, msg)
 
 
-def test_an_error_about_anything_else_says_for_which_model() -> None:
+def test_an_error_about_anything_else_names_the_model() -> None:
     with pytest.raises(LabelOutOfRange) as caught, blaming_model("new", 1):
         raise LabelOutOfRange(label=7, classes=3, field="images.labels.0")
     assert caught.value.field == "images.labels.0"
@@ -36,6 +36,6 @@ def test_an_audit_of_one_model_has_nothing_to_add() -> None:
     assert not caught.value.message.startswith("model")
 
 
-def test_what_is_no_fault_of_the_input_passes() -> None:
+def test_errors_that_are_not_of_the_input_pass_unchanged() -> None:
     with pytest.raises(AuditCancelled), blaming_model("new", 1):
         raise AuditCancelled

@@ -68,7 +68,7 @@ PAPER = (
 )
 
 
-def test_the_preset_is_the_thesis_or_says_where_it_is_not() -> None:
+def test_the_preset_equals_the_thesis_or_documents_the_difference() -> None:
     # 8 samples are the code's and 10 those of a picture: one row each; noise that is not common is no robustness
     assert [row.path for row in PAPER if row.disclosed] == [
         "explainers.integrated_gradients.steps",

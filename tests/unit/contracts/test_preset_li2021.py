@@ -70,7 +70,7 @@ def disclosed(setting: Setting, stated: Stated) -> bool:
 
 
 @pytest.mark.parametrize("path", PAPER)
-def test_the_preset_does_what_the_paper_says_or_tells_where_it_does_not(path: str) -> None:
+def test_the_preset_follows_the_paper_or_documents_the_difference(path: str) -> None:
     stated, setting = PAPER[path], SETTINGS[path]
     assert disclosed(setting, stated), setting
     if setting.source == "paper":

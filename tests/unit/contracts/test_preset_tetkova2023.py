@@ -57,7 +57,7 @@ PAPER = (
 )
 
 
-def test_the_preset_is_the_paper_or_says_where_it_is_not() -> None:
+def test_the_preset_equals_the_paper_or_documents_the_difference() -> None:
     assert [row.path for row in PAPER if row.disclosed] == ["checks.sweep.anchor", "checks.sweep.reduce"]
     assert deviations("tetkova2023", PAPER) == []
 
@@ -79,7 +79,7 @@ def test_a_deviation_without_a_note_is_found(update: dict[str, object], named: s
     assert found.startswith(named)
 
 
-def test_what_k_counts_is_said() -> None:
+def test_the_meaning_of_k_is_documented() -> None:
     notes = {one.path: one.note for one in PRESETS["tetkova2023"].settings}
     assert "1000 channel values, of 150528 at 224 pixels" in notes["checks.sweep.top_k"]
     assert 3 * 224**2 == 150528

@@ -45,7 +45,7 @@ OURS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("path", PAPER)
-def test_a_setting_is_that_of_the_paper(path: str) -> None:
+def test_a_setting_equals_that_of_the_paper(path: str) -> None:
     _where, value = PAPER[path]
     found = setting_value(PLAN, path)
     # by the same list that JSON has
@@ -57,7 +57,7 @@ def test_a_setting_that_the_paper_does_not_name_is_called_ours(path: str) -> Non
     assert setting_value(PLAN, path) == OURS[path]
 
 
-def test_the_table_of_the_preset_tells_which_are_which() -> None:
+def test_the_table_of_the_preset_lists_the_sources() -> None:
     sources = {setting.path: setting.source for setting in PRESET.settings}
     assert sources == dict.fromkeys(PAPER, "paper") | dict.fromkeys(OURS, "ours")
 
@@ -67,7 +67,7 @@ def test_the_checks_are_those_of_the_paper() -> None:
     assert [check.label for check in PLAN.checks] == ["deletion", "localization"]
 
 
-def test_the_baseline_asks_the_question_of_the_fill() -> None:
+def test_the_baseline_matches_the_fill() -> None:
     assert setting_value(PLAN, "explainers.integrated_gradients.baseline") == setting_value(
         PLAN, "checks.deletion.fill"
     )

@@ -24,6 +24,6 @@ def answers(*probabilities: float, unsteadiness: float = 0.0) -> ProbeAnswers:
         (answers(0.2, 0.8), answers(0.2), True),
     ],
 )
-def test_another_model_is_told_from_rounding(one: ProbeAnswers, other: ProbeAnswers, *, changed: bool) -> None:
+def test_another_model_is_distinguished_from_rounding(one: ProbeAnswers, other: ProbeAnswers, *, changed: bool) -> None:
     assert one.is_of_another_model(other) is changed
     assert other.is_of_another_model(one) is changed

@@ -123,7 +123,7 @@ def test_a_condition_names_the_order_where_both_are_reported() -> None:
         condition("pixel_flipping", "pixel_flipping_aoc", None),
     )
     validate_policy(fitting, plan)
-    with pytest.raises(InvalidRequest, match=r"variant null does not fit this audit; use one of: signed, magnitude"):
+    with pytest.raises(InvalidRequest, match=r"variant null is not part of this audit; use one of: signed, magnitude"):
         validate_policy((condition("deletion", "srg", None),), plan)
     with pytest.raises(InvalidRequest, match="use one of: null"):
         validate_policy((condition("deletion", "rao_auc", "signed"),), plan)

@@ -32,7 +32,7 @@ def test_explicit_intervals_and_other_checks_have_no_key() -> None:
     assert [key for _, _, key in automatic_intervals(PLAN)] == [SCALE, SHARPEN, AGAIN]
 
 
-def test_each_interval_has_its_own_narrowest_model_whatever_the_order() -> None:
+def test_each_interval_has_its_own_narrowest_model_in_any_order() -> None:
     for order in permutations(MEASURED):
         found = narrowest_intervals(PLAN, {name: MEASURED[name] for name in order})
         assert {key: (one.model, one.values) for key, one in found.items()} == {

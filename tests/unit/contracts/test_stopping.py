@@ -41,7 +41,7 @@ def test_a_rule_is_written_by_name_or_in_full(written: object, meant: Conclusive
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"policy": [], "stop": "conclusive"}, "give `policy` some"),
+        ({"policy": [], "stop": "conclusive"}, "add conditions to `policy`"),
         ({"stop": "soon"}, "conclusive"),
         ({"stop": {"alpha": 0}}, "greater than 0"),
         ({"stop": {"alpha": 0.6}}, "less than or equal to 0.5"),
@@ -68,7 +68,7 @@ def test_the_schema_knows_the_short_form() -> None:
 
 
 @given(images=st.integers(1, 3000), first=st.integers(1, 100))
-def test_looks_end_with_all_images_and_never_lie_far_apart(images: int, first: int) -> None:
+def test_looks_end_with_all_images_and_are_never_far_apart(images: int, first: int) -> None:
     found = list(looks(images, first))
     assert found[0] == min(first, images)
     assert found[-1] == images
@@ -85,7 +85,7 @@ def test_ranges_of_metrics_are_in_order() -> None:
     for metric in (metric for metrics in METRICS.values() for metric in metrics.values()):
         if metric.lowest is not None and metric.highest is not None:
             assert metric.lowest < metric.highest
-        # a share or a probability that nobody gave its range could never be decided early
+        # a share or probability without a declared range could never be decided early
         if metric.unit.startswith(("probability", "share")):
             assert metric.lowest is not None
             assert metric.highest is not None

@@ -53,7 +53,7 @@ def test_freed_memory_is_kept_for_the_next_tensor() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="reads what Linux says")
-def test_what_was_kept_can_be_given_back() -> None:
+def test_kept_memory_can_be_returned() -> None:
     kept, left = subprocess.run([sys.executable, "-c", HELD], check=True, stdout=subprocess.PIPE).stdout.split()
     assert int(kept) > 200
     assert int(left) < 50

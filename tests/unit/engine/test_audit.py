@@ -236,7 +236,7 @@ def test_progress_never_exceeds_one_where_the_estimate_falls_short(run: Run) -> 
         ((SweepCheck(augmentations=(Rotate(interval=(-9, 9)),), levels=5),), 2 + 2 * 4),
     ],
 )
-def test_progress_is_told_between_all_micro_batches(run: Run, checks: tuple[Any, ...], calls: int) -> None:
+def test_progress_is_reported_between_all_micro_batches(run: Run, checks: tuple[Any, ...], calls: int) -> None:
     seen: list[float] = []
     run(digits.encoded(2), explainers=(Gradient(),), checks=checks, progress=seen.append, micro_batch=1)
     assert len(seen) >= calls
@@ -445,7 +445,7 @@ def test_label_out_of_range_is_named(run: Run) -> None:
     assert caught.value.field == "images.labels.1"
 
 
-def test_given_labels_are_explained_when_asked_for(run: Run) -> None:
+def test_given_labels_are_explained_with_target_label(run: Run) -> None:
     images = [
         EncodedImage(0, None, digits.png(0)),
         EncodedImage(1, None, digits.png(1), 3),

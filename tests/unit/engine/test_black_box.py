@@ -179,7 +179,7 @@ def test_passes_made_are_passes_needed_of_what_runs() -> None:
     facts = ModelFacts(side_px=digits.SIDE, capabilities=BLACK_BOX)
     needed = total(passes_needed(plan, wave="compute", images=3, facts=facts, accepted=None).values())
     assert result.cost.backward_images == 0
-    # ssim compares maps of accepted copies alone
+    # ssim compares only maps of accepted copies
     assert 0.9 * needed.forward <= result.cost.forward_images <= needed.forward
     assert source.begun[-1] == needed.forward
     assert source.ended == len(source.begun) == 2
@@ -193,7 +193,7 @@ def test_a_record_says_what_it_is_and_notes_say_where_predictions_came_from() ->
     assert result.notes == ("predictions came from a test",)
 
 
-def test_a_model_that_is_another_one_in_the_end_fails_the_shard() -> None:
+def test_a_model_that_has_changed_at_the_end_fails_the_shard() -> None:
     source = Predicting()
     source.moved = True
     with pytest.raises(ModelChanged):
@@ -233,10 +233,10 @@ def test_an_image_whose_class_was_not_answered_is_left_out_with_the_reason() -> 
     assert len(left_out) < len(result.images)
 
 
-def test_logits_that_are_declared_wrongly_are_found_out() -> None:
-    with pytest.raises(ModelOutputInvalid, match="declare `outputs`: probabilities"):
+def test_wrongly_declared_logits_are_detected() -> None:
+    with pytest.raises(ModelOutputInvalid, match="set `outputs` to `probabilities`"):
         black_box(Predicting("probabilities"), outputs="logits")
-    with pytest.raises(ModelOutputInvalid, match="declared probabilities") as caught:
+    with pytest.raises(ModelOutputInvalid, match="declared as probabilities") as caught:
         black_box(Predicting("logits"), outputs="probabilities")
     assert caught.value.field == "model.outputs"
 
@@ -255,7 +255,7 @@ def test_a_probability_of_zero_stays_finite() -> None:
         assert probabilities[0].tolist() == pytest.approx([1.0, 0.0], abs=2 * SMALLEST)
 
 
-def test_calibration_asks_a_source_for_its_size_and_makes_no_gradient() -> None:
+def test_calibration_uses_the_size_of_a_source_and_no_gradient() -> None:
     classifier = black_box(Predicting())
     found = calibrate(classifier)
     assert found.micro_batch == 7
@@ -263,6 +263,6 @@ def test_calibration_asks_a_source_for_its_size_and_makes_no_gradient() -> None:
     assert classifier.ledger.forward_images == classifier.ledger.backward_images == 0
 
 
-def test_faster_modes_are_the_business_of_whoever_serves_the_model() -> None:
+def test_faster_modes_do_not_apply_to_served_models() -> None:
     classifier = black_box(Predicting())
     assert classifier.at_speed(Speed(precision="bf16")) is classifier

@@ -83,7 +83,7 @@ def deviation_of(report: AuditReport) -> Deviation:
     return report.deviation
 
 
-def test_an_exact_plan_has_no_deviation_and_pays_for_none(weights: Path) -> None:
+def test_an_exact_plan_has_no_deviation_and_no_passes_for_it(weights: Path) -> None:
     report = run(weights, DeletionCheck(grid=4, repeats=1))
     assert report.deviation is None
     assert b'"deviation"' not in report_bytes(report)
@@ -130,7 +130,7 @@ def test_adaptive_areas_are_within_tolerance_for_a_third_of_the_passes(weights: 
         assert one.max_abs == pytest.approx(max(differences), abs=1e-5)
 
 
-def test_interpolated_curves_say_so(weights: Path) -> None:
+def test_interpolated_curves_are_marked(weights: Path) -> None:
     report = run(weights, DeletionCheck(grid=GRID, curve="adaptive"), DeletionCheck(name="exact", grid=GRID))
     for row in report.results:
         if row.curve is not None:
@@ -161,7 +161,7 @@ def test_games_may_be_adaptive_too(weights: Path) -> None:
     assert {one.explainer for one in deviation_of(fast).stated} == {"gradient", "random"}
 
 
-def test_a_tolerance_too_small_gives_the_exact_areas(weights: Path) -> None:
+def test_a_very_small_tolerance_gives_the_exact_areas(weights: Path) -> None:
     exact = by_key(run(weights, DeletionCheck(grid=8, repeats=1)))
     fast = by_key(run(weights, DeletionCheck(grid=8, repeats=1, curve="adaptive", tolerance=1e-9)))
     for key, row in exact.items():
@@ -177,7 +177,7 @@ def test_shards_do_not_matter(weights: Path) -> None:
         assert one.estimated == pytest.approx(other.estimated, rel=1e-3)
 
 
-def test_bf16_deviates_a_little_and_says_how_much(weights: Path) -> None:
+def test_bf16_deviates_a_little_and_reports_how_much(weights: Path) -> None:
     explainers = (Gradient(), GradCam(), LrpEpsilonPlusFlat(), Iba(steps=2, samples=1), Random())
     exact = run(weights, EddaCheck(), explainers=explainers, target="top")
     fast = run(weights, EddaCheck(), explainers=explainers, target="top", speed=Speed(precision="bf16"))
@@ -262,7 +262,7 @@ def test_compiled_passes_are_the_same_and_counted(precision: str) -> None:
     assert fast.compilation_failure is None
 
 
-def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_compiled_runs_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_graph: object, _examples: object) -> None:
         msg = "no compiler on this machine\nand more"
         raise RuntimeError(msg)
@@ -280,7 +280,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(gradient_of(fast, pixels), gradient_of(exact, pixels))
 
 
-def test_memory_that_runs_out_while_compiling_is_no_failure_to_compile() -> None:
+def test_running_out_of_memory_is_not_a_failure_to_compile() -> None:
     module = small_network()
     compiled = Compiled(module, gradients=True)
     full = torch.OutOfMemoryError("out of memory")

@@ -115,7 +115,7 @@ def test_values_are_the_mean_correlations_of_the_maps(run: Run, digit_classifier
     assert report.warnings == ()
 
 
-def test_every_explainer_and_the_control_are_listed_whatever_the_plan(run: Run) -> None:
+def test_every_explainer_and_the_control_are_listed_for_any_plan(run: Run) -> None:
     explainers = [{"kind": "gradient"}, {"kind": "grad_cam"}, {"kind": "occlusion", "window": 16}]
     report = run(digits.encoded(3), explainers, [{"kind": "deletion", "grid": 3, "repeats": 1}])
     listed = [r.explainer for r in report.controls if r.metric == "image_dependence"]
@@ -186,7 +186,7 @@ def test_maps_without_a_correlation_are_left_out_with_their_reason(run: Run) -> 
     assert [found.per_image[index] for index in (0, 2, 3)] == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_map_that_is_the_same_for_every_image_is_told_in_report_and_page(run: Run) -> None:
+def test_report_and_page_warn_of_a_map_that_is_the_same_for_every_image(run: Run) -> None:
     center = np.exp(-((np.arange(32) - 15.5) ** 2) / 50)
     noise = np.random.default_rng(1).normal(size=(5, 1, 32, 32))
     contract, files = map_file(center[:, None] * center + 0.02 * noise)
@@ -216,7 +216,7 @@ def test_deconvolution_without_max_pooling_is_found_out_though_it_looks_perfectl
     assert named == ["deconvolution"]
 
 
-def test_models_are_told_apart(run: Run) -> None:
+def test_models_are_kept_separate(run: Run) -> None:
     images = zeros(4)
     report = run(images, [{"kind": "deconvolution"}, {"kind": "gradient"}], [CHEAP], models=2)
     one, other = (dependence(report, "gradient", name) for name in ("trained", "fresh"))

@@ -60,7 +60,7 @@ def test_each_of_several_models_has_its_own(tmp_path: Path) -> None:
     assert "Layers read, fresh" in render_html(report)
 
 
-def test_without_such_an_explainer_nothing_is_said(tmp_path: Path) -> None:
+def test_without_such_an_explainer_there_is_no_warning(tmp_path: Path) -> None:
     plan = PLAN.model_copy(update={"explainers": (Gradient(),)})
     report = run(
         AuditRequest(model=digits.reference(digits.write_weights(tmp_path)), images=BATCH, plan=plan), tmp_path

@@ -131,7 +131,7 @@ def test_larger_micro_batches_are_taken_only_if_clearly_faster(
     assert found.micro_batch == start if proportional else found.micro_batch > start
 
 
-def test_a_slice_is_done_anew_and_none_is_lost() -> None:
+def test_a_slice_is_repeated_and_none_is_lost() -> None:
     done: list[range] = []
 
     def work(part: slice) -> None:

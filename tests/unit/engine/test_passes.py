@@ -158,7 +158,7 @@ def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, 
 
 
 @pytest.mark.parametrize(("images", "groups"), [(4, 1), (7, 2)])
-def test_the_ledger_shows_what_the_formula_says(
+def test_the_ledger_agrees_with_the_formula(
     digit_classifier: Classifier, images: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("auditcore.engine.groups.LARGE_GROUP_IMAGES", 5)
@@ -172,7 +172,7 @@ def test_the_ledger_shows_what_the_formula_says(
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=lambda explainer: explainer.label)
-def test_alone_each_explainer_needs_what_the_formula_says(digit_classifier: Classifier, explainer: Explainer) -> None:
+def test_a_single_explainer_needs_the_passes_of_the_formula(digit_classifier: Classifier, explainer: Explainer) -> None:
     checks = (SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)),), levels=3), SensitivityCheck(draws=2))
     plan = AuditPlan(explainers=(explainer,), checks=checks)
     encoded = digits.encoded(4)  # statistics of neurons need two images in either half
@@ -190,7 +190,7 @@ def test_gradients_grad_cam_and_the_probability_curve_share_one_pass(digit_class
     assert made(computed) == {"originals": (4, 4), "sweep": (8, 8)}
 
 
-def test_maps_of_ssim_are_made_of_accepted_copies_alone(digit_classifier: Classifier) -> None:
+def test_maps_of_ssim_are_computed_only_for_accepted_copies(digit_classifier: Classifier) -> None:
     changes = (Change(augmentation=Rotate(), values=(-15.0, 15.0)), Change(augmentation=Brightness(), values=(0.01,)))
     plan = AuditPlan(
         explainers=(Gradient(), GuidedBackpropagation(), GuidedGradCam()), checks=(SsimSweepCheck(changes=changes),)
@@ -208,7 +208,7 @@ def test_maps_of_ssim_are_made_of_accepted_copies_alone(digit_classifier: Classi
 
 
 @pytest.mark.parametrize("targets", [1, 3])
-def test_a_check_pays_for_the_explainers_it_runs_on_and_no_other(digit_classifier: Classifier, targets: int) -> None:
+def test_a_check_counts_only_passes_of_the_explainers_it_runs_on(digit_classifier: Classifier, targets: int) -> None:
     explainers = (*EXPLAINERS[:4], *EXPLAINERS[6:8], *EXPLAINERS[10:14], Iba(steps=2, samples=3), Random())
     small = (Change(augmentation=Brightness(), values=(0.001, -0.001)),)
     checks: tuple[Check, ...] = (
@@ -257,7 +257,7 @@ def test_a_filter_changes_no_number(digit_classifier: Classifier) -> None:
 
 
 @pytest.mark.parametrize("game", get_args(Game))
-def test_games_need_what_the_formula_says(digit_classifier: Classifier, game: Game) -> None:
+def test_games_need_the_passes_of_the_formula(digit_classifier: Classifier, game: Game) -> None:
     plan = AuditPlan(
         target="label",
         explainers=(InputXGradient(),),

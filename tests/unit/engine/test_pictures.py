@@ -1,4 +1,4 @@
-"""Pictures beside a report: which there are, that they cost no pass, and that they repeat."""
+"""Pictures of a report: which ones there are, that they need no pass, and that they are reproducible."""
 
 from __future__ import annotations
 

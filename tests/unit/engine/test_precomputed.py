@@ -1,4 +1,4 @@
-"""Uploaded maps are audited like those of an explainer, by every check that needs the map of the image alone."""
+"""Uploaded maps are audited like those of an explainer, by every check that needs only the map of the image."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_the_scores_are_those_of_the_method_that_made_the_maps(tmp_path: Any, di
     assert sum(value is not None for found in ours.values() for value in found) > 60
 
 
-def test_checks_that_explain_copies_say_why_they_cannot(tmp_path: Any, digit_classifier: Classifier) -> None:
+def test_checks_that_explain_copies_have_a_reason_why_they_cannot_run(
+    tmp_path: Any, digit_classifier: Classifier
+) -> None:
     data = save({"maps": own_maps(digit_classifier)[0]})
     report = run(tmp_path, {"kind": "precomputed", "maps": sha256(data)}, MOVING, maps={sha256(data): data})
     found = [one for one in report.results if one.explainer == "precomputed"]

@@ -1,4 +1,4 @@
-"""Several models in one audit: each as if alone but for shared intervals, on the same random orders, then compared."""
+"""Several models in one audit: each as in its own audit except for shared intervals, with the same random orders."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def rows(report: AuditReport, model: str | None) -> dict[tuple[str, str | None, 
     }
 
 
-def test_each_model_has_the_numbers_it_has_alone(report: AuditReport, weights: Path) -> None:
+def test_each_model_has_the_same_numbers_as_in_its_own_audit(report: AuditReport, weights: Path) -> None:
     assert report.model is None
     assert [model.name for model in report.models] == ["trained", "fresh", "other"]
     for entry in models(weights):
@@ -102,7 +102,7 @@ def test_an_automatic_interval_is_the_narrowest_of_all_models(weights: Path, sha
         own = next(one for one in alone[found.model or ""] if one.augmentation == found.augmentation)
         assert (found.interval, found.set_by) == (interval, setter)
         assert (found.own_interval, found.reached) == (own.interval, own.reached)
-    # and they compute with it: as each does alone on explicit intervals of this width
+    # and they compute with it, as in an audit of each with explicit intervals of this width
     augmentations = (Brightness(interval=narrowest["brightness"][1]), Rotate(interval=narrowest["rotate"][1]))
     sweep = AUTOMATIC.checks[0].model_copy(update={"augmentations": augmentations})
     explicit = AUTOMATIC.model_copy(update={"checks": (sweep, *AUTOMATIC.checks[1:])})
@@ -112,8 +112,8 @@ def test_an_automatic_interval_is_the_narrowest_of_all_models(weights: Path, sha
             assert row.per_image == pytest.approx(expected[key].per_image, rel=1e-5, abs=1e-6), key
 
 
-def test_a_model_that_can_use_no_image_does_not_hold_up_the_interval_of_the_others(weights: Path) -> None:
-    """Alone it has nothing to report; beside others it is null everywhere, with the reason."""
+def test_a_model_without_usable_images_does_not_block_the_interval_of_the_others(weights: Path) -> None:
+    """By itself it has nothing to report; with other models it is null everywhere, with the reason."""
     plan = AUTOMATIC.model_copy(update={"only_correct": True})
     images = digits.encoded(20, labeled=True)
     request = AuditRequest(models=models(weights)[:2], images=BATCH, plan=plan)
@@ -203,7 +203,7 @@ def test_conditions_hold_for_every_model_or_for_one(weights: Path) -> None:
         run(AuditRequest(model=models(weights)[0].model, images=BATCH, plan=PLAN, policy=(one,)), weights)
 
 
-def test_a_fault_names_the_model_it_is_about(weights: Path) -> None:
+def test_an_error_names_its_model(weights: Path) -> None:
     missing = digits.reference(weights.with_name("nowhere.safetensors"))
     pair = (models(weights)[0], NamedModel(name="lost", model=missing))
     with pytest.raises(InputError) as caught:

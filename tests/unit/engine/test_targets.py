@@ -66,7 +66,7 @@ def test_targets_of_a_softmax_model(
 def test_a_multi_label_model_predicts_every_class_above_one_half(sigmoid: Classifier) -> None:
     found = choose_targets(plan(target="label", only_correct=True), sigmoid, LOGITS, [(0, 1, 2), (1, 2), (0,)])
     assert [choice.targets for choice in found] == [(0, 1), (), ()]
-    # class 0 is the most probable one of both, and predicted in the first alone; neither says anything of the labels
+    # class 0 is the most probable class of both images, but predicted only in the first; both are independent of labels
     prefix = "the plan wants correct predictions, but the model gives label"
     assert [choice.reason for choice in found] == [
         None,
@@ -97,7 +97,7 @@ def run(classifier: Classifier, images: list[EncodedImage], **fields: object) ->
 
 
 def test_an_image_with_several_targets_has_the_mean_of_its_targets(softmax: Classifier) -> None:
-    """Each target alone, as a label, gives what it contributes to the whole."""
+    """Each target by itself, as a label, gives its contribution to the whole."""
     image = digits.encoded(1)[0]
     together = run(softmax, [image], target="top", top_n=3)
     targets = [found.target for found in together.images[0].targets]
@@ -117,7 +117,7 @@ def test_an_image_with_several_targets_has_the_mean_of_its_targets(softmax: Clas
                 assert point == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_an_image_is_null_only_where_no_target_has_a_value() -> None:
+def test_an_image_is_null_only_if_no_target_has_a_value() -> None:
     """A class that no pixel reaches has a constant map; the other class of the same image still counts."""
 
     class HalfBlind(nn.Module):
@@ -166,7 +166,7 @@ def test_labels_of_images_and_boxes_are_checked(softmax: Classifier) -> None:
     assert caught.value.field == "images.boxes.0"
 
 
-def test_every_check_pays_for_its_own_passes(softmax: Classifier) -> None:
+def test_every_check_counts_its_own_passes(softmax: Classifier) -> None:
     result = run(softmax, digits.encoded(2))
     assert set(result.cost.checks) == {"originals", "deletion", "edda", "sweep"}
     assert sum(cost.forward_images for cost in result.cost.checks.values()) == result.cost.forward_images

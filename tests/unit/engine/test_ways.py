@@ -25,7 +25,7 @@ def test_short_audits_pay_for_nothing() -> None:
     assert worth_trying(seconds, Speed(compile=True), set()) == ()
 
 
-def test_each_way_is_worth_its_own_length() -> None:
+def test_only_the_cheaper_way_is_worth_a_medium_audit() -> None:
     seconds = (break_even("graphs") + break_even("compiled")) / 2
     cheaper = min(PRICE_S, key=break_even)
     assert worth_trying(seconds, Speed(compile=True), set()) == (cheaper,)
@@ -37,13 +37,13 @@ def test_long_audits_compile_if_they_may() -> None:
     assert worth_trying(seconds, Speed(), set()) == ("graphs",)
 
 
-def test_what_was_tried_is_not_tried_again() -> None:
+def test_an_attempt_is_not_repeated() -> None:
     seconds = 1.01 * max(break_even("graphs"), break_even("compiled"))
     assert worth_trying(seconds, Speed(compile=True), {"graphs"}) == ("compiled",)
     assert worth_trying(seconds, Speed(compile=True), {"graphs", "compiled"}) == ()
 
 
-def test_on_a_cpu_passes_run_as_they_are(digit_classifier: Classifier) -> None:
+def test_on_a_cpu_passes_run_directly(digit_classifier: Classifier) -> None:
     digit_classifier.calibration = CALIBRATION
     choose_way(digit_classifier, Ahead(1e9, 1e9), Speed(compile=True), lambda: 0.0)
     assert digit_classifier.static is None

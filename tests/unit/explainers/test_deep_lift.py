@@ -289,7 +289,7 @@ def test_not_applicable_to_models_with_such_layers(name: str, reason: str) -> No
     assert reason in str(applicability(fresh(name), DeepLift()))
 
 
-def test_a_scale_that_is_a_parameter_is_no_second_signal() -> None:
+def test_a_scale_that_is_a_parameter_is_not_a_second_signal() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -333,7 +333,7 @@ def test_completeness_is_undefined_at_the_baseline(digit_classifier: Classifier)
 
 
 @pytest.mark.parametrize("contract", [GuidedBackpropagation(), Deconvolution()], ids=kind)
-def test_rectifier_methods_are_no_plain_gradient_on_the_demo_model(contract: Any) -> None:
+def test_rectifier_methods_differ_from_the_gradient_on_the_demo_model(contract: Any) -> None:
     images = pixels(1, 224)
     assert applicability(demo(), contract) is None
     plain_gradient, changed = run(demo(), Gradient(), images).maps, run(demo(), contract, images).maps
@@ -454,7 +454,7 @@ def test_the_box_needs_the_image() -> None:
     assert applicability(classifier, LrpEpsilonPlusFlat()) is None
 
 
-def test_a_model_that_cannot_be_traced_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_be_traced_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Branching(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mean((2, 3)) if x.sum() > 0 else -x.mean((2, 3))

@@ -178,7 +178,7 @@ def test_less_information_at_a_higher_price(digit_classifier: Classifier) -> Non
     assert (dear > 0).all()
 
 
-def test_what_a_float_cannot_hold_is_not_hidden() -> None:
+def test_values_that_a_float_cannot_represent_are_not_hidden() -> None:
     # the model looks at nothing else than this layer, so a nearly free mask opens until 1 - lambda underflows
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
@@ -424,7 +424,7 @@ def test_layouts_make_no_difference() -> None:
         "tokens": "tokens",
         "beside": "tokens",
     }
-    # beside a class token, the grid alone does not hold all the information
+    # with a class token, the grid does not contain all the information
     assert passages(classifier) == ("conv", "first", "last", "tokens")
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     maps = {}

@@ -71,7 +71,7 @@ def test_statistics_of_neurons_are_those_of_the_authors_estimator(digit_classifi
 
 
 @pytest.mark.parametrize("cuts", [(3,), (1, 2, 8), (5, 6)])
-def test_merged_rows_say_the_same_wherever_shards_are_cut(digit_classifier: Classifier, cuts: tuple[int, ...]) -> None:
+def test_merged_rows_do_not_depend_on_shard_boundaries(digit_classifier: Classifier, cuts: tuple[int, ...]) -> None:
     images = digits.digit_pixels()[0][:9]
     halves = [number % 2 for number in range(9)]
     whole = reduce_statistics(NEURON, rows_of(digit_classifier, NEURON, images, halves))
@@ -95,7 +95,7 @@ def test_merging_does_not_cancel() -> None:
     assert np.isnan(found[2]).all()
 
 
-def test_rows_of_channels_are_left_as_they_are(digit_classifier: Classifier) -> None:
+def test_rows_of_channels_are_unchanged(digit_classifier: Classifier) -> None:
     rows = rows_of(digit_classifier, CHANNEL, digits.digit_pixels()[0][:3], [0, 1, 0])
     assert merge_statistics(CHANNEL, rows) == rows
     assert [row[0] for row in rows] == [0, 1, 0]
@@ -181,7 +181,7 @@ def test_an_audit_does_not_depend_on_its_shards_and_warns(tmp_path: Path) -> Non
     assert one.model.layers == {"iba": "down"}
 
 
-def test_an_audit_of_one_image_says_why_there_is_no_map(tmp_path: Path) -> None:
+def test_an_audit_of_one_image_has_a_reason_for_the_missing_map(tmp_path: Path) -> None:
     report = report_of(tmp_path, NEURON, 1)
     (srg,) = (row for row in report.results if (row.explainer, row.metric) == ("iba", "srg"))
     assert srg.per_image == (None,)

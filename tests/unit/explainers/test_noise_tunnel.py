@@ -130,7 +130,7 @@ def of_deviations(*std: float) -> Classifier:
 
 @pytest.mark.parametrize("std", [1.0, 2.5])
 @pytest.mark.parametrize("deviations", [(0.229, 0.224, 0.225), (0.5, 0.5, 0.5), (0.1, 0.25, 1.0)])
-def test_normalized_noise_is_that_of_captum_whatever_the_model_divides_by(
+def test_normalized_noise_is_that_of_captum_for_any_std_of_the_model(
     deviations: tuple[float, ...], std: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier, images = of_deviations(*deviations), pixels(1)
@@ -236,7 +236,7 @@ def test_noise_is_not_clipped() -> None:
     np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-5)
 
 
-def test_the_inner_method_draws_anew_for_every_copy() -> None:
+def test_the_inner_method_draws_again_for_every_copy() -> None:
     # a linear model whose gradient is the same everywhere: what varies beyond the noise are the baselines
     weights = torch.ones(2, 3 * SIDE**2)
     image = torch.full((1, 3, SIDE, SIDE), 0.5)

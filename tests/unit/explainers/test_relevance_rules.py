@@ -500,7 +500,7 @@ def test_rules_are_prepared_once_and_go_with_the_model() -> None:
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
-def test_nothing_of_the_images_stays(contract: Any) -> None:
+def test_no_memory_of_the_images_is_kept(contract: Any) -> None:
     classifier = classifier_of(Branches(), 12)
 
     def tensors() -> int:

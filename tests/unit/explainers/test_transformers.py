@@ -198,8 +198,8 @@ def test_named_layers_of_tokens(layer: str) -> None:
     assert_by_hand(tiny(TinyVit()), GradCam(layer=layer), layer, pixels(2), 1)
 
 
-def test_a_class_token_that_is_read_alone_is_no_grid() -> None:
-    # past the last attention the logits read the class token alone: a map of zeros says nothing
+def test_a_class_token_without_a_grid_has_no_layout() -> None:
+    # after the last attention the logits read only the class token: a map of zeros has no meaning
     model = tiny(TinyVit())
     reason = applicability(model, GradCam(layer="blocks.1"))
     assert "do not depend on the positions of layer 'blocks.1'" in str(reason)
@@ -261,6 +261,6 @@ def test_gradient_methods_run(name: str, contract: Any) -> None:
     assert float(maps.std()) > 0
 
 
-def test_methods_of_layers_say_why_they_do_not_run() -> None:
+def test_methods_of_layers_have_a_reason_why_they_do_not_run() -> None:
     assert "no rectifier" in str(applicability(tiny(TinyVit()), GuidedBackpropagation()))
     assert "LayerNorm" in str(applicability(tiny(TinyVit()), DeepLift()))

@@ -57,7 +57,7 @@ def test_nothing_usable_is_an_empty_tensor(images: list[EncodedImage]) -> None:
     assert (batch.used, batch.digests, len(batch.excluded)) == ((), (), len(images))
 
 
-def test_groups_hold_every_image_once_in_order() -> None:
+def test_groups_contain_every_image_once_in_order() -> None:
     images = [photo(seed, seed) for seed in range(7)] + [EncodedImage(7, None, b"no image", None)]
     whole = decode_batch(images, PREPROCESSING, Limits())
     for size in (1, 3, 8, 100):
@@ -120,7 +120,7 @@ def test_an_error_of_decoding_reaches_the_caller(monkeypatch: pytest.MonkeyPatch
         next(groups)
 
 
-def test_images_that_nobody_wants_any_more_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_are_no_longer_needed_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     given_up = threading.Event()
     decode_image = batches.decode_image

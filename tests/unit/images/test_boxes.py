@@ -27,7 +27,7 @@ def drawing(size: tuple[int, int], box: Box, orientation: int = 1) -> EncodedIma
     pixels[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)] = 255
     image = Image.fromarray(pixels)
     if orientation == 6:
-        # stored on its side: turned a quarter to the right by whoever reads it
+        # stored on its side: readers rotate it a quarter to the right
         image = image.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation

@@ -46,7 +46,7 @@ def png_bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "WEBP"])
-def test_lossless_formats_give_the_very_pixels(file_format: str) -> None:
+def test_lossless_formats_give_exactly_the_same_pixels(file_format: str) -> None:
     options = {"lossless": True} if file_format == "WEBP" else {}
     decoded = decode(encode(gradient(), file_format, **options))
     assert decoded.mode == "RGB"
@@ -118,7 +118,7 @@ def test_formats_outside_the_list_are_undecodable() -> None:
     file_format=st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"]),
     edits=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8),
 )
-def test_bent_bytes_raise_nothing_but_our_errors(file_format: str, edits: list[tuple[int, int]]) -> None:
+def test_damaged_bytes_raise_only_our_errors(file_format: str, edits: list[tuple[int, int]]) -> None:
     data = bytearray(encode(gradient(), file_format))
     for position, value in edits:
         data[position % len(data)] = value
@@ -169,7 +169,7 @@ def test_float_pixels_are_refused() -> None:
         decode(encode(Image.new("F", (4, 4), 0.5), "TIFF"))
 
 
-def test_what_is_transparent_shows_black() -> None:
+def test_transparent_pixels_become_black() -> None:
     image = Image.new("RGBA", (2, 1), (200, 100, 50, 0))
     image.putpixel((1, 0), (200, 100, 50, 255))
     for file_format in ("PNG", "TIFF", "WEBP"):

@@ -42,17 +42,17 @@ def test_other_precisions_and_channels_are_read(dtype: type) -> None:
     np.testing.assert_array_equal(rows.maps[0].numpy(), values[1].astype(np.float32))
 
 
-def test_a_map_of_another_class_is_no_map_of_this_one() -> None:
+def test_a_map_of_another_class_is_not_used() -> None:
     ordered = UploadedMaps(save({"maps": MAPS, "targets": np.array([4, 5, 6])}), field="x")
     rows = ordered.rows([0, 1], [A, B], [4, 9], side=8)
-    assert rows.missing == {1: "the uploaded map explains class 5, and the audit explains class 9"}
+    assert rows.missing == {1: "the uploaded map explains class 5, but the audit explains class 9"}
     named = UploadedMaps(save({A: MAPS[0]}, metadata={"targets": json.dumps({A: 3})}), field="x")
     assert named.file.targeted
     assert "class 3" in named.rows([0], [A], [4], side=8).missing[0]
     assert not named.rows([0], [A], [3], side=8).missing
 
 
-def test_values_that_are_not_finite_are_no_map() -> None:
+def test_values_that_are_not_finite_are_not_a_map() -> None:
     maps = MAPS.copy()
     maps[1, 0, 0] = np.nan
     rows = UploadedMaps(save({"maps": maps}), field="x").rows([0, 1], [A, B], [0, 0], side=8)
@@ -61,7 +61,7 @@ def test_values_that_are_not_finite_are_no_map() -> None:
 
 
 def test_maps_of_another_size_than_the_input_are_refused_with_both_sizes() -> None:
-    with pytest.raises(MapsInvalid, match=r"8 x 8 pixels, and the model sees 224 x 224") as caught:
+    with pytest.raises(MapsInvalid, match=r"8 x 8 pixels, but the model's input is 224 x 224") as caught:
         UploadedMaps(save({"maps": MAPS}), field="plan.explainers.0.maps").rows([0], [A], [0], side=224)
     assert caught.value.field == "plan.explainers.0.maps"
 
@@ -70,16 +70,16 @@ def test_maps_of_another_size_than_the_input_are_refused_with_both_sizes() -> No
     ("data", "match"),
     [
         (b"PK\x03\x04", "safetensors format"),
-        (save({"maps": MAPS, "more": MAPS}), "holds 'more' too"),
+        (save({"maps": MAPS, "more": MAPS}), "contains a tensor 'more'"),
         (save({"maps": MAPS[0]}), "a map is"),
         (save({"maps": MAPS[:, :4]}), "a map is"),
         (save({"maps": np.zeros((2, 2, 8, 8), np.float32)}), "a map is"),
         (save({"maps": MAPS.astype(np.int64)}), "a map is"),
-        (save({"maps": MAPS[:0]}), "holds no map"),
-        (save({"maps": MAPS, "targets": np.array([1, 2])}), "one class a map"),
-        (save({"maps": MAPS, "targets": np.array([1, 2, 3], np.int32)}), "one class a map"),
+        (save({"maps": MAPS[:0]}), "`maps` is empty"),
+        (save({"maps": MAPS, "targets": np.array([1, 2])}), "one class per map"),
+        (save({"maps": MAPS, "targets": np.array([1, 2, 3], np.int32)}), "one class per map"),
         (save({"cat.png": MAPS[0]}), "neither `maps` nor named after an image"),
-        (save({A: MAPS[0], B: MAPS[0, :4, :4]}), "one size"),
+        (save({A: MAPS[0], B: MAPS[0, :4, :4]}), "the same size"),
         (save({A: MAPS[0]}, metadata={"targets": "[1]"}), "JSON object of classes"),
         (save({A: MAPS[0]}, metadata={"targets": "{"}), "JSON object of classes"),
     ],

@@ -65,7 +65,7 @@ def test_steps_and_errors_equal_their_definition(steps: int, noise: float) -> No
         assert found.bound[row].item() == pytest.approx(bound, rel=1e-6, abs=1e-12)
 
 
-def test_measured_steps_are_kept_and_the_others_lie_on_the_line() -> None:
+def test_measured_steps_are_kept_and_the_others_are_interpolated() -> None:
     curves = falling(5, 196, noise=0.1)
     found = adapted(curves)
     assert torch.equal(found.values[found.measured], curves[found.measured])

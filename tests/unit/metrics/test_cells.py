@@ -55,14 +55,14 @@ def test_a_constant_map_ties_all_cells_exactly(grid: int) -> None:
     assert relevance.unique().numel() == 1
 
 
-def test_relevance_knows_no_neighbor() -> None:
+def test_relevance_does_not_depend_on_neighbors() -> None:
     reduced = maps(3, 30, 45)
     torch.testing.assert_close(cell_relevance(reduced[1:2], 7), cell_relevance(reduced, 7)[1:2], atol=1e-15, rtol=1e-14)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 1000), steps=st.integers(0, 16))
-def test_after_s_steps_exactly_the_first_s_cells_are_gone(seed: int, steps: int) -> None:
+def test_after_s_steps_exactly_the_first_s_cells_are_deleted(seed: int, steps: int) -> None:
     order = torch.randperm(16, generator=torch.Generator().manual_seed(seed))[None]
     gone = deletion_step(order, cell_index(11, 9, 4)) <= steps
     expected = reference.deleted_after(order[0].tolist(), steps, 11, 9, 4)

@@ -66,7 +66,7 @@ def test_bounds_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("values", [[0.1, 0.9, 0.4, 0.4, 0.7, 0.0], [1.0, 0.0, 1.0, 1.0, None, 0.0]])
-def test_over_all_orders_nobody_gets_richer_on_average(values: list[float | None]) -> None:
+def test_capital_does_not_grow_on_average_over_all_orders(values: list[float | None]) -> None:
     known = [value for value in values if value is not None]
     mean = sum(known) / len(known)
     orders = np.array(list(itertools.permutations(array(values))))
@@ -82,7 +82,7 @@ def test_over_all_orders_nobody_gets_richer_on_average(values: list[float | None
     assert np.isinf(log_capital(orders, population=len(values), claim=mean - 1e-6, lowest=0.0)[:, -1]).all()
 
 
-def test_of_all_images_nobody_gets_richer_on_average() -> None:
+def test_capital_does_not_grow_on_average_over_the_population() -> None:
     # all sequences of four draws from three values, one of which stands for two images in six
     draws = np.array(list(itertools.product([0.0, 0.25, 0.25, 1.0, 0.5, 0.1], repeat=4)))
     mean = float(draws.mean())
@@ -100,7 +100,7 @@ def test_the_mean_of_all_images_is_never_at_the_lowest_value_once_another_was_se
     assert first_refuted(values, population=None, claim=-0.1, lowest=0.0, alpha=ALPHA) == 1
 
 
-def test_a_batch_seen_in_full_says_less_of_all_images_than_of_itself() -> None:
+def test_a_fully_seen_batch_gives_a_wider_bound_for_the_population_than_for_itself() -> None:
     values = random_values(3, 60)
     low, high = (
         lower_bound(values, population=None, lowest=0.0, alpha=ALPHA),
@@ -198,6 +198,6 @@ def test_looking_after_every_image_keeps_the_error_rate_where_a_fixed_interval_d
     ("values", "population", "expected"),
     [([0.1, 0.2, 0.3], 2, "at most 2 values"), ([0.1, -0.2], 5, "values of at least 0")],
 )
-def test_what_cannot_be_is_refused(values: list[float], population: int, expected: str) -> None:
+def test_an_impossible_request_is_refused(values: list[float], population: int, expected: str) -> None:
     with pytest.raises(ShapeError, match=expected):
         log_capital(np.array(values), population=population, claim=0.5, lowest=0.0)

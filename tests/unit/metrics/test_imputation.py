@@ -77,14 +77,14 @@ def test_means_stay_inside_the_range_of_the_image() -> None:
     assert imputed.max() <= 1
 
 
-def test_what_missing_pixels_hold_plays_no_role() -> None:
+def test_values_of_missing_pixels_do_not_matter() -> None:
     missing = uniform(1, 16, 16) < 0.5
     images = uniform(1, 3, 16, 16)
     others = torch.where(missing[:, None], uniform(1, 3, 16, 16, seed=8), images)
     assert torch.equal(linear_imputation(images, missing), linear_imputation(others, missing))
 
 
-def test_an_image_does_not_depend_on_those_it_shares_a_batch_with() -> None:
+def test_an_image_does_not_depend_on_the_rest_of_its_batch() -> None:
     missing = torch.stack([gone for name, gone in masks(16, 16).items()])
     images = uniform(len(missing), 3, 16, 16)
     together = linear_imputation(images, missing)
@@ -112,7 +112,7 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         linear_imputation(images, nothing[:, :7])
     everything = nothing.clone()
     everything[1] = True
-    with pytest.raises(ShapeError, match="all are missing"):
+    with pytest.raises(ShapeError, match="every pixel missing"):
         linear_imputation(images, everything)
     with pytest.raises(ShapeError, match="noise of shape"):
         noisy_linear_imputation(images, nothing, uniform(2, 1, 8, 8))
@@ -176,7 +176,7 @@ def test_the_operator_of_the_system_is_that_of_the_definition() -> None:
     assert stencil[CENTER, 0, 0].item() == pytest.approx(2 / 6 + 1 / 12)
 
 
-def test_the_cycle_reduces_the_error_whatever_the_hole() -> None:
+def test_the_cycle_reduces_the_error_for_any_hole() -> None:
     # so that few steps of conjugate gradients do: the largest eigenvalues of cycle x operator lie together
     smooth = torch.from_numpy(gaussian_filter(uniform(24, 24).numpy(), 3))
     for missing in (smooth > smooth.quantile(0.9), smooth > smooth.quantile(0.2), uniform(24, 24) < 0.9):

@@ -21,7 +21,7 @@ def values(*shape: int, seed: int = 1) -> Tensor:
 
 
 def curved(inputs: Tensor) -> Tensor:
-    """A score that is not linear, one an image."""
+    """A nonlinear score, one per image."""
     return inputs.pow(3).sum(dim=(1, 2, 3)) + inputs.flatten(1)[:, 0].sin()
 
 

@@ -121,7 +121,7 @@ def test_heat_counts_per_pixel_and_not_per_heat() -> None:
     assert effective_heat_ratio(map_, inside).item() == pytest.approx(np.trapezoid([0.5] + [1.0] * 10, dx=0.1))
 
 
-def test_the_highest_threshold_is_below_the_maximum_so_that_one_pixel_does_not_stand_for_the_map() -> None:
+def test_the_highest_threshold_is_below_the_maximum_so_that_one_pixel_does_not_decide() -> None:
     map_ = torch.zeros(1, HEIGHT, WIDTH)
     map_[0, 0, 0], map_[0, 0, 1] = 1.0, 0.995
     inside = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
@@ -206,7 +206,7 @@ def test_maps_that_point_nowhere_are_undefined(values: float) -> None:
 
 
 @pytest.mark.parametrize("overlap", [wsol_iou, wsol_iou_largest_region])
-def test_an_image_without_boxes_has_no_overlap_to_speak_of(overlap: Callable[..., Tensor]) -> None:
+def test_an_image_without_boxes_has_no_overlap(overlap: Callable[..., Tensor]) -> None:
     assert overlap(maps()[:1], ((),), threshold=0.2).isnan().all()
 
 

@@ -54,7 +54,7 @@ def test_correlations_of_large_maps_have_the_error_that_is_stated(by: float, spr
     assert np.abs(means).max() < 4 * spread
 
 
-def test_scale_and_level_play_no_role_and_a_sign_turns_the_correlation() -> None:
+def test_scale_and_level_do_not_matter_and_a_sign_flips_the_correlation() -> None:
     maps = correlated(2, POSITIONS, 0.3, seed=2)
     sketches = sketch_maps(maps)
     torch.testing.assert_close(sketch_maps(1e-22 * maps), sketches)
@@ -84,7 +84,7 @@ BUCKET_OF_4321 = (336, -1)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
-def test_a_map_without_a_correlation_has_no_sketch_and_spoils_no_other(value: float) -> None:
+def test_a_map_without_a_correlation_has_no_sketch_and_does_not_affect_others(value: float) -> None:
     maps = correlated(3, POSITIONS, 0.3, seed=4)
     expected = sketch_maps(maps)
     maps[1] = 0

@@ -66,8 +66,8 @@ def test_what_rounding_moves_is_a_tie() -> None:
         assert first < second
 
 
-def test_plateaus_stay_plateaus_whatever_rounds() -> None:
-    # as occlusion makes them: some values, each for many pixels, and each pixel rounded anew to a last digit or two
+def test_plateaus_stay_plateaus_under_any_rounding() -> None:
+    # as in occlusion: a few values, each for many pixels, and each pixel with its own rounding error
     levels = normal(1, 1000, 4)[0]
     turns = torch.randint(-1, 2, (2, 20, 1000), generator=torch.Generator().manual_seed(3))
     rounded = (levels * (1 + turns * ROUNDING)).flatten(1)
@@ -87,7 +87,7 @@ def test_plateaus_stay_plateaus_whatever_rounds() -> None:
 @pytest.mark.parametrize("factor", [1e6, -1e6, 1e12])
 @pytest.mark.parametrize("positions", [64, 196, 5000])
 @pytest.mark.parametrize("where", ["largest", "median", "smallest"])
-def test_an_outlier_leaves_the_order_of_the_others_as_it_is(positions: int, where: str, factor: float) -> None:
+def test_an_outlier_does_not_change_the_order_of_the_others(positions: int, where: str, factor: float) -> None:
     for seed in range(5):
         maps = normal(1, positions, seed)
         ties = torch.rand(1, positions, generator=torch.Generator().manual_seed(seed))
@@ -115,7 +115,7 @@ def test_a_map_of_zeros_resolves_nothing() -> None:
     assert reference.resolved([0.0] * 4) == [0.0] * 4
 
 
-def test_maps_that_are_not_finite_leave_others_alone() -> None:
+def test_maps_that_are_not_finite_do_not_affect_others() -> None:
     maps = normal(3, 50, 7)
     expected = resolved_relevance(maps[2:])
     maps[0, 3], maps[1, 4] = math.nan, math.inf

@@ -47,7 +47,7 @@ def test_largest_distance_agrees_with_captum() -> None:
     torch.testing.assert_close(ours, foreign, rtol=1e-12, atol=0)
 
 
-def test_distance_ignores_the_scale_of_the_method_and_knows_no_neighbor() -> None:
+def test_distance_ignores_the_scale_of_the_method_and_other_images() -> None:
     before, after = maps(3, 3, 6, 6), maps(3, 3, 6, 6, seed=2)
     torch.testing.assert_close(relative_distance(-4 * before, -4 * after), relative_distance(before, after))
     assert torch.equal(relative_distance(before[1:2], after[1:2]), relative_distance(before, after)[1:2])

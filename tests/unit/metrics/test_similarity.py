@@ -55,9 +55,7 @@ def test_pearson_equals_its_definition_and_scipy(channels: int) -> None:
     sign=st.sampled_from([-1, 1]),
     shrink=st.sampled_from([1.0, 1e-25]),
 )
-def test_pearson_ignores_scale_and_offset_and_knows_no_neighbor(
-    scale: float, offset: float, sign: int, shrink: float
-) -> None:
+def test_pearson_ignores_scale_offset_and_neighbors(scale: float, offset: float, sign: int, shrink: float) -> None:
     first, second = related(3, 1, 8)
     mask = half_mask(3, 8, 8)
     expected = sign * pearson(first, second, mask)
@@ -75,7 +73,7 @@ def test_pearson_of_equal_maps_is_one_and_never_more() -> None:
     assert result.max() <= 1
 
 
-def test_pixels_outside_the_mask_play_no_role() -> None:
+def test_pixels_outside_the_mask_are_ignored() -> None:
     first, second = related(2, 3, 8)
     mask = half_mask(2, 8, 8)
     spoiled = torch.where(mask, second, torch.full_like(second, math.inf))

@@ -109,7 +109,7 @@ def test_one_outlier_does_not_make_the_interval_endless(outlier: float) -> None:
     assert summary.ci[1] - summary.ci[0] <= 2 * STRETCH * student(10) * summary.sem
 
 
-def test_values_at_the_mean_are_no_resample_at_the_limit() -> None:
+def test_values_at_the_mean_do_not_put_a_resample_at_the_limit() -> None:
     # of 9 values 4 are the mean itself; some resamples hold nothing else
     values = np.array([0.0, 0.2, 0.05, 0.15, 0.1, 0.1, 0.1, 0.1, 0.1 - 0.03, 0.1 + 0.03])
     expected = reference.bootstrap_t_interval(values.tolist(), RNG(0).random((1500, 10)), student=student(10))
@@ -123,7 +123,7 @@ def test_the_interval_follows_the_scale(scale: float) -> None:
     assert one(scale * values).ci == pytest.approx((scale * low, scale * high), rel=1e-9, abs=0)
 
 
-def test_the_rule_is_told_as_it_is() -> None:
+def test_the_rule_is_described_correctly() -> None:
     for fact in ("bootstrap-t", f"{RESAMPLES} resamples", f"below {LEAST_FOR_BOOTSTRAP} values", "95%"):
         assert fact in INTERVAL_RULE
 
@@ -206,7 +206,7 @@ def test_ends_stay_within_the_range(values: list[float]) -> None:
     assert (low, high) == (max(wide_low, 0.0), min(wide_high, 1.0))
 
 
-def test_a_bound_that_a_value_breaks_is_not_relied_on() -> None:
+def test_a_bound_that_a_value_violates_is_not_used() -> None:
     assert interval([1.3, 0.2, 0.9, 1.0, 0.7]) == interval([1.3, 0.2, 0.9, 1.0, 0.7], (0, None))
     broken = one(np.full(8, 1.3), bounds=(0, 1))
     assert broken.ci is None
@@ -277,7 +277,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(values=st.lists(st.floats(-100, 100), min_size=2, max_size=15), shift=st.floats(-10, 10))
-def test_interval_holds_the_mean_and_moves_with_the_values(values: list[float], shift: float) -> None:
+def test_interval_contains_the_mean_and_moves_with_the_values(values: list[float], shift: float) -> None:
     summary = one(np.array(values), resamples=500, bounds=(-100, 100))
     assert summary.ci is not None
     assert summary.mean is not None
@@ -301,7 +301,7 @@ def test_intervals_of_thirty_scores_cover_the_mean(population: str) -> None:
     assert 0.93 <= covered <= 0.965
 
 
-def test_ten_thousand_resamples_unless_asked_otherwise() -> None:
+def test_ten_thousand_resamples_by_default() -> None:
     # definitions, section 10
     values = np.random.default_rng(3).normal(size=(9, 1))
     by_default, asked = (

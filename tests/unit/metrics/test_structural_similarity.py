@@ -53,7 +53,7 @@ def test_agrees_with_scikit_image(window: int, scale: float) -> None:
     assert found.tolist() == pytest.approx(expected, rel=1e-9)
 
 
-def test_only_windows_wholly_inside_the_mask_count() -> None:
+def test_only_windows_entirely_inside_the_mask_count() -> None:
     a, b = pair(2)
     mask = torch.ones(2, 1, 20, 17, dtype=torch.bool)
     mask[0, :, :6] = False
@@ -85,7 +85,7 @@ def test_a_value_does_not_depend_on_the_rest_of_the_batch() -> None:
         )
 
 
-def test_a_map_is_like_itself_and_order_plays_no_role() -> None:
+def test_a_map_equals_itself_and_order_does_not_matter() -> None:
     a, b = pair()
     ranges = torch.full((3,), 2.0)
     assert structural_similarity(a, a.clone(), ranges).tolist() == pytest.approx([1, 1, 1])

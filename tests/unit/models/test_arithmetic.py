@@ -91,7 +91,7 @@ assert eval(sys.argv[2]) == before, (before, eval(sys.argv[2]))
         ("torch.set_float32_matmul_precision('high')", "torch.get_float32_matmul_precision()"),
     ],
 )
-def test_settings_of_an_application_come_back_by_whatever_interface(made: str, read: str) -> None:
+def test_settings_of_an_application_are_restored_for_either_interface(made: str, read: str) -> None:
     # in a process of its own, since torch remembers which interface was used
     command = [sys.executable, "-c", SCRIPT, made, read]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -125,7 +125,7 @@ def test_batch_norm_merges_only_where_it_follows_a_linear_layer() -> None:
     assert "BatchNorm2d" not in kinds(canonical_of("resnet50"))
 
 
-def test_gates_take_the_sigmoid_as_gate_whatever_the_order() -> None:
+def test_gates_take_the_sigmoid_as_gate_in_any_order() -> None:
     class Gated(nn.Module):
         def __init__(self, *, gate_first: bool) -> None:
             super().__init__()

@@ -51,7 +51,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(Mixed(), tmp_path_factory.mktemp("exported") / "model.pt2", torch.ones(2, 4))
 
 
-def test_every_weight_is_there_whatever_its_type_and_layout(mixed: Path) -> None:
+def test_every_weight_is_there_for_any_type_and_layout(mixed: Path) -> None:
     expected = torch.export.load(mixed).state_dict
     state = read_exported_weights(mixed, field="x")
     assert set(state) == set(expected)
@@ -67,7 +67,7 @@ def test_the_program_of_a_model_gives_its_state_dict(tmp_path: Path) -> None:
         assert torch.equal(state[name], value), name
 
 
-def test_weights_that_were_saved_otherwise_are_no_program(tmp_path: Path) -> None:
+def test_weights_in_another_format_are_not_a_program(tmp_path: Path) -> None:
     torch.save(digits.trained().state_dict(), tmp_path / "weights.pt")
     assert not is_exported(tmp_path / "weights.pt")
     (tmp_path / "text").write_text("nothing")
@@ -118,7 +118,7 @@ def negative(config: dict[str, Any]) -> None:
         (lambda config: config["rounded"].pop("tensor_meta"), "damaged"),
     ],
 )
-def test_a_description_that_is_wrong_is_told(
+def test_a_wrong_description_is_reported(
     mixed: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], said: str
 ) -> None:
     path = rewritten(mixed, tmp_path / "model.pt2", change)

@@ -75,7 +75,7 @@ def test_the_places_are_those_that_matter() -> None:
 
 
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
-def test_a_tensor_in_another_file_is_refused_wherever_it_stands(place: tuple[str, ...]) -> None:
+def test_a_tensor_in_another_file_is_refused_anywhere_in_the_graph(place: tuple[str, ...]) -> None:
     refuse_external_data(model_with(place, TensorProto(name="inside", raw_data=b"1")), field="model.uri")
     with pytest.raises(UnsafeReference, match=r"'secret'.*save it as one file") as caught:
         refuse_external_data(model_with(place, external()), field="model.uri")
@@ -124,7 +124,7 @@ def answer(classifier: Classifier) -> str:
 
 
 @pytest.mark.parametrize("how", ["constant", "if constant", "if initializer"])
-def test_no_byte_beside_the_worker_comes_out_as_a_class(
+def test_no_file_next_to_the_worker_is_read_as_a_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     beside, models = tmp_path / "beside", tmp_path / "models"
@@ -164,7 +164,7 @@ def test_onnx_runtime_gets_what_was_checked_and_nothing_else(tmp_path: Path, mon
     assert options.get_session_config_entry("session.load_model_format") == "ONNX"
 
 
-def test_a_graph_brings_no_options_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_cannot_set_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORT_LOAD_CONFIG_FROM_MODEL", "1")
     monkeypatch.chdir(tmp_path)
     model = reader(numpy_helper.from_array(np.array([ord("!")], np.uint8), "inside"), "constant")

@@ -44,7 +44,7 @@ def test_layouts(layer: nn.Module, shape: tuple[int, ...], layout: Layout | None
     assert layout_of(layer, torch.zeros(shape), images=2) == layout
 
 
-def test_what_is_no_tensor_has_no_layout() -> None:
+def test_an_output_that_is_not_a_tensor_has_no_layout() -> None:
     assert layout_of(nn.MultiheadAttention(4, 1), (torch.zeros(2, 16, 4), None), images=2) is None
 
 

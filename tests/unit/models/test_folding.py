@@ -95,7 +95,7 @@ def test_a_container_is_read_at_its_end_and_folded_inside(network: nn.Module) ->
 
 
 @pytest.mark.parametrize("layer", ["twice", "dropout", "absent"])
-def test_what_is_no_single_step_cannot_be_kept(network: nn.Module, layer: str) -> None:
+def test_a_layer_that_is_not_a_single_step_cannot_be_kept(network: nn.Module, layer: str) -> None:
     with pytest.raises(NotApplicable, match=repr(layer)):
         fold(network, size=SIZE, keep=(layer,))
 

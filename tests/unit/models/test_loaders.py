@@ -168,7 +168,7 @@ def test_unknown_names_are_answered_with_near_ones() -> None:
     assert refused(tag, ModelNotLoadable, AccessRules(), "Invalid pretrained tag") == "model.name"
 
 
-def test_a_detector_is_no_classifier() -> None:
+def test_a_detector_is_not_a_classifier() -> None:
     reference = TorchvisionModel(name="fasterrcnn_resnet50_fpn", weights=RANDOM)
     assert refused(reference, InvalidRequest, AccessRules(), "no classifier") == "model.name"
 
@@ -217,7 +217,7 @@ BROKEN = "broken_factories:broken"
         ("unknown", ModelOutputInvalid, "cannot process an input of shape", "model.preprocessing.crop"),
     ],
 )
-def test_a_factory_whose_product_is_of_no_use(
+def test_a_factory_whose_product_cannot_be_used(
     answer: str, error: type[InputError], match: str, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # factories are imported by name, and test files are no packages
@@ -279,7 +279,7 @@ def test_a_plain_pickle_is_refused_unread(tmp_path: Path, capsys: pytest.Capture
     assert "executed" not in capsys.readouterr().out
 
 
-def test_a_whole_model_is_refused(tmp_path: Path) -> None:
+def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(torchvision.models.squeezenet1_1(), path)
     access = allowing("digits:build", folder=tmp_path)
@@ -347,7 +347,7 @@ def test_batch_counters_may_be_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(value: float, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite(value: float, tmp_path: Path) -> None:
     state = digits.trained().state_dict()
     state["stem.1.running_var"] = torch.full_like(state["stem.1.running_var"], value)
     path = tmp_path / "model.safetensors"

@@ -57,7 +57,7 @@ def logits(classifier: Classifier) -> torch.Tensor:
     return classifier.logits(digits.digit_pixels()[0][:4])
 
 
-def test_our_archives_say_themselves_what_they_are(ours: Path, digit_classifier: Classifier) -> None:
+def test_our_archives_describe_themselves(ours: Path, digit_classifier: Classifier) -> None:
     classifier = load_classifier(reference(ours), access=digits.access(ours.parent))
     torch.testing.assert_close(logits(classifier), logits(digit_classifier))
     assert classifier.digest == digit_classifier.digest
@@ -140,7 +140,7 @@ def test_photos_of_others_need_preprocessing(tmp_path: Path) -> None:
     assert caught.value.field == "model.preprocessing"
 
 
-def test_weights_that_do_not_fit_say_so(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     torch.save(digits.trained().state_dict(), weights)
     wrong = {"kind": "torchvision", "name": "resnet18"}
@@ -163,12 +163,12 @@ def entry(name: str, *, mode: int = 0, encrypted: bool = False) -> zipfile.ZipIn
 
 
 HOSTILE: dict[str, tuple[Callable[[zipfile.ZipFile], None], type[InputError], str]] = {
-    "up": (lambda z: z.writestr(entry("../../evil.py"), "x"), UnsafeReference, "leads out"),
-    "absolute": (lambda z: z.writestr(entry("/etc/evil"), "x"), UnsafeReference, "leads out"),
-    "backslash": (lambda z: z.writestr(entry("..\\evil"), "x"), UnsafeReference, "leads out"),
-    "drive": (lambda z: z.writestr(entry("C:/evil"), "x"), UnsafeReference, "leads out"),
+    "up": (lambda z: z.writestr(entry("../../evil.py"), "x"), UnsafeReference, "outside the archive"),
+    "absolute": (lambda z: z.writestr(entry("/etc/evil"), "x"), UnsafeReference, "outside the archive"),
+    "backslash": (lambda z: z.writestr(entry("..\\evil"), "x"), UnsafeReference, "outside the archive"),
+    "drive": (lambda z: z.writestr(entry("C:/evil"), "x"), UnsafeReference, "outside the archive"),
     "link": (lambda z: z.writestr(entry("link", mode=0o120777), "/etc/passwd"), UnsafeReference, "is a link"),
-    "twice": (lambda z: z.writestr(entry("WEIGHTS.safetensors"), "x"), UnsafeReference, "is there twice"),
+    "twice": (lambda z: z.writestr(entry("WEIGHTS.safetensors"), "x"), UnsafeReference, "occurs twice"),
     "large": (lambda z: z.writestr(entry("large"), bytes(300_000)), LimitExceeded, "bytes"),
 }
 
@@ -190,9 +190,13 @@ def test_hostile_archives_are_refused_and_nothing_is_written(attack: str, ours: 
 
 @pytest.mark.parametrize(
     ("content", "match"),
-    [({}, "has no MAR-INF"), ({"MAR-INF/MANIFEST.json": "{"}, "not valid"), ({"MAR-INF/MANIFEST.json": "{}"}, "model")],
+    [
+        ({}, "has no MAR-INF"),
+        ({"MAR-INF/MANIFEST.json": "{"}, "is invalid"),
+        ({"MAR-INF/MANIFEST.json": "{}"}, "model"),
+    ],
 )
-def test_other_files_are_no_archives(tmp_path: Path, content: dict[str, str], match: str) -> None:
+def test_other_files_are_not_archives(tmp_path: Path, content: dict[str, str], match: str) -> None:
     path = tmp_path / "other.mar"
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in content.items():
@@ -200,5 +204,5 @@ def test_other_files_are_no_archives(tmp_path: Path, content: dict[str, str], ma
     with pytest.raises(ModelNotLoadable, match=match):
         Archive(path, limit_bytes=2**20)
     path.write_bytes(b"no zip")
-    with pytest.raises(ModelNotLoadable, match="no model archive"):
+    with pytest.raises(ModelNotLoadable, match="not a model archive"):
         Archive(path, limit_bytes=2**20)

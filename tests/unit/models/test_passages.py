@@ -243,7 +243,7 @@ def test_one_convolution_is_a_block() -> None:
     assert classifier(module).last_feature_layer == "1"
 
 
-def test_what_a_model_computes_without_a_gradient_has_no_block() -> None:
+def test_a_computation_without_a_gradient_has_no_block() -> None:
     class Detached(Network):
         def forward(self, x: Tensor) -> Tensor:
             with torch.no_grad():

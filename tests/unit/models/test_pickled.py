@@ -1,4 +1,4 @@
-"""Weights out of pickled modules, and nothing that is pickled beside them is run."""
+"""Weights are read from pickled modules, and no code that is pickled with them is run."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_hostile_pickles_do_nothing(tmp_path: Path, number: int) -> None:
     assert not mark.exists()
 
 
-def test_a_file_without_weights_says_so(tmp_path: Path) -> None:
+def test_a_file_without_weights_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(nn.ReLU(), path)
     with pytest.raises(ModelNotLoadable, match="no module with parameters") as caught:

@@ -127,7 +127,7 @@ def small_graph(path: Path, *, kind: int = TensorProto.FLOAT, side: int = 32, ou
         ({"outputs": 2}, "model.uri", "'scores0', 'scores1'"),
     ],
 )
-def test_graphs_of_something_else_say_what_is_wrong(
+def test_graphs_of_something_else_are_refused_with_a_reason(
     tmp_path: Path, options: dict[str, Any], field: str, match: str
 ) -> None:
     path = small_graph(tmp_path / "g.onnx", **options)
@@ -147,7 +147,7 @@ def test_weights_in_other_files_and_damaged_graphs_are_refused(graph: Path, tmp_
         load_classifier(onnx_model(outside), access=access)
 
 
-def test_inspection_says_what_the_conversion_came_to(graph: Path) -> None:
+def test_inspection_reports_the_result_of_the_conversion(graph: Path) -> None:
     access = AccessRules(file_roots=(graph.parent,))
     found = inspect_model(InspectionRequest(model=onnx_model(graph)), access=access)
     assert {one.name: one.runs for one in found.explainers}["gradient"]
@@ -201,7 +201,7 @@ def test_a_program_runs_if_the_operator_allows_it_and_has_gradients(
     assert {"gradient", "ablation"} <= found
 
 
-def test_methods_that_look_into_a_script_say_why_they_cannot(tmp_path: Path) -> None:
+def test_methods_that_need_layers_of_a_script_have_a_reason(tmp_path: Path) -> None:
     model = program(script(tmp_path / "m.pt"), TorchScriptModel)
     access = AccessRules(file_roots=(tmp_path,), code_digests=(model.sha256,))
     classifier = load_classifier(model, access=access)
@@ -211,7 +211,7 @@ def test_methods_that_look_into_a_script_say_why_they_cannot(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", [TorchScriptModel, TorchExportModel])
-def test_other_files_are_no_programs(tmp_path: Path, kind: Any) -> None:
+def test_other_files_are_not_programs(tmp_path: Path, kind: Any) -> None:
     path = tmp_path / "m.pt"
     path.write_bytes(b"nothing")
     model = program(path, kind)

@@ -125,7 +125,7 @@ def test_the_canonical_form_is_that_of_the_random_model(digit_classifier: Classi
         torch.testing.assert_close(canonical, stage.classifier.logits(pixels), rtol=1e-4, atol=1e-5)
 
 
-def test_attention_and_tokens_forget_too() -> None:
+def test_attention_and_tokens_are_randomized_too() -> None:
     """nn.MultiheadAttention never calls its output projection; tokens belong to modules without a reset."""
     vit = torchvision.models.VisionTransformer(
         32, 16, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=4
@@ -147,7 +147,7 @@ def test_attention_and_tokens_forget_too() -> None:
     assert before["class_token"].flatten().sort().values.equal(after["class_token"].flatten().sort().values)
 
 
-def test_parametrized_weights_forget_too() -> None:
+def test_parametrized_weights_are_randomized_too() -> None:
     """`reset_parameters` writes into a weight that is computed, and that would be that."""
     torch.manual_seed(0)
     network = nn.Sequential(

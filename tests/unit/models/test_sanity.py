@@ -10,7 +10,7 @@ from auditcore.models.sanity import LogitGuard
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_logit_that_is_no_number_is_refused(value: float) -> None:
+def test_a_logit_that_is_not_finite_is_refused(value: float) -> None:
     logits = torch.zeros(3, 5)
     logits[1, 2] = value
     guard = LogitGuard()

@@ -44,7 +44,7 @@ def test_values_are_those_of_the_first_release() -> None:
     np.testing.assert_allclose(drawn, FIRST_RELEASE, rtol=1e-6)
 
 
-def test_distributions_are_what_they_say() -> None:
+def test_distributions_are_correct() -> None:
     normal = STREAMS.normal((4000,), "n").numpy().ravel()
     uniform = STREAMS.uniform((4000,), "u").numpy().ravel()
     assert scipy.stats.kstest(normal, "norm").pvalue > 0.001
@@ -64,7 +64,7 @@ def test_threads_draw_the_same_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.set_num_threads(4)
         together = streams.normal(shape, "x"), streams.uniform(shape, "x", 1)
         torch.set_num_threads(1)
-        monkeypatch.setattr("auditcore.random_numbers.streams._threads", None)  # nobody to ask for help
+        monkeypatch.setattr("auditcore.random_numbers.streams._threads", None)  # no pool of threads
         alone = streams.normal(shape, "x"), streams.uniform(shape, "x", 1)
     finally:
         torch.set_num_threads(threads)
@@ -88,7 +88,7 @@ def test_draws_must_match_the_images() -> None:
         Streams(3, ("a", "b")).normal((2,), "noise", [1])
 
 
-def test_copies_with_common_noise_draw_what_their_originals_draw_and_can_be_told_apart() -> None:
+def test_copies_with_common_noise_draw_the_numbers_of_their_originals_and_can_be_separated() -> None:
     views = ["rotate=1", "rotate=2", "rotate=3"]
     sharing = STREAMS.sharing(views)
     for draw in (Streams.normal, Streams.uniform):
@@ -108,7 +108,7 @@ def test_copies_with_common_noise_draw_what_their_originals_draw_and_can_be_told
         STREAMS.sharing(["only one"])
 
 
-def test_numbers_that_are_kept_are_those_that_would_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_numbers_are_those_that_would_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = KeptDraws()
     sharing = STREAMS.sharing(["one", "two", "three"], kept)
     first = sharing.normal((4, 2), "noise", 3)
@@ -124,12 +124,12 @@ def test_numbers_that_are_kept_are_those_that_would_be_drawn(monkeypatch: pytest
     # what a method does to the numbers it was given stays its own
     again.zero_()
     assert torch.equal(sharing.normal((4, 2), "noise", 3), first)
-    # a copy's own numbers are not kept: nobody draws them again
+    # a copy's own numbers are not kept, because they are not drawn again
     with pytest.raises(KeyError):
         sharing.apart.normal((4, 2), "noise", 3)
 
 
-def test_the_oldest_numbers_are_forgotten_and_too_many_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_numbers_are_evicted_and_too_many_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = KeptDraws(limit_bytes=3 * 4 * 5)
     sharing = Streams(1, ("a",)).sharing(["copy"], kept)
     for index in range(3):

@@ -92,7 +92,7 @@ def test_shards_may_come_in_any_order() -> None:
     assert found.results == report(*SHARDS, MEASURED).results
 
 
-def test_spread_and_bounds_stand_in_their_places() -> None:
+def test_spread_and_bounds_are_in_their_places() -> None:
     row = report(*SHARDS).results[0]
     values = np.array([0.1, 0.4, 0.9, 0.3])
     assert row.mean == pytest.approx(values.mean(), rel=1e-6)
@@ -129,7 +129,7 @@ def test_shards_of_different_models_do_not_mix(wave: str) -> None:
         report(SHARDS[0], shard(2, 0.5, 0.5, model=other, wave=wave))
 
 
-def test_a_shard_without_usable_images_knows_no_applicability() -> None:
+def test_a_shard_without_usable_images_has_no_applicability() -> None:
     excluded = ImageRecord(index=0, digest="sha256:" + "c" * 64, code="undecodable_image", reason="bad")
     empty = shard(0, wave="compute", images=(excluded,), measurements=())
     used = shard(1, 0.5, 0.2, not_applicable={"grad_cam": "no layer"})
@@ -139,7 +139,7 @@ def test_a_shard_without_usable_images_knows_no_applicability() -> None:
 
 
 @pytest.mark.parametrize("reached", [True, False])
-def test_automatic_intervals_are_told_in_words(reached: bool) -> None:  # noqa: FBT001
+def test_automatic_intervals_are_described_in_words(reached: bool) -> None:  # noqa: FBT001
     plan = PLAN.model_copy(update={"checks": (SweepCheck(augmentations=(Scale(),)),)})
     (found,) = calibrated_intervals(plan, {None: {"sweep.scale.interval": (0.9, 1.1, float(reached))}})
     assert (found.check, found.augmentation, found.interval, found.reached) == ("sweep", "scale", (0.9, 1.1), reached)
@@ -165,7 +165,7 @@ SEVERAL = (
 
 def test_rows_of_several_models_follow_the_same_images() -> None:
     found = made_up_audits.report(*SEVERAL)
-    # image 1 is of no use to either; image 3 to the first model alone
+    # image 1 is excluded by both models, image 3 only by the first
     assert [item.index for item in found.images.items] == [0, 2, 3]
     assert [(one.index, one.reason) for one in found.images.excluded] == [(1, "no label")]
     assert (found.images.count, found.images.used) == (4, 3)
@@ -177,7 +177,7 @@ def test_rows_of_several_models_follow_the_same_images() -> None:
     assert found.not_applicable == {"two/grad_cam": "no layer"}
 
 
-def test_an_image_says_what_each_model_explained() -> None:
+def test_an_image_lists_what_each_model_explained() -> None:
     middle = made_up_audits.report(*SEVERAL).images.items[1]
     assert (middle.target, middle.further_targets) == (4, ())
     classes = {model: [one.target for one in own] for model, own in middle.by_model.items()}
@@ -285,7 +285,7 @@ def test_values_that_are_all_equal_have_an_interval_within_the_range_or_a_reason
     assert (unbounded.ci_reason or "").startswith("all 8 values are equal")
 
 
-def test_the_manifest_says_how_intervals_were_computed() -> None:
+def test_the_manifest_describes_how_intervals_were_computed() -> None:
     assert report(*SHARDS).manifest.interval == INTERVAL_RULE
 
 
@@ -310,7 +310,7 @@ def test_costs_of_checks_are_added_by_name_and_shared_over_all_passes() -> None:
     assert sum(check.share for check in found.checks.values()) == pytest.approx(1)
 
 
-def test_all_models_share_the_narrowest_interval_and_the_report_says_whose_it_is() -> None:
+def test_all_models_share_the_narrowest_interval_and_the_report_names_its_model() -> None:
     plan = made_up_audits.PLAN.model_copy(update={"checks": (SweepCheck(augmentations=(Scale(),)),)})
     ends = {"one": (0.8, 1.2, 0.0), "two": (0.9, 1.1, 1.0)}
     shared = {**{name: {"sweep.scale.interval": own} for name, own in ends.items()}, "three": {}}
@@ -326,7 +326,7 @@ def test_all_models_share_the_narrowest_interval_and_the_report_says_whose_it_is
     assert second.message == "narrowest of all models: the mean target probability has dropped by 10 % at one end"
 
 
-def test_an_audit_whose_images_no_model_can_use_says_so() -> None:
+def test_an_audit_without_any_usable_image_has_a_reason() -> None:
     shards = [made_up_audits.shard(name, {0: f"{name} is wrong", 1: "also"}) for name in ("one", "two")]
     with pytest.raises(NoUsableImages, match="none of the 2 images can be used; the first one: one is wrong"):
         made_up_audits.report(*shards)

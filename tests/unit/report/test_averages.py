@@ -346,7 +346,7 @@ def test_images_that_one_model_lacks_are_in_no_mean() -> None:
         ),
     ],
 )
-def test_a_correlation_that_says_nothing_is_null_with_a_reason(models: list[ShardResult], reason: str) -> None:
+def test_a_meaningless_correlation_is_null_with_a_reason(models: list[ShardResult], reason: str) -> None:
     found = correlations(*models)
     one = found["gradient", "lerf_auc"]
     assert (one.pearson, one.reason) == (None, reason)

@@ -97,7 +97,7 @@ def test_copies_of_an_image_are_one_pair() -> None:
     assert often == once
 
 
-def test_a_difference_without_an_interval_says_why() -> None:
+def test_a_difference_without_an_interval_has_a_reason() -> None:
     found = report(
         shard("one", IMAGES, row("gradient", ONE, check="sweep", metric="s_pearson", variant="rotate")),
         shard("two", IMAGES, row("gradient", ONE, check="sweep", metric="s_pearson", variant="rotate")),

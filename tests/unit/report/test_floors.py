@@ -1,4 +1,4 @@
-"""The floor beside each number: the mean of the random control for the same question."""
+"""The floor of each number: the mean of the random control for the same condition."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_floor_is_the_mean_of_the_control_for_the_same_model_check_metric_an
         assert found[model, "sweep", "random", "s_pearson", "brightness"] is None
 
 
-def test_the_control_that_nobody_asked_for_is_a_floor_too() -> None:
+def test_a_control_that_is_not_in_the_plan_is_a_floor_too() -> None:
     plan = PLAN.model_copy(update={"explainers": (Gradient(),)})
     shard = made_up_audits.shard(None, {0: [1]}, s_row("gradient", 0.9), s_row("random", 0.3, control=True))
     report = made_up_audits.report(shard, plan=plan)
@@ -70,7 +70,7 @@ def test_of_several_controls_the_first_counts_and_none_has_a_floor() -> None:
     assert [value for _, value in sorted(found.items(), key=str)] == [0.3, None, None]
 
 
-def test_what_is_no_score_of_an_explainer_has_none() -> None:
+def test_metrics_that_are_not_scores_of_explainers_have_no_floor() -> None:
     probability = {"metric": "probability_score", "unit": "area"}
     chance = {"metric": "top_k_chance", "unit": "share", "variant": None, "control": True}
     rows = (

@@ -53,7 +53,7 @@ def test_a_mean_over_pairs_spreads_more_than_its_values() -> None:
 
 
 @pytest.mark.parametrize("images", [4, 8, 32])
-def test_intervals_hold_the_mean_as_often_as_they_say(images: int) -> None:
+def test_intervals_contain_the_mean_as_often_as_stated(images: int) -> None:
     generator = np.random.default_rng(1)
 
     def unit_maps(count: int) -> np.ndarray:

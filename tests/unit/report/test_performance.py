@@ -52,7 +52,7 @@ def test_with_several_labels_any_of_them_is_right() -> None:
     ("records", "scores", "n", "reason"),
     [((record(0, 1, None),), "softmax", 0, NO_LABELS), ((record(0, 1, 1),), "sigmoid", 1, MULTI_LABEL)],
 )
-def test_what_cannot_be_said_is_null_with_a_reason(
+def test_an_undefined_value_is_null_with_a_reason(
     records: Sequence[ImageRecord], scores: str, n: int, reason: str
 ) -> None:
     found = performance_of(records, scores)  # type: ignore[arg-type]

@@ -42,13 +42,13 @@ def test_the_stored_report_is_of_schema_1_1_and_has_every_kind_of_check() -> Non
     assert len(STORED) < 300_000
 
 
-def test_a_report_of_today_is_read_as_it_is() -> None:
+def test_a_report_of_the_current_schema_is_read_unchanged() -> None:
     report = made_up(shard(None, {0: [1]}, row("gradient", [0.5])))
     assert read_report(report_bytes(report)) == report
     assert report.upgraded_from is None
 
 
-def test_an_old_report_keeps_every_number_and_says_what_it_is(old: AuditReport) -> None:
+def test_an_old_report_keeps_every_number_and_names_its_schema(old: AuditReport) -> None:
     content = json.loads(STORED)
     assert old.upgraded_from is not None
     assert old.upgraded_from.schema_version == "1.1"
@@ -63,7 +63,7 @@ def test_an_old_report_keeps_every_number_and_says_what_it_is(old: AuditReport) 
     assert now["statistics"] == content["statistics"] | {"inconclusive": 0}
 
 
-def test_an_old_report_tells_how_its_audit_ran_and_not_what_is_the_default_today(old: AuditReport) -> None:
+def test_an_old_report_shows_how_its_audit_ran_and_not_current_defaults(old: AuditReport) -> None:
     checks = {check["kind"]: check for check in json.loads(report_bytes(old))["plan"]["checks"]}
     for kind in ("deletion", "edda", "pixel_flipping", "insertion_deletion", "road"):
         assert checks[kind]["rank_by"] == "signed"
@@ -84,11 +84,11 @@ def test_an_old_report_tells_how_its_audit_ran_and_not_what_is_the_default_today
 def test_an_old_report_lists_its_results_and_computes_nothing(old: AuditReport) -> None:
     content = json.loads(STORED)
     assert (old.verdict, len(old.results)) == (content["verdict"], len(content["results"]))
-    # nothing is computed anew by definitions of today
+    # nothing is recomputed with current definitions
     assert (old.warnings, old.averages, old.rankings, old.occlusion_correlations) == ((), (), (), ())
 
 
-def test_an_old_report_becomes_a_page_that_says_so(old: AuditReport) -> None:
+def test_the_page_of_an_old_report_names_its_schema(old: AuditReport) -> None:
     page = render_html(old)
     assert "Made by schema 1.1; numbers follow the definitions of that time." in page
     for definition in SCHEMAS["1.1"].definitions:
@@ -98,7 +98,7 @@ def test_an_old_report_becomes_a_page_that_says_so(old: AuditReport) -> None:
     assert "schema 1.1" not in render_html(made_up(shard(None, {0: [1]}, row("gradient", [0.5]))))
 
 
-def test_an_old_report_of_a_preset_never_claims_the_settings_of_today() -> None:
+def test_an_old_report_of_a_preset_never_claims_the_current_settings() -> None:
     plan = PRESETS["quick"].build(3)
     today = made_up(shard(None, {0: [1]}, row("gradient", [0.5])), plan=plan)
     manifest = today.manifest.model_copy(update={"preset": "quick"})
@@ -178,13 +178,13 @@ def test_an_addition_reaches_entries_of_its_kind_that_lack_it() -> None:
     assert content["upgraded_from"] == {"schema_version": "1.1", "definitions": ["a"]}
 
 
-def test_a_renamed_metric_is_renamed_wherever_its_check_is_named() -> None:
+def test_a_renamed_metric_is_renamed_everywhere_in_the_report() -> None:
     content = upgraded(old="new")
     assert [entry["metric"] for entry in content["results"]] == ["new", "old", "kept"]
     assert content["deviation"]["metrics"][0]["metric"] == "new"
 
 
-def test_a_field_moves_to_its_name_of_today_or_goes() -> None:
+def test_a_field_is_renamed_or_removed() -> None:
     content = upgraded(
         Addition("plan.checks[edda].order", "signed"),
         moves=(
@@ -196,13 +196,13 @@ def test_a_field_moves_to_its_name_of_today_or_goes() -> None:
     assert content["plan"]["checks"][1:] == [{"kind": "edda", "orders": ["auto"], "order": "signed"}, {"kind": "sweep"}]
 
 
-def test_a_path_that_is_none_is_an_error() -> None:
+def test_an_invalid_path_is_an_error() -> None:
     with pytest.raises(ValueError, match="must be a name"):
         upgraded(Addition("plan.checks[.grid", 1))
 
 
 def contracts(annotation: Any) -> Iterator[tuple[str | None, type[BaseModel]]]:
-    """Contracts in an annotation, with their kind where it is one of several."""
+    """Yield the contracts in an annotation, with their kind if it is one of several."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         kind = annotation.model_fields.get("kind")
         yield (None if kind is None else kind.default), annotation
@@ -223,7 +223,7 @@ def fields_then(contract: type[BaseModel]) -> set[str] | None:
 
 
 def added_since(contract: type[BaseModel], at: tuple[str, ...], above: tuple[type, ...] = ()) -> Iterator[str]:
-    """Paths of fields that contracts which already existed did not have."""
+    """Yield paths of new fields of contracts that already existed; a renamed field is not new."""
     for name, field in contract.model_fields.items():
         if name not in (fields_then(contract) or ()):
             yield ".".join((*at, name))
@@ -243,15 +243,15 @@ def covers(addition: Addition, path: str) -> bool:
 
 
 def test_every_field_added_since_has_a_value_for_old_documents() -> None:
-    """If this fails, a contract of the report got a field: say in SCHEMAS what it is for a report of schema 1.1."""
+    """If this fails, a contract of the report has a new field: add its value for reports of schema 1.1 to SCHEMAS."""
     added = {path for path in added_since(AuditReport, ()) if path != "upgraded_from"}
     assert {"averages", "warnings"} <= added
     missing = {path for path in added if not any(covers(one, path) for one in SCHEMAS["1.1"].additions)}
     assert missing == set()
 
 
-def test_every_field_that_has_gone_since_has_a_move() -> None:
-    """The other way round: say in SCHEMAS what became of a field of schema 1.1 that a contract no longer has."""
+def test_every_field_that_was_removed_since_has_a_move() -> None:
+    """If this fails, a contract no longer has a field of schema 1.1: add a `Move` for it to SCHEMAS."""
     now = {"AuditReport": AuditReport} | {
         part.__name__: part for parts in walked(AuditReport) for part in parts if part.__name__ in FIELDS
     }
@@ -262,7 +262,7 @@ def test_every_field_that_has_gone_since_has_a_move() -> None:
 
 
 def walked(contract: type[BaseModel], seen: frozenset[type] = frozenset()) -> Iterator[tuple[type[BaseModel], ...]]:
-    """Every contract below one, with what it is in."""
+    """Yield every nested contract, with the contract that contains it."""
     for field in contract.model_fields.values():
         for _, part in contracts(field.annotation):
             if part not in seen:

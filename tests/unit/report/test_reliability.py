@@ -30,7 +30,7 @@ def reliability(*means: tuple[float | None, ...], **changes: Any) -> MeasureReli
     return found
 
 
-def test_the_same_order_is_reliable_whatever_the_values() -> None:
+def test_the_same_order_is_reliable_for_any_values() -> None:
     found = reliability((0.1, 0.3, 0.2), (0.5, 0.9, 0.6), (-1.0, 7.0, 0.0))
     assert (found.check, found.metric, found.variant) == ("deletion", "srg", None)
     assert (found.reliable, found.kendall_w, found.discordant) == (True, 1.0, ())
@@ -57,7 +57,7 @@ def test_opposite_orders_agree_in_nothing() -> None:
     assert (found.reliable, found.kendall_w, len(found.discordant)) == (False, 0.0, 3)
 
 
-def test_a_tie_of_one_model_alone_is_another_order() -> None:
+def test_a_tie_on_only_one_model_is_a_different_order() -> None:
     found = reliability((0.1, 0.2, 0.3), (0.1, 0.3, 0.3))
     assert (found.reliable, found.discordant) == (False, (("input_x_gradient", "grad_cam"),))
     assert reliability((0.1, 0.3, 0.3), (0.2, 0.9, 0.9)).reliable is True
@@ -100,7 +100,7 @@ def of_architectures(
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
-def test_definition_5_1_is_asked_within_one_architecture_by_ascending_accuracy() -> None:
+def test_definition_5_1_applies_within_one_architecture_by_ascending_accuracy() -> None:
     every, first = of_architectures((A, B, A), (3, 1, 2))
     assert (every.scope, every.architecture, every.models) == ("all_models", None, ("two", "three", "one"))
     assert (every.reliable, every.discordant[0]) == (False, ("gradient", "input_x_gradient"))
@@ -120,11 +120,13 @@ def test_models_of_one_architecture_that_disagree_are_unreliable_there() -> None
 
 
 @pytest.mark.parametrize("structures", [(A, B, "sha256:" + "c" * 64), (None, None, None), (A, None, B)])
-def test_without_two_models_of_an_architecture_the_definition_asks_nothing(structures: tuple[str | None, ...]) -> None:
+def test_without_two_models_of_an_architecture_the_definition_does_not_apply(
+    structures: tuple[str | None, ...],
+) -> None:
     assert [found.scope for found in of_architectures(structures)] == ["all_models"]
 
 
-def test_without_labels_models_stand_as_requested() -> None:
+def test_without_labels_models_keep_the_order_of_the_request() -> None:
     every, _ = of_architectures((A, A, A), (2, 3, 1), labelled=False)
     assert every.models == NAMES
 
@@ -159,7 +161,7 @@ def test_concordance_is_scipys_friedman_statistic(seed: int) -> None:
     assert kendall_w(scores) == pytest.approx(reference.kendall_w(scores.tolist()), rel=1e-12)
 
 
-def test_concordance_counts_order_alone() -> None:
+def test_concordance_depends_only_on_order() -> None:
     scores = np.random.default_rng(0).normal(size=(3, 7))
     assert kendall_w(scores) == kendall_w(np.exp(3 * scores)) == pytest.approx(kendall_w(-scores), rel=1e-12)
     assert kendall_w(scores) == pytest.approx(kendall_w(scores[:, ::-1][::-1]), rel=1e-12)
@@ -175,7 +177,7 @@ def test_concordance_needs_two_judges_and_two_items(shape: tuple[int, int]) -> N
         kendall_w(np.zeros(shape))
 
 
-def test_an_order_says_on_how_many_images_it_rests() -> None:
+def test_an_order_names_its_number_of_images() -> None:
     def model(name: str, *gradient: float | None) -> Any:
         others = [0.5] * len(gradient)
         images = {index: [1] for index in range(len(gradient))}

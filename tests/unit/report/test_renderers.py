@@ -377,7 +377,7 @@ def test_columns_follow_the_plan(report: AuditReport) -> None:
     ]
 
 
-def test_one_row_an_explainer_with_gaps_and_reasons(report: AuditReport) -> None:
+def test_one_row_per_explainer_with_gaps_and_reasons(report: AuditReport) -> None:
     rows = summary_rows(report)
     assert [(row.explainer, row.control) for row in rows] == [
         ("gradient", False),
@@ -406,7 +406,7 @@ def test_the_best_of_a_column_is_marked_and_never_the_control(report: AuditRepor
         for column, cell in zip(summary_columns(report), row.cells, strict=True)
         if cell is not None and cell.best
     }
-    # s_pearson has one rival besides the control, so nobody wins; sufficiency likewise
+    # s_pearson has only one explainer besides the control, so none is marked as best; the same for sufficiency
     assert best == {("cam", "inter_model_deletion")}
 
 
@@ -426,7 +426,7 @@ def test_a_summary_joins_the_changes_of_ssim(several: AuditReport) -> None:
     assert {r.variant for r in several.results if r.metric == "ssim"} == {"all", "all_valid", "rotate", "hue"}
 
 
-def test_with_several_models_rows_stand_model_by_model(several: AuditReport) -> None:
+def test_with_several_models_rows_are_listed_model_by_model(several: AuditReport) -> None:
     rows = summary_rows(several)
     names = ("gradient", "guided_backpropagation", "cam", "random")
     assert [(row.model, row.explainer) for row in rows] == [(model, name) for model in MODELS for name in names]
@@ -504,7 +504,7 @@ def test_numbers_have_three_decimals_or_a_power_of_ten(mean: float | None, sem: 
     assert mean_text(mean, sem) == text
 
 
-def test_the_floor_stands_beside_every_s_and_beside_nothing_else(report: AuditReport) -> None:
+def test_the_floor_is_listed_with_every_s_and_with_nothing_else(report: AuditReport) -> None:
     rows = (
         result("stability", "gradient", "s_pearson", 0.45, "rotate", floor=0.8413),
         result("stability", "cam", "s_pearson", 0.55, "rotate", floor=0.0),
@@ -528,7 +528,7 @@ def test_the_floor_stands_beside_every_s_and_beside_nothing_else(report: AuditRe
     assert "floor that a map" not in without
 
 
-def test_small_samples_are_marked_only_where_a_mark_tells_something(report: AuditReport) -> None:
+def test_small_samples_are_marked_only_where_a_mark_is_useful(report: AuditReport) -> None:
     def with_small(*small: bool) -> AuditReport:
         rows = tuple(
             result("deletion", name, "srg", 0.5, small_sample=flag)
@@ -553,7 +553,7 @@ def test_small_samples_are_marked_only_where_a_mark_tells_something(report: Audi
 # --- several models --------------------------------------------------------------------------------
 
 
-def test_differences_are_model_minus_other_whichever_way_round_the_report_has_them(several: AuditReport) -> None:
+def test_differences_are_model_minus_other_in_either_order_of_the_report(several: AuditReport) -> None:
     blocks = {block.explainer: block for block in side_by_side(several)}
     assert list(blocks) == [None, "gradient", "cam", "random"]
     assert [block.control for block in blocks.values()] == [False, False, False, True]
@@ -574,14 +574,14 @@ def test_a_metric_that_one_model_lacks_keeps_its_line(several: AuditReport) -> N
     assert all([line.cell is None for line in metric.lines] == [False, True, False] for metric in cam.metrics)
 
 
-def test_one_model_has_nothing_beside_it(report: AuditReport) -> None:
+def test_one_model_has_no_comparison(report: AuditReport) -> None:
     assert list(side_by_side(report)) == []
     text = "".join(outline(render_html(report)).text)
     assert "side by side" not in text
     assert "order explainers alike" not in text
 
 
-def test_models_of_the_same_order_stand_together(several: AuditReport) -> None:
+def test_models_of_the_same_order_are_listed_together(several: AuditReport) -> None:
     deletion, lerf, sweep = reliability_rows(several)
     assert deletion.orders == (("first, third", "gradient > cam"), ("second", "cam > gradient"))
     assert lerf.orders == (("first, second, third", "cam > gradient"),)
@@ -626,7 +626,7 @@ def test_slices_name_the_classes_at_both_ends(several: AuditReport) -> None:
     ]
 
 
-def test_slices_tell_flipped_images_from_the_others(several: AuditReport) -> None:
+def test_slices_separate_flipped_images_from_the_others(several: AuditReport) -> None:
     (row,) = flip_rows(several)["sweep"]
     assert row.title == "s_pearson rotate"
     assert [part and part.text for part in row.parts] == ["0.140 ± 0.050", "0.410 ± 0.070", "0.930 ± 0.070"]
@@ -634,7 +634,7 @@ def test_slices_tell_flipped_images_from_the_others(several: AuditReport) -> Non
     assert flip_rows(half)["sweep"][0].parts[2] is None
 
 
-def test_the_dearest_check_comes_first(several: AuditReport) -> None:
+def test_the_most_expensive_check_comes_first(several: AuditReport) -> None:
     page = render_html(several)
     cost = page[page.index('id="cost"') :]
     assert cost.index("originals") < cost.index(">deletion<")
@@ -662,7 +662,7 @@ def test_curve_styles_belong_to_metrics_and_every_curve_has_an_axis() -> None:
 # --- presets ---------------------------------------------------------------------------------------
 
 
-def test_a_preset_tells_its_paper_and_where_its_settings_come_from(report: AuditReport) -> None:
+def test_a_preset_names_its_paper_and_the_sources_of_its_settings(report: AuditReport) -> None:
     name, preset = next((name, preset) for name, preset in PRESETS.items() if preset.paper)
     told = report.model_copy(
         update={
@@ -743,7 +743,7 @@ def test_hostile_texts_are_shown_not_run(name: str, request: pytest.FixtureReque
     assert "alert(" in "".join(outline(page).text)
 
 
-def test_the_page_tells_the_whole_story(report: AuditReport) -> None:
+def test_the_page_shows_every_section(report: AuditReport) -> None:
     text = " ".join("".join(outline(render_html(report)).text).split())
     for fact in (
         "fail",
@@ -782,7 +782,7 @@ def test_the_page_can_be_read_aloud(name: str, request: pytest.FixtureRequest) -
     assert len(identities) == len(set(identities))
 
 
-def test_the_reference_curve_lies_below_the_others(report: AuditReport) -> None:
+def test_the_reference_curve_is_below_the_others(report: AuditReport) -> None:
     deletion = [
         result("deletion", "gradient", metric, 0.5, curve=CURVE) for metric in ("lerf_auc", "morf_auc", "rao_auc")
     ]
@@ -824,7 +824,7 @@ def test_a_reader_sees_by_what_pixels_were_ordered(report: AuditReport) -> None:
     assert orders_used(report) == ()
 
 
-def test_each_order_has_curves_with_the_random_one_beside_them(report: AuditReport) -> None:
+def test_each_order_has_curves_together_with_the_random_one(report: AuditReport) -> None:
     page = render_html(in_both_orders(report))
     for order in ("signed", "magnitude"):
         drawing = page.split(f"<title>deletion: {order}: gradient</title>")[1].split("</svg>")[0]
@@ -907,7 +907,7 @@ def test_the_gallery_shows_the_photo_and_then_every_map_image_by_image(report: A
         assert fact in text
 
 
-def test_the_gallery_holds_the_first_dozen_and_says_so(report: AuditReport) -> None:
+def test_the_gallery_shows_the_first_dozen_and_states_it(report: AuditReport) -> None:
     told, pictures = with_pictures(report, images=14)
     assert {artifact.image for artifact in gallery_artifacts(told)} == set(range(12))
     page = render_html(told, pictures)
@@ -916,7 +916,7 @@ def test_the_gallery_holds_the_first_dozen_and_says_so(report: AuditReport) -> N
     assert "8 more" in page
 
 
-def test_with_several_models_the_gallery_goes_image_by_image_and_holds_as_many_pictures(several: AuditReport) -> None:
+def test_with_several_models_the_gallery_goes_image_by_image_with_as_many_pictures(several: AuditReport) -> None:
     told, pictures = with_pictures(several, images=14)
     assert {artifact.image for artifact in gallery_artifacts(told)} == set(range(4))
     page = render_html(told, pictures)
@@ -929,7 +929,7 @@ def test_with_several_models_the_gallery_goes_image_by_image_and_holds_as_many_p
     assert "second, class 1, probability 0.125" in text
 
 
-def test_a_picture_that_is_gone_is_left_out(report: AuditReport) -> None:
+def test_a_missing_picture_is_left_out(report: AuditReport) -> None:
     told, pictures = with_pictures(report)
     del pictures[told.artifacts[1].digest]
     assert shown(render_html(told, pictures))[:2] == ["None of 0", "cam of 0"]

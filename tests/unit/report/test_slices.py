@@ -24,11 +24,11 @@ def test_a_class_has_the_mean_of_its_images() -> None:
     assert only.ci == pytest.approx((mean - 4.302653 * sem, 1), rel=1e-6)
 
 
-def test_a_class_that_is_all_there_is_says_nothing() -> None:
+def test_a_single_class_is_not_listed() -> None:
     assert report(shard(None, {i: [7] for i in range(6)}, row("gradient", [0.5] * 6))).slices == ()
 
 
-def test_a_class_among_several_of_an_image_has_its_own_value() -> None:
+def test_each_of_several_classes_of_an_image_has_its_own_value() -> None:
     shards = [
         shard(None, {0: [7, 2], 1: [2, 7]}, row("gradient", [0.3, 0.7], per_target=((0.1, 0.5), (0.6, 0.8)))),
         shard(None, {2: [7]}, row("gradient", [0.25])),
@@ -94,7 +94,7 @@ def test_each_model_has_its_own_parts() -> None:
     assert parts == [("one", "class=1", 0.25), ("one", "class=2", 1.5), ("two", "class=4", 0.5)]
 
 
-def test_an_interval_is_that_of_the_same_images_alone() -> None:
+def test_an_interval_depends_only_on_its_own_images() -> None:
     values = np.random.default_rng(1).lognormal(size=16).tolist()
     images = {index: [index % 2] for index in range(16)}
     part = report(shard(None, images, row("gradient", values))).slices[1]

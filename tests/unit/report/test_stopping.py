@@ -126,9 +126,7 @@ def test_only_the_images_used_are_in_the_report() -> None:
 
 @settings(max_examples=20)
 @given(mean=st.sampled_from([-0.3, 0.0, 0.05, 0.2]), seed=st.integers(0, 50), chance=st.randoms())
-def test_neither_scheduling_nor_what_lies_beyond_the_end_changes_it(
-    mean: float, seed: int, chance: random.Random
-) -> None:
+def test_neither_scheduling_nor_later_results_change_it(mean: float, seed: int, chance: random.Random) -> None:
     asked, results = request(condition()), shards(draw(mean, seed))
     end = conclude(asked, results).stop_at
     # whatever is done by now, the end is this one or not yet known
@@ -180,7 +178,7 @@ def test_an_open_condition_is_judged_by_all_images() -> None:
     assert found.stopping is not None
     assert not found.stopping.stopped_early
     assert found.stopping.images_used == found.images.used == IMAGES
-    assert "condition 0" in found.stopping.reason or "no look was left" in found.stopping.reason
+    assert "condition 0" in found.stopping.reason or "only after the last look" in found.stopping.reason
     # by the interval of all images, as without a rule
     assert [one.status for one in found.conditions] == ["inconclusive", "passed"]
     assert found.conditions[0].message.startswith("95 % interval [")
@@ -200,7 +198,7 @@ def test_a_metric_without_bounds_takes_all_images() -> None:
     found = report(asked, shards(values, unit="ratio", **sweep))
     assert found.stopping is not None
     assert found.stopping.reason == (
-        "Used all 100 images: condition ratio is about a metric without bounds, which nothing less can decide."
+        "Used all 100 images: condition ratio is on a metric without bounds, which only all images can decide."
     )
     assert found.stopping.decisions[0].bounds == found.stopping.decisions[0].interval == (None, None)
     assert found.verdict == "pass"
@@ -219,7 +217,7 @@ def test_a_metric_with_one_bound_is_decided_on_one_side(at_most: float, *, early
     assert found.stopping.decisions[0].bounds == (0, None)
 
 
-def test_a_bound_that_a_value_breaks_is_not_relied_on() -> None:
+def test_a_bound_that_a_value_violates_is_not_used() -> None:
     values = draw(0.4)
     assert conclude(request(condition()), shards(values)).stop_at is not None
     values[image_order(PLAN.seed, IMAGES)[0]] = -3.0
@@ -293,7 +291,7 @@ def test_an_audit_with_copies_among_the_images_seen_does_not_end_early() -> None
     found = report(asked, copied)
     assert found.stopping is not None
     assert found.stopping.images_used == IMAGES
-    assert "some are copies of others" in found.stopping.reason
+    assert "some images are copies of others" in found.stopping.reason
     assert (found.verdict, found.results[0].n) == ("pass", IMAGES - 1)
 
 
@@ -353,7 +351,7 @@ def test_wrong_verdicts_are_rarer_than_alpha_over_random_orders(alpha: float) ->
     assert alpha < 0.1 or early.count("met") > 0
 
 
-def test_renderers_say_it_in_one_sentence() -> None:
+def test_renderers_show_it_in_one_sentence() -> None:
     found = report(request(condition()), shards(draw(0.4)))
     assert found.stopping is not None
     sentence = (

@@ -40,11 +40,11 @@ def judge(asked: Condition, row: Result, **options: Any) -> ConditionOutcome:
     ("threshold", "status", "relation"),
     [
         ({"at_least": 0.4}, "passed", "is at least 0.4"),
-        ({"at_least": 0.41}, "inconclusive", "holds the threshold 0.41, so more images are needed to decide"),
-        ({"at_least": 0.6}, "inconclusive", "holds the threshold 0.6, so more images are needed to decide"),
+        ({"at_least": 0.41}, "inconclusive", "contains the threshold 0.41, so more images are needed to decide"),
+        ({"at_least": 0.6}, "inconclusive", "contains the threshold 0.6, so more images are needed to decide"),
         ({"at_least": 0.61}, "failed", "is below 0.61"),
         ({"at_most": 0.6}, "passed", "is at most 0.6"),
-        ({"at_most": 0.59}, "inconclusive", "holds the threshold 0.59, so more images are needed to decide"),
+        ({"at_most": 0.59}, "inconclusive", "contains the threshold 0.59, so more images are needed to decide"),
         ({"at_most": 0.39}, "failed", "is above 0.39"),
     ],
 )
@@ -65,7 +65,7 @@ def test_the_unfavorable_end_of_the_interval_decides(threshold: dict[str, float]
         ({"at_most": 0.49, "severity": "warn"}, "warned", "is above"),
     ],
 )  # fmt: skip
-def test_the_mean_decides_where_it_was_asked_to(threshold: dict[str, Any], status: str, relation: str) -> None:
+def test_the_mean_decides_with_statistic_mean(threshold: dict[str, Any], status: str, relation: str) -> None:
     found = judge(condition(statistic="mean", **threshold), result())
     assert (found.statistic, found.status) == ("mean", status)
     limit = threshold.get("at_least", threshold.get("at_most"))
@@ -73,8 +73,8 @@ def test_the_mean_decides_where_it_was_asked_to(threshold: dict[str, Any], statu
 
 
 TOO_LITTLE: list[tuple[dict[str, Any], str]] = [
-    ({"n": 7}, "only 7 images of the 8 that `min_images` asks for have a value"),
-    ({"n": 1, "ci": None, "ci_reason": "x"}, "only 1 image of the 8 that `min_images` asks for has a value"),
+    ({"n": 7}, "only 7 images of the 8 that `min_images` requires have a value"),
+    ({"n": 1, "ci": None, "ci_reason": "x"}, "only 1 image of the 8 that `min_images` requires has a value"),
     ({"n": 30, "n_not_applicable": 31}, "most images have no value, 31 of 61"),
     ({"ci": None, "ci_reason": "all 30 values are equal"}, "the mean has no interval: all 30 values are equal"),
 ]
@@ -92,7 +92,7 @@ def test_too_little_evidence_never_passes(changes: dict[str, Any], reason: str, 
 
 
 @pytest.mark.parametrize(("changes", "reason"), TOO_LITTLE)
-def test_a_miss_needs_evidence_too_unless_the_mean_was_asked_for(changes: dict[str, Any], reason: str) -> None:
+def test_a_miss_needs_evidence_too_unless_the_mean_decides(changes: dict[str, Any], reason: str) -> None:
     by_interval, by_mean = (
         judge(condition(at_least=0.9, statistic=statistic), result(**changes)) for statistic in ("ci", "mean")
     )
@@ -101,7 +101,7 @@ def test_a_miss_needs_evidence_too_unless_the_mean_was_asked_for(changes: dict[s
     assert by_mean.status == "failed"
 
 
-def test_enough_images_are_those_that_the_condition_asks_for() -> None:
+def test_the_condition_sets_how_many_images_are_enough() -> None:
     for n, least, status in ((7, 7, "passed"), (29, 30, "inconclusive"), (30, 30, "passed")):
         assert judge(condition(at_least=0.0, min_images=least), result(n=n)).status == status
     # half of the images without a value are not most of them
@@ -149,7 +149,7 @@ def test_stability_of_a_map_that_ignores_the_image_never_passes(check: str) -> N
     others = {(None, "gradient")}
     assert judge(condition(check=check, at_least=0.7), row, image_independent=others).status == "failed"
     open_ = judge(condition(check=check, at_least=0.5), row, image_independent=others)
-    assert (open_.status, "holds the threshold" in open_.message) == ("inconclusive", True)
+    assert (open_.status, "contains the threshold" in open_.message) == ("inconclusive", True)
 
 
 def test_only_stability_of_that_explainer_on_that_model_is_void() -> None:
@@ -231,16 +231,16 @@ def test_a_condition_is_judged_for_every_model_or_for_the_one_it_names(
     assert found.verdict == expected[-1][1].removesuffix("ed")
 
 
-def test_one_value_of_eight_images_is_no_pass() -> None:
+def test_one_value_of_eight_images_is_not_a_pass() -> None:
     found = report([0.9, *[None] * 7], condition(at_least=0.0))
     assert (found.verdict, found.statistics.inconclusive) == ("inconclusive", 1)
 
 
-def test_thirty_copies_of_one_photo_are_no_pass() -> None:
+def test_thirty_copies_of_one_photo_are_not_a_pass() -> None:
     values: list[float | None] = [0.9] * 30
     found = report(values, condition(at_least=0.0), copies=dict.fromkeys(range(1, 30), 0))
     assert found.verdict == "inconclusive"
-    assert found.conditions[0].message.startswith("only 1 image of the 8 that `min_images` asks for has a value")
+    assert found.conditions[0].message.startswith("only 1 image of the 8 that `min_images` requires has a value")
     assert report(values, condition(at_least=0.0)).verdict == "pass"
 
 

@@ -147,10 +147,10 @@ def test_the_message_says_what_to_set() -> None:
         InsertionDeletionCheck(name="blurred", games=("deletion_blur",)),
     )
     remedies = {
-        (one.explainer, one.check): one.message.rsplit("than the map. ", 1)[1]
+        (one.explainer, one.check): one.message.rsplit("a different question. ", 1)[1]
         for one in differences([gradients, tunnel, shap], checks)
     }
-    nothing = "No baseline is a blur of 11 pixels; keep the games towards zero only, with `{}` `mean`."
+    nothing = "No baseline is a blur of 11 pixels; keep only the games toward zero, and set `{}` to `mean`."
     assert remedies == {
         ("tunnel", "deletion"): "Set `method.baseline` of tunnel to `mean`, or `fill` of deletion to `blur`.",
         ("shap", "deletion"): "Set `baseline` of shap to `mean`.",
@@ -172,7 +172,7 @@ def test_the_message_says_what_to_set() -> None:
     }
 
 
-def test_what_is_set_as_told_matches() -> None:
+def test_following_the_message_makes_them_match() -> None:
     checks = (
         DeletionCheck(fill="blur"),
         InsertionDeletionCheck(games=("deletion_zero", "insertion_zero")),
@@ -195,7 +195,7 @@ def test_our_presets_match(name: str) -> None:
     assert found == []
 
 
-def test_page_and_terminal_say_what_a_warning_is_about() -> None:
+def test_page_and_terminal_name_what_a_warning_concerns() -> None:
     shard = made_up_audits.shard(None, {0: [1]}, sweep_row(0.8))
     report = made_up_audits.report(shard, plan=sweep_plan(3))
     (warning,) = (one for one in report.warnings if one.code == "few_levels")

@@ -146,7 +146,7 @@ def test_this_machine_is_unsafe_by_default(server: Server, host: str) -> None:
     assert server.asked == []
 
 
-def test_an_allowed_prefix_is_asked_for_first(server: Server) -> None:
+def test_the_prefix_is_checked_before_any_request(server: Server) -> None:
     with pytest.raises(UnsafeReference, match="AUDIT_HTTPS_PREFIXES"):
         read(server.url("content"), AccessRules(), https=server.https)
     assert server.asked == []
@@ -267,7 +267,7 @@ def test_a_server_that_trickles_is_given_up(server: Server) -> None:
     assert time.monotonic() - start < 1.5
 
 
-def test_nobody_there() -> None:
+def test_no_server() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         prefix = f"https://127.0.0.1:{unused.getsockname()[1]}/"
@@ -328,7 +328,7 @@ def test_what_is_not_a_file_is_unreachable_and_never_blocks(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("uri", ["file:///a%00b", "https://[::1", "ftp://host/file", "no scheme"])
-def test_what_is_no_uri_is_unsafe(uri: str) -> None:
+def test_text_that_is_not_a_uri_is_unsafe(uri: str) -> None:
     with pytest.raises(UnsafeReference):
         read(uri, AccessRules(file_roots=(Path("/"),)))
 
@@ -365,7 +365,7 @@ def test_a_link_does_not_lead_out_of_a_package(tmp_path: Path, monkeypatch: pyte
         read("package:linked_package/link", access)
 
 
-def test_a_blob_is_what_its_digest_says() -> None:
+def test_a_blob_matches_its_digest() -> None:
     uri = f"blob:{sha256(CONTENT)}"
     stored = {sha256(CONTENT): CONTENT}
     assert read(uri, AccessRules(), blobs=stored.__getitem__) == CONTENT

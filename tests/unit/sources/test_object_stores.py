@@ -78,7 +78,7 @@ def test_an_object_that_was_replaced_is_seen_at_once_and_is_not_the_pinned_one()
 
 
 @pytest.mark.usefixtures("bucket")
-def test_an_object_that_is_known_is_not_read_again_and_pinning_fills_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_object_is_not_read_again_and_pinning_stores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
     def counted(source: Any, write: Any, **options: Any) -> str:
@@ -112,7 +112,7 @@ def test_an_object_that_is_known_is_not_read_again_and_pinning_fills_no_disk(mon
         ("s3://models/public/photo.png", LimitExceeded, "bytes"),
     ],
 )
-def test_what_cannot_be_read_is_said_and_nothing_is_kept(
+def test_an_unreadable_object_is_reported_and_nothing_is_stored(
     uri: str, kind: type[InputError], match: str, tmp_path: Path
 ) -> None:
     with pytest.raises(kind, match=match) as caught:
@@ -177,7 +177,7 @@ def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("store", ["google", "azure"])
-def test_other_stores_are_read_likewise(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_other_stores_are_read_the_same_way(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     scheme = request.getfixturevalue(store)
     options: dict[str, Any] = {
         "access": AccessRules(storage_prefixes=(f"{scheme}://models/public/",)),

@@ -1,1 +1,1 @@
-"""How the schema came to be, one step a file."""
+"""Migrations of the schema, one file per step."""

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `Database.migrate` opened, inside its transaction."""
+"""Run migrations on the connection of `Database.migrate`, inside its transaction."""
 
 from __future__ import annotations
 

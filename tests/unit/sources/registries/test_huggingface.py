@@ -195,7 +195,7 @@ def test_a_repository_that_is_too_large_is_not_downloaded(hub_files: dict[str, b
     assert caught.value.field == "model.repo"
 
 
-def test_the_files_that_hold_the_weights_are_found(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
+def test_the_files_with_the_weights_are_found(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(resnet[0], folder)
     shutil.copy(folder / "model.safetensors", folder / "model.fp16.safetensors")
@@ -227,7 +227,7 @@ def change_config(folder: Path, **changes: Any) -> None:
         (lambda f: change_config(f, num_classes=7), ModelNotLoadable, "do not fit"),
     ],
 )
-def test_snapshots_that_cannot_be_loaded_say_why(
+def test_snapshots_that_cannot_be_loaded_have_a_reason(
     resnet: tuple[Path, nn.Module], tmp_path: Path, change: Any, kind: type[InputError], match: str
 ) -> None:
     folder = tmp_path / "copy"
@@ -238,7 +238,7 @@ def test_snapshots_that_cannot_be_loaded_say_why(
     assert caught.value.field == "model.uri"
 
 
-def test_preprocessing_that_is_no_center_crop_must_be_given(vit: tuple[Path, nn.Module], tmp_path: Path) -> None:
+def test_preprocessing_other_than_a_center_crop_must_be_given(vit: tuple[Path, nn.Module], tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(vit[0], folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 32, "width": 48}}))
@@ -327,7 +327,7 @@ def test_a_link_in_a_snapshot_does_not_lead_out_of_the_allowed_folders(
     (folder / name).symlink_to(outside / name)
     with pytest.raises(UnsafeReference, match="AUDIT_FILE_ROOTS"):
         load_classifier(snapshot(folder), access=access(tmp_path / "allowed"))
-    # as in the cache of the hub's client, where it leads to a file beside the folder
+    # as in the cache of the hub's client, where it points to a file next to the folder
     assert load_classifier(snapshot(folder), access=access(tmp_path)).classes == 5
 
 

@@ -1,4 +1,4 @@
-"""The MLflow registry: aliases become versions, weights are taken without running what is pickled beside them."""
+"""The MLflow registry: aliases become versions, weights are read without running the code that is pickled with them."""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ def test_files_that_changed_after_the_audit_was_submitted_fail_it(store: Path) -
 
 
 @pytest.mark.parametrize("uri", ["models:/digitz/1", "models:/digits/7", "models:/digits@nobody"])
-def test_what_the_registry_does_not_have_is_said(store: Path, uri: str) -> None:
+def test_a_missing_entry_of_the_registry_is_reported(store: Path, uri: str) -> None:
     with pytest.raises(InvalidRequest, match="the registry has no") as caught:
         resolve_model(model(uri), access(store))
     assert caught.value.field == "model.uri"
 
 
-def test_a_registry_that_is_out_of_reach_is_said(store: Path) -> None:
+def test_an_unreachable_registry_is_reported(store: Path) -> None:
     away = access(store).model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
     with pytest.raises(UnreachableResource, match="does not answer"):
         resolve_model(model("models:/digits/1"), away)

@@ -71,7 +71,7 @@ def test_a_failed_probe_makes_all_wait_again(opened: Breaker) -> None:
     assert time.monotonic() - begun >= 0.9 * PAUSE_S
 
 
-def test_a_probe_that_finds_out_nothing_lets_another_be_it(opened: Breaker) -> None:
+def test_a_probe_without_a_result_is_replaced_by_another(opened: Breaker) -> None:
     probe = opened.enter(9, NEVER)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(opened.enter, 9, NEVER)
@@ -91,7 +91,7 @@ def test_failures_of_requests_that_were_under_way_do_not_make_it_longer() -> Non
     assert time.monotonic() - begun < 1.4 * PAUSE_S
 
 
-def test_a_request_that_is_no_longer_wanted_does_not_wait() -> None:
+def test_a_cancelled_request_does_not_wait() -> None:
     breaker = Breaker(failures=1, pause_s=60)
     breaker.fail(breaker.enter(9, NEVER))
     stopped = threading.Event()

@@ -81,7 +81,7 @@ def test_what_is_sent_is_what_was_given() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 507])
-def test_a_server_that_fails_for_a_moment_is_asked_again(status: int) -> None:
+def test_a_request_is_repeated_if_the_server_fails_briefly(status: int) -> None:
     with scripted(in_turn([Reply(status)] * 3)) as server:
         transport = asking(server.url)
         assert transport.get("/").content == b"ok"
@@ -89,18 +89,18 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-def test_an_answer_that_will_not_get_better_is_handed_on_at_once(status: int) -> None:
+def test_a_permanent_error_is_returned_immediately(status: int) -> None:
     with scripted(lambda _: Reply(status, b"no  \n such thing")) as server:
         answer = asking(server.url).get("/")
     assert (answer.status, answer.said, len(server.asked)) == (status, "no such thing", 1)
 
 
-def test_a_connection_that_breaks_is_asked_again() -> None:
+def test_a_request_on_a_broken_connection_is_repeated() -> None:
     with scripted(in_turn([Reply(hang_up=True)])) as server:
         assert asking(server.url).get("/").status == 200
 
 
-def test_a_connection_that_the_server_has_closed_meanwhile_is_no_failure() -> None:
+def test_a_connection_that_the_server_has_closed_does_not_count_as_a_failure() -> None:
     with scripted(lambda _: Reply(close_after=True)) as server:
         transport = asking(server.url, attempts=1)
         for _ in range(5):
@@ -108,7 +108,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_no_failure() -> No
             time.sleep(0.02)
 
 
-def test_a_storm_of_failures_ends_with_a_clear_error_and_few_requests_reach_the_server() -> None:
+def test_many_failures_end_with_a_clear_error_and_few_requests_reach_the_server() -> None:
     with scripted(lambda _: Reply(500, b"worker died")) as server:
         transport = asking(server.url, concurrency=4, attempts=5)
         with pytest.raises(ServerFailing, match=r"fails after 5 tries \(status 500: worker died\); look at") as caught:
@@ -137,7 +137,7 @@ def test_nothing_is_sent_while_the_breaker_is_open_and_then_one_request_tries() 
     assert min(gaps_s[failing - 2 : failing]) >= 0.3
 
 
-def test_a_server_that_is_well_again_is_asked_as_before() -> None:
+def test_requests_resume_when_the_server_has_recovered() -> None:
     with scripted(lambda _: BUSY) as server:
         transport = asking(server.url, attempts=FAILURES_TO_BREAK + 1)
         with pytest.raises(ServerFailing):
@@ -156,7 +156,7 @@ def test_pauses_are_random_and_grow_up_to_a_bound() -> None:
         assert abs(sum(pauses) / len(pauses) - bound / 2) < 0.1 * bound
 
 
-def test_a_pause_that_the_server_asks_for_is_kept() -> None:
+def test_retry_after_is_respected() -> None:
     with scripted(in_turn([Reply(429, headers={"Retry-After": "1"})])) as server:
         asking(server.url).get("/")
     first, second = server.asked
@@ -169,7 +169,7 @@ def test_what_a_server_asks_for_may_be_seconds(said: str, pause_s: float) -> Non
 
 
 @pytest.mark.parametrize(("hours", "least", "most"), [(1, 3500, 3600), (-1, 0, 0)])
-def test_what_a_server_asks_for_may_be_a_date(hours: int, least: float, most: float) -> None:
+def test_retry_after_may_be_a_date(hours: int, least: float, most: float) -> None:
     said = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
     assert least <= connection._asked_pause_s(said) <= most
 
@@ -178,7 +178,7 @@ def test_a_pause_that_the_server_asks_for_has_a_bound() -> None:
     assert Transport("http://127.0.0.1:9", RequestLimits())._pause_s(1, 3600.0) == LONGEST_PAUSE_S
 
 
-def test_a_port_where_nobody_listens_is_unreachable() -> None:
+def test_a_closed_port_is_unreachable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and not listening
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -214,7 +214,7 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
         assert len(server.asked) == 1
 
 
-def test_an_answer_that_cannot_be_unpacked_says_so() -> None:
+def test_an_answer_that_cannot_be_unpacked_is_reported() -> None:
     with (
         scripted(lambda _: Reply(content=b"no gzip", headers={"Content-Encoding": "gzip"})) as server,
         pytest.raises(ServerFailing, match="cannot be decoded"),
@@ -269,7 +269,7 @@ def test_the_budget_counts_tries_and_ends_in_a_clear_error() -> None:
         assert transport.get("/").status == 200
 
 
-def test_the_budget_holds_for_requests_under_way_together() -> None:
+def test_the_budget_applies_to_concurrent_requests() -> None:
     with scripted(lambda _: Reply(after_s=0.01)) as server:
         transport = asking(server.url, concurrency=8, requests=10)
         transport.allow(10)
@@ -296,7 +296,7 @@ def test_after_an_error_the_other_requests_stop_at_once() -> None:
         assert time.monotonic() - begun < 2
 
 
-def test_the_error_that_came_first_is_told_and_not_waited_for() -> None:
+def test_the_first_error_is_reported_without_waiting() -> None:
     def script(asked: Asked) -> Reply:
         return Reply(401) if asked.body == b"1" else Reply(after_s=1.0)
 
@@ -401,7 +401,7 @@ def test_a_token_that_never_was_good_is_refused_at_once(tmp_path: Path) -> None:
         assert len(server.asked) == 1
 
 
-def test_whoever_renews_the_token_may_be_a_little_late(tmp_path: Path) -> None:
+def test_the_token_may_be_renewed_a_little_late(tmp_path: Path) -> None:
     with scripted(only("first")) as server:
         transport = asking(server.url, token=token_of(tmp_path, "first"))
         transport.get("/")
@@ -420,7 +420,7 @@ def test_whoever_renews_the_token_may_be_a_little_late(tmp_path: Path) -> None:
     assert caught.value.field == "model.token_file"
 
 
-def test_what_torchserve_says_of_a_bad_token_is_a_refusal(tmp_path: Path) -> None:
+def test_torchserves_answer_to_a_bad_token_is_a_refusal(tmp_path: Path) -> None:
     said = b'{"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed. Token either ..."}'
     with (
         scripted(lambda _: Reply(400, said)) as server,
@@ -440,7 +440,7 @@ def test_a_token_file_that_goes_missing_fails_the_request_and_not_the_next(tmp_p
         assert transport.get("/").status == 200
 
 
-def test_a_closed_transport_connects_anew() -> None:
+def test_a_closed_transport_reconnects() -> None:
     with scripted() as server:
         transport = asking(server.url)
         transport.post_all("/", bodies(4))

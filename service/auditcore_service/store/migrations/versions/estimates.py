@@ -1,4 +1,4 @@
-"""Audits carry what they were expected to cost; workers leave the speeds they saw."""
+"""Add estimates of audits and observed speeds of workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column, which audits until now leave empty, and the table."""
+    """Add the column, which is empty for existing audits, and the table."""
     op.add_column("audits", sa.Column("estimate", sa.Text()))
     op.create_table(
         "speeds",
@@ -28,6 +28,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget estimates and speeds."""
+    """Remove estimates and speeds."""
     op.drop_table("speeds")
     op.drop_column("audits", "estimate")

@@ -1,4 +1,4 @@
-"""Inspections: what will run on a model, found out by a worker that loads it."""
+"""Add inspections of models."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget inspections."""
+    """Remove inspections."""
     op.drop_table("inspections")

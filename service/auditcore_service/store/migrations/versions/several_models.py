@@ -1,4 +1,4 @@
-"""Shards know which model of their audit they run."""
+"""Add the position of a shard's model in its audit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; every audit until now has one model, at position 0."""
+    """Add the column; every existing audit has one model, at position 0."""
     op.add_column("shards", sa.Column("model", sa.Integer(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
-    """Drop the column; audits of several models can then no longer be assembled."""
+    """Drop the column; audits of several models can no longer be assembled afterwards."""
     op.drop_column("shards", "model")
