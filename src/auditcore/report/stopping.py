@@ -31,7 +31,7 @@ Question = tuple[int, str | None]
 def image_order(seed: int, images: int) -> tuple[int, ...]:
     """The order in which an audit with a stop rule takes its images.
 
-    It follows from the seed and the number of images alone: before the last image is fetched nothing else is known of
+    It follows only from the seed and the number of images: before the last image is fetched nothing else is known of
     all of them. Audits of the same batch with the same seed look at the same images.
 
     Returns:
