@@ -18,7 +18,7 @@ ZERO_MAP = "the map is zero everywhere or not finite, so its relevance has no di
 
 
 def compute(check: ComplexityCheck, group: ImageGroup, _shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
-    """Both metrics of every explainer on one group, from the maps of the originals alone."""
+    """Both metrics of every explainer on one group, from the maps of the originals."""
     found: list[Measurement] = []
     for explainer in group.explained:
         # summed in float64: channels that cancel must not leave rounding behind as relevance

@@ -1,4 +1,4 @@
-"""EDDA faithfulness: the most relevant pixels alone, and everything but them.
+"""EDDA faithfulness: the most relevant pixels by themselves, and everything but them.
 
 Source: Li et al. 2021, sections 3 and 4.
 """

@@ -93,7 +93,7 @@ def without_rows(one: Measurement, missing: Mapping[int, str], indices: Sequence
     """The same measurement with some rows undefined, whatever was measured of them.
 
     Args:
-        one: One value a row.
+        one: One value per row.
         missing: Row -> why it has no value.
         indices: Index of each row's image.
     """

@@ -43,7 +43,7 @@ class _Cascade:
         original: Reduced maps of the trained model.
         points: Similarity after every stage; NaN where undefined.
         reasons: Why an image's point is undefined, for the first stage where it is, by position.
-        last: The same for the last stage alone.
+        last: The same, only for the last stage.
     """
 
     original: Map

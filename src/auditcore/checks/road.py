@@ -81,7 +81,7 @@ def compute(check: RoadCheck, group: ImageGroup, _shared: Mapping[str, tuple[flo
 def _noise(check: RoadCheck, group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
     """Noise in pixel space that has the standard deviation asked for after normalization.
 
-    One field an image: a pixel gets the same noise whichever map, order or share imputes it, so that explainers
+    One field per image: a pixel gets the same noise whichever map, order or share imputes it, so that explainers
     are compared on the same draw.
     """
     field = group.streams.normal(tuple(group.pixels.shape[1:]), "road/noise", device=group.pixels.device)

@@ -62,7 +62,7 @@ def step_curves(
     predict: Predict,
     tolerance: float | None = None,
 ) -> StepCurves:
-    """One curve an image, from what the model says of changed copies.
+    """One curve per image, from what the model says of changed copies.
 
     Args:
         group: Model and micro-batches.

@@ -1,4 +1,4 @@
-"""What a plan will cost, before any model is loaded: waves and passes an image, as one number."""
+"""What a plan will cost, before any model is loaded: waves, and passes per image as one number."""
 
 from __future__ import annotations
 

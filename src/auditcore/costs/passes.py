@@ -3,8 +3,8 @@
 Counted are images that go forward through the model, and images for which a gradient comes back.
 
     audit   = measure wave, if the plan has one, + compute wave
-    measure = images (prediction) + rows * (ends of automatic intervals) + images * (layers to be measured)
-              + maps of the originals, if SSIM needs their range
+    measure = images (prediction) + rows * (what checks measure, such as the ends of automatic intervals)
+              + images * (layers to be measured) + maps of the originals, if a check measures them
     compute = images (prediction) + rows * (maps of the originals + each check) + colors
               + rows * (one more map by each stochastic explainer, for its repeatability)
 
@@ -48,7 +48,7 @@ TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
 """Side of an image where the model, and with it the size, is not known yet."""
 
 TYPICAL_LAYERS = 100
-"""Stages of a randomization without a number, one a layer with parameters: 99 in the demo model, 107 in resnet50."""
+"""Stages of a randomization without a number, one per layer with parameters: 99 in the demo model, 107 in resnet50."""
 
 
 @dataclass(frozen=True)

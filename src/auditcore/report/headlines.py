@@ -1,4 +1,4 @@
-"""The headline numbers of a report as plain rows: one an explainer and model, for terminals and for the HTML page.
+"""The headline numbers of a report as plain rows: one per explainer and model, for terminals and for the HTML page.
 
 No torch, no numpy, no terminal library: the caller decides how a cell looks.
 """
@@ -113,7 +113,7 @@ class SummaryRow:
         explainer: Its name in the report.
         control: Whether it is the random control, which knows nothing of the model.
         not_applicable: Why it could not run on this model; None where it ran.
-        cells: One a column of `summary_columns`, in its order; None where the report has no such number.
+        cells: One per column of `summary_columns`, in its order; None where the report has no such number.
     """
 
     model: str | None
@@ -218,7 +218,7 @@ def column_of(report: AuditReport, result: Result) -> SummaryColumn:
 
 
 def summary_tables(columns: Sequence[SummaryColumn], most: int) -> Iterator[SummaryTable]:
-    """One table a check; where it has too many columns one a metric with its sub-cases, or several of equal width.
+    """One table per check; where it has too many columns one per metric with its sub-cases, or several of equal width.
 
     Args:
         columns: The columns of `summary_columns`.
@@ -244,7 +244,7 @@ def _in_parts(check: str, title: str, own: Sequence[int], most: int, *, by_varia
 
 
 def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
-    """Model by model, a row an explainer in the order of the plan, then controls that ran without being asked for."""
+    """Model by model, one row per explainer in the order of the plan, then controls that ran unasked."""
     columns = summary_columns(report)
     by_key = results_by_key(report)
     explainers = listed_explainers(report)
@@ -333,7 +333,7 @@ def _best(
         if (result := by_key.get((model, column.check, column.metric, column.variant, name)))
         and result.mean is not None
     ]
-    if len(rivals) < 2 or column.higher_is_better is None:  # noqa: PLR2004 - one alone is not the best
+    if len(rivals) < 2 or column.higher_is_better is None:  # noqa: PLR2004 - a single one is not the best
         return None
     choose = max if column.higher_is_better else min
     return choose(rivals, key=lambda rival: rival[0])[1]

@@ -51,7 +51,7 @@ class Interval:
     Attributes:
         name: Label of the row; neighbors of the same name share it.
         mean: Position of the dot.
-        ci: Ends of the whisker; None draws the dot alone.
+        ci: Ends of the whisker; None draws only the dot.
         muted: Drawn in gray, for controls.
         number: Which of several models it belongs to, from 0; gives color and shape.
         model: Name of that model; None where there is only one.

@@ -61,7 +61,7 @@ class MetricBlock:
 
 @dataclass(frozen=True)
 class ExplainerBlock:
-    """All headline metrics of one explainer, or those of model and image alone, where `explainer` is None."""
+    """All headline metrics of one explainer, or those of model and image where `explainer` is None."""
 
     explainer: str | None
     control: bool
@@ -94,7 +94,7 @@ def opponents(report: AuditReport) -> tuple[str, ...]:
 
 
 def side_by_side(report: AuditReport) -> Iterator[ExplainerBlock]:
-    """The metrics of model and image alone, then one block an explainer, controls last; nothing for one model."""
+    """The metrics of model and image, then one block per explainer, controls last; nothing for one model."""
     names = [model.name for model in report.models if model.name is not None]
     numbers = _Numbers(names, opponents(report), results_by_key(report), _comparisons(report))
     explainers = listed_explainers(report)
