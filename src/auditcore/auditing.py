@@ -35,7 +35,7 @@ from auditcore.errors import DigestMismatch, InvalidRequest, UnreachableResource
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps, uploaded_maps
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.report.assemble import assemble
 from auditcore.report.stopping import Conclusion, Observations, image_order, observe
 from auditcore.sources.fetching import read_resource
