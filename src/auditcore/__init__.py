@@ -127,7 +127,7 @@ from auditcore.errors import AuditcoreError, InputError
 if TYPE_CHECKING:
     from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
-    from auditcore.models.loaders.registry import load_classifier
+    from auditcore.models.loading import load_classifier
     from auditcore.report.serialize import report_bytes
 
 __all__ = [
@@ -226,7 +226,7 @@ _ON_FIRST_USE = {
     "EncodedImage": "auditcore.images.encoded",
     "audit": "auditcore.auditing",
     "inspect_model": "auditcore.auditing",
-    "load_classifier": "auditcore.models.loaders.registry",
+    "load_classifier": "auditcore.models.loading",
     "report_bytes": "auditcore.report.serialize",
 }
 

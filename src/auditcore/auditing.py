@@ -23,7 +23,7 @@ from auditcore.engine.shard_task import Runtime
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import uploaded_maps
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
 from auditcore.orchestration.prepared_request import prepare_request

@@ -19,7 +19,7 @@ from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.packaged_models import MlflowModel
 from auditcore.errors import InputError, InvalidRequest, LimitExceeded, ModelChanged, UnsafeReference
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.sources.registries import mlflow_files
 from auditcore.sources.resolving import resolve_model
 

@@ -17,7 +17,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.server_models import OpenInferenceModel
 from auditcore.errors import InputError, InvalidRequest, ModelChanged, ModelOutputInvalid, UnreachableResource
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.sources.resolving import resolve_model
 from auditcore.sources.servers.open_inference.client import OpenInferenceClient
 

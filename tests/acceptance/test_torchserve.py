@@ -41,7 +41,7 @@ from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.archive_writing import write_archive
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 from auditcore.sources.servers.torchserve.client import TorchServeClient
 from auditcore.tensor_files import write_tensors

@@ -16,7 +16,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import TimmModel, TorchvisionModel
 from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import prefix_tokens
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 
 PAGE = Path(__file__).parents[2] / "docs" / "grad-cam-layers.md"
 

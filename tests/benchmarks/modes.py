@@ -40,7 +40,7 @@ from auditcore.engine.environment import describe_environment
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore_service.cli.demo import PHOTOS, photo_path
 
 EXPLAINERS: tuple[Explainer, ...] = (

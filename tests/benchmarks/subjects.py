@@ -12,7 +12,7 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import DemoModel, TorchvisionModel, Weights
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore_service.cli.demo import PHOTOS, photo_path
 
 MODELS: Mapping[str, ModelReference] = {

@@ -41,7 +41,7 @@ BARE = f"""
 import sys, time, torch
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import DemoModel
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 torch.set_num_threads(1)
 classifier = load_classifier(DemoModel(), access=AccessRules(), device="cpu", blobs=None)
 x = torch.rand(4, 3, classifier.size, classifier.size).contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.speed import Speed
 from auditcore.devices.arithmetic import arithmetic
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from benchmarks import incremental, subjects
 from benchmarks.incremental import CURVES, GOAL, STAGES, Curve
 from gpu.context import Context

@@ -18,7 +18,7 @@ from auditcore.engine.calibration import MEMORY_SHARE
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from benchmarks import memory
 from gpu.context import Context
 from gpu.models import TINY, TINY_SIDE_PX, untrained

@@ -6,7 +6,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import Preprocessing, TorchvisionModel, Weights
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from benchmarks import subjects
 from gpu.context import Context
 

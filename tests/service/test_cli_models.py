@@ -12,7 +12,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.inspection import Inspection
 from auditcore.contracts.models import TorchvisionModel
 from auditcore.contracts.packaged_models import MarModel
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from command_line import run
 from small_model import SMALL_MODEL
 

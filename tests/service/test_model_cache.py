@@ -18,7 +18,7 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.models import TorchvisionModel
 from auditcore.errors import UnsafeReference
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.worker import model_cache
 from auditcore_service.worker.model_cache import ModelCache

@@ -10,7 +10,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.model_reference import ModelReference, ServedModel
 from auditcore.costs.cost_model import model_identity
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.sources.fetching import BlobReader
 from auditcore.sources.registry import check_model
 

@@ -30,7 +30,7 @@ from auditcore.explainers.registry import applicability, explain
 from auditcore.images.decode import decode_image
 from auditcore.images.preprocess import to_pixels
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 from auditcore.sources.servers.torchserve.messages import (
     DESCRIBE,

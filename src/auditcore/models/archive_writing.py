@@ -23,7 +23,7 @@ from auditcore.contracts.archives import (
 from auditcore.contracts.model_reference import BuiltModel
 from auditcore.contracts.models import DemoModel
 from auditcore.errors import InvalidRequest
-from auditcore.models.loaders.registry import load_model
+from auditcore.models.loading import load_model
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Date of every entry, so that the same model gives the same bytes."""

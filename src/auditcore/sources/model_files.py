@@ -38,7 +38,7 @@ def pinned(model: FileModel, access: AccessRules, capabilities: ModelCapabilitie
     return Resolution(model if digest is None else model.model_copy(update={"sha256": digest}), capabilities)
 
 
-def _resolve_white_box(model: MarModel | TorchScriptModel | TorchExportModel, access: AccessRules) -> Resolution:
+def _resolve_white_box(model: FileModel, access: AccessRules) -> Resolution:
     return pinned(model, access, WHITE_BOX)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import TimmModel, TorchvisionModel
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from benchmarks.layers import HEAD, PAGE, TIMM, TORCHVISION, line, row_of
 
 KINDS = {"torchvision": TorchvisionModel, "timm": TimmModel}

@@ -34,7 +34,7 @@ from auditcore.engine.shared import reduce_shared
 from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 from auditcore_service.cli.demo import PHOTOS, photo_path
 from every_explainer import with_the_others

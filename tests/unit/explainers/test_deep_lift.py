@@ -21,7 +21,7 @@ from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.contracts.models import DemoModel, Preprocessing
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 
 SIDE = reference.SIDE

@@ -53,7 +53,7 @@ from auditcore.explainers.registry import EXPLAINERS, applicability, explain
 from auditcore.models.canonical import called_module
 from auditcore.models.classifier import Classifier
 from auditcore.models.layers import Gate
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 from every_explainer import with_the_others
 

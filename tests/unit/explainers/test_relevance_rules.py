@@ -28,7 +28,7 @@ from auditcore.explainers.linear_maps import ConvolutionMap, DenseMap, ForeignMa
 from auditcore.explainers.registry import applicability, explain
 from auditcore.explainers.relevance_model import nonnegative_nodes
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 from auditcore_service.cli.demo import PHOTOS, photo_path
 

@@ -20,7 +20,7 @@ from auditcore.contracts.models import DemoModel
 from auditcore.errors import NotApplicable
 from auditcore.models.canonical import called_module, canonicalize, rectifiers, signal_path
 from auditcore.models.layers import Addition, Gate, SpatialMean
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 
 SIZE = 64
 ARCHITECTURES = (

@@ -20,7 +20,7 @@ from auditcore.contracts.packaged_models import OnnxModel
 from auditcore.errors import ModelNotLoadable, UnsafeReference
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.external_data import refuse_external_data
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from reading_graphs import external, reader
 
 CONTENT = "KEY=hunter2"

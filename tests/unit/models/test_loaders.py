@@ -33,7 +33,7 @@ from auditcore.errors import (
     UnreachableResource,
     UnsafeReference,
 )
-from auditcore.models.loaders.registry import load_classifier, loader_of
+from auditcore.models.loading import load_classifier, loader_of
 from auditcore.sources.registry import SOURCES
 
 SMALL = Preprocessing(resize=32, crop=32)

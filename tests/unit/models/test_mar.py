@@ -23,7 +23,7 @@ from auditcore.errors import InputError, InvalidRequest, LimitExceeded, ModelNot
 from auditcore.models.archive_writing import write_archive
 from auditcore.models.archives import Archive
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.sources.resolving import resolve_model
 
 ARCHITECTURE = {"kind": "factory", "target": "digits:build"}

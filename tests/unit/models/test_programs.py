@@ -26,7 +26,7 @@ from auditcore.contracts.packaged_models import OnnxModel, TorchExportModel, Tor
 from auditcore.errors import InputError, ModelNotLoadable, ModelOutputInvalid, UnsafeReference
 from auditcore.explainers.registry import applicability
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 
 FED = digits.PREPROCESSING
 PIXELS = digits.digit_pixels()[0][:4]

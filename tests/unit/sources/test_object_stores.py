@@ -19,7 +19,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.models import FactoryModel, Weights
 from auditcore.errors import DigestMismatch, InputError, LimitExceeded, UnreachableResource, UnsafeReference
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.sources import fetched_files, object_stores
 from auditcore.sources.fetching import open_resource, pin_resource, read_resource
 from auditcore.sources.resolving import resolve_model

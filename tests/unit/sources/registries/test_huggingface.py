@@ -29,7 +29,7 @@ from auditcore.errors import (
     UnreachableResource,
     UnsafeReference,
 )
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.sources.registries.huggingface import WEIGHTS_ELSEWHERE
 from auditcore.sources.resolving import resolve_model
 from scripted_server import Asked, Reply, Scripted, scripted

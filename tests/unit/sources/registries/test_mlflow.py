@@ -21,7 +21,7 @@ from auditcore.errors import (
     UnsafeReference,
 )
 from auditcore.models.classifier import Classifier
-from auditcore.models.loaders.registry import load_classifier
+from auditcore.models.loading import load_classifier
 from auditcore.sources.registries.mlflow_files import check_location
 from auditcore.sources.resolving import resolve_model
 
