@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from auditcore_service.queue.celery_queue import QUEUES, QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQueue
 from auditcore_service.store.audits import count_audits
 from auditcore_service.store.database import Database
 from auditcore_service.store.shards import count_shards, oldest_queued
@@ -77,14 +77,14 @@ class _Work(Collector):
         except QueueUnavailable:
             log.warning("metrics_without_queue")
         else:
-            yield _by("auditcore_queue_depth", "Messages waiting by queue.", "queue", depths)
+            yield _by("auditcore_queue_depth", "Shards waiting by queue.", "queue", depths)
 
 
 def _by(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
-    augmentation = GaugeMetricFamily(name, text, labels=(label,))
+    gauge = GaugeMetricFamily(name, text, labels=(label,))
     for key, value in sorted(values.items()):
-        augmentation.add_metric((key,), value)
-    return augmentation
+        gauge.add_metric((key,), value)
+    return gauge
 
 
 @final

@@ -1,7 +1,7 @@
 """The whole service in one process tree: gateway here, Redis and workers as supervised children.
 
-The same code as scaled out; only the addresses differ. The database is SQLite and the blobs are files, below
-`Settings.data_dir`, unless the settings name others.
+The same code as scaled out; only the addresses differ. Where there is no Redis, workers ask the database for shards.
+The database is SQLite and the blobs are files, below `Settings.data_dir`, unless the settings name others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import structlog
 import uvicorn
 from pydantic import SecretStr
 
-from auditcore_service.embedded.redis_server import RedisServer
+from auditcore_service.embedded.redis_server import RedisMissing, RedisServer, find_redis_server
 from auditcore_service.embedded.supervision import SupervisedProcess
 from auditcore_service.gateway.process import gateway_config
 from auditcore_service.logs import configure_logs
@@ -75,11 +75,11 @@ class EmbeddedService:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> None:
-        """Start Redis, the gateway and the workers, in this order; return when the gateway answers.
+        """Start the queue, the gateway and the workers, in this order; return when the gateway answers.
 
         Raises:
             AlreadyRunning: Another service uses `data_dir`.
-            RedisMissing: There is no Redis to start.
+            RedisMissing: The queue has to be Redis, and there is none to start.
             OSError: The port is taken.
             GatewayFailed: The gateway did not come up.
         """
@@ -87,10 +87,7 @@ class EmbeddedService:
             self._lock_folder()
             # the port first: it is the most likely thing to be wrong, and the cheapest to find out
             self._socket = _listen(self.settings.host, self.settings.port)
-            if self.settings.redis_url is None:
-                self._redis = RedisServer(self.settings.data_dir.absolute() / "redis")
-                self._redis.start()
-                self.settings = self.settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
+            self._start_queue()
             self._start_gateway(self._socket)
             # of this process, since a worker that is killed cannot remove its own
             self._folders = tempfile.TemporaryDirectory(prefix="auditcore-workers-", ignore_cleanup_errors=True)
@@ -136,6 +133,27 @@ class EmbeddedService:
         """Stop."""
         self.stop()
 
+    def _start_queue(self) -> None:
+        """Choose the queue, start it if it is a Redis of our own, and write both into the settings."""
+        settings, chosen = self.settings, dict[str, object]()
+        if settings.queue == "database":
+            reason = "AUDIT_QUEUE says so"
+        elif settings.redis_url is not None:
+            chosen, reason = {"queue": "redis"}, "AUDIT_REDIS_URL is set"
+        else:
+            try:
+                program = find_redis_server()
+            except RedisMissing as error:
+                if settings.queue == "redis":
+                    raise
+                chosen, reason = {"queue": "database"}, str(error)
+            else:
+                self._redis = RedisServer(settings.data_dir.absolute() / "redis", program=program)
+                self._redis.start()
+                chosen, reason = {"queue": "redis", "redis_url": SecretStr(self._redis.url)}, f"{program} was found"
+        self.settings = settings.model_copy(update=chosen)
+        log.info("queue_chosen", queue=self.settings.queue, reason=reason)
+
     def _worker(self, number: int) -> SupervisedProcess:
         assert self._folders is not None  # noqa: S101 - `start` has made it
         settings = self.settings
@@ -147,7 +165,7 @@ class EmbeddedService:
             [
                 sys.executable,
                 "-c",
-                "from auditcore_service.worker.celery_worker import main; main()",
+                "from auditcore_service.worker.process import main; main()",
                 self._folders.name,
             ],
             environment=settings.environment(),
@@ -192,7 +210,7 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
 
     Raises:
         AlreadyRunning: Another service uses `data_dir`.
-        RedisMissing: There is no Redis to start.
+        RedisMissing: The queue has to be Redis, and there is none to start.
         OSError: The port is taken.
     """
     configure_logs(settings)
@@ -215,9 +233,9 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    augmentation = socket.AF_INET6 if ":" in host else socket.AF_INET
+    address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # the protocol by name: asyncio sets TCP_NODELAY only on sockets that say they are TCP
-    listener = socket.socket(augmentation, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(address_family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

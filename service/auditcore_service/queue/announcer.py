@@ -9,7 +9,7 @@ from typing import final
 
 import structlog
 
-from auditcore_service.queue.celery_queue import QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.store.records import QueuedShard
 
 log = structlog.get_logger(__name__)

@@ -9,27 +9,22 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 import redis
 from celery import Celery
 from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.messaging import Producer
 
-from auditcore_service.settings import Settings
+from auditcore_service.queue.shard_queue import QUEUES, QueueName, QueueUnavailable
+from auditcore_service.settings import TASKS_PER_CHILD, Settings
 from auditcore_service.store.records import QueuedShard
-from auditcore_service.store.transitions import ShardKind
 
 TASK = "auditcore.run_shard"
 INSPECT_TASK = "auditcore.inspect_model"
-
-QueueName = Literal["gpu", "control"]
-
-QUEUES: Mapping[ShardKind, QueueName] = {"measure": "gpu", "compute": "gpu", "assemble": "control"}
-"""Which queue carries which kind of shard. Queues, not priorities: those run backwards on Redis."""
 
 CONNECT_TIMEOUT_S = 2.0
 """A gateway that cannot reach the queue still answers: the audit is stored, and announced later."""
@@ -42,10 +37,6 @@ _UNREACHABLE = (OperationalError, BatchPublishError, redis.RedisError, OSError)
 
 PAUSE_S = 5.0
 """How long a queue that did not answer is left alone: without it, each request would wait for it anew."""
-
-
-class QueueUnavailable(Exception):
-    """The queue did not take a message; the sweeper will announce the shard again."""
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
@@ -80,8 +71,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "worker_pool_start_method": "spawn",
         # a spawned child imports torch before it answers: 4 s warm, much longer from a cold disk
         "worker_proc_alive_timeout": 120,
-        # not 1: the model cache lives in the child
-        "worker_max_tasks_per_child": 200,
+        "worker_max_tasks_per_child": TASKS_PER_CHILD,
         "worker_soft_shutdown_timeout": 60,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
@@ -108,7 +98,7 @@ class _Message:
 
 
 @final
-class ShardQueue:
+class CeleryQueue:
     """Announces shards, and models to be looked at, to workers."""
 
     def __init__(self, settings: Settings) -> None:

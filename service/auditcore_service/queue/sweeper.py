@@ -9,7 +9,7 @@ from typing import final
 
 import structlog
 
-from auditcore_service.queue.celery_queue import QUEUES, QueueName, QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QUEUES, QueueName, QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.idempotency import forget_keys

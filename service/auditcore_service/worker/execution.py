@@ -39,7 +39,7 @@ from auditcore.report.assemble import assemble
 from auditcore.report.serialize import report_bytes
 from auditcore.report.stopping import image_order
 from auditcore.sources.fetching import read_resource
-from auditcore_service.queue.celery_queue import QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.batches import find_batch, freeze_image, frozen_images
@@ -107,8 +107,12 @@ class Executor:
         self._gave_back_at = time.monotonic()
         self._quantities: tuple[str, dict[str | None, dict[str, tuple[float, ...]]]] | None = None
 
-    def run(self, key: ShardKey) -> None:
-        """Claim a shard and bring it to an end, whatever happens. A shard that is not to be had is left alone."""
+    def run(self, key: ShardKey) -> bool:
+        """Claim a shard and bring it to an end, whatever happens.
+
+        Returns:
+            Whether the shard could be claimed. One that is done, cancelled or running elsewhere is left as it is.
+        """
         with self._database.writing() as connection:
             shard = claim_shard(
                 connection,
@@ -118,8 +122,8 @@ class Executor:
                 max_attempts=self._settings.max_attempts,
             )
         if shard is None:
-            log.info("shard_not_to_be_had", audit_id=key.audit_id, wave=key.wave, index=key.index)
-            return
+            log.info("shard_not_claimable", audit_id=key.audit_id, wave=key.wave, index=key.index)
+            return False
         logger = log.bind(audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt)
         logger.info("shard_started", start=shard.start, stop=shard.stop)
         started = time.monotonic()
@@ -128,6 +132,7 @@ class Executor:
         self._announce(step)
         if step.applied and shard.kind == "compute":
             self._announce(self._end_if_decided(shard.key, logger))
+        return True
 
     def inspect(self, digest: str) -> None:
         """Load a model and keep what will run on it; whatever breaks, somebody waits for an answer."""
