@@ -356,3 +356,26 @@ def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_
         finally:
             process.kill()
     assert {path.name for path in tmp_path.iterdir()} >= {".env", "models", "data", "service.db"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+def test_a_shard_that_takes_too_long_is_interrupted_and_the_worker_goes_on(tmp_path: Path, queue_kind: str) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        queue=queue_kind,
+        redis_url=None,
+        port=0,
+        shard_limit_s=25.0,
+        max_attempts=1,
+        micro_batch=8,
+        threads=1,
+        device="cpu",
+    )
+    too_long = {"kind": "deletion", "grid": 32, "repeats": 100}
+    plan = {"explainers": [{"kind": "gradient"}], "checks": [too_long]}
+    with EmbeddedService(settings) as running, httpx.Client(base_url=running.base_url, timeout=30) as client:
+        status = wait_for(client, submit(client, 1, {**REQUEST, "plan": plan}), ended)
+        assert (status["state"], status["error"]["code"]) == ("failed", "internal_error")
+        assert wait_for(client, submit(client, 1), ended)["state"] == "succeeded"
+        assert [worker.starts for worker in running.workers] == [1]

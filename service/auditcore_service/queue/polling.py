@@ -61,7 +61,7 @@ class Polling:
 
     def claimed(self, *, successfully: bool) -> None:
         """Say how claiming the last shard ended; it decides how the next one is chosen."""
-        self._window = 1 if successfully else min(2 * self._window, WINDOW)
+        self._window = max(1, self._window - 1) if successfully else min(2 * self._window, WINDOW)
 
     def _inspection(self) -> WantedInspection | None:
         with self._database.reading() as connection:
