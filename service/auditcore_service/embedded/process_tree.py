@@ -85,7 +85,7 @@ class EmbeddedService:
         """
         try:
             self._lock_folder()
-            # the port first: it is the most likely thing to be wrong, and the cheapest to find out
+            # the port first: it is the most likely mistake, and takes no time to check
             self._socket = _listen(self.settings.host, self.settings.port)
             self._start_queue()
             self._start_gateway(self._socket)
@@ -100,7 +100,7 @@ class EmbeddedService:
 
     def stop(self) -> None:
         """Stop the workers, the gateway and Redis, in this order; return when all are gone. May be called twice."""
-        # all at once: each may take its grace
+        # all at once, because each may take its whole grace period
         stopping = [threading.Thread(target=worker.stop) for worker in self.workers]
         for thread in stopping:
             thread.start()
@@ -158,7 +158,7 @@ class EmbeddedService:
         assert self._folders is not None  # noqa: S101 - `start` has made it
         settings = self.settings
         if settings.workers > 1 and settings.threads is None:
-            # each would take every core, and they would wait for each other
+            # each would use every core, and they would wait for each other
             settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
         return SupervisedProcess(
             "worker" if self.settings.workers == 1 else f"worker-{number}",
@@ -174,10 +174,10 @@ class EmbeddedService:
         )
 
     def _lock_folder(self) -> None:
-        """Two services on one folder would fight over Redis's file."""
+        """Two services must not use one folder: both would write the file of its Redis."""
         folder = self.settings.data_dir
         folder.mkdir(parents=True, exist_ok=True)
-        # the kernel gives the lock back however this process ends
+        # the kernel releases the lock however this process ends
         self._lock_file = (folder / "service.lock").open("w")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +188,7 @@ class EmbeddedService:
             raise AlreadyRunning(msg) from error
 
     def _start_gateway(self, listener: socket.socket) -> None:
-        # outside the main thread uvicorn leaves signals alone, which are `run`'s business
+        # outside the main thread uvicorn does not handle signals; `run` does
         server = uvicorn.Server(gateway_config(self.settings))
         self._server = server
         self._thread = threading.Thread(target=server.run, args=([listener],), name="gateway", daemon=True)
@@ -196,7 +196,7 @@ class EmbeddedService:
         deadline = time.monotonic() + START_S
         while not server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
-                msg = "the gateway did not start; look at the lines above"
+                msg = "the gateway did not start; the log lines above say why"
                 raise GatewayFailed(msg)
             time.sleep(0.01)
 

@@ -108,7 +108,7 @@ class RedisServer:
                     client.ping()
                 except redis.RedisError as error:
                     if time.monotonic() > deadline:
-                        msg = f"Redis does not start ({error}); its log is beside its data, or set AUDIT_REDIS_URL"
+                        msg = f"Redis did not start ({error}); read redis.log beside its data, or set AUDIT_REDIS_URL"
                         raise RedisMissing(msg) from error
                     time.sleep(0.02)
                 else:

@@ -1,1 +1,1 @@
-"""What takes shards off the queue and computes them. The only part that needs torch."""
+"""Takes shards from the queue and computes them. The only part that needs torch."""
