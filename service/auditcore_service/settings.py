@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Self, final
+from typing import Annotated, Literal, Self, final
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +17,9 @@ from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.contract import Sha256
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+TASKS_PER_CHILD = 200
+"""Shards that a process computes before a new one takes its place. Not 1: the cached models live in the process."""
 
 _RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
 """A URL, or a plain path, that leads to a file by way of the working folder."""
@@ -55,6 +58,11 @@ class Settings(BaseSettings):
         default=None,
         validation_alias=AliasChoices("AUDIT_REDIS_URL", "REDIS_URL"),
         description="`redis://`, `rediss://` or `unix://`; the embedded service starts its own Redis if unset.",
+    )
+    queue: Literal["auto", "redis", "database"] = Field(
+        default="auto",
+        description="How workers hear of shards: `redis` (through Celery), `database` (they ask it), or `auto`: Redis, "
+        "but the embedded service takes the database where it finds no Redis.",
     )
     blob_url: str | None = Field(default=None, description="fsspec URL, such as `s3://bucket/prefix`; below data_dir.")
 
@@ -213,7 +221,10 @@ class Settings(BaseSettings):
             ValueError: None is set.
         """
         if self.redis_url is None:
-            msg = "AUDIT_REDIS_URL is not set; set it, or run `auditcore serve`, which starts a Redis of its own"
+            msg = (
+                "no queue is set: set AUDIT_REDIS_URL, or set AUDIT_QUEUE=database so that workers ask the database, "
+                "or run `auditcore serve`, which brings its own"
+            )
             raise ValueError(msg)
         return self.redis_url.get_secret_value()
 

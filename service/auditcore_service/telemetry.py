@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from auditcore_service.queue.celery_queue import QUEUES, QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQueue
 from auditcore_service.store.audits import count_audits
 from auditcore_service.store.database import Database
 from auditcore_service.store.shards import count_shards, oldest_queued
@@ -78,7 +78,7 @@ class _Work(Collector):
         except QueueUnavailable:
             log.warning("metrics_without_queue")
         else:
-            yield _by("auditcore_queue_depth", "Messages waiting by queue.", "queue", depths)
+            yield _by("auditcore_queue_depth", "Shards waiting by queue.", "queue", depths)
 
 
 def _by(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

@@ -16,6 +16,7 @@ from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.gateway.app import create_app
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
+from queues import NO_REDIS, has_redis
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +68,8 @@ def database(database_url: str) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A real Redis, the one the embedded service would start."""
+    if not has_redis():
+        pytest.skip(NO_REDIS)
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     server = RedisServer(folder)
     server.start()
@@ -76,15 +79,25 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def make_settings(tmp_path: Path, redis_url: str) -> Callable[..., Settings]:
+def queue_kind() -> str:
+    """The queue a service uses here; a test that is to run on both parametrizes this name."""
+    return "redis" if has_redis() else "database"
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, queue_kind: str, request: pytest.FixtureRequest) -> Callable[..., Settings]:
     """Settings of a service below a temporary folder; keywords override."""
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushall()
+    queue: dict[str, object] = {"queue": queue_kind}
+    if queue_kind == "redis":
+        url: str = request.getfixturevalue("redis_url")
+        queue["redis_url"] = SecretStr(url)
+        with redis.Redis.from_url(url) as client:
+            client.flushall()
 
     def make(**overrides: object) -> Settings:
         values: dict[str, object] = {
             "data_dir": tmp_path / "service",
-            "redis_url": SecretStr(redis_url),
+            **queue,
             "sweep_s": 3600.0,
             "threads": 1,
             "device": "cpu",
@@ -97,7 +110,7 @@ def make_settings(tmp_path: Path, redis_url: str) -> Callable[..., Settings]:
 
 @pytest.fixture
 def client(make_settings: Callable[..., Settings], request: pytest.FixtureRequest) -> Iterator[TestClient]:
-    """A gateway and a real Redis, without workers; on SQLite, or on both databases if a test uses `database_url`."""
+    """A gateway and a real queue, without workers; on SQLite, or on both databases if a test uses `database_url`."""
     overrides = {}
     if "database_url" in request.fixturenames:
         overrides["database_url"] = SecretStr(request.getfixturevalue("database_url"))

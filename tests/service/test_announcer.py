@@ -9,14 +9,14 @@ import pytest
 import redis
 
 from auditcore_service.queue.announcer import Announcer
-from auditcore_service.queue.celery_queue import ShardQueue
+from auditcore_service.queue.celery_queue import CeleryQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import QueuedShard, ShardKey
 
 
 @pytest.fixture
-def shard_queue(make_settings: Callable[..., Settings]) -> Iterator[ShardQueue]:
-    opened = ShardQueue(make_settings())
+def shard_queue(make_settings: Callable[..., Settings]) -> Iterator[CeleryQueue]:
+    opened = CeleryQueue(make_settings())
     yield opened
     opened.close()
 
@@ -25,7 +25,7 @@ def shards(count: int, audit: str = "a") -> tuple[QueuedShard, ...]:
     return tuple(QueuedShard(ShardKey(audit, 0, index), "compute") for index in range(count))
 
 
-def test_everything_handed_over_before_the_end_is_sent(shard_queue: ShardQueue) -> None:
+def test_everything_handed_over_before_the_end_is_sent(shard_queue: CeleryQueue) -> None:
     announcer = Announcer(shard_queue)
     for number in range(20):
         announcer.announce(shards(3, f"audit-{number}"))
@@ -35,7 +35,7 @@ def test_everything_handed_over_before_the_end_is_sent(shard_queue: ShardQueue) 
 
 
 def test_handing_over_does_not_wait_for_a_queue_that_is_away(make_settings: Callable[..., Settings]) -> None:
-    away = ShardQueue(make_settings(redis_url="unix:///nowhere.sock"))
+    away = CeleryQueue(make_settings(redis_url="unix:///nowhere.sock"))
     announcer = Announcer(away)
     announcer.start()
     announcer.announce(shards(1))
@@ -44,7 +44,7 @@ def test_handing_over_does_not_wait_for_a_queue_that_is_away(make_settings: Call
     away.close()
 
 
-def test_a_connection_that_was_cut_is_opened_again(shard_queue: ShardQueue, redis_url: str) -> None:
+def test_a_connection_that_was_cut_is_opened_again(shard_queue: CeleryQueue, redis_url: str) -> None:
     shard_queue.announce(shards(2))
     with redis.Redis.from_url(redis_url) as admin:
         mine = admin.client_id()

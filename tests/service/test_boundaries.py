@@ -20,7 +20,8 @@ HEAVY = ("torch", "torchvision", "captum", "zennit", "timm", "scipy")
             "create_app(Settings(redis_url='redis://localhost:1')).openapi()"
         ),
         (
-            "import auditcore_service.worker.celery_worker, auditcore_service.embedded.process_tree, "
+            "import auditcore_service.worker.celery_worker, auditcore_service.worker.database_worker, "
+            "auditcore_service.worker.process, auditcore_service.embedded.process_tree, "
             "auditcore_service.gateway.process"
         ),
     ],

@@ -1,4 +1,4 @@
-"""The whole process tree: real Redis, real Celery worker, real HTTP, and what happens when parts of it are killed."""
+"""The whole process tree: real queue, real worker, real HTTP, and what happens when parts of it are killed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from auditcore_service.embedded.process_tree import AlreadyRunning, EmbeddedServ
 from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.settings import Settings
 from auditcore_service.startup import listen
+from queues import NO_REDIS, QUEUE_KINDS
 from reading_graphs import external, reader
 
 REQUEST: dict[str, Any] = {
@@ -80,10 +81,11 @@ def ended(status: dict[str, Any]) -> bool:
     return status["state"] in {"succeeded", "failed", "cancelled"}
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedService]:
+@pytest.fixture(scope="module", params=QUEUE_KINDS)
+def service(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[EmbeddedService]:
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("embedded"),
+        queue=request.param,
         redis_url=None,
         port=0,
         lease_s=4.0,
@@ -159,14 +161,32 @@ def test_cancelling_a_running_audit(client: httpx.Client) -> None:
 
 
 @pytest.mark.slow
-def test_redis_is_private_and_persistent(service: EmbeddedService) -> None:
-    assert service.settings.redis_url is not None
-    path = Path(service.settings.redis_url.get_secret_value().removeprefix("unix://"))
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    with redis.Redis.from_url(service.settings.redis_url.get_secret_value()) as queue:
-        names = ("port", "appendonly", "maxmemory-policy")
-        options = {name: value for option in names for name, value in queue.config_get(option).items()}
-    assert options == {"port": "0", "appendonly": "yes", "maxmemory-policy": "noeviction"}
+def test_kill_9_of_the_process_that_computes_changes_no_number(service: EmbeddedService, client: httpx.Client) -> None:
+    """As the kernel does when memory runs out. The worker goes on, with a new process."""
+    untroubled = submit(client, 2)
+    assert wait_for(client, untroubled, ended)["state"] == "succeeded"
+    audit_id = submit(client, 2)
+    wait_for(client, audit_id, lambda status: 0.01 < status["fraction"] < 0.9)
+    (worker,) = service.workers
+    assert worker.pid is not None
+    starts = worker.starts
+    psutil.Process(computing(worker.pid)).kill()
+    assert wait_for(client, audit_id, ended)["state"] == "succeeded"
+    assert worker.starts == starts
+    expected = client.get(f"/v1/audits/{untroubled}/report").json()
+    report = client.get(f"/v1/audits/{audit_id}/report").json()
+    assert report["results"] == expected["results"]
+    assert report["manifest"]["attempts"] == expected["manifest"]["attempts"] + 1
+
+
+def computing(worker: int) -> int:
+    """The process below a worker that has loaded torch."""
+    (found,) = [child.pid for child in psutil.Process(worker).children() if has_torch(child)]
+    return found
+
+
+def has_torch(process: psutil.Process) -> bool:
+    return any("libtorch_cpu" in mapped.path for mapped in process.memory_maps())
 
 
 @pytest.mark.slow
@@ -184,27 +204,38 @@ run(Settings(data_dir=Path({folder!r}), port=0), on_ready=lambda url: print(url,
 """
 
 
-def start(folder: Path) -> tuple[subprocess.Popen[str], str, list[psutil.Process]]:
-    environment = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "AUDIT_REDIS_URL"}}
+def own_environment(queue: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "AUDIT_REDIS_URL"}}
+    return kept | {"AUDIT_QUEUE": queue}
+
+
+def start(folder: Path, queue: str) -> tuple[subprocess.Popen[str], str, list[psutil.Process]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE.format(folder=str(folder))], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", SERVE.format(folder=str(folder))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=own_environment(queue),
     )
     assert process.stdout is not None
     url = process.stdout.readline().strip()
     # the gateway answers before the worker is up; wait for its process and its pool, so that grandchildren count too
     deadline = time.monotonic() + 60
-    while len(children := psutil.Process(process.pid).children(recursive=True)) < 3 and time.monotonic() < deadline:
+    expected = 3 if queue == "redis" else 2
+    while (
+        len(children := psutil.Process(process.pid).children(recursive=True)) < expected and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
+    assert len(children) >= expected
     return process, url, children
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_children_never_outlive_the_service(tmp_path: Path, number: signal.Signals) -> None:
-    process, url, children = start(tmp_path)
+@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+def test_children_never_outlive_the_service(tmp_path: Path, number: signal.Signals, queue_kind: str) -> None:
+    process, url, children = start(tmp_path, queue_kind)
     try:
         assert httpx.get(f"{url}/readyz", timeout=10).json()["status"] == "ok"
-        assert len(children) >= 3
         process.send_signal(number)
         code = process.wait(timeout=20)
         assert code == (0 if number != signal.SIGKILL else -signal.SIGKILL)
@@ -238,7 +269,25 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     assert asyncio.run(no_delay())
 
 
-def test_a_redis_with_a_long_path_still_gets_a_short_socket(tmp_path: Path) -> None:
+def test_redis_is_private_and_persistent(tmp_path: Path, queue_kind: str) -> None:
+    if queue_kind != "redis":
+        pytest.skip(NO_REDIS)
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        path = Path(server.url.removeprefix("unix://"))
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        with redis.Redis.from_url(server.url) as queue:
+            names = ("port", "appendonly", "maxmemory-policy")
+            options = {name: value for option in names for name, value in queue.config_get(option).items()}
+    finally:
+        server.stop()
+    assert options == {"port": "0", "appendonly": "yes", "maxmemory-policy": "noeviction"}
+
+
+def test_a_redis_with_a_long_path_still_gets_a_short_socket(tmp_path: Path, queue_kind: str) -> None:
+    if queue_kind != "redis":
+        pytest.skip(NO_REDIS)
     folder = tmp_path / ("deep" * 30)
     server = RedisServer(folder)
     server.start()
@@ -260,7 +309,10 @@ run(Settings(**json.loads(sys.argv[1]), port=0, workers=1), on_ready=lambda url:
 
 
 @pytest.mark.slow
-def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_named(
+    tmp_path: Path, queue_kind: str
+) -> None:
     """All paths of the operator are relative here, and a graph asks for a file of the folder that they start from."""
     (tmp_path / ".env").write_text("KEY")
     (tmp_path / "models").mkdir()
@@ -276,7 +328,7 @@ def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_
         "threads": 1,
         "device": "cpu",
     }
-    environment = {name: value for name, value in os.environ.items() if name not in {"REDIS_URL", "AUDIT_REDIS_URL"}}
+    environment = own_environment(queue_kind)
     command = [sys.executable, "-c", SERVE_HERE, json.dumps(settings)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -306,3 +358,26 @@ def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_
         finally:
             process.kill()
     assert {path.name for path in tmp_path.iterdir()} >= {".env", "models", "data", "service.db"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+def test_a_shard_that_takes_too_long_is_interrupted_and_the_worker_goes_on(tmp_path: Path, queue_kind: str) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        queue=queue_kind,
+        redis_url=None,
+        port=0,
+        shard_limit_s=25.0,
+        max_attempts=1,
+        micro_batch=8,
+        threads=1,
+        device="cpu",
+    )
+    too_long = {"kind": "deletion", "grid": 32, "repeats": 100}
+    plan = {"explainers": [{"kind": "gradient"}], "checks": [too_long]}
+    with EmbeddedService(settings) as running, httpx.Client(base_url=running.base_url, timeout=30) as client:
+        status = wait_for(client, submit(client, 1, {**REQUEST, "plan": plan}), ended)
+        assert (status["state"], status["error"]["code"]) == ("failed", "internal_error")
+        assert wait_for(client, submit(client, 1), ended)["state"] == "succeeded"
+        assert [worker.starts for worker in running.workers] == [1]

@@ -165,6 +165,8 @@ def imports(python: Path, code: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_the_gateway_image_has_no_torch_and_answers(tmp_path: Path) -> None:
     python = install_steps("gateway.Dockerfile", tmp_path)
+    typed = {marker.parent.name for marker in python.parents[1].glob("lib/*/site-packages/auditcore*/py.typed")}
+    assert typed == {"auditcore", "auditcore_service"}
     for absent in ("torch", "numpy", "captum", "timm"):
         assert "ModuleNotFoundError" in imports(python, f"import {absent}").stderr
     clients = "import auditcore.sources.resolving, mlflow.artifacts, huggingface_hub, s3fs, gcsfs, adlfs; print('here')"

@@ -79,6 +79,25 @@ def test_every_dependency_has_a_pinned_version() -> None:
     assert wanted - pinned == set()
 
 
+def test_both_packages_say_that_they_are_typed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "Typing :: Typed" in project["project"]["classifiers"]
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert [Path(package).name for package in packages] == ["auditcore", "auditcore_service"]
+    for package in packages:
+        assert (ROOT / package / "py.typed").is_file()
+
+
+def test_the_oldest_python_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    start = "Programming Language :: Python :: 3."
+    minors = [int(line.removeprefix(start)) for line in project["project"]["classifiers"] if line.startswith(start)]
+    assert project["project"]["requires-python"] == f">=3.{min(minors)}"
+    assert project["tool"]["mypy"]["python_version"] == f"3.{min(minors)}"
+    assert project["tool"]["ruff"]["target-version"] == f"py3{min(minors)}"
+    assert minors == list(range(min(minors), max(minors) + 1))
+
+
 def test_constraints_name_no_place() -> None:
     text = (ROOT / "constraints.txt").read_text()
     for word in ("://", "@", "--index", "--find", "-e "):

@@ -167,7 +167,7 @@ def worker(
             from auditcore_service.cli.worker_ping import answers  # noqa: PLC0415 - celery loads only for this command
 
             raise typer.Exit(0 if answers(settings) else 1)
-        from auditcore_service.worker.celery_worker import run_worker  # noqa: PLC0415 - celery loads only for this command
+        from auditcore_service.worker.process import run_worker  # noqa: PLC0415 - celery loads only for this command
 
         with starting(settings):
             run_worker(settings)

@@ -1,7 +1,7 @@
 """The whole service in one process tree: gateway here, Redis and workers as supervised children.
 
-The same code as scaled out; only the addresses differ. The database is SQLite and the blobs are files, below
-`Settings.data_dir`, unless the settings name others.
+The same code as scaled out; only the addresses differ. Where there is no Redis, workers ask the database for shards.
+The database is SQLite and the blobs are files, below `Settings.data_dir`, unless the settings name others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import structlog
 import uvicorn
 from pydantic import SecretStr
 
-from auditcore_service.embedded.redis_server import RedisServer
+from auditcore_service.embedded.redis_server import RedisMissing, RedisServer, find_redis_server
 from auditcore_service.embedded.supervision import SupervisedProcess
 from auditcore_service.gateway.process import gateway_config
 from auditcore_service.logs import configure_logs
@@ -76,22 +76,19 @@ class EmbeddedService:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> None:
-        """Start Redis, the gateway and the workers, in this order; return when the gateway answers.
+        """Start the queue, the gateway and the workers, in this order; return when the gateway answers.
 
         Raises:
             AlreadyRunning: Another service uses `data_dir`.
-            RedisMissing: There is no Redis to start.
+            RedisMissing: The queue has to be Redis, and there is none to start.
             AddressUnavailable: The port is taken.
             GatewayFailed: The gateway did not come up.
         """
         try:
             self._lock_folder()
-            # the port first: it is the most likely thing to be wrong, and the cheapest to find out
+            # the port first: it is the most likely mistake, and takes no time to check
             self._socket = listen(self.settings.host, self.settings.port)
-            if self.settings.redis_url is None:
-                self._redis = RedisServer(self.settings.data_dir.absolute() / "redis")
-                self._redis.start()
-                self.settings = self.settings.model_copy(update={"redis_url": SecretStr(self._redis.url)})
+            self._start_queue()
             self._start_gateway(self._socket)
             # of this process, since a worker that is killed cannot remove its own
             self._folders = tempfile.TemporaryDirectory(prefix="auditcore-workers-", ignore_cleanup_errors=True)
@@ -104,7 +101,7 @@ class EmbeddedService:
 
     def stop(self) -> None:
         """Stop the workers, the gateway and Redis, in this order; return when all are gone. May be called twice."""
-        # all at once: each may take its grace
+        # all at once, because each may take its whole grace period
         stopping = [threading.Thread(target=worker.stop) for worker in self.workers]
         for thread in stopping:
             thread.start()
@@ -137,18 +134,39 @@ class EmbeddedService:
         """Stop."""
         self.stop()
 
+    def _start_queue(self) -> None:
+        """Choose the queue, start it if it is a Redis of our own, and write both into the settings."""
+        settings, chosen = self.settings, dict[str, object]()
+        if settings.queue == "database":
+            reason = "AUDIT_QUEUE says so"
+        elif settings.redis_url is not None:
+            chosen, reason = {"queue": "redis"}, "AUDIT_REDIS_URL is set"
+        else:
+            try:
+                program = find_redis_server()
+            except RedisMissing as error:
+                if settings.queue == "redis":
+                    raise
+                chosen, reason = {"queue": "database"}, str(error)
+            else:
+                self._redis = RedisServer(settings.data_dir.absolute() / "redis", program=program)
+                self._redis.start()
+                chosen, reason = {"queue": "redis", "redis_url": SecretStr(self._redis.url)}, f"{program} was found"
+        self.settings = settings.model_copy(update=chosen)
+        log.info("queue_chosen", queue=self.settings.queue, reason=reason)
+
     def _worker(self, number: int) -> SupervisedProcess:
         assert self._folders is not None  # noqa: S101 - `start` has made it
         settings = self.settings
         if settings.workers > 1 and settings.threads is None:
-            # each would take every core, and they would wait for each other
+            # each would use every core, and they would wait for each other
             settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
         return SupervisedProcess(
             "worker" if self.settings.workers == 1 else f"worker-{number}",
             [
                 sys.executable,
                 "-c",
-                "from auditcore_service.worker.celery_worker import main; main()",
+                "from auditcore_service.worker.process import main; main()",
                 self._folders.name,
             ],
             environment=settings.environment(),
@@ -157,10 +175,10 @@ class EmbeddedService:
         )
 
     def _lock_folder(self) -> None:
-        """Two services on one folder would fight over Redis's file."""
+        """Two services must not use one folder: both would write the file of its Redis."""
         folder = self.settings.data_dir
         folder.mkdir(parents=True, exist_ok=True)
-        # the kernel gives the lock back however this process ends
+        # the kernel releases the lock however this process ends
         self._lock_file = (folder / "service.lock").open("w")
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,7 +189,7 @@ class EmbeddedService:
             raise AlreadyRunning(msg) from error
 
     def _start_gateway(self, listener: socket.socket) -> None:
-        # outside the main thread uvicorn leaves signals alone, which are `run`'s business
+        # outside the main thread uvicorn does not handle signals; `run` does
         server = uvicorn.Server(gateway_config(self.settings))
         self._server = server
         self._thread = threading.Thread(target=server.run, args=([listener],), name="gateway", daemon=True)
@@ -179,7 +197,7 @@ class EmbeddedService:
         deadline = time.monotonic() + START_S
         while not server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
-                msg = "the gateway did not start; look at the lines above"
+                msg = "the gateway did not start; the log lines above say why"
                 raise GatewayFailed(msg)
             time.sleep(0.01)
 
@@ -193,7 +211,7 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
 
     Raises:
         AlreadyRunning: Another service uses `data_dir`.
-        RedisMissing: There is no Redis to start.
+        RedisMissing: The queue has to be Redis, and there is none to start.
         AddressUnavailable: The port is taken.
     """
     configure_logs(settings)

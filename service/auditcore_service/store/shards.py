@@ -253,6 +253,34 @@ def oldest_queued(connection: Connection) -> float | None:
     ).scalar_one_or_none()
 
 
+def waiting_shards(connection: Connection, *, limit: int, max_attempts: int) -> tuple[QueuedShard, ...]:
+    """Shards that a worker can claim now: those that end an audit first, then those that have waited longest.
+
+    Args:
+        connection: Any transaction.
+        limit: Most shards to return.
+        max_attempts: As in `claim_shard`. A shard that has used up its attempts must not hide those behind it.
+    """
+    rows = connection.execute(
+        select(SHARDS)
+        .join(AUDITS, AUDITS.c.id == SHARDS.c.audit_id)
+        .where(SHARDS.c.state == "queued", SHARDS.c.attempt < max_attempts, AUDITS.c.state.in_(ACTIVE))
+        .order_by(SHARDS.c.kind != "assemble", SHARDS.c.queued_at, SHARDS.c.audit_id, SHARDS.c.wave, SHARDS.c.index)
+        .limit(limit)
+    )
+    return tuple(QueuedShard(_key(row), row.kind) for row in rows)
+
+
+def count_waiting(connection: Connection, *, kinds: Sequence[str]) -> int:
+    """Number of shards of these kinds that are queued, of audits that want them."""
+    return connection.execute(
+        select(func.count())
+        .select_from(SHARDS)
+        .join(AUDITS, AUDITS.c.id == SHARDS.c.audit_id)
+        .where(SHARDS.c.state == "queued", SHARDS.c.kind.in_(kinds), AUDITS.c.state.in_(ACTIVE))
+    ).scalar_one()
+
+
 def silent_shards(connection: Connection, *, now: float) -> tuple[tuple[ShardKey, int], ...]:
     """Return running shards whose lease has expired, with their attempt."""
     rows = connection.execute(

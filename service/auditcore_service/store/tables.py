@@ -125,6 +125,7 @@ INSPECTIONS = Table(
     Column("request", Text, nullable=False),
     Column("reference", Text, nullable=False),
     Column("queued_at", Double, nullable=False),
+    Column("claimed_at", Double),
     Column("answer", Text),
     Column("error_code", String(64)),
     Column("error_message", Text),

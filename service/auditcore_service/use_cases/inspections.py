@@ -12,7 +12,7 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.inspection import Inspection, InspectionRequest, inspection_of
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.sources.resolving import resolve_model
-from auditcore_service.queue.celery_queue import QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.inspections import KEPT_S, ask_for_inspection, find_inspection, forget_inspection

@@ -1,25 +1,21 @@
-"""The Celery worker: takes shard keys from the queue and passes them to the executor."""
+"""A worker with Celery: takes shard keys from Redis and hands them to the executor."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import structlog
 from celery import Celery, Task, signals
 
-from auditcore_service.logs import configure_logs
-from auditcore_service.queue.celery_queue import INSPECT_TASK, QUEUES, TASK, ShardQueue, celery_options
+from auditcore_service.queue.celery_queue import INSPECT_TASK, TASK, celery_options
+from auditcore_service.queue.shard_queue import QUEUES
 from auditcore_service.settings import Settings
-from auditcore_service.store.blobs import BlobStore
-from auditcore_service.store.database import Database
 from auditcore_service.store.records import ShardKey
 from auditcore_service.tethered import tie
-from auditcore_service.worker.working_folder import empty_working_folder
+from auditcore_service.worker.startup import build_executor
 
 if TYPE_CHECKING:
     from auditcore_service.worker.execution import Executor
@@ -93,55 +89,16 @@ def _executor(app: Any) -> Executor:  # noqa: ANN401 - Celery publishes no types
     return executor
 
 
-def build_executor(settings: Settings) -> Executor:
-    """Build everything that a process needs to run shards; this imports torch."""
-    import torch  # noqa: PLC0415 - only the process that computes needs it
-
-    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
-    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - imports torch
-
-    configure_logs(settings)
-    keep_freed_memory()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    return Executor(
-        settings,
-        database=Database(settings.database),
-        blobs=BlobStore(settings.blobs),
-        queue=ShardQueue(settings),
+def work_from_celery(settings: Settings) -> None:
+    """Work until SIGTERM: one pool process, all queues."""
+    worker = WorkerApp("auditcore", settings=settings).Worker(
+        concurrency=1,
+        queues=sorted(set(QUEUES.values())),
+        hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",
+        loglevel="WARNING",
+        # workers need not know each other: the database coordinates them
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
     )
-
-
-def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
-    """Run shards until SIGTERM: one pool process, all queues, in an empty working folder.
-
-    Args:
-        settings: The operator's settings.
-        folders: Folder for the working folder; the one for temporary files if None.
-    """
-    configure_logs(settings)
-    settings = settings.with_absolute_paths()
-    with empty_working_folder(folders):
-        database = Database(settings.database)
-        database.migrate()
-        database.close()
-        app = WorkerApp("auditcore", settings=settings)
-        worker = app.Worker(
-            concurrency=1,
-            queues=sorted(set(QUEUES.values())),
-            hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",
-            loglevel="WARNING",
-            # workers need no contact with each other, because the database coordinates them
-            without_gossip=True,
-            without_mingle=True,
-            quiet=True,
-        )
-        worker.start()
-
-
-def main() -> None:
-    """Run a worker of the embedded service.
-
-    Settings come from the environment, the folder for the working folder from the command line.
-    """
-    run_worker(Settings(), folders=Path(sys.argv[1]))
+    worker.start()

@@ -25,7 +25,7 @@ from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.report.serialize import report_bytes
-from auditcore_service.queue.celery_queue import QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
@@ -104,8 +104,12 @@ class Executor:
         self._current: _CurrentAudit | None = None
         self._gave_back_at = time.monotonic()
 
-    def run(self, key: ShardKey) -> None:
-        """Claim a shard and bring it to an end, whatever happens. A shard that cannot be claimed is skipped."""
+    def run(self, key: ShardKey) -> bool:
+        """Claim a shard and bring it to an end, whatever happens.
+
+        Returns:
+            Whether the shard could be claimed. One that is done, cancelled or running elsewhere is left as it is.
+        """
         with self._database.writing() as connection:
             shard = claim_shard(
                 connection,
@@ -116,7 +120,7 @@ class Executor:
             )
         if shard is None:
             log.info("shard_not_claimable", audit_id=key.audit_id, wave=key.wave, index=key.index)
-            return
+            return False
         logger = log.bind(audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt)
         logger.info("shard_started", start=shard.start, stop=shard.stop)
         started = time.monotonic()
@@ -125,6 +129,7 @@ class Executor:
         self._announce(step)
         if step.applied and shard.kind == "compute":
             self._announce(self._end_if_decided(shard.key, logger))
+        return True
 
     def inspect(self, digest: str) -> None:
         """Load a model and store what will run on it; a failure is stored too, because a client waits for an answer."""

@@ -1,0 +1,78 @@
+"""What the service asks of a queue, whichever it is.
+
+The database is the truth: a shard waits because its row says `queued`. A queue only makes sure that a worker hears of
+it. There are two: Celery on Redis, and the database itself, which workers ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from auditcore_service.settings import Settings
+from auditcore_service.store.database import Database
+from auditcore_service.store.records import QueuedShard
+from auditcore_service.store.transitions import ShardKind
+
+QueueName = Literal["gpu", "control"]
+
+QUEUES: Mapping[ShardKind, QueueName] = {"measure": "gpu", "compute": "gpu", "assemble": "control"}
+"""Which queue carries which kind of shard. Queues, not priorities: those run backwards on Redis."""
+
+
+class QueueUnavailable(Exception):
+    """The queue does not answer. Nothing is lost: the sweeper announces the shard again."""
+
+
+class ShardQueue(Protocol):
+    """Tells workers about shards, and about models to inspect. Safe to use from several threads."""
+
+    def announce(self, shards: Sequence[QueuedShard]) -> None:
+        """Tell workers, after the transaction that queued the shards has been committed.
+
+        Raises:
+            QueueUnavailable: The queue does not answer.
+        """
+
+    def announce_inspection(self, digest: str) -> None:
+        """Tell a worker which inspection is wanted, after the transaction that stored it has been committed.
+
+        Raises:
+            QueueUnavailable: The queue does not answer.
+        """
+
+    def depth(self, queue: QueueName) -> int:
+        """Number of shards that wait in a queue and that no worker holds.
+
+        Raises:
+            QueueUnavailable: The queue does not answer.
+        """
+
+    def check(self) -> None:
+        """Prove that the queue answers.
+
+        Raises:
+            QueueUnavailable: It does not.
+        """
+
+    def close(self) -> None:
+        """Close all connections that the queue opened."""
+
+
+def open_queue(settings: Settings, database: Database) -> ShardQueue:
+    """The queue that the settings name.
+
+    Args:
+        settings: The operator's settings.
+        database: Where shards are stored; the queue uses it but does not close it.
+
+    Raises:
+        ValueError: The queue is Redis, and its address is not set.
+    """
+    if settings.queue == "database":
+        from auditcore_service.queue.database_queue import DatabaseQueue  # noqa: PLC0415 - only what is used is loaded
+
+        return DatabaseQueue(database)
+    from auditcore_service.queue.celery_queue import CeleryQueue  # noqa: PLC0415 - a service without Redis needs no Celery
+
+    return CeleryQueue(settings)

@@ -1,0 +1,45 @@
+"""The process of a worker: an empty working folder, a database that is up to date, and the queue that is set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from auditcore_service.logs import configure_logs
+from auditcore_service.settings import Settings
+from auditcore_service.store.database import Database
+from auditcore_service.worker.working_folder import empty_working_folder
+
+
+def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
+    """Work until SIGTERM: one child process that computes, all kinds of shards, in an empty working folder.
+
+    Args:
+        settings: The operator's settings.
+        folders: Where to make the working folder; where temporary files go if None.
+
+    Raises:
+        ValueError: The queue is Redis, and its address is not set.
+    """
+    configure_logs(settings)
+    settings = settings.with_absolute_paths()
+    with empty_working_folder(folders):
+        database = Database(settings.database)
+        database.migrate()
+        database.close()
+        if settings.queue == "database":
+            from auditcore_service.worker.database_worker import work_from_database  # noqa: PLC0415 - only what is used is loaded
+
+            work_from_database(settings)
+        else:
+            from auditcore_service.worker.celery_worker import work_from_celery  # noqa: PLC0415 - only what is used is loaded
+
+            work_from_celery(settings)
+
+
+def main() -> None:
+    """Entry point of a worker of the embedded service.
+
+    Settings come from the environment, the folder for its working folder from the command line.
+    """
+    run_worker(Settings(), folders=Path(sys.argv[1]))

@@ -1,0 +1,29 @@
+"""What a process that computes does before its first shard. Imports torch only when it is called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from auditcore_service.logs import configure_logs
+from auditcore_service.queue.shard_queue import open_queue
+from auditcore_service.settings import Settings
+from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.database import Database
+
+if TYPE_CHECKING:
+    from auditcore_service.worker.execution import Executor
+
+
+def build_executor(settings: Settings) -> Executor:
+    """Everything a process needs to run shards; imports torch."""
+    import torch  # noqa: PLC0415 - only the process that computes pays for it
+
+    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
+    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - imports torch
+
+    configure_logs(settings)
+    keep_freed_memory()
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    database = Database(settings.database)
+    return Executor(settings, database=database, blobs=BlobStore(settings.blobs), queue=open_queue(settings, database))

@@ -1,0 +1,151 @@
+"""The worker of a service without Redis, as a process: what it shows, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from auditcore.contracts.request import AuditRequest
+from auditcore_service.cli.worker_ping import answers
+from auditcore_service.gateway.service import Service
+from auditcore_service.settings import Settings
+from auditcore_service.store.records import Shard
+from auditcore_service.store.shards import list_shards
+from auditcore_service.use_cases.image_batches import UploadedFile
+from auditcore_service.worker import presence
+from auditcore_service.worker.presence import Presence, is_worker_present
+from small_model import SMALL_MODEL
+
+WORKER = "from auditcore_service.worker.process import main; main()"
+
+
+@pytest.fixture
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Workers of other tests on this host must not be seen."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+@contextmanager
+def worker(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AUDIT_", "REDIS_"))}
+    environment |= settings.environment()
+    with subprocess.Popen([sys.executable, "-c", WORKER, str(folder)], env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def submit(service: Service, *, images: int, grid: int) -> str:
+    files = []
+    for number in range(images):
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        files.append(UploadedFile(f"{number}.png", io.BytesIO(buffer.getvalue()), f"images.{number}"))
+    digest, _ = service.batches.store(files, labels=None)
+    check = {"kind": "deletion", "grid": grid, "repeats": 100}
+    request = {
+        "model": SMALL_MODEL,
+        "images": {"kind": "batch", "digest": digest},
+        "plan": {"explainers": [{"kind": "gradient"}], "checks": [check]},
+    }
+    return service.audits.submit(AuditRequest.model_validate(request)).id
+
+
+def shards(service: Service, audit_id: str) -> tuple[Shard, ...]:
+    with service.database.reading() as connection:
+        return list_shards(connection, audit_id)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_temporary_folder")
+@pytest.mark.parametrize("queue_kind", ["database"])
+def test_a_worker_finishes_its_shard_and_takes_no_other(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = make_settings(shard_images=1)
+    service = Service.of(settings)
+    service.database.migrate()
+    audit_id = submit(service, images=2, grid=6)
+    assert not answers(settings)
+    with worker(settings, tmp_path) as process:
+        wait_until(lambda: shards(service, audit_id)[0].state == "running")
+        assert answers(settings)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    assert not answers(settings)
+    assert [shard.state for shard in shards(service, audit_id)] == ["done", "queued", "pending"]
+    service.database.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_temporary_folder")
+@pytest.mark.parametrize("queue_kind", ["database"])
+def test_a_second_signal_ends_a_worker_at_once(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+    settings = make_settings(shard_images=1)
+    service = Service.of(settings)
+    service.database.migrate()
+    audit_id = submit(service, images=1, grid=32)
+    with worker(settings, tmp_path) as process:
+        wait_until(lambda: shards(service, audit_id)[0].state == "running")
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert shards(service, audit_id)[0].state == "running"  # until its lease runs out
+    service.database.close()
+
+
+@pytest.mark.usefixtures("own_temporary_folder")
+def test_a_worker_is_present_while_it_shows_itself() -> None:
+    shown = Presence()
+    assert not is_worker_present(silent_s=5.0)
+    shown.show()
+    assert is_worker_present(silent_s=5.0)
+    assert not is_worker_present(silent_s=-1.0)
+    shown.end()
+    assert not is_worker_present(silent_s=5.0)
+    shown.end()
+
+
+def test_what_a_killed_worker_left_is_removed_after_a_while(own_temporary_folder: Path) -> None:
+    Presence().show()
+    (file,) = own_temporary_folder.glob("*/*")
+    killed = file.with_name("1")
+    for age, kept in ((presence.FORGET_S - 10, True), (presence.FORGET_S + 10, False)):
+        killed.touch()
+        os.utime(killed, (time.time() - age,) * 2)
+        Presence()
+        assert killed.exists() == kept
+
+
+def test_a_folder_that_leads_elsewhere_is_refused(own_temporary_folder: Path, tmp_path: Path) -> None:
+    (own_temporary_folder / f"auditcore-workers-{os.getuid()}").symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="TMPDIR"):
+        Presence()
