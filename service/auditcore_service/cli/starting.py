@@ -51,9 +51,12 @@ def check_queue(settings: Settings) -> None:
     Raises:
         CommandError: No queue is set.
     """
-    if settings.redis_url is None:
-        message = "AUDIT_REDIS_URL is not set; set it, or run `auditcore serve`, which starts a Redis of its own"
-        raise CommandError(message)
+    if settings.queue == "database":
+        return
+    try:
+        _ = settings.redis
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 def _check_database(settings: Settings) -> None:
