@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers same-reports openapi constraints clean
+.PHONY: help demo test unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -86,6 +86,9 @@ noise: $(DEV) ## Measure how often maps that know nothing pass a condition
 
 layers: $(DEV) ## Write docs/grad-cam-layers.md: the layer that Grad-CAM reads of known architectures; 5 minutes
 	$(BENCHMARKS).layers
+
+imputation: $(DEV) ## Measure ROAD's imputation: multigrid against short preconditioned conjugate gradients
+	$(BIN)/python tests/benchmarks/imputation.py
 
 same-reports: $(DEV) ## Compare the reports of all presets with those of the commit BASE, byte by byte; 1 minute
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/same_reports.py $(or $(BASE),HEAD)

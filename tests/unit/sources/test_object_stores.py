@@ -152,7 +152,7 @@ def listing(prefix: str, delimiter: str) -> str:
 
 @pytest.fixture
 def azure(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Likewise in a container of Azure, as far as its addresses are asked here."""
+    """The same for a container of Azure; only the addresses are checked here."""
     always = {"Last-Modified": "Wed, 25 Nov 2026 10:00:00 GMT", "x-ms-version": "2024-01-01", "x-ms-request-id": "1"}
 
     def answer(asked: Asked) -> Reply:

@@ -144,7 +144,7 @@ def mark(number: int, style: str, x: float, y: float, title: str) -> Markup:
         number: From 0; models differ in shape and color, so that no reader depends on color.
         style: CSS class of its color.
         x: Its middle, in pixels.
-        y: Likewise.
+        y: The vertical axis, as for `x`.
         title: Shown as a tooltip.
     """
     return Markup('<path class="dot {}" d="M{:.1f},{:.1f}{}"><title>{}</title></path>').format(
