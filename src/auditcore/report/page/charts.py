@@ -143,8 +143,8 @@ def mark(number: int, style: str, x: float, y: float, title: str) -> Markup:
     Args:
         number: From 0; models differ in shape and color, so that no reader depends on color.
         style: CSS class of its color.
-        x: Its middle, in pixels.
-        y: The vertical axis, as for `x`.
+        x: Its middle from the left, in pixels.
+        y: Its middle from the top, in pixels.
         title: Shown as a tooltip.
     """
     return Markup('<path class="dot {}" d="M{:.1f},{:.1f}{}"><title>{}</title></path>').format(
