@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -119,6 +120,62 @@ def test_an_upgrade_can_be_taken_back(database: Database) -> None:
     database.migrate()
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+OLD_REQUEST = (
+    '{"model": {"kind": "factory", "kwargs": {"family": "resnet"}}, '
+    '"plan": {"checks": [{"kind": "sweep", "families": [{"kind": "rotate"}]}, '
+    '{"kind": "ssim_sweep", "changes": [{"family": {"kind": "rotate"}, "values": [5]}]}]}}'
+)
+NEW_REQUEST = OLD_REQUEST.replace("families", "augmentations").replace('[{"family"', '[{"augmentation"')
+
+
+def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        _migrate(database, "0005")
+        with database.writing() as connection:
+            for audit in ("untouched", "under way", "ended"):
+                state = "succeeded" if audit == "ended" else "queued"
+                connection.execute(
+                    sqlalchemy.text(
+                        "INSERT INTO audits (id, state, request, plan, images, created_at) "
+                        "VALUES (:id, :state, :request, '{}', 2, 1.0)"
+                    ),
+                    {"id": audit, "state": state, "request": OLD_REQUEST},
+                )
+                for wave, kind in enumerate(("measure", "compute", "assemble")):
+                    done = audit == "ended" or (audit == "under way" and wave == 0)
+                    connection.execute(
+                        sqlalchemy.text(
+                            """INSERT INTO shards
+                            (audit_id, wave, "index", kind, state, attempt, start, stop, weight, progress, result_digest)
+                            VALUES (:id, :wave, 0, :kind, :state, 1, 0, 2, 1.0, 0.5, :result)"""
+                        ),
+                        {
+                            "id": audit,
+                            "wave": wave,
+                            "kind": kind,
+                            "state": "done" if done else "queued" if wave == (audit == "under way") else "pending",
+                            "result": "sha256:1" if done else None,
+                        },
+                    )
+        database.migrate()
+        with database.writing() as connection:
+            requests = connection.execute(sqlalchemy.text("SELECT request FROM audits")).scalars().all()
+            assert [json.loads(one) for one in requests] == 3 * [json.loads(NEW_REQUEST)]
+            assert [shard.state for shard in list_shards(connection, "ended")] == ["done", "done", "done"]
+            assert [shard.state for shard in list_shards(connection, "untouched")] == ["queued", "pending", "pending"]
+            again = list_shards(connection, "under way")
+            assert [shard.state for shard in again] == ["queued", "pending", "pending"]
+            assert {shard.result_digest for shard in again} == {None}
+            assert claim_shard(connection, ShardKey("under way", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
+        _migrate(database, "0005")
+        with database.reading() as connection:
+            requests = connection.execute(sqlalchemy.text("SELECT request FROM audits")).scalars().all()
+            assert [json.loads(one) for one in requests] == 3 * [json.loads(OLD_REQUEST)]
+    finally:
+        database.close()
 
 
 def _migrate(database: Database, revision: str) -> None:
