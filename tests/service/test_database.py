@@ -149,7 +149,8 @@ def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(datab
                     connection.execute(
                         sqlalchemy.text(
                             """INSERT INTO shards
-                            (audit_id, wave, "index", kind, state, attempt, start, stop, weight, progress, result_digest)
+                            (audit_id, wave, "index", kind, state, attempt, start, stop, weight, progress,
+                            result_digest)
                             VALUES (:id, :wave, 0, :kind, :state, 1, 0, 2, 1.0, 0.5, :result)"""
                         ),
                         {
