@@ -113,10 +113,10 @@ class Settings(BaseSettings):
 
     # 60 s: shorter shards spend more of their time on scheduling, longer ones lose more when a worker dies
     shard_target_s: Seconds = Field(default=60.0, description="Intended length of a shard.")
-    # the demo model (EfficientNet-Lite0, 224 px) forwards 55 images a second on two busy CPU cores, in batches of 32;
+    # the demo model (EfficientNet-Lite0, 224 px) forwards 55 images per second on two busy CPU cores, in batches of 32;
     # a GPU fleet sets its own
     passes_per_s: Seconds = Field(
-        default=120.0, description="Forward passes a second, assumed of a model that no worker has run yet."
+        default=120.0, description="Forward passes per second, assumed of a model that no worker has run yet."
     )
     budget_s: Seconds | None = Field(
         default=None, description="Audits estimated at more seconds of workers are refused; none if unset."

@@ -75,8 +75,8 @@ def arguments_of(given: Sequence[str] | None = None) -> argparse.Namespace:
         "projection", "how long 500 images of Tetkova & Hansen 2023 would take on a card that is not here"
     )
     card.add_argument("--project", action="store_true", help="print the projection, measure nothing else")
-    card.add_argument("--card-forward", type=float, metavar="N", help="resnet50 forward passes a second of the card")
-    card.add_argument("--card-gradient", type=float, metavar="N", help="its forward + backward passes a second")
+    card.add_argument("--card-forward", type=float, metavar="N", help="resnet50 forward passes per second of the card")
+    card.add_argument("--card-gradient", type=float, metavar="N", help="its forward + backward passes per second")
     card.add_argument("--card-forward-bf16", type=float, metavar="N", help="the same in bf16, if that is asked too")
     card.add_argument("--card-gradient-bf16", type=float, metavar="N", help="the same in bf16")
     card.add_argument(

@@ -247,7 +247,7 @@ def _judge(row: dict[str, object], rates: Rates) -> None:
 def _line(name: str, row: dict[str, object]) -> str:
     return (
         f"{name} {row['check']}: efficiency {row['engine_efficiency']:.3f} (goal {GOAL}), "
-        f"{row['images']} images in {row['seconds']:.2f} s, {row['passes_per_second']:.0f} forward passes a second, "
+        f"{row['images']} images in {row['seconds']:.2f} s, {row['passes_per_second']:.0f} forward passes per second, "
         f"micro-batch {row['micro_batch']}, passes {row['way']}, {row['peak_memory_bytes']:,} bytes, "
         f"decoding {row['decoding_share']:.0%} if not overlapped; warm run {row['warm_seconds']:.1f} s"
     )

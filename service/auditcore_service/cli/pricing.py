@@ -75,7 +75,7 @@ def show_price(answer: EstimateAnswer, console: Console, *, as_json: bool) -> No
     console.print(
         f"{one.images} images: {one.passes:,} forward passes' worth of work "
         f"({one.forward_images:,} forward, {one.backward_images:,} backward)\n"
-        f"about {one.seconds:,.0f} s of one worker at {one.passes_per_s:,.1f} passes a second ({source})",
+        f"about {one.seconds:,.0f} s of one worker at {one.passes_per_s:,.1f} passes per second ({source})",
         highlight=False,
     )
     if answer.advice is not None:

@@ -121,6 +121,6 @@ class SupervisedProcess:
             [*tether, *self._command],
             env={**os.environ, **self._environment},
             stdin=subprocess.DEVNULL,
-            # its own group: a terminal's Ctrl-C goes to the parent alone, which ends its children in order
+            # its own group: a terminal's Ctrl-C goes only to the parent, which ends its children in order
             start_new_session=True,
         )

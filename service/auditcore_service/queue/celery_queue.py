@@ -89,7 +89,7 @@ def build_celery(settings: Settings) -> Celery:
 @final
 @dataclass(frozen=True)
 class _Message:
-    """What a worker is told."""
+    """A message for a worker."""
 
     task: str
     arguments: tuple[str | int, ...]

@@ -1,4 +1,4 @@
-"""What the service asks of a queue, whichever it is.
+"""What the service needs of a queue, Redis or the database.
 
 The database is the truth: a shard waits because its row says `queued`. A queue only makes sure that a worker hears of
 it. There are two: Celery on Redis, and the database itself, which workers ask.

@@ -165,7 +165,7 @@ def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str
     found = " and ".join(f"{value:.10g} {unit}, above the budget of {budget:.10g}" for value, budget, unit in excesses)
     images = f"use at most {fitting} of the {estimate.images} images, or " if fitting else "use "
     return (
-        f"the audit is estimated at {found} ({estimate.basis}, {estimate.passes_per_s:g} passes a second); {images}"
+        f"the audit is estimated at {found} ({estimate.basis}, {estimate.passes_per_s:g} passes per second); {images}"
         f"fewer explainers, levels, repeats or draws: check {check.label!r} takes {100 * share:.0f} % of the "
         "checks' passes; the operator can raise AUDIT_BUDGET_S or AUDIT_BUDGET_PASSES"
     )

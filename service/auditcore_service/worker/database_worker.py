@@ -87,7 +87,7 @@ class DatabaseWorker:
                     pool.terminate()
                     pool = _pool(self._settings)
         finally:
-            # the child is idle, or nobody waits for what it computes any more
+            # the child is idle, or its result is no longer needed
             pool.terminate()
             pool.join()
             self._presence.end()

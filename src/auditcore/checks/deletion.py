@@ -54,7 +54,7 @@ def compute(check: DeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple
     side = group.pixels.shape[-1]
     grid = check.cells_per_side(side)
     if grid > side:
-        msg = f"a grid of {grid} cells a side does not fit images of {side} pixels; use at most {side}"
+        msg = f"a grid of {grid} cells per side does not fit images of {side} pixels; use at most {side}"
         raise InvalidRequest(msg, field="plan.checks.grid")
     fill = fill_image(check, group)
     emptied = fill_prediction(group, fill, None if check.fill == "blur" else check.fill).probability

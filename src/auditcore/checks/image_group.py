@@ -122,7 +122,7 @@ class ImageGroup:
         return tuple(one for one in self.able if one.repeatable)
 
     def without_map(self, explainer: Explainer) -> Mapping[int, str]:
-        """Rows of which an explainer that runs has no map, with the reason: nobody has uploaded one, for example."""
+        """Rows of which an explainer that runs has no map, with the reason: for example, none was uploaded."""
         if explainer.uploaded_maps is not None:
             return self.uploaded[explainer.uploaded_maps].missing
         reason = why_no_map(explainer, self.shared.get(explainer.shared_key))

@@ -27,7 +27,7 @@ def compute(check: InfidelityCheck, group: ImageGroup, _shared: Mapping[str, tup
     """Infidelity of every explainer on one group.
 
     The passes, `draws` an image, do not depend on the map, so all explainers share them. Draws are independent:
-    each perturbs the original image anew.
+    each perturbs the original image separately.
     """
     accounts, changes = _draws(check, group)
     return [

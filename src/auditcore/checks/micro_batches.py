@@ -26,7 +26,7 @@ class MicroBatches:
     halvings: int = 0
 
     def each(self, count: int, work: Callable[[slice], None], *, tick: Callable[[], None] = lambda: None) -> None:
-        """Do work on consecutive slices of at most `size`; where memory runs out, do a slice anew in halves.
+        """Do work on consecutive slices of at most `size`; where memory runs out, repeat a slice in halves.
 
         Args:
             count: How many there are to do.

@@ -430,7 +430,7 @@ def _at_identity(
 def _interpolation_ceilings(
     check: SweepCheck, augmentation: Augmentation, grid: _Grid, group: ImageGroup, explainers: Sequence[Explainer]
 ) -> list[Measurement]:
-    """Correlation of maps with themselves warped forth and back: what bilinear interpolation costs by itself."""
+    """Correlation of maps with themselves warped there and back: the cost of bilinear interpolation."""
     curves: dict[Explainer, list[Tensor]] = {explainer: [] for explainer in explainers}
     for position in grid.changed:
         maps = {e: reduce_channels(group.original(e).maps, check.reduce) for e in explainers}

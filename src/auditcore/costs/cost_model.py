@@ -42,7 +42,7 @@ class Estimate(Contract):
         description="Expected seconds of workers, all models together; compare with `cost.seconds` of the report. "
         "Several workers share them, and a stop rule may need fewer."
     )
-    passes_per_s: float = Field(description="Forward passes a second behind `seconds`; the mean over models.")
+    passes_per_s: float = Field(description="Forward passes per second behind `seconds`; the mean over models.")
     basis: Basis = Field(
         description="`measured`: workers have run this plan on every model of the request, or else have measured the "
         "raw speed of each. "
@@ -117,7 +117,7 @@ def calibrated_passes_per_s(
     comparison_per_s: float,
     capabilities: ModelCapabilities = WHITE_BOX,
 ) -> float:
-    """Expected passes a second of a plan that has never run, from the raw speed of the model.
+    """Expected passes per second of a plan that has never run, from the raw speed of the model.
 
     Args:
         plan: The plan.

@@ -39,7 +39,7 @@ def weight(passes: Passes) -> float:
 def expected_passes(
     plan: AuditPlan, *, wave: Wave, images: int = 1, capabilities: ModelCapabilities = WHITE_BOX
 ) -> dict[str, Passes]:
-    """Passes of one wave by purpose, as far as they can be told before the images are known.
+    """Passes of one wave by purpose, as far as they are known before the images are known.
 
     Given labels are counted as one: how many an image has is known only with the images.
     """

@@ -93,7 +93,7 @@ def passes_needed(
         rows: Images and targets that are explained; as many as images if None.
         facts: Of the model; see there for what is assumed without.
         accepted: Name of an `ssim_sweep` -> copies whose prediction stayed, of which maps are compared; all if None.
-        groups: In how many groups the images are audited; each makes the random models of a randomization anew.
+        groups: In how many groups the images are audited; each makes its own random models for a randomization.
 
     Returns:
         `measure`; or `originals`, which are predictions, original maps and the images of one color that these need,

@@ -24,7 +24,7 @@ from auditcore.random_numbers.streams import Streams
 PIXELS_A_PASS = {"cpu": 8 * 224 * 224, "cuda": 256 * 224 * 224}
 """Pixels per pass where the search begins. On two cores the demo model computes 44, 45 and 46 gradients a second in
 batches of 4, 8 and 16, resnet50 8.8, 9.1 and 9.3; larger ones take more memory and are slower again. On an H200 the
-folded resnet50 passes 8312, 9001 and 9322 images a second forward in batches of 64, 128 and 256, and 4185, 4509 and
+folded resnet50 passes 8312, 9001 and 9322 images per second forward in batches of 64, 128 and 256, and 4185, 4509 and
 4696 back, in TF32."""
 
 CLEARLY_FASTER = 1.25

@@ -48,7 +48,7 @@ def prepare_model(
 
 
 def expected_work(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) -> float:
-    """Expected passes of a shard in forward passes, at least 1; the source of a black box is told its share first."""
+    """Expected passes of a shard in forward passes, at least 1; the source of a black box gets its share first."""
     facts = ModelFacts(side_px=classifier.size, capabilities=classifier.capabilities)
     needed = total(passes_needed(plan, wave=wave, images=images, facts=facts).values())
     if classifier.source is not None:
@@ -67,7 +67,7 @@ def notes_of(plan: AuditPlan, micro_batch: int, micro_batches: MicroBatches, cla
     notes = []
     if micro_batches.halvings:
         notes.append(
-            f"memory ran out with {micro_batch} images a pass, so {micro_batches.size} passed at once from then on; "
+            f"memory ran out with {micro_batch} images per pass, so {micro_batches.size} passed at once from then on; "
             "passes that broke off were made again and are counted"
         )
     way = "eager" if classifier.static is None else classifier.static.way

@@ -1,4 +1,4 @@
-"""An audit without a report, told where a report is expected: as a page, and as JUnit XML."""
+"""Why an audit has no report, as a page and as JUnit XML."""
 
 from __future__ import annotations
 

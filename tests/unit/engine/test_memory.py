@@ -58,7 +58,7 @@ def test_micro_batches_halve_and_the_scores_stay() -> None:
     scarce = run(Classifier(Hungry(2), preprocessing=digits.PREPROCESSING))
     assert not plenty.notes
     (note,) = scarce.notes
-    assert "memory ran out with 8 images a pass, so 2 passed at once" in note
+    assert "memory ran out with 8 images per pass, so 2 passed at once" in note
     assert scarce.cost.micro_batch == 2
     for before, after in zip(plenty.measurements, scarce.measurements, strict=True):
         assert (before.check, before.explainer, before.metric) == (after.check, after.explainer, after.metric)

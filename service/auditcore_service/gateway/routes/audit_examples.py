@@ -126,7 +126,7 @@ STATUS_EXAMPLE = {
 }
 
 BUDGET_ADVICE = (
-    "the audit is estimated at 70.2 seconds of workers, above the budget of 60 (measured, 74.986 passes a second); "
+    "the audit is estimated at 70.2 seconds of workers, above the budget of 60 (measured, 74.986 passes per second); "
     "use at most 3 of the 4 images, or fewer explainers, levels, repeats or draws: check 'deletion' takes 94 % of the "
     "checks' passes; the operator can raise AUDIT_BUDGET_S or AUDIT_BUDGET_PASSES"
 )

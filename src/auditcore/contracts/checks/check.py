@@ -101,7 +101,7 @@ class CheckContract(Contract):
         flip_rate: Metric that says how often the prediction changes in a sub-case, by which the report splits the
             images; None if it has none.
         measures_maps: Whether the first wave makes the maps of all originals for it.
-        pays_per_group: Whether it makes some passes anew for every group of images, so that groups should be large.
+        pays_per_group: Whether it makes some passes again for every group of images, so that groups should be large.
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
         explainers: Names of the explainers of the plan that it runs on; all of them if null.
     """

@@ -23,7 +23,7 @@ METRICS: Mapping[str, Metric] = {
         variants="mask",
         lowest=-1,
         highest=1,
-        meaning="Target probability of the most relevant pixels alone, minus that of the whole image.",
+        meaning="Target probability of only the most relevant pixels, minus that of the whole image.",
     ),
     "comprehensiveness": Metric(
         unit="probability",
@@ -54,7 +54,7 @@ METRICS: Mapping[str, Metric] = {
         variants="mask",
         lowest=0,
         highest=1,
-        meaning="Share of images whose most relevant pixels alone give the same class.",
+        meaning="Share of images for which only the most relevant pixels give the same class.",
     ),
     "imask_flip": Metric(
         unit="share of images",

@@ -102,7 +102,7 @@ METRICS: Mapping[str, Metric] = {
         variants="augmentation",
         lowest=-1,
         highest=1,
-        meaning="Correlation of a map with itself warped forth and back: what interpolation alone costs.",
+        meaning="Correlation of a map with itself warped there and back: the cost of interpolation.",
     ),
     "top_k_chance": Metric(
         control=True,

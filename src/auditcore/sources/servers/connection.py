@@ -135,7 +135,7 @@ class Connection:
                     follow_redirects=False,
                     trust_env=False,  # a proxy of the environment would see tokens and images
                 )
-                # a client that nobody uses any more is closed with this object
+                # an unused client is closed with this object
                 weakref.finalize(self, self._open.close)
             return self._open
 
