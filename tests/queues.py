@@ -17,7 +17,5 @@ def has_redis() -> bool:
     return True
 
 
-QUEUE_KINDS = [
-    pytest.param("redis", marks=pytest.mark.skipif(not has_redis(), reason=NO_REDIS)),
-    pytest.param("database"),
-]
+ONLY_REDIS = [pytest.param("redis", marks=pytest.mark.skipif(not has_redis(), reason=NO_REDIS))]
+QUEUE_KINDS = [*ONLY_REDIS, pytest.param("database")]

@@ -12,6 +12,9 @@ from auditcore_service.queue.announcer import Announcer
 from auditcore_service.queue.celery_queue import CeleryQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import QueuedShard, ShardKey
+from queues import ONLY_REDIS
+
+pytestmark = pytest.mark.parametrize("queue_kind", ONLY_REDIS)
 
 
 @pytest.fixture

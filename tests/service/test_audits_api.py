@@ -30,6 +30,7 @@ from auditcore_service.store.records import Failure, ShardKey
 from auditcore_service.store.shards import claim_shard, complete_shard, fail_audit
 from auditcore_service.use_cases.refusals import NotAcceptable
 from auditcore_service.use_cases.representations import negotiate
+from queues import ONLY_REDIS
 
 both_databases = pytest.mark.usefixtures("database_url")
 
@@ -106,6 +107,7 @@ def test_submitting_sends_shard_keys_and_no_pixels(client: TestClient, redis_url
     assert payload[1] == {}
 
 
+@pytest.mark.parametrize("queue_kind", ONLY_REDIS)
 def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings(redis_url="unix:///nowhere.sock")
     with TestClient(create_app(settings)) as client:

@@ -46,7 +46,7 @@ def test_its_policy_fits_its_plan() -> None:
 
 
 def test_a_service_that_does_not_start_reports_why(tmp_path: Path) -> None:
-    (tmp_path / "redis").write_text("in the way")
+    (tmp_path / "auditcore.db").mkdir()  # in the way
     with pytest.raises(CommandError, match="did not start; it said"), demo._service(tmp_path):
         pytest.fail("it started")
 

@@ -20,6 +20,7 @@ from pydantic import SecretStr, ValidationError
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.image_batches import ANNOTATION_BYTES
 from auditcore_service.settings import Settings
+from queues import ONLY_REDIS
 
 both_databases = pytest.mark.usefixtures("database_url")
 """They differ in what they refuse."""
@@ -147,6 +148,7 @@ def silent_redis() -> Iterator[str]:
     path.unlink()
 
 
+@pytest.mark.parametrize("queue_kind", ONLY_REDIS)
 def test_a_blocked_queue_does_not_block_the_gateway(make_settings: Callable[..., Settings], silent_redis: str) -> None:
     with TestClient(create_app(make_settings(redis_url=SecretStr(silent_redis)))) as client:
         started = time.monotonic()
