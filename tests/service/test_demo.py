@@ -47,7 +47,7 @@ def test_its_policy_fits_its_plan() -> None:
 
 def test_a_service_that_does_not_start_reports_why(tmp_path: Path) -> None:
     (tmp_path / "auditcore.db").mkdir()  # in the way
-    with pytest.raises(CommandError, match="did not start; it said"), demo._service(tmp_path):
+    with pytest.raises(CommandError, match="did not start; the end of its log"), demo._service(tmp_path):
         pytest.fail("it started")
 
 

@@ -1,6 +1,7 @@
 """What `import auditcore` offers and what it costs."""
 
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -102,6 +103,14 @@ def test_constraints_name_no_place() -> None:
     text = (ROOT / "constraints.txt").read_text()
     for word in ("://", "@", "--index", "--find", "-e "):
         assert word not in text
+
+
+def test_files_that_make_unit_leaves_out_exist() -> None:
+    found = {path.relative_to(ROOT / "tests/unit").as_posix() for path in (ROOT / "tests/unit").rglob("test_*.py")}
+    text = (ROOT / "tests/unit/conftest.py").read_text()
+    named = set(re.findall(r'"([a-z0-9_/]+\.py)",', text))
+    assert named
+    assert named <= found
 
 
 def test_continuous_integration_runs_make_test_and_nothing_else() -> None:
