@@ -28,6 +28,11 @@ def configure_logs(settings: Settings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=_standard_error_logger,
         cache_logger_on_first_use=False,
     )
+
+
+def _standard_error_logger(*_names: str) -> structlog.WriteLogger:
+    """A logger to standard error as it is now: a program that calls this one may replace the stream."""
+    return structlog.WriteLogger(sys.stderr)

@@ -308,7 +308,7 @@ def test_following_ends_with_success() -> None:
 
 def test_a_log_gets_a_line_for_every_tenth_and_state() -> None:
     log = Console(file=io.StringIO())
-    with progress_bar(log) as show:
+    with progress_bar(log, clock=lambda: 0.0) as show:
         for step in range(101):
             show(step / 100, "queued" if step < 5 else "running")
     lines = log.file.getvalue().splitlines()  # type: ignore[attr-defined]

@@ -208,7 +208,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(request_file: Path) -> None:
         ("AUDIT_REDIS_URL", "localhost", "AUDIT_REDIS_URL: write redis://"),
         ("AUDIT_DATABASE_URL", "swordfish", "AUDIT_DATABASE_URL: write postgresql://"),
         ("AUDIT_DATABASE_URL", "postgresql://u:swordfish@127.0.0.1:9/x", "the database does not answer"),
-        ("AUDIT_REDIS_URL", None, "AUDIT_REDIS_URL is not set"),
+        ("AUDIT_REDIS_URL", None, "no queue is set: set AUDIT_REDIS_URL"),
     ],
 )
 def test_a_wrong_setting_is_named_and_no_password_shown(
@@ -304,7 +304,7 @@ def test_the_first_second_says_what_is_going_on(request_file: Path, command: str
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
-    assert lines[0] == f"reading {request_file} | []"
+    assert lines[0] == f"reading {request_file.name} | []"
     assert any(line.startswith("loading torch") for line in lines)
     assert any(line.startswith("loading the model") for line in lines)
 

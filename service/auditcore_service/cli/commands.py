@@ -199,7 +199,7 @@ def audit(
         check_destinations({"--out": out_file, "--html": html_file})
         pictures: dict[str, bytes] | None = None if html_file is None else {}
         with progress_bar(err) as show:
-            show(None, f"reading {request}")
+            show(None, f"reading {request.name}")
             settings = _settings()
             from auditcore_service.cli.inputs import read_annotations  # noqa: PLC0415 - loads only what audits
             from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
@@ -381,7 +381,7 @@ def inspect_model(
     """
     with _problems("inspect", extra=None if url is None else CLIENT, kept="nothing is kept"):
         with progress_bar(err) as show:
-            show(None, f"reading {model}")
+            show(None, f"reading {model.name}")
             from auditcore_service.cli.inspecting import (  # noqa: PLC0415 - loads pydantic
                 ask_service,
                 inspect_here,

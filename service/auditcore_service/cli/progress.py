@@ -62,14 +62,15 @@ class _TimeLeft:
         self._began = (0.0, 0.0)
 
     def after(self, share: float | None, stage: str) -> str:
-        """In words; empty where nothing can be said yet."""
+        """In words; empty where nothing can be said yet, or where less than a second is left."""
         now = self._clock()
         if stage != self._stage:
             self._stage, self._began = stage, (now, share or 0.0)
         since, from_share = self._began
         if share is None or share - from_share < FIRST_SHARE or share >= 1:
             return ""
-        return f"about {_duration((now - since) * (1 - share) / (share - from_share))} left"
+        left_s = (now - since) * (1 - share) / (share - from_share)
+        return f"about {_duration(left_s)} left" if left_s >= 1 else ""
 
 
 def _duration(seconds: float) -> str:

@@ -234,7 +234,7 @@ def _check_entry(info: zipfile.ZipInfo, field: str) -> None:
     parts = name.replace("\\", "/").split("/")
     problem = None
     if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or not name.isprintable():
-        problem = "leads out of the archive or is no plain name"
+        problem = "points outside the archive or is not a plain name"
     elif len(name) > NAME_LENGTH:
         problem = f"is longer than {NAME_LENGTH} characters"
     elif stat.S_ISLNK(info.external_attr >> 16):

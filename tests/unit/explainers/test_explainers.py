@@ -462,7 +462,7 @@ def test_a_model_that_cannot_be_traced_is_tried_once(monkeypatch: pytest.MonkeyP
     classifier = Classifier(Branching(), preprocessing=Preprocessing(resize=8, crop=8))
     reason = applicability(classifier, LrpEpsilonPlusFlat())
     assert "cannot be traced" in str(reason)
-    monkeypatch.setattr("auditcore.models.classifier.canonicalize", None)
+    monkeypatch.setattr("auditcore.models.module_forms.canonicalize", None)
     assert applicability(classifier, GuidedBackpropagation()) == reason
     # the others do not need the graph
     assert applicability(classifier, Gradient()) is None
