@@ -344,7 +344,7 @@ def test_another_model_in_mid_audit_fails_it(server: RunningTorchServe) -> None:
     server.register("digits-2.mar")
     server.make_default("digits", "2.0")
     try:
-        with pytest.raises(ModelChanged, match=r"now serves another model, version 2\.0"):
+        with pytest.raises(ModelChanged, match=r"now serves a different model, version 2\.0"):
             source.end()
         # an audit that was submitted before is pinned to the version of then
         pinned = load_classifier(served(server, version="1.0"), access=access)
