@@ -206,7 +206,9 @@ class InsertionDeletionCheck(StepCurveCheck):
 
     def advice_on_fills(self, baseline_field: str) -> str:
         """No baseline is the blur of the games."""
-        return f"No baseline is a {BLUR_OF_GAMES}; keep the games towards zero only, with `{baseline_field}` `mean`."
+        return (
+            f"No baseline is a {BLUR_OF_GAMES}; keep only the games toward zero, and set `{baseline_field}` to `mean`."
+        )
 
 
 def accuracy_metric(game: Game) -> str:
