@@ -268,9 +268,9 @@ class SweepCheck(CheckContract):
         if self.levels >= ENOUGH_LEVELS:
             return ()
         message = (
-            f"It has {self.levels} levels. The S of a map without knowledge depends on their number, "
-            "for example 0.94 at 3 levels, 0.84 at 5, 0.42 at 11 and 0.10 at 41 where the prediction collapses. "
-            "Compare S with its floor, and never with the S of other levels. Set `levels` to at least "
+            f"The sweep has {self.levels} levels. The S of a random map depends on the number of levels: for example, "
+            "it is 0.94 at 3 levels, 0.84 at 5, 0.42 at 11 and 0.10 at 41 if the prediction collapses. "
+            "Compare S with its floor, and never with an S at a different number of levels. Set `levels` to at least "
             f"{ENOUGH_LEVELS}."
         )
         return (Notice("few_levels", message),)
