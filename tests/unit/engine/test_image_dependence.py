@@ -151,7 +151,7 @@ def test_a_copy_of_a_photo_is_the_same_image(run: Run) -> None:
         None,
         None,
     )
-    assert with_copies.reasons == {3: "a copy of image 0, which counts once", 4: "a copy of image 1, which counts once"}
+    assert with_copies.reasons == {3: "a copy of image 0; copies count once", 4: "a copy of image 1; copies count once"}
     only_copies = run([three[0], EncodedImage(1, "copy", three[0].data)], [{"kind": "gradient"}], [CHEAP])
     assert dependence(only_copies, "gradient").reasons[0] == NO_OTHER
 
