@@ -30,7 +30,15 @@ from auditcore_service.cli.progress import progress_bar
 from auditcore_service.settings import unknown_variables
 from command_line import run
 
-COMMAND = [sys.executable, "-c", "from auditcore_service.cli import main; main()"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    # a shell that runs the tests in the background has its children ignore Ctrl-C
+    (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from auditcore_service.cli import main; main()"
+    ),
+]
 REQUEST = {
     "model": {
         "kind": "torchvision",
