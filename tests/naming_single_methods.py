@@ -15,17 +15,17 @@ def names_in(node: ast.AST) -> set[str]:
     }
 
 
-def asks_for_kind(node: ast.Compare, kinds: Collection[str]) -> bool:
-    """Whether `.kind`, `["kind"]` or a variable `kind` is compared with one of the kinds."""
+def asks_for_kind(node: ast.Compare, kinds: Collection[str], words: Collection[str]) -> bool:
+    """Whether `.kind`, `["kind"]` or a variable `kind` is compared with a kind; words do not count for a variable."""
     sides = [node.left, *node.comparators]
-    if not {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)} & set(kinds):
-        return False
-    return any(
+    found = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)} & set(kinds)
+    if found and any(
         (isinstance(side, ast.Attribute) and side.attr == "kind")
-        or (isinstance(side, ast.Name) and side.id == "kind")
         or (isinstance(side, ast.Subscript) and isinstance(side.slice, ast.Constant) and side.slice.value == "kind")
         for side in sides
-    )
+    ):
+        return True
+    return bool(found - set(words)) and any(isinstance(side, ast.Name) and side.id == "kind" for side in sides)
 
 
 def is_table(keys: Collection[ast.expr | None], classes: Collection[str], kinds: Collection[str]) -> bool:
@@ -36,7 +36,13 @@ def is_table(keys: Collection[ast.expr | None], classes: Collection[str], kinds:
 
 
 def violations(
-    source: str, *, package: str, classes: Collection[str], kinds: Collection[str], may_import: bool = False
+    source: str,
+    *,
+    package: str,
+    classes: Collection[str],
+    kinds: Collection[str],
+    words: Collection[str] = (),
+    may_import: bool = False,
 ) -> Iterator[str]:
     """What in a module knows a single method, with its line.
 
@@ -45,6 +51,7 @@ def violations(
         package: Where the contracts are.
         classes: Names of the contracts.
         kinds: Their kinds.
+        words: Kinds that are also words of another meaning, with which a variable `kind` may be compared.
         may_import: Whether the module may import single contracts, as one that writes plans must.
     """
     own = set(classes)
@@ -57,7 +64,7 @@ def violations(
                 yield f"{node.lineno}: asks {called}"
             case ast.MatchClass(cls=cls) if names_in(cls) & own:
                 yield f"{cls.lineno}: matches a class"
-            case ast.Compare() if asks_for_kind(node, kinds) or names_in(node) & own:
+            case ast.Compare() if asks_for_kind(node, kinds, words) or names_in(node) & own:
                 yield f"{node.lineno}: compares a class or a kind"
             case ast.Dict(keys=keys) if is_table(keys, own, kinds):
                 yield f"{node.lineno}: has a table of classes or kinds"
