@@ -7,13 +7,7 @@ shards of two images.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +15,7 @@ import pytest
 import torch
 
 import digits
-
-ROOT = Path(__file__).parents[2]
+from altered_source import answer_of, with_additions
 
 CONTRACT = '''"""Half loss: what the left half of the image is worth."""
 
@@ -211,26 +204,15 @@ IMAGES = 5
 """Two shards of two images and one of one, so that the mean of a shard is not that of the audit."""
 
 
-def with_new_check(folder: Path) -> Path:
-    """A copy of the source tree to which a contributor has added a check."""
-    tree = folder / "tree"
-    for part in ("src", "service"):
-        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-    library = tree / "src" / "auditcore"
-    (library / "contracts" / "checks" / "half_loss.py").write_text(CONTRACT)
-    (library / "checks" / "half_loss.py").write_text(IMPLEMENTATION)
-    for name, before, line in REGISTRY_LINES:
-        text = (library / name).read_text()
-        assert text.count(before) == 1, (name, before)
-        (library / name).write_text(text.replace(before, line + before))
-    return tree
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What an audit with the new check gives, from a process whose source tree has it."""
     folder = tmp_path_factory.mktemp("toy")
-    tree = with_new_check(folder)
+    tree = with_additions(
+        folder,
+        {"contracts/checks/half_loss.py": CONTRACT, "checks/half_loss.py": IMPLEMENTATION},
+        REGISTRY_LINES,
+    )
     condition = {"check": "half_loss", "explainer": "grad_cam", "metric": "half_relevance", "at_least": -100.0}
     request = {
         "model": digits.reference(digits.write_weights(folder)).model_dump(mode="json"),
@@ -242,17 +224,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         },
         "policy": [condition | {"min_images": IMAGES}],
     }
-    made = subprocess.run(
-        [sys.executable, "-c", AUDIT],
-        input=json.dumps({"folder": str(folder), "images": IMAGES, "request": request}),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tree / "src", tree / "service", ROOT / "tests")))},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    answer: dict[str, Any] = json.loads(made.stdout)
-    return answer
+    return answer_of(tree, AUDIT, {"folder": str(folder), "images": IMAGES, "request": request})
 
 
 def rows(found: dict[str, Any], metric: str) -> dict[str | None, dict[str, Any]]:

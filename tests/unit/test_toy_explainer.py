@@ -6,19 +6,12 @@ request to the page. The explainer is stochastic, shares a pass, has a diagnosti
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import digits
-
-ROOT = Path(__file__).parents[2]
+from altered_source import answer_of, with_additions
 
 CONTRACT = '''"""Gradient under random dropout of pixels."""
 
@@ -156,26 +149,15 @@ print(json.dumps({
 IMAGES = 4
 
 
-def with_new_explainer(folder: Path) -> Path:
-    """A copy of the source tree to which a contributor has added an explainer."""
-    tree = folder / "tree"
-    for part in ("src", "service"):
-        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-    library = tree / "src" / "auditcore"
-    (library / "contracts" / "explainers" / "dropout_gradient.py").write_text(CONTRACT)
-    (library / "explainers" / "dropout_gradient.py").write_text(IMPLEMENTATION)
-    for name, before, line in REGISTRY_LINES:
-        text = (library / name).read_text()
-        assert text.count(before) == 1, (name, before)
-        (library / name).write_text(text.replace(before, line + before))
-    return tree
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What an audit with the new explainer gives, from a process whose source tree has it."""
     folder = tmp_path_factory.mktemp("toy")
-    tree = with_new_explainer(folder)
+    tree = with_additions(
+        folder,
+        {"contracts/explainers/dropout_gradient.py": CONTRACT, "explainers/dropout_gradient.py": IMPLEMENTATION},
+        REGISTRY_LINES,
+    )
     request = {
         "model": digits.reference(digits.write_weights(folder)).model_dump(mode="json"),
         "images": {"kind": "batch", "digest": f"sha256:{'0' * 64}"},
@@ -192,17 +174,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             ],
         },
     }
-    made = subprocess.run(
-        [sys.executable, "-c", AUDIT],
-        input=json.dumps({"folder": str(folder), "images": IMAGES, "request": request}),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tree / "src", tree / "service", ROOT / "tests")))},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    answer: dict[str, Any] = json.loads(made.stdout)
-    return answer
+    return answer_of(tree, AUDIT, {"folder": str(folder), "images": IMAGES, "request": request})
 
 
 def test_passes_made_are_passes_priced(found: dict[str, Any]) -> None:
