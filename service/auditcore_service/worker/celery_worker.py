@@ -15,7 +15,7 @@ from auditcore_service.queue.shard_queue import QUEUES
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import ShardKey
 from auditcore_service.tethered import tie
-from auditcore_service.worker.startup import build_executor
+from auditcore_service.worker.executor_factory import build_executor
 
 if TYPE_CHECKING:
     from auditcore_service.worker.execution import Executor

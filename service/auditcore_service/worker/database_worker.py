@@ -25,8 +25,8 @@ from auditcore_service.settings import TASKS_PER_CHILD, Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import ShardKey
 from auditcore_service.tethered import tie
+from auditcore_service.worker.executor_factory import build_executor
 from auditcore_service.worker.presence import Presence
-from auditcore_service.worker.startup import build_executor
 
 if TYPE_CHECKING:
     from auditcore_service.worker.execution import Executor

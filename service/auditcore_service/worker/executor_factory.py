@@ -1,4 +1,4 @@
-"""What a process that computes does before its first shard. Imports torch only when it is called."""
+"""Builds the executor of a process that computes. Imports torch only when it is called."""
 
 from __future__ import annotations
 
