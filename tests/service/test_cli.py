@@ -95,6 +95,13 @@ def test_an_estimate_needs_no_service_and_no_torch(folder: Path) -> None:
     assert not loaded_by("estimate", path, "--images", str(folder)) & {"torch", "numpy", "fastapi", "celery"}
 
 
+def test_an_estimate_refuses_a_policy_that_submit_would_refuse(folder: Path) -> None:
+    request = REQUEST | {"policy": [{"check": "deletion", "explainer": "gradient", "metric": "lerf", "at_least": 0}]}
+    done = run("estimate", write(folder, request), "--images", str(folder))
+    assert done.exit_code == 2
+    assert "policy.0.metric" in done.output
+
+
 def test_an_estimate_above_the_budget_exits_with_1_and_suggests_reductions(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

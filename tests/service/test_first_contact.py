@@ -239,6 +239,7 @@ def test_a_misspelt_variable_is_named_with_the_nearest_right_one(
     monkeypatch: pytest.MonkeyPatch, request_file: Path
 ) -> None:
     monkeypatch.setenv("AUDIT_FILE_ROOT", '["/data"]')
+    monkeypatch.setenv("COLUMNS", "40")  # a sentence stays one line, whatever the width: it is searched and copied
     done = run("estimate", request_file)
     assert done.exit_code == 0, done.output
     assert "AUDIT_FILE_ROOT is not a setting and is ignored; did you mean AUDIT_FILE_ROOTS?" in done.output

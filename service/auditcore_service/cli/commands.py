@@ -126,7 +126,6 @@ def serve(
             "next start",
             highlight=False,
             markup=False,
-            soft_wrap=True,
         )
 
 
@@ -271,7 +270,7 @@ def submit(
             address = f"{url.rstrip('/')}/v1/audits/{audit_id}"
             if not wait:
                 out.print(audit_id, highlight=False)
-            err.print(f"audit {audit_id} accepted: {address}", highlight=False, markup=False, soft_wrap=True)
+            err.print(f"audit {audit_id} accepted: {address}", highlight=False, markup=False)
             if not wait:
                 return
             try:
@@ -282,7 +281,6 @@ def submit(
                     f"stop it with: curl -X POST {address}/cancel",
                     highlight=False,
                     markup=False,
-                    soft_wrap=True,
                 )
                 raise typer.Exit(EXIT_INTERRUPTED) from None
             content = client.report(audit_id)
@@ -499,7 +497,7 @@ def _problems(command: str, *, extra: Extra | None = None, kept: str = "") -> It
     except CommandError as error:
         stop(error)
     except KeyboardInterrupt:
-        err.print(f"interrupted{kept and '; '}{kept}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"interrupted{kept and '; '}{kept}", highlight=False, markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -511,7 +509,7 @@ def _check_annotations(images: list[Path] | None, **given: str | None) -> None:
 
 
 def _show_call(line: str) -> None:
-    err.print(f"$ {line}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    err.print(f"$ {line}", style="dim", highlight=False, markup=False)
 
 
 def _finish(report: AuditReport, files: Mapping[Path, bytes]) -> None:
@@ -522,9 +520,9 @@ def _finish(report: AuditReport, files: Mapping[Path, bytes]) -> None:
     show_report(report, out)
     for wanted, place, reason in written:
         if reason is None:
-            err.print(f"report written to {place}", highlight=False, markup=False, soft_wrap=True)
+            err.print(f"report written to {place}", highlight=False, markup=False)
         else:
             message = f"{wanted} could not be written ({reason}); the report is in {place}"
-            err.print(f"error: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
+            err.print(f"error: {message}", style="red", highlight=False, markup=False)
     complete = all(reason is None for _, _, reason in written)
     raise typer.Exit(EXIT_STATUS[report.verdict] if complete else EXIT_ERROR)

@@ -26,8 +26,8 @@ EXIT_TERMINATED = 143
 out = Console()
 """Standard output: what a script reads."""
 
-err = Console(stderr=True)
-"""Standard error: progress and problems, for a person."""
+err = Console(stderr=True, soft_wrap=True)
+"""Standard error: progress and problems, for a person. A sentence stays one line, to be searched and copied."""
 
 
 class CommandError(Exception):
@@ -49,9 +49,9 @@ class CommandError(Exception):
 def stop(error: CommandError) -> NoReturn:
     """Print what is wrong and how to fix it, and exit with `EXIT_ERROR`."""
     code = f"[dim] ({escape(error.code)})[/dim]" if error.code else ""
-    err.print(f"[bold red]error:[/bold red] {escape(error.message)}{code}", soft_wrap=True, highlight=False)
+    err.print(f"[bold red]error:[/bold red] {escape(error.message)}{code}", highlight=False)
     for field, fix in error.errors:
-        err.print(f"  [bold]{escape(field)}[/bold]: {escape(fix)}", soft_wrap=True, highlight=False)
+        err.print(f"  [bold]{escape(field)}[/bold]: {escape(fix)}", highlight=False)
     raise typer.Exit(EXIT_ERROR)
 
 

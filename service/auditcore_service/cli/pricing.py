@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
-from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import ModelSpeed, estimate_of
+from auditcore.errors import InputError
+from auditcore.orchestration.prepared_request import plan_in_full
 from auditcore_service.cli.inputs import find_images, read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.service_client import ServiceClient
@@ -44,7 +45,11 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
     if count is None:
         count = _count(request, path)
-    plan = resolve_plan(request.plan)
+    try:
+        plan = plan_in_full(request)
+    except InputError as error:
+        message = f"{path} is not a valid request"
+        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
     estimate = estimate_of(
         plan, images=count, speeds=(ModelSpeed.assumed(settings.passes_per_s),) * len(request.references)
     )

@@ -41,7 +41,20 @@ def prepare_request(request: AuditRequest, access: AccessRules) -> PreparedReque
         InputError: The request cannot be carried out. `field` says where, the message says how to fix it.
     """
     access.check_images(request.images)
-    plan = resolve_plan(request.plan)
-    validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
+    plan = plan_in_full(request)
     resolved, resolutions = resolve_request(request, access)
     return PreparedRequest(resolved, plan, resolutions)
+
+
+def plan_in_full(request: AuditRequest) -> AuditPlan:
+    """The plan that a request stands for, once its policy is known to fit. Looks at no image and no model.
+
+    Args:
+        request: What to audit.
+
+    Raises:
+        InputError: The preset is unknown, or a condition of the policy names what the plan does not compute.
+    """
+    plan = resolve_plan(request.plan)
+    validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
+    return plan
