@@ -49,7 +49,7 @@ class Cell(NamedTuple):
     """What became of one method on one population.
 
     Attributes:
-        coverage: Share of the intervals given that hold the mean.
+        coverage: Share of the intervals given that contain the mean.
         width: Their mean width.
         missing: Share of samples without an interval.
     """

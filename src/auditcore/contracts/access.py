@@ -151,7 +151,7 @@ class AccessRules(Contract):
             # the gateway and the workers have different working folders
             msg = f"{path!r} is a relative path; write file:///path, from the root"
             raise UnsafeReference(msg, field=field)
-        # realpath, not resolve(): it never raises on a missing file, and links must not lead out of a root
+        # realpath, not resolve(): it never raises on a missing file, and links must not point outside a root
         real = Path(os.path.realpath(unquote(path)))
         if not any(real.is_relative_to(os.path.realpath(root)) for root in self.file_roots):
             msg = f"{path} is outside the allowed folders; the operator can add one (AUDIT_FILE_ROOTS)"

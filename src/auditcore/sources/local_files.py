@@ -19,7 +19,7 @@ def local_file(uri: str, *, field: str) -> Path:
 
     Raises:
         UnreachableResource: There is no such file, it is not a regular file, or this process may not read it.
-        UnsafeReference: The path leads out of its package.
+        UnsafeReference: The path points outside its package.
     """
     parts = urlsplit(uri)
     if parts.scheme == "package":
@@ -55,7 +55,7 @@ def _package_file(path: str, *, field: str) -> Path:
         root = os.path.realpath(folder)
         file = Path(os.path.realpath(Path(root) / inside))
         if not file.is_relative_to(root):
-            msg = f"{inside!r} leads out of the package {package!r}; name a file inside it"
+            msg = f"{inside!r} points outside the package {package!r}; name a file inside it"
             raise UnsafeReference(msg, field=field)
         if file.exists():
             return file
@@ -67,7 +67,7 @@ def pin_file(uri: str, *, limit_bytes: int, field: str) -> str | None:
     """The `sha256:...` of a file; None if this machine cannot read it.
 
     Raises:
-        UnsafeReference: The path leads out of its package.
+        UnsafeReference: The path points outside its package.
         LimitExceeded: The file has more than `limit_bytes`.
     """
     try:

@@ -70,7 +70,7 @@ def copy_objects(uri: str, folder: Path, *, limit_bytes: int, most: int, field: 
     Raises:
         UnreachableResource: There is no object, or the credentials do not allow to read it.
         LimitExceeded: There are too many objects, or they are too large.
-        UnsafeReference: A key leads out of the folder.
+        UnsafeReference: A key points outside the folder.
     """
     with _errors_of(uri, field):
         system, path = _system(uri)
@@ -84,7 +84,7 @@ def copy_objects(uri: str, folder: Path, *, limit_bytes: int, most: int, field: 
         for key in found:
             inside = PurePosixPath(key).relative_to(path)
             if ".." in inside.parts:
-                msg = f"the key {key!r} leads out of its prefix; rename the object"
+                msg = f"the key {key!r} points outside its prefix; rename the object"
                 raise UnsafeReference(msg, field=field)
             target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)

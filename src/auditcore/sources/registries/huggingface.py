@@ -86,7 +86,7 @@ class Snapshot:
         return tuple(self.folder / name for name in self.names if name.endswith(".safetensors"))
 
     def _refuse_links_out(self, access: AccessRules) -> None:
-        """Refuse links that lead out of the allowed folders."""
+        """Refuse links that point outside the allowed folders."""
         for path in (self.folder / CONFIG, self.folder / PREPROCESSOR, *self.folder.glob("*.safetensors*")):
             if path.is_symlink():
                 access.check_uri(path.as_uri(), field=self._field)

@@ -1,7 +1,7 @@
 """One HTTP request to a model server and its outcome: an answer, a failure that may pass, or an error.
 
 Which servers may be asked is the operator's choice (`AccessRules.check_server_url`); they are often inside the network,
-so addresses are not restricted beyond that. Redirects are not followed: they would lead out of the prefix.
+so addresses are not restricted beyond that. Redirects are not followed: they would point outside the prefix.
 """
 
 from __future__ import annotations
