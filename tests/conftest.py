@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import digits
+import once_a_run
 from auditcore.devices.allocator import give_back_freed_memory
 from auditcore.models.classifier import Classifier
 
@@ -16,6 +17,10 @@ from auditcore.models.classifier import Classifier
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("desk", deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    once_a_run.begin(config)
 
 
 @pytest.fixture(scope="session", autouse=True)
