@@ -13,6 +13,7 @@ THOROUGH = frozenset(
         "checks/test_checks_against_naive.py",
         "checks/test_common_noise.py",
         "checks/test_insertion_deletion.py",
+        "checks/test_localization_check.py",
         "checks/test_map_checks.py",
         "checks/test_randomization_check.py",
         "checks/test_removal.py",
@@ -23,14 +24,19 @@ THOROUGH = frozenset(
         "engine/test_black_box.py",
         "engine/test_faster_modes.py",
         "engine/test_image_dependence.py",
+        "engine/test_layers_named.py",
         "engine/test_memory.py",
         "engine/test_passes.py",
         "engine/test_pictures.py",
+        "engine/test_precomputed.py",
         "engine/test_several_models.py",
         "engine/test_stopping.py",
         "explainers/test_deep_lift.py",
         "explainers/test_explainers.py",
         "explainers/test_information_bottleneck.py",
+        "explainers/test_kernel_shap.py",
+        "explainers/test_layer_statistics.py",
+        "explainers/test_noise_tunnel.py",
         "explainers/test_relevance_rules.py",
         "explainers/test_transformers.py",
         "metrics/test_cuda_kernels.py",
@@ -38,20 +44,38 @@ THOROUGH = frozenset(
         "metrics/test_ranking.py",
         "models/test_arithmetic.py",
         "models/test_canonical.py",
+        "models/test_mar.py",
         "models/test_passages.py",
         "report/test_performance.py",
         "report/test_renderers.py",
+        "report/test_stopping.py",
         "report/test_verdict.py",
+        "sources/registries/test_huggingface.py",
+        "sources/registries/test_mlflow.py",
         "sources/servers/test_hostile_answers.py",
+        "sources/servers/test_transport.py",
         "sources/test_object_stores.py",
+        "test_examples.py",
+        "test_packaging.py",
+        "test_toy_check.py",
+        "test_toy_explainer.py",
     }
 )
-"""Files below this folder that take more than 5 s of one core, without their slow tests; the others take 150 s
-together. Measured with the processor time of each test, on a busy machine."""
+"""Files below this folder that take more than 3.5 s of one core, without their slow tests; the others take 110 s
+together."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    # not even imported: some of them load libraries that take seconds
+    return True if "not thorough" in config.option.markexpr and _is_thorough(collection_path) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folder = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(folder) and item.path.relative_to(folder).as_posix() in THOROUGH:
+        if _is_thorough(item.path):
             item.add_marker(pytest.mark.thorough)
+
+
+def _is_thorough(path: Path) -> bool:
+    folder = Path(__file__).parent
+    return path.is_relative_to(folder) and path.relative_to(folder).as_posix() in THOROUGH
