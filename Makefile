@@ -26,7 +26,7 @@ test: lint ## Everything .ci/run checks: lint, types, import rules, OpenAPI drif
 	$(BIN)/auditcore openapi --out openapi --check
 	$(PYTEST) -v
 
-unit: $(DEV) ## The quick three quarters of the files of tests/unit, in about 80 s of two cores; tests/unit/conftest.py says which
+unit: $(DEV) ## The quick part of tests/unit, in about 85 s of two cores; tests/unit/conftest.py says what is left out
 	$(PYTEST) tests/unit -m "not slow and not thorough"
 
 service: $(DEV) ## All tests of the service: gateway, store, both queues, workers, command line
