@@ -203,7 +203,7 @@ class NaiveAudit:
         assert check.grid is not None
         order = reference.order_of(check.rank_by, explainer.kind)
         reduced = reference.ranking_relevance(self._map(explainer, self.pixels, "original"), order, check.reduce)
-        relevance = reference.cell_relevance(reduced, check.grid)
+        relevance = reference.cell_relevance(reduced, (check.grid, check.grid))
         cells = check.grid**2
         ties = self.streams.uniform((cells,), "deletion/ties")[0].tolist()
         most_first = reference.ranking(reference.resolved(relevance), ties)

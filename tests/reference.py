@@ -437,22 +437,23 @@ def symmetric_relevance_gain(lerf: Sequence[float], morf: Sequence[float]) -> fl
 # --- cells: definitions 3 --------------------------------------------------------------------------
 
 
-def cell_of(row: int, column: int, height: int, width: int, grid: int) -> int:
-    """Cell (r,c) holds pixels with floor(i*g/H)=r, floor(j*g/W)=c."""
-    return math.floor(row * grid / height) * grid + math.floor(column * grid / width)
+def cell_of(row: int, column: int, height: int, width: int, grid: tuple[int, int]) -> int:
+    """Cell (r,c) holds pixels with floor(i*R/H)=r, floor(j*C/W)=c."""
+    rows, columns = grid
+    return math.floor(row * rows / height) * columns + math.floor(column * columns / width)
 
 
-def cell_relevance(reduced: np.ndarray, grid: int) -> list[float]:
+def cell_relevance(reduced: np.ndarray, grid: tuple[int, int]) -> list[float]:
     """Mean of the reduced map over each cell."""
     height, width = reduced.shape
-    members: list[list[float]] = [[] for _ in range(grid * grid)]
+    members: list[list[float]] = [[] for _ in range(grid[0] * grid[1])]
     for row in range(height):
         for column in range(width):
             members[cell_of(row, column, height, width, grid)].append(float(reduced[row, column]))
     return [math.fsum(values) / len(values) for values in members]
 
 
-def deleted_after(order: Sequence[int], steps: int, height: int, width: int, grid: int) -> np.ndarray:
+def deleted_after(order: Sequence[int], steps: int, height: int, width: int, grid: tuple[int, int]) -> np.ndarray:
     """Which pixels are gone after some deletions in the order given."""
     gone = set(order[:steps])
     return np.array(

@@ -47,7 +47,7 @@ def compare(classifier: Classifier, module: nn.Module, photos: Sequence[EncodedI
     with torch.no_grad():
         targets = module(x).argmax(1).cpu().numpy()
     inputs: NDArray[np.float32] = x.contiguous().cpu().numpy()
-    size = classifier.size**2
+    size = classifier.shape.pixels
     common = {"disable_warnings": True, "display_progressbar": False, "normalise": False, "abs": False}
     flipping = quantus.PixelFlipping(
         features_in_step=3 * size // STEPS, perturb_baseline=0.0, return_auc_per_sample=False, **common

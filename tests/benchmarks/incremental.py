@@ -36,7 +36,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from auditcore.counts.cells import default_grid
+from auditcore.counts.cells import grid_of
 from auditcore.models.classifier import Classifier
 from auditcore.models.static_passes import recorded
 from benchmarks.subjects import load
@@ -82,7 +82,7 @@ def intervals(curve: Curve, side: int) -> tuple[Interval, ...]:
         ValueError: They do not cover the side evenly.
     """
     if curve == "deletion":
-        size = stride = side // default_grid(side, side)
+        size = stride = side // grid_of(None, side, side).rows
     else:
         size = side // WINDOWS_A_SIDE
         stride = size // 2
@@ -514,13 +514,13 @@ def measure(
     model = fused(copy.deepcopy(module))
     model._forward_hooks.clear()  # the ledger's
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(batch, 3, classifier.size, classifier.size, generator=generator)
+    pixels = torch.rand(batch, *classifier.shape, generator=generator)
     images = classifier.normalize(pixels.to(classifier.device))
     rows: list[Row] = []
     with torch.inference_mode(), autocast(classifier.device, precision):
         for curve in curves:
-            bands = intervals(curve, classifier.size)
-            shares = layer_shares(model, Region(classifier.size, bands))
+            bands = intervals(curve, classifier.shape.height)
+            shares = layer_shares(model, Region(classifier.shape.height, bands))
             for reuse in reuses:
                 incremental = IncrementalResNet(model, images, bands, reuse)
                 rows.append(_row(classifier, incremental, images, curve, steps, shares))
@@ -587,7 +587,7 @@ def _row(
 ) -> Row:
     """One curve with reuse up to one stage."""
     device = images.device
-    bands = intervals(curve, classifier.size)
+    bands = intervals(curve, classifier.shape.height)
     both = _Steps(classifier, incremental, images, curve, bands)
     original = both.plain()
     plain_s, step_s, differences = [], [], []
@@ -677,7 +677,7 @@ def layer_table(classifier: Classifier, curve: Curve) -> Table:
         table.add_column(column, justify="left" if column == "layer" else "right")
     module = classifier.module
     assert isinstance(module, ResNet)
-    shares = layer_shares(module, Region(classifier.size, intervals(curve, classifier.size)))
+    shares = layer_shares(module, Region(classifier.shape.height, intervals(curve, classifier.shape.height)))
     for share in shares:
         table.add_row(share.name, f"{share.macs / 1e6:.0f}", f"{share.changed_share:.1%}", f"{share.window_share:.1%}")
     for reuse in STAGES:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import TimmModel, TorchvisionModel
 from auditcore.models.classifier import Classifier
-from auditcore.models.feature_maps import prefix_tokens
+from auditcore.models.feature_maps import token_grid
 from auditcore.models.loading import load_classifier
 
 PAGE = Path(__file__).parents[2] / "docs" / "grad-cam-layers.md"
@@ -72,7 +72,7 @@ def row_of(library: str, model: str, found: Classifier) -> Row:
     layer = found.last_feature_layer
     flow = next((flow for flow in found.flows if flow.name == layer), None)
     if layer is None or flow is None:
-        return Row(library, model, found.size, None, "", 0)
+        return Row(library, model, found.shape.height, None, "", 0)
     match found.layouts[layer]:
         case "channels_first":
             _, channels, height, width = flow.shape
@@ -80,8 +80,9 @@ def row_of(library: str, model: str, found: Classifier) -> Row:
             _, height, width, channels = flow.shape
         case "tokens":
             _, tokens, channels = flow.shape
-            height = width = round((tokens - (prefix_tokens(tokens) or 0)) ** 0.5)
-    return Row(library, model, found.size, layer, f"{channels} x {height} x {width}", flow.prefix)
+            grid = token_grid(tokens, found.shape)
+            height, width = (0, 0) if grid is None else grid[1:]
+    return Row(library, model, found.shape.height, layer, f"{channels} x {height} x {width}", flow.prefix)
 
 
 def line(row: Row) -> str:

@@ -220,7 +220,7 @@ def scores_of(plan: AuditPlan, paper: Paper) -> list[Score]:
 
 
 def _score(check: Check, explainer: Explainer, paper: Paper) -> Score:
-    size = paper.classifier.size**2
+    size = paper.classifier.shape.pixels
     match check:
         case SweepCheck():
             count = sum(len(_levels(check, augmentation)) for augmentation in check.augmentations)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.presets import tetkova2023_plan
@@ -155,7 +156,7 @@ def passes_an_image() -> Parts:
 
     def needed(explainers: Iterable[Explainer]) -> Passes:
         chosen = plan().model_copy(update={"explainers": tuple(explainers)})
-        facts = ModelFacts(side_px=SIDE_PX)
+        facts = ModelFacts(shape=InputShape(3, SIDE_PX, SIDE_PX))
         waves = (passes_needed(chosen, wave=wave, images=1, facts=facts) for wave in waves_of(chosen))
         found = total(passes for wave in waves for passes in wave.values())
         return Passes(found.forward, found.backward)

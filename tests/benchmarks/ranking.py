@@ -38,6 +38,7 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.ranking_orders import BOTH_ORDERS
+from auditcore.counts.cells import Grid
 from auditcore.images.batch import decode_batch
 from auditcore.metrics.cells import cell_relevance
 from auditcore.metrics.reduction import ranking_relevance
@@ -67,6 +68,7 @@ ON_PHOTOS: tuple[Explainer, ...] = (
 )
 
 SIDE_PX, CELL_PX, GRID = 32, 4, 8
+CELLS = Grid(GRID, GRID)
 """Planted images, and the cells that a deletion takes from them; patches of two by two cells lie on them."""
 
 PATCH_PX = 2 * CELL_PX
@@ -260,11 +262,11 @@ def deletion_scores(group: ImageGroup, grid: int) -> Scores:
 
 def precision_scores(group: ImageGroup, decisive: Tensor) -> Scores:
     """Share of the first cells that are decisive, where as many cells are taken as are decisive."""
-    cells = cell_relevance(decisive.double(), GRID) > 0
+    cells = cell_relevance(decisive.double(), CELLS) > 0
     found: Scores = {}
     for explainer in group.able:
         for order in BOTH_ORDERS:
-            relevance = cell_relevance(ranking_relevance(group.original(explainer).maps, order, "sum"), GRID)
+            relevance = cell_relevance(ranking_relevance(group.original(explainer).maps, order, "sum"), CELLS)
             found[explainer.label, order, "precision"] = [
                 float(own[one.topk(int(own.sum())).indices].double().mean())
                 for one, own in zip(relevance, cells, strict=True)

@@ -141,9 +141,9 @@ class RawThroughput:
         return configuration.batch / min(seconds_of(work, self.classifier.device) for _ in range(self.rounds))
 
     def _work(self, configuration: Configuration) -> Callable[[], object]:
-        device, side = self.classifier.device, self.classifier.size
+        device, shape = self.classifier.device, self.classifier.shape
         module = self.module(configuration.memory_format)
-        x = torch.rand(configuration.batch, 3, side, side, device=device)
+        x = torch.rand(configuration.batch, *shape, device=device)
         x = x.contiguous(memory_format=FORMATS[configuration.memory_format])
 
         def forward() -> Tensor:

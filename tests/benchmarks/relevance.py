@@ -43,7 +43,7 @@ def measure(classifier: Classifier, batch: int, rounds: int) -> list[dict[str, f
         the gradient; forward passes that our map costs as much as; and the largest deviation over the images, relative
         to the largest value of zennit's map.
     """
-    pixels = torch.rand(batch, 3, classifier.size, classifier.size, generator=torch.Generator().manual_seed(0))
+    pixels = torch.rand(batch, *classifier.shape, generator=torch.Generator().manual_seed(0))
     inputs = classifier.normalize(pixels.to(classifier.device))
     targets = classifier.module(inputs).argmax(1)
     rows: list[dict[str, float | int | str]] = []

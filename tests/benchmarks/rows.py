@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.costs.estimate import passes_of
@@ -106,9 +107,9 @@ def images_for(plan: AuditPlan, rates: Rates, seconds: float, *, most: int, leas
     return max(least, min(most, 2 ** math.floor(math.log2(fitting)) if fitting >= 1 else 1))
 
 
-def needed_passes(plan: AuditPlan, images: int, side_px: int) -> Passes:
+def needed_passes(plan: AuditPlan, images: int, shape: InputShape) -> Passes:
     """Passes that the compute wave of a plan needs for as many images of a model that every explainer suits."""
-    facts = ModelFacts(side_px=side_px)
+    facts = ModelFacts(shape=shape)
     needed = total(passes_needed(plan, wave="compute", images=images, facts=facts).values())
     return Passes(needed.forward, needed.backward)
 
@@ -144,7 +145,7 @@ def measure(
         images=images,
         seconds=run.seconds,
         made=run.made,
-        needed=needed_passes(case.plan, images, classifier.size),
+        needed=needed_passes(case.plan, images, classifier.shape),
         naive_seconds=sum(score.seconds for score in scores),
         naive_steps=naive_steps(scores),
         rates=rates,

@@ -44,7 +44,7 @@ from auditcore.contracts.models import DemoModel
 from auditcore.models.loading import load_classifier
 torch.set_num_threads(1)
 classifier = load_classifier(DemoModel(), access=AccessRules(), device="cpu", blobs=None)
-x = torch.rand(4, 3, classifier.size, classifier.size).contiguous(memory_format=torch.channels_last)
+x = torch.rand(4, *classifier.shape).contiguous(memory_format=torch.channels_last)
 with torch.inference_mode():
     classifier.module(x)
     print("ready", flush=True)

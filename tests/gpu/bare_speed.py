@@ -174,8 +174,8 @@ class BareSpeed:
         return batch * calls / min(seconds_of(round_, device) for _ in range(2))
 
     def _pass(self, module: Callable[[Tensor], Tensor] | nn.Module, kind: Kind, batch: int) -> Callable[[], object]:
-        device, side = self.classifier.device, self.classifier.size
-        x = torch.rand(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+        device, shape = self.classifier.device, self.classifier.shape
+        x = torch.rand(batch, *shape, device=device).contiguous(memory_format=torch.channels_last)
 
         def forward() -> Tensor:
             with torch.inference_mode(), bare_precision(device, self.precision):

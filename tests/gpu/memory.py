@@ -68,13 +68,13 @@ def run(context: Context) -> dict[str, object]:
     calibration = classifier.calibration
     taken = peak.highest_bytes if reserved is None else reserved
     context.say(
-        f"memory: {classifier.size} px, {len(pictures)} photos in {seconds:.1f} s, micro-batch "
+        f"memory: {classifier.shape.height} px, {len(pictures)} photos in {seconds:.1f} s, micro-batch "
         f"{None if calibration is None else calibration.micro_batch}, allocated {peak.highest_bytes / GIB:.2f} GiB, "
         f"reserved {taken / GIB:.2f} GiB (limit {LIMIT_BYTES // GIB}); {'; '.join(notes) or 'no notes'}"
     )
     return {
         "limit_bytes": LIMIT_BYTES,
-        "side_px": classifier.size,
+        "side_px": classifier.shape.height,
         "images": len(pictures),
         "seconds": seconds,
         "allocated_bytes": peak.highest_bytes,

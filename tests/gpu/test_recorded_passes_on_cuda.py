@@ -39,7 +39,7 @@ def classifier() -> Iterator[Classifier]:
 
 def inputs_of(classifier: Classifier, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(count)
-    pixels = torch.rand(count, 3, classifier.size, classifier.size, generator=generator)
+    pixels = torch.rand(count, *classifier.shape, generator=generator)
     return classifier.normalize(pixels.to(classifier.device))
 
 
@@ -48,7 +48,7 @@ def test_recorded_passes_give_what_eager_ones_give(classifier: Classifier, way: 
     static = StaticPasses(
         classifier.folded.forward,
         images=SIZE,
-        side=classifier.size,
+        shape=classifier.shape,
         device=classifier.device,
         way=way,
         tries_kernels=False,
@@ -76,7 +76,7 @@ def test_small_batches_run_directly(classifier: Classifier) -> None:
     static = StaticPasses(
         classifier.folded.forward,
         images=SIZE,
-        side=classifier.size,
+        shape=classifier.shape,
         device=classifier.device,
         way="graphs",
         tries_kernels=False,
@@ -96,7 +96,7 @@ def test_a_long_audit_records_a_short_one_does_not(classifier: Classifier) -> No
 
 
 def test_logits_that_are_not_finite_are_reported_when_results_come_back(classifier: Classifier) -> None:
-    pixels = torch.full((2, 3, classifier.size, classifier.size), torch.nan, device=classifier.device)
+    pixels = torch.full((2, *classifier.shape), torch.nan, device=classifier.device)
     classifier.logits(pixels)
     with pytest.raises(ModelOutputInvalid):
         classifier.guard.require_finite()

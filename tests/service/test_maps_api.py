@@ -44,7 +44,7 @@ def test_maps_are_stored_by_content_and_can_be_named_in_a_plan(client: TestClien
     assert answer.json() == {
         "digest": sha256(MAPS),
         "size_bytes": len(MAPS),
-        "file": {"images": 2, "side": 32, "channels": 1, "ordered": True, "targeted": False},
+        "file": {"images": 2, "channels": 1, "height": 32, "width": 32, "ordered": True, "targeted": False},
     }
     assert submit(client, sha256(MAPS), 2)["status"] == 202
 

@@ -184,7 +184,7 @@ folder, images = Path(asked["folder"]), asked["images"]
 request = auditcore.AuditRequest.model_validate_json(json.dumps(asked["request"]))
 report = auditcore.audit(request, images=digits.encoded(images), access=digits.access(folder), shard_images=2)
 stored = auditcore.report_bytes(report)
-facts = ModelFacts(side_px=digits.SIDE)
+facts = ModelFacts(shape=digits.PREPROCESSING.shape)
 print(json.dumps({
     "report": json.loads(stored),
     "page": render_html(read_report(stored)),

@@ -24,6 +24,7 @@ from auditcore.contracts.explainers.baselines import Baseline, Color
 from auditcore.contracts.explainers.diagnostics import Diagnostic
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need, SharedPass
 from auditcore.contracts.explainers.steps import Steps
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.pass_counts import GRADIENT, Passes
 
@@ -63,7 +64,7 @@ class DropoutGradient(ExplainerContract):
         """What missing pixels show."""
         return self.baseline
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A gradient per sample."""
         return GRADIENT.times(self.samples)
 '''
@@ -128,7 +129,7 @@ request = auditcore.AuditRequest.model_validate_json(json.dumps(asked["request"]
 report = auditcore.audit(
     request, images=digits.encoded(images), access=digits.access(folder), shard_images=images, micro_batch=5
 )
-facts = ModelFacts(side_px=digits.SIDE)
+facts = ModelFacts(shape=digits.PREPROCESSING.shape)
 (wave,) = waves_of(report.plan)
 inspected = auditcore.inspect_model(
     auditcore.InspectionRequest(model=request.model, plan=request.plan), access=digits.access(folder)

@@ -19,6 +19,7 @@ from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.ranking_orders import RankingOrder, ordered_maps, orders_of, ranked_variant
 from auditcore.contracts.shards import Measurement
+from auditcore.counts.cells import Grid
 from auditcore.errors import InvalidRequest
 from auditcore.images.cells import cell_index
 from auditcore.metrics.cells import cell_relevance, deletion_step
@@ -34,7 +35,7 @@ BLUR_KERNEL_PX, BLUR_SIGMA_PX = 31, 5.0
 CONSTANT_MAP = "all cells are equally relevant or the map is not finite, so the map gives no order"
 
 
-def fill_image(check: DeletionCheck, group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
+def fill_image(check: DeletionCheck, group: ImageGroup) -> Float[Tensor, "image channel height width"]:
     """What deleted pixels become, in pixel space, from the original image."""
     match check.fill:
         case "mean":
@@ -51,17 +52,20 @@ def compute(check: DeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple
     The curves' first points are the probabilities of the originals; their last points, where everything is
     deleted, are the same for every order and computed once.
     """
-    side = group.pixels.shape[-1]
-    grid = check.cells_per_side(side)
-    if grid > side:
-        msg = f"a grid of {grid} cells per side does not fit images of {side} pixels; use at most {side}"
+    height, width = group.pixels.shape[-2:]
+    grid = check.cells_of(height, width)
+    if grid.rows > height or grid.columns > width:
+        msg = (
+            f"a grid of {grid.rows} x {grid.columns} cells does not fit images of {height} x {width} pixels; use at "
+            f"most {min(height, width)} along the shorter side"
+        )
         raise InvalidRequest(msg, field="plan.checks.grid")
     fill = fill_image(check, group)
     emptied = fill_prediction(group, fill, None if check.fill == "blur" else check.fill).probability
     at_random = [_curve(check, group, fill, emptied, order, grid) for order in _random_orders(check, group, grid)]
     random_curves = torch.stack([curve.values for curve in at_random], dim=1)
     rao, rao_errors = rao_auc(random_curves), averaged([curve.errors for curve in at_random])
-    x = [step / grid**2 for step in range(grid**2 + 1)]
+    x = [step / grid.cells for step in range(grid.cells + 1)]
 
     found: list[Measurement] = []
     for explainer, order in ordered_maps(check.rank_by, group.able):
@@ -100,19 +104,19 @@ def compute(check: DeletionCheck, group: ImageGroup, _shared: Mapping[str, tuple
 
 
 def _relevance_order(
-    check: DeletionCheck, group: ImageGroup, explainer: Explainer, order: RankingOrder, grid: int
+    check: DeletionCheck, group: ImageGroup, explainer: Explainer, order: RankingOrder, grid: Grid
 ) -> tuple[Int[Tensor, "image cell"], Bool[Tensor, " image"]]:
     """Cells from most to least relevant, and which images have a map that gives no order."""
     relevance = cell_relevance(ranking_relevance(group.original(explainer).maps, order, check.reduce), grid)
-    ties = group.streams.uniform((grid * grid,), "deletion/ties", device=relevance.device)
+    ties = group.streams.uniform((grid.cells,), "deletion/ties", device=relevance.device)
     flat = is_constant(relevance, torch.ones_like(relevance, dtype=torch.bool))
     return rank_descending(resolved_relevance(relevance), ties), flat
 
 
-def _random_orders(check: DeletionCheck, group: ImageGroup, grid: int) -> list[Int[Tensor, "image cell"]]:
+def _random_orders(check: DeletionCheck, group: ImageGroup, grid: Grid) -> list[Int[Tensor, "image cell"]]:
     """Orders that belong to (seed, image, repeat): shared by every explainer and every model."""
     return [
-        group.streams.uniform((grid * grid,), "deletion/random_order", repeat).argsort(dim=1).to(group.pixels.device)
+        group.streams.uniform((grid.cells,), "deletion/random_order", repeat).argsort(dim=1).to(group.pixels.device)
         for repeat in range(check.repeats)
     ]
 
@@ -120,10 +124,10 @@ def _random_orders(check: DeletionCheck, group: ImageGroup, grid: int) -> list[I
 def _curve(
     check: DeletionCheck,
     group: ImageGroup,
-    fill: Float[Tensor, "image 3 height width"],
+    fill: Float[Tensor, "image channel height width"],
     emptied: Float[Tensor, " image"],
     order: Int[Tensor, "image cell"],
-    grid: int,
+    grid: Grid,
 ) -> StepCurves:
     """Target probability after 0..G deletions in the order given."""
     device = group.pixels.device
@@ -136,5 +140,5 @@ def _curve(
         return group.classifier.target_probability(copies, group.targets[own])
 
     return step_curves(
-        group, group.probabilities, emptied, steps=grid**2, predict=predict, tolerance=check.area_tolerance
+        group, group.probabilities, emptied, steps=grid.cells, predict=predict, tolerance=check.area_tolerance
     )

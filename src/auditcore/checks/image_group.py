@@ -66,7 +66,7 @@ class ImageGroup:
     """
 
     classifier: Classifier
-    pixels: Float[Tensor, "image 3 height width"]
+    pixels: Float[Tensor, "image channel height width"]
     indices: tuple[int, ...]
     targets: Int[Tensor, " image"]
     probabilities: Float[Tensor, " image"]
@@ -211,7 +211,7 @@ class ImageGroup:
 
     def batch(
         self,
-        pixels: Float[Tensor, "copy 3 height width"],
+        pixels: Float[Tensor, "copy channel height width"],
         owners: Sequence[int],
         views: str | Sequence[str],
         *,
@@ -244,7 +244,7 @@ class ImageGroup:
     def explain(
         self,
         explainer: Explainer,
-        pixels: Float[Tensor, "copy 3 height width"],
+        pixels: Float[Tensor, "copy channel height width"],
         owners: Sequence[int],
         views: str | Sequence[str],
     ) -> Attribution:
@@ -266,7 +266,7 @@ class ImageGroup:
         probabilities = self.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
         return Prediction(probabilities, self.classifier.predicts(logits, targets))
 
-    def color_prediction(self, color: str, pixels: Float[Tensor, "1 3 height width"]) -> Prediction:
+    def color_prediction(self, color: str, pixels: Float[Tensor, "1 channel height width"]) -> Prediction:
         """What the model says of each row's target if its image were of one color; one pass for all that ever ask.
 
         Args:

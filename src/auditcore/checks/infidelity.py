@@ -71,6 +71,6 @@ def _draws(
 
 
 def _target_logits(
-    group: ImageGroup, pixels: Float[Tensor, "copy 3 height width"], targets: Int[Tensor, " copy"]
+    group: ImageGroup, pixels: Float[Tensor, "copy channel height width"], targets: Int[Tensor, " copy"]
 ) -> Float[Tensor, " copy"]:
     return group.classifier.logits(pixels).gather(1, targets[:, None])[:, 0].double()

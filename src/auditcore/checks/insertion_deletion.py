@@ -43,7 +43,7 @@ STEPS_UNKNOWN = (
 class _Picture(NamedTuple):
     """Where a game begins or ends: the originals, or images without information."""
 
-    pixels: Float[Tensor, "image 3 height width"]
+    pixels: Float[Tensor, "image channel height width"]
     told: Prediction
 
 

@@ -55,7 +55,7 @@ def compute(
     return found
 
 
-def _fill(check: PixelFlippingCheck, group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
+def _fill(check: PixelFlippingCheck, group: ImageGroup) -> Float[Tensor, "image channel height width"]:
     """What removed pixels become, in pixel space: one color for all images, never one of the changed image."""
     match check.fill:
         case "black":

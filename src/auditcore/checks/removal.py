@@ -65,8 +65,8 @@ def pixel_ranking(
 
 def removal_curve(
     group: ImageGroup,
-    before: Float[Tensor, "image 3 height width"],
-    after: Float[Tensor, "image 3 height width"],
+    before: Float[Tensor, "image channel height width"],
+    after: Float[Tensor, "image channel height width"],
     rank: Int[Tensor, "image pixel"],
     counts: Sequence[int],
     first: Float[Tensor, " image"],
@@ -101,14 +101,14 @@ def removal_curve(
     return RemovalCurves(curves.values, predicted, curves.errors)
 
 
-def mean_color(group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
+def mean_color(group: ImageGroup) -> Float[Tensor, "image channel height width"]:
     """The model's mean color on every pixel: zero after normalization. All images share its memory."""
     return group.classifier.mean.expand_as(group.pixels)
 
 
 def blurred(
-    pixels: Float[Tensor, "image 3 height width"], kernel_px: int, sigma_px: float
-) -> Float[Tensor, "image 3 height width"]:
+    pixels: Float[Tensor, "image channel height width"], kernel_px: int, sigma_px: float
+) -> Float[Tensor, "image channel height width"]:
     """Images under a Gaussian whose kernel shrinks on images too small for it."""
     # reflection needs more than half a kernel of image
     kernel = min(kernel_px, 2 * min(pixels.shape[2:]) - 1)
@@ -117,7 +117,7 @@ def blurred(
 
 
 def fill_prediction(
-    group: ImageGroup, fill: Float[Tensor, "image 3 height width"], color: Literal["black", "mean"] | None
+    group: ImageGroup, fill: Float[Tensor, "image channel height width"], color: Literal["black", "mean"] | None
 ) -> Prediction:
     """What the model says of images in which every pixel is filled.
 

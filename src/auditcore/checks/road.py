@@ -78,7 +78,7 @@ def compute(check: RoadCheck, group: ImageGroup, _shared: Mapping[str, tuple[flo
     return found
 
 
-def _noise(check: RoadCheck, group: ImageGroup) -> Float[Tensor, "image 3 height width"]:
+def _noise(check: RoadCheck, group: ImageGroup) -> Float[Tensor, "image channel height width"]:
     """Noise in pixel space that has the standard deviation asked for after normalization.
 
     One field per image: a pixel gets the same noise whichever map, order or share imputes it, so that explainers
@@ -92,7 +92,7 @@ def _impute_and_predict(
     check: RoadCheck,
     group: ImageGroup,
     rank: Int[Tensor, "image pixel"],
-    noise: Float[Tensor, "image 3 height width"],
+    noise: Float[Tensor, "image channel height width"],
 ) -> _Curves:
     device, (height, width) = group.pixels.device, group.pixels.shape[-2:]
     pixels = height * width

@@ -126,7 +126,7 @@ def _copies(change: Change, group: ImageGroup) -> tuple[list[int], Tensor]:
 
 def _changed(
     change: Change, group: ImageGroup, owners: Sequence[int], value: Tensor
-) -> Float[Tensor, "copy 3 height width"]:
+) -> Float[Tensor, "copy channel height width"]:
     pixels = group.pixels[numbers_on(owners, group.pixels.device, torch.long)]
     return augment(change.augmentation, pixels, value, group.streams.take(owners))
 

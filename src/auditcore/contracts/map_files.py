@@ -28,15 +28,17 @@ class MapFile(Contract):
 
     Attributes:
         images: Number of maps.
-        side: Height and width of each map, in pixels.
-        channels: 1, or 3 if each channel has its own map.
+        channels: 1, or that of the model's input if each channel has its own map.
+        height: Height of each map, in pixels.
+        width: Width of each map, in pixels.
         ordered: Whether the maps are one tensor in the order of the batch; else each is named after its image.
         targeted: Whether the file says which class each map explains.
     """
 
     images: int
-    side: int
     channels: int
+    height: int
+    width: int
     ordered: bool
     targeted: bool
 
@@ -58,10 +60,10 @@ class StoredMaps(Contract):
 def read_map_layout(data: bytes, *, size: int | None = None, field: str = FIELD) -> tuple[MapFile, Layout]:
     """Read and check the header of a file of maps.
 
-    The file is in the safetensors format. It contains either one tensor `maps`, (N,S,S) or (N,C,S,S), in the order of
-    the batch, and optionally `targets`, (N,) int64. Or it contains one tensor per image, (S,S) or (C,S,S), named after
+    The file is in the safetensors format. It contains either one tensor `maps`, (N,H,W) or (N,C,H,W), in the order of
+    the batch, and optionally `targets`, (N,) int64. Or it contains one tensor per image, (H,W) or (C,H,W), named after
     the image's digest `sha256:...`, and optionally a JSON object of classes by digest under the metadata `targets`. C
-    is 1 or 3.
+    is 1, or the number of the model's channels.
 
     Args:
         data: The file, or at least its header.
@@ -105,7 +107,7 @@ def _ordered(layout: Layout, field: str) -> MapFile:
         raise MapsInvalid(msg, field=field)
     place = layout.tensors[MAPS]
     images, *rest = place.shape or (0,)
-    channels, side = _extent(place, tuple(rest), MAPS, field)
+    channels, height, width = _extent(place, tuple(rest), MAPS, field)
     targets = layout.tensors.get(TARGETS)
     if targets is not None and (targets.dtype != "I64" or targets.shape != (images,)):
         msg = f"`targets` must be ({images},) int64, one class per map; it is {targets.shape} {targets.dtype}"
@@ -113,7 +115,9 @@ def _ordered(layout: Layout, field: str) -> MapFile:
     if images == 0:
         msg = "`maps` is empty; add one map per image"
         raise MapsInvalid(msg, field=field)
-    return MapFile(images=images, side=side, channels=channels, ordered=True, targeted=targets is not None)
+    return MapFile(
+        images=images, channels=channels, height=height, width=width, ordered=True, targeted=targets is not None
+    )
 
 
 def _named(layout: Layout, field: str) -> MapFile:
@@ -129,18 +133,25 @@ def _named(layout: Layout, field: str) -> MapFile:
     if len(extents) != 1:
         msg = "all maps of a file must have the same size" if extents else "the file contains no map"
         raise MapsInvalid(msg, field=field)
-    ((channels, side),) = extents
+    ((channels, height, width),) = extents
     targets = targets_of(layout, field=field)
-    return MapFile(images=len(layout.tensors), side=side, channels=channels, ordered=False, targeted=bool(targets))
+    return MapFile(
+        images=len(layout.tensors),
+        channels=channels,
+        height=height,
+        width=width,
+        ordered=False,
+        targeted=bool(targets),
+    )
 
 
-def _extent(place: TensorPlace, shape: tuple[int, ...], name: str, field: str) -> tuple[int, int]:
-    """Return channels and side of a map of this shape."""
+def _extent(place: TensorPlace, shape: tuple[int, ...], name: str, field: str) -> tuple[int, int, int]:
+    """Return channels, height and width of a map of this shape."""
     channels, height, width = shape if len(shape) == 3 else (1, *shape) if len(shape) == 2 else (0, 0, 0)  # noqa: PLR2004 - axes
-    if channels not in {1, 3} or height != width or not 1 <= height <= MOST_SIDE_PX or place.dtype not in _FLOATS:
+    if channels < 1 or not min(height, width) >= 1 or max(height, width) > MOST_SIDE_PX or place.dtype not in _FLOATS:
         msg = (
-            f"{name[:80]!r} is {place.shape} {place.dtype}; a map is (S,S), (1,S,S) or (3,S,S) of float16, float32 or "
-            "float64, where S is the side of the model's input"
+            f"{name[:80]!r} is {place.shape} {place.dtype}; a map is (H,W) or (C,H,W) of float16, float32 or float64, "
+            "where H and W are the height and width of the model's input, and C is 1 or the number of its channels"
         )
         raise MapsInvalid(msg, field=field)
-    return channels, height
+    return channels, height, width

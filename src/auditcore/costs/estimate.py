@@ -7,10 +7,11 @@ from functools import lru_cache
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.explainers import ExplainerContract
 from auditcore.contracts.explainers.pass_sharing import map_passes
+from auditcore.contracts.input_shape import TYPICAL
 from auditcore.contracts.pass_counts import Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
-from auditcore.costs.passes import TYPICAL_SIDE_PX, ModelFacts, passes_needed
+from auditcore.costs.passes import ModelFacts, passes_needed
 
 BACKWARD_COST = 1.3
 """A backward pass in forward passes; 1.0 to 1.4 on the demo model and resnet50, two cores."""
@@ -61,4 +62,4 @@ def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
 
 def explanation_passes(explainer: ExplainerContract) -> float:
     """Cost of one map of a changed copy, in forward passes."""
-    return weight(map_passes((explainer,), side_px=TYPICAL_SIDE_PX))
+    return weight(map_passes((explainer,), shape=TYPICAL))

@@ -24,7 +24,6 @@ audit in faster modes measures again exactly comes on top.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -39,13 +38,10 @@ from auditcore.contracts.capabilities import (
 from auditcore.contracts.checks import CheckCase, CheckContract
 from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.contracts.explainers.pass_sharing import colors_read, map_passes, reads_plain_pass
+from auditcore.contracts.input_shape import TYPICAL, InputShape
 from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
-from auditcore.counts.removal_steps import PAPERS_PIXELS
-
-TYPICAL_SIDE_PX = math.isqrt(PAPERS_PIXELS)
-"""Side of an image where the model, and with it the size, is not known yet."""
 
 TYPICAL_LAYERS = 100
 """Stages of a randomization without a number, one per layer with parameters: 99 in the demo model, 107 in resnet50."""
@@ -56,7 +52,7 @@ class ModelFacts:
     """What the number of passes depends on besides the plan; the defaults serve before a model is known.
 
     Attributes:
-        side_px: Side of the model's square input.
+        shape: Channels, height and width of the model's input.
         layers: Layers with parameters, which a randomization without a number of stages randomizes one by one.
         unable: Names of explainers that cannot be right on the model.
         capabilities: What the model lets an audit see.
@@ -65,7 +61,7 @@ class ModelFacts:
         one_target: Whether no image can have more than one target.
     """
 
-    side_px: int = TYPICAL_SIDE_PX
+    shape: InputShape = TYPICAL
     layers: int = TYPICAL_LAYERS
     unable: frozenset[str] = frozenset()
     capabilities: ModelCapabilities = WHITE_BOX
@@ -115,7 +111,7 @@ def passes_needed(
     repeated = [explainer for explainer in able if explainer.repeatable]
     if repeated:
         # diagnostics are read of the first maps only, and the predictions are known
-        again = map_passes(repeated, logits_known=True, side_px=facts.side_px)
+        again = map_passes(repeated, logits_known=True, shape=facts.shape)
         if facts.one_target and reads_plain_pass(repeated):
             # the prediction was the plain pass there and back
             again = again.plus(GRADIENT.times(-1))
@@ -157,7 +153,7 @@ def _case(
     return CheckCase(
         able=own,
         explained=own if any(explainer.is_control for explainer in own) else (*own, CONTROL),
-        side_px=facts.side_px,
+        shape=facts.shape,
         layers=facts.layers,
         unavailable=facts.unavailable,
         intervals=facts.intervals,
@@ -190,7 +186,7 @@ def _measured(plan: AuditPlan, able: Sequence[Explainer], images: int, rows: int
 
 def _originals(able: Sequence[Explainer], images: int, rows: int, facts: ModelFacts) -> Passes:
     """Predictions and maps of the originals; with one target an image, the prediction is the plain pass forward."""
-    maps = map_passes(able, original=True, logits_known=True, side_px=facts.side_px).times(rows)
+    maps = map_passes(able, original=True, logits_known=True, shape=facts.shape).times(rows)
     if facts.one_target and reads_plain_pass(able):
         return maps.plus(GRADIENT.times(images)).plus(GRADIENT.times(-rows))
     return maps.plus(LOGITS.times(images))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WINDOWS_A_SIDE = 7
-"""An automatic window is a seventh of the side: 32 pixels of 224, as wide as one cell of a last feature map."""
+"""An automatic window is a seventh of the shorter side: 32 pixels of 224, as wide as one cell of a last feature map."""
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowsAlong:
     """Where the windows lie along one side.
 
     Attributes:
@@ -28,13 +28,28 @@ class Windows:
         return max(0, -(-(self.side - self.window) // self.stride)) + 1
 
 
-def windows(window: int | None, stride: int | None, side: int) -> Windows:
-    """The windows along a side of `side` pixels.
+@dataclass(frozen=True)
+class Windows:
+    """Square windows over an image: those along its height, and those along its width."""
+
+    rows: WindowsAlong
+    columns: WindowsAlong
+
+    @property
+    def count(self) -> int:
+        """All windows of the image."""
+        return self.rows.count * self.columns.count
+
+
+def windows(window: int | None, stride: int | None, height: int, width: int) -> Windows:
+    """The windows over an image.
 
     Args:
-        window: Side of a window, in pixels; a seventh of the image if None.
+        window: Side of a window, in pixels; a seventh of the image's shorter side if None.
         stride: Pixels from one window to the next; half the window if None.
-        side: Side of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
     """
-    window = window or max(1, side // WINDOWS_A_SIDE)
-    return Windows(window, stride or max(1, window // 2), side)
+    window = window or max(1, min(height, width) // WINDOWS_A_SIDE)
+    stride = stride or max(1, window // 2)
+    return Windows(WindowsAlong(window, stride, height), WindowsAlong(window, stride, width))

@@ -53,7 +53,7 @@ MEMORY_SHARE = 0.5
 def starting_size(classifier: Classifier) -> int:
     """Images per pass where the search begins, by device and pixels."""
     pixels = PIXELS_A_PASS.get(classifier.device.type, PIXELS_A_PASS["cpu"])
-    return min(LARGEST, max(1, pixels // classifier.size**2))
+    return min(LARGEST, max(1, pixels // classifier.shape.pixels))
 
 
 def calibrate(
@@ -212,14 +212,13 @@ def _comparison(classifier: Classifier, size: int) -> Callable[[], None]:
 
     It includes the random draw of the control, which stands for the work of perturbing the images.
     """
-    shape = (3, classifier.size, classifier.size)
     streams = Streams(0, tuple(str(number) for number in range(size)))
-    maps = streams.normal(shape, "calibration", device=classifier.device)
+    maps = streams.normal(classifier.shape, "calibration", device=classifier.device)
     angles = torch.full((size,), 10.0)
-    most_relevant = min(MOST_RELEVANT, classifier.size**2)
+    most_relevant = min(MOST_RELEVANT, classifier.shape.pixels)
 
     def work() -> None:
-        streams.normal(shape, "calibration", device=classifier.device)
+        streams.normal(classifier.shape, "calibration", device=classifier.device)
         before, after = (
             MaskedMaps(reduce_channels(each, "sum").flatten(1)) for each in (warp(Rotate(), maps, angles), maps)
         )
@@ -229,7 +228,7 @@ def _comparison(classifier: Classifier, size: int) -> Callable[[], None]:
 
 
 def _images(classifier: Classifier, count: int) -> Tensor:
-    images = torch.zeros(count, 3, classifier.size, classifier.size, device=classifier.device)
+    images = torch.zeros(count, *classifier.shape, device=classifier.device)
     return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -116,7 +116,7 @@ def predict_originals(
                 [decoded[position].index for position, _ in rows],
                 [batch.digests[position] for position, _ in rows],
                 [target for _, target in rows],
-                side=classifier.size,
+                shape=classifier.shape,
             )
             for digest, maps in uploaded.items()
         },

@@ -49,7 +49,7 @@ def prepare_model(
 
 def expected_work(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) -> float:
     """Expected passes of a shard in forward passes, at least 1; the source of a black box gets its share first."""
-    facts = ModelFacts(side_px=classifier.size, capabilities=classifier.capabilities)
+    facts = ModelFacts(shape=classifier.shape, capabilities=classifier.capabilities)
     needed = total(passes_needed(plan, wave=wave, images=images, facts=facts).values())
     if classifier.source is not None:
         classifier.source.begin(needed.forward)
@@ -82,7 +82,7 @@ def notes_of(plan: AuditPlan, micro_batch: int, micro_batches: MicroBatches, cla
 
 def _ahead(classifier: Classifier, plan: AuditPlan, images: int) -> Ahead:
     """Passes that all waves of a plan make on this number of images."""
-    facts = ModelFacts(side_px=classifier.size, capabilities=classifier.capabilities)
+    facts = ModelFacts(shape=classifier.shape, capabilities=classifier.capabilities)
     waves = (passes_needed(plan, wave=wave, images=images, facts=facts) for wave in waves_of(plan))
     needed = [total(by_purpose.values()) for by_purpose in waves]
     backward = sum(passes.backward for passes in needed)

@@ -85,7 +85,7 @@ def _take(
     static = StaticPasses(
         classifier.folded.forward,
         images=calibration.micro_batch,
-        side=classifier.size,
+        shape=classifier.shape,
         device=classifier.device,
         way=way,
         tries_kernels=not exact,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from auditcore.contracts.explainers import Ablation
-from auditcore.counts.cells import default_grid
+from auditcore.counts.cells import grid_of
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
@@ -15,11 +15,11 @@ from auditcore.models.classifier import Classifier
 
 
 def incompatibility(classifier: Classifier, contract: Ablation) -> str | None:
-    """Why the grid does not fit: it has more cells than pixels per side."""
-    if contract.grid is not None and contract.grid > classifier.size:
+    """Why the grid does not fit: it has more cells than pixels along the shorter side."""
+    if contract.grid is not None and contract.grid > min(classifier.shape[1:]):
         return (
-            f"a grid of {contract.grid} cells per side does not fit images of {classifier.size} pixels; use at most "
-            f"{classifier.size}"
+            f"a grid of {contract.grid} cells along the shorter side does not fit images of {classifier.shape}; use at "
+            f"most {min(classifier.shape[1:])}"
         )
     return None
 
@@ -34,7 +34,7 @@ def ablation(batch: Batch, contract: Ablation) -> Attribution:
         Maps (N,1,H,W): f(x) - f(x with the pixel's cell replaced).
 
     Raises:
-        NotApplicable: There are more cells than pixels per side.
+        NotApplicable: There are more cells than pixels along the shorter side.
 
     Source: feature ablation of Kokhlikyan et al. 2020 with square cells; Zeiler & Fergus 2014 without overlap.
     """
@@ -42,14 +42,14 @@ def ablation(batch: Batch, contract: Ablation) -> Attribution:
     if reason is not None:
         raise NotApplicable(reason)
     pixels = batch.pixels
-    side = batch.classifier.size
-    grid = contract.grid or default_grid(side, side)
+    height, width = pixels.shape[-2:]
+    grid = grid_of(contract.grid, height, width)
     replaced = baseline_pixels(batch, contract.baseline)
-    index = cell_index(side, side, grid, pixels.device)
-    scores = torch.empty(len(batch), grid * grid, device=pixels.device)
-    for images, cell in pairs(len(batch), grid * grid, batch.micro_batch, pixels.device):
+    index = cell_index(height, width, grid, pixels.device)
+    scores = torch.empty(len(batch), grid.cells, device=pixels.device)
+    for images, cell in pairs(len(batch), grid.cells, batch.micro_batch, pixels.device):
         hidden = (index == cell[:, None, None])[:, None]
         copies = torch.where(hidden, replaced[images], pixels[images])
         scores[images, cell] = copies_logits(batch, copies, images)
     losses = target_logits(batch)[:, None] - scores
-    return Attribution(losses[:, index.flatten()].view(len(batch), 1, side, side))
+    return Attribution(losses[:, index.flatten()].view(len(batch), 1, height, width))

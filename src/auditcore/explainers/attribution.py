@@ -75,7 +75,7 @@ class Batch:
     """
 
     classifier: Classifier
-    pixels: Float[Tensor, "image 3 height width"]
+    pixels: Float[Tensor, "image channel height width"]
     targets: Int[Tensor, " image"]
     streams: Streams
     micro_batch: int = 32
@@ -90,7 +90,7 @@ class Batch:
         return len(self.pixels)
 
     @property
-    def inputs(self) -> Float[Tensor, "image 3 height width"]:
+    def inputs(self) -> Float[Tensor, "image channel height width"]:
         """The images as the model sees them: normalized."""
         return self.classifier.normalize(self.pixels)
 

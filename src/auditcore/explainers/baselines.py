@@ -17,7 +17,7 @@ _NOISE_STD = 0.5
 """Of the gaussian baseline, in pixel space: the middle of the values that Sturmfels et al. 2020 show."""
 
 
-def baseline_pixels(batch: Batch, baseline: Baseline) -> Float[Tensor, "image 3 height width"]:
+def baseline_pixels(batch: Batch, baseline: Baseline) -> Float[Tensor, "image channel height width"]:
     """One baseline per image, in pixel space; see `contracts.explainers.baselines.BASELINES`.
 
     Noise comes from the image's own stream. Only `normal` leaves [0,1]: it is standard normal after normalization.

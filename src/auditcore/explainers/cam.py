@@ -86,7 +86,9 @@ def grad_cam(batch: Batch, contract: GradCam | GuidedGradCam) -> Attribution:
     layout = batch.classifier.layouts[name]
     parts = []
     for part in batch.parts():
-        features, gradients = (as_maps(values.float(), layout) for values in layer_features(part, name))
+        features, gradients = (
+            as_maps(values.float(), layout, part.classifier.shape) for values in layer_features(part, name)
+        )
         weights = gradients.mean((2, 3), keepdim=True)
         cam = (weights * features).sum(1, keepdim=True).relu()
         parts.append(F.interpolate(cam, size=tuple(part.pixels.shape[2:]), mode="bilinear", align_corners=False))

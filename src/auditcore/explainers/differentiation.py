@@ -10,9 +10,9 @@ from auditcore.models.target_gradient import target_gradient
 
 def input_gradient(
     module: nn.Module,
-    inputs: Float[Tensor, "image 3 height width"],
+    inputs: Float[Tensor, "image channel height width"],
     targets: Int[Tensor, " image"],
-) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, " image"]]:
+) -> tuple[Float[Tensor, "image channel height width"], Float[Tensor, " image"]]:
     """Gradient of each image's target logit, whatever the layers of `module` take for their gradients.
 
     Args:

@@ -373,7 +373,7 @@ def _features(part: Batch, layer: str) -> Float[Tensor, "image channel h w"]:
 
     with torch.no_grad(), _replacing(part.classifier.module.get_submodule(layer), keep):
         part.classifier.module(part.inputs)
-    return as_maps(outputs[0], part.classifier.layouts[layer])
+    return as_maps(outputs[0], part.classifier.layouts[layer], part.classifier.shape)
 
 
 def _forward_with(part: Batch, layer: str, z: Float[Tensor, "image sample channel h w"]) -> Float[Tensor, "copy class"]:

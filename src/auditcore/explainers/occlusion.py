@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from auditcore.contracts.explainers import Occlusion
-from auditcore.counts.windows import Windows, windows
+from auditcore.counts.windows import WindowsAlong, windows
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels
@@ -17,13 +17,15 @@ from auditcore.models.classifier import Classifier
 
 def incompatibility(classifier: Classifier, contract: Occlusion) -> str | None:
     """Why some pixels would have no value: a window larger than the image, or gaps between windows."""
-    grid = windows(contract.window, contract.stride, classifier.size)
-    if grid.window > grid.side:
-        return f"a window of {grid.window} pixels does not fit images of {grid.side}; use at most {grid.side}"
-    if grid.stride > grid.window:
+    _, height, width = classifier.shape
+    shorter = min(height, width)
+    along = windows(contract.window, contract.stride, height, width).rows
+    if along.window > shorter:
+        return f"a window of {along.window} pixels does not fit images of {classifier.shape}; use at most {shorter}"
+    if along.stride > along.window:
         return (
-            f"windows of {grid.window} pixels every {grid.stride} leave pixels between them without a value; "
-            f"use a stride of at most {grid.window}"
+            f"windows of {along.window} pixels every {along.stride} leave pixels between them without a value; "
+            f"use a stride of at most {along.window}"
         )
     return None
 
@@ -47,23 +49,23 @@ def occlusion(batch: Batch, contract: Occlusion) -> Attribution:
         raise NotApplicable(reason)
     pixels = batch.pixels
     covered = baseline_pixels(batch, contract.baseline)
-    grid = windows(contract.window, contract.stride, batch.classifier.size)
-    covers = covered_positions(grid, pixels.device)
-    count = grid.count
-    scores = torch.empty(len(batch), count * count, device=pixels.device)
-    for images, window in pairs(len(batch), count * count, batch.micro_batch, pixels.device):
-        hidden = covers[window // count][:, None, :, None] & covers[window % count][:, None, None, :]
+    grid = windows(contract.window, contract.stride, *pixels.shape[-2:])
+    rows, columns = (covered_positions(along, pixels.device) for along in (grid.rows, grid.columns))
+    scores = torch.empty(len(batch), grid.count, device=pixels.device)
+    for images, window in pairs(len(batch), grid.count, batch.micro_batch, pixels.device):
+        row, column = window // grid.columns.count, window % grid.columns.count
+        hidden = rows[row][:, None, :, None] & columns[column][:, None, None, :]
         copies = torch.where(hidden, covered[images], pixels[images])
         scores[images, window] = copies_logits(batch, copies, images)
-    losses = (target_logits(batch)[:, None] - scores).double().view(len(batch), count, count)
+    losses = (target_logits(batch)[:, None] - scores).double().view(len(batch), len(rows), len(columns))
     # a window is a product of a row and a column, so the number of windows over a pixel is a product too
-    shares = covers.double() / covers.double().sum(dim=0)
-    maps = shares.T @ losses @ shares
+    down, across = (covers.double() / covers.double().sum(dim=0) for covers in (rows, columns))
+    maps = down.T @ losses @ across
     return Attribution(maps[:, None].float())
 
 
-def covered_positions(grid: Windows, device: torch.device) -> Bool[Tensor, "window position"]:
+def covered_positions(along: WindowsAlong, device: torch.device) -> Bool[Tensor, "window position"]:
     """Which positions along a side each window covers."""
-    start = torch.arange(grid.count, device=device)[:, None] * grid.stride
-    position = torch.arange(grid.side, device=device)
-    return (position >= start) & (position < start + grid.window)
+    start = torch.arange(along.count, device=device)[:, None] * along.stride
+    position = torch.arange(along.side, device=device)
+    return (position >= start) & (position < start + along.window)

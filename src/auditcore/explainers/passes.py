@@ -38,7 +38,7 @@ def host_pairs(images: int, repeats: int, micro_batch: int) -> Iterator[tuple[li
 
 
 def copies_logits(
-    batch: Batch, copies: Float[Tensor, "copy 3 height width"], owners: Int[Tensor, " copy"]
+    batch: Batch, copies: Float[Tensor, "copy channel height width"], owners: Int[Tensor, " copy"]
 ) -> Float[Tensor, " copy"]:
     """Logits of the targets of the images that copies come from; one micro-batch, in pixel space."""
     return batch.classifier.logits(copies).gather(1, batch.targets[owners, None])[:, 0]
@@ -50,7 +50,7 @@ def target_logits(batch: Batch) -> Float[Tensor, " image"]:
 
 
 def baseline_logits(
-    batch: Batch, baseline: Baseline, pixels: Float[Tensor, "image 3 height width"]
+    batch: Batch, baseline: Baseline, pixels: Float[Tensor, "image channel height width"]
 ) -> Float[Tensor, " image"]:
     """Target logits of the images' baselines; one pass for all where the baseline is a color.
 

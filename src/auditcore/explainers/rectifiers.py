@@ -36,7 +36,7 @@ def guided_backpropagation(batch: Batch, _contract: GuidedBackpropagation) -> At
     return Attribution(guided_gradients(batch))
 
 
-def guided_gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
+def guided_gradients(batch: Batch) -> Float[Tensor, "image channel height width"]:
     """Maps of guided backpropagation, computed once for all methods that read them."""
     if not len(batch):
         return torch.empty_like(batch.pixels)
@@ -60,7 +60,7 @@ def deconvolution(batch: Batch, _contract: Deconvolution) -> Attribution:
     return Attribution(_gradients(batch, ReLUDeconvNet()))
 
 
-def _gradients(batch: Batch, rule: ReLUGuidedBackprop | ReLUDeconvNet) -> Float[Tensor, "image 3 height width"]:
+def _gradients(batch: Batch, rule: ReLUGuidedBackprop | ReLUDeconvNet) -> Float[Tensor, "image channel height width"]:
     canonical = batch.classifier.canonical
     composite = LayerMapComposite(layer_map=[(RECTIFIERS, rule)])
     with composite.context(canonical):

@@ -200,7 +200,7 @@ def why_no_map(contract: Explainer, shared: Sequence[float] | None) -> str | Non
 def explain(
     classifier: Classifier,
     contract: Explainer,
-    pixels: Float[Tensor, "image 3 height width"],
+    pixels: Float[Tensor, "image channel height width"],
     targets: Int[Tensor, " image"],
     streams: Streams,
     *,

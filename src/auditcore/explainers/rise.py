@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from auditcore.contracts.explainers import Rise
+from auditcore.counts.cells import grid_of
 from auditcore.devices.transfer import to_device
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution, Batch
@@ -18,11 +19,11 @@ MASKS_A_DRAW = 256
 
 
 def incompatibility(classifier: Classifier, contract: Rise) -> str | None:
-    """Why the masks do not fit: they have more cells than pixels per side."""
-    if contract.cells > classifier.size:
+    """Why the masks do not fit: they have more cells than pixels along the shorter side."""
+    if contract.cells > min(classifier.shape[1:]):
         return (
-            f"{contract.cells} cells per side do not fit images of {classifier.size} pixels; use at most "
-            f"{classifier.size}"
+            f"{contract.cells} cells along the shorter side do not fit images of {classifier.shape}; use at most "
+            f"{min(classifier.shape[1:])}"
         )
     return None
 
@@ -50,7 +51,7 @@ def rise(batch: Batch, contract: Rise) -> Attribution:
     for draw, start in enumerate(range(0, contract.masks, MASKS_A_DRAW)):
         grids, shifts = _draw(batch, contract, draw, min(MASKS_A_DRAW, contract.masks - start))
         for images, mask in pairs(len(batch), grids.shape[1], batch.micro_batch, pixels.device):
-            masks = soft_masks(grids[images, mask], shifts[images, mask], classifier.size)
+            masks = soft_masks(grids[images, mask], shifts[images, mask], *pixels.shape[-2:])
             visible = masks[:, None]
             copies = pixels[images] * visible + classifier.mean * (1 - visible)
             confidence = classifier.target_probability(copies, batch.targets[images])
@@ -59,36 +60,52 @@ def rise(batch: Batch, contract: Rise) -> Attribution:
 
 
 def soft_masks(
-    grids: Float[Tensor, "mask cell cell"], shifts: Int[Tensor, "mask 2"], side: int
-) -> Float[Tensor, "mask side side"]:
+    grids: Float[Tensor, "mask row column"], shifts: Int[Tensor, "mask 2"], height: int, width: int
+) -> Float[Tensor, "mask height width"]:
     """Grids, bilinearly upsampled by a cell more than the image and cut out at random.
 
     Args:
         grids: 1 where a cell stays, 0 where it is hidden.
-        shifts: Row and column of the cut's first pixel, below ceil(side / cells).
-        side: Side of the image, in pixels.
+        shifts: Row and column of the cut's first pixel, below ceil(height / rows) and ceil(width / columns).
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
         Masks in [0,1]; the mean over grids and shifts of every pixel is that of a cell.
     """
-    cells = grids.shape[-1]
+    # upsampling is linear and separable: one matrix for rows and one for columns, of which a cut takes consecutive rows
+    down, across = (
+        upsampling(cells, side).to(grids.dtype) for cells, side in zip(grids.shape[-2:], (height, width), strict=True)
+    )
+    rows = shifts[:, :1] + torch.arange(height, device=grids.device)
+    columns = shifts[:, 1:] + torch.arange(width, device=grids.device)
+    masks: Tensor = to_device(down, grids.device)[rows] @ grids @ to_device(across, grids.device)[columns].mT
+    return masks
+
+
+def upsampling(cells: int, side: int) -> Float[Tensor, "position cell"]:
+    """Weights that interpolate bilinearly between cells, along a side that is longer than the image by a cell.
+
+    Args:
+        cells: Cells along the side.
+        side: Side of the image, in pixels.
+    """
     upsampled = (cells + 1) * -(-side // cells)
     # in cells, between their centers; mirrored at the outermost ones, as scikit-image does for the authors
     position = (torch.arange(upsampled, dtype=torch.float64) + 0.5) * cells / upsampled - 0.5
     position = torch.minimum(position.abs(), 2 * (cells - 1) - position)
     distance = (position[:, None] - torch.arange(cells)).abs()
-    # upsampling is linear and separable: one matrix for rows and columns, of which a cut takes consecutive rows
-    weights = to_device((1 - distance).clamp(min=0).to(grids.dtype), grids.device)
-    cut = shifts[:, :, None] + torch.arange(side, device=grids.device)
-    masks: Tensor = weights[cut[:, 0]] @ grids @ weights[cut[:, 1]].mT
-    return masks
+    return (1 - distance).clamp(min=0)
 
 
 def _draw(
     batch: Batch, contract: Rise, draw: int, count: int
-) -> tuple[Float[Tensor, "image mask cell cell"], Int[Tensor, "image mask 2"]]:
+) -> tuple[Float[Tensor, "image mask row column"], Int[Tensor, "image mask 2"]]:
     """Grids and shifts of some consecutive masks of every image."""
-    cell = -(-batch.classifier.size // contract.cells)
-    kept = batch.streams.uniform((count, contract.cells, contract.cells), "rise/grid", draw) < contract.keep
+    height, width = batch.pixels.shape[-2:]
+    grid = grid_of(contract.cells, height, width)
+    kept = batch.streams.uniform((count, *grid), "rise/grid", draw) < contract.keep
+    # in pixels: less than the height, and the width, of a cell
+    cell = torch.tensor([-(-height // grid.rows), -(-width // grid.columns)])
     shifts = (batch.streams.uniform((count, 2), "rise/shift", draw) * cell).long()
     return to_device(kept.float(), batch.pixels.device), to_device(shifts, batch.pixels.device)

@@ -21,7 +21,7 @@ Targets = Tensor | None
 
 def pass_once(
     classifier: Classifier,
-    inputs: Float[Tensor, "image 3 height width"],
+    inputs: Float[Tensor, "image channel height width"],
     targets: Targets,
     *,
     gradient: bool,
@@ -71,7 +71,7 @@ def pass_once(
     )
 
 
-def input_gradients(batch: Batch) -> Float[Tensor, "image 3 height width"]:
+def input_gradients(batch: Batch) -> Float[Tensor, "image channel height width"]:
     """Gradient of each image's target logit with respect to the normalized input, computed once for all methods."""
     if not len(batch):
         return torch.empty_like(batch.pixels)
@@ -92,7 +92,7 @@ def image_logits(batch: Batch) -> Float[Tensor, "image class"]:
     return torch.cat([_logits(part) for part in batch.parts()])
 
 
-def color_logits(batch: Batch, color: str, pixels: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 class"]:
+def color_logits(batch: Batch, color: str, pixels: Float[Tensor, "1 channel height width"]) -> Float[Tensor, "1 class"]:
     """Logits of an image of one color, computed once for all images, explainers and checks of a shard.
 
     Args:
@@ -105,7 +105,7 @@ def color_logits(batch: Batch, color: str, pixels: Float[Tensor, "1 3 height wid
     return batch.colors[color]
 
 
-def _gradient(part: Batch) -> Float[Tensor, "image 3 height width"]:
+def _gradient(part: Batch) -> Float[Tensor, "image channel height width"]:
     if part.passes.gradient is None:
         _make(part, gradient=True, layers=part.passes.layers)
     gradient = part.passes.gradient

@@ -18,7 +18,7 @@ _COMPACTNESS = 10.0
 
 
 def segment(
-    pixels: Float[Tensor, "image 3 height width"], kind: Literal["cells", "superpixels"], count: int
+    pixels: Float[Tensor, "image channel height width"], kind: Literal["cells", "superpixels"], count: int
 ) -> Int[Tensor, "image height width"]:
     """Number of the segment that each pixel belongs to, from 0, without gaps, image by image.
 
@@ -35,8 +35,8 @@ def segment(
     """
     height, width = pixels.shape[2:]
     if kind == "cells":
-        side = cells_within(count, height, width)
-        return cell_index(height, width, side, pixels.device).expand(len(pixels), -1, -1)
+        grid = cells_within(count, height, width)
+        return cell_index(height, width, grid, pixels.device).expand(len(pixels), -1, -1)
     images = pixels.permute(0, 2, 3, 1).cpu().numpy()
     labels = [_superpixels(image, count) for image in images]
     return torch.from_numpy(np.array(labels, dtype=np.int64).reshape(-1, height, width)).to(pixels.device)

@@ -28,7 +28,7 @@ FIRST_GROUP = 32
 
 
 class LabeledBox(NamedTuple):
-    """An object in the model's square input, with its class if one was given."""
+    """An object in the model's input, with its class if one was given."""
 
     pixels: PixelBox
     label: int | None
@@ -39,14 +39,14 @@ class DecodedBatch:
     """The usable images of a batch as one tensor, and a record for each of the others.
 
     Attributes:
-        pixels: (N,3,S,S) float32 in pixel space [0, 1], on the CPU; N is 0 if no image was usable.
+        pixels: (N,C,H,W) float32 in pixel space [0, 1], on the CPU; N is 0 if no image was usable.
         used: Positions of the usable images in the given sequence, ascending; row i of `pixels` is image `used[i]`.
         digests: Content address of each usable file, in the order of `used`.
-        boxes: Objects of each usable image that are at least partly inside its square, in the order of `used`.
+        boxes: Objects of each usable image that are at least partly inside the model's input, in the order of `used`.
         excluded: One record for each excluded image, with the error's `code`, and its message as `reason`.
     """
 
-    pixels: Float[Tensor, "image 3 side side"]
+    pixels: Float[Tensor, "image channel height width"]
     used: tuple[int, ...]
     digests: tuple[str, ...]
     excluded: tuple[ImageRecord, ...]
@@ -56,7 +56,7 @@ class DecodedBatch:
 class _Decoded(NamedTuple):
     """One usable image."""
 
-    pixels: Float[Tensor, "3 side side"]
+    pixels: Float[Tensor, "channel height width"]
     digest: str
     boxes: tuple[LabeledBox, ...]
 
@@ -81,8 +81,7 @@ def decode_batch(
     # Pillow releases the GIL while it decodes and resizes
     found = list(_threads(threads).map(decode, images) if min(threads, len(images)) > 1 else map(decode, images))
     usable = {position: one for position, one in enumerate(found) if isinstance(one, _Decoded)}
-    side = preprocessing.crop
-    pixels = torch.stack([one.pixels for one in usable.values()]) if usable else torch.empty((0, 3, side, side))
+    pixels = torch.stack([one.pixels for one in usable.values()]) if usable else torch.empty((0, *preprocessing.shape))
     return DecodedBatch(
         pixels,
         tuple(usable),
@@ -159,7 +158,7 @@ os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def _labeled_boxes(image: EncodedImage, size: tuple[int, int], preprocessing: Preprocessing) -> tuple[LabeledBox, ...]:
-    """Return the boxes of an image that are at least partly inside the model's square, with their labels."""
+    """Return the boxes of an image that are at least partly inside the model's input, with their labels."""
     found = pixel_boxes(image.boxes, size, preprocessing)
     return tuple(
         LabeledBox(pixels, box.label) for pixels, box in zip(found, image.boxes, strict=True) if pixels is not None

@@ -30,7 +30,7 @@ class PixelBox(NamedTuple):
 
 def to_pixels(
     image: Image.Image, preprocessing: Preprocessing, *, limits: Limits, field: str
-) -> Float[Tensor, "3 side side"]:
+) -> Float[Tensor, "channel height width"]:
     """Resize the shorter side, crop the center square, scale to [0, 1].
 
     Resampling is Pillow's, with antialiasing: the same numbers as torchvision's Resize, CenterCrop and ToTensor

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.map_files import MAPS, TARGETS, MapFile, read_map_layout, targets_of
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import MapsInvalid
@@ -29,7 +30,7 @@ class MapRows:
     """The maps of the rows of a group.
 
     Attributes:
-        maps: (N,C,S,S), float32; zeros for rows without a map.
+        maps: (N,C,H,W), float32; zeros for rows without a map.
         missing: Row -> why it has no map.
     """
 
@@ -58,25 +59,29 @@ class UploadedMaps:
         self.file, self._layout = read_map_layout(data, field=field)
         self._targets = {} if self.file.ordered else targets_of(self._layout, field=field)
 
-    def rows(self, indices: Sequence[int], digests: Sequence[str], targets: Sequence[int], *, side: int) -> MapRows:
+    def rows(
+        self, indices: Sequence[int], digests: Sequence[str], targets: Sequence[int], *, shape: InputShape
+    ) -> MapRows:
         """Return the maps of some images, one target class per image.
 
         Args:
             indices: Index of each image in its batch.
             digests: Digest of each image file.
             targets: Class that the audit explains for each image.
-            side: Side of the model's input, in pixels.
+            shape: Channels, height and width of the model's input.
 
         Raises:
             MapsInvalid: The size of the maps is not that of the model's input.
         """
-        if self.file.side != side:
+        file = self.file
+        if file.channels not in {1, shape.channels} or (file.height, file.width) != (shape.height, shape.width):
+            given = InputShape(shape.channels if file.channels == 1 else file.channels, file.height, file.width)
             msg = (
-                f"the maps are {self.file.side} x {self.file.side} pixels, but the model's input is {side} x {side}; "
-                "upload maps of the model's input, after resizing and cropping"
+                f"the maps are {given}, but the model's input is {shape}; upload maps of the model's input, after "
+                "resizing and cropping"
             )
             raise MapsInvalid(msg, field=self._field)
-        maps = torch.zeros(len(indices), self.file.channels, side, side)
+        maps = torch.zeros(len(indices), file.channels, file.height, file.width)
         missing: dict[int, str] = {}
         for row, (index, digest, target) in enumerate(zip(indices, digests, targets, strict=True)):
             found = self._map(index, digest, target)
@@ -101,7 +106,7 @@ class UploadedMaps:
             return f"the uploaded map explains class {explained}, but the audit explains class {target}"
         if not np.isfinite(values).all():
             return NOT_FINITE
-        return np.array(values, np.float32).reshape(self.file.channels, self.file.side, self.file.side)
+        return np.array(values, np.float32).reshape(self.file.channels, self.file.height, self.file.width)
 
     def _values(self, place: TensorPlace) -> NDArray[np.generic]:
         """Return a view of a tensor's values, without a copy."""

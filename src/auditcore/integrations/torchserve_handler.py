@@ -162,11 +162,13 @@ class AuditcoreHandler:
             layout = read_layout(body)
         except TensorFileInvalid:
             return _Request(position, self._photo(body), None, body)
-        side = self._classifier.size
+        shape = self._classifier.shape
         place = layout.tensors.get(INPUTS)
-        if place is None or place.dtype != "F32" or len(place.shape) != 4 or place.shape[1:] != (3, side, side):  # noqa: PLR2004 - axes
+        if place is None or place.dtype != "F32" or len(place.shape) != 4 or place.shape[1:] != shape:  # noqa: PLR2004 - axes
             found = "nothing" if place is None else f"{place.shape} {place.dtype}"
-            msg = f"`{INPUTS}` must be (N,3,{side},{side}) float32, normalized; got {found}"
+            msg = (
+                f"`{INPUTS}` must be (N,{shape.channels},{shape.height},{shape.width}) float32, normalized; got {found}"
+            )
             raise BadRequest(msg)
         return _Request(position, _tensor(body, layout, INPUTS, np.float32), layout, body)
 

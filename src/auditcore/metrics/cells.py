@@ -6,30 +6,31 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from auditcore.counts.cells import Grid
 from auditcore.errors import ShapeError
 from auditcore.images.cells import bands, require_grid
 
 
-def cell_relevance(maps: Float[Tensor, "image height width"], grid: int) -> Float[Tensor, "image cell"]:
+def cell_relevance(maps: Float[Tensor, "image height width"], grid: Grid) -> Float[Tensor, "image cell"]:
     """Compute the mean relevance of the pixels of each cell.
 
     Args:
         maps: Reduced maps, one value per pixel.
-        grid: Cells per side, g.
+        grid: Rows R and columns C of cells.
 
     Returns:
-        (N, g*g) in float64: rounding to float32 would create ties, and ties are broken at random.
+        (N, R*C) in float64: rounding to float32 would create ties, and ties are broken at random.
 
     Raises:
-        ShapeError: A side has more cells than pixels.
+        ShapeError: There are more rows or columns of cells than pixels.
 
     Source: Won et al. 2025.
     """
     height, width = maps.shape[-2:]
     require_grid(height, width, grid)
     # bands as 0/1 matrices: matrix products add in a fixed order, scattered additions on a GPU do not
-    rows = torch.nn.functional.one_hot(bands(height, grid, maps.device), grid).double()
-    columns = torch.nn.functional.one_hot(bands(width, grid, maps.device), grid).double()
+    rows = torch.nn.functional.one_hot(bands(height, grid.rows, maps.device), grid.rows).double()
+    columns = torch.nn.functional.one_hot(bands(width, grid.columns, maps.device), grid.columns).double()
     sums = rows.T @ maps.double() @ columns
     return (sums / torch.outer(rows.sum(dim=0), columns.sum(dim=0))).flatten(1)
 

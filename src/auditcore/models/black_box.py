@@ -44,7 +44,7 @@ class Source(Protocol):
     def images_per_pass(self) -> int:
         """Number of images per pass with which it is fastest."""
 
-    def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+    def predict(self, inputs: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Outputs for normalized inputs, as the source declares them; float32 on the CPU, rows in order."""
 
     def begin(self, images: int) -> None:

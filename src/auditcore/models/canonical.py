@@ -20,6 +20,7 @@ from torch.fx.passes.shape_prop import TensorMetadata
 from torch.nn.utils import fusion, parametrize
 from torchvision.ops import StochasticDepth, stochastic_depth
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import NotApplicable
 from auditcore.models.layers import Addition, Gate, SpatialMean
 from auditcore.models.tracing import ENTRY, LINEAR_LAYERS, trace
@@ -36,7 +37,7 @@ _RELATIVE_TOLERANCE = 1e-3
 """Largest allowed deviation, relative to the largest logit; merging batch normalization changes about 1e-6."""
 
 
-def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
+def canonicalize(module: nn.Module, *, shape: InputShape) -> nn.Module:
     """Return a deep copy of `module` with the same function, in canonical form.
 
     Functional activations, additions, products and poolings become modules. Every module is called once, never in
@@ -45,8 +46,8 @@ def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
     Modules are registered in execution order, so that rules for the first layer find it.
 
     Args:
-        module: A classifier of (N,3,size,size) images in evaluation mode.
-        size: Side of the square input, in pixels.
+        module: A classifier of (N,C,H,W) images in evaluation mode.
+        shape: Channels, height and width of its input.
 
     Raises:
         NotApplicable: torch.fx cannot trace the forward, or the rewritten model does not give the same output.
@@ -54,7 +55,7 @@ def canonicalize(module: nn.Module, *, size: int) -> nn.Module:
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # on the CPU, which computes in full float32: with an accelerator's reduced precision, the check at the end is vague
     module = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=False)
-    example = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = module(example.clone())
         settle(module)

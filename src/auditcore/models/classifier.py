@@ -34,8 +34,8 @@ class Classifier:
     """A frozen image classifier in evaluation mode.
 
     Attributes:
-        module: The network: normalized input (N,3,H,W) to logits (N,classes); parameters need no gradient.
-        size: Side of the square input, in pixels.
+        module: The network: normalized input (N,C,H,W) to logits (N,classes); parameters need no gradient.
+        shape: Channels, height and width of the input.
         classes: Number of classes.
         parameters: Number of parameter values; None for a black box.
         layouts: Layers that give feature maps of more than one position, with how they lay them out, in the order in
@@ -47,8 +47,8 @@ class Classifier:
         digest: sha256 over all parameters and buffers; what its source says, for a black box.
         structure: sha256 over names and shapes of all parameters and buffers; None for a black box.
         trained: False for random weights.
-        mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
-        std: Per-channel standard deviation (1,3,1,1).
+        mean: Per-channel mean (1,C,1,1) in pixel space; also the mean color used as a fill.
+        std: Per-channel standard deviation (1,C,1,1).
         calibration: Size of micro-batches and speed, once measured.
         fixed_size: The size that was given for that measurement; None if the size was chosen.
         ledger: Passes made so far, over the module and its folded and canonical copies.
@@ -77,7 +77,7 @@ class Classifier:
         self.preprocessing = preprocessing
         self.scores: Scores = scores
         self.trained = trained
-        self.size = preprocessing.crop
+        self.shape = preprocessing.shape
         self.source = module.source if isinstance(module, BlackBox) else None
         self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities
         if self.source is None:
@@ -90,9 +90,9 @@ class Classifier:
         self.module = module
         self.digest = state_digest(module) if self.source is None else self.source.digest
         self.structure = structure_digest(module) if self.source is None else None
-        self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, 3, 1, 1)
-        self.std = torch.tensor(preprocessing.std, device=self.device).view(1, 3, 1, 1)
-        self.classes, self.layouts = probe(module, size=self.size, device=self.device)
+        self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, -1, 1, 1)
+        self.std = torch.tensor(preprocessing.std, device=self.device).view(1, -1, 1, 1)
+        self.classes, self.layouts = probe(module, shape=self.shape, device=self.device)
         self.feature_layers = tuple(self.layouts)
         self.convolutions = tuple(
             name
@@ -111,7 +111,7 @@ class Classifier:
         self.ledger.attach(self.module)
         # a black box cannot be folded
         given = None if self.source is None else self.module
-        self._forms = ModuleForms(self.module, size=self.size, ledger=self.ledger, folded=given)
+        self._forms = ModuleForms(self.module, shape=self.shape, ledger=self.ledger, folded=given)
 
     @cached_property
     def feature_grids(self) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ class Classifier:
         Transformers have them in place of convolutions. Found by one forward and backward pass outside the ledger.
         """
         grids = {name: layout for name, layout in self.layouts.items() if layout != "channels_first"}
-        reaching = positions_reach_logits(self.module, grids, size=self.size) if grids else frozenset()
+        reaching = positions_reach_logits(self.module, grids, shape=self.shape) if grids else frozenset()
         return tuple(name for name in grids if name in reaching)
 
     @cached_property
@@ -129,7 +129,7 @@ class Classifier:
 
         Found by one pass outside the ledger.
         """
-        return flow_through(self.module, self.layouts, size=self.size, device=self.device) if self.layouts else ()
+        return flow_through(self.module, self.layouts, shape=self.shape, device=self.device) if self.layouts else ()
 
     @cached_property
     def last_feature_layer(self) -> str | None:
@@ -139,7 +139,7 @@ class Classifier:
         """
         first = (name for name, layout in self.layouts.items() if layout == "channels_first")
         reaching = frozenset((*first, *self.feature_grids))
-        return last_map(self.module, self.layouts, self.flows, reaching, size=self.size)
+        return last_map(self.module, self.layouts, self.flows, reaching, shape=self.shape)
 
     @property
     def low(self) -> Float[Tensor, "1 channel 1 1"]:
@@ -151,12 +151,14 @@ class Classifier:
         """Normalized value of white, per channel."""
         return (1 - self.mean) / self.std
 
-    def normalize(self, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image 3 height width"]:
+    def normalize(
+        self, pixels: Float[Tensor, "image channel height width"]
+    ) -> Float[Tensor, "image channel height width"]:
         """From pixel space [0,1] to the space in which the model computes."""
         normalized: Tensor = (pixels - self.mean) / self.std
         return normalized.contiguous(memory_format=torch.channels_last)
 
-    def logits(self, pixels: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+    def logits(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Logits of images in pixel space; no gradient.
 
         Raises:
@@ -166,7 +168,7 @@ class Classifier:
         self.guard.see(output)
         return output
 
-    def score(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+    def score(self, inputs: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Logits of normalized images, without gradient and without a check that they are finite."""
         static = self.static
         if static is not None and static.takes("logits", len(inputs)):
@@ -177,8 +179,8 @@ class Classifier:
         return output
 
     def gradient(
-        self, inputs: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"] | None
-    ) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
+        self, inputs: Float[Tensor, "image channel height width"], targets: Int[Tensor, " image"] | None
+    ) -> tuple[Float[Tensor, "image channel height width"], Float[Tensor, "image class"]]:
         """Gradient of each image's target logit with respect to its normalized input, and the logits; both detached.
 
         Args:
@@ -202,7 +204,7 @@ class Classifier:
         return logits.gather(1, targets[:, None])[:, 0] >= 0
 
     def target_probability(
-        self, pixels: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"]
+        self, pixels: Float[Tensor, "image channel height width"], targets: Int[Tensor, " image"]
     ) -> Float[Tensor, " image"]:
         """Probability of each image's target class."""
         return self.probabilities(self.logits(pixels)).gather(1, targets[:, None])[:, 0]
@@ -280,7 +282,7 @@ class Classifier:
             faster.module = module
             faster._forms = ModuleForms(  # noqa: SLF001
                 module,
-                size=self.size,
+                shape=self.shape,
                 ledger=self.ledger,
                 folded=folded,
                 canonical_of=exact._forms,  # noqa: SLF001
@@ -308,5 +310,5 @@ class Classifier:
         other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
         alter(other.module)
         other.digest = digest
-        other._forms = ModuleForms(other.module, size=self.size, ledger=self.ledger, folded=other.module)  # noqa: SLF001
+        other._forms = ModuleForms(other.module, shape=self.shape, ledger=self.ledger, folded=other.module)  # noqa: SLF001
         return other

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import NotApplicable
 from auditcore.models.canonical import (
     IDENTITIES,
@@ -50,12 +51,12 @@ class Folded:
     layers: Mapping[str, str]
 
 
-def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
+def fold(module: nn.Module, *, shape: InputShape, keep: Sequence[str] = ()) -> Folded:
     """Return a deep copy of `module` with the same function up to rounding.
 
     Args:
-        module: A classifier of (N,3,size,size) images in evaluation mode.
-        size: Side of the square input, in pixels.
+        module: A classifier of (N,C,H,W) images in evaluation mode.
+        shape: Channels, height and width of its input.
         keep: Layers whose outputs will be read and must not change either.
 
     Raises:
@@ -65,7 +66,7 @@ def fold(module: nn.Module, *, size: int, keep: Sequence[str] = ()) -> Folded:
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # on the CPU, which computes in full float32: with an accelerator's reduced precision, the check at the end is vague
     module = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=False)
-    example = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = module(example.clone())
         settle(module)

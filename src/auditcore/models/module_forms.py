@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import nn
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import NotApplicable
 from auditcore.models.canonical import canonicalize
 from auditcore.models.folding import Folded, fold
@@ -26,7 +27,7 @@ class ModuleForms:
         self,
         module: nn.Module,
         *,
-        size: int,
+        shape: InputShape,
         ledger: PassLedger,
         folded: nn.Module | None = None,
         canonical_of: ModuleForms | None = None,
@@ -35,13 +36,13 @@ class ModuleForms:
 
         Args:
             module: The network itself.
-            size: Side of its square input, in pixels.
+            shape: Channels, height and width of the input.
             ledger: Counts the passes of forms that are made here.
             folded: Takes the place of a folded copy, so that nothing is folded; the module is folded if None.
             canonical_of: Forms of another module whose canonical form serves this one too.
         """
         self._module = module
-        self._size = size
+        self._shape = shape
         self._ledger = ledger
         self._given = folded
         self._canonical_of = canonical_of
@@ -59,7 +60,7 @@ class ModuleForms:
         try:
             # what is created in inference mode could never be differentiated
             with torch.inference_mode(mode=False):
-                module = fold(self._module, size=self._size).module
+                module = fold(self._module, shape=self._shape).module
         except NotApplicable:
             return self._module
         self._ledger.attach(module)
@@ -77,7 +78,7 @@ class ModuleForms:
         if key not in self._readable:
             try:
                 with torch.inference_mode(mode=False):
-                    found = fold(self._module, size=self._size, keep=key)
+                    found = fold(self._module, shape=self._shape, keep=key)
                 self._ledger.attach(found.module)
             except NotApplicable:
                 found = Folded(self._module, {name: name for name in key})
@@ -100,7 +101,7 @@ class ModuleForms:
         if self._why_not_canonical is not None:
             raise NotApplicable(self._why_not_canonical)
         try:
-            module = canonicalize(self._module, size=self._size)
+            module = canonicalize(self._module, shape=self._shape)
         except NotApplicable as error:
             self._why_not_canonical = error.message
             raise

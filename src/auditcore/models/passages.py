@@ -13,7 +13,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from auditcore.models.feature_maps import Layout, grid_reaches_logits_around, prefix_tokens
+from auditcore.contracts.input_shape import InputShape
+from auditcore.models.feature_maps import Layout, grid_reaches_logits_around, token_grid
 
 _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers that count toward the depth of a network."""
@@ -55,7 +56,7 @@ class _Run:
 
 
 def flow_through(
-    module: nn.Module, layouts: Mapping[str, Layout], *, size: int, device: torch.device
+    module: nn.Module, layouts: Mapping[str, Layout], *, shape: InputShape, device: torch.device
 ) -> tuple[Flow, ...]:
     """Return the flow through each feature layer, in the order of their last runs.
 
@@ -65,7 +66,7 @@ def flow_through(
     Args:
         module: The network.
         layouts: Its feature layers.
-        size: Side of the input, in pixels.
+        shape: Channels, height and width of the input.
         device: Device of the network.
     """
     runs = {name: _Run() for name in layouts}
@@ -90,7 +91,7 @@ def flow_through(
         ]
     try:
         with torch.enable_grad():
-            image = torch.zeros(1, 3, size, size, device=device).requires_grad_().clone()
+            image = torch.zeros(1, *shape, device=device).requires_grad_().clone()
             # `forward` itself, without hooks: the ledger of passes must not count this pass
             logits = module.forward(image)
     finally:
@@ -103,7 +104,7 @@ def flow_through(
             value=numbers.get(run.node) if run.count == 1 else None,
             runs=run.count,
             shape=run.shape,
-            prefix=(prefix_tokens(run.shape[1]) or 0) if layouts[name] == "tokens" and run.count else 0,
+            prefix=_prefix(run, layouts[name], shape),
             computes=run.computes,
         )
         for name, run in runs.items()
@@ -111,7 +112,12 @@ def flow_through(
 
 
 def last_map(
-    module: nn.Module, layouts: Mapping[str, Layout], flows: Sequence[Flow], reaching: Collection[str], *, size: int
+    module: nn.Module,
+    layouts: Mapping[str, Layout],
+    flows: Sequence[Flow],
+    reaching: Collection[str],
+    *,
+    shape: InputShape,
 ) -> str | None:
     """Return the last feature map that nothing flows around on the way to the logits; None if there is none.
 
@@ -125,7 +131,7 @@ def last_map(
         layouts: Its feature layers.
         flows: Result of `flow_through`.
         reaching: Layers whose positions the logits depend on.
-        size: Side of the input, in pixels.
+        shape: Channels, height and width of the input.
     """
     chosen = _outermost_of_last([flow for flow in flows if flow.computes and flow.name in reaching])
     if chosen is None:
@@ -145,9 +151,17 @@ def last_map(
         ),
         None,
     )
-    if entrance is None or grid_reaches_logits_around(module, entrance, start=chosen.name, layouts=layouts, size=size):
+    if entrance is None or grid_reaches_logits_around(
+        module, entrance, start=chosen.name, layouts=layouts, shape=shape
+    ):
         return chosen.name
     return entrance
+
+
+def _prefix(run: _Run, layout: Layout, shape: InputShape) -> int:
+    """Tokens before the grid of a layer's last output."""
+    found = token_grid(run.shape[1], shape) if layout == "tokens" and run.count else None
+    return 0 if found is None else found.prefix
 
 
 def _outermost_of_last(flows: Sequence[Flow]) -> Flow | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights
 from auditcore.models.feature_maps import Layout, layers_run
 from auditcore.models.sanity import invalid_output
@@ -26,20 +27,20 @@ class Probe(NamedTuple):
     layouts: Mapping[str, Layout]
 
 
-def probe(module: nn.Module, *, size: int, device: torch.device) -> Probe:
+def probe(module: nn.Module, *, shape: InputShape, device: torch.device) -> Probe:
     """Pass two mean-colored images through a model.
 
     Args:
         module: The model, in evaluation mode.
-        size: Side of its square input, in pixels.
+        shape: Channels, height and width of its input.
         device: Where it is.
 
     Raises:
         ModelOutputInvalid: The output is not a finite (N,classes) tensor with at least two classes.
     """
-    example = torch.zeros(2, 3, size, size, device=device)
+    example = torch.zeros(2, *shape, device=device)
     try:
-        with torch.inference_mode(), layers_run(module, images=len(example)) as ran:
+        with torch.inference_mode(), layers_run(module, shape, images=len(example)) as ran:
             output = module(example.to(memory_format=torch.channels_last))
     except InputError:  # a server that fails, or that answers something else than it declared
         raise

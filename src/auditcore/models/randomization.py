@@ -79,7 +79,7 @@ def parameter_layers(classifier: Classifier) -> list[list[str]]:
     ]
     try:
         with torch.inference_mode(), classifier.ledger.paused():
-            module(classifier.normalize(classifier.mean.expand(1, -1, classifier.size, classifier.size)))
+            module(classifier.normalize(classifier.mean.expand(1, *classifier.shape)))
     finally:
         for handle in handles:
             handle.remove()

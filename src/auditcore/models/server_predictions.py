@@ -99,7 +99,7 @@ class ServedSource:
         most = self._client.images_per_request(3 * self._side**2 * FLOAT_BYTES)
         return max(1, min(self._limits.images_per_request, most))
 
-    def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+    def predict(self, inputs: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Return the outputs as the server declares them, in order; requests have equal size.
 
         Raises:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.shards import Way
 from auditcore.models.target_gradient import target_gradient
 
@@ -47,7 +48,7 @@ class StaticPasses:
         forward: Callable[[Tensor], Tensor],
         *,
         images: int,
-        side: int,
+        shape: InputShape,
         device: torch.device,
         way: Way,
         tries_kernels: bool,
@@ -55,9 +56,9 @@ class StaticPasses:
         """Record nothing yet.
 
         Args:
-            forward: Normalized images (N,3,side,side) to float32 logits, without hooks.
+            forward: Normalized images (N,C,H,W) to float32 logits, without hooks.
             images: Images per pass.
-            side: Side of an image, in pixels.
+            shape: Channels, height and width of an image.
             device: A CUDA device.
             way: `graphs` or `compiled`.
             tries_kernels: Whether cuDNN may benchmark its kernels, so that another run may use different ones.
@@ -66,7 +67,7 @@ class StaticPasses:
         self.way = way
         self._tries_kernels = tries_kernels
         self._forward = torch.compile(forward, dynamic=False) if way == "compiled" else forward
-        inputs = torch.zeros(images, 3, side, side, device=device)
+        inputs = torch.zeros(images, *shape, device=device)
         self.inputs = inputs.contiguous(memory_format=torch.channels_last)
         self._targets = torch.zeros(images, dtype=torch.long, device=device)
         # logits and gradients are never computed at the same time, so their passes share memory
@@ -96,14 +97,14 @@ class StaticPasses:
         """Return whether a batch of `count` images can be replayed."""
         return kind in self._recorded and LEAST_SHARE[self.way] * self.images <= count <= self.images
 
-    def logits(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+    def logits(self, inputs: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Compute logits of normalized images, without gradient."""
         (logits,) = self._replay("logits", inputs)
         return logits
 
     def gradient(
-        self, inputs: Float[Tensor, "image 3 height width"], targets: Int[Tensor, " image"] | None
-    ) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
+        self, inputs: Float[Tensor, "image channel height width"], targets: Int[Tensor, " image"] | None
+    ) -> tuple[Float[Tensor, "image channel height width"], Float[Tensor, "image class"]]:
         """Compute the gradient of each image's target logit with respect to its normalized input, and the logits.
 
         Args:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 def target_gradient(
     forward: Callable[[Tensor], Tensor],
-    inputs: Float[Tensor, "image 3 height width"],
+    inputs: Float[Tensor, "image channel height width"],
     targets: Int[Tensor, " image"] | None,
-) -> tuple[Float[Tensor, "image 3 height width"], Float[Tensor, "image class"]]:
+) -> tuple[Float[Tensor, "image channel height width"], Float[Tensor, "image class"]]:
     """Compute gradients and logits in one forward and one backward pass.
 
     Images do not mix in evaluation mode, so one backward pass of the sum gives the gradients of all images.

@@ -31,7 +31,7 @@ MARK = (200, 120, 0)
 """Color of the cross over a constant map; neither red nor blue."""
 
 
-def draw_photo(pixels: Float[Tensor, "3 height width"]) -> bytes:
+def draw_photo(pixels: Float[Tensor, "channel height width"]) -> bytes:
     """Draw the photo as the model sees it: resized and cropped, not normalized.
 
     Args:
@@ -44,7 +44,7 @@ def draw_photo(pixels: Float[Tensor, "3 height width"]) -> bytes:
     return _png(Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).numpy())))
 
 
-def draw_map(values: Float[Tensor, "height width"], pixels: Float[Tensor, "3 height width"]) -> bytes:
+def draw_map(values: Float[Tensor, "height width"], pixels: Float[Tensor, "channel height width"]) -> bytes:
     """Draw a signed map in color over the gray photo: blue is negative, white 0, red positive.
 
     Full color is the map's own 99.5 % quantile of absolute values, so colors can be compared within a map but not

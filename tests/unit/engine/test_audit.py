@@ -31,6 +31,7 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
 )
 from auditcore.contracts.images import ImageBatchReference
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import AuditReport, Result
@@ -245,7 +246,7 @@ def test_progress_is_reported_between_all_micro_batches(run: Run, checks: tuple[
 @pytest.mark.parametrize(("side", "images"), [(32, 392), (224, 8), (448, 2), (1024, 1)])
 def test_micro_batches_shrink_as_images_grow(digit_classifier: Classifier, side: int, images: int) -> None:
     classifier = copy.copy(digit_classifier)
-    classifier.size = side
+    classifier.shape = InputShape(3, side, side)
     assert starting_size(classifier) == images
 
 

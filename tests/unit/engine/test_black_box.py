@@ -29,6 +29,7 @@ from auditcore.contracts.checks import (
     SweepCheck,
 )
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, KernelShap, Occlusion, Rise
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.models import Scores
 from auditcore.contracts.packaged_models import Outputs
 from auditcore.contracts.pass_counts import total
@@ -176,7 +177,7 @@ def test_passes_made_are_passes_needed_of_what_runs() -> None:
     plan = AuditPlan(explainers=(*PREDICTING, Gradient(), GradCam()), checks=CHECKS)
     source = Predicting()
     result = run(black_box(source), plan)
-    facts = ModelFacts(side_px=digits.SIDE, capabilities=BLACK_BOX)
+    facts = ModelFacts(shape=InputShape(3, digits.SIDE, digits.SIDE), capabilities=BLACK_BOX)
     needed = total(passes_needed(plan, wave="compute", images=3, facts=facts, accepted=None).values())
     assert result.cost.backward_images == 0
     # ssim compares only maps of accepted copies

@@ -147,7 +147,7 @@ def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, 
         if (key := interval_key(check, augmentation)) in found
     }
     return ModelFacts(
-        side_px=classifier.size,
+        shape=classifier.shape,
         layers=len(parameter_layers(classifier)),
         unavailable=frozenset(
             augmentation.label for augmentation in augmentations if augmentation_applicability(augmentation) is not None

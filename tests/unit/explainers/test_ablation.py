@@ -14,6 +14,7 @@ import reference_perturbation as reference
 from auditcore.contracts.explainers import Ablation, Occlusion
 from auditcore.contracts.models import Preprocessing
 from auditcore.costs.estimate import explanation_passes
+from auditcore.counts.cells import Grid
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution
 from auditcore.explainers.registry import applicability, explain
@@ -56,7 +57,7 @@ def test_captum_agrees(grid: int, baseline: str, digit_classifier: Classifier) -
     images = digits.digit_pixels()[0][:3]
     targets = digit_classifier.logits(images).argmax(1)
     color = torch.zeros(1, 3, 1, 1) if baseline == "black" else digit_classifier.mean
-    cells = cell_index(digits.SIDE, digits.SIDE, grid)
+    cells = cell_index(digits.SIDE, digits.SIDE, Grid(grid, grid))
     foreign = captum.attr.FeatureAblation(digit_classifier.module).attribute(
         digit_classifier.normalize(images),
         baselines=digit_classifier.normalize(color.expand_as(images)),

@@ -332,7 +332,7 @@ def test_nothing_is_left_behind_and_every_pass_is_counted(digit_classifier: Clas
 
 def depends_on_image(classifier: Classifier, layer: str) -> bool:
     """Whether logits differ between two images although the layer gives the same for both."""
-    images = torch.rand(2, 3, classifier.size, classifier.size, generator=torch.Generator().manual_seed(3))
+    images = torch.rand(2, *classifier.shape, generator=torch.Generator().manual_seed(3))
     outputs: list[Tensor] = []
 
     def freeze(_layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:

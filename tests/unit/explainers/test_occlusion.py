@@ -70,16 +70,16 @@ def test_captum_agrees(window: int, stride: int, baseline: str, digit_classifier
 
 
 def test_automatic_windows() -> None:
-    large = windows(None, None, 224)
+    large = windows(None, None, 224, 224).rows
     assert (large.window, large.stride, large.count) == (32, 16, 13)
-    small = windows(None, None, 5)
+    small = windows(None, None, 5, 9).rows
     assert (small.window, small.stride, small.count) == (1, 1, 5)
-    assert windows(9, None, 32).stride == 4
+    assert windows(9, None, 32, 40).columns.stride == 4
 
 
 @pytest.mark.parametrize("contract", [Occlusion(), Occlusion(window=50, stride=30), Occlusion(window=224)])
 def test_cost_is_known_beforehand(contract: Occlusion) -> None:
-    assert explanation_passes(contract) == 1 + windows(contract.window, contract.stride, 224).count ** 2
+    assert explanation_passes(contract) == 1 + windows(contract.window, contract.stride, 224, 224).count
 
 
 def test_passes_are_counted_and_take_no_gradient(digit_classifier: Classifier) -> None:
@@ -105,7 +105,7 @@ def test_maps_do_not_depend_on_the_batch(digit_classifier: Classifier) -> None:
 @pytest.mark.parametrize(
     ("contract", "match"),
     [
-        (Occlusion(window=33), "does not fit images of 32; use at most 32"),
+        (Occlusion(window=33), "does not fit images of 32 x 32 pixels; use at most 32"),
         (Occlusion(window=4, stride=5), "leave pixels between them without a value; use a stride of at most 4"),
         (Occlusion(stride=5), "use a stride of at most 4"),
     ],

@@ -366,7 +366,7 @@ def test_no_rule_of_zennit_is_evaluated_where_ours_serve(contract: Any, monkeypa
 
     monkeypatch.setattr(BasicHook, "backward", refused)
     for classifier in (demo(), fresh("resnet18"), fresh("densenet121"), fresh("mobilenet_v3_small")):
-        images = pixels(1, classifier.size)
+        images = pixels(1, classifier.shape.height)
         assert float(ours(classifier, contract, images, torch.tensor([1])).abs().amax()) > 0
         linear = [layer for layer in classifier.canonical.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
         # squeeze-excitation has layers without relevance

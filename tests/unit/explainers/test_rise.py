@@ -79,7 +79,7 @@ def test_masks_are_those_of_the_authors(cells: int, side: int) -> None:
     cell = math.ceil(side / cells)
     grids = (generator.random((4, cells, cells)) < 0.5).astype(np.float32)
     shifts = generator.integers(0, cell, (4, 2))
-    masks = soft_masks(torch.from_numpy(grids), torch.from_numpy(shifts), side)
+    masks = soft_masks(torch.from_numpy(grids), torch.from_numpy(shifts), side, side)
     upsampled = (cells + 1) * cell
     for mask, grid, (row, column) in zip(masks, grids, shifts, strict=True):
         foreign = resize(grid, (upsampled, upsampled), order=1, mode="reflect", anti_aliasing=False)
@@ -89,7 +89,7 @@ def test_masks_are_those_of_the_authors(cells: int, side: int) -> None:
 def test_the_mean_mask_is_the_share_that_stays() -> None:
     generator = torch.Generator().manual_seed(0)
     grids = (torch.rand(20_000, 4, 4, generator=generator) < 0.3).float()
-    mean = soft_masks(grids, torch.randint(0, 8, (20_000, 2), generator=generator), 32).mean(0)
+    mean = soft_masks(grids, torch.randint(0, 8, (20_000, 2), generator=generator), 32, 32).mean(0)
     torch.testing.assert_close(mean, torch.full_like(mean, 0.3), rtol=0, atol=0.02)
     # so a model that does not look gives its constant probability everywhere, whatever the share
     blind = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 2)), preprocessing=PREPROCESSING)
@@ -138,6 +138,6 @@ def test_passes_are_counted_and_take_no_gradient(digit_classifier: Classifier) -
 
 def test_more_cells_than_pixels_do_not_apply(digit_classifier: Classifier) -> None:
     assert applicability(digit_classifier, Rise(cells=32)) is None
-    assert "33 cells per side do not fit" in str(applicability(digit_classifier, Rise(cells=33)))
-    with pytest.raises(NotApplicable, match="do not fit images of 32 pixels"):
+    assert "33 cells along the shorter side do not fit" in str(applicability(digit_classifier, Rise(cells=33)))
+    with pytest.raises(NotApplicable, match="do not fit images of 32 x 32 pixels"):
         run(digit_classifier, Rise(cells=33), digits.digit_pixels()[0][:1])

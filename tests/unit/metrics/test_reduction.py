@@ -12,6 +12,7 @@ from jaxtyping import TypeCheckError
 import reference
 from auditcore.contracts.checks import Reduction
 from auditcore.contracts.ranking_orders import RankingOrder
+from auditcore.counts.cells import Grid
 from auditcore.metrics.cells import cell_relevance
 from auditcore.metrics.ranking import rank_descending
 from auditcore.metrics.reduction import ranking_relevance
@@ -51,8 +52,8 @@ def test_signs_that_alternate_cancel_in_a_cell_and_their_sizes_do_not() -> None:
     # the whole left half decides, with signs that alternate from pixel to pixel, as in maps made from gradients
     board = 1.0 - 2 * ((torch.arange(8)[:, None] + torch.arange(8)) % 2)
     own = (board * (torch.arange(8) < 4)).expand(1, 3, 8, 8)
-    assert cell_relevance(ranking_relevance(own, "signed", "sum"), 2).tolist() == [[0.0] * 4]
-    assert cell_relevance(ranking_relevance(own, "magnitude", "sum"), 2).tolist() == [[1.0, 0.0, 1.0, 0.0]]
+    assert cell_relevance(ranking_relevance(own, "signed", "sum"), Grid(2, 2)).tolist() == [[0.0] * 4]
+    assert cell_relevance(ranking_relevance(own, "magnitude", "sum"), Grid(2, 2)).tolist() == [[1.0, 0.0, 1.0, 0.0]]
 
 
 def test_an_order_that_does_not_exist_is_refused() -> None:

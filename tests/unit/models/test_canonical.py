@@ -16,6 +16,7 @@ from zennit.layer import Sum
 
 import reference_explainers
 from auditcore.contracts.access import AccessRules
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.models import DemoModel
 from auditcore.errors import NotApplicable
 from auditcore.models.canonical import called_module, canonicalize, rectifiers, signal_path
@@ -53,7 +54,7 @@ def fresh(name: str) -> nn.Module:
 # one at a time: together they would fill the memory
 @functools.lru_cache(maxsize=1)
 def canonical_of(name: str) -> nn.Module:
-    return canonicalize(fresh(name), size=SIZE)
+    return canonicalize(fresh(name), shape=InputShape(3, SIZE, SIZE))
 
 
 def images(count: int = 3, size: int = SIZE) -> Tensor:
@@ -95,14 +96,14 @@ def test_every_module_is_called_once_and_nothing_is_in_place(name: str) -> None:
 def test_the_original_stays_as_it_was() -> None:
     module = reference_explainers.ResidualNet()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    canonicalize(module, size=8)
+    canonicalize(module, shape=InputShape(3, 8, 8))
     assert module.relu6.inplace
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
 def test_the_demo_model_keeps_its_padded_convolutions_whole() -> None:
     classifier = load_classifier(DemoModel(), access=AccessRules())
-    canonical = canonicalize(classifier.module, size=224)
+    canonical = canonicalize(classifier.module, shape=InputShape(3, 224, 224))
     assert_same_function(classifier.module, canonical, images(2, 224))
     convolutions = [layer for layer in classifier.module.modules() if isinstance(layer, nn.Conv2d)]
     counted = kinds(canonical)
@@ -140,7 +141,7 @@ def test_gates_take_the_sigmoid_as_gate_in_any_order() -> None:
 
     for gate_first in (True, False):
         module = Gated(gate_first=gate_first).eval()
-        canonical = canonicalize(module, size=16)
+        canonical = canonicalize(module, shape=InputShape(3, 16, 16))
         assert isinstance(canonical, fx.GraphModule)
         assert_same_function(module, canonical, images(size=16))
         (gate,) = [node for node in canonical.graph.nodes if isinstance(called_module(canonical, node), Gate)]
@@ -169,7 +170,7 @@ class Functional(nn.Module):
 def test_functions_become_modules() -> None:
     torch.manual_seed(0)
     module = Functional().eval()
-    canonical = canonicalize(module, size=16)
+    canonical = canonicalize(module, shape=InputShape(3, 16, 16))
     assert_same_function(module, canonical, images(size=16))
     assert kinds(canonical) == [
         *("Conv2d", "ReLU", "Conv2d", "ReLU6", "Addition", "Conv2d", "LeakyReLU", "ReLU6", "Addition"),
@@ -181,7 +182,7 @@ def test_functions_become_modules() -> None:
 
 
 def test_a_shared_layer_shares_weights_but_not_hooks() -> None:
-    canonical = canonicalize(Functional().eval(), size=16)
+    canonical = canonicalize(Functional().eval(), shape=InputShape(3, 16, 16))
     twice = [layer for name, layer in canonical.named_children() if name.startswith("two")]
     assert len(twice) == 2
     assert twice[0] is not twice[1]
@@ -201,14 +202,14 @@ def test_a_layer_shared_between_two_norms_is_merged_with_each() -> None:
             return self.second(self.conv(self.first(self.conv(x)))).mean((2, 3))
 
     module = Shared().eval()
-    canonical = canonicalize(module, size=16)
+    canonical = canonicalize(module, shape=InputShape(3, 16, 16))
     assert kinds(canonical) == ["Conv2d", "Conv2d", "SpatialMean"]
     assert_same_function(module, canonical, images(size=16))
 
 
 def test_norm_layers_with_built_in_activation_are_taken_apart() -> None:
     module = timm.create_model("efficientnet_lite0", pretrained=False).eval()
-    canonical = canonicalize(module, size=SIZE)
+    canonical = canonicalize(module, shape=InputShape(3, SIZE, SIZE))
     assert_same_function(module, canonical, images())
     assert "ReLU6" in kinds(canonical)
     assert not {"BatchNormAct2d", "BatchNorm2d"} & set(kinds(canonical))
@@ -227,14 +228,14 @@ class Rectified(nn.Conv2d):
 @pytest.mark.parametrize("layer", [Standardized(3, 4, 3), Rectified(3, 4, 3)], ids=["standardized", "rectified"])
 def test_a_convolution_that_does_more_is_not_kept_whole(layer: nn.Module) -> None:
     module = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    canonical = canonicalize(module, size=16)
+    canonical = canonicalize(module, shape=InputShape(3, 16, 16))
     assert type(layer).__name__ not in kinds(canonical)
     assert_same_function(module, canonical, images(size=16))
 
 
 def test_a_parametrized_weight_is_fixed_at_its_value() -> None:
     module = nn.Sequential(weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    canonical = canonicalize(module, size=16)
+    canonical = canonicalize(module, shape=InputShape(3, 16, 16))
     assert kinds(canonical) == ["Conv2d", "ReLU", "AdaptiveAvgPool2d", "Flatten"]
     assert_same_function(module, canonical, images(size=16))
 
@@ -245,7 +246,7 @@ def test_control_flow_on_values_is_not_applicable() -> None:
             return x.mean((2, 3)) if x.sum() > 0 else -x.mean((2, 3))
 
     with pytest.raises(NotApplicable, match=r"cannot be traced .* by torch\.fx"):
-        canonicalize(Branching(), size=16)
+        canonicalize(Branching(), shape=InputShape(3, 16, 16))
 
 
 def test_a_function_that_lives_on_in_place_effects_is_not_applicable() -> None:
@@ -256,7 +257,7 @@ def test_a_function_that_lives_on_in_place_effects_is_not_applicable() -> None:
             return (x + rectified).mean((2, 3))  # x has been overwritten by now
 
     with pytest.raises(NotApplicable, match="its logits would change"):
-        canonicalize(Overwriting(), size=16)
+        canonicalize(Overwriting(), shape=InputShape(3, 16, 16))
 
 
 def test_optional_arguments_keep_their_defaults() -> None:
@@ -267,7 +268,7 @@ def test_optional_arguments_keep_their_defaults() -> None:
                 x = x * mask
             return x.mean((2, 3)) * scale
 
-    assert kinds(canonicalize(Optional(), size=16)) == ["ReLU", "SpatialMean", "Gate"]
+    assert kinds(canonicalize(Optional(), shape=InputShape(3, 16, 16))) == ["ReLU", "SpatialMean", "Gate"]
 
 
 def test_own_layers_compute_what_they_replace() -> None:
@@ -284,7 +285,7 @@ def test_signal_path_refuses_other_modules() -> None:
 
 
 def test_signal_path_is_in_execution_order() -> None:
-    canonical = canonicalize(reference_explainers.ResidualNet(), size=8)
+    canonical = canonicalize(reference_explainers.ResidualNet(), shape=InputShape(3, 8, 8))
     names = [str(node.target) for node in signal_path(canonical)]
     wanted = ["stem", "inner", "outer", "down", "head"]
     positions = [names.index(name) for name in wanted]

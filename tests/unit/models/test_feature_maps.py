@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from auditcore.contracts.input_shape import InputShape
+from auditcore.errors import ShapeError
 from auditcore.models.feature_maps import Layout, as_maps, layout_of
 
+SQUARE, WIDE = InputShape(3, 32, 32), InputShape(3, 48, 192)
 CONV, LINEAR, NORM, RELU = nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.LayerNorm(1), nn.ReLU()
 
 
@@ -41,11 +44,39 @@ CONV, LINEAR, NORM, RELU = nn.Conv2d(1, 1, 1), nn.Linear(1, 1), nn.LayerNorm(1),
     ],
 )
 def test_layouts(layer: nn.Module, shape: tuple[int, ...], layout: Layout | None) -> None:
-    assert layout_of(layer, torch.zeros(shape), images=2) == layout
+    assert layout_of(layer, torch.zeros(shape), SQUARE, images=2) == layout
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "layout"),
+    [
+        (CONV, (2, 7, 12, 48), "channels_first"),
+        (RELU, (2, 7, 12, 48), "channels_first"),
+        (NORM, (2, 12, 48, 7), "channels_last"),
+        # strides that do not divide the input round one position away
+        (RELU, (2, 7, 5, 18), "channels_first"),
+        (RELU, (2, 7, 12, 12), None),
+        # patches of 16 pixels, with and without a class token
+        (LINEAR, (2, 3 * 12, 8), "tokens"),
+        (LINEAR, (2, 1 + 3 * 12, 8), "tokens"),
+        # a square number of tokens is no grid here
+        (LINEAR, (2, 49, 8), None),
+    ],
+)
+def test_layouts_of_a_wide_input(layer: nn.Module, shape: tuple[int, ...], layout: Layout | None) -> None:
+    assert layout_of(layer, torch.zeros(shape), WIDE, images=2) == layout
+
+
+def test_tokens_of_a_wide_input_become_maps() -> None:
+    maps = torch.rand(2, 5, 3, 12)
+    tokens = torch.cat([torch.full((2, 1, 5), torch.nan), maps.flatten(2).mT], dim=1)
+    assert torch.equal(as_maps(tokens, "tokens", WIDE), maps)
+    with pytest.raises(ShapeError, match="a grid"):
+        as_maps(tokens[:, :30], "tokens", WIDE)
 
 
 def test_an_output_that_is_not_a_tensor_has_no_layout() -> None:
-    assert layout_of(nn.MultiheadAttention(4, 1), (torch.zeros(2, 16, 4), None), images=2) is None
+    assert layout_of(nn.MultiheadAttention(4, 1), (torch.zeros(2, 16, 4), None), SQUARE, images=2) is None
 
 
 def test_every_layout_becomes_the_same_maps() -> None:
@@ -57,4 +88,4 @@ def test_every_layout_becomes_the_same_maps() -> None:
         "tokens": torch.cat([prefix, maps.flatten(2).mT], dim=1),
     }
     for layout, values in layouts.items():
-        assert torch.equal(as_maps(values, layout), maps)
+        assert torch.equal(as_maps(values, layout, SQUARE), maps)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.models import Preprocessing
 from auditcore.errors import NotApplicable
 from auditcore.explainers.shared_pass import pass_once
@@ -66,7 +67,7 @@ def norms(module: nn.Module) -> int:
 
 
 def test_logits_stay_and_normalization_goes(network: nn.Module) -> None:
-    found = fold(network, size=SIZE)
+    found = fold(network, shape=InputShape(3, SIZE, SIZE))
     x = torch.randn(3, 3, SIZE, SIZE)
     assert norms(network) == 2
     assert norms(found.module) == 0
@@ -74,18 +75,18 @@ def test_logits_stay_and_normalization_goes(network: nn.Module) -> None:
 
 
 def test_a_layer_that_is_read_gives_what_it_gave(network: nn.Module) -> None:
-    found = fold(network, size=SIZE, keep=("block.0", "first"))
+    found = fold(network, shape=InputShape(3, SIZE, SIZE), keep=("block.0", "first"))
     assert list(found.layers) == ["block.0", "first"]
     assert norms(found.module) == 2
     x = torch.randn(3, 3, SIZE, SIZE)
     for name, place in found.layers.items():
         assert torch.allclose(output_of(found.module, place, x), output_of(network, name, x), atol=1e-5)
     # around a layer that is not read normalization still goes
-    assert norms(fold(network, size=SIZE, keep=("first",)).module) == 1
+    assert norms(fold(network, shape=InputShape(3, SIZE, SIZE), keep=("first",)).module) == 1
 
 
 def test_a_container_is_read_at_its_end_and_folded_inside(network: nn.Module) -> None:
-    found = fold(network, size=SIZE, keep=("block", "norm"))
+    found = fold(network, shape=InputShape(3, SIZE, SIZE), keep=("block", "norm"))
     assert norms(found.module) == 1
     x = torch.randn(3, 3, SIZE, SIZE)
     assert torch.allclose(found.module(x), network(x), atol=1e-5)
@@ -97,7 +98,7 @@ def test_a_container_is_read_at_its_end_and_folded_inside(network: nn.Module) ->
 @pytest.mark.parametrize("layer", ["twice", "dropout", "absent"])
 def test_a_layer_that_is_not_a_single_step_cannot_be_kept(network: nn.Module, layer: str) -> None:
     with pytest.raises(NotApplicable, match=repr(layer)):
-        fold(network, size=SIZE, keep=(layer,))
+        fold(network, shape=InputShape(3, SIZE, SIZE), keep=(layer,))
 
 
 def test_copies_for_layers_do_not_pile_up(network: nn.Module) -> None:

@@ -81,7 +81,7 @@ def test_every_record_names_the_loader_of_its_contract() -> None:
 
 def test_the_demo_model_needs_no_permission() -> None:
     classifier = load_classifier(DemoModel(), access=AccessRules(factories=(), packages=()))
-    assert (classifier.classes, classifier.trained, classifier.size) == (1000, True, 224)
+    assert (classifier.classes, classifier.trained, classifier.shape) == (1000, True, (3, 224, 224))
     assert classifier.convolutions[-1] == "_conv_head"
 
 

@@ -14,7 +14,7 @@ from auditcore.contracts.explainers import GradCam
 from auditcore.contracts.models import Preprocessing
 from auditcore.explainers.registry import applicability
 from auditcore.models.classifier import Classifier
-from auditcore.models.feature_maps import as_maps, prefix_tokens
+from auditcore.models.feature_maps import as_maps, token_grid
 
 SIDE, WIDTH = 32, 6
 
@@ -256,7 +256,7 @@ def assert_nothing_flows_around(found: Classifier) -> None:
     """Two images with the same positions there have the same logits, but for what tokens before the grid carry."""
     layer = str(found.last_feature_layer)
     layout = found.layouts[layer]
-    images = torch.rand(2, 3, found.size, found.size, generator=torch.Generator().manual_seed(3))
+    images = torch.rand(2, *found.shape, generator=torch.Generator().manual_seed(3))
     kept: list[Tensor] = []
 
     def freeze(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -274,7 +274,9 @@ def assert_nothing_flows_around(found: Classifier) -> None:
     if flow.value is not None:
         torch.testing.assert_close(frozen[0], frozen[1], rtol=0, atol=1e-5 * float(frozen.abs().max()))
     else:  # the entrance of the last block: the class token goes around it, positions do not
-        assert prefix_tokens(flow.shape[1])
+        grid = token_grid(flow.shape[1], found.shape)
+        assert grid is not None
+        assert grid.prefix
     # and the logits do depend on its positions
     outputs: list[Tensor] = []
     handle = place.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output))
@@ -283,7 +285,7 @@ def assert_nothing_flows_around(found: Classifier) -> None:
     handle.remove()
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(4))
     (gradient,) = torch.autograd.grad(logits, outputs[-1], weights)
-    assert float(as_maps(gradient, layout).abs().max()) > 0
+    assert float(as_maps(gradient, layout, found.shape).abs().max()) > 0
 
 
 # --- published models ------------------------------------------------------------------------------

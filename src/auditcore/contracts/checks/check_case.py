@@ -9,6 +9,7 @@ from auditcore.contracts.augmentations import Interval
 from auditcore.contracts.explainers import ExplainerContract
 from auditcore.contracts.explainers.pass_sharing import colors_read, map_passes
 from auditcore.contracts.image_colors import ImageColor
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import Passes
 
 
@@ -19,7 +20,7 @@ class CheckCase:
     Attributes:
         able: Explainers of the plan that the check runs on and that can run on the model.
         explained: The same, and the random control if it is not among them.
-        side_px: Side of the model's square input.
+        shape: Channels, height and width of the model's input.
         layers: Layers of the model that have parameters.
         unavailable: Names of augmentations that cannot be applied where the audit runs.
         intervals: What automatic intervals came to, by their key.
@@ -29,7 +30,7 @@ class CheckCase:
 
     able: Sequence[ExplainerContract]
     explained: Sequence[ExplainerContract]
-    side_px: int
+    shape: InputShape
     layers: int
     unavailable: frozenset[str]
     intervals: Mapping[str, Interval]
@@ -53,4 +54,4 @@ class CheckCase:
             explainers: Which.
             reads_logits: Whether the check reads the logits too, such as for a curve of probabilities.
         """
-        return map_passes(explainers, reads_logits=reads_logits, side_px=self.side_px)
+        return map_passes(explainers, reads_logits=reads_logits, shape=self.shape)

@@ -15,7 +15,7 @@ from auditcore.contracts.image_colors import ImageColor, is_image_color
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.pass_counts import LOGITS, Passes
 from auditcore.contracts.ranking_orders import orders_of, ranked_variant
-from auditcore.counts.cells import default_grid
+from auditcore.counts.cells import Grid, grid_of
 
 METRICS: Mapping[str, Metric] = {
     "lerf_auc": Metric(
@@ -75,20 +75,23 @@ class DeletionCheck(StepCurveCheck):
     chart_metric: ClassVar[str | None] = "inter_model_deletion"
     kind: Literal["deletion"] = "deletion"
     grid: int | None = Field(
-        default=None, ge=2, le=64, description="Cells per side; 14 for sides of at least 128 pixels, else 8, if null."
+        default=None,
+        ge=2,
+        le=64,
+        description="Cells along the shorter side; 14 if it has at least 128 pixels, else 8, if null.",
     )
     repeats: int = Field(default=5, ge=1, le=100, description="Random orders, shared by all explainers and models.")
     fill: Literal["mean", "black", "blur"] = Field(
         default="mean", description="Mean is the model's mean color: zero after normalization."
     )
 
-    def cells_per_side(self, side_px: int) -> int:
-        """Cells per side of a square image."""
-        return self.grid or default_grid(side_px, side_px)
+    def cells_of(self, height: int, width: int) -> Grid:
+        """Rows and columns of cells of an image of this height and width, in pixels."""
+        return grid_of(self.grid, height, width)
 
     def passes(self, case: CheckCase, rows: int) -> Passes:
         """Every step between the ends of each curve: the random ones once, and two for each order of cells."""
-        steps = self.steps_passed(self.cells_per_side(case.side_px) ** 2 - 1)
+        steps = self.steps_passed(self.cells_of(case.shape.height, case.shape.width).cells - 1)
         curves = self.repeats + 2 * self.orders(case.able)
         return LOGITS.times(rows * (steps * curves + (not self.colors)))
 

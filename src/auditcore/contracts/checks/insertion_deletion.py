@@ -185,7 +185,7 @@ class InsertionDeletionCheck(StepCurveCheck):
 
     def passes(self, case: CheckCase, rows: int) -> Passes:
         """Every step between the ends of each curve, and the blurred image once for all games."""
-        inner = self.steps_passed(len(self.replaced(case.side_px, case.side_px)) - 2)
+        inner = self.steps_passed(len(self.replaced(case.shape.height, case.shape.width)) - 2)
         blurs = any(fill == BLUR_OF_GAMES for fill in self.fills.values())
         return LOGITS.times(rows * (len(self.games) * inner * self.orders(case.explained) + blurs))
 

@@ -62,7 +62,7 @@ class PixelFlippingCheck(RankingCheck):
 
     def passes(self, case: CheckCase, rows: int) -> Passes:
         """Every step of a curve but its beginning, which is the original."""
-        steps = len(self.removed(case.side_px, case.side_px)) - 1
+        steps = len(self.removed(case.shape.height, case.shape.width)) - 1
         return LOGITS.times(rows * steps * self.orders(case.explained))
 
     @property

@@ -8,8 +8,9 @@ from pydantic import Field
 
 from auditcore.contracts.explainers.baselines import Baseline, Color
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need, SharedPass
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import LOGITS, Passes
-from auditcore.counts.cells import default_grid
+from auditcore.counts.cells import grid_of
 
 
 @final
@@ -22,7 +23,10 @@ class Ablation(ExplainerContract):
     shared_passes: ClassVar[frozenset[SharedPass]] = frozenset({"logits"})
     kind: Literal["ablation"] = "ablation"
     grid: int | None = Field(
-        default=None, ge=2, le=64, description="Cells per side; 14 for images of at least 128 pixels, else 8, if null."
+        default=None,
+        ge=2,
+        le=64,
+        description="Cells along the shorter side; 14 if it has at least 128 pixels, else 8, if null.",
     )
     baseline: Color = Field(default="mean", description="What a cell shows instead, in pixel space.")
 
@@ -31,6 +35,6 @@ class Ablation(ExplainerContract):
         """What a cell shows instead."""
         return self.baseline
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A pass per cell."""
-        return LOGITS.times((self.grid or default_grid(side_px, side_px)) ** 2)
+        return LOGITS.times(grid_of(self.grid, shape.height, shape.width).cells)

@@ -10,6 +10,7 @@ from pydantic import Field
 from auditcore.contracts.explainers.baselines import BASELINES, NOISE_BASELINES, Baseline
 from auditcore.contracts.explainers.diagnostics import COMPLETENESS_ERROR, Diagnostic
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import GRADIENT, LOGITS, Passes
 
 
@@ -34,6 +35,6 @@ class DeepLift(ExplainerContract):
         """The reference."""
         return self.baseline
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """The baseline forward, and the image forward and back."""
         return LOGITS.plus(GRADIENT)

@@ -11,6 +11,7 @@ from auditcore.contracts.contract import Contract, Name, Sha256
 from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.contracts.explainers.diagnostics import Diagnostic
 from auditcore.contracts.image_colors import ImageColor
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import NOTHING, Passes
 
 Need = Literal["forward", "gradient", "modules", "layer"]
@@ -104,12 +105,12 @@ class ExplainerContract(Contract):
         """Digest of the file that holds its maps; None if it computes them."""
         return None
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """Passes of one map that it shares with no other method.
 
         Args:
             original: Whether the image is an original: only then are the diagnostics computed.
-            side_px: Side of the model's square input.
+            shape: Channels, height and width of the model's input.
         """
         return NOTHING
 

@@ -12,6 +12,7 @@ from auditcore.contracts.explainers.diagnostics import COMPLETENESS_ERROR, Diagn
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need, SharedPass
 from auditcore.contracts.explainers.steps import Steps
 from auditcore.contracts.image_colors import ImageColor, is_image_color
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes
 
 
@@ -77,7 +78,7 @@ class IntegratedGradients(ExplainerContract):
         """The start of the path."""
         return self.baseline
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A gradient per step; the completeness error of an original reads the logits of its baseline."""
         reads_baseline = original and not is_image_color(self.baseline)
         return GRADIENT.times(self.steps).plus(LOGITS if reads_baseline else NOTHING)

@@ -10,6 +10,7 @@ from auditcore.contracts.explainers.baselines import BASELINES, Baseline
 from auditcore.contracts.explainers.explainer import MapKind, Need
 from auditcore.contracts.explainers.noise import NOISE, NoiseStd, NoisyContract
 from auditcore.contracts.explainers.steps import Steps
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import GRADIENT, Passes
 
 
@@ -34,6 +35,6 @@ class GradientShap(NoisyContract):
         """What the baselines of all samples are drawn from."""
         return self.baseline
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A gradient per sample."""
         return GRADIENT.times(self.samples)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from auditcore.contracts.explainers.diagnostics import Diagnostic
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.pass_counts import GRADIENT, LOGITS, Passes
 
@@ -64,7 +65,7 @@ class Iba(ExplainerContract):
         """Always: it draws noise for each step."""
         return True
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """The layer's output and a gradient per step and sample; the diagnostic of an original needs two more maps."""
         optimized = 3 if original else 1
         return LOGITS.plus(GRADIENT.times(self.steps * self.samples * optimized))

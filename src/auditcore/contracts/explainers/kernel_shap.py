@@ -9,6 +9,7 @@ from pydantic import Field
 from auditcore.contracts.explainers.baselines import Baseline, Color
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need, SharedPass
 from auditcore.contracts.image_colors import ImageColor, is_image_color
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import LOGITS, NOTHING, Passes
 from auditcore.counts.cells import cells_within
 from auditcore.counts.coalitions import coalition_count
@@ -40,9 +41,9 @@ class KernelShap(ExplainerContract):
         """What absent segments show."""
         return self.baseline
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A pass per coalition, and one of the baseline unless it is a color."""
-        segments = cells_within(self.count, side_px, side_px) ** 2 if self.segments == "cells" else self.count
+        segments = cells_within(self.count, shape.height, shape.width).cells if self.segments == "cells" else self.count
         coalitions = LOGITS.times(coalition_count(segments, self.samples))
         return coalitions.plus(NOTHING if is_image_color(self.baseline) else LOGITS)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from auditcore.contracts.explainers.diagnostics import Diagnostic
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.pass_counts import RELEVANCE, Passes
 
@@ -29,7 +30,7 @@ class _RelevancePropagation(ExplainerContract):
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "modules"})
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {"conservation": CONSERVATION}
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A pass forward, and the relevance back."""
         return RELEVANCE
 

@@ -16,6 +16,7 @@ from auditcore.contracts.explainers.noise import NOISE, NoiseStd, NoisyContract
 from auditcore.contracts.explainers.pass_sharing import map_passes
 from auditcore.contracts.explainers.rectifiers import Deconvolution, GuidedBackpropagation
 from auditcore.contracts.explainers.steps import Steps
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import GRADIENT, Passes
 
 
@@ -34,7 +35,7 @@ class SmoothGrad(NoisyContract):
     samples: Steps = 50
     std: Annotated[NoiseStd, Field(gt=0)] = Field(default=0.15, description=NOISE)
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A gradient per sample."""
         return GRADIENT.times(self.samples)
 
@@ -88,6 +89,6 @@ class NoiseTunnel(NoisyContract):
         """That of the method."""
         return f"method.{self.method.baseline_field}"
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """The method on each noisy copy, with which no other explainer shares a pass."""
-        return map_passes((self.method,), side_px=side_px).times(self.samples)
+        return map_passes((self.method,), shape=shape).times(self.samples)

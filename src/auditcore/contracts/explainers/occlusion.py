@@ -8,6 +8,7 @@ from pydantic import Field
 
 from auditcore.contracts.explainers.baselines import Baseline, Color
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need, SharedPass
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import LOGITS, Passes
 from auditcore.counts.windows import windows
 
@@ -32,6 +33,6 @@ class Occlusion(ExplainerContract):
         """What a window shows instead."""
         return self.baseline
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A pass per window."""
-        return LOGITS.times(windows(self.window, self.stride, side_px).count ** 2)
+        return LOGITS.times(windows(self.window, self.stride, shape.height, shape.width).count)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from auditcore.contracts.explainers.explainer import PLAIN_PASS, ExplainerContract
 from auditcore.contracts.image_colors import ImageColor
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import GRADIENT, LOGITS, NOTHING, Passes, total
 
 
@@ -15,7 +16,7 @@ def map_passes(
     original: bool = False,
     logits_known: bool = False,
     reads_logits: bool = False,
-    side_px: int,
+    shape: InputShape,
 ) -> Passes:
     """Passes of the maps of one image by several explainers together.
 
@@ -24,7 +25,7 @@ def map_passes(
         original: Whether the image is an original, of which the diagnostics are read.
         logits_known: Whether the logits of the image are known already, as those of an original are.
         reads_logits: Whether a check reads the logits too, such as for a probability curve.
-        side_px: Side of the model's square input.
+        shape: Channels, height and width of the model's input.
     """
     listed = list(explainers)
     read = frozenset().union(*(explainer.shared_passes for explainer in listed))
@@ -32,7 +33,7 @@ def map_passes(
     shared = [GRADIENT if plain else NOTHING, GRADIENT if guided else NOTHING]
     if (reads_logits or "logits" in read) and not plain and not logits_known:
         shared.append(LOGITS)
-    return total([*(explainer.own_passes(original=original, side_px=side_px) for explainer in listed), *shared])
+    return total([*(explainer.own_passes(original=original, shape=shape) for explainer in listed), *shared])
 
 
 def reads_plain_pass(explainers: Iterable[ExplainerContract]) -> bool:

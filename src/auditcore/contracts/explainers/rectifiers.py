@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal, final
 
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need, SharedPass
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import GRADIENT, Passes
 
 
@@ -28,6 +29,6 @@ class Deconvolution(ExplainerContract):
     default_map_kind: ClassVar[MapKind] = "sensitivity"
     kind: Literal["deconvolution"] = "deconvolution"
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A pass through the changed model and back."""
         return GRADIENT

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, final
 from pydantic import Field
 
 from auditcore.contracts.explainers.explainer import ExplainerContract, MapKind, Need
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import LOGITS, Passes
 
 
@@ -23,7 +24,9 @@ class Rise(ExplainerContract):
     default_map_kind: ClassVar[MapKind] = "region"
     kind: Literal["rise"] = "rise"
     masks: int = Field(default=4000, ge=2, le=100_000)
-    cells: int = Field(default=7, ge=2, le=64, description="Cells per side of a mask before it is upsampled.")
+    cells: int = Field(
+        default=7, ge=2, le=64, description="Cells along the shorter side of a mask before it is upsampled."
+    )
     keep: float = Field(default=0.5, gt=0, lt=1, description="Probability that a cell stays.")
 
     @property
@@ -31,6 +34,6 @@ class Rise(ExplainerContract):
         """Always: it draws masks."""
         return True
 
-    def own_passes(self, *, original: bool, side_px: int) -> Passes:
+    def own_passes(self, *, original: bool, shape: InputShape) -> Passes:
         """A pass per mask."""
         return LOGITS.times(self.masks)

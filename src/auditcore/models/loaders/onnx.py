@@ -73,7 +73,7 @@ class OnnxSource:
         """The batch size of the graph, or a few images."""
         return self._fixed or IMAGES_PER_PASS
 
-    def predict(self, inputs: Float[Tensor, "image 3 height width"]) -> Float[Tensor, "image class"]:
+    def predict(self, inputs: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Outputs of the graph for normalized inputs; a fixed batch is filled up.
 
         Raises:

@@ -91,7 +91,7 @@ def test_a_transformers_classifier_gives_its_own_logits(vit: tuple[Path, nn.Modu
 def test_a_timm_classifier_gives_its_own_logits(resnet: tuple[Path, nn.Module]) -> None:
     folder, network = resnet
     classifier = load_classifier(snapshot(folder), access=access(folder))
-    assert (classifier.classes, classifier.size) == (4, 48)
+    assert (classifier.classes, classifier.shape) == (4, (3, 48, 48))
     assert classifier.preprocessing.mean == (0.1, 0.2, 0.3)
     images = torch.rand(2, 3, 48, 48)
     with torch.no_grad():
