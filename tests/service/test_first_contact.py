@@ -366,6 +366,29 @@ def test_ctrl_c_says_that_nothing_of_an_audit_is_kept(request_file: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
+def test_ctrl_c_that_a_library_ignores_ends_the_work_at_its_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Callback:
+        """Python prints and ignores what a destructor raises."""
+
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: ignored.append(found.exc_type))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with progress_bar(Console(file=io.StringIO())) as show:
+            show(None, "loading torch")
+            callback = Callback()
+            del callback
+            assert ignored == [KeyboardInterrupt]
+            with pytest.raises(KeyboardInterrupt):
+                show(None, "loading the model")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_on_a_service_says_where_its_data_is(tmp_path: Path) -> None:
     done = interrupted("serve", "--port", "0", "--data", str(tmp_path / "data"), after="service_started")
     assert done.returncode == 0

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from auditcore_service.cli.interruption import remembering_ctrl_c
 from auditcore_service.cli.outcome import CommandError
 
 LINES = 10
@@ -26,11 +27,23 @@ ShowProgress = Callable[[float | None, str], None]
 def progress_bar(console: Console, *, clock: Callable[[], float] = time.monotonic) -> Iterator[ShowProgress]:
     """A bar with stage, time elapsed and time left, while the context lasts; without a terminal, a line now and then.
 
+    What it yields raises KeyboardInterrupt if Ctrl-C was pressed and the work went on nevertheless.
+
     Args:
         console: Where to show it.
         clock: Seconds, monotonic.
     """
-    time_left = _TimeLeft(clock)
+    with remembering_ctrl_c() as check, _display(console, _TimeLeft(clock)) as display:
+
+        def show(share: float | None, stage: str) -> None:
+            check()
+            display(share, stage)
+
+        yield show
+
+
+@contextmanager
+def _display(console: Console, time_left: _TimeLeft) -> Iterator[ShowProgress]:
     if not console.is_terminal:
         yield _line_by_line(console, time_left)
         return
