@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.models import FactoryModel, Preprocessing, Weights
+from auditcore.contracts.models import FactoryModel, Weights
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.images.encoded import EncodedImage
 
 SIDE = 32

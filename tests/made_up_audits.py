@@ -10,9 +10,10 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.checks import DeletionCheck, SweepCheck
 from auditcore.contracts.explainers import GradCam, Gradient, InputXGradient, Random
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.models import DemoModel, Preprocessing
+from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.shards import Cost, ExplainedClass, ImageRecord, Measurement, ModelRecord, ShardResult

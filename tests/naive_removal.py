@@ -14,8 +14,8 @@ from auditcore.checks.image_group import ImageGroup
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.checks import Check, InsertionDeletionCheck, PixelFlippingCheck, RoadCheck
 from auditcore.contracts.explainers import Explainer
-from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import Runtime, ShardTask

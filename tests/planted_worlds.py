@@ -24,7 +24,8 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.images import Box
-from auditcore.contracts.models import FactoryModel, Preprocessing, Weights
+from auditcore.contracts.models import FactoryModel, Weights
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.images.encoded import EncodedImage
 
 SIDE = 40

@@ -101,7 +101,6 @@ from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.models import (
     DemoModel,
     FactoryModel,
-    Preprocessing,
     TimmModel,
     TorchvisionModel,
     Weights,
@@ -116,6 +115,7 @@ from auditcore.contracts.packaged_models import (
 )
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition
+from auditcore.contracts.preprocessing import Preprocessing, Size, Window
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
@@ -203,6 +203,7 @@ __all__ = [
     "Saturation",
     "Scale",
     "SensitivityCheck",
+    "Size",
     "SmoothGrad",
     "Speed",
     "SsimSweepCheck",
@@ -214,6 +215,7 @@ __all__ = [
     "TorchvisionModel",
     "Translate",
     "Weights",
+    "Window",
     "audit",
     "inspect_model",
     "load_classifier",

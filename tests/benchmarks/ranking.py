@@ -36,7 +36,7 @@ from auditcore.contracts.explainers import (
     Occlusion,
     SmoothGrad,
 )
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.ranking_orders import BOTH_ORDERS
 from auditcore.counts.cells import Grid
 from auditcore.images.batch import decode_batch

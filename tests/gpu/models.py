@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.contracts.models import Preprocessing, TorchvisionModel, Weights
+from auditcore.contracts.models import TorchvisionModel, Weights
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.models.classifier import Classifier
 from auditcore.models.loading import load_classifier
 from benchmarks import subjects

@@ -104,17 +104,17 @@ def jpeg_quality(
     """Encode as JPEG with chroma at half the resolution and decode again, on the CPU, one image at a time.
 
     Args:
-        images: RGB in [0,1]; they are rounded to 8 bits first.
+        images: RGB or gray in [0,1]; they are rounded to 8 bits first.
         values: Quality from 1 to 100; they are rounded to whole numbers.
 
     Returns:
         Decoded images in [0,1], on the device of the images.
 
     Raises:
-        ShapeError: The images do not have three channels.
+        ShapeError: The images have neither three channels nor one.
     """
-    if images.shape[1] != 3:  # noqa: PLR2004 - R, G, B
-        raise ShapeError(expected="3 channels (RGB)", actual=tuple(images.shape))
+    if images.shape[1] not in {1, 3}:
+        raise ShapeError(expected="3 channels (RGB) or 1 (gray)", actual=tuple(images.shape))
     bytes_ = images.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     decoded = [_jpeg(array, round(quality)) for array, quality in zip(bytes_, values.tolist(), strict=True)]
     pixels = torch.from_numpy(np.stack(decoded)) if decoded else torch.empty(bytes_.shape)
@@ -123,6 +123,9 @@ def jpeg_quality(
 
 def _jpeg(array: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
-    Image.fromarray(array).save(file, format="JPEG", quality=quality, subsampling=SUBSAMPLING)
+    gray = array.shape[2] == 1
+    Image.fromarray(array[:, :, 0] if gray else array).save(
+        file, format="JPEG", quality=quality, **({} if gray else {"subsampling": SUBSAMPLING})
+    )
     with Image.open(file) as decoded:
-        return np.array(decoded)
+        return np.array(decoded).reshape(array.shape)

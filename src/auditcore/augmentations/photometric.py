@@ -1,8 +1,9 @@
 """Photometric augmentations, which move no pixel: contrast, and brightness, hue and saturation in HSV.
 
-All four take images in pixel space, (N,3,H,W) in [0,1], and one value per image. The results stay in [0,1]. None
-converts to HSV and back: with V = max(R,G,B) and chroma C = V - min(R,G,B) each change has a closed form, which is
-faster and leaves the other components exact.
+All four take images in pixel space, (N,C,H,W) in [0,1], and one value per image. Hue and saturation need RGB.
+Brightness and contrast are defined for any channels: V is their maximum, and gray their luma for RGB, else their mean.
+The results stay in [0,1]. None converts to HSV and back: with V = max(R,G,B) and chroma C = V - min(R,G,B) each change
+has a closed form, which is faster and leaves the other components exact.
 """
 
 from __future__ import annotations
@@ -26,18 +27,14 @@ def brightness(
     rgb * clip(V + v, 0, 1) / V, and the gray clip(v, 0, 1) where V = 0.
 
     Args:
-        images: RGB in [0,1].
+        images: In [0,1]; any number of channels.
         values: Added to V, as fractions of the value range, in [-1, 1].
 
     Returns:
         Changed images in [0,1].
 
-    Raises:
-        ShapeError: The images do not have three channels.
-
-    Source: Tetkova & Hansen 2023.
+    Source: Tetkova & Hansen 2023, for RGB.
     """
-    _require_rgb(images)
     value = images.amax(dim=1, keepdim=True)
     changed = (value + _per_image(values, images)).clamp(0, 1)
     # dividing first keeps the ratio in [0,1] even where V is denormal and 1/V would overflow
@@ -117,20 +114,20 @@ def contrast(
     """Scale the distance of every channel value from the image's mean gray, and clip.
 
     Args:
-        images: RGB in [0,1].
+        images: In [0,1]; three channels are RGB.
         values: Factors, 0 or more; 0 gives the mean gray, values above 1 increase the contrast.
 
     Returns:
         Changed images in [0,1].
 
-    Raises:
-        ShapeError: The images do not have three channels.
-
-    Source: `adjust_contrast` of torchvision.
+    Source: `adjust_contrast` of torchvision, for RGB.
     """
-    _require_rgb(images)
-    luma = numbers_on(LUMA, images.device, images.dtype).view(1, 3, 1, 1)
-    gray = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    if images.shape[1] == len(LUMA):
+        luma = numbers_on(LUMA, images.device, images.dtype).view(1, 3, 1, 1)
+        gray = (images * luma).sum(dim=1, keepdim=True)
+    else:
+        gray = images.mean(dim=1, keepdim=True)
+    gray = gray.mean(dim=(2, 3), keepdim=True)
     return (gray + _per_image(values, images) * (images - gray)).clamp(0, 1)
 
 

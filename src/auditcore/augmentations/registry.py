@@ -28,6 +28,7 @@ from auditcore.contracts.augmentations import (
     Scale,
     Translate,
 )
+from auditcore.contracts.preprocessing import Colors
 from auditcore.devices.transfer import to_device
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.random_numbers.streams import Streams
@@ -83,13 +84,21 @@ wrong by at most a thousandth.
 """
 
 
-def applicability(augmentation: AugmentationContract) -> str | None:
-    """Return why an augmentation cannot run on this machine, or None if it can."""
+def applicability(augmentation: AugmentationContract, colors: Colors = "rgb") -> str | None:
+    """Return why an augmentation cannot change the images of a model here, or None if it can.
+
+    Args:
+        augmentation: The augmentation.
+        colors: What the channels of the model are.
+    """
+    undefined = augmentation.undefined_for(colors)
+    if undefined is not None:
+        return undefined
     match augmentation:
         case Gmic():
             return gmic_filters.incompatibility()
         case Composition():
-            return applicability(augmentation.first) or applicability(augmentation.second)
+            return applicability(augmentation.first, colors) or applicability(augmentation.second, colors)
         case _:
             return None
 
@@ -99,15 +108,18 @@ def augment(
     images: Float[Tensor, "image channel height width"],
     values: Float[Tensor, " value"],
     streams: Streams | None = None,
+    *,
+    colors: Colors = "rgb",
 ) -> Float[Tensor, "image channel height width"]:
     """Change each image by its own value.
 
     Args:
         augmentation: The augmentation; its interval is used only in a composition.
-        images: Pixel space, RGB in [0,1].
+        images: Pixel space, in [0,1].
         values: One value per image, in the augmentation's unit. The identity keeps every bit. Values on the host
             avoid a synchronization with the accelerator.
         streams: Random streams of the images, without views; only `gaussian_noise` needs them.
+        colors: What the channels are; changes of color turn blue, green and red into the order that they are made for.
 
     Returns:
         Changed images of the same shape, type and device.
@@ -121,6 +133,8 @@ def augment(
     """
     if len(values) != len(images):
         raise ShapeError(expected=f"one value for each of {len(images)} images", actual=tuple(values.shape))
+    if colors == "bgr":
+        return augment(augmentation, images.flip(1), values, streams).flip(1)
     changed = AUGMENTATIONS[type(augmentation)](augmentation, images, values, streams)
     unchanged = to_device(values == augmentation.identity, images.device)
     return torch.where(unchanged.view(-1, 1, 1, 1), images, changed)

@@ -83,7 +83,10 @@ def _explainers(group: ImageGroup) -> list[Explainer]:
 
 def compute(check: SsimSweepCheck, group: ImageGroup, shared: Mapping[str, tuple[float, ...]]) -> list[Measurement]:
     """All metrics of the sweep on one group."""
-    unavailable = {change.augmentation.label: applicability(change.augmentation) for change in check.changes}
+    unavailable = {
+        change.augmentation.label: applicability(change.augmentation, group.classifier.colors)
+        for change in check.changes
+    }
     changes = [change for change in check.changes if unavailable[change.augmentation.label] is None]
     accepted = {change.augmentation.label: _accepted(check, change, group) for change in changes}
     found = _accepted_fractions(check, group, accepted, unavailable)
@@ -128,7 +131,7 @@ def _changed(
     change: Change, group: ImageGroup, owners: Sequence[int], value: Tensor
 ) -> Float[Tensor, "copy channel height width"]:
     pixels = group.pixels[numbers_on(owners, group.pixels.device, torch.long)]
-    return augment(change.augmentation, pixels, value, group.streams.take(owners))
+    return augment(change.augmentation, pixels, value, group.streams.take(owners), colors=group.classifier.colors)
 
 
 def _similarities(

@@ -50,7 +50,7 @@ def measure_shared(check: SweepCheck, group: ImageGroup) -> list[SharedSample]:
     """
     samples = []
     for augmentation in check.augmentations:
-        if augmentation.interval != "auto" or applicability(augmentation) is not None:
+        if augmentation.interval != "auto" or applicability(augmentation, group.classifier.colors) is not None:
             continue
         ends = torch.tensor(tried_intervals(augmentation), dtype=torch.float64).flatten()
         changed = [position for position, end in enumerate(ends.tolist()) if end != augmentation.identity]
@@ -155,7 +155,7 @@ def compute(check: SweepCheck, group: ImageGroup, shared: Mapping[str, tuple[flo
     originals = _Originals(check, group)
     chances: dict[Explainer, list[Tensor]] = defaultdict(list)
     for augmentation in check.augmentations:
-        reason = applicability(augmentation)
+        reason = applicability(augmentation, group.classifier.colors)
         if reason is not None:
             found += _without(check, augmentation, reason, group)
             continue
@@ -354,7 +354,13 @@ def _predict_copies(
     probability = torch.empty(len(owners), device=group.pixels.device)
 
     def work(part: slice) -> None:
-        copies = augment(augmentation, group.pixels[owner[part]], value[part], group.streams.take(owners[part]))
+        copies = augment(
+            augmentation,
+            group.pixels[owner[part]],
+            value[part],
+            group.streams.take(owners[part]),
+            colors=group.classifier.colors,
+        )
         probability[part] = group.classifier.target_probability(copies, group.targets[owner[part]])
 
     group.each(len(owners), work)
@@ -386,7 +392,13 @@ def _sweep(
 
     def work(part: slice) -> None:
         own, where = owner[part], (owner[part], column[level[part]])
-        copies = augment(augmentation, group.pixels[own], value[part], group.streams.take(owners[part]))
+        copies = augment(
+            augmentation,
+            group.pixels[own],
+            value[part],
+            group.streams.take(owners[part]),
+            colors=group.classifier.colors,
+        )
         batch = group.batch(copies, owners[part], views[part], noise=check.noise)
         attributions = explain_together(batch, group.explained)
         predictions.probability[where], predicted = group.read(batch)

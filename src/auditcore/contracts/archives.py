@@ -7,13 +7,14 @@ from typing import Literal, final
 from pydantic import BaseModel, ConfigDict, Field
 
 from auditcore.contracts.contract import Contract
-from auditcore.contracts.models import FactoryModel, Preprocessing, Scores, TimmModel, TorchvisionModel, Weights
+from auditcore.contracts.models import FactoryModel, Scores, TimmModel, TorchvisionModel, Weights
 from auditcore.contracts.packaged_models import (
     Architecture,
     FactoryArchitecture,
     TimmArchitecture,
     TorchvisionArchitecture,
 )
+from auditcore.contracts.preprocessing import Preprocessing
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 DESCRIPTION = "auditcore.json"

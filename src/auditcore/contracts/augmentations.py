@@ -7,8 +7,10 @@ from typing import Annotated, ClassVar, Literal, final
 from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract
+from auditcore.contracts.preprocessing import Colors
 
 Interval = tuple[float, float]
+IN_COLOR: frozenset[Colors] = frozenset({"rgb", "bgr"})
 
 
 class AugmentationContract(Contract):
@@ -23,6 +25,7 @@ class AugmentationContract(Contract):
         unit: Unit of the values.
         moves: Whether pixels move; a good explanation then moves with the image.
         discrete: Whether only the two ends of the interval exist, as for a flip.
+        needs_colors: Channels that it is defined for; None for any.
     """
 
     identity: ClassVar[float] = 0.0
@@ -31,6 +34,7 @@ class AugmentationContract(Contract):
     unit: ClassVar[str]
     moves: ClassVar[bool]
     discrete: ClassVar[bool] = False
+    needs_colors: ClassVar[frozenset[Colors] | None] = None
     kind: str
     interval: Interval | Literal["auto"] = "auto"
 
@@ -43,6 +47,13 @@ class AugmentationContract(Contract):
     def equivariant(self) -> bool:
         """Whether a good explanation moves with the image (True) or stays (False)."""
         return self.moves
+
+    def undefined_for(self, colors: Colors) -> str | None:
+        """Why it is not defined for images with these channels; None if it is."""
+        if self.needs_colors is None or colors in self.needs_colors:
+            return None
+        seen = "gray" if colors == "gray" else "bands that are not red, green and blue"
+        return f"{self.label} changes colors, and the model sees {seen}"
 
     @property
     def only_ends(self) -> bool:
@@ -104,6 +115,7 @@ class Hue(AugmentationContract):
     domain: ClassVar[Interval] = (-360.0, 360.0)
     unit: ClassVar[str] = "degrees"
     moves: ClassVar[bool] = False
+    needs_colors: ClassVar[frozenset[Colors] | None] = IN_COLOR
     kind: Literal["hue"] = "hue"
 
 
@@ -115,6 +127,7 @@ class Saturation(AugmentationContract):
     domain: ClassVar[Interval] = (-1.0, 1.0)
     unit: ClassVar[str] = "share of the saturation range"
     moves: ClassVar[bool] = False
+    needs_colors: ClassVar[frozenset[Colors] | None] = IN_COLOR
     kind: Literal["saturation"] = "saturation"
 
 
@@ -195,6 +208,7 @@ class JpegQuality(AugmentationContract):
     domain: ClassVar[Interval] = (1.0, 100.0)
     unit: ClassVar[str] = "quality"
     moves: ClassVar[bool] = False
+    needs_colors: ClassVar[frozenset[Colors] | None] = IN_COLOR | {"gray"}
     kind: Literal["jpeg_quality"] = "jpeg_quality"
 
 
@@ -226,6 +240,7 @@ class Gmic(AugmentationContract):
     domain: ClassVar[Interval] = (0.0, 1.0)
     unit: ClassVar[str] = "share of the filtered image"
     moves: ClassVar[bool] = False
+    needs_colors: ClassVar[frozenset[Colors] | None] = IN_COLOR
     kind: Literal["gmic"] = "gmic"
     filter: GmicFilter
     interval: Interval | Literal["auto"] = (0.0, 1.0)
@@ -278,6 +293,10 @@ class Composition(AugmentationContract):
     def label(self) -> str:
         """Variant of the results of this augmentation, such as `rotate+brightness`."""
         return f"{self.first.label}+{self.second.label}"
+
+    def undefined_for(self, colors: Colors) -> str | None:
+        """Why one of the two is not defined for images with these channels."""
+        return self.first.undefined_for(colors) or self.second.undefined_for(colors)
 
     @property
     def equivariant(self) -> bool:

@@ -12,8 +12,8 @@ from auditcore.contracts.checks import Check, CheckContract
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import Explainer, ExplainerContract, default_explainers
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import PlanRequest
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.presets import resolve_plan
 
 

@@ -4,49 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, final
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.input_shape import InputShape
+from auditcore.contracts.preprocessing import Preprocessing
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
-Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
 JsonScalar = str | int | float | bool | None
-
-IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
-IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
-
-
-@final
-class Preprocessing(Contract):
-    """From a photo to the model's input: shorter side to `resize`, center `crop`, then (x - mean) / std.
-
-    An image of `crop` x `crop` pixels is not resampled. `mean` and `std` refer to RGB in [0, 1].
-    """
-
-    resize: int = Field(default=256, ge=8, le=4096, description="Length of the shorter side, in pixels.")
-    crop: int = Field(default=224, ge=8, le=4096, description="Side of the center square, in pixels.")
-    mean: Channels = Field(default=IMAGENET_MEAN, description="Per-channel mean, RGB in [0, 1].")
-    std: Channels = Field(default=IMAGENET_STD, description="Per-channel standard deviation, above 0.")
-    interpolation: Interpolation = Field(default="bilinear", description="How photos are resampled.")
-
-    @model_validator(mode="after")
-    def _sizes_and_scale_fit(self) -> Preprocessing:
-        if self.resize < self.crop:
-            msg = f"resize ({self.resize}) must be at least crop ({self.crop})"
-            raise ValueError(msg)
-        if len(self.mean) != len(self.std):
-            msg = f"mean has {len(self.mean)} values and std {len(self.std)}; give one of each per channel"
-            raise ValueError(msg)
-        if min(self.std) <= 0:
-            msg = "every std must be above 0"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def shape(self) -> InputShape:
-        """Channels, height and width of the model's input."""
-        return InputShape(len(self.mean), self.crop, self.crop)
 
 
 @final

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, final
 from pydantic import Field, StringConstraints, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.models import ClassCount, FactoryTarget, JsonScalar, Preprocessing, Scores
+from auditcore.contracts.models import ClassCount, FactoryTarget, JsonScalar, Scores
+from auditcore.contracts.preprocessing import Preprocessing
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 

@@ -11,9 +11,9 @@ from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Severity, Statistic
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.shards import Cost, ExplainedClass
 
@@ -159,6 +159,7 @@ class UsedImage(Contract):
         name: Name of its file; null if unknown.
         digest: sha256 of its file.
         label: True class or classes of the image; null if unknown.
+        note: What a reader should know of the values of its file; missing if nothing.
     """
 
     index: int
@@ -169,6 +170,7 @@ class UsedImage(Contract):
     probability: float
     further_targets: tuple[ExplainedClass, ...] = ()
     by_model: dict[str, tuple[ExplainedClass, ...]] = Field(default_factory=dict)
+    note: Annotated[str | None, Field(exclude_if=_missing)] = None
 
 
 @final

@@ -18,7 +18,8 @@ from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
-from auditcore.contracts.models import Preprocessing, Scores
+from auditcore.contracts.models import Scores
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.probe import ProbeAnswers
 from auditcore.contracts.ranking_orders import RankingOrder
 
@@ -202,6 +203,7 @@ class ImageRecord(Contract):
     Attributes:
         predicted: Most probable class on the original image, even if it was excluded afterwards; null if the model has
             not seen the image.
+        note: What a reader should know of the values of its file; null if nothing.
     """
 
     index: int
@@ -212,6 +214,7 @@ class ImageRecord(Contract):
     predicted: int | None = None
     code: str | None = None
     reason: str | None = None
+    note: str | None = None
 
 
 @final

@@ -48,10 +48,17 @@ def draw_pictures(group: ImageGroup, pictures: Pictures, *, model_name: str | No
         if not pictures.include(index) or index in group.indices[:position]:
             continue  # an image with several targets shows the maps of its first
         pixels = group.pixels[position].cpu()
-        found.append(Artifact(image=index, model=model_name, explainer=None, digest=pictures.put(draw_photo(pixels))))
+        found.append(
+            Artifact(
+                image=index,
+                model=model_name,
+                explainer=None,
+                digest=pictures.put(draw_photo(pixels, group.classifier.colors)),
+            )
+        )
         for explainer in group.able:
             maps = group.original(explainer).maps[position : position + 1]
-            drawn = draw_map(reduce_channels(maps, "sum")[0, 0].cpu(), pixels)
+            drawn = draw_map(reduce_channels(maps, "sum")[0, 0].cpu(), pixels, group.classifier.colors)
             digest = pictures.put(drawn)
             found.append(Artifact(image=index, model=model_name, explainer=explainer.label, digest=digest))
         group.tick()

@@ -43,6 +43,12 @@ from auditcore.images.batch import DecodedBatch, decode_ahead
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 
+SMALL_PARTS = (
+    "some files use only a small part of the range of their values, such as 12 bits in 16, so the model sees them "
+    "almost black; `images.items` says which. `preprocessing.bits`, `range` or `window` declare what the model knows"
+)
+"""A note of the report. Which files they are stands at each image, so that the note is the same for all shards."""
+
 
 def run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     """Run one wave of a plan on some images.
@@ -92,6 +98,7 @@ class _ShardRun:
     artifacts: list[Artifact] = field(default_factory=list)
     deviations: list[DeviationSample] = field(default_factory=list)
     colors: dict[str, Tensor] = field(default_factory=dict)
+    file_notes: dict[int, str] = field(default_factory=dict)
     unable: dict[str, str] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
 
@@ -103,6 +110,7 @@ class _ShardRun:
             batch: The same images decoded.
         """
         self.records += batch.excluded
+        self.file_notes |= dict(batch.notes)
         decoded = [encoded[position] for position in batch.used]
         group = self._predict(decoded, batch) if decoded else None
         if group is None:
@@ -187,7 +195,10 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     return ShardResult(
         wave=task.wave,
         model_name=task.model_name,
-        images=tuple(sorted(run.records, key=lambda record: record.index)),
+        images=tuple(
+            record.model_copy(update={"note": run.file_notes.get(record.index)})
+            for record in sorted(run.records, key=lambda record: record.index)
+        ),
         measurements=join_measurements(run.measurements) if run.measurements else (),
         shared=join_samples(plan, run.samples),
         sketches=join_sketches(run.sketches),
@@ -208,7 +219,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         deviations=tuple(run.deviations),
         calibration=classifier.calibration,
         preparation_seconds=preparation_s,
-        notes=notes,
+        notes=(*notes, *((SMALL_PARTS,) if run.file_notes else ())),
         environment=describe_environment(classifier.device, plan.speed),
     )
 

@@ -53,7 +53,7 @@ def kernel_shap(batch: Batch, contract: KernelShap) -> Attribution:
     Source: Lundberg & Lee 2017, Theorem 2; paired sampling after Covert & Lee 2021, Section 3.2.
     """
     pixels = batch.pixels
-    segments = segment(pixels, contract.segments, contract.count)
+    segments = segment(pixels, contract.segments, contract.count, batch.classifier.colors)
     counts = [int(labels.max()) + 1 for labels in segments]
     baseline = baseline_pixels(batch, contract.baseline)
     empty = baseline_logits(batch, contract.baseline, baseline).double()

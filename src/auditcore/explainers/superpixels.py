@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from skimage.segmentation import slic
 from torch import Tensor
 
+from auditcore.contracts.preprocessing import Colors
 from auditcore.counts.cells import cells_within
 from auditcore.images.cells import cell_index
 
@@ -18,7 +19,10 @@ _COMPACTNESS = 10.0
 
 
 def segment(
-    pixels: Float[Tensor, "image channel height width"], kind: Literal["cells", "superpixels"], count: int
+    pixels: Float[Tensor, "image channel height width"],
+    kind: Literal["cells", "superpixels"],
+    count: int,
+    colors: Colors = "rgb",
 ) -> Int[Tensor, "image height width"]:
     """Number of the segment that each pixel belongs to, from 0, without gaps, image by image.
 
@@ -27,6 +31,8 @@ def segment(
         kind: `cells`, a square grid of at most `count`, the same for every image; or `superpixels`, connected regions
             of similar color (SLIC), computed on the CPU for each image separately.
         count: Segments wanted. SLIC gives about as many on a photo, fewer where it finds no regions.
+        colors: What the channels are. SLIC compares colors as people see them (CIELAB) if they are red, green and blue,
+            and otherwise the values of the channels.
 
     Returns:
         Labels on the device of the pixels.
@@ -37,14 +43,22 @@ def segment(
     if kind == "cells":
         grid = cells_within(count, height, width)
         return cell_index(height, width, grid, pixels.device).expand(len(pixels), -1, -1)
-    images = pixels.permute(0, 2, 3, 1).cpu().numpy()
-    labels = [_superpixels(image, count) for image in images]
+    in_order = pixels.flip(1) if colors == "bgr" else pixels
+    images = in_order.permute(0, 2, 3, 1).cpu().numpy()
+    labels = [_superpixels(image, count, in_color=colors in {"rgb", "bgr"}) for image in images]
     return torch.from_numpy(np.array(labels, dtype=np.int64).reshape(-1, height, width)).to(pixels.device)
 
 
-def _superpixels(image: np.ndarray, count: int) -> np.ndarray:
+def _superpixels(image: np.ndarray, count: int, *, in_color: bool) -> np.ndarray:
     # float64, so that the labels do not depend on how an accelerator rounded the last bit of the color conversion
-    labels = slic(image.astype(np.float64), n_segments=count, compactness=_COMPACTNESS, start_label=0, channel_axis=-1)
+    labels = slic(
+        image.astype(np.float64),
+        n_segments=count,
+        compactness=_COMPACTNESS,
+        start_label=0,
+        channel_axis=-1,
+        convert2lab=in_color,
+    )
     # SLIC may skip numbers
     _, numbers = np.unique(labels, return_inverse=True)
     return numbers.reshape(labels.shape)

@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.contracts.access import Limits
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import ImageRecord
 from auditcore.errors import InputError
-from auditcore.images.decode import decode_image
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.preprocess import PixelBox, pixel_boxes, to_pixels
+from auditcore.images.reading import read_image
 
 FIRST_GROUP = 32
 """Images of the first group when larger groups follow: enough for full passes of most checks."""
@@ -44,6 +44,7 @@ class DecodedBatch:
         digests: Content address of each usable file, in the order of `used`.
         boxes: Objects of each usable image that are at least partly inside the model's input, in the order of `used`.
         excluded: One record for each excluded image, with the error's `code`, and its message as `reason`.
+        notes: What a reader of the report should know of the values of single images: index and sentence.
     """
 
     pixels: Float[Tensor, "image channel height width"]
@@ -51,6 +52,7 @@ class DecodedBatch:
     digests: tuple[str, ...]
     excluded: tuple[ImageRecord, ...]
     boxes: tuple[tuple[LabeledBox, ...], ...] = ()
+    notes: tuple[tuple[int, str], ...] = ()
 
 
 class _Decoded(NamedTuple):
@@ -59,6 +61,7 @@ class _Decoded(NamedTuple):
     pixels: Float[Tensor, "channel height width"]
     digest: str
     boxes: tuple[LabeledBox, ...]
+    note: str | None
 
 
 def decode_batch(
@@ -88,6 +91,7 @@ def decode_batch(
         tuple(one.digest for one in usable.values()),
         tuple(one for one in found if isinstance(one, ImageRecord)),
         tuple(one.boxes for one in usable.values()),
+        tuple((images[position].index, one.note) for position, one in usable.items() if one.note is not None),
     )
 
 
@@ -134,7 +138,7 @@ def _decode(
         return None
     digest, field = image.digest, f"images.{image.index}"
     try:
-        decoded = decode_image(image.data, limits=limits, field=field)
+        decoded = read_image(image.data, preprocessing, limits=limits, field=field)
         pixels = to_pixels(decoded, preprocessing, limits=limits, field=field)
     except InputError as error:
         return ImageRecord(
@@ -145,7 +149,7 @@ def _decode(
             code=error.code,
             reason=error.message,
         )
-    return _Decoded(pixels, digest, _labeled_boxes(image, decoded.size, preprocessing))
+    return _Decoded(pixels, digest, _labeled_boxes(image, decoded.size, preprocessing), decoded.note)
 
 
 @functools.cache

@@ -41,6 +41,21 @@ def decode_image(data: bytes, *, limits: Limits, field: str) -> Image.Image:
         LimitExceeded: The file has too many bytes or its header claims too many pixels.
         UndecodableImage: The bytes are not a complete image in one of these formats.
     """
+    return to_rgb(open_photo(data, limits=limits, field=field), field=field)
+
+
+def open_photo(data: bytes, *, limits: Limits, field: str) -> Image.Image:
+    """Decode one image file in the mode in which it is stored, with the EXIF orientation applied.
+
+    Args:
+        data: Bytes of a PNG, JPEG, WebP, BMP, TIFF or GIF file.
+        limits: `image_bytes` is checked first, then `image_pixels` against the size in the header.
+        field: Path of the image in the request, for the error.
+
+    Raises:
+        LimitExceeded: The file has too many bytes or its header claims too many pixels.
+        UndecodableImage: The bytes are not a complete image in one of these formats.
+    """
     if len(data) > limits.image_bytes:
         raise LimitExceeded(
             what="the image file", limit=limits.image_bytes, actual=len(data), unit="bytes", field=field
@@ -74,7 +89,7 @@ def _decode(data: bytes, limits: Limits, field: str) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_pixels(image, limits, field)
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image), field)
+        return ImageOps.exif_transpose(image)
 
 
 def _check_pixels(image: Image.Image, limits: Limits, field: str) -> None:
@@ -84,6 +99,25 @@ def _check_pixels(image: Image.Image, limits: Limits, field: str) -> None:
     if pixels == 0:
         msg = "the image has no pixels; export it again"
         raise UndecodableImage(msg, field=field)
+
+
+def to_rgb(image: Image.Image, *, field: str) -> Image.Image:
+    """Convert a decoded image to 8-bit RGB, over black where it is transparent.
+
+    Args:
+        image: As `open_photo` returns it.
+        field: Path of the image in the request, for the error.
+
+    Raises:
+        UndecodableImage: Its pixels have no defined range, or their conversion fails.
+    """
+    try:
+        return _to_rgb(image, field)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        msg = f"not a complete PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
+        raise UndecodableImage(msg, field=field) from error
 
 
 def _to_rgb(image: Image.Image, field: str) -> Image.Image:

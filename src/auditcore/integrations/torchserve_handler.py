@@ -27,8 +27,8 @@ from auditcore.contracts.map_files import MAPS, TARGETS
 from auditcore.contracts.models import FactoryModel, Weights
 from auditcore.errors import AuditcoreError
 from auditcore.explainers.registry import applicability, explain
-from auditcore.images.decode import decode_image
 from auditcore.images.preprocess import to_pixels
+from auditcore.images.reading import read_image
 from auditcore.models.classifier import Classifier
 from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
@@ -175,7 +175,7 @@ class AuditcoreHandler:
     def _photo(self, body: bytes) -> Tensor:
         limits = Limits()
         try:
-            image = decode_image(body, limits=limits, field="body")
+            image = read_image(body, self._classifier.preprocessing, limits=limits, field="body")
             pixels = to_pixels(image, self._classifier.preprocessing, limits=limits, field="body")
         except AuditcoreError as error:
             msg = f"the body is neither tensors in the safetensors format nor a photo: {error.message}"

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from auditcore.contracts.capabilities import WHITE_BOX
-from auditcore.contracts.models import Preprocessing, Scores
+from auditcore.contracts.models import Scores
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import Calibration, Way
 from auditcore.contracts.speed import Speed
 from auditcore.errors import NotApplicable
@@ -36,6 +37,7 @@ class Classifier:
     Attributes:
         module: The network: normalized input (N,C,H,W) to logits (N,classes); parameters need no gradient.
         shape: Channels, height and width of the input.
+        colors: What the channels are.
         classes: Number of classes.
         parameters: Number of parameter values; None for a black box.
         layouts: Layers that give feature maps of more than one position, with how they lay them out, in the order in
@@ -78,6 +80,7 @@ class Classifier:
         self.scores: Scores = scores
         self.trained = trained
         self.shape = preprocessing.shape
+        self.colors = preprocessing.colors_seen
         self.source = module.source if isinstance(module, BlackBox) else None
         self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities
         if self.source is None:

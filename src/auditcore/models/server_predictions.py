@@ -64,7 +64,7 @@ class ServedSource:
         self.description = client.describe()
         self._pinned = pinned or self.description.pin
         self._refuse_other(self.description)
-        self._side = self.description.preprocessing.crop
+        self._shape = self.description.preprocessing.shape
         self._classes = classes or self.description.classes
         self._field = "model.classes" if classes is not None else "model"
         first = self._passed(self._probe_images())
@@ -96,7 +96,7 @@ class ServedSource:
 
     @property
     def _batch(self) -> int:
-        most = self._client.images_per_request(3 * self._side**2 * FLOAT_BYTES)
+        most = self._client.images_per_request(math.prod(self._shape) * FLOAT_BYTES)
         return max(1, min(self._limits.images_per_request, most))
 
     def predict(self, inputs: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
@@ -176,12 +176,12 @@ class ServedSource:
             return outputs
         return outputs.softmax(dim=1) if self.description.scores == "softmax" else outputs.sigmoid()
 
-    def _probe_images(self) -> Float[Tensor, "2 3 side side"]:
+    def _probe_images(self) -> Float[Tensor, "2 channel height width"]:
         """Fixed images: a gray one, and one of noise, which no model confuses with gray."""
-        noise = np.random.Generator(np.random.Philox(key=0)).random((3, self._side, self._side), dtype=np.float32)
+        noise = np.random.Generator(np.random.Philox(key=0)).random(self._shape, dtype=np.float32)
         pixels = torch.stack([torch.full_like(torch.from_numpy(noise), 0.5), torch.from_numpy(noise)])
         mean, std = (
-            torch.tensor(value).view(1, 3, 1, 1)
+            torch.tensor(value).view(1, -1, 1, 1)
             for value in (self.description.preprocessing.mean, self.description.preprocessing.std)
         )
         return (pixels - mean) / std

@@ -220,6 +220,7 @@ def _used(index: int, models: Sequence[MeasuredModel]) -> UsedImage | None:
         probability=first.probability,
         further_targets=tuple(further),
         by_model={name: own.targets for name, own in by_model.items() if name is not None},
+        note=record.note,
     )
 
 

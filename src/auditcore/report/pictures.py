@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from auditcore.contracts.preprocessing import Colors
 from auditcore.metrics.constancy import is_constant
 from auditcore.report.color_map import LEVELS, QUANTILE, color_of
 
@@ -31,20 +32,26 @@ MARK = (200, 120, 0)
 """Color of the cross over a constant map; neither red nor blue."""
 
 
-def draw_photo(pixels: Float[Tensor, "channel height width"]) -> bytes:
+def draw_photo(pixels: Float[Tensor, "channel height width"], colors: Colors = "rgb") -> bytes:
     """Draw the photo as the model sees it: resized and cropped, not normalized.
 
     Args:
-        pixels: RGB in pixel space [0, 1], on the CPU.
+        pixels: In pixel space [0, 1], on the CPU.
+        colors: What the channels are. Gray is drawn as gray, and so is the mean of bands that are not red, green and
+            blue.
 
     Returns:
-        A PNG file in 24-bit color, of at most `SIDE_PX` per side.
+        A PNG file in 24-bit color or 8-bit gray, of at most `SIDE_PX` per side.
     """
-    values = _shrink(pixels).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return _png(Image.fromarray(np.ascontiguousarray(values.permute(1, 2, 0).numpy())))
+    shown = pixels.flip(0) if colors == "bgr" else pixels if colors == "rgb" else pixels.mean(dim=0, keepdim=True)
+    values = _shrink(shown).clamp(0, 1).mul(255).round().to(torch.uint8)
+    array = values[0] if len(values) == 1 else values.permute(1, 2, 0)
+    return _png(Image.fromarray(np.ascontiguousarray(array.numpy())))
 
 
-def draw_map(values: Float[Tensor, "height width"], pixels: Float[Tensor, "channel height width"]) -> bytes:
+def draw_map(
+    values: Float[Tensor, "height width"], pixels: Float[Tensor, "channel height width"], colors: Colors = "rgb"
+) -> bytes:
     """Draw a signed map in color over the gray photo: blue is negative, white 0, red positive.
 
     Full color is the map's own 99.5 % quantile of absolute values, so colors can be compared within a map but not
@@ -52,14 +59,14 @@ def draw_map(values: Float[Tensor, "height width"], pixels: Float[Tensor, "chann
 
     Args:
         values: One attribution per pixel, on the CPU.
-        pixels: The photo, RGB in pixel space [0, 1], on the CPU.
+        pixels: The photo in pixel space [0, 1], on the CPU.
+        colors: What its channels are.
 
     Returns:
         A PNG file with a palette, of at most `SIDE_PX` per side.
     """
     scaled = _scale(_shrink(values[None])[0])
-    luma = (_shrink(pixels) * torch.tensor(LUMA).view(3, 1, 1)).sum(dim=0).clamp(0, 1)
-    grays = luma.mul(GRAYS - 1).round()
+    grays = _gray(_shrink(pixels), colors).clamp(0, 1).mul(GRAYS - 1).round()
     levels = torch.zeros_like(grays) if scaled is None else scaled.mul(LEVELS).round()
     codes = ((levels + LEVELS) * GRAYS + grays).to(torch.uint8)
     picture = Image.fromarray(codes.numpy())
@@ -67,6 +74,14 @@ def draw_map(values: Float[Tensor, "height width"], pixels: Float[Tensor, "chann
     if scaled is None:
         _cross_out(picture)
     return _png(picture)
+
+
+def _gray(pixels: Float[Tensor, "channel height width"], colors: Colors) -> Float[Tensor, "height width"]:
+    """Luma of red, green and blue; the mean of other channels."""
+    if colors not in {"rgb", "bgr"}:
+        return pixels.mean(dim=0)
+    weights = LUMA if colors == "rgb" else LUMA[::-1]
+    return (pixels * torch.tensor(weights).view(3, 1, 1)).sum(dim=0)
 
 
 def _shrink(planes: Float[Tensor, "plane height width"]) -> Float[Tensor, "plane low narrow"]:

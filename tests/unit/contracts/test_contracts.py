@@ -22,9 +22,10 @@ from auditcore.contracts.checks import (
 from auditcore.contracts.explainers import Explainer, Gradient, IntegratedGradients, Random, SmoothGrad
 from auditcore.contracts.images import ImageUri, InlineImage
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, Weights
+from auditcore.contracts.models import DemoModel, FactoryModel, Weights
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition, validate_policy
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.presets import quick_plan, resolve_plan, standard_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.estimate import passes_of, waves_of

@@ -17,9 +17,10 @@ from auditcore.contracts.explainers import (
     Rise,
     SmoothGrad,
 )
-from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, TorchvisionModel, Weights
+from auditcore.contracts.models import DemoModel, FactoryModel, TorchvisionModel, Weights
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import Wave
 from auditcore.costs.cost_model import (
     ModelSpeed,

@@ -22,8 +22,8 @@ from auditcore.contracts.explainers import (
     Random,
 )
 from auditcore.contracts.images import InlineImages
-from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.report import Deviation, Result
 from auditcore.contracts.speed import Speed, deviation_images
 from auditcore.models.classifier import Classifier

@@ -13,7 +13,7 @@ from torch import Tensor
 import reference_explainers as reference
 from auditcore.contracts.explainers import IntegratedGradients
 from auditcore.contracts.explainers.baselines import Baseline
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.explainers.attribution import Batch
 from auditcore.explainers.baselines import baseline_pixels
 from auditcore.explainers.registry import explain

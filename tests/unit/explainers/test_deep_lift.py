@@ -18,7 +18,8 @@ import reference_explainers as reference
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import DeepLift
 from auditcore.contracts.explainers.baselines import Baseline
-from auditcore.contracts.models import DemoModel, Preprocessing
+from auditcore.contracts.models import DemoModel
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
 from auditcore.models.loading import load_classifier

@@ -21,7 +21,7 @@ from auditcore.contracts.explainers import (
     LrpEpsilonPlusFlat,
     SmoothGrad,
 )
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.explainers.attribution import Attribution
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier

@@ -44,7 +44,8 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
-from auditcore.contracts.models import DemoModel, Preprocessing
+from auditcore.contracts.models import DemoModel
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import NotApplicable, ShapeError
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.baselines import baseline_pixels

@@ -15,7 +15,7 @@ import reference_explainers as reference
 from auditcore.contracts.explainers import GradientShap, IntegratedGradients
 from auditcore.contracts.explainers.baselines import Baseline
 from auditcore.contracts.explainers.noise import NoiseUnit
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
 from auditcore.random_numbers.streams import Streams

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import digits
 import reference_explainers as reference
 from auditcore.contracts.explainers import GradCam, GuidedBackpropagation, GuidedGradCam
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.costs.estimate import explanation_passes
 from auditcore.errors import NotApplicable
 from auditcore.explainers.registry import applicability, explain

@@ -24,8 +24,8 @@ from auditcore.auditing import audit
 from auditcore.contracts.checks import DeletionCheck
 from auditcore.contracts.explainers import Gradient, Iba
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.estimate import explanation_passes, passes_of, waves_of
 from auditcore.errors import NotApplicable, ShapeError

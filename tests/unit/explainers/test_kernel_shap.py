@@ -15,7 +15,7 @@ import digits
 import reference_explainers
 import reference_perturbation as reference
 from auditcore.contracts.explainers import KernelShap
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.costs.estimate import explanation_passes
 from auditcore.explainers.attribution import Attribution
 from auditcore.explainers.kernel_shap import COALITIONS_A_DRAW, drawn_coalitions, every_coalition

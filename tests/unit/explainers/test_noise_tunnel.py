@@ -27,7 +27,7 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.costs.estimate import explanation_passes
 from auditcore.errors import NotApplicable
 from auditcore.explainers.registry import applicability, explain

@@ -12,7 +12,7 @@ import digits
 import reference_explainers
 import reference_perturbation as reference
 from auditcore.contracts.explainers import Occlusion
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.costs.estimate import explanation_passes
 from auditcore.counts.windows import windows
 from auditcore.errors import NotApplicable

@@ -20,7 +20,8 @@ from zennit.core import BasicHook
 import digits
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import LrpEpsilonAlpha2Beta1Flat, LrpEpsilonGammaBox, LrpEpsilonPlusFlat
-from auditcore.contracts.models import DemoModel, Preprocessing
+from auditcore.contracts.models import DemoModel
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.explainers import lrp
 from auditcore.explainers import relevance_rules as rules
 from auditcore.explainers.differentiation import input_gradient

@@ -14,7 +14,7 @@ import digits
 import reference_explainers
 import reference_perturbation as reference
 from auditcore.contracts.explainers import Rise
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.costs.estimate import explanation_passes
 from auditcore.errors import NotApplicable
 from auditcore.explainers.attribution import Attribution

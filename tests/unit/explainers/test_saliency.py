@@ -9,7 +9,7 @@ import torch
 import digits
 import reference_explainers as reference
 from auditcore.contracts.explainers import Gradient, Saliency
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.explainers.registry import explain
 from auditcore.models.classifier import Classifier
 from auditcore.random_numbers.streams import Streams

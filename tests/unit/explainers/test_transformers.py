@@ -25,7 +25,7 @@ from auditcore.contracts.explainers import (
     Saliency,
     SmoothGrad,
 )
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import NotApplicable
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from auditcore.contracts.access import Limits
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.images import batch as batches
 from auditcore.images.batch import FIRST_GROUP, DecodedBatch, decode_ahead, decode_batch
 from auditcore.images.encoded import EncodedImage

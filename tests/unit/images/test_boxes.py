@@ -12,7 +12,7 @@ from PIL import Image
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.images import Box
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.preprocess import PixelBox, pixel_boxes

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from auditcore.contracts.access import Limits
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import LimitExceeded
 from auditcore.images.preprocess import to_pixels
 

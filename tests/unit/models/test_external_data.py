@@ -15,8 +15,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.packaged_models import OnnxModel
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import ModelNotLoadable, UnsafeReference
 from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.external_data import refuse_external_data

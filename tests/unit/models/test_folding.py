@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from auditcore.contracts.input_shape import InputShape
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import NotApplicable
 from auditcore.explainers.shared_pass import pass_once
 from auditcore.models.classifier import Classifier

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 import digits
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.contracts.models import DemoModel, FactoryModel, Preprocessing, TimmModel, TorchvisionModel, Weights
+from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel, Weights
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import (
     DigestMismatch,
     InputError,

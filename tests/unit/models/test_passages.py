@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from auditcore.contracts.explainers import GradCam
-from auditcore.contracts.models import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.explainers.registry import applicability
 from auditcore.models.classifier import Classifier
 from auditcore.models.feature_maps import as_maps, token_grid

@@ -13,9 +13,10 @@ from auditcore.contracts.augmentations import Scale
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SweepCheck
 from auditcore.contracts.explainers import Gradient, Random
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.models import DemoModel, Preprocessing
+from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition, validate_policy
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import (

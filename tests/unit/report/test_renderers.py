@@ -34,8 +34,9 @@ from auditcore.contracts.checks import (
 )
 from auditcore.contracts.explainers import GradCam, Gradient, GuidedBackpropagation, Random
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.models import FactoryModel, Preprocessing, Weights
+from auditcore.contracts.models import FactoryModel, Weights
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.presets import PRESETS
 from auditcore.contracts.report import (
     AuditReport,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from auditcore.contracts.models import Preprocessing, Scores
+from auditcore.contracts.models import Scores
+from auditcore.contracts.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

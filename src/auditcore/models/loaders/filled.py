@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from auditcore.contracts.archives import filled
-from auditcore.contracts.models import Preprocessing, Scores, Weights
+from auditcore.contracts.models import Scores, Weights
 from auditcore.contracts.packaged_models import (
     Architecture,
     FactoryArchitecture,
     TimmArchitecture,
 )
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import InputError
 from auditcore.models.loaders import factory, timm, torchvision
 from auditcore.models.loaders.architecture import LoadedModel

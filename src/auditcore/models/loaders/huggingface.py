@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, final
 
 import safetensors.torch
 import timm
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.packaged_models import HuggingFaceModel
-from auditcore.errors import InvalidRequest, ModelNotLoadable
+from auditcore.errors import ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.huggingface_preprocessing import preprocessing_of
 from auditcore.models.loaders.timm import own_preprocessing
 from auditcore.models.loaders.weights import WeightsSource, fill
 from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
-
-_RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers, as preprocessor_config.json writes them."""
 
 
 @final
@@ -51,7 +46,7 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
         preprocessing = reference.preprocessing or own_preprocessing(module)
     else:
         module = _transformers(snapshot, field)
-        preprocessing = reference.preprocessing or _preprocessing(snapshot)
+        preprocessing = reference.preprocessing or preprocessing_of(snapshot.read(PREPROCESSOR))
     return LoadedModel(module, preprocessing, reference.scores, trained=True)
 
 
@@ -119,37 +114,3 @@ def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
         )
         raise ModelNotLoadable(msg, field=field)
     return Logits(model)
-
-
-def _preprocessing(snapshot: Snapshot) -> Preprocessing:
-    """The preprocessing of preprocessor_config.json, if it is the center crop of a square."""
-    given = snapshot.read(PREPROCESSOR)
-    resize, side = _sizes(given)
-    normalizes = bool(given.get("do_normalize", True))
-    fields = {
-        "resize": resize,
-        "crop": side,
-        "mean": given.get("image_mean") if normalizes else (0.0, 0.0, 0.0),
-        "std": given.get("image_std") if normalizes else (1.0, 1.0, 1.0),
-        "interpolation": _RESAMPLING.get(given.get("resample", 2)),
-    }
-    try:
-        return Preprocessing.model_validate(fields)
-    except ValidationError as error:
-        msg = f"{PREPROCESSOR} of the snapshot is missing or describes no center crop of a square; give `preprocessing`"
-        raise InvalidRequest(msg, field="model.preprocessing") from error
-
-
-def _sizes(given: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Length of the shorter side, and of the crop; None for what the config does not give."""
-    size, crop = given.get("size"), given.get("crop_size")
-    if isinstance(size, dict):
-        shorter = size.get("shortest_edge")
-        square = size.get("height") if size.get("height") == size.get("width") else None
-    else:
-        shorter, square = None, size
-    if given.get("do_center_crop") and crop is not None:
-        side = crop.get("height") if isinstance(crop, dict) else crop
-        return (shorter or square), side
-    # without a crop, only a size with equal sides gives a square
-    return square, square

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from auditcore.contracts.capabilities import BLACK_BOX, ModelCapabilities
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.packaged_models import OnnxModel, Outputs
 from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid
 from auditcore.models.black_box import SMALLEST, BlackBox
@@ -140,7 +141,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
     del data
     session = _session(graph, source.device)
     image, output = _only(session.get_inputs(), "input"), _only(session.get_outputs(), "output")
-    fixed = _refuse_misfit(image, output, reference.preprocessing.crop)
+    fixed = _refuse_misfit(image, output, reference.preprocessing.shape)
     runtime = OnnxSource(
         session,
         digest=digest,
@@ -152,7 +153,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
     black_box = BlackBox(runtime, outputs=reference.outputs, scores=reference.scores)
     if reference.gradients == "never" or fixed is not None:
         return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
-    converted = _converted(graph, runtime, reference.preprocessing.crop)
+    converted = _converted(graph, runtime, reference.preprocessing.shape)
     if isinstance(converted, str):
         runtime._note = f"predictions came from ONNX Runtime, since {converted}"  # noqa: SLF001 - of this module
         return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
@@ -223,33 +224,29 @@ def _only(tensors: list[Any], what: str) -> Any:  # noqa: ANN401 - ONNX Runtime 
     return tensors[0]
 
 
-def _refuse_misfit(image: Any, output: Any, side: int) -> int | None:  # noqa: ANN401 - onnx publishes no types
+def _refuse_misfit(image: Any, output: Any, images: InputShape) -> int | None:  # noqa: ANN401 - onnx publishes no types
     """The batch size of the graph; None if it takes any."""
     for tensor in (image, output):
         if tensor.type != "tensor(float)":
             msg = f"{tensor.name!r} is of type {tensor.type}; export the graph with float32 inputs and outputs"
             raise ModelOutputInvalid(msg, field=FIELD)
     shape = list(image.shape)
-    expected = [3, side, side]
+    expected = list(images)
     if len(shape) != 1 + len(expected) or any(
         isinstance(found, int) and found != wanted for found, wanted in zip(shape[1:], expected, strict=True)
     ):
-        msg = (
-            f"input {image.name!r} has shape {shape}, and images are [N, 3, {side}, {side}]; check `preprocessing.crop`"
-        )
-        raise ModelOutputInvalid(msg, field="model.preprocessing.crop")
+        msg = f"input {image.name!r} has shape {shape}, and images are {['N', *expected]}; check `preprocessing`"
+        raise ModelOutputInvalid(msg, field="model.preprocessing")
     return shape[0] if isinstance(shape[0], int) else None
 
 
-def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  # noqa: ANN401 - onnx publishes no types
+def _converted(graph: Any, runtime: OnnxSource, shape: InputShape) -> nn.Module | str:  # noqa: ANN401 - onnx publishes no types
     """The graph as a PyTorch module, or the reason why there is none with the same outputs."""
     try:
         import onnx2torch  # noqa: PLC0415 - an extra
     except ImportError:
         return "onnx2torch is not installed here"
-    images = torch.from_numpy(
-        np.random.Generator(np.random.Philox(key=1)).standard_normal((3, 3, side, side), np.float32)
-    )
+    images = torch.from_numpy(np.random.Generator(np.random.Philox(key=1)).standard_normal((3, *shape), np.float32))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import timm
 from timm.data.config import resolve_model_data_config
 from torch import nn
 
-from auditcore.contracts.models import Preprocessing, TimmModel
+from auditcore.contracts.models import TimmModel
+from auditcore.contracts.preprocessing import Interpolation, Preprocessing, Size
 from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.suggestions import near
 from auditcore.models.loaders.weights import WeightsSource
-
-_INTERPOLATIONS = {"nearest", "bilinear", "bicubic"}
 
 
 def load(reference: TimmModel, source: WeightsSource) -> LoadedModel:
@@ -48,22 +49,44 @@ def own_preprocessing(module: nn.Module) -> Preprocessing:
     """How timm itself feeds a model: its data config for evaluation.
 
     Raises:
-        InvalidRequest: The config is not a center crop of a square with three channels.
+        InvalidRequest: The config has a way to crop that is not known.
     """
     config = resolve_model_data_config(module)
     channels, height, width = config["input_size"]
-    if channels != 3 or height != width or config["crop_mode"] != "center":  # noqa: PLR2004 - RGB
-        msg = (
-            f"timm feeds this model {config['input_size']} with crop mode {config['crop_mode']!r}, which is not the "
-            "center crop of a square RGB image; give `preprocessing`"
-        )
-        raise InvalidRequest(msg, field="model.preprocessing")
+    mean, std = (_per_channel(config[name], channels) for name in ("mean", "std"))
     interpolation = config["interpolation"]
+    # timm's own rounding, in timm.data.transforms_factory
+    scaled = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
+    both = Size(height=scaled[0], width=scaled[1])
+    pad: tuple[float, ...] | float = 0.0
+    match config["crop_mode"]:
+        case "center" if scaled[0] == scaled[1]:
+            fit, resize = "shorter", scaled[0]
+        case "center":
+            fit, resize = "cover", both
+        case "squash":
+            fit, resize = "squash", both
+        case "border":
+            fit, resize, pad = "letterbox", both, tuple(round(255 * value) / 255 for value in mean)
+        case mode:
+            msg = (
+                f"timm feeds this model {width} x {height} pixels with crop mode {mode!r}, which has no counterpart "
+                "here; give `preprocessing`"
+            )
+            raise InvalidRequest(msg, field="model.preprocessing")
     return Preprocessing(
-        # timm's own rounding, in timm.data.transforms_factory
-        resize=int(height / config["crop_pct"]),
-        crop=height,
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=interpolation if interpolation in _INTERPOLATIONS else "bilinear",
+        resize=resize,
+        fit=fit,
+        pad=pad,
+        crop=height if height == width else Size(height=height, width=width),
+        mean=mean,
+        std=std,
+        interpolation=interpolation if interpolation in get_args(Interpolation) else "bilinear",
     )
+
+
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Timm keeps three values for models of other numbers of channels; it then averages them for one."""
+    if len(values) == channels:
+        return tuple(values)
+    return (sum(values) / len(values),) * channels

@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.packaged_models import TorchExportModel
 from auditcore.errors import ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
@@ -61,19 +62,19 @@ def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"the file is no program of torch.export, or it is damaged: {first_line}"
         raise ModelNotLoadable(msg, field=FIELD) from error
-    _refuse_fixed_batch(module, reference.preprocessing.crop)
+    _refuse_fixed_batch(module, reference.preprocessing.shape)
     return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
 
 
-def _refuse_fixed_batch(module: nn.Module, side: int) -> None:
+def _refuse_fixed_batch(module: nn.Module, shape: InputShape) -> None:
     for images in (2, 3):
         try:
             with torch.no_grad():
-                module(torch.zeros(images, 3, side, side))
+                module(torch.zeros(images, *shape))
         except (AssertionError, RuntimeError, ValueError) as error:
             first_line = (str(error) or type(error).__name__).splitlines()[0]
             msg = (
-                f"the program does not take {images} images of {side} x {side} pixels ({first_line}); export it with a "
+                f"the program does not take {images} images of {shape} ({first_line}); export it with a "
                 "dynamic batch dimension: dynamic_shapes={'x': {0: torch.export.Dim('n')}}"
             )
             raise ModelNotLoadable(msg, field=FIELD) from error

@@ -136,8 +136,8 @@ class OpenInferenceClient:
         Raises:
             InputError: The server does not answer with class scores.
         """
-        side = self._model.preprocessing.crop
-        gray = RawTensor((1, 3, side, side), bytes(4 * 3 * side * side))
+        shape = self._model.preprocessing.shape
+        gray = RawTensor((1, *shape), bytes(4 * math.prod(shape)))
         answer = self._transport.post(f"{self._path}/infer", request_body(self._filled(gray), self._known()))
         self._outputs(answer)
         version = self._header(answer)[0].get("model_version")
@@ -170,8 +170,8 @@ class OpenInferenceClient:
                     f"{' or '.join(FLOATS)}, so serve the model with one of them"
                 )
                 raise ModelOutputInvalid(msg, field=field)
-        side = self._model.preprocessing.crop
-        expected = (3, side, side) if self._model.layout == "NCHW" else (side, side, 3)
+        channels, height, width = self._model.preprocessing.shape
+        expected = (channels, height, width) if self._model.layout == "NCHW" else (height, width, channels)
         shape = wanted.shape[1:]
         fits = len(shape) == len(expected) and all(
             served in {-1, own} for served, own in zip(shape, expected, strict=False)
@@ -179,7 +179,7 @@ class OpenInferenceClient:
         if wanted.shape and not fits:
             msg = (
                 f"input {wanted.name!r} has shape {list(wanted.shape)}, and images would be sent as "
-                f"[N, {', '.join(map(str, expected))}]; check `layout` and `preprocessing.crop`"
+                f"[N, {', '.join(map(str, expected))}]; check `layout` and `preprocessing`"
             )
             raise InvalidRequest(msg, field="model.preprocessing.crop")
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Literal, final
 
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.models import Preprocessing, Scores
+from auditcore.contracts.models import Scores
+from auditcore.contracts.preprocessing import Preprocessing
 
 HEADER = "X-Auditcore"
 DESCRIBE = "describe"

@@ -1,0 +1,73 @@
+"""Images in NumPy's file format (.npy)."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from auditcore.contracts.access import Limits
+from auditcore.errors import UndecodableImage
+from auditcore.images.raster import Raster, check_pixels, range_of
+
+_MAGIC = b"\x93NUMPY"
+_MOST_BANDS = 64
+
+
+def is_array(data: bytes) -> bool:
+    """Whether a file is in NumPy's format."""
+    return data.startswith(_MAGIC)
+
+
+def read(data: bytes, *, limits: Limits, field: str) -> Raster:
+    """Read an array (H,W), (H,W,C) or (C,H,W); the shortest axis at an end holds the channels.
+
+    The header is checked before anything is read, and an array of Python objects is refused.
+
+    Raises:
+        LimitExceeded: It has too many pixels.
+        UndecodableImage: It is not such an array.
+    """
+    file = io.BytesIO(data)
+    try:
+        shape, _, dtype = _header(file)
+    except ValueError as error:
+        msg = f"not a NumPy array of an image ({error}); save it with numpy.save"
+        raise UndecodableImage(msg, field=field) from error
+    if len(shape) not in {2, 3}:
+        msg = f"the array has shape {shape}; an image is (H,W), (H,W,C) or (C,H,W)"
+        raise UndecodableImage(msg, field=field)
+    first = len(shape) == 3 and shape[0] < shape[2]  # noqa: PLR2004 - axes
+    height, width = shape[1:] if first else shape[:2]
+    bands = 1 if len(shape) == 2 else shape[0] if first else shape[2]  # noqa: PLR2004 - axes
+    if not 1 <= bands <= _MOST_BANDS:
+        msg = f"the array has shape {shape}, which is an image of {bands} channels; at most {_MOST_BANDS} are possible"
+        raise UndecodableImage(msg, field=field)
+    check_pixels(height, width, limits, field)
+    own, bits = range_of(dtype, field)
+    file.seek(0)
+    try:
+        values = np.load(file, allow_pickle=False)
+    except ValueError as error:
+        msg = "the array is not complete; save it again"
+        raise UndecodableImage(msg, field=field) from error
+    if first:
+        values = np.moveaxis(values, 0, 2)
+    return Raster(values.reshape(height, width, bands).astype(np.float32), own, bits)
+
+
+def _header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type that a file announces.
+
+    Raises:
+        ValueError: The header is damaged, or of a version that does not exist.
+    """
+    version = np.lib.format.read_magic(file)
+    match version:
+        case (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        case (2, 0):
+            return np.lib.format.read_array_header_2_0(file)
+    msg = f"version {version}"
+    raise ValueError(msg)

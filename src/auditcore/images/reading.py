@@ -1,0 +1,176 @@
+"""Read an image file as the channels that a model takes, with the values that the file holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from auditcore.contracts.access import Limits
+from auditcore.contracts.preprocessing import Colors, Preprocessing
+from auditcore.errors import LimitExceeded, UndecodableImage
+from auditcore.images import arrays, dicom, tiff
+from auditcore.images.decode import open_photo, to_rgb
+from auditcore.images.raster import Raster
+
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601, as in Pillow's conversion to gray."""
+
+SMALL_PART = 0.125
+"""A file of more than 8 bits that reaches only this share of its range, three bits less, most probably has fewer bits
+than its type: 12 bits in 16 reach a sixteenth."""
+
+
+_BANDS = {"L", "LA", "RGB", "RGBA", "CMYK"}
+"""Modes of Pillow whose 8-bit values are bands of the file."""
+
+
+@final
+@dataclass(frozen=True)
+class DecodedImage:
+    """An upright image with the channels of the model.
+
+    Attributes:
+        planes: Pillow images of equal size: one of mode RGB, or one per channel, of mode L (8-bit values) or F.
+        range: The values that become 0 and 1; values outside, also those that resampling makes, become 0 or 1.
+        note: What a reader of the report should know of the file's values; None if nothing.
+    """
+
+    planes: tuple[Image.Image, ...]
+    range: tuple[float, float]
+    note: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, in pixels."""
+        return self.planes[0].size
+
+
+def read_image(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: str) -> DecodedImage:
+    """Read one file: a photo, a TIFF of any depth, a DICOM image or a NumPy array.
+
+    Photos with 8 bits per channel are decoded as `decode_image` does it. Of other files the values stay as they are:
+    16 bits, floating point, any number of bands.
+
+    Args:
+        data: Bytes of the file.
+        preprocessing: Colors and range of values that the model takes.
+        limits: `image_bytes` is checked first, then `image_pixels` against the size in the header.
+        field: Path of the image in the request, for the error.
+
+    Raises:
+        LimitExceeded: The file has too many bytes or its header claims too many pixels.
+        UndecodableImage: The bytes are not a complete image, have other bands than the model, or values outside of
+            what was declared.
+    """
+    raster = _raster(data, limits=limits, field=field)
+    if raster is None:
+        return _photo(data, preprocessing, limits=limits, field=field)
+    return _scaled(raster, preprocessing, field)
+
+
+def _raster(data: bytes, *, limits: Limits, field: str) -> Raster | None:
+    """The bands of a file whose values Pillow would change; None for a photo."""
+    if len(data) > limits.image_bytes:
+        raise LimitExceeded(
+            what="the image file", limit=limits.image_bytes, actual=len(data), unit="bytes", field=field
+        )
+    if dicom.is_dicom(data):
+        return dicom.read(data, limits=limits, field=field)
+    if arrays.is_array(data):
+        return arrays.read(data, limits=limits, field=field)
+    return tiff.read(data, limits=limits, field=field) if tiff.is_tiff(data) else None
+
+
+def _photo(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: str) -> DecodedImage:
+    """A photo whose values are 8-bit ones, or 16-bit gray."""
+    colors, channels = preprocessing.colors_seen, len(preprocessing.mean)
+    image = open_photo(data, limits=limits, field=field)
+    if image.mode.startswith("I;16"):
+        return _scaled(_bands(image, 65535.0, 16), preprocessing, field)
+    # a model of bands takes transparency for what it is: one more band
+    if not (colors == "bands" and channels == len(image.getbands()) and image.mode in _BANDS):
+        gray = image.mode in {"1", "L", "LA", "La"}
+        image = to_rgb(image, field=field)
+        if gray or colors == "gray":
+            image = image.convert("L")
+        if preprocessing.declared_range is None and colors != "bands":
+            # 8-bit values stay 8-bit ones, since resampling rounds them as it did in training
+            return DecodedImage(_photo_planes(image, colors), (0.0, 255.0))
+    return _scaled(_bands(image, 255.0, 8), preprocessing, field)
+
+
+def _photo_planes(image: Image.Image, colors: Colors) -> tuple[Image.Image, ...]:
+    """The channels of a photo of mode RGB or L, in the order of the model."""
+    match colors:
+        case "gray":
+            return (image,)
+        case "bgr":
+            return image.convert("RGB").split()[::-1]
+        case _:
+            return (image.convert("RGB"),)
+
+
+def _bands(image: Image.Image, largest: float, bits: int) -> Raster:
+    values = np.asarray(image).astype(np.float32)
+    return Raster(values.reshape(image.height, image.width, -1), (0.0, largest), bits)
+
+
+def _scaled(raster: Raster, preprocessing: Preprocessing, field: str) -> DecodedImage:
+    """Bands as the channels of the model, with the range that was declared or the file's own."""
+    values = raster.values
+    if not np.isfinite(values).all():
+        msg = "the image has NaN or infinite values; replace them"
+        raise UndecodableImage(msg, field=field)
+    smallest, largest = float(values.min()), float(values.max())
+    declared, own = preprocessing.declared_range, raster.range
+    low, high = declared or own
+    if preprocessing.bits is not None and not low <= smallest <= largest <= high:
+        msg = (
+            f"the image has values from {smallest:g} to {largest:g}, but `preprocessing.bits` {preprocessing.bits} "
+            f"means 0 to {high:g}; declare the bits, the range or the window of these files"
+        )
+        raise UndecodableImage(msg, field=field)
+    if declared is None and raster.bits is None and not low <= smallest <= largest <= high:
+        msg = (
+            f"the image has values from {smallest:g} to {largest:g}; declare `preprocessing.range`, the values that "
+            "mean black and white, since floating-point values have no range of their own beyond 0 to 1"
+        )
+        raise UndecodableImage(msg, field=field)
+    note = None
+    used = (largest - low) / (high - low)
+    if declared is None and raster.bits is not None and raster.bits > 8 and used <= SMALL_PART:  # noqa: PLR2004 - a byte
+        note = (
+            f"uses only {max(used, 0):.1%} of the range of its {raster.bits} bits (largest value {largest:g}), so "
+            "the model sees it almost black; if that is not what the model was trained on, declare "
+            f"`preprocessing.bits`, such as {max(8, int(largest).bit_length())}"
+        )
+    bands = _channels(values, preprocessing, field)
+    planes = tuple(Image.fromarray(np.ascontiguousarray(bands[:, :, band])) for band in range(bands.shape[2]))
+    return DecodedImage(planes, (low, high), note)
+
+
+def _channels(values: NDArray[np.float32], preprocessing: Preprocessing, field: str) -> NDArray[np.float32]:
+    """Bands of a file as the channels of the model, (H,W,C)."""
+    bands, channels = values.shape[2], len(preprocessing.mean)
+    match preprocessing.colors_seen, bands:
+        case ("gray", 1) | ("rgb", 3) | ("bands", _) if bands == channels:
+            return values
+        case "bgr", 3:
+            return values[:, :, ::-1]
+        case (("rgb" | "bgr"), 1):
+            return np.repeat(values, 3, axis=2)
+        case "gray", 3:
+            return (values @ np.array(LUMA, np.float32))[:, :, None]
+    msg = (
+        f"the image has {_counted(bands)}, and the model takes {_counted(channels)} (`preprocessing.colors` "
+        f"{preprocessing.colors_seen}); send files with the bands of the model, in its order"
+    )
+    raise UndecodableImage(msg, field=field)
+
+
+def _counted(bands: int) -> str:
+    return f"{bands} band{'s' * (bands != 1)}"
