@@ -28,6 +28,7 @@ from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
 from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.worker.execution import Executor
+from queues import ONLY_REDIS
 from small_model import SMALL_MODEL
 
 DIGEST = "sha256:" + "a" * 64
@@ -103,8 +104,11 @@ def test_without_a_worker_the_answer_is_what_is_known(make_settings: Callable[..
     assert explainers["grad_cam"] is None
 
 
-def test_a_lost_message_is_sent_again_by_the_next_request(make_settings: Callable[..., Settings]) -> None:
-    settings = make_settings(inspection_wait_s=0.2, requeue_after_s=5.0)
+@pytest.mark.parametrize("queue_kind", ONLY_REDIS)  # without it, workers look into the database themselves
+def test_a_lost_message_is_sent_again_by_the_next_request(
+    make_settings: Callable[..., Settings], queue_kind: str
+) -> None:
+    settings = make_settings(queue=queue_kind, inspection_wait_s=0.2, requeue_after_s=5.0)
     parts = Service.of(settings)
     parts.database.migrate()
     request = InspectionRequest.model_validate({"model": SMALL_MODEL, "plan": {"preset": "quick"}})

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, Final
 
-from auditcore_service.gateway.problems import MEDIA_TYPE, problem_type
+from auditcore_service.gateway.problems import MEDIA_TYPE, problem_type, status_title
 from auditcore_service.gateway.schemas import Problem, ProblemError
 
 SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
@@ -24,7 +23,7 @@ def problem_example(status: int, code: str, detail: str, *, pointer: str | None 
     found = () if pointer is None else (ProblemError(pointer=pointer, detail=detail, code=code),)
     return Problem(
         type=problem_type(code),
-        title=HTTPStatus(status).phrase,
+        title=status_title(status),
         status=status,
         detail=detail,
         code=code,

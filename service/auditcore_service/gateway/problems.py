@@ -60,6 +60,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
 }
 """Error class -> status; a test checks that every error has one."""
 
+_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
+
 _CODES: Mapping[int, str] = {
     400: "malformed_request",
     404: "not_found",
@@ -76,6 +78,11 @@ _FIXES: Mapping[str, str] = {
     "extra_forbidden": "this field is unknown; remove it or check its spelling",
     "json_invalid": "the body is not JSON; check it at the position named",
 }
+
+
+def status_title(status: int) -> str:
+    """The name of an HTTP status after RFC 9110, which Python's own names follow only from 3.13 on."""
+    return _RENAMED.get(status) or HTTPStatus(status).phrase
 
 
 def problem_type(code: str) -> str:
@@ -95,7 +102,7 @@ def problem(
     """An answer in problem form."""
     body = Problem(
         type=problem_type(code),
-        title=HTTPStatus(status).phrase,
+        title=status_title(status),
         status=status,
         detail=detail,
         code=code,
