@@ -306,9 +306,9 @@ def maps(
 ) -> None:
     """Upload heat maps from elsewhere, such as those that your product shows, to audit them.
 
-    The file holds one tensor `maps` of (N,S,S) or (N,3,S,S) in the order of the images, where S is the side of the
-    model's input, and optionally `targets` of (N,) int64, the class that each map explains. Prints the digest that a
-    plan names.
+    The file holds one tensor `maps` of (N,H,W) or (N,C,H,W) in the order of the images, where H and W are the height
+    and width of the model's input, and optionally `targets` of (N,) int64, the class that each map explains. Prints the
+    digest that a plan names.
 
     For example:
 

@@ -129,9 +129,7 @@ class Preprocessing(Contract):
     def _sizes_fit(self) -> Preprocessing:
         both = self.fit in {"squash", "letterbox", "cover"}
         if self.crop is None and (self.resize is None or not both):
-            msg = (
-                "without `crop`, `fit` must be squash, letterbox or cover, which give the input its size; add `crop`"
-            )
+            msg = "without `crop`, `fit` must be squash, letterbox or cover, which give the input its size; add `crop`"
             raise ValueError(msg)
         if isinstance(self.resize, Size) and not both:
             msg = (

@@ -20,10 +20,18 @@ def is_array(data: bytes) -> bool:
     return data.startswith(_MAGIC)
 
 
-def read(data: bytes, *, limits: Limits, field: str) -> Raster:
-    """Read an array (H,W), (H,W,C) or (C,H,W); the shortest axis at an end holds the channels.
+def read(data: bytes, *, channels: int, limits: Limits, field: str) -> Raster:
+    """Read an array (H,W), (H,W,C) or (C,H,W).
+
+    Of the last two it is the one with the channels of the model; if both or neither have them, the one with fewer.
 
     The header is checked before anything is read, and an array of Python objects is refused.
+
+    Args:
+        data: The file.
+        channels: Channels of the model.
+        limits: `image_pixels` bounds height times width.
+        field: Path of the image in the request, for the error.
 
     Raises:
         LimitExceeded: It has too many pixels.
@@ -38,7 +46,7 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
     if len(shape) not in {2, 3}:
         msg = f"the array has shape {shape}; an image is (H,W), (H,W,C) or (C,H,W)"
         raise UndecodableImage(msg, field=field)
-    first = len(shape) == 3 and shape[0] < shape[2]  # noqa: PLR2004 - axes
+    first = len(shape) == 3 and _channels_first(shape, channels)  # noqa: PLR2004 - axes
     height, width = shape[1:] if first else shape[:2]
     bands = 1 if len(shape) == 2 else shape[0] if first else shape[2]  # noqa: PLR2004 - axes
     if not 1 <= bands <= _MOST_BANDS:
@@ -55,6 +63,11 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
     if first:
         values = np.moveaxis(values, 0, 2)
     return Raster(values.reshape(height, width, bands).astype(np.float32), own, bits)
+
+
+def _channels_first(shape: tuple[int, ...], channels: int) -> bool:
+    begins, ends = shape[0] == channels, shape[2] == channels
+    return begins if begins != ends else shape[0] < shape[2]
 
 
 def _header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

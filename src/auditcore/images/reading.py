@@ -66,13 +66,13 @@ def read_image(data: bytes, preprocessing: Preprocessing, *, limits: Limits, fie
         UndecodableImage: The bytes are not a complete image, have other bands than the model, or values outside of
             what was declared.
     """
-    raster = _raster(data, limits=limits, field=field)
+    raster = _raster(data, len(preprocessing.mean), limits=limits, field=field)
     if raster is None:
         return _photo(data, preprocessing, limits=limits, field=field)
     return _scaled(raster, preprocessing, field)
 
 
-def _raster(data: bytes, *, limits: Limits, field: str) -> Raster | None:
+def _raster(data: bytes, channels: int, *, limits: Limits, field: str) -> Raster | None:
     """The bands of a file whose values Pillow would change; None for a photo."""
     if len(data) > limits.image_bytes:
         raise LimitExceeded(
@@ -81,7 +81,7 @@ def _raster(data: bytes, *, limits: Limits, field: str) -> Raster | None:
     if dicom.is_dicom(data):
         return dicom.read(data, limits=limits, field=field)
     if arrays.is_array(data):
-        return arrays.read(data, limits=limits, field=field)
+        return arrays.read(data, channels=channels, limits=limits, field=field)
     return tiff.read(data, limits=limits, field=field) if tiff.is_tiff(data) else None
 
 

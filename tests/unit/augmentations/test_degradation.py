@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage import data
 from torch import Tensor
@@ -133,6 +136,14 @@ def test_every_image_has_its_own_quality() -> None:
     assert 0 < fine < medium < coarse
 
 
-def test_jpeg_refuses_what_is_not_rgb() -> None:
+def test_jpeg_refuses_what_is_neither_rgb_nor_gray() -> None:
     with pytest.raises(ShapeError, match="3 channels"):
-        degradation.jpeg_quality(torch.rand(1, 1, 8, 8), torch.tensor([50.0]))
+        degradation.jpeg_quality(torch.rand(1, 2, 8, 8), torch.tensor([50.0]))
+
+
+def test_a_gray_image_is_compressed_as_gray() -> None:
+    gray = torch.rand(1, 1, 16, 24, generator=torch.Generator().manual_seed(3))
+    file = io.BytesIO()
+    Image.fromarray(gray[0, 0].mul(255).round().byte().numpy()).save(file, "JPEG", quality=30)
+    expected = torch.from_numpy(np.array(Image.open(file))) / 255
+    assert torch.equal(degradation.jpeg_quality(gray, torch.tensor([30.0]))[0, 0], expected)

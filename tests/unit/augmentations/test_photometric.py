@@ -15,8 +15,17 @@ from torchvision.transforms.functional import adjust_contrast
 
 import reference
 from auditcore.augmentations import photometric
-from auditcore.augmentations.registry import augment
-from auditcore.contracts.augmentations import Brightness, Hue, Saturation
+from auditcore.augmentations.registry import applicability, augment
+from auditcore.contracts.augmentations import (
+    AugmentationContract,
+    Brightness,
+    Composition,
+    Contrast,
+    Hue,
+    JpegQuality,
+    Rotate,
+    Saturation,
+)
 from auditcore.errors import ShapeError
 
 CHANGES = {
@@ -120,9 +129,48 @@ def test_stays_in_range_and_does_not_depend_on_neighbors(
         assert torch.equal(alone[0], together[position])
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", ["hue", "saturation"])
 def test_refuses_what_is_not_rgb(name: str) -> None:
     change = partial(CHANGES[name][0], torch.rand(2, 1, 4, 4), torch.zeros(2))
     with pytest.raises(ShapeError, match="3 channels") as caught:
         change()
     assert caught.value.actual == (2, 1, 4, 4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_brightness_of_any_channels_moves_their_maximum(channels: int) -> None:
+    images = torch.rand(3, channels, 4, 5, generator=torch.Generator().manual_seed(1))
+    values = torch.tensor([-0.2, 0.1, 0.7])
+    found = augment(Brightness(), images, values, colors="gray" if channels == 1 else "bands")
+    for image, value, changed in zip(images.double().numpy(), values.tolist(), found.numpy(), strict=True):
+        largest = image.max(axis=0)
+        np.testing.assert_allclose(changed, image / largest * (largest + value).clip(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_contrast_of_any_channels_is_about_their_mean(channels: int) -> None:
+    images = torch.rand(2, channels, 4, 5, generator=torch.Generator().manual_seed(1))
+    found = augment(Contrast(), images, torch.tensor([0.5, 1.6]), colors="bands")
+    for image, factor, changed in zip(images.double().numpy(), (0.5, 1.6), found.numpy(), strict=True):
+        np.testing.assert_allclose(changed, (image.mean() + factor * (image - image.mean())).clip(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("augmentation", [Brightness(), Hue(), Saturation(), Contrast(), JpegQuality()])
+def test_blue_green_and_red_change_as_red_green_and_blue_do(augmentation: AugmentationContract) -> None:
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    value = torch.full((2,), {"hue": 40.0, "jpeg_quality": 30.0, "contrast": 1.4}.get(augmentation.kind, 0.2))
+    assert torch.equal(
+        augment(augmentation, images.flip(1), value, colors="bgr").flip(1), augment(augmentation, images, value)
+    )
+
+
+def test_changes_of_color_do_not_apply_without_colors() -> None:
+    for augmentation in (Hue(), Saturation()):
+        assert "the model sees gray" in str(applicability(augmentation, "gray"))
+        assert "not red, green and blue" in str(applicability(augmentation, "bands"))
+        assert applicability(augmentation, "bgr") is None
+    assert applicability(JpegQuality(), "gray") is None
+    assert "jpeg_quality" in str(applicability(JpegQuality(), "bands"))
+    both = Composition(first=Rotate(), second=Hue())
+    assert "hue" in str(applicability(both, "gray"))
+    assert applicability(Brightness(), "bands") is None

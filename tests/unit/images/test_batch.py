@@ -15,6 +15,7 @@ from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.images import batch as batches
 from auditcore.images.batch import FIRST_GROUP, DecodedBatch, decode_ahead, decode_batch
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.reading import DecodedImage
 
 PREPROCESSING = Preprocessing(resize=32, crop=32)
 
@@ -123,13 +124,13 @@ def test_an_error_of_decoding_reaches_the_caller(monkeypatch: pytest.MonkeyPatch
 def test_images_that_are_no_longer_needed_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     given_up = threading.Event()
-    decode_image = batches.decode_image
+    read_image = batches.read_image
 
-    def decode(data: bytes, *, limits: Limits, field: str) -> Image.Image:
+    def decode(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: str) -> DecodedImage:
         seen.append(field)
         given_up.set()
-        return decode_image(data, limits=limits, field=field)
+        return read_image(data, preprocessing, limits=limits, field=field)
 
-    monkeypatch.setattr(batches, "decode_image", decode)
+    monkeypatch.setattr(batches, "read_image", decode)
     decode_batch([photo(seed, seed) for seed in range(4)], PREPROCESSING, Limits(), given_up)
     assert seen == ["images.0"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.images import Box
-from auditcore.contracts.preprocessing import Preprocessing
+from auditcore.contracts.preprocessing import Preprocessing, Size
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.preprocess import PixelBox, pixel_boxes
@@ -68,12 +68,20 @@ def test_numbers_of_one_example() -> None:
     assert pixel_boxes((box,), (97, 61), preprocessing) == (PixelBox(x0=16, y0=13, x1=36, y1=44),)
 
 
-def test_an_image_at_the_models_size_keeps_its_boxes() -> None:
-    preprocessing = Preprocessing(resize=64, crop=48)
+def test_an_image_that_is_final_keeps_its_boxes() -> None:
+    preprocessing = Preprocessing(resize=64, crop=48, keep_final=True)
     box = Box(x0=3, y0=4, x1=30, y1=20)
     assert pixel_boxes((box,), (48, 48), preprocessing) == (PixelBox(3, 4, 30, 20),)
     # one pixel more, and the image is resized and cut
     assert pixel_boxes((box,), (48, 49), preprocessing) != (PixelBox(3, 4, 30, 20),)
+
+
+def test_boxes_follow_an_image_into_its_letterbox() -> None:
+    letterbox = Preprocessing(resize=32, fit="letterbox", crop=None)
+    # 64 x 32 becomes 32 x 16, eight rows below the top
+    assert pixel_boxes((Box(x0=4, y0=6, x1=20, y1=32),), (64, 32), letterbox) == (PixelBox(2, 11, 10, 24),)
+    squash = Preprocessing(resize=Size(height=24, width=96), fit="squash", crop=None)
+    assert pixel_boxes((Box(x0=10, y0=8, x1=50, y1=40),), (100, 80), squash) == (PixelBox(10, 2, 48, 12),)
 
 
 def test_boxes_are_clipped_and_those_outside_disappear_with_their_labels() -> None:

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/maps", tags=["maps"])
 MAPS_EXAMPLE = {
     "digest": f"sha256:{'0' * 64}",
     "size_bytes": 802944,
-    "file": {"images": 4, "side": 224, "channels": 1, "ordered": True, "targeted": False},
+    "file": {"images": 4, "channels": 1, "height": 224, "width": 224, "ordered": True, "targeted": False},
 }
 
 

@@ -1,0 +1,242 @@
+"""Files of any depth and number of bands: the values that a model sees are those that the file holds."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from auditcore.contracts.access import Limits
+from auditcore.contracts.preprocessing import Preprocessing
+from auditcore.errors import LimitExceeded, UndecodableImage
+from auditcore.images.decode import decode_image
+from auditcore.images.preprocess import to_pixels
+from auditcore.images.reading import read_image
+
+HEIGHT, WIDTH = 12, 20
+GRAY: dict[str, Any] = {"resize": None, "crop": {"height": HEIGHT, "width": WIDTH}, "mean": [0.5], "std": [0.25]}
+RGB = GRAY | {"mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+def bands(count: int) -> dict[str, Any]:
+    return GRAY | {"mean": [0.5] * count, "std": [0.25] * count, "colors": "bands"}
+
+
+def values(dtype: type, largest: float, channels: int | None = None) -> np.ndarray:
+    shape = (HEIGHT, WIDTH) if channels is None else (HEIGHT, WIDTH, channels)
+    found = np.random.default_rng(3).random(shape) * largest
+    found.flat[0], found.flat[1] = 0, largest
+    return found.astype(dtype)
+
+
+def tif(array: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, **options)
+    return file.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def pixels(data: bytes, asked: dict[str, Any], **more: Any) -> np.ndarray:
+    preprocessing = Preprocessing.model_validate(asked | more)
+    decoded = read_image(data, preprocessing, limits=Limits(), field="images.0")
+    found: np.ndarray = to_pixels(decoded, preprocessing, limits=Limits(), field="images.0").numpy()
+    return found
+
+
+def note(data: bytes, asked: dict[str, Any], **more: Any) -> str | None:
+    return read_image(data, Preprocessing.model_validate(asked | more), limits=Limits(), field="images.0").note
+
+
+@pytest.mark.parametrize("save", [png, tif, npy])
+def test_16_bits_stay_16_bits(save: Any) -> None:
+    array = values(np.uint16, 65535)
+    expected = array.astype(np.float64) / 65535
+    np.testing.assert_allclose(pixels(save(array), GRAY)[0], expected, atol=1e-7)
+    # gray in all three channels of a model that takes colors
+    for channel in pixels(save(array), RGB):
+        np.testing.assert_allclose(channel, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("save", [png, tif, npy])
+def test_12_bits_in_16_are_declared_or_reported(save: Any) -> None:
+    data = save(values(np.uint16, 4095))
+    said = note(data, GRAY)
+    assert said is not None
+    assert "6.2% of the range of its 16 bits (largest value 4095)" in said
+    assert "such as 12" in said
+    assert note(data, GRAY, bits=12) is None
+    np.testing.assert_allclose(pixels(data, GRAY, bits=12)[0], values(np.uint16, 4095) / 4095, atol=1e-7)
+    assert note(save(values(np.uint16, 65535)), GRAY) is None
+
+
+def test_a_window_clips_and_a_range_scales() -> None:
+    array = values(np.float32, 400) - 100
+    scaled = pixels(npy(array), GRAY, range=[-100, 300])[0]
+    np.testing.assert_allclose(scaled, (array.astype(np.float64) + 100) / 400, atol=1e-6)
+    windowed = pixels(npy(array), GRAY, window={"center": 50, "width": 100})[0]
+    np.testing.assert_allclose(windowed, ((array.astype(np.float64)) / 100).clip(0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 4, 6, 13])
+def test_bands_keep_their_number_order_and_values(count: int) -> None:
+    array = values(np.uint16, 65535, count)
+    expected = np.moveaxis(array.astype(np.float64) / 65535, 2, 0)
+    planar = np.moveaxis(array, 2, 0)
+    for data in (
+        tif(array, photometric="minisblack", planarconfig="contig"),
+        tif(planar, photometric="minisblack", planarconfig="separate"),
+        npy(array),
+        npy(planar),
+    ):
+        np.testing.assert_allclose(pixels(data, bands(count)), expected, atol=1e-7)
+
+
+def test_a_fourth_band_is_no_transparency_unless_it_says_so() -> None:
+    array = values(np.uint8, 255, 4)
+    unspecified = tif(array, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_allclose(pixels(unspecified, bands(4)), np.moveaxis(array / 255, 2, 0), atol=1e-7)
+    with pytest.raises(UndecodableImage, match="4 bands, and the model takes 3 bands"):
+        pixels(unspecified, RGB)
+    alpha = tif(array, photometric="rgb", extrasamples=["unassalpha"])
+    assert pixels(alpha, RGB).shape == (3, HEIGHT, WIDTH)
+    # the whole photo is over black, as everywhere
+    expected = np.asarray(decode_image(alpha, limits=Limits(), field="x")).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(pixels(alpha, RGB), expected, atol=1e-7)
+
+
+def test_floating_point_has_no_range_beyond_0_to_1() -> None:
+    array = values(np.float32, 1)
+    np.testing.assert_allclose(pixels(tif(array), GRAY)[0], array, atol=1e-7)
+    with pytest.raises(UndecodableImage, match=r"values from 0 to 300; declare `preprocessing.range`"):
+        pixels(tif(values(np.float32, 300)), GRAY)
+    array[2, 3] = np.nan
+    with pytest.raises(UndecodableImage, match="NaN or infinite"):
+        pixels(npy(array), GRAY)
+
+
+def test_white_is_the_largest_value_also_where_it_is_stored_as_0() -> None:
+    array = values(np.uint16, 65535)
+    data = tif(65535 - array, photometric="miniswhite")
+    np.testing.assert_allclose(pixels(data, GRAY)[0], array / 65535, atol=1e-6)
+
+
+def test_more_than_the_declared_bits_is_refused() -> None:
+    with pytest.raises(UndecodableImage, match=r"values from 0 to 5000, but `preprocessing.bits` 12 means 0 to 4095"):
+        pixels(png(values(np.uint16, 5000)), GRAY, bits=12)
+
+
+def test_gray_stays_gray_and_colors_become_gray() -> None:
+    gray = values(np.uint8, 255)
+    np.testing.assert_allclose(pixels(png(gray), GRAY)[0], gray / 255, atol=1e-7)
+    photo = values(np.uint8, 255, 3)
+    expected = np.asarray(Image.fromarray(photo).convert("L")) / 255
+    np.testing.assert_allclose(pixels(png(photo), GRAY)[0], expected, atol=1e-7)
+
+
+def test_blue_comes_first_where_the_model_takes_bgr() -> None:
+    photo = values(np.uint8, 255, 3)
+    rgb, bgr = pixels(png(photo), RGB), pixels(png(photo), RGB, colors="bgr")
+    assert np.array_equal(bgr, rgb[::-1])
+    deep = values(np.uint16, 65535, 3)
+    assert np.array_equal(
+        pixels(tif(deep, photometric="rgb"), RGB, colors="bgr"), pixels(tif(deep, photometric="rgb"), RGB)[::-1]
+    )
+
+
+def test_resampled_values_stay_in_their_range() -> None:
+    array = np.zeros((HEIGHT, WIDTH), np.uint16)
+    array[:, WIDTH // 2 :] = 65535
+    asked = GRAY | {"resize": {"height": 30, "width": 50}, "fit": "squash", "crop": None, "interpolation": "bicubic"}
+    found = pixels(png(array), asked)
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (npy(values(np.float32, 1))[:200], "not complete"),
+        (b"\x93NUMPY\x01\x00" + b"\0" * 20, "not a NumPy array"),
+        (npy(np.zeros((2, 3, 4, 5), np.float32)), r"shape \(2, 3, 4, 5\)"),
+        (npy(np.array([[object()]], dtype=object)), "not numbers of an image"),
+        (npy(np.zeros((4, 5), np.complex64)), "not numbers of an image"),
+        (npy(np.zeros((0, 5), np.float32)), "no pixels"),
+        (tif(values(np.uint16, 9))[:150], "TIFF"),
+    ],
+)
+def test_other_files_have_a_reason(data: bytes, match: str) -> None:
+    with pytest.raises(UndecodableImage, match=match) as caught:
+        pixels(data, GRAY)
+    assert caught.value.field == "images.0"
+
+
+@pytest.mark.parametrize("data", [npy(np.zeros((200, 200), np.uint8)), tif(np.zeros((200, 200), np.uint16))])
+def test_limits_hold_for_every_format(data: bytes) -> None:
+    asked = Preprocessing.model_validate(GRAY)
+    with pytest.raises(LimitExceeded, match="40000 pixels"):
+        read_image(data, asked, limits=Limits(image_pixels=10_000), field="images.0")
+    with pytest.raises(LimitExceeded, match="bytes"):
+        read_image(data, asked, limits=Limits(image_bytes=100), field="images.0")
+
+
+def test_an_array_of_objects_is_never_unpickled() -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (pytest.fail, ("unpickled",))
+
+    array = np.empty((4, 4), dtype=object)
+    array[:] = Trap()
+    with pytest.raises(UndecodableImage):
+        pixels(npy(array), GRAY)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4]}, "divide them by 255"),
+        ({"mean": [0.5]}, "mean has 1 values and std 3"),
+        ({"mean": [0.5], "std": [0.2], "colors": "rgb"}, "'rgb' has 3 channels"),
+        ({"crop": None}, "add `crop`"),
+        ({"crop": None, "fit": "squash", "resize": None}, "add `crop`"),
+        ({"resize": {"height": 20, "width": 30}}, "takes one side"),
+        ({"resize": 20, "crop": 32}, "must be at least crop"),
+        ({"bits": 12, "range": [0, 4095]}, "bits and range"),
+        ({"range": [5, 5]}, "must begin below its end"),
+        ({"pad": [0.1, 0.2]}, "pad has 2 values"),
+        ({"pad": [124.0, 116.0, 104.0]}, "divide it by 255"),
+        ({"std": [0.2, 0.2, 0.0]}, "above 0"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_the_fix(change: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        Preprocessing.model_validate(change)
+
+
+def test_the_shape_follows_from_what_is_declared() -> None:
+    assert Preprocessing().shape == (3, 224, 224)
+    assert Preprocessing.model_validate(bands(6)).shape == (6, HEIGHT, WIDTH)
+    squashed = Preprocessing.model_validate({"resize": {"height": 48, "width": 192}, "fit": "squash", "crop": None})
+    assert (squashed.shape, squashed.colors_seen) == ((3, 48, 192), "rgb")
+    assert str(squashed.shape) == "192 x 48 pixels"
+    assert str(Preprocessing.model_validate(GRAY).shape) == f"{WIDTH} x {HEIGHT} pixels of 1 channel"
+
+
+def test_photos_are_read_as_before() -> None:
+    photo = values(np.uint8, 255, 3)
+    assert np.array_equal(pixels(png(photo), RGB), torch.from_numpy(photo).permute(2, 0, 1).numpy() / np.float32(255))
