@@ -62,7 +62,7 @@ class Play:
 
     def upload(self, *images: bytes, labels: str | None = None) -> dict[str, Any]:
         files = [UploadedFile(f"{n}.png", io.BytesIO(data), f"images.{n}") for n, data in enumerate(images)]
-        digest, _ = self.service.batches.store(files, labels=labels)
+        digest = self.service.batches.store(files, labels=labels).digest
         return {"kind": "batch", "digest": digest}
 
     def submit(self, images: dict[str, Any], plan: dict[str, Any], **changes: Any) -> str:

@@ -200,12 +200,19 @@ def audit(
         with progress_bar(err) as show:
             show(None, f"reading {request.name}")
             settings = _settings()
+            from auditcore_service.cli.found_images import (  # noqa: PLC0415 - loads only what audits
+                find_images,
+                show_passed_over,
+            )
             from auditcore_service.cli.inputs import read_annotations  # noqa: PLC0415 - loads only what audits
             from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
 
+            found = find_images(images) if images else None
+            if found is not None:
+                show_passed_over(found)
             report = audit_file(
                 request,
-                images=images or (),
+                images=() if found is None else found.files,
                 labels=read_annotations(labels),
                 boxes=read_annotations(boxes),
                 access=settings.access,
@@ -248,8 +255,11 @@ def submit(
         auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
     """
     with _problems("submit", kept="no audit was submitted; images that were uploaded completely stay stored"):
-        from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
+        from auditcore_service.cli.found_images import (  # noqa: PLC0415 - only what submits loads httpx
             find_images,
+            show_passed_over,
+        )
+        from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
             read_annotations,
             read_request,
         )
@@ -265,7 +275,9 @@ def submit(
         annotations = {"labels": read_annotations(labels), "boxes": read_annotations(boxes)}
         with ServiceClient(url, narrate=_show_call if verbose else lambda _line: None) as client:
             if images:
-                document["images"] = {"kind": "batch", "digest": client.upload(find_images(images), **annotations)}
+                found = find_images(images)
+                show_passed_over(found)
+                document["images"] = {"kind": "batch", "digest": client.upload(found.files, **annotations)}
             audit_id = client.submit(document)["id"]
             address = f"{url.rstrip('/')}/v1/audits/{audit_id}"
             if not wait:

@@ -16,7 +16,8 @@ from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
 from auditcore.report.page.gallery import GALLERY_IMAGES
-from auditcore_service.cli.inputs import find_images, read_request
+from auditcore_service.cli.found_images import ImageFile
+from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def audit_file(
     plan: Path,
     *,
-    images: Sequence[Path],
+    images: Sequence[ImageFile],
     access: AccessRules,
     device: str,
     micro_batch: int | None = None,
@@ -45,7 +46,7 @@ def audit_file(
 
     Args:
         plan: The request file.
-        images: Image files and folders; none for those of the request file.
+        images: Image files; none for those of the request file.
         access: What else may be reached.
         device: Where the model runs: auto, cpu, cuda, cuda:0 ...
         micro_batch: Images that pass at once; measured if None.
@@ -62,7 +63,7 @@ def audit_file(
     resolve_paths(document, folder)
     if images:
         progress(None, "reading the images")
-    encoded = _encode(find_images(images), access, labels=labels, boxes=boxes) if images else None
+    encoded = _encode(images, access, labels=labels, boxes=boxes) if images else None
     if encoded is not None:
         document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
     try:
@@ -118,10 +119,12 @@ def resolve_paths(document: dict[str, Any], folder: Path) -> None:
             holder["uri"] = (folder / uri).as_uri()
 
 
-def _encode(paths: Sequence[Path], access: AccessRules, *, labels: str | None, boxes: str | None) -> list[EncodedImage]:
+def _encode(
+    files: Sequence[ImageFile], access: AccessRules, *, labels: str | None, boxes: str | None
+) -> list[EncodedImage]:
     from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
 
-    names = [path.name for path in paths]
+    names = [file.name for file in files]
     try:
         annotations = list(zip(read_labels(labels, names), read_boxes(boxes, names), strict=True))
     except InvalidUpload as error:
@@ -129,10 +132,10 @@ def _encode(paths: Sequence[Path], access: AccessRules, *, labels: str | None, b
         raise CommandError(message, errors=[(f"--{error.field}", error.message)], code=error.code) from error
     limit = access.limits.image_bytes
     encoded = []
-    for index, (path, (label, objects)) in enumerate(zip(paths, annotations, strict=True)):
-        with path.open("rb") as file:
-            data = file.read(limit + 1)  # one byte too many is excluded by the audit, with its reason
-        encoded.append(EncodedImage(index=index, name=path.name, data=data, label=label, boxes=objects))
+    for index, (file, (label, objects)) in enumerate(zip(files, annotations, strict=True)):
+        with file.path.open("rb") as opened:
+            data = opened.read(limit + 1)  # one byte too many is excluded by the audit, with its reason
+        encoded.append(EncodedImage(index=index, name=file.name, data=data, label=label, boxes=objects))
     return encoded
 
 

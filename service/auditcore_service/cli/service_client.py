@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import httpx
 
+from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
@@ -57,7 +58,7 @@ class ServiceClient:
         """Close the connections."""
         self._http.close()
 
-    def upload(self, images: Sequence[Path], *, labels: str | None = None, boxes: str | None = None) -> str:
+    def upload(self, images: Sequence[ImageFile], *, labels: str | None = None, boxes: str | None = None) -> str:
         """Upload image files as one batch and return its digest.
 
         Args:
@@ -70,12 +71,12 @@ class ServiceClient:
             CommandError: The service refuses them or cannot be reached.
         """
         fields = {name: text for name, text in (("labels", labels), ("boxes", boxes)) if text is not None}
-        parts = [f"-F images=@{shlex.quote(str(image))}" for image in images]
+        parts = [f"-F images=@{shlex.quote(str(image.path))}" for image in images]
         # --form-string: boxes hold characters that -F gives a meaning
         parts += [f"--form-string {shlex.quote(f'{name}={text}')}" for name, text in fields.items()]
         self._narrate(f"curl {' '.join(parts)} {self._url}/v1/image-batches")
         with ExitStack() as open_files:
-            files = [("images", (image.name, open_files.enter_context(image.open("rb")))) for image in images]
+            files = [("images", (image.name, open_files.enter_context(image.path.open("rb")))) for image in images]
             answer = self._call("POST", "/v1/image-batches", files=files, data=fields)
         return str(_object(answer)["digest"])
 

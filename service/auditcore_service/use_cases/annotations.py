@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,7 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from auditcore.contracts.images import Box, Boxes, Labels
+from auditcore_service.use_cases.image_names import ImageNames
 from auditcore_service.use_cases.refusals import InvalidUpload
+from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK
 
 INTEGERS = range(2**53)
 """Integers with exactly one canonical JSON form, which the batch's digest needs."""
@@ -79,7 +80,8 @@ def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequenc
         return [None] * len(names)
     as_list, as_object, entry = _EXAMPLES[field]
     try:
-        parsed = json.loads(text)
+        # a byte order mark at the start of a part of a form
+        parsed = json.loads(text.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:
         msg = f"{field} is not JSON ({error}); send a list such as {as_list} or an object such as {as_object}"
         raise InvalidUpload(msg, field=field) from error
@@ -90,13 +92,12 @@ def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequenc
                 raise InvalidUpload(msg, field=field)
             return parsed
         case dict():
-            counts = Counter(names)
-            for name in parsed:
-                if counts[name] != 1:
-                    found = "no image" if not counts[name] else f"{counts[name]} images"
-                    msg = f"{field} names {_cut(name)}, the name of {found} of the batch; send a list instead"
-                    raise InvalidUpload(msg, field=field)
-            return [parsed.get(name) for name in names]
+            known = ImageNames(names)
+            positions = {known.position(name, field): value for name, value in parsed.items()}
+            if len(positions) < len(parsed):
+                msg = f"{field} names an image twice, with and without its folder; name each once"
+                raise InvalidUpload(msg, field=field)
+            return [positions.get(position) for position in range(len(names))]
         case _:
             msg = f"{field} must be a list with one entry per image, or an object from file name to entry: {entry}"
             raise InvalidUpload(msg, field=field)

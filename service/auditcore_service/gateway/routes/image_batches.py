@@ -21,6 +21,7 @@ from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import ImageBatch
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.refusals import InvalidUpload, UnsupportedUpload
+from auditcore_service.use_cases.text_encoding import decode_text
 
 router = APIRouter(prefix="/v1/image-batches", tags=["image batches"])
 
@@ -65,7 +66,10 @@ UPLOAD_BODY: dict[str, Any] = {
                         "archive": {
                             **BINARY,
                             "contentMediaType": "application/zip",
-                            "description": "One zip of image files; its entries follow `images`.",
+                            "description": "One zip of image files; they follow `images` in the order of the archive. "
+                            "Hidden files and files that operating systems add, such as `.DS_Store`, `Thumbs.db` and "
+                            "`__MACOSX`, are skipped. A file with another ending than that of an image is an image if "
+                            "it begins like one; else it is listed in `passed_over`.",
                         },
                         "labels": {
                             "type": "string",
@@ -157,7 +161,7 @@ async def _text(name: str, file: UploadFile) -> str:
     data = await file.read(ANNOTATION_BYTES + 1)
     if len(data) > ANNOTATION_BYTES:
         raise LimitExceeded(what=name, limit=ANNOTATION_BYTES, actual=file.size or len(data), unit="bytes", field=name)
-    return data.decode(errors="replace")
+    return decode_text(data, errors="replace")
 
 
 @router.post(
@@ -184,11 +188,9 @@ async def _text(name: str, file: UploadFile) -> str:
 )
 def store(upload: Annotated[Upload, Depends(_upload)], response: Response, service: ServiceDep) -> ImageBatch:
     """Store images by content. The same images, names, labels and boxes always give the same digest."""
-    digest, manifest = service.batches.store(
-        upload.images, archive=upload.archive, labels=upload.labels, boxes=upload.boxes
-    )
-    response.headers["Location"] = f"/v1/image-batches/{digest}"
-    return _batch(digest, manifest)
+    stored = service.batches.store(upload.images, archive=upload.archive, labels=upload.labels, boxes=upload.boxes)
+    response.headers["Location"] = f"/v1/image-batches/{stored.digest}"
+    return _batch(stored.digest, stored.manifest, stored.passed_over)
 
 
 @router.get(
@@ -212,10 +214,11 @@ def get(
     return _batch(digest, service.batches.get(digest))
 
 
-def _batch(digest: str, manifest: BatchManifest) -> ImageBatch:
+def _batch(digest: str, manifest: BatchManifest, passed_over: tuple[str, ...] = ()) -> ImageBatch:
     return ImageBatch(
         digest=digest,
         images=len(manifest.entries),
         size_bytes=sum(entry.size_bytes for entry in manifest.entries),
         entries=manifest.entries,
+        passed_over=passed_over,
     )
