@@ -39,8 +39,8 @@ class FoundImages(NamedTuple):
 
     Attributes:
         files: Image files in order.
-        passed_over: Names of what is no image, or a folder in a folder; hidden files and files of operating systems are not
-            listed.
+        passed_over: Names of what is no image, or a folder in a folder. Hidden files and files of operating systems are
+            not listed.
     """
 
     files: tuple[ImageFile, ...]

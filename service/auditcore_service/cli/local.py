@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of, sha256
-from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchReference
+from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchReference, stored_masks
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
@@ -148,6 +148,7 @@ def _batch_digest(images: Sequence[EncodedImage]) -> str:
             size_bytes=len(image.data),
             label=image.label,
             boxes=image.boxes,
+            masks=stored_masks(image.masks),
         )
         for image in images
     ]

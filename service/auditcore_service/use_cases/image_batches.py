@@ -160,6 +160,9 @@ class ImageBatches:
         self.check_inline(images)
         for image in images:
             self._blobs.put(image.data)
+            for mask in image.masks:
+                if mask.png is not None:
+                    self._blobs.put(mask.png)
         return self._remember(inline_manifest(images).entries)
 
     def check_inline(self, images: Sequence[InlineImage]) -> None:
