@@ -18,6 +18,7 @@ from auditcore_service.cli.found_images import find_images
 from auditcore_service.cli.inputs import read_annotations, read_request
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.use_cases.annotations import GivenAnnotations
 from command_line import run
 
 LABELS = '{"b.png": [3, 1]}'
@@ -90,7 +91,7 @@ def test_an_upload_carries_labels_and_boxes(client: TestClient, folder: Path) ->
     told: list[str] = []
     images = find_images([folder / "photos"]).files
     with over_http(client, told.append) as service:
-        digest = service.upload(images, labels=LABELS, boxes=BOXES)
+        digest = service.upload(images, GivenAnnotations(labels=LABELS, boxes=BOXES))
     first, second = client.get(f"/v1/image-batches/{digest}").json()["entries"]
     assert (first["label"], second["label"]) == (None, [3, 1])
     assert first["boxes"] == [{"x0": 1, "y0": 2, "x1": 30, "y1": 31, "label": None}]
@@ -101,7 +102,7 @@ def test_an_upload_carries_labels_and_boxes(client: TestClient, folder: Path) ->
 
 def test_a_refused_upload_names_the_mistake(client: TestClient, folder: Path) -> None:
     with over_http(client) as service, pytest.raises(CommandError) as caught:
-        service.upload(find_images([folder / "photos"]).files, boxes="[null, [[5, 2, 3, 4]]]")
+        service.upload(find_images([folder / "photos"]).files, GivenAnnotations(boxes="[null, [[5, 2, 3, 4]]]"))
     ((pointer, fix),) = caught.value.errors
     assert pointer == "#/boxes"
     assert "box 0 of image 1 ('b.png')" in fix
@@ -122,7 +123,7 @@ def test_an_audit_without_a_service_sees_the_batch_that_an_upload_would_make(cli
     report = AuditReport.model_validate_json(report_path.read_bytes())
     assert [item.label for item in report.images.items] == [None, (3, 1)]
     with over_http(client) as service:
-        digest = service.upload(find_images([folder / "photos"]).files, labels=LABELS, boxes=BOXES)
+        digest = service.upload(find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=BOXES))
         status = service.submit({**REQUEST, "images": {"kind": "batch", "digest": digest}})
     stored = client.app.state.service.audits.get(status["id"])  # type: ignore[attr-defined]
     assert report.manifest.request_digest == digest_of(AuditRequest.model_validate_json(stored.request))

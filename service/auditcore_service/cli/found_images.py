@@ -28,10 +28,12 @@ class ImageFile(NamedTuple):
     Attributes:
         path: Where it is.
         name: How labels, boxes and the report call it.
+        folder: Name of the folder it is in.
     """
 
     path: Path
     name: str
+    folder: str = ""
 
 
 class FoundImages(NamedTuple):
@@ -47,10 +49,14 @@ class FoundImages(NamedTuple):
     passed_over: tuple[str, ...]
 
 
-def find_images(paths: Sequence[Path]) -> FoundImages:
+def find_images(paths: Sequence[Path], *, class_folders: bool = False) -> FoundImages:
     """Image files in the order given; a folder stands for the image files in it, by name.
 
     In a folder, a file with another ending than that of an image counts if it begins like one.
+
+    Args:
+        paths: Files and folders.
+        class_folders: Whether a folder stands for the image files in its folders, which are classes.
 
     Raises:
         CommandError: A path does not exist, a folder holds no image, or a file has a name that a report cannot hold.
@@ -63,7 +69,7 @@ def find_images(paths: Sequence[Path]) -> FoundImages:
             if not is_system_file(path.name):
                 files.append(_named(path))
         elif path.is_dir():
-            files += _inside(path, passed_over)
+            files += _in_classes(path, passed_over) if class_folders else _inside(path, passed_over)
         else:
             message = f"no image file or folder {path}; check the path"
             raise CommandError(message)
@@ -93,9 +99,34 @@ def _inside(folder: Path, passed_over: list[str]) -> list[ImageFile]:
             skipped.append(_text(path.name) + ("/" if path.is_dir() else ""))
     if not found:
         seen = f"; it holds {', '.join(skipped[:_LISTED])}" if skipped else ""
+        if any(name.endswith("/") for name in skipped):
+            seen += "; with --labels-from-folders, its folders are classes"
         message = f"folder {folder} holds no image file ({_endings()}){seen}"
         raise CommandError(message)
     passed_over += skipped
+    return found
+
+
+def _in_classes(folder: Path, passed_over: list[str]) -> list[ImageFile]:
+    """The image files in the folders of a folder, at any depth below them."""
+    found: list[ImageFile] = []
+    for path in sorted(folder.iterdir()):
+        if is_system_file(f"{path.name}/") or is_hidden(path.name):
+            continue
+        if not path.is_dir():
+            passed_over.append(_text(path.name))
+            continue
+        for file in sorted(path.rglob("*")):
+            inside = file.relative_to(folder).as_posix()
+            if is_system_file(inside) or is_hidden(inside) or not file.is_file():
+                continue
+            if has_image_suffix(file.name) or has_image_header(_header(file)):
+                found.append(_named(file)._replace(folder=_text(path.name)))
+            else:
+                passed_over.append(_text(inside))
+    if not found:
+        message = f"folder {folder} holds no folder with image files; --labels-from-folders needs one folder per class"
+        raise CommandError(message)
     return found
 
 
@@ -105,7 +136,7 @@ def _named(path: Path) -> ImageFile:
     if fault:
         message = f"the name of the image file {path} {fault}; rename the file"
         raise CommandError(message)
-    return ImageFile(path, name)
+    return ImageFile(path, name, _text(path.absolute().parent.name))
 
 
 def _header(path: Path) -> bytes:

@@ -15,13 +15,22 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, NamedTuple, final
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.images import NAME_LENGTH, BatchEntry, BatchManifest, InlineImage, file_name, inline_manifest
+from auditcore.contracts.images import (
+    NAME_LENGTH,
+    BatchEntry,
+    BatchManifest,
+    InlineImage,
+    file_name,
+    inline_manifest,
+    stored_masks,
+)
+from auditcore.contracts.masks import Mask
 from auditcore.errors import LimitExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
-from auditcore_service.use_cases.annotations import read_boxes, read_labels
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
     fault_of_name,
@@ -64,7 +73,7 @@ class StoredBatch(NamedTuple):
     """A batch that was stored.
 
     Attributes:
-        digest: The same for the same images, names, labels and boxes.
+        digest: The same for the same images, names and annotations.
         manifest: Its images.
         passed_over: Names of files that are no images and are not part of the batch; system files are not listed.
     """
@@ -99,8 +108,7 @@ class ImageBatches:
         files: Sequence[UploadedFile],
         *,
         archive: UploadedFile | None = None,
-        labels: str | None = None,
-        boxes: str | None = None,
+        annotations: GivenAnnotations | None = None,
     ) -> StoredBatch:
         """Store single files, then the images of a zip archive, in that order.
 
@@ -108,11 +116,10 @@ class ImageBatches:
             files: Image files.
             archive: A zip of image files. Files that operating systems add are skipped; other files that are no images
                 are passed over.
-            labels: JSON for `annotations.read_labels`.
-            boxes: JSON for `annotations.read_boxes`.
+            annotations: What is known of the images.
 
         Raises:
-            InvalidUpload: There is no image, an archive is unsafe or damaged, or labels or boxes do not match.
+            InvalidUpload: There is no image, an archive is unsafe or damaged, or annotations do not match.
             LimitExceeded: Too many images or bytes.
         """
         entries = []
@@ -141,11 +148,16 @@ class ImageBatches:
             msg = f"the batch has no image{others}; send at least one part `images`, or an `archive` with an image"
             raise InvalidUpload(msg, field="images")
         names = [entry.name for entry in entries]
-        annotations = zip(read_labels(labels, names), read_boxes(boxes, names), strict=True)
+        known = read_annotations(annotations or GivenAnnotations(), names)
+        total += sum(self._put_masks(one.masks) for one in known)
+        if total > self._settings.batch_bytes:
+            raise LimitExceeded(
+                what="the batch", limit=self._settings.batch_bytes, actual=total, unit="bytes", field="masks"
+            )
         digest, manifest = self._remember(
             [
-                entry.model_copy(update={"label": label, "boxes": objects})
-                for entry, (label, objects) in zip(entries, annotations, strict=True)
+                entry.model_copy(update={"label": one.label, "boxes": one.boxes, "masks": stored_masks(one.masks)})
+                for entry, one in zip(entries, known, strict=True)
             ]
         )
         return StoredBatch(digest, manifest, tuple(passed_over))
@@ -160,9 +172,7 @@ class ImageBatches:
         self.check_inline(images)
         for image in images:
             self._blobs.put(image.data)
-            for mask in image.masks:
-                if mask.png is not None:
-                    self._blobs.put(mask.png)
+            self._put_masks(image.masks)
         return self._remember(inline_manifest(images).entries)
 
     def check_inline(self, images: Sequence[InlineImage]) -> None:
@@ -200,6 +210,13 @@ class ImageBatches:
         with self._database.writing() as connection:
             insert_batch(connection, digest=digest, manifest=manifest, now=self._clock())
         return digest, manifest
+
+    def _put_masks(self, masks: Sequence[Mask]) -> int:
+        """Store masks that are files, and return their size in bytes."""
+        files = [mask.png for mask in masks if mask.png is not None]
+        for file in files:
+            self._blobs.put(file)
+        return sum(map(len, files))
 
     def _read(
         self, files: Sequence[UploadedFile], archive: UploadedFile | None, passed_over: list[str]

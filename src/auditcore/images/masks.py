@@ -107,7 +107,7 @@ def _png_pixels(data: bytes, image_size: tuple[int, int], field: str) -> Bool[np
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             # before a pixel is decoded
             _require_size(image.size, image_size, "PNG", field)
-            values = np.asarray(image)
+            values: np.ndarray = np.asarray(image)
             bands = _COLOR_BANDS.get(image.mode)
     except AnnotationInvalid:
         raise
@@ -116,12 +116,11 @@ def _png_pixels(data: bytes, image_size: tuple[int, int], field: str) -> Bool[np
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"a mask is not a complete PNG ({reason}); export it again"
         raise AnnotationInvalid(msg, field=field) from error
-    inside: np.ndarray = values != 0
-    if bands is not None:
-        inside = inside[..., :bands].any(axis=2) & inside[..., bands]
-    elif inside.ndim > 2:  # noqa: PLR2004 - axes
-        inside = inside.any(axis=2)
-    return inside
+    inside: np.ndarray = np.asarray(values != 0)
+    if inside.ndim == 2:  # noqa: PLR2004 - axes
+        return inside
+    shown: np.ndarray = np.any(inside[..., :bands], axis=2)
+    return shown if bands is None else np.logical_and(shown, inside[..., bands])
 
 
 def _require_size(size: tuple[int, int], image_size: tuple[int, int], what: str, field: str) -> None:
