@@ -82,7 +82,7 @@ UPLOAD_BODY: dict[str, Any] = {
                             "description": "A list with one entry per image, or an object from file name to entry. An "
                             "entry is a class, a list of classes for a multi-label model, or null; a class is an "
                             "index, or a name in `classes`. Or a CSV table of file name and label.",
-                            "examples": ["[285, null, [3, 17]]", '{"cat.png": 285}', "file,label\ncat.png,285"],
+                            "examples": ["[285, null, [3, 17]]", '{"cat.png": 285}'],
                         },
                         "boxes": {
                             "type": "string",
