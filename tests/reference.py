@@ -670,6 +670,68 @@ def effective_heat_ratio(reduced: np.ndarray, boxes: Sequence[tuple[int, int, in
     return trapezoid(ratios, levels)
 
 
+def average_precision(reduced: np.ndarray, mask: Sequence[Sequence[bool]]) -> float:
+    """Sum over thresholds of precision times the gain of recall; negative relevance counts as 0."""
+    pixels = [
+        (max(0.0, float(reduced[row, column])), mask[row][column])
+        for row in range(reduced.shape[0])
+        for column in range(reduced.shape[1])
+    ]
+    objects = sum(inside for _, inside in pixels)
+    if objects == 0 or max(heat for heat, _ in pixels) == 0:
+        return NAN
+    area, recall = 0.0, 0.0
+    for threshold in sorted({heat for heat, _ in pixels}, reverse=True):
+        found = [inside for heat, inside in pixels if heat >= threshold]
+        area += sum(found) / len(found) * (sum(found) / objects - recall)
+        recall = sum(found) / objects
+    return area
+
+
+def otsu_threshold(reduced: np.ndarray, bins: int = 256) -> float:
+    """Center of the bin below and including which one class lies, where the variance between both is largest."""
+    heat = [max(0.0, float(value)) for value in reduced.ravel()]
+    low, high = min(heat), max(heat)
+    centers = [low + (high - low) * (bin_ + 0.5) / bins for bin_ in range(bins)]
+    counts = [0] * bins
+    for value in heat:
+        counts[min(bins - 1, int((value - low) / (high - low) * bins))] += 1
+    best, threshold = -1.0, NAN
+    for cut in range(1, bins):
+        below, above = counts[:cut], counts[cut:]
+        if not sum(below) or not sum(above):
+            continue
+        mean_below = math.fsum(count * center for count, center in zip(below, centers, strict=False)) / sum(below)
+        mean_above = math.fsum(count * center for count, center in zip(above, centers[cut:], strict=True)) / sum(above)
+        between = sum(below) * sum(above) * (mean_below - mean_above) ** 2
+        if between > best * (1 + 1e-12):
+            best, threshold = between, centers[cut - 1]
+    return threshold
+
+
+def mask_iou(reduced: np.ndarray, mask: Sequence[Sequence[bool]], threshold: float | None = None) -> float:
+    """Pixels above Otsu's threshold, or from a share of the maximum on, against the pixels of the objects."""
+    cut = otsu_threshold(reduced) if threshold is None else threshold * float(reduced.max())
+    both = either = 0
+    for row in range(reduced.shape[0]):
+        for column in range(reduced.shape[1]):
+            heat = max(0.0, float(reduced[row, column]))
+            hot = heat > cut if threshold is None else heat >= cut
+            both += hot and mask[row][column]
+            either += hot or mask[row][column]
+    return both / either
+
+
+def hit_rate(reduced: np.ndarray, mask: Sequence[Sequence[bool]], tolerance: float) -> float:
+    """Share of the largest pixels that have a pixel of an object within the tolerance."""
+    places = [(row, column) for row in range(reduced.shape[0]) for column in range(reduced.shape[1])]
+    objects = [(row, column) for row, column in places if mask[row][column]]
+    top = max(float(value) for value in reduced.ravel())
+    largest = [(row, column) for row, column in places if float(reduced[row, column]) == top]
+    hits = [any((row - y) ** 2 + (column - x) ** 2 <= tolerance**2 for y, x in objects) for row, column in largest]
+    return sum(hits) / len(hits)
+
+
 def wsol_iou(reduced: np.ndarray, boxes: Sequence[tuple[int, int, int, int]], threshold: float) -> float:
     """Best overlap with the box around all pixels >= threshold * max."""
     top = max(float(value) for value in reduced.ravel())

@@ -98,6 +98,7 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.images import Box, ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
 from auditcore.contracts.inspection import Inspection, InspectionRequest
+from auditcore.contracts.masks import Mask
 from auditcore.contracts.models import (
     DemoModel,
     FactoryModel,
@@ -119,6 +120,7 @@ from auditcore.contracts.preprocessing import Preprocessing, Size, Window
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
+from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
@@ -184,6 +186,7 @@ __all__ = [
     "LrpEpsilonGammaBox",
     "LrpEpsilonPlusFlat",
     "MarModel",
+    "Mask",
     "MlflowModel",
     "NamedModel",
     "NoiseTunnel",
@@ -199,6 +202,7 @@ __all__ = [
     "Rise",
     "RoadCheck",
     "Rotate",
+    "RunLengths",
     "Saliency",
     "Saturation",
     "Scale",

@@ -8,6 +8,7 @@
     |   |-- DigestMismatch             digest_mismatch
     |   |-- LimitExceeded              limit_exceeded
     |   |-- UndecodableImage           undecodable_image
+    |   |-- AnnotationInvalid          annotation_invalid
     |   |-- NoUsableImages             no_usable_images
     |   |-- LabelOutOfRange            label_out_of_range
     |   |-- ModelNotLoadable           model_not_loadable
@@ -120,6 +121,12 @@ class UndecodableImage(InputError):
     """The bytes are not an image in a supported format."""
 
     code = "undecodable_image"
+
+
+class AnnotationInvalid(InputError):
+    """Boxes or masks do not fit their image."""
+
+    code = "annotation_invalid"
 
 
 class NoUsableImages(InputError):

@@ -98,7 +98,7 @@ def main() -> None:
                 UploadedFile(f"{n}.png", io.BytesIO(paths[n % 4].read_bytes()), f"images.{n}")
                 for n in range(options.images)
             ]
-            digest, _ = service.batches.store(files)
+            digest = service.batches.store(files).digest
             for number in (1, 2):
                 for name, plan in PLANS.items():
                     basis, report = audit(service, executor, digest, plan)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from auditcore.contracts.report import AuditReport
 from auditcore_service.cli.commands import app
-from auditcore_service.cli.inputs import find_images
+from auditcore_service.cli.found_images import find_images
 from auditcore_service.cli.outcome import EXIT_STATUS, CommandError, mistakes
 from auditcore_service.cli.progress import follow_to_report, progress_bar
 from command_line import run
@@ -283,7 +283,7 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_folder_means_its_images_in_order(folder: Path) -> None:
-    assert [path.name for path in find_images([folder, folder / "a.png"])] == ["a.png", "b.png", "a.png"]
+    assert [path.name for path in find_images([folder, folder / "a.png"]).files] == ["a.png", "b.png", "a.png"]
 
 
 def test_paths_of_mistakes_leave_out_the_names_of_union_members() -> None:

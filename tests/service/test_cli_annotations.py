@@ -14,9 +14,11 @@ import digits
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore_service.cli.inputs import read_annotations
+from auditcore_service.cli.found_images import find_images
+from auditcore_service.cli.inputs import read_annotations, read_request
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.use_cases.annotations import GivenAnnotations
 from command_line import run
 
 LABELS = '{"b.png": [3, 1]}'
@@ -72,11 +74,24 @@ def test_annotations_are_json_or_the_name_of_a_file(folder: Path) -> None:
         read_annotations(str(folder / "photos" / "a.png"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_may_begin_with_a_byte_order_mark(client: TestClient, folder: Path, encoding: str) -> None:
+    for name in ("request.json", "labels.json"):
+        (folder / name).write_text((folder / name).read_text(), encoding=encoding)
+    assert read_request(folder / "request.json") == REQUEST
+    assert read_annotations(str(folder / "labels.json")) == LABELS
+    part = ("images", ("a.png", digits.png(0), "image/png"))
+    as_file = ("labels", ("labels.json", "[3]".encode(encoding), "application/json"))
+    assert client.post("/v1/image-batches", files=[part, as_file]).json()["entries"][0]["label"] == 3
+    plain = client.post("/v1/image-batches", files=[part], data={"labels": "\ufeff[3]"})
+    assert plain.json()["entries"][0]["label"] == 3
+
+
 def test_an_upload_carries_labels_and_boxes(client: TestClient, folder: Path) -> None:
     told: list[str] = []
-    images = sorted((folder / "photos").iterdir())
+    images = find_images([folder / "photos"]).files
     with over_http(client, told.append) as service:
-        digest = service.upload(images, labels=LABELS, boxes=BOXES)
+        digest = service.upload(images, GivenAnnotations(labels=LABELS, boxes=BOXES))
     first, second = client.get(f"/v1/image-batches/{digest}").json()["entries"]
     assert (first["label"], second["label"]) == (None, [3, 1])
     assert first["boxes"] == [{"x0": 1, "y0": 2, "x1": 30, "y1": 31, "label": None}]
@@ -87,7 +102,7 @@ def test_an_upload_carries_labels_and_boxes(client: TestClient, folder: Path) ->
 
 def test_a_refused_upload_names_the_mistake(client: TestClient, folder: Path) -> None:
     with over_http(client) as service, pytest.raises(CommandError) as caught:
-        service.upload(sorted((folder / "photos").iterdir()), boxes="[null, [[5, 2, 3, 4]]]")
+        service.upload(find_images([folder / "photos"]).files, GivenAnnotations(boxes="[null, [[5, 2, 3, 4]]]"))
     ((pointer, fix),) = caught.value.errors
     assert pointer == "#/boxes"
     assert "box 0 of image 1 ('b.png')" in fix
@@ -108,7 +123,7 @@ def test_an_audit_without_a_service_sees_the_batch_that_an_upload_would_make(cli
     report = AuditReport.model_validate_json(report_path.read_bytes())
     assert [item.label for item in report.images.items] == [None, (3, 1)]
     with over_http(client) as service:
-        digest = service.upload(sorted((folder / "photos").iterdir()), labels=LABELS, boxes=BOXES)
+        digest = service.upload(find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=BOXES))
         status = service.submit({**REQUEST, "images": {"kind": "batch", "digest": digest}})
     stored = client.app.state.service.audits.get(status["id"])  # type: ignore[attr-defined]
     assert report.manifest.request_digest == digest_of(AuditRequest.model_validate_json(stored.request))

@@ -67,7 +67,7 @@ def submit(service: Service, *, images: int, grid: int) -> str:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         files.append(UploadedFile(f"{number}.png", io.BytesIO(buffer.getvalue()), f"images.{number}"))
-    digest, _ = service.batches.store(files, labels=None)
+    digest = service.batches.store(files).digest
     check = {"kind": "deletion", "grid": grid, "repeats": 100}
     request = {
         "model": SMALL_MODEL,

@@ -230,7 +230,7 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     service.database.migrate()
     executor = Executor(settings, database=service.database, blobs=service.blobs, queue=service.queue)
     files = [UploadedFile(f"{n}.png", io.BytesIO(photo(50 * n)), f"images.{n}") for n in range(4)]
-    digest, _ = service.batches.store(files)
+    digest = service.batches.store(files).digest
 
     def audit(seed: int) -> tuple[Estimate, dict[str, float], AuditReport]:
         """Its estimate, the seconds of its two shards and its report."""

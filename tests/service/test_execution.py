@@ -25,6 +25,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.records import Audit, QueuedShard, Shard
 from auditcore_service.store.shards import claim_shard, list_shards
+from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.representations import negotiate, render
 from auditcore_service.worker import execution
@@ -62,7 +63,7 @@ class Play:
 
     def upload(self, *images: bytes, labels: str | None = None) -> dict[str, Any]:
         files = [UploadedFile(f"{n}.png", io.BytesIO(data), f"images.{n}") for n, data in enumerate(images)]
-        digest, _ = self.service.batches.store(files, labels=labels)
+        digest = self.service.batches.store(files, annotations=GivenAnnotations(labels=labels)).digest
         return {"kind": "batch", "digest": digest}
 
     def submit(self, images: dict[str, Any], plan: dict[str, Any], **changes: Any) -> str:

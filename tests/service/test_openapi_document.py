@@ -180,7 +180,8 @@ def test_links_lead_from_the_answer_to_operations_that_exist(document: dict[str,
 
 def test_the_upload_states_in_which_pixels_boxes_are(document: dict[str, Any]) -> None:
     form = document["paths"]["/v1/image-batches"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert set(form["properties"]) == {"images", "archive", "labels", "boxes"}
+    texts = {"labels", "boxes", "box_format", "annotations", "classes", "labels_from_folders"}
+    assert set(form["properties"]) == {"images", "archive", "masks", *texts}
     boxes = form["properties"]["boxes"]
     for word in ("original image", "COCO", "Pascal VOC"):
         assert word in boxes["description"]

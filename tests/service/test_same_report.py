@@ -96,7 +96,7 @@ def images_of(kind: str, service: Service, folder: Path) -> tuple[dict[str, Any]
     if kind == "batch":
         names.append(LONG_NAME)
         files = [UploadedFile(name, io.BytesIO(one), name) for name, one in zip(names, data, strict=True)]
-        digest, _ = service.batches.store(files)
+        digest = service.batches.store(files).digest
         given = [EncodedImage(number, names[number], one) for number, one in enumerate(data)]
         return {"kind": kind, "digest": digest}, given
     names.append("x" * 251 + ".png")

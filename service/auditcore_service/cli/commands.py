@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -65,7 +65,53 @@ BoxesOption = Annotated[
         metavar="FILE|JSON",
         help="Where objects are, for the check localization: a JSON file, or JSON itself. One entry per image in their "
         'order, or by file name, such as {"cat.png": [[10, 20, 110, 90]]}; a box is [x0, y0, x1, y1] in pixels of the '
-        "original image, from 0, ends excluded. Only with --images.",
+        "original image, from 0, ends excluded, unless --box-format says otherwise. Or a COCO file, or a folder of "
+        "YOLO's text files. Only with --images.",
+    ),
+]
+MasksOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER|FILE|JSON",
+        help="Pixels of objects, for the check localization: a folder of PNG files named after the images, JSON like "
+        "--boxes with polygons [x0, y0, x1, y1, ...] or COCO's rle, or a COCO file. Only with --images.",
+    ),
+]
+AnnotationsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="A COCO file with boxes, masks and categories, or CSV with file name and label. Images that are not given "
+        "are left out. Only with --images.",
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|JSON",
+        help="Names of the model's classes in order, by which labels and categories name a class: a JSON list, or a "
+        "file with one name per line. Only with --images.",
+    ),
+]
+FoldersOption = Annotated[
+    bool, typer.Option("--labels-from-folders", help="The folders in the folder of --images are the classes.")
+]
+
+
+class BoxFormat(StrEnum):
+    """What the four numbers of a box are."""
+
+    XYXY = "xyxy"
+    XYWH = "xywh"
+    RELATIVE = "relative"
+    YOLO = "yolo"
+
+
+BoxFormatOption = Annotated[
+    BoxFormat | None,
+    typer.Option(
+        help="What the four numbers of a box are: corners in pixels (xyxy), x, y, width, height in pixels (xywh, as in "
+        "COCO), corners from 0 to 1 (relative), or center, width, height from 0 to 1 (yolo)."
     ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
@@ -178,6 +224,11 @@ def audit(
     images: ImagesOption = None,
     labels: LabelsOption = None,
     boxes: BoxesOption = None,
+    box_format: BoxFormatOption = None,
+    masks: MasksOption = None,
+    annotations: AnnotationsOption = None,
+    classes: ClassesOption = None,
+    labels_from_folders: FoldersOption = False,  # noqa: FBT002 - a flag of the command line
     out_file: OutOption = None,
     html_file: HtmlOption = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.AUTO,
@@ -194,20 +245,35 @@ def audit(
         auditcore audit plan.json --images photos/ --labels labels.json --boxes boxes.json
     """
     with _problems("audit", kept="nothing is kept: an audit without a service has no intermediate results"):
-        _check_annotations(images, labels=labels, boxes=boxes)
+        given: _Given = {
+            "labels": labels,
+            "boxes": boxes,
+            "box_format": box_format and box_format.value,
+            "masks": masks,
+            "annotations": annotations,
+            "classes": classes,
+            "labels_from_folders": labels_from_folders,
+        }
+        _check_annotations(images, given)
         check_destinations({"--out": out_file, "--html": html_file})
         pictures: dict[str, bytes] | None = None if html_file is None else {}
         with progress_bar(err) as show:
             show(None, f"reading {request.name}")
             settings = _settings()
-            from auditcore_service.cli.inputs import read_annotations  # noqa: PLC0415 - loads only what audits
+            from auditcore_service.cli.found_images import (  # noqa: PLC0415 - loads only what audits
+                find_images,
+                show_passed_over,
+            )
+            from auditcore_service.cli.inputs import gather_annotations  # noqa: PLC0415 - loads only what audits
             from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
 
+            found = find_images(images, class_folders=labels_from_folders) if images else None
+            if found is not None:
+                show_passed_over(found)
             report = audit_file(
                 request,
-                images=images or (),
-                labels=read_annotations(labels),
-                boxes=read_annotations(boxes),
+                images=() if found is None else found.files,
+                annotations=None if found is None else gather_annotations(found.files, **given),
                 access=settings.access,
                 device=device.value,
                 micro_batch=settings.micro_batch,
@@ -230,6 +296,11 @@ def submit(
     images: ImagesOption = None,
     labels: LabelsOption = None,
     boxes: BoxesOption = None,
+    box_format: BoxFormatOption = None,
+    masks: MasksOption = None,
+    annotations: AnnotationsOption = None,
+    classes: ClassesOption = None,
+    labels_from_folders: FoldersOption = False,  # noqa: FBT002 - a flag of the command line
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the audit to its verdict.")] = False,  # noqa: FBT002 - a flag of the command line
     out_file: OutOption = None,
     html_file: HtmlOption = None,
@@ -248,9 +319,12 @@ def submit(
         auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
     """
     with _problems("submit", kept="no audit was submitted; images that were uploaded completely stay stored"):
-        from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
+        from auditcore_service.cli.found_images import (  # noqa: PLC0415 - only what submits loads httpx
             find_images,
-            read_annotations,
+            show_passed_over,
+        )
+        from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
+            gather_annotations,
             read_request,
         )
         from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - needs httpx
@@ -259,13 +333,24 @@ def submit(
             option = "--html" if out_file is None else "--out"
             message = f"{option} needs --wait: there is no report before the audit has ended"
             raise CommandError(message)
-        _check_annotations(images, labels=labels, boxes=boxes)
+        given: _Given = {
+            "labels": labels,
+            "boxes": boxes,
+            "box_format": box_format and box_format.value,
+            "masks": masks,
+            "annotations": annotations,
+            "classes": classes,
+            "labels_from_folders": labels_from_folders,
+        }
+        _check_annotations(images, given)
         check_destinations({"--out": out_file, "--html": html_file})
         document = read_request(request)
-        annotations = {"labels": read_annotations(labels), "boxes": read_annotations(boxes)}
+        found = find_images(images, class_folders=labels_from_folders) if images else None
+        known = None if found is None else gather_annotations(found.files, **given)
         with ServiceClient(url, narrate=_show_call if verbose else lambda _line: None) as client:
-            if images:
-                document["images"] = {"kind": "batch", "digest": client.upload(find_images(images), **annotations)}
+            if found is not None:
+                show_passed_over(found)
+                document["images"] = {"kind": "batch", "digest": client.upload(found.files, known)}
             audit_id = client.submit(document)["id"]
             address = f"{url.rstrip('/')}/v1/audits/{audit_id}"
             if not wait:
@@ -501,10 +586,23 @@ def _problems(command: str, *, extra: Extra | None = None, kept: str = "") -> It
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def _check_annotations(images: list[Path] | None, **given: str | None) -> None:
-    for name, text in given.items():
-        if text is not None and not images:
-            message = f"--{name} needs --images; a request that names its images carries their {name} itself"
+class _Given(TypedDict):
+    """Options that say what is known of the images."""
+
+    labels: str | None
+    boxes: str | None
+    box_format: str | None
+    masks: str | None
+    annotations: str | None
+    classes: str | None
+    labels_from_folders: bool
+
+
+def _check_annotations(images: list[Path] | None, given: _Given) -> None:
+    for name, value in given.items():
+        if value and not images:
+            option = f"--{name.replace('_', '-')}"
+            message = f"{option} needs --images; a request that names its images carries what is known of them itself"
             raise CommandError(message)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from auditcore.contracts.report import AuditReport
+from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.progress import follow_to_report
 from auditcore_service.cli.report_view import show_report
@@ -109,7 +110,7 @@ def _make(folder: Path) -> None:
 def _audit(url: str, photos: list[Path], folder: Path, console: Console) -> AuditReport:
     with ServiceClient(url, narrate=lambda line: _show(console, line)) as client:
         console.print(f"[bold]2. Upload[/bold] {', '.join(photo.name for photo in photos)}", highlight=False)
-        digest = client.upload(photos)
+        digest = client.upload([ImageFile(photo, photo.name) for photo in photos])
         console.print(f"   {digest}", highlight=False)
         console.print("[bold]3. Submit[/bold] EfficientNet-Lite0, the preset quick, and a policy of three conditions")
         request = {

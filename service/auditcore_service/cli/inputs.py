@@ -1,4 +1,4 @@
-"""What the commands read: request files, image files, and labels and boxes of images."""
+"""What the commands read: request files, and what is known of images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
+from auditcore_service.use_cases.class_names import labels_from_folders as classes_of_folders
+from auditcore_service.use_cases.class_names import read_classes
+from auditcore_service.use_cases.refusals import InvalidUpload
+from auditcore_service.use_cases.text_encoding import decode_text
 
 
 def read_request(path: Path) -> dict[str, Any]:
@@ -19,7 +23,7 @@ def read_request(path: Path) -> dict[str, Any]:
         CommandError: There is no such file, or it holds no JSON object.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(decode_text(path.read_bytes()))
     except OSError as error:
         message = f"{path} cannot be read ({error.strerror}); check the path"
         raise CommandError(message) from error
@@ -33,7 +37,7 @@ def read_request(path: Path) -> dict[str, Any]:
 
 
 def read_annotations(given: str | None) -> str | None:
-    """Labels or boxes as the service takes them: JSON as it stands on the command line, or the text of a file.
+    """What is known of images as the service takes it: JSON as it stands on the command line, or the text of a file.
 
     Raises:
         CommandError: There is no such file, or it holds no text.
@@ -42,7 +46,7 @@ def read_annotations(given: str | None) -> str | None:
         return given
     path = Path(given)
     try:
-        return path.read_text(encoding="utf-8")
+        return decode_text(path.read_bytes())
     except OSError as error:
         message = f"{path} cannot be read ({error.strerror}); give a JSON file, or JSON that begins with [ or {{"
         raise CommandError(message) from error
@@ -51,23 +55,90 @@ def read_annotations(given: str | None) -> str | None:
         raise CommandError(message) from error
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Image files in the order given; a folder stands for the image files in it, by name.
+def gather_annotations(
+    files: Sequence[ImageFile],
+    *,
+    labels: str | None = None,
+    boxes: str | None = None,
+    masks: str | None = None,
+    annotations: str | None = None,
+    classes: str | None = None,
+    box_format: str | None = None,
+    labels_from_folders: bool = False,
+) -> GivenAnnotations:
+    """What the options of a command say of its images.
+
+    Args:
+        files: The images, in order.
+        labels: JSON, or a file of JSON or CSV.
+        boxes: JSON, a file of JSON, or a folder of YOLO's text files.
+        masks: JSON, a file of JSON, or a folder of PNG files.
+        annotations: A file of COCO or CSV.
+        classes: JSON, or a file of JSON or of one name per line.
+        box_format: What the four numbers of a box are.
+        labels_from_folders: Whether the folder of an image is its label.
 
     Raises:
-        CommandError: A path does not exist, or a folder holds no image.
+        CommandError: A file cannot be read, or two options say the same.
     """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_file():
-            found.append(path)
+    mask_files: tuple[MaskFile, ...] = ()
+    if masks is not None and Path(masks).is_dir():
+        mask_files = tuple(MaskFile(path.name, path.read_bytes()) for path in sorted(Path(masks).glob("*.png")))
+        if not mask_files:
+            message = f"folder {masks} holds no PNG; save masks as PNG files named after their images"
+            raise CommandError(message)
+        masks = None
+    if boxes is not None and Path(boxes).is_dir():
+        boxes, box_format = _yolo_folder(Path(boxes), files), box_format or "yolo"
+    class_names = read_annotations(classes)
+    if labels_from_folders:
+        if labels is not None:
+            message = "--labels and --labels-from-folders both say the classes of the images; give one of them"
+            raise CommandError(message)
+        try:
+            found = classes_of_folders([file.folder for file in files], read_classes(class_names))
+        except InvalidUpload as error:
+            raise CommandError(error.message, code=error.code) from error
+        labels = json.dumps(found)
+    return GivenAnnotations(
+        labels=read_annotations(labels),
+        boxes=read_annotations(boxes),
+        masks=read_annotations(masks),
+        annotations=read_annotations(annotations),
+        classes=class_names,
+        box_format=box_format,
+        mask_files=mask_files,
+    )
+
+
+def _yolo_folder(folder: Path, files: Sequence[ImageFile]) -> str:
+    """Boxes of all images from a folder with one text file per image: class, center x, center y, width, height."""
+    entries: list[list[list[float]] | None] = []
+    for file in files:
+        path = folder / f"{file.path.stem}.txt"
+        if not path.is_file():
+            entries.append(None)
             continue
-        if not path.is_dir():
-            message = f"no image file or folder {path}; check the path"
-            raise CommandError(message)
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-        if not inside:
-            message = f"folder {path} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))})"
-            raise CommandError(message)
-        found += inside
-    return found
+        boxes = []
+        for number, line in enumerate(decode_text(path.read_bytes()).splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                label, *box = line.split()
+                boxes.append([int(label), *(float(value) for value in box[:4])])
+            except ValueError as error:
+                message = (
+                    f"line {number} of {path} is not a box of YOLO; write: class, center x, center y, width, height"
+                )
+                raise CommandError(message) from error
+            if len(box) != 4:  # noqa: PLR2004 - center x, center y, width, height
+                message = (
+                    f"line {number} of {path} has {len(box)} numbers after the class; a box has 4: center x, center y, "
+                    "width, height"
+                )
+                raise CommandError(message)
+        entries.append(boxes)
+    if not any(entry is not None for entry in entries):
+        message = f"folder {folder} holds no text file named after an image, such as {files[0].path.stem}.txt"
+        raise CommandError(message)
+    return json.dumps(entries)

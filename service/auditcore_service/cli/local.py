@@ -11,15 +11,16 @@ from pydantic import ValidationError
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of, sha256
-from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchReference
+from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchReference, stored_masks
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
 from auditcore.report.page.gallery import GALLERY_IMAGES
-from auditcore_service.cli.inputs import find_images, read_request
+from auditcore_service.cli.found_images import ImageFile
+from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
-from auditcore_service.use_cases.annotations import read_boxes, read_labels
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 if TYPE_CHECKING:
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
 def audit_file(
     plan: Path,
     *,
-    images: Sequence[Path],
+    images: Sequence[ImageFile],
     access: AccessRules,
     device: str,
     micro_batch: int | None = None,
-    labels: str | None = None,
-    boxes: str | None = None,
+    annotations: GivenAnnotations | None = None,
     progress: ShowProgress,
     pictures: MutableMapping[str, bytes] | None = None,
 ) -> AuditReport:
@@ -45,12 +45,11 @@ def audit_file(
 
     Args:
         plan: The request file.
-        images: Image files and folders; none for those of the request file.
+        images: Image files; none for those of the request file.
         access: What else may be reached.
         device: Where the model runs: auto, cpu, cuda, cuda:0 ...
         micro_batch: Images that pass at once; measured if None.
-        labels: Classes of `images`, as `annotations.read_labels` takes them.
-        boxes: Objects in `images`, as `annotations.read_boxes` takes them.
+        annotations: What is known of `images`.
         progress: Called with the share done, in [0, 1] or None while it is not known, and the stage.
         pictures: Receives the pictures of the page by their digest; nothing is drawn if None.
 
@@ -62,7 +61,7 @@ def audit_file(
     resolve_paths(document, folder)
     if images:
         progress(None, "reading the images")
-    encoded = _encode(find_images(images), access, labels=labels, boxes=boxes) if images else None
+    encoded = _encode(images, access, annotations or GivenAnnotations()) if images else None
     if encoded is not None:
         document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
     try:
@@ -118,26 +117,28 @@ def resolve_paths(document: dict[str, Any], folder: Path) -> None:
             holder["uri"] = (folder / uri).as_uri()
 
 
-def _encode(paths: Sequence[Path], access: AccessRules, *, labels: str | None, boxes: str | None) -> list[EncodedImage]:
+def _encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotations) -> list[EncodedImage]:
     from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
 
-    names = [path.name for path in paths]
+    names = [file.name for file in files]
     try:
-        annotations = list(zip(read_labels(labels, names), read_boxes(boxes, names), strict=True))
+        annotations = read_annotations(given, names)
     except InvalidUpload as error:
         message = "the images cannot be taken as they are described"
-        raise CommandError(message, errors=[(f"--{error.field}", error.message)], code=error.code) from error
+        raise CommandError(
+            message, errors=[(f"--{(error.field or '').replace('_', '-')}", error.message)], code=error.code
+        ) from error
     limit = access.limits.image_bytes
     encoded = []
-    for index, (path, (label, objects)) in enumerate(zip(paths, annotations, strict=True)):
-        with path.open("rb") as file:
-            data = file.read(limit + 1)  # one byte too many is excluded by the audit, with its reason
-        encoded.append(EncodedImage(index=index, name=path.name, data=data, label=label, boxes=objects))
+    for index, (file, known) in enumerate(zip(files, annotations, strict=True)):
+        with file.path.open("rb") as opened:
+            data = opened.read(limit + 1)  # one byte too many is excluded by the audit, with its reason
+        encoded.append(EncodedImage(index, file.name, data, known.label, known.boxes, known.masks))
     return encoded
 
 
 def _batch_digest(images: Sequence[EncodedImage]) -> str:
-    """The digest that the service gives to the same files, labels and boxes."""
+    """The digest that the service gives to the same files, annotations."""
     entries = [
         BatchEntry(
             name=image.name or "",
@@ -145,6 +146,7 @@ def _batch_digest(images: Sequence[EncodedImage]) -> str:
             size_bytes=len(image.data),
             label=image.label,
             boxes=image.boxes,
+            masks=stored_masks(image.masks),
         )
         for image in images
     ]

@@ -13,7 +13,8 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import ModelSpeed, estimate_of
 from auditcore.errors import InputError
 from auditcore.orchestration.prepared_request import plan_in_full
-from auditcore_service.cli.inputs import find_images, read_request
+from auditcore_service.cli.found_images import find_images
+from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.gateway.schemas import EstimateAnswer
@@ -35,7 +36,7 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
         CommandError: The request is not valid, or does not say how many images it has.
     """
     document = read_request(path)
-    count = len(find_images(images)) if images else None
+    count = len(find_images(images).files) if images else None
     if count is not None:
         document["images"] = ImageBatchReference(digest=_UNKNOWN_BATCH).model_dump()
     try:
@@ -66,7 +67,7 @@ def ask_service(path: Path, *, images: Sequence[Path], url: str) -> EstimateAnsw
     document = read_request(path)
     with ServiceClient(url) as client:
         if images:
-            document["images"] = {"kind": "batch", "digest": client.upload(find_images(images))}
+            document["images"] = {"kind": "batch", "digest": client.upload(find_images(images).files)}
         return EstimateAnswer.model_validate_json(client.estimate(document))
 
 

@@ -14,7 +14,9 @@ from typing import Any, Self
 
 import httpx
 
+from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
+from auditcore_service.use_cases.annotations import GivenAnnotations
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -57,26 +59,28 @@ class ServiceClient:
         """Close the connections."""
         self._http.close()
 
-    def upload(self, images: Sequence[Path], *, labels: str | None = None, boxes: str | None = None) -> str:
+    def upload(self, images: Sequence[ImageFile], annotations: GivenAnnotations | None = None) -> str:
         """Upload image files as one batch and return its digest.
 
         Args:
             images: Files, in order.
-            labels: JSON: a list with one entry per image, or an object from file name to entry; an entry is a class
-                index, a list of them, or null.
-            boxes: JSON in the same form; an entry is a list of boxes in pixels of the original image, or null.
+            annotations: What is known of them.
 
         Raises:
             CommandError: The service refuses them or cannot be reached.
         """
-        fields = {name: text for name, text in (("labels", labels), ("boxes", boxes)) if text is not None}
-        parts = [f"-F images=@{shlex.quote(str(image))}" for image in images]
+        given = annotations or GivenAnnotations()
+        names = ("labels", "boxes", "masks", "annotations", "classes", "box_format")
+        fields = {name: text for name in names if (text := getattr(given, name)) is not None}
+        masks = [("masks", (mask.name, mask.data, "image/png")) for mask in given.mask_files]
+        parts = [f"-F images=@{shlex.quote(str(image.path))}" for image in images]
+        parts += [f"-F masks=@{shlex.quote(mask.name)}" for mask in given.mask_files]
         # --form-string: boxes hold characters that -F gives a meaning
         parts += [f"--form-string {shlex.quote(f'{name}={text}')}" for name, text in fields.items()]
         self._narrate(f"curl {' '.join(parts)} {self._url}/v1/image-batches")
         with ExitStack() as open_files:
-            files = [("images", (image.name, open_files.enter_context(image.open("rb")))) for image in images]
-            answer = self._call("POST", "/v1/image-batches", files=files, data=fields)
+            files = [("images", (image.name, open_files.enter_context(image.path.open("rb")))) for image in images]
+            answer = self._call("POST", "/v1/image-batches", files=[*files, *masks], data=fields)
         return str(_object(answer)["digest"])
 
     def upload_maps(self, path: Path) -> str:

@@ -32,6 +32,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.DigestMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.LimitExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UndecodableImage: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.AnnotationInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoUsableImages: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.LabelOutOfRange: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelNotLoadable: HTTPStatus.UNPROCESSABLE_ENTITY,

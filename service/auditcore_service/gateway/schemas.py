@@ -136,12 +136,15 @@ class ImageBatch(Body):
         images: Number of images.
         size_bytes: Size of all files.
         entries: The images, in order.
+        passed_over: Names of uploaded files that are no images and are not part of the batch; only in the answer to the
+            upload.
     """
 
     digest: Sha256
     images: int
     size_bytes: int
     entries: tuple[BatchEntry, ...]
+    passed_over: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
 
 
 @final

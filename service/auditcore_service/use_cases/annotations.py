@@ -1,26 +1,43 @@
-"""Labels and boxes of the images of a batch, as JSON next to them. Knows no storage."""
+"""Labels, boxes and masks of the images of a batch, as they are sent with it. Knows no storage."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from auditcore.contracts.images import Box, Boxes, Labels
+from auditcore.contracts.masks import MASK_BYTES, Mask, Masks
+from auditcore_service.use_cases.class_names import (
+    ClassNames,
+    cut,
+    labels_from_folders,
+    read_classes,
+)
+from auditcore_service.use_cases.coco import CocoObjects, is_coco, read_coco
+from auditcore_service.use_cases.image_names import ImageNames
+from auditcore_service.use_cases.label_tables import is_table, read_label_table
 from auditcore_service.use_cases.refusals import InvalidUpload
-
-INTEGERS = range(2**53)
-"""Integers with exactly one canonical JSON form, which the batch's digest needs."""
+from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK
 
 MOST_LABELS = 100
 """Most labels of an image."""
 
-_QUOTED = 255
-"""Largest number of characters of a value in a message, the same as for a file name."""
+BoxFormat = Literal["xyxy", "xywh", "relative", "yolo"]
+"""What the four numbers of a box are: corners x0, y0, x1, y1 in pixels; x, y, width, height in pixels, as in COCO;
+corners relative to the image; or center x, center y, width, height relative to the image, as in YOLO, with the class in
+front if there are five."""
+
+_FORMS: Mapping[str, str] = {
+    "xyxy": "[x0, y0, x1, y1] in pixels of the original image",
+    "xywh": "[x, y, width, height] in pixels of the original image",
+    "relative": "[x0, y0, x1, y1] relative to the image, from 0 to 1",
+    "yolo": "[center x, center y, width, height] relative to the image, or with the class in front",
+}
 
 _EXAMPLES = {
     "labels": ("[285, null, [3, 17]]", '{"cat.png": 285}', "a class index, a list of them, or null"),
@@ -29,89 +46,256 @@ _EXAMPLES = {
         '{"cat.png": [{"x0": 10, "y0": 20, "x1": 110, "y1": 90, "label": 285}]}',
         "a list of boxes, or null",
     ),
+    "masks": (
+        "[[[10, 20, 110, 20, 60, 90]], null]",
+        '{"cat.png": [{"polygons": [[10, 20, 110, 20, 60, 90]], "label": 285}]}',
+        "a list of masks, or null",
+    ),
 }
 
 _CORNERS = ("x0", "y0", "x1", "y1")
 
-_BOX_FORM = (
-    'write a box as [x0, y0, x1, y1] or {"x0": ..., "y0": ..., "x1": ..., "y1": ..., "label": ...}, '
-    "in pixels of the original image"
+_ROUNDING = 1e-3
+"""By how much a relative box may end beyond its image: YOLO files have six digits, and tools round to three."""
+
+_MASK_FORM = (
+    "write a mask as a polygon [x0, y0, x1, y1, ...], or as an object with `polygons`, `rle` or `png` and optionally "
+    "`label`, in pixels of the original image"
 )
 
 _boxes = TypeAdapter(Boxes)
+_masks = TypeAdapter(Masks)
 
 
-def read_labels(text: str | None, names: Sequence[str]) -> list[Labels | None]:
+@final
+@dataclass(frozen=True)
+class MaskFile:
+    """A PNG of a mask.
+
+    Attributes:
+        name: Its file name: that of its image, with any ending, and with or without `_mask`.
+        data: Its bytes.
+    """
+
+    name: str
+    data: bytes
+
+
+@final
+@dataclass(frozen=True)
+class GivenAnnotations:
+    """What is known of the images of a batch, as it was sent.
+
+    Attributes:
+        labels: JSON or a table for `read_labels`.
+        boxes: JSON for `read_boxes`, or an annotation file of COCO.
+        masks: JSON for `read_masks`, or an annotation file of COCO.
+        annotations: An annotation file of COCO, or a table of labels.
+        classes: Names of the model's classes for `read_classes`.
+        box_format: One of `BoxFormat`; corners in pixels if None.
+        mask_files: Masks as PNG files.
+        from_folders: Whether the folder of an image is its label.
+    """
+
+    labels: str | None = None
+    boxes: str | None = None
+    masks: str | None = None
+    annotations: str | None = None
+    classes: str | None = None
+    box_format: str | None = None
+    mask_files: tuple[MaskFile, ...] = ()
+    from_folders: bool = False
+
+
+class ImageAnnotations(NamedTuple):
+    """What is known of one image.
+
+    Attributes:
+        label: Its class or classes; None if unknown.
+        boxes: Boxes around objects.
+        masks: Masks of objects.
+    """
+
+    label: Labels | None
+    boxes: tuple[Box, ...]
+    masks: tuple[Mask, ...]
+
+
+def read_annotations(given: GivenAnnotations, names: Sequence[str]) -> list[ImageAnnotations]:
+    """Read what is known of each image.
+
+    Args:
+        given: What was sent.
+        names: File names of the images, in order.
+
+    Raises:
+        InvalidUpload: Something does not fit the images, or two parts of the upload say the same; the message names the
+            image and how to fix it.
+    """
+    classes = read_classes(given.classes)
+    labels = read_labels(given.labels, names, classes)
+    boxes = read_boxes(given.boxes, names, classes, given.box_format)
+    masks = read_masks(given.masks, names, classes)
+    for position, mask in _of_files(given.mask_files, names):
+        masks[position] = (*masks[position], mask)
+    if given.from_folders:
+        _refuse_both(given.labels, "labels_from_folders", "labels")
+        labels = list(labels_from_folders([_folder(name) for name in names], classes))
+    text = (given.annotations or "").removeprefix(BYTE_ORDER_MARK)
+    if text.strip():
+        found = _table_or_coco(text, names, classes)
+        for kind, sent in (("boxes", given.boxes), ("masks", given.masks or given.mask_files)):
+            if any(getattr(one, kind) for one in found):
+                _refuse_both(sent, "annotations", kind)
+        if given.labels is None and not given.from_folders:
+            labels = [_one_or_several(one.labels) for one in found]
+        boxes = [one.boxes or own for one, own in zip(found, boxes, strict=True)]
+        masks = [one.masks or own for one, own in zip(found, masks, strict=True)]
+    return [ImageAnnotations(*of_image) for of_image in zip(labels, boxes, masks, strict=True)]
+
+
+def read_labels(text: str | None, names: Sequence[str], classes: ClassNames | None = None) -> list[Labels | None]:
     """Read the label or labels of each image.
 
     Args:
-        text: JSON: a list with one entry per image, or an object from file name to entry; an entry is a class index, a
-            list of class indices for a multi-label model, or null. None or blank for no labels at all.
+        text: JSON: a list with one entry per image, or an object from file name to entry; an entry is a class, a
+            list of classes for a multi-label model, or null. Or a table for `read_label_table`. None or blank for no
+            labels at all.
         names: File names of the images, in order.
+        classes: Names of the model's classes, by which a label may be a name.
 
     Raises:
         InvalidUpload: The text does not fit the images; `field` is `labels`; the message names the
             image and how to fix it.
     """
-    return [_label(entry, _called(position, names)) for position, entry in enumerate(_entries("labels", text, names))]
-
-
-def read_boxes(text: str | None, names: Sequence[str]) -> list[tuple[Box, ...]]:
-    """Read the boxes of each image; empty for an image without boxes.
-
-    Args:
-        text: As for `read_labels`; an entry is a list of boxes or null, a box `[x0, y0, x1, y1]` or an object with
-            these keys and optionally `label`, in pixels of the original image, ends excluded.
-        names: File names of the images, in order.
-
-    Raises:
-        InvalidUpload: The text does not fit the images; `field` is `boxes`; the message names the
-            image and how to fix it.
-    """
+    classes = classes or ClassNames()
+    # a byte order mark at the start of a part of a form
+    text = (text or "").removeprefix(BYTE_ORDER_MARK)
+    if is_table(text):
+        return [_one_or_several(found) for found in read_label_table(text, names, classes, "labels")]
     return [
-        _image_boxes(entry, _called(position, names)) for position, entry in enumerate(_entries("boxes", text, names))
+        _label(entry, _called(position, names), classes)
+        for position, entry in enumerate(_entries("labels", _parsed("labels", text), names))
     ]
 
 
-def _entries(field: Literal["labels", "boxes"], text: str | None, names: Sequence[str]) -> list[object]:
-    """One entry per image, from a list or from an object by name."""
-    if text is None or not text.strip():
-        return [None] * len(names)
-    as_list, as_object, entry = _EXAMPLES[field]
+def read_boxes(
+    text: str | None, names: Sequence[str], classes: ClassNames | None = None, box_format: str | None = None
+) -> list[tuple[Box, ...]]:
+    """Read the boxes of each image; empty for an image without boxes.
+
+    Args:
+        text: As for `read_labels`; an entry is a list of boxes or null, a box four numbers or an object with the keys
+            x0, y0, x1, y1 and optionally `label` and `units`. Or an annotation file of COCO.
+        names: File names of the images, in order.
+        classes: Names of the model's classes, by which a label may be a name.
+        box_format: One of `BoxFormat`, which four numbers have; corners in pixels if None.
+
+    Raises:
+        InvalidUpload: The text does not fit the images, or boxes are likely in another unit; `field` is `boxes`; the
+            message names the image and how to fix it.
+    """
+    classes = classes or ClassNames()
+    if box_format is not None and box_format not in get_args(BoxFormat):
+        msg = f"box_format is {cut(box_format)}; send one of {', '.join(get_args(BoxFormat))}"
+        raise InvalidUpload(msg, field="box_format")
+    parsed = _parsed("boxes", text)
+    if is_coco(parsed):
+        return [one.boxes for one in read_coco(parsed, names, classes, "boxes", masks=False)]
+    return [
+        _image_boxes(entry, _called(position, names), classes, box_format or "xyxy")
+        for position, entry in enumerate(_entries("boxes", parsed, names))
+    ]
+
+
+def read_masks(text: str | None, names: Sequence[str], classes: ClassNames | None = None) -> list[tuple[Mask, ...]]:
+    """Read the masks of each image; empty for an image without masks.
+
+    Args:
+        text: As for `read_labels`; an entry is a list of masks or null, a mask the corners of a polygon or an object
+            with `polygons`, `rle` or `png` (in base64) and optionally `label`. Or an annotation file of COCO.
+        names: File names of the images, in order.
+        classes: Names of the model's classes, by which a label may be a name.
+
+    Raises:
+        InvalidUpload: The text does not fit the images; `field` is `masks`; the message names the image and how to fix
+            it.
+    """
+    classes = classes or ClassNames()
+    parsed = _parsed("masks", text)
+    if is_coco(parsed):
+        return [one.masks for one in read_coco(parsed, names, classes, "masks")]
+    return [
+        _image_masks(entry, _called(position, names), classes)
+        for position, entry in enumerate(_entries("masks", parsed, names))
+    ]
+
+
+def _parsed(field: Literal["labels", "boxes", "masks"], text: str | None) -> Any:  # noqa: ANN401 - plain JSON
+    """The JSON of a text, or None if it is blank."""
+    # a byte order mark at the start of a part of a form
+    text = (text or "").removeprefix(BYTE_ORDER_MARK)
+    if not text.strip():
+        return None
     try:
-        parsed = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
+        as_list, as_object, _ = _EXAMPLES[field]
         msg = f"{field} is not JSON ({error}); send a list such as {as_list} or an object such as {as_object}"
         raise InvalidUpload(msg, field=field) from error
+
+
+def _entries(field: Literal["labels", "boxes", "masks"], parsed: object, names: Sequence[str]) -> list[object]:
+    """One entry per image, from a list or from an object by name."""
     match parsed:
+        case None:
+            return [None] * len(names)
         case list():
             if len(parsed) != len(names):
                 msg = f"{field} has {len(parsed)} entries for {len(names)} images; send one per image, null if unknown"
                 raise InvalidUpload(msg, field=field)
             return parsed
         case dict():
-            counts = Counter(names)
-            for name in parsed:
-                if counts[name] != 1:
-                    found = "no image" if not counts[name] else f"{counts[name]} images"
-                    msg = f"{field} names {_cut(name)}, the name of {found} of the batch; send a list instead"
-                    raise InvalidUpload(msg, field=field)
-            return [parsed.get(name) for name in names]
+            known = ImageNames(names)
+            positions = {known.position(name, field): value for name, value in parsed.items()}
+            if len(positions) < len(parsed):
+                msg = f"{field} names an image twice, with and without its folder; name each once"
+                raise InvalidUpload(msg, field=field)
+            return [positions.get(position) for position in range(len(names))]
         case _:
+            entry = _EXAMPLES[field][2]
             msg = f"{field} must be a list with one entry per image, or an object from file name to entry: {entry}"
             raise InvalidUpload(msg, field=field)
+
+
+def _table_or_coco(text: str, names: Sequence[str], classes: ClassNames) -> list[CocoObjects]:
+    if is_table(text):
+        rows = read_label_table(text, names, classes, "annotations")
+        return [CocoObjects(labels=tuple(labels)) for labels in rows]
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"annotations is neither JSON ({error}) nor a table; send a COCO file, or CSV with file name and label"
+        raise InvalidUpload(msg, field="annotations") from error
+    if not is_coco(document):
+        msg = (
+            "annotations is JSON, but no COCO file with `images` and `annotations`; send other JSON as `labels`, "
+            "`boxes` or `masks`"
+        )
+        raise InvalidUpload(msg, field="annotations")
+    return read_coco(document, names, classes, "annotations")
 
 
 def _called(position: int, names: Sequence[str]) -> str:
     return f"image {position} ({names[position]!r})"
 
 
-def _label(entry: object, image: str) -> Labels | None:
+def _label(entry: object, image: str, classes: ClassNames) -> Labels | None:
     if entry is None:
         return None
     if not isinstance(entry, list):
-        return _class_index(entry, image)
-    labels = tuple(_class_index(label, image) for label in entry)
+        return classes.index(entry, image, "labels")
+    labels = tuple(classes.index(label, image, "labels") for label in entry)
     if not 1 <= len(labels) <= MOST_LABELS:
         msg = f"{image} has a list of {len(labels)} labels; send 1 to {MOST_LABELS}, or null if none is known"
         raise InvalidUpload(msg, field="labels")
@@ -121,55 +305,139 @@ def _label(entry: object, image: str) -> Labels | None:
     return labels
 
 
-def _class_index(label: object, image: str, field: Literal["labels", "boxes"] = "labels") -> int:
-    # check the type first: `in` on a range compares every element with a value that is not an integer
-    if not isinstance(label, int) or isinstance(label, bool) or label not in INTEGERS:
-        forms = (
-            "whole numbers from 0, a list of them, or null" if field == "labels" else "a whole number from 0, or null"
-        )
-        msg = f"label {_cut(label)} of {image} is not a class index; use {forms}"
-        raise InvalidUpload(msg, field=field)
-    return label
+def _one_or_several(labels: Sequence[int]) -> Labels | None:
+    if not labels:
+        return None
+    return labels[0] if len(labels) == 1 else tuple(labels[:MOST_LABELS])
 
 
-def _image_boxes(entry: object, image: str) -> tuple[Box, ...]:
+def _image_boxes(entry: object, image: str, classes: ClassNames, box_format: str) -> tuple[Box, ...]:
     if entry is None:
         return ()
+    form = f'write a box as {_FORMS[box_format]}, or as {{"x0": ..., "y0": ..., "x1": ..., "y1": ..., "label": ...}}'
     if not isinstance(entry, list):
-        msg = f"the boxes of {image} are not a list; {_BOX_FORM}, and send a list of boxes, even for one, or null"
+        msg = f"the boxes of {image} are not a list; {form}, and send a list of boxes, even for one, or null"
         raise InvalidUpload(msg, field="boxes")
-    boxes = tuple(_as_object(box, f"box {number} of {image}") for number, box in enumerate(entry))
+    sent = tuple(
+        _as_object(box, f"box {number} of {image}", classes, box_format, form) for number, box in enumerate(entry)
+    )
     try:
         # strict: a corner of "10" or true is a mistake of the sender
-        return _boxes.validate_python(boxes, strict=True)
+        boxes = _boxes.validate_python(sent, strict=True)
     except ValidationError as error:
-        raise InvalidUpload(_fault(error.errors()[0], len(boxes), image), field="boxes") from error
+        if box_format == "xyxy":
+            form += "; declare the box_format `xywh` for x, y, width, height, or `yolo`"
+        raise InvalidUpload(_fault("box", error.errors()[0], len(sent), image, form), field="boxes") from error
+    for number, box in enumerate(boxes):
+        if box.is_likely_relative:
+            msg = (
+                f"box {number} of {image} ends within the first pixel, so it is likely relative to the image; declare "
+                "the box_format `yolo` or `relative`, or send pixels of the original image"
+            )
+            raise InvalidUpload(msg, field="boxes")
+    return boxes
 
 
-def _as_object(box: object, which: str) -> object:
+def _as_object(box: object, which: str, classes: ClassNames, box_format: str, form: str) -> object:
     match box:
         case list() if len(box) == len(_CORNERS):
-            return dict(zip(_CORNERS, box, strict=True))
+            return _in_corners(box, box_format)
+        case [label, *numbers] if box_format == "yolo" and len(numbers) == len(_CORNERS):
+            return {**_in_corners(numbers, box_format), "label": classes.index(label, which, "boxes")}
         case dict():
-            if box.get("label") is not None:
-                _class_index(box["label"], which, "boxes")
-            return box
+            label = box.get("label")
+            return box if label is None else {**box, "label": classes.index(label, which, "boxes")}
         case _:
-            msg = f"{which} is {_cut(box)}, which is not a box; {_BOX_FORM}"
+            msg = f"{which} is {cut(box)}, which is not a box; {form}"
             raise InvalidUpload(msg, field="boxes")
 
 
-def _fault(error: ErrorDetails, count: int, image: str) -> str:
+def _in_corners(numbers: Sequence[Any], box_format: str) -> dict[str, object]:
+    """Four numbers as corners; what is not a number is left to validation."""
+    plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
+    corners = list(numbers)
+    if plain and box_format == "xywh":
+        x, y, width, height = numbers
+        corners = [x, y, x + width, y + height]
+    elif plain and box_format == "yolo":
+        x, y, width, height = numbers
+        corners = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    units = "relative" if box_format in {"relative", "yolo"} else "pixels"
+    if plain and units == "relative":
+        corners = [min(max(value, 0.0), 1.0) if -_ROUNDING <= value <= 1 + _ROUNDING else value for value in corners]
+    return {**dict(zip(_CORNERS, corners, strict=True)), "units": units}
+
+
+def _image_masks(entry: object, image: str, classes: ClassNames) -> tuple[Mask, ...]:
+    if entry is None:
+        return ()
+    if not isinstance(entry, list):
+        msg = f"the masks of {image} are not a list; {_MASK_FORM}, and send a list of masks, even for one, or null"
+        raise InvalidUpload(msg, field="masks")
+    masks = tuple(_as_mask(mask, f"mask {number} of {image}", classes) for number, mask in enumerate(entry))
+    try:
+        return _masks.validate_python(masks)
+    except ValidationError as error:
+        raise InvalidUpload(_fault("mask", error.errors()[0], len(masks), image, _MASK_FORM), field="masks") from error
+
+
+def _as_mask(mask: object, which: str, classes: ClassNames) -> object:
+    match mask:
+        case list():
+            return {"polygons": [mask]}
+        case {"counts": _, **_rest}:
+            return {"rle": mask}
+        case dict():
+            label = mask.get("label")
+            return mask if label is None else {**mask, "label": classes.index(label, which, "masks")}
+        case _:
+            msg = f"{which} is {cut(mask)}, which is not a mask; {_MASK_FORM}"
+            raise InvalidUpload(msg, field="masks")
+
+
+def _of_files(files: Sequence[MaskFile], names: Sequence[str]) -> list[tuple[int, Mask]]:
+    """Position of the image of each file, and the mask in it."""
+    stems = ImageNames([_stem(name) for name in names])
+    found = []
+    for file in files:
+        if len(file.data) > MASK_BYTES:
+            msg = f"the mask {file.name!r} has more than {MASK_BYTES} bytes; save it with 1 bit per pixel"
+            raise InvalidUpload(msg, field="masks")
+        stem = _stem(file.name)
+        bare = next((stem.removesuffix(end) for end in ("_mask", "-mask", ".mask") if stem.endswith(end)), stem)
+        positions = stems.positions(stem) or stems.positions(bare)
+        if len(positions) != 1:
+            what = "no image" if not positions else f"{len(positions)} images"
+            msg = f"the mask {file.name!r} is named after {what} of the batch; give it the name of its image"
+            raise InvalidUpload(msg, field="masks")
+        found.append((positions[0], Mask.of_png(file.data)))
+    return found
+
+
+def _refuse_both(given: object, field: str, other: str) -> None:
+    if given:
+        msg = f"{field} and {other} both say the same of the images; send one of them"
+        raise InvalidUpload(msg, field=other)
+
+
+def _fault(what: str, error: ErrorDetails, count: int, image: str, form: str) -> str:
     """An error of pydantic, in terms of an upload."""
     if not error["loc"]:
-        return f"{image} has {count} boxes, more than the {error['ctx']['max_length']} allowed; send the largest ones"
+        several = "boxes" if what == "box" else "masks"
+        return (
+            f"{image} has {count} {several}, more than the {error['ctx']['max_length']} allowed; send the largest ones"
+        )
     number, *inside = error["loc"]
     where = "".join(f"{part}: " for part in inside)
     reason = error["msg"].removeprefix("Value error, ")
-    return f"box {number} of {image} cannot be used: {where}{reason}; {_BOX_FORM}"
+    return f"{what} {number} of {image} cannot be used: {where}{reason}; {form}"
 
 
-def _cut(value: object) -> str:
-    """A value as a message quotes it, cut if it is long."""
-    text = repr(value)
-    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+def _folder(name: str) -> str:
+    """Name of the folder that an image is in; empty if it is in none."""
+    return name.split("/")[-2] if "/" in name else ""
+
+
+def _stem(name: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.rpartition('.')[0] or last}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import stat
@@ -11,19 +12,38 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, BinaryIO, final
+from typing import IO, BinaryIO, NamedTuple, final
 
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.images import NAME_LENGTH, BatchEntry, BatchManifest, InlineImage, file_name, inline_manifest
+from auditcore.contracts.images import (
+    NAME_LENGTH,
+    BatchEntry,
+    BatchManifest,
+    InlineImage,
+    file_name,
+    inline_manifest,
+    stored_masks,
+)
+from auditcore.contracts.masks import Mask
 from auditcore.errors import LimitExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
-from auditcore_service.use_cases.annotations import read_boxes, read_labels
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations
+from auditcore_service.use_cases.image_files import (
+    HEADER_BYTES,
+    fault_of_name,
+    has_image_header,
+    has_image_suffix,
+    is_hidden,
+    is_system_file,
+)
 from auditcore_service.use_cases.refusals import InvalidUpload, NotFound
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_NAME_IS_UTF8 = 0x800
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _END_RECORD = struct.Struct("<4s4H2LH")
@@ -47,6 +67,20 @@ class UploadedFile:
     name: str
     stream: BinaryIO
     field: str
+
+
+class StoredBatch(NamedTuple):
+    """A batch that was stored.
+
+    Attributes:
+        digest: The same for the same images, names and annotations.
+        manifest: Its images.
+        passed_over: Names of files that are no images and are not part of the batch; system files are not listed.
+    """
+
+    digest: str
+    manifest: BatchManifest
+    passed_over: tuple[str, ...] = ()
 
 
 @final
@@ -74,27 +108,24 @@ class ImageBatches:
         files: Sequence[UploadedFile],
         *,
         archive: UploadedFile | None = None,
-        labels: str | None = None,
-        boxes: str | None = None,
-    ) -> tuple[str, BatchManifest]:
-        """Store single files, then the entries of a zip archive, in that order.
+        annotations: GivenAnnotations | None = None,
+    ) -> StoredBatch:
+        """Store single files, then the images of a zip archive, in that order.
 
         Args:
             files: Image files.
-            archive: A zip of image files.
-            labels: JSON for `annotations.read_labels`.
-            boxes: JSON for `annotations.read_boxes`.
-
-        Returns:
-            The digest, which is the same for the same images, names, labels and boxes, and the manifest.
+            archive: A zip of image files. Files that operating systems add are skipped; other files that are no images
+                are passed over.
+            annotations: What is known of the images.
 
         Raises:
-            InvalidUpload: There is no image, an archive is unsafe or damaged, or labels or boxes do not match.
+            InvalidUpload: There is no image, an archive is unsafe or damaged, or annotations do not match.
             LimitExceeded: Too many images or bytes.
         """
         entries = []
         total = 0
-        for number, image in enumerate(self._read(files, archive)):
+        passed_over: list[str] = []
+        for number, image in enumerate(self._read(files, archive, passed_over)):
             if number >= self._settings.batch_images:
                 raise LimitExceeded(
                     what="the batch",
@@ -113,16 +144,23 @@ class ImageBatches:
                 raise InvalidUpload(msg, field=image.field)
             entries.append(BatchEntry(name=image.name, digest=self._blobs.put(image.data), size_bytes=len(image.data)))
         if not entries:
-            msg = "the batch has no image; send at least one part `images`, or an `archive` that contains an image"
+            others = f" among {len(passed_over)} files, such as {passed_over[0]!r}" if passed_over else ""
+            msg = f"the batch has no image{others}; send at least one part `images`, or an `archive` with an image"
             raise InvalidUpload(msg, field="images")
         names = [entry.name for entry in entries]
-        annotations = zip(read_labels(labels, names), read_boxes(boxes, names), strict=True)
-        return self._remember(
+        known = read_annotations(annotations or GivenAnnotations(), names)
+        total += sum(self._put_masks(one.masks) for one in known)
+        if total > self._settings.batch_bytes:
+            raise LimitExceeded(
+                what="the batch", limit=self._settings.batch_bytes, actual=total, unit="bytes", field="masks"
+            )
+        digest, manifest = self._remember(
             [
-                entry.model_copy(update={"label": label, "boxes": objects})
-                for entry, (label, objects) in zip(entries, annotations, strict=True)
+                entry.model_copy(update={"label": one.label, "boxes": one.boxes, "masks": stored_masks(one.masks)})
+                for entry, one in zip(entries, known, strict=True)
             ]
         )
+        return StoredBatch(digest, manifest, tuple(passed_over))
 
     def store_inline(self, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
         """Store the images of a request itself.
@@ -134,6 +172,7 @@ class ImageBatches:
         self.check_inline(images)
         for image in images:
             self._blobs.put(image.data)
+            self._put_masks(image.masks)
         return self._remember(inline_manifest(images).entries)
 
     def check_inline(self, images: Sequence[InlineImage]) -> None:
@@ -172,32 +211,48 @@ class ImageBatches:
             insert_batch(connection, digest=digest, manifest=manifest, now=self._clock())
         return digest, manifest
 
-    def _read(self, files: Sequence[UploadedFile], archive: UploadedFile | None) -> Iterator[_Image]:
+    def _put_masks(self, masks: Sequence[Mask]) -> int:
+        """Store masks that are files, and return their size in bytes."""
+        files = [mask.png for mask in masks if mask.png is not None]
         for file in files:
-            yield _Image(_file_name(file), self._capped(file.stream, file.name, file.field), file.field)
-        if archive is not None:
-            yield from self._entries(archive)
+            self._blobs.put(file)
+        return sum(map(len, files))
 
-    def _entries(self, archive: UploadedFile) -> Iterator[_Image]:
+    def _read(
+        self, files: Sequence[UploadedFile], archive: UploadedFile | None, passed_over: list[str]
+    ) -> Iterator[_Image]:
+        for file in files:
+            name = _file_name(file)
+            # a part is an image whatever its name, except for what a browser sends along with a folder
+            if not is_system_file(name):
+                yield _Image(name, self._capped(file.stream, file.name, file.field), file.field)
+        if archive is not None:
+            yield from self._entries(archive, passed_over)
+
+    def _entries(self, archive: UploadedFile, passed_over: list[str]) -> Iterator[_Image]:
         _check_directory(archive, entries=self._settings.batch_images)
         try:
             with zipfile.ZipFile(archive.stream) as opened:
                 for info in opened.infolist():
-                    # macOS adds metadata files under this folder, which are not images
-                    if info.filename.endswith("/") or info.filename.startswith("__MACOSX/"):
+                    name = entry_name(info)
+                    if name.endswith("/") or is_system_file(name) or is_hidden(name):
                         continue
-                    _check_entry(info, archive.field)
+                    _check_entry(info, name, archive.field)
                     with opened.open(info) as stream:
-                        data = self._capped(stream, info.filename, archive.field)
-                    yield _Image(info.filename, data, archive.field)
+                        header = stream.read(HEADER_BYTES)
+                        if not has_image_suffix(name) and not has_image_header(header):
+                            passed_over.append(name)
+                            continue
+                        data = self._capped(stream, name, archive.field, header=header)
+                    yield _Image(name, data, archive.field)
         # ValueError: a damaged directory makes zipfile seek before the file or decode invalid names
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
             msg = f"the archive cannot be read ({error}); send an ordinary zip file"
             raise InvalidUpload(msg, field=archive.field) from error
 
-    def _capped(self, stream: IO[bytes], name: str, field: str) -> bytes:
+    def _capped(self, stream: IO[bytes], name: str, field: str, *, header: bytes = b"") -> bytes:
         """Read at most one byte more than allowed, because the sizes in an archive cannot be trusted."""
-        data = stream.read(self._settings.image_bytes + 1)
+        data = header + stream.read(max(0, self._settings.image_bytes + 1 - len(header)))
         self._check_image_bytes(len(data), repr(name), field)
         return data
 
@@ -229,14 +284,23 @@ def _check_directory(archive: UploadedFile, *, entries: int) -> None:
         )
 
 
-def _check_entry(info: zipfile.ZipInfo, field: str) -> None:
+def entry_name(info: zipfile.ZipInfo) -> str:
+    """Name of an entry of a zip as its maker meant it, with slashes between folders.
+
+    Windows separates folders by backslashes. Archives of the macOS Finder have names in UTF-8 without saying so, which
+    `zipfile` then reads as code page 437.
+    """
     name = info.orig_filename
-    parts = name.replace("\\", "/").split("/")
-    problem = None
-    if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or not name.isprintable():
-        problem = "points outside the archive or is not a plain name"
-    elif len(name) > NAME_LENGTH:
-        problem = f"is longer than {NAME_LENGTH} characters"
+    if not info.flag_bits & _NAME_IS_UTF8:
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
+def _check_entry(info: zipfile.ZipInfo, name: str, field: str) -> None:
+    problem = fault_of_name(name)
+    if name.startswith("/") or ".." in name.split("/") or _DRIVE.match(name):
+        problem = "points outside the archive"
     elif stat.S_ISLNK(info.external_attr >> 16):
         problem = "is a link"
     elif info.flag_bits & 0x1:
@@ -253,7 +317,8 @@ def _check_entry(info: zipfile.ZipInfo, field: str) -> None:
 def _file_name(file: UploadedFile) -> str:
     """Last component of the name, which some clients send as a path."""
     name = file_name(file.name)
-    if not name or not name.isprintable():
-        msg = f"the file name {file.name[:NAME_LENGTH]!r} is not printable; rename the file"
+    fault = fault_of_name(name)
+    if fault:
+        msg = f"the file name {file.name[:NAME_LENGTH]!r} {fault}; rename the file"
         raise InvalidUpload(msg, field=file.field)
     return name

@@ -8,6 +8,7 @@ from typing import final
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
+from auditcore.contracts.masks import Mask, StoredMask
 from auditcore.contracts.policy import Policy
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult, Wave
@@ -130,10 +131,23 @@ class SqlAuditStorage:
     def _batch_images(self, manifest: BatchManifest, indices: Sequence[int]) -> Sequence[EncodedImage]:
         return [
             EncodedImage(
-                index, entry.name, self._blobs.get(entry.digest, field=f"images.{index}"), entry.label, entry.boxes
+                index,
+                entry.name,
+                self._blobs.get(entry.digest, field=f"images.{index}"),
+                entry.label,
+                entry.boxes,
+                self._masks(entry.masks, index),
             )
             for index, entry in ((index, manifest.entries[index]) for index in indices)
         ]
+
+    def _masks(self, stored: Sequence[StoredMask], index: int) -> tuple[Mask, ...]:
+        return tuple(
+            Mask(polygons=mask.polygons, rle=mask.rle, label=mask.label)
+            if mask.png is None
+            else Mask.of_png(self._blobs.get(mask.png, field=f"images.masks.{index}"), label=mask.label)
+            for mask in stored
+        )
 
     def _fetched_images(
         self, images: ImageUris, indices: Sequence[int], progress: Callable[[float], None]

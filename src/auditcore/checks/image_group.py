@@ -60,6 +60,7 @@ class ImageGroup:
         micro_batches: How many images pass at once.
         shared: Quantities of the whole audit, such as the layer statistics of an explainer.
         boxes: Objects of each row's image that count for its target, in pixels of the model's square input.
+        masks: Masks of objects of each row's image that count for its target, in pixels of the model's input.
         passes: What is known of the originals from passes made already: their logits, and gradients if wanted.
         colors: Logits of images of one color by its name, passed once a shard.
         uploaded: Maps of each row that were uploaded, by the digest of their file.
@@ -76,6 +77,7 @@ class ImageGroup:
     micro_batches: MicroBatches
     shared: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     boxes: tuple[tuple[PixelBox, ...], ...] = ()
+    masks: tuple[tuple[Bool[Tensor, "height width"], ...], ...] = ()
     passes: MadePasses = field(default_factory=MadePasses)
     colors: dict[str, Tensor] = field(default_factory=dict)
     uploaded: Mapping[str, MapRows] = field(default_factory=dict)

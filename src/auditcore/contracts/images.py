@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Base64Bytes, Field, model_validator
 
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.masks import Mask, Masks, StoredMask, StoredMasks
 from auditcore.errors import InvalidRequest
 
 # strict, here and below: a class of `true` or a corner of "10" is a mistake in the request
@@ -26,6 +27,8 @@ def _differ(labels: int | tuple[int, ...]) -> int | tuple[int, ...]:
 Labels = Annotated[Label | Annotated[tuple[Label, ...], Field(min_length=1, max_length=100)], AfterValidator(_differ)]
 """One class index, or several for a multi-label model."""
 
+BoxUnits = Literal["pixels", "relative"]
+
 Coordinate = Annotated[float, Field(ge=0, le=1e6, strict=True)]
 
 
@@ -38,6 +41,7 @@ class Box(Contract):
         y0: Upper edge, included.
         x1: Right edge, excluded.
         y1: Lower edge, excluded.
+        units: `pixels` of the original image, or `relative` to its width and height, from 0 to 1.
     """
 
     x0: Coordinate
@@ -45,6 +49,20 @@ class Box(Contract):
     x1: Coordinate
     y1: Coordinate
     label: Label | None = Field(default=None, description="Class of the object; null for every target.")
+    # omitted if in pixels, so that batches keep the digests they had before there were other units
+    units: BoxUnits = Field(default="pixels", exclude_if=lambda units: units == "pixels")
+
+    @property
+    def is_likely_relative(self) -> bool:
+        """Whether a box in pixels ends within the first pixel, as a box in shares of the image does."""
+        return self.units == "pixels" and max(self.x1, self.y1) <= 1
+
+    @model_validator(mode="after")
+    def _is_relative(self) -> Box:
+        if self.units == "relative" and max(self.x1, self.y1) > 1:
+            msg = f"a relative box lies within 0 and 1, got {self.x0:g}, {self.y0:g}, {self.x1:g}, {self.y1:g}"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _has_area(self) -> Box:
@@ -85,12 +103,15 @@ class ImageUri(Contract):
         sha256: Digest that the file must have; null to accept any.
         label: True class or classes of the image; null if unknown.
         boxes: Boxes around objects, in pixels of the original image, for the check `localization`.
+        masks: Masks of objects, for the same check; an image with masks needs no boxes.
     """
 
     uri: str = Field(min_length=1, max_length=2048)
     sha256: Sha256 | None = None
     label: Labels | None = None
     boxes: Boxes = ()
+    # omitted if empty, so that requests keep the digests they had before masks existed
+    masks: Masks = Field(default=(), exclude_if=lambda masks: not masks)
 
 
 @final
@@ -113,11 +134,13 @@ class InlineImage(Contract):
         data: The file in base64.
         label: True class or classes of the image; null if unknown.
         boxes: Boxes around objects, in pixels of the original image, for the check `localization`.
+        masks: Masks of objects, for the same check; an image with masks needs no boxes.
     """
 
     data: Base64Bytes
     label: Labels | None = None
     boxes: Boxes = ()
+    masks: Masks = Field(default=(), exclude_if=lambda masks: not masks)
 
 
 @final
@@ -164,14 +187,29 @@ class BatchEntry(Contract):
         size_bytes: Size of its file.
         label: True class or classes of the image; null if unknown.
         boxes: Boxes around objects, in pixels of the original image, for the check `localization`.
+        masks: Masks of objects, for the same check.
     """
 
     name: str = Field(max_length=NAME_LENGTH)
     digest: Sha256
     size_bytes: int = Field(ge=1)
     label: Labels | None = None
-    # omitted if empty, so that batches without boxes keep the digests they had before boxes existed
+    # omitted if empty, so that batches without boxes keep the digests they had before boxes existed; so for masks
     boxes: Boxes = Field(default=(), exclude_if=lambda boxes: not boxes)
+    masks: StoredMasks = Field(default=(), exclude_if=lambda masks: not masks)
+
+
+def stored_masks(masks: Sequence[Mask]) -> tuple[StoredMask, ...]:
+    """Masks as a batch holds them: a PNG by its digest."""
+    return tuple(
+        StoredMask(
+            polygons=mask.polygons,
+            rle=mask.rle,
+            label=mask.label,
+            png=None if mask.png is None else sha256(mask.png),
+        )
+        for mask in masks
+    )
 
 
 @final
@@ -199,6 +237,7 @@ def inline_manifest(images: Sequence[InlineImage]) -> BatchManifest:
                 size_bytes=len(image.data),
                 label=image.label,
                 boxes=image.boxes,
+                masks=stored_masks(image.masks),
             )
             for number, image in enumerate(images)
         )

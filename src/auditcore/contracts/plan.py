@@ -13,7 +13,7 @@ from auditcore.contracts.explainers import CONTROL, Explainer
 from auditcore.contracts.speed import Speed
 
 Seed = Annotated[int, Field(ge=0, lt=2**53, description="Below 2^53, so that every JSON parser reads it exactly.")]
-PresetName = Literal["quick", "standard", "tetkova2023", "erdem2021", "won2023", "li2021"]
+PresetName = Literal["quick", "standard", "tetkova2023", "erdem2021", "won2023", "li2021", "arun2021", "saporta2022"]
 
 OTHER_PURPOSES = frozenset({"explainer", "originals", "repeatability", "measure", "deviation"})
 """Names that a report lists together with the checks: the explainers' own controls, and four kinds of passes."""

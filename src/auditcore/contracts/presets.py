@@ -24,6 +24,7 @@ from auditcore.contracts.checks import (
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import (
     Deconvolution,
+    DeepLift,
     GradCam,
     Gradient,
     GradientShap,
@@ -36,6 +37,7 @@ from auditcore.contracts.explainers import (
     LrpEpsilonGammaBox,
     LrpEpsilonPlusFlat,
     NoiseTunnel,
+    Occlusion,
     Random,
     Saliency,
     SmoothGrad,
@@ -221,6 +223,48 @@ def li2021_plan(seed: int = 0) -> AuditPlan:
             EddaCheck(keep=(0.15, 0.3, 0.5), thresholds=(0.2, 0.5), color="black", min_probability=0.01),
             InsertionDeletionCheck(games=("deletion_black", "deletion_blur", "insertion_black", "insertion_blur")),
         ),
+    )
+
+
+def arun2021_plan(seed: int = 0) -> AuditPlan:
+    """Return what one model needs of the protocol of Arun et al. 2021: localization and randomization of weights."""
+    return AuditPlan(
+        seed=seed,
+        target="label",
+        explainers=(
+            Gradient(),
+            SmoothGrad(samples=50, std=0.15),
+            IntegratedGradients(steps=50, baseline="black"),
+            NoiseTunnel(
+                name="smooth_integrated_gradients",
+                method=IntegratedGradients(steps=50, baseline="black"),
+                aggregate="smoothgrad",
+                samples=10,
+            ),
+            GradCam(),
+            GuidedBackpropagation(),
+            GuidedGradCam(),
+        ),
+        checks=(
+            LocalizationCheck(),
+            RandomizationCheck(similarity="ssim", absolute=True),
+        ),
+    )
+
+
+def saporta2022_plan(seed: int = 0) -> AuditPlan:
+    """Return the protocol of Saporta et al. 2022: overlap with masks of radiologists, and hits of the maximum."""
+    return AuditPlan(
+        seed=seed,
+        target="label",
+        explainers=(
+            GradCam(),
+            IntegratedGradients(steps=50, baseline="black"),
+            DeepLift(baseline="black"),
+            LrpEpsilonPlusFlat(),
+            Occlusion(),
+        ),
+        checks=(LocalizationCheck(mask_threshold="otsu", tolerance_px=0),),
     )
 
 
@@ -585,6 +629,88 @@ PRESETS: dict[PresetName, Preset] = {
             ),
         ),
         build=li2021_plan,
+    ),
+    "arun2021": Preset(
+        summary="Do maps find abnormalities, and do they depend on the weights? Needs labels, and boxes or masks. "
+        "Without the paper's repeatability and reproducibility, which compare the maps of two models.",
+        paper="Arun et al. 2021",
+        settings=(
+            Setting(path="target", source="ours", note="The given label: an abnormality with a box or mask."),
+            Setting(
+                path="explainers",
+                source="paper",
+                note="Seven of the eight methods; XRAI is missing. Our names: gradient explanation is `gradient`.",
+            ),
+            Setting(
+                path="explainers.smooth_integrated_gradients.method",
+                source="paper",
+                note="Smooth IG: integrated gradients of noisy copies. The steps are ours.",
+            ),
+            Setting(
+                path="explainers.smooth_integrated_gradients.aggregate",
+                source="paper",
+                note="Their mean.",
+            ),
+            Setting(
+                path="explainers.smooth_integrated_gradients.samples",
+                source="ours",
+                note="10 noisy copies, each with the steps of integrated gradients.",
+            ),
+            Setting(path="explainers.integrated_gradients.baseline", source="ours", note="Black."),
+            Setting(
+                path="checks",
+                source="paper",
+                note="Localization utility is `average_precision` (AUPRC), and sensitivity to weights is the cascading "
+                "randomization. Repeatability and reproducibility are the SSIM of the maps of two models, of one or "
+                "two architectures, trained apart; no check compares maps of two models.",
+            ),
+            Setting(
+                path="checks.localization",
+                source="paper",
+                note="AUPRC of the map against the pixels of a mask or box. Negative relevance counts as 0.",
+            ),
+            Setting(
+                path="checks.randomization.similarity",
+                source="paper",
+                note="SSIM. The paper compares it with the mean SSIM of 50 random pairs of maps.",
+            ),
+            Setting(path="checks.randomization.absolute", source="ours", note="Absolute values."),
+        ),
+        build=arun2021_plan,
+    ),
+    "saporta2022": Preset(
+        summary="Do maps lie on what radiologists outlined? Needs labels and masks.",
+        paper="Saporta et al. 2022",
+        settings=(
+            Setting(
+                path="target",
+                source="paper",
+                note="Every pathology that is present in an image, for a multi-label model.",
+            ),
+            Setting(
+                path="explainers",
+                source="paper",
+                note="Five of the seven methods; Grad-CAM++ and Eigen-CAM are missing.",
+            ),
+            Setting(path="explainers.integrated_gradients.baseline", source="ours", note="Black."),
+            Setting(path="explainers.deep_lift.baseline", source="ours", note="Black."),
+            Setting(
+                path="explainers.lrp_epsilon_plus_flat",
+                source="ours",
+                note="One of three composites; the rules of the paper's LRP may differ.",
+            ),
+            Setting(
+                path="checks.localization.mask_threshold",
+                source="paper",
+                note="Otsu's method. `mask_iou` is the overlap per image; its mean is the paper's mIoU.",
+            ),
+            Setting(
+                path="checks.localization.tolerance_px",
+                source="paper",
+                note="0: the most relevant pixel is inside the mask. The mean of `hit_rate` is the paper's hit rate.",
+            ),
+        ),
+        build=saporta2022_plan,
     ),
 }
 

@@ -71,6 +71,7 @@ def exact_rows(group: ImageGroup, images: Sequence[int]) -> ImageGroup:
         probabilities=classifier.probabilities(known).gather(1, targets[:, None])[:, 0],
         streams=group.streams.take(rows),
         boxes=tuple(group.boxes[row] for row in rows) if group.boxes else (),
+        masks=tuple(group.masks[row] for row in rows) if group.masks else (),
     )
 
 

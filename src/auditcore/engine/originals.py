@@ -109,6 +109,12 @@ def predict_originals(
         )
         if batch.boxes
         else (),
+        masks=tuple(
+            tuple(found.pixels for found in batch.masks[position] if found.label in {None, target})
+            for position, target in rows
+        )
+        if batch.masks
+        else (),
         passes=known.take(owners.tolist()),
         colors=colors,
         uploaded={

@@ -245,3 +245,6 @@ def _check_labels(images: Sequence[EncodedImage], classifier: Classifier) -> Non
         for box in image.boxes:
             if box.label is not None and box.label >= classifier.classes:
                 raise LabelOutOfRange(label=box.label, classes=classifier.classes, field=f"images.boxes.{image.index}")
+        for mask in image.masks:
+            if mask.label is not None and mask.label >= classifier.classes:
+                raise LabelOutOfRange(label=mask.label, classes=classifier.classes, field=f"images.masks.{image.index}")

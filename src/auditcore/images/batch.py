@@ -12,14 +12,16 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import ImageRecord
 from auditcore.errors import InputError
+from auditcore.images.box_units import boxes_in_pixels
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.masks import mask_on_input, mask_pixels
 from auditcore.images.preprocess import PixelBox, pixel_boxes, to_pixels
 from auditcore.images.reading import read_image
 
@@ -34,6 +36,13 @@ class LabeledBox(NamedTuple):
     label: int | None
 
 
+class LabeledMask(NamedTuple):
+    """The pixels of an object in the model's input, with its class if one was given."""
+
+    pixels: Bool[Tensor, "height width"]
+    label: int | None
+
+
 @dataclass(frozen=True)
 class DecodedBatch:
     """The usable images of a batch as one tensor, and a record for each of the others.
@@ -43,6 +52,7 @@ class DecodedBatch:
         used: Positions of the usable images in the given sequence, ascending; row i of `pixels` is image `used[i]`.
         digests: Content address of each usable file, in the order of `used`.
         boxes: Objects of each usable image that are at least partly inside the model's input, in the order of `used`.
+        masks: Masks of objects of each usable image that show at least one pixel of its input, in the order of `used`.
         excluded: One record for each excluded image, with the error's `code`, and its message as `reason`.
         notes: What a reader of the report should know of the values of single images: index and sentence.
     """
@@ -53,6 +63,7 @@ class DecodedBatch:
     excluded: tuple[ImageRecord, ...]
     boxes: tuple[tuple[LabeledBox, ...], ...] = ()
     notes: tuple[tuple[int, str], ...] = ()
+    masks: tuple[tuple[LabeledMask, ...], ...] = ()
 
 
 class _Decoded(NamedTuple):
@@ -62,6 +73,7 @@ class _Decoded(NamedTuple):
     digest: str
     boxes: tuple[LabeledBox, ...]
     note: str | None
+    masks: tuple[LabeledMask, ...]
 
 
 def decode_batch(
@@ -92,6 +104,7 @@ def decode_batch(
         tuple(one for one in found if isinstance(one, ImageRecord)),
         tuple(one.boxes for one in usable.values()),
         tuple((images[position].index, one.note) for position, one in usable.items() if one.note is not None),
+        tuple(one.masks for one in usable.values()),
     )
 
 
@@ -140,6 +153,8 @@ def _decode(
     try:
         decoded = read_image(image.data, preprocessing, limits=limits, field=field)
         pixels = to_pixels(decoded, preprocessing, limits=limits, field=field)
+        boxes = _labeled_boxes(image, decoded.size, preprocessing, field)
+        masks = _labeled_masks(image, decoded.size, preprocessing, field)
     except InputError as error:
         return ImageRecord(
             index=image.index,
@@ -149,7 +164,7 @@ def _decode(
             code=error.code,
             reason=error.message,
         )
-    return _Decoded(pixels, digest, _labeled_boxes(image, decoded.size, preprocessing), decoded.note)
+    return _Decoded(pixels, digest, boxes, decoded.note, masks)
 
 
 @functools.cache
@@ -161,9 +176,21 @@ def _threads(count: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
-def _labeled_boxes(image: EncodedImage, size: tuple[int, int], preprocessing: Preprocessing) -> tuple[LabeledBox, ...]:
+def _labeled_boxes(
+    image: EncodedImage, size: tuple[int, int], preprocessing: Preprocessing, field: str
+) -> tuple[LabeledBox, ...]:
     """Return the boxes of an image that are at least partly inside the model's input, with their labels."""
-    found = pixel_boxes(image.boxes, size, preprocessing)
+    found = pixel_boxes(boxes_in_pixels(image.boxes, size, field=field), size, preprocessing)
     return tuple(
         LabeledBox(pixels, box.label) for pixels, box in zip(found, image.boxes, strict=True) if pixels is not None
+    )
+
+
+def _labeled_masks(
+    image: EncodedImage, size: tuple[int, int], preprocessing: Preprocessing, field: str
+) -> tuple[LabeledMask, ...]:
+    """Return the masks of an image that show at least one pixel of the model's input, with their labels."""
+    found = [mask_on_input(mask_pixels(mask, size, field=field), preprocessing) for mask in image.masks]
+    return tuple(
+        LabeledMask(pixels, mask.label) for pixels, mask in zip(found, image.masks, strict=True) if pixels.any()
     )

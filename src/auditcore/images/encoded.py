@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from auditcore.contracts.images import Box, Labels, labels_of
+from auditcore.contracts.masks import Mask
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class EncodedImage:
         data: The file's bytes, not yet checked.
         label: Class index given by the sender, or several for a multi-label model.
         boxes: Bounding boxes of objects, in pixels of the original image.
+        masks: Masks of objects, of the size of the original image.
     """
 
     index: int
@@ -25,6 +27,7 @@ class EncodedImage:
     data: bytes = field(repr=False)
     label: Labels | None = None
     boxes: tuple[Box, ...] = ()
+    masks: tuple[Mask, ...] = ()
 
     @property
     def labels(self) -> tuple[int, ...]:

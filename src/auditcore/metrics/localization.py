@@ -1,4 +1,4 @@
-"""Localization: how much positive relevance lies inside boxes. Rows are y and columns are x, in maps and boxes."""
+"""Localization: how much positive relevance lies on objects. Rows are y and columns are x, in maps and boxes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ HEAT_QUANTILES = 11
 
 HIGHEST_THRESHOLD = 0.99
 """Highest threshold of the effective heat ratio, as a share of the maximum (Zhang et al. 2021, published code)."""
+
+
+OTSU_BINS = 256
+"""Bins of the histogram for Otsu's threshold: the gray levels of 8 bits, for which Otsu 1979 is written."""
 
 
 def inside_boxes(
@@ -143,6 +147,144 @@ def wsol_iou_largest_region(
     Source: Choe et al. 2020 (MaxBoxAcc), before its threshold on the overlap.
     """
     return _best_overlaps(maps, boxes, threshold, _box_of_largest_region)
+
+
+def average_precision(
+    maps: Float[Tensor, "image height width"], inside: Bool[Tensor, "..."]
+) -> Float[Tensor, " image"]:
+    """Compute the area under the precision-recall curve of a map that finds the pixels of the objects.
+
+    Pixels are taken in the order of their relevance, and pixels of the same relevance together; with precision P and
+    recall R after each value, the area is the sum of P (R - R before it).
+
+    Args:
+        maps: One value per pixel; negative ones count as 0.
+        inside: Pixels of the objects, of the same shape.
+
+    Returns:
+        Areas in [0, 1], float64; a map without knowledge gets the share of the image that the objects cover. NaN
+        (undefined) for maps without positive relevance or not finite, and for images without objects.
+
+    Raises:
+        ShapeError: The shapes differ.
+
+    Source: Arun et al. 2021, "localization utility"; the step-wise area is that of scikit-learn.
+    """
+    _require_same_shape(inside, maps)
+    heat, order = _heat(maps).flatten(1).sort(dim=1, descending=True)
+    hits = inside.flatten(1).gather(1, order).double().cumsum(dim=1)
+    taken = torch.arange(1, heat.shape[1] + 1, device=heat.device, dtype=torch.float64)
+    # a threshold lies only below the last of equal values
+    last = torch.ones_like(heat, dtype=torch.bool)
+    last[:, :-1] = heat[:, :-1] != heat[:, 1:]
+    reached = torch.where(last, hits, 0).cummax(dim=1).values
+    gained = reached.diff(dim=1, prepend=torch.zeros_like(reached[:, :1]))
+    areas = (torch.where(last, gained, 0) * hits / taken).sum(dim=1) / hits[:, -1]
+    return areas.masked_fill(heat.isnan().any(dim=1), torch.nan)
+
+
+def otsu_threshold(maps: Float[Tensor, "image height width"]) -> Float[Tensor, " image"]:
+    """Compute the threshold that separates two classes of pixels with the largest variance between them.
+
+    The histogram of the rectified map has `OTSU_BINS` equal bins from its smallest to its largest value. The threshold
+    is the center of the last bin of the lower class, and pixels above it are hot.
+
+    Args:
+        maps: One value per pixel; negative ones count as 0.
+
+    Returns:
+        Thresholds in the units of the map, float64. NaN (undefined) for maps without positive relevance or not finite,
+        and for maps of one value.
+
+    Source: Otsu 1979.
+    """
+    heat = _heat(maps).flatten(1).cpu().numpy()
+    thresholds = np.full(len(heat), np.nan)
+    for image, values in enumerate(heat):
+        if not np.isfinite(values).all() or values.min() == values.max():
+            continue
+        counts, edges = np.histogram(values, bins=OTSU_BINS, range=(values.min(), values.max()))
+        centers = (edges[:-1] + edges[1:]) / 2
+        below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
+        mean_below = np.cumsum(counts * centers) / below
+        mean_above = (np.cumsum((counts * centers)[::-1]) / np.cumsum(counts[::-1]))[::-1]
+        between = below[:-1] * above[1:].astype(np.float64) * (mean_below[:-1] - mean_above[1:]) ** 2
+        thresholds[image] = centers[int(between.argmax())]
+    return torch.from_numpy(thresholds).to(maps.device)
+
+
+def mask_iou(
+    maps: Float[Tensor, "image height width"], inside: Bool[Tensor, "..."], *, threshold: float | None
+) -> Float[Tensor, " image"]:
+    """Compute the overlap of the hot pixels with the pixels of the objects.
+
+    Args:
+        maps: One value per pixel; negative ones count as 0.
+        inside: Pixels of the objects, of the same shape.
+        threshold: Share of the maximum that a hot pixel reaches, in (0, 1); None for pixels above Otsu's threshold.
+
+    Returns:
+        Intersection over union in [0, 1], float64. NaN (undefined) for maps without positive relevance or not finite,
+        for maps of one value without a threshold, and for images without objects.
+
+    Raises:
+        ShapeError: The shapes differ.
+
+    Source: Saporta et al. 2022, whose mIoU is the mean over images, with Otsu's threshold.
+    """
+    _require_same_shape(inside, maps)
+    heat = _heat(maps)
+    if threshold is None:
+        cut = otsu_threshold(maps)[:, None, None]
+        hot = heat > cut
+    else:
+        cut = threshold * heat.amax(dim=(1, 2), keepdim=True)
+        hot = heat >= cut
+    both, either = (pixels.sum(dim=(1, 2)).double() for pixels in (hot & inside, hot | inside))
+    undefined = cut.isnan().flatten() | ~inside.flatten(1).any(dim=1)
+    return (both / either).masked_fill(undefined, torch.nan)
+
+
+def near_objects(inside: Bool[Tensor, "image height width"], tolerance_px: float) -> Bool[Tensor, "image height width"]:
+    """Return the pixels on objects, and those at most a distance away from one; none for an image without objects.
+
+    Args:
+        inside: Pixels of the objects.
+        tolerance_px: Largest Euclidean distance between the centers of two pixels.
+    """
+    if tolerance_px == 0:
+        return inside
+    near = [ndimage.distance_transform_edt(~one) <= tolerance_px if one.any() else one for one in inside.cpu().numpy()]
+    return torch.from_numpy(np.stack(near)).to(inside.device)
+
+
+def hit_rate(maps: Float[Tensor, "image height width"], near: Bool[Tensor, "..."]) -> Float[Tensor, " image"]:
+    """Compute whether the most relevant pixel is on an object or near one.
+
+    Args:
+        maps: One value per pixel; negative ones count as 0.
+        near: Pixels that count as hits, from `near_objects`, of the same shape.
+
+    Returns:
+        1 for a hit and 0 for a miss, float64; the share of hits among several most relevant pixels. NaN (undefined) for
+        maps without positive relevance or not finite, and for images without objects.
+
+    Raises:
+        ShapeError: The shapes differ.
+
+    Source: Zhang et al. 2018, section 4.1, whose tolerance is 15 pixels; Saporta et al. 2022, whose hit rate has none.
+    """
+    _require_same_shape(near, maps)
+    heat = _heat(maps)
+    largest = heat == heat.amax(dim=(1, 2), keepdim=True)
+    hits = (largest & near).sum(dim=(1, 2)).double() / largest.sum(dim=(1, 2))
+    # a map of NaN has no largest pixel: 0 / 0 is NaN
+    return hits.masked_fill(~near.flatten(1).any(dim=1), torch.nan)
+
+
+def mask_box(mask: Bool[Tensor, "height width"]) -> PixelBox:
+    """Return the smallest box around a mask of at least one pixel."""
+    return _box_of_mask(mask.cpu().numpy())
 
 
 def _best_overlaps(

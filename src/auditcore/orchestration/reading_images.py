@@ -29,7 +29,7 @@ def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage
     match request.images:
         case InlineImages(images=inline):
             return [
-                EncodedImage(number, inline_name(number), image.data, image.label, image.boxes)
+                EncodedImage(number, inline_name(number), image.data, image.label, image.boxes, image.masks)
                 for number, image in enumerate(inline)
             ]
         case ImageUris(uris=uris):
@@ -74,4 +74,4 @@ def read_uri(image: ImageUri, index: int, access: AccessRules, *, blobs: BlobRea
 
 def encoded_uri(image: ImageUri, index: int, data: bytes) -> EncodedImage:
     """An image that was fetched from its URI, named after the last part of it."""
-    return EncodedImage(index, file_name(image.uri), data, image.label, image.boxes)
+    return EncodedImage(index, file_name(image.uri), data, image.label, image.boxes, image.masks)

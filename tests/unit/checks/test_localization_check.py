@@ -15,19 +15,29 @@ import reference
 from auditcore.contracts.checks import LocalizationCheck
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, GuidedBackpropagation, InputXGradient, Random
 from auditcore.contracts.images import Box
+from auditcore.contracts.masks import Mask
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, ShardResult
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.explainers.registry import explain
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.masks import polygon_pixels
 from auditcore.models.classifier import Classifier
 from auditcore.random_numbers.streams import Streams
 
 SEED = 7
 WIDE = Box(x0=2, y0=10, x1=28, y1=17)
 TALL = Box(x0=20, y0=1, x1=27, y1=30)
-METRICS = ("energy_pointing_game", "effective_heat_ratio", "wsol_iou", "wsol_iou_largest_region")
+METRICS = (
+    "energy_pointing_game",
+    "effective_heat_ratio",
+    "wsol_iou",
+    "wsol_iou_largest_region",
+    "average_precision",
+    "mask_iou",
+    "hit_rate",
+)
 
 
 def boxed(*boxes: tuple[Box, ...]) -> list[EncodedImage]:
@@ -58,7 +68,7 @@ def found(result: ShardResult, explainer: str | None, metric: str) -> Measuremen
 
 @pytest.mark.parametrize("explainer", [Gradient(), GradCam(), Random()], ids=lambda explainer: explainer.kind)
 def test_one_image_at_a_time(digit_classifier: Classifier, explainer: Explainer) -> None:
-    check = LocalizationCheck(threshold=0.4)
+    check = LocalizationCheck(threshold=0.4, tolerance_px=2)
     images = boxed((WIDE,), (WIDE, TALL), (TALL,))
     result = run(digit_classifier, check, (explainer,), images)
     # the maps together, as the engine has them: on the plateaus of Grad-CAM rounding decides what reaches a quantile
@@ -69,11 +79,15 @@ def test_one_image_at_a_time(digit_classifier: Classifier, explainer: Explainer)
     for image in images:
         map_ = reference.reduce_channels(maps[image.index].double().numpy(), "sum")
         boxes = [(int(box.x0), int(box.y0), int(box.x1), int(box.y1)) for box in image.boxes]
+        mask = [[reference.in_boxes(row, column, boxes) for column in range(32)] for row in range(32)]
         expected = (
             reference.energy_pointing_game(map_, boxes),
             reference.effective_heat_ratio(map_, boxes),
             reference.wsol_iou(map_, boxes, 0.4),
             reference.wsol_iou_largest_region(map_, boxes, 0.4),
+            reference.average_precision(map_, mask),
+            reference.mask_iou(map_, mask),
+            reference.hit_rate(map_, mask, 2),
         )
         for metric, value in zip(METRICS, expected, strict=True):
             assert found(result, explainer.kind, metric).values[image.index] == pytest.approx(value, rel=1e-4), metric
@@ -129,7 +143,7 @@ def test_images_that_do_not_take_part_are_null_with_a_reason(digit_classifier: C
     images = boxed(
         (WIDE,),
         (),
-        (Box(x0=40, y0=0, x1=50, y1=10),),
+        (TALL.model_copy(update={"label": 8}),),
         (Box(x0=0, y0=0, x1=31, y1=31),),
         (Box(x0=3, y0=3, x1=5, y1=5),),
         # another class's object
@@ -168,6 +182,66 @@ def test_each_target_has_the_boxes_of_its_own_class_and_those_of_none(digit_clas
     )
     with_corner = targets_and_shares((*labeled, Box(x0=0, y0=0, x1=2, y1=2)))[1]
     assert with_corner == pytest.approx((wide + corner, tall + corner, corner), rel=1e-4)
+
+
+def test_masks_come_before_boxes_and_count_for_their_class(digit_classifier: Classifier) -> None:
+    (image,) = boxed((Box(x0=0, y0=0, x1=32, y1=32),))
+    wide = Mask(polygons=((2, 10, 28, 10, 28, 17, 2, 17),))
+    triangle = Mask(polygons=((20, 1, 27, 1, 20, 30),))
+    other = Mask(polygons=((0, 0, 9, 0, 9, 9),), label=9)
+    masked = dataclasses.replace(image, masks=(wide, triangle, other))
+    result = run(digit_classifier, LocalizationCheck(tolerance_px=0), (Gradient(),), [masked])
+    inside = np.zeros((32, 32), dtype=bool)
+    around = []
+    for region in (wide, triangle):
+        assert region.polygons is not None
+        drawn = polygon_pixels(region.polygons[0], 32, 32)
+        inside |= drawn
+        (top, left), (bottom, right) = np.argwhere(drawn).min(axis=0), np.argwhere(drawn).max(axis=0)
+        around.append((int(left), int(top), int(right) + 1, int(bottom) + 1))
+    pixels = (digits.digit_pixels()[0][:1] * 255).round() / 255
+    targets = digit_classifier.logits(pixels).argmax(dim=1)
+    assert targets.item() != 9
+    streams = Streams(SEED, (image.digest,)).viewing(["original"])
+    maps = explain(digit_classifier, Gradient(), pixels, targets, streams).maps
+    map_ = reference.reduce_channels(maps[0].double().numpy(), "sum")
+    heat = map_.clip(min=0)
+    expected = {
+        "energy_pointing_game": heat[inside].sum() / heat.sum(),
+        "wsol_iou": reference.wsol_iou(map_, around, 0.2),
+        "average_precision": reference.average_precision(map_, inside.tolist()),
+        "mask_iou": reference.mask_iou(map_, inside.tolist()),
+        "hit_rate": reference.hit_rate(map_, inside.tolist(), 0),
+    }
+    for metric, value in expected.items():
+        assert found(result, "gradient", metric).values == pytest.approx([value], rel=1e-4), metric
+    assert found(result, None, "box_share").values == pytest.approx([inside.mean()], rel=1e-4)
+
+
+def test_the_parameters_of_masks_reach_their_metrics(digit_classifier: Classifier) -> None:
+    images = boxed((WIDE,), (TALL,))
+    loose, strict = (
+        run(
+            digit_classifier, LocalizationCheck(mask_threshold=threshold, tolerance_px=tolerance), (Gradient(),), images
+        )
+        for threshold, tolerance in ((0.05, 40), (0.9, 0))
+    )
+    assert found(loose, "gradient", "hit_rate").values == (1, 1)
+    assert found(loose, "gradient", "mask_iou").values != found(strict, "gradient", "mask_iou").values
+    assert found(loose, "gradient", "average_precision").values == found(strict, "gradient", "average_precision").values
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.5, 2])
+def test_a_mask_threshold_is_a_share(threshold: float) -> None:
+    with pytest.raises(ValueError, match="mask_threshold must be `otsu` or a share"):
+        LocalizationCheck(mask_threshold=threshold)
+
+
+def test_a_box_beyond_its_image_excludes_it_from_the_audit(digit_classifier: Classifier) -> None:
+    result = run(
+        digit_classifier, LocalizationCheck(), (Gradient(),), boxed((WIDE,), (Box(x0=40, y0=0, x1=50, y1=10),))
+    )
+    assert [(image.index, image.code) for image in result.images] == [(0, None), (1, "annotation_invalid")]
 
 
 def test_images_below_the_minimum_probability_are_null(digit_classifier: Classifier) -> None:

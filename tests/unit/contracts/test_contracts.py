@@ -142,7 +142,10 @@ def test_preset_resolves_to_a_plan_in_full(preset: str) -> None:
 
 
 def test_unknown_preset_is_refused() -> None:
-    with pytest.raises(ValidationError, match="'quick', 'standard', 'tetkova2023', 'erdem2021', 'won2023' or 'li2021'"):
+    with pytest.raises(
+        ValidationError,
+        match="'quick', 'standard', 'tetkova2023', 'erdem2021', 'won2023', 'li2021', 'arun2021' or 'saporta2022'",
+    ):
         AuditRequest.model_validate({**DOCUMENTED, "plan": {"preset": "thorough"}})
 
 

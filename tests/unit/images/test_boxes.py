@@ -13,7 +13,9 @@ from PIL import Image
 from auditcore.contracts.access import Limits
 from auditcore.contracts.images import Box
 from auditcore.contracts.preprocessing import Preprocessing, Size
+from auditcore.errors import AnnotationInvalid
 from auditcore.images.batch import decode_batch
+from auditcore.images.box_units import boxes_in_pixels
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.preprocess import PixelBox, pixel_boxes
 
@@ -90,7 +92,7 @@ def test_boxes_are_clipped_and_those_outside_disappear_with_their_labels() -> No
         Box(x0=0, y0=5, x1=14, y1=15, label=1),  # columns 10 to 30 of 40 stay
         Box(x0=0, y0=0, x1=10, y1=20, label=2),
         Box(x0=30, y0=0, x1=40, y1=20, label=3),
-        Box(x0=28, y0=18, x1=1000, y1=1000, label=4),
+        Box(x0=28, y0=18, x1=42, y1=22, label=4),
         Box(x0=0, y0=0, x1=40, y1=20, label=5),
     )
     found = pixel_boxes(boxes, (40, 20), preprocessing)
@@ -108,6 +110,61 @@ def test_boxes_are_clipped_and_those_outside_disappear_with_their_labels() -> No
         [(PixelBox(0, 5, 4, 15), 1), (PixelBox(18, 18, 20, 20), 4), (PixelBox(0, 0, 20, 20), 5)],
         [],
     ]
+
+
+def png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        (Box(x0=0.25, y0=0.25, x1=0.75, y1=0.75), "likely relative to the image; declare the units `relative`"),
+        (Box(x0=0, y0=0, x1=1, y1=1), "likely relative"),
+        (Box(x0=80, y0=80, x1=240, y1=240), "pixels of another size of the image, at least 240 x 240"),
+        (Box(x0=8, y0=8, x1=30, y1=90), "ends beyond the image of 80 x 40 pixels"),
+        (Box(x0=10, y0=50, x1=30, y1=80), "within 40 x 80, so it was likely drawn before the image was rotated"),
+    ],
+)
+def test_a_box_in_another_unit_excludes_its_image_and_names_the_unit(box: Box, words: str) -> None:
+    good = Box(x0=10, y0=10, x1=20, y1=20)
+    images = [
+        EncodedImage(0, "a.png", png(80, 40), boxes=(good,)),
+        EncodedImage(7, "b.png", png(80, 40), 3, (good, box)),
+    ]
+    batch = decode_batch(images, Preprocessing(resize=32, crop=32), Limits())
+    assert batch.used == (0,)
+    (excluded,) = batch.excluded
+    assert (excluded.index, excluded.name, excluded.code) == (7, "b.png", "annotation_invalid")
+    assert excluded.reason is not None
+    assert words in excluded.reason
+    assert excluded.reason.startswith("box 1, [")
+
+
+@pytest.mark.parametrize(("end", "fits"), [(1000, True), (1020, True), (1021, False)])
+def test_a_box_may_end_a_little_beyond_its_image(end: float, *, fits: bool) -> None:
+    """Two percent of a side: what tools round outward."""
+    boxes = (Box(x0=900, y0=0, x1=end, y1=100),)
+    if fits:
+        assert boxes_in_pixels(boxes, (1000, 500), field="images.0") == boxes
+    else:
+        with pytest.raises(AnnotationInvalid) as caught:
+            boxes_in_pixels(boxes, (1000, 500), field="images.0")
+        assert caught.value.field == "images.0"
+
+
+def test_a_relative_box_is_scaled_by_the_size_of_its_image() -> None:
+    relative = Box(x0=0.25, y0=0.5, x1=0.75, y1=1, label=3, units="relative")
+    assert boxes_in_pixels((relative,), (80, 40), field="") == (Box(x0=20, y0=20, x1=60, y1=40, label=3),)
+    with pytest.raises(ValueError, match="lies within 0 and 1"):
+        Box(x0=0.5, y0=0.5, x1=1.5, y1=1, units="relative")
+
+
+def test_a_box_in_pixels_is_stored_as_before_there_were_units() -> None:
+    assert "units" not in Box(x0=1, y0=2, x1=3, y1=4).model_dump()
+    assert Box(x0=0, y0=0, x1=0.5, y1=1, units="relative").model_dump()["units"] == "relative"
 
 
 def test_a_small_object_keeps_a_pixel_where_its_center_is() -> None:

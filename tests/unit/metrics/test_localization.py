@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from quantus import AttributionLocalisation
+from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
+from sklearn.metrics import average_precision_score, jaccard_score
 from torch import Tensor
 from torchvision.ops import box_iou, masks_to_boxes
 
@@ -17,9 +19,15 @@ import reference
 from auditcore.errors import ShapeError
 from auditcore.images.preprocess import PixelBox
 from auditcore.metrics.localization import (
+    average_precision,
     effective_heat_ratio,
     energy_pointing_game,
+    hit_rate,
     inside_boxes,
+    mask_box,
+    mask_iou,
+    near_objects,
+    otsu_threshold,
     wsol_iou,
     wsol_iou_largest_region,
 )
@@ -144,6 +152,9 @@ def test_scale_does_not_matter_and_no_map_is_overwritten() -> None:
             lambda m: effective_heat_ratio(m, INSIDE),
             lambda m: wsol_iou(m, BOXES, threshold=0.3),
             lambda m: wsol_iou_largest_region(m, BOXES, threshold=0.3),
+            lambda m: average_precision(m, INSIDE),
+            lambda m: mask_iou(m, INSIDE, threshold=0.3),
+            lambda m: hit_rate(m, near_objects(INSIDE, 1)),
         ):
             torch.testing.assert_close(metric(factor * values), metric(values), rtol=1e-5, atol=1e-9)
             assert torch.equal(metric(values)[1:2], metric(values.clone())[1:2])
@@ -201,6 +212,10 @@ def test_maps_that_point_nowhere_are_undefined(values: float) -> None:
         effective_heat_ratio(map_, inside),
         wsol_iou(map_, BOXES[:2], threshold=0.2),
         wsol_iou_largest_region(map_, BOXES[:2], threshold=0.2),
+        average_precision(map_, inside),
+        mask_iou(map_, inside, threshold=None),
+        mask_iou(map_, inside, threshold=0.2),
+        hit_rate(map_, inside),
     ):
         assert found.isnan().tolist() == [False, True]
 
@@ -214,8 +229,115 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError) as caught:
         energy_pointing_game(maps(), INSIDE[:, :3])
     assert caught.value.actual == (4, 3, WIDTH)
-    with pytest.raises(ShapeError):
-        effective_heat_ratio(maps(), INSIDE[:2])
+    for metric in (effective_heat_ratio, average_precision, hit_rate, lambda m, i: mask_iou(m, i, threshold=None)):
+        with pytest.raises(ShapeError):
+            metric(maps(), INSIDE[:2])
     for overlap in (wsol_iou, wsol_iou_largest_region):
         with pytest.raises(ShapeError, match="boxes"):
             overlap(maps(), BOXES[:3], threshold=0.2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ties", [True, False])
+def test_average_precision_equals_its_definition_and_scikit_learn(seed: int, *, ties: bool) -> None:
+    values = (4 * maps(seed)).round() / 4 if ties else maps(seed)
+    found = average_precision(values, INSIDE)
+    for image in range(4):
+        heat, mask = values[image].double().clamp(min=0).numpy(), INSIDE[image].numpy()
+        expected = reference.average_precision(values[image].double().numpy(), mask.tolist())
+        assert found[image].item() == pytest.approx(expected, rel=1e-12), image
+        foreign = average_precision_score(mask.ravel(), heat.ravel())
+        assert found[image].item() == pytest.approx(foreign, rel=1e-12), image
+
+
+def test_average_precision_is_1_for_the_objects_and_their_share_for_a_flat_map() -> None:
+    assert average_precision(INSIDE.double(), INSIDE).tolist() == pytest.approx([1.0] * 4)
+    share = INSIDE.double().mean(dim=(1, 2)).tolist()
+    assert average_precision(torch.ones(4, HEIGHT, WIDTH), INSIDE).tolist() == pytest.approx(share)
+
+
+def test_a_map_that_misses_the_objects_is_below_their_share() -> None:
+    outside = (~INSIDE)[[0, 1, 3]].double()
+    share = INSIDE[[0, 1, 3]].double().mean(dim=(1, 2))
+    assert (average_precision(outside, INSIDE[[0, 1, 3]]) <= share + 1e-12).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_otsu_equals_its_definition_and_scikit_image(seed: int) -> None:
+    values = maps(seed)
+    found = otsu_threshold(values)
+    for image in range(4):
+        heat = values[image].double().clamp(min=0).numpy()
+        assert found[image].item() == pytest.approx(reference.otsu_threshold(values[image].double().numpy()), rel=1e-9)
+        assert found[image].item() == pytest.approx(threshold_otsu(heat), rel=1e-9)
+
+
+def test_otsu_of_one_value_is_undefined() -> None:
+    assert otsu_threshold(torch.ones(1, HEIGHT, WIDTH)).isnan().all()
+    assert mask_iou(torch.ones(1, HEIGHT, WIDTH), INSIDE[:1], threshold=None).isnan().all()
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_mask_iou_equals_its_definition_and_scikit_learn(threshold: float | None) -> None:
+    for seed in range(3):
+        values = maps(seed)
+        found = mask_iou(values, INSIDE, threshold=threshold)
+        for image in range(4):
+            map_, mask = values[image].double().numpy(), INSIDE[image].numpy()
+            assert found[image].item() == pytest.approx(reference.mask_iou(map_, mask.tolist(), threshold), rel=1e-12)
+            heat = map_.clip(min=0)
+            hot = heat > threshold_otsu(heat) if threshold is None else heat >= threshold * heat.max()
+            assert found[image].item() == pytest.approx(jaccard_score(mask.ravel(), hot.ravel()), rel=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_mask_iou_is_1_for_the_objects(threshold: float | None) -> None:
+    # the third object is the whole image, which Otsu's threshold cannot separate from anything
+    part = INSIDE[[0, 1, 3]]
+    assert mask_iou(part.double(), part, threshold=threshold).tolist() == [1.0] * 3
+    assert mask_iou((~part).double(), part, threshold=threshold).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 3])
+def test_hit_rate_equals_its_definition(tolerance: float) -> None:
+    found = []
+    for seed in range(5):
+        values = maps(seed)
+        hits = hit_rate(values, near_objects(INSIDE, tolerance))
+        for image in range(4):
+            expected = reference.hit_rate(values[image].double().numpy(), INSIDE[image].tolist(), tolerance)
+            assert hits[image].item() == expected, (seed, image)
+            found.append(expected)
+    assert 0 < np.mean(found) < 1
+
+
+def test_a_hit_may_be_the_tolerance_away_and_no_more() -> None:
+    """The circle of Zhang et al. 2018: 3 to the right and 4 down are 5 pixels."""
+    inside = torch.zeros(1, 20, 20, dtype=torch.bool)
+    inside[0, 2, 3] = True
+    map_ = torch.zeros(1, 20, 20)
+    map_[0, 6, 6] = 1
+    assert hit_rate(map_, near_objects(inside, 5)).item() == 1
+    assert hit_rate(map_, near_objects(inside, 4.9)).item() == 0
+    assert hit_rate(map_, near_objects(inside, 0)).item() == 0
+
+
+def test_several_largest_pixels_count_by_their_share() -> None:
+    map_ = torch.zeros(1, HEIGHT, WIDTH)
+    map_[0, 2, 1] = map_[0, 8, 11] = map_[0, 3, 8] = map_[0, 0, 0] = 1
+    assert hit_rate(map_, INSIDE[:1]).item() == 0.5
+
+
+def test_images_without_objects_are_undefined() -> None:
+    nothing = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
+    assert not near_objects(nothing, 15).any()
+    for found in (
+        average_precision(maps()[:1], nothing),
+        mask_iou(maps()[:1], nothing, threshold=None),
+        hit_rate(maps()[:1], near_objects(nothing, 15)),
+    ):
+        assert found.isnan().all()
+
+
+def test_the_box_of_a_mask_is_around_all_of_it() -> None:
+    assert mask_box(INSIDE[1]) == PixelBox(1, 2, 12, 9)

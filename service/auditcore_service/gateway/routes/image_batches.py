@@ -9,7 +9,8 @@ from typing import Annotated, Any, final
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from auditcore.contracts.images import BatchManifest
+from auditcore.contracts.images import BatchManifest, file_name
+from auditcore.contracts.masks import MASK_BYTES
 from auditcore.errors import LimitExceeded
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
@@ -19,13 +20,18 @@ from auditcore_service.gateway.problem_responses import (
 )
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import ImageBatch
+from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.refusals import InvalidUpload, UnsupportedUpload
+from auditcore_service.use_cases.text_encoding import decode_text
 
 router = APIRouter(prefix="/v1/image-batches", tags=["image batches"])
 
 ANNOTATION_BYTES = 6 * 2**20
 """Ten thousand names of 255 characters, each with a label or with ten boxes, fit."""
+
+_TEXTS = ("labels", "boxes", "masks", "annotations", "classes", "box_format", "labels_from_folders")
+_LISTED_TEXTS = ", ".join(f"`{name}`" for name in _TEXTS if name != "masks")
 
 _DIGEST = f"sha256:{'0' * 64}"
 
@@ -65,13 +71,17 @@ UPLOAD_BODY: dict[str, Any] = {
                         "archive": {
                             **BINARY,
                             "contentMediaType": "application/zip",
-                            "description": "One zip of image files; its entries follow `images`.",
+                            "description": "One zip of image files; they follow `images` in the order of the archive. "
+                            "Hidden files and files that operating systems add, such as `.DS_Store`, `Thumbs.db` and "
+                            "`__MACOSX`, are skipped. A file with another ending than that of an image is an image if "
+                            "it begins like one; else it is listed in `passed_over`.",
                         },
                         "labels": {
                             "type": "string",
                             "contentMediaType": "application/json",
                             "description": "A list with one entry per image, or an object from file name to entry. An "
-                            "entry is a class index, a list of class indices for a multi-label model, or null.",
+                            "entry is a class, a list of classes for a multi-label model, or null; a class is an "
+                            "index, or a name in `classes`. Or a CSV table of file name and label.",
                             "examples": ["[285, null, [3, 17]]", '{"cat.png": 285}'],
                         },
                         "boxes": {
@@ -81,13 +91,50 @@ UPLOAD_BODY: dict[str, Any] = {
                             "image, or an object from file name to entry. An entry is a list of boxes, or null. A box "
                             "is `[x0, y0, x1, y1]` or an object with these keys and optionally `label`, the class it "
                             "counts for. Columns x0 to x1 and rows y0 to y1 are pixels of the original image, before "
-                            "any resizing, counted from 0, ends excluded. COCO writes `[x, y, width, height]`: send "
-                            "`[x, y, x + width, y + height]`. Pascal VOC counts from 1, ends included: send "
-                            "`[xmin - 1, ymin - 1, xmax, ymax]`.",
+                            "any resizing, counted from 0, ends excluded. Declare another meaning of four numbers as "
+                            "`box_format`. Pascal VOC counts from 1, ends included: send "
+                            "`[xmin - 1, ymin - 1, xmax, ymax]`. An annotation file of COCO is read too.",
                             "examples": [
                                 "[[[10, 20, 110, 90]], null]",
                                 '{"cat.png": [{"x0": 10, "y0": 20, "x1": 110, "y1": 90, "label": 285}]}',
                             ],
+                        },
+                        "box_format": {
+                            "type": "string",
+                            "enum": ["xyxy", "xywh", "relative", "yolo"],
+                            "description": "What the four numbers of a box are: corners in pixels (`xyxy`, default); "
+                            "x, y, width, height in pixels (`xywh`, as in COCO); corners relative to the image "
+                            "(`relative`); or center x, center y, width, height relative to the image (`yolo`), "
+                            "with the class in front if there are five.",
+                        },
+                        "masks": {
+                            "description": "Pixels of objects, for the check `localization`. PNG files of the size of "
+                            "their image, named after it (`cat.png` or `cat_mask.png` for `cat.jpg`), in which pixels "
+                            "that are not 0 belong to the object; repeatable. Or JSON like `boxes`, where a mask is "
+                            "the corners `[x0, y0, x1, y1, ...]` of a polygon, or an object with `polygons`, `rle` "
+                            "(COCO) or `png` (base64) and optionally `label`. Or an annotation file of COCO.",
+                            "anyOf": [
+                                {"type": "string", "contentMediaType": "application/json"},
+                                {"type": "array", "items": {**BINARY, "contentMediaType": "image/png"}},
+                            ],
+                        },
+                        "annotations": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "description": "An annotation file of COCO: boxes, masks and, with `classes`, labels. Or a "
+                            "CSV table of file name and label. Images that are not in the batch are left out.",
+                        },
+                        "classes": {
+                            "type": "string",
+                            "description": "Names of the model's classes in order: a JSON list, or one per line. "
+                            "Labels, boxes, masks and categories of COCO may then name a class.",
+                            "examples": ['["cat", "dog"]'],
+                        },
+                        "labels_from_folders": {
+                            "type": "string",
+                            "enum": ["true", "false"],
+                            "description": "Whether the folder of an image in the archive is its class: one of "
+                            "`classes`, or the folders in alphabetical order.",
                         },
                     },
                 },
@@ -108,8 +155,7 @@ class Upload:
 
     images: tuple[UploadedFile, ...]
     archive: UploadedFile | None
-    labels: str | None
-    boxes: str | None
+    annotations: GivenAnnotations
 
 
 async def _upload(request: Request, service: ServiceDep) -> AsyncIterator[Upload]:
@@ -118,25 +164,32 @@ async def _upload(request: Request, service: ServiceDep) -> AsyncIterator[Upload
         raise UnsupportedUpload(_NO_FORM, field="Content-Type")
     async with request.form(
         # a little more than allowed, so that the message is that of the batch's own limit
-        max_files=service.settings.batch_images + 2,
-        max_fields=8,
+        max_files=2 * service.settings.batch_images + 2,
+        max_fields=len(_TEXTS) + 2,
         max_part_size=ANNOTATION_BYTES,
     ) as form:
-        yield await _sorted(form)
+        yield await _sorted(form, mask_files=service.settings.batch_images)
 
 
-async def _sorted(form: FormData) -> Upload:
+async def _sorted(form: FormData, *, mask_files: int) -> Upload:
     files: dict[str, list[UploadedFile]] = {"images": [], "archive": []}
-    annotations: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    masks: list[MaskFile] = []
     for name, value in form.multi_items():
-        if name in {"labels", "boxes"}:
-            if name in annotations:
+        if name == "masks" and isinstance(value, UploadFile) and not _is_json(value):
+            if len(masks) >= mask_files:
+                raise LimitExceeded(
+                    what="the batch", limit=mask_files, actual=len(masks) + 1, unit="masks", field="masks"
+                )
+            masks.append(MaskFile(file_name(value.filename or ""), await value.read(MASK_BYTES + 1)))
+        elif name in _TEXTS:
+            if name in texts:
                 msg = f"the form has more than one part {name}; send one for all images"
                 raise InvalidUpload(msg, field=name)
-            annotations[name] = await _text(name, value) if isinstance(value, UploadFile) else value
+            texts[name] = await _text(name, value) if isinstance(value, UploadFile) else value
         elif name not in files or not isinstance(value, UploadFile):
-            known = "`images` (files), `archive` (one zip), `labels` and `boxes` (JSON)"
-            msg = f"the form has an unexpected part {name[:64]!r}; the parts are {known}"
+            known = "`images` (files), `archive` (one zip), `masks` (PNG files, or JSON)"
+            msg = f"the form has an unexpected part {name[:64]!r}; the parts are {known} and {_LISTED_TEXTS}"
             raise InvalidUpload(msg, field="")
         else:
             field = f"{name}.{len(files[name])}"
@@ -144,12 +197,19 @@ async def _sorted(form: FormData) -> Upload:
     if len(files["archive"]) > 1:
         msg = "the form has more than one archive; send one, or several batches"
         raise InvalidUpload(msg, field="archive")
+    from_folders = texts.pop("labels_from_folders", "false")
+    if from_folders not in {"true", "false"}:
+        msg = f"labels_from_folders is {from_folders[:64]!r}; send true or false"
+        raise InvalidUpload(msg, field="labels_from_folders")
     return Upload(
         images=tuple(files["images"]),
         archive=next(iter(files["archive"]), None),
-        labels=annotations.get("labels"),
-        boxes=annotations.get("boxes"),
+        annotations=GivenAnnotations(**texts, mask_files=tuple(masks), from_folders=from_folders == "true"),
     )
+
+
+def _is_json(file: UploadFile) -> bool:
+    return (file.filename or "").lower().endswith(".json") or file.content_type == "application/json"
 
 
 async def _text(name: str, file: UploadFile) -> str:
@@ -157,7 +217,7 @@ async def _text(name: str, file: UploadFile) -> str:
     data = await file.read(ANNOTATION_BYTES + 1)
     if len(data) > ANNOTATION_BYTES:
         raise LimitExceeded(what=name, limit=ANNOTATION_BYTES, actual=file.size or len(data), unit="bytes", field=name)
-    return data.decode(errors="replace")
+    return decode_text(data, errors="replace")
 
 
 @router.post(
@@ -183,12 +243,10 @@ async def _text(name: str, file: UploadFile) -> str:
     },
 )
 def store(upload: Annotated[Upload, Depends(_upload)], response: Response, service: ServiceDep) -> ImageBatch:
-    """Store images by content. The same images, names, labels and boxes always give the same digest."""
-    digest, manifest = service.batches.store(
-        upload.images, archive=upload.archive, labels=upload.labels, boxes=upload.boxes
-    )
-    response.headers["Location"] = f"/v1/image-batches/{digest}"
-    return _batch(digest, manifest)
+    """Store images by content. The same images, names and annotations always give the same digest."""
+    stored = service.batches.store(upload.images, archive=upload.archive, annotations=upload.annotations)
+    response.headers["Location"] = f"/v1/image-batches/{stored.digest}"
+    return _batch(stored.digest, stored.manifest, stored.passed_over)
 
 
 @router.get(
@@ -212,10 +270,11 @@ def get(
     return _batch(digest, service.batches.get(digest))
 
 
-def _batch(digest: str, manifest: BatchManifest) -> ImageBatch:
+def _batch(digest: str, manifest: BatchManifest, passed_over: tuple[str, ...] = ()) -> ImageBatch:
     return ImageBatch(
         digest=digest,
         images=len(manifest.entries),
         size_bytes=sum(entry.size_bytes for entry in manifest.entries),
         entries=manifest.entries,
+        passed_over=passed_over,
     )

@@ -39,7 +39,7 @@ class TokenFile:
             # resolved at each read, because a token may be renewed by moving a link
             with Path(os.path.realpath(self.path)).open("rb") as file:
                 content = file.read(MOST_BYTES)
-            text = content.decode()
+            text = content.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             msg = f"no token can be read from {self.path} ({error}); check the path and its permissions"
             raise UnreachableResource(msg, field=FIELD) from error
