@@ -74,6 +74,8 @@ from auditcore.contracts.checks import (
 )
 from auditcore.contracts.explainers import (
     Ablation,
+    CallableExplainer,
+    Captum,
     Deconvolution,
     DeepLift,
     GradCam,
@@ -95,6 +97,7 @@ from auditcore.contracts.explainers import (
     Rise,
     Saliency,
     SmoothGrad,
+    Zennit,
 )
 from auditcore.contracts.images import Box, ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
 from auditcore.contracts.inspection import Inspection, InspectionRequest
@@ -139,6 +142,8 @@ __all__ = [
     "AuditcoreError",
     "Box",
     "Brightness",
+    "CallableExplainer",
+    "Captum",
     "Change",
     "ComplexityCheck",
     "Composition",
@@ -214,6 +219,7 @@ __all__ = [
     "TorchvisionModel",
     "Translate",
     "Weights",
+    "Zennit",
     "audit",
     "inspect_model",
     "load_classifier",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.explainers import ExplainerContract
 from auditcore.contracts.images import ImagesReference, ImageUris
 from auditcore.contracts.packaged_models import Architecture, FactoryArchitecture
 from auditcore.errors import UnsafeReference
@@ -62,6 +64,7 @@ class AccessRules(Contract):
 
     Attributes:
         factories: `module:attribute` targets that may be imported and called.
+        explainers: `module:attribute` functions that may be imported and called to make maps.
         packages: Installed packages whose files may be read with `package:`.
         file_roots: Folders below which `file:` URIs may point, after links are resolved.
         https_prefixes: Prefixes an `https:` URI must start with, each ending in `/`.
@@ -74,6 +77,7 @@ class AccessRules(Contract):
     """
 
     factories: tuple[str, ...] = (DEMO_FACTORY,)
+    explainers: tuple[str, ...] = ()
     packages: tuple[str, ...] = (DEMO_PACKAGE,)
     file_roots: tuple[Path, ...] = ()
     https_prefixes: tuple[str, ...] = ()
@@ -166,6 +170,18 @@ class AccessRules(Contract):
         if target not in self.factories:
             msg = f"factory {target!r} is not allowed; the operator can add it (AUDIT_FACTORIES)"
             raise UnsafeReference(msg, field=field)
+
+    def check_explainers(self, explainers: Iterable[ExplainerContract]) -> None:
+        """Refuse functions that the operator has not allowed.
+
+        Raises:
+            UnsafeReference: `explainers` does not list one; the field names the entry of the plan.
+        """
+        for number, explainer in enumerate(explainers):
+            target = explainer.called_function
+            if target is not None and target not in self.explainers:
+                msg = f"explainer {target!r} is not allowed; the operator can add it (AUDIT_EXPLAINERS)"
+                raise UnsafeReference(msg, field=f"plan.explainers.{number}.target")
 
     def check_code(self, digest: Sha256, *, what: str, field: str) -> None:
         """Refuse to run a file that the operator has not allowed.

@@ -51,9 +51,9 @@ def _only_top(count: int) -> str:
 
 def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelCapabilities) -> str | None:
     """Why a method cannot run on a model with these capabilities, or None."""
-    if not capabilities.gradients and explainer.needs & _INNER:
+    if not capabilities.gradients and explainer.needs_of_model & _INNER:
         return NO_GRADIENTS
-    if capabilities.top_classes is not None and explainer.needs:
+    if capabilities.top_classes is not None and explainer.needs_of_model:
         return _only_top(capabilities.top_classes)
     return None
 

@@ -45,7 +45,7 @@ class ExplainerContract(Contract):
 
     Attributes:
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
-        needs: What the model must offer.
+        needs: What the model must offer; `needs_of_model` where the parameters decide.
         paper: Where the method is defined.
         default_map_kind: What the sign of its maps says; None if its parameters decide, in `kind_of_map`.
         shared_passes: Results that it reads and shares with other methods; `own_passes` leaves them out.
@@ -70,6 +70,11 @@ class ExplainerContract(Contract):
     def label(self) -> str:
         """The name under which results are listed."""
         return self.name or self.kind
+
+    @property
+    def needs_of_model(self) -> frozenset[Need]:
+        """What the model must offer, with these parameters."""
+        return self.needs
 
     @property
     def stochastic(self) -> bool:
@@ -98,6 +103,11 @@ class ExplainerContract(Contract):
     def baseline_field(self) -> str:
         """Path of the field that sets `compared_with`."""
         return "baseline"
+
+    @property
+    def called_function(self) -> str | None:
+        """The function of the team that makes the maps, `module:attribute`; None if there is none."""
+        return None
 
     @property
     def uploaded_maps(self) -> Sha256 | None:
