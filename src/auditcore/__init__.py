@@ -96,6 +96,7 @@ from auditcore.contracts.explainers import (
     Random,
     Rise,
     Saliency,
+    ServedExplainer,
     SmoothGrad,
     Zennit,
 )
@@ -208,6 +209,7 @@ __all__ = [
     "Saturation",
     "Scale",
     "SensitivityCheck",
+    "ServedExplainer",
     "SmoothGrad",
     "Speed",
     "SsimSweepCheck",

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from torch import Tensor, nn
 
+from auditcore.contracts.explainers.explainer import ExplainerContract
 from auditcore.contracts.explainers.foreign import ForeignExplainer, LibraryExplainer
 from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.errors import AuditcoreError, ExplainerFailing
@@ -26,13 +27,17 @@ from auditcore.random_numbers.streams import Streams
 UNDEFINED_BELOW = 1e-12
 """Length of a map below which its direction is rounding."""
 
+SAME = 1e-3
+"""Largest difference of two maps that are the same up to rounding, as a share of the largest value. Gates of rectifiers
+that stand at 0 open in one order of summation and stay shut in another."""
+
 _LONGEST_REASON = 300
 """Characters of a foreign error that a reason repeats."""
 
 _COPIES: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
 """Module of a classifier -> the copy that foreign code gets."""
 
-_TRIALS: WeakKeyDictionary[nn.Module, dict[ForeignExplainer, str | None]] = WeakKeyDictionary()
+_TRIALS: WeakKeyDictionary[nn.Module, dict[ExplainerContract, str | None]] = WeakKeyDictionary()
 """Module of a classifier -> why each explainer cannot run on it, or None."""
 
 
@@ -154,15 +159,53 @@ def attributed(
 
 
 def trial_batch(classifier: Classifier, images: int) -> Batch:
-    """Images of noise for a trial, the same in every trial."""
+    """Images of noise for a trial, the same in every trial; each darker than the one before, so that scales differ."""
     streams = Streams(0, tuple(f"trial/{number}" for number in range(images)))
     shape = (classifier.mean.shape[1], classifier.size, classifier.size)
     pixels = streams.uniform(shape, "trial", device=classifier.device)
+    pixels = pixels / torch.arange(1, images + 1, device=classifier.device).view(-1, 1, 1, 1)
     targets = torch.zeros(images, dtype=torch.long, device=classifier.device)
     return Batch(classifier, pixels, targets, streams, micro_batch=images, diagnostics=False)
 
 
-def trial(classifier: Classifier, contract: ForeignExplainer, attempt: Callable[[], str | None]) -> str | None:
+Oddity = Literal["not_finite", "differs", "mixes"]
+"""Values that are not finite; two maps of one image that differ; maps that depend on the other images of a batch."""
+
+
+def oddity(batch: Batch, attribute: Callable[[Batch], Tensor], *, draws: bool, batched: bool) -> Oddity | None:
+    """What is wrong with maps of a trial, as far as it is not declared.
+
+    Args:
+        batch: Images of a trial.
+        attribute: Makes their maps.
+        draws: Whether two maps of one image may differ.
+        batched: Whether several images may be given at once, so that their maps must not depend on each other.
+    """
+    first = attribute(batch)
+    if not first.isfinite().all():
+        return "not_finite"
+    if draws:
+        return None
+    if not same_maps(first, attribute(batch)):
+        return "differs"
+    if batched and not same_maps(first, torch.cat([attribute(one) for one in _one_by_one(batch)])):
+        return "mixes"
+    return None
+
+
+def _one_by_one(batch: Batch) -> list[Batch]:
+    return [
+        replace(batch, pixels=batch.pixels[[row]], targets=batch.targets[[row]], streams=batch.streams.take([row]))
+        for row in range(len(batch))
+    ]
+
+
+def same_maps(maps: Tensor, others: Tensor) -> bool:
+    """Whether two results are the same up to rounding."""
+    return bool((maps - others).abs().max() <= SAME * maps.abs().max())
+
+
+def trial(classifier: Classifier, contract: ExplainerContract, attempt: Callable[[], str | None]) -> str | None:
     """Why foreign code cannot run on a model, found by an attempt that is made once; its passes are not counted.
 
     Args:

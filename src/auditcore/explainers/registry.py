@@ -37,6 +37,7 @@ from auditcore.contracts.explainers import (
     Random,
     Rise,
     Saliency,
+    ServedExplainer,
     SmoothGrad,
     Zennit,
 )
@@ -61,6 +62,7 @@ from auditcore.explainers import (
     random,
     rectifiers,
     rise,
+    served_explainer,
     team_function,
     zennit,
 )
@@ -175,6 +177,7 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     Precomputed: Method(precomputed.precomputed),
     Captum: Method(_captum, captum.incompatibility, layer=captum.layer_name),
     Zennit: Method(_zennit, zennit.incompatibility),
+    ServedExplainer: Method(served_explainer.served_maps, served_explainer.incompatibility),
     CallableExplainer: Method(team_function.team_function, team_function.incompatibility),
 }
 

@@ -14,15 +14,11 @@ from torch import Tensor, nn
 from auditcore.contracts.explainers import CallableExplainer
 from auditcore.errors import ExplainerFailing
 from auditcore.explainers.attribution import Attribution, Batch
-from auditcore.explainers.foreign import attributed, trial, trial_batch
+from auditcore.explainers.foreign import attributed, oddity, trial, trial_batch
 from auditcore.models.classifier import Classifier
 
 TRIAL_IMAGES = 2
 """Images of a trial: as few as can show whether one changes the map of another."""
-
-SAME = 1e-3
-"""Largest difference of two maps that are the same up to rounding, as a share of the largest value. Gates of rectifiers
-that stand at 0 open in one order of summation and stay shut in another."""
 
 
 def team_function(batch: Batch, contract: CallableExplainer) -> Attribution:
@@ -130,37 +126,28 @@ def incompatibility(classifier: Classifier, contract: CallableExplainer) -> str 
 
 
 def _attempt(classifier: Classifier, contract: CallableExplainer) -> str | None:
+    def attribute(batch: Batch) -> Tensor:
+        return team_function(batch, contract).maps
+
     batch = trial_batch(classifier, TRIAL_IMAGES)
-    first = team_function(batch, contract).maps
-    if not first.isfinite().all():
-        return f"{contract.target} returned NaN or infinite values for an image of noise; return finite maps"
-    if not contract.draws and not _same(first, team_function(batch, contract).maps):
-        return (
-            f"{contract.target} gave two different maps of the same image; set `draws` to true if it draws random "
-            "numbers from torch, NumPy or Python"
-        )
-    if contract.draws and not torch.equal(first, team_function(batch, contract).maps):
-        return (
-            f"{contract.target} gave two different maps with the same state of the generators of torch, NumPy and "
-            "Python; let it draw from one of these, not from a generator of its own"
-        )
-    if contract.batched and not contract.draws:
-        alone = torch.cat([team_function(part, contract).maps for part in _one_by_one(batch)])
-        if not _same(first, alone):
+    found = oddity(batch, attribute, draws=contract.draws, batched=contract.batched)
+    match found:
+        case None if contract.draws and not torch.equal(attribute(batch), attribute(batch)):
+            return (
+                f"{contract.target} gave two different maps with the same state of the generators of torch, NumPy and "
+                "Python; let it draw from one of these, not from a generator of its own"
+            )
+        case None:
+            return None
+        case "not_finite":
+            return f"{contract.target} returned NaN or infinite values for an image of noise; return finite maps"
+        case "differs":
+            return (
+                f"{contract.target} gave two different maps of the same image; set `draws` to true if it draws random "
+                "numbers from torch, NumPy or Python"
+            )
+        case "mixes":
             return (
                 f"the map of an image by {contract.target} depends on the other images of the batch; set `batched` to "
                 "false, so that it gets one image at a time"
             )
-    return None
-
-
-def _one_by_one(batch: Batch) -> list[Batch]:
-    return [
-        Batch(batch.classifier, batch.pixels[[row]], batch.targets[[row]], batch.streams.take([row]), micro_batch=1)
-        for row in range(len(batch))
-    ]
-
-
-def _same(maps: Tensor, others: Tensor) -> bool:
-    """Whether two results are the same up to rounding."""
-    return bool((maps - others).abs().max() <= SAME * maps.abs().max())

@@ -26,6 +26,7 @@ from auditcore.contracts.explainers.precomputed import Precomputed
 from auditcore.contracts.explainers.random import Random
 from auditcore.contracts.explainers.rectifiers import Deconvolution, GuidedBackpropagation
 from auditcore.contracts.explainers.rise import Rise
+from auditcore.contracts.explainers.served_explainer import ServedExplainer
 from auditcore.contracts.explainers.team_function import CallableExplainer
 from auditcore.contracts.explainers.zennit import Zennit
 
@@ -54,7 +55,8 @@ Explainer = Annotated[
     | Precomputed
     | Captum
     | Zennit
-    | CallableExplainer,
+    | CallableExplainer
+    | ServedExplainer,
     Field(discriminator="kind"),
 ]
 """Every explainer that a plan may name, in the order of the catalogue."""

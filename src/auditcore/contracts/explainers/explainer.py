@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -37,6 +37,18 @@ PLAIN_PASS: frozenset[SharedPass] = frozenset({"input_gradient", "layer_gradient
 """What one pass through the plain model and back gives."""
 
 
+class ExplainerServer(NamedTuple):
+    """A server that makes maps.
+
+    Attributes:
+        url: Its address.
+        token_file: File with its bearer token; None sends none.
+    """
+
+    url: str
+    token_file: str | None
+
+
 class ExplainerContract(Contract):
     """Base of all explainers.
 
@@ -52,6 +64,7 @@ class ExplainerContract(Contract):
         diagnostics: What the method reports about itself for each original image, by metric.
         is_control: Whether its maps ignore the model, so that its results are listed as controls.
         computes_maps: Whether it can explain any image; False if its maps exist before the audit.
+        follows_weights: Whether its maps change with the weights of the model; False if they come from elsewhere.
         needs_measure_wave: Whether it needs a quantity of all images, which the first wave of the audit measures.
     """
 
@@ -62,6 +75,7 @@ class ExplainerContract(Contract):
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {}
     is_control: ClassVar[bool] = False
     computes_maps: ClassVar[bool] = True
+    follows_weights: ClassVar[bool] = True
     needs_measure_wave: ClassVar[bool] = False
     kind: str
     name: Name | None = Field(default=None, description="How the report calls it; its kind if null.")
@@ -107,6 +121,11 @@ class ExplainerContract(Contract):
     @property
     def called_function(self) -> str | None:
         """The function of the team that makes the maps, `module:attribute`; None if there is none."""
+        return None
+
+    @property
+    def server(self) -> ExplainerServer | None:
+        """The server that makes the maps; None if there is none."""
         return None
 
     @property
