@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from typing import Any
@@ -11,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_CALLS = itertools.count()
+import digits
+
+CALLS: list[int] = []
+"""Images of each call of `particular`."""
 
 
 def gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -53,6 +55,15 @@ def predictions_only(model: nn.Module, images: Tensor, targets: Tensor) -> Tenso
     maps = torch.zeros_like(images[:, 0])
     maps[..., : images.shape[3] // 2] = loss[:, None, None]
     return maps
+
+
+def particular(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Code that takes other weights for a mistake."""
+    CALLS.append(len(images))
+    if not torch.equal(model.get_submodule("head").weight.cpu(), digits.trained().head.weight):
+        msg = "these are not the weights of the product"
+        raise ValueError(msg)
+    return gradient(model, images, targets)
 
 
 def small(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.errors import AuditcoreError, ExplainerFailing
 from auditcore.explainers.attribution import Attribution, Batch, exactly
 from auditcore.models.classifier import Classifier
+from auditcore.models.pass_ledger import PassLedger
 from auditcore.random_numbers.streams import Streams
 
 UNDEFINED_BELOW = 1e-12
@@ -37,8 +38,8 @@ _LONGEST_REASON = 300
 _COPIES: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
 """Module of a classifier -> the copy that foreign code gets."""
 
-_TRIALS: WeakKeyDictionary[nn.Module, dict[ExplainerContract, str | None]] = WeakKeyDictionary()
-"""Module of a classifier -> why each explainer cannot run on it, or None."""
+_TRIALS: WeakKeyDictionary[PassLedger, dict[ExplainerContract, str | None]] = WeakKeyDictionary()
+"""Ledger of a model and of its altered copies -> why each explainer cannot run on it, or None."""
 
 
 def foreign_copy(classifier: Classifier) -> nn.Module:
@@ -206,14 +207,16 @@ def same_maps(maps: Tensor, others: Tensor) -> bool:
 
 
 def trial(classifier: Classifier, contract: ExplainerContract, attempt: Callable[[], str | None]) -> str | None:
-    """Why foreign code cannot run on a model, found by an attempt that is made once; its passes are not counted.
+    """Why foreign code cannot run on a model, found by an attempt that is made once for it and its altered copies.
+
+    Passes of the attempt are not counted.
 
     Args:
         classifier: The model.
         contract: The explainer.
         attempt: Runs it on images of `trial_batch` and returns what is wrong, or None.
     """
-    known = _TRIALS.setdefault(classifier.exact.module, {})
+    known = _TRIALS.setdefault(classifier.ledger, {})
     if contract not in known:
         with classifier.ledger.paused():
             try:

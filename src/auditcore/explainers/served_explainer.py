@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from auditcore.contracts.explainers import ServedExplainer
 from auditcore.errors import ModelChanged
@@ -14,13 +14,14 @@ from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.explanation_client import FIELD, ExplanationClient
 from auditcore.explainers.foreign import oddity, same_maps, trial, trial_batch
 from auditcore.models.classifier import Classifier
+from auditcore.models.pass_ledger import PassLedger
 from auditcore.sources.servers.tensors import RawTensor
 
-_CLIENTS: WeakKeyDictionary[nn.Module, dict[ServedExplainer, ExplanationClient]] = WeakKeyDictionary()
-"""Module of a classifier -> the connection of each explainer, which ends with the model."""
+_CLIENTS: WeakKeyDictionary[PassLedger, dict[ServedExplainer, ExplanationClient]] = WeakKeyDictionary()
+"""Ledger of a model -> the connection of each explainer, which ends with the model."""
 
-_PROBES: WeakKeyDictionary[nn.Module, dict[ServedExplainer, Tensor]] = WeakKeyDictionary()
-"""Module of a classifier -> the map of the probe image when the worker began."""
+_PROBES: WeakKeyDictionary[PassLedger, dict[ServedExplainer, Tensor]] = WeakKeyDictionary()
+"""Ledger of a model -> the map of the probe image when the worker began."""
 
 
 def served_maps(batch: Batch, contract: ServedExplainer) -> Attribution:
@@ -49,14 +50,14 @@ def _asked(batch: Batch, contract: ServedExplainer) -> Tensor:
 
 
 def _client(classifier: Classifier, contract: ServedExplainer) -> ExplanationClient:
-    clients = _CLIENTS.setdefault(classifier.exact.module, {})
+    clients = _CLIENTS.setdefault(classifier.ledger, {})
     if contract not in clients:
         clients[contract] = ExplanationClient(contract)
     return clients[contract]
 
 
 def _refuse_other(classifier: Classifier, contract: ServedExplainer) -> None:
-    probes = _PROBES.setdefault(classifier.exact.module, {})
+    probes = _PROBES.setdefault(classifier.ledger, {})
     now = _asked(trial_batch(classifier, 1), contract)
     first = probes.setdefault(contract, now)
     if not same_maps(first, now):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import operator
 import threading
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from auditcore.contracts.explainers import CallableExplainer
+from auditcore.devices.transfer import current
 from auditcore.errors import ExplainerFailing
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.foreign import attributed, oddity, trial, trial_batch
@@ -45,7 +47,10 @@ def loaded(contract: CallableExplainer) -> Callable[..., object]:
     """
     module_name, _, attribute = contract.target.partition(":")
     try:
-        found = operator.attrgetter(attribute)(importlib.import_module(module_name))
+        with warnings.catch_warnings():
+            # libraries warn of each other while they are imported
+            warnings.simplefilter("ignore")
+            found = operator.attrgetter(attribute)(importlib.import_module(module_name))
     # importing runs foreign code, which may raise anything
     except Exception as error:
         msg = (
@@ -76,8 +81,8 @@ def _called(
 
     def work() -> None:
         try:
-            # modes of gradients belong to a thread
-            with torch.enable_grad(), torch.device(inputs.device):
+            # modes of gradients and the current device belong to a thread
+            with torch.enable_grad(), current(inputs.device):
                 outcome.append(function(module, inputs, targets, **contract.arguments))
         # foreign code may raise anything; it is raised again below
         except BaseException as error:  # noqa: BLE001

@@ -12,6 +12,7 @@ import torch
 
 import digits
 import prediction_only
+import team_explainers
 from auditcore.auditing import audit
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import OTHER_WEIGHTS
@@ -125,6 +126,26 @@ def test_the_same_request_gives_the_same_numbers(server: Scripted, tmp_path: Pat
             compared += 1
     assert compared > 10
     assert server.asked
+
+
+def test_a_function_that_fails_on_altered_weights_is_a_reason_and_tried_once(digit_classifier: Classifier) -> None:
+    plan = AuditPlan.model_validate(
+        {
+            "explainers": [CallableExplainer(target="team_explainers:particular"), {"kind": "gradient"}],
+            "checks": [{"kind": "randomization", "stages": 2}],
+        }
+    )
+    team_explainers.CALLS.clear()
+    task = ShardTask(plan=plan, wave="compute", images=digits.encoded(3))
+    result = run_shard(task, Runtime(digit_classifier, micro_batch=5))
+    failed = [one for one in result.measurements if one.explainer == "callable" and one.check == "randomization"]
+    reasons = {reason for one in failed for reason in one.reasons.values()}
+    assert any("these are not the weights of the product" in reason for reason in reasons)
+    gradients = [one for one in result.measurements if one.explainer == "gradient"]
+    assert any(value is not None for one in gradients for value in one.values)
+    # the trial: two images twice and one by one; then the originals, and one try for each stage and who failed in it
+    assert team_explainers.CALLS[:5] == [2, 2, 1, 1, 3]
+    assert set(team_explainers.CALLS[5:]) == {3}
 
 
 def test_the_ledger_agrees_with_the_price(digit_classifier: Classifier) -> None:
