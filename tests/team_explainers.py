@@ -107,5 +107,12 @@ def vandal(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     return maps
 
 
+def hooking(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Leaves a hook behind that doubles the logits."""
+    maps = gradient(model, images, targets)
+    model.register_forward_hook(lambda _layer, _inputs, output: 2 * output)
+    return maps
+
+
 NUMBER = 3
 """No function."""

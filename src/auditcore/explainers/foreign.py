@@ -71,6 +71,7 @@ def foreign_code(classifier: Classifier, *, name: str) -> Iterator[nn.Module]:
         ExplainerFailing: The code raised an error other than one of ours or of exhausted memory.
     """
     module = foreign_copy(classifier)
+    before = _condition(module)
     try:
         with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.enable_grad():
             # of deprecated calls and of hooks that are set; a reader of the report could do nothing about them
@@ -89,6 +90,19 @@ def foreign_code(classifier: Classifier, *, name: str) -> Iterator[nn.Module]:
         raise ExplainerFailing(msg, field="plan.explainers") from error
     for parameter in module.parameters():
         parameter.grad = None
+    if _condition(module) != before:
+        # what comes next, this code included, must get the model and not what was made of it
+        _COPIES.pop(classifier.exact.module, None)
+
+
+def _condition(module: nn.Module) -> list[object]:
+    """What differs after hooks were left behind, or values, layers or the mode were changed."""
+    hooks = [(id(layer), layer.training, *(len(getattr(layer, kind)) for kind in _HOOKS)) for layer in module.modules()]
+    values = [(id(value), value.data_ptr(), value._version) for value in (*module.parameters(), *module.buffers())]  # noqa: SLF001 - counts changes in place
+    return [*hooks, *values]
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def _short(error: BaseException) -> str:

@@ -126,9 +126,16 @@ def test_what_depends_on_the_batch_gets_one_image_at_a_time() -> None:
 
 def test_a_function_cannot_change_the_audited_model() -> None:
     classifier = Classifier(small_networks.network(small_networks.plain()), preprocessing=digits.PREPROCESSING)
-    before = classifier.logits(images())
-    assert applicability(classifier, function("vandal")) is not None
-    assert torch.equal(classifier.logits(images()), before)
+    before = {name: value.clone() for name, value in classifier.module.state_dict().items()}
+    expected = maps(classifier, function("gradient"))
+    for name in ("vandal", "hooking"):
+        assert applicability(classifier, function(name)) is None
+        # neither the function itself nor the next one sees what it did to its copy
+        torch.testing.assert_close(maps(classifier, function(name)), expected)
+        torch.testing.assert_close(maps(classifier, function("gradient")), expected)
+    after = classifier.module.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(parameter.requires_grad for parameter in classifier.module.parameters())
 
 
 def test_a_failure_in_an_audit_names_the_function() -> None:
