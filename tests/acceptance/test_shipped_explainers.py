@@ -45,17 +45,9 @@ def heatmaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(heatmaps: Path) -> AuditReport:
-    (plan,) = (json.loads(block.text) for block in blocks(GUIDE) if block.language == "json")
-    request = AuditRequest.model_validate(
-        {
-            "model": {"kind": "demo"},
-            "images": {
-                "kind": "uris",
-                "uris": [{"uri": f"file://{PHOTOS}/{name}.png"} for name in NAMES],
-            },
-            "plan": plan,
-        }
-    )
+    (written,) = (json.loads(block.text) for block in blocks(GUIDE) if block.language == "json")
+    images = {"kind": "uris", "uris": [{"uri": f"file://{PHOTOS}/{name}.png"} for name in NAMES]}
+    request = AuditRequest.model_validate(written | {"images": images})
     assert heatmaps.exists()
     return audit(request, access=AccessRules(file_roots=(PHOTOS,), explainers=TARGETS), micro_batch=4)
 
