@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
 
     factories: tuple[str, ...] = Field(default=(DEMO_FACTORY,), description="`module:attribute` targets allowed.")
+    explainers: tuple[str, ...] = Field(
+        default=(), description="`module:attribute` functions allowed as explainers of kind `callable`."
+    )
     packages: tuple[str, ...] = Field(default=(DEMO_PACKAGE,), description="Packages readable with `package:`.")
     file_roots: tuple[Path, ...] = Field(default=(), description="Folders readable with `file:`.")
     https_prefixes: tuple[str, ...] = Field(default=(), description="Prefixes readable with `https:`, ending in `/`.")
@@ -189,6 +192,7 @@ class Settings(BaseSettings):
         """What a request may name."""
         return AccessRules(
             factories=self.factories,
+            explainers=self.explainers,
             packages=self.packages,
             file_roots=self.file_roots,
             https_prefixes=self.https_prefixes,

@@ -74,6 +74,8 @@ from auditcore.contracts.checks import (
 )
 from auditcore.contracts.explainers import (
     Ablation,
+    CallableExplainer,
+    Captum,
     Deconvolution,
     DeepLift,
     GradCam,
@@ -94,7 +96,9 @@ from auditcore.contracts.explainers import (
     Random,
     Rise,
     Saliency,
+    ServedExplainer,
     SmoothGrad,
+    Zennit,
 )
 from auditcore.contracts.images import Box, ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
 from auditcore.contracts.inspection import Inspection, InspectionRequest
@@ -141,6 +145,8 @@ __all__ = [
     "AuditcoreError",
     "Box",
     "Brightness",
+    "CallableExplainer",
+    "Captum",
     "Change",
     "ComplexityCheck",
     "Composition",
@@ -207,6 +213,7 @@ __all__ = [
     "Saturation",
     "Scale",
     "SensitivityCheck",
+    "ServedExplainer",
     "Size",
     "SmoothGrad",
     "Speed",
@@ -220,6 +227,7 @@ __all__ = [
     "Translate",
     "Weights",
     "Window",
+    "Zennit",
     "audit",
     "inspect_model",
     "load_classifier",

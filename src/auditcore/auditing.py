@@ -130,6 +130,7 @@ def inspect_model(
         InputError: The model cannot be audited; `field` says where, the message says how to fix it.
     """
     access = access or AccessRules()
+    access.check_explainers(request.explainers)
     resolution = resolve_model(request.model, access)
     classifier = load_classifier(resolution.reference, access=access, device=device)
     return inspect(classifier, request, resolution.reference, facts=resolution.facts)

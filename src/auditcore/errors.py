@@ -18,6 +18,7 @@
     |   |-- ServerFailing              server_failing
     |   |-- RequestBudgetExceeded      request_budget_exceeded
     |   |-- MapsInvalid                maps_invalid
+    |   |-- ExplainerFailing           explainer_failing
     |   `-- MemoryExhausted            memory_exhausted
     |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
     |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
@@ -186,6 +187,12 @@ class MapsInvalid(InputError):
     """Uploaded maps cannot be used: wrong format, shape or image, or values that are not finite."""
 
     code = "maps_invalid"
+
+
+class ExplainerFailing(InputError):
+    """The code of another library or of the team failed while it made maps, or took too long."""
+
+    code = "explainer_failing"
 
 
 class MemoryExhausted(InputError):

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import onnxruntime
+from half_occlusion import half_occlusion
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 
 
@@ -27,6 +28,11 @@ class OnnxModel(Model):
         binary = bool(payload.request_outputs and payload.request_outputs[0].parameters)
         output.set_data_from_numpy(scores, binary_data=binary)
         return InferResponse(response_id=payload.id, model_name=self.name, infer_outputs=[output])
+
+    async def explain(self, payload: dict, headers: dict[str, str] | None = None) -> dict:  # noqa: ARG002 - KServe's name
+        images = np.array([one["data"] for one in payload["instances"]], dtype=np.float32)
+        targets = [one["target"] for one in payload["instances"]]
+        return {"explanations": half_occlusion(self._session, images, targets).tolist()}
 
 
 if __name__ == "__main__":

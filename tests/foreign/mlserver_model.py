@@ -1,13 +1,14 @@
 """A runtime for MLServer, run in its own environment: an ONNX graph of the digits network.
 
 Parameters of the model's settings: `outputs` is logits or probabilities; `noise` is added to every answer; `datatype`
-of the answer.
+of the answer. A request with a second input, the classes, is answered with maps.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import onnxruntime
+from half_occlusion import half_occlusion
 from mlserver import MLModel
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, ResponseOutput
 
@@ -27,6 +28,12 @@ class OnnxModel(MLModel):
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         given = payload.inputs[0]
         images = np.array(given.data, dtype=np.float32).reshape(given.shape)
+        if len(payload.inputs) > 1:
+            maps = half_occlusion(self._session, images, list(payload.inputs[1].data))
+            output = ResponseOutput(
+                name="maps", shape=list(maps.shape), datatype="FP32", data=maps.astype(float).ravel().tolist()
+            )
+            return InferenceResponse(model_name=self.name, model_version=self.version, outputs=[output])
         (scores,) = self._session.run(None, {"images": images})
         scores = scores + self._extra.get("noise", 0.0) * self._random.standard_normal(scores.shape)
         if self._extra.get("outputs") == "probabilities":

@@ -44,6 +44,7 @@ from auditcore.contracts.explainers import (
     Rise,
     Saliency,
     SmoothGrad,
+    has_defaults,
 )
 
 
@@ -140,7 +141,7 @@ MAPS: Mapping[type[ExplainerContract], float] = {
     # gates of rectifiers that stand at 0 open in one order of summation and stay shut in another: what
     # test_maps_do_not_depend_on_the_batch allows. Adam, which the bottleneck uses, divides by the size of the gradient,
     # so that a small one is as loud as a large one
-    **{contract: _GATED for contract in EXPLAINER_CONTRACTS if contract.computes_maps},
+    **{contract: _GATED for contract in EXPLAINER_CONTRACTS if has_defaults(contract)},
     # a square and a variance of noisy maps: test_noise_tunnel.py
     NoiseTunnel: 2 * _GATED,
     # differences of logits that are much larger than they are

@@ -157,6 +157,28 @@ def test_a_gateway_without_queue_still_accepts(make_settings: Callable[..., Sett
             "AUDIT_FACTORIES",
         ),
         (
+            {
+                "plan": {
+                    "explainers": [{"kind": "gradient"}, {"kind": "callable", "target": "os:system"}],
+                    "checks": [{"kind": "deletion"}],
+                }
+            },
+            "#/plan/explainers/1/target",
+            "AUDIT_EXPLAINERS",
+        ),
+        (
+            {
+                "plan": {
+                    "explainers": [
+                        {"kind": "served_explainer", "protocol": "torchserve", "url": "http://10.0.0.1", "model": "m"}
+                    ],
+                    "checks": [{"kind": "deletion"}],
+                }
+            },
+            "#/plan/explainers/0/url",
+            "AUDIT_SERVER_PREFIXES",
+        ),
+        (
             {"model": {"kind": "torchvision", "name": "resnet18", "weights": {"uri": "file:///etc/passwd"}}},
             "#/model/weights/uri",
             "AUDIT_FILE_ROOTS",

@@ -20,7 +20,9 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from auditcore.contracts.access import DEMO_FACTORY, AccessRules, Limits
-from auditcore.contracts.explainers import Explainer, Precomputed
+from auditcore.contracts.explainers import CallableExplainer, Captum, Explainer, Precomputed, ServedExplainer, Zennit
+from auditcore.contracts.explainers.captum import METHODS as CAPTUM
+from auditcore.contracts.explainers.zennit import COMPOSITES
 from auditcore.contracts.models import TimmModel, TorchvisionModel
 from auditcore.contracts.packaged_models import TimmArchitecture, TorchvisionArchitecture
 from auditcore.errors import AuditcoreError, UndecodableImage, UnreachableResource, UnsafeReference
@@ -252,12 +254,22 @@ def test_a_blob_is_named_by_a_digest_only(secret: Path, tmp_path: Path, digest: 
 
 
 def test_no_explainer_is_given_a_path() -> None:
-    """Parameters are numbers and names of a list; only maps are looked up, by digest."""
+    """Parameters are numbers and names of a list; maps are looked up by digest, functions and servers in lists."""
+    # what each of these may say is in a test of its own, named on the page
+    asked_for = {CallableExplainer: {"target", "arguments"}, ServedExplainer: set(ServedExplainer.model_fields)}
+    of_a_list = {Captum: {"arguments"}, Zennit: {"arguments"}}
     for kind in get_args(get_args(Explainer)[0]):
         for name, field in kind.model_fields.items():
             free = any(part is str for part in _parts(field.annotation))
             # a layer is looked up among the modules of the model, a name is for the report
-            assert not free or kind is Precomputed or name in {"name", "layer"}, (kind, name)
+            elsewhere = asked_for.get(kind, set()) | of_a_list.get(kind, set())
+            assert not free or kind is Precomputed or name in {"name", "layer"} | elsewhere, (kind, name)
+    for library, methods in (("captum", CAPTUM), ("zennit", COMPOSITES)):
+        for method, known in methods.items():
+            for form in known.arguments.values():
+                assert form.problem("/etc/passwd"), (library, method)
+                assert form.problem("https://elsewhere/"), (library, method)
+                assert form.problem("os:system"), (library, method)
     with pytest.raises(ValidationError):
         TypeAdapter(Explainer).validate_python({"kind": "precomputed", "maps": "/etc/passwd"})
 

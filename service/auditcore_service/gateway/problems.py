@@ -43,6 +43,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.ServerFailing: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.RequestBudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MapsInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ExplainerFailing: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotApplicable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ShapeError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.AuditCancelled: HTTPStatus.CONFLICT,

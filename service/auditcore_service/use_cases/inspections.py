@@ -58,6 +58,7 @@ class Inspections:
             ModelRefused: A worker found that the model cannot be audited at all.
             InspectionFailed: A worker failed while it looked at the model.
         """
+        self._access.check_explainers(request.explainers)
         resolution = resolve_model(request.model, self._access)
         known = inspection_of(request, resolution.reference, resolution.capabilities, facts=resolution.facts)
         if known.complete:

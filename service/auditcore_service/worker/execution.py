@@ -141,6 +141,7 @@ class Executor:
         answer, failure = None, None
         try:
             request = InspectionRequest.model_validate_json(wanted.request)
+            self._settings.access.check_explainers(request.explainers)
             answer = inspect(self._models.get(reference, purpose=digest), request, reference).model_dump_json()
         except InputError as error:
             log.warning("inspection_refused", code=error.code, message=error.message, field=error.field)
@@ -225,6 +226,7 @@ class Executor:
         current = self._current_audit(audit)
         if shard.kind == "assemble":
             return self._assemble(audit, current.run)
+        self._settings.access.check_explainers(current.plan.explainers)
         load = functools.partial(self._models.get, purpose=audit.id)
         classifier = current.run.load_model(shard.model, load)
         cold = classifier.at_speed(current.plan.speed).calibration is None

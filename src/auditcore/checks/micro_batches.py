@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.errors import MemoryExhausted
 
 EXHAUSTED = "memory ran out for a single image; use a device with more memory or a smaller input size"
@@ -78,8 +79,3 @@ def blaming_size() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise MemoryExhausted(EXHAUSTED, field="model") from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator said that there is no memory: of an accelerator, of torch on the CPU, or Python's."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -18,7 +18,7 @@ from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import RandomizationCheck
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.shards import Measurement
-from auditcore.errors import ModelOutputInvalid, NotApplicable
+from auditcore.errors import ExplainerFailing, ModelOutputInvalid, NotApplicable
 from auditcore.explainers.attribution import Batch, MadePasses
 from auditcore.explainers.registry import applicability, explain_together
 from auditcore.metrics.constancy import is_constant
@@ -56,6 +56,10 @@ class _Cascade:
         self.points.append(points)
         self.last = {row: reason for row, missing in enumerate(points.isnan().tolist()) if missing}
         self.reasons = self.last | self.reasons
+
+
+_FAILURES = (NotApplicable, ModelOutputInvalid, ExplainerFailing)
+"""How an explainer fails on a model that has forgotten too much."""
 
 
 def compute(
@@ -118,7 +122,7 @@ def _name_who_failed(
 
             try:
                 forgetful.each(len(forgetful), work)
-            except (NotApplicable, ModelOutputInvalid) as error:
+            except _FAILURES as error:
                 reasons[explainer] = error.message
 
 
@@ -127,13 +131,13 @@ def _maps(batch: Batch, explainers: Sequence[Explainer], reasons: dict[Explainer
     able = [explainer for explainer in explainers if explainer not in reasons]
     try:
         return {explainer: found.maps for explainer, found in explain_together(batch, able).items()}
-    except (NotApplicable, ModelOutputInvalid):
+    except _FAILURES:
         # one of them failed: find out which
         maps = {}
         for explainer in able:
             try:
                 maps[explainer] = explain_together(replace(batch), (explainer,))[explainer].maps
-            except (NotApplicable, ModelOutputInvalid) as error:
+            except _FAILURES as error:
                 reasons[explainer] = error.message
         return maps
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -10,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.explainers import ExplainerContract
 from auditcore.contracts.images import ImagesReference, ImageUris
 from auditcore.contracts.packaged_models import Architecture, FactoryArchitecture
 from auditcore.errors import UnsafeReference
@@ -62,6 +64,7 @@ class AccessRules(Contract):
 
     Attributes:
         factories: `module:attribute` targets that may be imported and called.
+        explainers: `module:attribute` functions that may be imported and called to make maps.
         packages: Installed packages whose files may be read with `package:`.
         file_roots: Folders below which `file:` URIs may point, after links are resolved.
         https_prefixes: Prefixes an `https:` URI must start with, each ending in `/`.
@@ -74,6 +77,7 @@ class AccessRules(Contract):
     """
 
     factories: tuple[str, ...] = (DEMO_FACTORY,)
+    explainers: tuple[str, ...] = ()
     packages: tuple[str, ...] = (DEMO_PACKAGE,)
     file_roots: tuple[Path, ...] = ()
     https_prefixes: tuple[str, ...] = ()
@@ -167,6 +171,21 @@ class AccessRules(Contract):
             msg = f"factory {target!r} is not allowed; the operator can add it (AUDIT_FACTORIES)"
             raise UnsafeReference(msg, field=field)
 
+    def check_explainers(self, explainers: Iterable[ExplainerContract]) -> None:
+        """Refuse functions and servers that the operator has not allowed.
+
+        Raises:
+            UnsafeReference: `explainers` does not list a function, or a server or its token file is not allowed; the
+                field names the entry of the plan.
+        """
+        for number, explainer in enumerate(explainers):
+            target = explainer.called_function
+            if target is not None and target not in self.explainers:
+                msg = f"explainer {target!r} is not allowed; the operator can add it (AUDIT_EXPLAINERS)"
+                raise UnsafeReference(msg, field=f"plan.explainers.{number}.target")
+            if explainer.server is not None:
+                self.check_server(*explainer.server, field=f"plan.explainers.{number}")
+
     def check_code(self, digest: Sha256, *, what: str, field: str) -> None:
         """Refuse to run a file that the operator has not allowed.
 
@@ -193,22 +212,27 @@ class AccessRules(Contract):
             msg = f"{url} is not below an allowed server prefix; the operator can add one (AUDIT_SERVER_PREFIXES)"
             raise UnsafeReference(msg, field=field)
 
-    def check_server(self, url: str, token_file: str | None) -> None:
+    def check_server(self, url: str, token_file: str | None, *, field: str = "model") -> None:
         """Refuse a server outside the allowed prefixes, or a token file outside the allowed folders.
+
+        Args:
+            url: Address of the server.
+            token_file: File with its token; None sends none.
+            field: Path of the server in the request, for the error.
 
         Raises:
             UnsafeReference: The server or the token file is not allowed.
         """
-        self.check_server_url(url, field="model.url")
+        self.check_server_url(url, field=f"{field}.url")
         if token_file is None:
             return
         if not token_file.startswith("/"):
             msg = f"{token_file!r} is a relative path; write it from the root, such as /run/torchserve/key_file.json"
-            raise UnsafeReference(msg, field="model.token_file")
+            raise UnsafeReference(msg, field=f"{field}.token_file")
         real = Path(os.path.realpath(token_file))
         if not any(real.is_relative_to(os.path.realpath(root)) for root in self.token_roots):
             msg = f"{token_file} is outside the allowed folders; the operator can add one (AUDIT_TOKEN_ROOTS)"
-            raise UnsafeReference(msg, field="model.token_file")
+            raise UnsafeReference(msg, field=f"{field}.token_file")
 
     def check_architecture(self, architecture: Architecture | None) -> None:
         """Refuse an architecture whose factory the operator has not allowed.

@@ -39,6 +39,9 @@ NO_GRADIENTS = (
     f"{', '.join(_BLACK_BOX_EXPLAINERS[:-1])} or {_BLACK_BOX_EXPLAINERS[-1]}, or send the model itself"
 )
 NO_COPIES = "uploaded maps explain the original images, and this check explains changed copies of them"
+OTHER_WEIGHTS = (
+    "its maps come from a server, and this check alters the weights of the model, which the server does not see"
+)
 NO_WEIGHTS = "it alters the weights, and this model does not give them; send the model itself"
 
 
@@ -51,9 +54,9 @@ def _only_top(count: int) -> str:
 
 def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelCapabilities) -> str | None:
     """Why a method cannot run on a model with these capabilities, or None."""
-    if not capabilities.gradients and explainer.needs & _INNER:
+    if not capabilities.gradients and explainer.needs_of_model & _INNER:
         return NO_GRADIENTS
-    if capabilities.top_classes is not None and explainer.needs:
+    if capabilities.top_classes is not None and explainer.needs_of_model:
         return _only_top(capabilities.top_classes)
     return None
 
@@ -71,4 +74,6 @@ def pair_incompatibility(check: CheckContract, explainer: ExplainerContract) -> 
     """Why a check cannot judge an explainer on any model, or None."""
     if not explainer.computes_maps and "maps_of_copies" in check.needs:
         return NO_COPIES
+    if not explainer.follows_weights and "weights" in check.needs:
+        return OTHER_WEIGHTS
     return None

@@ -146,7 +146,7 @@ def _explainer(
     if (
         reason is None
         and incompatibility is None
-        and explainer.needs
+        and explainer.needs_of_model
         and (capabilities is None or capabilities.gradients)
     ):
         return Ability(name=explainer.label, runs=None, reason=UNKNOWN)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from auditcore.augmentations.registry import warp
-from auditcore.checks.micro_batches import is_out_of_memory
 from auditcore.contracts.augmentations import Rotate
 from auditcore.contracts.shards import Calibration
+from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.metrics.comparison import MaskedMaps
 from auditcore.metrics.map_pairs import compare
 from auditcore.metrics.reduction import reduce_channels

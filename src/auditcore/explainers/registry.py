@@ -13,6 +13,8 @@ from torch import Tensor
 from auditcore.contracts.capabilities import explainer_incompatibility
 from auditcore.contracts.explainers import (
     Ablation,
+    CallableExplainer,
+    Captum,
     Deconvolution,
     DeepLift,
     Explainer,
@@ -35,8 +37,11 @@ from auditcore.contracts.explainers import (
     Random,
     Rise,
     Saliency,
+    ServedExplainer,
     SmoothGrad,
+    Zennit,
 )
+from auditcore.contracts.explainers.foreign import LibraryExplainer
 from auditcore.contracts.speed import Speed
 from auditcore.devices.arithmetic import arithmetic
 from auditcore.devices.transfer import current
@@ -44,6 +49,7 @@ from auditcore.errors import ShapeError
 from auditcore.explainers import (
     ablation,
     cam,
+    captum,
     deep_lift,
     gradient,
     gradient_shap,
@@ -56,8 +62,12 @@ from auditcore.explainers import (
     random,
     rectifiers,
     rise,
+    served_explainer,
+    team_function,
+    zennit,
 )
 from auditcore.explainers.attribution import Attribution, Batch
+from auditcore.explainers.foreign import beside_own
 from auditcore.models.classifier import Classifier
 from auditcore.random_numbers.streams import Streams
 
@@ -116,6 +126,22 @@ def _layer(classifier: Classifier, contract: ExplainerContract) -> str | None:
     return None if layer is None else layer(classifier, contract)
 
 
+def _captum(batch: Batch, contract: Captum) -> Attribution:
+    return beside_own(batch, contract, captum.captum_method, _own(batch.classifier, contract))
+
+
+def _zennit(batch: Batch, contract: Zennit) -> Attribution:
+    return beside_own(batch, contract, zennit.zennit_composite, _own(batch.classifier, contract))
+
+
+def _own(classifier: Classifier, contract: LibraryExplainer) -> Callable[[Batch, Any], Attribution] | None:
+    """Our own method that corresponds to a library's; None if there is none or it does not apply to the model."""
+    own = contract.counterpart
+    if own is None or EXPLAINERS[type(own)].incompatibility(classifier, own) is not None:
+        return None
+    return EXPLAINERS[type(own)].attribute
+
+
 EXPLAINERS: dict[type[ExplainerContract], Method] = {
     Gradient: Method(gradient.gradient),
     Saliency: Method(gradient.saliency),
@@ -149,6 +175,10 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     KernelShap: Method(kernel_shap.kernel_shap),
     Random: Method(random.random),
     Precomputed: Method(precomputed.precomputed),
+    Captum: Method(_captum, captum.incompatibility, layer=captum.layer_name),
+    Zennit: Method(_zennit, zennit.incompatibility),
+    ServedExplainer: Method(served_explainer.served_maps, served_explainer.incompatibility),
+    CallableExplainer: Method(team_function.team_function, team_function.incompatibility),
 }
 
 

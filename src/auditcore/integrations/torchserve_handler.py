@@ -231,6 +231,8 @@ class AuditcoreHandler:
         """Why an explainer cannot explain single images of this model, or None."""
         if not explainer.computes_maps:
             return "maps are what is asked for"
+        if explainer.called_function is not None or explainer.server is not None:
+            return "it runs code or asks a server that nobody has allowed here"
         if explainer.needs_measure_wave:
             return "it needs statistics over the images of a whole audit"
         return applicability(self._classifier, explainer)

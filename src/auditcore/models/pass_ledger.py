@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 @final
-@dataclass
+@dataclass(eq=False)
 class PassLedger:
-    """Images that went through the model, counted by hooks on the model.
+    """Images that went through the model, counted by hooks on the model; one for a model and its altered copies.
 
     Attributes:
         forward_images: Images passed forward.

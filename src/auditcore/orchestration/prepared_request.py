@@ -42,6 +42,7 @@ def prepare_request(request: AuditRequest, access: AccessRules) -> PreparedReque
     """
     access.check_images(request.images)
     plan = plan_in_full(request)
+    access.check_explainers(plan.explainers)
     resolved, resolutions = resolve_request(request, access)
     return PreparedRequest(resolved, plan, resolutions)
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 import digits
-from auditcore.checks.micro_batches import MicroBatches, is_out_of_memory
+from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.augmentations import Brightness
 from auditcore.contracts.checks import DeletionCheck, EddaCheck, SensitivityCheck, SweepCheck
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, IntegratedGradients, SmoothGrad
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
+from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.engine.calibration import CLEARLY_FASTER, LARGEST, PIXELS_A_PASS, calibrate, starting_size
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import Runtime, ShardTask

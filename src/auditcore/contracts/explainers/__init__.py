@@ -12,6 +12,7 @@ from pydantic import Field
 
 from auditcore.contracts.explainers.ablation import Ablation
 from auditcore.contracts.explainers.cam import GradCam, GuidedGradCam
+from auditcore.contracts.explainers.captum import Captum
 from auditcore.contracts.explainers.deep_lift import DeepLift
 from auditcore.contracts.explainers.explainer import ExplainerContract
 from auditcore.contracts.explainers.gradient import Gradient, InputXGradient, IntegratedGradients, Saliency
@@ -25,6 +26,9 @@ from auditcore.contracts.explainers.precomputed import Precomputed
 from auditcore.contracts.explainers.random import Random
 from auditcore.contracts.explainers.rectifiers import Deconvolution, GuidedBackpropagation
 from auditcore.contracts.explainers.rise import Rise
+from auditcore.contracts.explainers.served_explainer import ServedExplainer
+from auditcore.contracts.explainers.team_function import CallableExplainer
+from auditcore.contracts.explainers.zennit import Zennit
 
 Explainer = Annotated[
     Gradient
@@ -48,7 +52,11 @@ Explainer = Annotated[
     | Rise
     | KernelShap
     | Random
-    | Precomputed,
+    | Precomputed
+    | Captum
+    | Zennit
+    | CallableExplainer
+    | ServedExplainer,
     Field(discriminator="kind"),
 ]
 """Every explainer that a plan may name, in the order of the catalogue."""
@@ -61,5 +69,10 @@ CONTROL: Explainer = Random()
 
 
 def default_explainers() -> tuple[Explainer, ...]:
-    """Every explainer that computes maps, with its default parameters."""
-    return tuple(cast("Explainer", kind.model_validate({})) for kind in EXPLAINER_CONTRACTS if kind.computes_maps)
+    """Every explainer that has default parameters for all of its fields, with these."""
+    return tuple(cast("Explainer", kind.model_validate({})) for kind in EXPLAINER_CONTRACTS if has_defaults(kind))
+
+
+def has_defaults(kind: type[ExplainerContract]) -> bool:
+    """Whether an explainer runs without a parameter, unlike uploaded maps or code that a request names."""
+    return not any(field.is_required() for field in kind.model_fields.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -38,6 +38,18 @@ PLAIN_PASS: frozenset[SharedPass] = frozenset({"input_gradient", "layer_gradient
 """What one pass through the plain model and back gives."""
 
 
+class ExplainerServer(NamedTuple):
+    """A server that makes maps.
+
+    Attributes:
+        url: Its address.
+        token_file: File with its bearer token; None sends none.
+    """
+
+    url: str
+    token_file: str | None
+
+
 class ExplainerContract(Contract):
     """Base of all explainers.
 
@@ -46,13 +58,14 @@ class ExplainerContract(Contract):
 
     Attributes:
         name: How the report calls this entry; its kind if null. Two entries of one kind need names.
-        needs: What the model must offer.
+        needs: What the model must offer; `needs_of_model` where the parameters decide.
         paper: Where the method is defined.
         default_map_kind: What the sign of its maps says; None if its parameters decide, in `kind_of_map`.
         shared_passes: Results that it reads and shares with other methods; `own_passes` leaves them out.
         diagnostics: What the method reports about itself for each original image, by metric.
         is_control: Whether its maps ignore the model, so that its results are listed as controls.
         computes_maps: Whether it can explain any image; False if its maps exist before the audit.
+        follows_weights: Whether its maps change with the weights of the model; False if they come from elsewhere.
         needs_measure_wave: Whether it needs a quantity of all images, which the first wave of the audit measures.
     """
 
@@ -63,6 +76,7 @@ class ExplainerContract(Contract):
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {}
     is_control: ClassVar[bool] = False
     computes_maps: ClassVar[bool] = True
+    follows_weights: ClassVar[bool] = True
     needs_measure_wave: ClassVar[bool] = False
     kind: str
     name: Name | None = Field(default=None, description="How the report calls it; its kind if null.")
@@ -71,6 +85,11 @@ class ExplainerContract(Contract):
     def label(self) -> str:
         """The name under which results are listed."""
         return self.name or self.kind
+
+    @property
+    def needs_of_model(self) -> frozenset[Need]:
+        """What the model must offer, with these parameters."""
+        return self.needs
 
     @property
     def stochastic(self) -> bool:
@@ -99,6 +118,16 @@ class ExplainerContract(Contract):
     def baseline_field(self) -> str:
         """Path of the field that sets `compared_with`."""
         return "baseline"
+
+    @property
+    def called_function(self) -> str | None:
+        """The function of the team that makes the maps, `module:attribute`; None if there is none."""
+        return None
+
+    @property
+    def server(self) -> ExplainerServer | None:
+        """The server that makes the maps; None if there is none."""
+        return None
 
     @property
     def uploaded_maps(self) -> Sha256 | None:
