@@ -74,11 +74,14 @@ from auditcore.contracts.checks import (
 )
 from auditcore.contracts.explainers import (
     Ablation,
+    AttentionRollout,
+    AttnLrp,
     Deconvolution,
     DeepLift,
     GradCam,
     Gradient,
     GradientShap,
+    GradientWeightedAttention,
     GuidedBackpropagation,
     GuidedGradCam,
     Iba,
@@ -133,6 +136,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Ablation",
     "AccessRules",
+    "AttentionRollout",
+    "AttnLrp",
     "AuditPlan",
     "AuditReport",
     "AuditRequest",
@@ -158,6 +163,7 @@ __all__ = [
     "GradCam",
     "Gradient",
     "GradientShap",
+    "GradientWeightedAttention",
     "GuidedBackpropagation",
     "GuidedGradCam",
     "HorizontalFlip",
