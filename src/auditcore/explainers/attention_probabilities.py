@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -93,22 +94,16 @@ def token_grid(module: nn.Module, images: Float[Tensor, "2 channel height width"
     with recording(attention_matrices=True):
         logits = structural_pass(module, leaf)
     layers = attention_softmaxes(operations_before(logits))
-    if not layers:
-        return NO_ATTENTION
-    matrices = [probabilities_of(layer, images=len(images)) for layer in layers]
-    sizes = dict.fromkeys(tuple(saved(layer, "result").shape[-2:]) for layer in layers)
-    if any(matrix is None for matrix in matrices) or len(sizes) > 1 or any(rows != keys for rows, keys in sizes):
-        listed = ", ".join(f"{rows} x {keys}" for rows, keys in sizes)
-        return (
-            "the product of attention matrices needs layers in which every token attends to every token of the image, "
-            f"and this model attends within windows, or to a changing number of tokens ({listed}); use attn_lrp"
-        )
-    if not _is_a_chain(layers):
-        return "the model has attention in parallel branches, for which no product of matrices is defined; use attn_lrp"
-    tokens = next(iter(sizes))[0]
+    reason = _why_no_product(layers, images=len(images))
+    if reason is not None:
+        return reason
+    tokens: int = saved(layers[0], "result").shape[-1]
     grid = _patches(tokens, *images.shape[-2:])
     if grid is None:
-        return f"{tokens} tokens are no grid of patches with at least one token before it; use attn_lrp"
+        return (
+            "the product of attention matrices is read from a class token, and the model has no class token before a "
+            f"grid of patches: its {tokens} tokens do not divide into both; use attn_lrp"
+        )
     prefix, height, width = grid
     readers = _readers(logits, layers[-1], images=len(images))
     if not readers:
@@ -121,6 +116,24 @@ def token_grid(module: nn.Module, images: Float[Tensor, "2 channel height width"
     return TokenGrid(prefix, height, width, readers)
 
 
+def _why_no_product(layers: Sequence[Node], *, images: int) -> str | None:
+    """Why the attention matrices of all layers cannot be multiplied."""
+    if not layers:
+        return NO_ATTENTION
+    sizes = dict.fromkeys(tuple(saved(layer, "result").shape[-2:]) for layer in layers)
+    by_images = all(probabilities_of(layer, images=images) is not None for layer in layers)
+    if not by_images or len(sizes) > 1 or any(rows != keys for rows, keys in sizes):
+        listed = ", ".join(f"{rows} x {keys}" for rows, keys in sizes)
+        return (
+            "the product of attention matrices needs layers in which every token of the image attends to every other, "
+            "and this model attends within windows, by class tokens only, or to a changing number of tokens; its "
+            f"matrices are {listed}; use attn_lrp"
+        )
+    if not _is_a_chain(layers):
+        return "the model has attention in parallel branches, for which no product of matrices is defined; use attn_lrp"
+    return None
+
+
 def _is_over_the_last_axis(softmax: Node) -> bool:
     result: Tensor = saved(softmax, "result")
     axis: int = saved(softmax, "dim")
@@ -130,7 +143,7 @@ def _is_over_the_last_axis(softmax: Node) -> bool:
 
 def _is_a_chain(layers: Sequence[Node]) -> bool:
     """Whether each layer reads what the one before it gives."""
-    return all(before in _ancestors(after) for before, after in zip(layers, layers[1:], strict=False))
+    return all(before in _ancestors(after) for before, after in pairwise(layers))
 
 
 def _ancestors(node: Node) -> set[Node]:

@@ -163,7 +163,8 @@ def _layers(part: Batch, *, gradients: bool) -> Iterator[tuple[Tensor, Tensor]]:
 def _start(grid: TokenGrid, inputs: Tensor) -> Float[Tensor, "image 1 key"]:
     """The tokens from which the logits are read, with equal weights."""
     row = inputs.new_zeros(len(inputs), 1, grid.prefix + grid.height * grid.width)
-    row[:, :, list(grid.readers)] = 1 / len(grid.readers)
+    for reader in grid.readers:
+        row[:, :, reader] = 1 / len(grid.readers)
     return row
 
 

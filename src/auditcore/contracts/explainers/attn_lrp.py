@@ -17,7 +17,7 @@ class AttnLrp(ExplainerContract):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gradient", "attention"})
     paper: ClassVar[str] = "Achtibat et al. 2024"
-    default_map_kind: ClassVar[MapKind] = "attribution"
+    default_map_kind: ClassVar[MapKind] = "region"
     diagnostics: ClassVar[Mapping[str, Diagnostic]] = {"conservation": CONSERVATION}
     kind: Literal["attn_lrp"] = "attn_lrp"
 
