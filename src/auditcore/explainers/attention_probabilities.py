@@ -73,13 +73,15 @@ def attention_softmaxes(operations: Sequence[Node]) -> list[Node]:
 
 def probabilities_of(softmax: Node, *, images: int) -> Float[Tensor, "image head query key"] | None:
     """Return the attention matrices of one layer; None if they are not organized by image, such as those of windows."""
-    return by_image(saved(softmax, "result"), images=images)
+    result: Tensor = saved(softmax, "result")
+    return by_image(result, images=images)
 
 
 def by_image(values: Tensor, *, images: int) -> Float[Tensor, "image head query key"] | None:
     """Separate images from heads: attention may keep them in one axis, images first."""
     if values.ndim == _FEWEST_AXES and len(values) % images == 0:
-        return values.unflatten(0, (images, -1))
+        separated: Tensor = values.unflatten(0, (images, -1))
+        return separated
     return values if values.ndim == _FEWEST_AXES + 1 and len(values) == images else None
 
 

@@ -86,7 +86,9 @@ def recording(*, attention_matrices: bool) -> Iterator[None]:
     Args:
         attention_matrices: Whether attention must form its matrix. This takes more memory.
     """
-    with torch.enable_grad(), torch.jit.optimized_execution(False):  # noqa: FBT003 - torch takes no keyword
+    # torch.jit does not list it, though its documentation does
+    unfused = torch.jit.optimized_execution(False)  # type: ignore[attr-defined] # noqa: FBT003 - it takes no keyword
+    with torch.enable_grad(), unfused:
         if attention_matrices:
             with sdpa_kernel(SDPBackend.MATH):
                 yield
