@@ -59,7 +59,8 @@ def _operations(classifier: Classifier) -> frozenset[str]:
     if module not in _OPERATIONS:
         image = torch.zeros(1, 3, classifier.size, classifier.size, device=classifier.device).requires_grad_()
         with classifier.ledger.paused(), recording(attention_matrices=False):
-            _OPERATIONS[module] = frozenset(operation(node) for node in operations_before(module(image)))
+            logits: Tensor = module(image)
+        _OPERATIONS[module] = frozenset(operation(node) for node in operations_before(logits))
     return _OPERATIONS[module]
 
 

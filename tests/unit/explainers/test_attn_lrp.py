@@ -433,6 +433,32 @@ def test_faster_arithmetic_does_not_change_the_map() -> None:
     assert torch.equal(exact, faster)
 
 
+class Scriptable(nn.Module):
+    """Attention in code that TorchScript can read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(3, WIDTH, 4, 4), nn.LayerNorm(WIDTH)
+        self.dense, self.head = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU()), nn.Linear(WIDTH, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.patches(image).flatten(2).transpose(1, 2)
+        normed = self.norm(x)
+        x = x + self.dense(torch.softmax(normed @ normed.transpose(1, 2), -1) @ normed)
+        return self.head(x[:, 0])
+
+
+def test_torchscript_is_not_fused_from_its_second_run_on() -> None:
+    plain = small_transformers.fill(Scriptable()).double().requires_grad_(requires_grad=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.script(plain)
+    image, target = random(1, 3, 8, 8), torch.tensor([1])
+    expected, _ = relevance_of(plain, image, target)
+    for _ in range(4):
+        torch.testing.assert_close(relevance_of(script, image, target)[0], expected, rtol=1e-9, atol=1e-12)
+
+
 class _Mark:
     """Something whose end can be seen."""
 
