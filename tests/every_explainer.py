@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from auditcore.contracts.explainers import Explainer, default_explainers
 
 
+def on_convolutions(explainers: Iterable[Explainer]) -> tuple[Explainer, ...]:
+    """Those that run on networks without attention."""
+    return tuple(explainer for explainer in explainers if "attention" not in explainer.needs)
+
+
 def with_the_others(listed: Iterable[Explainer]) -> tuple[Explainer, ...]:
     """Explainers with chosen parameters, then every other kind that computes maps with its defaults."""
     chosen = tuple(listed)

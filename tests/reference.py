@@ -316,7 +316,7 @@ SIZED = frozenset(
 SIGNED = frozenset(
     {
         *("grad_cam", "iba", "lrp_epsilon_plus_flat", "lrp_epsilon_gamma_box", "occlusion", "ablation", "rise"),
-        *("kernel_shap", "random", "precomputed"),
+        *("kernel_shap", "random", "precomputed", "attn_lrp", "attention_rollout", "gradient_weighted_attention"),
     }
 )
 """Kinds whose maps `auto` orders by sign."""

@@ -74,6 +74,8 @@ from auditcore.contracts.checks import (
 )
 from auditcore.contracts.explainers import (
     Ablation,
+    AttentionRollout,
+    AttnLrp,
     CallableExplainer,
     Captum,
     Deconvolution,
@@ -81,6 +83,7 @@ from auditcore.contracts.explainers import (
     GradCam,
     Gradient,
     GradientShap,
+    GradientWeightedAttention,
     GuidedBackpropagation,
     GuidedGradCam,
     Iba,
@@ -139,6 +142,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Ablation",
     "AccessRules",
+    "AttentionRollout",
+    "AttnLrp",
     "AuditPlan",
     "AuditReport",
     "AuditRequest",
@@ -166,6 +171,7 @@ __all__ = [
     "GradCam",
     "Gradient",
     "GradientShap",
+    "GradientWeightedAttention",
     "GuidedBackpropagation",
     "GuidedGradCam",
     "HorizontalFlip",

@@ -116,12 +116,13 @@ def comparisons(device: torch.device) -> Iterator[tuple[str, Callable[[], list[R
 
 
 def compare_explainer(explainer: Explainer, device: torch.device) -> list[Row]:
-    """On the digits network: an explainer's maps, and a sweep and a deletion of it."""
-    subject, exact, other = f"explainer {explainer.label}", samples.on(CPU), samples.on(device)
+    """On a network of digits that suits it: an explainer's maps, and a sweep and a deletion of it."""
+    subject, plan = f"explainer {explainer.label}", samples.plan_of(explainer)
+    exact, other = samples.on(CPU, plan), samples.on(device, plan)
     expected, actual = (maps_of(explainer, each, samples.digit_images()) for each in (exact, other))
     return [
         compare_maps(subject, explainer, expected, actual),
-        *compare_plan(subject, samples.plan_of(explainer), exact, other),
+        *compare_plan(subject, plan, exact, other),
     ]
 
 

@@ -8,6 +8,7 @@ import functools
 
 import torch
 
+import digit_transformer
 import digits
 from auditcore.contracts.augmentations import (
     Brightness,
@@ -160,6 +161,12 @@ def digit_classifier(device: str) -> Classifier:
 
 
 @functools.cache
+def transformer_classifier(device: str) -> Classifier:
+    """The trained transformer on a device, for explainers that need attention."""
+    return digit_transformer.classifier(device)
+
+
+@functools.cache
 def digit_images() -> tuple[EncodedImage, ...]:
     """The first digits, each with a box around its middle."""
     boxes = (Box(x0=8, y0=4, x1=24, y1=28),)
@@ -194,6 +201,7 @@ def audit(
     return tuple(results)
 
 
-def on(device: torch.device) -> Classifier:
-    """The digits network on a device."""
-    return digit_classifier(str(device))
+def on(device: torch.device, plan: AuditPlan | None = None) -> Classifier:
+    """The digits network on a device; the transformer for plans whose explainers need attention."""
+    needs_attention = plan is not None and any("attention" in explainer.needs for explainer in plan.explainers)
+    return transformer_classifier(str(device)) if needs_attention else digit_classifier(str(device))

@@ -56,7 +56,7 @@ def run(context: Context) -> dict[str, object]:
             failures.append(f"{subject}: not tried, no time was left")
             continue
         try:
-            places = places_of_syncs(samples.on(context.device), plan)
+            places = places_of_syncs(samples.on(context.device, plan), plan)
         except Exception as error:  # noqa: BLE001 - the next one can still tell something
             context.say(traceback.format_exc())
             failures.append(f"{subject}: {type(error).__name__}: {error}")

@@ -10,7 +10,7 @@ from auditcore.contracts.checks import CheckContract
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import EXPLAINER_CONTRACTS, ExplainerContract
 
-_INNER = frozenset({"gradient", "modules", "layer"})
+_INNER = frozenset({"gradient", "modules", "layer", "attention"})
 
 
 @final

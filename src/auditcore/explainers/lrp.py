@@ -19,11 +19,13 @@ from zennit.rules import Pass
 from zennit.types import Activation, AvgPool, BatchNorm, Convolution, MaxPool
 
 from auditcore.contracts.explainers import (
+    AttnLrp,
     ExplainerContract,
     LrpEpsilonAlpha2Beta1Flat,
     LrpEpsilonGammaBox,
     LrpEpsilonPlusFlat,
 )
+from auditcore.explainers import attn_lrp
 from auditcore.explainers.attribution import Attribution, Batch
 from auditcore.explainers.differentiation import input_gradient
 from auditcore.explainers.gradient import UNDEFINED_BELOW
@@ -75,13 +77,18 @@ def incompatibility(classifier: Classifier, contract: ExplainerContract) -> str 
     """Why relevance cannot be propagated on this model: it cannot be traced, or a layer that matters has no rule."""
     canonical = classifier.canonical_or_reason()
     if isinstance(canonical, str):
-        return canonical
+        return canonical + _instead(classifier)
     unruled = dict.fromkeys(_names_without_rule(canonical))
     if unruled:
-        return f"layer-wise relevance propagation has no rule here for {', '.join(unruled)}"
+        return f"layer-wise relevance propagation has no rule here for {', '.join(unruled)}{_instead(classifier)}"
     if isinstance(contract, LrpEpsilonGammaBox) and not _first_layer_sees_image(canonical):
         return "the first linear layer does not see the image itself, so the box from black to white does not bound it"
     return None
+
+
+def _instead(classifier: Classifier) -> str:
+    """Advice for models that the rules for transformers suit."""
+    return "; use attn_lrp" if attn_lrp.incompatibility(classifier, AttnLrp()) is None else ""
 
 
 _FURTHER_RULES = [((nn.Mish,), Pass())]

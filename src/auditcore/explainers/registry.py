@@ -13,6 +13,8 @@ from torch import Tensor
 from auditcore.contracts.capabilities import explainer_incompatibility
 from auditcore.contracts.explainers import (
     Ablation,
+    AttentionRollout,
+    AttnLrp,
     CallableExplainer,
     Captum,
     Deconvolution,
@@ -22,6 +24,7 @@ from auditcore.contracts.explainers import (
     GradCam,
     Gradient,
     GradientShap,
+    GradientWeightedAttention,
     GuidedBackpropagation,
     GuidedGradCam,
     Iba,
@@ -48,6 +51,8 @@ from auditcore.devices.transfer import current
 from auditcore.errors import ShapeError
 from auditcore.explainers import (
     ablation,
+    attention_rollout,
+    attn_lrp,
     cam,
     captum,
     deep_lift,
@@ -160,6 +165,9 @@ EXPLAINERS: dict[type[ExplainerContract], Method] = {
     LrpEpsilonAlpha2Beta1Flat: Method(
         lrp.lrp_epsilon_alpha2_beta1_flat, lrp.incompatibility, prepare=lrp.model_with_rules
     ),
+    AttnLrp: Method(attn_lrp.attn_lrp, attn_lrp.incompatibility),
+    AttentionRollout: Method(attention_rollout.attention_rollout, attention_rollout.incompatibility),
+    GradientWeightedAttention: Method(attention_rollout.gradient_weighted_attention, attention_rollout.incompatibility),
     Iba: Method(
         information_bottleneck.iba,
         information_bottleneck.incompatibility,

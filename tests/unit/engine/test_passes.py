@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+import digit_transformer
 import digits
 from auditcore.augmentations.registry import applicability as augmentation_applicability
 from auditcore.contracts.augmentations import Brightness, HorizontalFlip, Interval, Rotate, Scale
@@ -64,7 +65,7 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
 from auditcore.models.randomization import parameter_layers
 from every_check import and_every_other_check
-from every_explainer import with_the_others
+from every_explainer import on_convolutions, with_the_others
 
 EXPLAINERS: tuple[Explainer, ...] = with_the_others(
     (
@@ -162,7 +163,7 @@ def test_the_ledger_agrees_with_the_formula(
     digit_classifier: Classifier, images: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("auditcore.engine.groups.LARGE_GROUP_IMAGES", 5)
-    plan = AuditPlan(seed=5, explainers=EXPLAINERS, checks=CHECKS)
+    plan = AuditPlan(seed=5, explainers=on_convolutions(EXPLAINERS), checks=CHECKS)
     encoded = digits.encoded(images)
     measured = run(digit_classifier, plan, encoded, "measure", ())
     facts = facts_of(digit_classifier, plan, measured)
@@ -175,10 +176,11 @@ def test_the_ledger_agrees_with_the_formula(
 def test_a_single_explainer_needs_the_passes_of_the_formula(digit_classifier: Classifier, explainer: Explainer) -> None:
     checks = (SweepCheck(augmentations=(Brightness(interval=(-0.3, 0.3)),), levels=3), SensitivityCheck(draws=2))
     plan = AuditPlan(explainers=(explainer,), checks=checks)
+    classifier = digit_transformer.suited(digit_classifier, explainer)
     encoded = digits.encoded(4)  # statistics of neurons need two images in either half
-    measured = run(digit_classifier, plan, encoded, "measure", ())
-    facts = facts_of(digit_classifier, plan, measured)
-    computed = run(digit_classifier, plan, encoded, "compute", (measured,))
+    measured = run(classifier, plan, encoded, "measure", ())
+    facts = facts_of(classifier, plan, measured)
+    computed = run(classifier, plan, encoded, "compute", (measured,))
     assert made(computed) == asked(passes_needed(plan, wave="compute", images=4, facts=facts))
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 import pytest
 from pydantic import ValidationError
 
+import digit_transformer
 import digits
 from auditcore.contracts.capabilities import BLACK_BOX, NO_GRADIENTS, explainer_incompatibility
 from auditcore.contracts.explainers import EXPLAINER_CONTRACTS, Explainer, default_explainers
@@ -36,9 +37,10 @@ def test_the_registry_answers_what_the_contract_promises(contract: type[Explaine
 @pytest.mark.parametrize("explainer", ALONE, ids=lambda explainer: explainer.kind)
 def test_a_method_reports_the_diagnostics_of_its_contract(digit_classifier: Classifier, explainer: Explainer) -> None:
     images = digits.digit_pixels()[0][:2]
-    assert applicability(digit_classifier, explainer) is None
-    targets = digit_classifier.logits(images).argmax(1)
-    found = explain(digit_classifier, explainer, images, targets, Streams(1, ("sha256:0", "sha256:1")))
+    classifier = digit_transformer.suited(digit_classifier, explainer)
+    assert applicability(classifier, explainer) is None
+    targets = classifier.logits(images).argmax(1)
+    found = explain(classifier, explainer, images, targets, Streams(1, ("sha256:0", "sha256:1")))
     assert set(found.diagnostics) == set(explainer.diagnostics)
 
 

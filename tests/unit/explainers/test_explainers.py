@@ -19,6 +19,7 @@ from zennit.attribution import Gradient as ZennitGradient
 from zennit.composites import EpsilonAlpha2Beta1Flat, EpsilonGammaBox, EpsilonPlusFlat
 from zennit.torchvision import ResNetCanonizer
 
+import digit_transformer
 import digits
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import (
@@ -83,7 +84,10 @@ ALL: list[Any] = [
 ]
 # a method that needs statistics of a whole audit has tests of its own, which provide them
 ALL += [one for one in with_the_others(ALL)[len(ALL) :] if not one.needs_measure_wave]
-SPATIAL = ("saliency", "grad_cam", "occlusion", "ablation", "rise", "kernel_shap")
+SPATIAL = (
+    *("saliency", "grad_cam", "occlusion", "ablation", "rise", "kernel_shap"),
+    *("attention_rollout", "gradient_weighted_attention"),
+)
 RELEVANCE: list[Any] = [LrpEpsilonPlusFlat(), LrpEpsilonGammaBox(), LrpEpsilonAlpha2Beta1Flat()]
 SIZE = 64
 PREPROCESSING = Preprocessing(resize=SIZE, crop=SIZE)
@@ -139,14 +143,15 @@ def test_every_contract_has_an_implementation_and_a_place_in_these_tests() -> No
 @pytest.mark.parametrize("contract", ALL, ids=kind)
 def test_maps_do_not_depend_on_the_batch(contract: Any, digit_classifier: Classifier) -> None:
     images = digits.digit_pixels()[0][:5]
-    targets = digit_classifier.logits(images).argmax(1)
-    assert applicability(digit_classifier, contract) is None
-    together = explain(digit_classifier, contract, images, targets, streams(5), micro_batch=3)
+    classifier = digit_transformer.suited(digit_classifier, contract)
+    targets = classifier.logits(images).argmax(1)
+    assert applicability(classifier, contract) is None
+    together = explain(classifier, contract, images, targets, streams(5), micro_batch=3)
     assert together.maps.shape == (5, 1 if contract.kind in SPATIAL else 3, digits.SIDE, digits.SIDE)
     assert together.maps.dtype == torch.float32
     assert not together.maps.requires_grad
     order = [3, 0, 4]
-    alone = explain(digit_classifier, contract, images[order], targets[order], streams(5).take(order), micro_batch=1)
+    alone = explain(classifier, contract, images[order], targets[order], streams(5).take(order), micro_batch=1)
     assert_close(alone.maps, together.maps[order], tolerance=1e-3)
     for name, values in together.diagnostics.items():
         torch.testing.assert_close(alone.diagnostics[name], values[order], rtol=1e-2, atol=1e-3)
@@ -155,12 +160,13 @@ def test_maps_do_not_depend_on_the_batch(contract: Any, digit_classifier: Classi
 @pytest.mark.parametrize("contract", ALL, ids=kind)
 def test_nothing_is_left_behind(contract: Any, digit_classifier: Classifier) -> None:
     images = digits.digit_pixels()[0][:2]
-    before = digit_classifier.logits(images)
-    first = run(digit_classifier, contract, images)
-    second = run(digit_classifier, contract, images)
+    classifier = digit_transformer.suited(digit_classifier, contract)
+    before = classifier.logits(images)
+    first = run(classifier, contract, images)
+    second = run(classifier, contract, images)
     assert torch.equal(first.maps, second.maps)
-    assert torch.equal(digit_classifier.logits(images), before)
-    for module in (digit_classifier.module, digit_classifier.canonical):
+    assert torch.equal(classifier.logits(images), before)
+    for module in (classifier.module, classifier.canonical):
         hooked = [layer for layer in module.modules() if layer._forward_pre_hooks or layer._backward_hooks]
         assert hooked == []
         # the one on the whole is the ledger's

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
+import captum.attr
 import numpy as np
 import pytest
 import timm
@@ -14,6 +16,7 @@ import torchvision
 from torch import Tensor, nn
 
 from auditcore.contracts.explainers import (
+    Deconvolution,
     DeepLift,
     GradCam,
     Gradient,
@@ -21,6 +24,7 @@ from auditcore.contracts.explainers import (
     GuidedBackpropagation,
     InputXGradient,
     IntegratedGradients,
+    LrpEpsilonPlusFlat,
     NoiseTunnel,
     Saliency,
     SmoothGrad,
@@ -262,5 +266,50 @@ def test_gradient_methods_run(name: str, contract: Any) -> None:
 
 
 def test_methods_of_layers_have_a_reason_why_they_do_not_run() -> None:
-    assert "no rectifier" in str(applicability(tiny(TinyVit()), GuidedBackpropagation()))
+    reason = str(applicability(tiny(TinyVit()), GuidedBackpropagation()))
+    assert reason.startswith("the model has no rectifier")
+    assert "its activations are GELU; this method would be the plain gradient under another name" in reason
     assert "LayerNorm" in str(applicability(tiny(TinyVit()), DeepLift()))
+
+
+class Untraceable(TinyVit):
+    """Its forward asks for the value of a pixel, and torch.fx cannot trace it."""
+
+    def __init__(self, last: nn.Module) -> None:
+        super().__init__()
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(super().forward(x if float(x.detach().sum()) > -1e9 else -x))
+
+
+@pytest.mark.parametrize("contract", [GuidedBackpropagation(), Deconvolution()], ids=kind)
+def test_rectifiers_are_sought_in_what_runs_where_a_model_cannot_be_traced(contract: Any) -> None:
+    model = tiny(Untraceable(nn.Identity()))
+    assert "its activations are GELU" in str(applicability(model, contract))
+    assert model.ledger.forward_images == 0
+    for rectifier in (nn.ReLU(), nn.ReLU6(), nn.LeakyReLU()):
+        assert "cannot be traced" in str(applicability(tiny(Untraceable(rectifier)), contract))
+
+
+def test_captum_returns_the_plain_gradient_where_guided_backpropagation_is_not_applicable() -> None:
+    model, images, targets = tiny(TinyVit()), pixels(2), torch.tensor([1, 2])
+    with warnings.catch_warnings():
+        # it warns of its own hooks
+        warnings.simplefilter("ignore")
+        guided = captum.attr.GuidedBackprop(model.module).attribute(model.normalize(images), targets)
+    gradient = explain(model, Gradient(), images, targets, STREAMS.take([0, 1])).maps
+    torch.testing.assert_close(guided, gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("module", [TinyVit(), Untraceable(nn.Identity())], ids=["traced", "not traced"])
+def test_composites_of_lrp_name_the_rules_for_transformers(module: nn.Module) -> None:
+    assert str(applicability(tiny(module), LrpEpsilonPlusFlat())).endswith("; use attn_lrp")
+    assert "attn_lrp" not in str(applicability(tiny(nn.Sequential(nn.Flatten(), Power())), LrpEpsilonPlusFlat()))
+
+
+class Power(nn.Module):
+    """An operation without a rule."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :5] ** 3

@@ -11,6 +11,8 @@ from typing import Annotated, cast, get_args
 from pydantic import Field
 
 from auditcore.contracts.explainers.ablation import Ablation
+from auditcore.contracts.explainers.attention_rollout import AttentionRollout, GradientWeightedAttention
+from auditcore.contracts.explainers.attn_lrp import AttnLrp
 from auditcore.contracts.explainers.cam import GradCam, GuidedGradCam
 from auditcore.contracts.explainers.captum import Captum
 from auditcore.contracts.explainers.deep_lift import DeepLift
@@ -47,6 +49,9 @@ Explainer = Annotated[
     | LrpEpsilonPlusFlat
     | LrpEpsilonGammaBox
     | LrpEpsilonAlpha2Beta1Flat
+    | AttnLrp
+    | AttentionRollout
+    | GradientWeightedAttention
     | Occlusion
     | Ablation
     | Rise

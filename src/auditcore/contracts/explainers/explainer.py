@@ -14,8 +14,8 @@ from auditcore.contracts.image_colors import ImageColor
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import NOTHING, Passes
 
-Need = Literal["forward", "gradient", "modules", "layer"]
-"""What an explainer needs of a model: predictions, gradients, a traceable module graph, a convolutional layer."""
+Need = Literal["forward", "gradient", "modules", "layer", "attention"]
+"""What an explainer needs: predictions, gradients, a traceable module graph, a layer of feature maps, attention."""
 
 MapKind = Literal["sensitivity", "attribution", "region"]
 """What the sign of a map says.

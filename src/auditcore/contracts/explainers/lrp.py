@@ -18,7 +18,7 @@ CONSERVATION = Diagnostic(
         control=True,
         unit="ratio",
         higher_is_better=None,
-        meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases absorb the rest.",
+        meaning="Sum of relevance / f(x) of layer-wise relevance propagation; biases and softmax absorb the rest.",
     ),
     undefined="the logit it is relative to is 0",
 )
