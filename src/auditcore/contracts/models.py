@@ -40,6 +40,15 @@ class Preprocessing(Contract):
         return self
 
 
+WeightsEntry = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+ENTRY_MEANING = (
+    "Which set of weights of a checkpoint to audit: the keys that lead to it, joined by `/`, and optionally a prefix "
+    "of the names, such as `state_dict_ema` or `state_dict/model.`; `.` for the top of the file. If null, the only "
+    "set that fits."
+)
+
+
 @final
 class Weights(Contract):
     """Where the weights are, and optionally their digest.
@@ -47,11 +56,12 @@ class Weights(Contract):
     `uri` is one of `file:///path`, `package:import_name/path/inside`, `https://...` (allowed prefixes),
     `blob:sha256:...` (uploaded), an object such as `s3://bucket/key` (allowed prefixes), or `random:SEED` for an
     untrained model, which the report then states.
-    The format is safetensors, or a PyTorch state dict that loads with `weights_only=True`.
+    The format is safetensors, or a state dict or checkpoint of PyTorch. No code in it runs.
     """
 
     uri: str = Field(min_length=1, max_length=2048, description="Place of the weights.")
     sha256: Sha256 | None = Field(default=None, description="Digest of the file, checked before it is opened.")
+    entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
 
 
 FactoryTarget = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=256)]

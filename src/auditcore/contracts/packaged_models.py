@@ -7,7 +7,15 @@ from typing import Annotated, Literal, final
 from pydantic import Field, StringConstraints, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.models import ClassCount, FactoryTarget, JsonScalar, Preprocessing, Scores
+from auditcore.contracts.models import (
+    ENTRY_MEANING,
+    ClassCount,
+    FactoryTarget,
+    JsonScalar,
+    Preprocessing,
+    Scores,
+    WeightsEntry,
+)
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
 
@@ -65,6 +73,7 @@ class MarModel(Contract):
     kind: Literal["mar"] = "mar"
     uri: Uri = Field(description="Place of the archive.")
     sha256: Sha256 | None = Field(default=None, description=f"Digest of the archive. {PINNED}")
+    entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
     architecture: Architecture | None = Field(
         default=None, description="What the weights are loaded into; the archive's own if null."
     )
@@ -90,6 +99,7 @@ class MlflowModel(Contract):
     )
     sha256: Sha256 | None = Field(default=None, description=f"Digest over paths and digests of all artifacts. {PINNED}")
     architecture: Architecture = Field(description="What the weights are loaded into.")
+    entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 

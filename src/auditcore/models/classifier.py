@@ -47,6 +47,7 @@ class Classifier:
         digest: sha256 over all parameters and buffers; what its source says, for a black box.
         structure: sha256 over names and shapes of all parameters and buffers; None for a black box.
         trained: False for random weights.
+        notes: What loading it has found that a reader of the report should know.
         mean: Per-channel mean (1,3,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,3,1,1).
         calibration: Size of micro-batches and speed, once measured.
@@ -66,6 +67,7 @@ class Classifier:
         scores: Scores = "softmax",
         device: torch.device | str = "cpu",
         trained: bool = True,
+        notes: tuple[str, ...] = (),
     ) -> None:
         """Take a private copy of `module`, freeze it and pass two images through it.
 
@@ -77,6 +79,7 @@ class Classifier:
         self.preprocessing = preprocessing
         self.scores: Scores = scores
         self.trained = trained
+        self.notes = notes
         self.size = preprocessing.crop
         self.source = module.source if isinstance(module, BlackBox) else None
         self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities

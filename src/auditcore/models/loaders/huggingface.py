@@ -15,8 +15,9 @@ from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.packaged_models import HuggingFaceModel
 from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.checkpoints import fill
 from auditcore.models.loaders.timm import own_preprocessing
-from auditcore.models.loaders.weights import WeightsSource, fill
+from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
 
 _RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
@@ -47,7 +48,7 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     field = "model.uri" if reference.uri is not None else "model.repo"
     snapshot = Snapshot(reference, source.access)
     if "architecture" in snapshot.config:
-        module = _timm(snapshot, field)
+        module = _timm(snapshot, source, field)
         preprocessing = reference.preprocessing or own_preprocessing(module)
     else:
         module = _transformers(snapshot, field)
@@ -55,7 +56,7 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     return LoadedModel(module, preprocessing, reference.scores, trained=True)
 
 
-def _timm(snapshot: Snapshot, field: str) -> nn.Module:
+def _timm(snapshot: Snapshot, source: WeightsSource, field: str) -> nn.Module:
     config = snapshot.config
     options: dict[str, Any] = {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     own = dict(config.get("pretrained_cfg") or {})
@@ -71,10 +72,11 @@ def _timm(snapshot: Snapshot, field: str) -> nn.Module:
     for path in snapshot.weights:
         state |= safetensors.torch.load_file(path)
     try:
-        fill(module, state)
-    except ModelNotLoadable as error:
-        error.field = field
-        raise
+        source.notes.extend(fill(module, state, field=field))
+    except InvalidRequest as error:
+        # a snapshot has no `entry` to choose with: it is published for one model
+        msg = f"the weights of the snapshot leave open which ones are meant ({error.message}); save them again"
+        raise ModelNotLoadable(msg, field=field) from error
     known = dict(getattr(module, "pretrained_cfg", {}) or {})
     module.pretrained_cfg = known | {key: value for key, value in own.items() if value is not None}  # type: ignore[assignment]
     return module
