@@ -51,19 +51,28 @@ class Inert:
     """An object in place of one of any class: it stores its state and does nothing.
 
     Attributes:
+        state: Its attributes, and the entries of a dictionary of some class.
         dump_patches: Read by torch.load for older files: whether to write changes of source code to disk.
     """
 
     dump_patches = False
 
+    state: dict[str, Any]
+
+    def __new__(cls, *_: object, **__: object) -> Inert:  # noqa: PYI034 - beartype refuses Self here
+        """Begin with no state; unpickling does not call `__init__`."""
+        made = super().__new__(cls)
+        made.state = {}
+        return made
+
     def __init__(self, *_: object, **__: object) -> None:
-        self.state: dict[str, Any] = {}
+        """Ignore the arguments."""
 
     def __setstate__(self, state: object) -> None:
         """Keep the attributes that the object would have had."""
         own = state[0] if isinstance(state, tuple) and state else state
         if isinstance(own, dict):
-            self.state = {str(name): value for name, value in own.items()}
+            self.state.update({str(name): value for name, value in own.items()})
 
     def __setitem__(self, key: object, value: object) -> None:
         """Keep an entry of a dictionary of some class."""
