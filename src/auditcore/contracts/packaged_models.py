@@ -7,6 +7,7 @@ from typing import Annotated, Literal, final
 from pydantic import Field, StringConstraints, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.file_parts import FileParts
 from auditcore.contracts.models import (
     ENTRY_MEANING,
     ClassCount,
@@ -147,7 +148,10 @@ class HuggingFaceModel(Contract):
 
 @final
 class OnnxModel(Contract):
-    """An ONNX graph, (N,3,H,W) to (N,classes).
+    """An ONNX graph, (N,3,H,W) or (N,H,W,3) to (N,classes).
+
+    Weights may be in further files beside it, as the exporter of PyTorch writes them. A graph that was exported for a
+    fixed number of images takes them in turns.
 
     If a conversion to PyTorch gives the same outputs as ONNX Runtime, the converted model is audited, with gradients.
     Otherwise ONNX Runtime computes the graph, and the model is a black box.
@@ -156,6 +160,17 @@ class OnnxModel(Contract):
     kind: Literal["onnx"] = "onnx"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 | None = Field(default=None, description=f"Digest of the file. {PINNED}")
+    parts: FileParts = Field(
+        default=(),
+        exclude_if=lambda parts: not parts,
+        description="Digests of the files of external data that the graph names. Set when the audit is submitted, if "
+        "not given.",
+    )
+    layout: Literal["NCHW", "NHWC"] = Field(
+        default="NCHW",
+        exclude_if=lambda layout: layout == "NCHW",
+        description="Order of the axes of the input: images, channels, height, width; or channels last.",
+    )
     outputs: Outputs = Field(default="logits", description="What the graph returns.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")

@@ -21,6 +21,8 @@ from auditcore.models.loaders.checkpoints import fill, names_tensors
 from auditcore.models.loaders.pickled import read_inert
 from auditcore.models.loaders.torch_files import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
 from auditcore.sources.fetching import BlobReader, open_resource
+from auditcore.sources.named_files import MOST_INDEX_BYTES, shards_of
+from auditcore.sources.sibling_files import read_sibling
 
 URI_FIELD = "model.weights.uri"
 
@@ -77,9 +79,27 @@ class WeightsSource:
                 sha256=weights.sha256,
                 blobs=self.blobs,
             )
-            content = read_checkpoint(path, field=URI_FIELD)
+            content = self._sharded(path, weights) if _is_index(path) else read_checkpoint(path, field=URI_FIELD)
             self.notes.extend(fill(module, content, field=URI_FIELD, entry=weights.entry))
         return module, seed is None
+
+    def _sharded(self, path: Path, weights: Weights) -> dict[str, Tensor]:
+        """Tensors of the files of safetensors that an index names, beside the index."""
+        index = path.read_bytes()
+        left = self.access.limits.weights_bytes - len(index)
+        state: dict[str, Tensor] = {}
+        places = shards_of(index, field=URI_FIELD)
+        for name in sorted(set(places.values())):
+            data = read_sibling(weights.uri, name, weights.parts, access=self.access, field=URI_FIELD, limit_bytes=left)
+            left -= len(data)
+            wanted = {tensor for tensor, file in places.items() if file == name}
+            found = _loaded_safetensors(data, URI_FIELD)
+            missing = sorted(wanted - found.keys())
+            if missing:
+                msg = f"the index places {missing[0]!r} in {name!r}, which does not hold it; download both again"
+                raise ModelNotLoadable(msg, field=URI_FIELD)
+            state |= {tensor: found[tensor] for tensor in wanted}
+        return state
 
 
 def read_checkpoint(path: Path, *, field: str) -> object:
@@ -149,6 +169,23 @@ def _read_safetensors(path: Path, field: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         msg = f"the safetensors file is damaged: {error}"
+        raise ModelNotLoadable(msg, field=field) from error
+    return state
+
+
+def _is_index(path: Path) -> bool:
+    """Whether a file is JSON, as the index of weights in several files is."""
+    if _is_safetensors(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"{") and path.stat().st_size <= MOST_INDEX_BYTES
+
+
+def _loaded_safetensors(data: bytes, field: str) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        msg = f"a file of safetensors that the index names is damaged: {error}"
         raise ModelNotLoadable(msg, field=field) from error
     return state
 
