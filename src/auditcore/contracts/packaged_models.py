@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.file_parts import FileParts
+from auditcore.contracts.mlflow_names import parse_mlflow_uri
 from auditcore.contracts.models import (
     ENTRY_MEANING,
     ClassCount,
@@ -92,11 +93,13 @@ class MlflowModel(Contract):
     """
 
     kind: Literal["mlflow"] = "mlflow"
-    uri: Annotated[
-        str, StringConstraints(pattern=r"^models:/[^/@]{1,256}(/\d{1,9}|@[A-Za-z0-9_.-]{1,255})$", max_length=600)
-    ] = Field(description="`models:/name/version` or `models:/name@alias`.")
+    uri: Annotated[str, StringConstraints(max_length=600)] = Field(
+        description="`models:/name/version`, `models:/name@alias`, `models:/name/latest`, `models:/name/Production` or "
+        "another stage, `models:/m-id` of a logged model, or `runs:/run_id/path`."
+    )
     version: Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")] | None = Field(
-        default=None, description="The version of the alias, set when the audit is submitted."
+        default=None,
+        description="The version that an alias, a stage or `latest` stands for, set when the audit is submitted.",
     )
     sha256: Sha256 | None = Field(default=None, description=f"Digest over paths and digests of all artifacts. {PINNED}")
     architecture: Architecture = Field(description="What the weights are loaded into.")
@@ -106,11 +109,12 @@ class MlflowModel(Contract):
 
     @model_validator(mode="after")
     def _one_version(self) -> MlflowModel:
-        named = self.uri.rpartition("/")[2]
-        if self.version is not None and named.isdigit() and named != self.version:
-            msg = f"uri names version {named} and version is {self.version}; leave version out"
-            raise ValueError(msg)
-        return self
+        named = parse_mlflow_uri(self.uri)
+        if self.version is None or (named.registered and named.kind != "version") or named.value == self.version:
+            return self
+        what = f"version {named.value}" if named.registered else "no version"
+        msg = f"uri names {what} and version is {self.version}; leave version out"
+        raise ValueError(msg)
 
 
 @final
