@@ -141,10 +141,9 @@ class ChannelsLast(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:  # noqa: ANN401 - a tensor, or its symbol while torch.fx traces
         """Outputs (N,classes) of images (N,channels,H,W)."""
-        outputs: Tensor = self.network(x.permute(0, 2, 3, 1))
-        return outputs
+        return self.network(x.permute(0, 2, 3, 1))
 
 
 @final

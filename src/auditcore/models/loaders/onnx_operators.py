@@ -10,11 +10,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
-from torch import Tensor, nn
+from torch import nn
+from torch.nn import functional
 
 Proto = Any
 """A message of onnx, which publishes no types for them."""
@@ -50,9 +50,24 @@ class Reshape(nn.Module):
         super().__init__()
         self.sizes = sizes
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:  # noqa: ANN401 - a tensor, or its symbol while torch.fx traces
         """The same values in another shape."""
         return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(self.sizes)])
+
+
+@final
+class GroupNormalization(nn.Module):
+    """A normalization over groups of channels, with a scale and a bias for each channel."""
+
+    def __init__(self, groups: int, epsilon: float) -> None:
+        """Keep the parameters."""
+        super().__init__()
+        self.groups = groups
+        self.epsilon = epsilon
+
+    def forward(self, x: Any, scale: Any, bias: Any) -> Any:  # noqa: ANN401 - as above
+        """Normalized values of the same shape."""
+        return functional.group_norm(x, self.groups, scale, bias, self.epsilon)
 
 
 @final
@@ -112,21 +127,16 @@ def in_older_operators(model: Proto, *, free_batch: int | None = None) -> Proto:
 
 
 def without_converter(model: Proto) -> tuple[str, ...]:
-    """Operators of a graph for which onnx2torch has no converter, such as `Einsum (version 12)`."""
-    from onnx import defs  # noqa: PLC0415 - an extra
+    """Names of the operators of a graph for which onnx2torch has no converter."""
     from onnx2torch.node_converters import get_converter  # noqa: PLC0415 - an extra
 
     versions = {one.domain: one.version for one in model.opset_import}
     found = []
     for node in model.graph.node:
-        version = versions.get(node.domain, 1)
         try:
-            get_converter(node.op_type, version, node.domain)
+            get_converter(node.op_type, versions.get(node.domain, 1), node.domain)
         except NotImplementedError:
-            # onnx does not describe operators of other domains
-            with suppress(defs.SchemaError):
-                version = defs.get_schema(node.op_type, version, node.domain).since_version
-            found.append(f"{node.domain + '.' if node.domain else ''}{node.op_type} (version {version})")
+            found.append(f"{node.domain}.{node.op_type}".removeprefix("."))
     return tuple(dict.fromkeys(found))
 
 
@@ -211,7 +221,7 @@ def _split(node: Proto, graph: _Graph, _free_batch: int | None) -> None:
 
 
 def _own(node: Proto, _graph: _Graph, _free_batch: int | None) -> None:
-    """Leave an operator that version 17 does not have to a converter of this module."""
+    """Leave an operator to a converter of this module."""
     node.domain = DOMAIN
 
 
@@ -220,6 +230,8 @@ _REWRITES: Mapping[str, Callable[[Proto, _Graph, int | None], None]] = {
     "Pad": _pad,
     "Split": _split,
     "Gelu": _own,
+    "GlobalMaxPool": _own,
+    "GroupNormalization": _own,
     "Mish": _own,
 }
 
@@ -244,6 +256,10 @@ def _add_converters() -> None:
 _MODULES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "Reshape": lambda attributes: Reshape(tuple(attributes["sizes"])),
     "Gelu": lambda attributes: nn.GELU(approximate=attributes.get("approximate", "none")),
+    "GlobalMaxPool": lambda _: nn.AdaptiveMaxPool2d(1),
+    "GroupNormalization": lambda attributes: GroupNormalization(
+        attributes["num_groups"], attributes.get("epsilon", 1e-5)
+    ),
     "Mish": lambda _: nn.Mish(),
 }
 
