@@ -121,6 +121,22 @@ SCHEMAS: Mapping[str, Schema] = {
                 for field, value in (("architecture", None), ("layers", {}), ("performance", UNKNOWN_PERFORMANCE))
             ),
             *(
+                Addition(f"{model}.{field}", value)
+                for model in ("model", "models[*]")
+                for field, value in (
+                    ("capabilities.obstacle", None),
+                    *(
+                        (f"reference[{kind}].weights.{field}", value)
+                        for kind in ("factory", "timm", "torchvision")
+                        for field, value in (("entry", None), ("parts", []))
+                    ),
+                    ("reference[mar].entry", None),
+                    ("reference[mlflow].entry", None),
+                    ("reference[onnx].layout", "NCHW"),
+                    ("reference[onnx].parts", []),
+                )
+            ),
+            *(
                 Addition(f"plan.checks[{kind}].rank_by", "signed")
                 for kind in ("deletion", "edda", "pixel_flipping", "insertion_deletion", "road")
             ),
