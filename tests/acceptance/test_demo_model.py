@@ -178,7 +178,7 @@ def test_inline_images_and_file_uris_are_audited_too(client: httpx.Client, files
 
 
 def test_policy_gates_and_a_failed_verdict_is_a_finished_audit(client: httpx.Client, files: Path) -> None:
-    condition = {"check": "edda", "explainer": "gradient", "metric": "sufficiency", "variant": "top_15", "at_least": 2,
+    condition = {"check": "edda", "explainer": "gradient", "metric": "sufficiency", "variant": "top_15", "at_least": 1,
                  "statistic": "mean"}  # fmt: skip
     request = small(files / "digits.safetensors") | {"images": upload(client, digits.png(0)), "policy": [condition]}
     report = report_of(client, submit(client, request))

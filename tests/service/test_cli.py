@@ -149,9 +149,9 @@ def test_an_audit_without_a_service_uses_the_micro_batch_of_the_environment(
     ("condition", "verdict", "status"),
     [
         ({"at_least": -1, "min_images": 2}, "pass", 0),
-        ({"at_least": 1.5, "severity": "warn", "min_images": 2}, "warn", 0),
-        ({"at_least": 1.5, "min_images": 2}, "fail", 1),
-        ({"at_least": 1.5, "statistic": "mean"}, "fail", 1),
+        ({"at_least": 1, "statistic": "mean", "severity": "warn", "min_images": 2}, "warn", 0),
+        ({"at_least": 1, "statistic": "mean", "min_images": 2}, "fail", 1),
+        ({"at_least": 1, "statistic": "mean"}, "fail", 1),
         ({"at_least": -1}, "inconclusive", 3),
         ({"at_least": -1, "severity": "warn"}, "warn", 0),
     ],

@@ -272,7 +272,7 @@ def test_a_condition_applies_to_one_model_or_to_each(workplace: Workplace, model
         "plan": PLAN,
         "policy": [
             {**condition, "id": "one", "model": "noisy", "at_least": -2},
-            {**condition, "id": "each", "at_least": 2, "severity": "warn"},
+            {**condition, "id": "each", "at_least": 1, "statistic": "mean", "severity": "warn"},
         ],
     }
     report = workplace.report(body)

@@ -27,8 +27,8 @@ from auditcore.contracts.models import TimmModel, TorchvisionModel
 from auditcore.contracts.packaged_models import TimmArchitecture, TorchvisionArchitecture
 from auditcore.errors import AuditcoreError, UndecodableImage, UnreachableResource, UnsafeReference
 from auditcore.images.decode import FORMATS, decode_image
-from auditcore.models.loaders.pickled import read_pickled_state
-from auditcore.models.loaders.weights import read_state_dict
+from auditcore.models.loaders.pickled import read_inert
+from auditcore.models.loaders.weights import read_tensors
 from auditcore.sources.fetching import open_resource
 from auditcore_service.store.blobs import BlobStore
 
@@ -164,25 +164,29 @@ def test_a_name_of_an_architecture_is_not_a_path(name: str) -> None:
             model.model_validate({"name": name, **reference})
 
 
+def tensors_of(path: Path) -> Any:
+    return read_tensors(path, field="model.uri")
+
+
 def test_safetensors_read_only_themselves(secret: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     values = torch.arange(4.0)
     safetensors.torch.save_file({"weight": values}, path, metadata={"location": str(secret)})
-    assert torch.equal(read_state_dict(path)["weight"], values)
+    assert torch.equal(tensors_of(path)["weight"], values)
     content = path.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     header["weight"]["location"] = str(secret)
     changed = json.dumps(header).encode()
     path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[end:])
-    assert torch.equal(read_state_dict(path)["weight"], values)
+    assert torch.equal(tensors_of(path)["weight"], values)
     # a place beyond the end of the file is no place
     header["weight"]["data_offsets"] = [0, 160]
     header["weight"]["shape"] = [40]
     changed = json.dumps(header).encode()
     path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[end:])
     with pytest.raises(AuditcoreError, match="damaged"):
-        read_state_dict(path)
+        read_tensors(path, field="model.uri")
 
 
 class Opening:
@@ -213,8 +217,9 @@ def test_a_pickle_opens_no_file(secret: Path, tmp_path: Path, number: int) -> No
     path = tmp_path / "model.pth"
     torch.save({"state_dict": {"weight": torch.ones(2)}, "extra": one}, path)
     with pytest.raises(UnsafeReference):
-        read_state_dict(path)
-    assert read_pickled_state(path, field="model.uri")["weight"].tolist() == [1, 1]
+        read_tensors(path, field="model.uri")
+    content: Any = read_inert(path, field="model.uri")
+    assert content["state_dict"]["weight"].tolist() == [1, 1]
 
 
 def test_the_factory_that_is_allowed_by_default_takes_no_path() -> None:

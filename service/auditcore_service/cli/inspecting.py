@@ -100,6 +100,8 @@ def show_inspection(found: Inspection, console: Console, *, as_json: bool) -> No
         }
     for name, value in facts.items():
         console.print(f"{name}: {value}", highlight=False, markup=False, soft_wrap=True)
+    for note in () if found.found is None else found.found.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     console.print(_table("explainer", found.explainers))
     console.print(_table("check", found.checks))
 

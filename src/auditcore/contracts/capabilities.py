@@ -21,6 +21,11 @@ class ModelCapabilities(Contract):
     top_classes: int | None = Field(
         default=None, description="How many classes the model returns, the most probable ones; all if null."
     )
+    reason: str | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="Why there are no gradients, where that is known of this model.",
+    )
 
     @property
     def all_classes(self) -> bool:
@@ -34,10 +39,9 @@ BLACK_BOX = ModelCapabilities(gradients=False)
 _BLACK_BOX_EXPLAINERS = [
     contract.model_fields["kind"].default for contract in EXPLAINER_CONTRACTS if contract.needs == {"forward"}
 ]
-NO_GRADIENTS = (
-    "it needs gradients or layers, and this model gives only predictions; use "
-    f"{', '.join(_BLACK_BOX_EXPLAINERS[:-1])} or {_BLACK_BOX_EXPLAINERS[-1]}, or send the model itself"
-)
+_ONLY_PREDICTIONS = "it needs gradients or layers, and this model gives only predictions"
+_USE_OTHERS = f"use {', '.join(_BLACK_BOX_EXPLAINERS[:-1])} or {_BLACK_BOX_EXPLAINERS[-1]}"
+NO_GRADIENTS = f"{_ONLY_PREDICTIONS}; {_USE_OTHERS}, or send the model itself"
 NO_COPIES = "uploaded maps explain the original images, and this check explains changed copies of them"
 OTHER_WEIGHTS = (
     "its maps come from a server, and this check alters the weights of the model, which the server does not see"
@@ -55,7 +59,8 @@ def _only_top(count: int) -> str:
 def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelCapabilities) -> str | None:
     """Why a method cannot run on a model with these capabilities, or None."""
     if not capabilities.gradients and explainer.needs_of_model & _INNER:
-        return NO_GRADIENTS
+        known = capabilities.reason
+        return NO_GRADIENTS if known is None else f"{_ONLY_PREDICTIONS}: {known}; {_USE_OTHERS}"
     if capabilities.top_classes is not None and explainer.needs_of_model:
         return _only_top(capabilities.top_classes)
     return None
@@ -66,7 +71,8 @@ def check_incompatibility(check: CheckContract, capabilities: ModelCapabilities)
     if capabilities.top_classes is not None and "class_scores" in check.needs:
         return _only_top(capabilities.top_classes)
     if not capabilities.gradients and "weights" in check.needs:
-        return NO_WEIGHTS
+        known = capabilities.reason
+        return NO_WEIGHTS if known is None else f"it alters the weights, and this model gives only predictions: {known}"
     return None
 
 

@@ -63,12 +63,14 @@ class ModelFinding(Contract):
         digest: sha256 of the weights as loaded.
         classes: Number of classes.
         preprocessing: How an image becomes the model's input.
+        notes: What loading has found, such as which weights of a checkpoint were taken.
     """
 
     digest: str
     classes: int
     parameters: int | None = Field(description="Number of trainable values; null for a black box.")
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
 
 
 @final

@@ -7,9 +7,19 @@ from typing import Annotated, Literal, final
 from pydantic import Field, StringConstraints
 
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.file_parts import FileParts
 from auditcore.contracts.preprocessing import Preprocessing
 
 JsonScalar = str | int | float | bool | None
+
+
+WeightsEntry = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+ENTRY_MEANING = (
+    "Which set of weights of a checkpoint to audit: the keys that lead to it, joined by `/`, and optionally a prefix "
+    "of the names, such as `state_dict_ema` or `state_dict/model.`; `.` for the top of the file. If null, the only "
+    "set that fits."
+)
 
 
 @final
@@ -19,11 +29,19 @@ class Weights(Contract):
     `uri` is one of `file:///path`, `package:import_name/path/inside`, `https://...` (allowed prefixes),
     `blob:sha256:...` (uploaded), an object such as `s3://bucket/key` (allowed prefixes), or `random:SEED` for an
     untrained model, which the report then states.
-    The format is safetensors, or a PyTorch state dict that loads with `weights_only=True`.
+    The format is safetensors, an index of several files of safetensors beside it, or a state dict or checkpoint of
+    PyTorch. No code in it runs.
     """
 
     uri: str = Field(min_length=1, max_length=2048, description="Place of the weights.")
     sha256: Sha256 | None = Field(default=None, description="Digest of the file, checked before it is opened.")
+    parts: FileParts = Field(
+        default=(),
+        exclude_if=lambda parts: not parts,
+        description="Digests of the files that an index of safetensors (`model.safetensors.index.json`) names. Set "
+        "when the audit is submitted, if not given.",
+    )
+    entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
 
 
 FactoryTarget = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=256)]

@@ -7,7 +7,16 @@ from typing import Annotated, Literal, final
 from pydantic import Field, StringConstraints, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.models import ClassCount, FactoryTarget, JsonScalar, Scores
+from auditcore.contracts.file_parts import FileParts
+from auditcore.contracts.mlflow_names import parse_mlflow_uri
+from auditcore.contracts.models import (
+    ENTRY_MEANING,
+    ClassCount,
+    FactoryTarget,
+    JsonScalar,
+    Scores,
+    WeightsEntry,
+)
 from auditcore.contracts.preprocessing import Preprocessing
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
@@ -66,6 +75,7 @@ class MarModel(Contract):
     kind: Literal["mar"] = "mar"
     uri: Uri = Field(description="Place of the archive.")
     sha256: Sha256 | None = Field(default=None, description=f"Digest of the archive. {PINNED}")
+    entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
     architecture: Architecture | None = Field(
         default=None, description="What the weights are loaded into; the archive's own if null."
     )
@@ -83,24 +93,28 @@ class MlflowModel(Contract):
     """
 
     kind: Literal["mlflow"] = "mlflow"
-    uri: Annotated[
-        str, StringConstraints(pattern=r"^models:/[^/@]{1,256}(/\d{1,9}|@[A-Za-z0-9_.-]{1,255})$", max_length=600)
-    ] = Field(description="`models:/name/version` or `models:/name@alias`.")
+    uri: Annotated[str, StringConstraints(max_length=600)] = Field(
+        description="`models:/name/version`, `models:/name@alias`, `models:/name/latest`, `models:/name/Production` or "
+        "another stage, `models:/m-id` of a logged model, or `runs:/run_id/path`."
+    )
     version: Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")] | None = Field(
-        default=None, description="The version of the alias, set when the audit is submitted."
+        default=None,
+        description="The version that an alias, a stage or `latest` stands for, set when the audit is submitted.",
     )
     sha256: Sha256 | None = Field(default=None, description=f"Digest over paths and digests of all artifacts. {PINNED}")
     architecture: Architecture = Field(description="What the weights are loaded into.")
+    entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
     @model_validator(mode="after")
     def _one_version(self) -> MlflowModel:
-        named = self.uri.rpartition("/")[2]
-        if self.version is not None and named.isdigit() and named != self.version:
-            msg = f"uri names version {named} and version is {self.version}; leave version out"
-            raise ValueError(msg)
-        return self
+        named = parse_mlflow_uri(self.uri)
+        if self.version is None or (named.registered and named.kind != "version") or named.value == self.version:
+            return self
+        what = f"version {named.value}" if named.registered else "no version"
+        msg = f"uri names {what} and version is {self.version}; leave version out"
+        raise ValueError(msg)
 
 
 @final
@@ -138,7 +152,10 @@ class HuggingFaceModel(Contract):
 
 @final
 class OnnxModel(Contract):
-    """An ONNX graph, (N,3,H,W) to (N,classes).
+    """An ONNX graph, (N,3,H,W) or (N,H,W,3) to (N,classes).
+
+    Weights may be in further files beside it, as the exporter of PyTorch writes them. A graph that was exported for a
+    fixed number of images takes them in turns.
 
     If a conversion to PyTorch gives the same outputs as ONNX Runtime, the converted model is audited, with gradients.
     Otherwise ONNX Runtime computes the graph, and the model is a black box.
@@ -147,6 +164,17 @@ class OnnxModel(Contract):
     kind: Literal["onnx"] = "onnx"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 | None = Field(default=None, description=f"Digest of the file. {PINNED}")
+    parts: FileParts = Field(
+        default=(),
+        exclude_if=lambda parts: not parts,
+        description="Digests of the files of external data that the graph names. Set when the audit is submitted, if "
+        "not given.",
+    )
+    layout: Literal["NCHW", "NHWC"] = Field(
+        default="NCHW",
+        exclude_if=lambda layout: layout == "NCHW",
+        description="Order of the axes of the input: images, channels, height, width; or channels last.",
+    )
     outputs: Outputs = Field(default="logits", description="What the graph returns.")
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")

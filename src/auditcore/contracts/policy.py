@@ -8,6 +8,7 @@ from typing import Annotated, Literal, final
 from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract, Name
+from auditcore.contracts.metric import Metric
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import InvalidRequest
 
@@ -95,7 +96,7 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
 
     Raises:
         InvalidRequest: A model, check, explainer, metric or variant is not in the audit; the message lists the valid
-            ones.
+            ones. Or no value of the metric can reach the threshold.
     """
     checks = {check.label: check for check in plan.checks}
     for number, condition in enumerate(policy):
@@ -117,6 +118,22 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
         variants = check.variants_of(condition.metric)
         if condition.variant not in (variants or (None,)):
             _refuse(at, "variant", condition.variant, list(variants or (None,)))
+        _refuse_unreachable(at, condition, metrics[condition.metric])
+
+
+def _refuse_unreachable(at: str, condition: Condition, metric: Metric) -> None:
+    """Refuse a threshold outside of the values that a metric can have, on the side on which every value misses it."""
+    lowest, highest = metric.lowest, metric.highest
+    if condition.at_least is not None and highest is not None and condition.at_least > highest:
+        side, threshold, last = "at_least", condition.at_least, f"is at most {highest:g}"
+    elif condition.at_most is not None and lowest is not None and condition.at_most < lowest:
+        side, threshold, last = "at_most", condition.at_most, f"is at least {lowest:g}"
+    else:
+        return
+    percent = side == "at_least" and highest == 1 and threshold <= 100  # noqa: PLR2004 - percent
+    hint = f"for {threshold:g} %, write {threshold / 100:g}" if percent else "choose another threshold"
+    msg = f"{condition.metric} {last} (unit: {metric.unit}), so no value can be {side} {threshold:g}; {hint}"
+    raise InvalidRequest(msg, field=f"{at}.{side}")
 
 
 def _refuse(at: str, what: str, got: str | None, known: Sequence[str | None]) -> None:

@@ -64,7 +64,7 @@ def notes_of(plan: AuditPlan, micro_batch: int, micro_batches: MicroBatches, cla
     Raises:
         ModelChanged: The server of a black box gives another model than when the audit began.
     """
-    notes = []
+    notes = [*classifier.notes]
     if micro_batches.halvings:
         notes.append(
             f"memory ran out with {micro_batch} images per pass, so {micro_batches.size} passed at once from then on; "

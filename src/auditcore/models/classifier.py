@@ -51,6 +51,7 @@ class Classifier:
         trained: False for random weights.
         mean: Per-channel mean (1,C,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,C,1,1).
+        notes: What loading it has found that a reader of the report should know.
         calibration: Size of micro-batches and speed, once measured.
         fixed_size: The size that was given for that measurement; None if the size was chosen.
         ledger: Passes made so far, over the module and its folded and canonical copies.
@@ -68,6 +69,7 @@ class Classifier:
         scores: Scores = "softmax",
         device: torch.device | str = "cpu",
         trained: bool = True,
+        notes: tuple[str, ...] = (),
     ) -> None:
         """Take a private copy of `module`, freeze it and pass two images through it.
 
@@ -81,6 +83,7 @@ class Classifier:
         self.trained = trained
         self.shape = preprocessing.shape
         self.colors = preprocessing.colors_seen
+        self.notes = notes
         self.source = module.source if isinstance(module, BlackBox) else None
         self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities
         if self.source is None:

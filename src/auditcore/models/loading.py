@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,7 +34,9 @@ def load_model(
 ) -> LoadedModel:
     """The network that a reference names, and how to feed it; arguments and errors as of `load_classifier`."""
     check_model(reference, access)
-    return loader_of(source_of(reference))(reference, WeightsSource(access, blobs, str(device)))
+    source = WeightsSource(access, blobs, str(device))
+    loaded = loader_of(source_of(reference))(reference, source)
+    return replace(loaded, notes=tuple(source.notes))
 
 
 def load_classifier(
@@ -62,4 +65,5 @@ def load_classifier(
         scores=loaded.scores,
         device=device,
         trained=loaded.trained,
+        notes=loaded.notes,
     )

@@ -121,6 +121,25 @@ SCHEMAS: Mapping[str, Schema] = {
                 for field, value in (("architecture", None), ("layers", {}), ("performance", UNKNOWN_PERFORMANCE))
             ),
             *(
+                Addition(f"{model}.{field}", None)
+                for model in ("model", "models[*]")
+                for field in (
+                    "capabilities.reason",
+                    *(f"reference[{kind}].weights.entry" for kind in ("factory", "timm", "torchvision")),
+                    "reference[mar].entry",
+                    "reference[mlflow].entry",
+                )
+            ),
+            *(
+                Addition(f"{model}.{field}", [])
+                for model in ("model", "models[*]")
+                for field in (
+                    *(f"reference[{kind}].weights.parts" for kind in ("factory", "timm", "torchvision")),
+                    "reference[onnx].parts",
+                )
+            ),
+            *(Addition(f"{model}.reference[onnx].layout", "NCHW") for model in ("model", "models[*]")),
+            *(
                 Addition(f"plan.checks[{kind}].rank_by", "signed")
                 for kind in ("deletion", "edda", "pixel_flipping", "insertion_deletion", "road")
             ),

@@ -6,15 +6,21 @@ from urllib.parse import urlsplit
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import WHITE_BOX
+from auditcore.contracts.file_parts import FilePart
 from auditcore.contracts.model_reference import BuiltModel
 from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel, Weights
-from auditcore.errors import UnsafeReference
-from auditcore.sources.fetching import pin_resource
+from auditcore.errors import UnreachableResource, UnsafeReference
+from auditcore.sources.fetching import pin_resource, read_resource
 from auditcore.sources.model_files import KIND_BY_ENDING
 from auditcore.sources.model_source import ModelSource, nothing_to_pin
+from auditcore.sources.named_files import MOST_INDEX_BYTES, shards_of
 from auditcore.sources.resolved_model import Resolution
+from auditcore.sources.sibling_files import pin_siblings
 
 FIELD = "model.weights.uri"
+
+INDEX_ENDING = ".index.json"
+"""Ending of the index of weights in several files of safetensors."""
 
 
 def check_weights(weights: Weights, access: AccessRules) -> None:
@@ -50,8 +56,24 @@ def resolve(model: BuiltModel, access: AccessRules) -> Resolution:
     )
     if digest is None:
         return Resolution(model, WHITE_BOX)
-    pinned = model.model_copy(update={"weights": weights.model_copy(update={"sha256": digest})})
-    return Resolution(pinned, WHITE_BOX)
+    pinned = weights.model_copy(update={"sha256": digest, "parts": _shards(weights, access)})
+    return Resolution(model.model_copy(update={"weights": pinned}), WHITE_BOX)
+
+
+def _shards(weights: Weights, access: AccessRules) -> tuple[FilePart, ...]:
+    """Digests of the files that an index names, as far as this machine can read it."""
+    if not urlsplit(weights.uri).path.lower().endswith(INDEX_ENDING):
+        return weights.parts
+    try:
+        index = read_resource(
+            weights.uri, access=access, field=FIELD, limit_bytes=MOST_INDEX_BYTES, sha256=weights.sha256
+        )
+    except UnreachableResource:
+        # the digest was given, and only the workers can read the file
+        return weights.parts
+    names = shards_of(index, field=FIELD).values()
+    limit = access.limits.weights_bytes
+    return pin_siblings(weights.uri, names, weights.parts, access=access, field=FIELD, limit_bytes=limit)
 
 
 def _check_named(model: TorchvisionModel | TimmModel, access: AccessRules) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import BLACK_BOX, WHITE_BOX, ModelCapabilities
 from auditcore.contracts.packaged_models import MarModel, OnnxModel, TorchExportModel, TorchScriptModel
-from auditcore.sources.fetching import pin_resource
+from auditcore.errors import UnreachableResource
+from auditcore.sources.fetching import open_resource, pin_resource
 from auditcore.sources.model_source import ModelSource
+from auditcore.sources.named_files import external_files
 from auditcore.sources.resolved_model import Resolution
+from auditcore.sources.sibling_files import pin_siblings
 
 FIELD = "model.uri"
 
@@ -44,7 +51,24 @@ def _resolve_white_box(model: FileModel, access: AccessRules) -> Resolution:
 
 def _resolve_onnx(model: OnnxModel, access: AccessRules) -> Resolution:
     # whether the graph can be converted to PyTorch is known after it is loaded
-    return pinned(model, access, BLACK_BOX if model.gradients == "never" else None)
+    found = pinned(model, access, BLACK_BOX if model.gradients == "never" else None)
+    return replace(found, reference=model.model_copy(update=_pins(model, found, access)))
+
+
+def _pins(model: OnnxModel, found: Resolution, access: AccessRules) -> dict[str, Any]:
+    """Digests of the graph and of the files that it names, as far as this machine can read them."""
+    digest = found.reference.sha256  # type: ignore[union-attr]  # of the same kind as `model`
+    limit = access.limits.weights_bytes
+    if digest is None or urlsplit(model.uri).scheme == "blob":
+        return {"sha256": digest}
+    try:
+        path = open_resource(model.uri, access=access, field=FIELD, limit_bytes=limit, sha256=digest)
+    except UnreachableResource:
+        # the digest was given, and only the workers can read the file
+        return {"sha256": digest}
+    names = external_files(path)
+    parts = pin_siblings(model.uri, names, model.parts, access=access, field=FIELD, limit_bytes=limit)
+    return {"sha256": digest, "parts": parts}
 
 
 def _check_archive(model: MarModel, access: AccessRules) -> None:

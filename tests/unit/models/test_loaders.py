@@ -280,11 +280,15 @@ def test_a_plain_pickle_is_refused_unread(tmp_path: Path, capsys: pytest.Capture
     assert "executed" not in capsys.readouterr().out
 
 
-def test_a_pickled_model_is_refused(tmp_path: Path) -> None:
+def test_of_a_pickled_model_only_the_weights_are_read(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
-    torch.save(torchvision.models.squeezenet1_1(), path)
+    model = digits.trained()
+    torch.save(model, path)
     access = allowing("digits:build", folder=tmp_path)
-    assert refused(with_weights(path), UnsafeReference, access, r"state_dict\(\)") == "model.weights.uri"
+    loaded = load_classifier(with_weights(path), access=access)
+    assert loaded.digest == load_classifier(digits.reference(digits.write_weights(tmp_path)), access=access).digest
+    torch.save(torchvision.models.squeezenet1_1(), path)
+    assert refused(with_weights(path), ModelNotLoadable, access, "do not fit") == "model.weights.uri"
 
 
 def torchscript(path: Path) -> None:

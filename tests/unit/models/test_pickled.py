@@ -16,8 +16,9 @@ from torch import nn
 
 import digits
 from auditcore.errors import ModelNotLoadable, UnsafeReference
-from auditcore.models.loaders.pickled import read_pickled_state
-from auditcore.models.loaders.weights import read_state_dict
+from auditcore.models.loaders.checkpoints import fill
+from auditcore.models.loaders.pickled import Inert, read_inert, state_of_module
+from auditcore.models.loaders.weights import read_checkpoint, read_tensors
 
 
 def same(state: dict[str, torch.Tensor], module: nn.Module) -> None:
@@ -27,13 +28,19 @@ def same(state: dict[str, torch.Tensor], module: nn.Module) -> None:
         torch.testing.assert_close(state[name], value)
 
 
+def read_module(path: Path) -> dict[str, torch.Tensor]:
+    found = read_inert(path, field="x")
+    assert isinstance(found, Inert)
+    return state_of_module(found)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickled_module_gives_its_state_dict(tmp_path: Path, *, zipped: bool) -> None:
     path = tmp_path / "model.pth"
     torch.save(digits.trained(), path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(UnsafeReference):
-        read_state_dict(path)
-    same(read_pickled_state(path, field="x"), digits.trained())
+        read_tensors(path, field="x")
+    same(read_module(path), digits.trained())
 
 
 def test_buffers_that_are_not_kept_are_left_out(tmp_path: Path) -> None:
@@ -41,13 +48,15 @@ def test_buffers_that_are_not_kept_are_left_out(tmp_path: Path) -> None:
     module.register_buffer("cache", torch.zeros(2), persistent=False)
     path = tmp_path / "model.pth"
     torch.save(module, path)
-    same(read_pickled_state(path, field="x"), module)
+    same(read_module(path), module)
 
 
 def test_a_checkpoint_with_a_pickled_module_inside_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save({"model": digits.trained(), "epoch": 3}, path)
-    same(read_pickled_state(path, field="x"), digits.trained())
+    module = digits.build()
+    fill(module, read_inert(path, field="x"), field="x")
+    same(module.state_dict(), digits.trained())
 
 
 class Malicious:
@@ -77,27 +86,28 @@ def attacks(mark: Path) -> list[Malicious]:
 def test_hostile_pickles_do_nothing(tmp_path: Path, number: int) -> None:
     mark, path = tmp_path / "mark", tmp_path / "model.pth"
     torch.save({"state_dict": {"weight": torch.ones(2)}, "extra": attacks(mark)[number]}, path)
-    assert read_pickled_state(path, field="x")["weight"].tolist() == [1, 1]
+    content: Any = read_inert(path, field="x")
+    assert content["state_dict"]["weight"].tolist() == [1, 1]
     assert not mark.exists()
     # and a bare pickle, which is not even an archive
     path.write_bytes(pickle.dumps(attacks(mark)[number]))
-    with pytest.raises(ModelNotLoadable):
-        read_pickled_state(path, field="model.uri")
+    with pytest.raises((ModelNotLoadable, UnsafeReference)):
+        read_checkpoint(path, field="model.uri")
     assert not mark.exists()
 
 
 def test_a_file_without_weights_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
     torch.save(nn.ReLU(), path)
-    with pytest.raises(ModelNotLoadable, match="no module with parameters") as caught:
-        read_pickled_state(path, field="model.uri")
+    with pytest.raises(UnsafeReference, match="holds more than tensors") as caught:
+        read_checkpoint(path, field="model.uri")
     assert caught.value.field == "model.uri"
     path.write_bytes(b"nonsense")
     with pytest.raises(ModelNotLoadable, match="no weights can be read"):
-        read_pickled_state(path, field="model.uri")
+        read_inert(path, field="model.uri")
 
 
-@pytest.mark.parametrize("read", [read_state_dict, lambda path: read_pickled_state(path, field="x")])
+@pytest.mark.parametrize("read", [read_tensors, read_inert])
 def test_archives_that_would_be_unpacked_without_a_limit_are_refused(tmp_path: Path, read: Any) -> None:
     plain, squeezed, tar = (tmp_path / name for name in ("plain.pt", "squeezed.pt", "tar.pt"))
     torch.save({"weight": torch.zeros(1000)}, plain)
@@ -105,8 +115,8 @@ def test_archives_that_would_be_unpacked_without_a_limit_are_refused(tmp_path: P
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
     with pytest.raises(ModelNotLoadable, match="compressed"):
-        read(squeezed)
+        read(squeezed, field="x")
     with tarfile.open(tar, "w") as archive:
         archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
     with pytest.raises(ModelNotLoadable, match="tar archive"):
-        read(tar)
+        read(tar, field="x")

@@ -95,10 +95,17 @@ def test_a_fixed_batch_is_filled_up(tmp_path: Path, digit_classifier: Classifier
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(digits.trained(), (torch.zeros(3, 3, 32, 32),), str(path), dynamo=False)
-    classifier = load_classifier(onnx_model(path), access=AccessRules(file_roots=(tmp_path,)))
+    model = onnx_model(path, gradients="never")
+    classifier = load_classifier(model, access=AccessRules(file_roots=(tmp_path,)))
     same(classifier, digit_classifier)
     assert classifier.source is not None
     assert classifier.source.images_per_pass == 3
+    # the conversion takes any number of images, and the report says so
+    converted = load_classifier(onnx_model(path), access=AccessRules(file_roots=(tmp_path,)))
+    same(converted, digit_classifier)
+    assert converted.source is None
+    assert applicability(converted, GradCam()) is None
+    assert "exported for 3 images at a time" in converted.notes[0]
 
 
 def small_graph(path: Path, *, kind: int = TensorProto.FLOAT, side: int = 32, outputs: int = 1) -> Path:
@@ -138,9 +145,17 @@ def test_graphs_of_something_else_are_refused_with_a_reason(
 
 def test_weights_in_other_files_and_damaged_graphs_are_refused(graph: Path, tmp_path: Path) -> None:
     access = AccessRules(file_roots=(tmp_path,))
-    outside = tmp_path / "outside.onnx"
-    onnx.save(onnx.load(str(graph)), str(outside), save_as_external_data=True, location="weights.bin", size_threshold=0)
-    with pytest.raises(UnsafeReference, match="save it as one file"):
+    outside = tmp_path / "models" / "outside.onnx"
+    outside.parent.mkdir()
+    location = "../weights.bin"
+    named = onnx.load(str(graph))
+    for tensor in named.graph.initializer:
+        tensor.external_data.add(key="location", value=location)
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.ClearField("raw_data")
+    outside.write_bytes(named.SerializeToString())
+    (tmp_path / "weights.bin").write_bytes(bytes(10**5))
+    with pytest.raises(UnsafeReference, match="without a path"):
         load_classifier(onnx_model(outside), access=access)
     outside.write_bytes(b"no graph")
     with pytest.raises(ModelNotLoadable, match="not an ONNX graph"):

@@ -19,9 +19,11 @@ class LoadedModel:
         preprocessing: How a photo becomes its input.
         scores: How its logits become probabilities.
         trained: False for `random:` weights.
+        notes: What loading has found that a reader of the report should know.
     """
 
     module: nn.Module
     preprocessing: Preprocessing
     scores: Scores
     trained: bool
+    notes: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from auditcore.errors import ModelNotLoadable
-from auditcore.models.loaders.weights import refuse_unusual_archives
+from auditcore.models.loaders.torch_files import refuse_unusual_archives
 
 MOST_JSON_BYTES = 64 * 2**20
 CONFIG_ENDING = "_weights_config.json"

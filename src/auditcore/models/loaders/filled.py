@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from auditcore.contracts.archives import filled
 from auditcore.contracts.models import Scores, Weights
 from auditcore.contracts.packaged_models import (
@@ -17,14 +13,16 @@ from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import InputError
 from auditcore.models.loaders import factory, timm, torchvision
 from auditcore.models.loaders.architecture import LoadedModel
-from auditcore.models.loaders.weights import WeightsSource, fill
+from auditcore.models.loaders.checkpoints import fill
+from auditcore.models.loaders.weights import WeightsSource
 
 
 def fill_architecture(
     architecture: Architecture,
-    state: Mapping[str, Tensor],
+    content: object,
     source: WeightsSource,
     *,
+    entry: str | None,
     scores: Scores,
     preprocessing: Preprocessing,
     field: str,
@@ -33,8 +31,9 @@ def fill_architecture(
 
     Args:
         architecture: What to build.
-        state: Its weights, which must fit exactly.
+        content: Content of the file of weights, of which a set must fit exactly.
         source: What the operator allows.
+        entry: The set to load, as for `fill`.
         scores: How logits become probabilities.
         preprocessing: How photos become inputs.
         field: Path of the weights in the request, for errors.
@@ -56,9 +55,5 @@ def fill_architecture(
         # these loaders name fields of a model; here the architecture is one field of the model
         error.field = error.field.replace("model.", "model.architecture.", 1)
         raise
-    try:
-        fill(loaded.module, state)
-    except InputError as error:
-        error.field = field
-        raise
+    source.notes.extend(fill(loaded.module, content, field=field, entry=entry))
     return LoadedModel(loaded.module, preprocessing, scores, trained=True)

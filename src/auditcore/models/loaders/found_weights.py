@@ -4,31 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
-from auditcore.errors import ModelNotLoadable, UnsafeReference
 from auditcore.models.loaders.exported_weights import is_exported, read_exported_weights
-from auditcore.models.loaders.pickled import read_pickled_state
-from auditcore.models.loaders.weights import read_state_dict
+from auditcore.models.loaders.weights import read_checkpoint
 
 
-def read_found_weights(path: Path, *, field: str) -> dict[str, Tensor]:
-    """Parameters and buffers by name: of safetensors, a state dict, a pickled module or an exported program.
+def read_found_weights(path: Path, *, field: str) -> object:
+    """Content of safetensors, a checkpoint, a pickled module or an exported program.
 
     Args:
         path: The file; its content tells the format.
         field: Path in the request, for errors.
 
     Raises:
-        ModelNotLoadable: The file is damaged, or holds no weights.
-        UnsafeReference: The file is a TorchScript program.
+        ModelNotLoadable: The file is damaged.
+        UnsafeReference: The file is a TorchScript program, or a pickle in which no tensors have names.
     """
-    if is_exported(path):
-        return read_exported_weights(path, field=field)
-    try:
-        return read_state_dict(path)
-    except UnsafeReference:
-        return read_pickled_state(path, field=field)
-    except ModelNotLoadable as error:
-        error.field = field
-        raise
+    return read_exported_weights(path, field=field) if is_exported(path) else read_checkpoint(path, field=field)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from auditcore.contracts.packaged_models import HuggingFaceModel
-from auditcore.errors import ModelNotLoadable
+from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.checkpoints import fill
 from auditcore.models.loaders.huggingface_preprocessing import preprocessing_of
 from auditcore.models.loaders.timm import own_preprocessing
-from auditcore.models.loaders.weights import WeightsSource, fill
+from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
 
 
@@ -42,7 +43,7 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     field = "model.uri" if reference.uri is not None else "model.repo"
     snapshot = Snapshot(reference, source.access)
     if "architecture" in snapshot.config:
-        module = _timm(snapshot, field)
+        module = _timm(snapshot, source, field)
         preprocessing = reference.preprocessing or own_preprocessing(module)
     else:
         module = _transformers(snapshot, field)
@@ -50,7 +51,7 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     return LoadedModel(module, preprocessing, reference.scores, trained=True)
 
 
-def _timm(snapshot: Snapshot, field: str) -> nn.Module:
+def _timm(snapshot: Snapshot, source: WeightsSource, field: str) -> nn.Module:
     config = snapshot.config
     options: dict[str, Any] = {"num_classes": config["num_classes"]} if "num_classes" in config else {}
     own = dict(config.get("pretrained_cfg") or {})
@@ -66,10 +67,11 @@ def _timm(snapshot: Snapshot, field: str) -> nn.Module:
     for path in snapshot.weights:
         state |= safetensors.torch.load_file(path)
     try:
-        fill(module, state)
-    except ModelNotLoadable as error:
-        error.field = field
-        raise
+        source.notes.extend(fill(module, state, field=field))
+    except InvalidRequest as error:
+        # a snapshot has no `entry` to choose with: it is published for one model
+        msg = f"the weights of the snapshot leave open which ones are meant ({error.message}); save them again"
+        raise ModelNotLoadable(msg, field=field) from error
     known = dict(getattr(module, "pretrained_cfg", {}) or {})
     module.pretrained_cfg = known | {key: value for key, value in own.items() if value is not None}  # type: ignore[assignment]
     return module

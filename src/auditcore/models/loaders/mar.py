@@ -14,10 +14,12 @@ from auditcore.contracts.packaged_models import MarModel
 from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
 from auditcore.models.archives import FIELD, Archive
 from auditcore.models.loaders.architecture import LoadedModel
+from auditcore.models.loaders.checkpoints import fill
 from auditcore.models.loaders.filled import fill_architecture
 from auditcore.models.loaders.found_weights import read_found_weights
+from auditcore.models.loaders.torch_files import looks_like_torchscript
 from auditcore.models.loaders.torchscript import load_program
-from auditcore.models.loaders.weights import WeightsSource, fill, looks_like_torchscript
+from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
 
 
@@ -48,17 +50,24 @@ def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
         raise InvalidRequest(msg, field="model.preprocessing")
     serialized = archive.manifest.model.serialized_file
     if architecture is None:
-        module = _run(archive, path, source)
+        module = _run(archive, path, source, reference.entry)
         return LoadedModel(module, preprocessing, scores, trained=True)
     if serialized is None:
         msg = "the archive has no file of weights (serializedFile); archive the model with --serialized-file"
         raise ModelNotLoadable(msg, field=FIELD)
     with archive.extracted([serialized]) as files:
-        state = read_found_weights(files[serialized], field=FIELD)
-        return fill_architecture(architecture, state, source, scores=scores, preprocessing=preprocessing, field=FIELD)
+        return fill_architecture(
+            architecture,
+            read_found_weights(files[serialized], field=FIELD),
+            source,
+            entry=reference.entry,
+            scores=scores,
+            preprocessing=preprocessing,
+            field=FIELD,
+        )
 
 
-def _run(archive: Archive, path: Path, source: WeightsSource) -> nn.Module:
+def _run(archive: Archive, path: Path, source: WeightsSource, entry: str | None) -> nn.Module:
     """The module that the code of an archive makes, if the operator allows this archive."""
     with path.open("rb") as file:
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -81,7 +90,7 @@ def _run(archive: Archive, path: Path, source: WeightsSource) -> nn.Module:
             msg = "the archive has weights and no model file; give `architecture`"
             raise ModelNotLoadable(msg, field="model.architecture")
         module = _eager(files[model.model_file])
-        fill(module, read_found_weights(weights, field=FIELD))
+        source.notes.extend(fill(module, read_found_weights(weights, field=FIELD), field=FIELD, entry=entry))
         return module
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
 from auditcore.contracts.packaged_models import MlflowModel
 from auditcore.errors import ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
@@ -28,15 +26,16 @@ def load(reference: MlflowModel, source: WeightsSource) -> LoadedModel:
     with artifacts(reference, source.access) as folder:
         return fill_architecture(
             reference.architecture,
-            _state(folder),
+            _content(folder),
             source,
+            entry=reference.entry,
             scores=reference.scores,
             preprocessing=reference.preprocessing,
             field=FIELD,
         )
 
 
-def _state(folder: Path) -> dict[str, Tensor]:
+def _content(folder: Path) -> object:
     path = next((folder / name for name in CANDIDATES if (folder / name).is_file()), None)
     if path is None:
         msg = f"the model has none of {', '.join(CANDIDATES)}; log it with mlflow.pytorch, or log its state dict"

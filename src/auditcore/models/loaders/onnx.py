@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import numpy as np
@@ -12,21 +11,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from auditcore.contracts.canonical_json import digest_of, sha256
 from auditcore.contracts.capabilities import BLACK_BOX, ModelCapabilities
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.packaged_models import OnnxModel, Outputs
 from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid
 from auditcore.models.black_box import SMALLEST, BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
-from auditcore.models.loaders.external_data import refuse_external_data
+from auditcore.models.loaders.external_data import include_external_data, refuse_external_data
+from auditcore.models.loaders.onnx_operators import OLDER_OPSET, in_older_operators, without_converter
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
+from auditcore.sources.sibling_files import read_sibling
 
 FIELD = "model.uri"
 IMAGES_PER_PASS = 8
-
-OLDER_OPSET = 17
-"""Version of the operators for which onnx2torch 1.5 has all of its converters."""
 
 AGREEMENT = 1e-4
 """Largest difference between a conversion and ONNX Runtime, as a fraction of the range of the outputs."""
@@ -34,35 +33,49 @@ AGREEMENT = 1e-4
 
 @final
 class OnnxSource:
-    """A `Source` (see `models/black_box.py`) that is a graph in ONNX Runtime."""
+    """A `Source` (see `models/black_box.py`) that is a graph in ONNX Runtime.
 
-    def __init__(self, session: Any, *, digest: str, image: str, output: str, fixed: int | None, note: str) -> None:  # noqa: ANN401 - ONNX Runtime publishes no types
+    Attributes:
+        reason: Why the graph cannot be converted to PyTorch; None if that was not asked for.
+    """
+
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401 - ONNX Runtime publishes no types
+        *,
+        digest: str,
+        image: str,
+        output: str,
+        fixed: int | None,
+        channels_last: bool,
+    ) -> None:
         """Keep an open session.
 
         Args:
             session: Session of ONNX Runtime.
-            digest: Digest of the file.
+            digest: Digest of the file, and of those with its weights.
             image: Name of the input.
             output: Name of the output.
             fixed: Batch size of the graph; None if it takes any.
-            note: Why the model is a black box.
+            channels_last: Whether the input is (N,H,W,channels).
         """
         self._session = session
         self._digest = digest
         self._image = image
         self._output = output
         self._fixed = fixed
-        self._note = note
+        self._channels_last = channels_last
+        self.reason: str | None = None
 
     @property
     def digest(self) -> str:
-        """Digest of the file."""
+        """Digest of the file, and of those with its weights."""
         return self._digest
 
     @property
     def capabilities(self) -> ModelCapabilities:
         """Only predictions."""
-        return BLACK_BOX
+        return BLACK_BOX.model_copy(update={"reason": self.reason})
 
     @property
     def probe(self) -> None:
@@ -89,17 +102,20 @@ class OnnxSource:
 
     def end(self) -> tuple[str, ...]:
         """Why gradients are missing."""
-        return (self._note,)
+        since = "" if self.reason is None else f", since {self.reason}"
+        return (f"predictions came from ONNX Runtime{since}",)
 
     def _run(self, part: Tensor, step: int) -> Tensor:
         filled = part if len(part) == step else torch.cat([part, part[:1].expand(step - len(part), -1, -1, -1)])
+        if self._channels_last:
+            filled = filled.permute(0, 2, 3, 1)
         try:
             (scores,) = self._session.run([self._output], {self._image: filled.contiguous().numpy()})
         # ONNX Runtime raises errors of its own without a common base class
         except Exception as error:
             first_line = (str(error) or type(error).__name__).splitlines()[0]
             msg = f"the graph cannot process images of shape {tuple(filled.shape)}: {first_line}"
-            raise ModelOutputInvalid(msg, field="model.preprocessing.crop") from error
+            raise ModelOutputInvalid(msg, field="model.preprocessing") from error
         return torch.from_numpy(np.array(scores, np.float32))[: len(part)]
 
 
@@ -117,48 +133,102 @@ class LogOf(nn.Module):
         return torch.log(self.network(x).clamp_min(SMALLEST))
 
 
+@final
+class ChannelsLast(nn.Module):
+    """A network that takes images as (N,H,W,channels)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Any) -> Any:  # noqa: ANN401 - a tensor, or its symbol while torch.fx traces
+        """Outputs (N,classes) of images (N,channels,H,W)."""
+        return self.network(x.permute(0, 2, 3, 1))
+
+
+@final
+class OneByOne(nn.Module):
+    """A network that takes one image at a time."""
+
+    def __init__(self, network: nn.Module) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (N,classes), each of a pass of its own."""
+        return torch.cat([self.network(image) for image in x.split(1)])
+
+
 def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
     """Open a graph, and convert it to PyTorch if that gives the same outputs.
 
     Raises:
         ModelNotLoadable: The file is damaged, or ONNX Runtime is not installed.
-        UnsafeReference: The graph keeps data in another file.
+        UnsafeReference: The graph keeps data in a file that is not beside it.
         ModelOutputInvalid: Input or output has a type or shape that does not fit images or class scores.
-        InputError: The file cannot be read.
+        InputError: A file cannot be read.
     """
-    path = open_resource(
-        reference.uri,
-        access=source.access,
-        field=FIELD,
-        limit_bytes=source.access.limits.weights_bytes,
-        sha256=reference.sha256,
-        blobs=source.blobs,
-    )
-    # read once, so that the checked bytes are the ones that run, even if the file changes
-    data = path.read_bytes()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    graph = _parsed(data)
-    del data
+    graph, digest = _read(reference, source)
     session = _session(graph, source.device)
     image, output = _only(session.get_inputs(), "input"), _only(session.get_outputs(), "output")
-    fixed = _refuse_misfit(image, output, reference.preprocessing.shape)
+    shape = reference.preprocessing.shape
+    fixed = _refuse_misfit(image, output, shape, reference.layout)
     runtime = OnnxSource(
         session,
         digest=digest,
         image=image.name,
         output=output.name,
         fixed=fixed,
-        note="predictions came from ONNX Runtime",
+        channels_last=reference.layout == "NHWC",
     )
+    if reference.gradients == "auto":
+        converted = _converted(graph, runtime, shape, fixed, reference.layout)
+        if isinstance(converted, nn.Module):
+            module = _with_logits(converted, reference.outputs, sigmoid=reference.scores == "sigmoid")
+            if fixed is not None:
+                single = any(isinstance(part, OneByOne) for part in converted.modules())
+                way = "one image at a time" if single else "any number of images at once"
+                source.notes.append(
+                    f"the graph was exported for {fixed} images at a time; its conversion to PyTorch gives the same "
+                    f"outputs for {way}"
+                )
+            return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
+        runtime.reason = converted
     black_box = BlackBox(runtime, outputs=reference.outputs, scores=reference.scores)
-    if reference.gradients == "never" or fixed is not None:
-        return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
-    converted = _converted(graph, runtime, reference.preprocessing.shape)
-    if isinstance(converted, str):
-        runtime._note = f"predictions came from ONNX Runtime, since {converted}"  # noqa: SLF001 - of this module
-        return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
-    module = _with_logits(converted, reference.outputs, sigmoid=reference.scores == "sigmoid")
-    return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
+    return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
+
+
+def _read(reference: OnnxModel, source: WeightsSource) -> tuple[Any, str]:
+    """The checked graph with all its data, and the digest over its files."""
+    limit = source.access.limits.weights_bytes
+    path = open_resource(
+        reference.uri,
+        access=source.access,
+        field=FIELD,
+        limit_bytes=limit,
+        sha256=reference.sha256,
+        blobs=source.blobs,
+    )
+    # read once, so that the checked bytes are the ones that run, even if the file changes
+    data = path.read_bytes()
+    digest = sha256(data)
+    left = limit - len(data)
+    graph = _parsed(data)
+    del data
+
+    def read(name: str) -> bytes:
+        nonlocal left
+        found = read_sibling(reference.uri, name, reference.parts, access=source.access, field=FIELD, limit_bytes=left)
+        left -= len(found)
+        return found
+
+    files = include_external_data(graph, read, field=FIELD)
+    refuse_external_data(graph, field=FIELD)
+    if files:
+        digest = digest_of({"": digest, **{name: sha256(content) for name, content in files.items()}})
+    return graph, digest
 
 
 def _with_logits(module: nn.Module, outputs: Outputs, *, sigmoid: bool) -> nn.Module:
@@ -171,7 +241,7 @@ def _with_logits(module: nn.Module, outputs: Outputs, *, sigmoid: bool) -> nn.Mo
 
 
 def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
-    """The graph, after it was checked that it names no other file and has no unknown fields."""
+    """The graph, without unknown fields and options."""
     try:
         import onnx  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -185,7 +255,6 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
     graph.DiscardUnknownFields()
     # if ORT_LOAD_CONFIG_FROM_MODEL is set, ONNX Runtime takes options from there, including files to write
     graph.ClearField("metadata_props")
-    refuse_external_data(graph, field=FIELD)
     return graph
 
 
@@ -224,54 +293,111 @@ def _only(tensors: list[Any], what: str) -> Any:  # noqa: ANN401 - ONNX Runtime 
     return tensors[0]
 
 
-def _refuse_misfit(image: Any, output: Any, images: InputShape) -> int | None:  # noqa: ANN401 - onnx publishes no types
+def _refuse_misfit(image: Any, output: Any, one: InputShape, layout: str) -> int | None:  # noqa: ANN401 - onnx publishes no types
     """The batch size of the graph; None if it takes any."""
     for tensor in (image, output):
         if tensor.type != "tensor(float)":
             msg = f"{tensor.name!r} is of type {tensor.type}; export the graph with float32 inputs and outputs"
             raise ModelOutputInvalid(msg, field=FIELD)
     shape = list(image.shape)
-    expected = list(images)
-    if len(shape) != 1 + len(expected) or any(
-        isinstance(found, int) and found != wanted for found, wanted in zip(shape[1:], expected, strict=True)
-    ):
-        msg = f"input {image.name!r} has shape {shape}, and images are {['N', *expected]}; check `preprocessing`"
+    first, last = list(one), [*one[1:], one[0]]
+    expected, other = (last, first) if layout == "NHWC" else (first, last)
+    if not _fits(shape, expected):
+        if _fits(shape, other):
+            right = "NCHW" if layout == "NHWC" else "NHWC"
+            msg = f"input {image.name!r} has shape {shape}, which is the layout {right}; set `layout` to {right}"
+            raise ModelOutputInvalid(msg, field="model.layout")
+        sizes = ", ".join(str(size) for size in expected)
+        msg = f"input {image.name!r} has shape {shape}, and images are [N, {sizes}]; check `preprocessing`"
         raise ModelOutputInvalid(msg, field="model.preprocessing")
     return shape[0] if isinstance(shape[0], int) else None
 
 
-def _converted(graph: Any, runtime: OnnxSource, shape: InputShape) -> nn.Module | str:  # noqa: ANN401 - onnx publishes no types
+def _fits(shape: list[Any], expected: list[int]) -> bool:
+    """Whether a shape is that of images; sizes that are not fixed have a name or none."""
+    return len(shape) == 1 + len(expected) and all(
+        not isinstance(found, int) or found == wanted for found, wanted in zip(shape[1:], expected, strict=True)
+    )
+
+
+def _converted(
+    graph: Any,  # noqa: ANN401 - onnx publishes no types
+    runtime: OnnxSource,
+    shape: InputShape,
+    fixed: int | None,
+    layout: str,
+) -> nn.Module | str:
     """The graph as a PyTorch module, or the reason why there is none with the same outputs."""
     try:
-        import onnx2torch  # noqa: PLC0415 - an extra
+        import onnx2torch  # noqa: F401, PLC0415 - an extra
     except ImportError:
         return "onnx2torch is not installed here"
     images = torch.from_numpy(np.random.Generator(np.random.Philox(key=1)).standard_normal((3, *shape), np.float32))
+    expected = runtime.predict(images)
+    reasons = []
+    for convert in _ways(graph, fixed):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                module = convert()
+        # unknown operators fail in many ways
+        except Exception as error:  # noqa: BLE001
+            first_line = (str(error) or type(error).__name__).splitlines()[0]
+            reasons.append(f"the graph cannot be converted to PyTorch ({first_line})")
+            continue
+        module = ChannelsLast(module) if layout == "NHWC" else module
+        reason = _difference(module, images, expected)
+        if reason is None:
+            return module
+        reasons.append(reason)
+    # the last way is for graphs of older exporters; the first of the others knows most operators
+    return reasons[1]
+
+
+def _ways(graph: Any, fixed: int | None) -> Iterator[Callable[[], nn.Module]]:  # noqa: ANN401 - onnx publishes no types
+    """Ways to convert a graph, in the order in which they are tried."""
+    from onnx import version_converter  # noqa: PLC0415 - an extra
+    from onnx2torch import convert  # noqa: PLC0415 - an extra
+
+    def as_it_is() -> nn.Module:
+        module: nn.Module = convert(graph)
+        return module.eval()
+
+    def older(free_batch: int | None) -> nn.Module:
+        rewritten = in_older_operators(graph, free_batch=free_batch)
+        unknown = without_converter(rewritten)
+        if unknown:
+            msg = f"onnx2torch has no converter for {', '.join(unknown)}"
+            raise NotImplementedError(msg)
+        module: nn.Module = convert(rewritten)
+        return module.eval()
+
+    def older_by_onnx() -> nn.Module:
+        module: nn.Module = convert(version_converter.convert_version(graph, OLDER_OPSET))
+        return module.eval()
+
+    yield as_it_is
+    yield lambda: older(fixed)
+    if fixed == 1:
+        # a pass for each image hides the layers from explainers that read them, so it comes late
+        yield lambda: OneByOne(older(None))
+        yield lambda: OneByOne(as_it_is())
+    yield older_by_onnx
+
+
+def _difference(module: nn.Module, images: Tensor, expected: Tensor) -> str | None:
+    """Why a conversion is not the graph; None if both give the same outputs."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = _convert(onnx2torch.convert, graph)
-            with torch.no_grad():
-                found = torch.cat([module(images[:2]), module(images[2:])])
-    # unknown operators and wrong conversions fail in many ways
+        with torch.no_grad():
+            found = torch.cat([module(images[:2]), module(images[2:])])
+    # a conversion is foreign code
     except Exception as error:  # noqa: BLE001
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        return f"the graph cannot be converted to PyTorch ({first_line})"
-    expected = runtime.predict(images)
+        return f"its conversion to PyTorch fails ({first_line})"
     if found.shape != expected.shape:
         return "its conversion to PyTorch gives another shape"
     spread = float(expected.max() - expected.min())
     worst = float((found - expected).abs().max())
     if not worst <= AGREEMENT * max(spread, float(SMALLEST)):
         return f"its conversion to PyTorch answers otherwise, by {worst:.3g}"
-    return module
-
-
-def _convert(convert: Callable[[Any], nn.Module], graph: Any) -> nn.Module:  # noqa: ANN401 - onnx publishes no types
-    """Convert with the graph's own version of the operators, or with an equivalent older one."""
-    from onnx import version_converter  # noqa: PLC0415 - an extra
-
-    try:
-        return convert(graph).eval()
-    except NotImplementedError:
-        return convert(version_converter.convert_version(graph, OLDER_OPSET)).eval()
+    return None

@@ -2,7 +2,7 @@
 
 `torch.save(model)` writes a pickle that names classes and functions to call, so that opening it can run any code. Here
 only the functions that build tensors are called; every other name becomes an inert object that stores its arguments.
-The result is a tree of module attributes, from which parameters and buffers are taken.
+The result is a tree of containers and attributes, from which parameters and buffers are taken.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ import torch
 from torch import Tensor
 
 from auditcore.errors import ModelNotLoadable
-from auditcore.models.loaders.weights import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
+from auditcore.models.loaders.torch_files import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
 
 MOST_DEPTH = 200
-"""Deepest nesting of modules; a pickle can hold a module inside itself."""
+"""Deepest nesting of modules."""
+
+MOST_MODULES = 100_000
+"""Most modules of one model that are looked at; a few bytes can name the same module any number of times."""
 
 _REBUILDING: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,  # noqa: SLF001 - what pickles name
@@ -48,22 +51,32 @@ class Inert:
     """An object in place of one of any class: it stores its state and does nothing.
 
     Attributes:
+        state: Its attributes, and the entries of a dictionary of some class.
         dump_patches: Read by torch.load for older files: whether to write changes of source code to disk.
     """
 
     dump_patches = False
 
+    state: dict[str, Any]
+
+    def __new__(cls, *_: object, **__: object) -> Inert:  # noqa: PYI034 - beartype refuses Self here
+        """Begin with no state; unpickling does not call `__init__`."""
+        made = super().__new__(cls)
+        made.state = {}
+        return made
+
     def __init__(self, *_: object, **__: object) -> None:
-        self.state: dict[str, Any] = {}
+        """Ignore the arguments."""
 
     def __setstate__(self, state: object) -> None:
         """Keep the attributes that the object would have had."""
         own = state[0] if isinstance(state, tuple) and state else state
         if isinstance(own, dict):
-            self.state = {str(name): value for name, value in own.items()}
+            self.state.update({str(name): value for name, value in own.items()})
 
-    def __setitem__(self, _key: object, _value: object) -> None:
-        """Drop an entry of a dictionary of some class."""
+    def __setitem__(self, key: object, value: object) -> None:
+        """Keep an entry of a dictionary of some class."""
+        self.state[str(key)] = value
 
     def append(self, _value: object) -> None:
         """Drop an element of a list of some class."""
@@ -100,15 +113,15 @@ _PICKLE = types.ModuleType("auditcore_inert_pickle")
 _PICKLE.__dict__.update(Unpickler=_Unpickler, load=lambda file, **options: _Unpickler(file, **options).load())
 
 
-def read_pickled_state(path: Path, *, field: str) -> dict[str, Tensor]:
-    """Parameters and buffers of a pickled module or checkpoint, by name.
+def read_inert(path: Path, *, field: str) -> object:
+    """Content of a pickled module or checkpoint: tensors and containers; every other object is inert.
 
     Args:
         path: A file that `torch.save` has written.
         field: Path in the request, for errors.
 
     Raises:
-        ModelNotLoadable: The file is damaged, compressed, or holds no module and no state dict.
+        ModelNotLoadable: The file is damaged or compressed.
         UnsafeReference: The file is a TorchScript program.
     """
     if looks_like_torchscript(path):
@@ -118,47 +131,43 @@ def read_pickled_state(path: Path, *, field: str) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             # for older files torch.load compares the source code of classes, which are all inert here
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
+            found: object = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
     # with inert objects, a pickle can fail in any way
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         msg = f"no weights can be read from the pickle ({first_line}); save `model.state_dict()` instead"
         raise ModelNotLoadable(msg, field=field) from error
-    state = _state(found)
-    if not state:
-        msg = "the pickle holds no module with parameters; save `model.state_dict()` instead"
-        raise ModelNotLoadable(msg, field=field)
+    return found
+
+
+def is_module(one: Inert) -> bool:
+    """Whether an inert object stands for a `torch.nn.Module`."""
+    return "_parameters" in one.state and "_modules" in one.state
+
+
+def state_of_module(module: Inert) -> dict[str, Tensor]:
+    """What `Module.state_dict` would return; of at most `MOST_MODULES` modules."""
+    state: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Inert, frozenset[int]]] = [("", module, frozenset())]
+    visits = 0
+    while waiting and visits < MOST_MODULES:
+        visits += 1
+        prefix, here, around = waiting.pop()
+        skipped = here.state.get("_non_persistent_buffers_set")
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _entries(here.state.get(kind)):
+                if isinstance(value, Tensor) and not (
+                    kind == "_buffers" and isinstance(skipped, set | frozenset) and name in skipped
+                ):
+                    state[f"{prefix}{name}"] = value.detach()
+        inside = around | {id(here)}
+        waiting.extend(
+            (f"{prefix}{name}.", child, inside)
+            for name, child in _entries(here.state.get("_modules"))
+            # a pickle can hold a module inside itself
+            if isinstance(child, Inert) and id(child) not in inside and len(inside) < MOST_DEPTH
+        )
     return state
-
-
-def _state(found: object) -> dict[str, Tensor]:
-    if isinstance(found, Inert):
-        state: dict[str, Tensor] = {}
-        _collect(found, "", state, depth=0)
-        return state
-    if isinstance(found, Mapping):
-        for key in ("state_dict", "model_state_dict", "model"):
-            inner = found.get(key)
-            if isinstance(inner, Mapping | Inert):
-                return _state(inner)
-        return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    return {}
-
-
-def _collect(module: Inert, prefix: str, state: dict[str, Tensor], *, depth: int) -> None:
-    """Collect what `Module.state_dict` would return."""
-    if depth > MOST_DEPTH:
-        return
-    skipped = module.state.get("_non_persistent_buffers_set")
-    for kind in ("_parameters", "_buffers"):
-        for name, value in _entries(module.state.get(kind)):
-            if isinstance(value, Tensor) and not (
-                kind == "_buffers" and isinstance(skipped, set | frozenset) and name in skipped
-            ):
-                state[f"{prefix}{name}"] = value.detach()
-    for name, child in _entries(module.state.get("_modules")):
-        if isinstance(child, Inert):
-            _collect(child, f"{prefix}{name}.", state, depth=depth + 1)
 
 
 def _entries(value: object) -> list[tuple[str, object]]:

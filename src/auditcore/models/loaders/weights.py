@@ -1,15 +1,13 @@
-"""Weights from safetensors or a plain PyTorch state dict, for an architecture that they must fit exactly."""
+"""Weights from safetensors or a checkpoint of PyTorch, for an architecture that they must fit exactly."""
 
 from __future__ import annotations
 
 import pickle
-import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
@@ -19,18 +17,14 @@ from torch import Tensor, nn
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import Weights
 from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
+from auditcore.models.loaders.checkpoints import fill, names_tensors
+from auditcore.models.loaders.pickled import read_inert
+from auditcore.models.loaders.torch_files import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
 from auditcore.sources.fetching import BlobReader, open_resource
+from auditcore.sources.named_files import MOST_INDEX_BYTES, shards_of
+from auditcore.sources.sibling_files import read_sibling
 
 URI_FIELD = "model.weights.uri"
-
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training frameworks store the state dict in a checkpoint."""
-
-_PREFIXES = ("module.", "_orig_mod.")
-"""Prefixes that `DataParallel` and `torch.compile` add to every key."""
-
-_NAMED = 3
-"""Number of keys that an error lists; a wrong architecture can miss hundreds."""
 
 _SEEDS = range(2**63)
 
@@ -43,11 +37,13 @@ class WeightsSource:
         access: What the operator allows.
         blobs: Reader of uploaded files, or None where there are none.
         device: Device of the model, for models that do not run in PyTorch.
+        notes: What loading has found that a reader of the report should know.
     """
 
     access: AccessRules
     blobs: BlobReader | None = None
     device: str = "cpu"
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def also_allowing(self, package: str) -> WeightsSource:
         """The same source with one more installed package."""
@@ -65,7 +61,7 @@ class WeightsSource:
             The module, and whether its weights were trained.
 
         Raises:
-            InvalidRequest: The seed is not a number, or a digest is given for random weights.
+            InvalidRequest: The seed is not a number, or a digest or a set is given for random weights.
             ModelNotLoadable: The file is not a state dict, or does not fit.
             UnsafeReference: The file holds more than tensors, or the operator does not allow it.
             InputError: As `open_resource`.
@@ -83,63 +79,65 @@ class WeightsSource:
                 sha256=weights.sha256,
                 blobs=self.blobs,
             )
-            fill(module, read_state_dict(path))
+            content = self._sharded(path, weights) if _is_index(path) else read_checkpoint(path, field=URI_FIELD)
+            self.notes.extend(fill(module, content, field=URI_FIELD, entry=weights.entry))
         return module, seed is None
 
+    def _sharded(self, path: Path, weights: Weights) -> dict[str, Tensor]:
+        """Tensors of the files of safetensors that an index names, beside the index."""
+        index = path.read_bytes()
+        left = self.access.limits.weights_bytes - len(index)
+        state: dict[str, Tensor] = {}
+        places = shards_of(index, field=URI_FIELD)
+        for name in sorted(set(places.values())):
+            data = read_sibling(weights.uri, name, weights.parts, access=self.access, field=URI_FIELD, limit_bytes=left)
+            left -= len(data)
+            wanted = {tensor for tensor, file in places.items() if file == name}
+            found = _loaded_safetensors(data, URI_FIELD)
+            missing = sorted(wanted - found.keys())
+            if missing:
+                msg = f"the index places {missing[0]!r} in {name!r}, which does not hold it; download both again"
+                raise ModelNotLoadable(msg, field=URI_FIELD)
+            state |= {tensor: found[tensor] for tensor in wanted}
+        return state
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Parameters and buffers by name, on the CPU. No code of the file runs.
 
-    The content tells the format, because blobs have no file name. In a checkpoint, the state dict may be under
-    `state_dict`, `model_state_dict` or `model`. Prefixes of `DataParallel` and `torch.compile` are removed.
+def read_checkpoint(path: Path, *, field: str) -> object:
+    """Content of a file of safetensors or of `torch.save`, on the CPU. No code of the file runs.
+
+    The content tells the format, because blobs have no file name. Of a pickle that holds more than tensors, such as the
+    arguments of a training run, all other objects are inert.
+
+    Args:
+        path: The file.
+        field: Path in the request, for errors.
 
     Raises:
-        ModelNotLoadable: The file is damaged or holds no state dict.
+        ModelNotLoadable: The file is damaged.
+        UnsafeReference: The file is TorchScript, or a pickle in which no tensors have names.
+    """
+    try:
+        return read_tensors(path, field=field)
+    except UnsafeReference as unsafe:
+        if looks_like_torchscript(path):
+            raise
+        try:
+            content = read_inert(path, field=field)
+        except ModelNotLoadable:
+            raise unsafe from None
+        if not names_tensors(content):
+            raise
+        return content
+
+
+def read_tensors(path: Path, *, field: str) -> object:
+    """Content of a file that holds only tensors and plain containers, on the CPU.
+
+    Raises:
+        ModelNotLoadable: The file is damaged.
         UnsafeReference: The file holds more than tensors and plain containers, or is TorchScript.
     """
-    content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
-    for wrapper in _WRAPPERS:
-        inner = content.get(wrapper) if isinstance(content, Mapping) else None
-        if isinstance(inner, Mapping):
-            content = inner
-            break
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    ):
-        msg = "the file holds no state dict (names to tensors); save `model.state_dict()`, best as safetensors"
-        raise ModelNotLoadable(msg, field=URI_FIELD)
-    state: dict[str, Tensor] = dict(content)
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
-def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict that fits exactly. Batch counters, which evaluation does not use, may be missing.
-
-    Raises:
-        ModelNotLoadable: Names or shapes differ; the message gives some of each.
-    """
-    own = module.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in own]
-    reshaped = [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    problems = [
-        f"{len(names)} {what}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if names
-    ]
-    if problems:
-        msg = f"the weights do not fit the architecture ({'; '.join(problems)}); check name, classes and args"
-        raise ModelNotLoadable(msg, field=URI_FIELD)
-    module.load_state_dict(dict(state), strict=False)
+    return _read_safetensors(path, field) if _is_safetensors(path) else _read_torch(path, field)
 
 
 def _random_seed(weights: Weights) -> int | None:
@@ -153,6 +151,9 @@ def _random_seed(weights: Weights) -> int | None:
     if weights.sha256 is not None:
         msg = "random weights are drawn, not read, so there is no digest to check; leave sha256 out"
         raise InvalidRequest(msg, field="model.weights.sha256")
+    if weights.entry is not None:
+        msg = "random weights are drawn, not read, so there is no set to choose; leave entry out"
+        raise InvalidRequest(msg, field="model.weights.entry")
     return int(text)
 
 
@@ -163,79 +164,61 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, field: str) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         msg = f"the safetensors file is damaged: {error}"
-        raise ModelNotLoadable(msg, field=URI_FIELD) from error
+        raise ModelNotLoadable(msg, field=field) from error
     return state
 
 
-def _read_torch(path: Path) -> Any:  # noqa: ANN401 - the content of the file; the caller checks it
+def _is_index(path: Path) -> bool:
+    """Whether a file is JSON, as the index of weights in several files is."""
+    if _is_safetensors(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"{") and path.stat().st_size <= MOST_INDEX_BYTES
+
+
+def _loaded_safetensors(data: bytes, field: str) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        msg = f"a file of safetensors that the index names is damaged: {error}"
+        raise ModelNotLoadable(msg, field=field) from error
+    return state
+
+
+def _read_torch(path: Path, field: str) -> object:
     archive = zipfile.is_zipfile(path)
     if archive and looks_like_torchscript(path):
-        refuse_torchscript(field=URI_FIELD)
-    refuse_unusual_archives(path, field=URI_FIELD)
+        refuse_torchscript(field=field)
+    refuse_unusual_archives(path, field=field)
     try:
         with warnings.catch_warnings():
             # for a newer pickle protocol, torch.load first warns and then raises
             warnings.simplefilter("ignore", UserWarning)
             # only the archive format can be memory-mapped; older files are one pickle
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         if _looks_like_pickle(path, archive=archive):
             msg = (
                 "the file is a pickle that holds more than tensors, so opening it could run code; "
                 "save `model.state_dict()`, best as safetensors"
             )
-            raise UnsafeReference(msg, field=URI_FIELD) from error
-        raise _unreadable(error) from error
+            raise UnsafeReference(msg, field=field) from error
+        raise _unreadable(error, field) from error
     # torch.load raises all these for damaged files, depending on the place of the damage
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise _unreadable(error) from error
+        raise _unreadable(error, field) from error
+    return content
 
 
-def _unreadable(error: Exception) -> ModelNotLoadable:
+def _unreadable(error: Exception, field: str) -> ModelNotLoadable:
     first_line = (str(error) or type(error).__name__).splitlines()[0]
     msg = f"the file is neither safetensors nor a PyTorch state dict, or it is damaged: {first_line}"
-    return ModelNotLoadable(msg, field=URI_FIELD)
-
-
-def looks_like_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript program, whose code PyTorch would run."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return any(name.endswith("/constants.pkl") or "/code/" in name for name in names)
-
-
-def refuse_torchscript(*, field: str) -> NoReturn:
-    """Refuse a program where weights are expected.
-
-    Raises:
-        UnsafeReference: Always.
-    """
-    msg = "the file is a TorchScript program, so opening it could run code; save `model.state_dict()` instead"
-    raise UnsafeReference(msg, field=field)
-
-
-def refuse_unusual_archives(path: Path, *, field: str) -> None:
-    """Refuse archives that no PyTorch since 0.1 writes, and that torch.load would unpack without a limit.
-
-    Raises:
-        ModelNotLoadable: The archive is a tar, or compressed, so that a few bytes could grow to any size.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            squeezed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
-        if squeezed:
-            msg = f"the file is compressed ({squeezed[0]}), which PyTorch never does; save the weights again"
-            raise ModelNotLoadable(msg, field=field)
-    elif tarfile.is_tarfile(path):
-        msg = "the file is a tar archive, as of PyTorch 0.1; save `model.state_dict()`, best as safetensors"
-        raise ModelNotLoadable(msg, field=field)
+    return ModelNotLoadable(msg, field=field)
 
 
 def _looks_like_pickle(path: Path, *, archive: bool) -> bool:

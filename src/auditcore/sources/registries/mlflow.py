@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.capabilities import WHITE_BOX
+from auditcore.contracts.mlflow_names import MlflowName, parse_mlflow_uri
 from auditcore.contracts.packaged_models import MlflowModel
 from auditcore.errors import (
     DigestMismatch,
@@ -29,12 +30,10 @@ from auditcore.errors import (
 )
 from auditcore.sources.model_source import ModelSource
 from auditcore.sources.registries.folders import folder_digest
-from auditcore.sources.registries.mlflow_files import check_location, copy_files, location_of
+from auditcore.sources.registries.mlflow_files import check_location, copy_files, location_in_run, location_of
 from auditcore.sources.resolved_model import Resolution
 
 FIELD = "model.uri"
-
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))")
 
 
 def check_access(model: MlflowModel, access: AccessRules) -> None:
@@ -73,17 +72,20 @@ def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
     pinned = _pinned(model, access)
     with _downloaded(pinned, access) as (folder, digest):
         if model.sha256 is not None and model.sha256 != digest:
-            msg = (
-                f"version {pinned.version} of {model.uri} holds other files than when the audit was submitted; "
-                "submit it again"
-            )
-            raise ModelChanged(msg, field="model.version")
+            of_version = "" if pinned.version is None else f"version {pinned.version} of "
+            msg = f"{of_version}{model.uri} holds other files than when the audit was submitted; submit it again"
+            raise ModelChanged(msg, field="model.uri" if pinned.version is None else "model.version")
         yield folder
 
 
 def _pinned(model: MlflowModel, access: AccessRules) -> MlflowModel:
-    """The reference with its version; a version that is set already stays, even if the alias has moved."""
-    return model if model.version is not None else model.model_copy(update={"version": _version(model, access)})
+    """The reference with its version; a version that is set already stays, even if the alias has moved.
+
+    A logged model and the model of a run have no version: they are written once.
+    """
+    if model.version is not None or not parse_mlflow_uri(model.uri).registered:
+        return model
+    return model.model_copy(update={"version": _version(model, access)})
 
 
 def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, imported when it is needed
@@ -100,23 +102,40 @@ def _client(access: AccessRules) -> Any:  # noqa: ANN401 - MLflow's own type, im
 
 
 def _version(model: MlflowModel, access: AccessRules) -> str:
-    found = _URI.fullmatch(model.uri)
-    assert found is not None  # noqa: S101 - the contract's pattern says so
+    named = parse_mlflow_uri(model.uri)
     client = _client(access)
     try:
-        if found["version"] is not None:
-            return str(client.get_model_version(found["name"], found["version"]).version)
-        return str(client.get_model_version_by_alias(found["name"], found["alias"]).version)
+        match named.kind:
+            case "version":
+                return str(client.get_model_version(named.name, named.value).version)
+            case "alias":
+                return str(client.get_model_version_by_alias(named.name, named.value).version)
+            case _:
+                versions = _latest_versions(client, named)
     # MLflow raises errors of its own, and those of `requests` if the host does not answer
     except Exception as error:
         raise _refusal(model, error) from error
+    if not versions:
+        what = "version" if named.kind == "latest" else f"version in the stage {named.value}"
+        msg = f"the registered model {named.name} has no {what}; name a version or an alias"
+        raise InvalidRequest(msg, field=FIELD)
+    return str(max(versions))
+
+
+def _latest_versions(client: Any, named: MlflowName) -> list[int]:  # noqa: ANN401 - MLflow's own type
+    """Numbers of the latest versions of a registered model: of one stage, or of each stage."""
+    with warnings.catch_warnings():
+        # MLflow has replaced stages by aliases and still reads them
+        warnings.simplefilter("ignore", FutureWarning)
+        found = client.get_latest_versions(named.name, [named.value] if named.kind == "stage" else None)
+    return [int(version.version) for version in found]
 
 
 def _refusal(model: MlflowModel, error: Exception) -> InvalidRequest | UnreachableResource:
     text = (str(error) or type(error).__name__).splitlines()[0]
     code = getattr(error, "error_code", "")
     if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
-        msg = f"the registry has no {model.uri} ({text}); check name, version and alias"
+        msg = f"the registry has no {model.uri} ({text}); check name, version and alias, or the id"
         return InvalidRequest(msg, field=FIELD)
     msg = f"the MLflow registry does not answer for {model.uri} ({text}); check that it is up"
     return UnreachableResource(msg, field=FIELD)
@@ -125,14 +144,19 @@ def _refusal(model: MlflowModel, error: Exception) -> InvalidRequest | Unreachab
 @contextmanager
 def _downloaded(model: MlflowModel, access: AccessRules) -> Iterator[tuple[Path, str]]:
     """A folder with the files of a version, and their digest."""
-    found = _URI.fullmatch(model.uri)
-    assert found is not None  # noqa: S101 - the contract's pattern says so
+    named = parse_mlflow_uri(model.uri)
     folder = Path(tempfile.mkdtemp(prefix="auditcore-mlflow-"))
     try:
         client = _client(access)
         try:
-            source = client.get_model_version_download_uri(found["name"], model.version)
-            location = location_of(source, client, str(access.mlflow_tracking_uri))
+            match named.kind:
+                case "run":
+                    location = location_in_run(named, client, str(access.mlflow_tracking_uri))
+                case "logged":
+                    location = location_of(model.uri, client, str(access.mlflow_tracking_uri))
+                case _:
+                    source = client.get_model_version_download_uri(named.name, model.version)
+                    location = location_of(source, client, str(access.mlflow_tracking_uri))
             check_location(location, access, field=FIELD)
             root = copy_files(location, folder, access, field=FIELD)
         except InputError:
@@ -161,7 +185,8 @@ def _settle_environment() -> None:
 
 
 def _display_name(model: MlflowModel) -> str:
-    return model.uri if model.version is None or "@" not in model.uri else f"{model.uri} (version {model.version})"
+    moves = parse_mlflow_uri(model.uri).kind in {"alias", "stage", "latest"}
+    return f"{model.uri} (version {model.version})" if moves and model.version is not None else model.uri
 
 
 MLFLOW = ModelSource(

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from auditcore.contracts.access import STORAGE_SCHEMES, AccessRules
+from auditcore.contracts.mlflow_names import MlflowName
 from auditcore.errors import LimitExceeded, UnsafeReference
 from auditcore.sources.object_stores import copy_objects
 
@@ -31,6 +32,26 @@ def location_of(source: str, client: Any, tracking_uri: str) -> str:  # noqa: AN
             return str(client.get_logged_model(source.removeprefix("models:/").strip("/")).artifact_location)
         case _:
             return source
+
+
+def location_in_run(named: MlflowName, client: Any, tracking_uri: str) -> str:  # noqa: ANN401 - MLflow's own type
+    """Where the files of a model of a run are.
+
+    MLflow 3 keeps a model that a run has logged outside of the run, under the name with which it was logged.
+    """
+    name, _, inside = named.value.partition("/")
+    run = client.get_run(named.name)
+    try:
+        logged = client.search_logged_models(
+            experiment_ids=[run.info.experiment_id], filter_string=f"source_run_id = '{named.name}'"
+        )
+    # a server of an older MLflow has no such models; clients raise many kinds of errors for that
+    except Exception:  # noqa: BLE001 - see above
+        logged = []
+    for model in logged:
+        if model.name == name and model.source_run_id == named.name:
+            return f"{str(model.artifact_location).rstrip('/')}/{inside}".rstrip("/")
+    return location_of(f"runs:/{named.name}/{named.value}", client, tracking_uri)
 
 
 def check_location(location: str, access: AccessRules, *, field: str) -> None:

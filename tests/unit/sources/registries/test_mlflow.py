@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from auditcore.errors import (
 from auditcore.models.classifier import Classifier
 from auditcore.models.loading import load_classifier
 from auditcore.sources.registries.mlflow_files import check_location
+from auditcore.sources.registry import source_of
 from auditcore.sources.resolving import resolve_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -54,6 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (files / "MLmodel").write_text("flavors:\n  pytorch:\n    model_data: data\n")
             client.create_model_version("digits", files.as_uri())
         client.set_registered_model_alias("digits", "champion", "2")
+        client.transition_model_version_stage("digits", "1", "Production")
     return folder
 
 
@@ -90,6 +94,53 @@ def test_an_alias_becomes_a_version_and_a_digest_and_loads(store: Path, digit_cl
     first = resolve_model(model("models:/digits/1"), access(store)).reference
     assert isinstance(first, MlflowModel)
     assert (first.version, first.sha256 != resolved.sha256) == ("1", True)
+
+
+@pytest.mark.parametrize(("uri", "version"), [("models:/digits/latest", "2"), ("models:/digits/Production", "1")])
+def test_stages_and_the_latest_version_become_a_version(store: Path, uri: str, version: str) -> None:
+    resolved = resolve_model(model(uri), access(store)).reference
+    assert isinstance(resolved, MlflowModel)
+    assert resolved.version == version
+    assert resolved.sha256 == resolve_model(model(f"models:/digits/{version}"), access(store)).reference.sha256  # type: ignore[union-attr]
+    assert source_of(resolved).display_name(resolved) == f"{uri} (version {version})"
+    assert load_classifier(resolved, access=access(store)).classes == 10
+
+
+def test_a_stage_without_a_version_is_reported(store: Path) -> None:
+    with pytest.raises(InvalidRequest, match="has no version in the stage Archived"):
+        resolve_model(model("models:/digits/Archived"), access(store))
+
+
+def test_models_of_runs_and_logged_models_are_read(store: Path, digit_classifier: Classifier) -> None:
+    """A run keeps a model among its artifacts, or, since MLflow 3, names a logged model."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - 2 s of imports
+
+    uri = (store / "mlruns").as_uri()
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    run = client.create_run(client.create_experiment("scans"))
+    other = client.create_run(run.info.experiment_id)
+    logged = client.create_logged_model(run.info.experiment_id, name="best", source_run_id=run.info.run_id)
+    places = {
+        f"runs:/{run.info.run_id}/old/model": Path(unquote(urlsplit(run.info.artifact_uri).path)) / "old" / "model",
+        f"runs:/{run.info.run_id}/best": None,
+        f"models:/{logged.model_id}": Path(unquote(urlsplit(logged.artifact_location).path)),
+    }
+    for place in places.values():
+        if place is not None:
+            shutil.copytree(store / "logged-2", place, dirs_exist_ok=True)
+    for name in places:
+        resolved = resolve_model(model(name), access(store)).reference
+        assert isinstance(resolved, MlflowModel)
+        assert resolved.version is None
+        assert resolved.sha256 is not None
+        assert load_classifier(resolved, access=access(store)).digest == digit_classifier.digest
+        assert source_of(resolved).display_name(resolved) == name
+        with pytest.raises(ModelChanged, match="holds other files") as caught:
+            load_classifier(model(name, sha256="sha256:" + "a" * 64), access=access(store))
+        assert caught.value.field == "model.uri"
+    for name in (f"runs:/{other.info.run_id}/best", f"runs:/{'0' * 32}/best", "models:/m-00"):
+        with pytest.raises(InputError):
+            resolve_model(model(name), access(store))
 
 
 def test_what_is_pinned_stays_pinned_and_two_versions_are_a_mistake(store: Path) -> None:
