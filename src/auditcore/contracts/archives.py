@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.models import FactoryModel, Preprocessing, Scores, TimmModel, TorchvisionModel, Weights
+from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.packaged_models import (
     Architecture,
     FactoryArchitecture,
@@ -31,6 +32,8 @@ class ArchiveDescription(Contract):
 
     format: Literal[1] = 1
     architecture: Architecture
+    outputs: Outputs = "logits"
+    select: Select | None = None
     scores: Scores
     preprocessing: Preprocessing
 
@@ -63,7 +66,9 @@ def architecture_of(model: TorchvisionModel | TimmModel | FactoryModel) -> Archi
     """What the weights of a model belong into."""
     match model:
         case TorchvisionModel():
-            return TorchvisionArchitecture(name=model.name, classes=model.classes)
+            return TorchvisionArchitecture(
+                name=model.name, classes=model.classes, transform_input=model.transform_input
+            )
         case TimmModel():
             return TimmArchitecture(name=model.name, classes=model.classes)
         case FactoryModel():
@@ -79,6 +84,7 @@ def filled(
             return TorchvisionModel(
                 name=architecture.name,
                 classes=architecture.classes,
+                transform_input=architecture.transform_input,
                 weights=weights,
                 scores=scores,
                 preprocessing=preprocessing,

@@ -69,6 +69,7 @@ class ModelFinding(Contract):
     classes: int
     parameters: int | None = Field(description="Number of trainable values; null for a black box.")
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = Field(default=(), description="What a reader of a report would be told of the model.")
 
 
 @final

@@ -7,12 +7,10 @@ from typing import Annotated, Literal, final
 from pydantic import Field, StringConstraints, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.models import ClassCount, FactoryTarget, JsonScalar, Preprocessing, Scores
+from auditcore.contracts.models import TRANSFORMS, ClassCount, FactoryTarget, JsonScalar, Preprocessing, Scores
+from auditcore.contracts.outputs import OUTPUTS_ARE, SELECTED, Outputs, Select
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-
-Outputs = Literal["logits", "probabilities"]
-"""What a model returns. For probabilities, their logarithm serves as logits, so that softmax returns them again."""
 
 PINNED = "Set when the audit is submitted, if not given. The audit fails if the bytes have another digest later."
 
@@ -26,6 +24,8 @@ class TorchvisionArchitecture(Contract):
         description="Name of the architecture."
     )
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
+
+    transform_input: bool | None = Field(default=None, description=TRANSFORMS)
 
 
 @final
@@ -68,6 +68,8 @@ class MarModel(Contract):
     architecture: Architecture | None = Field(
         default=None, description="What the weights are loaded into; the archive's own if null."
     )
+    outputs: Outputs | None = Field(default=None, description="The archive's own, or logits, if null.")
+    select: Select | None = Field(default=None, description=f"{SELECTED} The archive's own if null.")
     scores: Scores | None = Field(default=None, description="The archive's own, or softmax, if null.")
     preprocessing: Preprocessing | None = Field(
         default=None, description="The archive's own if null. Only archives of `auditcore mar` have one."
@@ -90,6 +92,8 @@ class MlflowModel(Contract):
     )
     sha256: Sha256 | None = Field(default=None, description=f"Digest over paths and digests of all artifacts. {PINNED}")
     architecture: Architecture = Field(description="What the weights are loaded into.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
@@ -121,6 +125,7 @@ class HuggingFaceModel(Contract):
         default=None, description="Full hash of a commit of the repository; branches and tags can move."
     )
     sha256: Sha256 | None = Field(default=None, description=f"Digest over names and digests of the files. {PINNED}")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing | None = Field(default=None, description="The snapshot's own if null.")
 
@@ -146,7 +151,7 @@ class OnnxModel(Contract):
     kind: Literal["onnx"] = "onnx"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 | None = Field(default=None, description=f"Digest of the file. {PINNED}")
-    outputs: Outputs = Field(default="logits", description="What the graph returns.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
     gradients: Literal["auto", "never"] = Field(default="auto", description="Whether to try the conversion to PyTorch.")
@@ -159,6 +164,8 @@ class TorchScriptModel(Contract):
     kind: Literal["torchscript"] = "torchscript"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
@@ -173,5 +180,7 @@ class TorchExportModel(Contract):
     kind: Literal["torch_export"] = "torch_export"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")

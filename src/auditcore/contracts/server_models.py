@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.models import ClassCount, Preprocessing, Scores
-from auditcore.contracts.packaged_models import Outputs
+from auditcore.contracts.outputs import Outputs
 
 ServerUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2048)]
 ServedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,127}$")]

@@ -35,5 +35,6 @@ def inspect(
             classes=classifier.classes,
             parameters=classifier.parameters,
             preprocessing=classifier.preprocessing,
+            notes=classifier.notes,
         ),
     )

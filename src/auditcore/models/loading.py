@@ -62,4 +62,7 @@ def load_classifier(
         scores=loaded.scores,
         device=device,
         trained=loaded.trained,
+        outputs=loaded.outputs,
+        select=loaded.select,
+        notes=loaded.notes,
     )

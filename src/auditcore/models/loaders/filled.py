@@ -8,10 +8,12 @@ from torch import Tensor
 
 from auditcore.contracts.archives import filled
 from auditcore.contracts.models import Preprocessing, Scores, Weights
+from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.packaged_models import (
     Architecture,
     FactoryArchitecture,
     TimmArchitecture,
+    TorchvisionArchitecture,
 )
 from auditcore.errors import InputError
 from auditcore.models.loaders import factory, timm, torchvision
@@ -27,6 +29,8 @@ def fill_architecture(
     scores: Scores,
     preprocessing: Preprocessing,
     field: str,
+    outputs: Outputs = "logits",
+    select: Select | None = None,
 ) -> LoadedModel:
     """Build an architecture and load weights into it.
 
@@ -37,6 +41,8 @@ def fill_architecture(
         scores: How logits become probabilities.
         preprocessing: How photos become inputs.
         field: Path of the weights in the request, for errors.
+        outputs: What the architecture returns.
+        select: Entry of what it returns that holds the class scores.
 
     Raises:
         InputError: The architecture cannot be built, or the weights do not fit.
@@ -60,4 +66,7 @@ def fill_architecture(
     except InputError as error:
         error.field = field
         raise
-    return LoadedModel(loaded.module, preprocessing, scores, trained=True)
+    notes = ()
+    if isinstance(architecture, TorchvisionArchitecture):
+        notes = torchvision.as_published(loaded.module, architecture.transform_input)
+    return LoadedModel(loaded.module, preprocessing, scores, trained=True, outputs=outputs, select=select, notes=notes)

@@ -15,7 +15,7 @@ from auditcore.contracts.models import Preprocessing
 from auditcore.contracts.packaged_models import HuggingFaceModel
 from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
-from auditcore.models.loaders.timm import own_preprocessing
+from auditcore.models.loaders.timm import own_preprocessing, refuse_features
 from auditcore.models.loaders.weights import WeightsSource, fill
 from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
 
@@ -52,7 +52,7 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     else:
         module = _transformers(snapshot, field)
         preprocessing = reference.preprocessing or _preprocessing(snapshot)
-    return LoadedModel(module, preprocessing, reference.scores, trained=True)
+    return LoadedModel(module, preprocessing, reference.scores, trained=True, outputs=reference.outputs)
 
 
 def _timm(snapshot: Snapshot, field: str) -> nn.Module:
@@ -70,6 +70,8 @@ def _timm(snapshot: Snapshot, field: str) -> nn.Module:
     state: dict[str, Tensor] = {}
     for path in snapshot.weights:
         state |= safetensors.torch.load_file(path)
+    if int(getattr(module, "num_classes", 0)) == 0:
+        refuse_features(module, str(config["architecture"]), field=field)
     try:
         fill(module, state)
     except ModelNotLoadable as error:

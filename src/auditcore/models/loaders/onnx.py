@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from auditcore.contracts.capabilities import BLACK_BOX, ModelCapabilities
-from auditcore.contracts.packaged_models import OnnxModel, Outputs
-from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid
-from auditcore.models.black_box import SMALLEST, BlackBox
+from auditcore.contracts.packaged_models import OnnxModel
+from auditcore.errors import ModelNotLoadable, ModelOutputInvalid
+from auditcore.models.black_box import BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.external_data import refuse_external_data
 from auditcore.models.loaders.weights import WeightsSource
@@ -102,20 +102,6 @@ class OnnxSource:
         return torch.from_numpy(np.array(scores, np.float32))[: len(part)]
 
 
-@final
-class LogOf(nn.Module):
-    """A network that returns probabilities; their logarithms serve as logits."""
-
-    def __init__(self, network: nn.Module) -> None:
-        """Wrap a network."""
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logarithms (N,classes)."""
-        return torch.log(self.network(x).clamp_min(SMALLEST))
-
-
 def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
     """Open a graph, and convert it to PyTorch if that gives the same outputs.
 
@@ -156,17 +142,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
     if isinstance(converted, str):
         runtime._note = f"predictions came from ONNX Runtime, since {converted}"  # noqa: SLF001 - of this module
         return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
-    module = _with_logits(converted, reference.outputs, sigmoid=reference.scores == "sigmoid")
-    return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
-
-
-def _with_logits(module: nn.Module, outputs: Outputs, *, sigmoid: bool) -> nn.Module:
-    if outputs == "logits":
-        return module
-    if sigmoid:
-        msg = "a multi-label graph that returns probabilities cannot be converted; set `gradients` to `never`"
-        raise InvalidRequest(msg, field="model.gradients")
-    return LogOf(module)
+    return LoadedModel(converted, reference.preprocessing, reference.scores, trained=True, outputs=reference.outputs)
 
 
 def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
@@ -265,7 +241,7 @@ def _converted(graph: Any, runtime: OnnxSource, side: int) -> nn.Module | str:  
         return "its conversion to PyTorch gives another shape"
     spread = float(expected.max() - expected.min())
     worst = float((found - expected).abs().max())
-    if not worst <= AGREEMENT * max(spread, float(SMALLEST)):
+    if not worst <= AGREEMENT * max(spread, float(np.finfo(np.float32).tiny)):
         return f"its conversion to PyTorch answers otherwise, by {worst:.3g}"
     return module
 

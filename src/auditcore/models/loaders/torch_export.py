@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from auditcore.contracts.packaged_models import TorchExportModel
 from auditcore.errors import ModelNotLoadable
+from auditcore.models.foreign_code import Program
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
@@ -18,7 +19,7 @@ FIELD = "model.uri"
 
 
 @final
-class Exported(nn.Module):
+class Exported(Program):
     """A program as a module. It was exported in one mode, so train() and eval() must not reach it."""
 
     def __init__(self, program: nn.Module) -> None:
@@ -32,9 +33,9 @@ class Exported(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N,classes) of normalized images (N,3,H,W)."""
-        logits: Tensor = self.program(x)
-        return logits
+        """What the program returns for normalized images (N,C,H,W)."""
+        returned: Tensor = self.program(x)
+        return returned
 
 
 def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
@@ -62,7 +63,14 @@ def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
         msg = f"the file is no program of torch.export, or it is damaged: {first_line}"
         raise ModelNotLoadable(msg, field=FIELD) from error
     _refuse_fixed_batch(module, reference.preprocessing.crop)
-    return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
+    return LoadedModel(
+        module,
+        reference.preprocessing,
+        reference.scores,
+        trained=True,
+        outputs=reference.outputs,
+        select=reference.select,
+    )
 
 
 def _refuse_fixed_batch(module: nn.Module, side: int) -> None:

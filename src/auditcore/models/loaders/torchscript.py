@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from auditcore.contracts.packaged_models import TorchScriptModel
 from auditcore.errors import ModelNotLoadable
+from auditcore.models.foreign_code import Program
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
@@ -19,7 +20,7 @@ FIELD = "model.uri"
 
 
 @final
-class Scripted(nn.Module):
+class Scripted(Program):
     """A program as a module, because a program does not let its parameters be frozen all at once."""
 
     def __init__(self, program: nn.Module) -> None:
@@ -28,9 +29,9 @@ class Scripted(nn.Module):
         self.program = program
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N,classes) of normalized images (N,3,H,W)."""
-        logits: Tensor = self.program(x)
-        return logits
+        """What the program returns for normalized images (N,C,H,W)."""
+        returned: Tensor = self.program(x)
+        return returned
 
 
 def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
@@ -48,7 +49,14 @@ def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
         sha256=reference.sha256,
         blobs=source.blobs,
     )
-    return LoadedModel(load_program(path, field=FIELD), reference.preprocessing, reference.scores, trained=True)
+    return LoadedModel(
+        load_program(path, field=FIELD),
+        reference.preprocessing,
+        reference.scores,
+        trained=True,
+        outputs=reference.outputs,
+        select=reference.select,
+    )
 
 
 def load_program(path: Path, *, field: str) -> nn.Module:
