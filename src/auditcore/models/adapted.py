@@ -75,7 +75,7 @@ class Adapted(nn.Module):
         # torch.fx does not follow a call of a module that is not registered; `forward` itself skips hooks
         self._run: Callable[[Tensor], Any] = module.__call__ if hooked else module.forward
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Any:  # noqa: ANN401 - a tensor, or its symbol while torch.fx traces
         """Return logits (N,classes) of normalized images (N,C,H,W)."""
         match self.habits.batches:
             case "any":
@@ -85,9 +85,9 @@ class Adapted(nn.Module):
             case "several":
                 return self._logits(x if len(x) > 1 else x.expand(2, -1, -1, -1))[: len(x)]
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def _logits(self, x: Any) -> Any:  # noqa: ANN401
         habits = self.habits
-        returned: Tensor = selected(self._run(x.clone() if habits.copies_input else x), habits.select)
+        returned = selected(self._run(x.clone() if habits.copies_input else x), habits.select)
         if habits.reshapes:
             returned = returned.reshape(x.shape[0], habits.columns)
         return to_logits(returned, outputs=habits.outputs, scores=habits.scores, columns=habits.columns)

@@ -65,5 +65,5 @@ class BlackBox(nn.Module):
         """Return logits (N,classes) on the device of `x`; for probabilities, logits that give them back."""
         outputs = self.source.predict(x.detach().contiguous().cpu())
         require_declared(outputs, outputs=self.outputs, scores=self.scores)
-        logits = to_logits(outputs, outputs=self.outputs, scores=self.scores, columns=outputs.shape[1])
+        logits: Tensor = to_logits(outputs, outputs=self.outputs, scores=self.scores, columns=outputs.shape[1])
         return logits.to(x.device)

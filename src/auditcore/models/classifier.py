@@ -148,8 +148,11 @@ class Classifier:
             return probe_black_box(module, inputs)
         module = copied(module).eval().to(self.device, torch.float32)
         refuse_non_finite_weights(module)
+        for parameter in module.parameters():
+            # TorchScript has no `requires_grad_` of a whole module
+            parameter.requires_grad = False
         return probe(
-            module.requires_grad_(requires_grad=False),
+            module,
             inputs,
             shape=self.shape,
             outputs=outputs,

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import auditcore
 from auditcore.errors import ModelNotLoadable, ModelOutputInvalid
 
 _LONGEST = 300
@@ -58,7 +57,7 @@ def failure_of_model(error: Exception, *, purpose: str) -> ModelOutputInvalid | 
     return ModelOutputInvalid(msg, field="model")
 
 
-_PACKAGE = Path(auditcore.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _PASSES = {("nn", "modules", "module.py"), ("torch", "autograd", "__init__.py"), ("torch", "autograd", "graph.py")}
 """Files of PyTorch through which every pass forward or backward goes."""
 

@@ -7,6 +7,7 @@ z = log p - log(1 - p). A model of one column z is the binary classifier sigmoid
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,19 +26,20 @@ SUM_TOLERANCE = 1e-3
 """How far the sum of the probabilities of softmax may be from 1, because servers round them."""
 
 
-def to_logits(
-    returned: Float[Tensor, "image column"], *, outputs: Outputs, scores: Scores, columns: int
-) -> Float[Tensor, "image class"]:
+def to_logits(returned: Any, *, outputs: Outputs, scores: Scores, columns: int) -> Any:  # noqa: ANN401 - see below
     """Return logits whose softmax or sigmoid are the probabilities of the model; differentiable.
 
     One column becomes two classes: class 1 is the positive one, class 0 the other. Both logits depend on the image, so
     both classes have explanations.
 
     Args:
-        returned: What the model returned, one row per image.
+        returned: What the model returned, (N,columns), or its symbol while torch.fx traces.
         outputs: What the columns are.
         scores: How logits become probabilities.
         columns: Number of columns, which is given because torch.fx could not follow a decision about it.
+
+    Returns:
+        Logits (N,classes).
     """
     binary = columns == 1
     if outputs == "logits":

@@ -66,7 +66,7 @@ def fill_architecture(
     except InputError as error:
         error.field = field
         raise
-    notes = ()
+    notes: tuple[str, ...] = ()
     if isinstance(architecture, TorchvisionArchitecture):
         notes = torchvision.as_published(loaded.module, architecture.transform_input)
     return LoadedModel(loaded.module, preprocessing, scores, trained=True, outputs=outputs, select=select, notes=notes)

@@ -78,7 +78,7 @@ def own_preprocessing(name: str, uri: str) -> Preprocessing:
     """
     known = torchvision.models.get_model_weights(name)
     file = uri.rpartition("/")[2]
-    weights = next((one for one in known if one.url.endswith(f"/{file}")), known.DEFAULT)  # type: ignore[attr-defined]
+    weights = next((one for one in known if one.url.endswith(f"/{file}")), known.DEFAULT)
     transforms = weights.transforms()
     return Preprocessing(
         resize=transforms.resize_size[0],
