@@ -19,7 +19,7 @@ from auditcore.errors import NotApplicable
 from auditcore.models.black_box import BlackBox
 from auditcore.models.feature_maps import positions_reach_logits
 from auditcore.models.folding import Folded
-from auditcore.models.foreign_code import copied, is_program
+from auditcore.models.foreign_code import Program, copied, is_program
 from auditcore.models.module_forms import ModuleForms
 from auditcore.models.pass_ledger import PassLedger
 from auditcore.models.passages import Flow, flow_through, last_map
@@ -146,6 +146,8 @@ class Classifier:
         inputs = (probe_images(self.shape, count=IMAGES).to(self.device) - self.mean) / self.std
         if self.source is not None:
             return probe_black_box(module, inputs)
+        if isinstance(module, torch.jit.ScriptModule):
+            module = Program(module)
         module = copied(module).eval().to(self.device, torch.float32)
         refuse_non_finite_weights(module)
         for parameter in module.parameters():

@@ -18,7 +18,20 @@ _LONGEST = 300
 
 
 class Program(nn.Module):
-    """Base class of modules that run a compiled program: its layers and weights cannot be read or altered."""
+    """A compiled program as a module: its layers and weights cannot be read or altered.
+
+    A program itself takes no hooks and does not let its parameters be frozen all at once.
+    """
+
+    def __init__(self, program: nn.Module) -> None:
+        """Wrap a program."""
+        super().__init__()
+        self.program = program
+
+    def forward(self, x: Tensor) -> object:
+        """Return what the program returns for normalized images (N,C,H,W)."""
+        returned: object = self.program(x)
+        return returned
 
 
 def is_program(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ import warnings
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from auditcore.contracts.packaged_models import TorchExportModel
 from auditcore.errors import ModelNotLoadable
@@ -22,20 +22,10 @@ FIELD = "model.uri"
 class Exported(Program):
     """A program as a module. It was exported in one mode, so train() and eval() must not reach it."""
 
-    def __init__(self, program: nn.Module) -> None:
-        """Keep the graph module of a program."""
-        super().__init__()
-        self.program = program
-
     def train(self, mode: bool = True) -> Exported:  # noqa: FBT001, FBT002 - the signature of torch
         """Change only the flag; the program has one mode."""
         self.training = mode
         return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """What the program returns for normalized images (N,C,H,W)."""
-        returned: Tensor = self.program(x)
-        return returned
 
 
 def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from auditcore.contracts.packaged_models import TorchScriptModel
 from auditcore.errors import ModelNotLoadable
@@ -17,21 +16,6 @@ from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
 
 FIELD = "model.uri"
-
-
-@final
-class Scripted(Program):
-    """A program as a module, because a program does not let its parameters be frozen all at once."""
-
-    def __init__(self, program: nn.Module) -> None:
-        """Wrap a program."""
-        super().__init__()
-        self.program = program
-
-    def forward(self, x: Tensor) -> Tensor:
-        """What the program returns for normalized images (N,C,H,W)."""
-        returned: Tensor = self.program(x)
-        return returned
 
 
 def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
@@ -77,4 +61,4 @@ def load_program(path: Path, *, field: str) -> nn.Module:
     for parameter in module.parameters():
         # a copy of a parameter that requires gradients would belong to a graph
         parameter.requires_grad = False
-    return Scripted(module)
+    return Program(module)
