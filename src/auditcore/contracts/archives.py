@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.models import FactoryModel, Scores, TimmModel, TorchvisionModel, Weights
+from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.packaged_models import (
     Architecture,
     FactoryArchitecture,
@@ -32,6 +33,8 @@ class ArchiveDescription(Contract):
 
     format: Literal[1] = 1
     architecture: Architecture
+    outputs: Outputs = "logits"
+    select: Select | None = None
     scores: Scores
     preprocessing: Preprocessing
 
@@ -64,7 +67,9 @@ def architecture_of(model: TorchvisionModel | TimmModel | FactoryModel) -> Archi
     """What the weights of a model belong into."""
     match model:
         case TorchvisionModel():
-            return TorchvisionArchitecture(name=model.name, classes=model.classes)
+            return TorchvisionArchitecture(
+                name=model.name, classes=model.classes, transform_input=model.transform_input
+            )
         case TimmModel():
             return TimmArchitecture(name=model.name, classes=model.classes)
         case FactoryModel():
@@ -80,6 +85,7 @@ def filled(
             return TorchvisionModel(
                 name=architecture.name,
                 classes=architecture.classes,
+                transform_input=architecture.transform_input,
                 weights=weights,
                 scores=scores,
                 preprocessing=preprocessing,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from auditcore.contracts.checks import CheckContract
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import EXPLAINER_CONTRACTS, ExplainerContract
 
-_INNER = frozenset({"gradient", "modules", "layer", "attention"})
+_LAYERS = frozenset({"modules", "layer"})
+_INNER = _LAYERS | {"gradient", "attention"}
 
 
 @final
@@ -18,6 +19,11 @@ class ModelCapabilities(Contract):
     """What a model offers an audit. The default is a PyTorch model, which offers everything."""
 
     gradients: bool = Field(default=True, description="Gradients, layers and weights; false for a black box.")
+    layers: bool = Field(default=True, description="Whether layers can be read and replaced; false for programs.")
+    weights: bool = Field(default=True, description="Whether weights can be altered; false for programs.")
+    limitation: str | None = Field(
+        default=None, description="Why something is missing, for a model that is not a black box."
+    )
     top_classes: int | None = Field(
         default=None, description="How many classes the model returns, the most probable ones; all if null."
     )
@@ -27,6 +33,13 @@ class ModelCapabilities(Contract):
         description="Why there are no gradients, where that is known of this model.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _black_box_offers_nothing_else(cls, given: Any) -> Any:  # noqa: ANN401 - whatever was passed
+        if isinstance(given, dict) and given.get("gradients") is False and given.get("limitation") is None:
+            return {"layers": False, "weights": False, **given}
+        return given
+
     @property
     def all_classes(self) -> bool:
         """Whether the model returns the scores of all classes."""
@@ -35,6 +48,13 @@ class ModelCapabilities(Contract):
 
 WHITE_BOX = ModelCapabilities()
 BLACK_BOX = ModelCapabilities(gradients=False)
+PROGRAM = ModelCapabilities(
+    layers=False,
+    weights=False,
+    limitation="it reads or alters layers or weights, which a compiled program does not offer; send an architecture "
+    "with its weights, for example as kind `factory`",
+)
+"""A program of TorchScript or torch.export: predictions and gradients."""
 
 _BLACK_BOX_EXPLAINERS = [
     contract.model_fields["kind"].default for contract in EXPLAINER_CONTRACTS if contract.needs == {"forward"}
@@ -58,7 +78,10 @@ def _only_top(count: int) -> str:
 
 def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelCapabilities) -> str | None:
     """Why a method cannot run on a model with these capabilities, or None."""
-    if not capabilities.gradients and explainer.needs_of_model & _INNER:
+    needed = _LAYERS if capabilities.gradients else _INNER
+    if not (capabilities.gradients and capabilities.layers) and explainer.needs_of_model & needed:
+        if capabilities.limitation is not None:
+            return capabilities.limitation
         known = capabilities.reason
         return NO_GRADIENTS if known is None else f"{_ONLY_PREDICTIONS}: {known}; {_USE_OTHERS}"
     if capabilities.top_classes is not None and explainer.needs_of_model:
@@ -70,7 +93,9 @@ def check_incompatibility(check: CheckContract, capabilities: ModelCapabilities)
     """Why a check cannot run on a model with these capabilities, or None."""
     if capabilities.top_classes is not None and "class_scores" in check.needs:
         return _only_top(capabilities.top_classes)
-    if not capabilities.gradients and "weights" in check.needs:
+    if not capabilities.weights and "weights" in check.needs:
+        if capabilities.limitation is not None:
+            return capabilities.limitation
         known = capabilities.reason
         return NO_WEIGHTS if known is None else f"it alters the weights, and this model gives only predictions: {known}"
     return None

@@ -70,7 +70,7 @@ class ModelFinding(Contract):
     classes: int
     parameters: int | None = Field(description="Number of trainable values; null for a black box.")
     preprocessing: Preprocessing
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="What a reader of a report would be told of the model.")
 
 
 @final

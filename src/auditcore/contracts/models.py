@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.file_parts import FileParts
+from auditcore.contracts.outputs import OUTPUTS_ARE, SELECTED, Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
 
 JsonScalar = str | int | float | bool | None
@@ -48,6 +49,11 @@ FactoryTarget = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Z
 ClassCount = Annotated[int, Field(ge=2, le=100_000)]
 Scores = Literal["softmax", "sigmoid"]
 
+TRANSFORMS = (
+    "Only for `googlenet` and `inception_v3`: whether the network rescales its input, as torchvision's published "
+    "weights need. If null, it does for weights from a file, and does not for random weights."
+)
+
 
 @final
 class TorchvisionModel(Contract):
@@ -59,8 +65,12 @@ class TorchvisionModel(Contract):
     )
     weights: Weights = Field(description="Weights of the architecture.")
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
+    transform_input: bool | None = Field(default=None, description=TRANSFORMS)
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
-    preprocessing: Preprocessing = Field(default=Preprocessing(), description="How a photo becomes the model's input.")
+    preprocessing: Preprocessing | None = Field(
+        default=None, description="That of torchvision's weights for this architecture if null."
+    )
 
 
 @final
@@ -73,6 +83,7 @@ class TimmModel(Contract):
     )
     weights: Weights = Field(description="Weights of the architecture.")
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing | None = Field(default=None, description="timm's own settings for this name if null.")
 
@@ -89,6 +100,8 @@ class FactoryModel(Contract):
     args: tuple[JsonScalar, ...] = Field(default=(), description="Positional arguments of the call.")
     kwargs: dict[str, JsonScalar] = Field(default_factory=dict, description="Keyword arguments of the call.")
     weights: Weights = Field(description="Weights for the module that the call returns.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 

@@ -11,18 +11,17 @@ from auditcore.contracts.file_parts import FileParts
 from auditcore.contracts.mlflow_names import parse_mlflow_uri
 from auditcore.contracts.models import (
     ENTRY_MEANING,
+    TRANSFORMS,
     ClassCount,
     FactoryTarget,
     JsonScalar,
     Scores,
     WeightsEntry,
 )
+from auditcore.contracts.outputs import OUTPUTS_ARE, SELECTED, Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
 
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2048)]
-
-Outputs = Literal["logits", "probabilities"]
-"""What a model returns. For probabilities, their logarithm serves as logits, so that softmax returns them again."""
 
 PINNED = "Set when the audit is submitted, if not given. The audit fails if the bytes have another digest later."
 
@@ -36,6 +35,8 @@ class TorchvisionArchitecture(Contract):
         description="Name of the architecture."
     )
     classes: ClassCount | None = Field(default=None, description="Number of classes; the architecture's own if null.")
+
+    transform_input: bool | None = Field(default=None, description=TRANSFORMS)
 
 
 @final
@@ -79,6 +80,8 @@ class MarModel(Contract):
     architecture: Architecture | None = Field(
         default=None, description="What the weights are loaded into; the archive's own if null."
     )
+    outputs: Outputs | None = Field(default=None, description="The archive's own, or logits, if null.")
+    select: Select | None = Field(default=None, description=f"{SELECTED} The archive's own if null.")
     scores: Scores | None = Field(default=None, description="The archive's own, or softmax, if null.")
     preprocessing: Preprocessing | None = Field(
         default=None, description="The archive's own if null. Only archives of `auditcore mar` have one."
@@ -104,6 +107,8 @@ class MlflowModel(Contract):
     sha256: Sha256 | None = Field(default=None, description=f"Digest over paths and digests of all artifacts. {PINNED}")
     architecture: Architecture = Field(description="What the weights are loaded into.")
     entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
@@ -136,6 +141,7 @@ class HuggingFaceModel(Contract):
         default=None, description="Full hash of a commit of the repository; branches and tags can move."
     )
     sha256: Sha256 | None = Field(default=None, description=f"Digest over names and digests of the files. {PINNED}")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing | None = Field(default=None, description="The snapshot's own if null.")
 
@@ -175,7 +181,7 @@ class OnnxModel(Contract):
         exclude_if=lambda layout: layout == "NCHW",
         description="Order of the axes of the input: images, channels, height, width; or channels last.",
     )
-    outputs: Outputs = Field(default="logits", description="What the graph returns.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
     gradients: Literal["auto", "never"] = Field(default="auto", description="Whether to try the conversion to PyTorch.")
@@ -188,6 +194,8 @@ class TorchScriptModel(Contract):
     kind: Literal["torchscript"] = "torchscript"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
 
@@ -202,5 +210,7 @@ class TorchExportModel(Contract):
     kind: Literal["torch_export"] = "torch_export"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
+    outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")

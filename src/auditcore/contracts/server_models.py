@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.models import ClassCount, Scores
-from auditcore.contracts.packaged_models import Outputs
+from auditcore.contracts.outputs import Outputs
 from auditcore.contracts.preprocessing import Preprocessing
 
 ServerUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", max_length=2048)]

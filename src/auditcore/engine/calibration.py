@@ -229,7 +229,7 @@ def _comparison(classifier: Classifier, size: int) -> Callable[[], None]:
 
 def _images(classifier: Classifier, count: int) -> Tensor:
     images = torch.zeros(count, *classifier.shape, device=classifier.device)
-    return images.contiguous(memory_format=torch.channels_last)
+    return images.contiguous(memory_format=classifier.memory_format)
 
 
 def _settled_seconds(work: Callable[[], None], device: torch.device, clock: Callable[[], float]) -> float:

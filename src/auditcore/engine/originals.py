@@ -15,7 +15,6 @@ from auditcore.contracts.shards import ExplainedClass, ImageRecord
 from auditcore.contracts.significance import rounded
 from auditcore.devices.transfer import numbers_on
 from auditcore.engine.targets import Choice, choose_targets
-from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.attribution import MadePasses
 from auditcore.explainers.registry import applicability, layers_read
 from auditcore.explainers.shared_pass import pass_once
@@ -23,6 +22,7 @@ from auditcore.images.batch import DecodedBatch
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
 from auditcore.models.classifier import Classifier
+from auditcore.models.sanity import is_invalid
 from auditcore.random_numbers.streams import Streams
 
 
@@ -79,7 +79,8 @@ def predict_originals(
     known = _joined(made)
     # the host waits for the device here for the first time, once for all images of the group
     logits = None if known.logits is None else known.logits.cpu()
-    _refuse_non_finite(logits)
+    if logits is not None and is_invalid(logits):
+        raise classifier.guard.error()
     choices = [] if logits is None else choose_targets(plan, classifier, logits, labels)
     predicted = [] if logits is None else logits.argmax(dim=1).tolist()
     records = [
@@ -188,9 +189,3 @@ def _joined(made: Sequence[MadePasses]) -> MadePasses:
         outputs, slopes = zip(*(each.features[name] for each in made), strict=True)
         whole.features[name] = (torch.cat(outputs), torch.cat(slopes))
     return whole
-
-
-def _refuse_non_finite(logits: Tensor | None) -> None:
-    if logits is not None and not logits.isfinite().all():
-        msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
-        raise ModelOutputInvalid(msg, field="model")

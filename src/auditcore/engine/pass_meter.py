@@ -12,9 +12,9 @@ from typing import final
 import torch
 
 from auditcore.contracts.shards import CheckCost
-from auditcore.errors import AuditCancelled
+from auditcore.errors import AuditCancelled, AuditcoreError
 from auditcore.models.classifier import Classifier
-from auditcore.models.sanity import invalid_output
+from auditcore.models.foreign_code import failure_of_model
 
 
 @final
@@ -35,7 +35,7 @@ class PassMeter:
         """Count the passes made inside the block under `purpose`.
 
         Raises:
-            ModelOutputInvalid: The model returned NaN or infinite logits inside the block.
+            ModelOutputInvalid: The model returned NaN or infinite logits inside the block, or its code failed.
         """
         ledger = self.classifier.ledger
         forward, backward = ledger.forward_images, ledger.backward_images
@@ -43,12 +43,18 @@ class PassMeter:
         guard.forget()
         try:
             yield
-        except AuditCancelled:
+        except (AuditcoreError, torch.OutOfMemoryError) as error:
+            # code that gets NaN logits may fail before the guard is asked about them
+            if not isinstance(error, AuditCancelled) and guard.has_seen_invalid():
+                raise guard.error() from error
             raise
         except Exception as error:
-            # code that gets NaN logits may fail before the guard is asked about them
             if guard.has_seen_invalid():
-                raise invalid_output() from error
+                raise guard.error() from error
+            # the model is foreign code that may fail for some images only
+            failure = failure_of_model(error, purpose=purpose)
+            if failure is not None:
+                raise failure from error
             raise
         # waits for the device; up to here work was only queued
         guard.require_finite()

@@ -89,6 +89,7 @@ def _take(
         device=classifier.device,
         way=way,
         tries_kernels=not exact,
+        memory_format=classifier.memory_format,
     )
     before, classifier.static = classifier.static, None
     speeds: dict[Kind, float] = {"logits": calibration.forward_per_s, "gradient": calibration.gradient_per_s}

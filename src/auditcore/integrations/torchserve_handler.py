@@ -188,7 +188,7 @@ class AuditcoreHandler:
             return []
         inputs = torch.cat([one.inputs for one in read]).to(self._classifier.device)
         with torch.inference_mode():
-            logits = self._classifier.folded(inputs.contiguous(memory_format=torch.channels_last)).cpu()
+            logits = self._classifier.folded(inputs.contiguous(memory_format=self._classifier.memory_format)).cpu()
         return list(logits.split([len(one.inputs) for one in read]))
 
     def _encoded(self, one: _Request, logits: Tensor, context: ServeContext) -> Answer:
@@ -213,7 +213,9 @@ class AuditcoreHandler:
             raise BadRequest(msg)
         device = self._classifier.device
         inputs = one.inputs.to(device)
-        pixels = (inputs * self._classifier.std + self._classifier.mean).contiguous(memory_format=torch.channels_last)
+        pixels = (inputs * self._classifier.std + self._classifier.mean).contiguous(
+            memory_format=self._classifier.memory_format
+        )
         targets = self._targets(one, pixels)
         streams = Streams(0, tuple(sha256(image.numpy().tobytes()) for image in one.inputs.contiguous()))
         try:

@@ -61,7 +61,11 @@ def write_archive(
     loaded = load_model(model, access=access)
     spelled = model.as_factory() if isinstance(model, DemoModel) else model
     description = ArchiveDescription(
-        architecture=architecture_of(spelled), scores=loaded.scores, preprocessing=loaded.preprocessing
+        architecture=architecture_of(spelled),
+        outputs=loaded.outputs,
+        select=loaded.select,
+        scores=loaded.scores,
+        preprocessing=loaded.preprocessing,
     )
     manifest = {
         "createdOn": "",

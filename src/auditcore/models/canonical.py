@@ -18,10 +18,13 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
 from torch.nn.utils import fusion, parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torchvision.ops import StochasticDepth, stochastic_depth
 
 from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import NotApplicable
+from auditcore.models.foreign_code import copied
 from auditcore.models.layers import Addition, Gate, SpatialMean
 from auditcore.models.tracing import ENTRY, LINEAR_LAYERS, trace
 
@@ -37,7 +40,9 @@ _RELATIVE_TOLERANCE = 1e-3
 """Largest allowed deviation, relative to the largest logit; merging batch normalization changes about 1e-6."""
 
 
-def canonicalize(module: nn.Module, *, shape: InputShape) -> nn.Module:
+def canonicalize(
+    module: nn.Module, *, shape: InputShape, memory_format: torch.memory_format = torch.channels_last
+) -> nn.Module:
     """Return a deep copy of `module` with the same function, in canonical form.
 
     Functional activations, additions, products and poolings become modules. Every module is called once, never in
@@ -48,13 +53,14 @@ def canonicalize(module: nn.Module, *, shape: InputShape) -> nn.Module:
     Args:
         module: A classifier of (N,C,H,W) images in evaluation mode.
         shape: Channels, height and width of its input.
+        memory_format: Layout in memory of the result's kernels.
 
     Raises:
         NotApplicable: torch.fx cannot trace the forward, or the rewritten model does not give the same output.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # on the CPU, which computes in full float32: with an accelerator's reduced precision, the check at the end is vague
-    module = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=False)
+    module = copied(module).cpu().eval().requires_grad_(requires_grad=False)
     example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = module(example.clone())
@@ -74,17 +80,17 @@ def canonicalize(module: nn.Module, *, shape: InputShape) -> nn.Module:
             rewrite(model)
         canonical = in_execution_order(model).eval().requires_grad_(requires_grad=False)
         require_same(canonical(example), expected)
-    return to_channels_last(canonical.to(device))
+    return laid_out(canonical.to(device), memory_format)
 
 
-def to_channels_last(module: nn.Module) -> nn.Module:
-    """Convert kernels to the channels-last memory format, in which convolutions are fastest; return the module.
+def laid_out(module: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """Convert kernels to a memory format and return the module; convolutions are fastest in channels last.
 
     `Module.to` would also try to convert tensors with five dimensions, such as attention masks, and fail.
     """
     for value in (*module.parameters(), *module.buffers()):
         if value.ndim == 4:  # noqa: PLR2004 - (out, in, height, width)
-            value.data = value.data.contiguous(memory_format=torch.channels_last)
+            value.data = value.data.contiguous(memory_format=memory_format)
     return module
 
 
@@ -139,8 +145,16 @@ def _as_graph(canonical: nn.Module) -> fx.GraphModule:
 
 
 def settle(module: nn.Module) -> None:
-    """Replace parametrized weights by their current values and turn off in-place operation."""
+    """Replace parametrized and normalized weights by their current values and turn off in-place operation."""
     for layer in module.modules():
+        for key, hook in list(layer._forward_pre_hooks.items()):  # noqa: SLF001 - as torch.nn.utils itself finds them
+            # `weight_norm` and `spectral_norm` of earlier versions of PyTorch compute the weight before each pass
+            if isinstance(hook, (WeightNorm, SpectralNorm)):
+                hook(layer, ())
+                value = getattr(layer, hook.name).detach().clone()
+                del layer._forward_pre_hooks[key]  # noqa: SLF001
+                delattr(layer, hook.name)
+                layer.register_parameter(hook.name, nn.Parameter(value, requires_grad=False))
         if parametrize.is_parametrized(layer):
             values = {name: getattr(layer, name).detach() for name in cast("nn.ModuleDict", layer.parametrizations)}
             # remove_parametrizations would change the class, which a deep copy shares with its original
@@ -385,11 +399,13 @@ def require_same(actual: Tensor, expected: Tensor) -> None:
     Raises:
         NotApplicable: They differ by more.
     """
-    deviation = float((actual - expected).abs().amax())
-    if not deviation <= _RELATIVE_TOLERANCE * float(expected.abs().amax()) + 1e-6:
+    # masked classes are -inf in both
+    deviation = float((actual - expected).masked_fill(actual == expected, 0).abs().amax())
+    largest = float(expected.masked_fill(~expected.isfinite(), 0).abs().amax())
+    if not deviation <= _RELATIVE_TOLERANCE * largest + 1e-6:
         msg = (
             f"the model cannot be converted to canonical form: its logits would change by {deviation:.2g}; "
-            "avoid in-place operations on values that are used again"
+            "avoid operations that torch.fx cannot follow, such as in-place operations on values that are used again"
         )
         raise NotApplicable(msg)
 

@@ -10,20 +10,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from auditcore.contracts.capabilities import WHITE_BOX
+from auditcore.contracts.capabilities import PROGRAM, WHITE_BOX, ModelCapabilities
 from auditcore.contracts.models import Scores
+from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import Calibration, Way
 from auditcore.contracts.speed import Speed
 from auditcore.errors import NotApplicable
 from auditcore.models.black_box import BlackBox
-from auditcore.models.canonical import to_channels_last
 from auditcore.models.feature_maps import positions_reach_logits
 from auditcore.models.folding import Folded
+from auditcore.models.foreign_code import Program, copied, is_program
 from auditcore.models.module_forms import ModuleForms
 from auditcore.models.pass_ledger import PassLedger
 from auditcore.models.passages import Flow, flow_through, last_map
-from auditcore.models.probing import probe, refuse_non_finite_weights
+from auditcore.models.probe_images import probe_images
+from auditcore.models.probing import IMAGES, Probe, Quiet, probe, probe_black_box, refuse_non_finite_weights
 from auditcore.models.sanity import LogitGuard
 from auditcore.models.speed import Autocast, Compiled
 from auditcore.models.state_digests import state_digest, structure_digest
@@ -45,6 +47,8 @@ class Classifier:
         feature_layers: Their paths.
         convolutions: Those of them that are convolutions.
         capabilities: What it lets an audit see; everything, unless it is a black box.
+        memory_format: Layout in memory of images and kernels: channels last, unless the model then answers otherwise.
+        notes: What a reader of the report should know of the model.
         source: Where the predictions of a black box come from; None for a model of PyTorch.
         digest: sha256 over all parameters and buffers; what its source says, for a black box.
         structure: sha256 over names and shapes of all parameters and buffers; None for a black box.
@@ -69,13 +73,27 @@ class Classifier:
         scores: Scores = "softmax",
         device: torch.device | str = "cpu",
         trained: bool = True,
-        notes: tuple[str, ...] = (),
+        outputs: Outputs = "logits",
+        select: Select | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        """Take a private copy of `module`, freeze it and pass two images through it.
+        """Take a private copy of `module`, freeze it and pass a few images through it.
+
+        Args:
+            module: The network.
+            preprocessing: How a photo becomes its input.
+            scores: How logits become probabilities.
+            device: Where it computes.
+            trained: False for random weights.
+            outputs: What the network returns. Whatever it is, `logits` returns logits.
+            select: Entry of what it returns that holds the class scores, if it returns several.
+            notes: What a reader of the report should know of how it was loaded.
 
         Raises:
             NonFiniteWeights: A parameter or buffer is NaN or infinite.
-            ModelOutputInvalid: The output is not a finite (N,classes) tensor with at least two classes.
+            ModelNotLoadable: The network cannot be copied.
+            ModelOutputInvalid: It is not a deterministic function from images to one row of class scores, or the scores
+                are not what `outputs` says.
         """
         self.device = torch.device(device)
         self.preprocessing = preprocessing
@@ -85,20 +103,26 @@ class Classifier:
         self.colors = preprocessing.colors_seen
         self.notes = notes
         self.source = module.source if isinstance(module, BlackBox) else None
-        self.capabilities = WHITE_BOX if self.source is None else self.source.capabilities
-        if self.source is None:
-            module = copy.deepcopy(module).eval().to(self.device, torch.float32)
-            refuse_non_finite_weights(module)
-            self.parameters: int | None = sum(parameter.numel() for parameter in module.parameters())
-            module = to_channels_last(module.requires_grad_(requires_grad=False))
-        else:
-            self.parameters = None
-        self.module = module
-        self.digest = state_digest(module) if self.source is None else self.source.digest
-        self.structure = structure_digest(module) if self.source is None else None
+        self.capabilities: ModelCapabilities = WHITE_BOX if self.source is None else self.source.capabilities
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, -1, 1, 1)
         self.std = torch.tensor(preprocessing.std, device=self.device).view(1, -1, 1, 1)
-        self.classes, self.layouts = probe(module, shape=self.shape, device=self.device)
+        self._quiet: Quiet = torch.inference_mode
+        found = self._probed(module, outputs=outputs, select=select)
+        if found.keeps_tensors:
+            self._quiet = torch.no_grad
+            found = self._probed(module, outputs=outputs, select=select)
+        self.module = found.module
+        self.memory_format = found.memory_format
+        self.classes, self.layouts = found.classes, found.layouts
+        self.notes = (*notes, *found.notes)
+        if self.source is None:
+            self.capabilities, reasons = _capabilities(found)
+            self.notes = (*self.notes, *reasons)
+            self.parameters: int | None = sum(parameter.numel() for parameter in self.module.parameters())
+            self.digest = state_digest(self.module)
+            self.structure: str | None = structure_digest(self.module)
+        else:
+            self.parameters, self.digest, self.structure = None, self.source.digest, None
         self.feature_layers = tuple(self.layouts)
         self.convolutions = tuple(
             name
@@ -109,15 +133,40 @@ class Classifier:
         self.fixed_size: int | None = None
         self._exact: Classifier | None = None
         self._faster: dict[Speed, Classifier] = {}
-        self.guard = LogitGuard()
+        self.guard = LogitGuard(one_color=found.one_color)
+        self._one_color = found.one_color
         self.static: StaticPasses | None = None
         self.static_failure: str | None = None
         self.ways_tried: set[Way] = set()
         self.ledger = PassLedger()
         self.ledger.attach(self.module)
-        # a black box cannot be folded
-        given = None if self.source is None else self.module
-        self._forms = ModuleForms(self.module, shape=self.shape, ledger=self.ledger, folded=given)
+        # a black box and a program cannot be folded
+        given = None if self.source is None and self.capabilities.layers else self.module
+        self._forms = ModuleForms(
+            self.module, shape=self.shape, ledger=self.ledger, memory_format=self.memory_format, folded=given
+        )
+
+    def _probed(self, module: nn.Module, *, outputs: Outputs, select: Select | None) -> Probe:
+        """Copy and freeze a module and pass images of a probe through the copy."""
+        inputs = (probe_images(self.shape, count=IMAGES).to(self.device) - self.mean) / self.std
+        if self.source is not None:
+            return probe_black_box(module, inputs)
+        if isinstance(module, torch.jit.ScriptModule):
+            module = Program(module)
+        module = copied(module).eval().to(self.device, torch.float32)
+        refuse_non_finite_weights(module)
+        for parameter in module.parameters():
+            # TorchScript has no `requires_grad_` of a whole module
+            parameter.requires_grad = False
+        return probe(
+            module,
+            inputs,
+            shape=self.shape,
+            outputs=outputs,
+            scores=self.scores,
+            select=select,
+            quiet=self._quiet,
+        )
 
     @cached_property
     def feature_grids(self) -> tuple[str, ...]:
@@ -126,6 +175,8 @@ class Classifier:
         Transformers have them in place of convolutions. Found by one forward and backward pass outside the ledger.
         """
         grids = {name: layout for name, layout in self.layouts.items() if layout != "channels_first"}
+        if not (self.capabilities.gradients and self.capabilities.layers):
+            return ()
         reaching = positions_reach_logits(self.module, grids, shape=self.shape) if grids else frozenset()
         return tuple(name for name in grids if name in reaching)
 
@@ -135,7 +186,9 @@ class Classifier:
 
         Found by one pass outside the ledger.
         """
-        return flow_through(self.module, self.layouts, shape=self.shape, device=self.device) if self.layouts else ()
+        if not (self.layouts and self.capabilities.gradients and self.capabilities.layers):
+            return ()
+        return flow_through(self.module, self.layouts, shape=self.shape, device=self.device)
 
     @cached_property
     def last_feature_layer(self) -> str | None:
@@ -162,7 +215,7 @@ class Classifier:
     ) -> Float[Tensor, "image channel height width"]:
         """From pixel space [0,1] to the space in which the model computes."""
         normalized: Tensor = (pixels - self.mean) / self.std
-        return normalized.contiguous(memory_format=torch.channels_last)
+        return normalized.contiguous(memory_format=self.memory_format)
 
     def logits(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Logits of images in pixel space; no gradient.
@@ -180,7 +233,7 @@ class Classifier:
         if static is not None and static.takes("logits", len(inputs)):
             self.ledger.count(forward=len(inputs))
             return static.logits(inputs)
-        with torch.inference_mode():
+        with self._quiet():
             output: Tensor = self.folded(inputs)
         return output
 
@@ -290,6 +343,7 @@ class Classifier:
                 module,
                 shape=self.shape,
                 ledger=self.ledger,
+                memory_format=self.memory_format,
                 folded=folded,
                 canonical_of=exact._forms,  # noqa: SLF001
             )
@@ -311,10 +365,37 @@ class Classifier:
             return self._exact.altered(alter, digest=digest).at_speed(Speed(precision=speed.precision))
         other = copy.copy(self)
         other._faster = {}  # noqa: SLF001
-        other.static, other.static_failure, other.guard = None, None, LogitGuard()
+        other.static, other.static_failure, other.guard = None, None, LogitGuard(one_color=self._one_color)
         # the ledger itself is not copied, so that the copied hooks of the module still count in it
-        other.module = copy.deepcopy(self.module, {id(self.ledger): self.ledger})
+        other.module = copied(self.module, shared=(self.ledger,))
         alter(other.module)
         other.digest = digest
-        other._forms = ModuleForms(other.module, shape=self.shape, ledger=self.ledger, folded=other.module)  # noqa: SLF001
+        other._forms = ModuleForms(  # noqa: SLF001
+            other.module,
+            shape=self.shape,
+            ledger=self.ledger,
+            memory_format=self.memory_format,
+            folded=other.module,
+        )
         return other
+
+
+def _capabilities(found: Probe) -> tuple[ModelCapabilities, tuple[str, ...]]:
+    """What an audit can use of a model in PyTorch, and notes on what it cannot use."""
+    if found.no_gradients is not None:
+        reason = (
+            f"it needs gradients, and the model's logits have none by its input ({found.no_gradients}); use methods "
+            "that need only predictions, or compute the logits from the image without torch.no_grad, argmax or detach"
+        )
+        limited = ModelCapabilities(gradients=False, layers=False, weights=False, limitation=reason)
+        return limited, (f"the model gives no gradients by its input: {found.no_gradients}",)
+    if is_program(found.module):
+        return PROGRAM, ()
+    if found.habits is not None and found.habits.batches != "any":
+        takes = "one image at once" if found.habits.batches == "single" else "no batch of one image"
+        reason = (
+            f"it reads or alters layers, and the model takes {takes}, so its layers do not see the images of a pass; "
+            "keep the axis of images: flatten(1) in place of squeeze() and view()"
+        )
+        return ModelCapabilities(layers=False, limitation=reason), ()
+    return WHITE_BOX, ()

@@ -153,18 +153,21 @@ def positions_reach_logits(module: nn.Module, layouts: Mapping[str, Layout], *, 
     """
     runs: dict[str, list[bool]] = {name: [] for name in layouts}
 
-    def watch(name: str, output: Tensor) -> None:
+    def watch(name: str, layer: nn.Module, output: Tensor) -> None:
         run = len(runs[name])
         runs[name].append(False)
 
         def reached(gradient: Tensor) -> None:
             runs[name][run] = bool(as_maps(gradient, layouts[name], shape).count_nonzero())
 
-        if output.requires_grad:
+        # a layer that runs several times may lay out only some of its outputs in positions
+        if output.requires_grad and layout_of(layer, output, shape, images=1) == layouts[name]:
             output.register_hook(reached)
 
     handles = [
-        module.get_submodule(name).register_forward_hook(lambda _layer, _inputs, output, name=name: watch(name, output))
+        module.get_submodule(name).register_forward_hook(
+            lambda layer, _inputs, output, name=name: watch(name, layer, output)
+        )
         for name in layouts
     ]
     try:

@@ -8,7 +8,6 @@ dominate, up to 1.1 times.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -25,13 +24,14 @@ from auditcore.models.canonical import (
     drop_assertions,
     drop_identities,
     in_execution_order,
+    laid_out,
     merge_batch_norms,
     name_batch_norms,
     require_same,
     settle,
-    to_channels_last,
     unshare,
 )
+from auditcore.models.foreign_code import copied
 from auditcore.models.tracing import calls_of, trace
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
@@ -51,13 +51,20 @@ class Folded:
     layers: Mapping[str, str]
 
 
-def fold(module: nn.Module, *, shape: InputShape, keep: Sequence[str] = ()) -> Folded:
+def fold(
+    module: nn.Module,
+    *,
+    shape: InputShape,
+    keep: Sequence[str] = (),
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Folded:
     """Return a deep copy of `module` with the same function up to rounding.
 
     Args:
         module: A classifier of (N,C,H,W) images in evaluation mode.
         shape: Channels, height and width of its input.
         keep: Layers whose outputs will be read and must not change either.
+        memory_format: Layout in memory of the result's kernels.
 
     Raises:
         NotApplicable: torch.fx cannot trace the forward, the folded model does not give the same output, or a layer in
@@ -65,7 +72,7 @@ def fold(module: nn.Module, *, shape: InputShape, keep: Sequence[str] = ()) -> F
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # on the CPU, which computes in full float32: with an accelerator's reduced precision, the check at the end is vague
-    module = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=False)
+    module = copied(module).cpu().eval().requires_grad_(requires_grad=False)
     example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = module(example.clone())
@@ -81,7 +88,7 @@ def fold(module: nn.Module, *, shape: InputShape, keep: Sequence[str] = ()) -> F
         _work_in_place(model)
         folded = in_execution_order(model).eval().requires_grad_(requires_grad=False)
         require_same(folded(example), expected)
-    return Folded(to_channels_last(folded.to(device)), {name: str(node.target) for name, node in kept.items()})
+    return Folded(laid_out(folded.to(device), memory_format), {name: str(node.target) for name, node in kept.items()})
 
 
 def _only_call(model: fx.GraphModule, name: str, keep: Sequence[str]) -> fx.Node:

@@ -59,11 +59,16 @@ def load_classifier(
             `field` says which part of the request to change.
     """
     loaded = load_model(reference, access=access, device=device, blobs=blobs)
+    for parameter in loaded.module.parameters():
+        # a copy of a TorchScript parameter that requires gradients would belong to a graph
+        parameter.requires_grad = False
     return Classifier(
         loaded.module,
         preprocessing=loaded.preprocessing,
         scores=loaded.scores,
         device=device,
         trained=loaded.trained,
+        outputs=loaded.outputs,
+        select=loaded.select,
         notes=loaded.notes,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import final
 
@@ -13,6 +14,7 @@ from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import NotApplicable
 from auditcore.models.canonical import canonicalize
 from auditcore.models.folding import Folded, fold
+from auditcore.models.foreign_code import said
 from auditcore.models.pass_ledger import PassLedger
 
 MOST_READABLE = 3
@@ -29,6 +31,7 @@ class ModuleForms:
         *,
         shape: InputShape,
         ledger: PassLedger,
+        memory_format: torch.memory_format = torch.channels_last,
         folded: nn.Module | None = None,
         canonical_of: ModuleForms | None = None,
     ) -> None:
@@ -38,12 +41,14 @@ class ModuleForms:
             module: The network itself.
             shape: Channels, height and width of the input.
             ledger: Counts the passes of forms that are made here.
+            memory_format: Layout in memory of the kernels of all forms.
             folded: Takes the place of a folded copy, so that nothing is folded; the module is folded if None.
             canonical_of: Forms of another module whose canonical form serves this one too.
         """
         self._module = module
         self._shape = shape
         self._ledger = ledger
+        self._memory_format = memory_format
         self._given = folded
         self._canonical_of = canonical_of
         self._readable: dict[tuple[str, ...], Folded] = {}
@@ -59,8 +64,8 @@ class ModuleForms:
             return self._given
         try:
             # what is created in inference mode could never be differentiated
-            with torch.inference_mode(mode=False):
-                module = fold(self._module, shape=self._shape).module
+            with torch.inference_mode(mode=False), _rewriting():
+                module = fold(self._module, shape=self._shape, memory_format=self._memory_format).module
         except NotApplicable:
             return self._module
         self._ledger.attach(module)
@@ -77,8 +82,8 @@ class ModuleForms:
             return Folded(self._module, {name: name for name in key})
         if key not in self._readable:
             try:
-                with torch.inference_mode(mode=False):
-                    found = fold(self._module, shape=self._shape, keep=key)
+                with torch.inference_mode(mode=False), _rewriting():
+                    found = fold(self._module, shape=self._shape, keep=key, memory_format=self._memory_format)
                 self._ledger.attach(found.module)
             except NotApplicable:
                 found = Folded(self._module, {name: name for name in key})
@@ -101,9 +106,27 @@ class ModuleForms:
         if self._why_not_canonical is not None:
             raise NotApplicable(self._why_not_canonical)
         try:
-            module = canonicalize(self._module, shape=self._shape)
+            with _rewriting():
+                module = canonicalize(self._module, shape=self._shape, memory_format=self._memory_format)
         except NotApplicable as error:
             self._why_not_canonical = error.message
             raise
         self._ledger.attach(module)
         return module
+
+
+@contextmanager
+def _rewriting() -> Iterator[None]:
+    """Turn every failure of rewriting a foreign model inside the block into a reason.
+
+    Raises:
+        NotApplicable: Rewriting failed.
+    """
+    try:
+        yield
+    except (NotApplicable, torch.OutOfMemoryError, MemoryError):
+        raise
+    # code of the model runs on symbols and on copies here, so any exception may come out of it
+    except Exception as error:
+        msg = f"the model cannot be converted to another form: {said(error)}"
+        raise NotApplicable(msg) from error

@@ -1,74 +1,402 @@
-"""The first look at a model: whether it is a classifier, how many classes it has, and what its layers give."""
+"""The first look at a model: whether it is a classifier, how it wants to be called, and what its layers give."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from auditcore.contracts.input_shape import InputShape
+from auditcore.contracts.models import Scores
+from auditcore.contracts.outputs import Outputs, Select
 from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights
+from auditcore.models.adapted import Adapted, Habits, find_entry, selected
+from auditcore.models.canonical import laid_out
 from auditcore.models.feature_maps import Layout, layers_run
-from auditcore.models.sanity import invalid_output
+from auditcore.models.foreign_code import said
+from auditcore.models.logits import require_declared, to_logits
+from auditcore.models.sanity import invalid_output, is_invalid
+
+Quiet = Callable[[], AbstractContextManager[Any]]
+"""`torch.inference_mode`, or `torch.no_grad` for models that keep tensors of one pass for later ones."""
+
+IMAGES = 3
+"""Images of the probe. They pass two at once, three at once, and one by itself."""
+
+SAME = 1e-3
+"""Largest difference between two answers to the same image that counts as rounding, as a share of the largest logit.
+Other kernels for other batch sizes cause less than 1e-5 on a CPU; dropout and batch statistics cause more than 1e-2."""
+
+_RESHAPING = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "Expand", "Permute", "T")
+"""Beginnings of the names of autograd nodes that only move values."""
 
 
-class Probe(NamedTuple):
-    """What one pass has shown of a model.
+@final
+@dataclass(frozen=True)
+class Probe:
+    """What a few passes have shown of a model.
 
     Attributes:
+        module: Normalized images to logits: the model itself, or a view of it.
+        habits: How the model wants to be called; None for a black box.
         classes: Number of classes.
         layouts: Layers that give feature maps of more than one position, with how they lay them out, in the order in
             which they last ran.
+        memory_format: Layout in memory in which its images and kernels are.
+        no_gradients: Why it has no gradients by its input; None if it has.
+        keeps_tensors: Whether it keeps tensors of a pass in inference mode, so that it is spoiled for gradients.
+        one_color: Whether an image of one color gives logits.
+        notes: What a reader of the report should know.
     """
 
+    module: nn.Module
+    habits: Habits | None
     classes: int
     layouts: Mapping[str, Layout]
+    memory_format: torch.memory_format = torch.channels_last
+    no_gradients: str | None = None
+    keeps_tensors: bool = False
+    one_color: bool = True
+    notes: tuple[str, ...] = ()
 
 
-def probe(module: nn.Module, *, shape: InputShape, device: torch.device) -> Probe:
-    """Pass two mean-colored images through a model.
+def probe_black_box(module: nn.Module, inputs: Tensor) -> Probe:
+    """Pass two images through a model that gives only predictions.
 
     Args:
-        module: The model, in evaluation mode.
-        shape: Channels, height and width of its input.
-        device: Where it is.
+        module: The model.
+        inputs: Normalized images of the probe.
 
     Raises:
-        ModelOutputInvalid: The output is not a finite (N,classes) tensor with at least two classes.
+        ModelOutputInvalid: The output is not an (N,classes) tensor of class scores.
+        InputError: A server fails.
     """
-    example = torch.zeros(2, *shape, device=device)
-    try:
-        with torch.inference_mode(), layers_run(module, shape, images=len(example)) as ran:
-            output = module(example.to(memory_format=torch.channels_last))
-    except InputError:  # a server that fails, or that answers something else than it declared
-        raise
-    # the model is foreign code, so any exception may come out of it
-    except Exception as error:
-        msg = f"the model cannot process an input of shape {tuple(example.shape)}: {error}"
-        raise ModelOutputInvalid(msg, field="model.preprocessing.crop") from error
-    if not isinstance(output, Tensor):
-        msg = f"the model must return one tensor of logits, got {type(output).__name__}"
-        raise ModelOutputInvalid(msg, field="model")
-    if output.ndim != 2 or len(output) != 2 or output.shape[1] < 2:  # noqa: PLR2004 - (N, classes), N = 2
-        msg = (
-            f"the model must return (N, classes) logits with at least 2 classes; "
-            f"for 2 images it returned shape {tuple(output.shape)}"
-        )
-        raise ModelOutputInvalid(msg, field="model")
-    if not output.isfinite().all():
+    logits = _ran(module, inputs[:2])
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2 or logits.shape[1] < 2:  # noqa: PLR2004
+        raise _misshapen(logits, images=2)
+    if is_invalid(logits):
         raise invalid_output()
-    return Probe(output.shape[1], {name: layout for name, layout in ran.items() if layout is not None})
+    return Probe(module, None, logits.shape[1], {})
+
+
+def probe(
+    module: nn.Module,
+    inputs: Tensor,
+    *,
+    shape: InputShape,
+    outputs: Outputs,
+    scores: Scores,
+    select: Select | None,
+    quiet: Quiet,
+) -> Probe:
+    """Pass a few images through a model, alone and in company, and one of them backward.
+
+    Args:
+        module: The model, in evaluation mode; its kernels are left in the memory format that is reported.
+        inputs: `IMAGES` normalized images with texture.
+        shape: Channels, height and width of its input.
+        outputs: What the model is declared to return.
+        scores: How logits become probabilities.
+        select: Entry of what it returns that holds the class scores, if declared.
+        quiet: Context of passes without gradients.
+
+    Raises:
+        ModelOutputInvalid: It is not a classifier of such images, its answers to the same image differ, or its outputs
+            are not what they are declared to be; the message says which and how to change that.
+    """
+    buffers = {name: value.clone() for name, value in module.named_buffers()}
+    habits, expected = _found_habits(module, inputs, outputs=outputs, scores=scores, select=select)
+    if is_invalid(expected):
+        raise invalid_output(on="textured probe images")
+    view = module if habits.plain else Adapted(module, habits)
+    view, habits, alone = _with_single_images(module, view, habits, inputs)
+    memory_format, layouts, again = _in_channels_last(view, inputs[:2], expected, shape)
+    _require_same(again, expected, why="the same image twice", module=module, buffers=buffers)
+    if habits.batches != "single":
+        three = _ran(view, inputs[:IMAGES])
+        _require_same(three[:2], expected, why="an image in another batch", module=module, buffers=buffers)
+    _require_same(alone, expected[:1], why="an image by itself and in a batch", module=module, buffers=buffers)
+    gray = _ran_or_none(view, torch.zeros_like(inputs[:1]), quiet)
+    no_gradients, keeps_tensors, node = _backward(view, inputs[:1].contiguous(memory_format=memory_format))
+    notes = _notes(habits, expected, gray)
+    if outputs == "logits" and node is not None:
+        _refuse_probabilities(node, scores, columns=habits.columns)
+    return Probe(
+        module=view,
+        habits=habits,
+        classes=expected.shape[1],
+        layouts=layouts,
+        memory_format=memory_format,
+        no_gradients=no_gradients,
+        keeps_tensors=keeps_tensors,
+        one_color=gray is not None and not is_invalid(gray),
+        notes=notes,
+    )
 
 
 def refuse_non_finite_weights(module: nn.Module) -> None:
     """Check all parameters and buffers.
 
     Raises:
-        NonFiniteWeights: One holds NaN or infinite values.
+        NonFiniteWeights: One holds NaN or infinite values; -inf is allowed in buffers.
     """
+    buffers = dict(module.named_buffers())
     for name, value in module.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
+        # buffers may mask attention or classes with -inf
+        allowed = value.isfinite() | (value == float("-inf")) if name in buffers else value.isfinite()
+        if value.is_floating_point() and not allowed.all():
             msg = f"weight {name!r} holds NaN or infinite values; export the model again"
             raise NonFiniteWeights(msg, field="model.weights")
+
+
+def _found_habits(
+    module: nn.Module, inputs: Tensor, *, outputs: Outputs, scores: Scores, select: Select | None
+) -> tuple[Habits, Tensor]:
+    """Return how a model wants to be called, except for single images, and its logits of two images."""
+    first_error: InputError | None = None
+    for images in (2, 1):
+        given = inputs[:images].clone()
+        try:
+            returned = _ran(module, given)
+            entry = find_entry(returned, select)
+            rows = _rows(selected(returned, entry), images)
+        except InputError as error:
+            # some models take only one image at once; for all others, the error of two images says more
+            first_error = first_error or error
+            continue
+        require_declared(rows, outputs=outputs, scores=scores)
+        habits = Habits(
+            outputs=outputs,
+            scores=scores,
+            columns=rows.shape[1],
+            select=entry,
+            copies_input=not torch.equal(given, inputs[:images]),
+            batches="any" if images > 1 else "single",
+            reshapes=rows.shape != selected(returned, entry).shape,
+        )
+        if images > 1:
+            return habits, to_logits(rows, outputs=outputs, scores=scores, columns=habits.columns)
+        return habits, _ran(Adapted(module, habits), inputs[:2])
+    assert first_error is not None  # noqa: S101 - both attempts failed
+    raise first_error
+
+
+def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a foreign model returns
+    """What a model returns for images, without gradients."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            # a model that warns, such as of old functions of PyTorch, runs
+            warnings.simplefilter("ignore")
+            return module(inputs)
+    except InputError:  # a server that fails, or that answers something else than it declared
+        raise
+    # the model is foreign code, so any exception may come out of it
+    except Exception as error:
+        msg = (
+            f"the model cannot process an input of shape {tuple(inputs.shape)} ({said(error)}); check size and "
+            "channels of `preprocessing`"
+        )
+        raise ModelOutputInvalid(msg, field="model.preprocessing") from error
+
+
+def _rows(returned: Tensor, images: int) -> Tensor:
+    """Return one row of columns per image: axes of length one are removed, or put back where a model lost them."""
+    lost = images == 1 and returned.ndim < 2  # noqa: PLR2004 - (N, columns)
+    if not returned.is_floating_point() or returned.numel() == 0:
+        raise _misshapen(returned, images=images)
+    if lost:
+        return returned.reshape(1, -1)
+    if returned.ndim == 0 or len(returned) != images or any(length != 1 for length in returned.shape[2:]):
+        raise _misshapen(returned, images=images)
+    return returned.reshape(images, -1)
+
+
+def _misshapen(returned: object, *, images: int) -> ModelOutputInvalid:
+    what = f"shape {tuple(returned.shape)}" if isinstance(returned, Tensor) else f"a {type(returned).__name__}"
+    kind = f" of {returned.dtype}" if isinstance(returned, Tensor) and not returned.is_floating_point() else ""
+    msg = f"the model must return (N, classes) class scores; for {images} images it returned {what}{kind}"
+    return ModelOutputInvalid(msg, field="model")
+
+
+def _with_single_images(
+    module: nn.Module, view: nn.Module, habits: Habits, inputs: Tensor
+) -> tuple[nn.Module, Habits, Tensor]:
+    """Return the view that also takes one image, its habits, and its logits of one image."""
+    if habits.batches == "any":
+        try:
+            given = inputs[:1].clone()
+            alone = selected(_ran(module, given), habits.select)
+            fits = isinstance(alone, Tensor) and alone.numel() == habits.columns
+            lost = fits and alone.shape != (1, habits.columns)
+        except (InputError, KeyError, IndexError, AttributeError, TypeError):
+            fits, lost = False, False
+        if not fits:
+            habits = replace(habits, batches="several")
+        elif lost:
+            habits = replace(habits, reshapes=True)
+        if not fits or lost:
+            view = Adapted(module, habits)
+    return view, habits, _ran(view, inputs[:1])
+
+
+def _in_channels_last(
+    view: nn.Module, inputs: Tensor, expected: Tensor, shape: InputShape
+) -> tuple[torch.memory_format, Mapping[str, Layout], Tensor]:
+    """Return the fastest memory format in which a model gives the same logits, its layers, and the logits."""
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        laid_out(view, memory_format)
+        try:
+            with layers_run(view, shape, images=len(inputs)) as ran:
+                logits = _ran(view, inputs.contiguous(memory_format=memory_format))
+        except ModelOutputInvalid:
+            if memory_format is torch.contiguous_format:
+                raise
+            continue
+        if memory_format is torch.contiguous_format or _difference(logits, expected) <= _tolerance(expected):
+            break
+    return memory_format, {name: layout for name, layout in ran.items() if layout is not None}, logits
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    # masked classes are -inf in both
+    return float((found - expected).masked_fill(found == expected, 0).abs().amax())
+
+
+def _tolerance(expected: Tensor) -> float:
+    finite = expected.masked_fill(~expected.isfinite(), 0)
+    rounding = SAME if expected.device.type == "cpu" else 10 * SAME  # accelerators multiply with fewer digits
+    return rounding * float(finite.abs().amax()) + torch.finfo(torch.float32).tiny
+
+
+def _require_same(
+    found: Tensor, expected: Tensor, *, why: str, module: nn.Module, buffers: Mapping[str, Tensor]
+) -> None:
+    """Refuse a model whose answers to one image differ.
+
+    Raises:
+        ModelOutputInvalid: They differ; the message names the likely cause.
+    """
+    worst = _difference(found, expected)
+    if worst <= _tolerance(expected):
+        return
+    changed = [
+        name for name, value in module.named_buffers() if name in buffers and not torch.equal(value, buffers[name])
+    ]
+    layers = list(module.named_modules())
+    by_batch = [
+        name
+        for name, layer in layers
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None  # noqa: SLF001
+    ]
+    if changed:
+        cause = f"its buffer {changed[0]!r} changes in every pass; a forward must not change state in evaluation"
+    elif by_batch:
+        cause = f"layer {by_batch[0]!r} has no running statistics (track_running_stats=False) and uses those of a batch"
+    elif why == "the same image twice":
+        cause = (
+            "dropout or augmentation is random in evaluation, such as F.dropout(x) without training=self.training; "
+            "switch it off"
+        )
+    else:
+        cause = "it uses statistics of the batch, or mixes its images; compute each image by itself"
+    msg = (
+        f"the model is not deterministic: for {why}, a logit differs by {worst:.2g}, so no score could be "
+        f"repeated. Likely cause: {cause}"
+    )
+    raise ModelOutputInvalid(msg, field="model")
+
+
+def _ran_or_none(view: nn.Module, inputs: Tensor, quiet: Quiet) -> Tensor | None:
+    try:
+        with quiet():
+            logits: Tensor = view(inputs)
+    # foreign code; what it cannot do with this image is reported, not an error
+    except Exception:  # noqa: BLE001
+        return None
+    return logits
+
+
+def _backward(view: nn.Module, image: Tensor) -> tuple[str | None, bool, Any]:
+    """Pass one image forward and backward.
+
+    Returns:
+        Why there are no gradients, if so; whether the model keeps tensors of inference mode; and the autograd node of
+        what the model returned, if there is one.
+    """
+    node: Any = None
+    leaf = image.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    try:
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logits = view(leaf)
+            node = logits.grad_fn
+            start = torch.zeros_like(logits).scatter_(1, logits.detach().argmax(dim=1, keepdim=True), 1.0)
+            torch.autograd.grad(logits, leaf, start)
+    # the model is foreign code, and so are its functions of autograd
+    except Exception as error:  # noqa: BLE001
+        return said(error), "nference tensor" in str(error), node
+    return None, False, node
+
+
+def _refuse_probabilities(node: Any, scores: Scores, *, columns: int) -> None:  # noqa: ANN401 - autograd has no types
+    """Refuse a model declared to return logits whose last operation makes probabilities.
+
+    Raises:
+        ModelOutputInvalid: It does.
+    """
+    binary = columns == 1
+    passed = (*_RESHAPING, "Cat", "Neg", "Div") if binary else _RESHAPING
+    while node is not None and node.name().startswith(passed):
+        node = node.next_functions[0][0] if node.next_functions else None
+    name = "" if node is None else node.name()
+    made = {
+        "SoftmaxBackward0": "probabilities",
+        "SigmoidBackward0": "probabilities",
+        "HardsigmoidBackward0": "probabilities",
+        "LogSigmoidBackward0": "log_probabilities",
+        # softmax of log-probabilities gives the probabilities again; sigmoid does not
+        "LogSoftmaxBackward0": "log_probabilities" if scores == "sigmoid" else None,
+    }.get(name)
+    if made is None:
+        return
+    independent = "sigmoid" in name.lower() and not binary and scores == "softmax"
+    also = " and `scores` to `sigmoid`" if independent else ""
+    last = name.removesuffix("Backward0").lower()
+    msg = (
+        f"the outputs are declared as logits, but the model ends with {last}, so they are "
+        f"{made.replace('_', '-')}; set `outputs` to `{made}`{also}"
+    )
+    raise ModelOutputInvalid(msg, field="model.outputs")
+
+
+def _notes(habits: Habits, logits: Tensor, gray: Tensor | None) -> tuple[str, ...]:
+    notes = []
+    if habits.columns == 1:
+        notes.append(
+            "the model returns one value, read as a binary classifier: class 1 is the positive class, class 0 the other"
+        )
+    elif habits.outputs == "logits" and habits.scores == "sigmoid" and logits.min() >= 0 and logits.max() <= 1:
+        notes.append(
+            "the outputs are declared as logits, and all of those tried are between 0 and 1; if they are "
+            "probabilities, set `outputs` to `probabilities`"
+        )
+    masked = int((logits == float("-inf")).all(dim=0).sum())
+    if masked:
+        notes.append(f"the model masks {masked} of its classes (logit -inf), so their probability is 0")
+    if gray is None or is_invalid(gray):
+        notes.append(
+            "the model gives no valid logits for an image of one color, as one that divides by each image's own "
+            "standard deviation; methods and checks that make such images may fail"
+        )
+    if habits.batches == "single":
+        notes.append("the model takes one image at once, so passes run image by image")
+    elif habits.batches == "several":
+        notes.append("the model does not take a batch of one image, so such an image passes twice")
+    return tuple(notes)

@@ -1,4 +1,4 @@
-"""Whether all logits were finite: checked at once on the CPU, and on an accelerator when its results are read."""
+"""Whether all logits were valid: checked at once on the CPU, and on an accelerator when its results are read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,32 @@ from auditcore.errors import ModelOutputInvalid
 
 @final
 class LogitGuard:
-    """Checks the logits of one classifier."""
+    """Checks the logits of one classifier. -inf is allowed for classes that are masked: their probability is 0."""
 
-    def __init__(self) -> None:
-        """Begin without any pass."""
+    def __init__(self, *, one_color: bool = True) -> None:
+        """Begin without any pass.
+
+        Args:
+            one_color: Whether the model gives logits for an image of one color; errors mention it if not.
+        """
         self._invalid: Tensor | None = None
+        self._one_color = one_color
+
+    def error(self) -> ModelOutputInvalid:
+        """Return the error for logits of this classifier that are not valid."""
+        return invalid_output(one_color=self._one_color)
 
     def see(self, logits: Float[Tensor, "..."]) -> None:
         """Check the logits of a pass. On an accelerator the check is only queued, so that the host does not wait.
 
         Raises:
-            ModelOutputInvalid: A logit on the CPU is NaN or infinite.
+            ModelOutputInvalid: A logit on the CPU is NaN or +inf, or all logits of an image are -inf.
         """
         # reading the result from an accelerator now would make the host wait for it
-        invalid = ~logits.isfinite().all()
+        invalid = _invalid(logits)
         if logits.device.type == "cpu":
             if bool(invalid):
-                raise invalid_output()
+                raise self.error()
         else:
             self._invalid = invalid if self._invalid is None else self._invalid | invalid
 
@@ -39,7 +48,7 @@ class LogitGuard:
             ModelOutputInvalid: One of their logits is NaN or infinite.
         """
         if self.has_seen_invalid():
-            raise invalid_output()
+            raise self.error()
 
     def has_seen_invalid(self) -> bool:
         """Wait for the passes since the last call and return whether one of their logits was NaN or infinite."""
@@ -51,7 +60,32 @@ class LogitGuard:
         self._invalid = None
 
 
-def invalid_output() -> ModelOutputInvalid:
-    """The error for logits that are not finite."""
-    msg = "the model returned NaN or infinite logits; check its weights and preprocessing"
+def is_invalid(logits: Float[Tensor, "..."]) -> bool:
+    """Return whether a logit is NaN or +inf, or all logits of an image are -inf. This waits for the device."""
+    return bool(_invalid(logits))
+
+
+def _invalid(logits: Tensor) -> Tensor:
+    # the largest logit of an image is NaN if one is, +inf if one is, and -inf only if all are
+    return ~logits.amax(dim=-1).isfinite().all()
+
+
+def invalid_output(*, one_color: bool = True, on: str = "an image") -> ModelOutputInvalid:
+    """Return the error for logits that are not valid.
+
+    Args:
+        one_color: Whether the model gives logits for an image of one color.
+        on: What the model was given.
+    """
+    if one_color:
+        msg = (
+            f"the model returned NaN or infinite logits for {on}; check its weights and preprocessing, "
+            "and divisions by values that can be 0 (-inf is allowed, for classes that are masked)"
+        )
+    else:
+        msg = (
+            "the model returned NaN or infinite logits, as it does for an image of one color; it may divide by the "
+            "standard deviation of each image: add a small number to the divisor, or leave out methods and checks that "
+            "make images of one color"
+        )
     return ModelOutputInvalid(msg, field="model")

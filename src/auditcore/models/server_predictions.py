@@ -174,6 +174,8 @@ class ServedSource:
     def _probabilities(self, outputs: Tensor) -> Tensor:
         if self.description.outputs == "probabilities":
             return outputs
+        if self.description.outputs == "log_probabilities":
+            return outputs.exp()
         return outputs.softmax(dim=1) if self.description.scores == "softmax" else outputs.sigmoid()
 
     def _probe_images(self) -> Float[Tensor, "2 channel height width"]:

@@ -52,6 +52,7 @@ class StaticPasses:
         device: torch.device,
         way: Way,
         tries_kernels: bool,
+        memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         """Record nothing yet.
 
@@ -62,13 +63,14 @@ class StaticPasses:
             device: A CUDA device.
             way: `graphs` or `compiled`.
             tries_kernels: Whether cuDNN may benchmark its kernels, so that another run may use different ones.
+            memory_format: Layout of the images in memory.
         """
         self.images = images
         self.way = way
         self._tries_kernels = tries_kernels
         self._forward = torch.compile(forward, dynamic=False) if way == "compiled" else forward
         inputs = torch.zeros(images, *shape, device=device)
-        self.inputs = inputs.contiguous(memory_format=torch.channels_last)
+        self.inputs = inputs.contiguous(memory_format=memory_format)
         self._targets = torch.zeros(images, dtype=torch.long, device=device)
         # logits and gradients are never computed at the same time, so their passes share memory
         self._pool = torch.cuda.graph_pool_handle()

@@ -31,7 +31,7 @@ from auditcore.contracts.checks import (
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, KernelShap, Occlusion, Rise
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.models import Scores
-from auditcore.contracts.packaged_models import Outputs
+from auditcore.contracts.outputs import Outputs
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.probe import ProbeAnswers
@@ -44,8 +44,9 @@ from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
 from auditcore.errors import ModelChanged, ModelOutputInvalid
-from auditcore.models.black_box import SMALLEST, BlackBox
+from auditcore.models.black_box import BlackBox
 from auditcore.models.classifier import Classifier
+from auditcore.models.logits import SMALLEST
 
 DIGEST = "sha256:" + "d" * 64
 PREDICTING: tuple[Explainer, ...] = (

@@ -48,7 +48,7 @@ def broken(answer: str) -> nn.Module:
         def forward(self, x: Tensor) -> object:
             return {
                 "features": x,
-                "list": [x.mean((1, 2, 3))],
+                "list": [x, x.mean((1, 2, 3))],
                 "single": x.mean((2, 3))[:, :1],
                 "infinite": x.mean((2, 3)) / 0,
                 "crash": lambda: None,
@@ -212,10 +212,9 @@ BROKEN = "broken_factories:broken"
         ("raise", ModelNotLoadable, "failed with these arguments: KeyError", "model.args"),
         ("object", ModelNotLoadable, r"must return a torch\.nn\.Module, got object", "model.target"),
         ("features", ModelOutputInvalid, r"returned shape \(2, 3, 32, 32\)", "model"),
-        ("list", ModelOutputInvalid, "must return one tensor of logits, got list", "model"),
-        ("single", ModelOutputInvalid, r"returned shape \(2, 1\)", "model"),
+        ("list", ModelOutputInvalid, "must return one tensor of logits, got list", "model.select"),
         ("infinite", ModelOutputInvalid, "NaN or infinite logits", "model"),
-        ("unknown", ModelOutputInvalid, "cannot process an input of shape", "model.preprocessing.crop"),
+        ("unknown", ModelOutputInvalid, "cannot process an input of shape", "model.preprocessing"),
     ],
 )
 def test_a_factory_whose_product_cannot_be_used(

@@ -9,11 +9,21 @@ from auditcore.errors import ModelOutputInvalid
 from auditcore.models.sanity import LogitGuard
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_logit_that_is_not_finite_is_refused(value: float) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_logit_that_is_not_a_number_or_endless_is_refused(value: float) -> None:
     logits = torch.zeros(3, 5)
     logits[1, 2] = value
     guard = LogitGuard()
+    with pytest.raises(ModelOutputInvalid, match="NaN or infinite"):
+        guard.see(logits)
+
+
+def test_masked_classes_pass_unless_all_of_an_image_are_masked() -> None:
+    logits = torch.zeros(3, 5)
+    logits[1, :4] = float("-inf")
+    guard = LogitGuard()
+    guard.see(logits)
+    logits[1, 4] = float("-inf")
     with pytest.raises(ModelOutputInvalid, match="NaN or infinite"):
         guard.see(logits)
 

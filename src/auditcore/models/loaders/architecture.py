@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from auditcore.contracts.models import Scores
+from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
 
 
@@ -15,15 +16,19 @@ class LoadedModel:
     """A network with its weights.
 
     Attributes:
-        module: Normalized input (N,3,H,W) to logits (N,classes).
+        module: Normalized input (N,C,H,W) to class scores (N,classes), or to several tensors.
         preprocessing: How a photo becomes its input.
         scores: How its logits become probabilities.
         trained: False for `random:` weights.
-        notes: What loading has found that a reader of the report should know.
+        outputs: What the network returns.
+        select: Entry of what it returns that holds the class scores; the only tensor, or `logits`, if None.
+        notes: What a reader of the report should know of how it was loaded.
     """
 
     module: nn.Module
     preprocessing: Preprocessing
     scores: Scores
     trained: bool
+    outputs: Outputs = "logits"
+    select: Select | None = None
     notes: tuple[str, ...] = ()

@@ -37,7 +37,14 @@ def load(reference: FactoryModel, source: WeightsSource) -> LoadedModel:
         return module
 
     module, trained = source.build(construct, reference.weights)
-    return LoadedModel(module, reference.preprocessing, reference.scores, trained)
+    return LoadedModel(
+        module,
+        reference.preprocessing,
+        reference.scores,
+        trained,
+        outputs=reference.outputs,
+        select=reference.select,
+    )
 
 
 def _import(target: str) -> Callable[..., object]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from auditcore.contracts.archives import filled
 from auditcore.contracts.models import Scores, Weights
+from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.packaged_models import (
     Architecture,
     FactoryArchitecture,
     TimmArchitecture,
+    TorchvisionArchitecture,
 )
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import InputError
@@ -26,6 +28,8 @@ def fill_architecture(
     scores: Scores,
     preprocessing: Preprocessing,
     field: str,
+    outputs: Outputs = "logits",
+    select: Select | None = None,
 ) -> LoadedModel:
     """Build an architecture and load weights into it.
 
@@ -37,6 +41,8 @@ def fill_architecture(
         scores: How logits become probabilities.
         preprocessing: How photos become inputs.
         field: Path of the weights in the request, for errors.
+        outputs: What the architecture returns.
+        select: Entry of what it returns that holds the class scores.
 
     Raises:
         InputError: The architecture cannot be built, or the weights do not fit.
@@ -56,4 +62,7 @@ def fill_architecture(
         error.field = error.field.replace("model.", "model.architecture.", 1)
         raise
     source.notes.extend(fill(loaded.module, content, field=field, entry=entry))
-    return LoadedModel(loaded.module, preprocessing, scores, trained=True)
+    notes: tuple[str, ...] = ()
+    if isinstance(architecture, TorchvisionArchitecture):
+        notes = torchvision.as_published(loaded.module, architecture.transform_input)
+    return LoadedModel(loaded.module, preprocessing, scores, trained=True, outputs=outputs, select=select, notes=notes)

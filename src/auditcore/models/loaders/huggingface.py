@@ -14,7 +14,7 @@ from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.checkpoints import fill
 from auditcore.models.loaders.huggingface_preprocessing import preprocessing_of
-from auditcore.models.loaders.timm import own_preprocessing
+from auditcore.models.loaders.timm import own_preprocessing, refuse_features
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
 
@@ -48,7 +48,7 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
     else:
         module = _transformers(snapshot, field)
         preprocessing = reference.preprocessing or preprocessing_of(snapshot.read(PREPROCESSOR))
-    return LoadedModel(module, preprocessing, reference.scores, trained=True)
+    return LoadedModel(module, preprocessing, reference.scores, trained=True, outputs=reference.outputs)
 
 
 def _timm(snapshot: Snapshot, source: WeightsSource, field: str) -> nn.Module:
@@ -66,6 +66,8 @@ def _timm(snapshot: Snapshot, source: WeightsSource, field: str) -> nn.Module:
     state: dict[str, Tensor] = {}
     for path in snapshot.weights:
         state |= safetensors.torch.load_file(path)
+    if int(getattr(module, "num_classes", 0)) == 0:
+        refuse_features(module, str(config["architecture"]), field=field)
     try:
         source.notes.extend(fill(module, state, field=field))
     except InvalidRequest as error:

@@ -44,6 +44,10 @@ def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
     described = archive.description
     architecture = reference.architecture or (None if described is None else described.architecture)
     scores = reference.scores or ("softmax" if described is None else described.scores)
+    outputs = reference.outputs or ("logits" if described is None else described.outputs)
+    select = reference.select
+    if select is None and described is not None:
+        select = described.select
     preprocessing = reference.preprocessing or (None if described is None else described.preprocessing)
     if preprocessing is None:
         msg = "the archive does not tell how photos are preprocessed for the model; give `preprocessing`"
@@ -51,7 +55,7 @@ def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
     serialized = archive.manifest.model.serialized_file
     if architecture is None:
         module = _run(archive, path, source, reference.entry)
-        return LoadedModel(module, preprocessing, scores, trained=True)
+        return LoadedModel(module, preprocessing, scores, trained=True, outputs=outputs, select=select)
     if serialized is None:
         msg = "the archive has no file of weights (serializedFile); archive the model with --serialized-file"
         raise ModelNotLoadable(msg, field=FIELD)
@@ -64,6 +68,8 @@ def load(reference: MarModel, source: WeightsSource) -> LoadedModel:
             scores=scores,
             preprocessing=preprocessing,
             field=FIELD,
+            outputs=outputs,
+            select=select,
         )
 
 

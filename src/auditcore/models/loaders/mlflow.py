@@ -32,6 +32,8 @@ def load(reference: MlflowModel, source: WeightsSource) -> LoadedModel:
             scores=reference.scores,
             preprocessing=reference.preprocessing,
             field=FIELD,
+            outputs=reference.outputs,
+            select=reference.select,
         )
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from auditcore.contracts.canonical_json import digest_of, sha256
 from auditcore.contracts.capabilities import BLACK_BOX, ModelCapabilities
 from auditcore.contracts.input_shape import InputShape
-from auditcore.contracts.packaged_models import OnnxModel, Outputs
-from auditcore.errors import InvalidRequest, ModelNotLoadable, ModelOutputInvalid
-from auditcore.models.black_box import SMALLEST, BlackBox
+from auditcore.contracts.packaged_models import OnnxModel
+from auditcore.errors import ModelNotLoadable, ModelOutputInvalid
+from auditcore.models.black_box import BlackBox
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.external_data import include_external_data, refuse_external_data
 from auditcore.models.loaders.onnx_operators import OLDER_OPSET, in_older_operators, without_converter
@@ -120,20 +120,6 @@ class OnnxSource:
 
 
 @final
-class LogOf(nn.Module):
-    """A network that returns probabilities; their logarithms serve as logits."""
-
-    def __init__(self, network: nn.Module) -> None:
-        """Wrap a network."""
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logarithms (N,classes)."""
-        return torch.log(self.network(x).clamp_min(SMALLEST))
-
-
-@final
 class ChannelsLast(nn.Module):
     """A network that takes images as (N,H,W,channels)."""
 
@@ -186,7 +172,6 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
     if reference.gradients == "auto":
         converted = _converted(graph, runtime, shape, fixed, reference.layout)
         if isinstance(converted, nn.Module):
-            module = _with_logits(converted, reference.outputs, sigmoid=reference.scores == "sigmoid")
             if fixed is not None:
                 single = any(isinstance(part, OneByOne) for part in converted.modules())
                 way = "one image at a time" if single else "any number of images at once"
@@ -194,7 +179,9 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
                     f"the graph was exported for {fixed} images at a time; its conversion to PyTorch gives the same "
                     f"outputs for {way}"
                 )
-            return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
+            return LoadedModel(
+                converted, reference.preprocessing, reference.scores, trained=True, outputs=reference.outputs
+            )
         runtime.reason = converted
     black_box = BlackBox(runtime, outputs=reference.outputs, scores=reference.scores)
     return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
@@ -229,15 +216,6 @@ def _read(reference: OnnxModel, source: WeightsSource) -> tuple[Any, str]:
     if files:
         digest = digest_of({"": digest, **{name: sha256(content) for name, content in files.items()}})
     return graph, digest
-
-
-def _with_logits(module: nn.Module, outputs: Outputs, *, sigmoid: bool) -> nn.Module:
-    if outputs == "logits":
-        return module
-    if sigmoid:
-        msg = "a multi-label graph that returns probabilities cannot be converted; set `gradients` to `never`"
-        raise InvalidRequest(msg, field="model.gradients")
-    return LogOf(module)
 
 
 def _parsed(data: bytes) -> Any:  # noqa: ANN401 - onnx publishes no types
@@ -398,6 +376,6 @@ def _difference(module: nn.Module, images: Tensor, expected: Tensor) -> str | No
         return "its conversion to PyTorch gives another shape"
     spread = float(expected.max() - expected.min())
     worst = float((found - expected).abs().max())
-    if not worst <= AGREEMENT * max(spread, float(SMALLEST)):
+    if not worst <= AGREEMENT * max(spread, float(np.finfo(np.float32).tiny)):
         return f"its conversion to PyTorch answers otherwise, by {worst:.3g}"
     return None

@@ -17,12 +17,17 @@ from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.suggestions import near
 from auditcore.models.loaders.weights import WeightsSource
 
+_IMAGENET = 1000
+_FEWEST_OF_MANY = 10_000
+"""Every label set of timm 1.0 has 1000 classes or more than 10 000; its embeddings have 384 to 1280 values."""
+
 
 def load(reference: TimmModel, source: WeightsSource) -> LoadedModel:
     """Build the named architecture and load its weights; without a given preprocessing, timm's own is used.
 
     Raises:
-        InvalidRequest: timm has no model of that name, or its own preprocessing cannot be expressed here.
+        InvalidRequest: timm has no model of that name, it has no classes of its own, or its own preprocessing cannot be
+            expressed here.
         ModelNotLoadable: It cannot be built with that number of classes, or the weights do not fit.
     """
     if not timm.is_model(reference.name):
@@ -41,8 +46,32 @@ def load(reference: TimmModel, source: WeightsSource) -> LoadedModel:
         return module
 
     module, trained = source.build(construct, reference.weights)
+    if reference.classes is None:
+        refuse_features(module, reference.name, field="model.classes")
     preprocessing = reference.preprocessing or own_preprocessing(module)
-    return LoadedModel(module, preprocessing, reference.scores, trained)
+    return LoadedModel(module, preprocessing, reference.scores, trained, outputs=reference.outputs)
+
+
+def refuse_features(module: nn.Module, name: str, *, field: str) -> None:
+    """Refuse a model of timm whose own head gives features or an embedding of image and text, not classes.
+
+    Args:
+        module: The model.
+        name: Its name.
+        field: Path in the request, for errors.
+
+    Raises:
+        InvalidRequest: It has no classes of its own.
+    """
+    classes = int(getattr(module, "num_classes", 0))
+    if classes == 0:
+        what = "has no classes of its own and returns features"
+    elif classes != _IMAGENET and classes < _FEWEST_OF_MANY:
+        what = f"returns an embedding of {classes} values for matching images with texts"
+    else:
+        return
+    msg = f"timm's {name!r} {what}; set `classes` to the number of classes of your weights"
+    raise InvalidRequest(msg, field=field)
 
 
 def own_preprocessing(module: nn.Module) -> Preprocessing:

@@ -6,11 +6,12 @@ import warnings
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.packaged_models import TorchExportModel
 from auditcore.errors import ModelNotLoadable
+from auditcore.models.foreign_code import Program
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
@@ -19,23 +20,13 @@ FIELD = "model.uri"
 
 
 @final
-class Exported(nn.Module):
+class Exported(Program):
     """A program as a module. It was exported in one mode, so train() and eval() must not reach it."""
-
-    def __init__(self, program: nn.Module) -> None:
-        """Keep the graph module of a program."""
-        super().__init__()
-        self.program = program
 
     def train(self, mode: bool = True) -> Exported:  # noqa: FBT001, FBT002 - the signature of torch
         """Change only the flag; the program has one mode."""
         self.training = mode
         return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N,classes) of normalized images (N,3,H,W)."""
-        logits: Tensor = self.program(x)
-        return logits
 
 
 def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
@@ -63,7 +54,14 @@ def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
         msg = f"the file is no program of torch.export, or it is damaged: {first_line}"
         raise ModelNotLoadable(msg, field=FIELD) from error
     _refuse_fixed_batch(module, reference.preprocessing.shape)
-    return LoadedModel(module, reference.preprocessing, reference.scores, trained=True)
+    return LoadedModel(
+        module,
+        reference.preprocessing,
+        reference.scores,
+        trained=True,
+        outputs=reference.outputs,
+        select=reference.select,
+    )
 
 
 def _refuse_fixed_batch(module: nn.Module, shape: InputShape) -> None:

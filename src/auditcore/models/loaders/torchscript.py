@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from auditcore.contracts.packaged_models import TorchScriptModel
 from auditcore.errors import ModelNotLoadable
+from auditcore.models.foreign_code import Program
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
 
 FIELD = "model.uri"
-
-
-@final
-class Scripted(nn.Module):
-    """A program as a module, because a program does not let its parameters be frozen all at once."""
-
-    def __init__(self, program: nn.Module) -> None:
-        """Wrap a program."""
-        super().__init__()
-        self.program = program
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N,classes) of normalized images (N,3,H,W)."""
-        logits: Tensor = self.program(x)
-        return logits
 
 
 def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
@@ -48,7 +33,14 @@ def load(reference: TorchScriptModel, source: WeightsSource) -> LoadedModel:
         sha256=reference.sha256,
         blobs=source.blobs,
     )
-    return LoadedModel(load_program(path, field=FIELD), reference.preprocessing, reference.scores, trained=True)
+    return LoadedModel(
+        load_program(path, field=FIELD),
+        reference.preprocessing,
+        reference.scores,
+        trained=True,
+        outputs=reference.outputs,
+        select=reference.select,
+    )
 
 
 def load_program(path: Path, *, field: str) -> nn.Module:
@@ -69,4 +61,4 @@ def load_program(path: Path, *, field: str) -> nn.Module:
     for parameter in module.parameters():
         # a copy of a parameter that requires gradients would belong to a graph
         parameter.requires_grad = False
-    return Scripted(module)
+    return Program(module)

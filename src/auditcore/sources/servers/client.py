@@ -11,7 +11,7 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.models import Scores
-from auditcore.contracts.packaged_models import Outputs
+from auditcore.contracts.outputs import Outputs
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.server_models import RequestLimits
 from auditcore.sources.servers.tensors import RawTensor
