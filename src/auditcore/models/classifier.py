@@ -101,7 +101,6 @@ class Classifier:
         self.trained = trained
         self.shape = preprocessing.shape
         self.colors = preprocessing.colors_seen
-        self.notes = notes
         self.source = module.source if isinstance(module, BlackBox) else None
         self.capabilities: ModelCapabilities = WHITE_BOX if self.source is None else self.source.capabilities
         self.mean = torch.tensor(preprocessing.mean, device=self.device).view(1, -1, 1, 1)
