@@ -205,12 +205,11 @@ def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a
 
 
 def _rows(returned: Tensor, images: int) -> Tensor:
-    """Return one row of columns per image: axes of length one are removed, or put back where a model lost them."""
-    lost = images == 1 and returned.ndim < 2  # noqa: PLR2004 - (N, columns)
+    """Return one row of columns per image: further axes of length one are removed."""
     if not returned.is_floating_point() or returned.numel() == 0:
         raise _misshapen(returned, images=images)
-    if lost:
-        return returned.reshape(1, -1)
+    if images == 1 and returned.ndim < 2:  # noqa: PLR2004 - a model that only takes one image returns (1, columns)
+        raise _misshapen(returned, images=images)
     if returned.ndim == 0 or len(returned) != images or any(length != 1 for length in returned.shape[2:]):
         raise _misshapen(returned, images=images)
     return returned.reshape(images, -1)

@@ -67,6 +67,17 @@ class Schema:
     definitions: tuple[str, ...]
 
 
+_PACKAGED = ("mar", "mlflow")
+_WITH_SELECT = ("factory", "torchscript", "torch_export", *_PACKAGED)
+_WITH_OUTPUTS = ("torchvision", "timm", "factory", "mlflow", "huggingface", "torchscript", "torch_export")
+"""Kinds of model references that got the field after schema 1.1."""
+
+
+def _offers_layers(capabilities: Entry, _document: Entry) -> JsonValue:
+    """Return whether layers and weights were available: gradients, layers and weights were one field."""
+    return capabilities.get("gradients") is not False
+
+
 def _severity(condition: Entry, _document: Entry) -> JsonValue:
     """Return the severity; for a condition that passed it was not recorded and had no effect on the verdict."""
     return "warn" if condition.get("status") == "warned" else "fail"
@@ -144,6 +155,20 @@ SCHEMAS: Mapping[str, Schema] = {
                 for kind in ("deletion", "edda", "pixel_flipping", "insertion_deletion", "road")
             ),
             *(Addition(f"plan.checks[{kind}].noise", "fresh") for kind in ("sweep", "ssim_sweep", "sensitivity")),
+            *(
+                Addition(f"{model}.{path}", value)
+                for model in ("model", "models[*]")
+                for path, value in (
+                    ("capabilities.layers", _offers_layers),
+                    ("capabilities.weights", _offers_layers),
+                    ("capabilities.limitation", None),
+                    *((f"reference[{kind}].outputs", "logits") for kind in _WITH_OUTPUTS),
+                    ("reference[mar].outputs", None),
+                    *((f"reference[{kind}].select", None) for kind in _WITH_SELECT),
+                    ("reference[torchvision].transform_input", None),
+                    *((f"reference[{kind}].architecture[torchvision].transform_input", None) for kind in _PACKAGED),
+                )
+            ),
             Addition("plan.checks[*].explainers", None),
             Addition("plan.checks[edda].color", "black"),
             Addition("plan.checks[edda].thresholds", []),
