@@ -77,7 +77,7 @@ def notes_of(plan: AuditPlan, micro_batch: int, micro_batches: MicroBatches, cla
     if classifier.compilation_failure is not None:
         notes.append(f"the model could not be compiled and ran as it is: {classifier.compilation_failure}")
     shown = () if classifier.source is None else classifier.source.end()
-    return (*classifier.notes, *notes, *shown)
+    return (*notes, *shown)
 
 
 def _ahead(classifier: Classifier, plan: AuditPlan, images: int) -> Ahead:

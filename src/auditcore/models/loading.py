@@ -36,7 +36,7 @@ def load_model(
     check_model(reference, access)
     source = WeightsSource(access, blobs, str(device))
     loaded = loader_of(source_of(reference))(reference, source)
-    return replace(loaded, notes=tuple(source.notes))
+    return replace(loaded, notes=(*source.notes, *loaded.notes))
 
 
 def load_classifier(
