@@ -67,10 +67,25 @@ class Schema:
     definitions: tuple[str, ...]
 
 
+_SQUARE_CROP: Mapping[str, JsonValue] = {
+    "fit": "shorter",
+    "crop_offset": "round",
+    "pad": 0.0,
+    "keep_final": True,
+    "antialias": True,
+    "colors": None,
+    "bits": None,
+    "range": None,
+    "window": None,
+}
+"""What the only preprocessing of schema 1.1 was: images of the crop's size were left as they are."""
+
 _PACKAGED = ("mar", "mlflow")
 _WITH_SELECT = ("factory", "torchscript", "torch_export", *_PACKAGED)
 _WITH_OUTPUTS = ("torchvision", "timm", "factory", "mlflow", "huggingface", "torchscript", "torch_export")
 """Kinds of model references that got the field after schema 1.1."""
+
+_WITH_PREPROCESSING = (*_WITH_OUTPUTS, "mar", "onnx", "open_inference", "torchserve")
 
 
 def _offers_layers(capabilities: Entry, _document: Entry) -> JsonValue:
@@ -169,6 +184,15 @@ SCHEMAS: Mapping[str, Schema] = {
                     *((f"reference[{kind}].architecture[torchvision].transform_input", None) for kind in _PACKAGED),
                 )
             ),
+            *(
+                Addition(f"{model}.{place}.{field}", value)
+                for model in ("model", "models[*]")
+                for place in ("preprocessing", *(f"reference[{kind}].preprocessing" for kind in _WITH_PREPROCESSING))
+                for field, value in _SQUARE_CROP.items()
+            ),
+            Addition("images.items[*].note", None),
+            Addition("plan.checks[localization].mask_threshold", "otsu"),
+            Addition("plan.checks[localization].tolerance_px", 15),
             Addition("plan.checks[*].explainers", None),
             Addition("plan.checks[edda].color", "black"),
             Addition("plan.checks[edda].thresholds", []),
