@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import struct
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.image_batches import ANNOTATION_BYTES
 from auditcore_service.settings import Settings
+from dicom_files import BYTES_OF_THE_PATIENT, dicom_file
 
 PATH = "/v1/image-batches"
 
@@ -53,6 +57,34 @@ def test_upload_keeps_order_and_identical_uploads_share_a_digest(client: TestCli
     assert first.json()["size_bytes"] == 6
     assert client.get(first.headers["location"]).json() == first.json()
     assert client.post(PATH, files=files[::-1]).json()["digest"] != first.json()["digest"]
+
+
+@pytest.mark.parametrize("way", ["file", "archive", "inline"])
+def test_of_a_dicom_file_only_the_pixels_are_stored(client: TestClient, tmp_path: Path, way: str) -> None:
+    data = dicom_file(np.arange(40 * 30, dtype=np.uint16).reshape(40, 30))
+    match way:
+        case "file":
+            answer = client.post(PATH, files=[part("scan.dcm", data)])
+        case "archive":
+            answer = upload_zip(client, packed({"scan.dcm": data}))
+        case _:
+            images = {"kind": "inline", "images": [{"data": base64.b64encode(data).decode()}]}
+            request = {"model": {"kind": "demo"}, "images": images, "plan": {"preset": "quick"}}
+            answer = client.post("/v1/audits", json=request)
+    assert answer.is_success, answer.text
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"DICM" in content for content in kept)
+    for text in BYTES_OF_THE_PATIENT:
+        assert text in data
+        assert not any(text in content for content in kept), text
+        assert text not in answer.content
+
+
+def test_a_damaged_dicom_file_is_refused_without_its_text(client: TestClient) -> None:
+    data = b"\0" * 128 + b"DICM" + b"\xff" * 40 + BYTES_OF_THE_PATIENT[0]
+    answer = client.post(PATH, files=[part("scan.dcm", data)])
+    refused(answer, 422, "undecodable_image", "damaged")
+    assert BYTES_OF_THE_PATIENT[0] not in answer.content
 
 
 def test_an_archive_follows_single_images(client: TestClient) -> None:

@@ -26,6 +26,7 @@ from auditcore.contracts.images import (
 )
 from auditcore.contracts.masks import Mask
 from auditcore.errors import LimitExceeded
+from auditcore.images.patient_data import is_dicom, pixels_only
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
@@ -120,6 +121,7 @@ class ImageBatches:
 
         Raises:
             InvalidUpload: There is no image, an archive is unsafe or damaged, or annotations do not match.
+            UndecodableImage: A DICOM file is damaged, so that what it says about the patient cannot be removed.
             LimitExceeded: Too many images or bytes.
         """
         entries = []
@@ -142,7 +144,8 @@ class ImageBatches:
             if not image.data:
                 msg = f"{image.name!r} is empty; send the file again or leave it out"
                 raise InvalidUpload(msg, field=image.field)
-            entries.append(BatchEntry(name=image.name, digest=self._blobs.put(image.data), size_bytes=len(image.data)))
+            data = _without_patient(image.data, image.field)
+            entries.append(BatchEntry(name=image.name, digest=self._blobs.put(data), size_bytes=len(data)))
         if not entries:
             others = f" among {len(passed_over)} files, such as {passed_over[0]!r}" if passed_over else ""
             msg = f"the batch has no image{others}; send at least one part `images`, or an `archive` with an image"
@@ -170,10 +173,14 @@ class ImageBatches:
             LimitExceeded: An image has too many bytes.
         """
         self.check_inline(images)
-        for image in images:
+        kept = [
+            image.model_copy(update={"data": _without_patient(image.data, f"images.images.{number}.data")})
+            for number, image in enumerate(images)
+        ]
+        for image in kept:
             self._blobs.put(image.data)
             self._put_masks(image.masks)
-        return self._remember(inline_manifest(images).entries)
+        return self._remember(inline_manifest(kept).entries)
 
     def check_inline(self, images: Sequence[InlineImage]) -> None:
         """Refuse images of a request that cannot be stored; stores nothing.
@@ -259,6 +266,11 @@ class ImageBatches:
     def _check_image_bytes(self, size: int, name: str, field: str) -> None:
         if size > self._settings.image_bytes:
             raise LimitExceeded(what=name, limit=self._settings.image_bytes, actual=size, unit="bytes", field=field)
+
+
+def _without_patient(data: bytes, field: str) -> bytes:
+    """The bytes to store: of a DICOM file only the pixels, since what is stored stays for as long as the audit."""
+    return pixels_only(data, field=field) if is_dicom(data) else data
 
 
 def _check_directory(archive: UploadedFile, *, entries: int) -> None:

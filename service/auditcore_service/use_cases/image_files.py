@@ -5,14 +5,20 @@ from __future__ import annotations
 import unicodedata
 
 from auditcore.contracts.images import NAME_LENGTH
+from auditcore.images.patient_data import is_dicom
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".dcm", ".dicom", ".npy"}
+)
 """Endings of files that count as images, whatever they contain; a damaged one is then excluded with its reason."""
 
-HEADER_BYTES = 16
+HEADER_BYTES = 132
 """First bytes of a file that `has_image_header` needs."""
 
-_HEADERS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEADERS = (
+    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    b"\x93NUMPY",
+)
 
 _SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
 _SYSTEM_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information", "@eadir"})
@@ -48,12 +54,12 @@ def has_image_suffix(path: str) -> bool:
 
 
 def has_image_header(header: bytes) -> bool:
-    """Whether a file begins as a PNG, JPEG, GIF, TIFF, WebP or BMP does.
+    """Whether a file begins as a PNG, JPEG, GIF, TIFF, WebP, BMP, DICOM or NumPy file does.
 
     Args:
         header: The first `HEADER_BYTES` bytes of the file.
     """
-    if header.startswith(_HEADERS):
+    if header.startswith(_HEADERS) or is_dicom(header):
         return True
     if header[:4] == b"RIFF":
         return header[8:12] == b"WEBP"

@@ -128,7 +128,7 @@ class ImageUris(Contract):
 
 @final
 class InlineImage(Contract):
-    """One encoded image file (PNG, JPEG, WebP, BMP, TIFF, GIF) in base64.
+    """One encoded image file (PNG, JPEG, WebP, BMP, TIFF, GIF, DICOM, .npy) in base64.
 
     Attributes:
         data: The file in base64.

@@ -1,82 +1,18 @@
-"""DICOM images: their pixels, and nothing about the patient.
-
-pydicom is loaded only where a DICOM file is met. What it raises is never repeated or chained: its messages quote the
-file, and the file is about a patient.
-"""
+"""The pixels of DICOM images, in the units of their modality."""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from auditcore.contracts.access import Limits
-from auditcore.errors import InputError, UndecodableImage
+from auditcore.errors import UndecodableImage
+from auditcore.images.patient_data import parsed, unreadable
 from auditcore.images.raster import Raster, check_pixels
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
-
-_PREFIX_AT, _PREFIX = 128, b"DICM"
-
-PIXEL_TAGS = (
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "WindowCenter",
-    "WindowWidth",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "PixelData",
-)
-"""Everything that says how the pixels are to be read; nothing else of a file is kept."""
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether a file is in the DICOM format."""
-    return data[_PREFIX_AT : _PREFIX_AT + len(_PREFIX)] == _PREFIX
-
-
-def pixels_only(data: bytes, *, field: str) -> bytes:
-    """Return a DICOM file that holds the pixels of another, and nothing about the patient, the study or the place.
-
-    Text that is part of the picture stays in it.
-
-    Args:
-        data: A DICOM file.
-        field: Path of the image in the request, for the error.
-
-    Raises:
-        UndecodableImage: The file is damaged.
-    """
-    from pydicom.dataset import Dataset, FileMetaDataset  # noqa: PLC0415 - only where DICOM files are met
-    from pydicom.uid import UID, SecondaryCaptureImageStorage  # noqa: PLC0415
-
-    given = _parsed(data, field)
-    kept = Dataset()
-    for tag in PIXEL_TAGS:
-        if tag in given:
-            kept[tag] = given[tag]
-    kept.file_meta = FileMetaDataset()
-    kept.file_meta.TransferSyntaxUID = given.file_meta.TransferSyntaxUID
-    kept.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
-    # made of nothing that could lead to the patient
-    kept.file_meta.MediaStorageSOPInstanceUID = UID("2.25.0")
-    file = io.BytesIO()
-    try:
-        kept.save_as(file, enforce_file_format=True)
-    # what a damaged element raises when it is written again depends on its bytes
-    except Exception:  # noqa: BLE001
-        raise _unreadable(field) from None
-    return file.getvalue()
 
 
 def read(data: bytes, *, limits: Limits, field: str) -> Raster:
@@ -92,14 +28,14 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
 
     Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (rescale), C.11.2 (window).
     """
-    dataset = _parsed(data, field)
+    dataset = parsed(data, field)
     try:
         height, width = int(dataset.Rows), int(dataset.Columns)
         frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
         meaning = str(dataset.PhotometricInterpretation)
     # an element that is missing or damaged; its text is not repeated, since it may be about the patient
     except Exception:  # noqa: BLE001
-        raise _unreadable(field) from None
+        raise unreadable(field) from None
     check_pixels(height, width, limits, field)
     if frames > 1:
         msg = f"the DICOM file has {frames} frames; send each frame as a file of its own"
@@ -113,7 +49,7 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
         bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
         window = _window(dataset)
     except Exception:  # noqa: BLE001
-        raise _unreadable(field) from None
+        raise unreadable(field) from None
     values = stored * slope + intercept
     first, last = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     low, high = window or sorted((first * slope + intercept, last * slope + intercept))
@@ -137,23 +73,3 @@ def _first(value: Any) -> float | None:  # noqa: ANN401 - one number, several, o
     if isinstance(value, MultiValue):
         value = value[0] if value else None
     return None if value is None else float(value)
-
-
-def _parsed(data: bytes, field: str) -> FileDataset:
-    try:
-        import pydicom  # noqa: PLC0415 - only where DICOM files are met
-    except ImportError as error:
-        msg = "reading DICOM files needs the package pydicom; install auditcore[dicom] where the worker and gateway run"
-        raise UndecodableImage(msg, field=field) from error
-    try:
-        return pydicom.dcmread(io.BytesIO(data))
-    except (InputError, MemoryError):
-        raise
-    # damaged files raise whatever their bytes lead to, and the message may repeat text of the file
-    except Exception:  # noqa: BLE001
-        raise _unreadable(field) from None
-
-
-def _unreadable(field: str) -> UndecodableImage:
-    msg = "the DICOM file is damaged, or compressed in a way that cannot be read; export it again, uncompressed"
-    return UndecodableImage(msg, field=field)

@@ -14,6 +14,7 @@ from auditcore.contracts.preprocessing import Colors, Preprocessing
 from auditcore.errors import LimitExceeded, UndecodableImage
 from auditcore.images import arrays, dicom, tiff
 from auditcore.images.decode import open_photo, to_rgb
+from auditcore.images.patient_data import is_dicom
 from auditcore.images.raster import Raster
 
 LUMA = (0.299, 0.587, 0.114)
@@ -78,7 +79,7 @@ def _raster(data: bytes, channels: int, *, limits: Limits, field: str) -> Raster
         raise LimitExceeded(
             what="the image file", limit=limits.image_bytes, actual=len(data), unit="bytes", field=field
         )
-    if dicom.is_dicom(data):
+    if is_dicom(data):
         return dicom.read(data, limits=limits, field=field)
     if arrays.is_array(data):
         return arrays.read(data, channels=channels, limits=limits, field=field)

@@ -66,7 +66,7 @@ UPLOAD_BODY: dict[str, Any] = {
                         "images": {
                             "type": "array",
                             "items": {**BINARY, "contentMediaType": "application/octet-stream"},
-                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF or GIF.",
+                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF, GIF, DICOM (only its pixels are kept) or .npy.",
                         },
                         "archive": {
                             **BINARY,
