@@ -471,7 +471,7 @@ def test_a_model_that_cannot_be_traced_is_tried_once(monkeypatch: pytest.MonkeyP
     reason = applicability(classifier, LrpEpsilonPlusFlat())
     assert "cannot be traced" in str(reason)
     monkeypatch.setattr("auditcore.models.module_forms.canonicalize", None)
-    assert applicability(classifier, GuidedBackpropagation()) == reason
+    assert applicability(classifier, LrpEpsilonGammaBox()) == reason
     # the others do not need the graph
     assert applicability(classifier, Gradient()) is None
 

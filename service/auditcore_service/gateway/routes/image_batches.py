@@ -66,7 +66,8 @@ UPLOAD_BODY: dict[str, Any] = {
                         "images": {
                             "type": "array",
                             "items": {**BINARY, "contentMediaType": "application/octet-stream"},
-                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF, GIF, DICOM (only its pixels are kept) or .npy.",
+                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF, GIF, .npy, or DICOM, of which only the "
+                            "pixels are kept.",
                         },
                         "archive": {
                             **BINARY,
