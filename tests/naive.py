@@ -232,7 +232,7 @@ class NaiveAudit:
         height, width = self.pixels.shape[1:]
         curve = []
         for steps in range(grid**2 + 1):
-            gone = reference.deleted_after(order, steps, height, width, grid)
+            gone = reference.deleted_after(order, steps, height, width, (grid, grid))
             curve.append(self._probability(np.where(gone, fill, self.pixels)))
         return curve
 

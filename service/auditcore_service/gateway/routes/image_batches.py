@@ -66,8 +66,8 @@ UPLOAD_BODY: dict[str, Any] = {
                         "images": {
                             "type": "array",
                             "items": {**BINARY, "contentMediaType": "application/octet-stream"},
-                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF, GIF, .npy, or DICOM, of which only the "
-                            "pixels are kept.",
+                            "description": "Image files: PNG, JPEG, WebP, BMP, TIFF, GIF, .npy, or DICOM (only "
+                            "pixels are kept).",
                         },
                         "archive": {
                             **BINARY,
