@@ -119,7 +119,7 @@ def speed_rows(
 ) -> list[dict[str, object]]:
     """Throughput of the modes relative to float32, forward only and with gradient."""
     exact = load_classifier(reference, access=AccessRules(), device=device)
-    pixels = torch.rand(size, 3, exact.size, exact.size, generator=torch.Generator().manual_seed(0)).to(device)
+    pixels = torch.rand(size, *exact.shape, generator=torch.Generator().manual_seed(0)).to(device)
     variants = {"fp32": exact, **{name: exact.at_speed(MODES[name]) for name in modes}}
     warm_up = {name: seconds_of(lambda c=c: work(c, pixels), device) for name, c in variants.items()}
     for classifier in variants.values():
