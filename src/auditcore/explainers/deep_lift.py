@@ -87,7 +87,7 @@ def deep_lift(batch: Batch, contract: DeepLift) -> Attribution:
 def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
     path = signal_path(canonical)
     covered = (
-        *(*LINEAR_LAYERS, *_POOLINGS, *_ELEMENTWISE, Addition, nn.MaxPool2d),
+        *(*LINEAR_LAYERS, *_BATCH_NORMS, *_POOLINGS, *_ELEMENTWISE, Addition, nn.MaxPool2d),
         *MOVING_LAYERS,
     )
     for node in path:
@@ -95,9 +95,6 @@ def _names_without_rule(canonical: nn.Module) -> Iterator[str]:
         if isinstance(layer, Gate):
             if _depends_on_image(node.args[1]):
                 yield "products of two signals"
-        elif isinstance(layer, _BATCH_NORMS):
-            if layer.running_mean is None:
-                yield f"{type(layer).__name__} layers that normalize by their batch"
         elif layer is not None:
             if not isinstance(layer, covered):
                 yield f"{type(layer).__name__} layers"

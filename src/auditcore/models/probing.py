@@ -28,6 +28,9 @@ Quiet = Callable[[], AbstractContextManager[Any]]
 IMAGES = 3
 """Images of the probe. They pass two at once, three at once, and one by itself."""
 
+NEGLIGIBLE = 1e-6
+"""A difference of logits that moves no probability by more; logits near 0 consist of rounding."""
+
 SAME = 1e-3
 """Largest difference between two answers to the same image that counts as rounding, as a share of the largest logit.
 Other kernels for other batch sizes cause less than 1e-5 on a CPU; dropout and batch statistics cause more than 1e-2."""
@@ -271,7 +274,7 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 def _tolerance(expected: Tensor) -> float:
     finite = expected.masked_fill(~expected.isfinite(), 0)
     rounding = SAME if expected.device.type == "cpu" else 10 * SAME  # accelerators multiply with fewer digits
-    return rounding * float(finite.abs().amax()) + torch.finfo(torch.float32).tiny
+    return rounding * float(finite.abs().amax()) + NEGLIGIBLE
 
 
 def _require_same(

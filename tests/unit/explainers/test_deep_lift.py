@@ -246,7 +246,6 @@ class Doubtful(nn.Module):
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 1), nn.Sigmoid()),
         )
         self.norm, self.pool = nn.LayerNorm(6), nn.AdaptiveMaxPool2d(1)
-        self.batch = nn.BatchNorm2d(4, track_running_stats=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
@@ -256,13 +255,11 @@ class Doubtful(nn.Module):
             case "square":
                 x = x * x
             case "softmax":
-                x = F.softmax(x, dim=1)
+                x = 3 * F.softmax(x, dim=1)
             case "norm":
                 x = self.norm(x)
             case "max":
                 x = self.pool(x)
-            case "batch":
-                x = self.batch(x)
         return x.mean((2, 3))
 
 
@@ -274,7 +271,6 @@ class Doubtful(nn.Module):
         ("softmax", "softmax"),
         ("norm", "LayerNorm layers"),
         ("max", "AdaptiveMaxPool2d layers"),
-        ("batch", "BatchNorm2d layers that normalize by their batch"),
     ],
 )
 def test_not_applicable_where_a_layer_has_no_rule(kind: str, reason: str) -> None:

@@ -285,10 +285,21 @@ def _refuse_misfit(image: Any, output: Any, one: InputShape, layout: str) -> int
             right = "NCHW" if layout == "NHWC" else "NHWC"
             msg = f"input {image.name!r} has shape {shape}, which is the layout {right}; set `layout` to {right}"
             raise ModelOutputInvalid(msg, field="model.layout")
-        sizes = ", ".join(str(size) for size in expected)
-        msg = f"input {image.name!r} has shape {shape}, and images are [N, {sizes}]; check `preprocessing`"
+        msg = f"input {image.name!r} has shape {shape}, and images are {['N', *expected]}; {_fix(shape, one, layout)}"
         raise ModelOutputInvalid(msg, field="model.preprocessing")
     return shape[0] if isinstance(shape[0], int) else None
+
+
+def _fix(shape: list[Any], one: InputShape, layout: str) -> str:
+    """How to make images of the shape that a graph takes."""
+    if len(shape) != 1 + len(one):
+        return "a classifier of images has one input of four axes"
+    channels, height, width = (shape[3], *shape[1:3]) if layout == "NHWC" else shape[1:]
+    if isinstance(channels, int) and channels != one.channels:
+        counted = f"{channels} channel{'s' * (channels != 1)}"
+        return f"the model takes {counted}, so give `mean` and `std` of `preprocessing` one value per channel"
+    square = "" if height == width else ", since the model takes no square"
+    return f'set `crop` of `preprocessing` to {{"height": {height}, "width": {width}}}{square}'
 
 
 def _fits(shape: list[Any], expected: list[int]) -> bool:

@@ -238,14 +238,30 @@ def test_snapshots_that_cannot_be_loaded_have_a_reason(
     assert caught.value.field == "model.uri"
 
 
-def test_preprocessing_other_than_a_center_crop_must_be_given(vit: tuple[Path, nn.Module], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"do_crop_margin": True, "size": {"height": 32, "width": 32}}, "the key 'do_crop_margin'"),
+        ({"do_pad": True, "size": {"height": 32, "width": 32}}, "the key 'do_pad'"),
+        ({"size": {"longest_edge": 32}}, "does not say what the model sees"),
+        ({}, "missing or does not say"),
+    ],
+)
+def test_preprocessing_that_is_not_understood_must_be_given(
+    vit: tuple[Path, nn.Module], tmp_path: Path, config: dict[str, Any], said: str
+) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(vit[0], folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 32, "width": 48}}))
-    with pytest.raises(InvalidRequest) as caught:
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidRequest, match=said) as caught:
         load_classifier(snapshot(folder), access=access(tmp_path))
     assert caught.value.field == "model.preprocessing"
-    assert load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path)).size == 32
+    assert load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path)).shape == (3, 32, 32)
+
+
+def test_another_model_than_a_classifier_is_refused(vit: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(vit[0], folder)
     change_config(folder, architectures=["ViTModel"])
     with pytest.raises(ModelNotLoadable, match="not an image classifier"):
         load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path))
