@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ def failure_of_model(error: Exception, *, purpose: str) -> ModelOutputInvalid | 
     """Return the error for an exception that a pass through the model raised; None for any other exception.
 
     An exception belongs to the model if it was raised inside of a module or of autograd and not by code of this
-    package, which runs there too: as hooks.
+    package, which runs there too, as hooks, or by a handler of a signal, such as one that ends a shard after its time.
 
     Args:
         error: The exception.
@@ -64,10 +65,19 @@ def failure_of_model(error: Exception, *, purpose: str) -> ModelOutputInvalid | 
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     own = [number for number, file in enumerate(files) if _PACKAGE in file.parents]
     below = files[own[-1] + 1 :] if own else files
-    if not any(file.parts[-3:] in _PASSES for file in below):
+    if not any(file.parts[-3:] in _PASSES for file in below) or _raised_by_a_signal(error):
         return None
     msg = f"the model failed in a pass for {purpose!r} ({said(error)}); try it on these images outside of the audit"
     return ModelOutputInvalid(msg, field="model")
+
+
+def _raised_by_a_signal(error: Exception) -> bool:
+    """Whether an exception was raised by the handler of a signal, which may run in the middle of anything."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    return last is not None and any(getattr(one, "__code__", None) is last.tb_frame.f_code for one in handlers)
 
 
 _PACKAGE = Path(__file__).parents[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
@@ -488,3 +489,27 @@ def test_probe_images_have_texture_in_every_channel() -> None:
     assert images.std(dim=(2, 3)).min() > 0.05
     assert torch.equal(images, probe_images(InputShape(4, 12, 30), count=3))
     assert len(torch.unique(images.flatten(1), dim=0)) == 3
+
+
+def test_what_a_signal_raises_in_a_pass_is_not_the_models() -> None:
+    def limit(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    class Slow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            signal.raise_signal(signal.SIGUSR2)
+            return x
+
+    before = signal.signal(signal.SIGUSR2, limit)
+    try:
+        assert failure_of_model(raised(lambda: Slow()(torch.zeros(1))), purpose="edda") is None
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_what_a_model_itself_raises_is_the_models() -> None:
+    class Failing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise TimeoutError
+
+    assert failure_of_model(raised(lambda: Failing()(torch.zeros(1))), purpose="edda") is not None

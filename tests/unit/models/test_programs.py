@@ -130,7 +130,7 @@ def small_graph(path: Path, *, kind: int = TensorProto.FLOAT, side: int = 32, ou
     ("options", "field", "match"),
     [
         ({"kind": TensorProto.DOUBLE}, "model.uri", "float32 inputs and outputs"),
-        ({"side": 16}, "model.preprocessing.crop", r"images are \[N, 3, 32, 32\]"),
+        ({"side": 16}, "model.preprocessing", r'set `crop` of `preprocessing` to {"height": 16, "width": 16}'),
         ({"outputs": 2}, "model.uri", "'scores0', 'scores1'"),
     ],
 )
