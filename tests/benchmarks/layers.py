@@ -43,11 +43,12 @@ position code or the patch embedding. It is found on the graph of one pass, so a
 taken stands in the report (`model.layers`) and in the answer of `POST /v1/models:inspect`.
 
 - Where several layers give the same values, the outermost names them: `layer4`, not `layer4.2`.
-- Behind the last block, pooling that keeps positions, dropout and changes of layout are no blocks. A normalization is.
-- A transformer that reads the logits from a class token reads positions last at the entrance of its last block. Class,
-  distillation and register tokens are dropped.
+- Pooling that keeps positions, dropout and changes of layout after the last block do not count as blocks. A
+  normalization does.
+- A transformer that takes its logits from a class token uses positions for the last time at the entrance of its last
+  block. Class, distillation and register tokens are dropped.
 - Squeezenet's last map has a channel for each class, so Grad-CAM is the rectified map of that class there.
-- Where several networks end apart, no map holds everything: name a layer (`"layer": "..."`) then.
+- Where a model ends in several separate networks, no map contains everything: name a layer (`"layer": "..."`) then.
 
 `make layers` writes this table: random weights, each model at the size it is made for.
 

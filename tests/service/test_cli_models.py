@@ -77,7 +77,7 @@ def test_an_archive_is_the_model_and_the_same_each_time(tmp_path: Path) -> None:
     access = AccessRules(file_roots=(tmp_path,))
     archived = load_classifier(MarModel(uri=paths[0].as_uri()), access=access)
     assert archived.digest == load_classifier(TorchvisionModel.model_validate(SMALL_MODEL), access=access).digest
-    assert archived.size == 32
+    assert archived.shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_a_constant_map_is_not_applicable() -> None:
             assert found[name, "gradient"].values == (None, None)
             assert "gives no order" in found[name, "gradient"].reasons[1]
         assert found[accuracy_metric(game), "random"].values == (1.0, 1.0)
-        assert found[game, "random"].values == pytest.approx([float(np.e / (1 + np.e))] * 2, rel=1e-5)
+        assert found[game, "random"].values == pytest.approx([float(np.e**2 / (1 + np.e**2))] * 2, rel=1e-5)
         assert found[game, "random"].control
 
 

@@ -510,6 +510,6 @@ def test_what_a_signal_raises_in_a_pass_is_not_the_models() -> None:
 def test_what_a_model_itself_raises_is_the_models() -> None:
     class Failing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            raise TimeoutError
+            raise TimeoutError(x.shape)
 
     assert failure_of_model(raised(lambda: Failing()(torch.zeros(1))), purpose="edda") is not None
