@@ -22,6 +22,9 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
+    # pydantic's own schema of any JSON value has none, and generators name their classes after titles
+    for name, schema in schemas.items():
+        schema.setdefault("title", name)
     for path in document["paths"].values():
         for operation in path.values():
             invalid = operation["responses"].get("422", {})
