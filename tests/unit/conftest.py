@@ -8,8 +8,10 @@ import pytest
 
 THOROUGH = frozenset(
     {
+        "benchmarks/test_coverage.py",
         "benchmarks/test_incremental.py",
         "benchmarks/test_layers.py",
+        "checks/test_automatic_intervals.py",
         "checks/test_checks_against_naive.py",
         "checks/test_common_noise.py",
         "checks/test_insertion_deletion.py",
@@ -33,9 +35,12 @@ THOROUGH = frozenset(
         "engine/test_precomputed.py",
         "engine/test_several_models.py",
         "engine/test_stopping.py",
+        "engine/test_targets.py",
+        "explainers/test_ablation.py",
         "explainers/test_attention_rollout.py",
         "explainers/test_attn_lrp.py",
         "explainers/test_captum.py",
+        "explainers/test_contracts_and_methods.py",
         "explainers/test_deep_lift.py",
         "explainers/test_explainers.py",
         "explainers/test_information_bottleneck.py",
@@ -49,18 +54,23 @@ THOROUGH = frozenset(
         "explainers/test_zennit.py",
         "metrics/test_cuda_kernels.py",
         "metrics/test_imputation.py",
+        "metrics/test_performance.py",
         "metrics/test_ranking.py",
+        "metrics/test_statistics.py",
         "models/test_arithmetic.py",
         "models/test_canonical.py",
         "models/test_checkpoints.py",
+        "models/test_loaders.py",
         "models/test_mar.py",
         "models/test_onnx_conversion.py",
         "models/test_onnx_external_files.py",
         "models/test_passages.py",
         "models/test_probing.py",
+        "models/test_programs.py",
         "models/test_sharded_weights.py",
         "report/test_performance.py",
         "report/test_renderers.py",
+        "report/test_slices.py",
         "report/test_stopping.py",
         "report/test_verdict.py",
         "sources/registries/test_huggingface.py",
@@ -74,7 +84,7 @@ THOROUGH = frozenset(
         "test_toy_explainer.py",
     }
 )
-"""Files below this folder that take more than 3.5 s of one core, without their slow tests; the others take 110 s
+"""Files below this folder that take more than 3 s of one core, without their slow tests; the others take 110 s
 together."""
 
 
