@@ -117,8 +117,6 @@ def test_every_explainer_and_check_runs_on_six_bands_of_a_wide_image() -> None:
     assert {row.explainer for row in report.results} >= {one.label for one in default_explainers()} - {"random"} - set(
         report.not_applicable
     )
-    empty = [row for row in report.results if row.mean is None and row.check == "sweep"]
-    assert all(row.n_not_applicable == 3 and row.reasons for row in empty)
     found = means(report)
     for color in ("hue", "saturation", "jpeg_quality"):
         assert set(found[color]) == {None}
