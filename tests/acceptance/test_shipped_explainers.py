@@ -21,10 +21,6 @@ from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 from markdown_blocks import ROOT, blocks
 
-# both are in the extra `dev`
-pytest.importorskip("pytorch_grad_cam")
-pytest.importorskip("shap", exc_type=ImportError)
-
 pytestmark = pytest.mark.slow
 
 GUIDE = ROOT / "docs" / "how-to" / "audit-the-explainer-you-ship.md"

@@ -27,10 +27,10 @@ class ModelCapabilities(Contract):
     top_classes: int | None = Field(
         default=None, description="How many classes the model returns, the most probable ones; all if null."
     )
-    reason: str | None = Field(
+    conversion_failure: str | None = Field(
         default=None,
-        exclude_if=lambda reason: reason is None,
-        description="Why there are no gradients, where that is known of this model.",
+        exclude_if=lambda failure: failure is None,
+        description="Why a graph could not be converted to PyTorch, so that it gives only predictions.",
     )
 
     @model_validator(mode="before")
@@ -82,7 +82,7 @@ def explainer_incompatibility(explainer: ExplainerContract, capabilities: ModelC
     if not (capabilities.gradients and capabilities.layers) and explainer.needs_of_model & needed:
         if capabilities.limitation is not None:
             return capabilities.limitation
-        known = capabilities.reason
+        known = capabilities.conversion_failure
         return NO_GRADIENTS if known is None else f"{_ONLY_PREDICTIONS}: {known}; {_USE_OTHERS}"
     if capabilities.top_classes is not None and explainer.needs_of_model:
         return _only_top(capabilities.top_classes)
@@ -96,7 +96,7 @@ def check_incompatibility(check: CheckContract, capabilities: ModelCapabilities)
     if not capabilities.weights and "weights" in check.needs:
         if capabilities.limitation is not None:
             return capabilities.limitation
-        known = capabilities.reason
+        known = capabilities.conversion_failure
         return NO_WEIGHTS if known is None else f"it alters the weights, and this model gives only predictions: {known}"
     return None
 

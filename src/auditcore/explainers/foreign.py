@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.errors import AuditcoreError, ExplainerFailing
 from auditcore.explainers.attribution import Attribution, Batch, exactly
 from auditcore.models.classifier import Classifier
+from auditcore.models.foreign_code import copied, raised_by_a_signal
 from auditcore.models.pass_ledger import PassLedger
 from auditcore.random_numbers.streams import Streams
 
@@ -52,7 +52,7 @@ def foreign_copy(classifier: Classifier) -> nn.Module:
     if classifier.source is not None:
         return module
     if module not in _COPIES:
-        own = copy.deepcopy(module, {id(classifier.ledger): classifier.ledger})
+        own = copied(module, shared=(classifier.ledger,))
         for value in (*own.parameters(), *own.buffers()):
             value.data = value.data.contiguous()
         _COPIES[module] = own.requires_grad_().eval()
@@ -68,7 +68,7 @@ def foreign_code(classifier: Classifier, *, name: str) -> Iterator[nn.Module]:
         name: What runs, for the message.
 
     Raises:
-        ExplainerFailing: The code raised an error other than one of ours or of exhausted memory.
+        ExplainerFailing: The code raised an error other than one of ours, of exhausted memory or of a signal.
     """
     module = foreign_copy(classifier)
     before = _condition(module)
@@ -84,7 +84,7 @@ def foreign_code(classifier: Classifier, *, name: str) -> Iterator[nn.Module]:
     except Exception as error:
         # it may have left hooks behind
         _COPIES.pop(classifier.exact.module, None)
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or raised_by_a_signal(error):
             raise
         msg = f"{name} failed: {_short(error)}"
         raise ExplainerFailing(msg, field="plan.explainers") from error

@@ -6,6 +6,8 @@ import io
 import re
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -67,7 +69,8 @@ def open_photo(data: bytes, *, limits: Limits, field: str) -> Image.Image:
         if not any(known[0] == "ignore" and known[3] == _PILLOW for known in warnings.filters):
             warnings.filterwarnings("ignore", module=_PILLOW.pattern)
     try:
-        return _decode(data, limits, field)
+        with _damage_as_reason(field):
+            return _decode(data, limits, field)
     except Image.DecompressionBombError as error:
         raise LimitExceeded(
             what="the image",
@@ -76,7 +79,18 @@ def open_photo(data: bytes, *, limits: Limits, field: str) -> Image.Image:
             unit="pixels",
             field=field,
         ) from error
-    except (InputError, MemoryError):
+
+
+@contextmanager
+def _damage_as_reason(field: str) -> Iterator[None]:
+    """Turn what Pillow raises for damaged bytes into one error.
+
+    Raises:
+        UndecodableImage: Pillow raised anything but an exhausted memory or a size beyond its own limit.
+    """
+    try:
+        yield
+    except (InputError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception as error:
         # every type: on damaged bytes, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
@@ -111,13 +125,8 @@ def to_rgb(image: Image.Image, *, field: str) -> Image.Image:
     Raises:
         UndecodableImage: Its pixels have no defined range, or their conversion fails.
     """
-    try:
+    with _damage_as_reason(field):
         return _to_rgb(image, field)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        msg = f"not a complete PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
-        raise UndecodableImage(msg, field=field) from error
 
 
 def _to_rgb(image: Image.Image, field: str) -> Image.Image:

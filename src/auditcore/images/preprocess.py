@@ -64,11 +64,12 @@ def to_pixels(
     low, high = image.range
     # in NumPy, which uses one thread: images are decoded in many threads, and torch would start a team in each of them
     planes = [_axes(_resized(plane, place, preprocessing)) for plane in image.planes]
-    values = np.concatenate(planes) if len(planes) > 1 else planes[0]
+    shown = [_shown(plane, place, preprocessing) for plane in planes]
+    values = np.concatenate(shown) if len(shown) > 1 else shown[0]
     values = values / np.float32(high) if low == 0 else (values - np.float32(low)) / np.float32(high - low)
     if image.planes[0].mode == "F":
         values = values.clip(0, 1)
-    return torch.from_numpy(_cropped(values, place, preprocessing))
+    return torch.from_numpy(_padded(values, place, preprocessing))
 
 
 def pixel_boxes(
@@ -136,19 +137,24 @@ def _axes(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)  # noqa: PLR2004 - axes
 
 
-def _cropped(values: NDArray[np.float32], place: Placement, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Return the part that the model sees, surrounded by `pad` where the image is smaller."""
+def _shown(values: NDArray[np.float32], place: Placement, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return the part of a resized image that the model sees."""
     _, height, width = preprocessing.shape
     top, left = max(place.top, 0), max(place.left, 0)
-    part = values[:, top : top + height, left : left + width]
-    if part.shape[1:] == (height, width):
-        return np.ascontiguousarray(part)
-    channels = len(values)
+    return values[:, top : top + height, left : left + width]
+
+
+def _padded(values: NDArray[np.float32], place: Placement, preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """Return the model's input: what it sees of the image, surrounded by `pad` where that is smaller."""
+    _, height, width = preprocessing.shape
+    channels, *size = values.shape
+    if tuple(size) == (height, width):
+        return np.ascontiguousarray(values)
     pad = preprocessing.pad if isinstance(preprocessing.pad, tuple) else (preprocessing.pad,) * channels
     padded = np.empty((channels, height, width), np.float32)
     padded[:] = np.array(pad, np.float32)[:, None, None]
     above, before = max(-place.top, 0), max(-place.left, 0)
-    padded[:, above : above + part.shape[1], before : before + part.shape[2]] = part
+    padded[:, above : above + size[0], before : before + size[1]] = values
     return padded
 
 

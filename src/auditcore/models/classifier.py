@@ -55,7 +55,6 @@ class Classifier:
         trained: False for random weights.
         mean: Per-channel mean (1,C,1,1) in pixel space; also the mean color used as a fill.
         std: Per-channel standard deviation (1,C,1,1).
-        notes: What loading it has found that a reader of the report should know.
         calibration: Size of micro-batches and speed, once measured.
         fixed_size: The size that was given for that measurement; None if the size was chosen.
         ledger: Passes made so far, over the module and its folded and canonical copies.

@@ -65,14 +65,17 @@ def failure_of_model(error: Exception, *, purpose: str) -> ModelOutputInvalid | 
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     own = [number for number, file in enumerate(files) if _PACKAGE in file.parents]
     below = files[own[-1] + 1 :] if own else files
-    if not any(file.parts[-3:] in _PASSES for file in below) or _raised_by_a_signal(error):
+    if not any(file.parts[-3:] in _PASSES for file in below) or raised_by_a_signal(error):
         return None
     msg = f"the model failed in a pass for {purpose!r} ({said(error)}); try it on these images outside of the audit"
     return ModelOutputInvalid(msg, field="model")
 
 
-def _raised_by_a_signal(error: Exception) -> bool:
-    """Whether an exception was raised by the handler of a signal, which may run in the middle of anything."""
+def raised_by_a_signal(error: BaseException) -> bool:
+    """Return whether an exception was raised by the handler of a signal, which may run in the middle of anything.
+
+    Code that catches whatever foreign code raises has to let it pass: it ends a shard that takes too long.
+    """
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next

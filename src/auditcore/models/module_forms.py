@@ -14,7 +14,7 @@ from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import NotApplicable
 from auditcore.models.canonical import canonicalize
 from auditcore.models.folding import Folded, fold
-from auditcore.models.foreign_code import said
+from auditcore.models.foreign_code import raised_by_a_signal, said
 from auditcore.models.pass_ledger import PassLedger
 
 MOST_READABLE = 3
@@ -128,5 +128,7 @@ def _rewriting() -> Iterator[None]:
         raise
     # code of the model runs on symbols and on copies here, so any exception may come out of it
     except Exception as error:
+        if raised_by_a_signal(error):
+            raise
         msg = f"the model cannot be converted to another form: {said(error)}"
         raise NotApplicable(msg) from error

@@ -19,7 +19,7 @@ from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights
 from auditcore.models.adapted import Adapted, Habits, find_entry, selected
 from auditcore.models.canonical import laid_out
 from auditcore.models.feature_maps import Layout, layers_run
-from auditcore.models.foreign_code import said
+from auditcore.models.foreign_code import raised_by_a_signal, said
 from auditcore.models.logits import require_declared, to_logits
 from auditcore.models.sanity import invalid_output, is_invalid
 
@@ -202,6 +202,8 @@ def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a
         raise
     # the model is foreign code, so any exception may come out of it
     except Exception as error:
+        if raised_by_a_signal(error):
+            raise
         msg = (
             f"the model cannot process an input of shape {tuple(inputs.shape)} ({said(error)}); check size and "
             "channels of `preprocessing`"
@@ -332,7 +334,9 @@ def _ran_or_none(view: nn.Module, inputs: Tensor, quiet: Quiet) -> Tensor | None
         with quiet():
             logits: Tensor = view(inputs)
     # foreign code; what it cannot do with this image is reported, not an error
-    except Exception:  # noqa: BLE001
+    except Exception as error:
+        if raised_by_a_signal(error):
+            raise
         return None
     return logits
 
@@ -354,7 +358,9 @@ def _backward(view: nn.Module, image: Tensor) -> tuple[str | None, bool, Any]:
             start = torch.zeros_like(logits).scatter_(1, logits.detach().argmax(dim=1, keepdim=True), 1.0)
             torch.autograd.grad(logits, leaf, start)
     # the model is foreign code, and so are its functions of autograd
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
+        if raised_by_a_signal(error):
+            raise
         return said(error), "nference tensor" in str(error), node
     return None, False, node
 

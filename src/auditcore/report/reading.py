@@ -150,7 +150,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 Addition(f"{model}.{field}", None)
                 for model in ("model", "models[*]")
                 for field in (
-                    "capabilities.reason",
+                    "capabilities.conversion_failure",
                     *(f"reference[{kind}].weights.entry" for kind in ("factory", "timm", "torchvision")),
                     "reference[mar].entry",
                     "reference[mlflow].entry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from auditcore.contracts.capabilities import BLACK_BOX, explainer_incompatibilit
 from auditcore.contracts.explainers import CallableExplainer, Gradient
 from auditcore.contracts.input_shape import InputShape
 from auditcore.errors import ExplainerFailing, UnsafeReference
-from auditcore.explainers.foreign import drawing_from
+from auditcore.explainers.foreign import drawing_from, foreign_code
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
 from auditcore.random_numbers.streams import Streams
@@ -167,3 +168,18 @@ def test_only_functions_that_the_operator_allows_are_called() -> None:
     assert found.value.field == "plan.explainers.1.target"
     assert AccessRules().explainers == ()
     assert team_explainers.NUMBER == 3
+
+
+def test_a_time_limit_in_foreign_code_is_no_fault_of_that_code(digit_classifier: Classifier) -> None:
+    def limit(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR2, limit)
+    try:
+        with pytest.raises(TimeoutError), foreign_code(digit_classifier, name="hospital:explain"):
+            signal.raise_signal(signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    failed = pytest.raises(ExplainerFailing, match="hospital:explain failed: TimeoutError")
+    with failed, foreign_code(digit_classifier, name="hospital:explain"):
+        raise TimeoutError

@@ -195,7 +195,7 @@ def test_a_graph_of_one_image_runs_image_by_image(tmp_path: Path) -> None:
 def test_a_graph_of_several_images_that_cannot_be_freed_is_a_black_box(tmp_path: Path) -> None:
     classifier = loaded(token(tmp_path / "g.onnx", batch=2))
     assert classifier.source is not None
-    assert "its conversion to PyTorch fails" in str(classifier.capabilities.reason)
+    assert "its conversion to PyTorch fails" in str(classifier.capabilities.conversion_failure)
     assert classifier.logits(PIXELS[:3]).shape == (3, 5)
 
 
@@ -253,7 +253,7 @@ def test_inspection_tells_why_a_graph_is_a_black_box(tmp_path: Path) -> None:
     assert reasons["occlusion"] is None
     assert "GridSample" in str({one.name: one.reason for one in found.checks}["randomization"])
     assert found.capabilities is not None
-    assert "GridSample" in str(found.capabilities.reason)
+    assert "GridSample" in str(found.capabilities.conversion_failure)
 
 
 def test_a_graph_stays_as_it_is_where_the_older_operator_computes_something_else(tmp_path: Path) -> None:
@@ -269,7 +269,6 @@ def test_a_graph_stays_as_it_is_where_the_older_operator_computes_something_else
 @pytest.mark.parametrize("external_data", [True, False])
 @pytest.mark.parametrize("dynamic", ["batch", "nothing", "sizes"])
 def test_the_exporter_of_pytorch_itself(*, dynamic: str, external_data: bool, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript", reason="the exporter of PyTorch needs it")
     shapes: Any = {
         "batch": ({0: torch.export.Dim("n")},),
         "sizes": ({0: torch.export.Dim("n"), 2: 4 * torch.export.Dim("h"), 3: 4 * torch.export.Dim("w")},),

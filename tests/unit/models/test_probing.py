@@ -513,3 +513,27 @@ def test_what_a_model_itself_raises_is_the_models() -> None:
             raise TimeoutError(x.shape)
 
     assert failure_of_model(raised(lambda: Failing()(torch.zeros(1))), purpose="edda") is not None
+
+
+@pytest.mark.parametrize("last", range(1, 8))
+def test_a_time_limit_while_a_model_is_tried_is_no_fault_of_the_model(last: int) -> None:
+    def limit(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    class Slow(Net):
+        """Takes too long in one of the passes of a probe."""
+
+        passes = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            Slow.passes += 1
+            if Slow.passes == last:
+                signal.raise_signal(signal.SIGUSR2)
+            return super().forward(x)
+
+    before = signal.signal(signal.SIGUSR2, limit)
+    try:
+        with pytest.raises(TimeoutError):
+            classifier(Slow())
+    finally:
+        signal.signal(signal.SIGUSR2, before)

@@ -17,6 +17,7 @@ from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.packaged_models import OnnxModel
 from auditcore.errors import ModelNotLoadable, ModelOutputInvalid
 from auditcore.models.black_box import BlackBox
+from auditcore.models.foreign_code import raised_by_a_signal
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.external_data import include_external_data, refuse_external_data
 from auditcore.models.loaders.onnx_operators import OLDER_OPSET, in_older_operators, without_converter
@@ -36,7 +37,7 @@ class OnnxSource:
     """A `Source` (see `models/black_box.py`) that is a graph in ONNX Runtime.
 
     Attributes:
-        reason: Why the graph cannot be converted to PyTorch; None if that was not asked for.
+        conversion_failure: Why the graph cannot be converted to PyTorch; None if that was not asked for.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class OnnxSource:
         self._output = output
         self._fixed = fixed
         self._channels_last = channels_last
-        self.reason: str | None = None
+        self.conversion_failure: str | None = None
 
     @property
     def digest(self) -> str:
@@ -75,7 +76,7 @@ class OnnxSource:
     @property
     def capabilities(self) -> ModelCapabilities:
         """Only predictions."""
-        return BLACK_BOX.model_copy(update={"reason": self.reason})
+        return BLACK_BOX.model_copy(update={"conversion_failure": self.conversion_failure})
 
     @property
     def probe(self) -> None:
@@ -102,7 +103,7 @@ class OnnxSource:
 
     def end(self) -> tuple[str, ...]:
         """Why gradients are missing."""
-        since = "" if self.reason is None else f", since {self.reason}"
+        since = "" if self.conversion_failure is None else f", since {self.conversion_failure}"
         return (f"predictions came from ONNX Runtime{since}",)
 
     def _run(self, part: Tensor, step: int) -> Tensor:
@@ -182,7 +183,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
             return LoadedModel(
                 converted, reference.preprocessing, reference.scores, trained=True, outputs=reference.outputs
             )
-        runtime.reason = converted
+        runtime.conversion_failure = converted
     black_box = BlackBox(runtime, outputs=reference.outputs, scores=reference.scores)
     return LoadedModel(black_box, reference.preprocessing, reference.scores, trained=True)
 
@@ -330,7 +331,9 @@ def _converted(
                 warnings.simplefilter("ignore")
                 module = convert()
         # unknown operators fail in many ways
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
+            if raised_by_a_signal(error):
+                raise
             first_line = (str(error) or type(error).__name__).splitlines()[0]
             reasons.append(f"the graph cannot be converted to PyTorch ({first_line})")
             continue

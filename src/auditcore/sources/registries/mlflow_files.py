@@ -39,14 +39,16 @@ def location_in_run(named: MlflowName, client: Any, tracking_uri: str) -> str:  
 
     MLflow 3 keeps a model that a run has logged outside of the run, under the name with which it was logged.
     """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 - an extra
+
     name, _, inside = named.value.partition("/")
     run = client.get_run(named.name)
     try:
         logged = client.search_logged_models(
             experiment_ids=[run.info.experiment_id], filter_string=f"source_run_id = '{named.name}'"
         )
-    # a server of an older MLflow has no such models; clients raise many kinds of errors for that
-    except Exception:  # noqa: BLE001 - see above
+    # a server of an older MLflow knows no such models
+    except MlflowException:
         logged = []
     for model in logged:
         if model.name == name and model.source_run_id == named.name:
