@@ -23,7 +23,7 @@ from auditcore.models.loaders.timm import own_preprocessing
 
 SQUARE = {"height": 32, "width": 32}
 ONE_LEVEL = 1.01 / 255
-"""Processors of transformers resample with torch, which rounds a few pixels otherwise than Pillow does, by one level."""
+"""Processors of transformers resample with torch, which rounds a few pixels otherwise than Pillow does, by a level."""
 
 PROCESSORS: list[tuple[str, dict[str, Any]]] = [
     ("ViTImageProcessor", {"size": SQUARE}),
