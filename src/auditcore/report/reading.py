@@ -81,7 +81,7 @@ _SQUARE_CROP: Mapping[str, JsonValue] = {
 """What the only preprocessing of schema 1.1 was: images of the crop's size were left as they are."""
 
 _PACKAGED = ("mar", "mlflow")
-_WITH_SELECT = ("factory", "torchscript", "torch_export", *_PACKAGED)
+_WITH_SELECT = ("factory", "torchscript", "torch_export", "onnx", *_PACKAGED)
 _WITH_OUTPUTS = ("torchvision", "timm", "factory", "mlflow", "huggingface", "torchscript", "torch_export")
 """Kinds of model references that got the field after schema 1.1."""
 
