@@ -100,6 +100,8 @@ def gather_annotations(
         except InvalidUpload as error:
             raise CommandError(error.message, code=error.code) from error
         labels = json.dumps(found)
+        # the folders are the classes then
+        class_names = class_names or json.dumps(sorted({file.folder for file in files}))
     return GivenAnnotations(
         labels=read_annotations(labels),
         boxes=read_annotations(boxes),

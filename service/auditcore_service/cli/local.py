@@ -20,7 +20,7 @@ from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
-from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 if TYPE_CHECKING:
@@ -61,9 +61,13 @@ def audit_file(
     resolve_paths(document, folder)
     if images:
         progress(None, "reading the images")
-    encoded = _encode(images, access, annotations or GivenAnnotations()) if images else None
+    given = annotations or GivenAnnotations()
+    encoded = _encode(images, access, given) if images else None
     if encoded is not None:
-        document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
+        class_names = read_class_names(given, [file.name for file in images])
+        document["images"] = ImageBatchReference(digest=_batch_digest(encoded, class_names)).model_dump()
+        if class_names:
+            document.setdefault("class_names", class_names)
     try:
         request = AuditRequest.model_validate(document)
     except ValidationError as error:
@@ -137,8 +141,8 @@ def _encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotat
     return encoded
 
 
-def _batch_digest(images: Sequence[EncodedImage]) -> str:
-    """The digest that the service gives to the same files, annotations."""
+def _batch_digest(images: Sequence[EncodedImage], class_names: tuple[str, ...]) -> str:
+    """The digest that the service gives to the same files, annotations and names of classes."""
     entries = [
         BatchEntry(
             name=image.name or "",
@@ -150,4 +154,4 @@ def _batch_digest(images: Sequence[EncodedImage]) -> str:
         )
         for image in images
     ]
-    return digest_of(BatchManifest(entries=tuple(entries)))
+    return digest_of(BatchManifest(entries=tuple(entries), class_names=class_names))

@@ -138,6 +138,9 @@ class Audits:
             # no row of the database holds pixels
             digest, _ = self._batches.store_inline(request.images.images)
             request = request.model_copy(update={"images": ImageBatchReference(digest=digest)})
+        elif isinstance(request.images, ImageBatchReference) and not request.class_names:
+            names = self._batches.get(request.images.digest).class_names
+            request = request.model_copy(update={"class_names": names})
         shard_images = images_per_shard(
             plan,
             passes_per_s=priced.slowest_passes_per_s,

@@ -31,7 +31,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
-from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
     fault_of_name,
@@ -151,7 +151,8 @@ class ImageBatches:
             msg = f"the batch has no image{others}; send at least one part `images`, or an `archive` with an image"
             raise InvalidUpload(msg, field="images")
         names = [entry.name for entry in entries]
-        known = read_annotations(annotations or GivenAnnotations(), names)
+        given = annotations or GivenAnnotations()
+        known = read_annotations(given, names)
         total += sum(self._put_masks(one.masks) for one in known)
         if total > self._settings.batch_bytes:
             raise LimitExceeded(
@@ -161,7 +162,8 @@ class ImageBatches:
             [
                 entry.model_copy(update={"label": one.label, "boxes": one.boxes, "masks": stored_masks(one.masks)})
                 for entry, one in zip(entries, known, strict=True)
-            ]
+            ],
+            read_class_names(given, names),
         )
         return StoredBatch(digest, manifest, tuple(passed_over))
 
@@ -211,8 +213,8 @@ class ImageBatches:
             raise NotFound(msg)
         return manifest
 
-    def _remember(self, entries: Sequence[BatchEntry]) -> tuple[str, BatchManifest]:
-        manifest = BatchManifest(entries=tuple(entries))
+    def _remember(self, entries: Sequence[BatchEntry], class_names: tuple[str, ...] = ()) -> tuple[str, BatchManifest]:
+        manifest = BatchManifest(entries=tuple(entries), class_names=class_names)
         digest = digest_of(manifest)
         with self._database.writing() as connection:
             insert_batch(connection, digest=digest, manifest=manifest, now=self._clock())

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, final
 from pydantic import AfterValidator, Base64Bytes, Field, model_validator
 
 from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.class_names import ClassNames
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.masks import Mask, Masks, StoredMask, StoredMasks
 from auditcore.errors import InvalidRequest
@@ -214,9 +215,16 @@ def stored_masks(masks: Sequence[Mask]) -> tuple[StoredMask, ...]:
 
 @final
 class BatchManifest(Contract):
-    """The images of a batch, in order; the batch's digest is the sha256 of this manifest's canonical JSON."""
+    """The images of a batch, in order; the batch's digest is the sha256 of this manifest's canonical JSON.
+
+    Attributes:
+        entries: The images.
+        class_names: Names of the model's classes that labels were given by; empty if none were sent.
+    """
 
     entries: tuple[BatchEntry, ...] = Field(min_length=1)
+    # omitted if empty, so that batches without names keep the digests they had before names were kept
+    class_names: ClassNames = Field(default=(), exclude_if=lambda names: not names)
 
 
 def inline_manifest(images: Sequence[InlineImage]) -> BatchManifest:

@@ -20,6 +20,7 @@ from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
+from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import uploaded_maps
 from auditcore.models.classifier import Classifier
@@ -95,9 +96,10 @@ class AuditRun:
 
         Raises:
             AuditCancelled: `runtime.progress` has raised it.
-            InputError: An image, a file of maps or the model cannot be used.
+            InputError: An image, a file of maps or the model cannot be used, or classes have names that do not fit it.
         """
         name, _ = self._request.references[shard.model]
+        self._check_class_names(runtime.classifier, name)
         images = self._read_images(shard, runtime.progress)
         task = ShardTask(
             plan=self._plan,
@@ -112,6 +114,16 @@ class AuditRun:
         )
         with blaming_model(name, shard.model):
             return run_shard(task, replace(runtime, pictures=self._pictures))
+
+    def _check_class_names(self, classifier: Classifier, name: str | None) -> None:
+        given = len(self._request.class_names)
+        if given and given != classifier.classes:
+            which = "the model" if name is None else f"the model {name!r}"
+            msg = (
+                f"{given} classes have names, and {which} has {classifier.classes}, so labels may mean other classes; "
+                "give the names of all classes in the model's order"
+            )
+            raise InvalidRequest(msg, field="class_names")
 
     def stop_at(self) -> int | None:
         """Number of images in the random order after which the audit may end; None while it must go on."""

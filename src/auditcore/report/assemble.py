@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.images import labels_of
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
@@ -96,7 +97,9 @@ def assemble(
             models.append(measured_model(name, reference, results))
     names = tuple(model.name for model in models if model.name is not None)
     artifacts = tuple(sorted(chain.from_iterable(model.artifacts for model in models), key=lambda one: one.image))
-    images = _images(models, pictured=len({artifact.image for artifact in artifacts}), total=total)
+    images = _images(
+        models, pictured=len({artifact.image for artifact in artifacts}), total=total, class_names=request.class_names
+    )
     order = tuple(item.index for item in images.items)
 
     taken = None if request.stop is None else image_order(plan.seed, total)
@@ -170,7 +173,7 @@ def assemble(
     )
 
 
-def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int) -> ReportImages:
+def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int, class_names: Sequence[str]) -> ReportImages:
     """List the images: used by at least one model, excluded by all models, or never examined."""
     records = tuple(models[0].records.values())
     used, excluded = [], []
@@ -200,7 +203,17 @@ def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int) -> Re
         not_examined=total - len(records),
         digest=f"sha256:{digests.hexdigest()}",
         items=tuple(used),
+        class_names={number: class_names[number] for number in _classes_of(used)} if class_names else {},
     )
+
+
+def _classes_of(images: Iterable[UsedImage]) -> list[int]:
+    """All classes that images were explained for or have as a label."""
+    found = set()
+    for image in images:
+        explained = (*image.further_targets, *chain.from_iterable(image.by_model.values()))
+        found |= {image.target, *(one.target for one in explained), *labels_of(image.label)}
+    return sorted(found)
 
 
 def _used(index: int, models: Sequence[MeasuredModel]) -> UsedImage | None:

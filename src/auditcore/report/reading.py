@@ -123,6 +123,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "1.1": Schema(
         additions=(
             Addition("warnings", []),
+            Addition("images.class_names", {}),
             Addition("averages", []),
             Addition("rankings", []),
             Addition("occlusion_correlations", []),

@@ -277,5 +277,6 @@ def _batch(digest: str, manifest: BatchManifest, passed_over: tuple[str, ...] = 
         images=len(manifest.entries),
         size_bytes=sum(entry.size_bytes for entry in manifest.entries),
         entries=manifest.entries,
+        class_names=manifest.class_names,
         passed_over=passed_over,
     )

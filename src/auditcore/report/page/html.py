@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from auditcore.contracts.checks import CurveLine
@@ -202,7 +203,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["class_name"] = _class_name
     return environment
+
+
+@pass_context
+def _class_name(context: Context, number: int) -> str:
+    """A class as the page calls it: its index, and its name if that is known."""
+    name = context["report"].images.class_names.get(number)
+    return str(number) if name is None else f"{number} ({name})"
 
 
 def _number(value: float | None) -> str:
