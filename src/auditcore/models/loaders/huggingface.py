@@ -20,7 +20,6 @@ from auditcore.models.loaders.timm import own_preprocessing, refuse_features
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
 
-
 _INTEGERS = {"I8": "int8", "U8": "uint8", "I16": "int16", "I32": "int32", "I64": "int64"}
 """Types of integers in a safetensors file -> their names in PyTorch."""
 
