@@ -77,6 +77,7 @@ _SQUARE_CROP: Mapping[str, JsonValue] = {
     "bits": None,
     "range": None,
     "window": None,
+    "pictured": None,
 }
 """What the only preprocessing of schema 1.1 was: images of the crop's size were left as they are."""
 
