@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.images import ImageBatchReference, InlineImages
+from auditcore.contracts.images import ImageBatchReference, InlineImages, TensorImages
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, UnreachableResource
 from auditcore.report.failure import AuditFailure
@@ -134,9 +134,14 @@ class Audits:
         if priced.objection is not None:
             raise BudgetExceeded(priced.objection, field="plan")
         request, plan, images = priced.request, priced.plan, priced.images
-        if isinstance(request.images, InlineImages):
-            # no row of the database holds pixels
-            digest, _ = self._batches.store_inline(request.images.images)
+        digest = None
+        match request.images:
+            case InlineImages(images=inline):
+                # no row of the database holds pixels
+                digest, _ = self._batches.store_inline(inline)
+            case TensorImages() as tensors:
+                digest, _ = self._batches.store_tensors(tensors)
+        if digest is not None:
             request = request.model_copy(update={"images": ImageBatchReference(digest=digest)})
         shard_images = images_per_shard(
             plan,

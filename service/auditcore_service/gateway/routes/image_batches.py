@@ -9,7 +9,8 @@ from typing import Annotated, Any, final
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from auditcore.contracts.images import BatchManifest, file_name
+from auditcore.contracts.image_names import file_name
+from auditcore.contracts.images import BatchManifest
 from auditcore.contracts.masks import MASK_BYTES
 from auditcore.errors import LimitExceeded
 from auditcore_service.gateway.problem_responses import (
