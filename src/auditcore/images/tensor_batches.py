@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, final
+from typing import Protocol, final, runtime_checkable
 
 from auditcore.contracts.image_names import short_name
 from auditcore.contracts.input_shape import InputShape
@@ -31,6 +31,19 @@ VALUE_TYPES = ("F32", "F16", "BF16", "F64")
 
 _IMAGE = "image"
 """Name of the tensor in a file of one image."""
+
+
+@runtime_checkable
+class ByteStream(Protocol):
+    """A file that is read from any position: on disk, in memory, or in an archive."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size`; fewer only at the end."""
+        ...
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a position, counted from the beginning."""
+        ...
 
 
 @final
@@ -78,7 +91,7 @@ def is_tensor_file(start: bytes, name: str | None = None) -> bool:
     return begins or (bool(start) and (name or "").lower().endswith(TENSOR_SUFFIX))
 
 
-def open_batch(stream: IO[bytes], *, size: int, field: str, declared: TensorDeclaration | None = None) -> TensorBatch:
+def open_batch(stream: ByteStream, *, size: int, field: str, declared: TensorDeclaration | None = None) -> TensorBatch:
     """Read the header of a file of images.
 
     Args:
@@ -118,7 +131,7 @@ def open_batch(stream: IO[bytes], *, size: int, field: str, declared: TensorDecl
     return batch
 
 
-def cut(stream: IO[bytes], batch: TensorBatch, *, limit_bytes: int, field: str) -> Iterator[bytes]:
+def cut(stream: ByteStream, batch: TensorBatch, *, limit_bytes: int, field: str) -> Iterator[bytes]:
     """Yield each image of a file as a file of its own; only one is in memory at a time.
 
     The same values with the same normalization give the same bytes, whatever file they come from.

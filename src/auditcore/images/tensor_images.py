@@ -35,7 +35,7 @@ def read_tensor_image(
 
     Normalization in float32 maps many pixels to one value and leaves out others. If a pixel gives the value exactly, it
     is found; this holds for every tensor that float32 pixels were normalized to. Otherwise the closest one is taken,
-    which is off by at most one step of float32 of a pixel, 6e-8, divided by `std`. Among equals, a pixel of 8 bits is
+    which is off by at most 1e-7 (one step of float32 at 1) divided by `std`. Among equals, a pixel of 8 bits is
     taken, so that a photo gives the same pixels as its file.
 
     Args:
@@ -131,9 +131,11 @@ def _closest(
     best = np.rint(wide * 255).astype(np.float32) / np.float32(255)
     error = np.abs((best - mean) / std - values)
     near = wide.astype(np.float32)
-    # below this distance, either the pixel or its difference to the mean stays the same number
+    # the coarser of two grids: of pixels, and of their differences to the mean
     step = np.maximum(np.spacing(np.abs(near)), np.spacing(np.abs(near - mean)))
-    for steps in (0, 1, -1, 2, -2):
+    # by halves, because a whole step from the middle of two differences leads to the middle of two others, and a tie
+    # goes to the even one
+    for steps in (0, 0.5, -0.5, 1, -1, 2, -2):
         if not error.any():
             break
         other = (near + np.float32(steps) * step).clip(0, 1)

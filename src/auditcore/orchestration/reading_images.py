@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
-from typing import IO
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of
@@ -24,7 +23,7 @@ from auditcore.contracts.images import (
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, LimitExceeded
 from auditcore.images.encoded import EncodedImage
-from auditcore.images.tensor_batches import TensorBatch, cut, open_batch
+from auditcore.images.tensor_batches import ByteStream, TensorBatch, cut, open_batch
 from auditcore.sources.fetching import BlobReader, open_resource, read_resource
 
 
@@ -128,7 +127,7 @@ def open_tensors(
 
 
 def cut_tensors(
-    images: TensorImages, stream: IO[bytes], batch: TensorBatch, access: AccessRules
+    images: TensorImages, stream: ByteStream, batch: TensorBatch, access: AccessRules
 ) -> Iterator[EncodedImage]:
     """Yield each image of an open file of tensors, with what the request knows of it.
 
