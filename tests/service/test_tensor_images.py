@@ -175,21 +175,16 @@ def test_the_command_line_reads_them_from_the_request_or_from_an_option(tmp_path
     save_file({"pixel_values": tensor()}, tmp_path / "batch.safetensors", {"names": '["a.png", "b.png", "c.png"]'})
     request = tmp_path / "request.json"
     body = {"model": SMALL_MODEL | {"preprocessing": digits.PREPROCESSING.model_dump(mode="json")}, "plan": PLAN}
-    digests = []
-    for images, options in (
-        ({"kind": "tensors", "uri": "batch.safetensors"}, ()),
-        (None, ("--images", tmp_path / "batch.safetensors")),
-    ):
-        request.write_text(json.dumps(body if images is None else body | {"images": images}))
+    file = tmp_path / "batch.safetensors"
+    request.write_text(json.dumps(body | {"images": {"kind": "tensors", "uri": file.name}}))
+    for options in ((), ("--images", file)):
         priced = run("estimate", request, *options)
         assert f"{COUNT} images" in priced.output, priced.output
-        done = run("audit", request, *options, "--out", tmp_path / "report.json", "--device", "cpu")
-        assert done.exit_code == 0, done.output
-        report = AuditReport.model_validate_json((tmp_path / "report.json").read_bytes())
-        assert [item.name for item in report.images.items] == ["a.png", "b.png", "c.png"]
-        digests.append(report.manifest.request_digest)
-    assert digests[0] == digests[1]
-    (tmp_path / "batch.safetensors").write_bytes(b"damaged")
-    done = run("audit", request, "--images", tmp_path / "batch.safetensors")
+    done = run("audit", request, "--images", file, "--out", tmp_path / "report.json", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    report = AuditReport.model_validate_json((tmp_path / "report.json").read_bytes())
+    assert [item.name for item in report.images.items] == ["a.png", "b.png", "c.png"]
+    file.write_bytes(b"damaged")
+    done = run("audit", request, "--images", file)
     assert done.exit_code == 2
     assert "--images: the file cannot be read as safetensors" in done.output

@@ -68,7 +68,9 @@ UPLOAD_BODY: dict[str, Any] = {
                             "type": "array",
                             "items": {**BINARY, "contentMediaType": "application/octet-stream"},
                             "description": "Image files: PNG, JPEG, WebP, BMP, TIFF, GIF, .npy, or DICOM (only "
-                            "pixels are kept).",
+                            "pixels are kept). Or tensors ready for the model: a safetensors file with one tensor "
+                            "(N,C,H,W) becomes N images, `name-0.safetensors` and so on. Its metadata may have "
+                            "`mean`, `std` and `names` as JSON, and `tensor`, the name of the tensor to read.",
                         },
                         "archive": {
                             **BINARY,
