@@ -83,7 +83,7 @@ def find_images(paths: Sequence[Path], *, class_folders: bool = False) -> FoundI
     return FoundImages(tuple(files), tuple(passed_over))
 
 
-def read_images(file: ImageFile, limits: Limits) -> list[tuple[str, bytes]]:
+def images_in(file: ImageFile, limits: Limits) -> list[tuple[str, bytes]]:
     """Name and bytes of the image in a file, or of each image in a file of tensors.
 
     Args:

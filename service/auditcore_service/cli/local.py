@@ -16,7 +16,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
 from auditcore.orchestration.reading_images import manifest_of
 from auditcore.report.page.gallery import GALLERY_IMAGES
-from auditcore_service.cli.found_images import ImageFile, read_images
+from auditcore_service.cli.found_images import ImageFile, images_in
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
@@ -102,7 +102,7 @@ def audit_file(
 def _encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotations) -> list[EncodedImage]:
     from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
 
-    found = [image for file in files for image in read_images(file, access.limits)]
+    found = [image for file in files for image in images_in(file, access.limits)]
     try:
         annotations = read_annotations(given, [name for name, _ in found])
     except InvalidUpload as error:

@@ -26,10 +26,11 @@ from auditcore.contracts.images import (
     stored_masks,
 )
 from auditcore.contracts.masks import Mask
+from auditcore.contracts.request import AuditRequest
 from auditcore.errors import LimitExceeded
 from auditcore.images.patient_data import is_dicom, pixels_only
 from auditcore.images.tensor_batches import cut, is_tensor_file, open_batch
-from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors
+from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors, require_models
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
@@ -167,13 +168,14 @@ class ImageBatches:
         )
         return StoredBatch(digest, manifest, tuple(passed_over))
 
-    def pin_tensors(self, images: TensorImages) -> tuple[int, TensorImages]:
+    def pin_tensors(self, images: TensorImages, request: AuditRequest) -> tuple[int, TensorImages]:
         """Number of images in a file of tensors, and the reference with the digest that the file has now.
 
         Raises:
-            InputError: The file cannot be fetched, or is not one of images.
+            InputError: The file cannot be fetched, is not one of images, or does not fit a model of the request.
         """
         with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
+            require_models(batch, request)
             stream.seek(0)
             digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
             return batch.images, images.model_copy(update={"sha256": digest})

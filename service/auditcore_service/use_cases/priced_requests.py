@@ -101,5 +101,5 @@ class PricedRequests:
                 self._batches.check_inline(inline)
                 return request, len(inline)
             case TensorImages() as tensors:
-                count, pinned = self._batches.pin_tensors(tensors)
+                count, pinned = self._batches.pin_tensors(tensors, request)
                 return request.model_copy(update={"images": pinned}), count

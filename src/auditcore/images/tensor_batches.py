@@ -5,12 +5,13 @@ Needs neither NumPy nor torch, as a gateway has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
 from auditcore.contracts.image_names import short_name
 from auditcore.contracts.input_shape import InputShape
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.tensor_declaration import TensorDeclaration, TensorMetadata, read_metadata
 from auditcore.errors import LimitExceeded, UndecodableImage
 from auditcore.tensor_files import (
@@ -28,6 +29,9 @@ TENSOR_SUFFIX = ".safetensors"
 
 VALUE_TYPES = ("F32", "F16", "BF16", "F64")
 """Types of values that an image may have."""
+
+SAME = 1e-6
+"""Difference up to which two means or standard deviations are the same float32 number, written differently."""
 
 _IMAGE = "image"
 """Name of the tensor in a file of one image."""
@@ -161,6 +165,42 @@ def cut(stream: ByteStream, batch: TensorBatch, *, limit_bytes: int, field: str)
             msg = f"the file ends within image {number} of {batch.images}; send it again in full"
             raise UndecodableImage(msg, field=field)
         yield write_tensors({_IMAGE: (batch.place.dtype, tuple(batch.shape), values)}, batch.declared.written())
+
+
+def require_model(batch: TensorBatch, preprocessing: Preprocessing, *, field: str) -> None:
+    """Refuse tensors that were made for another input or by another normalization than those of a model.
+
+    Args:
+        batch: The tensors.
+        preprocessing: Of the model.
+        field: Path in the request, for the error.
+
+    Raises:
+        UndecodableImage: They do not fit.
+    """
+    if batch.shape != preprocessing.shape:
+        _, height, width = batch.shape
+        msg = (
+            f"the tensor is {batch.shape}, and the model takes {preprocessing.shape}; tensors are never resized: make "
+            'them for this model, or declare `"preprocessing": {"resize": null, "crop": '
+            f'{{"height": {height}, "width": {width}}}, "mean": ..., "std": ...}}` of the model'
+        )
+        raise UndecodableImage(msg, field=field)
+    for name, declared, own in (
+        ("mean", batch.declared.mean, preprocessing.mean),
+        ("std", batch.declared.std, preprocessing.std),
+    ):
+        if declared is not None and any(abs(one - other) > SAME for one, other in zip(declared, own, strict=True)):
+            msg = (
+                f"the tensor was normalized by the {name} {listed(declared)}, and the model by the {name} "
+                f"{listed(own)} of its `preprocessing`; declare the same, or normalize the tensor for this model"
+            )
+            raise UndecodableImage(msg, field=field)
+
+
+def listed(values: Iterable[float]) -> str:
+    """Numbers as messages quote them."""
+    return f"[{', '.join(f'{value:g}' for value in values)}]"
 
 
 def _completed(declared: TensorDeclaration | None, metadata: TensorMetadata) -> TensorMetadata:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from auditcore.contracts.access import Limits
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import LimitExceeded, UndecodableImage
 from auditcore.images.raster import check_pixels
-from auditcore.images.tensor_batches import TensorBatch, open_batch
+from auditcore.images.tensor_batches import TensorBatch, listed, open_batch, require_model
 
 HALF_STEPS = {"F64": 0.0, "F32": 2**-24, "F16": 2**-11, "BF16": 2**-8}
 """Largest relative error of a value that was rounded to a type."""
@@ -23,9 +22,6 @@ HALF_STEPS = {"F64": 0.0, "F32": 2**-24, "F16": 2**-11, "BF16": 2**-8}
 OVERSHOOT = 1e-5
 """How far a pixel may lie outside of [0, 1] by the arithmetic of a normalization in float32, which is off by less than
 1e-6; a mean or std that is rounded to two digits is off by more than 1e-3."""
-
-SAME = 1e-6
-"""Relative difference up to which two means or standard deviations are the same float32 number, written differently."""
 
 
 def read_tensor_image(
@@ -64,7 +60,7 @@ def read_tensor_image(
         )
         raise UndecodableImage(msg, field=field)
     check_pixels(batch.shape.height, batch.shape.width, limits, field)
-    _require_model(batch, preprocessing, field)
+    require_model(batch, preprocessing, field=field)
     values = _values(data, batch, field)
     if not np.isfinite(values).all():
         msg = "the tensor has NaN or infinite values; replace them"
@@ -75,35 +71,13 @@ def read_tensor_image(
     if (np.abs(wide - 0.5) > 0.5 + rounding).any():
         msg = (
             f"the tensor has values from {values.min():g} to {values.max():g}, which are pixels from {wide.min():.4g} "
-            f"to {wide.max():.4g} by `preprocessing.mean` {_listed(preprocessing.mean)} and `preprocessing.std` "
-            f"{_listed(preprocessing.std)}, and pixels lie between 0 and 1. Declare the mean and std that the tensor "
+            f"to {wide.max():.4g} by `preprocessing.mean` {listed(preprocessing.mean)} and `preprocessing.std` "
+            f"{listed(preprocessing.std)}, and pixels lie between 0 and 1. Declare the mean and std that the tensor "
             "was normalized by. If there are none, choose values b and w that mean black and white, beyond which no "
             "tensor goes, and declare the mean -b / (w - b) and the std 1 / (w - b)"
         )
         raise UndecodableImage(msg, field=field)
     return torch.from_numpy(_closest(values, wide.clip(0, 1), mean, std))
-
-
-def _require_model(batch: TensorBatch, preprocessing: Preprocessing, field: str) -> None:
-    """Refuse a tensor that was made for another input or by another normalization."""
-    if batch.shape != preprocessing.shape:
-        _, height, width = batch.shape
-        msg = (
-            f"the tensor is {batch.shape}, and the model takes {preprocessing.shape}; tensors are never resized: make "
-            'them for this model, or declare `"preprocessing": {"resize": null, "crop": '
-            f'{{"height": {height}, "width": {width}}}, "mean": ..., "std": ...}}` of the model'
-        )
-        raise UndecodableImage(msg, field=field)
-    for name, declared, own in (
-        ("mean", batch.declared.mean, preprocessing.mean),
-        ("std", batch.declared.std, preprocessing.std),
-    ):
-        if declared is not None and not np.allclose(declared, own, rtol=SAME, atol=SAME):
-            msg = (
-                f"the tensor was normalized by the {name} {_listed(declared)}, and the model by the {name} "
-                f"{_listed(own)} of its `preprocessing`; declare the same, or normalize the tensor for this model"
-            )
-            raise UndecodableImage(msg, field=field)
 
 
 def _values(data: bytes, batch: TensorBatch, field: str) -> NDArray[np.float32]:
@@ -143,7 +117,3 @@ def _closest(
         best = np.where(distance < error, other, best)
         error = np.minimum(distance, error)
     return best
-
-
-def _listed(values: Sequence[float]) -> str:
-    return f"[{', '.join(f'{value:g}' for value in values)}]"

@@ -20,10 +20,12 @@ from auditcore.contracts.images import (
     inline_manifest,
     stored_masks,
 )
+from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, LimitExceeded
 from auditcore.images.encoded import EncodedImage
-from auditcore.images.tensor_batches import ByteStream, TensorBatch, cut, open_batch
+from auditcore.images.tensor_batches import ByteStream, TensorBatch, cut, open_batch, require_model
 from auditcore.sources.fetching import BlobReader, open_resource, read_resource
 
 
@@ -44,6 +46,7 @@ def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage
             return [encoded_uri(image, number, read_uri(image, number, access)) for number, image in enumerate(uris)]
         case TensorImages() as tensors:
             with open_tensors(tensors, access) as (stream, batch):
+                require_models(batch, request)
                 return list(cut_tensors(tensors, stream, batch, access))
         case ImageBatchReference():
             msg = "only a service knows a stored batch; pass `images`, or name URIs or inline images"
@@ -124,6 +127,21 @@ def open_tensors(
                 msg = f"{name} has {given} entries for {batch.images} images; give one per image, or none"
                 raise InvalidRequest(msg, field=f"images.{name}")
         yield stream, batch
+
+
+def require_models(batch: TensorBatch, request: AuditRequest) -> None:
+    """Refuse tensors that do not fit the preprocessing that a request declares of a model.
+
+    What a model brings along is known when it is loaded, and each image is then compared with it.
+
+    Raises:
+        UndecodableImage: A model takes another input or another normalization; `field` says which.
+    """
+    for position, (name, reference) in enumerate(request.references):
+        declared: Preprocessing | None = getattr(reference, "preprocessing", None)  # the demo model has none
+        if declared is not None:
+            with blaming_model(name, position):
+                require_model(batch, declared, field="model.preprocessing")
 
 
 def cut_tensors(

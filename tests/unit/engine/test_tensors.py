@@ -20,7 +20,7 @@ from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.engine.shard import READY_TENSORS
-from auditcore.errors import DigestMismatch, InvalidRequest, NoUsableImages, UndecodableImage, UnsafeReference
+from auditcore.errors import DigestMismatch, InvalidRequest, UndecodableImage, UnsafeReference
 from auditcore.images.batch import decode_batch
 
 COUNT = 3
@@ -119,8 +119,8 @@ def test_the_numbers_are_those_of_the_same_photos(tmp_path: Path, weights: Path)
         ({"uri": "file:///etc/passwd"}, UnsafeReference, "images.uri", "outside the allowed folders"),
         (
             {"mean": [0.1] * 3, "std": [0.4] * 3},
-            NoUsableImages,
-            "images",
+            UndecodableImage,
+            "model.preprocessing",
             "the tensor was normalized by the mean [0.1, 0.1, 0.1], and the model by the mean [0.3, 0.3, 0.3]",
         ),
     ],
@@ -166,6 +166,18 @@ def test_the_page_on_models_and_images_gives_the_probabilities_of_the_library(
     for item, probabilities in zip(report.images.items, expected, strict=True):
         assert item.target == int(probabilities.argmax())
         assert item.probability == pytest.approx(float(probabilities.max()), abs=1e-5)
+
+
+def test_tensors_that_do_not_fit_a_model_of_several_name_it(tmp_path: Path, weights: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file({"x": normalized(1)}, path)
+    fits = digits.reference(weights).model_dump()
+    other = fits | {"preprocessing": {"resize": 16, "crop": 16}}
+    both = [{"name": "fits", "model": fits}, {"name": "other", "model": other}]
+    images = {"kind": "tensors", "uri": path.as_uri()}
+    with pytest.raises(UndecodableImage, match="is 32 x 32 pixels, and the model takes 16 x 16 pixels") as caught:
+        audit(request(weights, images, model=None, models=both), access=digits.access(tmp_path))
+    assert caught.value.field == "models.1.model.preprocessing"
 
 
 def test_six_channels_of_a_wide_image(tmp_path: Path) -> None:
