@@ -75,6 +75,12 @@ def test_what_was_normalized_in_float32_reaches_the_model_bit_for_bit(
     assert float(found.max()) <= 1
 
 
+def test_a_photo_has_the_pixels_of_its_file() -> None:
+    pixels = torch.arange(256).expand(3, 8, 256) / 255
+    preprocessing = preprocessing_for(pixels, IMAGENET_MEAN, IMAGENET_STD)
+    assert torch.equal(decoded(normalized(pixels, preprocessing), preprocessing).pixels[0], pixels)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_other_tensor_reaches_it_within_a_step_of_float32(seed: int) -> None:
     values = np.random.default_rng(seed)
