@@ -103,7 +103,15 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
     Zennit,
 )
-from auditcore.contracts.images import Box, ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
+from auditcore.contracts.images import (
+    Box,
+    ImageBatchReference,
+    ImageUri,
+    ImageUris,
+    InlineImage,
+    InlineImages,
+    TensorImages,
+)
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.masks import Mask
 from auditcore.contracts.models import (
@@ -225,6 +233,7 @@ __all__ = [
     "Speed",
     "SsimSweepCheck",
     "SweepCheck",
+    "TensorImages",
     "TimmModel",
     "TorchExportModel",
     "TorchScriptModel",

@@ -75,7 +75,7 @@ def audit(
     request, plan = prepared.request, prepared.plan
     encoded = read_images(request, access) if images is None else images
     if images is None:
-        request = with_stored_images(request)
+        request = with_stored_images(request, encoded)
     storage = InMemoryStorage(encoded, maps=maps, pictures=pictures)
     # maps that cannot be used are an error before any model is loaded
     uploaded_maps(plan, storage.read_maps)

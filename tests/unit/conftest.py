@@ -36,6 +36,7 @@ THOROUGH = frozenset(
         "engine/test_several_models.py",
         "engine/test_stopping.py",
         "engine/test_targets.py",
+        "engine/test_tensors.py",
         "explainers/test_ablation.py",
         "explainers/test_attention_rollout.py",
         "explainers/test_attn_lrp.py",

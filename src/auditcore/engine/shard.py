@@ -49,6 +49,12 @@ SMALL_PARTS = (
 )
 """A note of the report. Which files they are stands at each image, so that the note is the same for all shards."""
 
+READY_TENSORS = (
+    "images were sent as tensors ready for the model, so the report cannot say how they were made: of `preprocessing`, "
+    "only mean and std apply, which say what black, white and the mean color are; nothing was resized or cropped"
+)
+"""A note of the report."""
+
 
 def run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     """Run one wave of a plan on some images.
@@ -83,6 +89,7 @@ class _ShardRun:
         colors: Logits of images of one color, kept for the whole shard.
         unable: Label of an explainer that cannot run on this model -> why.
         layers: Label of an explainer -> the layer that it looks at.
+        ready: How many images were tensors ready for the model.
     """
 
     task: ShardTask
@@ -99,6 +106,7 @@ class _ShardRun:
     deviations: list[DeviationSample] = field(default_factory=list)
     colors: dict[str, Tensor] = field(default_factory=dict)
     file_notes: dict[int, str] = field(default_factory=dict)
+    ready: int = 0
     unable: dict[str, str] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
 
@@ -111,6 +119,7 @@ class _ShardRun:
         """
         self.records += batch.excluded
         self.file_notes |= dict(batch.notes)
+        self.ready += batch.ready
         decoded = [encoded[position] for position in batch.used]
         group = self._predict(decoded, batch) if decoded else None
         if group is None:
@@ -190,7 +199,11 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     size = group_size(plan, micro_batch)
     for encoded, batch in decode_ahead(explainable, size, classifier.preprocessing, runtime.limits):
         run.run_group(encoded, batch)
-    notes = notes_of(plan, micro_batch, micro_batches, classifier)
+    notes = (
+        *notes_of(plan, micro_batch, micro_batches, classifier),
+        *((SMALL_PARTS,) if run.file_notes else ()),
+        *((READY_TENSORS,) if run.ready else ()),
+    )
     runtime.progress(1.0)
     return ShardResult(
         wave=task.wave,
@@ -219,7 +232,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         deviations=tuple(run.deviations),
         calibration=classifier.calibration,
         preparation_seconds=preparation_s,
-        notes=(*notes, *((SMALL_PARTS,) if run.file_notes else ())),
+        notes=notes,
         environment=describe_environment(classifier.device, plan.speed),
     )
 

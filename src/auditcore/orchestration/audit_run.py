@@ -8,7 +8,7 @@ from itertools import chain
 from typing import final
 
 from auditcore.contracts.automatic_intervals import Quantities, automatic_intervals, with_shared_intervals
-from auditcore.contracts.images import short_name
+from auditcore.contracts.image_names import short_name
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
