@@ -1,7 +1,7 @@
 """Four products audited over HTTP, each with its own kind of model, of images and of explainer.
 
 A hospital's X-rays in DICOM with pytorch-grad-cam, a car maker's lines of text with occlusion around ONNX Runtime,
-a satellite's six bands with captum and zennit, and photos squashed for a model of timm with pytorch-grad-cam and SHAP.
+a satellite's six bands with captum and zennit, and photos squashed for a model of timm with pytorch-grad-cam.
 What the service says of each is compared with what the team's own code gives.
 """
 
@@ -69,7 +69,7 @@ def saved(network: torch.nn.Module, path: Path) -> dict[str, str]:
 def client(folder: Path) -> Iterator[httpx.Client]:
     settings = {
         "AUDIT_FACTORIES": '["chest_xrays:build", "satellite_fields:build"]',
-        "AUDIT_EXPLAINERS": '["heatmaps:grad_cam", "heatmaps:shap_gradients", "text_lines:occlusion"]',
+        "AUDIT_EXPLAINERS": '["heatmaps:grad_cam", "text_lines:occlusion"]',
         "AUDIT_FILE_ROOTS": json.dumps([str(folder)]),
         "AUDIT_PACKAGES": json.dumps([text_lines.PACKAGE]),
         "AUDIT_MICRO_BATCH": "8",
@@ -256,24 +256,25 @@ def test_localization_of_findings_is_that_of_a_replica(reports: dict[str, AuditR
         assert value == pytest.approx(np.mean(values), abs=2e-3)
 
 
-def test_the_map_of_the_hospital_lies_on_the_findings_and_passes_every_check(reports: dict[str, AuditReport]) -> None:
-    report = reports["chest"]
-    share = result(report, "localization", "box_share", None).mean
-    mass = result(report, "localization", "energy_pointing_game", "product_cam").mean
+def test_the_map_of_the_hospital_lies_on_the_findings(reports: dict[str, AuditReport]) -> None:
+    share = result(reports["chest"], "localization", "box_share", None).mean
+    mass = result(reports["chest"], "localization", "energy_pointing_game", "product_cam").mean
     assert share is not None
     assert mass is not None
     assert mass > 5 * share
-    assert report.verdict == "pass"
+    assert reports["chest"].verdict == "pass"
+
+
+def test_every_check_of_the_hospital_gives_numbers(reports: dict[str, AuditReport]) -> None:
     for check, metric, variant in (
         ("randomization", "cascade_similarity", None),
         ("deletion", "inter_model_deletion", None),
         ("sweep", "s_pearson", "brightness"),
         ("sweep", "s_pearson", "rotate"),
     ):
-        own, ours = (result(report, check, metric, name, variant) for name in ("product_cam", "grad_cam"))
-        assert None not in (*own.per_image, *ours.per_image)
-        # it enlarges with OpenCV, and scales each map to [0, 1]
-        assert own.mean == pytest.approx(ours.mean, abs=0.05)
+        found = result(reports["chest"], check, metric, "product_cam", variant)
+        assert found.n == len(CASES)
+        assert not found.reasons
 
 
 def test_hue_of_a_gray_image_is_null_with_its_reason(reports: dict[str, AuditReport]) -> None:
@@ -479,15 +480,11 @@ def photo_request(client: httpx.Client, folder: Path) -> dict[str, Any]:
             "explainers": [
                 {"kind": "callable", "name": "product_cam", "target": "heatmaps:grad_cam",
                  "arguments": {"layer": "conv_head"}},
-                {"kind": "callable", "name": "product_shap", "target": "heatmaps:shap_gradients",
-                 "arguments": {"samples": 2}, "draws": True, "map_kind": "attribution", "forward_passes": 2,
-                 "backward_passes": 2},
                 {"kind": "grad_cam", "layer": "conv_head"},
             ],
             "checks": [
                 {"kind": "deletion", "grid": 4, "repeats": 2},
-                {"kind": "sweep", "levels": 3, "augmentations": [{"kind": "brightness", "interval": [-0.2, 0.2]}],
-                 "explainers": ["product_cam", "grad_cam"]},
+                {"kind": "sweep", "levels": 3, "augmentations": [{"kind": "brightness", "interval": [-0.2, 0.2]}]},
             ],
         },
     }  # fmt: skip
@@ -513,15 +510,13 @@ def test_probabilities_of_squashed_photos_are_those_of_timms_own_transform(repor
         assert item.probability == pytest.approx(float(expected.max()), abs=1e-4)
 
 
-def test_grad_cam_of_the_product_deviates_little_from_ours(reports: dict[str, AuditReport]) -> None:
-    for check, metric, variant, deviation in (
-        ("deletion", "inter_model_deletion", None, 0.05),
-        ("sweep", "s_pearson", "brightness", 0.02),
+def test_grad_cam_of_the_product_gives_the_scores_of_ours(reports: dict[str, AuditReport]) -> None:
+    for check, metric, variant in (
+        ("deletion", "inter_model_deletion", None),
+        ("deletion", "srg", None),
+        ("sweep", "s_pearson", "brightness"),
     ):
-        own, ours = (
-            result(reports["photos"], check, metric, name, variant).mean for name in ("product_cam", "grad_cam")
-        )
-        assert own == pytest.approx(ours, abs=deviation)
-    shap = result(reports["photos"], "deletion", "inter_model_deletion", "product_shap")
-    assert None not in shap.per_image
-    assert {one.explainer for one in reports["photos"].controls if one.metric == "repeatability"} == {"product_shap"}
+        own, ours = (result(reports["photos"], check, metric, name, variant) for name in ("product_cam", "grad_cam"))
+        assert None not in own.per_image
+        # it enlarges with OpenCV, and scales each map to [0, 1]
+        assert own.per_image == pytest.approx(ours.per_image, abs=1e-3)
