@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import functools
 import io
+import sys
 from importlib.resources import files
 from typing import Any
 
 import cv2
 import numpy as np
 import onnxruntime
+import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+
+if sys.version_info >= (3, 13):
+    pytest.skip("rapidocr-onnxruntime has no release for Python 3.13 and later", allow_module_level=True)
+
 from rapidocr_onnxruntime.ch_ppocr_cls import TextClassifier
 from rapidocr_onnxruntime.utils import read_yaml
-from torch import Tensor, nn
 
 PACKAGE = "rapidocr_onnxruntime"
 PATH = "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
