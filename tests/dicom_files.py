@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 PATIENT = "Nováková^Jana"
 PATIENT_ID = "ID-4711"
-BYTES_OF_THE_PATIENT = (PATIENT.encode(), b"Jana", b"4711", b"chest of")
+BYTES_OF_THE_PATIENT = (PATIENT.encode(), b"Jana", PATIENT_ID.encode(), b"chest of")
 
 
 def dicom_file(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> bytes:

@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import re
-import signal
 import struct
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -26,13 +21,13 @@ import torch
 from safetensors.torch import save_file
 
 import digits
-from auditcore.contracts.report import AuditReport
+import running_service
 from auditcore_service.cli.demo import photo_path
 from documented import REQUEST
+from running_service import report_of, serving, submit, wait
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parents[1]
 SMALL_PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "edda", "keep": [0.15]}]}
 ESPRESSO, ROCKETS = 967, {657, 744, 812}
 """ImageNet's classes for a cup of espresso; for a missile, a projectile and a space shuttle."""
@@ -53,8 +48,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     data = tmp_path_factory.mktemp("service")
-    environment = os.environ | {
-        "PYTHONPATH": str(TESTS),
+    settings = {
         "AUDIT_FACTORIES": json.dumps(
             ["digits:build", "digits:build_flat", "efficientnet_lite_pytorch:EfficientNet.from_name"]
         ),
@@ -66,53 +60,13 @@ def client(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
         "AUDIT_SWEEP_S": "0.5",
         "AUDIT_BATCH_BYTES": str(8 * 2**20),
     }
-    command = [sys.executable, "-c", "from auditcore_service.cli import main; main()", "serve", "--port", "0"]
-    with (
-        (data / "log").open("wb") as log,
-        subprocess.Popen(
-            [*command, "--data", str(data / "data")], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        ) as process,
-    ):
-        assert process.stdout is not None
-        ready = re.fullmatch(r"Listening on (http://\S+)\n", process.stdout.readline())
-        assert ready, (data / "log").read_text()
-        try:
-            with httpx.Client(base_url=ready[1], timeout=60) as opened:
-                opened.headers["X-Test-Pid"] = str(process.pid)
-                yield opened
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
+    with serving(data, **settings) as opened:
+        yield opened
 
 
 def upload(client: httpx.Client, *images: bytes, labels: list[int] | None = None) -> dict[str, Any]:
-    answer = client.post(
-        "/v1/image-batches",
-        files=[("images", (f"{number}.png", data)) for number, data in enumerate(images)],
-        data={"labels": json.dumps(labels)} if labels else {},
-    )
-    assert answer.status_code == 201, answer.text
-    return {"kind": "batch", "digest": answer.json()["digest"]}
-
-
-def submit(client: httpx.Client, request: dict[str, Any]) -> str:
-    answer = client.post("/v1/audits", json=request)
-    assert answer.status_code == 202, answer.text
-    assert answer.headers["location"] == f"/v1/audits/{answer.json()['id']}"
-    return str(answer.json()["id"])
-
-
-def wait(client: httpx.Client, audit_id: str, seconds: float = 240) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while (status := client.get(f"/v1/audits/{audit_id}").json())["state"] not in {"succeeded", "failed", "cancelled"}:
-        assert time.monotonic() < deadline, status
-        time.sleep(0.2)
-    return dict(status)
-
-
-def report_of(client: httpx.Client, audit_id: str) -> AuditReport:
-    assert wait(client, audit_id)["state"] == "succeeded"
-    return AuditReport.model_validate_json(client.get(f"/v1/audits/{audit_id}/report").content)
+    named = [(f"{number}.png", data) for number, data in enumerate(images)]
+    return running_service.upload(client, named, **({"labels": labels} if labels else {}))
 
 
 def small(weights: Path, **model: Any) -> dict[str, Any]:

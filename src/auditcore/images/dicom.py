@@ -19,7 +19,7 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
     """Read the pixels of a DICOM image, in the units of its modality, such as Hounsfield units.
 
     Rescale slope and intercept are applied. The range is the file's window, or all values that its stored bits can
-    have. MONOCHROME1, where low values are white, is inverted within that range.
+    have. In MONOCHROME1, low values are white.
 
     Raises:
         LimitExceeded: The header claims too many pixels.
@@ -53,9 +53,7 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
     values = stored * slope + intercept
     first, last = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     low, high = window or sorted((first * slope + intercept, last * slope + intercept))
-    if meaning == "MONOCHROME1":
-        values = low + high - values
-    return Raster(values.astype(np.float32), (low, high), bits)
+    return Raster(values.astype(np.float32), (low, high), bits, low_is_white=meaning == "MONOCHROME1")
 
 
 def _window(dataset: FileDataset) -> tuple[float, float] | None:

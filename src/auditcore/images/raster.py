@@ -18,11 +18,13 @@ class Raster(NamedTuple):
         values: (H,W,C), as the file holds them.
         range: The values that mean black and white, by the type of the file or by what it declares.
         bits: Bits per value; None for floating point.
+        low_is_white: Whether low values are white, as in MONOCHROME1 of DICOM.
     """
 
     values: NDArray[np.float32]
     range: tuple[float, float]
     bits: int | None
+    low_is_white: bool = False
 
 
 def range_of(dtype: np.dtype[Any], field: str) -> tuple[tuple[float, float], int | None]:

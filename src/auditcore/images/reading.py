@@ -36,7 +36,7 @@ class DecodedImage:
 
     Attributes:
         planes: Pillow images of equal size: one of mode RGB, or one per channel, of mode L (8-bit values) or F.
-        range: The values that become 0 and 1; values outside, also those that resampling makes, become 0 or 1.
+        range: The values that become 0 and 1; values outside, which resampling may make, become 0 or 1.
         note: What a reader of the report should know of the file's values; None if nothing.
     """
 
@@ -141,6 +141,8 @@ def _scaled(raster: Raster, preprocessing: Preprocessing, field: str) -> Decoded
             "mean black and white, since floating-point values have no range of their own beyond 0 to 1"
         )
         raise UndecodableImage(msg, field=field)
+    if raster.low_is_white:
+        values, largest = np.float32(low + high) - values, low + high - smallest
     note = None
     used = (largest - low) / (high - low)
     if declared is None and raster.bits is not None and raster.bits > 8 and used <= SMALL_PART:  # noqa: PLR2004 - a byte
@@ -149,7 +151,8 @@ def _scaled(raster: Raster, preprocessing: Preprocessing, field: str) -> Decoded
             "the model sees it almost black; if that is not what the model was trained on, declare "
             f"`preprocessing.bits`, such as {max(8, int(largest).bit_length())}"
         )
-    bands = _channels(values, preprocessing, field)
+    # before resizing, so that a marker that the window cuts off is as white around its edges as in the middle
+    bands = _channels(values.clip(low, high), preprocessing, field)
     planes = tuple(Image.fromarray(np.ascontiguousarray(bands[:, :, band])) for band in range(bands.shape[2]))
     return DecodedImage(planes, (low, high), note)
 

@@ -54,6 +54,15 @@ def test_low_values_are_white_in_monochrome1() -> None:
     np.testing.assert_allclose(pixels(file(PhotometricInterpretation="MONOCHROME1"))[0], 1 - STORED / 4095, atol=1e-6)
 
 
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 900, "WindowWidth": 700}])
+def test_monochrome1_is_inverted_within_the_declared_range(window: dict[str, int]) -> None:
+    """As code that knows nothing of the file's window does it, such as torchxrayvision's `read_xray_dcm`."""
+    data = file(PhotometricInterpretation="MONOCHROME1", **window)
+    np.testing.assert_allclose(pixels(data, bits=12)[0], 1 - STORED / 4095, atol=1e-6)
+    shown = ((STORED - 1000.0) / 2000).clip(0, 1)
+    np.testing.assert_allclose(pixels(data, range=[1000, 3000])[0], 1 - shown, atol=1e-6)
+
+
 def test_signed_values() -> None:
     stored = (STORED.astype(np.int32) - 2048).astype(np.int16)
     np.testing.assert_allclose(pixels(file(stored))[0], (stored + 2048.0) / 4095, atol=1e-6)

@@ -11,6 +11,7 @@ import tifffile
 import torch
 from PIL import Image
 from pydantic import ValidationError
+from torch.nn import functional
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.preprocessing import Preprocessing
@@ -92,6 +93,16 @@ def test_a_window_clips_and_a_range_scales() -> None:
     np.testing.assert_allclose(scaled, (array.astype(np.float64) + 100) / 400, atol=1e-6)
     windowed = pixels(npy(array), GRAY, window={"center": 50, "width": 100})[0]
     np.testing.assert_allclose(windowed, ((array.astype(np.float64)) / 100).clip(0, 1), atol=1e-6)
+
+
+def test_a_window_clips_before_the_image_is_resized() -> None:
+    array = np.full((24, 40), 50, np.int16)
+    array[8:14, 9:23] = 4000  # as a marker of metal on an X-ray
+    smaller = GRAY | {"resize": {"height": HEIGHT, "width": WIDTH}, "fit": "squash", "crop": None}
+    found = pixels(npy(array), smaller, window={"center": 50, "width": 100})[0]
+    shown = torch.from_numpy((array / 100.0).clip(0, 1))[None, None]
+    expected = functional.interpolate(shown, size=(HEIGHT, WIDTH), mode="bilinear", antialias=True)[0, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 4, 6, 13])

@@ -149,6 +149,16 @@ def test_newer_operators_are_converted(name: str, tmp_path: Path) -> None:
     assert classifier.notes == ()
 
 
+def test_weights_may_be_constants(tmp_path: Path) -> None:
+    """As Paddle's exporter writes them."""
+    nodes = [helper.make_node("Constant", [], [one.name], value=one) for one in (*CONSTANTS, FLAT)]
+    nodes += [CONV, helper.make_node("Relu", ["features"], ["maps"]), *HEAD]
+    classifier = converts(write(tmp_path / "graph.onnx", nodes, []))
+    assert applicability(classifier, GradCam()) is None
+    assert applicability(classifier, LrpEpsilonPlusFlat()) is None
+    assert classifier.parameters == sum(np.prod(one.dims) for one in (KERNEL, CONSTANTS[-1]))
+
+
 def test_methods_that_replace_rules_reach_a_converted_graph(tmp_path: Path) -> None:
     classifier = converts(middle(tmp_path / "g.onnx", "Relu"))
     assert applicability(classifier, LrpEpsilonPlusFlat()) is None

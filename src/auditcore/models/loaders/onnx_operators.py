@@ -126,6 +126,32 @@ def in_older_operators(model: Proto, *, free_batch: int | None = None) -> Proto:
     return copy
 
 
+def with_initializers(model: Proto) -> Proto:
+    """A copy of a graph in which constants are initializers, where onnx2torch looks for weights.
+
+    Paddle's exporter writes weights as constants.
+
+    Args:
+        model: A `ModelProto` without external data.
+    """
+    import onnx  # noqa: PLC0415 - an extra
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    initializers = {one.name for one in copy.graph.initializer}
+    kept = []
+    for node in copy.graph.node:
+        value = _constant_of(node)
+        if value is None or node.output[0] in initializers:
+            kept.append(node)
+        else:
+            copy.graph.initializer.add().CopyFrom(value)
+            copy.graph.initializer[-1].name = node.output[0]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    return copy
+
+
 def without_converter(model: Proto) -> tuple[str, ...]:
     """Names of the operators of a graph for which onnx2torch has no converter."""
     from onnx2torch.node_converters import get_converter  # noqa: PLC0415 - an extra
@@ -268,8 +294,16 @@ def _constants(graph: Proto) -> Iterator[tuple[str, Proto]]:
     for tensor in graph.initializer:
         yield tensor.name, tensor
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-            yield node.output[0], node.attribute[0].t
+        value = _constant_of(node)
+        if value is not None:
+            yield node.output[0], value
+
+
+def _constant_of(node: Proto) -> Proto | None:
+    """The tensor of a node that is a constant; None for another node."""
+    if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+        return node.attribute[0].t
+    return None
 
 
 def _shapes(graph: Proto) -> Iterator[tuple[str, tuple[int | None, ...]]]:
