@@ -158,7 +158,9 @@ def _explainer(
 
 def _check(check: CheckContract, capabilities: ModelCapabilities | None) -> Ability:
     if capabilities is None:
-        return Ability(name=check.label, runs=None if check.needs else True, reason=UNKNOWN if check.needs else None)
+        # that it needs another model besides says nothing of this one
+        unknown = bool(check.needs - {"several_models"})
+        return Ability(name=check.label, runs=None if unknown else True, reason=UNKNOWN if unknown else None)
     reason = check_incompatibility(check, capabilities)
     return Ability(name=check.label, runs=reason is None, reason=reason)
 

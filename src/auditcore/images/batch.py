@@ -55,6 +55,7 @@ class DecodedBatch:
         masks: Masks of objects of each usable image that show at least one pixel of its input, in the order of `used`.
         excluded: One record for each excluded image, with the error's `code`, and its message as `reason`.
         notes: What a reader of the report should know of the values of single images: index and sentence.
+        sizes: Width and height of each usable image when it stands upright, in the order of `used`.
     """
 
     pixels: Float[Tensor, "image channel height width"]
@@ -64,6 +65,7 @@ class DecodedBatch:
     boxes: tuple[tuple[LabeledBox, ...], ...] = ()
     notes: tuple[tuple[int, str], ...] = ()
     masks: tuple[tuple[LabeledMask, ...], ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 class _Decoded(NamedTuple):
@@ -74,6 +76,7 @@ class _Decoded(NamedTuple):
     boxes: tuple[LabeledBox, ...]
     note: str | None
     masks: tuple[LabeledMask, ...]
+    size: tuple[int, int]
 
 
 def decode_batch(
@@ -105,6 +108,7 @@ def decode_batch(
         tuple(one.boxes for one in usable.values()),
         tuple((images[position].index, one.note) for position, one in usable.items() if one.note is not None),
         tuple(one.masks for one in usable.values()),
+        tuple(one.size for one in usable.values()),
     )
 
 
@@ -164,7 +168,7 @@ def _decode(
             code=error.code,
             reason=error.message,
         )
-    return _Decoded(pixels, digest, boxes, decoded.note, masks)
+    return _Decoded(pixels, digest, boxes, decoded.note, masks, decoded.size)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
 from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.reference_models import with_reference_models
 from auditcore.contracts.request import AuditRequest
 from auditcore.sources.resolved_model import Resolution
 from auditcore.sources.resolving import resolve_request
@@ -54,8 +55,10 @@ def plan_in_full(request: AuditRequest) -> AuditPlan:
         request: What to audit.
 
     Raises:
-        InputError: The preset is unknown, or a condition of the policy names what the plan does not compute.
+        InputError: The preset is unknown, a check compares models that the request does not name, or a condition of
+            the policy names what the plan does not compute.
     """
-    plan = resolve_plan(request.plan)
-    validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
+    models = [name for name, _ in request.references if name is not None]
+    plan = with_reference_models(resolve_plan(request.plan, several_models=bool(models)), models)
+    validate_policy(request.policy, plan, models)
     return plan
