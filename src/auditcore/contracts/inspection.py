@@ -40,7 +40,9 @@ class InspectionRequest(Contract):
     @property
     def checks(self) -> tuple[Check, ...]:
         """Checks to inspect."""
-        return resolve_plan(self.plan).checks if self.plan is not None else tuple(kind() for kind in _members(Check))
+        if self.plan is not None:
+            return resolve_plan(self.plan, several_models=False).checks
+        return tuple(kind() for kind in _members(Check))
 
 
 @final

@@ -254,7 +254,7 @@ def arun2021_plan(seed: int = 0) -> AuditPlan:
         checks=(
             LocalizationCheck(),
             RandomizationCheck(similarity="ssim", absolute=True),
-            AgreementCheck(normalize="min_max", only_alike=False, absolute=True),
+            AgreementCheck(normalize="min_max", only_alike=False, absolute=True, window=7),
         ),
     )
 
@@ -696,19 +696,22 @@ PRESETS: dict[PresetName, Preset] = {
             ),
             Setting(
                 path="checks.agreement.normalize",
-                source="ours",
-                note="Maps in [0, 1], by minimum and maximum. The paper's text was not at hand when this was written.",
+                source="code",
+                note="Maps in [0, 1], by minimum and maximum. The code clips them at their 99th percentile first. It "
+                "leaves the data range to scikit-image, which then took 2 for maps of floats; ours is 1, the range of "
+                "the maps.",
             ),
+            Setting(path="checks.agreement.window", source="code", note="7 pixels, scikit-image's default."),
             Setting(
-                path="checks.agreement.window",
+                path="checks.agreement.absolute",
                 source="ours",
-                note="11 pixels. The paper's text was not at hand when this was written.",
+                note="Absolute values of the sum over channels, as in randomization; the code sums absolute values.",
             ),
-            Setting(path="checks.agreement.absolute", source="ours", note="Absolute values, as in randomization."),
             Setting(
                 path="checks.agreement.only_alike",
                 source="ours",
-                note="All images, whatever the models predict: both maps explain the given label.",
+                note="All images, whatever the models predict: both maps explain the given label. The code takes "
+                "images with an abnormality and explains the class that each model predicts.",
             ),
         ),
         build=arun2021_plan,
@@ -779,7 +782,7 @@ def _shortened(value: Any) -> Any:  # noqa: ANN401
             return value
 
 
-def resolve_plan(plan: AuditPlan | PresetPlan, *, several_models: bool = False) -> AuditPlan:
+def resolve_plan(plan: AuditPlan | PresetPlan, *, several_models: bool = True) -> AuditPlan:
     """The plan with every default spelled out.
 
     Args:
@@ -787,7 +790,7 @@ def resolve_plan(plan: AuditPlan | PresetPlan, *, several_models: bool = False) 
         several_models: Whether the audit is of several models. If not, a preset comes without its checks that compare
             models; a plan in full stays as it is.
 
-    >>> plan = resolve_plan(PresetPlan(preset="arun2021", seed=7))
+    >>> plan = resolve_plan(PresetPlan(preset="arun2021", seed=7), several_models=False)
     >>> [check.label for check in plan.checks]
     ['localization', 'randomization']
     """
