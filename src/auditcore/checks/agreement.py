@@ -169,8 +169,12 @@ def _scalar(check: AgreementCheck, maps: Float[Tensor, "image channel height wid
 
 
 def _compare(
-    check: AgreementCheck, reference: ReferenceRows, own: Maps, other: Maps, compared: Sequence[int]
-) -> tuple[dict[str, Float[Tensor, " row"]], list[int]]:
+    check: AgreementCheck,
+    reference: ReferenceRows,
+    own: Maps,
+    other: Float[Tensor, "row 1 row_height row_width"],
+    compared: Sequence[int],
+) -> tuple[dict[str, Float[Tensor, " image"]], list[int]]:
     """Every measure of the pairs of maps that are compared.
 
     Args:
