@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
 from auditcore.contracts.augmentations import Brightness, Rotate
@@ -45,7 +45,7 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.explainers.noise_tunnel import Tunneled
 from auditcore.contracts.plan import AuditPlan, PresetName, PresetPlan
-from auditcore.contracts.reference_models import compares_models
+from auditcore.contracts.reference_models import compares_models, with_reference_models
 
 Source = Literal["paper", "code", "ours"]
 
@@ -800,6 +800,19 @@ def resolve_plan(plan: AuditPlan | PresetPlan, *, several_models: bool = True) -
     left_out = () if several_models else checks_of_several_models(plan)
     checks = tuple(check for check in whole.checks if check.label not in left_out)
     return whole.model_copy(update={"checks": checks}) if left_out else whole
+
+
+def plan_for_models(plan: AuditPlan | PresetPlan, models: Sequence[str]) -> AuditPlan:
+    """The plan with every default spelled out, as it is carried out on the models of a request.
+
+    Args:
+        plan: A plan, or the name of a preset.
+        models: Names of the models; empty in an audit of one.
+
+    Raises:
+        InvalidRequest: A check compares models in an audit of one, or with a model that the request does not name.
+    """
+    return with_reference_models(resolve_plan(plan, several_models=bool(models)), models)
 
 
 def checks_of_several_models(plan: AuditPlan | PresetPlan) -> tuple[str, ...]:

@@ -8,8 +8,7 @@ from typing import final
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
-from auditcore.contracts.presets import resolve_plan
-from auditcore.contracts.reference_models import with_reference_models
+from auditcore.contracts.presets import plan_for_models
 from auditcore.contracts.request import AuditRequest
 from auditcore.sources.resolved_model import Resolution
 from auditcore.sources.resolving import resolve_request
@@ -59,6 +58,6 @@ def plan_in_full(request: AuditRequest) -> AuditPlan:
             the policy names what the plan does not compute.
     """
     models = [name for name, _ in request.references if name is not None]
-    plan = with_reference_models(resolve_plan(request.plan, several_models=bool(models)), models)
+    plan = plan_for_models(request.plan, models)
     validate_policy(request.policy, plan, models)
     return plan
