@@ -17,6 +17,7 @@ from auditcore.checks.image_group import ImageGroup, ReferenceRows
 from auditcore.checks.measuring import measurement, not_applicable
 from auditcore.contracts.checks import AgreementCheck
 from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.shards import Measurement
 from auditcore.explainers.registry import applicability, explain_together
 from auditcore.explainers.shared_pass import image_logits
@@ -105,7 +106,11 @@ def _why_unable(reference: ReferenceRows, explainer: Explainer) -> str | None:
 def _ask(
     check: AgreementCheck, group: ImageGroup, reference: ReferenceRows, explainers: Sequence[Explainer]
 ) -> _Reference:
-    """Maps and logits of the reference model, for the classes that are explained for the model under audit."""
+    """Maps and logits of the reference model, for the classes that are explained for the model under audit.
+
+    Raises:
+        InputError: The reference model fails; `field` names it, and not the model under audit.
+    """
     other = reference.group
     view = f"{check.label}/model={reference.name}"
     maps: dict[Explainer, list[Tensor]] = {explainer: [] for explainer in explainers}
@@ -118,7 +123,8 @@ def _ask(
         logits.append(image_logits(batch))
         other.classifier.guard.see(logits[-1])
 
-    other.each(len(other), work)
+    with blaming_model(reference.name, reference.position):
+        other.each(len(other), work)
     empty = torch.empty(0, *other.classifier.shape, device=group.pixels.device)
     return _Reference(
         {explainer: torch.cat(parts) if parts else empty for explainer, parts in maps.items()},

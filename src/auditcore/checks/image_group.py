@@ -308,6 +308,7 @@ class ReferenceRows:
 
     Attributes:
         name: Name of that model.
+        position: Its position in the request, for errors.
         group: The rows that it can be asked about, with the targets of the group under audit.
         rows: Position of each of them in the group under audit, ascending.
         parts: Of each of them, the part of the image that both models see: in the input of the model under audit, and
@@ -316,6 +317,7 @@ class ReferenceRows:
     """
 
     name: str
+    position: int
     group: ImageGroup
     rows: tuple[int, ...]
     parts: tuple[tuple[InputPart, InputPart], ...]
@@ -327,6 +329,7 @@ class ReferenceRows:
         kept = [position for position, row in enumerate(self.rows) if row in new]
         return ReferenceRows(
             self.name,
+            self.position,
             self.group.take(kept),
             tuple(new[self.rows[position]] for position in kept),
             tuple(self.parts[position] for position in kept),

@@ -19,8 +19,6 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.images.placement import InputPart, part_seen_by_both
 from auditcore.models.classifier import Classifier
 
-NO_COMMON_PART = "see no common part of the image"
-
 
 @final
 @dataclass
@@ -29,6 +27,7 @@ class ReferenceModel:
 
     Attributes:
         name: Its name in the audit.
+        position: Its position in the request.
         classifier: The model at the speed of the plan.
         shared: Quantities of the whole audit that were measured of it.
         micro_batches: How many images pass through it at once.
@@ -36,6 +35,7 @@ class ReferenceModel:
     """
 
     name: str
+    position: int
     classifier: Classifier
     shared: Mapping[str, tuple[float, ...]]
     micro_batches: MicroBatches
@@ -64,7 +64,6 @@ class ReferenceModel:
             where = {decoded[position].index: place for place, position in enumerate(seen.used)}
         refused = {record.index: record.reason for record in seen.excluded}
         for row, index in enumerate(group.indices):
-            part = None
             if other.classes != own.classes:
                 missing[row] = (
                     f"this model has {own.classes} classes and model {self.name!r} has {other.classes}, so that their "
@@ -72,12 +71,10 @@ class ReferenceModel:
                 )
             elif index not in where:
                 missing[row] = f"model {self.name!r}: {refused[index]}"
-            elif (part := part_seen_by_both(seen.sizes[where[index]], own.preprocessing, other.preprocessing)) is None:
-                missing[row] = f"this model and model {self.name!r} {NO_COMMON_PART}"
-            if part is not None:
+            else:
                 rows.append(row)
                 places.append(where[index])
-                parts.append(part)
+                parts.append(part_seen_by_both(seen.sizes[where[index]], own.preprocessing, other.preprocessing))
         picked = group.take(rows)
         reference = replace(
             picked.with_model(other, MadePasses()),
@@ -89,4 +86,4 @@ class ReferenceModel:
             masks=(),
             uploaded={},
         )
-        return ReferenceRows(self.name, reference, tuple(rows), tuple(parts), missing)
+        return ReferenceRows(self.name, self.position, reference, tuple(rows), tuple(parts), missing)

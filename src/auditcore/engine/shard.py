@@ -204,7 +204,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         run.run_group(encoded, batch)
     notes = notes_of(plan, micro_batch, micro_batches, classifier)
     for reference in references:
-        with blaming_model(reference.name, task.references[reference.name].position):
+        with blaming_model(reference.name, reference.position):
             _confirm(reference, classifier)
     runtime.progress(1.0)
     return ShardResult(
@@ -252,7 +252,7 @@ def _reference(name: str, task: ReferenceTask, shard: ShardTask, runtime: Runtim
             audit_images=shard.audit_images or len(shard.images),
             clock=runtime.clock,
         )
-    return ReferenceModel(name, classifier, task.shared, MicroBatches(micro_batch))
+    return ReferenceModel(name, task.position, classifier, task.shared, MicroBatches(micro_batch))
 
 
 def _confirm(reference: ReferenceModel, classifier: Classifier) -> None:

@@ -64,8 +64,8 @@ class InputPart(NamedTuple):
 
 def part_seen_by_both(
     image_size: tuple[int, int], first: Preprocessing, second: Preprocessing
-) -> tuple[InputPart, InputPart] | None:
-    """Return the part of an image that two models see, in the input of each; None if they see no common part.
+) -> tuple[InputPart, InputPart]:
+    """Return the part of an image that two models see, in the input of each. Every model sees the center.
 
     Args:
         image_size: Width and height of the upright image.
@@ -75,15 +75,13 @@ def part_seen_by_both(
     both = [(placement(image_size, each), each.shape) for each in (first, second)]
     rows = _common([(place.top, place.height, shape.height) for place, shape in both])
     columns = _common([(place.left, place.width, shape.width) for place, shape in both])
-    if rows is None or columns is None:
-        return None
     one, other = (
         InputPart(top, left, bottom, right) for (top, bottom), (left, right) in zip(rows, columns, strict=True)
     )
     return one, other
 
 
-def _common(axes: Sequence[tuple[int, int, int]]) -> list[tuple[float, float]] | None:
+def _common(axes: Sequence[tuple[int, int, int]]) -> list[tuple[float, float]]:
     """Return where the common part begins and ends on one axis of each input.
 
     Args:
@@ -91,8 +89,6 @@ def _common(axes: Sequence[tuple[int, int, int]]) -> list[tuple[float, float]] |
     """
     begin = max(0.0, *(offset / length for offset, length, _ in axes))
     end = min(1.0, *((offset + side) / length for offset, length, side in axes))
-    if begin >= end:
-        return None
     # the products are whole numbers again where an input ends, except for rounding
     return [(round(begin * length - offset, 6), round(end * length - offset, 6)) for offset, length, _ in axes]
 

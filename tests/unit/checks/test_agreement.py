@@ -34,6 +34,7 @@ from auditcore.contracts.explainers import (
     ServedExplainer,
     SmoothGrad,
 )
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import Measurement, ShardResult
@@ -42,6 +43,7 @@ from auditcore.costs.passes import ModelFacts, passes_needed, passes_on_referenc
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import ReferenceTask, Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
+from auditcore.errors import ModelOutputInvalid
 from auditcore.explainers.registry import explain
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
@@ -309,6 +311,16 @@ def test_maps_that_do_not_come_from_the_models_are_not_compared() -> None:
         assert needed["agreement"].forward == 2, "only the predictions"
     assert {pair_incompatibility(AgreementCheck(), one) for one in (uploaded, served)} == {SAME_MAPS}
     assert {pair_incompatibility(AgreementCheck(), one) for one in EXPLAINERS} == {None}
+
+
+def test_an_error_of_the_reference_names_the_reference(trained: Classifier) -> None:
+    broken = altered(0.0)
+    with torch.no_grad():
+        for value in broken.folded.parameters():
+            value.fill_(torch.nan)
+    with pytest.raises(ModelOutputInvalid) as caught, blaming_model("b", 1):
+        run(trained, broken, explainers=(Gradient(),))
+    assert caught.value.field.startswith("models.0.model")
 
 
 def test_quantities_of_the_reference_are_its_own(trained: Classifier, retrained: Classifier) -> None:
