@@ -112,7 +112,9 @@ class Settings(BaseSettings):
         description="Images that pass through a model at once; measured if unset. Set it where identical "
         "machines must give the same bytes: scores of different sizes differ by rounding.",
     )
-    cached_models: int = Field(default=2, ge=1, description="Models a worker keeps in memory.")
+    cached_models: int = Field(
+        default=2, ge=1, description="Models a worker keeps in memory, or as many as a shard compares."
+    )
 
     # 60 s: shorter shards spend more of their time on scheduling, longer ones lose more when a worker dies
     shard_target_s: Seconds = Field(default=60.0, description="Intended length of a shard.")

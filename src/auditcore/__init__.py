@@ -58,6 +58,7 @@ from auditcore.contracts.augmentations import (
     Translate,
 )
 from auditcore.contracts.checks import (
+    AgreementCheck,
     Change,
     ComplexityCheck,
     DeletionCheck,
@@ -150,6 +151,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Ablation",
     "AccessRules",
+    "AgreementCheck",
     "AttentionRollout",
     "AttnLrp",
     "AuditPlan",

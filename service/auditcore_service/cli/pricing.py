@@ -57,7 +57,9 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
         message = f"{path} is not a valid request"
         raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
     estimate = estimate_of(
-        plan, images=count, speeds=(ModelSpeed.assumed(settings.passes_per_s),) * len(request.references)
+        plan,
+        images=count,
+        speeds=[ModelSpeed.assumed(settings.passes_per_s, name=name) for name, _ in request.references],
     )
     objection = objection_to(estimate, plan, settings)
     return EstimateAnswer(estimate=estimate, within_budget=objection is None, advice=objection)

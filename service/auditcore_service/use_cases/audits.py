@@ -151,7 +151,11 @@ class Audits:
             most=self._settings.shard_images,
         )
         shards = shards_of(
-            plan, images=images, shard_images=shard_images, models=len(request.references), stop=request.stop
+            plan,
+            images=images,
+            shard_images=shard_images,
+            models=[name for name, _ in request.references],
+            stop=request.stop,
         )
         written = {
             "request": request.model_dump_json(),

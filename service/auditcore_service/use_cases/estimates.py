@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -26,7 +26,7 @@ from auditcore.costs.cost_model import (
     plan_identity,
     way_identity,
 )
-from auditcore.costs.estimate import expected_passes, waves_of
+from auditcore.costs.estimate import expected_passes, expected_reference_passes, waves_of
 from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of
@@ -88,14 +88,18 @@ class Estimates:
         for seen in speeds_of(connection, list(known)):
             known[seen.model].append(seen)
         return tuple(
-            self._speed(known[identity], plan, capabilities)
-            for identity, capabilities in zip(identities, model_capabilities, strict=True)
+            self._speed(known[identity], plan.for_model(name), capabilities, name)
+            for identity, capabilities, (name, _) in zip(
+                identities, model_capabilities, request.references, strict=True
+            )
         )
 
-    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, capabilities: ModelCapabilities) -> ModelSpeed:
+    def _speed(
+        self, seen: list[SeenSpeed], plan: AuditPlan, capabilities: ModelCapabilities, name: str | None
+    ) -> ModelSpeed:
         """Speed of this plan if it has run before, else from the raw speed of the model; on the device seen last."""
         if not seen:
-            return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
+            return ModelSpeed.assumed(self._settings.passes_per_s, capabilities, name=name)
         device = max(seen, key=lambda one: one.updated_at).device
         rates = {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
         identity, way = plan_identity(plan), way_identity(plan)
@@ -113,8 +117,8 @@ class Estimates:
                     capabilities=capabilities,
                 )
             else:
-                return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
-        return ModelSpeed(speeds, device, capabilities)
+                return ModelSpeed.assumed(self._settings.passes_per_s, capabilities, name=name)
+        return ModelSpeed(speeds, device, capabilities, name)
 
 
 def check_request_limits(
@@ -131,15 +135,11 @@ def check_request_limits(
     Raises:
         RequestBudgetExceeded: It needs more; the message says how many, and what to reduce.
     """
-    for position, ((name, reference), capabilities) in enumerate(
-        zip(request.references, model_capabilities, strict=True)
-    ):
+    known = {name: own for (name, _), own in zip(request.references, model_capabilities, strict=True)}
+    for position, (name, reference) in enumerate(request.references):
         if not isinstance(reference, ServedModel) or reference.limits.requests is None:
             continue
-        forward = sum(
-            total(expected_passes(plan, wave=wave, images=images, capabilities=capabilities).values()).forward
-            for wave in waves_of(plan)
-        )
+        forward = _forward_images(plan, name, images=images, known=known)
         needed = math.ceil(forward / reference.limits.images_per_request)
         if needed > reference.limits.requests:
             message = (
@@ -149,6 +149,36 @@ def check_request_limits(
             )
             with blaming_model(name, position):
                 raise RequestBudgetExceeded(message, field="model.limits.requests")
+
+
+def _forward_images(
+    plan: AuditPlan, name: str | None, *, images: int, known: Mapping[str | None, ModelCapabilities]
+) -> int:
+    """Images that pass forward through one model of an audit, in its own shards and as the reference of others.
+
+    Args:
+        plan: The plan in full.
+        name: Name of the model; None in an audit of one.
+        images: Number of images.
+        known: Capabilities of every model by its name.
+    """
+    references = {other: own for other, own in known.items() if other is not None}
+
+    def on_reference(model: str | None, reference: str) -> int:
+        return expected_reference_passes(
+            plan.for_model(model), reference, images=images, capabilities=known[model], references=references
+        ).forward
+
+    own = plan.for_model(name)
+    expected = [
+        expected_passes(own, wave=wave, images=images, capabilities=known[name], references=references)
+        for wave in waves_of(plan)
+    ]
+    forward = sum(total(by_purpose.values()).forward for by_purpose in expected)
+    forward -= sum(on_reference(name, other) for other in own.reference_models)
+    if name is not None:
+        forward += sum(on_reference(other, name) for other in references)
+    return forward
 
 
 def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str | None:

@@ -33,7 +33,7 @@ class MeasuredSpeeds:
 
         Args:
             reference: The model.
-            plan: The plan.
+            plan: The plan of the audit.
             result: Of the shard.
             cold: Whether the shard calibrated the model; the raw speed of the model is then stored too.
         """
@@ -41,6 +41,7 @@ class MeasuredSpeeds:
         seconds = result.cost.seconds - result.preparation_seconds
         if not used or seconds <= 0:
             return
+        plan = plan.for_model(result.model_name)
         passes = weight(
             total(expected_passes(plan, wave=result.wave, images=used, capabilities=result.model.capabilities).values())
         )

@@ -60,27 +60,41 @@ class ModelSpeed:
         passes_per_s: Expected forward passes per second of a worker, by wave.
         device: Where the speed was measured; None if it is assumed.
         capabilities: What the model lets an audit see. A black box has no gradients, so none are counted.
+        name: Its name in an audit of several models; None in an audit of one.
     """
 
     passes_per_s: Mapping[Wave, float]
     device: str | None = None
     capabilities: ModelCapabilities = WHITE_BOX
+    name: str | None = None
 
     @classmethod
-    def assumed(cls, passes_per_s: float, capabilities: ModelCapabilities = WHITE_BOX) -> ModelSpeed:
+    def assumed(
+        cls, passes_per_s: float, capabilities: ModelCapabilities = WHITE_BOX, *, name: str | None = None
+    ) -> ModelSpeed:
         """The same for every wave, because nothing is known."""
-        return cls({"measure": passes_per_s, "compute": passes_per_s}, capabilities=capabilities)
+        return cls({"measure": passes_per_s, "compute": passes_per_s}, capabilities=capabilities, name=name)
 
 
 def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -> Estimate:
     """What a plan will cost on a number of images, with one speed per model.
 
     Expected passes over speed, summed over waves and models; `tests/benchmarks/estimates.py` compares with seconds.
+    Passes of a reference model count at the speed of the model that it is compared with.
     """
     waves = waves_of(plan)
+    references = {speed.name: speed.capabilities for speed in speeds if speed.name is not None}
     needed = [
         {
-            wave: total(expected_passes(plan, wave=wave, images=images, capabilities=speed.capabilities).values())
+            wave: total(
+                expected_passes(
+                    plan.for_model(speed.name),
+                    wave=wave,
+                    images=images,
+                    capabilities=speed.capabilities,
+                    references=references,
+                ).values()
+            )
             for wave in waves
         }
         for speed in speeds

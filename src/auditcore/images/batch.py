@@ -57,7 +57,8 @@ class DecodedBatch:
         masks: Masks of objects of each usable image that show at least one pixel of its input, in the order of `used`.
         excluded: One record for each excluded image, with the error's `code`, and its message as `reason`.
         notes: What a reader of the report should know of the values of single images: index and sentence.
-        ready: How many of the usable images were tensors ready for the model.
+        ready: Whether each usable image is a tensor ready for the model, in the order of `used`.
+        sizes: Width and height of each usable image when it stands upright, in the order of `used`.
     """
 
     pixels: Float[Tensor, "image channel height width"]
@@ -67,7 +68,8 @@ class DecodedBatch:
     boxes: tuple[tuple[LabeledBox, ...], ...] = ()
     notes: tuple[tuple[int, str], ...] = ()
     masks: tuple[tuple[LabeledMask, ...], ...] = ()
-    ready: int = 0
+    ready: tuple[bool, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 class _Decoded(NamedTuple):
@@ -79,6 +81,7 @@ class _Decoded(NamedTuple):
     note: str | None
     masks: tuple[LabeledMask, ...]
     ready: bool
+    size: tuple[int, int]
 
 
 def decode_batch(
@@ -110,7 +113,8 @@ def decode_batch(
         tuple(one.boxes for one in usable.values()),
         tuple((images[position].index, one.note) for position, one in usable.items() if one.note is not None),
         tuple(one.masks for one in usable.values()),
-        sum(one.ready for one in usable.values()),
+        tuple(one.ready for one in usable.values()),
+        tuple(one.size for one in usable.values()),
     )
 
 
@@ -181,7 +185,7 @@ def _decode(
             code=error.code,
             reason=error.message,
         )
-    return _Decoded(pixels, digest, boxes, note, masks, ready)
+    return _Decoded(pixels, digest, boxes, note, masks, ready, size)
 
 
 @functools.cache

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 import any_network
 from auditcore.auditing import audit
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.checks import CHECK_CONTRACTS
 from auditcore.contracts.explainers import default_explainers
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import NoUsableImages
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.page.html import render_html
+from every_check import and_every_other_check
 
 TARGET = "any_network:Network"
 CHEAPER: dict[str, dict[str, Any]] = {
@@ -104,7 +104,7 @@ def run(
 
 
 def check_plan() -> list[dict[str, Any]]:
-    kinds = [contract.model_fields["kind"].default for contract in CHECK_CONTRACTS]
+    kinds = [check.kind for check in and_every_other_check(())]
     return [{"kind": kind, **CHECKS.get(kind, {})} for kind in kinds]
 
 

@@ -167,7 +167,7 @@ def test_a_bad_tensor_leaves_the_others_alone() -> None:
     photo().save(png, "PNG")
     files = [*(safetensors.torch.save({"x": one}) for one in (good, bad, good[None])), png.getvalue()]
     batch = decode_batch([EncodedImage(index, None, data) for index, data in enumerate(files)], preprocessing, Limits())
-    assert (batch.used, batch.ready) == ((0, 2, 3), 2)
+    assert (batch.used, batch.ready) == ((0, 2, 3), (True, True, False))
     (excluded,) = batch.excluded
     assert (excluded.index, excluded.code) == (1, "undecodable_image")
     assert excluded.reason == "the tensor has NaN or infinite values; replace them"
