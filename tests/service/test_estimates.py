@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import func, select
 
+from auditcore.contracts.capabilities import BLACK_BOX, WHITE_BOX
+from auditcore.contracts.checks import AgreementCheck
+from auditcore.contracts.explainers import Rise
 from auditcore.contracts.models import DemoModel
 from auditcore.contracts.pass_counts import total
-from auditcore.contracts.plan import PresetPlan
+from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
@@ -22,6 +26,7 @@ from auditcore.contracts.shards import ShardResult
 from auditcore.costs.cost_model import ENGINE_EFFICIENCY, Estimate, model_identity, plan_identity, way_identity
 from auditcore.costs.estimate import expected_passes, passes_of, weight
 from auditcore.costs.passes import ModelFacts, map_comparisons
+from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -30,6 +35,7 @@ from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, speeds_of
 from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
+from auditcore_service.use_cases.estimates import check_request_limits
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker.execution import Executor
 from small_model import SMALL_MODEL
@@ -270,3 +276,35 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     assert [one.basis for one in (first, second, third)] == ["assumed", "measured", "measured"]
     waves = ((KEPT * first_took[wave] + second_took[wave]) / (KEPT + 1) for wave in ("measure", "compute"))
     assert third.seconds == pytest.approx(sum(waves), abs=0.02)
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_requests_to_a_server_count_those_as_the_reference_of_other_models(spare: int) -> None:
+    """In its own shards the prediction, the map and its repetition; prediction and map in those of both others."""
+    images, masks = 2, 4
+    needed = images * (1 + 2 * masks) + 2 * images * (1 + masks)
+    served = {
+        "kind": "open_inference",
+        "url": "http://model:8000",
+        "name": "served",
+        "outputs": "logits",
+        "preprocessing": {},
+        "limits": {"images_per_request": 1, "requests": needed + spare},
+    }
+    plan = AuditPlan(explainers=(Rise(masks=masks),), checks=(AgreementCheck(reference="served"),))
+    request = AuditRequest.model_validate(
+        {
+            "models": [
+                {"name": "first", "model": {"kind": "demo"}},
+                {"name": "served", "model": served},
+                {"name": "last", "model": {"kind": "demo"}},
+            ],
+            "images": {"kind": "batch", "digest": f"sha256:{0:064}"},
+            "plan": plan,
+        }
+    )
+    expected = (
+        contextlib.nullcontext() if spare == 0 else pytest.raises(RequestBudgetExceeded, match=f"about {needed} images")
+    )
+    with expected:
+        check_request_limits(request, plan, images=images, model_capabilities=[WHITE_BOX, BLACK_BOX, WHITE_BOX])

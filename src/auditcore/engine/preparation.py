@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from auditcore.checks.micro_batches import MicroBatches, blaming_size
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Calibration, Wave
@@ -13,6 +14,7 @@ from auditcore.costs.passes import ModelFacts, passes_needed, passes_on_referenc
 from auditcore.engine.calibration import calibrate
 from auditcore.engine.ways import Ahead, choose_way
 from auditcore.explainers.registry import prepare
+from auditcore.models.black_box import Source
 from auditcore.models.classifier import Classifier
 
 
@@ -48,7 +50,13 @@ def prepare_model(
 
 
 def expected_work(
-    classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int, references: Mapping[str, Classifier]
+    classifier: Classifier,
+    plan: AuditPlan,
+    wave: Wave,
+    *,
+    images: int,
+    references: Mapping[str, Classifier],
+    positions: Mapping[str, int],
 ) -> float:
     """Expected passes of a shard in forward passes, at least 1; the source of a black box gets its share first.
 
@@ -58,17 +66,24 @@ def expected_work(
         wave: Which wave.
         images: Images of the shard.
         references: The models with which checks compare it, by name.
+        positions: Position of each of them in the request, for errors.
     """
     facts, others = _facts(classifier), {name: _facts(other) for name, other in references.items()}
     needed = total(passes_needed(plan, wave=wave, images=images, facts=facts, references=others).values())
     on_references = {
         name: passes_on_reference(plan, name, rows=images, facts=facts, references=others) for name in references
     }
-    sent = [(classifier, needed.forward - total(on_references.values()).forward)]
-    sent += [(references[name], passes.forward) for name, passes in on_references.items()]
-    # a model that is compared with itself has one source
-    for source in {id(one.source): one.source for one, _ in sent if one.source is not None}.values():
-        source.begin(sum(images for one, images in sent if one.source is source))
+    sent: list[tuple[str | None, Source | None, int]] = [
+        (None, classifier.source, needed.forward - total(on_references.values()).forward),
+        *((name, references[name].source, passes.forward) for name, passes in on_references.items()),
+    ]
+    begun: list[Source] = []
+    for name, source, _ in sent:
+        # a model that is compared with itself has one source
+        if source is not None and not any(source is one for one in begun):
+            begun.append(source)
+            with blaming_model(name, 0 if name is None else positions[name]):
+                source.begin(sum(share for _, other, share in sent if other is source))
     return max(1.0, weight(needed))
 
 

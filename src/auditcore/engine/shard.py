@@ -176,7 +176,14 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     forward_before, backward_before = meter.forward_images, meter.backward_images
     if classifier.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(classifier.device)
-    expected = expected_work(classifier, plan, task.wave, images=len(task.images), references=runtime.references)
+    expected = expected_work(
+        classifier,
+        plan,
+        task.wave,
+        images=len(task.images),
+        references=runtime.references,
+        positions={name: one.position for name, one in task.references.items()},
+    )
 
     def tick() -> None:
         forward = meter.forward_images - forward_before
