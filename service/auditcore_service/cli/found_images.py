@@ -93,14 +93,14 @@ def images_in(file: ImageFile, limits: Limits) -> list[tuple[str, bytes]]:
     Raises:
         CommandError: A file of tensors cannot be used.
     """
-    with _opened(file) as (stream, batch):
+    with _opened(file, limits) as (stream, batch):
         if batch is None:
             return [(file.name, stream.read(limits.image_bytes + 1))]
-        images = cut(stream, batch, limit_bytes=limits.image_bytes, field="images")
+        images = cut(stream, batch, field="images")
         return list(zip(batch.names(file.name), images, strict=True))
 
 
-def count_images(files: Sequence[ImageFile]) -> int:
+def count_images(files: Sequence[ImageFile], limits: Limits) -> int:
     """Number of images in files; a file of tensors may hold several.
 
     Raises:
@@ -108,20 +108,21 @@ def count_images(files: Sequence[ImageFile]) -> int:
     """
     count = 0
     for file in files:
-        with _opened(file) as (_, batch):
+        with _opened(file, limits) as (_, batch):
             count += 1 if batch is None else batch.images
     return count
 
 
 @contextmanager
-def _opened(file: ImageFile) -> Iterator[tuple[BinaryIO, TensorBatch | None]]:
+def _opened(file: ImageFile, limits: Limits) -> Iterator[tuple[BinaryIO, TensorBatch | None]]:
     """Open a file and read its header if it is one of tensors."""
     try:
         with file.path.open("rb") as stream:
             start = stream.read(HEADER_BYTES)
             stream.seek(0)
             size = file.path.stat().st_size
-            yield stream, open_batch(stream, size=size, field="images") if is_tensor_file(start, file.name) else None
+            ready = is_tensor_file(start, file.name)
+            yield stream, open_batch(stream, size=size, limits=limits, field="images") if ready else None
     except InputError as error:
         message = f"the file {file.path} cannot be used"
         raise CommandError(message, errors=[("--images", error.message)], code=error.code) from error

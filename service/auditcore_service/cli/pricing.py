@@ -39,7 +39,7 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
     """
     document = read_request(path)
     resolve_paths(document, path.absolute().parent)
-    count = count_images(find_images(images).files) if images else None
+    count = count_images(find_images(images).files, settings.limits) if images else None
     if count is not None:
         document["images"] = ImageBatchReference(digest=_UNKNOWN_BATCH).model_dump()
     try:

@@ -188,10 +188,9 @@ class ImageBatches:
         Raises:
             InputError: The file cannot be fetched, is not one of images, or has another digest.
         """
-        access = self._settings.access
-        with open_tensors(images, access, blobs=self._blobs.get) as (stream, batch):
+        with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
             entries = []
-            for image in cut_tensors(images, stream, batch, access):
+            for image in cut_tensors(images, stream, batch):
                 self._blobs.put(image.data)
                 self._put_masks(image.masks)
                 entries.append(entry_of(image))
@@ -300,12 +299,8 @@ class ImageBatches:
     def _tensors(self, stream: IO[bytes], name: str, *, size: int, field: str) -> Iterator[_Image]:
         """The images in a file of tensors, each as a file of its own."""
         stream.seek(0)
-        batch = open_batch(stream, size=size, field=field)
-        if batch.images > self._settings.batch_images:
-            raise LimitExceeded(
-                what=repr(name), limit=self._settings.batch_images, actual=batch.images, unit="images", field=field
-            )
-        files = cut(stream, batch, limit_bytes=self._settings.image_bytes, field=field)
+        batch = open_batch(stream, size=size, limits=self._settings.limits, field=field)
+        files = cut(stream, batch, field=field)
         for one, data in zip(batch.names(name), files, strict=True):
             yield _Image(one, data, field)
 

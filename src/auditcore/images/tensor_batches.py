@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
+from auditcore.contracts.access import Limits
 from auditcore.contracts.image_names import short_name
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.preprocessing import Preprocessing
@@ -95,16 +96,20 @@ def is_tensor_file(start: bytes, name: str | None = None) -> bool:
     return begins or (bool(start) and (name or "").lower().endswith(TENSOR_SUFFIX))
 
 
-def open_batch(stream: ByteStream, *, size: int, field: str, declared: TensorDeclaration | None = None) -> TensorBatch:
+def open_batch(
+    stream: ByteStream, *, size: int, limits: Limits, field: str, declared: TensorDeclaration | None = None
+) -> TensorBatch:
     """Read the header of a file of images.
 
     Args:
         stream: The file, at its beginning.
         size: Its size in bytes.
+        limits: Those of a batch hold for the file, `image_bytes` for the values of each image.
         field: Path of the file in the request, for errors.
         declared: What is said beside the file; what it leaves open is read from the metadata of the file.
 
     Raises:
+        LimitExceeded: The file or its images are too large, or there are too many.
         UndecodableImage: It is not a safetensors file with a tensor of images, or what is declared does not fit.
     """
     try:
@@ -132,10 +137,11 @@ def open_batch(stream: ByteStream, *, size: int, field: str, declared: TensorDec
     images, *rest = shape
     batch = TensorBatch(place, images, InputShape(*rest), metadata)
     _require_fit(batch, field)
+    _require_limits(batch, size, limits, field)
     return batch
 
 
-def cut(stream: ByteStream, batch: TensorBatch, *, limit_bytes: int, field: str) -> Iterator[bytes]:
+def cut(stream: ByteStream, batch: TensorBatch, *, field: str) -> Iterator[bytes]:
     """Yield each image of a file as a file of its own; only one is in memory at a time.
 
     The same values with the same normalization give the same bytes, whatever file they come from.
@@ -143,21 +149,11 @@ def cut(stream: ByteStream, batch: TensorBatch, *, limit_bytes: int, field: str)
     Args:
         stream: The file, which can be sought.
         batch: Its contents, as `open_batch` returns them.
-        limit_bytes: Most bytes of the values of an image.
         field: Path of the file in the request, for errors.
 
     Raises:
-        LimitExceeded: An image has more bytes.
         UndecodableImage: The file is shorter than its size said.
     """
-    if batch.image_bytes > limit_bytes:
-        raise LimitExceeded(
-            what=f"each image of the tensor, {batch.shape},",
-            limit=limit_bytes,
-            actual=batch.image_bytes,
-            unit="bytes",
-            field=field,
-        )
     stream.seek(batch.place.start)
     for number in range(batch.images):
         values = stream.read(batch.image_bytes)
@@ -239,3 +235,14 @@ def _require_fit(batch: TensorBatch, field: str) -> None:
     if names and len(names) != batch.images:
         msg = f"names has {len(names)} entries for {batch.images} images; give one per image, or none"
         raise UndecodableImage(msg, field=field)
+
+
+def _require_limits(batch: TensorBatch, size: int, limits: Limits, field: str) -> None:
+    """Refuse what is too large before a value is read, or skipped in an archive."""
+    for what, limit, actual, unit in (
+        ("the file", limits.batch_bytes, size, "bytes"),
+        ("the tensor", limits.batch_images, batch.images, "images"),
+        (f"each image of the tensor, {batch.shape},", limits.image_bytes, batch.image_bytes, "bytes"),
+    ):
+        if actual > limit:
+            raise LimitExceeded(what=what, limit=limit, actual=actual, unit=unit, field=field)

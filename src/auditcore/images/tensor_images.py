@@ -12,7 +12,7 @@ from torch import Tensor
 
 from auditcore.contracts.access import Limits
 from auditcore.contracts.preprocessing import Preprocessing
-from auditcore.errors import LimitExceeded, UndecodableImage
+from auditcore.errors import UndecodableImage
 from auditcore.images.raster import check_pixels
 from auditcore.images.tensor_batches import TensorBatch, listed, open_batch, require_model
 
@@ -48,11 +48,7 @@ def read_tensor_image(
         UndecodableImage: It is not an image for this model: another shape, another normalization, NaN or infinite
             values, or pixels outside of [0, 1].
     """
-    batch = open_batch(io.BytesIO(data), size=len(data), field=field)
-    if batch.image_bytes > limits.image_bytes:
-        raise LimitExceeded(
-            what="the tensor", limit=limits.image_bytes, actual=batch.image_bytes, unit="bytes", field=field
-        )
+    batch = open_batch(io.BytesIO(data), size=len(data), limits=limits, field=field)
     if batch.images != 1:
         msg = (
             f"the file holds {batch.images} images; name it in `images` of kind `tensors`, or upload it as a batch, "

@@ -24,7 +24,7 @@ from auditcore.contracts.images import (
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.request import AuditRequest
-from auditcore.errors import InvalidRequest, LimitExceeded
+from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.tensor_batches import ByteStream, TensorBatch, cut, open_batch, require_model
 from auditcore.sources.fetching import BlobReader, open_resource, read_resource
@@ -48,7 +48,7 @@ def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage
         case TensorImages() as tensors:
             with open_tensors(tensors, access) as (stream, batch):
                 require_models(batch, request)
-                return list(cut_tensors(tensors, stream, batch, access))
+                return list(cut_tensors(tensors, stream, batch))
         case ImageBatchReference():
             msg = "only a service knows a stored batch; pass `images`, or name URIs or inline images"
             raise InvalidRequest(msg, field="images")
@@ -113,15 +113,8 @@ def open_tensors(
         blobs=blobs,
     )
     with path.open("rb") as stream:
-        batch = open_batch(stream, size=path.stat().st_size, field="images.uri", declared=images)
-        if batch.images > access.limits.batch_images:
-            raise LimitExceeded(
-                what="the tensor",
-                limit=access.limits.batch_images,
-                actual=batch.images,
-                unit="images",
-                field="images.uri",
-            )
+        size = path.stat().st_size
+        batch = open_batch(stream, size=size, limits=access.limits, field="images.uri", declared=images)
         for name in ("labels", "boxes", "masks"):
             given = len(getattr(images, name))
             if given not in {0, batch.images}:
@@ -145,16 +138,10 @@ def require_models(batch: TensorBatch, request: AuditRequest) -> None:
                 require_model(batch, declared, field="model.preprocessing")
 
 
-def cut_tensors(
-    images: TensorImages, stream: ByteStream, batch: TensorBatch, access: AccessRules
-) -> Iterator[EncodedImage]:
-    """Yield each image of an open file of tensors, with what the request knows of it.
-
-    Raises:
-        LimitExceeded: An image has too many bytes.
-    """
+def cut_tensors(images: TensorImages, stream: ByteStream, batch: TensorBatch) -> Iterator[EncodedImage]:
+    """Yield each image of an open file of tensors, with what the request knows of it."""
     names = batch.names(file_name(images.uri))
-    files = cut(stream, batch, limit_bytes=access.limits.image_bytes, field="images.uri")
+    files = cut(stream, batch, field="images.uri")
     for number, (name, data) in enumerate(zip(names, files, strict=True)):
         yield EncodedImage(
             number,

@@ -145,6 +145,13 @@ def test_the_output_of_foreign_processors_reaches_the_model(
     assert float((normalized(batch.pixels[0], preprocessing) - tensor).abs().max()) <= 1e-7 / min(std)
 
 
+def test_rounding_beyond_white_is_white() -> None:
+    preprocessing = Preprocessing(resize=None, crop=8, mean=(0.06,) * 3, std=(0.3,) * 3)
+    white = torch.full((3, 8, 8), 0.94 / 0.3).bfloat16()
+    assert float(white[0, 0, 0]) * 0.3 + 0.06 > 1.002
+    assert torch.equal(decoded(white, preprocessing).pixels[0], torch.ones(3, 8, 8))
+
+
 def test_boxes_and_masks_lie_on_the_tensor_whatever_the_model_does_to_photos() -> None:
     tensor = torch.zeros(6, 16, 40)
     # a photo of this size would be enlarged and cropped
