@@ -139,8 +139,7 @@ class Audits:
             digest, _ = self._batches.store_inline(request.images.images)
             request = request.model_copy(update={"images": ImageBatchReference(digest=digest)})
         shard_images = images_per_shard(
-            plan,
-            passes_per_s=priced.slowest_passes_per_s,
+            image_s=priced.longest_image_s,
             target_s=self._settings.shard_target_s,
             most=self._settings.shard_images,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -10,8 +11,9 @@ from typing import final
 from sqlalchemy import Connection
 
 from auditcore.contracts.capabilities import ModelCapabilities
+from auditcore.contracts.input_shape import TYPICAL
 from auditcore.contracts.model_faults import blaming_model
-from auditcore.contracts.model_reference import ServedModel
+from auditcore.contracts.model_reference import ModelReference, ServedModel
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
@@ -23,10 +25,12 @@ from auditcore.costs.cost_model import (
     estimate_of,
     model_identity,
     most_expensive_check,
+    network_identity,
     plan_identity,
     way_identity,
 )
 from auditcore.costs.estimate import expected_passes, waves_of
+from auditcore.costs.image_size import input_shape_of, size_factor
 from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of
@@ -38,11 +42,11 @@ class Price:
     """What an audit will cost.
 
     Attributes:
-        slowest_passes_per_s: Forward passes per second of the slowest model in its slowest wave.
+        longest_image_s: Seconds that one image takes in the longest wave of the slowest model.
     """
 
     estimate: Estimate
-    slowest_passes_per_s: float
+    longest_image_s: float
 
 
 @final
@@ -73,7 +77,7 @@ class Estimates:
         speeds = self._speeds(connection, request, plan, model_capabilities)
         return Price(
             estimate_of(plan, images=images, speeds=speeds),
-            min(min(speed.passes_per_s.values()) for speed in speeds),
+            max(speed.image_seconds(plan, wave) for speed in speeds for wave in waves_of(plan)),
         )
 
     def _speeds(
@@ -83,21 +87,38 @@ class Estimates:
         plan: AuditPlan,
         model_capabilities: Sequence[ModelCapabilities],
     ) -> tuple[ModelSpeed, ...]:
-        identities = [model_identity(reference) for _, reference in request.references]
-        known: dict[str, list[SeenSpeed]] = {identity: [] for identity in identities}
-        for seen in speeds_of(connection, list(known)):
+        references = [reference for _, reference in request.references]
+        known: dict[str, list[SeenSpeed]] = defaultdict(list)
+        wanted = {identity(reference) for reference in references for identity in (model_identity, network_identity)}
+        for seen in speeds_of(connection, sorted(wanted)):
             known[seen.model].append(seen)
         return tuple(
-            self._speed(known[identity], plan, capabilities)
-            for identity, capabilities in zip(identities, model_capabilities, strict=True)
+            self._speed(
+                reference,
+                known[model_identity(reference)],
+                known[network_identity(reference)],
+                plan,
+                capabilities,
+            )
+            for reference, capabilities in zip(references, model_capabilities, strict=True)
         )
 
-    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, capabilities: ModelCapabilities) -> ModelSpeed:
-        """Speed of this plan if it has run before, else from the raw speed of the model; on the device seen last."""
-        if not seen:
-            return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
-        device = max(seen, key=lambda one: one.updated_at).device
-        rates = {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
+    def _speed(
+        self,
+        reference: ModelReference,
+        seen: list[SeenSpeed],
+        at_any_size: list[SeenSpeed],
+        plan: AuditPlan,
+        capabilities: ModelCapabilities,
+    ) -> ModelSpeed:
+        """Speed of this plan if it has run before, else from the raw speed of the model; on the device seen last.
+
+        A model that was measured only with another input size is as fast as its pixels, or tokens, let it be.
+        """
+        shape = input_shape_of(reference)
+        device, rates = _rates_on_last_device(seen or at_any_size)
+        # what was measured at any size was stored as if at the typical one
+        slower, fewer_maps = (1.0, 1.0) if seen else (size_factor(reference, shape), shape.pixels / TYPICAL.pixels)
         identity, way = plan_identity(plan), way_identity(plan)
         speeds: dict[Wave, float] = {}
         for wave in waves_of(plan):
@@ -107,14 +128,21 @@ class Estimates:
                 speeds[wave] = calibrated_passes_per_s(
                     plan,
                     wave=wave,
-                    forward_per_s=rates[way, "forward"],
-                    gradient_per_s=rates[way, "gradient"],
-                    comparison_per_s=rates[way, "comparison"],
+                    forward_per_s=rates[way, "forward"] / slower,
+                    gradient_per_s=rates[way, "gradient"] / slower,
+                    comparison_per_s=rates[way, "comparison"] / fewer_maps,
                     capabilities=capabilities,
+                    shape=shape,
                 )
             else:
-                return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
-        return ModelSpeed(speeds, device, capabilities)
+                return ModelSpeed.assumed(self._settings.passes_per_s, reference, capabilities)
+        return ModelSpeed(speeds, device, capabilities, shape)
+
+
+def _rates_on_last_device(seen: Sequence[SeenSpeed]) -> tuple[str | None, dict[tuple[str, str], float]]:
+    """The device that was seen last, and passes per second there by plan and wave."""
+    device = max(seen, key=lambda one: one.updated_at).device if seen else None
+    return device, {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
 
 
 def check_request_limits(
@@ -136,8 +164,11 @@ def check_request_limits(
     ):
         if not isinstance(reference, ServedModel) or reference.limits.requests is None:
             continue
+        shape = input_shape_of(reference)
         forward = sum(
-            total(expected_passes(plan, wave=wave, images=images, capabilities=capabilities).values()).forward
+            total(
+                expected_passes(plan, wave=wave, images=images, capabilities=capabilities, shape=shape).values()
+            ).forward
             for wave in waves_of(plan)
         )
         needed = math.ceil(forward / reference.limits.images_per_request)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.explainers import ExplainerContract
 from auditcore.contracts.explainers.pass_sharing import map_passes
-from auditcore.contracts.input_shape import TYPICAL
+from auditcore.contracts.input_shape import TYPICAL, InputShape
 from auditcore.contracts.pass_counts import Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
@@ -38,26 +38,31 @@ def weight(passes: Passes) -> float:
 
 
 def expected_passes(
-    plan: AuditPlan, *, wave: Wave, images: int = 1, capabilities: ModelCapabilities = WHITE_BOX
+    plan: AuditPlan,
+    *,
+    wave: Wave,
+    images: int = 1,
+    capabilities: ModelCapabilities = WHITE_BOX,
+    shape: InputShape = TYPICAL,
 ) -> dict[str, Passes]:
     """Passes of one wave by purpose, as far as they are known before the images are known.
 
     Given labels are counted as one: how many an image has is known only with the images.
     """
     targets = plan.top_n if plan.target == "top" else 1
-    facts = ModelFacts(one_target=targets == 1, capabilities=capabilities)
+    facts = ModelFacts(shape=shape, one_target=targets == 1, capabilities=capabilities)
     return passes_needed(plan, wave=wave, images=images, rows=images * targets, facts=facts)
 
 
 @lru_cache(maxsize=256)
-def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
+def passes_of(plan: AuditPlan, *, wave: Wave | None = None, shape: InputShape = TYPICAL) -> int:
     """Expected cost of one image, in forward passes; of one wave or of the whole audit.
 
     Remembered: a gateway sizes shards, weighs them and makes an estimate of each plan, and most plans come again.
     """
     if wave is None:
-        return sum(passes_of(plan, wave=each) for each in waves_of(plan))
-    return round(weight(total(expected_passes(plan, wave=wave).values())))
+        return sum(passes_of(plan, wave=each, shape=shape) for each in waves_of(plan))
+    return round(weight(total(expected_passes(plan, wave=wave, shape=shape).values())))
 
 
 def explanation_passes(explainer: ExplainerContract) -> float:
