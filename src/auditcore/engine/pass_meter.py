@@ -12,6 +12,7 @@ from typing import final
 import torch
 
 from auditcore.contracts.shards import CheckCost
+from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.errors import AuditCancelled, AuditcoreError
 from auditcore.models.classifier import Classifier
 from auditcore.models.foreign_code import failure_of_model
@@ -51,6 +52,9 @@ class PassMeter:
         except Exception as error:
             if guard.has_seen_invalid():
                 raise guard.error() from error
+            # on a CPU it has no type of its own
+            if is_out_of_memory(error):
+                raise
             # the model is foreign code that may fail for some images only
             failure = failure_of_model(error, purpose=purpose)
             if failure is not None:
