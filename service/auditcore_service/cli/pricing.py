@@ -56,11 +56,8 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
     except InputError as error:
         message = f"{path} is not a valid request"
         raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
-    estimate = estimate_of(
-        plan,
-        images=count,
-        speeds=[ModelSpeed.assumed(settings.passes_per_s, name=name) for name, _ in request.references],
-    )
+    speeds = [ModelSpeed.assumed(settings.passes_per_s, reference, name=name) for name, reference in request.references]
+    estimate = estimate_of(plan, images=count, speeds=speeds)
     objection = objection_to(estimate, plan, settings)
     return EstimateAnswer(estimate=estimate, within_budget=objection is None, advice=objection)
 

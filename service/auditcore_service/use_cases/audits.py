@@ -145,8 +145,7 @@ class Audits:
                 changes["class_names"] = self._batches.get(digest).class_names
         request = request.model_copy(update=changes)
         shard_images = images_per_shard(
-            plan,
-            passes_per_s=priced.slowest_passes_per_s,
+            image_s=priced.longest_image_s,
             target_s=self._settings.shard_target_s,
             most=self._settings.shard_images,
         )

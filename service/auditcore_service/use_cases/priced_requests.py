@@ -30,7 +30,7 @@ class PricedRequest:
         plan: The plan in full.
         images: Number of images.
         estimate: What the audit is expected to cost.
-        slowest_passes_per_s: Forward passes per second of the slowest model in its slowest wave, for sizing shards.
+        longest_image_s: Seconds that one image takes in the longest wave of the slowest model, for sizing shards.
         objection: Why the operator's budget forbids this price, and what to reduce; None if it does not.
     """
 
@@ -38,7 +38,7 @@ class PricedRequest:
     plan: AuditPlan
     images: int
     estimate: Estimate
-    slowest_passes_per_s: float
+    longest_image_s: float
     objection: str | None
 
 
@@ -76,7 +76,7 @@ class PricedRequests:
             plan=plan,
             images=images,
             estimate=price.estimate,
-            slowest_passes_per_s=price.slowest_passes_per_s,
+            longest_image_s=price.longest_image_s,
             objection=objection_to(price.estimate, plan, self._settings),
         )
 

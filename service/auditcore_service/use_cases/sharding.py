@@ -14,10 +14,15 @@ ASSEMBLE_SHARE = 0.02
 """Work of assembling a report relative to all the rest, for the progress bar only."""
 
 
-def images_per_shard(plan: AuditPlan, *, passes_per_s: float, target_s: float, most: int) -> int:
-    """Images whose work in the longest wave takes about `target_s` seconds; at least one, at most `most`."""
-    passes = max(passes_of(plan, wave=wave) for wave in waves_of(plan))
-    return max(1, min(most, int(passes_per_s * target_s / passes)))
+def images_per_shard(*, image_s: float, target_s: float, most: int) -> int:
+    """Images whose work takes about `target_s` seconds; at least one, at most `most`.
+
+    Args:
+        image_s: Seconds that one image takes in the longest wave.
+        target_s: Intended seconds of a shard.
+        most: Images of a shard, at most.
+    """
+    return max(1, min(most, int(target_s / image_s)))
 
 
 def shards_of(

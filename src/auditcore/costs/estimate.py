@@ -8,7 +8,7 @@ from functools import lru_cache
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.explainers import ExplainerContract
 from auditcore.contracts.explainers.pass_sharing import map_passes
-from auditcore.contracts.input_shape import TYPICAL
+from auditcore.contracts.input_shape import TYPICAL, InputShape
 from auditcore.contracts.pass_counts import Passes, total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
@@ -44,7 +44,8 @@ def expected_passes(
     wave: Wave,
     images: int = 1,
     capabilities: ModelCapabilities = WHITE_BOX,
-    references: Mapping[str, ModelCapabilities] | None = None,
+    shape: InputShape = TYPICAL,
+    references: Mapping[str, ModelFacts] | None = None,
 ) -> dict[str, Passes]:
     """Passes of one wave by purpose, as far as they are known before the images are known.
 
@@ -55,25 +56,21 @@ def expected_passes(
         wave: Which of its waves.
         images: Number of images.
         capabilities: What the model lets an audit see.
-        references: The same of the models with which checks compare it, by name.
+        shape: Channels, height and width of its input.
+        references: Facts of the models with which checks compare it, by name.
     """
     return passes_needed(
         plan,
         wave=wave,
         images=images,
         rows=images * _targets(plan),
-        facts=_facts(plan, capabilities),
-        references={name: _facts(plan, own) for name, own in (references or {}).items()},
+        facts=known_facts(plan, capabilities, shape),
+        references=references,
     )
 
 
 def expected_reference_passes(
-    plan: AuditPlan,
-    reference: str,
-    *,
-    images: int,
-    capabilities: ModelCapabilities,
-    references: Mapping[str, ModelCapabilities],
+    plan: AuditPlan, reference: str, *, images: int, facts: ModelFacts, references: Mapping[str, ModelFacts]
 ) -> Passes:
     """Passes that a model makes in the compute wave of another, for the checks that compare the two.
 
@@ -81,16 +78,15 @@ def expected_reference_passes(
         plan: The plan of the model under audit.
         reference: Name of the model that makes the passes.
         images: Number of images.
-        capabilities: What the model under audit lets an audit see.
-        references: The same of the models with which checks compare it, by name.
+        facts: Of the model under audit.
+        references: Of the models with which checks compare it, by name.
     """
-    return passes_on_reference(
-        plan,
-        reference,
-        rows=images * _targets(plan),
-        facts=_facts(plan, capabilities),
-        references={name: _facts(plan, own) for name, own in references.items()},
-    )
+    return passes_on_reference(plan, reference, rows=images * _targets(plan), facts=facts, references=references)
+
+
+def known_facts(plan: AuditPlan, capabilities: ModelCapabilities, shape: InputShape) -> ModelFacts:
+    """What is known of a model before it is loaded."""
+    return ModelFacts(shape=shape, one_target=_targets(plan) == 1, capabilities=capabilities)
 
 
 def _targets(plan: AuditPlan) -> int:
@@ -98,19 +94,15 @@ def _targets(plan: AuditPlan) -> int:
     return plan.top_n if plan.target == "top" else 1
 
 
-def _facts(plan: AuditPlan, capabilities: ModelCapabilities) -> ModelFacts:
-    return ModelFacts(one_target=_targets(plan) == 1, capabilities=capabilities)
-
-
 @lru_cache(maxsize=256)
-def passes_of(plan: AuditPlan, *, wave: Wave | None = None) -> int:
+def passes_of(plan: AuditPlan, *, wave: Wave | None = None, shape: InputShape = TYPICAL) -> int:
     """Expected cost of one image, in forward passes; of one wave or of the whole audit.
 
     Remembered: a gateway sizes shards, weighs them and makes an estimate of each plan, and most plans come again.
     """
     if wave is None:
-        return sum(passes_of(plan, wave=each) for each in waves_of(plan))
-    return round(weight(total(expected_passes(plan, wave=wave).values())))
+        return sum(passes_of(plan, wave=each, shape=shape) for each in waves_of(plan))
+    return round(weight(total(expected_passes(plan, wave=wave, shape=shape).values())))
 
 
 def explanation_passes(explainer: ExplainerContract) -> float:

@@ -12,6 +12,7 @@ from typing import final
 import torch
 
 from auditcore.contracts.shards import CheckCost
+from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.errors import AuditCancelled, AuditcoreError
 from auditcore.models.classifier import Classifier
 from auditcore.models.foreign_code import failure_of_model
@@ -66,6 +67,9 @@ class PassMeter:
             raise
         except Exception as error:
             _blame_invalid_logits(guards, error)
+            # on a CPU it has no type of its own
+            if is_out_of_memory(error):
+                raise
             # the model is foreign code that may fail for some images only
             failure = failure_of_model(error, purpose=purpose)
             if failure is not None:

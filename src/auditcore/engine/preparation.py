@@ -44,7 +44,8 @@ def prepare_model(
         prepare(classifier, plan.explainers)
     # on a CPU there is nothing to choose where the size is given
     if micro_batch is None or classifier.device.type == "cuda":
-        micro_batch = _calibrated(classifier, memory_bytes, micro_batch).micro_batch
+        with blaming_size():
+            micro_batch = _calibrated(classifier, memory_bytes, micro_batch).micro_batch
         choose_way(classifier, _ahead(classifier, plan, audit_images), plan.speed, clock)
     return micro_batch
 

@@ -74,7 +74,11 @@ class ReferenceModel:
             else:
                 rows.append(row)
                 places.append(where[index])
-                parts.append(part_seen_by_both(seen.sizes[where[index]], own.preprocessing, other.preprocessing))
+                place = where[index]
+                # a tensor is the whole input of both models, wherever their preprocessing would cut a photo
+                kept = {"keep_final": True} if seen.ready[place] else {}
+                first, second = (each.preprocessing.model_copy(update=kept) for each in (own, other))
+                parts.append(part_seen_by_both(seen.sizes[place], first, second))
         picked = group.take(rows)
         reference = replace(
             picked.with_model(other, MadePasses()),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from auditcore.checks.image_group import ImageGroup
-from auditcore.checks.micro_batches import MicroBatches
+from auditcore.checks.micro_batches import BESIDE_PASSES, MicroBatches, blaming_size
 from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.image_dependence import sketched_images
@@ -69,12 +69,13 @@ def run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     Raises:
         AuditCancelled: `progress` has raised it.
         LabelOutOfRange: A label is not a class of this model.
+        MemoryExhausted: Memory ran out where nothing can be made smaller.
         ModelOutputInvalid: The model returned NaN or infinite logits.
         ModelChanged: The server of a model gives another model than when the audit began.
     """
     classifier, speed = runtime.classifier, task.plan.speed
     references = {name: other.at_speed(speed) for name, other in runtime.references.items()}
-    with arithmetic(speed, classifier.device), current(classifier.device):
+    with arithmetic(speed, classifier.device), current(classifier.device), blaming_size(BESIDE_PASSES):
         return _run_shard(task, replace(runtime, classifier=classifier.at_speed(speed), references=references))
 
 
@@ -215,7 +216,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         limits=runtime.limits,
         records=[left_out(image, LABEL_MISSING) for image in task.images if image not in explainable],
     )
-    size = group_size(plan, micro_batch)
+    size = group_size(plan, micro_batch=micro_batch, shape=classifier.shape, device=classifier.device.type)
     for encoded, batch in decode_ahead(explainable, size, classifier.preprocessing, runtime.limits):
         run.run_group(encoded, batch)
     notes = (

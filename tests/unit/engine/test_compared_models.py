@@ -18,7 +18,7 @@ from auditcore.contracts.checks import AgreementCheck, ComplexityCheck, SsimSwee
 from auditcore.contracts.checks.ssim_sweep import Change
 from auditcore.contracts.explainers import GradCam, Gradient, Iba, Random, SmoothGrad
 from auditcore.contracts.images import Box, ImageBatchReference
-from auditcore.contracts.models import Weights
+from auditcore.contracts.models import DemoModel, Weights
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.report import AuditReport
@@ -213,12 +213,15 @@ def test_a_condition_is_judged_for_every_model_but_the_reference(weights: Path) 
 def test_the_price_counts_the_reference_once_for_every_other_model(weights: Path) -> None:
     named = AGREEMENT.model_copy(update={"reference": "today"})
     plan = AuditPlan(explainers=(Gradient(),), checks=(named,))
-    speeds = [ModelSpeed.assumed(1.0, name=name) for name in ("today", "retrained", "other")]
+    speeds = [ModelSpeed.assumed(1.0, DemoModel(), name=name) for name in ("today", "retrained", "other")]
     # one pass there and back for each model's own maps, and two more for those of the reference
     made = estimate_of(plan, images=3, speeds=speeds)
     assert (made.forward_images, made.backward_images) == (3 * 5, 3 * 5)
     # a reference without gradients makes only predictions
-    blind = [ModelSpeed.assumed(1.0, BLACK_BOX if one.name == "today" else WHITE_BOX, name=one.name) for one in speeds]
+    blind = [
+        ModelSpeed.assumed(1.0, DemoModel(), BLACK_BOX if one.name == "today" else WHITE_BOX, name=one.name)
+        for one in speeds
+    ]
     made = estimate_of(plan, images=3, speeds=blind)
     assert (made.forward_images, made.backward_images) == (3 * 5, 3 * 2)
     report = run(weights, PLAN.model_copy(update={"explainers": (Gradient(),), "checks": (AGREEMENT,)}))

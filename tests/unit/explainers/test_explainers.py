@@ -21,6 +21,7 @@ from zennit.torchvision import ResNetCanonizer
 
 import digit_transformer
 import digits
+from architectures import architecture
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import (
     EXPLAINER_CONTRACTS,
@@ -110,7 +111,7 @@ def pixels(count: int, size: int = SIZE) -> Tensor:
 def fresh(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        module = torchvision.models.get_model(name, weights=None)
+        module = architecture(name)
     return Classifier(module, preprocessing=PREPROCESSING, trained=False)
 
 
