@@ -21,7 +21,6 @@ from zennit.torchvision import ResNetCanonizer
 
 import digit_transformer
 import digits
-from architectures import architecture
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import (
     EXPLAINER_CONTRACTS,
@@ -111,7 +110,7 @@ def pixels(count: int, size: int = SIZE) -> Tensor:
 def fresh(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        module = architecture(name)
+        module = torchvision.models.get_model(name, weights=None)
     return Classifier(module, preprocessing=PREPROCESSING, trained=False)
 
 
