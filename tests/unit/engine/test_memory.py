@@ -173,7 +173,7 @@ def test_memory_that_runs_out_beside_the_model_is_not_blamed_on_it(monkeypatch: 
 def test_a_pass_of_one_color_that_does_not_fit_is_no_failure_of_the_model() -> None:
     """That pass is not made in micro-batches, and fails inside of the model."""
     classifier = Classifier(Hungry(2), preprocessing=digits.PREPROCESSING)
-    meter = PassMeter(classifier)
+    meter = PassMeter((classifier,))
     classifier.module.most = 0
     with pytest.raises(RuntimeError, match="can't allocate memory"), meter.measuring("deletion"):
         classifier.logits(torch.zeros(1, *classifier.shape))
