@@ -10,6 +10,7 @@ import torch
 
 import digits
 import once_a_run
+import order_of_files
 from auditcore.devices.allocator import give_back_freed_memory
 from auditcore.models.classifier import Classifier
 
@@ -21,6 +22,17 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 def pytest_configure(config: pytest.Config) -> None:
     once_a_run.begin(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order_of_files.slow_files_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> order_of_files.SlowFilesFirst | None:
+    # pytest-xdist would start with the files of most tests, and end with those of few tests, which take longest
+    config.option.loadscopereorder = False
+    return order_of_files.SlowFilesFirst(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -46,6 +46,12 @@ def build(classes: int = 10) -> DigitNet:
     return DigitNet(classes)
 
 
+def build_shallow() -> nn.Module:
+    """Factory target of another architecture."""
+    convolutions = (nn.Conv2d(3, 6, 5, stride=2), nn.ReLU(), nn.Conv2d(6, 12, 3), nn.ReLU())
+    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(108, 10))
+
+
 def build_flat() -> nn.Module:
     """Factory target of a model without class scores."""
     return nn.Flatten(0)

@@ -11,7 +11,7 @@ from auditcore.contracts.checks import CHECK_CONTRACTS, Check, CheckContract
 def and_every_other_check(
     listed: Iterable[Check], *, without: Collection[type[CheckContract]] = ()
 ) -> tuple[Check, ...]:
-    """Checks with chosen parameters, then every other kind with its defaults.
+    """Checks with chosen parameters, then every other kind for one model with its defaults.
 
     Args:
         listed: Those with parameters.
@@ -19,5 +19,7 @@ def and_every_other_check(
     """
     chosen = tuple(listed)
     kinds = {type(check) for check in chosen} | set(without)
-    others = (contract for contract in CHECK_CONTRACTS if contract not in kinds)
+    others = (
+        contract for contract in CHECK_CONTRACTS if contract not in kinds and "several_models" not in contract.needs
+    )
     return (*chosen, *(cast("Check", contract.model_validate({})) for contract in others))

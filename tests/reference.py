@@ -399,6 +399,36 @@ def structural_similarity(
     return math.fsum(found) / len(found) if found else NAN
 
 
+def resample(image: np.ndarray, part: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
+    """A part of an image, from top, left to bottom, right, on a grid: a triangle filter around each position."""
+
+    def weights(length: int, low: float, high: float, count: int) -> list[list[float]]:
+        step = (high - low) / count
+        reach = max(1.0, step)
+        rows = []
+        for position in range(count):
+            center = low + (position + 0.5) * step
+            row = [max(0.0, 1 - abs(pixel + 0.5 - center) / reach) for pixel in range(length)]
+            rows.append([weight / sum(row) for weight in row])
+        return rows
+
+    top, left, bottom, right = part
+    down, across = weights(image.shape[0], top, bottom, size[0]), weights(image.shape[1], left, right, size[1])
+    return np.array(
+        [
+            [
+                sum(
+                    down[row][y] * across[column][x] * image[y, x]
+                    for y in range(image.shape[0])
+                    for x in range(image.shape[1])
+                )
+                for column in range(size[1])
+            ]
+            for row in range(size[0])
+        ]
+    )
+
+
 # --- curves: definitions 1 and 3 -------------------------------------------------------------------
 
 

@@ -112,14 +112,24 @@ class Settings(BaseSettings):
         description="Images that pass through a model at once; measured if unset. Set it where identical "
         "machines must give the same bytes: scores of different sizes differ by rounding.",
     )
-    cached_models: int = Field(default=2, ge=1, description="Models a worker keeps in memory.")
+    memory_bytes: int | None = Field(
+        default=None,
+        ge=2**30,
+        description="Memory that a worker on the CPU may take. What needs more fails with `memory_exhausted`, and the "
+        "worker goes on. If unset, nine tenths of the memory of the machine or container, divided by `workers`.",
+    )
+    cached_models: int = Field(
+        default=2, ge=1, description="Models a worker keeps in memory, or as many as a shard compares."
+    )
 
     # 60 s: shorter shards spend more of their time on scheduling, longer ones lose more when a worker dies
     shard_target_s: Seconds = Field(default=60.0, description="Intended length of a shard.")
     # the demo model (EfficientNet-Lite0, 224 px) forwards 55 images per second on two busy CPU cores, in batches of 32;
     # a GPU fleet sets its own
     passes_per_s: Seconds = Field(
-        default=120.0, description="Forward passes per second, assumed of a model that no worker has run yet."
+        default=120.0,
+        description="Forward passes per second, assumed of a model of 224 x 224 pixels that no worker has "
+        "run yet; models of larger images are slower by their pixels.",
     )
     budget_s: Seconds | None = Field(
         default=None, description="Audits estimated at more seconds of workers are refused; none if unset."

@@ -58,6 +58,7 @@ from auditcore.contracts.augmentations import (
     Translate,
 )
 from auditcore.contracts.checks import (
+    AgreementCheck,
     Change,
     ComplexityCheck,
     DeletionCheck,
@@ -103,7 +104,15 @@ from auditcore.contracts.explainers import (
     SmoothGrad,
     Zennit,
 )
-from auditcore.contracts.images import Box, ImageBatchReference, ImageUri, ImageUris, InlineImage, InlineImages
+from auditcore.contracts.images import (
+    Box,
+    ImageBatchReference,
+    ImageUri,
+    ImageUris,
+    InlineImage,
+    InlineImages,
+    TensorImages,
+)
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.masks import Mask
 from auditcore.contracts.models import (
@@ -142,6 +151,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Ablation",
     "AccessRules",
+    "AgreementCheck",
     "AttentionRollout",
     "AttnLrp",
     "AuditPlan",
@@ -225,6 +235,7 @@ __all__ = [
     "Speed",
     "SsimSweepCheck",
     "SweepCheck",
+    "TensorImages",
     "TimmModel",
     "TorchExportModel",
     "TorchScriptModel",

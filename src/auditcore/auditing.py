@@ -11,7 +11,6 @@ import torch
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.artifacts import PICTURE_IMAGES
-from auditcore.contracts.automatic_intervals import automatic_intervals
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
@@ -28,7 +27,7 @@ from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
 from auditcore.orchestration.prepared_request import prepare_request
 from auditcore.orchestration.reading_images import read_images, with_stored_images
-from auditcore.orchestration.sharding import ShardRange, shard_ranges
+from auditcore.orchestration.sharding import ShardRange, models_depend, shard_ranges
 from auditcore.sources.resolving import resolve_model
 
 SHARD_IMAGES = 64
@@ -75,7 +74,7 @@ def audit(
     request, plan = prepared.request, prepared.plan
     encoded = read_images(request, access) if images is None else images
     if images is None:
-        request = with_stored_images(request)
+        request = with_stored_images(request, encoded)
     storage = InMemoryStorage(encoded, maps=maps, pictures=pictures)
     # maps that cannot be used are an error before any model is loaded
     uploaded_maps(plan, storage.read_maps)
@@ -92,16 +91,20 @@ def audit(
     done = 0
     loaded: dict[int, Classifier] = {}
     for shard in _shards(request, plan, images=len(encoded), shard_images=shard_images):
-        if shard.model not in loaded:
-            if request.stop is None:
-                # one model in memory at a time; a stop rule needs all of them at every look
-                loaded.clear()
-            loaded[shard.model] = run.load_model(shard.model, load)
+        references = run.references_of(shard)
+        needed = (shard.model, *references.values())
+        if request.stop is None:
+            # only what a shard needs is in memory; a stop rule needs all models at every look
+            loaded = {model: classifier for model, classifier in loaded.items() if model in needed}
+        for model in needed:
+            if model not in loaded:
+                loaded[model] = run.load_model(model, load)
         count = shard.stop - shard.start
         result = run.run_shard(
             shard,
             Runtime(
                 loaded[shard.model],
+                references={name: loaded[model] for name, model in references.items()},
                 limits=access.limits,
                 micro_batch=micro_batch,
                 progress=functools.partial(_advance, progress, done / whole, count / whole),
@@ -141,8 +144,8 @@ def _shards(request: AuditRequest, plan: AuditPlan, *, images: int, shard_images
     shards = list(
         shard_ranges(plan, images=images, shard_images=shard_images, models=len(request.references), stop=request.stop)
     )
-    if request.stop is None and not any(automatic_intervals(plan)):
-        # all waves of a model before the next model is loaded; models that share intervals must all be measured first
+    if request.stop is None and not models_depend(plan):
+        # all waves of a model before the next model is loaded
         shards.sort(key=lambda shard: shard.model)
     return shards
 

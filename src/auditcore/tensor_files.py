@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-SIZES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "U8": 1}
+SIZES: Mapping[str, int] = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1}
 """Supported types, and the size of one value in bytes."""
 
 MOST_HEADER_BYTES = 16 * 2**20
@@ -99,6 +99,9 @@ def _place(entry: Mapping[str, Any], end: int, size: int) -> TensorPlace:
     start, stop = (end + int(offset) for offset in entry["data_offsets"])
     if dtype not in SIZES:
         msg = f"it contains values of type {dtype}; supported types are {', '.join(SIZES)}"
+        raise TensorFileInvalid(msg)
+    if size < stop and end <= start <= stop:
+        msg = f"it ends after {size} of at least {stop} bytes; send it again in full"
         raise TensorFileInvalid(msg)
     if min(shape, default=0) < 0 or not end <= start <= stop <= size or stop - start != math.prod(shape) * SIZES[dtype]:
         msg = "its header does not match its values; save it again with safetensors"

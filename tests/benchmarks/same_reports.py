@@ -177,6 +177,9 @@ def compare(base: str, kept: Path | None) -> int:
         names = {path.name for folder in (before, scratch / "after") for path in folder.glob("*.json")}
         different = 0
         for file in sorted(names):
+            if not all((folder / file).exists() for folder in (before, scratch / "after")):
+                say(f"{file}: only {'before' if (before / file).exists() else 'after'}, a preset of one commit")
+                continue
             one, other = (json.loads((folder / file).read_bytes()) for folder in (before, scratch / "after"))
             found = list(differences(comparable(one, renamed=True), comparable(other, renamed=False)))
             different += bool(found)

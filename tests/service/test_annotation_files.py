@@ -26,6 +26,7 @@ from auditcore_service.use_cases.annotations import (
     MaskFile,
     read_annotations,
     read_boxes,
+    read_class_names,
     read_labels,
     read_masks,
 )
@@ -338,6 +339,7 @@ def test_the_form_takes_masks_names_and_folders(client: TestClient) -> None:
     assert answer.status_code == 201, answer.text
     first, second = answer.json()["entries"]
     assert (first["label"], second["label"]) == (1, 0)
+    assert answer.json()["class_names"] == json.loads(CLASSES)
     assert first["boxes"][0]["units"] == "relative"
     assert (len(first["masks"]), len(second["masks"])) == (1, 1)
     assert first["masks"][0]["png"] != second["masks"][0]["png"]
@@ -373,7 +375,9 @@ def test_folders_on_the_command_line_are_classes(folder: Path) -> None:
     found = find_images([folder / "photos"], class_folders=True)
     assert [(file.name, file.folder) for file in found.files] == [("1.png", "cat"), ("2.png", "cat"), ("3.png", "dog")]
     assert found.passed_over == ("readme.txt",)
-    assert gather_annotations(found.files, labels_from_folders=True).labels == "[0, 0, 1]"
+    by_folder = gather_annotations(found.files, labels_from_folders=True)
+    assert by_folder.labels == "[0, 0, 1]"
+    assert read_class_names(by_folder, [file.name for file in found.files]) == ("cat", "dog")
     given = gather_annotations(found.files, labels_from_folders=True, classes=CLASSES)
     assert given.labels == "[0, 0, 1]"
     with pytest.raises(CommandError, match="not one of"):

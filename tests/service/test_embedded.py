@@ -40,7 +40,7 @@ REQUEST: dict[str, Any] = {
     },
     "plan": {
         "explainers": [{"kind": "gradient"}],
-        "checks": [{"kind": "deletion", "grid": 10, "repeats": 12}],
+        "checks": [{"kind": "deletion", "grid": 10, "repeats": 5}],
     },
 }
 
@@ -366,7 +366,7 @@ def test_a_shard_that_takes_too_long_is_interrupted_and_the_worker_goes_on(tmp_p
         queue=queue_kind,
         redis_url=None,
         port=0,
-        shard_limit_s=25.0,
+        shard_limit_s=12.0,
         max_attempts=1,
         micro_batch=8,
         threads=1,

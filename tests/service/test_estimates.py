@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +13,30 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import func, select
 
-from auditcore.contracts.models import DemoModel
+from auditcore.contracts.capabilities import BLACK_BOX, WHITE_BOX
+from auditcore.contracts.checks import AgreementCheck
+from auditcore.contracts.explainers import Rise
+from auditcore.contracts.input_shape import InputShape
+from auditcore.contracts.models import DemoModel, TorchvisionModel, Weights
 from auditcore.contracts.pass_counts import total
-from auditcore.contracts.plan import PresetPlan
+from auditcore.contracts.plan import AuditPlan, PresetPlan
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
-from auditcore.costs.cost_model import ENGINE_EFFICIENCY, Estimate, model_identity, plan_identity, way_identity
+from auditcore.costs.cost_model import (
+    ENGINE_EFFICIENCY,
+    Estimate,
+    model_identity,
+    network_identity,
+    plan_identity,
+    way_identity,
+)
 from auditcore.costs.estimate import expected_passes, passes_of, weight
+from auditcore.costs.image_size import input_shape_of
 from auditcore.costs.passes import ModelFacts, map_comparisons
+from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -30,6 +45,7 @@ from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, speeds_of
 from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
+from auditcore_service.use_cases.estimates import check_request_limits
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker.execution import Executor
 from small_model import SMALL_MODEL
@@ -132,6 +148,35 @@ def test_the_same_plan_counts_before_the_raw_speed_of_its_model(client: TestClie
     remember(client, *raw(1000.0, 500.0), seen())
     own = client.post("/v1/estimates", json=body()).json()["estimate"]
     assert own["seconds"] == pytest.approx(WORK / 60.0, abs=0.01)
+
+
+def resized(side_px: int) -> TorchvisionModel:
+    seen = Preprocessing(resize=side_px, crop=side_px)
+    return TorchvisionModel(name="resnet50", weights=Weights(uri="random:0"), preprocessing=seen)
+
+
+def test_a_new_model_is_assumed_to_be_as_slow_as_its_pixels(client: TestClient) -> None:
+    small, large = (
+        client.post("/v1/estimates", json=body(model=resized(side).model_dump(mode="json"))).json()["estimate"]
+        for side in (224, 896)
+    )
+    assert large["basis"] == "assumed"
+    assert large["seconds"] == pytest.approx(16 * small["seconds"], rel=0.01)
+
+
+def test_a_speed_measured_at_one_size_prices_another(client: TestClient) -> None:
+    network, way = network_identity(resized(224)), way_identity(QUICK)
+    rates = {"forward": 100.0, "gradient": 25.0, "comparison": 50.0}
+    remember(client, *(seen(model=network, plan=way, wave=of, passes=rate, seconds=1.0) for of, rate in rates.items()))
+    small, large = (
+        client.post("/v1/estimates", json=body(model=resized(side).model_dump(mode="json"))).json()["estimate"]
+        for side in (224, 896)
+    )
+    assert (large["basis"], large["device"]) == ("measured", "cpu")
+    by_hand = (large["forward_images"] * 0.16 + large["backward_images"] * 0.48) / ENGINE_EFFICIENCY
+    comparisons = large["images"] * map_comparisons(QUICK, ModelFacts(shape=InputShape(3, 896, 896)))
+    assert large["seconds"] == pytest.approx(by_hand + comparisons * 16 / 50, rel=0.02)
+    assert large["seconds"] == pytest.approx(16 * small["seconds"], rel=0.02)
 
 
 def test_another_plan_gives_no_estimate(client: TestClient) -> None:
@@ -264,9 +309,50 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     finally:
         service.stop()
     assert report.cost.estimated_seconds == first.seconds
+    # the speed of the network is stored as if its images had the typical size
+    reference = AuditRequest.model_validate(body(model=SMALL_MODEL)).references[0][1]
+    with service.database.reading() as connection:
+        own, at_any_size = (
+            {one.wave: one.passes for one in speeds_of(connection, [identity(reference)])}
+            for identity in (model_identity, network_identity)
+        )
+    for of in ("forward", "gradient", "comparison"):
+        assert at_any_size[of] == pytest.approx(own[of] * input_shape_of(reference).pixels / 224**2)
     # the model was folded and calibrated on the way, which later audits do not pay
     assert prepared > 0
     assert report.cost.seconds == pytest.approx(sum(first_took.values()) + prepared)
     assert [one.basis for one in (first, second, third)] == ["assumed", "measured", "measured"]
     waves = ((KEPT * first_took[wave] + second_took[wave]) / (KEPT + 1) for wave in ("measure", "compute"))
     assert third.seconds == pytest.approx(sum(waves), abs=0.02)
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_requests_to_a_server_count_those_as_the_reference_of_other_models(spare: int) -> None:
+    """In its own shards the prediction, the map and its repetition; prediction and map in those of both others."""
+    images, masks = 2, 4
+    needed = images * (1 + 2 * masks) + 2 * images * (1 + masks)
+    served = {
+        "kind": "open_inference",
+        "url": "http://model:8000",
+        "name": "served",
+        "outputs": "logits",
+        "preprocessing": {},
+        "limits": {"images_per_request": 1, "requests": needed + spare},
+    }
+    plan = AuditPlan(explainers=(Rise(masks=masks),), checks=(AgreementCheck(reference="served"),))
+    request = AuditRequest.model_validate(
+        {
+            "models": [
+                {"name": "first", "model": {"kind": "demo"}},
+                {"name": "served", "model": served},
+                {"name": "last", "model": {"kind": "demo"}},
+            ],
+            "images": {"kind": "batch", "digest": f"sha256:{0:064}"},
+            "plan": plan,
+        }
+    )
+    expected = (
+        contextlib.nullcontext() if spare == 0 else pytest.raises(RequestBudgetExceeded, match=f"about {needed} images")
+    )
+    with expected:
+        check_request_limits(request, plan, images=images, model_capabilities=[WHITE_BOX, BLACK_BOX, WHITE_BOX])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,9 +62,9 @@ class Play:
             settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
         )
 
-    def upload(self, *images: bytes, labels: str | None = None) -> dict[str, Any]:
+    def upload(self, *images: bytes, labels: str | None = None, classes: str | None = None) -> dict[str, Any]:
         files = [UploadedFile(f"{n}.png", io.BytesIO(data), f"images.{n}") for n, data in enumerate(images)]
-        digest = self.service.batches.store(files, annotations=GivenAnnotations(labels=labels)).digest
+        digest = self.service.batches.store(files, annotations=GivenAnnotations(labels=labels, classes=classes)).digest
         return {"kind": "batch", "digest": digest}
 
     def submit(self, images: dict[str, Any], plan: dict[str, Any], **changes: Any) -> str:
@@ -151,6 +152,8 @@ def test_only_bad_images_fail_the_audit(play: Play) -> None:
     [
         ({"model": {**SMALL_MODEL, "name": "mobilenet_v9"}}, None, "invalid_request", "model.name"),
         ({}, "[5]", "label_out_of_range", "images.labels.0"),
+        # as if folders were only some of the classes: labels would mean other classes than they say
+        ({"class_names": ("cat", "dog")}, "[1]", "invalid_request", "class_names"),
     ],
 )
 def test_input_that_cannot_be_used_fails_at_once(
@@ -304,6 +307,22 @@ def test_a_report_is_also_a_page_and_a_junit_file(play: Play) -> None:
     assert render(report, negotiate("text/html"), picture).lower().startswith(b"<!doctype html>")
     assert b"<testsuite" in render(report, negotiate("application/xml;q=0.9, image/png"), picture)
     assert render(report, negotiate("*/*"), picture) is report
+
+
+NAMES = tuple(f"kind <{number}>" for number in range(SMALL_MODEL["classes"]))
+
+
+@pytest.mark.parametrize("with_batch", [True, False])
+def test_a_report_names_the_classes_that_occur_in_it(play: Play, *, with_batch: bool) -> None:
+    batch = play.upload(photo(0), labels="[1]", classes=json.dumps(NAMES) if with_batch else None)
+    audit_id = play.submit(batch, ONE_WAVE, **({} if with_batch else {"class_names": NAMES}))
+    assert play.work(audit_id).state == "succeeded"
+    images = play.report(audit_id).images
+    occurring = {1, images.items[0].target}
+    assert images.class_names == {number: NAMES[number] for number in occurring}
+    page = render(play.service.audits.report(audit_id), negotiate("text/html"), play.service.audits.picture)
+    assert b"label 1 (kind &lt;1&gt;)" in page
+    assert f"class {images.items[0].target} (kind &lt;{images.items[0].target}&gt;), probability".encode() in page
 
 
 def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) -> None:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import digits
+from auditcore.contracts.image_names import fault_of_name
 from auditcore.images.decode import FORMATS
 from auditcore_service.cli.found_images import find_images, show_passed_over
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
-    fault_of_name,
     has_image_header,
     is_hidden,
     is_system_file,

@@ -64,6 +64,16 @@ def test_a_model_is_loaded_once(make_cache: Callable[..., ModelCache]) -> None:
     assert load(cache, reference("random:1")) is not load(cache, reference("random:2"))
 
 
+def test_models_that_a_shard_needs_together_stay_in_a_smaller_cache(make_cache: Callable[..., ModelCache]) -> None:
+    cache = make_cache(1)
+    pair = [reference("random:1"), reference("random:2")]
+    first, second = ([cache.get(model, purpose="an audit", together=2) for model in pair] for _ in range(2))
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    load(cache, pair[0])
+    load(cache, reference("random:3"))
+    assert load(cache, pair[0]) is not first[0]
+
+
 def test_an_evicted_model_frees_its_memory_before_the_next_is_loaded(
     make_cache: Callable[..., ModelCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:

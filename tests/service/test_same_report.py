@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import digits
 from auditcore.auditing import audit
@@ -92,6 +94,11 @@ def images_of(kind: str, service: Service, folder: Path) -> tuple[dict[str, Any]
     data = [digits.png(number) for number in range(IMAGES)]
     if kind == "inline":
         return {"kind": kind, "images": [{"data": base64.b64encode(one).decode()} for one in data]}, None
+    if kind == "tensors":
+        file = folder / "images.safetensors"
+        mean, std = (torch.tensor(of)[:, None, None] for of in (digits.PREPROCESSING.mean, digits.PREPROCESSING.std))
+        save_file({"pixel_values": (digits.digit_pixels()[0][:IMAGES] - mean) / std}, file)
+        return {"kind": kind, "uri": file.as_uri(), "labels": [1, None, 2, 3, 4, 5, 6]}, None
     names = [f"{number}.png" for number in range(IMAGES - 1)]
     if kind == "batch":
         names.append(LONG_NAME)
@@ -105,8 +112,18 @@ def images_of(kind: str, service: Service, folder: Path) -> tuple[dict[str, Any]
     return {"kind": kind, "uris": [{"uri": (folder / name).as_uri()} for name in names]}, None
 
 
-@pytest.mark.parametrize("stop", [None, {"kind": "conclusive", "first_look": 2}], ids=["all images", "stop rule"])
-@pytest.mark.parametrize("kind", ["batch", "inline", "uris"])
+@pytest.mark.parametrize(
+    ("kind", "stop"),
+    [
+        *(
+            (kind, stop)
+            for kind in ("batch", "inline", "uris")
+            for stop in (None, {"kind": "conclusive", "first_look": 2})
+        ),
+        ("tensors", None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "all images" if value is None else "stop rule",
+)
 def test_a_local_audit_and_the_service_give_the_same_report(
     kind: str, stop: dict[str, Any] | None, service: Service, models: list[dict[str, Any]], tmp_path: Path
 ) -> None:

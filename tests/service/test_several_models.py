@@ -251,6 +251,50 @@ def test_the_numbers_are_those_of_the_library(
     assert report.intervals == local.intervals
 
 
+def test_models_are_compared_with_one_of_them_by_any_worker_and_by_the_library(
+    make_workplace: Callable[..., Workplace], models: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """A worker that keeps one model keeps two while it compares; the reference comes last and is measured first."""
+    workplace = make_workplace(cached_models=1)
+    sweep = PLAN["checks"][0]
+    condition = {"check": "agreement", "explainer": "gradient", "metric": "pearson", "at_least": -1, "min_images": 1}
+    body = {
+        "models": models,
+        "images": workplace.upload(),
+        "plan": {**PLAN, "checks": [sweep, {"kind": "agreement", "reference": "noisy"}]},
+        "policy": [condition],
+    }
+    prices = [
+        workplace.client.post("/v1/estimates", json=asked).json()["estimate"]
+        for asked in (body, {**body, "plan": {**PLAN, "checks": [sweep]}, "policy": []})
+    ]
+    # the plain pass of the reference there and back, which both explainers share
+    assert [prices[0][kind] - prices[1][kind] for kind in ("forward_images", "backward_images")] == [IMAGES, IMAGES]
+    report = workplace.report(body)
+    rows = [result for result in report.results if result.check == "agreement"]
+    assert {row.model for row in rows} == {"trained"}
+    assert {row.metric for row in rows} == {"ssim", "pearson", "spearman", "top_k", "prediction_agreement"}
+    assert [(one.model, one.check) for one in report.conditions] == [("trained", "agreement")]
+    images = [EncodedImage(number, f"{number}.png", digits.png(number)) for number in range(IMAGES)]
+    local = audit(
+        AuditRequest.model_validate(body), images=images, access=digits.access(tmp_path), shard_images=SHARD_IMAGES
+    )
+    assert report.results == local.results
+    assert workplace.report(body, backwards=True).results == report.results
+
+
+def test_a_comparison_of_models_in_an_audit_of_one_is_refused(
+    workplace: Workplace, models: list[dict[str, Any]]
+) -> None:
+    checks = [*PLAN["checks"], {"kind": "agreement"}]
+    body = {"model": models[0]["model"], "images": workplace.upload(1), "plan": {**PLAN, "checks": checks}}
+    answer = workplace.client.post("/v1/audits", json=body)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["pointer"] == "#/plan/checks/2"
+    assert "list two or more under `models`" in error["detail"]
+
+
 def test_each_model_has_its_own_pictures(workplace: Workplace, models: list[dict[str, Any]]) -> None:
     report = workplace.report({"models": models, "images": workplace.upload(1), "plan": PLAN})
     listed = [(one.model, one.explainer) for one in report.artifacts]

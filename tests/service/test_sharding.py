@@ -7,20 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditcore.contracts.augmentations import Brightness
-from auditcore.contracts.checks import DeletionCheck, SweepCheck
-from auditcore.contracts.explainers import Gradient
+from auditcore.contracts.checks import AgreementCheck, ComplexityCheck, DeletionCheck, SweepCheck
+from auditcore.contracts.explainers import Gradient, IntegratedGradients
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.stopping import Conclusive, looks
+from auditcore.costs.estimate import BACKWARD_COST
 from auditcore_service.use_cases.sharding import ASSEMBLE_SHARE, shards_of
 
 ONE_WAVE = AuditPlan(explainers=(Gradient(),), checks=(DeletionCheck(grid=2, repeats=1),))
 TWO_WAVES = AuditPlan(explainers=(Gradient(),), checks=(SweepCheck(augmentations=(Brightness(),)),))
 
 
+def names(models: int) -> list[str]:
+    return [f"model-{number}" for number in range(models)]
+
+
 @given(images=st.integers(1, 40), shard_images=st.integers(1, 10), models=st.integers(1, 5))
 @pytest.mark.parametrize("plan", [ONE_WAVE, TWO_WAVES])
 def test_every_model_sees_every_image_once_a_wave(plan: AuditPlan, images: int, shard_images: int, models: int) -> None:
-    shards = shards_of(plan, images=images, shard_images=shard_images, models=models)
+    shards = shards_of(plan, images=images, shard_images=shard_images, models=names(models))
     *work, last = shards
     seen = Counter((s.wave, s.model, image) for s in work for image in range(s.start, s.stop))
     waves = {s.wave for s in work}
@@ -32,7 +37,7 @@ def test_every_model_sees_every_image_once_a_wave(plan: AuditPlan, images: int, 
 
 
 def test_shards_of_a_model_follow_each_other() -> None:
-    shards = shards_of(TWO_WAVES, images=4, shard_images=2, models=2)
+    shards = shards_of(TWO_WAVES, images=4, shard_images=2, models=names(2))
     assert [(s.wave, s.index, s.model, s.start) for s in shards] == [
         (0, 0, 0, 0),
         (0, 1, 0, 2),
@@ -47,14 +52,26 @@ def test_shards_of_a_model_follow_each_other() -> None:
 
 
 def test_a_second_model_doubles_the_work() -> None:
-    one, two = (sum(s.weight for s in shards_of(ONE_WAVE, images=5, shard_images=2, models=n)) for n in (1, 2))
+    one, two = (sum(s.weight for s in shards_of(ONE_WAVE, images=5, shard_images=2, models=names(n))) for n in (1, 2))
     assert two == pytest.approx(2 * one)
+
+
+def test_a_model_with_which_others_are_compared_has_less_work_and_the_others_have_more() -> None:
+    plain = AuditPlan(explainers=(IntegratedGradients(steps=9),), checks=(ComplexityCheck(),))
+    compared = plain.model_copy(update={"checks": (*plain.checks, AgreementCheck(reference="model-0"))})
+    expected, found = (
+        [s.weight for s in shards_of(plan, images=2, shard_images=2, models=names(3)) if s.kind == "compute"]
+        for plan in (plain, compared)
+    )
+    # its maps and predictions: 9 passes there and back, and one forward
+    more = 2 * round(9 * (1 + BACKWARD_COST) + 1)
+    assert found == pytest.approx([expected[0], expected[1] + more, expected[2] + more], abs=2)
 
 
 @given(images=st.integers(1, 200), shard_images=st.integers(1, 10), models=st.integers(1, 3), first=st.integers(1, 20))
 def test_no_shard_spans_a_look(images: int, shard_images: int, models: int, first: int) -> None:
     rule = Conclusive(first_look=first)
-    shards = shards_of(TWO_WAVES, images=images, shard_images=shard_images, models=models, stop=rule)
+    shards = shards_of(TWO_WAVES, images=images, shard_images=shard_images, models=names(models), stop=rule)
     compute = [s for s in shards if s.kind == "compute"]
     seen = Counter((s.model, image) for s in compute for image in range(s.start, s.stop))
     assert seen == dict.fromkeys(((m, i) for m in range(models) for i in range(images)), 1)
@@ -68,5 +85,7 @@ def test_no_shard_spans_a_look(images: int, shard_images: int, models: int, firs
     assert positions == sorted(positions)
     measure = [s for s in shards if s.kind == "measure"]
     assert measure == [
-        s for s in shards_of(TWO_WAVES, images=images, shard_images=shard_images, models=models) if s.kind == "measure"
+        s
+        for s in shards_of(TWO_WAVES, images=images, shard_images=shard_images, models=names(models))
+        if s.kind == "measure"
     ]

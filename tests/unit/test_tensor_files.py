@@ -70,6 +70,12 @@ def test_damaged_files_are_refused(data: bytes) -> None:
         read_layout(data)
 
 
+def test_a_truncated_file_is_told_from_a_damaged_one() -> None:
+    with pytest.raises(TensorFileInvalid, match=rf"ends after {len(FILE) - 1} of at least {len(FILE)} bytes"):
+        read_layout(FILE[:-1])
+
+
 def test_sizes_are_those_of_the_types() -> None:
-    names = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "U8": "u1"}
+    # NumPy has no bfloat16, which is the upper half of a float32
+    names = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "U8": "u1"}
     assert {name: np.dtype(names[name]).itemsize for name in SIZES} == dict(SIZES)

@@ -59,7 +59,7 @@ class HalfLossCheck(CheckContract):
     fill: Literal["black"] = "black"
 
     @property
-    def measures(self) -> bool:
+    def needs_measure_wave(self) -> bool:
         """Always: it needs the mean loss of the audit."""
         return True
 

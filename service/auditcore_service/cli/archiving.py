@@ -11,8 +11,8 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel
 from auditcore.errors import AuditcoreError, InputError
+from auditcore_service.cli.inputs import resolve_paths
 from auditcore_service.cli.inspecting import read_model
-from auditcore_service.cli.local import resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from auditcore.contracts.access import Limits
+from auditcore.contracts.image_names import fault_of_name
+from auditcore.errors import InputError
+from auditcore.images.tensor_batches import TensorBatch, cut, is_tensor_file, open_batch
 from auditcore_service.cli.outcome import CommandError, err
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
     IMAGE_SUFFIXES,
-    fault_of_name,
     has_image_header,
     has_image_suffix,
     is_hidden,
@@ -77,6 +81,51 @@ def find_images(paths: Sequence[Path], *, class_folders: bool = False) -> FoundI
         message = f"no image file among {', '.join(map(str, paths))}; give files ({_endings()}) or folders of them"
         raise CommandError(message)
     return FoundImages(tuple(files), tuple(passed_over))
+
+
+def images_in(file: ImageFile, limits: Limits) -> list[tuple[str, bytes]]:
+    """Name and bytes of the image in a file, or of each image in a file of tensors.
+
+    Args:
+        file: The file.
+        limits: Of a file with more bytes, only one more is read; the audit then leaves it out with its reason.
+
+    Raises:
+        CommandError: A file of tensors cannot be used.
+    """
+    with _opened(file, limits) as (stream, batch):
+        if batch is None:
+            return [(file.name, stream.read(limits.image_bytes + 1))]
+        images = cut(stream, batch, field="images")
+        return list(zip(batch.names(file.name), images, strict=True))
+
+
+def count_images(files: Sequence[ImageFile], limits: Limits) -> int:
+    """Number of images in files; a file of tensors may hold several.
+
+    Raises:
+        CommandError: A file of tensors cannot be used.
+    """
+    count = 0
+    for file in files:
+        with _opened(file, limits) as (_, batch):
+            count += 1 if batch is None else batch.images
+    return count
+
+
+@contextmanager
+def _opened(file: ImageFile, limits: Limits) -> Iterator[tuple[BinaryIO, TensorBatch | None]]:
+    """Open a file and read its header if it is one of tensors."""
+    try:
+        with file.path.open("rb") as stream:
+            start = stream.read(HEADER_BYTES)
+            stream.seek(0)
+            size = file.path.stat().st_size
+            ready = is_tensor_file(start, file.name)
+            yield stream, open_batch(stream, size=size, limits=limits, field="images") if ready else None
+    except InputError as error:
+        message = f"the file {file.path} cannot be used"
+        raise CommandError(message, errors=[("--images", error.message)], code=error.code) from error
 
 
 def show_passed_over(found: FoundImages) -> None:

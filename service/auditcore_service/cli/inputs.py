@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
@@ -34,6 +35,26 @@ def read_request(path: Path) -> dict[str, Any]:
         message = f"{path} must hold a JSON object with model, images and plan"
         raise CommandError(message)
     return document
+
+
+def resolve_paths(document: dict[str, Any], folder: Path) -> None:
+    """Turn paths in the places of URIs into `file:` URIs. What has another shape is left to validation."""
+    images = document.get("images")
+    named = document.get("models")
+    entries = named if isinstance(named, list) else []
+    models = [document.get("model"), *(entry.get("model") for entry in entries if isinstance(entry, dict))]
+    given = [model for model in models if isinstance(model, dict)]
+    # a registry's `models:/name` has a scheme, so that only files are meant
+    holders: list[object] = [*given, *(model.get("weights") for model in given)]
+    if isinstance(images, dict):
+        holders.append(images)
+        holders += images["uris"] if isinstance(images.get("uris"), list) else []
+    for holder in holders:
+        if not isinstance(holder, dict) or not isinstance(holder.get("uri"), str):
+            continue
+        uri = holder["uri"]
+        if uri and not urlsplit(uri).scheme:
+            holder["uri"] = (folder / uri).as_uri()
 
 
 def read_annotations(given: str | None) -> str | None:
@@ -100,6 +121,8 @@ def gather_annotations(
         except InvalidUpload as error:
             raise CommandError(error.message, code=error.code) from error
         labels = json.dumps(found)
+        # the folders are the classes then
+        class_names = class_names or json.dumps(sorted({file.folder for file in files}))
     return GivenAnnotations(
         labels=read_annotations(labels),
         boxes=read_annotations(boxes),

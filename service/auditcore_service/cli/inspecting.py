@@ -13,8 +13,7 @@ from rich.table import Table
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.inspection import Ability, Inspection, InspectionRequest
 from auditcore.errors import AuditcoreError, InputError
-from auditcore_service.cli.inputs import read_request
-from auditcore_service.cli.local import resolve_paths
+from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
 from auditcore_service.cli.service_client import ServiceClient

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.canonical_json import digest_of, sha256
-from auditcore.contracts.images import BatchEntry, BatchManifest, ImageBatchReference, stored_masks
+from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
+from auditcore.orchestration.reading_images import manifest_of
 from auditcore.report.page.gallery import GALLERY_IMAGES
-from auditcore_service.cli.found_images import ImageFile
-from auditcore_service.cli.inputs import read_request
+from auditcore_service.cli.found_images import ImageFile, images_in
+from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
-from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 if TYPE_CHECKING:
@@ -61,9 +61,14 @@ def audit_file(
     resolve_paths(document, folder)
     if images:
         progress(None, "reading the images")
-    encoded = _encode(images, access, annotations or GivenAnnotations()) if images else None
+    given = annotations or GivenAnnotations()
+    encoded = _encode(images, access, given) if images else None
     if encoded is not None:
-        document["images"] = ImageBatchReference(digest=_batch_digest(encoded)).model_dump()
+        class_names = read_class_names(given, [image.name or "" for image in encoded])
+        # what the service gives to the same files, annotations and names of classes
+        document["images"] = ImageBatchReference(digest=digest_of(manifest_of(encoded, class_names))).model_dump()
+        if class_names:
+            document.setdefault("class_names", class_names)
     try:
         request = AuditRequest.model_validate(document)
     except ValidationError as error:
@@ -98,56 +103,18 @@ def audit_file(
         raise CommandError(error.message, code=error.code) from error
 
 
-def resolve_paths(document: dict[str, Any], folder: Path) -> None:
-    """Turn paths in the places of URIs into `file:` URIs. What has another shape is left to validation."""
-    images = document.get("images")
-    named = document.get("models")
-    entries = named if isinstance(named, list) else []
-    models = [document.get("model"), *(entry.get("model") for entry in entries if isinstance(entry, dict))]
-    given = [model for model in models if isinstance(model, dict)]
-    # a registry's `models:/name` has a scheme, so that only files are meant
-    holders: list[object] = [*given, *(model.get("weights") for model in given)]
-    if isinstance(images, dict) and isinstance(images.get("uris"), list):
-        holders += images["uris"]
-    for holder in holders:
-        if not isinstance(holder, dict) or not isinstance(holder.get("uri"), str):
-            continue
-        uri = holder["uri"]
-        if uri and not urlsplit(uri).scheme:
-            holder["uri"] = (folder / uri).as_uri()
-
-
 def _encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotations) -> list[EncodedImage]:
     from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
 
-    names = [file.name for file in files]
+    found = [image for file in files for image in images_in(file, access.limits)]
     try:
-        annotations = read_annotations(given, names)
+        annotations = read_annotations(given, [name for name, _ in found])
     except InvalidUpload as error:
         message = "the images cannot be taken as they are described"
         raise CommandError(
             message, errors=[(f"--{(error.field or '').replace('_', '-')}", error.message)], code=error.code
         ) from error
-    limit = access.limits.image_bytes
-    encoded = []
-    for index, (file, known) in enumerate(zip(files, annotations, strict=True)):
-        with file.path.open("rb") as opened:
-            data = opened.read(limit + 1)  # one byte too many is excluded by the audit, with its reason
-        encoded.append(EncodedImage(index, file.name, data, known.label, known.boxes, known.masks))
-    return encoded
-
-
-def _batch_digest(images: Sequence[EncodedImage]) -> str:
-    """The digest that the service gives to the same files, annotations."""
-    entries = [
-        BatchEntry(
-            name=image.name or "",
-            digest=sha256(image.data),
-            size_bytes=len(image.data),
-            label=image.label,
-            boxes=image.boxes,
-            masks=stored_masks(image.masks),
-        )
-        for image in images
+    return [
+        EncodedImage(index, name, data, known.label, known.boxes, known.masks)
+        for index, ((name, data), known) in enumerate(zip(found, annotations, strict=True))
     ]
-    return digest_of(BatchManifest(entries=tuple(entries)))

@@ -8,13 +8,15 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
-from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages, TensorImages
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import ModelSpeed, estimate_of
 from auditcore.errors import InputError
 from auditcore.orchestration.prepared_request import plan_in_full
-from auditcore_service.cli.found_images import find_images
-from auditcore_service.cli.inputs import read_request
+from auditcore.orchestration.reading_images import open_tensors
+from auditcore_service.cli.found_images import count_images, find_images
+from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.gateway.schemas import EstimateAnswer
@@ -36,7 +38,8 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
         CommandError: The request is not valid, or does not say how many images it has.
     """
     document = read_request(path)
-    count = len(find_images(images).files) if images else None
+    resolve_paths(document, path.absolute().parent)
+    count = count_images(find_images(images).files, settings.limits) if images else None
     if count is not None:
         document["images"] = ImageBatchReference(digest=_UNKNOWN_BATCH).model_dump()
     try:
@@ -44,16 +47,17 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
     except ValidationError as error:
         message = f"{path} is not a valid request"
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
-    if count is None:
-        count = _count(request, path)
+    access = settings.access
+    access = access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)})
     try:
+        if count is None:
+            count = _count(request, path, access)
         plan = plan_in_full(request)
     except InputError as error:
         message = f"{path} is not a valid request"
         raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
-    estimate = estimate_of(
-        plan, images=count, speeds=(ModelSpeed.assumed(settings.passes_per_s),) * len(request.references)
-    )
+    speeds = [ModelSpeed.assumed(settings.passes_per_s, reference, name=name) for name, reference in request.references]
+    estimate = estimate_of(plan, images=count, speeds=speeds)
     objection = objection_to(estimate, plan, settings)
     return EstimateAnswer(estimate=estimate, within_budget=objection is None, advice=objection)
 
@@ -88,12 +92,15 @@ def show_price(answer: EstimateAnswer, console: Console, *, as_json: bool) -> No
         console.print(answer.advice, style="red", highlight=False)
 
 
-def _count(request: AuditRequest, path: Path) -> int:
+def _count(request: AuditRequest, path: Path, access: AccessRules) -> int:
     match request.images:
         case ImageUris(uris=uris):
             return len(uris)
         case InlineImages(images=inline):
             return len(inline)
+        case TensorImages() as tensors:
+            with open_tensors(tensors, access) as (_, batch):
+                return batch.images
         case ImageBatchReference():
             message = (
                 f"{path} names a stored batch, and only a service knows how many images it has; "

@@ -136,6 +136,7 @@ class ImageBatch(Body):
         images: Number of images.
         size_bytes: Size of all files.
         entries: The images, in order.
+        class_names: Names of the model's classes, if they were sent or labels came from folders.
         passed_over: Names of uploaded files that are no images and are not part of the batch; only in the answer to the
             upload.
     """
@@ -144,6 +145,7 @@ class ImageBatch(Body):
     images: int
     size_bytes: int
     entries: tuple[BatchEntry, ...]
+    class_names: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
     passed_over: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
 
 

@@ -21,7 +21,8 @@ class SeenSpeed:
     """Decayed sums over the shards of one model, device, plan and wave.
 
     Attributes:
-        model: `cost_model.model_identity` of its reference.
+        model: `cost_model.model_identity` of its reference; `cost_model.network_identity` for speeds that were scaled
+            to the typical input size.
         plan: `cost_model.plan_identity`; for the bare model, `cost_model.way_identity`.
         wave: Wave of the plan; for the bare model, `forward`, `gradient` or `comparison` of maps.
         passes: Expected passes of those shards; for the bare model, images or maps per second, with `seconds` of 1.

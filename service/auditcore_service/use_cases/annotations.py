@@ -154,6 +154,20 @@ def read_annotations(given: GivenAnnotations, names: Sequence[str]) -> list[Imag
     return [ImageAnnotations(*of_image) for of_image in zip(labels, boxes, masks, strict=True)]
 
 
+def read_class_names(given: GivenAnnotations, names: Sequence[str]) -> tuple[str, ...]:
+    """Read the names of the model's classes: those that were sent, or the folders if these are the classes.
+
+    Args:
+        given: What was sent.
+        names: File names of the images, in order.
+
+    Raises:
+        InvalidUpload: The names cannot be read, or one occurs twice.
+    """
+    found = read_classes(given.classes).names
+    return found or (tuple(sorted({_folder(name) for name in names})) if given.from_folders else ())
+
+
 def read_labels(text: str | None, names: Sequence[str], classes: ClassNames | None = None) -> list[Labels | None]:
     """Read the label or labels of each image.
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import digest_of
-from auditcore.contracts.images import ImageBatchReference, InlineImages
+from auditcore.contracts.images import ImageBatchReference, InlineImages, TensorImages
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, UnreachableResource
 from auditcore.report.failure import AuditFailure
@@ -134,18 +134,27 @@ class Audits:
         if priced.objection is not None:
             raise BudgetExceeded(priced.objection, field="plan")
         request, plan, images = priced.request, priced.plan, priced.images
-        if isinstance(request.images, InlineImages):
-            # no row of the database holds pixels
-            digest, _ = self._batches.store_inline(request.images.images)
-            request = request.model_copy(update={"images": ImageBatchReference(digest=digest)})
+        changes: dict[str, object] = {}
+        match request.images:
+            case InlineImages(images=inline):
+                # no row of the database holds pixels
+                changes["images"] = ImageBatchReference(digest=self._batches.store_inline(inline)[0])
+            case TensorImages() as tensors:
+                changes["images"] = ImageBatchReference(digest=self._batches.store_tensors(tensors)[0])
+            case ImageBatchReference(digest=digest) if not request.class_names:
+                changes["class_names"] = self._batches.get(digest).class_names
+        request = request.model_copy(update=changes)
         shard_images = images_per_shard(
-            plan,
-            passes_per_s=priced.slowest_passes_per_s,
+            image_s=priced.longest_image_s,
             target_s=self._settings.shard_target_s,
             most=self._settings.shard_images,
         )
         shards = shards_of(
-            plan, images=images, shard_images=shard_images, models=len(request.references), stop=request.stop
+            plan,
+            images=images,
+            shard_images=shard_images,
+            models=[name for name, _ in request.references],
+            stop=request.stop,
         )
         written = {
             "request": request.model_dump_json(),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from sqlalchemy import Connection
 
 from auditcore.contracts.capabilities import ModelCapabilities
+from auditcore.contracts.input_shape import TYPICAL
 from auditcore.contracts.model_faults import blaming_model
-from auditcore.contracts.model_reference import ServedModel
+from auditcore.contracts.model_reference import ModelReference, ServedModel
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
@@ -23,10 +25,13 @@ from auditcore.costs.cost_model import (
     estimate_of,
     model_identity,
     most_expensive_check,
+    network_identity,
     plan_identity,
     way_identity,
 )
-from auditcore.costs.estimate import expected_passes, waves_of
+from auditcore.costs.estimate import expected_passes, expected_reference_passes, known_facts, waves_of
+from auditcore.costs.image_size import input_shape_of, size_factor
+from auditcore.costs.passes import ModelFacts
 from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.settings import Settings
 from auditcore_service.store.speeds import SeenSpeed, speeds_of
@@ -38,11 +43,11 @@ class Price:
     """What an audit will cost.
 
     Attributes:
-        slowest_passes_per_s: Forward passes per second of the slowest model in its slowest wave.
+        longest_image_s: Seconds that one image takes in the longest wave of the slowest model.
     """
 
     estimate: Estimate
-    slowest_passes_per_s: float
+    longest_image_s: float
 
 
 @final
@@ -73,7 +78,7 @@ class Estimates:
         speeds = self._speeds(connection, request, plan, model_capabilities)
         return Price(
             estimate_of(plan, images=images, speeds=speeds),
-            min(min(speed.passes_per_s.values()) for speed in speeds),
+            max(speed.image_seconds(plan, wave) for speed in speeds for wave in waves_of(plan)),
         )
 
     def _speeds(
@@ -83,21 +88,40 @@ class Estimates:
         plan: AuditPlan,
         model_capabilities: Sequence[ModelCapabilities],
     ) -> tuple[ModelSpeed, ...]:
-        identities = [model_identity(reference) for _, reference in request.references]
-        known: dict[str, list[SeenSpeed]] = {identity: [] for identity in identities}
-        for seen in speeds_of(connection, list(known)):
+        references = [reference for _, reference in request.references]
+        known: dict[str, list[SeenSpeed]] = defaultdict(list)
+        wanted = {identity(reference) for reference in references for identity in (model_identity, network_identity)}
+        for seen in speeds_of(connection, sorted(wanted)):
             known[seen.model].append(seen)
         return tuple(
-            self._speed(known[identity], plan, capabilities)
-            for identity, capabilities in zip(identities, model_capabilities, strict=True)
+            self._speed(
+                reference,
+                known[model_identity(reference)],
+                known[network_identity(reference)],
+                plan.for_model(name),
+                capabilities,
+                name,
+            )
+            for (name, reference), capabilities in zip(request.references, model_capabilities, strict=True)
         )
 
-    def _speed(self, seen: list[SeenSpeed], plan: AuditPlan, capabilities: ModelCapabilities) -> ModelSpeed:
-        """Speed of this plan if it has run before, else from the raw speed of the model; on the device seen last."""
-        if not seen:
-            return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
-        device = max(seen, key=lambda one: one.updated_at).device
-        rates = {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
+    def _speed(
+        self,
+        reference: ModelReference,
+        seen: list[SeenSpeed],
+        at_any_size: list[SeenSpeed],
+        plan: AuditPlan,
+        capabilities: ModelCapabilities,
+        name: str | None,
+    ) -> ModelSpeed:
+        """Speed of this plan if it has run before, else from the raw speed of the model; on the device seen last.
+
+        A model that was measured only with another input size is as fast as its pixels, or tokens, let it be.
+        """
+        shape = input_shape_of(reference)
+        device, rates = _rates_on_last_device(seen or at_any_size)
+        # what was measured at any size was stored as if at the typical one
+        slower, fewer_maps = (1.0, 1.0) if seen else (size_factor(reference, shape), shape.pixels / TYPICAL.pixels)
         identity, way = plan_identity(plan), way_identity(plan)
         speeds: dict[Wave, float] = {}
         for wave in waves_of(plan):
@@ -107,14 +131,21 @@ class Estimates:
                 speeds[wave] = calibrated_passes_per_s(
                     plan,
                     wave=wave,
-                    forward_per_s=rates[way, "forward"],
-                    gradient_per_s=rates[way, "gradient"],
-                    comparison_per_s=rates[way, "comparison"],
+                    forward_per_s=rates[way, "forward"] / slower,
+                    gradient_per_s=rates[way, "gradient"] / slower,
+                    comparison_per_s=rates[way, "comparison"] / fewer_maps,
                     capabilities=capabilities,
+                    shape=shape,
                 )
             else:
-                return ModelSpeed.assumed(self._settings.passes_per_s, capabilities)
-        return ModelSpeed(speeds, device, capabilities)
+                return ModelSpeed.assumed(self._settings.passes_per_s, reference, capabilities, name=name)
+        return ModelSpeed(speeds, device, capabilities, shape, name)
+
+
+def _rates_on_last_device(seen: Sequence[SeenSpeed]) -> tuple[str | None, dict[tuple[str, str], float]]:
+    """The device that was seen last, and passes per second there by plan and wave."""
+    device = max(seen, key=lambda one: one.updated_at).device if seen else None
+    return device, {(one.plan, one.wave): one.passes / one.seconds for one in seen if one.device == device}
 
 
 def check_request_limits(
@@ -131,15 +162,14 @@ def check_request_limits(
     Raises:
         RequestBudgetExceeded: It needs more; the message says how many, and what to reduce.
     """
-    for position, ((name, reference), capabilities) in enumerate(
-        zip(request.references, model_capabilities, strict=True)
-    ):
+    known = {
+        name: known_facts(plan, own, input_shape_of(reference))
+        for (name, reference), own in zip(request.references, model_capabilities, strict=True)
+    }
+    for position, (name, reference) in enumerate(request.references):
         if not isinstance(reference, ServedModel) or reference.limits.requests is None:
             continue
-        forward = sum(
-            total(expected_passes(plan, wave=wave, images=images, capabilities=capabilities).values()).forward
-            for wave in waves_of(plan)
-        )
+        forward = _forward_images(plan, name, images=images, known=known)
         needed = math.ceil(forward / reference.limits.images_per_request)
         if needed > reference.limits.requests:
             message = (
@@ -149,6 +179,41 @@ def check_request_limits(
             )
             with blaming_model(name, position):
                 raise RequestBudgetExceeded(message, field="model.limits.requests")
+
+
+def _forward_images(plan: AuditPlan, name: str | None, *, images: int, known: Mapping[str | None, ModelFacts]) -> int:
+    """Images that pass forward through one model of an audit, in its own shards and as the reference of others.
+
+    Args:
+        plan: The plan in full.
+        name: Name of the model; None in an audit of one.
+        images: Number of images.
+        known: Facts of every model by its name.
+    """
+    references = {other: own for other, own in known.items() if other is not None}
+
+    def on_reference(model: str | None, reference: str) -> int:
+        return expected_reference_passes(
+            plan.for_model(model), reference, images=images, facts=known[model], references=references
+        ).forward
+
+    own = plan.for_model(name)
+    expected = [
+        expected_passes(
+            own,
+            wave=wave,
+            images=images,
+            capabilities=known[name].capabilities,
+            shape=known[name].shape,
+            references=references,
+        )
+        for wave in waves_of(plan)
+    ]
+    forward = sum(total(by_purpose.values()).forward for by_purpose in expected)
+    forward -= sum(on_reference(name, other) for other in own.reference_models)
+    if name is not None:
+        forward += sum(on_reference(other, name) for other in references)
+    return forward
 
 
 def objection_to(estimate: Estimate, plan: AuditPlan, settings: Settings) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import re
 import stat
@@ -15,26 +16,28 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, NamedTuple, final
 
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.image_names import NAME_LENGTH, fault_of_name, file_name
 from auditcore.contracts.images import (
-    NAME_LENGTH,
     BatchEntry,
     BatchManifest,
     InlineImage,
-    file_name,
+    TensorImages,
     inline_manifest,
     stored_masks,
 )
 from auditcore.contracts.masks import Mask
+from auditcore.contracts.request import AuditRequest
 from auditcore.errors import LimitExceeded
 from auditcore.images.patient_data import is_dicom, pixels_only
+from auditcore.images.tensor_batches import cut, is_tensor_file, open_batch
+from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors, require_models
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
-from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
-    fault_of_name,
     has_image_header,
     has_image_suffix,
     is_hidden,
@@ -151,7 +154,8 @@ class ImageBatches:
             msg = f"the batch has no image{others}; send at least one part `images`, or an `archive` with an image"
             raise InvalidUpload(msg, field="images")
         names = [entry.name for entry in entries]
-        known = read_annotations(annotations or GivenAnnotations(), names)
+        given = annotations or GivenAnnotations()
+        known = read_annotations(given, names)
         total += sum(self._put_masks(one.masks) for one in known)
         if total > self._settings.batch_bytes:
             raise LimitExceeded(
@@ -161,9 +165,36 @@ class ImageBatches:
             [
                 entry.model_copy(update={"label": one.label, "boxes": one.boxes, "masks": stored_masks(one.masks)})
                 for entry, one in zip(entries, known, strict=True)
-            ]
+            ],
+            read_class_names(given, names),
         )
         return StoredBatch(digest, manifest, tuple(passed_over))
+
+    def pin_tensors(self, images: TensorImages, request: AuditRequest) -> tuple[int, TensorImages]:
+        """Number of images in a file of tensors, and the reference with the digest that the file has now.
+
+        Raises:
+            InputError: The file cannot be fetched, is not one of images, or does not fit a model of the request.
+        """
+        with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
+            require_models(batch, request)
+            stream.seek(0)
+            digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+            return batch.images, images.model_copy(update={"sha256": digest})
+
+    def store_tensors(self, images: TensorImages) -> tuple[str, BatchManifest]:
+        """Store each image of a file of tensors; only one is in memory at a time.
+
+        Raises:
+            InputError: The file cannot be fetched, is not one of images, or has another digest.
+        """
+        with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
+            entries = []
+            for image in cut_tensors(images, stream, batch):
+                self._blobs.put(image.data)
+                self._put_masks(image.masks)
+                entries.append(entry_of(image))
+        return self._remember(entries)
 
     def store_inline(self, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
         """Store the images of a request itself.
@@ -211,8 +242,8 @@ class ImageBatches:
             raise NotFound(msg)
         return manifest
 
-    def _remember(self, entries: Sequence[BatchEntry]) -> tuple[str, BatchManifest]:
-        manifest = BatchManifest(entries=tuple(entries))
+    def _remember(self, entries: Sequence[BatchEntry], class_names: tuple[str, ...] = ()) -> tuple[str, BatchManifest]:
+        manifest = BatchManifest(entries=tuple(entries), class_names=class_names)
         digest = digest_of(manifest)
         with self._database.writing() as connection:
             insert_batch(connection, digest=digest, manifest=manifest, now=self._clock())
@@ -231,8 +262,13 @@ class ImageBatches:
         for file in files:
             name = _file_name(file)
             # a part is an image whatever its name, except for what a browser sends along with a folder
-            if not is_system_file(name):
-                yield _Image(name, self._capped(file.stream, file.name, file.field), file.field)
+            if is_system_file(name):
+                continue
+            if is_tensor_file(file.stream.read(HEADER_BYTES), name):
+                yield from self._tensors(file.stream, name, size=file.stream.seek(0, io.SEEK_END), field=file.field)
+                continue
+            file.stream.seek(0)
+            yield _Image(name, self._capped(file.stream, file.name, file.field), file.field)
         if archive is not None:
             yield from self._entries(archive, passed_over)
 
@@ -250,12 +286,23 @@ class ImageBatches:
                         if not has_image_suffix(name) and not has_image_header(header):
                             passed_over.append(name)
                             continue
+                        if is_tensor_file(header, name):
+                            yield from self._tensors(stream, name, size=info.file_size, field=archive.field)
+                            continue
                         data = self._capped(stream, name, archive.field, header=header)
                     yield _Image(name, data, archive.field)
         # ValueError: a damaged directory makes zipfile seek before the file or decode invalid names
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
             msg = f"the archive cannot be read ({error}); send an ordinary zip file"
             raise InvalidUpload(msg, field=archive.field) from error
+
+    def _tensors(self, stream: IO[bytes], name: str, *, size: int, field: str) -> Iterator[_Image]:
+        """The images in a file of tensors, each as a file of its own."""
+        stream.seek(0)
+        batch = open_batch(stream, size=size, limits=self._settings.limits, field=field)
+        files = cut(stream, batch, field=field)
+        for one, data in zip(batch.names(name), files, strict=True):
+            yield _Image(one, data, field)
 
     def _capped(self, stream: IO[bytes], name: str, field: str, *, header: bytes = b"") -> bytes:
         """Read at most one byte more than allowed, because the sizes in an archive cannot be trusted."""

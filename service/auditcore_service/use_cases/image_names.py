@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import final
 
-from auditcore.contracts.images import NAME_LENGTH
+from auditcore.contracts.image_names import NAME_LENGTH
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 

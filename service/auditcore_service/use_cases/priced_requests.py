@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from sqlalchemy import Connection
-
 from auditcore.contracts.capabilities import WHITE_BOX
-from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages
+from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages, TensorImages
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
@@ -32,7 +30,7 @@ class PricedRequest:
         plan: The plan in full.
         images: Number of images.
         estimate: What the audit is expected to cost.
-        slowest_passes_per_s: Forward passes per second of the slowest model in its slowest wave, for sizing shards.
+        longest_image_s: Seconds that one image takes in the longest wave of the slowest model, for sizing shards.
         objection: Why the operator's budget forbids this price, and what to reduce; None if it does not.
     """
 
@@ -40,7 +38,7 @@ class PricedRequest:
     plan: AuditPlan
     images: int
     estimate: Estimate
-    slowest_passes_per_s: float
+    longest_image_s: float
     objection: str | None
 
 
@@ -68,8 +66,8 @@ class PricedRequests:
         capabilities = [
             WHITE_BOX if found.capabilities is None else found.capabilities for found in prepared.resolutions
         ]
+        request, images = self._counted(request)
         with self._database.reading() as connection:
-            images = self._count_images(connection, request)
             self._maps.check(plan, images=images)
             price = self._estimates.price(connection, request, plan, images=images, model_capabilities=capabilities)
         check_request_limits(request, plan, images=images, model_capabilities=capabilities)
@@ -78,25 +76,30 @@ class PricedRequests:
             plan=plan,
             images=images,
             estimate=price.estimate,
-            slowest_passes_per_s=price.slowest_passes_per_s,
+            longest_image_s=price.longest_image_s,
             objection=objection_to(price.estimate, plan, self._settings),
         )
 
-    def _count_images(self, connection: Connection, request: AuditRequest) -> int:
+    def _counted(self, request: AuditRequest) -> tuple[AuditRequest, int]:
+        """The request, and its number of images; a file of tensors is pinned, so that this number stays true."""
         match request.images:
             case ImageBatchReference(digest=digest):
-                size = batch_size(connection, digest)
+                with self._database.reading() as connection:
+                    size = batch_size(connection, digest)
                 if size is None:
                     msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches first"
                     raise InvalidRequest(msg, field="images.digest")
-                return size
+                return request, size
             case ImageUris(uris=uris):
                 limit = self._settings.batch_images
                 if len(uris) > limit:
                     raise LimitExceeded(
                         what="the list of images", limit=limit, actual=len(uris), unit="images", field="images.uris"
                     )
-                return len(uris)
+                return request, len(uris)
             case InlineImages(images=inline):
                 self._batches.check_inline(inline)
-                return len(inline)
+                return request, len(inline)
+            case TensorImages() as tensors:
+                count, pinned = self._batches.pin_tensors(tensors, request)
+                return request.model_copy(update={"images": pinned}), count

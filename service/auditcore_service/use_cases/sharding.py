@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.stopping import StopRule
 from auditcore.costs.estimate import passes_of, waves_of
@@ -12,19 +14,37 @@ ASSEMBLE_SHARE = 0.02
 """Work of assembling a report relative to all the rest, for the progress bar only."""
 
 
-def images_per_shard(plan: AuditPlan, *, passes_per_s: float, target_s: float, most: int) -> int:
-    """Images whose work in the longest wave takes about `target_s` seconds; at least one, at most `most`."""
-    passes = max(passes_of(plan, wave=wave) for wave in waves_of(plan))
-    return max(1, min(most, int(passes_per_s * target_s / passes)))
+def images_per_shard(*, image_s: float, target_s: float, most: int) -> int:
+    """Images whose work takes about `target_s` seconds; at least one, at most `most`.
+
+    Args:
+        image_s: Seconds that one image takes in the longest wave.
+        target_s: Intended seconds of a shard.
+        most: Images of a shard, at most.
+    """
+    return max(1, min(most, int(target_s / image_s)))
 
 
 def shards_of(
-    plan: AuditPlan, *, images: int, shard_images: int, models: int = 1, stop: StopRule | None = None
+    plan: AuditPlan,
+    *,
+    images: int,
+    shard_images: int,
+    models: Sequence[str | None] = (None,),
+    stop: StopRule | None = None,
 ) -> tuple[NewShard, ...]:
-    """Every shard of an audit as it is stored: those of `shard_ranges` with their weight, then one for the report."""
+    """Every shard of an audit as it is stored: those of `shard_ranges` with their weight, then one for the report.
+
+    Args:
+        plan: The plan in full.
+        images: Number of images of the audit.
+        shard_images: Most images of a shard.
+        models: Names of the models of the request; None is that of an audit of one.
+        stop: Decides on the looks.
+    """
     waves = waves_of(plan)
-    weights = {wave: passes_of(plan, wave=wave) for wave in waves}
-    ranges = shard_ranges(plan, images=images, shard_images=shard_images, models=models, stop=stop)
+    plans = [plan.for_model(name) for name in models]
+    ranges = shard_ranges(plan, images=images, shard_images=shard_images, models=len(models), stop=stop)
     shards = [
         NewShard(
             wave=number,
@@ -32,7 +52,7 @@ def shards_of(
             kind=wave,
             start=one.start,
             stop=one.stop,
-            weight=float((one.stop - one.start) * weights[wave]),
+            weight=float((one.stop - one.start) * passes_of(plans[one.model], wave=wave)),
             model=one.model,
         )
         for number, wave in enumerate(waves)

@@ -227,14 +227,21 @@ class Executor:
         if shard.kind == "assemble":
             return self._assemble(audit, current.run)
         self._settings.access.check_explainers(current.plan.explainers)
-        load = functools.partial(self._models.get, purpose=audit.id)
+        part = ShardRange(shard.kind, shard.model, shard.start, shard.stop)
+        references = current.run.references_of(part)
+        load = functools.partial(self._models.get, purpose=audit.id, together=1 + len(references))
+        others = {name: current.run.load_model(model, load) for name, model in references.items()}
         classifier = current.run.load_model(shard.model, load)
         cold = classifier.at_speed(current.plan.speed).calibration is None
         progress(0.0)
         result = current.run.run_shard(
-            ShardRange(shard.kind, shard.model, shard.start, shard.stop),
+            part,
             Runtime(
-                classifier, limits=self._settings.limits, micro_batch=self._settings.micro_batch, progress=progress
+                classifier,
+                references=others,
+                limits=self._settings.limits,
+                micro_batch=self._settings.micro_batch,
+                progress=progress,
             ),
         )
         _, reference = current.request.references[shard.model]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from auditcore.devices.host_memory import LIMIT_SHARE, limit_memory, total_bytes
 from auditcore_service.logs import configure_logs
 from auditcore_service.queue.shard_queue import open_queue
 from auditcore_service.settings import Settings
@@ -19,10 +20,13 @@ def build_executor(settings: Settings) -> Executor:
     import torch  # noqa: PLC0415 - only the process that computes pays for it
 
     from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
-    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - imports torch
+    from auditcore_service.worker.execution import Executor, device_of  # noqa: PLC0415 - imports torch
 
     configure_logs(settings)
     keep_freed_memory()
+    # drivers of accelerators reserve far more addresses than memory
+    if device_of(settings) == "cpu":
+        limit_memory(settings.memory_bytes or int(LIMIT_SHARE * total_bytes() / settings.workers))
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     database = Database(settings.database)

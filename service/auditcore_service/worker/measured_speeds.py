@@ -8,12 +8,14 @@ from typing import final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from auditcore.contracts.input_shape import TYPICAL
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
-from auditcore.costs.cost_model import model_identity, plan_identity, way_identity
+from auditcore.costs.cost_model import model_identity, network_identity, plan_identity, way_identity
 from auditcore.costs.estimate import expected_passes, weight
+from auditcore.costs.image_size import input_shape_of, size_factor
 from auditcore_service.store.database import Database
 from auditcore_service.store.speeds import SeenSpeed, remember_speed
 
@@ -33,29 +35,38 @@ class MeasuredSpeeds:
 
         Args:
             reference: The model.
-            plan: The plan.
+            plan: The plan of the audit.
             result: Of the shard.
-            cold: Whether the shard calibrated the model; the raw speed of the model is then stored too.
+            cold: Whether the shard calibrated the model; the raw speed of the model is then stored too, and that of
+                its network scaled to the typical input size.
         """
         used = sum(bool(record.targets) for record in result.images)
         seconds = result.cost.seconds - result.preparation_seconds
         if not used or seconds <= 0:
             return
-        passes = weight(
-            total(expected_passes(plan, wave=result.wave, images=used, capabilities=result.model.capabilities).values())
+        plan, capabilities = plan.for_model(result.model_name), result.model.capabilities
+        # counted with the input shape that an estimate knows, so that both count alike
+        needed = expected_passes(
+            plan, wave=result.wave, images=used, capabilities=capabilities, shape=input_shape_of(reference)
         )
-        rates: dict[tuple[str, str], tuple[float, float]] = {}
-        rates[plan_identity(plan), result.wave] = (passes, seconds)
+        model, network, way = model_identity(reference), network_identity(reference), way_identity(plan)
+        rates: dict[tuple[str, str, str], tuple[float, float]] = {}
+        rates[model, plan_identity(plan), result.wave] = (weight(total(needed.values())), seconds)
         if cold and result.calibration is not None:
-            way = way_identity(plan)
-            rates[way, "forward"] = (result.calibration.forward_per_s, 1.0)
-            rates[way, "gradient"] = (result.calibration.gradient_per_s, 1.0)
-            rates[way, "comparison"] = (result.calibration.comparison_per_s, 1.0)
+            measured = result.calibration
+            rates[model, way, "forward"] = (measured.forward_per_s, 1.0)
+            rates[model, way, "gradient"] = (measured.gradient_per_s, 1.0)
+            rates[model, way, "comparison"] = (measured.comparison_per_s, 1.0)
+            shape = result.model.preprocessing.shape
+            passes_at_typical, maps_at_typical = size_factor(reference, shape), shape.pixels / TYPICAL.pixels
+            rates[network, way, "forward"] = (measured.forward_per_s * passes_at_typical, 1.0)
+            rates[network, way, "gradient"] = (measured.gradient_per_s * passes_at_typical, 1.0)
+            rates[network, way, "comparison"] = (measured.comparison_per_s * maps_at_typical, 1.0)
         try:
             with self._database.writing() as connection:
-                for (name, wave), (done, took) in rates.items():
+                for (identity, name, wave), (done, took) in rates.items():
                     seen = SeenSpeed(
-                        model=model_identity(reference),
+                        model=identity,
                         device=result.cost.device,
                         plan=name,
                         wave=wave,

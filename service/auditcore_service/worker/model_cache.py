@@ -31,12 +31,13 @@ class ModelCache:
         self._blobs = blobs
         self._models: OrderedDict[tuple[str, str], Classifier] = OrderedDict()
 
-    def get(self, reference: ModelReference, *, purpose: str) -> Classifier:
+    def get(self, reference: ModelReference, *, purpose: str, together: int = 1) -> Classifier:
         """The model of a reference, loaded if it is not in the cache.
 
         Args:
             reference: Of the model.
             purpose: What the model is used for, such as the id of the audit.
+            together: How many models a shard needs at once; as many stay in memory, whatever the size of the cache.
 
         Raises:
             InputError: The model cannot be loaded.
@@ -47,9 +48,10 @@ class ModelCache:
         if key in self._models:
             self._models.move_to_end(key)
             return self._models[key]
-        if len(self._models) >= self._size:
+        size = max(self._size, together)
+        if len(self._models) >= size:
             # make room first, so that three large models need not fit into memory at once
-            while len(self._models) >= self._size:
+            while len(self._models) >= size:
                 self._models.popitem(last=False)
             # folded and canonical copies are in reference cycles, and each is as large as the model
             gc.collect()

@@ -23,6 +23,7 @@ from auditcore.devices.transfer import numbers_on, to_device
 from auditcore.explainers.attribution import Attribution, Batch, MadePasses
 from auditcore.explainers.registry import applicability, explain_together, joined, why_no_map
 from auditcore.explainers.shared_pass import color_logits, image_logits
+from auditcore.images.placement import InputPart
 from auditcore.images.preprocess import PixelBox
 from auditcore.images.uploaded_maps import MapRows
 from auditcore.models.classifier import Classifier
@@ -64,6 +65,7 @@ class ImageGroup:
         passes: What is known of the originals from passes made already: their logits, and gradients if wanted.
         colors: Logits of images of one color by its name, passed once a shard.
         uploaded: Maps of each row that were uploaded, by the digest of their file.
+        references: The same rows in the models with which checks compare this one, by the name of the model.
     """
 
     classifier: Classifier
@@ -81,6 +83,7 @@ class ImageGroup:
     passes: MadePasses = field(default_factory=MadePasses)
     colors: dict[str, Tensor] = field(default_factory=dict)
     uploaded: Mapping[str, MapRows] = field(default_factory=dict)
+    references: Mapping[str, ReferenceRows] = field(default_factory=dict)
     _originals: dict[Explainer, Attribution] = field(default_factory=dict)
     _repeats: dict[Explainer, Attribution] = field(default_factory=dict)
     _kept: KeptDraws = field(default_factory=KeptDraws)
@@ -147,15 +150,16 @@ class ImageGroup:
     @property
     def target_logits(self) -> Float[Tensor, " image"]:
         """Target logit of every row on the original image; passed unless it is known."""
-        return self._logits.gather(1, self.targets[:, None])[:, 0]
+        return self.logits.gather(1, self.targets[:, None])[:, 0]
 
     @property
     def predicted(self) -> Bool[Tensor, " image"]:
         """Whether the target of every row is predicted on the original image; passed unless it is known."""
-        return self.classifier.predicts(self._logits, self.targets)
+        return self.classifier.predicts(self.logits, self.targets)
 
     @property
-    def _logits(self) -> Float[Tensor, "image class"]:
+    def logits(self) -> Float[Tensor, "image class"]:
+        """Logits of every row on the original image; passed unless they are known."""
         batch = self.batch(self.pixels, range(len(self)), "original")
         batch.know(self.passes)
         return image_logits(batch)
@@ -206,6 +210,25 @@ class ImageGroup:
 
         self.each(len(self), work)
         self._repeats |= {explainer: joined(parts) for explainer, parts in found.items()}
+
+    def take(self, rows: Sequence[int]) -> ImageGroup:
+        """Some of the rows, of which no map is known."""
+        picked = numbers_on(list(rows), self.pixels.device, torch.long)
+        return replace(
+            self,
+            pixels=self.pixels[picked],
+            indices=tuple(self.indices[row] for row in rows),
+            targets=self.targets[picked],
+            probabilities=self.probabilities[picked],
+            streams=self.streams.take(rows),
+            boxes=tuple(self.boxes[row] for row in rows) if self.boxes else (),
+            masks=tuple(self.masks[row] for row in rows) if self.masks else (),
+            passes=self.passes.take(rows),
+            uploaded={digest: found.take(rows) for digest, found in self.uploaded.items()},
+            references={name: one.take(rows) for name, one in self.references.items()},
+            _originals={},
+            _repeats={},
+        )
 
     def with_model(self, classifier: Classifier, passes: MadePasses) -> ImageGroup:
         """The same images with another model, of which only these passes are known: no map, no color."""
@@ -277,3 +300,43 @@ class ImageGroup:
         """
         logits = color_logits(self.batch(self.pixels[:1], (0,), "original"), color, pixels)
         return self.judge(logits.expand(len(self), -1), self.targets)
+
+
+@dataclass(frozen=True)
+class ReferenceRows:
+    """The rows of a group in a model with which checks compare the model under audit.
+
+    Attributes:
+        name: Name of that model.
+        position: Its position in the request, for errors.
+        group: The rows that it can be asked about, with the targets of the group under audit.
+        rows: Position of each of them in the group under audit, ascending.
+        parts: Of each of them, the part of the image that both models see: in the input of the model under audit, and
+            in that of the reference model.
+        missing: Position of any other row -> why the reference model cannot be asked about it.
+    """
+
+    name: str
+    position: int
+    group: ImageGroup
+    rows: tuple[int, ...]
+    parts: tuple[tuple[InputPart, InputPart], ...]
+    missing: Mapping[int, str]
+
+    def take(self, rows: Sequence[int]) -> ReferenceRows:
+        """What belongs to some rows of the group under audit, ascending."""
+        new = {row: position for position, row in enumerate(rows)}
+        kept = [position for position, row in enumerate(self.rows) if row in new]
+        return ReferenceRows(
+            self.name,
+            self.position,
+            self.group.take(kept),
+            tuple(new[self.rows[position]] for position in kept),
+            tuple(self.parts[position] for position in kept),
+            {new[row]: reason for row, reason in self.missing.items() if row in new},
+        )
+
+    @property
+    def exact(self) -> ReferenceRows:
+        """The same with the reference model in float32, not compiled, and without results of earlier passes."""
+        return replace(self, group=self.group.with_model(self.group.classifier.exact, MadePasses()))

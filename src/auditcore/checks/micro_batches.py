@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
-from auditcore.devices.exhaustion import is_out_of_memory
+from auditcore.devices.exhaustion import EXHAUSTED, is_out_of_memory
 from auditcore.errors import MemoryExhausted
 
-EXHAUSTED = "memory ran out for a single image; use a device with more memory or a smaller input size"
+BESIDE_PASSES = (
+    "memory ran out beside the passes of the model, for images, maps and their comparison; use fewer explainers, a "
+    "smaller input size, or a worker with more memory"
+)
 
 
 @dataclass
@@ -67,8 +70,11 @@ class MicroBatches:
 
 
 @contextmanager
-def blaming_size() -> Iterator[None]:
-    """Work that is as small as it can be: where memory runs out inside the block, the model needs too much.
+def blaming_size(reason: str = EXHAUSTED) -> Iterator[None]:
+    """Work that is as small as it can be: where memory runs out inside the block, the audit needs too much.
+
+    Args:
+        reason: What needs too much, and what to change.
 
     Raises:
         MemoryExhausted: Memory ran out.
@@ -78,4 +84,4 @@ def blaming_size() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise MemoryExhausted(EXHAUSTED, field="model") from error
+        raise MemoryExhausted(reason, field="model") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditcore.checks import (
+    agreement,
     complexity,
     deletion,
     edda,
@@ -22,6 +23,7 @@ from auditcore.checks import (
 )
 from auditcore.checks.image_group import ImageGroup
 from auditcore.contracts.checks import (
+    AgreementCheck,
     CheckContract,
     ComplexityCheck,
     DeletionCheck,
@@ -69,5 +71,6 @@ CHECKS: dict[type[CheckContract], Implementation] = {
     InfidelityCheck: Implementation(infidelity.compute),
     LocalizationCheck: Implementation(localization.compute),
     RandomizationCheck: Implementation(randomization.compute),
+    AgreementCheck: Implementation(agreement.compute),
     ComplexityCheck: Implementation(complexity.compute),
 }

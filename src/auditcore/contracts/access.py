@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.explainers import ExplainerContract
-from auditcore.contracts.images import ImagesReference, ImageUris
+from auditcore.contracts.images import ImagesReference, ImageUris, TensorImages
 from auditcore.contracts.packaged_models import Architecture, FactoryArchitecture
 from auditcore.errors import UnsafeReference
 
@@ -252,3 +252,5 @@ class AccessRules(Contract):
         if isinstance(images, ImageUris):
             for number, image in enumerate(images.uris):
                 self.check_uri(image.uri, field=f"images.uris.{number}.uri")
+        elif isinstance(images, TensorImages):
+            self.check_uri(images.uri, field="images.uri")

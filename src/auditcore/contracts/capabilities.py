@@ -66,6 +66,10 @@ NO_COPIES = "uploaded maps explain the original images, and this check explains 
 OTHER_WEIGHTS = (
     "its maps come from a server, and this check alters the weights of the model, which the server does not see"
 )
+SAME_MAPS = (
+    "its maps do not come from the models of the audit, so they would be the same for all of them, and this check "
+    "compares the maps of several models"
+)
 NO_WEIGHTS = "it alters the weights, and this model does not give them; send the model itself"
 
 
@@ -107,4 +111,6 @@ def pair_incompatibility(check: CheckContract, explainer: ExplainerContract) -> 
         return NO_COPIES
     if not explainer.follows_weights and "weights" in check.needs:
         return OTHER_WEIGHTS
+    if not (explainer.computes_maps and explainer.follows_weights) and "several_models" in check.needs:
+        return SAME_MAPS
     return None

@@ -8,8 +8,11 @@ from typing import Annotated, Literal, final
 from pydantic import AfterValidator, Base64Bytes, Field, model_validator
 
 from auditcore.contracts.canonical_json import sha256
+from auditcore.contracts.class_names import ClassNames
 from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.image_names import NAME_LENGTH, inline_name
 from auditcore.contracts.masks import Mask, Masks, StoredMask, StoredMasks
+from auditcore.contracts.tensor_declaration import TensorDeclaration
 from auditcore.errors import InvalidRequest
 
 # strict, here and below: a class of `true` or a corner of "10" is a mistake in the request
@@ -128,7 +131,7 @@ class ImageUris(Contract):
 
 @final
 class InlineImage(Contract):
-    """One encoded image file (PNG, JPEG, WebP, BMP, TIFF, GIF, DICOM, .npy) in base64.
+    """One encoded image file (PNG, JPEG, WebP, BMP, TIFF, GIF, DICOM, .npy, .safetensors) in base64.
 
     Attributes:
         data: The file in base64.
@@ -155,26 +158,30 @@ class InlineImages(Contract):
     images: tuple[InlineImage, ...] = Field(min_length=1, max_length=16)
 
 
-ImagesReference = Annotated[ImageBatchReference | ImageUris | InlineImages, Field(discriminator="kind")]
+@final
+class TensorImages(TensorDeclaration):
+    """Images that are tensors ready for the model: one tensor (N,C,H,W) in a safetensors file.
+
+    The model gets exactly these values: nothing is resized, cropped or normalized. The file is read when the audit is
+    submitted. Of a list, there is one entry per image.
+
+    Attributes:
+        uri: Where the file is, as for `uris`.
+        sha256: Digest that the file must have; null to accept any.
+        labels: True class or classes of each image; null for an image whose class is unknown.
+        boxes: Boxes of each image, in pixels of the tensor, for the check `localization`.
+        masks: Masks of each image, of the height and width of the tensor, for the same check.
+    """
+
+    kind: Literal["tensors"] = "tensors"
+    uri: str = Field(min_length=1, max_length=2048)
+    sha256: Sha256 | None = None
+    labels: Annotated[tuple[Labels | None, ...], Field(max_length=10_000)] = ()
+    boxes: Annotated[tuple[Boxes, ...], Field(max_length=10_000)] = ()
+    masks: Annotated[tuple[Masks, ...], Field(max_length=10_000)] = ()
 
 
-NAME_LENGTH = 255
-"""Most characters of an image's name."""
-
-
-def short_name(name: str) -> str:
-    """A name of at most `NAME_LENGTH` characters, cut at the front so that its ending stays."""
-    return name[-NAME_LENGTH:]
-
-
-def file_name(path: str) -> str:
-    """What a report calls an image with a path or URI: its last part."""
-    return short_name(path.replace("\\", "/").rsplit("/", 1)[-1])
-
-
-def inline_name(number: int) -> str:
-    """What a report calls an image inside the request, which has no name of its own."""
-    return f"inline-{number}"
+ImagesReference = Annotated[ImageBatchReference | ImageUris | InlineImages | TensorImages, Field(discriminator="kind")]
 
 
 @final
@@ -214,9 +221,16 @@ def stored_masks(masks: Sequence[Mask]) -> tuple[StoredMask, ...]:
 
 @final
 class BatchManifest(Contract):
-    """The images of a batch, in order; the batch's digest is the sha256 of this manifest's canonical JSON."""
+    """The images of a batch, in order; the batch's digest is the sha256 of this manifest's canonical JSON.
+
+    Attributes:
+        entries: The images.
+        class_names: Names of the model's classes that labels were given by; empty if none were sent.
+    """
 
     entries: tuple[BatchEntry, ...] = Field(min_length=1)
+    # omitted if empty, so that batches without names keep the digests they had before names were kept
+    class_names: ClassNames = Field(default=(), exclude_if=lambda names: not names)
 
 
 def inline_manifest(images: Sequence[InlineImage]) -> BatchManifest:

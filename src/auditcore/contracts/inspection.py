@@ -40,7 +40,9 @@ class InspectionRequest(Contract):
     @property
     def checks(self) -> tuple[Check, ...]:
         """Checks to inspect."""
-        return resolve_plan(self.plan).checks if self.plan is not None else tuple(kind() for kind in _members(Check))
+        if self.plan is not None:
+            return resolve_plan(self.plan, several_models=False).checks
+        return tuple(kind() for kind in _members(Check))
 
 
 @final
@@ -158,7 +160,9 @@ def _explainer(
 
 def _check(check: CheckContract, capabilities: ModelCapabilities | None) -> Ability:
     if capabilities is None:
-        return Ability(name=check.label, runs=None if check.needs else True, reason=UNKNOWN if check.needs else None)
+        # that it needs another model besides says nothing of this one
+        unknown = bool(check.needs - {"several_models"})
+        return Ability(name=check.label, runs=None if unknown else True, reason=UNKNOWN if unknown else None)
     reason = check_incompatibility(check, capabilities)
     return Ability(name=check.label, runs=reason is None, reason=reason)
 

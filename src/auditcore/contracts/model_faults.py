@@ -29,7 +29,8 @@ def blaming_model(name: str | None, position: int) -> Iterator[None]:
             first, *rest = error.field.split(".")
             if first == "model":
                 error.field = ".".join(("models", str(position), "model", *rest))
-            else:
+            # an error of a model that is compared with this one names that one already
+            elif first != "models":
                 error.message = f"model {name!r}: {error.message}"
                 error.args = (error.message,)
         raise

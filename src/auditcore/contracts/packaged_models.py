@@ -182,6 +182,12 @@ class OnnxModel(Contract):
         description="Order of the axes of the input: images, channels, height, width; or channels last.",
     )
     outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
+    select: Select | None = Field(
+        default=None,
+        exclude_if=lambda select: select is None,
+        description="Which output has the class scores, for a graph with several: its position or its name. The only "
+        "one, or `logits`, if null.",
+    )
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
     preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
     gradients: Literal["auto", "never"] = Field(default="auto", description="Whether to try the conversion to PyTorch.")

@@ -98,6 +98,20 @@ class AuditPlan(Contract):
             ),
         )
 
+    def for_model(self, name: str | None) -> AuditPlan:
+        """The part that concerns one model of an audit: without the checks that would compare it with itself.
+
+        Args:
+            name: Name of the model; None in an audit of one.
+        """
+        checks = tuple(check for check in self.checks if name is None or check.reference_model != name)
+        return self if len(checks) == len(self.checks) else self.model_copy(update={"checks": checks})
+
+    @property
+    def reference_models(self) -> frozenset[str]:
+        """Names of the models with which its checks compare the others."""
+        return frozenset(check.reference_model for check in self.checks if check.reference_model is not None)
+
     def exactly(self) -> AuditPlan:
         """The same without faster modes, with only those checks that the faster modes affect."""
         return self.model_copy(

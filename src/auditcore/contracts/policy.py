@@ -106,6 +106,12 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
         if condition.check not in checks:
             _refuse(at, "check", condition.check, list(checks))
         check = checks[condition.check]
+        if not models_judged(condition, models, check.reference_model):
+            msg = (
+                f"check {check.label!r} compares the other models with model {condition.model!r}, which has no results "
+                "of its own under it; name another model, or null for each of the others"
+            )
+            raise InvalidRequest(msg, field=f"{at}.model")
         metrics = {name: metric for name, metric in check.measured_metrics.items() if not metric.control}
         if condition.metric not in metrics:
             _refuse(at, "metric", condition.metric, list(metrics))
@@ -119,6 +125,21 @@ def validate_policy(policy: tuple[Condition, ...], plan: AuditPlan, models: Sequ
         if condition.variant not in (variants or (None,)):
             _refuse(at, "variant", condition.variant, list(variants or (None,)))
         _refuse_unreachable(at, condition, metrics[condition.metric])
+
+
+def models_judged(condition: Condition, models: Sequence[str], reference: str | None) -> tuple[str | None, ...]:
+    """The models for which a condition is judged: the one that it names, or else each that its check has results of.
+
+    Args:
+        condition: The condition.
+        models: Names of the models in an audit of several; empty in an audit of one.
+        reference: Model with which its check compares the others, of which it has no results; None if there is none.
+
+    Returns:
+        Names; None stands for the model of an audit of one. Empty if the check has no results of the model it names.
+    """
+    named = (condition.model,) if condition.model is not None else tuple(models) or (None,)
+    return tuple(model for model in named if model is None or model != reference)
 
 
 def _refuse_unreachable(at: str, condition: Condition, metric: Metric) -> None:

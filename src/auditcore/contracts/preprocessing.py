@@ -14,6 +14,7 @@ Fit = Literal["shorter", "longer", "squash", "letterbox", "cover"]
 CropOffset = Literal["round", "floor"]
 Colors = Literal["rgb", "bgr", "gray", "bands"]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=64)]
+ChannelNumber = Annotated[int, Field(ge=0, le=63)]
 SidePx = Annotated[int, Field(ge=8, le=4096)]
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -90,6 +91,12 @@ class Preprocessing(Contract):
         description="What the channels are: `rgb` (default for three), `bgr`, `gray` (default for one), or `bands`: "
         "the file's own, in their order (default for other numbers).",
     )
+    pictured: tuple[ChannelNumber, ChannelNumber, ChannelNumber] | None = Field(
+        default=None,
+        exclude_if=lambda pictured: pictured is None,
+        description="The channels, counted from 0, that pictures of the report show as red, green and blue. If null, "
+        "pictures of bands are gray, the mean of all.",
+    )
     bits: int | None = Field(
         default=None, ge=1, le=32, description="Bits that a file uses: with 12, the value 4095 becomes 1."
     )
@@ -151,6 +158,12 @@ class Preprocessing(Contract):
             raise ValueError(msg)
         if isinstance(self.pad, tuple) and len(self.pad) != channels:
             msg = f"pad has {len(self.pad)} values and mean {channels}; give one value, or one per channel"
+            raise ValueError(msg)
+        if self.pictured is not None and self.colors_seen != "bands":
+            msg = f"`pictured` chooses among bands, and the channels are {self.colors_seen}; leave it out"
+            raise ValueError(msg)
+        if self.pictured is not None and max(self.pictured) >= channels:
+            msg = f"`pictured` names channel {max(self.pictured)}, and the last of {channels} is {channels - 1}"
             raise ValueError(msg)
         needed = {"rgb": _RGB_CHANNELS, "bgr": _RGB_CHANNELS, "gray": 1}.get(self.colors or "", channels)
         if channels != needed:

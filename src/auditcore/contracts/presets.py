@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
 from auditcore.contracts.augmentations import Brightness, Rotate
 from auditcore.contracts.checks import (
+    AgreementCheck,
     Change,
     ComplexityCheck,
     DeletionCheck,
@@ -44,6 +45,7 @@ from auditcore.contracts.explainers import (
 )
 from auditcore.contracts.explainers.noise_tunnel import Tunneled
 from auditcore.contracts.plan import AuditPlan, PresetName, PresetPlan
+from auditcore.contracts.reference_models import compares_models, with_reference_models
 
 Source = Literal["paper", "code", "ours"]
 
@@ -71,7 +73,7 @@ class Preset(Contract):
         summary: Purpose of the plan.
         paper: Paper of the protocol; None for our own plans.
         settings: Sources of its settings; a setting that is not listed has its contract's default.
-        build: Returns the full plan for a seed.
+        build: Returns the full plan for a seed, for an audit of several models if some of its checks compare models.
     """
 
     summary: str
@@ -227,7 +229,11 @@ def li2021_plan(seed: int = 0) -> AuditPlan:
 
 
 def arun2021_plan(seed: int = 0) -> AuditPlan:
-    """Return what one model needs of the protocol of Arun et al. 2021: localization and randomization of weights."""
+    """Return the protocol of Arun et al. 2021: localization, randomization of weights, and the maps of several models.
+
+    Agreement compares every model with the first one of the request. Of the same architecture trained again it is the
+    paper's repeatability, of another architecture its reproducibility.
+    """
     return AuditPlan(
         seed=seed,
         target="label",
@@ -248,6 +254,7 @@ def arun2021_plan(seed: int = 0) -> AuditPlan:
         checks=(
             LocalizationCheck(),
             RandomizationCheck(similarity="ssim", absolute=True),
+            AgreementCheck(normalize="min_max", only_alike=False, absolute=True, window=7),
         ),
     )
 
@@ -631,8 +638,9 @@ PRESETS: dict[PresetName, Preset] = {
         build=li2021_plan,
     ),
     "arun2021": Preset(
-        summary="Do maps find abnormalities, and do they depend on the weights? Needs labels, and boxes or masks. "
-        "Without the paper's repeatability and reproducibility, which compare the maps of two models.",
+        summary="Do maps find abnormalities, do they depend on the weights, and do other models give the same ones? "
+        "Needs labels, boxes or masks, and several models: the model, the same architecture trained again, and another "
+        "architecture. An audit of one model leaves out the comparison of models.",
         paper="Arun et al. 2021",
         settings=(
             Setting(path="target", source="ours", note="The given label: an abnormality with a box or mask."),
@@ -661,8 +669,8 @@ PRESETS: dict[PresetName, Preset] = {
                 path="checks",
                 source="paper",
                 note="Localization utility is `average_precision` (AUPRC), and sensitivity to weights is the cascading "
-                "randomization. Repeatability and reproducibility are the SSIM of the maps of two models, of one or "
-                "two architectures, trained apart; no check compares maps of two models.",
+                "randomization. Repeatability and reproducibility are `ssim` of agreement: of a model of the same "
+                "architecture as the first model of the request, trained again, and of a model of another one.",
             ),
             Setting(
                 path="checks.localization",
@@ -675,6 +683,36 @@ PRESETS: dict[PresetName, Preset] = {
                 note="SSIM. The paper compares it with the mean SSIM of 50 random pairs of maps.",
             ),
             Setting(path="checks.randomization.absolute", source="ours", note="Absolute values."),
+            Setting(
+                path="checks.agreement.reference",
+                source="ours",
+                note="The first model of the request is the one under audit; the others are compared with it.",
+            ),
+            Setting(
+                path="checks.agreement.measures",
+                source="ours",
+                note="SSIM is the paper's measure. The other three are ours: SSIM is high where both maps are nearly "
+                "flat, and correlations are not.",
+            ),
+            Setting(
+                path="checks.agreement.normalize",
+                source="code",
+                note="Maps in [0, 1], by minimum and maximum. The code clips them at their 99th percentile first. It "
+                "leaves the data range to scikit-image, which then took 2 for maps of floats; ours is 1, the range of "
+                "the maps.",
+            ),
+            Setting(path="checks.agreement.window", source="code", note="7 pixels, scikit-image's default."),
+            Setting(
+                path="checks.agreement.absolute",
+                source="ours",
+                note="Absolute values of the sum over channels, as in randomization; the code sums absolute values.",
+            ),
+            Setting(
+                path="checks.agreement.only_alike",
+                source="ours",
+                note="All images, whatever the models predict: both maps explain the given label. The code takes "
+                "images with an abnormality and explains the class that each model predicts.",
+            ),
         ),
         build=arun2021_plan,
     ),
@@ -744,11 +782,45 @@ def _shortened(value: Any) -> Any:  # noqa: ANN401
             return value
 
 
-def resolve_plan(plan: AuditPlan | PresetPlan) -> AuditPlan:
+def resolve_plan(plan: AuditPlan | PresetPlan, *, several_models: bool = True) -> AuditPlan:
     """The plan with every default spelled out.
 
-    >>> plan = resolve_plan(PresetPlan(preset="li2021", seed=7))
+    Args:
+        plan: A plan, or the name of a preset.
+        several_models: Whether the audit is of several models. If not, a preset comes without its checks that compare
+            models; a plan in full stays as it is.
+
+    >>> plan = resolve_plan(PresetPlan(preset="arun2021", seed=7), several_models=False)
     >>> [check.label for check in plan.checks]
-    ['edda', 'insertion_deletion']
+    ['localization', 'randomization']
     """
-    return PRESETS[plan.preset].build(plan.seed) if isinstance(plan, PresetPlan) else plan
+    if not isinstance(plan, PresetPlan):
+        return plan
+    whole = PRESETS[plan.preset].build(plan.seed)
+    left_out = () if several_models else checks_of_several_models(plan)
+    checks = tuple(check for check in whole.checks if check.label not in left_out)
+    return whole.model_copy(update={"checks": checks}) if left_out else whole
+
+
+def plan_for_models(plan: AuditPlan | PresetPlan, models: Sequence[str]) -> AuditPlan:
+    """The plan with every default spelled out, as it is carried out on the models of a request.
+
+    Args:
+        plan: A plan, or the name of a preset.
+        models: Names of the models; empty in an audit of one.
+
+    Raises:
+        InvalidRequest: A check compares models in an audit of one, or with a model that the request does not name.
+    """
+    return with_reference_models(resolve_plan(plan, several_models=bool(models)), models)
+
+
+def checks_of_several_models(plan: AuditPlan | PresetPlan) -> tuple[str, ...]:
+    """Names of the checks of a preset that an audit of one model leaves out; none for a plan in full.
+
+    >>> checks_of_several_models(PresetPlan(preset="arun2021"))
+    ('agreement',)
+    """
+    if not isinstance(plan, PresetPlan):
+        return ()
+    return tuple(check.label for check in PRESETS[plan.preset].build(plan.seed).checks if compares_models(check))

@@ -9,7 +9,7 @@ from pydantic import Field
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
-from auditcore.contracts.images import Labels
+from auditcore.contracts.images import Labels, labels_of
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Severity, Statistic
@@ -172,6 +172,11 @@ class UsedImage(Contract):
     by_model: dict[str, tuple[ExplainedClass, ...]] = Field(default_factory=dict)
     note: Annotated[str | None, Field(exclude_if=_missing)] = None
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All true classes; empty if unknown."""
+        return labels_of(self.label)
+
 
 @final
 class ReportImages(Contract):
@@ -183,6 +188,7 @@ class ReportImages(Contract):
         excluded: Images left out, with reasons.
         digest: sha256 over the digests of all images that were examined, in order.
         items: Images used, in the order of every `per_image`.
+        class_names: Class -> its name, for the classes and labels of `items`; missing if the request has no names.
     """
 
     count: int
@@ -194,6 +200,7 @@ class ReportImages(Contract):
     )
     digest: Sha256
     items: tuple[UsedImage, ...]
+    class_names: Annotated[dict[int, str], Field(exclude_if=_empty)] = Field(default_factory=dict)
 
 
 @final

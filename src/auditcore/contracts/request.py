@@ -7,6 +7,7 @@ from typing import final
 
 from pydantic import Field, model_validator
 
+from auditcore.contracts.class_names import ClassNames
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import ModelReference
@@ -45,6 +46,12 @@ class AuditRequest(Contract):
     )
     images: ImagesReference
     plan: PlanRequest
+    class_names: ClassNames = Field(
+        default=(),
+        exclude_if=lambda names: not names,
+        description="Names of the model's classes in its order, which the report shows; those that were sent with the "
+        "batch of images if empty.",
+    )
     policy: Policy = Field(default=(), description="Conditions for a pass; without any, the verdict is not_evaluated.")
 
     # omitted if null, so that requests without a rule keep the digests they had before rules existed

@@ -322,6 +322,10 @@ class ShardResult(Contract):
     )
     not_applicable: dict[str, str] = Field(default_factory=dict, description="Explainer -> why it cannot run here.")
     layers: dict[str, str] = Field(default_factory=dict, description="Explainer -> module path of the layer it reads.")
+    references: dict[str, Sha256] = Field(
+        default_factory=dict,
+        description="Model with which checks compared this one -> digest of its weights, as loaded for this shard.",
+    )
     artifacts: tuple[Artifact, ...] = Field(default=(), description="Pictures; their bytes are sent separately.")
     deviations: tuple[DeviationSample, ...] = Field(
         default=(), description="Faster modes compared with exact values, on images that were measured both ways."

@@ -15,6 +15,7 @@ A row is an image and one target. What is shared is counted once:
   has several targets. Guided Grad-CAM and guided backpropagation share the guided pass.
 - A check that reports two orders of pixels or cells (`rank_by: both`) passes the copies of each; what no order
   changes is passed once.
+- A check that compares models passes the images through its reference model as well, in the shards of each other model.
 - All explainers of a check see the same copies; curves begin at the prediction and end at the filled image; random
   orders are passed once for all explainers; images of one color (black, mean) once for a whole shard.
 
@@ -79,6 +80,7 @@ def passes_needed(
     facts: ModelFacts | None = None,
     accepted: Mapping[str, int] | None = None,
     groups: int = 1,
+    references: Mapping[str, ModelFacts] | None = None,
 ) -> dict[str, Passes]:
     """Passes of one wave by purpose.
 
@@ -90,6 +92,7 @@ def passes_needed(
         facts: Of the model; see there for what is assumed without.
         accepted: Name of an `ssim_sweep` -> copies whose prediction stayed, of which maps are compared; all if None.
         groups: In how many groups the images are audited; each makes its own random models for a randomization.
+        references: Name of a model with which checks compare this one -> its facts; the facts of this one if missing.
 
     Returns:
         `measure`; or `originals`, which are predictions, original maps and the images of one color that these need,
@@ -125,8 +128,52 @@ def passes_needed(
         colored |= new_colors
         own = [explainer for explainer in able if pair_incompatibility(check, explainer) is None]
         case = _case(check, own, facts, groups=groups, accepted=(accepted or {}).get(check.label))
-        needed[check.label] = check.passes(case, rows).plus(LOGITS.times(len(new_colors)))
+        own_passes = check.passes(case, rows).plus(LOGITS.times(len(new_colors)))
+        needed[check.label] = own_passes.plus(_on_reference(check, own, rows, facts, references or {}))
     return needed
+
+
+def passes_on_reference(
+    plan: AuditPlan, reference: str, *, rows: int, facts: ModelFacts, references: Mapping[str, ModelFacts]
+) -> Passes:
+    """Passes that a model makes in the compute wave of another one, for the checks that compare the two.
+
+    Args:
+        plan: The plan of the model under audit.
+        reference: Name of the model that makes the passes.
+        rows: Images and targets that are explained.
+        facts: Of the model under audit.
+        references: As for `passes_needed`.
+    """
+    able = [one for one in plan.explainers if explainer_incompatibility(one, facts.capabilities) is None]
+    return total(
+        _on_reference(check, [one for one in able if pair_incompatibility(check, one) is None], rows, facts, references)
+        for check in plan.checks
+        if check.reference_model == reference
+    )
+
+
+def _on_reference(
+    check: CheckContract, able: Sequence[Explainer], rows: int, facts: ModelFacts, references: Mapping[str, ModelFacts]
+) -> Passes:
+    """Passes that the reference model of a check makes; none if it has none.
+
+    Args:
+        check: The check.
+        able: Explainers that can run on the model under audit and that the check can say something of.
+        rows: Images and targets that are explained.
+        facts: Of the model under audit.
+        references: As for `passes_needed`.
+    """
+    if check.reference_model is None:
+        return NOTHING
+    other = references.get(check.reference_model, facts)
+    both = [
+        one
+        for one in able
+        if one.label not in other.unable and explainer_incompatibility(one, other.capabilities) is None
+    ]
+    return check.reference_passes(_case(check, both, other), rows)
 
 
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:

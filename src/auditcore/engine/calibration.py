@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from auditcore.augmentations.registry import warp
 from auditcore.contracts.augmentations import Rotate
 from auditcore.contracts.shards import Calibration
 from auditcore.devices.exhaustion import is_out_of_memory
+from auditcore.devices.host_memory import available_bytes
 from auditcore.metrics.comparison import MaskedMaps
 from auditcore.metrics.map_pairs import compare
 from auditcore.metrics.reduction import reduce_channels
@@ -140,7 +140,7 @@ def free_memory_bytes(device: torch.device) -> int:
     """Free memory of a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return available_bytes()
 
 
 def _bytes_an_image(classifier: Classifier) -> int:

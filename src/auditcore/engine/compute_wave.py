@@ -111,6 +111,6 @@ def measure_deviations(
             images=images,
             # the cost of the sample is counted as a whole, not by check
             compute=lambda exact, rows: compute_group(
-                exact, rows, shared, PassMeter(group.classifier), about_explainers=not plan.speed.exact
+                exact, rows, shared, PassMeter(meter.classifiers), about_explainers=not plan.speed.exact
             ),
         )

@@ -58,20 +58,17 @@ def measure_deviation(
 
 def exact_rows(group: ImageGroup, images: Sequence[int]) -> ImageGroup:
     """The rows of some images of a group, with the model in float32 and without results of earlier passes."""
+    classifier = group.classifier.exact
     rows = [row for row, index in enumerate(group.indices) if index in images]
-    classifier, pixels, targets = group.classifier.exact, group.pixels[rows], group.targets[rows]
+    sample = group.with_model(classifier, MadePasses()).take(rows)
     logits: list[Tensor] = []
-    group.each(len(rows), lambda part: logits.append(classifier.logits(pixels[part])))
+    sample.each(len(sample), lambda part: logits.append(classifier.logits(sample.pixels[part])))
     known = torch.cat(logits)
     return replace(
-        group.with_model(classifier, MadePasses(logits=known)),
-        pixels=pixels,
-        indices=tuple(group.indices[row] for row in rows),
-        targets=targets,
-        probabilities=classifier.probabilities(known).gather(1, targets[:, None])[:, 0],
-        streams=group.streams.take(rows),
-        boxes=tuple(group.boxes[row] for row in rows) if group.boxes else (),
-        masks=tuple(group.masks[row] for row in rows) if group.masks else (),
+        sample,
+        passes=MadePasses(logits=known),
+        probabilities=classifier.probabilities(known).gather(1, sample.targets[:, None])[:, 0],
+        references={name: one.exact for name, one in sample.references.items()},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Measurement, SharedSample, worst_error
 from auditcore.engine.shared import mergers
@@ -17,10 +18,26 @@ LARGE_GROUP_IMAGES = 64
 """The same where a check makes some passes again for every group, such as those of random models."""
 
 
-def group_size(plan: AuditPlan, micro_batch: int) -> int:
-    """Images of a group: at least a micro-batch, so that none is left half empty on an accelerator."""
+PIXELS_A_GROUP = {"cpu": 64 * 224 * 224, "cuda": 512 * 224 * 224}
+"""Most pixels of a group, unless one image has more. Everything that is kept of a group grows with them: a sweep keeps
+up to 36 bytes per pixel and explainer, and needs about as much again while it compares. On CUDA a group of two of the
+first micro-batches of `calibration` fits."""
+
+
+def group_size(plan: AuditPlan, *, micro_batch: int, shape: InputShape, device: str) -> int:
+    """Images of a group: at least a micro-batch, so that none is left half empty, unless they have too many pixels.
+
+    The size does not depend on free memory, so that the same audit gives the same bytes.
+
+    Args:
+        plan: Its checks say whether large groups save passes.
+        micro_batch: Images per pass.
+        shape: Channels, height and width of the model's input.
+        device: Type of the model's device.
+    """
     images = LARGE_GROUP_IMAGES if any(check.pays_per_group for check in plan.checks) else GROUP_IMAGES
-    return max(images, micro_batch)
+    pixels = PIXELS_A_GROUP.get(device, PIXELS_A_GROUP["cpu"])
+    return max(1, min(max(images, micro_batch), pixels // shape.pixels))
 
 
 def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurement, ...]:

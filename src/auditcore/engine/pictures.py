@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+from jaxtyping import Float
+from torch import Tensor
+
 from auditcore.checks.image_group import ImageGroup
 from auditcore.contracts.artifacts import Artifact
+from auditcore.contracts.preprocessing import Colors, Preprocessing
 from auditcore.metrics.reduction import reduce_channels
 from auditcore.report.pictures import draw_map, draw_photo
 
@@ -47,19 +51,28 @@ def draw_pictures(group: ImageGroup, pictures: Pictures, *, model_name: str | No
     for position, index in enumerate(group.indices):
         if not pictures.include(index) or index in group.indices[:position]:
             continue  # an image with several targets shows the maps of its first
-        pixels = group.pixels[position].cpu()
+        pixels, colors = _visible(group.pixels[position].cpu(), group.classifier.preprocessing)
         found.append(
             Artifact(
                 image=index,
                 model=model_name,
                 explainer=None,
-                digest=pictures.put(draw_photo(pixels, group.classifier.colors)),
+                digest=pictures.put(draw_photo(pixels, colors)),
             )
         )
         for explainer in group.able:
             maps = group.original(explainer).maps[position : position + 1]
-            drawn = draw_map(reduce_channels(maps, "sum")[0, 0].cpu(), pixels, group.classifier.colors)
+            drawn = draw_map(reduce_channels(maps, "sum")[0, 0].cpu(), pixels, colors)
             digest = pictures.put(drawn)
             found.append(Artifact(image=index, model=model_name, explainer=explainer.label, digest=digest))
         group.tick()
     return tuple(found)
+
+
+def _visible(
+    pixels: Float[Tensor, "channel height width"], preprocessing: Preprocessing
+) -> tuple[Float[Tensor, "visible height width"], Colors]:
+    """The channels that a picture shows, and what they are."""
+    if preprocessing.pictured is None:
+        return pixels, preprocessing.colors_seen
+    return pixels[list(preprocessing.pictured)], "rgb"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from auditcore.checks.micro_batches import MicroBatches, blaming_size
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.pass_counts import total
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Calibration, Wave
 from auditcore.costs.estimate import waves_of, weight
-from auditcore.costs.passes import ModelFacts, passes_needed
+from auditcore.costs.passes import ModelFacts, passes_needed, passes_on_reference
 from auditcore.engine.calibration import calibrate
 from auditcore.engine.ways import Ahead, choose_way
 from auditcore.explainers.registry import prepare
+from auditcore.models.black_box import Source
 from auditcore.models.classifier import Classifier
 
 
@@ -42,18 +44,52 @@ def prepare_model(
         prepare(classifier, plan.explainers)
     # on a CPU there is nothing to choose where the size is given
     if micro_batch is None or classifier.device.type == "cuda":
-        micro_batch = _calibrated(classifier, memory_bytes, micro_batch).micro_batch
+        with blaming_size():
+            micro_batch = _calibrated(classifier, memory_bytes, micro_batch).micro_batch
         choose_way(classifier, _ahead(classifier, plan, audit_images), plan.speed, clock)
     return micro_batch
 
 
-def expected_work(classifier: Classifier, plan: AuditPlan, wave: Wave, *, images: int) -> float:
-    """Expected passes of a shard in forward passes, at least 1; the source of a black box gets its share first."""
-    facts = ModelFacts(shape=classifier.shape, capabilities=classifier.capabilities)
-    needed = total(passes_needed(plan, wave=wave, images=images, facts=facts).values())
-    if classifier.source is not None:
-        classifier.source.begin(needed.forward)
+def expected_work(
+    classifier: Classifier,
+    plan: AuditPlan,
+    wave: Wave,
+    *,
+    images: int,
+    references: Mapping[str, Classifier],
+    positions: Mapping[str, int],
+) -> float:
+    """Expected passes of a shard in forward passes, at least 1; the source of a black box gets its share first.
+
+    Args:
+        classifier: The model under audit.
+        plan: Its plan.
+        wave: Which wave.
+        images: Images of the shard.
+        references: The models with which checks compare it, by name.
+        positions: Position of each of them in the request, for errors.
+    """
+    facts, others = _facts(classifier), {name: _facts(other) for name, other in references.items()}
+    needed = total(passes_needed(plan, wave=wave, images=images, facts=facts, references=others).values())
+    on_references = {
+        name: passes_on_reference(plan, name, rows=images, facts=facts, references=others) for name in references
+    }
+    sent: list[tuple[str | None, Source | None, int]] = [
+        (None, classifier.source, needed.forward - total(on_references.values()).forward),
+        *((name, references[name].source, passes.forward) for name, passes in on_references.items()),
+    ]
+    begun: list[Source] = []
+    for name, source, _ in sent:
+        # a model that is compared with itself has one source
+        if source is not None and not any(source is one for one in begun):
+            begun.append(source)
+            with blaming_model(name, 0 if name is None else positions[name]):
+                source.begin(sum(share for _, other, share in sent if other is source))
     return max(1.0, weight(needed))
+
+
+def _facts(classifier: Classifier) -> ModelFacts:
+    return ModelFacts(shape=classifier.shape, capabilities=classifier.capabilities)
 
 
 def notes_of(plan: AuditPlan, micro_batch: int, micro_batches: MicroBatches, classifier: Classifier) -> tuple[str, ...]:
@@ -82,7 +118,7 @@ def notes_of(plan: AuditPlan, micro_batch: int, micro_batches: MicroBatches, cla
 
 def _ahead(classifier: Classifier, plan: AuditPlan, images: int) -> Ahead:
     """Passes that all waves of a plan make on this number of images."""
-    facts = ModelFacts(shape=classifier.shape, capabilities=classifier.capabilities)
+    facts = _facts(classifier)
     waves = (passes_needed(plan, wave=wave, images=images, facts=facts) for wave in waves_of(plan))
     needed = [total(by_purpose.values()) for by_purpose in waves]
     backward = sum(passes.backward for passes in needed)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from auditcore.checks.image_group import ImageGroup
-from auditcore.checks.micro_batches import MicroBatches
+from auditcore.checks.micro_batches import BESIDE_PASSES, MicroBatches, blaming_size
+from auditcore.contracts.access import Limits
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.image_dependence import sketched_images
+from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.shards import (
     Cost,
     DeviationSample,
@@ -35,7 +37,8 @@ from auditcore.engine.originals import left_out, predict_originals
 from auditcore.engine.pass_meter import PassMeter, peak_memory_bytes
 from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.preparation import expected_work, notes_of, prepare_model
-from auditcore.engine.shard_task import Runtime, ShardTask
+from auditcore.engine.reference_model import ReferenceModel
+from auditcore.engine.shard_task import ReferenceTask, Runtime, ShardTask
 from auditcore.engine.targets import LABEL_MISSING, needs_labels
 from auditcore.errors import LabelOutOfRange
 from auditcore.explainers.registry import layers_named
@@ -49,6 +52,12 @@ SMALL_PARTS = (
 )
 """A note of the report. Which files they are stands at each image, so that the note is the same for all shards."""
 
+READY_TENSORS = (
+    "images were sent as tensors ready for the model, so the report cannot say how they were made: of `preprocessing`, "
+    "only mean and std apply, which say what black, white and the mean color are; nothing was resized or cropped"
+)
+"""A note of the report."""
+
 
 def run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     """Run one wave of a plan on some images.
@@ -60,12 +69,14 @@ def run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     Raises:
         AuditCancelled: `progress` has raised it.
         LabelOutOfRange: A label is not a class of this model.
+        MemoryExhausted: Memory ran out where nothing can be made smaller.
         ModelOutputInvalid: The model returned NaN or infinite logits.
         ModelChanged: The server of a model gives another model than when the audit began.
     """
-    classifier = runtime.classifier
-    with arithmetic(task.plan.speed, classifier.device), current(classifier.device):
-        return _run_shard(task, replace(runtime, classifier=classifier.at_speed(task.plan.speed)))
+    classifier, speed = runtime.classifier, task.plan.speed
+    references = {name: other.at_speed(speed) for name, other in runtime.references.items()}
+    with arithmetic(speed, classifier.device), current(classifier.device), blaming_size(BESIDE_PASSES):
+        return _run_shard(task, replace(runtime, classifier=classifier.at_speed(speed), references=references))
 
 
 @dataclass
@@ -79,10 +90,13 @@ class _ShardRun:
         meter: Counts passes by purpose.
         micro_batches: How many images pass at once.
         tick: Called between micro-batches; may raise AuditCancelled.
+        references: The models with which checks compare this one.
+        limits: Sizes that are checked before an image is decoded.
         records: What became of each image.
         colors: Logits of images of one color, kept for the whole shard.
         unable: Label of an explainer that cannot run on this model -> why.
         layers: Label of an explainer -> the layer that it looks at.
+        ready: How many images were tensors ready for the model.
     """
 
     task: ShardTask
@@ -91,6 +105,8 @@ class _ShardRun:
     meter: PassMeter
     micro_batches: MicroBatches
     tick: Callable[[], None]
+    references: Sequence[ReferenceModel]
+    limits: Limits
     records: list[ImageRecord]
     measurements: list[list[Measurement]] = field(default_factory=list)
     samples: list[list[SharedSample]] = field(default_factory=list)
@@ -99,6 +115,7 @@ class _ShardRun:
     deviations: list[DeviationSample] = field(default_factory=list)
     colors: dict[str, Tensor] = field(default_factory=dict)
     file_notes: dict[int, str] = field(default_factory=dict)
+    ready: int = 0
     unable: dict[str, str] = field(default_factory=dict)
     layers: dict[str, str] = field(default_factory=dict)
 
@@ -111,6 +128,7 @@ class _ShardRun:
         """
         self.records += batch.excluded
         self.file_notes |= dict(batch.notes)
+        self.ready += sum(batch.ready)
         decoded = [encoded[position] for position in batch.used]
         group = self._predict(decoded, batch) if decoded else None
         if group is None:
@@ -119,7 +137,8 @@ class _ShardRun:
             with self.meter.measuring("measure"):
                 self.samples.append(measure_group(self.task.plan, group))
         else:
-            self._compute(group)
+            rows = {one.name: one.rows_of(group, decoded, batch, self.limits) for one in self.references}
+            self._compute(replace(group, references=rows))
 
     def _predict(self, decoded: Sequence[EncodedImage], batch: DecodedBatch) -> ImageGroup | None:
         task = self.task
@@ -154,15 +173,22 @@ class _ShardRun:
 def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     """The same in the arithmetic of the plan, with the model at the speed of the plan."""
     plan, classifier, clock = task.plan, runtime.classifier, runtime.clock
-    started, ledger = clock(), classifier.ledger
-    forward_before, backward_before = ledger.forward_images, ledger.backward_images
+    started, meter = clock(), PassMeter((classifier, *runtime.references.values()))
+    forward_before, backward_before = meter.forward_images, meter.backward_images
     if classifier.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(classifier.device)
-    expected = expected_work(classifier, plan, task.wave, images=len(task.images))
+    expected = expected_work(
+        classifier,
+        plan,
+        task.wave,
+        images=len(task.images),
+        references=runtime.references,
+        positions={name: one.position for name, one in task.references.items()},
+    )
 
     def tick() -> None:
-        forward = ledger.forward_images - forward_before
-        backward = ledger.backward_images - backward_before
+        forward = meter.forward_images - forward_before
+        backward = meter.backward_images - backward_before
         runtime.progress(min(1.0, (forward + BACKWARD_COST * backward) / expected))
 
     _check_labels(task.images, classifier)
@@ -175,6 +201,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         audit_images=task.audit_images or len(task.images),
         clock=clock,
     )
+    references = [_reference(name, one, task, runtime) for name, one in task.references.items()]
     preparation_s = clock() - preparing
     micro_batches = MicroBatches(micro_batch)
     explainable = [image for image in task.images if image.labels or not needs_labels(plan)]
@@ -182,15 +209,24 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         task=task,
         classifier=classifier,
         pictures=runtime.pictures,
-        meter=PassMeter(classifier),
+        meter=meter,
         micro_batches=micro_batches,
         tick=tick,
+        references=references,
+        limits=runtime.limits,
         records=[left_out(image, LABEL_MISSING) for image in task.images if image not in explainable],
     )
-    size = group_size(plan, micro_batch)
+    size = group_size(plan, micro_batch=micro_batch, shape=classifier.shape, device=classifier.device.type)
     for encoded, batch in decode_ahead(explainable, size, classifier.preprocessing, runtime.limits):
         run.run_group(encoded, batch)
-    notes = notes_of(plan, micro_batch, micro_batches, classifier)
+    notes = (
+        *notes_of(plan, micro_batch, micro_batches, classifier),
+        *((SMALL_PARTS,) if run.file_notes else ()),
+        *((READY_TENSORS,) if run.ready else ()),
+    )
+    for reference in references:
+        with blaming_model(reference.name, reference.position):
+            _confirm(reference, classifier)
     runtime.progress(1.0)
     return ShardResult(
         wave=task.wave,
@@ -204,12 +240,13 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         sketches=join_sketches(run.sketches),
         not_applicable=run.unable,
         layers=run.layers,
+        references={reference.name: reference.classifier.digest for reference in references},
         artifacts=tuple(run.artifacts),
         model=_model_record(classifier),
         probe=None if classifier.source is None else classifier.source.probe,
         cost=Cost(
-            forward_images=ledger.forward_images - forward_before,
-            backward_images=ledger.backward_images - backward_before,
+            forward_images=meter.forward_images - forward_before,
+            backward_images=meter.backward_images - backward_before,
             checks=run.meter.costs,
             seconds=clock() - started,
             device=str(classifier.device),
@@ -219,9 +256,35 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         deviations=tuple(run.deviations),
         calibration=classifier.calibration,
         preparation_seconds=preparation_s,
-        notes=(*notes, *((SMALL_PARTS,) if run.file_notes else ())),
+        notes=notes,
         environment=describe_environment(classifier.device, plan.speed),
     )
+
+
+def _reference(name: str, task: ReferenceTask, shard: ShardTask, runtime: Runtime) -> ReferenceModel:
+    """Prepare a model with which checks compare the model under audit."""
+    classifier = runtime.references[name]
+    with blaming_model(name, task.position):
+        micro_batch = prepare_model(
+            classifier,
+            shard.plan,
+            micro_batch=runtime.micro_batch,
+            memory_bytes=runtime.memory_bytes,
+            audit_images=shard.audit_images or len(shard.images),
+            clock=runtime.clock,
+        )
+    return ReferenceModel(name, task.position, classifier, task.shared, MicroBatches(micro_batch))
+
+
+def _confirm(reference: ReferenceModel, classifier: Classifier) -> None:
+    """Make certain that the server of a reference model still serves the same model.
+
+    Raises:
+        ModelChanged: It serves another one.
+    """
+    source = reference.classifier.source
+    if source is not None and source is not classifier.source:
+        source.end()
 
 
 def _model_record(classifier: Classifier) -> ModelRecord:

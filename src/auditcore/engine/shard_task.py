@@ -19,6 +19,20 @@ from auditcore.models.classifier import Classifier
 
 @final
 @dataclass(frozen=True)
+class ReferenceTask:
+    """What a reference model is computed with.
+
+    Attributes:
+        position: Its position in the request, for errors.
+        shared: Quantities of the whole audit that were measured of it.
+    """
+
+    position: int
+    shared: Quantities
+
+
+@final
+@dataclass(frozen=True)
 class ShardTask:
     """What to compute: one wave of a plan on some images.
 
@@ -34,6 +48,7 @@ class ShardTask:
         order: Indices of all images of the audit in the order in which they are audited, if it is not the order of the
             batch. The maps of the first ones are compared with each other.
         deviation_images: How many images of the compute wave to measure exactly as well, if the plan has faster modes.
+        references: Name of a model with which checks compare this one -> what it is computed with.
     """
 
     plan: AuditPlan
@@ -45,6 +60,7 @@ class ShardTask:
     audit_images: int | None = None
     order: Sequence[int] | None = None
     deviation_images: int = 0
+    references: Mapping[str, ReferenceTask] = field(default_factory=dict)
 
 
 @final
@@ -54,6 +70,7 @@ class Runtime:
 
     Attributes:
         classifier: The model under audit, on its device. Its ledger is read before and after.
+        references: The models that `ShardTask.references` names, on the same device.
         limits: Sizes that are checked before an image is decoded.
         micro_batch: Images per pass; a short calibration chooses if None. Scores depend on it only by rounding.
         memory_bytes: Memory for the activations of one pass; half of the free memory if None.
@@ -63,6 +80,7 @@ class Runtime:
     """
 
     classifier: Classifier
+    references: Mapping[str, Classifier] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     micro_batch: int | None = None
     memory_bytes: int | None = None

@@ -24,6 +24,8 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.images.masks import mask_on_input, mask_pixels
 from auditcore.images.preprocess import PixelBox, pixel_boxes, to_pixels
 from auditcore.images.reading import read_image
+from auditcore.images.tensor_batches import is_tensor_file
+from auditcore.images.tensor_images import read_tensor_image
 
 FIRST_GROUP = 32
 """Images of the first group when larger groups follow: enough for full passes of most checks."""
@@ -55,6 +57,8 @@ class DecodedBatch:
         masks: Masks of objects of each usable image that show at least one pixel of its input, in the order of `used`.
         excluded: One record for each excluded image, with the error's `code`, and its message as `reason`.
         notes: What a reader of the report should know of the values of single images: index and sentence.
+        ready: Whether each usable image is a tensor ready for the model, in the order of `used`.
+        sizes: Width and height of each usable image when it stands upright, in the order of `used`.
     """
 
     pixels: Float[Tensor, "image channel height width"]
@@ -64,6 +68,8 @@ class DecodedBatch:
     boxes: tuple[tuple[LabeledBox, ...], ...] = ()
     notes: tuple[tuple[int, str], ...] = ()
     masks: tuple[tuple[LabeledMask, ...], ...] = ()
+    ready: tuple[bool, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 class _Decoded(NamedTuple):
@@ -74,6 +80,8 @@ class _Decoded(NamedTuple):
     boxes: tuple[LabeledBox, ...]
     note: str | None
     masks: tuple[LabeledMask, ...]
+    ready: bool
+    size: tuple[int, int]
 
 
 def decode_batch(
@@ -105,6 +113,8 @@ def decode_batch(
         tuple(one.boxes for one in usable.values()),
         tuple((images[position].index, one.note) for position, one in usable.items() if one.note is not None),
         tuple(one.masks for one in usable.values()),
+        tuple(one.ready for one in usable.values()),
+        tuple(one.size for one in usable.values()),
     )
 
 
@@ -151,10 +161,21 @@ def _decode(
         return None
     digest, field = image.digest, f"images.{image.index}"
     try:
-        decoded = read_image(image.data, preprocessing, limits=limits, field=field)
-        pixels = to_pixels(decoded, preprocessing, limits=limits, field=field)
-        boxes = _labeled_boxes(image, decoded.size, preprocessing, field)
-        masks = _labeled_masks(image, decoded.size, preprocessing, field)
+        ready = is_tensor_file(image.data, image.name)
+        if ready:
+            pixels, note = read_tensor_image(image.data, preprocessing, limits=limits, field=field), None
+            size = (preprocessing.shape.width, preprocessing.shape.height)
+            # boxes and masks stay where they are, as the tensor does
+            preprocessing = preprocessing.model_copy(update={"keep_final": True})
+        else:
+            decoded = read_image(image.data, preprocessing, limits=limits, field=field)
+            pixels, size, note = (
+                to_pixels(decoded, preprocessing, limits=limits, field=field),
+                decoded.size,
+                decoded.note,
+            )
+        boxes = _labeled_boxes(image, size, preprocessing, field)
+        masks = _labeled_masks(image, size, preprocessing, field)
     except InputError as error:
         return ImageRecord(
             index=image.index,
@@ -164,7 +185,7 @@ def _decode(
             code=error.code,
             reason=error.message,
         )
-    return _Decoded(pixels, digest, boxes, decoded.note, masks)
+    return _Decoded(pixels, digest, boxes, note, masks, ready, size)
 
 
 @functools.cache

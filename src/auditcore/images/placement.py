@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 from auditcore.contracts.preprocessing import CropOffset, Preprocessing, Size
 
@@ -50,6 +51,46 @@ def placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> Plac
         _offset(new_width, width, preprocessing.crop_offset),
         _offset(new_height, height, preprocessing.crop_offset),
     )
+
+
+class InputPart(NamedTuple):
+    """A part of a model's input: row `top` to `bottom`, column `left` to `right`, in pixels, not always whole ones."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
+def part_seen_by_both(
+    image_size: tuple[int, int], first: Preprocessing, second: Preprocessing
+) -> tuple[InputPart, InputPart]:
+    """Return the part of an image that two models see, in the input of each. Every model sees the center.
+
+    Args:
+        image_size: Width and height of the upright image.
+        first: Sizes of the input of one model.
+        second: Sizes of the input of the other.
+    """
+    both = [(placement(image_size, each), each.shape) for each in (first, second)]
+    rows = _common([(place.top, place.height, shape.height) for place, shape in both])
+    columns = _common([(place.left, place.width, shape.width) for place, shape in both])
+    one, other = (
+        InputPart(top, left, bottom, right) for (top, bottom), (left, right) in zip(rows, columns, strict=True)
+    )
+    return one, other
+
+
+def _common(axes: Sequence[tuple[int, int, int]]) -> list[tuple[float, float]]:
+    """Return where the common part begins and ends on one axis of each input.
+
+    Args:
+        axes: Offset of an input in the resized image, length of that image, and length of the input.
+    """
+    begin = max(0.0, *(offset / length for offset, length, _ in axes))
+    end = min(1.0, *((offset + side) / length for offset, length, side in axes))
+    # the products are whole numbers again where an input ends, except for rounding
+    return [(round(begin * length - offset, 6), round(end * length - offset, 6)) for offset, length, _ in axes]
 
 
 def _resized(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:

@@ -37,6 +37,11 @@ class MapRows:
     maps: Float[Tensor, "image channel height width"]
     missing: Mapping[int, str]
 
+    def take(self, rows: Sequence[int]) -> MapRows:
+        """Return the maps of some rows."""
+        missing = {new: self.missing[row] for new, row in enumerate(rows) if row in self.missing}
+        return MapRows(self.maps[list(rows)], missing)
+
 
 @final
 class UploadedMaps:

@@ -83,7 +83,8 @@ class MaskedMaps:
         Values are scaled by the largest one first, so that squares of tiny gradients do not underflow.
         """
         lowest, highest = self._extremes
-        wide = self.values.double()
+        # a copy even of float64 values, which must stay as they are
+        wide = self.values.to(torch.float64, copy=True)
         if self.mask is not None:
             wide.masked_fill_(~self.mask, 0)
         wide.div_(torch.maximum(highest.abs(), lowest.abs()).double()[:, None])

@@ -18,7 +18,7 @@ Batches = Literal["any", "single", "several"]
 """Batches that a model takes: of any size, of one image only, or of at least two images."""
 
 SELECT_FIELD = "model.select"
-NAME = "logits"
+LOGITS = "logits"
 """The entry that is read if none is named."""
 
 
@@ -129,9 +129,9 @@ def find_entry(returned: Any, select: Select | None) -> Select | None:  # noqa: 
         return None if isinstance(returned, Tensor) else select
     if isinstance(returned, Tensor):
         return None
-    named = returned.get(NAME) if isinstance(returned, Mapping) else getattr(returned, NAME, None)
+    named = returned.get(LOGITS) if isinstance(returned, Mapping) else getattr(returned, LOGITS, None)
     if isinstance(named, Tensor):
-        return NAME
+        return LOGITS
     entries = list(returned.items() if isinstance(returned, Mapping) else enumerate(_sequence(returned)))
     if len(entries) == 1 and isinstance(entries[0][1], Tensor):
         only: Select = entries[0][0]

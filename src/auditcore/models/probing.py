@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.models import Scores
 from auditcore.contracts.outputs import Outputs, Select
-from auditcore.devices.exhaustion import is_out_of_memory
-from auditcore.errors import InputError, ModelOutputInvalid, NonFiniteWeights
+from auditcore.devices.exhaustion import EXHAUSTED, is_out_of_memory
+from auditcore.errors import InputError, MemoryExhausted, ModelOutputInvalid, NonFiniteWeights
 from auditcore.models.adapted import Adapted, Habits, find_entry, selected
 from auditcore.models.canonical import laid_out
 from auditcore.models.feature_maps import Layout, layers_run
@@ -110,6 +110,7 @@ def probe(
         quiet: Context of passes without gradients.
 
     Raises:
+        MemoryExhausted: Memory ran out for a single image.
         ModelOutputInvalid: It is not a classifier of such images, its answers to the same image differ, or its outputs
             are not what they are declared to be; the message says which and how to change that.
     """
@@ -204,6 +205,8 @@ def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a
     except Exception as error:
         if raised_by_a_signal(error):
             raise
+        if is_out_of_memory(error):
+            raise MemoryExhausted(EXHAUSTED, field="model") from error
         msg = (
             f"the model cannot process an input of shape {tuple(inputs.shape)} ({said(error)}); check size and "
             "channels of `preprocessing`"
@@ -215,10 +218,8 @@ def _ran_within_memory(module: nn.Module, inputs: Tensor) -> Any | None:  # noqa
     """The same; None if there is no memory for so many images, since an audit passes fewer at once."""
     try:
         return _ran(module, inputs)
-    except ModelOutputInvalid as error:
-        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
-            return None
-        raise
+    except MemoryExhausted:
+        return None
 
 
 def _rows(returned: Tensor, images: int) -> Tensor:
@@ -269,7 +270,7 @@ def _in_channels_last(
         try:
             with layers_run(view, shape, images=len(inputs)) as ran:
                 logits = _ran(view, inputs.contiguous(memory_format=memory_format))
-        except ModelOutputInvalid:
+        except (ModelOutputInvalid, MemoryExhausted):
             if memory_format is torch.contiguous_format:
                 raise
             continue

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import final
 
 from auditcore.contracts.automatic_intervals import Quantities, automatic_intervals, with_shared_intervals
-from auditcore.contracts.images import short_name
+from auditcore.contracts.image_names import short_name
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
@@ -18,8 +18,9 @@ from auditcore.contracts.shards import ShardResult
 from auditcore.contracts.speed import deviation_images
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
-from auditcore.engine.shard_task import Runtime, ShardTask
+from auditcore.engine.shard_task import ReferenceTask, Runtime, ShardTask
 from auditcore.engine.shared import reduce_shared
+from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import uploaded_maps
 from auditcore.models.classifier import Classifier
@@ -33,8 +34,8 @@ from auditcore.report.stopping import Conclusion, image_order
 class AuditRun:
     """One audit: its shards may run in any order and in any process, if its storage is shared.
 
-    Two rules bind the caller: all shards of the measure wave, of one model or where models share automatic intervals of
-    all models, come before the shards of the compute wave; and the report is assembled after all of them.
+    Two rules bind the caller: all shards of the measure wave, of one model or where `models_depend` of all models, come
+    before the shards of the compute wave; and the report is assembled after all of them.
 
     Attributes:
         order: Indices of the images in the order in which they are audited; None without a stop rule, which leaves the
@@ -86,21 +87,35 @@ class AuditRun:
         with blaming_model(name, model):
             return load(reference)
 
+    def references_of(self, shard: ShardRange) -> dict[str, int]:
+        """The models with which a shard compares its own: name -> position in the request."""
+        if shard.wave != "compute":
+            return {}
+        name, _ = self._request.references[shard.model]
+        wanted = self._plan.for_model(name).reference_models
+        return {
+            other: position
+            for position, (other, _) in enumerate(self._request.references)
+            if other is not None and other in wanted
+        }
+
     def run_shard(self, shard: ShardRange, runtime: Runtime) -> ShardResult:
         """Read the images of a shard and run its wave on them.
 
         Args:
             shard: Which wave, model and images.
-            runtime: The loaded model and how to run it; this audit sets the pictures itself.
+            runtime: The loaded model, those of `references_of`, and how to run them; this audit sets the pictures
+                itself.
 
         Raises:
             AuditCancelled: `runtime.progress` has raised it.
-            InputError: An image, a file of maps or the model cannot be used.
+            InputError: An image, a file of maps or the model cannot be used, or classes have names that do not fit it.
         """
         name, _ = self._request.references[shard.model]
+        self._check_class_names(runtime.classifier, name)
         images = self._read_images(shard, runtime.progress)
         task = ShardTask(
-            plan=self._plan,
+            plan=self._plan.for_model(name),
             wave=shard.wave,
             images=images,
             shared=self._quantities(shard.model) if shard.wave == "compute" else {},
@@ -109,9 +124,23 @@ class AuditRun:
             audit_images=self._images,
             order=self.order,
             deviation_images=max(0, deviation_images(self._images) - shard.start),
+            references={
+                other: ReferenceTask(position, self._quantities(position))
+                for other, position in self.references_of(shard).items()
+            },
         )
         with blaming_model(name, shard.model):
             return run_shard(task, replace(runtime, pictures=self._pictures))
+
+    def _check_class_names(self, classifier: Classifier, name: str | None) -> None:
+        given = len(self._request.class_names)
+        if given and given != classifier.classes:
+            which = "the model" if name is None else f"the model {name!r}"
+            msg = (
+                f"{given} classes have names, and {which} has {classifier.classes}, so labels may mean other classes; "
+                "give the names of all classes in the model's order"
+            )
+            raise InvalidRequest(msg, field="class_names")
 
     def stop_at(self) -> int | None:
         """Number of images in the random order after which the audit may end; None while it must go on."""

@@ -8,7 +8,7 @@ from typing import final
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
-from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.presets import plan_for_models
 from auditcore.contracts.request import AuditRequest
 from auditcore.sources.resolved_model import Resolution
 from auditcore.sources.resolving import resolve_request
@@ -54,8 +54,10 @@ def plan_in_full(request: AuditRequest) -> AuditPlan:
         request: What to audit.
 
     Raises:
-        InputError: The preset is unknown, or a condition of the policy names what the plan does not compute.
+        InputError: The preset is unknown, a check compares models that the request does not name, or a condition of
+            the policy names what the plan does not compute.
     """
-    plan = resolve_plan(request.plan)
-    validate_policy(request.policy, plan, [name for name, _ in request.references if name is not None])
+    models = [name for name, _ in request.references if name is not None]
+    plan = plan_for_models(request.plan, models)
+    validate_policy(request.policy, plan, models)
     return plan

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BufferedReader
+
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.class_names import ClassNames
+from auditcore.contracts.image_names import file_name, inline_name
 from auditcore.contracts.images import (
+    BatchEntry,
+    BatchManifest,
     ImageBatchReference,
     ImageUri,
     ImageUris,
     InlineImages,
-    file_name,
+    TensorImages,
     inline_manifest,
-    inline_name,
+    stored_masks,
 )
+from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
-from auditcore.sources.fetching import BlobReader, read_resource
+from auditcore.images.tensor_batches import ByteStream, TensorBatch, cut, open_batch, require_model
+from auditcore.sources.fetching import BlobReader, open_resource, read_resource
 
 
 def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage]:
@@ -34,20 +45,112 @@ def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage
             ]
         case ImageUris(uris=uris):
             return [encoded_uri(image, number, read_uri(image, number, access)) for number, image in enumerate(uris)]
+        case TensorImages() as tensors:
+            with open_tensors(tensors, access) as (stream, batch):
+                require_models(batch, request)
+                return list(cut_tensors(tensors, stream, batch))
         case ImageBatchReference():
             msg = "only a service knows a stored batch; pass `images`, or name URIs or inline images"
             raise InvalidRequest(msg, field="images")
 
 
-def with_stored_images(request: AuditRequest) -> AuditRequest:
-    """The same request without pixels: inline images become the batch that a service would store.
+def with_stored_images(request: AuditRequest, images: Sequence[EncodedImage]) -> AuditRequest:
+    """The same request without pixels: inline images and tensors become the batch that a service would store.
 
     The report then has the same digest of its request, wherever the audit ran.
+
+    Args:
+        request: The request.
+        images: Its images, as `read_images` returns them.
     """
-    if not isinstance(request.images, InlineImages):
-        return request
-    digest = digest_of(inline_manifest(request.images.images))
-    return request.model_copy(update={"images": ImageBatchReference(digest=digest)})
+    match request.images:
+        case InlineImages(images=inline):
+            manifest = inline_manifest(inline)
+        case TensorImages():
+            manifest = manifest_of(images)
+        case _:
+            return request
+    return request.model_copy(update={"images": ImageBatchReference(digest=digest_of(manifest))})
+
+
+def manifest_of(images: Sequence[EncodedImage], class_names: ClassNames = ()) -> BatchManifest:
+    """The batch that images and names of classes form when they are uploaded."""
+    return BatchManifest(entries=tuple(map(entry_of, images)), class_names=class_names)
+
+
+def entry_of(image: EncodedImage) -> BatchEntry:
+    """The entry of an image in the batch that it belongs to."""
+    return BatchEntry(
+        name=image.name or "",
+        digest=image.digest,
+        size_bytes=len(image.data),
+        label=image.label,
+        boxes=image.boxes,
+        masks=stored_masks(image.masks),
+    )
+
+
+@contextmanager
+def open_tensors(
+    images: TensorImages, access: AccessRules, *, blobs: BlobReader | None = None
+) -> Iterator[tuple[BufferedReader, TensorBatch]]:
+    """Open a file of tensors and read its header.
+
+    Args:
+        images: The reference to the file.
+        access: What may be reached; the limits are those of a batch.
+        blobs: Reads `blob:` URIs; they are refused if None.
+
+    Raises:
+        InputError: The file cannot be fetched, is not one of images, or the lists of the request do not fit it.
+    """
+    path = open_resource(
+        images.uri,
+        access=access,
+        field="images.uri",
+        limit_bytes=access.limits.batch_bytes,
+        sha256=images.sha256,
+        blobs=blobs,
+    )
+    with path.open("rb") as stream:
+        size = path.stat().st_size
+        batch = open_batch(stream, size=size, limits=access.limits, field="images.uri", declared=images)
+        for name in ("labels", "boxes", "masks"):
+            given = len(getattr(images, name))
+            if given not in {0, batch.images}:
+                msg = f"{name} has {given} entries for {batch.images} images; give one per image, or none"
+                raise InvalidRequest(msg, field=f"images.{name}")
+        yield stream, batch
+
+
+def require_models(batch: TensorBatch, request: AuditRequest) -> None:
+    """Refuse tensors that do not fit the preprocessing that a request declares of a model.
+
+    What a model brings along is known when it is loaded, and each image is then compared with it.
+
+    Raises:
+        UndecodableImage: A model takes another input or another normalization; `field` says which.
+    """
+    for position, (name, reference) in enumerate(request.references):
+        declared: Preprocessing | None = getattr(reference, "preprocessing", None)  # the demo model has none
+        if declared is not None:
+            with blaming_model(name, position):
+                require_model(batch, declared, field="model.preprocessing")
+
+
+def cut_tensors(images: TensorImages, stream: ByteStream, batch: TensorBatch) -> Iterator[EncodedImage]:
+    """Yield each image of an open file of tensors, with what the request knows of it."""
+    names = batch.names(file_name(images.uri))
+    files = cut(stream, batch, field="images.uri")
+    for number, (name, data) in enumerate(zip(names, files, strict=True)):
+        yield EncodedImage(
+            number,
+            name,
+            data,
+            images.labels[number] if images.labels else None,
+            images.boxes[number] if images.boxes else (),
+            images.masks[number] if images.masks else (),
+        )
 
 
 def read_uri(image: ImageUri, index: int, access: AccessRules, *, blobs: BlobReader | None = None) -> bytes:

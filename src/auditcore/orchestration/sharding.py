@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
+from auditcore.contracts.automatic_intervals import automatic_intervals
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import Wave
 from auditcore.contracts.stopping import StopRule, looks
@@ -30,6 +31,11 @@ class ShardRange:
     model: int
     start: int
     stop: int
+
+
+def models_depend(plan: AuditPlan) -> bool:
+    """Whether a model computes with what was measured of another: automatic intervals, or those of a reference."""
+    return bool(plan.reference_models) or any(automatic_intervals(plan))
 
 
 def shard_ranges(

@@ -10,9 +10,11 @@ from itertools import chain
 import numpy as np
 
 from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.images import labels_of
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
+from auditcore.contracts.presets import checks_of_several_models
 from auditcore.contracts.report import (
     AuditReport,
     BoxPlot,
@@ -27,7 +29,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import CheckCost, Cost, ImageRecord, Measurement, ShardResult
 from auditcore.contracts.significance import rounded
 from auditcore.costs.estimate import BACKWARD_COST
-from auditcore.errors import NoUsableImages
+from auditcore.errors import DigestMismatch, NoUsableImages
 from auditcore.metrics.quartiles import box_plot
 from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
 from auditcore.report import pooling
@@ -95,8 +97,11 @@ def assemble(
         with blaming_model(name, position):
             models.append(measured_model(name, reference, results))
     names = tuple(model.name for model in models if model.name is not None)
+    _refuse_other_references(models)
     artifacts = tuple(sorted(chain.from_iterable(model.artifacts for model in models), key=lambda one: one.image))
-    images = _images(models, pictured=len({artifact.image for artifact in artifacts}), total=total)
+    images = _images(
+        models, pictured=len({artifact.image for artifact in artifacts}), total=total, class_names=request.class_names
+    )
     order = tuple(item.index for item in images.items)
 
     taken = None if request.stop is None else image_order(plan.seed, total)
@@ -116,6 +121,7 @@ def assemble(
         stopping,
         stability={check.label for check in plan.checks if check.question == "stability"},
         image_independent=image_independent(controls),
+        reference_models={check.label: check.reference_model for check in plan.checks},
     )
     return AuditReport(
         audit_id=audit_id,
@@ -149,7 +155,7 @@ def assemble(
         stopping=stopping,
         controls=controls,
         warnings=warnings_of(plan, listed, controls),
-        notes=tuple(dict.fromkeys(note for result in results for note in result.notes)),
+        notes=tuple(dict.fromkeys((*(note for result in results for note in result.notes), *_left_out(request)))),
         deviation=deviation_of(plan, {model.name: model.shards for model in models}),
         artifacts=artifacts,
         cost=_total_cost(results).model_copy(update={"estimated_seconds": estimated_seconds}),
@@ -170,7 +176,33 @@ def assemble(
     )
 
 
-def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int) -> ReportImages:
+def _refuse_other_references(models: Sequence[MeasuredModel]) -> None:
+    """Refuse shards that compared their model with other weights than those of the model that this report lists.
+
+    Raises:
+        DigestMismatch: A file behind a model has changed during the audit.
+    """
+    digests = {model.name: model.described.digest for model in models}
+    positions = {model.name: position for position, model in enumerate(models)}
+    for model in models:
+        for shard in model.shards:
+            for name, digest in shard.references.items():
+                if digest != digests[name]:
+                    field = f"models.{positions[name]}.model.weights"
+                    raise DigestMismatch(expected=digests[name], actual=digest, field=field)
+
+
+def _left_out(request: AuditRequest) -> tuple[str, ...]:
+    """Say which checks of a preset an audit of one model leaves out."""
+    checks = () if request.models else checks_of_several_models(request.plan)
+    return tuple(
+        f"the preset compares models by the check {check!r}, which an audit of one `model` leaves out; list several "
+        "under `models` to have it"
+        for check in checks
+    )
+
+
+def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int, class_names: Sequence[str]) -> ReportImages:
     """List the images: used by at least one model, excluded by all models, or never examined."""
     records = tuple(models[0].records.values())
     used, excluded = [], []
@@ -200,7 +232,17 @@ def _images(models: Sequence[MeasuredModel], *, pictured: int, total: int) -> Re
         not_examined=total - len(records),
         digest=f"sha256:{digests.hexdigest()}",
         items=tuple(used),
+        class_names={number: class_names[number] for number in _classes_of(used)} if class_names else {},
     )
+
+
+def _classes_of(images: Iterable[UsedImage]) -> list[int]:
+    """All classes that images were explained for or have as a label."""
+    found = set()
+    for image in images:
+        explained = (*image.further_targets, *chain.from_iterable(image.by_model.values()))
+        found |= {image.target, *(one.target for one in explained), *labels_of(image.label)}
+    return sorted(found)
 
 
 def _used(index: int, models: Sequence[MeasuredModel]) -> UsedImage | None:

@@ -77,11 +77,12 @@ _SQUARE_CROP: Mapping[str, JsonValue] = {
     "bits": None,
     "range": None,
     "window": None,
+    "pictured": None,
 }
 """What the only preprocessing of schema 1.1 was: images of the crop's size were left as they are."""
 
 _PACKAGED = ("mar", "mlflow")
-_WITH_SELECT = ("factory", "torchscript", "torch_export", *_PACKAGED)
+_WITH_SELECT = ("factory", "torchscript", "torch_export", "onnx", *_PACKAGED)
 _WITH_OUTPUTS = ("torchvision", "timm", "factory", "mlflow", "huggingface", "torchscript", "torch_export")
 """Kinds of model references that got the field after schema 1.1."""
 
@@ -123,6 +124,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "1.1": Schema(
         additions=(
             Addition("warnings", []),
+            Addition("images.class_names", {}),
             Addition("averages", []),
             Addition("rankings", []),
             Addition("occlusion_correlations", []),

@@ -16,7 +16,7 @@ import numpy as np
 
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy import Condition, models_judged
 from auditcore.contracts.report import ConditionDecision, Stopping
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
@@ -181,12 +181,14 @@ class Conclusion:
         self._seed = plan.seed
         self._images = images
         self._metrics = {check.label: check.metrics for check in plan.checks}
+        reference_models = {check.label: check.reference_model for check in plan.checks}
         self._models = tuple(name for name, _ in request.references)
         self._order = image_order(plan.seed, images)
+        names = [name for name in self._models if name is not None]
         self._questions: tuple[Question, ...] = tuple(
             (number, model)
             for number, condition in enumerate(self._policy)
-            for model in ((condition.model,) if condition.model is not None else self._models)
+            for model in models_judged(condition, names, reference_models[condition.check])
         )
         self._alpha = self._rule.alpha / len(self._questions)
         self._known: dict[str | None, set[int]] = {model: set() for model in self._models}

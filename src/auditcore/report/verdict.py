@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
-from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy import Condition, models_judged
 from auditcore.contracts.report import (
     ConditionDecision,
     ConditionOutcome,
@@ -30,6 +31,7 @@ def evaluate(
     *,
     stability: Collection[str] = (),
     image_independent: Collection[tuple[str | None, str]] = (),
+    reference_models: Mapping[str, str | None] = MappingProxyType({}),
 ) -> tuple[ConditionOutcome, ...]:
     """Return the outcome of every condition; a condition without enough evidence never passes.
 
@@ -41,11 +43,12 @@ def evaluate(
         stability: Names of the checks that ask whether a map stays the same. A map that ignores the image always does.
         image_independent: Model, None in an audit of one, and explainer whose maps do not depend on the image. Their
             conditions on stability cannot pass; a miss stays a miss.
+        reference_models: Check -> the model with which it compares the others, and of which it has no results.
     """
     questions = [
         (number, condition, model)
         for number, condition in enumerate(policy)
-        for model in ((condition.model,) if condition.model is not None else models or (None,))
+        for model in models_judged(condition, models, reference_models.get(condition.check))
     ]
     decisions = [None] * len(questions) if stopping is None else stopping.decisions
     early = stopping is not None and stopping.stopped_early

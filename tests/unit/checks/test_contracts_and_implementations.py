@@ -17,9 +17,9 @@ def test_every_check_has_an_implementation_and_a_kind_of_its_own() -> None:
 @pytest.mark.parametrize("check", and_every_other_check(()), ids=lambda check: check.kind)
 def test_what_measures_has_an_implementation_of_the_first_wave(check: CheckContract) -> None:
     implementation = CHECKS[type(check)]
-    assert check.measures == (implementation.measure_shared is not None)
-    assert check.measures == (implementation.reduce_shared is not None)
-    assert check.measures or not check.measures_maps
+    assert check.needs_measure_wave == (implementation.measure_shared is not None)
+    assert check.needs_measure_wave == (implementation.reduce_shared is not None)
+    assert check.needs_measure_wave or not check.measures_maps
 
 
 @pytest.mark.parametrize("check", and_every_other_check(()), ids=lambda check: check.kind)

@@ -6,7 +6,8 @@ import base64
 
 import pytest
 
-from auditcore.contracts.images import NAME_LENGTH, InlineImage, file_name, inline_manifest, short_name
+from auditcore.contracts.image_names import NAME_LENGTH, file_name, short_name
+from auditcore.contracts.images import InlineImage, inline_manifest
 from auditcore.errors import InvalidRequest
 
 

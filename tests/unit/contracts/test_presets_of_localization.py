@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from auditcore.contracts.plan import PresetName
-from auditcore.contracts.presets import PRESETS
+from auditcore.contracts.plan import PresetName, PresetPlan
+from auditcore.contracts.presets import PRESETS, checks_of_several_models, resolve_plan
 from paper_table import Prescribed, deviations, unlisted
 
 ARUN = (
@@ -23,12 +23,10 @@ ARUN = (
         "abstract and materials and methods: eight methods",
         disclosed="XRAI is missing",
     ),
-    Prescribed(
-        "checks",
-        ["localization", "randomization", "repeatability", "reproducibility"],
-        "abstract: four criteria",
-        disclosed="no check compares maps of two models",
-    ),
+    # agreement is repeatability and reproducibility, of two other models
+    Prescribed("checks", ["localization", "randomization", "agreement"], "abstract: four criteria"),
+    Prescribed("checks.agreement.window", 7, "published code, repeatability_scores_rsna.py"),
+    Prescribed("checks.agreement.normalize", "min_max", "published code, create_maps_rsna.py, saliency_ttest"),
 )
 
 SAPORTA = (
@@ -64,5 +62,14 @@ def test_every_changed_setting_has_a_source() -> None:
         assert unlisted(name, table) == []
 
 
-def test_the_summary_says_what_arun2021_does_not_measure() -> None:
-    assert "Without the paper's repeatability and reproducibility" in PRESETS["arun2021"].summary
+def test_an_audit_of_one_model_leaves_out_the_comparison_of_models_and_the_summary_says_so() -> None:
+    preset = PresetPlan(preset="arun2021", seed=3)
+    assert [check.label for check in resolve_plan(preset, several_models=False).checks] == [
+        "localization",
+        "randomization",
+    ]
+    several = resolve_plan(preset)
+    assert [check.label for check in several.checks] == ["localization", "randomization", "agreement"]
+    assert checks_of_several_models(preset) == ("agreement",)
+    assert checks_of_several_models(several) == ()
+    assert "An audit of one model leaves out the comparison of models" in PRESETS["arun2021"].summary

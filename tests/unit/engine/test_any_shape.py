@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from pydantic import ValidationError
 
 import any_network
 from auditcore.auditing import audit
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.checks import CHECK_CONTRACTS
 from auditcore.contracts.explainers import default_explainers
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import NoUsableImages
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.page.html import render_html
+from every_check import and_every_other_check
 
 TARGET = "any_network:Network"
 CHEAPER: dict[str, dict[str, Any]] = {
@@ -67,7 +71,14 @@ def explainers() -> list[dict[str, Any]]:
 
 
 def run(
-    channels: int, height: int, width: int, *, images: list[EncodedImage] | None = None, **plan: Any
+    channels: int,
+    height: int,
+    width: int,
+    *,
+    images: list[EncodedImage] | None = None,
+    preprocessing: dict[str, Any] | None = None,
+    pictures: dict[str, bytes] | None = None,
+    **plan: Any,
 ) -> AuditReport:
     request = AuditRequest.model_validate(
         {
@@ -81,6 +92,7 @@ def run(
                     "crop": {"height": height, "width": width},
                     "mean": [0.5] * channels,
                     "std": [0.25] * channels,
+                    **(preprocessing or {}),
                 },
             },
             "images": {"kind": "batch", "digest": "sha256:" + "0" * 64},
@@ -88,11 +100,11 @@ def run(
         }
     )
     given = any_network.arrays(channels, height, width) if images is None else images
-    return audit(request, images=given, access=AccessRules(factories=(TARGET,)), micro_batch=8)
+    return audit(request, images=given, access=AccessRules(factories=(TARGET,)), micro_batch=8, pictures=pictures)
 
 
 def check_plan() -> list[dict[str, Any]]:
-    kinds = [contract.model_fields["kind"].default for contract in CHECK_CONTRACTS]
+    kinds = [check.kind for check in and_every_other_check(())]
     return [{"kind": kind, **CHECKS.get(kind, {})} for kind in kinds]
 
 
@@ -157,3 +169,22 @@ def test_files_of_another_number_of_bands_are_left_out_with_the_reason() -> None
             explainers=[{"kind": "gradient"}],
             checks=[{"kind": "complexity"}],
         )
+
+
+def test_pictures_show_the_bands_that_are_named() -> None:
+    pictures: dict[str, bytes] = {}
+    plan = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "complexity"}]}
+    report = run(6, 8, 12, preprocessing={"pictured": [3, 5, 0]}, pictures=pictures, **plan)
+    photo = next(one for one in report.artifacts if one.explainer is None)
+    values = np.load(io.BytesIO(any_network.arrays(6, 8, 12)[0].data))
+    drawn = np.asarray(Image.open(io.BytesIO(pictures[photo.digest])))
+    assert np.abs(drawn - 255 * values[:, :, [3, 5, 0]]).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("channels", "pictured", "words"),
+    [(6, [0, 1, 6], "names channel 6, and the last of 6 is 5"), (3, [2, 1, 0], "chooses among bands")],
+)
+def test_bands_that_cannot_be_pictured_are_refused(channels: int, pictured: list[int], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        run(channels, 8, 8, preprocessing={"pictured": pictured})

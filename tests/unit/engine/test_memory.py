@@ -9,12 +9,15 @@ from torch import Tensor, nn
 import digits
 from auditcore.checks.micro_batches import MicroBatches
 from auditcore.contracts.augmentations import Brightness
-from auditcore.contracts.checks import DeletionCheck, EddaCheck, SensitivityCheck, SweepCheck
+from auditcore.contracts.checks import DeletionCheck, EddaCheck, RandomizationCheck, SensitivityCheck, SweepCheck
 from auditcore.contracts.explainers import Explainer, GradCam, Gradient, IntegratedGradients, SmoothGrad
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult
 from auditcore.devices.exhaustion import is_out_of_memory
 from auditcore.engine.calibration import CLEARLY_FASTER, LARGEST, PIXELS_A_PASS, calibrate, starting_size
+from auditcore.engine.groups import PIXELS_A_GROUP, group_size
+from auditcore.engine.pass_meter import PassMeter
 from auditcore.engine.shard import run_shard
 from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.errors import MemoryExhausted
@@ -67,11 +70,12 @@ def test_micro_batches_halve_and_the_scores_stay() -> None:
             assert other == (None if value is None else pytest.approx(value, rel=2e-4, abs=1e-6))
 
 
-def test_one_image_that_does_not_fit_is_a_clear_error() -> None:
+@pytest.mark.parametrize("micro_batch", [None, 8])
+def test_one_image_that_does_not_fit_is_a_clear_error(micro_batch: int | None) -> None:
     classifier = Classifier(Hungry(2), preprocessing=digits.PREPROCESSING)
     classifier.module.most = 0
     with pytest.raises(MemoryExhausted, match="smaller input size") as caught:
-        run(classifier)
+        run(classifier, micro_batch)
     assert caught.value.field == "model"
 
 
@@ -155,3 +159,66 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
         MicroBatches(4).each(4, work)
     assert not is_out_of_memory(RuntimeError("size mismatch"))
+
+
+def test_memory_that_runs_out_beside_the_model_is_not_blamed_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        torch.empty(BEYOND_ANY_MEMORY, dtype=torch.uint8)
+
+    monkeypatch.setattr("auditcore.engine.shard.sketch_originals", full)
+    with pytest.raises(MemoryExhausted, match="beside the passes"):
+        run(Classifier(digits.trained(), preprocessing=digits.PREPROCESSING))
+
+
+def test_a_pass_of_one_color_that_does_not_fit_is_no_failure_of_the_model() -> None:
+    """That pass is not made in micro-batches, and fails inside of the model."""
+    classifier = Classifier(Hungry(2), preprocessing=digits.PREPROCESSING)
+    meter = PassMeter((classifier,))
+    classifier.module.most = 0
+    with pytest.raises(RuntimeError, match="can't allocate memory"), meter.measuring("deletion"):
+        classifier.logits(torch.zeros(1, *classifier.shape))
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+PAYS_PER_GROUP = AuditPlan(explainers=(Gradient(),), checks=(RandomizationCheck(stages=1),))
+
+
+@pytest.mark.parametrize(
+    ("side_px", "micro_batch", "plan", "images"),
+    [
+        (224, 8, PLAN, 16),
+        (224, 32, PLAN, 32),
+        (224, 8, PAYS_PER_GROUP, 64),
+        (448, 2, PLAN, 16),
+        (1024, 1, PLAN, 3),
+        (1024, 8, PLAN, 3),
+        (1024, 1, PAYS_PER_GROUP, 3),
+        (2048, 1, PLAN, 1),
+        (4096, 8, PLAN, 1),
+    ],
+)
+def test_groups_have_no_more_pixels_than_64_images_of_224(
+    side_px: int, micro_batch: int, plan: AuditPlan, images: int
+) -> None:
+    for channels in (1, 3):
+        shape = InputShape(channels, side_px, side_px)
+        assert group_size(plan, micro_batch=micro_batch, shape=shape, device="cpu") == images
+
+
+def test_groups_of_an_accelerator_hold_its_larger_micro_batches() -> None:
+    shape = InputShape(3, 224, 224)
+    assert group_size(PLAN, micro_batch=256, shape=shape, device="cuda") == 256
+    assert group_size(PLAN, micro_batch=256, shape=shape, device="cpu") == 64
+
+
+def test_small_groups_give_the_scores_of_large_ones(
+    digit_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(digit_classifier)
+    monkeypatch.setitem(PIXELS_A_GROUP, "cpu", 2 * digit_classifier.shape.pixels)
+    assert group_size(PLAN, micro_batch=8, shape=digit_classifier.shape, device="cpu") == 2
+    for before, after in zip(whole.measurements, run(digit_classifier).measurements, strict=True):
+        assert (before.check, before.explainer, before.metric) == (after.check, after.explainer, after.metric)
+        for value, other in zip(before.values, after.values, strict=True):
+            assert other == (None if value is None else pytest.approx(value, rel=2e-4, abs=1e-6))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-import torchvision
 from torch import Tensor, nn
 
 import digits
 import reference_explainers as reference
+from architectures import architecture
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import DeepLift
 from auditcore.contracts.explainers.baselines import Baseline
@@ -44,7 +44,7 @@ def classifier(*layers: nn.Module, side: int = SIDE) -> Classifier:
 def fresh(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        module = torchvision.models.get_model(name, weights=None)
+        module = architecture(name)
     return Classifier(module, preprocessing=Preprocessing(resize=96, crop=96), trained=False)
 
 

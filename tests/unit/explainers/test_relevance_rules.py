@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-import torchvision
 from PIL import Image
 from torch import Tensor, nn
 from zennit.core import BasicHook
 
 import digits
+from architectures import architecture
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import LrpEpsilonAlpha2Beta1Flat, LrpEpsilonGammaBox, LrpEpsilonPlusFlat
 from auditcore.contracts.models import DemoModel
@@ -54,7 +54,7 @@ def classifier_of(module: nn.Module, size: int) -> Classifier:
 def fresh(name: str) -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return classifier_of(torchvision.models.get_model(name, weights=None), SIZE)
+        return classifier_of(architecture(name), SIZE)
 
 
 @functools.cache

@@ -135,3 +135,12 @@ def test_no_reduction_keeps_channels_and_signs() -> None:
     assert torch.equal(reduce_channels(attributions, "none"), attributions)
     assert reduce_channels(-attributions.abs(), "sum").max() < 0
     assert reduce_channels(-attributions.abs(), "max_abs").min() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_maps_stay_as_they_are(dtype: torch.dtype) -> None:
+    a, b = (torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed), dtype=dtype) for seed in (0, 1))
+    before = a.clone(), b.clone()
+    pearson(a, b, torch.ones_like(a[:, :1], dtype=torch.bool))
+    assert torch.equal(a, before[0])
+    assert torch.equal(b, before[1])

@@ -9,12 +9,12 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
-import torchvision
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrizations import weight_norm
 from zennit.layer import Sum
 
 import reference_explainers
+from architectures import architecture
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.models import DemoModel
@@ -41,7 +41,7 @@ def fresh(name: str) -> nn.Module:
     """Random weights, but statistics of a model that has seen data, so that merging has something to do."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = torchvision.models.get_model(name, weights=None).eval()
+        module = architecture(name).eval()
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.running_mean.normal_(0, 0.1)

@@ -9,7 +9,8 @@ from typing import Annotated, Any, final
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from auditcore.contracts.images import BatchManifest, file_name
+from auditcore.contracts.image_names import file_name
+from auditcore.contracts.images import BatchManifest
 from auditcore.contracts.masks import MASK_BYTES
 from auditcore.errors import LimitExceeded
 from auditcore_service.gateway.problem_responses import (
@@ -67,7 +68,9 @@ UPLOAD_BODY: dict[str, Any] = {
                             "type": "array",
                             "items": {**BINARY, "contentMediaType": "application/octet-stream"},
                             "description": "Image files: PNG, JPEG, WebP, BMP, TIFF, GIF, .npy, or DICOM (only "
-                            "pixels are kept).",
+                            "pixels are kept). Or tensors ready for the model: a safetensors file with one tensor "
+                            "(N,C,H,W) becomes N images, `name-0.safetensors` and so on. Its metadata may have "
+                            "`mean`, `std` and `names` as JSON, and `tensor`, the name of the tensor to read.",
                         },
                         "archive": {
                             **BINARY,
@@ -277,5 +280,6 @@ def _batch(digest: str, manifest: BatchManifest, passed_over: tuple[str, ...] = 
         images=len(manifest.entries),
         size_bytes=sum(entry.size_bytes for entry in manifest.entries),
         entries=manifest.entries,
+        class_names=manifest.class_names,
         passed_over=passed_over,
     )

@@ -12,6 +12,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from auditcore.contracts.checks.agreement import AgreementCheck
 from auditcore.contracts.checks.check import (
     CheckContract,
     CheckNeed,
@@ -57,6 +58,7 @@ __all__ = [
     "AUGMENTATION_MEAN",
     "CHECK_CONTRACTS",
     "CHECK_OF_KIND",
+    "AgreementCheck",
     "Change",
     "ChangedValue",
     "Check",
@@ -104,6 +106,7 @@ Check = Annotated[
     | InfidelityCheck
     | LocalizationCheck
     | RandomizationCheck
+    | AgreementCheck
     | ComplexityCheck,
     Field(discriminator="kind"),
 ]

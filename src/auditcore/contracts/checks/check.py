@@ -17,9 +17,9 @@ from auditcore.contracts.image_colors import ImageColor
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.pass_counts import NOTHING, Passes
 
-CheckNeed = Literal["class_scores", "maps_of_copies", "weights"]
-"""What a check asks of a model beyond a prediction and a map of each image: the score of any class, for perturbed
-images; maps of perturbed images; weights that can be altered."""
+CheckNeed = Literal["class_scores", "maps_of_copies", "weights", "several_models"]
+"""What a check asks of an audit beyond a prediction and a map of each image: the score of any class, for perturbed
+images; maps of perturbed images; weights that can be altered; another model, which makes maps of the same images."""
 
 Question = Literal["stability", "faithfulness", "localization", "randomization", "complexity"]
 """What a check asks.
@@ -146,6 +146,17 @@ class CheckContract(Contract):
         """Whether this check runs on the explainer of this name."""
         return self.explainers is None or explainer in self.explainers
 
+    # --- several models ----------------------------------------------------------------------------
+
+    @property
+    def reference_model(self) -> Name | None:
+        """Name of the model with which it compares the others; None if it looks at each model by itself."""
+        return None
+
+    def with_reference_model(self, name: Name) -> CheckContract:
+        """The same check, comparing with the model of this name unless it names one already."""
+        return self
+
     # --- metrics and their sub-cases ---------------------------------------------------------------
 
     @property
@@ -178,13 +189,22 @@ class CheckContract(Contract):
             rows: Images and targets that are explained.
         """
 
+    def reference_passes(self, case: CheckCase, rows: int) -> Passes:
+        """Passes that its reference model makes in the second wave, in a shard of the model under audit.
+
+        Args:
+            case: As for `passes`, about the reference model, with the explainers that run on both models.
+            rows: Images and targets that are explained.
+        """
+        return NOTHING
+
     @property
     def colors(self) -> frozenset[ImageColor]:
         """Colors of whole images that it passes once for all images."""
         return frozenset()
 
     @property
-    def measures(self) -> bool:
+    def needs_measure_wave(self) -> bool:
         """Whether it needs a quantity of the whole audit, which takes a first wave over all images."""
         return self.measures_maps
 

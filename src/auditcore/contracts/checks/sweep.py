@@ -208,7 +208,7 @@ class SweepCheck(CheckContract):
         )
 
     @property
-    def measures(self) -> bool:
+    def needs_measure_wave(self) -> bool:
         """Whether an interval is automatic."""
         return bool(self.automatic_intervals)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, final
 
+import safetensors
 import safetensors.torch
 import timm
 import torch
@@ -17,6 +19,9 @@ from auditcore.models.loaders.huggingface_preprocessing import preprocessing_of
 from auditcore.models.loaders.timm import own_preprocessing, refuse_features
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
+
+_INTEGERS = {"I8": "int8", "U8": "uint8", "I16": "int16", "I32": "int32", "I64": "int64"}
+"""Types of integers in a safetensors file -> their names in PyTorch."""
 
 
 @final
@@ -117,4 +122,19 @@ def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
             f"the weights do not fit config.json ({len(wrong)} names, such as {wrong[0]}); download the snapshot again"
         )
         raise ModelNotLoadable(msg, field=field)
+    _refuse_integers(snapshot, model.state_dict(), field)
     return Logits(model)
+
+
+def _refuse_integers(snapshot: Snapshot, own: Mapping[str, Tensor], field: str) -> None:
+    """Refuse integers for float weights: transformers converts them, although their scale is not in the file."""
+    for path in snapshot.weights:
+        with safetensors.safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                kept = file.get_slice(name).get_dtype()
+                if kept in _INTEGERS and name in own and own[name].is_floating_point():
+                    msg = (
+                        f"weights are integers, so that their scale is lost: {name} is {_INTEGERS[kept]} instead of "
+                        f"{str(own[name].dtype).removeprefix('torch.')}; save the snapshot with float weights"
+                    )
+                    raise ModelNotLoadable(msg, field=field)

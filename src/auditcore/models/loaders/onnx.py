@@ -21,6 +21,7 @@ from auditcore.models.foreign_code import raised_by_a_signal
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.external_data import include_external_data, refuse_external_data
 from auditcore.models.loaders.onnx_operators import OLDER_OPSET, in_older_operators, without_converter
+from auditcore.models.loaders.onnx_outputs import keep_output
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
 from auditcore.sources.sibling_files import read_sibling
@@ -158,8 +159,9 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
         InputError: A file cannot be read.
     """
     graph, digest = _read(reference, source)
+    keep_output(graph, reference.select)
     session = _session(graph, source.device)
-    image, output = _only(session.get_inputs(), "input"), _only(session.get_outputs(), "output")
+    image, (output,) = _only_input(session.get_inputs()), session.get_outputs()
     shape = reference.preprocessing.shape
     fixed = _refuse_misfit(image, output, shape, reference.layout)
     runtime = OnnxSource(
@@ -264,10 +266,10 @@ def _not_installed(error: ImportError) -> ModelNotLoadable:
     return ModelNotLoadable(msg, field=FIELD)
 
 
-def _only(tensors: list[Any], what: str) -> Any:  # noqa: ANN401 - ONNX Runtime publishes no types
+def _only_input(tensors: list[Any]) -> Any:  # noqa: ANN401 - ONNX Runtime publishes no types
     if len(tensors) != 1:
         names = ", ".join(repr(tensor.name) for tensor in tensors)
-        msg = f"a classifier has one {what}, and the graph has {names}; export it with one"
+        msg = f"a classifier has one input, and the graph has {names}; export it with one"
         raise ModelOutputInvalid(msg, field=FIELD)
     return tensors[0]
 

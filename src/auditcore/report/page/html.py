@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from auditcore.contracts.checks import CurveLine
 from auditcore.contracts.metrics import METRICS
-from auditcore.contracts.presets import PRESETS, Preset, Setting, setting_value
+from auditcore.contracts.plan import PresetPlan
+from auditcore.contracts.presets import PRESETS, Preset, Setting, plan_for_models, setting_value
 from auditcore.contracts.report import AuditReport, ReportModel, Result
 from auditcore.report.color_map import LEVELS, color_of
 from auditcore.report.deviation import deviation_rows
@@ -157,13 +159,25 @@ def _preset(report: AuditReport) -> Preset | None:
     """The preset that was asked for, unless another version of it was: what it says of settings would be wrong."""
     if report.upgraded_from is not None:
         return None
-    found = next((preset for name, preset in PRESETS.items() if name == report.manifest.preset), None)
-    return found if found is not None and found.build(report.plan.seed) == report.plan else None
+    models = [model.name for model in report.models if model.name is not None]
+    return next(
+        (
+            preset
+            for name, preset in PRESETS.items()
+            if name == report.manifest.preset
+            and plan_for_models(PresetPlan(preset=name, seed=report.plan.seed), models) == report.plan
+        ),
+        None,
+    )
 
 
 def _settings(preset: Preset, report: AuditReport) -> Iterator[tuple[Setting, str]]:
-    """Settings of the preset with their values in words."""
+    """Settings of the preset with their values in words, without those of checks that this audit leaves out."""
+    known = {f"checks.{check.label}" for check in report.plan.checks}
     for setting in preset.settings:
+        of_check = ".".join(setting.path.split(".")[:2])
+        if of_check.startswith("checks.") and of_check not in known:
+            continue
         value = setting_value(report.plan, setting.path)
         yield setting, ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
 
@@ -202,7 +216,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["class_name"] = _class_name
     return environment
+
+
+@pass_context
+def _class_name(context: Context, number: int) -> str:
+    """A class as the page calls it: its index, and its name if that is known."""
+    name = context["report"].images.class_names.get(number)
+    return str(number) if name is None else f"{number} ({name})"
 
 
 def _number(value: float | None) -> str:

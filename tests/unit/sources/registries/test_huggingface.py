@@ -99,6 +99,19 @@ def test_a_timm_classifier_gives_its_own_logits(resnet: tuple[Path, nn.Module]) 
     torch.testing.assert_close(classifier.logits(images), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_integer_weights_without_their_scale_are_refused(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = tmp_path / kind
+    shutil.copytree(request.getfixturevalue(kind)[0], folder)
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    integers = {name: (value * 100).to(torch.int8) if value.ndim > 1 else value for name, value in state.items()}
+    safetensors.torch.save_file(integers, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelNotLoadable, match=r"scale is lost.* is int8 instead of float32"):
+        load_classifier(snapshot(folder), access=access(folder))
+
+
 def test_a_snapshot_is_pinned_by_the_files_that_are_read(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
     shutil.copytree(resnet[0], tmp_path / "copy")
     resolution = resolve_model(snapshot(tmp_path / "copy"), access(tmp_path))
