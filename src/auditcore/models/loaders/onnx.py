@@ -20,12 +20,7 @@ from auditcore.models.black_box import BlackBox
 from auditcore.models.foreign_code import raised_by_a_signal
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.external_data import include_external_data, refuse_external_data
-from auditcore.models.loaders.onnx_operators import (
-    OLDER_OPSET,
-    in_older_operators,
-    with_initializers,
-    without_converter,
-)
+from auditcore.models.loaders.onnx_operators import OLDER_OPSET, in_older_operators, without_converter
 from auditcore.models.loaders.onnx_outputs import keep_output
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
@@ -363,7 +358,7 @@ def _ways(graph: Any, fixed: int | None) -> Iterator[Callable[[], nn.Module]]:  
         return module.eval()
 
     def older(free_batch: int | None) -> nn.Module:
-        rewritten = in_older_operators(with_initializers(graph), free_batch=free_batch)
+        rewritten = in_older_operators(graph, free_batch=free_batch)
         unknown = without_converter(rewritten)
         if unknown:
             msg = f"onnx2torch has no converter for {', '.join(unknown)}"

@@ -77,7 +77,7 @@ class _Graph:
 
     Attributes:
         model: The `ModelProto`, changed in place.
-        constants: Values of initializers and constants, by name.
+        constants: Values of initializers, by name.
         shapes: Sizes of other values, by name; None for a size that is not fixed.
     """
 
@@ -109,8 +109,9 @@ def in_older_operators(model: Proto, *, free_batch: int | None = None) -> Proto:
     copy.CopyFrom(model)
     if copy.functions:
         copy = inliner.inline_local_functions(copy)
+    _constants_as_initializers(copy.graph)
     copy = shape_inference.infer_shapes(copy)
-    graph = _Graph(copy, dict(_constants(copy.graph)), dict(_shapes(copy.graph)))
+    graph = _Graph(copy, {one.name: one for one in copy.graph.initializer}, dict(_shapes(copy.graph)))
     for node in copy.graph.node:
         if node.domain in {"", "ai.onnx"}:
             _rewrite(node, graph, free_batch)
@@ -123,32 +124,6 @@ def in_older_operators(model: Proto, *, free_batch: int | None = None) -> Proto:
     own = [onnx.helper.make_opsetid("", OLDER_OPSET), onnx.helper.make_opsetid(DOMAIN, 1)]
     del copy.opset_import[:]
     copy.opset_import.extend([*own, *others])
-    return copy
-
-
-def with_initializers(model: Proto) -> Proto:
-    """A copy of a graph in which constants are initializers, where onnx2torch looks for weights.
-
-    Paddle's exporter writes weights as constants.
-
-    Args:
-        model: A `ModelProto` without external data.
-    """
-    import onnx  # noqa: PLC0415 - an extra
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    initializers = {one.name for one in copy.graph.initializer}
-    kept = []
-    for node in copy.graph.node:
-        value = _constant_of(node)
-        if value is None or node.output[0] in initializers:
-            kept.append(node)
-        else:
-            copy.graph.initializer.add().CopyFrom(value)
-            copy.graph.initializer[-1].name = node.output[0]
-    del copy.graph.node[:]
-    copy.graph.node.extend(kept)
     return copy
 
 
@@ -290,20 +265,17 @@ _MODULES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
 }
 
 
-def _constants(graph: Proto) -> Iterator[tuple[str, Proto]]:
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
+def _constants_as_initializers(graph: Proto) -> None:
+    """Turn constants into initializers, where onnx2torch looks for weights. Paddle's exporter writes constants."""
+    kept = []
     for node in graph.node:
-        value = _constant_of(node)
-        if value is not None:
-            yield node.output[0], value
-
-
-def _constant_of(node: Proto) -> Proto | None:
-    """The tensor of a node that is a constant; None for another node."""
-    if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-        return node.attribute[0].t
-    return None
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            graph.initializer.add().CopyFrom(node.attribute[0].t)
+            graph.initializer[-1].name = node.output[0]
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _shapes(graph: Proto) -> Iterator[tuple[str, tuple[int | None, ...]]]:
