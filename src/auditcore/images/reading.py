@@ -25,6 +25,9 @@ SMALL_PART = 0.125
 than its type: 12 bits in 16 reach a sixteenth."""
 
 
+_DEEP_COLORS = frozenset({2, 4, 6})
+"""Color types of PNG with several bands per pixel, of which Pillow reads only the upper 8 bits."""
+
 _BANDS = {"L", "LA", "RGB", "RGBA", "CMYK"}
 """Modes of Pillow whose 8-bit values are bands of the file."""
 
@@ -90,6 +93,13 @@ def _photo(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: 
     """A photo whose values are 8-bit ones, or 16-bit gray."""
     colors, channels = preprocessing.colors_seen, len(preprocessing.mean)
     image = open_photo(data, limits=limits, field=field)
+    deep = _is_deep_png(data)
+    if deep and preprocessing.declared_range is not None:
+        msg = (
+            "the image is a PNG of several bands with 16 bits each, of which only the upper 8 bits can be read, so the "
+            "range that `preprocessing` declares does not fit; save it as TIFF or with numpy.save"
+        )
+        raise UndecodableImage(msg, field=field)
     if image.mode.startswith("I;16"):
         return _scaled(_bands(image, 65535.0, 16), preprocessing, field)
     # a model of bands takes transparency for what it is: one more band
@@ -100,8 +110,24 @@ def _photo(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: 
             image = image.convert("L")
         if preprocessing.declared_range is None and colors != "bands":
             # 8-bit values stay 8-bit ones, since resampling rounds them as it did in training
-            return DecodedImage(_photo_planes(image, colors), (0.0, 255.0))
+            return DecodedImage(_photo_planes(image, colors), (0.0, 255.0), _dark(image) if deep else None)
     return _scaled(_bands(image, 255.0, 8), preprocessing, field)
+
+
+def _is_deep_png(data: bytes) -> bool:
+    """Whether a photo is a PNG of several bands with 16 bits each."""
+    return data.startswith(b"\x89PNG") and data[24] == 16 and data[25] in _DEEP_COLORS  # noqa: PLR2004 - IHDR
+
+
+def _dark(image: Image.Image) -> str | None:
+    """What to know of a 16-bit color photo that uses only the lowest values; None if it uses more."""
+    largest = int(np.asarray(image).max())
+    if largest > 255 * SMALL_PART:
+        return None
+    return (
+        f"uses only {largest / 255:.1%} of the range of its 16 bits, so the model sees it almost black; if that is not "
+        "what the model was trained on, save it as TIFF or with numpy.save, and declare `preprocessing.bits`"
+    )
 
 
 def _photo_planes(image: Image.Image, colors: Colors) -> tuple[Image.Image, ...]:

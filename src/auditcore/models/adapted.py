@@ -14,8 +14,8 @@ from auditcore.contracts.outputs import Outputs, Select
 from auditcore.errors import ModelOutputInvalid
 from auditcore.models.logits import to_logits
 
-Batches = Literal["any", "single", "several"]
-"""Batches that a model takes: of any size, of one image only, or of at least two images."""
+Batches = Literal["any", "single", "several", "even"]
+"""Batches that a model takes: of any size, of one image only, of at least two images, or of an even number."""
 
 SELECT_FIELD = "model.select"
 LOGITS = "logits"
@@ -36,6 +36,8 @@ class Habits:
         batches: Batches that it takes.
         reshapes: Whether its rows have axes of length one that are removed, or lack the axis of images in a batch of
             one.
+        tracks_gradients: Whether it only runs where gradients are tracked, such as one that calls `register_hook` or
+            `retain_grad` on its feature maps.
     """
 
     outputs: Outputs
@@ -45,6 +47,7 @@ class Habits:
     copies_input: bool = False
     batches: Batches = "any"
     reshapes: bool = False
+    tracks_gradients: bool = False
 
     @property
     def plain(self) -> bool:
@@ -52,7 +55,14 @@ class Habits:
         converts = self.columns == 1 or not (
             self.outputs == "logits" or (self.outputs == "log_probabilities" and self.scores == "softmax")
         )
-        return not (converts or self.select is not None or self.copies_input or self.reshapes or self.batches != "any")
+        return not (
+            converts
+            or self.select is not None
+            or self.copies_input
+            or self.reshapes
+            or self.tracks_gradients
+            or self.batches != "any"
+        )
 
 
 @final
@@ -84,8 +94,17 @@ class Adapted(nn.Module):
                 return torch.cat([self._logits(image) for image in x.split(1)])
             case "several":
                 return self._logits(x if len(x) > 1 else x.expand(2, -1, -1, -1))[: len(x)]
+            case "even":
+                return self._logits(x if len(x) % 2 == 0 else torch.cat((x, x[-1:])))[: len(x)]
 
     def _logits(self, x: Any) -> Any:  # noqa: ANN401
+        # a symbol of torch.fx is no tensor
+        if not self.habits.tracks_gradients or not isinstance(x, Tensor) or x.requires_grad:
+            return self._read(x)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            return self._read(x.clone().requires_grad_()).detach()
+
+    def _read(self, x: Any) -> Any:  # noqa: ANN401
         habits = self.habits
         returned = selected(self._run(x.clone() if habits.copies_input else x), habits.select)
         if habits.reshapes:

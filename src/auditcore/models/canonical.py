@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import TensorMetadata
 from torch.nn.utils import fusion, parametrize
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torchvision.ops import StochasticDepth, stochastic_depth
@@ -145,7 +146,7 @@ def _as_graph(canonical: nn.Module) -> fx.GraphModule:
 
 
 def settle(module: nn.Module) -> None:
-    """Replace parametrized and normalized weights by their current values and turn off in-place operation."""
+    """Replace parametrized, normalized and pruned weights by their current values and turn off in-place operation."""
     for layer in module.modules():
         for key, hook in list(layer._forward_pre_hooks.items()):  # noqa: SLF001 - as torch.nn.utils itself finds them
             # `weight_norm` and `spectral_norm` of earlier versions of PyTorch compute the weight before each pass
@@ -155,6 +156,9 @@ def settle(module: nn.Module) -> None:
                 del layer._forward_pre_hooks[key]  # noqa: SLF001
                 delattr(layer, hook.name)
                 layer.register_parameter(hook.name, nn.Parameter(value, requires_grad=False))
+            elif isinstance(hook, BasePruningMethod):
+                hook.remove(layer)
+                del layer._forward_pre_hooks[key]  # noqa: SLF001
         if parametrize.is_parametrized(layer):
             values = {name: getattr(layer, name).detach() for name in cast("nn.ModuleDict", layer.parametrizations)}
             # remove_parametrizations would change the class, which a deep copy shares with its original

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -24,6 +25,7 @@ from auditcore.models.foreign_code import Program, copied, is_program
 from auditcore.models.module_forms import ModuleForms
 from auditcore.models.pass_ledger import PassLedger
 from auditcore.models.passages import Flow, flow_through, last_map
+from auditcore.models.plain_copy import plain_copy
 from auditcore.models.probe_images import probe_images
 from auditcore.models.probing import IMAGES, Probe, Quiet, probe, probe_black_box, refuse_non_finite_weights
 from auditcore.models.sanity import LogitGuard
@@ -151,12 +153,14 @@ class Classifier:
             return probe_black_box(module, inputs)
         if isinstance(module, torch.jit.ScriptModule):
             module = Program(module)
-        module = copied(module).eval().to(self.device, torch.float32)
+        module, notes = plain_copy(module)
+        # not `to(torch.float32)`, which drops the imaginary part of complex weights
+        module = module.eval().to(self.device).float()
         refuse_non_finite_weights(module)
         for parameter in module.parameters():
             # TorchScript has no `requires_grad_` of a whole module
             parameter.requires_grad = False
-        return probe(
+        found = probe(
             module,
             inputs,
             shape=self.shape,
@@ -165,6 +169,7 @@ class Classifier:
             select=select,
             quiet=self._quiet,
         )
+        return replace(found, notes=(*notes, *found.notes))
 
     @cached_property
     def feature_grids(self) -> tuple[str, ...]:
@@ -378,6 +383,9 @@ class Classifier:
         return other
 
 
+_KEEP_AXIS = "keep the axis of images: flatten(1) in place of squeeze() and view()"
+
+
 def _capabilities(found: Probe) -> tuple[ModelCapabilities, tuple[str, ...]]:
     """What an audit can use of a model in PyTorch, and notes on what it cannot use."""
     if found.no_gradients is not None:
@@ -390,10 +398,14 @@ def _capabilities(found: Probe) -> tuple[ModelCapabilities, tuple[str, ...]]:
     if is_program(found.module):
         return PROGRAM, ()
     if found.habits is not None and found.habits.batches != "any":
-        takes = "one image at once" if found.habits.batches == "single" else "no batch of one image"
+        takes, fix = {
+            "single": ("one image at once", _KEEP_AXIS),
+            "several": ("no batch of one image", _KEEP_AXIS),
+            "even": ("only even batches", "compute each image by itself"),
+        }[found.habits.batches]
         reason = (
             f"it reads or alters layers, and the model takes {takes}, so its layers do not see the images of a pass; "
-            "keep the axis of images: flatten(1) in place of squeeze() and view()"
+            f"{fix}"
         )
         return ModelCapabilities(layers=False, limitation=reason), ()
     return WHITE_BOX, ()

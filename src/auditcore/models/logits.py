@@ -70,6 +70,12 @@ def require_declared(returned: Float[Tensor, "image column"], *, outputs: Output
         if has_rows_of_softmax(returned):
             msg = "the outputs are declared as logits, but every row sums to 1; set `outputs` to `probabilities`"
             raise ModelOutputInvalid(msg, field=FIELD)
+        if has_rows_of_softmax(returned / 100):
+            msg = (
+                "the outputs are declared as logits, but every row sums to 100, so they are probabilities in percent; "
+                "wrap the model so that it divides them by 100, and set `outputs` to `probabilities`"
+            )
+            raise ModelOutputInvalid(msg, field=FIELD)
         return
     probabilities = returned if outputs == "probabilities" else returned.double().exp()
     low, high = float(returned.min()), float(returned.max())

@@ -123,7 +123,7 @@ def probe(
     memory_format, layouts, again = _in_channels_last(view, inputs[:2], expected, shape)
     _require_same(again, expected, why="the same image twice", module=module, buffers=buffers)
     if habits.batches != "single":
-        three = _ran_within_memory(view, inputs[:IMAGES])
+        view, habits, three = _with_odd_batches(module, view, habits, inputs)
         if three is not None:
             _require_same(three[:2], expected, why="an image in another batch", module=module, buffers=buffers)
     _require_same(alone, expected[:1], why="an image by itself and in a batch", module=module, buffers=buffers)
@@ -165,12 +165,14 @@ def _found_habits(
 ) -> tuple[Habits, Tensor]:
     """Return how a model wants to be called, except for single images, and its logits of two images."""
     first_error: InputError | None = None
-    for images in (2, 1):
+    for images, tracked in ((2, False), (1, False), (2, True)):
+        if tracked and not _wants_gradients(first_error):
+            break
         given = inputs[:images].clone()
         try:
-            returned = _ran(module, given)
+            returned = _ran(module, given.requires_grad_(tracked))
             entry = find_entry(returned, select)
-            rows = _rows(selected(returned, entry), images)
+            rows = _rows(selected(returned, entry), images).detach()
         except InputError as error:
             # some models take only one image at once; for all others, the error of two images says more
             first_error = first_error or error
@@ -184,6 +186,7 @@ def _found_habits(
             copies_input=not torch.equal(given, inputs[:images]),
             batches="any" if images > 1 else "single",
             reshapes=rows.shape != selected(returned, entry).shape,
+            tracks_gradients=tracked,
         )
         if images > 1:
             return habits, to_logits(rows, outputs=outputs, scores=scores, columns=habits.columns)
@@ -193,9 +196,9 @@ def _found_habits(
 
 
 def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a foreign model returns
-    """What a model returns for images, without gradients."""
+    """What a model returns for images; gradients are tracked only if the images require them."""
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.set_grad_enabled(inputs.requires_grad), warnings.catch_warnings():
             # a model that warns, such as of old functions of PyTorch, runs
             warnings.simplefilter("ignore")
             return module(inputs)
@@ -207,11 +210,28 @@ def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a
             raise
         if is_out_of_memory(error):
             raise MemoryExhausted(EXHAUSTED, field="model") from error
-        msg = (
-            f"the model cannot process an input of shape {tuple(inputs.shape)} ({said(error)}); check size and "
-            "channels of `preprocessing`"
-        )
-        raise ModelOutputInvalid(msg, field="model.preprocessing") from error
+        advice, field = _advice(error)
+        msg = f"the model cannot process an input of shape {tuple(inputs.shape)} ({said(error)}); {advice}"
+        raise ModelOutputInvalid(msg, field=field) from error
+
+
+def _advice(error: Exception) -> tuple[str, str]:
+    """How to fix a pass that failed, and the field of the request that it is about."""
+    text = str(error)
+    if isinstance(error, TypeError) and ("positional argument" in text or "keyword-only argument" in text):
+        return "wrap the model so that its forward takes one tensor of images (N, C, H, W) and nothing else", "model"
+    if "NVIDIA driver" in text or "not compiled with CUDA" in text:
+        return "its code asks for a GPU, and there is none here; use the device of the input, `x.device`", "model"
+    return (
+        "check size and channels of `preprocessing`; if the model takes anything but one float32 tensor (N, C, H, W), "
+        "normalized as `preprocessing` says, wrap it so that it does"
+    ), "model.preprocessing"
+
+
+def _wants_gradients(error: InputError | None) -> bool:
+    """Whether a model failed because it asks for gradients of its feature maps where none are tracked."""
+    text = str(error.__cause__) if error is not None else ""
+    return "require" in text and "grad" in text
 
 
 def _ran_within_memory(module: nn.Module, inputs: Tensor) -> Any | None:  # noqa: ANN401 - whatever a foreign model returns
@@ -246,7 +266,7 @@ def _with_single_images(
     """Return the view that also takes one image, its habits, and its logits of one image."""
     if habits.batches == "any":
         try:
-            given = inputs[:1].clone()
+            given = inputs[:1].clone().requires_grad_(habits.tracks_gradients)
             alone = selected(_ran(module, given), habits.select)
             fits = isinstance(alone, Tensor) and alone.numel() == habits.columns
             lost = fits and alone.shape != (1, habits.columns)
@@ -259,6 +279,30 @@ def _with_single_images(
         if not fits or lost:
             view = Adapted(module, habits)
     return view, habits, _ran(view, inputs[:1])
+
+
+def _with_odd_batches(
+    module: nn.Module, view: nn.Module, habits: Habits, inputs: Tensor
+) -> tuple[nn.Module, Habits, Tensor | None]:
+    """Return the view that also takes three images, its habits, and its logits of three, if there is memory for them.
+
+    Raises:
+        ModelOutputInvalid: The model takes two images, and neither three nor four.
+    """
+    try:
+        return view, habits, _ran_within_memory(view, inputs[:IMAGES])
+    except ModelOutputInvalid as error:
+        habits = replace(habits, batches="even")
+        view = Adapted(module, habits)
+        try:
+            return view, habits, _ran_within_memory(view, inputs[:IMAGES])
+        except ModelOutputInvalid:
+            cause = said(error.__cause__) if error.__cause__ is not None else error.message
+            msg = (
+                f"the model takes two images at once, but neither three nor four ({cause}); export or write it for "
+                "batches of any size, such as with x.shape[0] in place of a number"
+            )
+            raise ModelOutputInvalid(msg, field="model") from error
 
 
 def _in_channels_last(
@@ -418,6 +462,8 @@ def _notes(habits: Habits, logits: Tensor, gray: Tensor | None) -> tuple[str, ..
         )
     if habits.batches == "single":
         notes.append("the model takes one image at once, so passes run image by image")
+    elif habits.batches == "even":
+        notes.append("the model takes only an even number of images, so the last one of an odd number passes twice")
     elif habits.batches == "several":
         notes.append("the model does not take a batch of one image, so such an image passes twice")
     return tuple(notes)

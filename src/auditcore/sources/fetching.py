@@ -17,6 +17,7 @@ from auditcore.sources.fetched_files import new_file, private_folder
 from auditcore.sources.https import PUBLIC_HTTPS, HttpsPolicy, stream_https
 from auditcore.sources.local_files import local_file, pin_file
 from auditcore.sources.object_stores import hash_object, stream_object
+from auditcore.sources.placeholders import refuse_placeholder
 from auditcore.sources.verification import check_digest, check_size, digest_field
 
 BlobReader = Callable[[str], bytes]
@@ -53,7 +54,24 @@ def open_resource(
         UnreachableResource: The bytes could not be read.
         LimitExceeded: There are more than `limit_bytes`.
         DigestMismatch: The bytes have another digest than `sha256`.
+        ModelNotLoadable: They are a pointer of Git LFS or a web page in place of a file, or there are none.
     """
+    path = _opened(uri, access=access, field=field, limit_bytes=limit_bytes, sha256=sha256, blobs=blobs, https=https)
+    refuse_placeholder(path, field=field)
+    return path
+
+
+def _opened(
+    uri: str,
+    *,
+    access: AccessRules,
+    field: str,
+    limit_bytes: int,
+    sha256: str | None,
+    blobs: BlobReader | None,
+    https: HttpsPolicy,
+) -> Path:
+    """A local file with any bytes behind a URI."""
     access.check_uri(uri, field=field)
     match urlsplit(uri).scheme:
         case "file" | "package":

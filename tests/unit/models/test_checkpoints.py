@@ -226,3 +226,12 @@ def test_the_report_says_what_was_done_to_the_names(tmp_path: Path) -> None:
         "names of the weights in the checkpoint: they were read from 'state_dict', and the prefix 'model.' was removed"
     )
     assert [note for note in report.notes if note.startswith(said)]
+
+
+@pytest.mark.parametrize("change", [Tensor.to_sparse, lambda value: value.to("meta")], ids=["sparse", "meta"])
+def test_tensors_without_values_of_their_own_do_not_fit(change: Any) -> None:
+    module = nn.Linear(3, 2)
+    state = module.state_dict()
+    state["weight"] = change(state["weight"])
+    with pytest.raises(ModelNotLoadable, match=r"1 sparse or without values: weight"):
+        fill(module, state, field="model.weights.uri")

@@ -199,8 +199,11 @@ def _problems(found: Candidate, own: Mapping[str, Tensor]) -> str:
         if not name.endswith(_COUNTER)
         and (given.is_floating_point(), given.is_complex()) != (value.is_floating_point(), value.is_complex())
     ]
+    # of the device `meta`, as deferred initialization leaves them, or sparse
+    hollow = [name for name, given, _ in both if given.is_meta or given.layout is not torch.strided]
     kinds = (
         ("missing", missing),
+        ("sparse or without values", hollow),
         ("unexpected", unexpected),
         ("of another shape", reshaped),
         ("of another type, so that their scale is lost", retyped),

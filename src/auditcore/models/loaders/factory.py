@@ -6,10 +6,14 @@ import importlib
 import operator
 from collections.abc import Callable
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.models import FactoryModel
 from auditcore.errors import ModelNotLoadable
+from auditcore.models.foreign_code import raised_by_a_signal, said
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 
@@ -34,6 +38,7 @@ def load(reference: FactoryModel, source: WeightsSource) -> LoadedModel:
         if not isinstance(module, nn.Module):
             msg = f"{reference.target} must return a torch.nn.Module, got {type(module).__name__}"
             raise ModelNotLoadable(msg, field="model.target")
+        _complete(module, reference.preprocessing.shape)
         return module
 
     module, trained = source.build(construct, reference.weights)
@@ -45,6 +50,31 @@ def load(reference: FactoryModel, source: WeightsSource) -> LoadedModel:
         outputs=reference.outputs,
         select=reference.select,
     )
+
+
+def _complete(module: nn.Module, shape: InputShape) -> None:
+    """Pass two images through a model with lazy layers, which get their sizes, and so their weights, only then.
+
+    Raises:
+        ModelNotLoadable: It cannot process images of this shape, or a layer takes no part in the pass.
+    """
+    if not any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        return
+    training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(2, *shape))
+    # the model is foreign code, so any exception may come out of it
+    except Exception as error:
+        if raised_by_a_signal(error):
+            raise
+        msg = f"the model's lazy layers cannot get their sizes ({said(error)}); check size and channels"
+        raise ModelNotLoadable(msg, field="model.preprocessing") from error
+    module.train(training)
+    unused = [name for name, value in module.named_parameters() if is_lazy(value)]
+    if unused:
+        msg = f"the lazy layer of {unused[0]!r} takes no part in the forward, so it has no size; give it one"
+        raise ModelNotLoadable(msg, field="model.target")
 
 
 def _import(target: str) -> Callable[..., object]:
