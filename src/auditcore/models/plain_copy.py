@@ -35,6 +35,7 @@ def plain_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
                 "before its quantization, or export the quantized one as ONNX"
             )
             raise ModelNotLoadable(msg, field="model")
+    # a copy does not keep what `module.compile()` has set
     copy = _uncompiled(copied(_uncompiled(module)))
     for parent in list(copy.modules()):
         for name, layer in list(parent._modules.items()):  # noqa: SLF001 - also of children that are used twice
@@ -42,9 +43,6 @@ def plain_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
                 parent._modules[name] = _uncompiled(layer)  # noqa: SLF001
     hooked = []
     for name, layer in copy.named_modules():
-        if layer.__dict__.get("_compiled_call_impl") is not None:
-            # set by `module.compile()`
-            layer._compiled_call_impl = None  # noqa: SLF001
         if _without_backward_hooks(layer):
             hooked.append(name or "the model itself")
     if not hooked:

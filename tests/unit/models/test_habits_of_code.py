@@ -192,6 +192,7 @@ def test_dynamically_quantized_layers_are_refused_with_a_way_out() -> None:
 
 def test_pruned_weights_have_a_canonical_form() -> None:
     module = Net()
+    module.features.insert(1, nn.BatchNorm2d(8))
     for layer in (module.features[0], module.fc):
         torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.3)  # type: ignore[no-untyped-call]
     canonical = canonicalize(module, shape=FED.shape)
