@@ -53,7 +53,13 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
     values = stored * slope + intercept
     first, last = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     low, high = window or sorted((first * slope + intercept, last * slope + intercept))
-    return Raster(values.astype(np.float32), (low, high), bits, low_is_white=meaning == "MONOCHROME1")
+    return Raster(
+        values.astype(np.float32),
+        (low, high),
+        bits,
+        low_is_white=meaning == "MONOCHROME1",
+        windowed=window is not None,
+    )
 
 
 def _window(dataset: FileDataset) -> tuple[float, float] | None:

@@ -19,12 +19,14 @@ class Raster(NamedTuple):
         range: The values that mean black and white, by the type of the file or by what it declares.
         bits: Bits per value; None for floating point.
         low_is_white: Whether low values are white, as in MONOCHROME1 of DICOM.
+        windowed: Whether the file names the range itself and means to cut what lies beyond, as a window of DICOM.
     """
 
     values: NDArray[np.float32]
     range: tuple[float, float]
     bits: int | None
     low_is_white: bool = False
+    windowed: bool = False
 
 
 def range_of(dtype: np.dtype[Any], field: str) -> tuple[tuple[float, float], int | None]:
@@ -39,7 +41,7 @@ def range_of(dtype: np.dtype[Any], field: str) -> tuple[tuple[float, float], int
         case "u":
             return (0.0, float(np.iinfo(dtype).max)), 8 * dtype.itemsize
         case "i":
-            # half of the range is below 0, where images have no values unless they say what black is
+            # half of the range is below 0, where an image has values only if a request says what black is
             return (0.0, float(np.iinfo(dtype).max)), 8 * dtype.itemsize - 1
         case "f":
             return (0.0, 1.0), None

@@ -161,10 +161,13 @@ def _scaled(raster: Raster, preprocessing: Preprocessing, field: str) -> Decoded
             f"means 0 to {high:g}; declare the bits, the range or the window of these files"
         )
         raise UndecodableImage(msg, field=field)
-    if declared is None and raster.bits is None and not low <= smallest <= largest <= high:
+    if declared is None and not raster.windowed and not low <= smallest <= largest <= high:
+        kind = "floating-point values have no range of their own beyond 0 to 1"
+        if raster.bits is not None:
+            kind = f"signed integers have no range of their own beyond 0 to {high:g}"
         msg = (
             f"the image has values from {smallest:g} to {largest:g}; declare `preprocessing.range`, the values that "
-            "mean black and white, since floating-point values have no range of their own beyond 0 to 1"
+            f"mean black and white, since {kind}"
         )
         raise UndecodableImage(msg, field=field)
     if raster.low_is_white:

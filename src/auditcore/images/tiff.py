@@ -31,7 +31,9 @@ def is_tiff(data: bytes) -> bool:
             rgb = page.photometric in {tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR}
             # an alpha band that says so is Pillow's subject, and so are palettes, CMYK and colors of JPEG
             alpha = any(kind != tifffile.EXTRASAMPLE.UNSPECIFIED for kind in page.extrasamples)
-            return bool(bits > _BYTE or (not alpha and bands > (3 if rgb else 1) and _is_plain(page)))
+            signed = page.sampleformat == tifffile.SAMPLEFORMAT.INT
+            several = not alpha and bands > (3 if rgb else 1) and _is_plain(page)
+            return bool(bits > _BYTE or signed or several or _bands_in_pages(file))
     # damaged files raise whatever their bytes lead to; Pillow's reader says what is wrong with them
     except Exception:  # noqa: BLE001
         return False
@@ -40,7 +42,8 @@ def is_tiff(data: bytes) -> bool:
 def read(data: bytes, *, limits: Limits, field: str) -> Raster:
     """Read the first page, with the bands in their order; white is the largest value.
 
-    A band that is declared as transparency is dropped.
+    A band that is declared as transparency is dropped. If a file says that its pages are channels, as OME and ImageJ
+    do, they are the bands.
 
     Raises:
         LimitExceeded: The header claims too many pixels.
@@ -50,7 +53,8 @@ def read(data: bytes, *, limits: Limits, field: str) -> Raster:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
             check_pixels(page.imagelength, page.imagewidth, limits, field)
-            return _raster(page, field)
+            bands = _bands_in_pages(file)
+            return _raster(page, field) if not bands else _raster_of_pages(file, bands, field)
     except (InputError, MemoryError):
         raise
     # every type: damaged files raise struct.error, IndexError, KeyError, zlib.error ...
@@ -68,11 +72,30 @@ def _is_plain(page: tifffile.TiffPage) -> bool:
     }
 
 
-def _raster(page: tifffile.TiffPage, field: str) -> Raster:
-    bands = page.samplesperpixel
+def _bands_in_pages(file: tifffile.TiffFile) -> int:
+    """Number of pages that are bands of one image, by the metadata of the file; 0 if it does not say so."""
+    if not (file.is_ome or file.is_imagej):
+        return 0
+    series = file.series[0]
+    return int(series.shape[0]) if series.axes == "CYX" and series.shape[0] == len(series.pages) else 0
+
+
+def _raster_of_pages(file: tifffile.TiffFile, bands: int, field: str) -> Raster:
+    _check_bands(bands, field)
+    values: NDArray[np.generic] = np.moveaxis(file.series[0].asarray(), 0, 2)
+    own, bits = range_of(values.dtype, field)
+    return Raster(values.astype(np.float32), own, bits)
+
+
+def _check_bands(bands: int, field: str) -> None:
     if not 1 <= bands <= _MOST_BANDS:
         msg = f"the TIFF has {bands} bands; at most {_MOST_BANDS} are possible"
         raise UndecodableImage(msg, field=field)
+
+
+def _raster(page: tifffile.TiffPage, field: str) -> Raster:
+    bands = page.samplesperpixel
+    _check_bands(bands, field)
     values: NDArray[np.generic] = page.asarray()
     if bands > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         values = np.moveaxis(values.reshape(bands, page.imagelength, page.imagewidth), 0, 2)

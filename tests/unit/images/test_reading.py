@@ -119,6 +119,31 @@ def test_bands_keep_their_number_order_and_values(count: int) -> None:
         np.testing.assert_allclose(pixels(data, bands(count)), expected, atol=1e-7)
 
 
+@pytest.mark.parametrize("options", [{"ome": True}, {"imagej": True}])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pages_are_bands_where_the_file_says_so(options: dict[str, bool], dtype: type) -> None:
+    largest = np.iinfo(dtype).max
+    planar = np.moveaxis(values(dtype, largest, 5), 2, 0)
+    found = pixels(tif(planar, photometric="minisblack", metadata={"axes": "CYX"}, **options), bands(5))
+    np.testing.assert_allclose(found, planar / largest, atol=1e-7)
+    slices = tif(planar, photometric="minisblack", metadata={"axes": "ZYX"}, **options)
+    np.testing.assert_allclose(pixels(slices, GRAY)[0], planar[0] / largest, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+@pytest.mark.parametrize("save", [tif, npy])
+def test_signed_integers_need_a_range_for_what_lies_below_0(save: Any, dtype: type) -> None:
+    largest = np.iinfo(dtype).max
+    array = values(dtype, largest)
+    np.testing.assert_allclose(pixels(save(array), GRAY)[0], array / largest, atol=1e-6)
+    array[0, 0] = -100
+    with pytest.raises(UndecodableImage, match=r"from -100 to .* declare `preprocessing.range`.*signed integers"):
+        pixels(save(array), GRAY)
+    expected = (array.astype(float) + 100) / (largest + 100)
+    found = pixels(save(array), GRAY, range=[-100, largest])[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_fourth_band_is_no_transparency_unless_it_says_so() -> None:
     array = values(np.uint8, 255, 4)
     unspecified = tif(array, photometric="rgb", extrasamples=["unspecified"])

@@ -131,7 +131,7 @@ def small_graph(path: Path, *, kind: int = TensorProto.FLOAT, side: int = 32, ou
     [
         ({"kind": TensorProto.DOUBLE}, "model.uri", "float32 inputs and outputs"),
         ({"side": 16}, "model.preprocessing", r'set `crop` of `preprocessing` to {"height": 16, "width": 16}'),
-        ({"outputs": 2}, "model.uri", "'scores0', 'scores1'"),
+        ({"outputs": 2}, "model.select", "'scores0', 'scores1'"),
     ],
 )
 def test_graphs_of_something_else_are_refused_with_a_reason(
