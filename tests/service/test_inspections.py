@@ -60,7 +60,7 @@ def test_a_worker_loads_the_model_and_tests_every_explainer_and_check(service: E
     assert explainers["gradient"] == {"name": "gradient", "runs": True, "reason": None, "layer": None}
     assert explainers["occlusion"]["runs"]
     assert {one["runs"] for one in found["checks"]} == {True}
-    assert len(found["checks"]) == 12
+    assert len(found["checks"]) == 13
 
 
 def test_of_a_plan_its_own_explainers_are_looked_at_under_their_names(service: EmbeddedService) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from auditcore.devices import host_memory
 from auditcore.devices.host_memory import available_bytes, total_bytes
+
+TESTS = Path(__file__).parents[2]
 
 TOO_LARGE = """
 from torch import nn
@@ -45,7 +48,10 @@ print(len(audit(32).images), "images after it")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts all allocations")
 def test_an_image_that_does_not_fit_fails_its_audit_and_the_process_goes_on() -> None:
-    done = subprocess.run([sys.executable, "-c", TOO_LARGE], check=True, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_LARGE], check=True, stdout=subprocess.PIPE, text=True, env=environment
+    )
     message, after = done.stdout.splitlines()
     assert "memory ran out for a single image; use a smaller input size" in message
     assert after == "2 images after it"

@@ -151,7 +151,7 @@ def test_the_page_on_models_and_images_gives_the_probabilities_of_the_library(
     transformers.ViTImageProcessor(size={"height": 32, "width": 32}, image_std=[0.4] * 3).save_pretrained(model)
     for name in ("coffee", "chelsea"):
         Image.fromarray(torch.randint(0, 256, (50, 70, 3), dtype=torch.uint8).numpy()).save(images / f"{name}.png")
-    page = PAGE.read_text(encoding="utf-8").partition("### Tensors of your own preprocessing")[2]
+    page = PAGE.read_text(encoding="utf-8").partition("### Tensors of your own preprocessing")[2].partition("\n## ")[0]
     program, body = re.findall(r"```(?:python|json)\n(.*?)```", page, re.DOTALL)
     found: dict[str, Any] = {}
     exec(program.replace("/srv", str(tmp_path)), found)  # noqa: S102 - our own page
