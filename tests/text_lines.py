@@ -11,16 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-if sys.version_info >= (3, 13):
-    pytest.skip("rapidocr-onnxruntime has no release for Python 3.13 and later", allow_module_level=True)
-
-from rapidocr_onnxruntime.ch_ppocr_cls import TextClassifier
-from rapidocr_onnxruntime.utils import read_yaml
+HAS_RELEASE = sys.version_info < (3, 13)
+"""Whether the package has a release for this Python."""
 
 PACKAGE = "rapidocr_onnxruntime"
 PATH = "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
@@ -82,6 +78,9 @@ def predicted(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def preprocessed(image: Image.Image) -> NDArray[np.float32]:
     """The input (1,3,48,192) that the package makes of a file."""
+    from rapidocr_onnxruntime.ch_ppocr_cls import TextClassifier  # noqa: PLC0415 - not on every Python
+    from rapidocr_onnxruntime.utils import read_yaml  # noqa: PLC0415
+
     config = read_yaml(files(PACKAGE) / "config.yaml")["Cls"]
     config["model_path"] = str(files(PACKAGE) / PATH)
     rgb = np.asarray(image.convert("RGB"))

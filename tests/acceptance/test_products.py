@@ -81,7 +81,7 @@ def client(folder: Path) -> Iterator[httpx.Client]:
 def requests(client: httpx.Client, folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "chest": chest_request(client, folder),
-        "text": text_request(client),
+        **({"text": text_request(client)} if text_lines.HAS_RELEASE else {}),
         "fields": fields_request(client, folder),
         "photos": photo_request(client, folder),
     }
@@ -301,6 +301,10 @@ def test_nothing_of_the_patient_is_kept(
 
 RECTANGLE = {"height": 12, "width": 24}
 
+needs_rapidocr = pytest.mark.skipif(
+    not text_lines.HAS_RELEASE, reason="rapidocr-onnxruntime has no release for Python 3.13 and later"
+)
+
 
 def text_request(client: httpx.Client) -> dict[str, Any]:
     lines = text_lines.lines()
@@ -325,6 +329,7 @@ def text_request(client: httpx.Client) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@needs_rapidocr
 def test_probabilities_of_lines_of_text_are_those_of_the_package(reports: dict[str, AuditReport]) -> None:
     for item, (name, (image, label)) in zip(reports["text"].images.items, text_lines.lines().items(), strict=True):
         expected = text_lines.predicted(text_lines.preprocessed(image))[0]
@@ -334,6 +339,7 @@ def test_probabilities_of_lines_of_text_are_those_of_the_package(reports: dict[s
         assert item.probability == pytest.approx(expected[label], abs=tolerance)
 
 
+@needs_rapidocr
 def test_occlusion_around_onnx_runtime_is_that_of_captum(reports: dict[str, AuditReport]) -> None:
     for check, metric, variant in (
         ("deletion", "lerf_auc", None),
@@ -347,6 +353,7 @@ def test_occlusion_around_onnx_runtime_is_that_of_captum(reports: dict[str, Audi
         assert own.per_image == pytest.approx(captum.per_image, abs=1e-4)
 
 
+@needs_rapidocr
 def test_maps_of_lines_have_the_shape_of_the_input(
     client: httpx.Client, audits: dict[str, str], reports: dict[str, AuditReport]
 ) -> None:
@@ -355,6 +362,7 @@ def test_maps_of_lines_have_the_shape_of_the_input(
     assert {picture.size for picture in found.values()} == {(text_lines.WIDTH, text_lines.HEIGHT)}
 
 
+@needs_rapidocr
 def test_inspection_of_the_graph_says_white_box_or_why_not(client: httpx.Client) -> None:
     white = inspected(client, text_lines.REFERENCE)
     runs = {one["name"]: one for one in white["explainers"]}

@@ -210,6 +210,9 @@ def test_labels_boxes_and_masks_may_name_classes(text: str) -> None:
         ("[1, 2]", "list of names"),
         ('{"cat": 0}', "list of names"),
         ("[", "classes is not JSON"),
+        ("cat\n\ndog", "name of class 1 is empty; remove the blank line"),
+        (f"cat\n{'d' * 256}", "of class 1 has 256 characters; at most 255 fit"),
+        ("\n".join(map(str, range(100_001))), "classes has 100001 names; at most 100000 are possible"),
     ],
 )
 def test_names_of_classes_that_cannot_be_used(text: str, words: str) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal, final
 
+from auditcore.contracts.class_names import LONGEST_CLASS_NAME, MOST_CLASSES
 from auditcore_service.use_cases.refusals import InvalidUpload
 from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK
 
@@ -63,7 +64,7 @@ def read_classes(text: str | None) -> ClassNames:
         text: A JSON list of names in the model's order, or one name per line; None or blank if they are not known.
 
     Raises:
-        InvalidUpload: The text is no such list, or a name occurs twice.
+        InvalidUpload: The text is no such list, it is too long, or a name is empty, too long or occurs twice.
     """
     text = (text or "").removeprefix(BYTE_ORDER_MARK).strip()
     if not text:
@@ -79,12 +80,29 @@ def read_classes(text: str | None) -> ClassNames:
             raise InvalidUpload(msg, field="classes")
     else:
         names = [line.strip() for line in text.splitlines()]
+    _refuse_names(names)
+    return ClassNames(names)
+
+
+def _refuse_names(names: Sequence[str]) -> None:
+    """Refuse names that a batch cannot keep."""
+    if len(names) > MOST_CLASSES:
+        msg = f"classes has {len(names)} names; at most {MOST_CLASSES} are possible"
+        raise InvalidUpload(msg, field="classes")
+    seen: dict[str, int] = {}
     for position, name in enumerate(names):
-        first = names.index(name)
+        if not name:
+            msg = f"the name of class {position} is empty; remove the blank line, or give the class a name"
+            raise InvalidUpload(msg, field="classes")
+        if len(name) > LONGEST_CLASS_NAME:
+            msg = (
+                f"the name {cut(name)} of class {position} has {len(name)} characters; at most {LONGEST_CLASS_NAME} fit"
+            )
+            raise InvalidUpload(msg, field="classes")
+        first = seen.setdefault(name, position)
         if first != position:
             msg = f"classes has the name {cut(name)} for the classes {first} and {position}; send each name once"
             raise InvalidUpload(msg, field="classes")
-    return ClassNames(names)
 
 
 def labels_from_folders(folders: Sequence[str], classes: ClassNames) -> list[int]:

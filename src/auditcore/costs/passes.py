@@ -101,11 +101,7 @@ def passes_needed(
     """
     facts = facts or ModelFacts()
     rows = images if rows is None else rows
-    able = [
-        explainer
-        for explainer in plan.explainers
-        if explainer.label not in facts.unable and explainer_incompatibility(explainer, facts.capabilities) is None
-    ]
+    able = _able(plan.explainers, facts)
     if wave == "measure":
         return {"measure": _measured(plan, able, images, rows, facts)}
     needed = {
@@ -145,7 +141,7 @@ def passes_on_reference(
         facts: Of the model under audit.
         references: As for `passes_needed`.
     """
-    able = [one for one in plan.explainers if explainer_incompatibility(one, facts.capabilities) is None]
+    able = _able(plan.explainers, facts)
     return total(
         _on_reference(check, [one for one in able if pair_incompatibility(check, one) is None], rows, facts, references)
         for check in plan.checks
@@ -168,20 +164,22 @@ def _on_reference(
     if check.reference_model is None:
         return NOTHING
     other = references.get(check.reference_model, facts)
-    both = [
-        one
-        for one in able
-        if one.label not in other.unable and explainer_incompatibility(one, other.capabilities) is None
-    ]
-    return check.reference_passes(_case(check, both, other), rows)
+    return check.reference_passes(_case(check, _able(able, other), other), rows)
 
 
 def map_comparisons(plan: AuditPlan, facts: ModelFacts) -> int:
     """Pairs of maps that the checks of a plan compare per image and target; work that is no pass of the model."""
-    able = [
-        explainer for explainer in plan.explainers if explainer_incompatibility(explainer, facts.capabilities) is None
-    ]
+    able = _able(plan.explainers, facts)
     return sum(check.map_comparisons(_case(check, able, facts)) for check in plan.checks)
+
+
+def _able(explainers: Sequence[Explainer], facts: ModelFacts) -> list[Explainer]:
+    """Explainers that run on a model."""
+    return [
+        one
+        for one in explainers
+        if one.label not in facts.unable and explainer_incompatibility(one, facts.capabilities) is None
+    ]
 
 
 def _case(

@@ -209,15 +209,15 @@ def _completed(declared: TensorDeclaration | None, metadata: TensorMetadata) -> 
 
 def _tensor(tensors: Mapping[str, TensorPlace], wanted: str | None, field: str) -> tuple[str, TensorPlace]:
     """Name and position of the tensor that holds the images."""
-    listed = ", ".join(repr(name[:80]) for name in list(tensors)[:5]) + (", ..." if len(tensors) > 5 else "")  # noqa: PLR2004 - listed
+    names = ", ".join(repr(name[:80]) for name in list(tensors)[:5]) + (", ..." if len(tensors) > 5 else "")  # noqa: PLR2004 - listed
     if wanted is not None:
         if wanted not in tensors:
-            msg = f"the file has no tensor {wanted[:80]!r}; it has {listed or 'none'}: name one of them as `tensor`"
+            msg = f"the file has no tensor {wanted[:80]!r}; it has {names or 'none'}: name one of them as `tensor`"
             raise UndecodableImage(msg, field=field)
         return wanted, tensors[wanted]
     if len(tensors) != 1:
         msg = (
-            f"the file has {len(tensors)} tensors ({listed or 'none'}); name the one with the images as `tensor`, in "
+            f"the file has {len(tensors)} tensors ({names or 'none'}); name the one with the images as `tensor`, in "
             "the request or in the metadata of the file, or save it on its own"
         )
         raise UndecodableImage(msg, field=field)
