@@ -10,8 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.installed-dev
 DEMO := $(VENV)/.installed-demo
-# a process of tests has a core of its own; libraries that start a thread for each core would take the other's
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --durations=20
+# three processes on two cores, since tests of the service wait for others; libraries that start a thread for each core
+# would take it from them. All of them stayed below 16 GB together.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --durations=20
 BENCHMARKS := PYTHONPATH=tests $(BIN)/python -m benchmarks
 # compiled now, so that the first start of gateway and worker does not wait for it (9 s for torch alone)
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt

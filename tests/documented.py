@@ -30,7 +30,7 @@ REQUEST: dict[str, Any] = {
                 ],
                 "levels": 5,
             },
-            {"kind": "deletion", "grid": 14, "repeats": 5},
+            {"kind": "deletion", "grid": 7, "repeats": 3},
             {"kind": "edda", "keep": [0.15], "color": "mean"},
         ],
     },
