@@ -208,8 +208,7 @@ def _of_policy(named: Sequence[_Named], random: frozenset[str]) -> Iterator[Lint
             ):
                 yield LintFinding(
                     code="explainer_without_evidence",
-                    message=f"a map that ignores the model can meet every condition on {explainer}; for this explainer, "
-                    f"{REMEDY}",
+                    message=f"a map that ignores the model can meet every condition on {explainer}; for it, {REMEDY}",
                     field="policy",
                 )
     if named and all(one.condition.severity == "warn" for one in named):
