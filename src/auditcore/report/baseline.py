@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -18,6 +18,9 @@ from auditcore.errors import InvalidRequest
 from auditcore.metrics.statistics import Summary
 from auditcore.report.bootstrap import summaries
 from auditcore.report.bounds import bounds_of, bounds_of_differences, kinds_of
+
+CHANGES_AT_ONCE = 1000
+"""Limits memory: 10 000 resamples of 1000 changes are 80 MB. The resamples of a change do not depend on the others."""
 
 NO_PAIR = "no image has a value in both audits"
 MEAN_IS_ZERO = "the baseline's mean is 0, so no relative change is defined"
@@ -66,6 +69,11 @@ class Baseline:
             for one in (*report.results, *report.controls)
         }
 
+    @property
+    def images(self) -> int:
+        """Number of distinct images of the audit."""
+        return len(set(self._digests))
+
     def describe(self) -> ReportBaseline:
         """Return the report's section on the baseline."""
         own = {item.digest for item in self._report.images.items}
@@ -105,6 +113,13 @@ class Baseline:
         If the same model has the same values with the same settings, nothing has changed, and nothing can change on
         other images: the interval is exactly 0.
         """
+        return tuple(
+            change
+            for start in range(0, len(asked), CHANGES_AT_ONCE)
+            for change in self._changes(asked[start : start + CHANGES_AT_ONCE])
+        )
+
+    def _changes(self, asked: Sequence[Compared]) -> Iterator[BaselineChange]:
         pairs = [self._pairs(one) for one in asked]
         kinds = kinds_of(self._plan)
         found = summaries(
@@ -113,9 +128,8 @@ class Baseline:
             bounds=[_bounds(kinds, one) for one in asked],
             seed=self._plan.seed,
         )
-        return tuple(
-            self._change(one, own, difference) for one, own, difference in zip(asked, pairs, found, strict=True)
-        )
+        for one, own, difference in zip(asked, pairs, found, strict=True):
+            yield self._change(one, own, difference)
 
     def _pairs(self, asked: Compared) -> list[tuple[float, float] | None]:
         """Return the improvement and the baseline's value of each image; None without either value."""

@@ -76,7 +76,6 @@ def judge(
             decisions=decisions,
             stopped_early=stopped_early,
             baseline=earlier,
-            images=len(set(digests)),
         ),
     )
     outcomes = tuple(one.outcome for one in judged)

@@ -25,9 +25,9 @@ RELATIONS: Mapping[Criterion, str] = {
 def render_junit(report: AuditReport) -> str:
     """JUnit XML with one test case per condition; in an audit of several models, one per condition and model.
 
-    A failed condition is a failure. An inconclusive one of severity `fail` is an error, because a build must not pass on
-    it. Conditions that only warn pass with the warning in their output, because JUnit has no warnings and they must not
-    break a build. A condition without any value, or that a random map meets too, is skipped. If the verdict is
+    A failed condition is a failure. An inconclusive one of severity `fail` is an error, because a build must not pass
+    on it. Conditions that only warn pass with the warning in their output, because JUnit has no warnings and they must
+    not break a build. A condition without any value, or that a random map meets too, is skipped. If the verdict is
     inconclusive and no condition is an error, a test case `verdict` is one. Without a policy there are no test cases.
 
     Args:

@@ -71,7 +71,11 @@ def test_metrics_of_one_unit_and_direction_can_be_matched_together() -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "message"),
     [
-        ({"metric": "*_auc"}, "metric", r"lerf_auc of deletion \(probability, higher is better\); morf_auc of deletion"),
+        (
+            {"metric": "*_auc"},
+            "metric",
+            r"lerf_auc of deletion \(probability, higher is better\); morf_auc of deletion",
+        ),
         (
             {"check": "edda", "metric": "*", "variant": "top_15"},
             "metric",
@@ -90,7 +94,11 @@ def test_one_threshold_for_metrics_of_different_units_or_directions_is_refused(
 @pytest.mark.parametrize(
     ("fields", "field", "message"),
     [
-        ({"check": "del?"}, "check", "the pattern 'del[?]' matches no check of this audit; use one of: sweep, deletion"),
+        (
+            {"check": "del?"},
+            "check",
+            "the pattern 'del[?]' matches no check of this audit; use one of: sweep, deletion",
+        ),
         ({"explainer": "lrp_*"}, "explainer", "matches no explainer of this audit; use one of: gradient, grad_cam$"),
         ({"metric": "s_*"}, "metric", "matches no metric of this audit; use one of: lerf_auc, morf_auc"),
         ({"variant": "top*"}, "variant", "matches no variant of this audit; use one of: null"),

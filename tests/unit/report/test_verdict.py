@@ -282,22 +282,28 @@ def conditions(*found: tuple[str, str], **shown: bool) -> list[Judged]:
         (
             (PASSED, VACUOUS, SKIPPED),
             "pass",
-            "1 of 3 conditions passed. Not counted: c1 of gradient, which a random map meets too; c2 of gradient, "
-            "which had no value and may be skipped.",
+            (
+                "1 of 3 conditions passed. Not counted: c1 of gradient, which a random map meets too; c2 of gradient, "
+                "which had no value and may be skipped."
+            ),
         ),
         ((FAILED, VACUOUS), "fail", "1 of 2 conditions failed: c0 of gradient."),
         # and cannot make a verdict pass
         (
             (VACUOUS,),
             "inconclusive",
-            "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
-            "counted: c0 of gradient, which a random map meets too.",
+            (
+                "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
+                "counted: c0 of gradient, which a random map meets too."
+            ),
         ),
         (
             (SKIPPED,),
             "inconclusive",
-            "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
-            "counted: c0 of gradient, which had no value and may be skipped.",
+            (
+                "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
+                "counted: c0 of gradient, which had no value and may be skipped."
+            ),
         ),
         (
             (WARNED,),
@@ -306,9 +312,7 @@ def conditions(*found: tuple[str, str], **shown: bool) -> list[Judged]:
         ),
     ],
 )
-def test_the_worst_outcome_that_counts_decides(
-    found: tuple[tuple[str, str], ...], expected: str, reason: str
-) -> None:
+def test_the_worst_outcome_that_counts_decides(found: tuple[tuple[str, str], ...], expected: str, reason: str) -> None:
     assert verdict(conditions(*found)) == (expected, reason)
 
 

@@ -29,6 +29,9 @@ Question = Literal["stability", "faithfulness", "localization", "randomization",
 `complexity`: how few pixels carry it.
 """
 
+ABOUT_THE_MODEL: frozenset[Question] = frozenset({"faithfulness", "randomization"})
+"""Questions that a map cannot answer well if it ignores what the model computes."""
+
 LineStyle = Literal["one", "two", "three", "four", "five", "six", "reference"]
 """How the page draws a curve; the reference lies below the others."""
 
