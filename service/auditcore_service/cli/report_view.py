@@ -32,6 +32,15 @@ _STATUS_STYLE = {
     "failed": "red",
     "inconclusive": "yellow",
     "not_applicable": "dim",
+    "vacuous": "yellow",
+    "skipped": "dim",
+}
+_WANTED = {
+    "at_least": ">=",
+    "at_most": "<=",
+    "min_absolute_change": "change >=",
+    "min_relative_change": "relative change >=",
+    "non_inferiority_margin": "change >= -",
 }
 _NUMBER_WIDTH = 16
 """Characters of `0.874 ± 0.012 †` with the gap after it."""
@@ -80,6 +89,8 @@ def show_report(report: AuditReport, console: Console) -> None:
         highlight=False,
     )
     console.print(Text.assemble("verdict: ", (report.verdict, _VERDICT_STYLE.get(report.verdict, "bold"))))
+    if report.verdict_reason is not None and report.conditions:
+        console.print(report.verdict_reason, highlight=False, markup=False)
 
 
 def _show_remarks(report: AuditReport, console: Console) -> None:
@@ -140,7 +151,7 @@ def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
             "-" if condition.observed is None else f"{condition.observed:.3f}",
             interval_text(condition.ci) or "-",
             str(condition.n),
-            f"{'>=' if condition.comparison == 'at_least' else '<='} {condition.threshold:g}",
+            f"{_WANTED[condition.comparison]} {condition.threshold:g}",
             Text(condition.status.replace("_", " "), style=_STATUS_STYLE[condition.status]),
         )
     return table

@@ -7,6 +7,7 @@ from typing import final
 
 from pydantic import Field, model_validator
 
+from auditcore.contracts.baseline_reference import BaselineReference
 from auditcore.contracts.class_names import ClassNames
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
@@ -60,6 +61,24 @@ class AuditRequest(Contract):
         exclude_if=lambda rule: rule is None,
         description="When to end before all images are audited: `conclusive`, or the full rule; never if null.",
     )
+
+    # omitted if null, so that requests without a baseline keep the digests they had before baselines existed
+    baseline: BaselineReference | None = Field(
+        default=None,
+        exclude_if=lambda reference: reference is None,
+        description="The earlier audit on the same images that conditions on changes compare with.",
+    )
+
+    @model_validator(mode="after")
+    def _a_stop_rule_decides_no_change(self) -> AuditRequest:
+        number = next((n for n, one in enumerate(self.policy) if one.needs_baseline), None)
+        if self.stop is not None and number is not None:
+            msg = (
+                f"`stop` decides on means, but condition {number} of `policy` is on a change since the baseline; "
+                "remove `stop`, or use at_least or at_most"
+            )
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _a_stop_rule_has_something_to_decide(self) -> AuditRequest:

@@ -12,6 +12,7 @@ from auditcore.contracts.image_names import short_name
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.policy import questions_of
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
@@ -146,7 +147,9 @@ class AuditRun:
         """Number of images in the random order after which the audit may end; None while it must go on."""
         if self._request.stop is None:
             return None
-        observations = self._storage.observations(self._request.policy)
+        models = [name for name, _ in self._request.references if name is not None]
+        rows = frozenset(question.row for question in questions_of(self._request.policy, self._plan, models))
+        observations = self._storage.observations(rows)
         return Conclusion(self._request, self._plan, images=self._images, observations=observations).stop_at
 
     def assemble(
@@ -156,6 +159,7 @@ class AuditRun:
         started_at: str | None = None,
         finished_at: str | None = None,
         estimated_seconds: float | None = None,
+        baseline: AuditReport | None = None,
     ) -> AuditReport:
         """Make the report from the results of all shards.
 
@@ -164,6 +168,7 @@ class AuditRun:
             started_at: When the first shard began, ISO 8601.
             finished_at: When the last shard ended, ISO 8601.
             estimated_seconds: Expected seconds of workers, if there was an estimate.
+            baseline: The earlier report that conditions on changes compare with.
 
         Raises:
             NoUsableImages: Every model has excluded every image.
@@ -182,6 +187,7 @@ class AuditRun:
             started_at=started_at,
             finished_at=finished_at,
             image_count=self._images,
+            baseline=baseline,
         )
 
     def _read_images(self, shard: ShardRange, progress: Callable[[float], None]) -> list[EncodedImage]:

@@ -59,5 +59,5 @@ def plan_in_full(request: AuditRequest) -> AuditPlan:
     """
     models = [name for name, _ in request.references if name is not None]
     plan = plan_for_models(request.plan, models)
-    validate_policy(request.policy, plan, models)
+    validate_policy(request.policy, plan, models, baseline=request.baseline is not None)
     return plan

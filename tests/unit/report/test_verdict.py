@@ -10,11 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import made_up_audits as made_up
-from auditcore.contracts.policy import Condition
+from auditcore.contracts.augmentations import Hue
+from auditcore.contracts.checks import Change, SensitivityCheck, SsimSweepCheck
+from auditcore.contracts.policy import Condition, Question
 from auditcore.contracts.report import AuditReport, ConditionOutcome, Result
-from auditcore.report.verdict import count, evaluate, verdict
+from auditcore.report.conditions import Findings, Judged, judge_conditions
+from auditcore.report.verdict import count, verdict
 
-STABILITY = {"sweep", "changes", "noise"}
+PLAN = made_up.PLAN.model_copy(
+    update={
+        "checks": (
+            *made_up.PLAN.checks,
+            SsimSweepCheck(name="changes", changes=(Change(augmentation=Hue(), values=(30.0,)),)),
+            SensitivityCheck(name="noise"),
+        )
+    }
+)
+
+
+SWEEP = {"check": "sweep", "metric": "s_pearson", "variant": "rotate"}
+"""A result for which no random order is known."""
 
 
 def condition(**changes: Any) -> Condition:
@@ -31,9 +46,15 @@ def result(**changes: Any) -> Result:
     return Result.model_validate(fields | changes)
 
 
-def judge(asked: Condition, row: Result, **options: Any) -> ConditionOutcome:
-    (found,) = evaluate((asked,), (row,), stability=STABILITY, **options)
+def judged(asked: Condition, *rows: Result, **options: Any) -> Judged:
+    question = Question(0, asked, asked.model, (asked.check, asked.explainer, asked.metric, asked.variant))
+    results = {(row.model, (row.check, row.explainer, row.metric, row.variant)): row for row in rows}
+    (found,) = judge_conditions((question,), Findings(plan=PLAN, results=results, **options))
     return found
+
+
+def judge(asked: Condition, *rows: Result, **options: Any) -> ConditionOutcome:
+    return judged(asked, *rows, **options).outcome
 
 
 @pytest.mark.parametrize(
@@ -49,11 +70,11 @@ def judge(asked: Condition, row: Result, **options: Any) -> ConditionOutcome:
     ],
 )
 def test_the_unfavorable_end_of_the_interval_decides(threshold: dict[str, float], status: str, relation: str) -> None:
-    found = judge(condition(**threshold), result())
+    found = judge(condition(**SWEEP, **threshold), result(**SWEEP))
     assert found.status == status
     assert found.message == f"95 % interval [0.4, 0.6] of the mean over 30 images {relation}"
     assert (found.observed, found.ci, found.n, found.min_images) == (0.5, (0.4, 0.6), 30, 8)
-    advice = judge(condition(severity="warn", **threshold), result())
+    advice = judge(condition(severity="warn", **SWEEP, **threshold), result(**SWEEP))
     assert advice.status == ("warned" if status == "failed" else status)
 
 
@@ -66,7 +87,7 @@ def test_the_unfavorable_end_of_the_interval_decides(threshold: dict[str, float]
     ],
 )  # fmt: skip
 def test_the_mean_decides_with_statistic_mean(threshold: dict[str, Any], status: str, relation: str) -> None:
-    found = judge(condition(statistic="mean", **threshold), result())
+    found = judge(condition(statistic="mean", **SWEEP, **threshold), result(**SWEEP))
     assert (found.statistic, found.status) == ("mean", status)
     limit = threshold.get("at_least", threshold.get("at_most"))
     assert found.message == f"mean 0.5 over 30 images {relation} {limit:g}; 95 % interval [0.4, 0.6]"
@@ -88,7 +109,7 @@ def test_too_little_evidence_never_passes(changes: dict[str, Any], reason: str, 
     assert found.message.startswith(f"{reason}; ")
     images = f"{found.n} image{'' if found.n == 1 else 's'}"
     assert f"over {images}" in found.message
-    assert verdict((found,)) == "inconclusive"
+    assert verdict((judged(condition(at_least=0.0, statistic=statistic), result(**changes)),))[0] == "inconclusive"
 
 
 @pytest.mark.parametrize(("changes", "reason"), TOO_LITTLE)
@@ -117,8 +138,8 @@ def test_a_condition_is_judged_by_its_own_row() -> None:
         )
     ]  # fmt: skip
     asked = condition(at_least=0.0)
-    assert evaluate((asked,), rows)[0].observed == 0.5
-    (missing,) = evaluate((asked,), rows[:-1])
+    assert judge(asked, *rows).observed == 0.5
+    missing = judge(asked, *rows[:-1])
     assert (missing.status, missing.n, missing.ci) == ("not_applicable", 0, None)
 
 
@@ -168,50 +189,196 @@ def test_only_stability_of_that_explainer_on_that_model_is_void() -> None:
     assert judge(of_model, row, image_independent={(None, "gradient")}).status == "passed"
 
 
-# --- the verdict ----------------------------------------------------------------------------------
-
-
-def outcomes(*found: tuple[str, str]) -> list[ConditionOutcome]:
-    one = judge(condition(at_least=0.0), result())
-    return [one.model_copy(update={"status": status, "severity": severity}) for status, severity in found]
-
-
-PASSED, FAILED, WARNED = ("passed", "fail"), ("failed", "fail"), ("warned", "warn")
+# --- a result without any value -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("settings", "status", "why"),
     [
-        ((), "not_evaluated"),
-        ((PASSED, ("passed", "warn")), "pass"),
-        ((PASSED, WARNED), "warn"),
-        ((WARNED, ("inconclusive", "fail")), "inconclusive"),
-        ((WARNED, ("not_applicable", "fail")), "inconclusive"),
-        ((("inconclusive", "fail"), FAILED, ("not_applicable", "fail")), "fail"),
-        # advice is a warning at worst
-        ((PASSED, ("inconclusive", "warn")), "warn"),
-        ((PASSED, ("not_applicable", "warn")), "warn"),
-        ((("inconclusive", "warn"), ("inconclusive", "fail")), "inconclusive"),
+        ({}, "not_applicable", ""),
+        ({"on_not_applicable": "inconclusive"}, "not_applicable", ""),
+        ({"on_not_applicable": "skip"}, "skipped", "; `on_not_applicable` is `skip`, so the condition does not count"),
+        ({"on_not_applicable": "warn"}, "warned", "; `on_not_applicable` is `warn`, so this is a warning"),
+        ({"on_not_applicable": "fail"}, "failed", "; `on_not_applicable` is `fail`, so this counts as a miss"),
+        (
+            {"on_not_applicable": "fail", "severity": "warn"},
+            "warned",
+            "; `on_not_applicable` is `fail`, so this counts as a miss",
+        ),
     ],
 )
-def test_the_worst_outcome_decides(found: tuple[tuple[str, str], ...], expected: str) -> None:
-    assert verdict(outcomes(*found)) == expected
+def test_the_condition_says_what_a_result_without_a_value_means(
+    settings: dict[str, str], status: str, why: str
+) -> None:
+    asked = condition(at_least=0.0, **settings)
+    for row in ((), (result(mean=None, ci=None, n=0, n_not_applicable=9, reasons={}),)):
+        found = judge(asked, *row)
+        assert (found.status, found.n) == (status, 0)
+        assert found.message == f"no image has a value{why}"
+    assert judge(asked, result()).status == "passed"
+
+
+def test_the_default_leaves_digests_of_older_requests() -> None:
+    assert "on_not_applicable" not in condition(at_least=0.0).model_dump()
+    assert condition(at_least=0.0, on_not_applicable="skip").model_dump()["on_not_applicable"] == "skip"
+
+
+# --- the verdict ----------------------------------------------------------------------------------
+
+PASSED, FAILED, WARNED = ("passed", "fail"), ("failed", "fail"), ("warned", "warn")
+VACUOUS, SKIPPED, OPEN = ("vacuous", "fail"), ("skipped", "fail"), ("inconclusive", "fail")
+
+
+def conditions(*found: tuple[str, str], **shown: bool) -> list[Judged]:
+    """Outcomes of a policy on maps; those that passed show that a map is neither random nor blind to the model."""
+    one = judged(condition(at_least=0.0), result())
+    return [
+        Judged(
+            outcome=one.outcome.model_copy(update={"id": f"c{number}", "status": status, "severity": severity}),
+            of_maps=shown.get("of_maps", True),
+            refutes_random=status == "passed" and shown.get("refutes_random", True),
+            refutes_blind=status == "passed" and shown.get("refutes_blind", True),
+        )
+        for number, (status, severity) in enumerate(found)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "reason"),
+    [
+        ((), "not_evaluated", "The request has no policy."),
+        ((PASSED, ("passed", "warn")), "pass", "2 of 2 conditions passed."),
+        ((PASSED, WARNED), "warn", "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient."),
+        # a warning for want of a value may have the severity `fail`
+        (
+            (PASSED, ("warned", "fail")),
+            "warn",
+            "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient.",
+        ),
+        (
+            (WARNED, OPEN),
+            "inconclusive",
+            "No condition failed, but 1 of 2 conditions could not be decided: c1 of gradient.",
+        ),
+        (
+            (PASSED, ("not_applicable", "fail")),
+            "inconclusive",
+            "No condition failed, but 1 of 2 conditions could not be decided: c1 of gradient.",
+        ),
+        (
+            (OPEN, FAILED, ("not_applicable", "fail")),
+            "fail",
+            "1 of 3 conditions failed: c1 of gradient.",
+        ),
+        ((FAILED,) * 5, "fail", "5 of 5 conditions failed: c0 of gradient, c1 of gradient, c2 of gradient and 2 more."),
+        # advice is a warning at worst
+        (
+            (PASSED, ("inconclusive", "warn")),
+            "warn",
+            "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient.",
+        ),
+        (
+            (PASSED, ("not_applicable", "warn")),
+            "warn",
+            "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient.",
+        ),
+        # what does not count changes nothing
+        (
+            (PASSED, VACUOUS, SKIPPED),
+            "pass",
+            (
+                "1 of 3 conditions passed. Not counted: c1 of gradient, which a random map meets too; c2 of gradient, "
+                "which had no value and may be skipped."
+            ),
+        ),
+        ((FAILED, VACUOUS), "fail", "1 of 2 conditions failed: c0 of gradient."),
+        # and cannot make a verdict pass
+        (
+            (VACUOUS,),
+            "inconclusive",
+            (
+                "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
+                "counted: c0 of gradient, which a random map meets too."
+            ),
+        ),
+        (
+            (SKIPPED,),
+            "inconclusive",
+            (
+                "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
+                "counted: c0 of gradient, which had no value and may be skipped."
+            ),
+        ),
+        (
+            (WARNED,),
+            "inconclusive",
+            "No condition failed, but no condition on an explainer passed, so the audit has shown nothing.",
+        ),
+    ],
+)
+def test_the_worst_outcome_that_counts_decides(found: tuple[tuple[str, str], ...], expected: str, reason: str) -> None:
+    assert verdict(conditions(*found)) == (expected, reason)
+
+
+def test_a_verdict_needs_a_condition_that_a_map_without_the_model_would_miss() -> None:
+    blind = conditions(PASSED, WARNED, refutes_blind=False)
+    found, reason = verdict(blind)
+    assert found == "inconclusive"
+    assert "a map that ignores the model can meet every condition that passed" in reason
+    random = conditions(PASSED, refutes_random=False)
+    found, reason = verdict(random)
+    assert found == "inconclusive"
+    assert "a random map meets every condition that passed" in reason
+    # together they exclude both
+    assert verdict([*blind, *random])[0] == "warn"
+    # a passed property of the model says nothing about the maps, but a policy may be about nothing else
+    of_model = conditions(PASSED, of_maps=False, refutes_blind=False, refutes_random=False)
+    assert verdict([*of_model, *blind])[0] == "inconclusive"
+    assert verdict(of_model) == ("pass", "1 of 1 condition passed.")
+    assert verdict(conditions(WARNED, of_maps=False))[0] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({}, (True, True, True)),
+        ({"check": "sweep", "metric": "s_pearson", "variant": "rotate"}, (True, True, False)),
+        ({"check": "sweep", "metric": "probability_score", "variant": "rotate", "explainer": None}, (False,) * 3),
+        ({"explainer": "random"}, (False,) * 3),
+    ],
+)
+def test_what_a_passed_condition_shows(row: dict[str, Any], shown: tuple[bool, bool, bool]) -> None:
+    found = judged(condition(at_least=0.3, **row), result(**row))
+    assert found.outcome.status == "passed"
+    assert (found.of_maps, found.refutes_random, found.refutes_blind) == shown
+    missed = judged(condition(at_least=0.9, **row), result(**row))
+    assert (missed.outcome.status, missed.refutes_random, missed.refutes_blind) == ("failed", False, False)
 
 
 def test_every_status_is_counted() -> None:
-    found = count(outcomes(PASSED, PASSED, FAILED, WARNED, ("inconclusive", "warn"), ("not_applicable", "fail")))
+    found = count(
+        [
+            one.outcome
+            for one in conditions(
+                PASSED, PASSED, FAILED, WARNED, ("inconclusive", "warn"), ("not_applicable", "fail"), VACUOUS, SKIPPED
+            )
+        ]
+    )
     assert found.model_dump() == {
-        "evaluated": 6, "passed": 2, "failed": 1, "warned": 1, "inconclusive": 1, "not_applicable": 1
+        "evaluated": 8, "passed": 2, "failed": 1, "warned": 1, "inconclusive": 1, "not_applicable": 1, "vacuous": 1,
+        "skipped": 1,
     }  # fmt: skip
+    # reports without them keep the bytes they had before these counts existed
+    assert {"vacuous", "skipped"}.isdisjoint(count([]).model_dump())
 
 
 # --- in a report ----------------------------------------------------------------------------------
 
 
-def report(values: list[float | None], asked: Condition, **changes: Any) -> AuditReport:
+def report(values: list[float | None], *policy: Condition, **changes: Any) -> AuditReport:
     images = {index: [1] for index in range(len(values))}
     shard = made_up.shard(None, images, made_up.row("gradient", values), **changes)
-    return made_up.report(shard, policy=(asked,))
+    return made_up.report(shard, policy=policy)
 
 
 @pytest.mark.parametrize(
@@ -273,11 +440,14 @@ def test_what_passes_has_the_interval_and_the_mean_on_the_right_side(
 def test_noise_passes_no_more_often_than_the_interval_errs() -> None:
     # four photos passed 7 of 20 times by the mean; benchmarks/noise.py does the same with real maps
     random = np.random.default_rng(5)
-    passed = {"ci": 0, "mean": 0}
+    met = {"ci": 0, "mean": 0}
     for _ in range(400):
         values = random.normal(0, 0.05, 8).round(5).tolist()
-        for statistic in passed:
-            passed[statistic] += report(values, condition(at_least=0.0, statistic=statistic)).verdict == "pass"
+        policy = [condition(at_least=0.0, statistic=statistic) for statistic in met]
+        for found in report(values, *policy).conditions:
+            met[found.statistic] += found.status in {"passed", "vacuous"}
+            # the mean of a random order reaches 0 as often, so that such a pass counts for nothing
+            assert found.status != ("passed" if found.statistic == "mean" else "vacuous")
     # 2.5 % of 400 are 10, give or take 3
-    assert passed["ci"] <= 16
-    assert passed["mean"] > 160
+    assert met["ci"] <= 16
+    assert met["mean"] > 160
