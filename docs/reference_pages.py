@@ -268,12 +268,17 @@ def _commands() -> str:
     return _page(
         "Command line",
         "Every command answers `--help`.",
-        *(
-            _section(f"auditcore {name}", *_command(command, name, context))
-            for name, command in group.commands.items()
-            if not command.hidden
-        ),
+        *_command_sections(group, context),
     )
+
+
+def _command_sections(group: Any, context: Any) -> Iterator[str]:  # noqa: ANN401 - typer keeps its classes private
+    """A section for each command of a group, and for those of its groups."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _command_sections(command, command.make_context(name, [], parent=context, resilient_parsing=True))
+        elif not command.hidden:
+            yield _section(f"{context.command_path} {name}", *_command(command, name, context))
 
 
 def _command(command: Any, name: str, parent: Any) -> Iterator[str]:  # noqa: ANN401 - typer keeps its classes private

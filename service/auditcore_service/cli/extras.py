@@ -40,6 +40,8 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "audit": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,
+    "gate": CLIENT,
+    "policy": CLIENT,
     "estimate": _GATEWAY,
     "inspect": _WORKER,
     "demo": _DEMO,

@@ -60,13 +60,7 @@ def show_report(report: AuditReport, console: Console) -> None:
         console.print(sentence, style="dim", highlight=False, markup=False)
     if small in _SMALL_SAMPLES:
         console.print(_SMALL_SAMPLES[small], style="dim", highlight=False)
-    if report.conditions:
-        console.print()
-        console.print(_conditions_table(report.conditions))
-        for condition in report.conditions:
-            if condition.status != "passed":
-                of_model = "" if condition.model is None else f" of {condition.model}"
-                console.print(f"{condition.id}{of_model}: {condition.message}", highlight=False, markup=False)
+    _show_conditions(report, console)
     _show_gaps(report, console)
     _show_reliability(report, console)
     _show_deviation(report, console)
@@ -79,6 +73,30 @@ def show_report(report: AuditReport, console: Console) -> None:
         style="dim",
         highlight=False,
     )
+    _show_verdict(report, console)
+
+
+def show_outcomes(report: AuditReport, console: Console) -> None:
+    """Print the policy, what became of its conditions, and the verdict."""
+    if report.policy is not None:
+        console.print(f"policy: {report.policy.name}@{report.policy.version}, {report.policy.digest}", highlight=False)
+    _show_conditions(report, console)
+    console.print()
+    _show_verdict(report, console)
+
+
+def _show_conditions(report: AuditReport, console: Console) -> None:
+    if not report.conditions:
+        return
+    console.print()
+    console.print(_conditions_table(report.conditions))
+    for condition in report.conditions:
+        if condition.status != "passed":
+            of_model = "" if condition.model is None else f" of {condition.model}"
+            console.print(f"{condition.id}{of_model}: {condition.message}", highlight=False, markup=False)
+
+
+def _show_verdict(report: AuditReport, console: Console) -> None:
     console.print(Text.assemble("verdict: ", (report.verdict, _VERDICT_STYLE.get(report.verdict, "bold"))))
 
 

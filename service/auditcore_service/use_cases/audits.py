@@ -31,6 +31,7 @@ from auditcore_service.store.transitions import TERMINAL, AuditState
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.locations import unsafe_integer
+from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.priced_requests import PricedRequest, PricedRequests
 from auditcore_service.use_cases.refusals import (
     BudgetExceeded,
@@ -74,6 +75,7 @@ class Audits:
         announcer: Announcer,
         batches: ImageBatches,
         maps: MapUploads,
+        policies: Policies,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -81,7 +83,7 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
-        self._pricing = PricedRequests(settings, database=database, batches=batches, maps=maps)
+        self._pricing = PricedRequests(settings, database=database, batches=batches, maps=maps, policies=policies)
         self._clock = clock
 
     def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:

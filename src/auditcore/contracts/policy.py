@@ -74,6 +74,13 @@ class Condition(Contract):
         description="Effect on the verdict if the condition does not pass. `fail`: the verdict is `fail` if the "
         "condition is missed, and `inconclusive` if it is undecided. `warn`: the verdict is at worst `warn`.",
     )
+    # omitted if null, so that requests without one keep the digests they had before rationales existed
+    rationale: str | None = Field(
+        default=None,
+        max_length=2000,
+        exclude_if=lambda text: text is None,
+        description="Where the threshold comes from, for the reader of the policy. It has no effect on the verdict.",
+    )
 
     @model_validator(mode="after")
     def _one_threshold(self) -> Condition:

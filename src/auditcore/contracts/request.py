@@ -12,8 +12,10 @@ from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import PlanRequest
-from auditcore.contracts.policy import Policy
+from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy_document import PolicyDocument, RequestedPolicy
 from auditcore.contracts.stopping import StopRule
+from auditcore.errors import InvalidRequest
 
 
 @final
@@ -52,7 +54,12 @@ class AuditRequest(Contract):
         description="Names of the model's classes in its order, which the report shows; those that were sent with the "
         "batch of images if empty.",
     )
-    policy: Policy = Field(default=(), description="Conditions for a pass; without any, the verdict is not_evaluated.")
+    policy: RequestedPolicy = Field(
+        default=(),
+        description="Conditions for a pass; without any, the verdict is not_evaluated. Or a policy with a name: the "
+        "whole document, the name and version of a stored or shipped one, such as `pre-deployment@1.0.0`, or its "
+        'digest, `{"digest": "sha256:..."}`.',
+    )
 
     # omitted if null, so that requests without a rule keep the digests they had before rules existed
     stop: StopRule | None = Field(
@@ -81,6 +88,20 @@ class AuditRequest(Contract):
             msg = f"two models are called {twice[0]!r}; give each its own name"
             raise ValueError(msg)
         return self
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions for a pass; empty without a policy.
+
+        Raises:
+            InvalidRequest: The request only names its policy; `with_policy` looks it up.
+        """
+        if isinstance(self.policy, tuple):
+            return self.policy
+        if isinstance(self.policy, PolicyDocument):
+            return self.policy.conditions
+        msg = "the request names a policy that has not been looked up; call `with_policy` first"
+        raise InvalidRequest(msg, field="policy")
 
     @property
     def references(self) -> tuple[tuple[str | None, ModelReference], ...]:

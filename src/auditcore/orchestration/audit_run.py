@@ -146,7 +146,7 @@ class AuditRun:
         """Number of images in the random order after which the audit may end; None while it must go on."""
         if self._request.stop is None:
             return None
-        observations = self._storage.observations(self._request.policy)
+        observations = self._storage.observations(self._request.conditions)
         return Conclusion(self._request, self._plan, images=self._images, observations=observations).stop_at
 
     def assemble(

@@ -42,6 +42,7 @@ from auditcore.report.floors import with_floors
 from auditcore.report.image_dependence import image_dependence, of_pairs
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
+from auditcore.report.policy import policy_of
 from auditcore.report.pooling import pooled_statistics
 from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
@@ -87,7 +88,7 @@ def assemble(
     total = image_count or len({record.index for result in computed for record in result.images})
     stopping = None
     if request.stop is not None:
-        observations = [observe(request.policy, result) for result in computed]
+        observations = [observe(request.conditions, result) for result in computed]
         conclusion = Conclusion(request, plan, images=total, observations=observations)
         stopping, used = conclusion.describe(), conclusion.used()
         # a shard never spans a look, so its first image decides for all of its images
@@ -115,7 +116,7 @@ def assemble(
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
     outcomes = evaluate(
-        request.policy,
+        request.conditions,
         (*listed, *controls),
         names,
         stopping,
@@ -151,6 +152,7 @@ def assemble(
         averages=average_explainers(listed, names, plan, digests),
         rankings=rank_models(listed, names, digests),
         occlusion_correlations=correlate_with_occlusion(listed, names),
+        policy=policy_of(request.policy),
         conditions=outcomes,
         stopping=stopping,
         controls=controls,

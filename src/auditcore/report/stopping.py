@@ -177,7 +177,7 @@ class Conclusion:
     ) -> None:
         assert request.stop is not None  # noqa: S101 - callers check that there is a rule
         self._rule: Conclusive = request.stop
-        self._policy = request.policy
+        self._policy = request.conditions
         self._seed = plan.seed
         self._images = images
         self._metrics = {check.label: check.metrics for check in plan.checks}
