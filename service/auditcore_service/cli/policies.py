@@ -11,7 +11,7 @@ from rich.console import Console
 from auditcore.contracts.plan import AuditPlan, PlanRequest
 from auditcore.contracts.policy import Condition, Policy
 from auditcore.contracts.policy_document import PolicyDocument
-from auditcore.contracts.policy_lint import LintFinding, lint
+from auditcore.contracts.policy_lint import LintFinding, lint, lint_document
 from auditcore.contracts.presets import plan_for_models
 from auditcore.contracts.shipped_policies import shipped_policies
 from auditcore.errors import InputError
@@ -74,8 +74,9 @@ def lint_policy(given: str, plan: Path | None) -> tuple[LintFinding, ...]:
     Raises:
         CommandError: The policy or the plan cannot be read.
     """
-    conditions = conditions_in(read_policy(given))
-    return lint(conditions, None if plan is None else _read_plan(plan))
+    policy = read_policy(given)
+    for_plan = None if plan is None else _read_plan(plan)
+    return lint_document(policy, for_plan) if isinstance(policy, PolicyDocument) else lint(policy, for_plan)
 
 
 def show_findings(findings: Sequence[LintFinding], console: Console) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import final
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
 from auditcore.contracts.masks import Mask, StoredMask
-from auditcore.contracts.policy import Policy
+from auditcore.contracts.policy import Row
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.errors import InputError
@@ -27,23 +27,23 @@ REMEMBERED = 2048
 
 @final
 class ObservationCache:
-    """What shards say about the conditions of a policy, kept for the shards seen last."""
+    """The values that the conditions of policies need, kept for the shards seen last."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
         self._seen: OrderedDict[tuple[str, str], Observations] = OrderedDict()
 
-    def get(self, audit_id: str, digest: str, policy: Policy) -> Observations:
+    def get(self, audit_id: str, digest: str, rows: Collection[Row]) -> Observations:
         """What one result says.
 
         Args:
             audit_id: Of the audit.
             digest: Of a stored result of the audit's compute wave.
-            policy: Of the audit.
+            rows: The results that the conditions of the audit are judged by.
         """
         key = (audit_id, digest)
         if key not in self._seen:
-            self._seen[key] = observe(policy, ShardResult.model_validate_json(self._blobs.get(digest)))
+            self._seen[key] = observe(rows, ShardResult.model_validate_json(self._blobs.get(digest)))
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(key)
@@ -114,9 +114,9 @@ class SqlAuditStorage:
             if model in {None, number}:
                 yield ShardResult.model_validate_json(self._blobs.get(digest))
 
-    def observations(self, policy: Policy) -> Sequence[Observations]:
-        """What the finished shards of the compute wave say about the conditions of a policy."""
-        return [self._observed.get(self._audit_id, digest, policy) for _, digest in self._result_digests("compute")]
+    def observations(self, rows: Collection[Row]) -> Sequence[Observations]:
+        """The values of some results in the finished shards of the compute wave."""
+        return [self._observed.get(self._audit_id, digest, rows) for _, digest in self._result_digests("compute")]
 
     def _result_digests(self, wave: Wave) -> list[tuple[int, str]]:
         """Model and digest of the result of every finished shard of a wave, in index order."""

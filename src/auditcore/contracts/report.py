@@ -12,7 +12,7 @@ from auditcore.contracts.contract import Contract, Name, Sha256
 from auditcore.contracts.images import Labels, labels_of
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import Severity, Statistic
+from auditcore.contracts.policy import Criterion, Severity, Statistic
 from auditcore.contracts.policy_document import Version
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.ranking_orders import RankingOrder
@@ -50,6 +50,8 @@ CiReason = Annotated[str | None, Field(exclude_if=_missing)]
 
 Verdict = Literal["pass", "warn", "fail", "inconclusive", "not_evaluated"]
 
+ConditionStatus = Literal["passed", "warned", "failed", "inconclusive", "not_applicable", "vacuous", "skipped"]
+
 
 @final
 class ReportStatistics(Contract):
@@ -62,6 +64,8 @@ class ReportStatistics(Contract):
         failed: Missed, of severity `fail`.
         inconclusive: Neither met nor missed on the available evidence.
         not_applicable: Without any value to judge.
+        vacuous: Met, but a random map meets them too; they do not count. Absent if there are none.
+        skipped: Without any value, with `on_not_applicable: skip`; they do not count. Absent if there are none.
     """
 
     evaluated: int
@@ -70,6 +74,8 @@ class ReportStatistics(Contract):
     failed: int
     inconclusive: int
     not_applicable: int
+    vacuous: Annotated[int, Field(exclude_if=_zero)] = 0
+    skipped: Annotated[int, Field(exclude_if=_zero)] = 0
 
 
 @final
@@ -547,18 +553,63 @@ class OcclusionCorrelation(Contract):
 
 
 @final
+class BaselineChange(Contract):
+    """The change of one result since a baseline, over the images that have a value in both audits.
+
+    Attributes:
+        kind: `absolute`: in the unit of the metric. `relative`: as a share of `baseline_mean`, without its sign.
+        n: Distinct images with a value in both audits.
+        baseline_mean: Mean of the baseline over these images; null without any.
+        change: Mean of the paired differences, above 0 for an improvement; null where `reason` says why.
+        ci: 95 % paired confidence interval of the change; null if there is none (see `ci_reason`). That of a relative
+            change takes `baseline_mean` as exact.
+        ci_reason: Why there is no interval; absent if there is one.
+        reason: Why there is no change; absent if there is one.
+    """
+
+    kind: Literal["absolute", "relative"]
+    n: int
+    baseline_mean: float | None
+    change: float | None
+    ci: tuple[float, float] | None
+    ci_reason: CiReason = None
+    reason: Annotated[str | None, Field(exclude_if=_missing)] = None
+
+
+@final
+class ReportBaseline(Contract):
+    """The earlier audit that conditions on changes compare with.
+
+    Attributes:
+        audit_id: Id of the earlier audit.
+        plan_digest: Digest of its plan.
+        shared_images: Distinct images that both audits used.
+        differences: What differs besides the model, and can be the reason for a change; one phrase each.
+    """
+
+    audit_id: str
+    plan_digest: Sha256
+    shared_images: int
+    differences: tuple[str, ...]
+
+
+@final
 class ConditionOutcome(Contract):
     """The outcome of one condition of the policy. Conditions that passed are listed too.
 
+    A condition with a pattern has one outcome for each result that it matches, all with the same id.
+
     Attributes:
-        statistic: What was compared with the threshold: the unfavorable end of `ci`, or the mean.
+        statistic: What was compared with the threshold: the unfavorable end of the interval, or the mean.
         min_images: Distinct images that must have a value.
         severity: Effect on the verdict if the condition does not pass; with `warn`, the verdict is at worst `warn`.
         observed: Mean over distinct images; null without any value.
         ci: 95 % confidence interval of the mean; null if there is none.
         n: Distinct images with a value.
         status: `passed`, or missed: `failed` or `warned` by its severity. `inconclusive` if the evidence does not tell.
-            `not_applicable` if there is no value.
+            `not_applicable` if there is no value, `skipped` if the condition then asks to be skipped. `vacuous` if it
+            is met, but a random map meets it too; such a condition cannot make a verdict pass.
+        change: The change since the baseline, for a condition that compares it; absent for others.
         message: One sentence: what was compared, with which threshold, over how many images, and what is missing.
         id: Id of the condition.
         model: In an audit of several models, which one; absent in an audit of one.
@@ -566,8 +617,9 @@ class ConditionOutcome(Contract):
         explainer: The explainer, by its name in the plan; null if it concerns none.
         metric: Name of the metric; the catalogue says what it means.
         variant: Sub-case, such as `rotate` or `top_15`; null if there is none.
-        comparison: Whether the value must be at least or at most the threshold.
-        threshold: The threshold.
+        comparison: Whether the value must be at least or at most the threshold, or what the change since a baseline
+            must be.
+        threshold: The threshold, the smallest change, or the margin.
     """
 
     id: str
@@ -579,7 +631,7 @@ class ConditionOutcome(Contract):
     statistic: Statistic
     min_images: int
     severity: Severity
-    comparison: Literal["at_least", "at_most"]
+    comparison: Criterion
     threshold: float
     observed: float | None
     ci: tuple[float, float] | None
@@ -587,7 +639,8 @@ class ConditionOutcome(Contract):
     anytime_ci: Annotated[tuple[float | None, float | None] | None, Field(exclude_if=_missing)] = Field(
         default=None, description="In an audit with a stop rule, the confidence sequence; see `stopping.decisions`."
     )
-    status: Literal["passed", "warned", "failed", "inconclusive", "not_applicable"]
+    change: Annotated[BaselineChange | None, Field(exclude_if=_missing)] = None
+    status: ConditionStatus
     message: str
 
 
@@ -844,6 +897,7 @@ class AuditReport(Contract):
     Attributes:
         audit_id: Id of the audit.
         verdict: Outcome of the policy; `not_evaluated` without one.
+        verdict_reason: Why the verdict is what it is, in one sentence; absent in reports of earlier versions.
         statistics: How many conditions ended how.
         images: The images, used and excluded.
         plan: The plan in full, with every default.
@@ -862,6 +916,7 @@ class AuditReport(Contract):
     )
     audit_id: str
     verdict: Verdict
+    verdict_reason: Annotated[str | None, Field(exclude_if=_missing)] = None
     statistics: ReportStatistics
     model: ReportModel | None = Field(description="The model under audit; null in an audit of several.")
     models: tuple[ReportModel, ...] = Field(default=(), description="The models of an audit of several, else empty.")
@@ -892,6 +947,9 @@ class AuditReport(Contract):
         default=None, description="Name, version and digest of the policy; absent for conditions without a name."
     )
     conditions: tuple[ConditionOutcome, ...]
+    baseline: Annotated[ReportBaseline | None, Field(exclude_if=_missing)] = Field(
+        default=None, description="The earlier audit that changes are relative to; absent without one."
+    )
     stopping: Annotated[Stopping | None, Field(exclude_if=_missing)] = Field(
         default=None, description="How a stop rule ended the audit; absent without a rule."
     )

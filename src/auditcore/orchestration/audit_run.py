@@ -12,6 +12,7 @@ from auditcore.contracts.image_names import short_name
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.policy import questions_of
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
@@ -146,7 +147,9 @@ class AuditRun:
         """Number of images in the random order after which the audit may end; None while it must go on."""
         if self._request.stop is None:
             return None
-        observations = self._storage.observations(self._request.conditions)
+        models = [name for name, _ in self._request.references if name is not None]
+        rows = frozenset(question.row for question in questions_of(self._request.conditions, self._plan, models))
+        observations = self._storage.observations(rows)
         return Conclusion(self._request, self._plan, images=self._images, observations=observations).stop_at
 
     def assemble(

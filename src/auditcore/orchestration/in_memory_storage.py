@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import final
 
 from auditcore.contracts.canonical_json import sha256
-from auditcore.contracts.policy import Policy
+from auditcore.contracts.policy import Row
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.errors import DigestMismatch, UnreachableResource
 from auditcore.images.encoded import EncodedImage
@@ -80,8 +80,8 @@ class InMemoryStorage:
             if shard.wave == wave and model in {None, shard.model}:
                 yield result
 
-    def observations(self, policy: Policy) -> Sequence[Observations]:
-        """What the finished shards of the compute wave say about the conditions of a policy."""
+    def observations(self, rows: Collection[Row]) -> Sequence[Observations]:
+        """The values of some results in the finished shards of the compute wave."""
         computed = [result for shard, result in self.finished.items() if shard.wave == "compute"]
-        self._observations += [observe(policy, result) for result in computed[len(self._observations) :]]
+        self._observations += [observe(rows, result) for result in computed[len(self._observations) :]]
         return self._observations

@@ -8,9 +8,11 @@ from typing import final
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import validate_policy
+from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.presets import plan_for_models
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shipped_policies import FindPolicy, find_shipped_policy, with_policy
+from auditcore.errors import InvalidRequest
 from auditcore.sources.resolved_model import Resolution
 from auditcore.sources.resolving import resolve_request
 
@@ -64,5 +66,11 @@ def plan_in_full(request: AuditRequest) -> AuditPlan:
     """
     models = [name for name, _ in request.references if name is not None]
     plan = plan_for_models(request.plan, models)
-    validate_policy(request.conditions, plan, models)
+    try:
+        validate_policy(request.conditions, plan, models)
+    except InvalidRequest as error:
+        if not isinstance(request.policy, PolicyDocument):
+            raise
+        field = error.field.replace("policy", "policy.conditions", 1)
+        raise InvalidRequest(f"policy {request.policy.label}: {error.message}", field=field) from error
     return plan

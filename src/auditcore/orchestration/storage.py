@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from auditcore.contracts.policy import Policy
+from auditcore.contracts.policy import Row
 from auditcore.contracts.shards import ShardResult, Wave
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.stopping import Observations
@@ -47,5 +47,5 @@ class AuditStorage(Protocol):
             model: Position of a model in the request; all models if None.
         """
 
-    def observations(self, policy: Policy) -> Iterable[Observations]:
-        """What the finished shards of the compute wave say about the conditions of a policy, in any order."""
+    def observations(self, rows: Collection[Row]) -> Iterable[Observations]:
+        """The values of some results in the finished shards of the compute wave, in any order."""

@@ -14,6 +14,7 @@ from auditcore.contracts.images import labels_of
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.plan import AuditPlan, PresetPlan
+from auditcore.contracts.policy import questions_of
 from auditcore.contracts.presets import checks_of_several_models
 from auditcore.contracts.report import (
     AuditReport,
@@ -39,6 +40,7 @@ from auditcore.report.bounds import bounds_of, kinds_of
 from auditcore.report.comparisons import compare_models
 from auditcore.report.deviation import deviation_of
 from auditcore.report.floors import with_floors
+from auditcore.report.gate import judge
 from auditcore.report.image_dependence import image_dependence, of_pairs
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
@@ -47,8 +49,7 @@ from auditcore.report.pooling import pooled_statistics
 from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
 from auditcore.report.stopping import Conclusion, image_order, observe
-from auditcore.report.verdict import count, evaluate, verdict
-from auditcore.report.warnings import image_independent, warnings_of
+from auditcore.report.warnings import warnings_of
 
 
 def assemble(
@@ -63,6 +64,7 @@ def assemble(
     finished_at: str | None,
     estimated_seconds: float | None = None,
     image_count: int | None = None,
+    baseline: AuditReport | None = None,
 ) -> AuditReport:
     """Merge shard results, summarize them over images, compare the models and evaluate the policy.
 
@@ -79,8 +81,10 @@ def assemble(
         finished_at: End of the last shard.
         estimated_seconds: Estimated time of the audit, if there was an estimate; not part of what must be reproducible.
         image_count: Number of images of the batch; if None, that of the results, which a stop rule may have reduced.
+        baseline: The earlier report that conditions on changes compare with.
 
     Raises:
+        InvalidRequest: The policy or the baseline does not fit the audit.
         NoUsableImages: Every image was excluded by every model; the message gives the first reason.
         DigestMismatch: Shards of one model ran on different weights.
     """
@@ -88,7 +92,9 @@ def assemble(
     total = image_count or len({record.index for result in computed for record in result.images})
     stopping = None
     if request.stop is not None:
-        observations = [observe(request.conditions, result) for result in computed]
+        named = [name for name, _ in request.references if name is not None]
+        watched = frozenset(question.row for question in questions_of(request.conditions, plan, named))
+        observations = [observe(watched, result) for result in computed]
         conclusion = Conclusion(request, plan, images=total, observations=observations)
         stopping, used = conclusion.describe(), conclusion.used()
         # a shard never spans a look, so its first image decides for all of its images
@@ -115,19 +121,22 @@ def assemble(
     random_labels = {explainer.label for explainer in plan.explainers if explainer.is_control}
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
-    outcomes = evaluate(
+    judgment = judge(
         request.conditions,
-        (*listed, *controls),
-        names,
-        stopping,
-        stability={check.label for check in plan.checks if check.question == "stability"},
-        image_independent=image_independent(controls),
-        reference_models={check.label: check.reference_model for check in plan.checks},
+        plan,
+        models=[model.described for model in models],
+        results=listed,
+        controls=controls,
+        digests=digests,
+        decisions=() if stopping is None else stopping.decisions,
+        stopped_early=stopping is not None and stopping.stopped_early,
+        baseline=baseline,
     )
     return AuditReport(
         audit_id=audit_id,
-        verdict=verdict(outcomes),
-        statistics=count(outcomes),
+        verdict=judgment.verdict,
+        verdict_reason=judgment.verdict_reason,
+        statistics=judgment.statistics,
         model=None if names else models[0].described,
         models=tuple(model.described for model in models) if names else (),
         images=images,
@@ -153,7 +162,8 @@ def assemble(
         rankings=rank_models(listed, names, digests),
         occlusion_correlations=correlate_with_occlusion(listed, names),
         policy=policy_of(request.policy),
-        conditions=outcomes,
+        conditions=judgment.conditions,
+        baseline=judgment.baseline,
         stopping=stopping,
         controls=controls,
         warnings=warnings_of(plan, listed, controls),

@@ -19,11 +19,10 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
         results: All results of an audit, including those of the control.
     """
     metrics = {check.label: check.metrics for check in plan.checks}
-    control = _control(plan)
+    random = random_labels(plan)
     floors: Mapping[tuple[str | None, str, str, str | None], float | None] = {
-        (one.model, one.check, one.metric, one.variant): one.mean for one in results if one.explainer == control
+        (one.model, one.check, one.metric, one.variant): one.mean for one in results if one.explainer == random[0]
     }
-    random = {control, *(explainer.label for explainer in plan.explainers if explainer.is_control)}
     return [
         one
         if one.explainer is None
@@ -35,6 +34,10 @@ def with_floors(plan: AuditPlan, results: Sequence[Result]) -> list[Result]:
     ]
 
 
-def _control(plan: AuditPlan) -> str:
-    """Name of the random control: the first of the plan, or the one that checks run without being asked."""
-    return next((one.label for one in plan.explainers if one.is_control), CONTROL.label)
+def random_labels(plan: AuditPlan) -> tuple[str, ...]:
+    """Return the names of the random explainers; the first one is the control of all others.
+
+    Args:
+        plan: The full plan. If it has none, checks run their own.
+    """
+    return tuple(one.label for one in plan.explainers if one.is_control) or (CONTROL.label,)

@@ -34,7 +34,7 @@ def render_markdown(report: AuditReport) -> str:
     shown = ordered[:MOST_ROWS]
     parts = [
         f"## auditcore: {report.verdict.replace('_', ' ')}",
-        plain_text(report.verdict_reason),
+        plain_text(report.verdict_reason or ""),
         _conditions(shown),
         _left_out(ordered[MOST_ROWS:]),
         "\n".join(_messages(shown)),

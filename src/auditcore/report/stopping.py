@@ -7,7 +7,7 @@ order of shards, or on results beyond the end of the audit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, final
@@ -16,16 +16,13 @@ import numpy as np
 
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import Condition, models_judged
+from auditcore.contracts.policy import Condition, Question, Row, questions_of
 from auditcore.contracts.report import ConditionDecision, Stopping
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
 from auditcore.contracts.significance import rounded
 from auditcore.contracts.stopping import Conclusive, looks
 from auditcore.metrics.confidence_sequences import OUT_OF_RANGE, first_refuted, lower_bound, upper_bound
-
-Question = tuple[int, str | None]
-"""Number of a condition of the policy, and the model that it is judged for."""
 
 
 def image_order(seed: int, images: int) -> tuple[int, ...]:
@@ -51,25 +48,29 @@ class Observations:
         model: Name of the model in an audit of several.
         images: Indices of its images.
         used: Index -> digest, for images that the model used.
-        values: Number of a condition -> index -> value; an image without a value is missing.
+        values: Result -> index -> value; an image without a value is missing.
     """
 
     model: str | None
     images: tuple[int, ...]
     used: Mapping[int, str]
-    values: Mapping[int, Mapping[int, float]]
+    values: Mapping[Row, Mapping[int, float]]
 
 
-def observe(policy: Sequence[Condition], result: ShardResult) -> Observations:
-    """Extract the values of a compute shard that the conditions need."""
+def observe(rows: Collection[Row], result: ShardResult) -> Observations:
+    """Extract the values of a compute shard that the conditions need.
+
+    Args:
+        rows: The results that the conditions are judged by.
+        result: The result of the shard.
+    """
     used = {record.index: record.digest or "" for record in result.images if record.targets}
-    measured = {(one.check, one.explainer, one.metric, one.variant): one for one in result.measurements}
-    values: dict[int, dict[int, float]] = {}
-    for number, wanted in enumerate(policy):
-        found = measured.get((wanted.check, wanted.explainer, wanted.metric, wanted.variant))
-        if found is not None:
-            pairs = zip(used, found.values, strict=True)
-            values[number] = {index: value for index, value in pairs if value is not None}
+    values: dict[Row, dict[int, float]] = {}
+    for one in result.measurements:
+        row = (one.check, one.explainer, one.metric, one.variant)
+        if row in rows:
+            pairs = zip(used, one.values, strict=True)
+            values[row] = {index: value for index, value in pairs if value is not None}
     return Observations(result.model_name, tuple(record.index for record in result.images), used, values)
 
 
@@ -96,9 +97,7 @@ class _Sequence:
         self._population = population
         self._alpha = alpha
         self._at_least = condition.at_least is not None
-        threshold = condition.at_least if condition.at_least is not None else condition.at_most
-        assert threshold is not None  # noqa: S101 - the contract admits exactly one threshold
-        self._threshold = threshold
+        self._threshold = condition.threshold
         present = values[~np.isnan(values)]
         # a bound that a value violates must not be used
         low, high = metric.lowest, metric.highest
@@ -177,29 +176,25 @@ class Conclusion:
     ) -> None:
         assert request.stop is not None  # noqa: S101 - callers check that there is a rule
         self._rule: Conclusive = request.stop
-        self._policy = request.conditions
         self._seed = plan.seed
         self._images = images
         self._metrics = {check.label: check.metrics for check in plan.checks}
-        reference_models = {check.label: check.reference_model for check in plan.checks}
         self._models = tuple(name for name, _ in request.references)
         self._order = image_order(plan.seed, images)
         names = [name for name in self._models if name is not None]
-        self._questions: tuple[Question, ...] = tuple(
-            (number, model)
-            for number, condition in enumerate(self._policy)
-            for model in models_judged(condition, names, reference_models[condition.check])
-        )
+        self._questions = questions_of(request.conditions, plan, names)
         self._alpha = self._rule.alpha / len(self._questions)
         self._known: dict[str | None, set[int]] = {model: set() for model in self._models}
         self._digests: dict[int, str] = {}
-        self._values: dict[Question, dict[int, float]] = {question: {} for question in self._questions}
+        self._values: dict[tuple[str | None, Row], dict[int, float]] = {
+            (question.model, question.row): {} for question in self._questions
+        }
         for one in observations:
             self._digests.update(one.used)
             self._known[one.model].update(one.images)
-            for number, values in one.values.items():
-                if (number, one.model) in self._values:
-                    self._values[number, one.model].update(values)
+            for row, values in one.values.items():
+                if (one.model, row) in self._values:
+                    self._values[one.model, row].update(values)
 
     @cached_property
     def stop_at(self) -> int | None:
@@ -267,30 +262,29 @@ class Conclusion:
     def _has_evidence(self, question: Question, count: int) -> bool:
         """Return whether enough of the first images have a value for a pass."""
         used = [index for index in self._order[:count] if index in self._digests]
-        known = sum(index in self._values[question] for index in used)
-        return known >= self._policy[question[0]].min_images and 2 * known >= len(used)
+        known = sum(index in self._values[question.model, question.row] for index in used)
+        return known >= question.condition.min_images and 2 * known >= len(used)
 
     def _sequence(self, question: Question, count: int) -> _Sequence:
-        condition = self._policy[question[0]]
-        values = self._values[question]
+        values = self._values[question.model, question.row]
+        check, _, metric, _ = question.row
         return _Sequence(
-            condition,
-            self._metrics[condition.check][condition.metric],
+            question.condition,
+            self._metrics[check][metric],
             np.array([values.get(index, np.nan) for index in self._order[:count]], dtype=np.float64),
             self._images,
             self._alpha,
         )
 
     def _decision(self, question: Question, used: int) -> ConditionDecision:
-        number, model = question
         sequence = self._sequence(question, used)
         decided = sequence.decide()
         status: Literal["met", "missed"] | None = None
         if decided.met is not None:
             status = "met" if decided.met else "missed"
         return ConditionDecision(
-            condition=self._policy[number].id or str(number),
-            model=model,
+            condition=question.id,
+            model=question.model,
             decided=status,
             decided_at=decided.at,
             interval=sequence.interval(),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from auditcore.contracts.policy_document import PolicyDocument
-from auditcore.contracts.policy_lint import lint
+from auditcore.contracts.policy_lint import lint_document
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
     json_example,
@@ -101,7 +101,7 @@ def store(
     summary = _summary(stored)
     response.status_code = 201 if new else 200
     response.headers["Location"] = summary.links.self
-    return PostedPolicy(policy=summary, findings=lint(document.conditions))
+    return PostedPolicy(policy=summary, findings=lint_document(document))
 
 
 @router.get(

@@ -98,6 +98,7 @@ class CheckContract(Contract):
         lines: Metric -> how the page draws its curve. The curves of other metrics are in the JSON report only.
         axis: What runs along its curves.
         chart_metric: Its number in the chart of robustness against faithfulness; None if it is not part of that chart.
+        random_order: Metric -> what a random order of the pixels or cells scores: a number, or the metric that lists it.
         flip_rate: Metric that says how often the prediction changes in a sub-case, by which the report splits the
             images; None if it has none.
         measures_maps: Whether the first wave makes the maps of all originals for it.
@@ -115,6 +116,7 @@ class CheckContract(Contract):
     lines: ClassVar[Mapping[str, CurveLine]] = {}
     axis: ClassVar[str] = ""
     chart_metric: ClassVar[str | None] = None
+    random_order: ClassVar[Mapping[str, float | str]] = {}
     flip_rate: ClassVar[str | None] = None
     measures_maps: ClassVar[bool] = False
     pays_per_group: ClassVar[bool] = False

@@ -73,6 +73,12 @@ class DeletionCheck(StepCurveCheck):
     }
     axis: ClassVar[str] = "share of cells deleted"
     chart_metric: ClassVar[str | None] = "inter_model_deletion"
+    random_order: ClassVar[Mapping[str, float | str]] = {
+        "lerf_auc": "rao_auc",
+        "morf_auc": "rao_auc",
+        "inter_model_deletion": 0.0,
+        "srg": 0.0,
+    }
     kind: Literal["deletion"] = "deletion"
     grid: int | None = Field(
         default=None,
