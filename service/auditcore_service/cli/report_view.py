@@ -23,6 +23,7 @@ from auditcore.report.headlines import (
     summary_rows,
     summary_tables,
 )
+from auditcore.report.outcomes import judged_value, result_name, wanted_text
 from auditcore.report.warnings import warning_text
 
 _VERDICT_STYLE = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red", "inconclusive": "bold yellow"}
@@ -32,6 +33,8 @@ _STATUS_STYLE = {
     "failed": "red",
     "inconclusive": "yellow",
     "not_applicable": "dim",
+    "vacuous": "yellow",
+    "skipped": "dim",
 }
 _NUMBER_WIDTH = 16
 """Characters of `0.874 ± 0.012 †` with the gap after it."""
@@ -98,6 +101,8 @@ def _show_conditions(report: AuditReport, console: Console) -> None:
 
 def _show_verdict(report: AuditReport, console: Console) -> None:
     console.print(Text.assemble("verdict: ", (report.verdict, _VERDICT_STYLE.get(report.verdict, "bold"))))
+    if report.verdict_reason is not None and report.conditions:
+        console.print(report.verdict_reason, highlight=False, markup=False)
 
 
 def _show_remarks(report: AuditReport, console: Console) -> None:
@@ -146,19 +151,19 @@ def _cell_text(cell: SummaryCell | None, *, marked: bool) -> Text:
 def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
     table = Table(title="conditions", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("condition", overflow="fold")
-    table.add_column("mean", justify="right")
+    table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("images", justify="right")
-    table.add_column("wanted", justify="right", no_wrap=True)
+    table.add_column("wanted")
     table.add_column("")
     for condition in conditions:
-        parts = (condition.model, condition.check, condition.explainer, condition.metric, condition.variant)
+        value, interval = judged_value(condition)
         table.add_row(
-            " ".join(part for part in parts if part),
-            "-" if condition.observed is None else f"{condition.observed:.3f}",
-            interval_text(condition.ci) or "-",
+            result_name(condition),
+            "-" if value is None else f"{value:.3f}",
+            interval_text(interval) or "-",
             str(condition.n),
-            f"{'>=' if condition.comparison == 'at_least' else '<='} {condition.threshold:g}",
+            wanted_text(condition),
             Text(condition.status.replace("_", " "), style=_STATUS_STYLE[condition.status]),
         )
     return table

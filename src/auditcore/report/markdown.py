@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from auditcore.contracts.report import AuditReport, ConditionOutcome
 from auditcore.report.headlines import interval_text
-from auditcore.report.outcomes import result_name, wanted_text
+from auditcore.report.outcomes import judged_value, result_name, wanted_text
 
 MOST_ROWS = 50
 """Conditions in the table. GitHub takes comments of 65 536 characters; 50 rows with their messages have a third."""
@@ -60,7 +60,7 @@ def _conditions(outcomes: Sequence[ConditionOutcome]) -> str:
     if not outcomes:
         return ""
     rows = [
-        ("Condition", "Status", "Mean", "95 % interval", "Wanted", "Images"),
+        ("Condition", "Status", "Value", "95 % interval", "Wanted", "Images"),
         ("---", "---", "---:", "---:", "---", "---:"),
         *(_row(outcome) for outcome in outcomes),
     ]
@@ -68,11 +68,12 @@ def _conditions(outcomes: Sequence[ConditionOutcome]) -> str:
 
 
 def _row(outcome: ConditionOutcome) -> tuple[str, ...]:
+    value, interval = judged_value(outcome)
     return (
         code(outcome.id) + "<br>" + code(result_name(outcome)),
         outcome.status.replace("_", " "),
-        "-" if outcome.observed is None else f"{outcome.observed:.4g}",
-        interval_text(outcome.ci) or "-",
+        "-" if value is None else f"{value:.4g}",
+        interval_text(interval) or "-",
         f"{wanted_text(outcome)}{'' if outcome.severity == 'fail' else ' (warns)'}",
         str(outcome.n),
     )
@@ -90,7 +91,7 @@ def _messages(outcomes: Sequence[ConditionOutcome]) -> Iterator[str]:
         if outcome.status != "passed":
             message = outcome.message
             cut = message if len(message) <= _MOST_CHARACTERS else f"{message[: _MOST_CHARACTERS - 1]}…"
-            yield f"- {code(outcome.id)}: {plain_text(cut)}"
+            yield f"- {code(outcome.id)}, {code(result_name(outcome))}: {plain_text(cut)}"
 
 
 def _audited(report: AuditReport) -> Iterator[str]:

@@ -23,6 +23,13 @@ def result_name(outcome: ConditionOutcome) -> str:
     return " ".join(part for part in parts if part is not None)
 
 
+def judged_value(outcome: ConditionOutcome) -> tuple[float | None, tuple[float, float] | None]:
+    """The value that the condition judges, and its 95 % interval: a mean, or the change since the baseline."""
+    if outcome.change is not None:
+        return outcome.change.change, outcome.change.ci
+    return outcome.observed, outcome.ci
+
+
 def wanted_text(outcome: ConditionOutcome) -> str:
     """What the condition wants of it, such as `at least 0.8`."""
     return _WORDS[outcome.comparison].format(outcome.threshold)

@@ -23,8 +23,8 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "warned": ("fail", "warning"),
     # a kind other than `fail` would have no level, and viewers would hide what keeps the verdict from passing
     "inconclusive": ("fail", "warning"),
-    "vacuous": ("fail", "warning"),
     "not_applicable": ("fail", "warning"),
+    "vacuous": ("fail", "note"),
     "skipped": ("notApplicable", "none"),
 }
 """Status of a condition -> kind and level of its result."""
@@ -34,8 +34,8 @@ def render_sarif(report: AuditReport, *, policy_file: str | None = None) -> str:
     """SARIF with one result per condition; in an audit of several models, one per condition and model.
 
     A missed condition has the level `error`, or `warning` if its severity is `warn`. One that neither passed nor was
-    missed has the level `warning`, or `note` if its severity is `warn`. Conditions that passed or do not count have no
-    level.
+    missed has the level `warning`, or `note` if its severity is `warn`. A vacuous one has the level `note`. Conditions
+    that passed or were skipped have no level.
 
     Args:
         report: The audit's report.

@@ -73,7 +73,7 @@ def test_the_report_names_its_policy(report: AuditReport) -> None:
 
 def test_the_summary_has_a_row_for_each_condition_those_that_passed_last(report: AuditReport) -> None:
     head, *rows = rows_of(render_markdown(report))
-    assert head == ["Condition", "Status", "Mean", "95 % interval", "Wanted", "Images"]
+    assert head == ["Condition", "Status", "Value", "95 % interval", "Wanted", "Images"]
     assert [(one[0].split()[0], one[1]) for one in rows] == [
         ("missed", "failed"),
         ("advice", "warned"),
