@@ -57,6 +57,7 @@ from auditcore.contracts.augmentations import (
     Scale,
     Translate,
 )
+from auditcore.contracts.baseline_reference import BaselineReference
 from auditcore.contracts.checks import (
     AgreementCheck,
     Change,
@@ -147,6 +148,7 @@ if TYPE_CHECKING:
     from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
     from auditcore.models.loading import load_classifier
+    from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
 
 __all__ = [
@@ -159,6 +161,7 @@ __all__ = [
     "AuditReport",
     "AuditRequest",
     "AuditcoreError",
+    "BaselineReference",
     "Box",
     "Brightness",
     "CallableExplainer",
@@ -251,6 +254,7 @@ __all__ = [
     "audit",
     "inspect_model",
     "load_classifier",
+    "reevaluate",
     "report_bytes",
     "report_schema",
     "resolve_plan",
@@ -261,6 +265,7 @@ _ON_FIRST_USE = {
     "audit": "auditcore.auditing",
     "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loading",
+    "reevaluate": "auditcore.report.gate",
     "report_bytes": "auditcore.report.serialize",
 }
 

@@ -11,6 +11,8 @@ import torch
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.artifacts import PICTURE_IMAGES
+from auditcore.contracts.baseline_reference import BaselineReference
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
@@ -19,6 +21,7 @@ from auditcore.contracts.stopping import looks
 from auditcore.costs.estimate import waves_of
 from auditcore.engine.inspection import inspect
 from auditcore.engine.shard_task import Runtime
+from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import uploaded_maps
 from auditcore.models.classifier import Classifier
@@ -28,6 +31,8 @@ from auditcore.orchestration.in_memory_storage import InMemoryStorage
 from auditcore.orchestration.prepared_request import prepare_request
 from auditcore.orchestration.reading_images import read_images, with_stored_images
 from auditcore.orchestration.sharding import ShardRange, models_depend, shard_ranges
+from auditcore.report.baseline import require_comparable
+from auditcore.report.serialize import report_bytes
 from auditcore.sources.resolving import resolve_model
 
 SHARD_IMAGES = 64
@@ -48,6 +53,7 @@ def audit(
     pictures: MutableMapping[str, bytes] | None = None,
     picture_images: int = PICTURE_IMAGES,
     maps: Mapping[str, bytes] | None = None,
+    baseline: AuditReport | None = None,
 ) -> AuditReport:
     """Audit the explanations of one model or several on some images.
 
@@ -65,16 +71,22 @@ def audit(
         picture_images: How many images get pictures, counted from the first.
         maps: Files of maps by their digest, for explainers of kind `precomputed`; `contracts.map_files` describes
             the format.
+        baseline: An earlier report on the same images, for conditions on changes. Its digest takes the place of
+            `request.baseline`.
 
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
     """
     access = access or AccessRules()
+    request = _with_baseline(request, baseline)
     prepared = prepare_request(request, access)
     request, plan = prepared.request, prepared.plan
     encoded = read_images(request, access) if images is None else images
     if images is None:
         request = with_stored_images(request, encoded)
+    if baseline is not None:
+        names = [name for name, _ in request.references]
+        require_comparable(baseline, models=names, images=[image.digest for image in encoded])
     storage = InMemoryStorage(encoded, maps=maps, pictures=pictures)
     # maps that cannot be used are an error before any model is loaded
     uploaded_maps(plan, storage.read_maps)
@@ -116,7 +128,7 @@ def audit(
         if _ends_look(request, shard, images=len(encoded)) and run.stop_at() is not None:
             progress(1.0)
             break
-    return run.assemble(attempts=len(storage.finished))
+    return run.assemble(attempts=len(storage.finished), baseline=baseline)
 
 
 def inspect_model(
@@ -137,6 +149,17 @@ def inspect_model(
     resolution = resolve_model(request.model, access)
     classifier = load_classifier(resolution.reference, access=access, device=device)
     return inspect(classifier, request, resolution.reference, facts=resolution.facts)
+
+
+def _with_baseline(request: AuditRequest, baseline: AuditReport | None) -> AuditRequest:
+    """The request with the digest of the report that was given as its baseline."""
+    if baseline is not None:
+        reference = BaselineReference(report=sha256(report_bytes(baseline)))
+        return request.model_copy(update={"baseline": reference})
+    if request.baseline is not None:
+        msg = "the request names a baseline that only a service stores; pass the report to `audit` as `baseline`"
+        raise InvalidRequest(msg, field="baseline")
+    return request
 
 
 def _shards(request: AuditRequest, plan: AuditPlan, *, images: int, shard_images: int) -> list[ShardRange]:

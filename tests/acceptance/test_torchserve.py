@@ -417,12 +417,13 @@ def test_the_whole_path_over_http(server: RunningTorchServe, tmp_path: Path, dig
         file.write_text(json.dumps({"model": request["model"], "plan": request["plan"], "policy": [condition]}))
         out = tmp_path / "report.json"
         audited = run("submit", file, "--url", service.base_url, "--images", photos, "--wait", "--out", out)
-        assert audited.exit_code == 0, audited.output
+        # every map meets this condition, also a random one
+        assert audited.exit_code == 3, audited.output
         with httpx.Client(base_url=service.base_url) as client:
             (audit_id,) = (one["id"] for one in client.get("/v1/audits").json()["items"])
             page = client.get(f"/v1/audits/{audit_id}/report", headers={"Accept": "text/html"}).text
     report = AuditReport.model_validate_json(out.read_bytes())
-    assert report.verdict == "pass"
+    assert (report.verdict, report.statistics.vacuous) == ("inconclusive", 1)
     assert report.model.reference.version == "1.0"  # type: ignore[union-attr]
     assert report.model.reference.sha256 is not None  # type: ignore[union-attr]
     assert {row.explainer for row in report.results if row.mean is not None} >= {"ablation", "precomputed"}

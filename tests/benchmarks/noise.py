@@ -18,15 +18,19 @@ from rich.console import Console
 
 import digits
 from auditcore.auditing import audit
+from auditcore.contracts.checks import DeletionCheck
+from auditcore.contracts.explainers import Random
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.policy import LEAST_IMAGES, Condition
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.policy import LEAST_IMAGES, Condition, questions_of
 from auditcore.contracts.report import Result
 from auditcore.contracts.request import AuditRequest
 from auditcore.report.bootstrap import summaries
-from auditcore.report.verdict import evaluate
+from auditcore.report.conditions import Findings, judge_conditions
 
 SIZES = (4, 8, 30, 100)
 BOUNDS = (-1.0, 1.0)
+PLAN = AuditPlan(explainers=(Random(),), checks=(DeletionCheck(grid=4, repeats=5),))
 
 
 def noise(images: int, seeds: int) -> Iterator[float]:
@@ -86,7 +90,12 @@ def passes(found: Sequence[Result], *, statistic: Literal["ci", "mean"], min_ima
         statistic=statistic,
         min_images=min_images,
     )
-    return sum(evaluate((condition,), (result,))[0].status == "passed" for result in found)
+    questions = questions_of((condition,), PLAN)
+    passed = 0
+    for result in found:
+        (judged,) = judge_conditions(questions, Findings(PLAN, {(None, questions[0].row): result}))
+        passed += judged.outcome.status == "passed"
+    return passed
 
 
 def main() -> None:

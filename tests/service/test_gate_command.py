@@ -110,7 +110,7 @@ def test_a_baseline_decides_on_changes() -> None:
     done = run("gate", "report.json", "--policy", beyond, "--baseline", "released.json", "--markdown", "out.md")
     assert done.exit_code == 1
     assert "-0.200" in done.output
-    assert "| at most 0.1 worse than the baseline |" in Path("out.md").read_text()
+    assert "| is worse by at most 0.1 |" in Path("out.md").read_text()
     missing = run("gate", "report.json", "--policy", within)
     assert missing.exit_code == 2
     assert "policy.0.non_inferiority_margin" in missing.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Callable
@@ -28,6 +27,8 @@ from auditcore_service.store.idempotency import Reservation, bind_key, find_key,
 from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.shards import cancel_audit
 from auditcore_service.store.transitions import TERMINAL, AuditState
+from auditcore_service.use_cases.audit_ids import is_audit_id
+from auditcore_service.use_cases.baselines import Baselines
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.locations import unsafe_integer
@@ -50,9 +51,6 @@ KEY_LENGTH = 255
 
 LARGEST_INTEGER = 2**53 - 1
 """The largest that canonical JSON can write."""
-
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""Ids as `submit` makes them. Other strings are not sent to the database, which raises on some characters."""
 
 
 @final
@@ -83,7 +81,14 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
-        self._pricing = PricedRequests(settings, database=database, batches=batches, maps=maps, policies=policies)
+        self._pricing = PricedRequests(
+            settings,
+            database=database,
+            batches=batches,
+            maps=maps,
+            policies=policies,
+            baselines=Baselines(database=database, blobs=blobs),
+        )
         self._clock = clock
 
     def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
@@ -190,7 +195,7 @@ class Audits:
             NotFound: There is none.
         """
         audit = None
-        if _ID.fullmatch(audit_id):
+        if is_audit_id(audit_id):
             with self._database.reading() as connection:
                 audit = find_audit(connection, audit_id)
         if audit is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from auditcore.contracts.capabilities import WHITE_BOX
-from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages, TensorImages
+from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages, TensorImages, inline_manifest
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
@@ -15,6 +16,7 @@ from auditcore.orchestration.prepared_request import prepare_request
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import batch_size
 from auditcore_service.store.database import Database
+from auditcore_service.use_cases.baselines import Baselines
 from auditcore_service.use_cases.estimates import Estimates, check_request_limits, objection_to
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.policies import Policies
@@ -48,13 +50,21 @@ class PricedRequests:
     """The preparation that a price and a submission share, so that both accept and refuse the same requests."""
 
     def __init__(
-        self, settings: Settings, *, database: Database, batches: ImageBatches, maps: MapUploads, policies: Policies
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        batches: ImageBatches,
+        maps: MapUploads,
+        policies: Policies,
+        baselines: Baselines,
     ) -> None:
         self._settings = settings
         self._database = database
         self._batches = batches
         self._maps = maps
         self._policies = policies
+        self._baselines = baselines
         self._estimates = Estimates(settings)
 
     def price(self, request: AuditRequest) -> PricedRequest:
@@ -71,6 +81,10 @@ class PricedRequests:
             WHITE_BOX if found.capabilities is None else found.capabilities for found in prepared.resolutions
         ]
         request, images = self._counted(request)
+        if request.baseline is not None:
+            models = [name for name, _ in request.references]
+            pinned = self._baselines.pin(request.baseline, models=models, images=self._digests(request, images))
+            request = request.model_copy(update={"baseline": pinned})
         with self._database.reading() as connection:
             self._maps.check(plan, images=images)
             price = self._estimates.price(connection, request, plan, images=images, model_capabilities=capabilities)
@@ -83,6 +97,18 @@ class PricedRequests:
             longest_image_s=price.longest_image_s,
             objection=objection_to(price.estimate, plan, self._settings),
         )
+
+    def _digests(self, request: AuditRequest, count: int) -> Sequence[str | None]:
+        """The digest of each image; None where it is not known before the image is fetched."""
+        match request.images:
+            case ImageBatchReference(digest=digest):
+                return [entry.digest for entry in self._batches.get(digest).entries]
+            case ImageUris(uris=uris):
+                return [image.sha256 for image in uris]
+            case InlineImages(images=inline):
+                return [entry.digest for entry in inline_manifest(inline).entries]
+            case TensorImages():
+                return [None] * count
 
     def _counted(self, request: AuditRequest) -> tuple[AuditRequest, int]:
         """The request, and its number of images; a file of tensors is pinned, so that this number stays true."""

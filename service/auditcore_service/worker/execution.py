@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore.devices.allocator import give_back_freed_memory
@@ -23,6 +24,7 @@ from auditcore.engine.shard_task import Runtime
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.sharding import ShardRange
+from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
 from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
@@ -292,8 +294,15 @@ class Executor:
             estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             started_at=rfc3339(audit.started_at or audit.created_at),
             finished_at=rfc3339(self._clock()),
+            baseline=self._baseline(AuditRequest.model_validate_json(audit.request)),
         )
         return self._blobs.put(report_bytes(report)), report.verdict
+
+    def _baseline(self, request: AuditRequest) -> AuditReport | None:
+        """The earlier report that the conditions of a request compare with, by the digest pinned at submit."""
+        if request.baseline is None or request.baseline.report is None:
+            return None
+        return read_report(self._blobs.get(request.baseline.report, field="baseline.report"))
 
 
 def device_of(settings: Settings) -> str:

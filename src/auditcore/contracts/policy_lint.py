@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from auditcore.contracts.checks import CHECK_OF_KIND
-from auditcore.contracts.checks.check import CheckContract
+from auditcore.contracts.checks.check import ABOUT_THE_MODEL, CheckContract
 from auditcore.contracts.contract import Contract
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.name_patterns import is_pattern, matching
@@ -29,9 +29,6 @@ LintCode = Literal[
     "never_fails",
     "all_skippable",
 ]
-
-EVIDENCE = frozenset({"faithfulness", "randomization"})
-"""Questions of checks that a map cannot answer well if it ignores what the model computes."""
 
 REMEDY = "add a condition on faithfulness, such as `inter_model_deletion` at least 0, or on randomization"
 
@@ -72,7 +69,7 @@ class _Named:
     @property
     def is_evidence(self) -> bool:
         """Whether it may be about faithfulness or randomization."""
-        return not self.metrics or any(check.question in EVIDENCE for check, _, _ in self.metrics)
+        return not self.metrics or any(check.question in ABOUT_THE_MODEL for check, _, _ in self.metrics)
 
 
 def lint(policy: Sequence[Condition], plan: AuditPlan | None = None) -> tuple[LintFinding, ...]:
@@ -220,8 +217,7 @@ def _of_policy(named: Sequence[_Named], random: frozenset[str]) -> Iterator[Lint
             ):
                 yield LintFinding(
                     code="explainer_without_evidence",
-                    message=f"a map that ignores the model can meet every condition on {explainer}; for this explainer, "
-                    f"{REMEDY}",
+                    message=f"a map that ignores the model can meet every condition on {explainer}; for it, {REMEDY}",
                     field="policy",
                 )
     if named and all(one.condition.severity == "warn" for one in named):

@@ -7,13 +7,14 @@ from typing import final
 
 from pydantic import Field, model_validator
 
+from auditcore.contracts.baseline_reference import BaselineReference
 from auditcore.contracts.class_names import ClassNames
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import PlanRequest
 from auditcore.contracts.policy import Condition
-from auditcore.contracts.policy_document import PolicyDocument, RequestedPolicy
+from auditcore.contracts.policy_document import PolicyDigest, PolicyDocument, RequestedPolicy
 from auditcore.contracts.stopping import StopRule
 from auditcore.errors import InvalidRequest
 
@@ -68,6 +69,20 @@ class AuditRequest(Contract):
         description="When to end before all images are audited: `conclusive`, or the full rule; never if null.",
     )
 
+    # omitted if null, so that requests without a baseline keep the digests they had before baselines existed
+    baseline: BaselineReference | None = Field(
+        default=None,
+        exclude_if=lambda reference: reference is None,
+        description="The earlier audit on the same images that conditions on changes compare with.",
+    )
+
+    @model_validator(mode="after")
+    def _a_stop_rule_decides_no_change(self) -> AuditRequest:
+        # the conditions of a policy that is only named are not known yet; `with_policy` asks again
+        if not isinstance(self.policy, PolicyDigest | str) and self.objection_to_stop is not None:
+            raise ValueError(self.objection_to_stop)
+        return self
+
     @model_validator(mode="after")
     def _a_stop_rule_has_something_to_decide(self) -> AuditRequest:
         if self.stop is not None and not self.policy:
@@ -102,6 +117,17 @@ class AuditRequest(Contract):
             return self.policy.conditions
         msg = "the request names a policy that has not been looked up; call `with_policy` first"
         raise InvalidRequest(msg, field="policy")
+
+    @property
+    def objection_to_stop(self) -> str | None:
+        """Why its stop rule cannot decide its conditions, and how to fix it; None if it can, or if there is no rule."""
+        number = next((number for number, one in enumerate(self.conditions) if one.needs_baseline), None)
+        if self.stop is None or number is None:
+            return None
+        return (
+            f"`stop` decides on means, but condition {number} of `policy` is on a change since the baseline; "
+            "remove `stop`, or use at_least or at_most"
+        )
 
     @property
     def references(self) -> tuple[tuple[str | None, ModelReference], ...]:

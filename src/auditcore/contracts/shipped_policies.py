@@ -69,8 +69,11 @@ def with_policy(request: AuditRequest, find: FindPolicy = find_shipped_policy) -
         find: Looks up documents; only those that come with auditcore by default.
 
     Raises:
-        InvalidRequest: There is no such policy.
+        InvalidRequest: There is no such policy, or the stop rule of the request cannot decide it.
     """
     if not isinstance(request.policy, PolicyDigest | str):
         return request
-    return request.model_copy(update={"policy": find(request.policy)})
+    found = request.model_copy(update={"policy": find(request.policy)})
+    if found.objection_to_stop is not None:
+        raise InvalidRequest(found.objection_to_stop, field="stop")
+    return found

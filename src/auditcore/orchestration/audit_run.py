@@ -159,6 +159,7 @@ class AuditRun:
         started_at: str | None = None,
         finished_at: str | None = None,
         estimated_seconds: float | None = None,
+        baseline: AuditReport | None = None,
     ) -> AuditReport:
         """Make the report from the results of all shards.
 
@@ -167,6 +168,7 @@ class AuditRun:
             started_at: When the first shard began, ISO 8601.
             finished_at: When the last shard ended, ISO 8601.
             estimated_seconds: Expected seconds of workers, if there was an estimate.
+            baseline: The earlier report that conditions on changes compare with.
 
         Raises:
             NoUsableImages: Every model has excluded every image.
@@ -185,6 +187,7 @@ class AuditRun:
             started_at=started_at,
             finished_at=finished_at,
             image_count=self._images,
+            baseline=baseline,
         )
 
     def _read_images(self, shard: ShardRange, progress: Callable[[float], None]) -> list[EncodedImage]:

@@ -67,7 +67,7 @@ def plan_in_full(request: AuditRequest) -> AuditPlan:
     models = [name for name, _ in request.references if name is not None]
     plan = plan_for_models(request.plan, models)
     try:
-        validate_policy(request.conditions, plan, models)
+        validate_policy(request.conditions, plan, models, baseline=request.baseline is not None)
     except InvalidRequest as error:
         if not isinstance(request.policy, PolicyDocument):
             raise

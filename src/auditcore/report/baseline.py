@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -19,6 +19,9 @@ from auditcore.metrics.statistics import Summary
 from auditcore.report.bootstrap import summaries
 from auditcore.report.bounds import bounds_of, bounds_of_differences, kinds_of
 
+CHANGES_AT_ONCE = 1000
+"""Limits memory: 10 000 resamples of 1000 changes are 80 MB. The resamples of a change do not depend on the others."""
+
 NO_PAIR = "no image has a value in both audits"
 MEAN_IS_ZERO = "the baseline's mean is 0, so no relative change is defined"
 
@@ -31,7 +34,7 @@ class Compared:
     Attributes:
         model: Name of the model in an audit of several.
         row: The result of the baseline.
-        values: One per image of the audit, in the order of its report; None where undefined.
+        values: One per image of the audit, in the order of its report; None where undefined. Empty without a result.
         higher_is_better: Direction of the metric.
         kind: Whether the change is relative to the baseline's mean.
     """
@@ -52,21 +55,11 @@ class Baseline:
         plan: The full plan of the audit.
         models: The models of the audit.
         digests: Digest of each image of the audit, in the order of its report.
-
-    Raises:
-        InvalidRequest: The baseline compares several models, and the audit has only one.
     """
 
     def __init__(
         self, report: AuditReport, *, plan: AuditPlan, models: Sequence[ReportModel], digests: Sequence[str]
     ) -> None:
-        if report.models and models[0].name is None:
-            names = ", ".join(str(model.name) for model in report.models)
-            msg = (
-                f"the baseline, audit {report.audit_id}, compares several models ({names}), but this audit has one "
-                "unnamed model; use an audit of one model as the baseline"
-            )
-            raise InvalidRequest(msg, field="baseline")
         self._report = report
         self._plan = plan
         self._models = models
@@ -75,6 +68,11 @@ class Baseline:
             (one.model, (one.check, one.explainer, one.metric, one.variant)): one
             for one in (*report.results, *report.controls)
         }
+
+    @property
+    def images(self) -> int:
+        """Number of distinct images of the audit."""
+        return len(set(self._digests))
 
     def describe(self) -> ReportBaseline:
         """Return the report's section on the baseline."""
@@ -111,7 +109,17 @@ class Baseline:
         that of the mean difference, by the same method and resamples as all intervals of the report. A relative change
         is the mean difference over the absolute value of the baseline's mean over the same images, and so are the ends
         of its interval: the baseline's mean counts as exact, so its own uncertainty is not included.
+
+        If the same model has the same values with the same settings, nothing has changed, and nothing can change on
+        other images: the interval is exactly 0.
         """
+        return tuple(
+            change
+            for start in range(0, len(asked), CHANGES_AT_ONCE)
+            for change in self._changes(asked[start : start + CHANGES_AT_ONCE])
+        )
+
+    def _changes(self, asked: Sequence[Compared]) -> Iterator[BaselineChange]:
         pairs = [self._pairs(one) for one in asked]
         kinds = kinds_of(self._plan)
         found = summaries(
@@ -120,9 +128,8 @@ class Baseline:
             bounds=[_bounds(kinds, one) for one in asked],
             seed=self._plan.seed,
         )
-        return tuple(
-            self._change(one, own, difference) for one, own, difference in zip(asked, pairs, found, strict=True)
-        )
+        for one, own, difference in zip(asked, pairs, found, strict=True):
+            yield self._change(one, own, difference)
 
     def _pairs(self, asked: Compared) -> list[tuple[float, float] | None]:
         """Return the improvement and the baseline's value of each image; None without either value."""
@@ -130,7 +137,7 @@ class Baseline:
         sign = 1.0 if asked.higher_is_better else -1.0
         return [
             None if value is None or digest not in before else (sign * (value - before[digest]), before[digest])
-            for value, digest in zip(asked.values, self._digests, strict=True)
+            for value, digest in zip(asked.values or [None] * len(self._digests), self._digests, strict=True)
         ]
 
     def _values(self, model: str | None, row: Row) -> dict[str, float]:
@@ -154,6 +161,8 @@ class Baseline:
             )
         mean = float(np.mean(list(before.values())))
         scale = abs(mean) if asked.kind == "relative" else 1.0
+        if all(pair is None or pair[0] == 0 for pair in pairs) and self._is_same_audit(asked.model, asked.row):
+            difference = difference._replace(ci=(0.0, 0.0), ci_reason=None)
         if scale == 0:
             return BaselineChange(
                 kind=asked.kind,
@@ -175,6 +184,18 @@ class Baseline:
             ci_reason=difference.ci_reason,
         )
 
+    def _is_same_audit(self, model: str | None, row: Row) -> bool:
+        """Return whether a result of the baseline was computed from the same model in the same way."""
+        now, before = self._pair_of_models(model)
+        same = now is not None and before is not None and now.digest == before.digest
+        return same and not self.differences(model, row)
+
+    def _pair_of_models(self, model: str | None) -> tuple[ReportModel | None, ReportModel | None]:
+        """Return a model of the audit and the one of the baseline that it is compared with."""
+        now = next((one for one in self._models if one.name == model), None)
+        before = next((one for one in self._report.audited_models if one.name == self._model(model)), None)
+        return now, before
+
     def _why_missing(self, asked: Compared) -> str:
         model = self._model(asked.model)
         if model not in {None, *(one.name for one in self._report.models)}:
@@ -190,8 +211,7 @@ class Baseline:
     def _differences(self, model: str | None) -> tuple[str, ...]:
         """Return what differs in the whole audit of a model; one phrase each."""
         report, plan = self._report, self._report.plan
-        now = next((one for one in self._models if one.name == model), None)
-        before = next((one for one in report.audited_models if one.name == self._model(model)), None)
+        now, before = self._pair_of_models(model)
         found = []
         if now is not None and before is not None and now.preprocessing != before.preprocessing:
             found.append("another preprocessing")
@@ -210,24 +230,36 @@ class Baseline:
         return tuple(found)
 
 
-def require_same_images(baseline: AuditReport, images: Iterable[str | None], *, unseen: int = 0) -> None:
-    """Refuse a baseline on other images.
+def require_comparable(
+    baseline: AuditReport, *, models: Sequence[str | None], images: Iterable[str | None], unseen: int = 0
+) -> None:
+    """Refuse a baseline with other models or on other images.
 
     Args:
         baseline: The earlier report.
+        models: Names of the models of the audit; None for the only one.
         images: Digest of each image of the audit; None where it is unknown.
         unseen: Images of the audit that are not listed, because a stop rule ended it.
 
     Raises:
-        InvalidRequest: An image of one of the audits is not in the other.
+        InvalidRequest: The baseline compares several models, and none has the name of a model of the audit. Or an image
+            of one of the audits is not in the other.
     """
+    of_models = [model.name for model in baseline.models]
+    if of_models and not set(of_models) & set(models):
+        listed = ", ".join(str(name) for name in of_models)
+        msg = (
+            f"the baseline, audit {baseline.audit_id}, compares several models ({listed}), and no model of this audit "
+            "has one of these names; use an audit of one model, or the same names under `models`"
+        )
+        raise InvalidRequest(msg, field="baseline")
     known = list(images)
     own = list(digests_of(baseline.images))
     lacking, added = set(own) - set(known) - {None}, set(known) - set(own) - {None}
     if len(lacking) > known.count(None) + unseen or len(added) > own.count(None) + baseline.images.not_examined:
         msg = (
             f"the baseline, audit {baseline.audit_id}, used other images: {len(lacking)} of its images are not in this "
-            f"audit, and {len(added)} of this audit are not in the baseline; use the same images"
+            f"audit, and {len(added)} images of this audit are not in the baseline; use the same images"
         )
         raise InvalidRequest(msg, field="baseline")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, final
 
+from auditcore.contracts.checks.check import ABOUT_THE_MODEL
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition, Question, Row
 from auditcore.contracts.report import BaselineChange, ConditionDecision, ConditionOutcome, ConditionStatus, Result
@@ -16,9 +17,6 @@ from auditcore.report.random_scores import RandomScore, random_scores
 
 _MOST_REASONS = 3
 """Largest number of reasons in a message; the result lists the reason of every image."""
-
-_ASK_ABOUT_THE_MODEL = frozenset({"faithfulness", "randomization"})
-"""Questions of checks that a map cannot answer well if it ignores what the model computes."""
 
 Interval = tuple[float, float] | None
 ChangeKind = Literal["absolute", "relative"]
@@ -39,7 +37,6 @@ class Findings:
         decisions: Decision of a stop rule on each question, None where it has none; empty without a rule.
         stopped_early: Whether a stop rule ended the audit early, so that only its confidence sequences hold.
         baseline: The earlier audit; needed by conditions that compare with it.
-        images: Number of distinct images.
     """
 
     plan: AuditPlan
@@ -48,7 +45,6 @@ class Findings:
     decisions: Sequence[ConditionDecision | None] = ()
     stopped_early: bool = False
     baseline: Baseline | None = None
-    images: int = 0
 
 
 @final
@@ -286,21 +282,15 @@ class _Subject:
     def ignores_image(self) -> bool:
         """Whether the condition is on stability and the explainer's map does not depend on the image."""
         _, explainer, _, _ = self.question.row
-        return (
-            self.check.question == "stability"
-            and (
-                self.question.model,
-                explainer,
-            )
-            in self.findings.image_independent
-        )
+        maps = (self.question.model, explainer)
+        return self.check.question == "stability" and maps in self.findings.image_independent
 
 
 def _judge(subject: _Subject, changes: Sequence[BaselineChange], decision: ConditionDecision | None) -> Judged:
     question, findings, result = subject.question, subject.findings, subject.result
     differences: tuple[str, ...] = ()
     if changes and findings.baseline is not None:
-        own, *random = (_of_change(change, findings.images) for change in changes)
+        own, *random = (_of_change(change, findings.baseline.images) for change in changes)
         differences = findings.baseline.differences(question.model, question.row)
     else:
         own = _of_result(result)
@@ -311,7 +301,7 @@ def _judge(subject: _Subject, changes: Sequence[BaselineChange], decision: Condi
         change=changes[0] if changes else None,
         differences=differences,
         random=tuple(zip((one.name for one in subject.random), random, strict=True)),
-        decision=decision if decision is not None and decision.decided is not None else None,
+        decision=decision,
         stopped_early=findings.stopped_early,
         ignores_image=subject.ignores_image,
         must_change=subject.check.question == "randomization",
@@ -344,7 +334,7 @@ def _judge(subject: _Subject, changes: Sequence[BaselineChange], decision: Condi
         outcome=outcome,
         of_maps=subject.of_maps,
         refutes_random=passed and not at_random,
-        refutes_blind=passed and subject.check.question in _ASK_ABOUT_THE_MODEL,
+        refutes_blind=passed and subject.check.question in ABOUT_THE_MODEL,
     )
 
 
@@ -384,7 +374,8 @@ def _side(condition: Condition, found: _Estimate, mean: float) -> Side:
 
 def _least(condition: Condition) -> float:
     """Return the threshold; the margin of a condition on non-inferiority lies below 0."""
-    return -condition.threshold if condition.criterion == "non_inferiority_margin" else condition.threshold
+    # 0 minus the margin, because the negative of 0 would be printed as -0
+    return 0 - condition.threshold if condition.criterion == "non_inferiority_margin" else condition.threshold
 
 
 def _images(count: int) -> str:

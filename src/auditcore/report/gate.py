@@ -18,7 +18,7 @@ from auditcore.contracts.report import (
     Result,
     Verdict,
 )
-from auditcore.report.baseline import Baseline, digests_of, require_same_images
+from auditcore.report.baseline import Baseline, digests_of, require_comparable
 from auditcore.report.conditions import Findings, judge_conditions
 from auditcore.report.verdict import count, verdict
 from auditcore.report.warnings import image_independent
@@ -76,7 +76,6 @@ def judge(
             decisions=decisions,
             stopped_early=stopped_early,
             baseline=earlier,
-            images=len(set(digests)),
         ),
     )
     outcomes = tuple(one.outcome for one in judged)
@@ -105,7 +104,12 @@ def reevaluate(report: AuditReport, policy: Sequence[Condition], *, baseline: Au
     names = [model.name for model in models if model.name is not None]
     validate_policy(policy, report.plan, names, baseline=baseline is not None)
     if baseline is not None:
-        require_same_images(baseline, digests_of(report.images), unseen=report.images.not_examined)
+        require_comparable(
+            baseline,
+            models=[model.name for model in models],
+            images=digests_of(report.images),
+            unseen=report.images.not_examined,
+        )
     found = judge(
         policy,
         report.plan,

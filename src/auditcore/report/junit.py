@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
-from auditcore.contracts.report import AuditReport, ConditionOutcome
+from auditcore.contracts.policy import Criterion
+from auditcore.contracts.report import AuditReport, BaselineChange, ConditionOutcome
 
 ILLEGAL_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, not even escaped; the name of an image or a reason might have one."""
+
+RELATIONS: Mapping[Criterion, str] = {
+    "at_least": "at least",
+    "at_most": "at most",
+    "min_absolute_change": "changes by at least",
+    "min_relative_change": "changes relatively by at least",
+    "non_inferiority_margin": "is worse by at most",
+}
+"""How the name of a test case writes a criterion."""
 
 
 def render_junit(report: AuditReport) -> str:
     """JUnit XML with one test case per condition; in an audit of several models, one per condition and model.
 
-    A missed condition of severity `fail` is a failure. An inconclusive one is an error, because a build must not pass
-    on it. Conditions of severity `warn` that are missed or inconclusive pass with the warning in their output, because
-    JUnit has no warnings and they must not break a build. A condition without any value is skipped. Without a policy
-    there are no test cases.
+    A failed condition is a failure. An inconclusive one of severity `fail` is an error, because a build must not pass
+    on it. Conditions that only warn pass with the warning in their output, because JUnit has no warnings and they must
+    not break a build. A condition without any value, or that a random map meets too, is skipped. If the verdict is
+    inconclusive and no condition is an error, a test case `verdict` is one. Without a policy there are no test cases.
 
     Args:
         report: The audit's report.
@@ -27,11 +38,13 @@ def render_junit(report: AuditReport) -> str:
     """
     seconds = f"{report.cost.seconds:.3f}"
     errors = sum(_is_error(outcome) for outcome in report.conditions)
+    undecided = report.verdict == "inconclusive" and errors == 0
+    found = report.statistics
     counts = {
-        "tests": str(report.statistics.evaluated),
-        "failures": str(report.statistics.failed),
-        "errors": str(errors),
-        "skipped": str(report.statistics.not_applicable),
+        "tests": str(found.evaluated + undecided),
+        "failures": str(found.failed),
+        "errors": str(errors + undecided),
+        "skipped": str(found.not_applicable + found.skipped + found.vacuous),
         "time": seconds,
     }
     suites = ET.Element("testsuites", {"name": "auditcore", **counts})
@@ -42,6 +55,7 @@ def render_junit(report: AuditReport) -> str:
     for name, value in (
         ("audit_id", report.audit_id),
         ("verdict", report.verdict),
+        *(() if report.verdict_reason is None else (("verdict_reason", report.verdict_reason),)),
         *(
             ("model_digest" if model.name is None else f"model_digest.{model.name}", model.digest)
             for model in report.audited_models
@@ -54,6 +68,10 @@ def render_junit(report: AuditReport) -> str:
         ET.SubElement(properties, "property", {"name": name, "value": legal_text(value)})
     for outcome in report.conditions:
         _add_case(suite, outcome)
+    if undecided:
+        case = ET.SubElement(suite, "testcase", {"classname": "verdict", "name": "verdict", "time": "0"})
+        message = legal_text(report.verdict_reason or "the verdict is inconclusive")
+        ET.SubElement(case, "error", {"type": report.verdict, "message": message})
     return junit_document(suites)
 
 
@@ -76,13 +94,12 @@ def schema_version_of(report: AuditReport) -> str:
 def _add_case(suite: ET.Element, outcome: ConditionOutcome) -> None:
     subject = outcome.metric if outcome.variant is None else f"{outcome.metric}[{outcome.variant}]"
     path = (outcome.model, outcome.check, outcome.explainer or "model")
-    relation = "at least" if outcome.comparison == "at_least" else "at most"
     case = ET.SubElement(
         suite,
         "testcase",
         {
             "classname": legal_text(".".join(part for part in path if part is not None)),
-            "name": legal_text(f"{outcome.id}: {subject} {relation} {outcome.threshold:g}"),
+            "name": legal_text(f"{outcome.id}: {subject} {RELATIONS[outcome.comparison]} {outcome.threshold:g}"),
             "time": "0",
         },
     )
@@ -92,7 +109,7 @@ def _add_case(suite: ET.Element, outcome: ConditionOutcome) -> None:
             ET.SubElement(case, "failure", {"type": outcome.comparison, "message": message}).text = _detail(outcome)
         case "inconclusive" if _is_error(outcome):
             ET.SubElement(case, "error", {"type": outcome.status, "message": message}).text = _detail(outcome)
-        case "not_applicable":
+        case "not_applicable" | "skipped" | "vacuous":
             ET.SubElement(case, "skipped", {"message": message})
         case "warned" | "inconclusive":
             ET.SubElement(case, "system-out").text = f"warning: {message}\n{_detail(outcome)}"
@@ -106,6 +123,14 @@ def _is_error(outcome: ConditionOutcome) -> bool:
 
 def _detail(outcome: ConditionOutcome) -> str:
     interval = "" if outcome.ci is None else f", 95 % interval [{outcome.ci[0]:g}, {outcome.ci[1]:g}]"
+    change = "" if outcome.change is None else _change(outcome.change)
     judged = "the interval" if outcome.statistic == "ci" else "the mean"
     observed = "nothing" if outcome.observed is None else f"{outcome.observed:g}"
-    return f"mean {observed}{interval}, {outcome.n} images, threshold {outcome.threshold:g}, judged by {judged}"
+    threshold = f"threshold {outcome.threshold:g}, judged by {judged}"
+    return f"mean {observed}{interval}{change}, {outcome.n} images, {threshold}"
+
+
+def _change(found: BaselineChange) -> str:
+    kind = "relative change" if found.kind == "relative" else "change"
+    interval = "" if found.ci is None else f", 95 % interval [{found.ci[0]:g}, {found.ci[1]:g}]"
+    return f", {kind} unknown" if found.change is None else f", {kind} {found.change:g}{interval}"

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
-from auditcore.contracts.policy import Criterion
 from auditcore.contracts.report import ConditionOutcome
-
-_WORDS: Final[Mapping[Criterion, str]] = {
-    "at_least": "at least {0:g}",
-    "at_most": "at most {0:g}",
-    "min_absolute_change": "change of at least {0:g}",
-    "min_relative_change": "relative change of at least {0:g}",
-    "non_inferiority_margin": "at most {0:g} worse than the baseline",
-}
-
+from auditcore.report.junit import RELATIONS
 
 def result_name(outcome: ConditionOutcome) -> str:
     """The result that a condition judges, such as `deletion grad_cam inter_model_deletion`."""
@@ -32,4 +20,4 @@ def judged_value(outcome: ConditionOutcome) -> tuple[float | None, tuple[float, 
 
 def wanted_text(outcome: ConditionOutcome) -> str:
     """What the condition wants of it, such as `at least 0.8`."""
-    return _WORDS[outcome.comparison].format(outcome.threshold)
+    return f"{RELATIONS[outcome.comparison]} {outcome.threshold:g}"

@@ -149,3 +149,7 @@ def test_a_stop_rule_may_rest_on_a_named_policy() -> None:
     assert request(policy="quick-look@1.0.0", stop="conclusive").stop is not None
     with pytest.raises(ValidationError, match="needs conditions"):
         request(stop="conclusive")
+    changes = request(policy="regression@1.0.0", stop="conclusive", baseline={"report": f"sha256:{1:064}"})
+    with pytest.raises(InvalidRequest, match="condition 0 of `policy` is on a change") as caught:
+        with_policy(changes)
+    assert caught.value.field == "stop"

@@ -57,9 +57,12 @@ def test_paths_in_the_text_exist(page: str) -> None:
     "block", [block for block in BLOCKS if block.language == "json"], ids=lambda block: block.place
 )
 def test_json_is_what_it_looks_like(block: markdown_blocks.Block) -> None:
+    images = {"images": {"kind": "batch", "digest": f"sha256:{0:064}"}}
     for document in _documents(block.text):
         if "plan" in document:
-            AuditRequest.model_validate({"images": {"kind": "batch", "digest": f"sha256:{0:064}"}} | document)
+            AuditRequest.model_validate(images | document)
+        elif "policy" in document:
+            AuditRequest.model_validate({"model": {"kind": "demo"}, "plan": {"preset": "quick"}} | images | document)
         elif document["kind"] == "precomputed":
             EXPLAINERS.validate_python(document)
         else:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import made_up_audits as made_up
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.models import DemoModel
-from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy import Condition, Row, questions_of
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.shards import ShardResult
@@ -62,8 +62,13 @@ def shards(values: Values, *, model: str | None = None, rule: Conclusive | None 
     return found
 
 
+def rows(asked: AuditRequest) -> frozenset[Row]:
+    names = [name for name, _ in asked.references if name is not None]
+    return frozenset(question.row for question in questions_of(asked.policy, PLAN, names))
+
+
 def conclude(asked: AuditRequest, results: Sequence[ShardResult], images: int = IMAGES) -> Conclusion:
-    observations = [observe(asked.policy, result) for result in results]
+    observations = [observe(rows(asked), result) for result in results]
     return Conclusion(asked, PLAN, images=images, observations=observations)
 
 
@@ -339,7 +344,7 @@ def test_wrong_verdicts_are_rarer_than_alpha_over_random_orders(alpha: float) ->
     values = [1.0, -1.0] * 20
     asked = request(condition(at_least=0.001), alpha=alpha)
     row = made_up.row("gradient", values)
-    observations = [observe(asked.policy, made_up.shard(None, {index: [1] for index in range(40)}, row))]
+    observations = [observe(rows(asked), made_up.shard(None, {index: [1] for index in range(40)}, row))]
     early = []
     for seed in range(400):
         plan = PLAN.model_copy(update={"seed": seed})

@@ -10,11 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import made_up_audits as made_up
-from auditcore.contracts.policy import Condition
+from auditcore.contracts.augmentations import Hue
+from auditcore.contracts.checks import Change, SensitivityCheck, SsimSweepCheck
+from auditcore.contracts.policy import Condition, Question
 from auditcore.contracts.report import AuditReport, ConditionOutcome, Result
-from auditcore.report.verdict import count, evaluate, verdict
+from auditcore.report.conditions import Findings, Judged, judge_conditions
+from auditcore.report.verdict import count, verdict
 
-STABILITY = {"sweep", "changes", "noise"}
+PLAN = made_up.PLAN.model_copy(
+    update={
+        "checks": (
+            *made_up.PLAN.checks,
+            SsimSweepCheck(name="changes", changes=(Change(augmentation=Hue(), values=(30.0,)),)),
+            SensitivityCheck(name="noise"),
+        )
+    }
+)
 
 
 def condition(**changes: Any) -> Condition:
@@ -31,9 +42,15 @@ def result(**changes: Any) -> Result:
     return Result.model_validate(fields | changes)
 
 
-def judge(asked: Condition, row: Result, **options: Any) -> ConditionOutcome:
-    (found,) = evaluate((asked,), (row,), stability=STABILITY, **options)
+def judged(asked: Condition, *rows: Result, **options: Any) -> Judged:
+    question = Question(0, asked, asked.model, (asked.check, asked.explainer, asked.metric, asked.variant))
+    results = {(row.model, (row.check, row.explainer, row.metric, row.variant)): row for row in rows}
+    (found,) = judge_conditions((question,), Findings(plan=PLAN, results=results, **options))
     return found
+
+
+def judge(asked: Condition, *rows: Result, **options: Any) -> ConditionOutcome:
+    return judged(asked, *rows, **options).outcome
 
 
 @pytest.mark.parametrize(
@@ -88,7 +105,7 @@ def test_too_little_evidence_never_passes(changes: dict[str, Any], reason: str, 
     assert found.message.startswith(f"{reason}; ")
     images = f"{found.n} image{'' if found.n == 1 else 's'}"
     assert f"over {images}" in found.message
-    assert verdict((found,)) == "inconclusive"
+    assert verdict((judged(condition(at_least=0.0, statistic=statistic), result(**changes)),))[0] == "inconclusive"
 
 
 @pytest.mark.parametrize(("changes", "reason"), TOO_LITTLE)
@@ -117,8 +134,8 @@ def test_a_condition_is_judged_by_its_own_row() -> None:
         )
     ]  # fmt: skip
     asked = condition(at_least=0.0)
-    assert evaluate((asked,), rows)[0].observed == 0.5
-    (missing,) = evaluate((asked,), rows[:-1])
+    assert judge(asked, *rows).observed == 0.5
+    missing = judge(asked, *rows[:-1])
     assert (missing.status, missing.n, missing.ci) == ("not_applicable", 0, None)
 
 
@@ -168,41 +185,187 @@ def test_only_stability_of_that_explainer_on_that_model_is_void() -> None:
     assert judge(of_model, row, image_independent={(None, "gradient")}).status == "passed"
 
 
-# --- the verdict ----------------------------------------------------------------------------------
-
-
-def outcomes(*found: tuple[str, str]) -> list[ConditionOutcome]:
-    one = judge(condition(at_least=0.0), result())
-    return [one.model_copy(update={"status": status, "severity": severity}) for status, severity in found]
-
-
-PASSED, FAILED, WARNED = ("passed", "fail"), ("failed", "fail"), ("warned", "warn")
+# --- a result without any value -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("settings", "status", "why"),
     [
-        ((), "not_evaluated"),
-        ((PASSED, ("passed", "warn")), "pass"),
-        ((PASSED, WARNED), "warn"),
-        ((WARNED, ("inconclusive", "fail")), "inconclusive"),
-        ((WARNED, ("not_applicable", "fail")), "inconclusive"),
-        ((("inconclusive", "fail"), FAILED, ("not_applicable", "fail")), "fail"),
-        # advice is a warning at worst
-        ((PASSED, ("inconclusive", "warn")), "warn"),
-        ((PASSED, ("not_applicable", "warn")), "warn"),
-        ((("inconclusive", "warn"), ("inconclusive", "fail")), "inconclusive"),
+        ({}, "not_applicable", ""),
+        ({"on_not_applicable": "inconclusive"}, "not_applicable", ""),
+        ({"on_not_applicable": "skip"}, "skipped", "; `on_not_applicable` is `skip`, so the condition does not count"),
+        ({"on_not_applicable": "warn"}, "warned", "; `on_not_applicable` is `warn`, so this is a warning"),
+        ({"on_not_applicable": "fail"}, "failed", "; `on_not_applicable` is `fail`, so this counts as a miss"),
+        (
+            {"on_not_applicable": "fail", "severity": "warn"},
+            "warned",
+            "; `on_not_applicable` is `fail`, so this counts as a miss",
+        ),
     ],
 )
-def test_the_worst_outcome_decides(found: tuple[tuple[str, str], ...], expected: str) -> None:
-    assert verdict(outcomes(*found)) == expected
+def test_the_condition_says_what_a_result_without_a_value_means(
+    settings: dict[str, str], status: str, why: str
+) -> None:
+    asked = condition(at_least=0.0, **settings)
+    for row in ((), (result(mean=None, ci=None, n=0, n_not_applicable=9, reasons={}),)):
+        found = judge(asked, *row)
+        assert (found.status, found.n) == (status, 0)
+        assert found.message == f"no image has a value{why}"
+    assert judge(asked, result()).status == "passed"
+
+
+def test_the_default_leaves_digests_of_older_requests() -> None:
+    assert "on_not_applicable" not in condition(at_least=0.0).model_dump()
+    assert condition(at_least=0.0, on_not_applicable="skip").model_dump()["on_not_applicable"] == "skip"
+
+
+# --- the verdict ----------------------------------------------------------------------------------
+
+PASSED, FAILED, WARNED = ("passed", "fail"), ("failed", "fail"), ("warned", "warn")
+VACUOUS, SKIPPED, OPEN = ("vacuous", "fail"), ("skipped", "fail"), ("inconclusive", "fail")
+
+
+def conditions(*found: tuple[str, str], **shown: bool) -> list[Judged]:
+    """Outcomes of a policy on maps; those that passed show that a map is neither random nor blind to the model."""
+    one = judged(condition(at_least=0.0), result())
+    return [
+        Judged(
+            outcome=one.outcome.model_copy(update={"id": f"c{number}", "status": status, "severity": severity}),
+            of_maps=shown.get("of_maps", True),
+            refutes_random=status == "passed" and shown.get("refutes_random", True),
+            refutes_blind=status == "passed" and shown.get("refutes_blind", True),
+        )
+        for number, (status, severity) in enumerate(found)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "reason"),
+    [
+        ((), "not_evaluated", "The request has no policy."),
+        ((PASSED, ("passed", "warn")), "pass", "2 of 2 conditions passed."),
+        ((PASSED, WARNED), "warn", "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient."),
+        # a warning for want of a value may have the severity `fail`
+        (
+            (PASSED, ("warned", "fail")),
+            "warn",
+            "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient.",
+        ),
+        (
+            (WARNED, OPEN),
+            "inconclusive",
+            "No condition failed, but 1 of 2 conditions could not be decided: c1 of gradient.",
+        ),
+        (
+            (PASSED, ("not_applicable", "fail")),
+            "inconclusive",
+            "No condition failed, but 1 of 2 conditions could not be decided: c1 of gradient.",
+        ),
+        (
+            (OPEN, FAILED, ("not_applicable", "fail")),
+            "fail",
+            "1 of 3 conditions failed: c1 of gradient.",
+        ),
+        ((FAILED,) * 5, "fail", "5 of 5 conditions failed: c0 of gradient, c1 of gradient, c2 of gradient and 2 more."),
+        # advice is a warning at worst
+        (
+            (PASSED, ("inconclusive", "warn")),
+            "warn",
+            "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient.",
+        ),
+        (
+            (PASSED, ("not_applicable", "warn")),
+            "warn",
+            "No condition failed, but 1 of 2 conditions led to a warning: c1 of gradient.",
+        ),
+        # what does not count changes nothing
+        (
+            (PASSED, VACUOUS, SKIPPED),
+            "pass",
+            (
+                "1 of 3 conditions passed. Not counted: c1 of gradient, which a random map meets too; c2 of gradient, "
+                "which had no value and may be skipped."
+            ),
+        ),
+        ((FAILED, VACUOUS), "fail", "1 of 2 conditions failed: c0 of gradient."),
+        # and cannot make a verdict pass
+        (
+            (VACUOUS,),
+            "inconclusive",
+            (
+                "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
+                "counted: c0 of gradient, which a random map meets too."
+            ),
+        ),
+        (
+            (SKIPPED,),
+            "inconclusive",
+            (
+                "No condition failed, but no condition on an explainer passed, so the audit has shown nothing. Not "
+                "counted: c0 of gradient, which had no value and may be skipped."
+            ),
+        ),
+        (
+            (WARNED,),
+            "inconclusive",
+            "No condition failed, but no condition on an explainer passed, so the audit has shown nothing.",
+        ),
+    ],
+)
+def test_the_worst_outcome_that_counts_decides(found: tuple[tuple[str, str], ...], expected: str, reason: str) -> None:
+    assert verdict(conditions(*found)) == (expected, reason)
+
+
+def test_a_verdict_needs_a_condition_that_a_map_without_the_model_would_miss() -> None:
+    blind = conditions(PASSED, WARNED, refutes_blind=False)
+    found, reason = verdict(blind)
+    assert found == "inconclusive"
+    assert "a map that ignores the model can meet every condition that passed" in reason
+    random = conditions(PASSED, refutes_random=False)
+    found, reason = verdict(random)
+    assert found == "inconclusive"
+    assert "a random map meets every condition that passed" in reason
+    # together they exclude both
+    assert verdict([*blind, *random])[0] == "warn"
+    # a passed property of the model says nothing about the maps, but a policy may be about nothing else
+    of_model = conditions(PASSED, of_maps=False, refutes_blind=False, refutes_random=False)
+    assert verdict([*of_model, *blind])[0] == "inconclusive"
+    assert verdict(of_model) == ("pass", "1 of 1 condition passed.")
+    assert verdict(conditions(WARNED, of_maps=False))[0] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({}, (True, True, True)),
+        ({"check": "sweep", "metric": "s_pearson", "variant": "rotate"}, (True, True, False)),
+        ({"check": "sweep", "metric": "probability_score", "variant": "rotate", "explainer": None}, (False,) * 3),
+        ({"explainer": "random"}, (False,) * 3),
+    ],
+)
+def test_what_a_passed_condition_shows(row: dict[str, Any], shown: tuple[bool, bool, bool]) -> None:
+    found = judged(condition(at_least=0.3, **row), result(**row))
+    assert found.outcome.status == "passed"
+    assert (found.of_maps, found.refutes_random, found.refutes_blind) == shown
+    missed = judged(condition(at_least=0.9, **row), result(**row))
+    assert (missed.outcome.status, missed.refutes_random, missed.refutes_blind) == ("failed", False, False)
 
 
 def test_every_status_is_counted() -> None:
-    found = count(outcomes(PASSED, PASSED, FAILED, WARNED, ("inconclusive", "warn"), ("not_applicable", "fail")))
+    found = count(
+        [
+            one.outcome
+            for one in conditions(
+                PASSED, PASSED, FAILED, WARNED, ("inconclusive", "warn"), ("not_applicable", "fail"), VACUOUS, SKIPPED
+            )
+        ]
+    )
     assert found.model_dump() == {
-        "evaluated": 6, "passed": 2, "failed": 1, "warned": 1, "inconclusive": 1, "not_applicable": 1
+        "evaluated": 8, "passed": 2, "failed": 1, "warned": 1, "inconclusive": 1, "not_applicable": 1, "vacuous": 1,
+        "skipped": 1,
     }  # fmt: skip
+    # reports without them keep the bytes they had before these counts existed
+    assert {"vacuous", "skipped"}.isdisjoint(count([]).model_dump())
 
 
 # --- in a report ----------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ Question = Literal["stability", "faithfulness", "localization", "randomization",
 `complexity`: how few pixels carry it.
 """
 
+ABOUT_THE_MODEL: frozenset[Question] = frozenset({"faithfulness", "randomization"})
+"""Questions that a map cannot answer well if it ignores what the model computes."""
+
 LineStyle = Literal["one", "two", "three", "four", "five", "six", "reference"]
 """How the page draws a curve; the reference lies below the others."""
 
@@ -98,7 +101,7 @@ class CheckContract(Contract):
         lines: Metric -> how the page draws its curve. The curves of other metrics are in the JSON report only.
         axis: What runs along its curves.
         chart_metric: Its number in the chart of robustness against faithfulness; None if it is not part of that chart.
-        random_order: Metric -> what a random order of the pixels or cells scores: a number, or the metric that lists it.
+        random_order: Metric -> what a random order of pixels or cells scores: a number, or the metric that lists it.
         flip_rate: Metric that says how often the prediction changes in a sub-case, by which the report splits the
             images; None if it has none.
         measures_maps: Whether the first wave makes the maps of all originals for it.

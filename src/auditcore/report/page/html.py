@@ -15,7 +15,7 @@ from auditcore.contracts.checks import CurveLine
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.plan import PresetPlan
 from auditcore.contracts.presets import PRESETS, Preset, Setting, plan_for_models, setting_value
-from auditcore.contracts.report import AuditReport, ReportModel, Result
+from auditcore.contracts.report import AuditReport, ReportModel, Result, Verdict
 from auditcore.report.color_map import LEVELS, color_of
 from auditcore.report.deviation import deviation_rows
 from auditcore.report.headlines import (
@@ -55,13 +55,14 @@ COLUMNS_ON_A_PAGE = 6
 COLOR_STEPS = tuple("#{:02x}{:02x}{:02x}".format(*color_of(level / LEVELS)) for level in range(-LEVELS, LEVELS + 1))
 """The legend of the maps, from the most negative value to the most positive."""
 
-VERDICTS = {
+VERDICTS: Mapping[Verdict, str] = {
     "pass": "Every condition of the policy was met.",
     "warn": "Every condition of severity fail was met, but at least one of severity warn was not.",
     "fail": "At least one condition of the policy was missed.",
     "inconclusive": "No condition of severity fail was missed, but the images do not show that all of them are met.",
     "not_evaluated": "The request named no policy, so there is nothing to pass or fail.",
 }
+"""What a verdict means, for reports of earlier versions, which give no reason."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             pictured=len({row.image.index for row in gallery}),
             open_rows=OPEN_ROWS,
             color_steps=COLOR_STEPS,
-            verdict_meaning=VERDICTS[report.verdict],
+            verdict_meaning=report.verdict_reason or VERDICTS[report.verdict],
             title=_title(report.audited_models),
             explainers_run=_explainers_run(report),
             papers={check.label: check.paper for check in report.plan.checks},
