@@ -311,7 +311,9 @@ def _command_sections(group: Any, context: Any) -> Iterator[str]:  # noqa: ANN40
     """A section for each command of a group, and for those of its groups."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from _command_sections(command, command.make_context(name, [], parent=context, resilient_parsing=True))
+            yield from _command_sections(
+                command, command.make_context(name, [], parent=context, resilient_parsing=True)
+            )
         elif not command.hidden:
             yield _section(f"{context.command_path} {name}", *_command(command, name, context))
 

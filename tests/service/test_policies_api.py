@@ -99,7 +99,9 @@ def test_the_etag_answers_304(client: TestClient) -> None:
         assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
-@pytest.mark.parametrize("reference", ["scans@9", "scans", "sha256:abc", f"sha256:{0:064}", "%00@1", "sc%F0%9F%98%80@1"])
+@pytest.mark.parametrize(
+    "reference", ["scans@9", "scans", "sha256:abc", f"sha256:{0:064}", "%00@1", "sc%F0%9F%98%80@1"]
+)
 @both_databases
 def test_what_is_not_stored_is_not_found(client: TestClient, reference: str) -> None:
     answer = client.get(f"/v1/policies/{reference}")

@@ -38,6 +38,8 @@ _STATUS_STYLE = {
 }
 _NUMBER_WIDTH = 16
 """Characters of `0.874 ± 0.012 †` with the gap after it."""
+_MOST_MESSAGES = 20
+"""Messages of conditions that are printed; one with a pattern may have hundreds."""
 _SMALL_SAMPLES = {
     "some": "† fewer than 30 images: the interval may hold the true mean less often than in 95 % of audits",
     "all": "All means rest on fewer than 30 images: intervals may hold them less often than in 95 % of audits",
@@ -93,10 +95,11 @@ def _show_conditions(report: AuditReport, console: Console) -> None:
         return
     console.print()
     console.print(_conditions_table(report.conditions))
-    for condition in report.conditions:
-        if condition.status != "passed":
-            of_model = "" if condition.model is None else f" of {condition.model}"
-            console.print(f"{condition.id}{of_model}: {condition.message}", highlight=False, markup=False)
+    open_ = [condition for condition in report.conditions if condition.status != "passed"]
+    for condition in open_[:_MOST_MESSAGES]:
+        console.print(f"{condition.id}, {result_name(condition)}: {condition.message}", highlight=False, markup=False)
+    if len(open_) > _MOST_MESSAGES:
+        console.print(f"{len(open_) - _MOST_MESSAGES} more messages are in the report", highlight=False)
 
 
 def _show_verdict(report: AuditReport, console: Console) -> None:

@@ -56,9 +56,7 @@ def find_policy(connection: Connection, digest: str) -> StoredPolicy | None:
 def find_named_policy(connection: Connection, name: str, version: str) -> StoredPolicy | None:
     """Return the policy with this name and version, or None if there is none."""
     row = connection.execute(
-        select(POLICIES).where(
-            POLICIES.c.tenant == TENANT, POLICIES.c.name == name, POLICIES.c.version == version
-        )
+        select(POLICIES).where(POLICIES.c.tenant == TENANT, POLICIES.c.name == name, POLICIES.c.version == version)
     ).one_or_none()
     return None if row is None else _policy(row)
 
@@ -70,9 +68,7 @@ def list_policy_labels(connection: Connection, name: str) -> tuple[str, ...]:
     return tuple(f"{name}@{version}" for version in versions)
 
 
-def list_policies(
-    connection: Connection, *, after: tuple[float, str] | None, limit: int
-) -> tuple[StoredPolicy, ...]:
+def list_policies(connection: Connection, *, after: tuple[float, str] | None, limit: int) -> tuple[StoredPolicy, ...]:
     """Return policies, newest first.
 
     Args:

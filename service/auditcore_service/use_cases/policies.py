@@ -136,7 +136,9 @@ class Policies:
         after = None if cursor is None else decode_cursor(cursor)
         with self._database.reading() as connection:
             stored = [_listed(one) for one in list_policies(connection, after=after, limit=limit + 1)]
-        shipped = sorted((ListedPolicy(one.digest, one, None) for one in shipped_policies()), key=_position, reverse=True)
+        shipped = sorted(
+            (ListedPolicy(one.digest, one, None) for one in shipped_policies()), key=_position, reverse=True
+        )
         found = [*stored, *(one for one in shipped if after is None or _position(one) < after)]
         page = tuple(found[:limit])
         return page, encode_cursor(*_position(page[-1])) if len(found) > limit else None
@@ -145,9 +147,7 @@ class Policies:
 def _parsed(reference: str) -> PolicyDigest | PolicyName | None:
     """The reference in an address; None if no policy can have it."""
     try:
-        return (
-            PolicyDigest(digest=reference) if reference.startswith("sha256:") else _NAME.validate_python(reference)
-        )
+        return PolicyDigest(digest=reference) if reference.startswith("sha256:") else _NAME.validate_python(reference)
     except ValidationError:
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from auditcore.contracts.report import ConditionOutcome
 from auditcore.report.junit import RELATIONS
 
+
 def result_name(outcome: ConditionOutcome) -> str:
     """The result that a condition judges, such as `deletion grad_cam inter_model_deletion`."""
     parts = (outcome.model, outcome.check, outcome.explainer, outcome.metric, outcome.variant)

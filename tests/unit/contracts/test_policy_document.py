@@ -58,7 +58,10 @@ def test_a_reason_is_part_of_the_digest() -> None:
 def test_requests_from_before_named_policies_keep_their_digests() -> None:
     """Literal digests: computed before a policy could have a name and a condition a rationale."""
     assert digest_of(request()) == "sha256:e3d62e91f990e0a522de5aea75d469146961d58492222852b7ac574cde382105"
-    assert digest_of(request(policy=[CONDITION])) == "sha256:113bbec33e28a658abb6f0ee036cb3d9c712e37adfc319b9e92e9fe38bc6ffb8"
+    assert (
+        digest_of(request(policy=[CONDITION]))
+        == "sha256:113bbec33e28a658abb6f0ee036cb3d9c712e37adfc319b9e92e9fe38bc6ffb8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,9 @@ def html_of(markdown: str) -> str:
 
 def rows_of(markdown: str) -> list[list[str]]:
     cells = re.findall(r"<tr>(.*?)</tr>", html_of(markdown), re.DOTALL)
-    return [[re.sub("<.*?>", " ", cell).strip() for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", one)] for one in cells]
+    return [
+        [re.sub("<.*?>", " ", cell).strip() for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", one)] for one in cells
+    ]
 
 
 def test_the_report_names_its_policy(report: AuditReport) -> None:
