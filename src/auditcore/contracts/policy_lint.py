@@ -168,15 +168,11 @@ def _of_condition(one: _Named) -> Iterator[LintFinding]:
 
 
 def _met_by_random_order(condition: Condition, score: float | str | None) -> bool:
-    if not isinstance(score, float):
+    if not isinstance(score, float) or condition.needs_baseline:
         return False
-    match condition.criterion:
-        case "at_least":
-            return score > condition.threshold
-        case "at_most":
-            return score < condition.threshold
-        case _:
-            return False
+    distance = score - condition.threshold if condition.criterion == "at_least" else condition.threshold - score
+    # by the interval, a threshold at the expected score is not met
+    return distance >= 0 if condition.statistic == "mean" else distance > 0
 
 
 def _cannot_miss(condition: Condition, metric: Metric) -> bool:

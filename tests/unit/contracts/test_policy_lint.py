@@ -33,7 +33,7 @@ def test_a_sound_policy_gets_no_advice() -> None:
     assert found(DELETION, SWEEP) == []
     assert found(RANDOMIZATION, SWEEP) == []
     assert found({**DELETION, "explainer": "*"}, SWEEP, {**SWEEP, "explainer": "grad_cam"}) == []
-    assert found({**DELETION, "explainer": None, "metric": "rao_auc"}) == []
+    assert found({**DELETION, "explainer": None, "metric": "rao_auc", "at_least": 0.1}) == []
     named = [{**DELETION, "check": "removal"}, {**SWEEP, "check": "stable"}]
     assert found(*named, plan=PLAN) == []
     # a check that no kind has the name of may be about faithfulness
