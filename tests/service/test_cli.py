@@ -160,7 +160,8 @@ def test_an_audit_without_a_service_uses_the_micro_batch_of_the_environment(
     ],
 )
 def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any], verdict: str, status: int) -> None:
-    policy = [{"check": "deletion", "explainer": "gradient", "metric": "lerf_auc", **condition}]
+    # a property of the model, so that no random map meets the condition too
+    policy = [{"check": "deletion", "metric": "rao_auc", **condition}]
     request = {key: value for key, value in REQUEST.items() if key != "images"} | {"policy": policy}
     done = run("audit", write(folder, request), "--images", str(folder), "--device", "cpu")
     assert f"verdict: {verdict}" in done.output
@@ -194,7 +195,7 @@ def test_the_summary_of_several_models_fits_a_narrow_terminal(folder: Path) -> N
     }
     arguments = ["audit", write(folder, request), "--images", str(folder), "--device", "cpu"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80", "NO_COLOR": "1"})
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 3, done.output  # a random order meets the condition too
     lines = [line.rstrip() for line in done.output.splitlines()]
     assert max(map(len, lines)) <= 80
     # a name and a number a line: nothing was cut off, nothing wrapped

@@ -23,7 +23,7 @@ from auditcore.report.headlines import (
     summary_rows,
     summary_tables,
 )
-from auditcore.report.outcomes import judged_value, result_name, wanted_text
+from auditcore.report.outcomes import judged_value, result_name
 from auditcore.report.warnings import warning_text
 
 _VERDICT_STYLE = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red", "inconclusive": "bold yellow"}
@@ -35,6 +35,13 @@ _STATUS_STYLE = {
     "not_applicable": "dim",
     "vacuous": "yellow",
     "skipped": "dim",
+}
+_WANTED = {
+    "at_least": ">=",
+    "at_most": "<=",
+    "min_absolute_change": "change >=",
+    "min_relative_change": "relative change >=",
+    "non_inferiority_margin": "change >= -",
 }
 _NUMBER_WIDTH = 16
 """Characters of `0.874 ± 0.012 †` with the gap after it."""
@@ -157,7 +164,7 @@ def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("images", justify="right")
-    table.add_column("wanted")
+    table.add_column("wanted", justify="right", no_wrap=True)
     table.add_column("")
     for condition in conditions:
         value, interval = judged_value(condition)
@@ -166,7 +173,7 @@ def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
             "-" if value is None else f"{value:.3f}",
             interval_text(interval) or "-",
             str(condition.n),
-            wanted_text(condition),
+            f"{_WANTED[condition.comparison]} {condition.threshold:g}",
             Text(condition.status.replace("_", " "), style=_STATUS_STYLE[condition.status]),
         )
     return table

@@ -16,7 +16,7 @@ Version = Annotated[str, StringConstraints(pattern=f"^{_VERSION}$")]
 """Version of a policy, such as `1.2.0`; at most 32 characters."""
 
 PolicyName = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_.-]{{0,63}}@{_VERSION}$")]
-"""Name and version of a policy, such as `pre-deployment@1.0.0`. Requests, addresses and the command line write it so."""
+"""Name and version of a policy, such as `pre-deployment@1.0.0`, as requests, addresses and commands write it."""
 
 
 @final

@@ -72,5 +72,6 @@ def plan_in_full(request: AuditRequest) -> AuditPlan:
         if not isinstance(request.policy, PolicyDocument):
             raise
         field = error.field.replace("policy", "policy.conditions", 1)
-        raise InvalidRequest(f"policy {request.policy.label}: {error.message}", field=field) from error
+        msg = f"policy {request.policy.label}: {error.message}"
+        raise InvalidRequest(msg, field=field) from error
     return plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +10,9 @@ import digits
 from auditcore.auditing import audit
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.plan import PresetName, PresetPlan
-from auditcore.contracts.policy import Condition
-from auditcore.contracts.policy_document import PolicyDocument
-from auditcore.contracts.policy_lint import lint_document
-from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shipped_policies import shipped_policies
-from auditcore.report.gate import reevaluate
 
 POLICIES = {document.name: document for document in shipped_policies()}
 PRESETS: list[tuple[str, PresetName]] = [

@@ -41,9 +41,9 @@ from auditcore_service.gateway.schemas import (
     ErrorBody,
     ProgressBody,
 )
-from auditcore_service.timestamps import rfc3339
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
+from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.refusals import NotFound
 from auditcore_service.use_cases.representations import (
     JSON,
