@@ -148,21 +148,28 @@ def test_an_audit_without_a_service_uses_the_micro_batch_of_the_environment(
     assert report.manifest.micro_batches == (3,)
 
 
+MET = {"at_least": -1, "min_images": 2}
+
+
 @pytest.mark.parametrize(
-    ("condition", "verdict", "status"),
+    ("conditions", "verdict", "status"),
     [
-        ({"at_least": -1, "min_images": 2}, "pass", 0),
-        ({"at_least": 1, "statistic": "mean", "severity": "warn", "min_images": 2}, "warn", 0),
-        ({"at_least": 1, "statistic": "mean", "min_images": 2}, "fail", 1),
-        ({"at_least": 1, "statistic": "mean"}, "fail", 1),
-        ({"at_least": -1}, "inconclusive", 3),
-        ({"at_least": -1, "severity": "warn"}, "warn", 0),
+        ([MET], "pass", 0),
+        ([MET, {"at_least": 1, "statistic": "mean", "severity": "warn", "min_images": 2}], "warn", 0),
+        ([MET, {"at_least": 1, "statistic": "mean", "min_images": 2}], "fail", 1),
+        ([{"at_least": 1, "statistic": "mean"}], "fail", 1),
+        ([MET, {"at_least": -1}], "inconclusive", 3),
+        ([MET, {"at_least": -1, "severity": "warn"}], "warn", 0),
+        ([{"at_least": -1, "severity": "warn"}], "inconclusive", 3),
     ],
 )
-def test_the_verdict_is_the_exit_status(folder: Path, condition: dict[str, Any], verdict: str, status: int) -> None:
-    # a property of the model, so that no random map meets the condition too
-    policy = [{"check": "deletion", "metric": "rao_auc", **condition}]
-    request = {key: value for key, value in REQUEST.items() if key != "images"} | {"policy": policy}
+def test_the_verdict_is_the_exit_status(
+    folder: Path, conditions: list[dict[str, Any]], verdict: str, status: int
+) -> None:
+    # on the random control itself, so that the condition is not vacuous
+    policy = [{"check": "deletion", "explainer": "random", "metric": "lerf_auc", **one} for one in conditions]
+    plan = TINY_PLAN | {"explainers": [{"kind": "random"}]}
+    request = {key: value for key, value in REQUEST.items() if key != "images"} | {"plan": plan, "policy": policy}
     done = run("audit", write(folder, request), "--images", str(folder), "--device", "cpu")
     assert f"verdict: {verdict}" in done.output
     assert done.exit_code == status
