@@ -285,8 +285,9 @@ def test_the_page_shows_its_heading_column_curve_and_meaning(found: dict[str, An
 
 def test_junit_has_its_condition(found: dict[str, Any]) -> None:
     (outcome,) = found["report"]["conditions"]
-    assert outcome["status"] == "passed"
-    assert 'tests="1" failures="0" errors="0"' in found["junit"]
+    # a random map meets it too, so a test case for the verdict is an error
+    assert outcome["status"] == "vacuous"
+    assert 'tests="2" failures="0" errors="1" skipped="1"' in found["junit"]
     assert "half_relevance" in found["junit"]
 
 

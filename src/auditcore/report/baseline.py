@@ -154,7 +154,8 @@ class Baseline:
         self, asked: Compared, pairs: Sequence[tuple[float, float] | None], difference: Summary
     ) -> BaselineChange:
         before = {digest: pair[1] for digest, pair in zip(self._digests, pairs, strict=True) if pair is not None}
-        if difference.mean is None:
+        mean_difference = difference.mean
+        if mean_difference is None:
             reason = self._why_missing(asked)
             return BaselineChange(
                 kind=asked.kind, n=0, baseline_mean=None, change=None, ci=None, ci_reason=reason, reason=reason
@@ -177,7 +178,7 @@ class Baseline:
             kind=asked.kind,
             n=difference.n,
             baseline_mean=significant(mean),
-            change=significant(difference.mean / scale),
+            change=significant(mean_difference / scale),
             ci=None
             if difference.ci is None
             else (rounded(difference.ci[0] / scale), rounded(difference.ci[1] / scale)),

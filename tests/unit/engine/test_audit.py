@@ -50,6 +50,7 @@ from auditcore.explainers.registry import EXPLAINERS as EXPLAINER_METHODS
 from auditcore.explainers.registry import Method
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
+from auditcore.report.gate import reevaluate
 from auditcore.report.serialize import report_bytes
 
 EXPLAINERS: tuple[Explainer, ...] = (
@@ -287,43 +288,59 @@ def test_cancellation_stops_between_micro_batches(run: Run) -> None:
 
 
 def condition(**changes: Any) -> Condition:
+    """A condition that the audit of two digits below meets, and a random order of cells does not."""
     base = {
         "check": "deletion",
         "explainer": "input_x_gradient",
-        "metric": "lerf_auc",
-        "at_least": 0.0,
+        "metric": "srg",
+        "at_least": 0.1,
+        "statistic": "mean",
         "min_images": 2,
     }
     return Condition.model_validate({k: v for k, v in (base | changes).items() if v is not None})
+
+
+@pytest.fixture(scope="module")
+def of_two(run: Run) -> AuditReport:
+    return run(
+        digits.encoded(2),
+        explainers=(InputXGradient(),),
+        checks=(DeletionCheck(grid=2, repeats=1),),
+        policy=(condition(),),
+    )
+
+
+MISSED = {"at_least": 0.9}
+MORF = {"metric": "morf_auc", "at_least": None}
 
 
 @pytest.mark.parametrize(
     ("conditions", "verdict"),
     [
         ((condition(),), "pass"),
-        ((condition(), condition(at_least=1.0, statistic="mean")), "fail"),
-        ((condition(), condition(at_least=1.0, statistic="mean", severity="warn")), "warn"),
-        (
-            (condition(at_least=1.0, statistic="mean", severity="warn"), condition(at_least=1.0, statistic="mean")),
-            "fail",
-        ),
-        ((condition(at_least=None, at_most=1.0),), "pass"),
-        ((condition(at_least=None, at_most=0.0, statistic="mean"),), "fail"),
+        ((condition(), condition(**MISSED)), "fail"),
+        ((condition(), condition(**MISSED, severity="warn")), "warn"),
+        ((condition(**MISSED, severity="warn"), condition(**MISSED)), "fail"),
+        ((condition(**MORF, at_most=0.3),), "pass"),
+        ((condition(**MORF, at_most=0.05),), "fail"),
         ((condition(min_images=3),), "inconclusive"),
-        ((condition(min_images=3), condition(at_least=1.0, statistic="mean")), "fail"),
-        ((condition(min_images=3, severity="warn"),), "warn"),
+        ((condition(min_images=3), condition(**MISSED)), "fail"),
+        ((condition(), condition(min_images=3, severity="warn")), "warn"),
+        # by themselves, these show nothing
+        ((condition(min_images=3, severity="warn"),), "inconclusive"),
+        ((condition(metric="lerf_auc"),), "inconclusive"),
         ((), "not_evaluated"),
     ],
 )
-def test_verdict_follows_the_conditions(run: Run, conditions: tuple[Condition, ...], verdict: str) -> None:
-    found = run(
-        digits.encoded(2),
-        explainers=(InputXGradient(),),
-        checks=(DeletionCheck(grid=2, repeats=1),),
-        policy=conditions,
-    )
+def test_verdict_follows_the_conditions(of_two: AuditReport, conditions: tuple[Condition, ...], verdict: str) -> None:
+    found = reevaluate(of_two, conditions)
     assert found.verdict == verdict
     assert found.statistics.evaluated == len(conditions) == len(found.conditions)
+
+
+def test_an_audit_judges_its_own_policy(of_two: AuditReport) -> None:
+    assert (of_two.verdict, of_two.verdict_reason) == ("pass", "1 of 1 condition passed.")
+    assert reevaluate(of_two, (condition(),)) == of_two
 
 
 def test_condition_without_any_value_leaves_the_audit_inconclusive(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

@@ -198,14 +198,15 @@ def test_a_condition_is_judged_for_every_model_but_the_reference(weights: Path) 
     )
     named = condition.model_copy(update={"model": "other", "id": "named", "at_least": 1.0})
     outcomes = run(weights, policy=(condition, named)).conditions
+    # no correlation is below -1, also not with random maps
     assert [(one.model, one.status) for one in outcomes] == [
-        ("retrained", "passed"),
-        ("other", "passed"),
+        ("retrained", "vacuous"),
+        ("other", "vacuous"),
         ("other", "failed"),
     ]
     rule = Conclusive(first_look=2)
     stopped = run(weights, policy=(condition,), stop=rule)
-    assert [(one.model, one.status) for one in stopped.conditions] == [("retrained", "passed"), ("other", "passed")]
+    assert [(one.model, one.status) for one in stopped.conditions] == [("retrained", "vacuous"), ("other", "vacuous")]
     assert stopped.stopping is not None
     assert stopped.stopping.images_used == 2
 

@@ -78,7 +78,8 @@ def test_a_clear_case_saves_more_than_half_and_ends_as_all_images_would(
     assert stopped.stopping.images_used < IMAGES / 2
     assert stopped.images.not_examined == IMAGES - stopped.stopping.images_used
     assert stopped.cost.forward_images < whole.cost.forward_images / 2
-    assert [one.status for one in stopped.conditions] == ["passed", "failed", "passed"]
+    # a random order meets the last one too
+    assert [one.status for one in stopped.conditions] == ["passed", "failed", "vacuous"]
     assert [one.status for one in whole.conditions] == [one.status for one in stopped.conditions]
     assert stopped.verdict == whole.verdict == "fail"
     for decision, outcome in zip(stopped.stopping.decisions, whole.conditions, strict=True):
