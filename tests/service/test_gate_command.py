@@ -110,6 +110,7 @@ def test_a_baseline_decides_on_changes() -> None:
     assert done.exit_code == 1
     assert "-0.218" in done.output
     assert "| is worse by at most 0.1 |" in Path("out.md").read_text()
+    assert "- baseline: audit `a`, 10 images in both" in Path("out.md").read_text()
     missing = run("gate", "report.json", "--policy", within)
     assert missing.exit_code == 2
     assert "policy.0.non_inferiority_margin" in missing.output

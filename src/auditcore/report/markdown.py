@@ -105,4 +105,8 @@ def _audited(report: AuditReport) -> Iterator[str]:
     yield f"- plan: {preset}{code(report.manifest.plan_digest)}"
     if report.policy is not None:
         yield f"- policy: {code(f'{report.policy.name}@{report.policy.version}')}, {code(report.policy.digest)}"
+    if report.baseline is not None:
+        earlier = report.baseline
+        other = "".join(f"; {plain_text(difference)}" for difference in earlier.differences)
+        yield f"- baseline: audit {code(earlier.audit_id)}, {earlier.shared_images} images in both{other}"
     yield f"- audit: {code(report.audit_id)}"
