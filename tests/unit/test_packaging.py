@@ -49,6 +49,7 @@ def test_what_computes_is_public() -> None:
         "audit",
         "inspect_model",
         "load_classifier",
+        "reevaluate",
         "report_bytes",
         "report_schema",
         "resolve_plan",

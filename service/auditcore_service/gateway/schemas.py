@@ -190,7 +190,11 @@ class PolicySummary(Body):
 
 @final
 class PostedPolicy(Body):
-    """A policy that is stored now, and what to think of before it is used."""
+    """A policy that is stored now, and what to think of before it is used.
+
+    Attributes:
+        policy: The policy.
+    """
 
     policy: PolicySummary
     findings: tuple[LintFinding, ...] = Field(
