@@ -45,6 +45,8 @@ def test_a_pattern_of_explainers_leaves_out_the_random_control_and_explainers_th
     assert [explainer for _, explainer, _, _ in rows(explainer="*")] == ["gradient", "grad_cam"]
     assert [explainer for _, explainer, _, _ in rows(explainer="grad*")] == ["gradient", "grad_cam"]
     assert [explainer for _, explainer, _, _ in rows(explainer="grad_???")] == ["grad_cam"]
+    everything = rows(explainer="*", check="both_orders", variant="signed")
+    assert [explainer for _, explainer, _, _ in everything] == ["gradient", "input_x_gradient", "grad_cam"]
     assert rows(explainer="random", check="both_orders", variant="signed")[0][1] == "random"
 
 

@@ -290,6 +290,7 @@ def test_what_differs_besides_the_model_is_named() -> None:
     ("now", "before", "message"),
     [
         ({"first": 0}, {"first": 1}, "1 of its images are not in this audit, and 1 images of this audit"),
+        ({"values": draw(1, 11)}, {}, "1 of its images are not in this audit, and 0 images of this audit"),
         ({}, {"values": draw(1, 11)}, "0 of its images are not in this audit, and 1 images of this audit"),
     ],
 )
