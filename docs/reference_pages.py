@@ -23,8 +23,10 @@ from auditcore import errors
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shipped_policies import shipped_policies
 from auditcore_service.cli.commands import app
 from auditcore_service.gateway.catalogue import build_catalogue
 from auditcore_service.gateway.problems import STATUS
@@ -58,6 +60,7 @@ def reference_pages() -> dict[str, str]:
         "metrics.md": _metrics(catalogue["metrics"]),
         "augmentations.md": _augmentations(catalogue["augmentations"]),
         "presets.md": _presets(catalogue["presets"]),
+        "policies.md": _policies(),
         "models.md": _models(),
         "request.md": _records(),
         "settings.md": _settings(),
@@ -199,6 +202,38 @@ def _presets(presets: Json) -> str:
     )
 
 
+def _policies() -> str:
+    return _page(
+        "Policies",
+        "These policies come with auditcore. A request names one with its version: "
+        '`"policy": "quick-look@1.0.0"`. `auditcore policy show` prints one to start from, and '
+        "[choose thresholds](../how-to/choose-thresholds.md) says how to replace its numbers.",
+        *(
+            _section(
+                document.label,
+                document.description,
+                f"Digest: `{document.digest}`",
+                _table(
+                    ("Condition", "On", "Wanted", "Severity", "Where the number comes from"),
+                    [_condition_row(condition) for condition in document.conditions],
+                ),
+            )
+            for document in shipped_policies()
+        ),
+    )
+
+
+def _condition_row(condition: Condition) -> tuple[str, ...]:
+    parts = (condition.check, condition.explainer, condition.metric, condition.variant)
+    return (
+        f"`{condition.id}`",
+        f"`{' '.join(part for part in parts if part is not None)}`",
+        f"`{condition.criterion}` {condition.threshold:g}, {condition.min_images} images",
+        f"`{condition.severity}`",
+        condition.rationale or "",
+    )
+
+
 def _models() -> str:
     schema = TypeAdapter(ModelReference).json_schema()
     kinds = schema["discriminator"]["mapping"]
@@ -220,7 +255,7 @@ def _models() -> str:
 
 
 def _records() -> str:
-    records: tuple[type[BaseModel], ...] = (AuditRequest, AuditPlan, Condition, AuditReport)
+    records: tuple[type[BaseModel], ...] = (AuditRequest, AuditPlan, Condition, PolicyDocument, AuditReport)
     schemas = [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
     return _page(
         "Requests and reports",
@@ -268,12 +303,19 @@ def _commands() -> str:
     return _page(
         "Command line",
         "Every command answers `--help`.",
-        *(
-            _section(f"auditcore {name}", *_command(command, name, context))
-            for name, command in group.commands.items()
-            if not command.hidden
-        ),
+        *_command_sections(group, context),
     )
+
+
+def _command_sections(group: Any, context: Any) -> Iterator[str]:  # noqa: ANN401 - typer keeps its classes private
+    """A section for each command of a group, and for those of its groups."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _command_sections(
+                command, command.make_context(name, [], parent=context, resilient_parsing=True)
+            )
+        elif not command.hidden:
+            yield _section(f"{context.command_path} {name}", *_command(command, name, context))
 
 
 def _command(command: Any, name: str, parent: Any) -> Iterator[str]:  # noqa: ANN401 - typer keeps its classes private

@@ -133,6 +133,7 @@ from auditcore.contracts.packaged_models import (
 )
 from auditcore.contracts.plan import AuditPlan, PresetPlan
 from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy_document import PolicyDigest, PolicyDocument
 from auditcore.contracts.preprocessing import Preprocessing, Size, Window
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
@@ -219,6 +220,8 @@ __all__ = [
     "OnnxModel",
     "OpenInferenceModel",
     "PixelFlippingCheck",
+    "PolicyDigest",
+    "PolicyDocument",
     "Precomputed",
     "Preprocessing",
     "PresetPlan",

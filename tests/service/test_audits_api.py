@@ -414,7 +414,7 @@ def test_report_has_a_strong_etag_and_never_changes(client: TestClient) -> None:
 def test_a_failed_audit_is_a_page_and_a_test_case_in_error(client: TestClient) -> None:
     audit_id = submit(client)
     url = f"/v1/audits/{audit_id}/report"
-    forms = {form: {"Accept": form} for form in ("text/html", "application/junit+xml")}
+    forms = {form: {"Accept": form} for form in ("text/html", "application/junit+xml", "text/markdown")}
     assert {client.get(url, headers=form).json()["code"] for form in forms.values()} == {"report_not_ready"}
     key = ShardKey(audit_id, 0, 0)
     failure = Failure("no_usable_images", "1 < 2 \x0c & no image is whole; send others", "images")
@@ -437,6 +437,9 @@ def test_a_failed_audit_is_a_page_and_a_test_case_in_error(client: TestClient) -
     (error,) = suites.iter("error")
     assert error.get("type") == "no_usable_images"
     assert error.text == "images: 1 < 2 \N{REPLACEMENT CHARACTER} & no image is whole; send others"
+    summary = client.get(url, headers=forms["text/markdown"])
+    assert (summary.status_code, summary.headers["content-type"]) == (200, "text/markdown; charset=utf-8")
+    assert "`images`: 1 \\< 2   \\& no image is whole; send others" in summary.text
 
 
 def test_a_cancelled_audit_says_so_in_every_form(client: TestClient) -> None:
@@ -446,6 +449,7 @@ def test_a_cancelled_audit_says_so_in_every_form(client: TestClient) -> None:
     assert "This audit was cancelled" in client.get(url, headers={"Accept": "text/html"}).text
     junit = client.get(url, headers={"Accept": "application/junit+xml"}).text
     assert '<error type="cancelled" message="the audit was cancelled; submit it again">' in junit
+    assert "the audit was cancelled" in client.get(url, headers={"Accept": "text/markdown"}).text
 
 
 @pytest.mark.parametrize(
@@ -463,6 +467,7 @@ def test_a_cancelled_audit_says_so_in_every_form(client: TestClient) -> None:
         ("application/json;q=0.2, application/junit+xml;q=0.7", "application/junit+xml"),
         ("application/json;q=0, */*", "text/html"),
         (", text/html,,", "text/html"),
+        ("text/markdown, text/html;q=0.9", "text/markdown"),
     ],
 )
 def test_the_header_accept_chooses_the_form(accept: str, media_type: str) -> None:
@@ -471,7 +476,7 @@ def test_the_header_accept_chooses_the_form(accept: str, media_type: str) -> Non
 
 @pytest.mark.parametrize("accept", ["image/png", "text/html;q=0", "nonsense", "a/b/c", "*/*;q=0"])
 def test_a_header_that_allows_no_form_is_refused(accept: str) -> None:
-    with pytest.raises(NotAcceptable, match="application/json, text/html or application/junit"):
+    with pytest.raises(NotAcceptable, match="application/json, text/html, application/junit"):
         negotiate(accept)
 
 
@@ -508,6 +513,9 @@ def test_a_report_of_schema_1_1_comes_in_every_form(client: TestClient) -> None:
     junit = client.get(url, headers={"Accept": "application/junit+xml"})
     assert junit.status_code == 200
     assert '<property name="schema_version" value="1.1" />' in junit.text
+    summary = client.get(url, headers={"Accept": "text/markdown"})
+    assert (summary.status_code, summary.headers["vary"]) == (200, "Accept")
+    assert summary.text.startswith("## auditcore: ")
 
 
 @both_databases

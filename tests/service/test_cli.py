@@ -74,10 +74,13 @@ def test_submit_needs_no_torch(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "gateway", "worker", "audit", "submit", "estimate", "inspect", "maps", "mar", "demo", "openapi"],
+    [
+        *("serve", "gateway", "worker", "audit", "submit", "gate", "policy lint", "policy show", "estimate", "inspect"),
+        *("maps", "mar", "demo", "openapi"),
+    ],
 )
 def test_every_help_teaches_with_an_example(command: str) -> None:
-    shown = run(command, "--help")
+    shown = run(*command.split(), "--help")
     assert shown.exit_code == 0
     assert "For example:" in shown.output
     assert f"auditcore {command}" in shown.output

@@ -23,6 +23,8 @@ from PIL import Image
 from rich.console import Console
 from typer.main import get_command
 
+import made_up_audits
+from auditcore.report.serialize import report_bytes
 from auditcore_service.cli import destinations, extras
 from auditcore_service.cli.commands import app
 from auditcore_service.cli.extras import EXTRAS, missing_extra
@@ -82,6 +84,9 @@ def without(blocked: set[str], *arguments: str, **variables: str) -> subprocess.
     )
 
 
+NOT_IN_CLIENT = {"torch", "sqlalchemy", "celery", "fastapi", "pydantic_settings"}
+
+
 def only_error(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -105,11 +110,20 @@ def test_a_command_that_computes_names_its_extra_its_size_and_the_build_for_cpus
 
 
 def test_asking_a_service_needs_only_the_extra_client(request_file: Path) -> None:
-    blocked = {"torch", "sqlalchemy", "celery", "fastapi", "pydantic_settings"}
     for command in ("submit", "inspect", "maps"):
-        done = without(blocked, command, str(request_file), "--url", "http://127.0.0.1:9")
+        done = without(NOT_IN_CLIENT, command, str(request_file), "--url", "http://127.0.0.1:9")
         assert "no service answers at http://127.0.0.1:9" in " ".join(done.stderr.split()), command
         assert done.returncode == 2
+
+
+def test_judging_a_report_needs_only_the_extra_gate(tmp_path: Path) -> None:
+    report = made_up_audits.report(made_up_audits.shard(None, {0: [1]}, made_up_audits.row("gradient", [0.5])))
+    path = tmp_path / "report.json"
+    path.write_bytes(report_bytes(report))
+    done = without(NOT_IN_CLIENT, "gate", str(path), "--policy", "regression", "--baseline", str(path))
+    assert "verdict: inconclusive" in done.stdout, done.stderr
+    assert done.returncode == 3
+    assert "pip install 'auditcore[gate]'" in only_error(without({"numpy"}, "gate", str(path)))
 
 
 def test_every_command_has_an_extra_whose_modules_are_installed_here() -> None:

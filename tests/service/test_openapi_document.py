@@ -9,12 +9,21 @@ import pytest
 from auditcore.contracts.contract import Contract, attribute_texts
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.map_files import StoredMaps
+from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import report_schema
 from auditcore.contracts.request import AuditRequest
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
 from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
-from auditcore_service.gateway.schemas import AuditPage, AuditStatus, EstimateAnswer, ImageBatch, Problem
+from auditcore_service.gateway.schemas import (
+    AuditPage,
+    AuditStatus,
+    EstimateAnswer,
+    ImageBatch,
+    PolicyPage,
+    PostedPolicy,
+    Problem,
+)
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
 
@@ -55,7 +64,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 16
+    assert len(set(names)) == len(names) == 19
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -83,6 +92,9 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "cancelAudit": AuditStatus,
         "uploadMaps": StoredMaps,
         "inspectModel": Inspection,
+        "storePolicy": PostedPolicy,
+        "listPolicies": PolicyPage,
+        "getPolicy": PolicyDocument,
     }
     for _, operation in operations(document):
         if operation["operationId"] in bodies:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import version as installed_version
@@ -28,6 +28,8 @@ from auditcore_service.cli.outcome import (
 from auditcore_service.cli.progress import follow_to_report, progress_bar
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from auditcore.contracts.report import AuditReport
     from auditcore_service.settings import Settings
 
@@ -43,6 +45,14 @@ app = typer.Typer(
         "`auditcore audit request.json` works without one."
     ),
 )
+
+policies = typer.Typer(
+    name="policy",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at the policies that come with auditcore, and check your own before they decide anything.",
+)
+app.add_typer(policies, rich_help_panel="Audit")
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Where to write the report as a page, with the maps.")]
@@ -385,6 +395,102 @@ def submit(
 
 
 @app.command(rich_help_panel="Audit")
+def gate(
+    report: Annotated[Path, typer.Argument(help="Report file: the JSON of a finished audit.")],
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Policy to judge by: a file with a policy document or a list of conditions, or the name of a policy "
+            "that comes with auditcore, such as quick-look. Without it, the report's own conditions.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Report of an earlier audit of the same images, for conditions on changes.")
+    ] = None,
+    out_file: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the report as judged.")] = None,
+    junit_file: Annotated[Path | None, typer.Option("--junit", help="Where to write JUnit XML.")] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="Where to write a summary for a merge request.")
+    ] = None,
+    sarif_file: Annotated[Path | None, typer.Option("--sarif", help="Where to write SARIF 2.1.0.")] = None,
+) -> None:
+    """Judge a finished audit by a policy, without running it again.
+
+    Needs no model, no images and no service. Exits with 0 for the verdicts pass and warn, 1 for fail, 3 for
+    inconclusive, 2 for an error, so a pipeline can gate on it.
+
+    For example:
+
+        auditcore gate report.json --policy quick-look
+
+        auditcore gate report.json --policy policy.json --markdown summary.md --junit report.xml
+
+        auditcore gate report.json --policy regression --baseline released.json
+    """
+    with _problems("gate"):
+        wanted = {"--out": out_file, "--junit": junit_file, "--markdown": markdown_file, "--sarif": sarif_file}
+        check_destinations(wanted)
+        from auditcore.report.junit import render_junit  # noqa: PLC0415 - `--help` needs no pydantic
+        from auditcore.report.markdown import render_markdown  # noqa: PLC0415 - the same
+        from auditcore.report.sarif import render_sarif  # noqa: PLC0415 - the same
+        from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - the same
+        from auditcore_service.cli.gating import judge_again, relative_uri  # noqa: PLC0415 - the same
+        from auditcore_service.cli.report_view import show_outcomes  # noqa: PLC0415 - the same
+
+        judged = judge_again(report, policy=policy, baseline=baseline)
+        files = {} if out_file is None else {out_file: report_bytes(judged)}
+        if junit_file is not None:
+            files[junit_file] = render_junit(judged).encode()
+        if markdown_file is not None:
+            files[markdown_file] = render_markdown(judged).encode()
+        if sarif_file is not None:
+            files[sarif_file] = render_sarif(judged, policy_file=relative_uri(policy)).encode()
+        _finish(judged, files, show=show_outcomes)
+
+
+@policies.command("lint")
+def lint_policy(
+    policy: Annotated[str, typer.Argument(metavar="FILE|NAME", help="Policy file, or the name of a shipped policy.")],
+    plan: Annotated[Path | None, typer.Option(help="Request file whose plan the policy is for.")] = None,
+) -> None:
+    """Show what a policy lets pass that it probably should not.
+
+    A map can be stable because it ignores the model. A policy that asks only for stability passes such a map. With
+    --plan it also finds conditions on what the plan does not compute. Exits with 0 without findings, 1 with findings,
+    2 if a file cannot be read.
+
+    For example:
+
+        auditcore policy lint policy.json
+
+        auditcore policy lint policy.json --plan request.json
+    """
+    with _problems("policy"):
+        from auditcore_service.cli.policies import lint_policy, show_findings  # noqa: PLC0415 - pydantic
+
+        findings = lint_policy(policy, plan)
+        show_findings(findings, out)
+        raise typer.Exit(1 if findings else 0)
+
+
+@policies.command("show")
+def show_policy(
+    name: Annotated[str, typer.Argument(help="quick-look, pre-deployment or regression.")],
+) -> None:
+    """Print a policy that comes with auditcore, with the reason of every threshold, to start from.
+
+    For example:
+
+        auditcore policy show pre-deployment > policy.json
+    """
+    with _problems("policy"):
+        from auditcore_service.cli.policies import shipped_document  # noqa: PLC0415 - pydantic
+
+        print(shipped_document(name).model_dump_json(indent=2, exclude_defaults=True))  # noqa: T201 - read by programs
+
+
+@app.command(rich_help_panel="Audit")
 def maps(
     file: Annotated[Path, typer.Argument(help="Maps in the safetensors format.", exists=True, dir_okay=False)],
     url: UrlOption = "http://127.0.0.1:8000",
@@ -610,12 +716,20 @@ def _show_call(line: str) -> None:
     err.print(f"$ {line}", style="dim", highlight=False, markup=False)
 
 
-def _finish(report: AuditReport, files: Mapping[Path, bytes]) -> None:
-    """Write the report's files, show its summary and exit by its verdict."""
+def _finish(
+    report: AuditReport, files: Mapping[Path, bytes], *, show: Callable[[AuditReport, Console], None] | None = None
+) -> None:
+    """Write the report's files, show its summary and exit by its verdict.
+
+    Args:
+        report: The report.
+        files: Where each content is wanted.
+        show: Prints the summary; the whole one if None.
+    """
     from auditcore_service.cli.report_view import show_report  # noqa: PLC0415 - needs pydantic
 
     written = write_results(files, name=f"auditcore-{report.audit_id}")
-    show_report(report, out)
+    (show or show_report)(report, out)
     for wanted, place, reason in written:
         if reason is None:
             err.print(f"report written to {place}", highlight=False, markup=False)

@@ -27,6 +27,7 @@ class Extra:
 
 
 CLIENT: Final = Extra("client", ("typer", "rich", "httpx"), 22)
+_GATE: Final = Extra("gate", (*CLIENT.modules, "numpy", "scipy", "jaxtyping"), 195)
 _GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi"), 75)
 # The CPU build has neither CUDA's libraries (3.0 GB), nor Triton (1.0 GB), nor the CUDA half of torch (0.5 GB).
 _WORKER: Final = Extra("worker", ("pydantic_settings", "sqlalchemy", "celery", "torch"), 5600, 1100)
@@ -40,6 +41,8 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "audit": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,
+    "gate": _GATE,
+    "policy": CLIENT,
     "estimate": _GATEWAY,
     "inspect": _WORKER,
     "demo": _DEMO,

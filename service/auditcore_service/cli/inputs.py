@@ -17,20 +17,29 @@ from auditcore_service.use_cases.refusals import InvalidUpload
 from auditcore_service.use_cases.text_encoding import decode_text
 
 
-def read_request(path: Path) -> dict[str, Any]:
-    """The JSON object in a request file.
+def read_json(path: Path) -> object:
+    """What a JSON file holds.
 
     Raises:
-        CommandError: There is no such file, or it holds no JSON object.
+        CommandError: There is no such file, or it is not JSON.
     """
     try:
-        document = json.loads(decode_text(path.read_bytes()))
+        return json.loads(decode_text(path.read_bytes()))
     except OSError as error:
         message = f"{path} cannot be read ({error.strerror}); check the path"
         raise CommandError(message) from error
     except ValueError as error:
         message = f"{path} is not JSON ({error})"
         raise CommandError(message) from error
+
+
+def read_request(path: Path) -> dict[str, Any]:
+    """The JSON object in a request file.
+
+    Raises:
+        CommandError: There is no such file, or it holds no JSON object.
+    """
+    document = read_json(path)
     if not isinstance(document, dict):
         message = f"{path} must hold a JSON object with model, images and plan"
         raise CommandError(message)

@@ -11,6 +11,7 @@ from rich.console import Console
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.images import ImageBatchReference, ImageUris, InlineImages, TensorImages
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shipped_policies import with_policy
 from auditcore.costs.cost_model import ModelSpeed, estimate_of
 from auditcore.errors import InputError
 from auditcore.orchestration.prepared_request import plan_in_full
@@ -52,7 +53,7 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
     try:
         if count is None:
             count = _count(request, path, access)
-        plan = plan_in_full(request)
+        plan = plan_in_full(with_policy(request))
     except InputError as error:
         message = f"{path} is not a valid request"
         raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error

@@ -23,6 +23,7 @@ from auditcore.report.headlines import (
     summary_rows,
     summary_tables,
 )
+from auditcore.report.outcomes import judged_value, result_name
 from auditcore.report.warnings import warning_text
 
 _VERDICT_STYLE = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red", "inconclusive": "bold yellow"}
@@ -44,6 +45,8 @@ _WANTED = {
 }
 _NUMBER_WIDTH = 16
 """Characters of `0.874 ± 0.012 †` with the gap after it."""
+_MOST_MESSAGES = 20
+"""Messages of conditions that are printed; one with a pattern may have hundreds."""
 _SMALL_SAMPLES = {
     "some": "† fewer than 30 images: the interval may hold the true mean less often than in 95 % of audits",
     "all": "All means rest on fewer than 30 images: intervals may hold them less often than in 95 % of audits",
@@ -69,13 +72,7 @@ def show_report(report: AuditReport, console: Console) -> None:
         console.print(sentence, style="dim", highlight=False, markup=False)
     if small in _SMALL_SAMPLES:
         console.print(_SMALL_SAMPLES[small], style="dim", highlight=False)
-    if report.conditions:
-        console.print()
-        console.print(_conditions_table(report.conditions))
-        for condition in report.conditions:
-            if condition.status != "passed":
-                of_model = "" if condition.model is None else f" of {condition.model}"
-                console.print(f"{condition.id}{of_model}: {condition.message}", highlight=False, markup=False)
+    _show_conditions(report, console)
     _show_gaps(report, console)
     _show_reliability(report, console)
     _show_deviation(report, console)
@@ -88,6 +85,31 @@ def show_report(report: AuditReport, console: Console) -> None:
         style="dim",
         highlight=False,
     )
+    _show_verdict(report, console)
+
+
+def show_outcomes(report: AuditReport, console: Console) -> None:
+    """Print the policy, what became of its conditions, and the verdict."""
+    if report.policy is not None:
+        console.print(f"policy: {report.policy.name}@{report.policy.version}, {report.policy.digest}", highlight=False)
+    _show_conditions(report, console)
+    console.print()
+    _show_verdict(report, console)
+
+
+def _show_conditions(report: AuditReport, console: Console) -> None:
+    if not report.conditions:
+        return
+    console.print()
+    console.print(_conditions_table(report.conditions))
+    open_ = [condition for condition in report.conditions if condition.status != "passed"]
+    for condition in open_[:_MOST_MESSAGES]:
+        console.print(f"{condition.id}, {result_name(condition)}: {condition.message}", highlight=False, markup=False)
+    if len(open_) > _MOST_MESSAGES:
+        console.print(f"{len(open_) - _MOST_MESSAGES} more messages are in the report", highlight=False)
+
+
+def _show_verdict(report: AuditReport, console: Console) -> None:
     console.print(Text.assemble("verdict: ", (report.verdict, _VERDICT_STYLE.get(report.verdict, "bold"))))
     if report.verdict_reason is not None and report.conditions:
         console.print(report.verdict_reason, highlight=False, markup=False)
@@ -139,17 +161,17 @@ def _cell_text(cell: SummaryCell | None, *, marked: bool) -> Text:
 def _conditions_table(conditions: Iterable[ConditionOutcome]) -> Table:
     table = Table(title="conditions", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("condition", overflow="fold")
-    table.add_column("mean", justify="right")
+    table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right", no_wrap=True)
     table.add_column("images", justify="right")
     table.add_column("wanted", justify="right", no_wrap=True)
     table.add_column("")
     for condition in conditions:
-        parts = (condition.model, condition.check, condition.explainer, condition.metric, condition.variant)
+        value, interval = judged_value(condition)
         table.add_row(
-            " ".join(part for part in parts if part),
-            "-" if condition.observed is None else f"{condition.observed:.3f}",
-            interval_text(condition.ci) or "-",
+            result_name(condition),
+            "-" if value is None else f"{value:.3f}",
+            interval_text(interval) or "-",
             str(condition.n),
             f"{_WANTED[condition.comparison]} {condition.threshold:g}",
             Text(condition.status.replace("_", " "), style=_STATUS_STYLE[condition.status]),

@@ -23,6 +23,7 @@ from auditcore_service.gateway.routes import (
     maps,
     models,
     operations,
+    policies,
 )
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -30,9 +31,9 @@ from auditcore_service.telemetry import CountRequests
 
 DESCRIPTION = """
 Upload images (`POST /v1/image-batches`), submit an audit of a model on them (`POST /v1/audits`), wait until its `state`
-is `succeeded` (`GET /v1/audits/{audit_id}`), and fetch the report (`GET /v1/audits/{audit_id}/report`) as JSON, HTML or
-JUnit XML. `GET /v1/catalogue` lists everything that a plan may name. Every error is RFC 9457 problem details with a
-stable `code`.
+is `succeeded` (`GET /v1/audits/{audit_id}`), and fetch the report (`GET /v1/audits/{audit_id}/report`) as JSON, HTML,
+JUnit XML or Markdown. `GET /v1/catalogue` lists everything that a plan may name. Every error is RFC 9457 problem
+details with a stable `code`.
 """
 
 TAGS = {
@@ -40,6 +41,7 @@ TAGS = {
     "models": "What will run on a model.",
     "image batches": "Images, stored by content.",
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
+    "policies": "Conditions for a pass, stored by content under a name and a version.",
     "catalogue": "Explainers, checks, augmentations, presets and metrics.",
     "operations": "Health and metrics, for the operator.",
 }
@@ -77,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (audits, estimates, models, image_batches, maps, catalogue, operations, documentation):
+    for module in (audits, estimates, models, image_batches, maps, policies, catalogue, operations, documentation):
         app.include_router(module.router)
     install_problem_handlers(app)
 

@@ -57,6 +57,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
     refusals.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.PolicyExists: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,
 }

@@ -11,6 +11,7 @@ from auditcore.contracts.explainers.explainer import MapKind
 from auditcore.contracts.images import BatchEntry
 from auditcore.contracts.metric import Metric
 from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.policy_lint import LintFinding
 from auditcore.contracts.presets import Source
 from auditcore.contracts.report import Verdict
 from auditcore.costs.cost_model import Estimate
@@ -147,6 +148,70 @@ class ImageBatch(Body):
     entries: tuple[BatchEntry, ...]
     class_names: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
     passed_over: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
+
+
+@final
+class PolicyLinks(Body):
+    """Where to go from here.
+
+    Attributes:
+        self: Path of the document by its digest.
+        named: Path of the same document by its name and version.
+    """
+
+    self: str
+    named: str
+
+
+@final
+class PolicySummary(Body):
+    """A policy that requests may name.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        digest: sha256 of its canonical JSON.
+        description: What it is for.
+        conditions: Number of conditions.
+        shipped: Whether it comes with auditcore.
+        created_at: When it was stored, RFC 3339, UTC; null for a policy that comes with auditcore.
+        links: Where to go from here.
+    """
+
+    name: str
+    version: str
+    digest: Sha256
+    description: str
+    conditions: int
+    shipped: bool
+    created_at: str | None
+    links: PolicyLinks
+
+
+@final
+class PostedPolicy(Body):
+    """A policy that is stored now, and what to think of before it is used.
+
+    Attributes:
+        policy: The policy.
+    """
+
+    policy: PolicySummary
+    findings: tuple[LintFinding, ...] = Field(
+        description="What the policy lets pass that it probably should not; it is stored anyway."
+    )
+
+
+@final
+class PolicyPage(Body):
+    """Policies, newest first; those that come with auditcore are last.
+
+    Attributes:
+        items: The policies.
+    """
+
+    items: tuple[PolicySummary, ...]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
 
 
 @final

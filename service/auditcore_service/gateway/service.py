@@ -15,6 +15,7 @@ from auditcore_service.telemetry import Telemetry
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
+from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 
@@ -32,6 +33,7 @@ class Service:
     batches: ImageBatches
     maps: MapUploads
     inspections: Inspections
+    policies: Policies
     sweeper: Sweeper
     telemetry: Telemetry
 
@@ -44,16 +46,26 @@ class Service:
         announcer = Announcer(queue)
         batches = ImageBatches(settings, database=database, blobs=blobs)
         maps = MapUploads(settings, blobs=blobs)
+        policies = Policies(database=database)
         return cls(
             settings=settings,
             database=database,
             blobs=blobs,
             queue=queue,
             announcer=announcer,
-            audits=Audits(settings, database=database, blobs=blobs, announcer=announcer, batches=batches, maps=maps),
+            audits=Audits(
+                settings,
+                database=database,
+                blobs=blobs,
+                announcer=announcer,
+                batches=batches,
+                maps=maps,
+                policies=policies,
+            ),
             batches=batches,
             maps=maps,
             inspections=Inspections(settings, database=database, queue=queue),
+            policies=policies,
             sweeper=Sweeper(settings, database=database, queue=queue),
             telemetry=Telemetry(database=database, queue=queue),
         )

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 METADATA = MetaData(
@@ -131,6 +132,19 @@ INSPECTIONS = Table(
     Column("error_message", Text),
     Column("error_field", String(1024)),
     Index(None, "queued_at"),
+)
+
+POLICIES = Table(
+    "policies",
+    METADATA,
+    Column("digest", _DIGEST, primary_key=True),
+    Column("tenant", String(64), nullable=False, server_default="default"),
+    Column("name", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("tenant", "name", "version"),
+    Index(None, "created_at", "digest"),
 )
 
 FROZEN_IMAGES = Table(

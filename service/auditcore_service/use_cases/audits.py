@@ -32,6 +32,7 @@ from auditcore_service.use_cases.baselines import Baselines
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.locations import unsafe_integer
+from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.priced_requests import PricedRequest, PricedRequests
 from auditcore_service.use_cases.refusals import (
     BudgetExceeded,
@@ -72,6 +73,7 @@ class Audits:
         announcer: Announcer,
         batches: ImageBatches,
         maps: MapUploads,
+        policies: Policies,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -84,6 +86,7 @@ class Audits:
             database=database,
             batches=batches,
             maps=maps,
+            policies=policies,
             baselines=Baselines(database=database, blobs=blobs),
         )
         self._clock = clock

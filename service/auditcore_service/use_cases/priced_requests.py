@@ -19,6 +19,7 @@ from auditcore_service.store.database import Database
 from auditcore_service.use_cases.baselines import Baselines
 from auditcore_service.use_cases.estimates import Estimates, check_request_limits, objection_to
 from auditcore_service.use_cases.image_batches import ImageBatches
+from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 
@@ -28,7 +29,7 @@ class PricedRequest:
     """A request that can be carried out, and its price.
 
     Attributes:
-        request: The request about models as they are now, by version and digest.
+        request: The request about models as they are now, by version and digest, with the whole policy.
         plan: The plan in full.
         images: Number of images.
         estimate: What the audit is expected to cost.
@@ -55,12 +56,14 @@ class PricedRequests:
         database: Database,
         batches: ImageBatches,
         maps: MapUploads,
+        policies: Policies,
         baselines: Baselines,
     ) -> None:
         self._settings = settings
         self._database = database
         self._batches = batches
         self._maps = maps
+        self._policies = policies
         self._baselines = baselines
         self._estimates = Estimates(settings)
 
@@ -71,7 +74,7 @@ class PricedRequests:
             InputError: The request cannot be carried out.
             InvalidUpload: An inline image is empty.
         """
-        prepared = prepare_request(request, self._settings.access)
+        prepared = prepare_request(request, self._settings.access, find_policy=self._policies.find)
         request, plan = prepared.request, prepared.plan
         # only a worker can find out what an unknown model allows; all is assumed, so that no price is too low
         capabilities = [

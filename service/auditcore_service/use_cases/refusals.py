@@ -10,6 +10,7 @@ Refusal
 |-- InvalidIdempotencyKey    invalid_idempotency_key
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
+|-- PolicyExists             policy_exists
 |-- ModelRefused             the code of the worker's error
 `-- RequestInFlight          request_in_flight
 """
@@ -88,6 +89,12 @@ class BudgetExceeded(Refusal):
     """The estimated cost of the audit exceeds the operator's budget."""
 
     code = "budget_exceeded"
+
+
+class PolicyExists(Refusal):
+    """The name and version of a policy belong to another document."""
+
+    code = "policy_exists"
 
 
 class ModelRefused(Refusal):

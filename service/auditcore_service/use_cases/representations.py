@@ -1,4 +1,4 @@
-"""The forms of a report: JSON as stored, HTML for people, JUnit XML for CI systems."""
+"""The forms of a report: JSON as stored, HTML for people, JUnit XML for CI systems, Markdown for merge requests."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from contextlib import suppress
 import mimeparse
 
 from auditcore.contracts.report import AuditReport
-from auditcore.report.failure import AuditFailure, render_failure_junit, render_failure_page
+from auditcore.report.failure import (
+    AuditFailure,
+    render_failure_junit,
+    render_failure_markdown,
+    render_failure_page,
+)
 from auditcore_service.use_cases.refusals import NotAcceptable, NotFound
 
-JSON, HTML, JUNIT = "application/json", "text/html", "application/junit+xml"
+JSON, HTML, JUNIT, MARKDOWN = "application/json", "text/html", "application/junit+xml", "text/markdown"
 
 _ANSWERS: Mapping[str, str] = {
     # the last of several equals wins, as in the library that matches them
     "text/xml": JUNIT,
     "application/xml": JUNIT,
+    MARKDOWN: MARKDOWN,
     JUNIT: JUNIT,
     HTML: HTML,
     JSON: JSON,
 }
 """What a client may ask for -> what it gets."""
 
-NOT_ACCEPTABLE = f"a report comes as {JSON}, {HTML} or {JUNIT}; ask for one of them"
+NOT_ACCEPTABLE = f"a report comes as {JSON}, {HTML}, {JUNIT} or {MARKDOWN}; ask for one of them"
 
 
 def negotiate(accept: str) -> str:
@@ -68,19 +74,24 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
         from auditcore.report.page.html import render_html  # noqa: PLC0415 - loads jinja2
 
         return render_html(parsed, _pictures(parsed, picture)).encode()
+    if media_type == MARKDOWN:
+        from auditcore.report.markdown import render_markdown  # noqa: PLC0415 - most gateways only ever hand out JSON
+
+        return render_markdown(parsed).encode()
     from auditcore.report.junit import render_junit  # noqa: PLC0415 - most gateways only ever hand out JSON
 
     return render_junit(parsed).encode()
 
 
 def render_failure(failure: AuditFailure, media_type: str) -> bytes:
-    """An audit that ended without a report, where a page or JUnit XML is asked for.
+    """An audit that ended without a report, where another form than JSON is asked for.
 
     Args:
         failure: How it ended.
-        media_type: HTML or JUNIT, as `negotiate` chose.
+        media_type: HTML, JUNIT or MARKDOWN, as `negotiate` chose.
     """
-    return (render_failure_page(failure) if media_type == HTML else render_failure_junit(failure)).encode()
+    renderers = {HTML: render_failure_page, JUNIT: render_failure_junit, MARKDOWN: render_failure_markdown}
+    return renderers[media_type](failure).encode()
 
 
 def _pictures(report: AuditReport, picture: Callable[[str], bytes]) -> dict[str, bytes]:

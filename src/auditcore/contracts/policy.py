@@ -137,6 +137,13 @@ class Condition(Contract):
         description="Effect on the verdict if no image has a value. `fail`: the same as a miss. `warn`: a warning. "
         "`skip`: none. `inconclusive`: with severity `fail`, the verdict cannot be `pass`.",
     )
+    # omitted if null, so that requests without one keep the digests they had before rationales existed
+    rationale: str | None = Field(
+        default=None,
+        max_length=2000,
+        exclude_if=lambda text: text is None,
+        description="Where the threshold comes from, for the reader of the policy. It has no effect on the verdict.",
+    )
 
     @model_validator(mode="after")
     def _one_criterion(self) -> Condition:

@@ -13,6 +13,7 @@ from auditcore.contracts.metric import Metric
 from auditcore.contracts.name_patterns import is_pattern, matching
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import LEAST_IMAGES, Condition, validate_policy
+from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.errors import InvalidRequest
 
 LintCode = Literal[
@@ -89,6 +90,17 @@ def lint(policy: Sequence[Condition], plan: AuditPlan | None = None) -> tuple[Li
         *_repeated(named),
         *_of_policy(named, _random_labels(plan)),
     )
+
+
+def lint_document(document: PolicyDocument, plan: AuditPlan | None = None) -> tuple[LintFinding, ...]:
+    """Return advice on a policy with a name; the fields are paths in its document, such as `conditions.0.at_least`.
+
+    Args:
+        document: The policy.
+        plan: The plan that it is for.
+    """
+    found = lint(document.conditions, plan)
+    return tuple(one.model_copy(update={"field": one.field.replace("policy", "conditions", 1)}) for one in found)
 
 
 def _metrics(
@@ -176,7 +188,7 @@ def _cannot_miss(condition: Condition, metric: Metric) -> bool:
 def _repeated(named: Sequence[_Named]) -> Iterator[LintFinding]:
     first: dict[Condition, str] = {}
     for one in named:
-        what = one.condition.model_copy(update={"id": None})
+        what = one.condition.model_copy(update={"id": None, "rationale": None})
         earlier = first.setdefault(what, one.field)
         if earlier != one.field:
             yield LintFinding(

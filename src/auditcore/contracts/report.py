@@ -8,11 +8,12 @@ from pydantic import Field
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
-from auditcore.contracts.contract import Contract, Sha256
+from auditcore.contracts.contract import Contract, Name, Sha256
 from auditcore.contracts.images import Labels, labels_of
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Criterion, Severity, Statistic
+from auditcore.contracts.policy_document import Version
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.ranking_orders import RankingOrder
 from auditcore.contracts.shards import Cost, ExplainedClass
@@ -644,6 +645,21 @@ class ConditionOutcome(Contract):
 
 
 @final
+class ReportPolicy(Contract):
+    """The policy that the conditions are from.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        digest: sha256 of the document in canonical JSON.
+    """
+
+    name: Name
+    version: Version
+    digest: Sha256
+
+
+@final
 class ConditionDecision(Contract):
     """The decision of a stop rule on one condition at the end of the audit.
 
@@ -926,6 +942,9 @@ class AuditReport(Contract):
     )
     occlusion_correlations: tuple[OcclusionCorrelation, ...] = Field(
         default=(), description="Over several models: correlation of deletion scores with robustness to deletion."
+    )
+    policy: Annotated[ReportPolicy | None, Field(exclude_if=_missing)] = Field(
+        default=None, description="Name, version and digest of the policy; absent for conditions without a name."
     )
     conditions: tuple[ConditionOutcome, ...]
     baseline: Annotated[ReportBaseline | None, Field(exclude_if=_missing)] = Field(

@@ -13,8 +13,10 @@ from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import PlanRequest
-from auditcore.contracts.policy import Policy
+from auditcore.contracts.policy import Condition
+from auditcore.contracts.policy_document import PolicyDigest, PolicyDocument, RequestedPolicy
 from auditcore.contracts.stopping import StopRule
+from auditcore.errors import InvalidRequest
 
 
 @final
@@ -53,7 +55,12 @@ class AuditRequest(Contract):
         description="Names of the model's classes in its order, which the report shows; those that were sent with the "
         "batch of images if empty.",
     )
-    policy: Policy = Field(default=(), description="Conditions for a pass; without any, the verdict is not_evaluated.")
+    policy: RequestedPolicy = Field(
+        default=(),
+        description="Conditions for a pass; without any, the verdict is not_evaluated. Or a policy with a name: the "
+        "whole document, the name and version of a stored or shipped one, such as `pre-deployment@1.0.0`, or its "
+        'digest, `{"digest": "sha256:..."}`.',
+    )
 
     # omitted if null, so that requests without a rule keep the digests they had before rules existed
     stop: StopRule | None = Field(
@@ -71,13 +78,9 @@ class AuditRequest(Contract):
 
     @model_validator(mode="after")
     def _a_stop_rule_decides_no_change(self) -> AuditRequest:
-        number = next((n for n, one in enumerate(self.policy) if one.needs_baseline), None)
-        if self.stop is not None and number is not None:
-            msg = (
-                f"`stop` decides on means, but condition {number} of `policy` is on a change since the baseline; "
-                "remove `stop`, or use at_least or at_most"
-            )
-            raise ValueError(msg)
+        # the conditions of a policy that is only named are not known yet; `with_policy` asks again
+        if not isinstance(self.policy, PolicyDigest | str) and self.objection_to_stop is not None:
+            raise ValueError(self.objection_to_stop)
         return self
 
     @model_validator(mode="after")
@@ -100,6 +103,31 @@ class AuditRequest(Contract):
             msg = f"two models are called {twice[0]!r}; give each its own name"
             raise ValueError(msg)
         return self
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions for a pass; empty without a policy.
+
+        Raises:
+            InvalidRequest: The request only names its policy; `with_policy` looks it up.
+        """
+        if isinstance(self.policy, tuple):
+            return self.policy
+        if isinstance(self.policy, PolicyDocument):
+            return self.policy.conditions
+        msg = "the request names a policy that has not been looked up; call `with_policy` first"
+        raise InvalidRequest(msg, field="policy")
+
+    @property
+    def objection_to_stop(self) -> str | None:
+        """Why its stop rule cannot decide its conditions, and how to fix it; None if it can, or if there is no rule."""
+        number = next((number for number, one in enumerate(self.conditions) if one.needs_baseline), None)
+        if self.stop is None or number is None:
+            return None
+        return (
+            f"`stop` decides on means, but condition {number} of `policy` is on a change since the baseline; "
+            "remove `stop`, or use at_least or at_most"
+        )
 
     @property
     def references(self) -> tuple[tuple[str | None, ModelReference], ...]:

@@ -148,7 +148,7 @@ class AuditRun:
         if self._request.stop is None:
             return None
         models = [name for name, _ in self._request.references if name is not None]
-        rows = frozenset(question.row for question in questions_of(self._request.policy, self._plan, models))
+        rows = frozenset(question.row for question in questions_of(self._request.conditions, self._plan, models))
         observations = self._storage.observations(rows)
         return Conclusion(self._request, self._plan, images=self._images, observations=observations).stop_at
 

@@ -44,6 +44,7 @@ from auditcore.report.gate import judge
 from auditcore.report.image_dependence import image_dependence, of_pairs
 from auditcore.report.intervals import calibrated_intervals
 from auditcore.report.measured_model import MeasuredModel, measured_model
+from auditcore.report.policy import policy_of
 from auditcore.report.pooling import pooled_statistics
 from auditcore.report.reliability import measure_reliability
 from auditcore.report.slices import slices_of
@@ -92,7 +93,7 @@ def assemble(
     stopping = None
     if request.stop is not None:
         named = [name for name, _ in request.references if name is not None]
-        watched = frozenset(question.row for question in questions_of(request.policy, plan, named))
+        watched = frozenset(question.row for question in questions_of(request.conditions, plan, named))
         observations = [observe(watched, result) for result in computed]
         conclusion = Conclusion(request, plan, images=total, observations=observations)
         stopping, used = conclusion.describe(), conclusion.used()
@@ -121,7 +122,7 @@ def assemble(
     controls = tuple(row for row, (_, one) in rows if one.control or row.explainer in random_labels)
     listed = tuple(row for row, (_, one) in rows if not (one.control or row.explainer in random_labels))
     judgment = judge(
-        request.policy,
+        request.conditions,
         plan,
         models=[model.described for model in models],
         results=listed,
@@ -160,6 +161,7 @@ def assemble(
         averages=average_explainers(listed, names, plan, digests),
         rankings=rank_models(listed, names, digests),
         occlusion_correlations=correlate_with_occlusion(listed, names),
+        policy=policy_of(request.policy),
         conditions=judgment.conditions,
         baseline=judgment.baseline,
         stopping=stopping,

@@ -1,4 +1,4 @@
-"""Why an audit has no report, as a page and as JUnit XML."""
+"""Why an audit has no report, as a page, as JUnit XML and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 from jinja2 import Environment
 
 from auditcore.report.junit import junit_document, legal_text
+from auditcore.report.markdown import code, plain_text
 
 
 @final
@@ -77,3 +78,14 @@ def render_failure_junit(failure: AuditFailure) -> str:
     where = "" if failure.field is None else f"{failure.field}: "
     error.text = legal_text(f"{where}{failure.message}")
     return junit_document(suites)
+
+
+def render_failure_markdown(failure: AuditFailure) -> str:
+    """A summary that says why there is no report."""
+    where = "" if failure.field is None else f"{code(failure.field)}: "
+    return (
+        f"## auditcore: no verdict, the audit {'failed' if failure.state == 'failed' else 'was cancelled'}\n\n"
+        f"{where}{plain_text(failure.message)}\n\n"
+        f"- code: {code(failure.code)}\n"
+        f"- audit: {code(failure.audit_id)}\n"
+    )

@@ -124,6 +124,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "1.1": Schema(
         additions=(
             Addition("warnings", []),
+            Addition("policy", None),
             Addition("images.class_names", {}),
             Addition("averages", []),
             Addition("rankings", []),

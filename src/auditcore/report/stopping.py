@@ -182,7 +182,7 @@ class Conclusion:
         self._models = tuple(name for name, _ in request.references)
         self._order = image_order(plan.seed, images)
         names = [name for name in self._models if name is not None]
-        self._questions = questions_of(request.policy, plan, names)
+        self._questions = questions_of(request.conditions, plan, names)
         self._alpha = self._rule.alpha / len(self._questions)
         self._known: dict[str | None, set[int]] = {model: set() for model in self._models}
         self._digests: dict[int, str] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from pydantic import TypeAdapter
 
 import documented
@@ -96,7 +97,14 @@ def test_every_target_of_make_exists() -> None:
 
 
 def test_every_command_and_option_exists() -> None:
-    known = {name: set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", run(name, "--help").output)) for name in _commands()}
+    known = {
+        name: {
+            option
+            for one in spellings
+            for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", run(*one.split(), "--help").output)
+        }
+        for name, spellings in _commands().items()
+    }
     used = [(name, rest) for command in COMMANDS for name, rest in re.findall(r"auditcore ([a-z]+)([^;|\n]*)", command)]
     assert len(used) > 10
     for name, rest in used:
@@ -104,10 +112,14 @@ def test_every_command_and_option_exists() -> None:
         assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)) <= known[name], (name, rest)
 
 
-def _commands() -> list[str]:
-    named = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
-    assert "serve" in named
-    return named
+def _commands() -> dict[str, list[str]]:
+    """Every command with its arguments to get help; a group with those of its commands."""
+    group: Any = typer.main.get_command(app)
+    assert "serve" in group.commands
+    return {
+        name: [name, *(f"{name} {inner}" for inner in getattr(command, "commands", {}))]
+        for name, command in group.commands.items()
+    }
 
 
 def test_every_metric_has_a_definition() -> None:

@@ -9,8 +9,6 @@ from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE
 _DIGEST = f"sha256:{'0' * 64}"
 AUDIT_ID = "0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11"
 
-CURSOR_EXAMPLE = "WzE3OTUzNDg4MDAuMCwgIjBiNmY1YzFlLTNhNTItNGYwZS05Yzc3LTFmMmYwYThmNGQxMSJd"
-
 SUBMIT_EXAMPLES: dict[str, Any] = {
     "explicit": {
         "summary": "Two explainers, three checks",
@@ -59,6 +57,15 @@ SUBMIT_EXAMPLES: dict[str, Any] = {
             "policy": [
                 {"check": "deletion", "explainer": "gradient", "metric": "inter_model_deletion", "at_least": 0.0}
             ],
+        },
+    },
+    "policy": {
+        "summary": "A preset with a policy that comes with auditcore",
+        "value": {
+            "model": {"kind": "demo"},
+            "images": {"kind": "batch", "digest": _DIGEST},
+            "plan": {"preset": "quick"},
+            "policy": "quick-look@1.0.0",
         },
     },
     "comparison": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import anyio
@@ -27,11 +26,12 @@ from auditcore_service.gateway.routes.audit_examples import (
     AUDIT_ID,
     AUDIT_LINKS,
     BUDGET_ADVICE,
-    CURSOR_EXAMPLE,
     REPORT_LINKS,
     STATUS_EXAMPLE,
     SUBMIT_EXAMPLES,
 )
+from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
+from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import (
     AuditLinks,
@@ -43,11 +43,11 @@ from auditcore_service.gateway.schemas import (
 )
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
+from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.refusals import NotFound
 from auditcore_service.use_cases.representations import (
     JSON,
     NOT_ACCEPTABLE,
-    etag_matches,
     etag_of,
     negotiate,
     render,
@@ -62,9 +62,6 @@ RETRY_AFTER_S = 2
 POLL_S = 0.5
 """How often an event stream looks for news; workers store progress once a second."""
 
-CACHE_CONTROL = "private, max-age=31536000, immutable"
-"""Private: a report shows a model's weaknesses, so no shared cache keeps it."""
-
 _NO_AUDIT = problem_example(404, "not_found", "there is no audit 'a1'; take the id from the answer to POST /v1/audits")
 _NOT_READY = problem_example(
     404,
@@ -72,7 +69,6 @@ _NOT_READY = problem_example(
     f"audit {AUDIT_ID} is running and has no report; wait until its state is `succeeded`",
 )
 
-IfNoneMatch = Annotated[str | None, Header(description="ETag of an earlier answer; 304 if it still holds.")]
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
@@ -136,14 +132,7 @@ def submit(
     summary="List audits, newest first",
     responses={
         200: json_example({"items": [STATUS_EXAMPLE], "next_cursor": CURSOR_EXAMPLE}),
-        **problem_responses(
-            problem_example(
-                422,
-                "invalid_cursor",
-                "this cursor is not from this service; send `next_cursor` unchanged, or no cursor for the first page",
-                pointer="#query/cursor",
-            )
-        ),
+        **problem_responses(INVALID_CURSOR),
     },
 )
 def list_page(
@@ -156,9 +145,7 @@ def list_page(
 ) -> AuditPage:
     """One page; follow `next_cursor`, or the Link header with rel=next."""
     audits, following = service.audits.page(cursor=cursor, limit=limit, state=state)
-    if following is not None:
-        url = request.url.include_query_params(cursor=following)
-        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+    link_next_page(request, response, following)
     return AuditPage(items=tuple(_status(audit) for audit in audits), next_cursor=following)
 
 
@@ -196,10 +183,12 @@ def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
     responses={
         200: {
             "model": AuditReport,
-            "description": "JSON by default; `Accept` selects HTML for people or JUnit XML for CI.",
+            "description": "JSON by default; `Accept` selects HTML for people, JUnit XML for CI, or a summary in "
+            "Markdown for a merge request.",
             "content": {
                 "text/html": {"schema": {"type": "string"}},
                 "application/junit+xml": {"schema": {"type": "string"}},
+                "text/markdown": {"schema": {"type": "string"}},
             },
             "links": REPORT_LINKS,
         },
@@ -219,8 +208,9 @@ def report(
 ) -> Response:
     """404 until there is one. It never changes: the ETag is the digest of its bytes.
 
-    An audit that failed or was cancelled has no report. HTML and JUnit XML then say why: a page, and a test case with
-    an `<error>`, so that a build server shows the reason. JSON is 404; the reason is the `error` of the audit.
+    An audit that failed or was cancelled has no report. The other forms then say why: a page, a summary, and a test
+    case with an `<error>`, so that a build server shows the reason. JSON is 404; the reason is the `error` of the
+    audit.
     """
     media_type = negotiate(accept)
     failure = None if media_type == JSON else service.audits.failure(audit_id)
@@ -228,11 +218,9 @@ def report(
         content = render(service.audits.report(audit_id), media_type, service.audits.picture)
     else:
         content = render_failure(failure, media_type)
-    etag = etag_of(content)
-    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL, "Vary": "Accept"}
-    if if_none_match is not None and etag_matches(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=media_type, headers=headers)
+    return immutable(
+        lambda: content, etag=etag_of(content), media_type=media_type, if_none_match=if_none_match, vary="Accept"
+    )
 
 
 @router.get(
@@ -257,11 +245,12 @@ def artifact(
 ) -> Response:
     """404 for anything that this audit's report does not list. It never changes: the ETag is its digest."""
     found = service.audits.artifact(audit_id, digest)
-    etag = f'"{found.digest.removeprefix("sha256:")}"'
-    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
-    if if_none_match is not None and etag_matches(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    return Response(service.audits.picture(found.digest), media_type=found.media_type, headers=headers)
+    return immutable(
+        lambda: service.audits.picture(found.digest),
+        etag=etag_of_digest(found.digest),
+        media_type=found.media_type,
+        if_none_match=if_none_match,
+    )
 
 
 def _resume_after(last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None) -> int:
@@ -319,12 +308,8 @@ def _status(audit: Audit) -> AuditStatus:
         estimate=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate),
         verdict=audit.verdict,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
-        created_at=_rfc3339(audit.created_at),
-        started_at=None if audit.started_at is None else _rfc3339(audit.started_at),
-        finished_at=None if audit.finished_at is None else _rfc3339(audit.finished_at),
+        created_at=rfc3339(audit.created_at),
+        started_at=None if audit.started_at is None else rfc3339(audit.started_at),
+        finished_at=None if audit.finished_at is None else rfc3339(audit.finished_at),
         links=AuditLinks(self=path, report=f"{path}/report", events=f"{path}/events", cancel=f"{path}/cancel"),
     )
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
