@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal, final
 
@@ -29,7 +30,12 @@ class ClassNames:
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names = tuple(names)
-        self._indices = {name: index for index, name in enumerate(self.names)}
+        # with accents in one form: macOS writes another one into the names of folders than keyboards write into files
+        self._indices = {_composed(name): index for index, name in enumerate(self.names)}
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a value is the name of a class."""
+        return isinstance(name, str) and _composed(name) in self._indices
 
     def index(self, label: object, image: str, field: AnnotationField) -> int:
         """Class index of a label that is an index or a name.
@@ -40,10 +46,10 @@ class ClassNames:
             field: Field of the upload that has it, for the error.
 
         Raises:
-            InvalidUpload: It is neither.
+            InvalidUpload: It is neither, or there are fewer classes.
         """
-        if isinstance(label, str) and label in self._indices:
-            return self._indices[label]
+        if isinstance(label, str) and label in self:
+            return self._indices[_composed(label)]
         if isinstance(label, str) and self.names:
             msg = f"label {cut(label)} of {image} is not one of the {len(self.names)} names in `classes`; correct it"
             raise InvalidUpload(msg, field=field)
@@ -53,6 +59,10 @@ class ClassNames:
             forms = "whole numbers from 0, a list of them, or null" if field == "labels" else one
             named = "; for names of classes, send `classes`, the names in the model's order" if _is_text(label) else ""
             msg = f"label {cut(label)} of {image} is not a class index; use {forms}{named}"
+            raise InvalidUpload(msg, field=field)
+        if self.names and label >= len(self.names):
+            count = len(self.names)
+            msg = f"label {label} of {image} is beyond the {count} names in `classes`, counted from 0; correct it"
             raise InvalidUpload(msg, field=field)
         return label
 
@@ -99,39 +109,20 @@ def _refuse_names(names: Sequence[str]) -> None:
                 f"the name {cut(name)} of class {position} has {len(name)} characters; at most {LONGEST_CLASS_NAME} fit"
             )
             raise InvalidUpload(msg, field="classes")
-        first = seen.setdefault(name, position)
+        first = seen.setdefault(_composed(name), position)
         if first != position:
             msg = f"classes has the name {cut(name)} for the classes {first} and {position}; send each name once"
             raise InvalidUpload(msg, field="classes")
-
-
-def labels_from_folders(folders: Sequence[str], classes: ClassNames) -> list[int]:
-    """Class of each image by the name of its folder.
-
-    Args:
-        folders: Name of the folder of each image; empty for an image without one.
-        classes: Names of the model's classes. If they are not known, the folders are the classes in alphabetical order,
-            as torchvision's ImageFolder has them.
-
-    Raises:
-        InvalidUpload: An image has no folder, or its folder is not a class.
-    """
-    for position, folder in enumerate(folders):
-        if not folder:
-            msg = f"image {position} is in no folder of a class; put every image into the folder of its class"
-            raise InvalidUpload(msg, field="labels_from_folders")
-    known = classes if classes.names else ClassNames(sorted(set(folders)))
-    for folder in folders:
-        if folder not in known.names:
-            msg = f"the folder {cut(folder)} is not one of the {len(known.names)} names in `classes`; rename it"
-            raise InvalidUpload(msg, field="labels_from_folders")
-    return [known.index(folder, "a folder", "labels") for folder in folders]
 
 
 def cut(value: object) -> str:
     """A value as a message quotes it, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _is_text(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
 from auditcore.contracts.image_names import NAME_LENGTH
@@ -16,7 +16,7 @@ class ImageNames:
     """The names of the images of a batch.
 
     A name may leave out the folder of its image, or have one that the image lacks. Letters with accents are the same in
-    their composed form and in the decomposed form of macOS.
+    their composed form and in the decomposed form of macOS. Where no image has a name, capital letters do not matter.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -24,8 +24,11 @@ class ImageNames:
         self._composed: dict[str, list[int]] = defaultdict(list)
         self._last: dict[str, list[int]] = defaultdict(list)
         self._bare: dict[str, list[int]] = defaultdict(list)
+        self._folded: dict[str, list[int]] = defaultdict(list)
+        self._names = [_composed(name) for name in names]
         for position, name in enumerate(names):
-            composed = _composed(name)
+            composed = self._names[position]
+            self._folded[composed.casefold()].append(position)
             self._exact[name].append(position)
             self._composed[composed].append(position)
             self._last[_last(composed)].append(position)
@@ -36,7 +39,8 @@ class ImageNames:
         """Positions of the images that a name can mean, in order; empty if there is none."""
         composed = _composed(name)
         loose = self._bare.get(_last(composed)) if "/" in composed else self._last.get(composed)
-        return self._exact.get(name) or self._composed.get(composed) or loose or []
+        exact = self._exact.get(name) or self._composed.get(composed)
+        return exact or loose or self._folded.get(composed.casefold()) or []
 
     def position(self, name: str, field: str) -> int:
         """Position of the image that has a name.
@@ -54,6 +58,39 @@ class ImageNames:
             msg = f"{field} names {name[:NAME_LENGTH]!r}, the name of {what} of the batch; send a list instead"
             raise InvalidUpload(msg, field=field)
         return found[0]
+
+    def known_positions(self, names: Iterable[str], field: str) -> dict[str, int]:
+        """Position of each name that is an image; names of other images are left out.
+
+        Args:
+            names: The names that a file of a whole dataset has.
+            field: Field of the upload that has it, for the error.
+
+        Raises:
+            InvalidUpload: Several images have a name, or two names, such as those of two folders, can mean one image.
+        """
+        found: dict[str, int] = {}
+        by_image: dict[int, list[str]] = defaultdict(list)
+        for name in dict.fromkeys(names):
+            if self.positions(name):
+                found[name] = self.position(name, field)
+                by_image[found[name]].append(name)
+        for position, given in by_image.items():
+            if len({_composed(name) for name in given}) == 1:
+                continue
+            others = [name for name in given if _composed(name) != self._names[position]]
+            if len(others) == len(given):
+                first, second = (name[:NAME_LENGTH] for name in given[:2])
+                msg = (
+                    f"{field} names {first!r} and {second!r}, which both can mean the image "
+                    f"{self._names[position]!r}; upload an archive with these folders, or send only what belongs to "
+                    "the batch"
+                )
+                raise InvalidUpload(msg, field=field)
+            # they are other files of the dataset, since one has exactly the name
+            for name in others:
+                del found[name]
+        return found
 
 
 def _composed(name: str) -> str:

@@ -10,17 +10,16 @@ BYTE_ORDER_MARK = "\ufeff"
 """What a byte order mark looks like in text that was decoded without regard to it."""
 
 
-def decode_text(data: bytes, *, errors: str = "strict") -> str:
+def decode_text(data: bytes) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 if it begins with a byte order mark; the mark is removed.
 
     PowerShell and Excel write such marks.
 
     Args:
         data: The file.
-        errors: What to do with bytes that are no text, as for `bytes.decode`.
 
     Raises:
-        UnicodeDecodeError: The bytes are no text, and `errors` is `strict`.
+        UnicodeDecodeError: The bytes are no text.
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
-    return data.decode(encoding, errors)
+    return data.decode(encoding)
