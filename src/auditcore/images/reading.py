@@ -187,13 +187,13 @@ def _scaled(raster: Raster, preprocessing: Preprocessing, field: str) -> Decoded
     # before resizing, so that a marker that the window cuts off is as white around its edges as in the middle
     values = values.clip(low, high)
     bands = _channels(values, preprocessing, field)
-    note = _small_part(values, raster, low, high, declared=declared is not None)
+    note = _range_note(values, raster, low, high, declared=declared is not None)
     planes = tuple(Image.fromarray(np.ascontiguousarray(bands[:, :, band])) for band in range(bands.shape[2]))
     return DecodedImage(planes, (low, high), note)
 
 
-def _small_part(values: NDArray[np.float32], raster: Raster, low: float, high: float, *, declared: bool) -> str | None:
-    """What to know of values that use only a small part of their range; None if they use more.
+def _range_note(values: NDArray[np.float32], raster: Raster, low: float, high: float, *, declared: bool) -> str | None:
+    """What to know of values that use only a small part of their range, or none of it; None if they use more.
 
     Args:
         values: As the model sees them.
@@ -204,28 +204,41 @@ def _small_part(values: NDArray[np.float32], raster: Raster, low: float, high: f
     """
     if not declared and not raster.windowed and (raster.bits is None or raster.bits <= _BYTE):
         return None
-    smallest, largest = float(values.min()), float(values.max())
-    small, begin = (high - low) * SMALL_PART, f"range of its {raster.bits} bits"
-    if largest - smallest > small:
-        return None
-    if declared or raster.windowed:
-        begin = f"range that {'`preprocessing` declares' if declared else 'the file declares'}"
-    if largest - low <= small:
-        seen, share = "almost black", (largest - low) / (high - low)
-    else:
-        seen, share = "almost white" if high - smallest <= small else "almost gray", (largest - smallest) / (high - low)
-    # of the file itself, where low values may be white
+    seen, part = _part(values, low, high)
     smallest, largest = float(raster.values.min()), float(raster.values.max())
-    which, remedy = f"values {smallest:g} to {largest:g}", "declare `preprocessing.range`, what means black and white"
+    own = f"values {smallest:g} to {largest:g}"
+    if declared and not _between(values, low, high) and _between(raster.values, smallest, largest):
+        return (
+            f"has no value between {low:g} and {high:g}, the range that `preprocessing` declares ({own}), so the model "
+            "sees only black and white; declare the bits, the range or the window of these files"
+        )
+    if part > SMALL_PART:
+        return None
+    which = f"range of its {raster.bits} bits"
+    remedy = "declare `preprocessing.range`, what means black and white"
     if declared:
-        remedy = "declare the bits, the range or the window of these files"
-    elif low == 0 and seen == "almost black" and not raster.windowed:
-        which = f"largest value {largest:g}"
+        which, remedy = "range that `preprocessing` declares", "declare the bits, the range or the window of these files"
+    elif raster.windowed:
+        which = "range that the file declares"
+    elif low == 0 and seen == "almost black":
+        own = f"largest value {largest:g}"
         remedy = f"declare `preprocessing.bits`, such as {max(8, int(largest).bit_length())}"
     return (
-        f"uses only {share:.1%} of the {begin} ({which}), so the model sees it {seen}; if that is not what the model "
-        f"was trained on, {remedy}"
+        f"uses only {part:.1%} of the {which} ({own}), so the model sees it {seen}; if that is not what the model was "
+        f"trained on, {remedy}"
     )
+
+
+def _part(values: NDArray[np.float32], low: float, high: float) -> tuple[str, float]:
+    """How values look, and the share of a range that they use: from black on if all are dark."""
+    smallest, largest = ((float(end) - low) / (high - low) for end in (values.min(), values.max()))
+    if largest <= SMALL_PART:
+        return "almost black", largest
+    return "almost white" if 1 - smallest <= SMALL_PART else "almost gray", largest - smallest
+
+
+def _between(values: NDArray[np.float32], low: float, high: float) -> bool:
+    return bool(((values > low) & (values < high)).any())
 
 
 def _channels(values: NDArray[np.float32], preprocessing: Preprocessing, field: str) -> NDArray[np.float32]:

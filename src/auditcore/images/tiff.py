@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import lzma
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import tifffile
@@ -19,6 +22,13 @@ _NOT_PILLOWS = b"MM\0+"
 _MOST_BANDS = 64
 _BYTE = 8
 _ORIENTATION = 274
+
+_INFLATED: dict[int, Callable[[], zlib._Decompress | lzma.LZMADecompressor]] = {
+    tifffile.COMPRESSION.ADOBE_DEFLATE: zlib.decompressobj,
+    tifffile.COMPRESSION.DEFLATE: zlib.decompressobj,
+    tifffile.COMPRESSION.LZMA: lzma.LZMADecompressor,
+}
+_SLACK = 2**16
 
 _PLAIN = frozenset({tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB})
 _UNSPECIFIED = tifffile.EXTRASAMPLE.UNSPECIFIED
@@ -70,6 +80,11 @@ def read(data: bytes, *, bands: int | None, limits: Limits, field: str) -> Raste
             check_pixels(page.imagelength, page.imagewidth, limits, field)
             _refuse_other_pictures(page, field)
             pages = _bands_in_pages(file)
+            for one in file.series[0].pages if pages else (page,):
+                if one is None:
+                    msg = "bands of the TIFF are in other files, by its metadata; save all bands in one file"
+                    raise UndecodableImage(msg, field=field)
+                _refuse_bomb(one, data, field)
             found = _raster_of_pages(file, pages, field) if pages else _raster(page, bands, field)
             orientation = page.tags.valueof(_ORIENTATION, 1)
             return found._replace(values=_upright(found.values, orientation))
@@ -98,6 +113,26 @@ def _refuse_other_pictures(page: tifffile.TiffPage, field: str) -> None:
         meaning = getattr(page.photometric, "name", page.photometric)
         msg = f"the values of the TIFF are {meaning}, which are neither gray nor RGB; convert it to gray or RGB"
         raise UndecodableImage(msg, field=field)
+
+
+def _refuse_bomb(page: tifffile.TiffPage, data: bytes, field: str) -> None:
+    """Refuse a page whose parts are inflated to much more than their pixels, before tifffile inflates them in one piece.
+
+    Raises:
+        UndecodableImage: It is such a page.
+    """
+    decompressor = _INFLATED.get(page.compression)
+    if decompressor is None:
+        return
+    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+    columns = page.tilewidth if page.is_tiled else page.imagewidth
+    bands = 1 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.samplesperpixel
+    # some programs write a little more
+    most = 2 * rows * columns * bands * np.dtype(page.dtype).itemsize + _SLACK
+    for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if len(decompressor().decompress(data[start : start + length], most + 1)) > most:
+            msg = "a part of the TIFF is inflated to more than its pixels have; save it again"
+            raise UndecodableImage(msg, field=field)
 
 
 def _bands_in_pages(file: tifffile.TiffFile) -> int:

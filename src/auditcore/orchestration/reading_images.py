@@ -9,7 +9,7 @@ from io import BufferedReader
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.class_names import ClassNames
-from auditcore.contracts.image_names import file_name, inline_name
+from auditcore.contracts.image_names import inline_name, uri_name
 from auditcore.contracts.images import (
     BatchEntry,
     BatchManifest,
@@ -145,7 +145,7 @@ def require_models(batch: TensorBatch, request: AuditRequest) -> None:
 
 def cut_tensors(images: TensorImages, stream: ByteStream, batch: TensorBatch) -> Iterator[EncodedImage]:
     """Yield each image of an open file of tensors, with what the request knows of it."""
-    names = batch.names(file_name(images.uri))
+    names = batch.names(uri_name(images.uri))
     files = cut(stream, batch, field="images.uri")
     for number, (name, data) in enumerate(zip(names, files, strict=True)):
         yield EncodedImage(
@@ -183,4 +183,4 @@ def read_uri(image: ImageUri, index: int, access: AccessRules, *, blobs: BlobRea
 
 def encoded_uri(image: ImageUri, index: int, data: bytes) -> EncodedImage:
     """An image that was fetched from its URI, named after the last part of it."""
-    return EncodedImage(index, file_name(image.uri), data, image.label, image.boxes, image.masks)
+    return EncodedImage(index, uri_name(image.uri), data, image.label, image.boxes, image.masks)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import lzma
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +39,7 @@ def values(dtype: type, largest: float, channels: int | None = None) -> np.ndarr
     return found.astype(dtype)
 
 
-def tif(array: np.ndarray, **options: Any) -> bytes:
+def tif(array: Any, **options: Any) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, array, **options)
     return file.getvalue()
@@ -104,6 +107,16 @@ def test_a_small_part_of_a_range_is_reported_wherever_it_is(array: Any, declared
     assert note(npy(array), GRAY, range=[float(array.min()), float(array.max())]) is None
 
 
+def test_a_declared_range_of_other_units_is_reported() -> None:
+    for data, asked in ((png(values(np.uint8, 255, 3)), RGB), (npy(values(np.int16, 4000)), GRAY)):
+        said = note(data, asked, range=[0, 1])
+        assert said is not None
+        assert "no value between 0 and 1, the range that `preprocessing` declares (values 0 to" in said
+        assert "only black and white" in said
+    # an image of two values has none between in any range
+    assert note(png(values(np.uint8, 1).astype(bool)), GRAY, range=[0, 255]) is None
+
+
 def test_a_photo_of_8_bits_where_12_were_declared_is_reported() -> None:
     said = note(png(values(np.uint8, 255, 3)), RGB, bits=12)
     assert said is not None
@@ -152,6 +165,22 @@ def test_pages_are_bands_where_the_file_says_so(options: dict[str, bool], dtype:
     np.testing.assert_allclose(found, planar / largest, atol=1e-7)
     slices = tif(planar, photometric="minisblack", metadata={"axes": "ZYX"}, **options)
     np.testing.assert_allclose(pixels(slices, GRAY)[0], planar[0] / largest, atol=1e-7)
+
+
+OME = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">
+<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" SizeX="20" SizeY="12" SizeC="2" SizeZ="1"
+SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><Channel ID="Channel:0:1" SamplesPerPixel="1"/>
+<TiffData IFD="0" FirstC="0" PlaneCount="1"><UUID FileName="this.tif">urn:uuid:1</UUID></TiffData>
+<TiffData IFD="0" FirstC="1" PlaneCount="1"><UUID FileName="{path}">urn:uuid:2</UUID></TiffData>
+</Pixels></Image></OME>"""
+
+
+def test_a_tiff_opens_no_other_file_and_its_bands_are_not_invented(tmp_path: Path) -> None:
+    (tmp_path / "other.tif").write_bytes(tif(values(np.uint16, 65535)))
+    for path in (str(tmp_path / "other.tif"), "missing.tif"):
+        data = tif(values(np.uint16, 65535), description=OME.format(path=path), metadata=None)
+        with pytest.raises(UndecodableImage, match="bands of the TIFF are in other files"):
+            pixels(data, bands(2))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16])
@@ -255,6 +284,19 @@ def test_a_volume_is_refused() -> None:
     volume = np.zeros((16, 16, 16), np.uint16)
     with pytest.raises(UndecodableImage, match="a volume of 16 slices; send each slice"):
         pixels(tif(volume, volumetric=True, tile=(16, 16, 16)), GRAY)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzma"])
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"rowsperstrip": 5}, {"planarconfig": "separate"}])
+def test_compressed_tiff_is_read_unless_it_is_inflated_without_end(compression: str, options: dict[str, Any]) -> None:
+    array = values(np.uint16, 65535, 3)
+    planar = np.moveaxis(array, 2, 0) if "planarconfig" in options else array
+    data = tif(planar, photometric="rgb", compression=compression, **options)
+    np.testing.assert_allclose(pixels(data, RGB), np.moveaxis(array / 65535, 2, 0), atol=1e-7)
+    part = {"zlib": zlib.compress, "lzma": lzma.compress}[compression](bytes(2**20))
+    bomb = tif(iter([part] * 20), shape=planar.shape, dtype="u2", photometric="rgb", compression=compression, **options)
+    with pytest.raises(UndecodableImage, match="inflated to more than its pixels have"):
+        pixels(bomb, RGB)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
