@@ -15,7 +15,10 @@ from auditcore.images.raster import Raster, check_pixels
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_GRAY = {"MONOCHROME1", "MONOCHROME2"}
+_GRAY = frozenset({"MONOCHROME1", "MONOCHROME2"})
+
+_COLORS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"})
+"""Colors that pydicom returns as RGB."""
 
 
 class _Values(NamedTuple):
@@ -50,8 +53,8 @@ def read(data: bytes, *, shown: bool, limits: Limits, field: str) -> Raster:
 
     Raises:
         LimitExceeded: The header claims too many pixels.
-        UndecodableImage: The file is damaged, has several frames, colors that are not RGB, or a compression that cannot
-            be read. The message holds nothing of the file's text.
+        UndecodableImage: The file is damaged, has several frames, colors of a palette, or a compression that cannot be
+            read. The message holds nothing of the file's text.
 
     Source: DICOM PS3.3, C.7.6.3 (pixels), C.11.1 (rescale, modality LUT), C.11.2 (window, VOI LUT).
     """
@@ -67,8 +70,8 @@ def read(data: bytes, *, shown: bool, limits: Limits, field: str) -> Raster:
     if frames > 1:
         msg = f"the DICOM file has {frames} frames; send each frame as a file of its own"
         raise UndecodableImage(msg, field=field)
-    if meaning not in {*_GRAY, "RGB"}:
-        msg = "the DICOM file has neither gray values nor RGB; convert it to MONOCHROME2 or RGB"
+    if meaning not in _GRAY | _COLORS:
+        msg = "the DICOM file has neither gray values nor RGB or YBR; convert it to MONOCHROME2 or RGB"
         raise UndecodableImage(msg, field=field)
     _require_decoder(dataset, field)
     try:

@@ -81,10 +81,7 @@ def read(data: bytes, *, bands: int | None, limits: Limits, field: str) -> Raste
             _refuse_other_pictures(page, field)
             pages = _bands_in_pages(file)
             for one in file.series[0].pages if pages else (page,):
-                if one is None:
-                    msg = "bands of the TIFF are in other files, by its metadata; save all bands in one file"
-                    raise UndecodableImage(msg, field=field)
-                _refuse_bomb(one, data, field)
+                _refuse_page(one, data, field)
             found = _raster_of_pages(file, pages, field) if pages else _raster(page, bands, field)
             orientation = page.tags.valueof(_ORIENTATION, 1)
             return found._replace(values=_upright(found.values, orientation))
@@ -115,12 +112,16 @@ def _refuse_other_pictures(page: tifffile.TiffPage, field: str) -> None:
         raise UndecodableImage(msg, field=field)
 
 
-def _refuse_bomb(page: tifffile.TiffPage, data: bytes, field: str) -> None:
-    """Refuse a page whose parts are inflated to much more than their pixels, before tifffile inflates them in one piece.
+def _refuse_page(page: tifffile.TiffPage | None, data: bytes, field: str) -> None:
+    """Refuse a page before its pixels are read.
 
     Raises:
-        UndecodableImage: It is such a page.
+        UndecodableImage: It is in another file, by the metadata of this one. Or a part of it is inflated to much more
+            than its pixels, which tifffile would do in one piece.
     """
+    if page is None:
+        msg = "bands of the TIFF are in other files, by its metadata; save all bands in one file"
+        raise UndecodableImage(msg, field=field)
     decompressor = _INFLATED.get(page.compression)
     if decompressor is None:
         return

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, convert_color_space
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
 )
 
 from auditcore.contracts.access import Limits
@@ -270,6 +272,31 @@ def test_a_compression_without_a_decoder_is_named() -> None:
         pixels(written.getvalue())
 
 
+def jpeg(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=100, subsampling=0)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["stored", "JPEG"])
+def test_colors_of_ultrasound_and_photos_become_rgb(kind: str) -> None:
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    photo = np.stack([rows * 20, columns * 12, (rows + columns) * 7], axis=-1).astype(np.uint8)
+    colors = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": "YBR_FULL"}
+    data = file(convert_color_space(photo, "RGB", "YBR_FULL"), BitsStored=8, HighBit=7, **colors)
+    if kind == "JPEG":
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        dataset.PixelData, dataset.PhotometricInterpretation = encapsulate([jpeg(photo)]), "YBR_FULL_422"
+        dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        written = io.BytesIO()
+        dataset.save_as(written)
+        data = written.getvalue()
+    found = pixels(data, mean=[0.5] * 3, std=[0.25] * 3)
+    np.testing.assert_allclose(found, np.moveaxis(photo / 255, 2, 0), atol=4 / 255)
+    assert np.array_equal(pixels(pixels_only(data, field="images.0"), mean=[0.5] * 3, std=[0.25] * 3), found)
+
+
 def test_a_window_is_of_gray_values_only() -> None:
     photo = np.random.default_rng(2).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     colors = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
@@ -282,7 +309,7 @@ def test_a_window_is_of_gray_values_only() -> None:
     ("data", "match"),
     [
         (file(np.stack([STORED, STORED]), NumberOfFrames=2), "2 frames; send each frame"),
-        (file(PhotometricInterpretation="PALETTE COLOR"), "neither gray values nor RGB"),
+        (file(PhotometricInterpretation="PALETTE COLOR"), "neither gray values nor RGB or YBR; convert"),
         (file()[:-40], "damaged"),
         (file()[:400], "damaged"),
         (file(Rows=HEIGHT + 1), "damaged"),
