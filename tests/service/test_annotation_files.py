@@ -278,6 +278,8 @@ def test_labels_boxes_and_masks_may_name_classes(text: str) -> None:
         ('{"cat": 0}', "list of names"),
         ("[", "classes is not JSON"),
         ("cat\n\ndog", "name of class 1 is empty; remove the blank line"),
+        (r'["cat", "\ud800"]', "of class 1 contains the control character U+D800"),
+        (r'["cat\u0000"]', "of class 0 contains the control character U+0000"),
         (f"cat\n{'d' * 256}", "of class 1 has 256 characters; at most 255 fit"),
         ("\n".join(map(str, range(100_001))), "classes has 100001 names; at most 100000 are possible"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, final
 
 from auditcore.contracts.class_names import LONGEST_CLASS_NAME, MOST_CLASSES
+from auditcore.contracts.image_names import fault_of_name
 from auditcore_service.use_cases.refusals import InvalidUpload
 from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK
 
@@ -108,6 +109,10 @@ def _refuse_names(names: Sequence[str]) -> None:
             msg = (
                 f"the name {cut(name)} of class {position} has {len(name)} characters; at most {LONGEST_CLASS_NAME} fit"
             )
+            raise InvalidUpload(msg, field="classes")
+        fault = fault_of_name(name)
+        if fault is not None:
+            msg = f"the name {cut(name)} of class {position} {fault}; rename the class"
             raise InvalidUpload(msg, field="classes")
         first = seen.setdefault(_composed(name), position)
         if first != position:
