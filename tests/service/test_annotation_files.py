@@ -487,7 +487,7 @@ def test_a_table_in_another_encoding_is_refused(client: TestClient) -> None:
     table = ("labels", ("labels.csv", "Müller.png;3\n".encode("cp1252"), "text/csv"))
     answer = client.post("/v1/image-batches", files=[*parts, table])
     assert answer.status_code == 422
-    assert "labels is not text in UTF-8 or UTF-16" in answer.json()["detail"]
+    assert "labels is not a text file in UTF-8 or UTF-16" in answer.json()["detail"]
     assert "`CSV UTF-8`" in answer.json()["detail"]
 
 
@@ -563,7 +563,7 @@ def test_folders_of_masks_and_of_yolo_are_read(folder: Path) -> None:
         with pytest.raises(CommandError, match=words):
             gather_annotations(files, boxes=str(folder / "yolo"))
     (folder / "yolo" / "2.txt").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(CommandError, match=r"2\.txt is not text in UTF-8"):
+    with pytest.raises(CommandError, match=r"2\.txt is not a text file in UTF-8"):
         gather_annotations(files, boxes=str(folder / "yolo"))
 
 

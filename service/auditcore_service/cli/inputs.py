@@ -73,7 +73,7 @@ def read_annotations(given: str | None) -> str | None:
         message = f"{path} cannot be read ({error.strerror}); give a JSON file, or JSON that begins with [ or {{"
         raise CommandError(message) from error
     except ValueError as error:
-        message = f"{path} is not text in UTF-8 or UTF-16 ({error}); save it as UTF-8, in Excel as `CSV UTF-8`"
+        message = f"{path} is not a text file in UTF-8 or UTF-16 ({error}); save it as UTF-8, in Excel as `CSV UTF-8`"
         raise CommandError(message) from error
 
 

@@ -76,21 +76,25 @@ class ImageNames:
                 found[name] = self.position(name, field)
                 by_image[found[name]].append(name)
         for position, given in by_image.items():
-            if len({_composed(name) for name in given}) == 1:
-                continue
-            others = [name for name in given if _composed(name) != self._names[position]]
-            if len(others) == len(given):
-                first, second = (name[:NAME_LENGTH] for name in given[:2])
+            closest = min(self._distance(name, position) for name in given)
+            meant = [name for name in given if self._distance(name, position) == closest]
+            if len({_composed(name) for name in meant}) > 1:
+                first, second = (name[:NAME_LENGTH] for name in meant[:2])
                 msg = (
                     f"{field} names {first!r} and {second!r}, which both can mean the image "
                     f"{self._names[position]!r}; upload an archive with these folders, or send only what belongs to "
                     "the batch"
                 )
                 raise InvalidUpload(msg, field=field)
-            # they are other files of the dataset, since one has exactly the name
-            for name in others:
+            # the others are other files of the dataset
+            for name in set(given).difference(meant):
                 del found[name]
         return found
+
+    def _distance(self, name: str, position: int) -> int:
+        """How far a name is from that of an image: 0 if it is the same, 1 except for capital letters, 2 for folders."""
+        given, own = _composed(name), self._names[position]
+        return 0 if given == own else 1 if given.casefold() == own.casefold() else 2
 
 
 def _composed(name: str) -> str:

@@ -97,7 +97,7 @@ def _damage_as_reason(field: str, data: bytes = b"") -> Iterator[None]:
         # every type: on damaged bytes, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
         # IndexError, KeyError, OverflowError, ZeroDivisionError ...
         other = fault_of_format(data) if isinstance(error, UnidentifiedImageError) else None
-        msg = other or f"not a complete PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
+        msg = other or f"not a complete PNG, JPEG, WebP, BMP, TIFF or GIF image ({reason_of(error)}); export it again"
         raise UndecodableImage(msg, field=field) from error
 
 
@@ -145,7 +145,7 @@ def _to_rgb(image: Image.Image, field: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return the first line of Pillow's message, without the memory address of a buffer."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return "format not recognized" if "cannot identify" in text else text

@@ -183,7 +183,9 @@ class _Table(NamedTuple):
 
     def look_up(self, values: NDArray[Any]) -> _Values:
         """What the values become."""
-        positions = np.clip(np.floor(values) - self.first, 0, len(self.entries) - 1).astype(np.intp)
+        # NumPy keeps unsigned integers, in which nothing is below 0
+        places = np.floor(values.astype(np.float64)) - self.first
+        positions = places.clip(0, len(self.entries) - 1).astype(np.intp)
         return _Values(self.entries[positions].astype(np.float64), (0.0, float(2**self.bits - 1)), self.bits)
 
 

@@ -16,6 +16,7 @@ from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.run_lengths import RunLengths
 from auditcore.errors import AnnotationInvalid
 from auditcore.images.box_units import LEAST_OVERHANG_PX, OVERHANG
+from auditcore.images.decode import reason_of
 from auditcore.images.placement import placement
 
 PNG_MODES = frozenset({"1", "L", "P", "I;16", "I", "RGB", "LA", "RGBA"})
@@ -114,8 +115,7 @@ def _png_pixels(data: bytes, image_size: tuple[int, int], field: str) -> Bool[np
         raise
     except Exception as error:
         # every type: on damaged bytes, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = f"a mask is not a complete PNG ({reason}); export it again"
+        msg = f"a mask is not a complete PNG ({reason_of(error)}); export it again"
         raise AnnotationInvalid(msg, field=field) from error
     inside: np.ndarray = np.asarray(values != 0)
     if palette is not None:

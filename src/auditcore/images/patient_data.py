@@ -6,6 +6,7 @@ What pydicom raises is never repeated or chained: its messages quote the file, a
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,11 @@ _NO_PICTURE = bytes(_PREFIX_AT) + _PREFIX
 """A DICOM file without a single element, which an audit leaves out with the reason."""
 
 _PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+_NUMBERS = frozenset({"DS", "IS"})
+_WORD = "CS"
+_IS_WORD = re.compile("[A-Z0-9_ ]{0,16}")
+"""What elements of these types hold, by PS3.5, 6.2."""
 
 _OF_FRAMES = {
     "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope"),
@@ -175,10 +181,21 @@ def _picture(given: FileDataset) -> Dataset:
 
 
 def _copy(given: Dataset | None, kept: Dataset, tags: tuple[str, ...]) -> None:
-    """Copy elements; one that an image has at its top level replaces that of its frame."""
+    """Copy elements; one that an image has at its top level replaces that of its frame.
+
+    Raises:
+        ValueError: An element of a number or a word has other text, which may be about the patient.
+    """
     for tag in tags:
         if given is not None and tag in given:
-            kept[tag] = given[tag]
+            element = given[tag]
+            for value in element.value if element.VM > 1 else [element.value]:
+                if element.VR in _NUMBERS and value is not None:
+                    float(value)
+                if element.VR == _WORD and not _IS_WORD.fullmatch(str(value or "")):
+                    msg = "other text than a word"
+                    raise ValueError(msg)
+            kept[tag] = element
 
 
 def _first_item(given: Dataset | None, name: str) -> Dataset | None:

@@ -217,10 +217,8 @@ def _range_note(values: NDArray[np.float32], raster: Raster, low: float, high: f
     which = f"range of its {raster.bits} bits"
     remedy = "declare `preprocessing.range`, what means black and white"
     if declared:
-        which, remedy = (
-            "range that `preprocessing` declares",
-            "declare the bits, the range or the window of these files",
-        )
+        which = "range that `preprocessing` declares"
+        remedy = "declare the bits, the range or the window of these files"
     elif raster.windowed:
         which = "range that the file declares"
     elif low == 0 and seen == "almost black":

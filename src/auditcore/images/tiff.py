@@ -112,7 +112,7 @@ def _refuse_other_pictures(page: tifffile.TiffPage, field: str) -> None:
         raise UndecodableImage(msg, field=field)
 
 
-def _refuse_page(page: tifffile.TiffPage | None, data: bytes, field: str) -> None:
+def _refuse_page(page: tifffile.TiffPage | tifffile.TiffFrame | None, data: bytes, field: str) -> None:
     """Refuse a page before its pixels are read.
 
     Raises:

@@ -189,7 +189,8 @@ def test_every_form_gives_the_same_pixels(mode: str) -> None:
     [
         (Mask(rle=RunLengths(size=(40, 30), counts=(0, 1200))), r"30 x 40 pixels and its image 40 x 30"),
         (Mask.of_png(png(np.ones((3, 4), dtype=bool))), "4 x 3 pixels and its image 40 x 30"),
-        (Mask.of_png(b"GIF89a"), "not a complete PNG"),
+        # and no address in memory, which another run would not have
+        (Mask.of_png(b"GIF89a"), r"not a complete PNG \(format not recognized\)"),
         (Mask.of_png(png(np.ones((30, 40), dtype=np.uint8))[:50]), "not a complete PNG"),
         (Mask.of_png(png(np.zeros((30, 40), dtype=np.uint8))), "no pixel"),
         (Mask(polygons=((5, 5, 5.1, 5, 5, 5.1),)), "no pixel"),
