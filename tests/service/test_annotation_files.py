@@ -216,7 +216,7 @@ def test_an_image_of_another_folder_does_not_lend_its_objects() -> None:
         "a.png,3\nb.jpg,0\n",
         "a.png,3,\nb.jpg,0,\n",
         "file,label\ra.png,3\rb.jpg,0\r",
-        "file,label\nA.PNG,3\nb.JPG,0\nsomewhere/else/a.png,9",
+        "file,label\nA.PNG,3\nDogs/b.JPG,0\nsomewhere/else/a.png,9",
         "a.png\t3\nb.jpg\t0\nc.png\t",
         "file,label\r\na.png,3\r\nb.jpg,0\r\nelsewhere.png,9\r\n",
         "\ufefffile_name;class\ndogs/b.jpg;0.0\n\na.png;3.0\nc.png;\n",

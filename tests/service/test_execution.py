@@ -193,7 +193,11 @@ def test_of_a_dicom_file_at_a_uri_only_the_pixels_are_kept(make_play: Callable[.
     audit = play.work(play.submit({"kind": "uris", "uris": uris}, ONE_WAVE))
     assert audit.state == "succeeded"
     report = play.report(audit.id)
-    assert [item.name for item in report.images.items if item.code is None] == ["whole.dcm"]
+    assert [item.name for item in report.images.items] == ["whole.dcm"]
+    assert [(one.name, one.code) for one in report.images.excluded] == [
+        ("cut.dcm", "undecodable_image"),
+        ("header.dcm", "undecodable_image"),
+    ]
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.parent != folder]
     assert any(b"DICM" in content for content in kept)
     for text in BYTES_OF_THE_PATIENT:

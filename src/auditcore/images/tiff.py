@@ -122,14 +122,15 @@ def _refuse_page(page: tifffile.TiffPage | tifffile.TiffFrame | None, data: byte
     if page is None:
         msg = "bands of the TIFF are in other files, by its metadata; save all bands in one file"
         raise UndecodableImage(msg, field=field)
-    decompressor = _INFLATED.get(page.compression)
+    layout = page.keyframe
+    decompressor = _INFLATED.get(layout.compression)
     if decompressor is None:
         return
-    rows = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
-    columns = page.tilewidth if page.is_tiled else page.imagewidth
-    bands = 1 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.samplesperpixel
+    rows = layout.tilelength if layout.is_tiled else min(layout.rowsperstrip, layout.imagelength)
+    columns = layout.tilewidth if layout.is_tiled else layout.imagewidth
+    bands = 1 if layout.planarconfig == tifffile.PLANARCONFIG.SEPARATE else layout.samplesperpixel
     # some programs write a little more
-    most = 2 * rows * columns * bands * np.dtype(page.dtype).itemsize + _SLACK
+    most = 2 * rows * columns * bands * np.dtype(layout.dtype).itemsize + _SLACK
     for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
         if len(decompressor().decompress(data[start : start + length], most + 1)) > most:
             msg = "a part of the TIFF is inflated to more than its pixels have; save it again"
