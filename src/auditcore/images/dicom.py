@@ -95,7 +95,7 @@ def _require_decoder(dataset: Dataset, field: str) -> None:
     Raises:
         UndecodableImage: It is such a compression; the message has its name.
     """
-    from pydicom.pixels.decoders import get_decoder  # noqa: PLC0415 - only where DICOM files are met
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 - only where DICOM files are met
 
     syntax = dataset.file_meta.TransferSyntaxUID
     try:

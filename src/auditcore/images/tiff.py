@@ -123,8 +123,8 @@ def _refuse_page(page: tifffile.TiffPage | tifffile.TiffFrame | None, data: byte
         msg = "bands of the TIFF are in other files, by its metadata; save all bands in one file"
         raise UndecodableImage(msg, field=field)
     layout = page.keyframe
-    decompressor = _INFLATED.get(layout.compression)
-    if decompressor is None:
+    decompressor = None if layout is None else _INFLATED.get(layout.compression)
+    if layout is None or decompressor is None:
         return
     rows = layout.tilelength if layout.is_tiled else min(layout.rowsperstrip, layout.imagelength)
     columns = layout.tilewidth if layout.is_tiled else layout.imagewidth
