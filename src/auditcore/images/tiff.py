@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from auditcore.contracts.access import Limits
 from auditcore.errors import InputError, UndecodableImage
@@ -29,6 +30,12 @@ _INFLATED: dict[int, Callable[[], zlib._Decompress | lzma.LZMADecompressor]] = {
     tifffile.COMPRESSION.LZMA: lzma.LZMADecompressor,
 }
 _SLACK = 2**16
+
+_WHOLE_IN_PILLOW = frozenset({np.dtype("u2"), np.dtype("f4")})
+"""Types of single bands whose bits Pillow keeps."""
+
+_PREDICTORS = frozenset({1, tifffile.PREDICTOR.HORIZONTAL})
+"""None, and differences of integers; the one of floating point is not among those of tifffile."""
 
 _PLAIN = frozenset({tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB})
 _UNSPECIFIED = tifffile.EXTRASAMPLE.UNSPECIFIED
@@ -82,7 +89,7 @@ def read(data: bytes, *, bands: int | None, limits: Limits, field: str) -> Raste
             pages = _bands_in_pages(file)
             for one in file.series[0].pages if pages else (page,):
                 _refuse_page(one, data, field)
-            found = _raster_of_pages(file, pages, field) if pages else _raster(page, bands, field)
+            found = _raster_of_pages(file, pages, field) if pages else _raster(page, data, bands, field)
             orientation = page.tags.valueof(_ORIENTATION, 1)
             return found._replace(values=_upright(found.values, orientation))
     except (InputError, MemoryError):
@@ -158,10 +165,10 @@ def _check_bands(bands: int, field: str) -> None:
         raise UndecodableImage(msg, field=field)
 
 
-def _raster(page: tifffile.TiffPage, wanted: int | None, field: str) -> Raster:
+def _raster(page: tifffile.TiffPage, data: bytes, wanted: int | None, field: str) -> Raster:
     bands = page.samplesperpixel
     _check_bands(bands, field)
-    values: NDArray[np.generic] = page.asarray()
+    values: NDArray[np.generic] = _values(page, data)
     if bands > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         values = np.moveaxis(values.reshape(bands, page.imagelength, page.imagewidth), 0, 2)
     values = values.reshape(page.imagelength, page.imagewidth, bands)
@@ -174,6 +181,19 @@ def _raster(page: tifffile.TiffPage, wanted: int | None, field: str) -> Raster:
     if bands != wanted:
         values = _opaque(values, own[1], page.extrasamples)
     return Raster(values.astype(np.float32), own, bits)
+
+
+def _values(page: tifffile.TiffPage, data: bytes) -> NDArray[np.generic]:
+    """The values of a page, which tifffile can read if they are not compressed, or by deflate or LZMA.
+
+    Pillow reads other compressions by libtiff. Of one band it keeps all bits; of several it would keep 8.
+    """
+    plain = page.compression == tifffile.COMPRESSION.NONE or page.compression in _INFLATED
+    whole = page.samplesperpixel == 1 and page.dtype in _WHOLE_IN_PILLOW
+    if whole and not (plain and page.predictor in _PREDICTORS):
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            return np.asarray(image).astype(page.dtype)
+    return page.asarray()
 
 
 def _opaque(values: NDArray[np.generic], white: float, extras: tuple[int, ...]) -> NDArray[np.generic]:

@@ -299,6 +299,20 @@ def test_compressed_tiff_is_read_unless_it_is_inflated_without_end(compression: 
         pixels(bomb, RGB)
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "tiff_lzw, predictor"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_one_deep_band_is_read_in_the_compressions_of_other_programs(compression: str, dtype: type) -> None:
+    largest = 65535 if dtype is np.uint16 else 1
+    array = values(dtype, largest)
+    name, _, predictor = compression.partition(", ")
+    more = {"tiffinfo": {317: 2 if dtype is np.uint16 else 3}} if predictor else {}
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "TIFF", compression=name, **more)
+    np.testing.assert_allclose(pixels(file.getvalue(), GRAY)[0], array / largest, atol=1e-7)
+    with pytest.raises(UndecodableImage, match="TIFF"):
+        pixels(file.getvalue()[:-200], GRAY)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 def test_tiff_of_both_byte_orders_and_sizes(order: str, big: bool) -> None:  # noqa: FBT001
