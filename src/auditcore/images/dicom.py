@@ -153,6 +153,9 @@ def _as_shown(dataset: Dataset, given: _Values) -> _Values:
     match str(dataset.get("VOILUTFunction") or "LINEAR"):
         case "LINEAR" if width > 1:
             window = center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+        case "LINEAR" if width < 1:
+            # which the standard does not allow: files without a window have a width of 0
+            return given
         case "LINEAR":
             # C.11.2.1.2: a width of 1 is a step
             return _Values((given.values > center - 0.5).astype(np.float64), (0.0, 1.0), 1, windowed=True)

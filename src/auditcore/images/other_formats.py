@@ -11,7 +11,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF", "export the picture in it as PNG"),
     (b"%!PS", "PostScript", _CONVERT),
     (b"\x89HDF\r\n", "HDF5", "save each image with numpy.save"),
-    (b"\x80", "a pickle of Python", "save each image with numpy.save"),
+    *((bytes((0x80, protocol)), "a pickle of Python", "save each image with numpy.save") for protocol in (2, 3, 4, 5)),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000", _CONVERT),
     (b"\xff\x4f\xff\x51", "JPEG 2000", _CONVERT),
     (b"\xff\x0a", "JPEG XL", _PHOTO),
@@ -27,13 +27,16 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC"}
 """Kinds of the container of MPEG-4 that are photos, as phones save them."""
 
+_LOOKED_AT = 1024
+"""First bytes of a text, which may begin with a byte order mark and blank lines."""
+
 _NIFTI_AT = 344
 _NIFTI = (b"n+1\0", b"ni1\0")
 
 
 def fault_of_format(data: bytes) -> str | None:
     """What a file is and what to send instead, if it has a format that people send and that is not read; else None."""
-    start = data.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = data[:_LOOKED_AT].removeprefix(b"\xef\xbb\xbf").lstrip()
     for beginning, name, remedy in _BEGINNINGS:
         if data.startswith(beginning) or start.startswith(beginning):
             return f"the file is {name}, a format that is not recognized as an image; {remedy}"

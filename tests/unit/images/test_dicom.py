@@ -149,6 +149,11 @@ def test_values_are_shown_as_pydicom_shows_them(how: str, syntax: str) -> None:
     np.testing.assert_allclose(found, (units + 2000.0) / 72000, atol=1e-6)
 
 
+@pytest.mark.parametrize("width", [0, 0.5])
+def test_a_window_without_a_width_is_none(width: float) -> None:
+    np.testing.assert_allclose(pixels(file(WindowCenter=0, WindowWidth=width))[0], STORED / 4095, atol=1e-6)
+
+
 def test_low_values_of_a_table_are_white_in_monochrome1() -> None:
     tables = {"VOILUTSequence": table(CURVE, 500)}
     inverted = pixels(file(PhotometricInterpretation="MONOCHROME1", **tables))
