@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
 from auditcore_service.use_cases.class_folders import labels_from_folders as classes_of_folders
 from auditcore_service.use_cases.class_names import read_classes
 from auditcore_service.use_cases.refusals import InvalidUpload
-from auditcore_service.use_cases.text_encoding import decode_text
+from auditcore_service.use_cases.text_encoding import composed, decode_text
 
 
 def read_request(path: Path) -> dict[str, Any]:
@@ -141,9 +140,9 @@ def _yolo_folder(folder: Path, files: Sequence[ImageFile]) -> str:
     """Boxes of all images from a folder with one text file per image: class, center x, center y, width, height."""
     entries: list[list[list[float]] | None] = []
     # accents in one form, since the two files may come from different systems
-    texts = {_composed(path.stem): path for path in listed(folder) if path.suffix.lower() == ".txt"}
+    texts = {composed(path.stem): path for path in listed(folder) if path.suffix.lower() == ".txt"}
     for file in files:
-        path = texts.get(_composed(file.path.stem))
+        path = texts.get(composed(file.path.stem))
         if path is None:
             entries.append(None)
             continue
@@ -178,7 +177,3 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         message = f"{path} cannot be read ({error.strerror}); check its permissions"
         raise CommandError(message) from error
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from itertools import takewhile
 
 from auditcore_service.use_cases.class_names import ClassNames, cut
 from auditcore_service.use_cases.refusals import InvalidUpload
+from auditcore_service.use_cases.text_encoding import composed
 
 _FIELD = "labels_from_folders"
 
@@ -76,7 +76,7 @@ def _refuse_same_to_the_eye(folders: Sequence[str]) -> None:
     """Refuse folders whose names differ only in how letters with accents are written."""
     seen: dict[str, str] = {}
     for folder in folders:
-        if seen.setdefault(unicodedata.normalize("NFC", folder), folder) != folder:
+        if seen.setdefault(composed(folder), folder) != folder:
             msg = (
                 f"two folders are called {cut(folder)}, with accents written in two ways (Unicode NFC and NFD), so "
                 "they would be two classes; give both the same name"

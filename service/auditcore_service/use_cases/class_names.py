@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from typing import Literal, final
 
 from auditcore.contracts.class_names import LONGEST_CLASS_NAME, MOST_CLASSES
 from auditcore.contracts.image_names import fault_of_name
 from auditcore_service.use_cases.refusals import InvalidUpload
-from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK
+from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK, composed
 
 INTEGERS = range(2**53)
 """Integers with exactly one canonical JSON form, which the batch's digest needs."""
@@ -31,12 +30,11 @@ class ClassNames:
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names = tuple(names)
-        # with accents in one form: macOS writes another one into the names of folders than keyboards write into files
-        self._indices = {_composed(name): index for index, name in enumerate(self.names)}
+        self._indices = {composed(name): index for index, name in enumerate(self.names)}
 
     def __contains__(self, name: object) -> bool:
         """Whether a value is the name of a class."""
-        return isinstance(name, str) and _composed(name) in self._indices
+        return isinstance(name, str) and composed(name) in self._indices
 
     def index(self, label: object, image: str, field: AnnotationField) -> int:
         """Class index of a label that is an index or a name.
@@ -50,7 +48,7 @@ class ClassNames:
             InvalidUpload: It is neither, or there are fewer classes.
         """
         if isinstance(label, str) and label in self:
-            return self._indices[_composed(label)]
+            return self._indices[composed(label)]
         if isinstance(label, str) and self.names:
             msg = f"label {cut(label)} of {image} is not one of the {len(self.names)} names in `classes`; correct it"
             raise InvalidUpload(msg, field=field)
@@ -114,7 +112,7 @@ def _refuse_names(names: Sequence[str]) -> None:
         if fault is not None:
             msg = f"the name {cut(name)} of class {position} {fault}; rename the class"
             raise InvalidUpload(msg, field="classes")
-        first = seen.setdefault(_composed(name), position)
+        first = seen.setdefault(composed(name), position)
         if first != position:
             msg = f"classes has the name {cut(name)} for the classes {first} and {position}; send each name once"
             raise InvalidUpload(msg, field="classes")
@@ -124,10 +122,6 @@ def cut(value: object) -> str:
     """A value as a message quotes it, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _is_text(value: object) -> bool:

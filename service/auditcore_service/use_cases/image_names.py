@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import final
 
 from auditcore.contracts.image_names import NAME_LENGTH
 from auditcore_service.use_cases.refusals import InvalidUpload
+from auditcore_service.use_cases.text_encoding import composed
 
 
 @final
@@ -25,22 +25,22 @@ class ImageNames:
         self._last: dict[str, list[int]] = defaultdict(list)
         self._bare: dict[str, list[int]] = defaultdict(list)
         self._folded: dict[str, list[int]] = defaultdict(list)
-        self._names = [_composed(name) for name in names]
+        self._names = [_uniform(name) for name in names]
         for position, name in enumerate(names):
-            composed = self._names[position]
-            self._folded[composed.casefold()].append(position)
+            own = self._names[position]
+            self._folded[own.casefold()].append(position)
             self._exact[name].append(position)
-            self._composed[composed].append(position)
-            self._last[_last(composed)].append(position)
-            if "/" not in composed:
-                self._bare[composed].append(position)
+            self._composed[own].append(position)
+            self._last[_last(own)].append(position)
+            if "/" not in own:
+                self._bare[own].append(position)
 
     def positions(self, name: str) -> list[int]:
         """Positions of the images that a name can mean, in order; empty if there is none."""
-        composed = _composed(name)
-        loose = self._bare.get(_last(composed)) if "/" in composed else self._last.get(composed)
-        exact = self._exact.get(name) or self._composed.get(composed)
-        return exact or loose or self._folded.get(composed.casefold()) or []
+        given = _uniform(name)
+        loose = self._bare.get(_last(given)) if "/" in given else self._last.get(given)
+        exact = self._exact.get(name) or self._composed.get(given)
+        return exact or loose or self._folded.get(given.casefold()) or []
 
     def position(self, name: str, field: str) -> int:
         """Position of the image that has a name.
@@ -78,7 +78,7 @@ class ImageNames:
         for position, given in by_image.items():
             closest = min(self._distance(name, position) for name in given)
             meant = [name for name in given if self._distance(name, position) == closest]
-            if len({_composed(name) for name in meant}) > 1:
+            if len({_uniform(name) for name in meant}) > 1:
                 first, second = (name[:NAME_LENGTH] for name in meant[:2])
                 msg = (
                     f"{field} names {first!r} and {second!r}, which both can mean the image "
@@ -93,12 +93,12 @@ class ImageNames:
 
     def _distance(self, name: str, position: int) -> int:
         """How far a name is from that of an image: 0 if it is the same, 1 except for capital letters, 2 for folders."""
-        given, own = _composed(name), self._names[position]
+        given, own = _uniform(name), self._names[position]
         return 0 if given == own else 1 if given.casefold() == own.casefold() else 2
 
 
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
+def _uniform(name: str) -> str:
+    return composed(name).replace("\\", "/").removeprefix("./")
 
 
 def _last(name: str) -> str:

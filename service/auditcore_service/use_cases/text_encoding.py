@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 BYTE_ORDER_MARK = "\ufeff"
 """What a byte order mark looks like in text that was decoded without regard to it."""
+
+
+def composed(text: str) -> str:
+    """Return a text with accents in one form, that of keyboards (NFC); macOS writes another one into names of files."""
+    return unicodedata.normalize("NFC", text)
 
 
 def decode_text(data: bytes) -> str:

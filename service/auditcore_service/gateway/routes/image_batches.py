@@ -226,7 +226,9 @@ async def _text(name: str, file: UploadFile) -> str:
     try:
         return decode_text(data)
     except UnicodeDecodeError as error:
-        msg = f"{name} is not a text file in UTF-8 or UTF-16 ({error.reason}); save it as UTF-8, in Excel as `CSV UTF-8`"
+        msg = (
+            f"{name} is not a text file in UTF-8 or UTF-16 ({error.reason}); save it as UTF-8, in Excel as `CSV UTF-8`"
+        )
         raise InvalidUpload(msg, field=name) from error
 
 
