@@ -30,7 +30,8 @@ from auditcore_service.use_cases.annotations import (
     read_labels,
     read_masks,
 )
-from auditcore_service.use_cases.class_names import ClassNames, labels_from_folders, read_classes
+from auditcore_service.use_cases.class_folders import class_folders, labels_from_folders
+from auditcore_service.use_cases.class_names import ClassNames, read_classes
 from auditcore_service.use_cases.refusals import InvalidUpload
 from command_line import run
 
@@ -148,6 +149,43 @@ def test_objects_of_one_category_need_no_classes() -> None:
             "annotations",
             "three corners",
         ),
+        (coco(categories={"17": "cat"}), CLASSES, "annotations", "`categories` of the COCO file is no list"),
+        (
+            coco(annotations=[{"image_id": 9, "category_id": [17], "bbox": [1, 2, 3, 4]}]),
+            CLASSES,
+            "annotations",
+            "entry 0 of `annotations` in the COCO file has no `category_id`",
+        ),
+        (
+            coco(annotations=[{"image_id": 9, "category_id": 17, "bbox": [10**400, 2.5, 0.5, 4]}]),
+            CLASSES,
+            "annotations",
+            "which is not [x, y, width, height]",
+        ),
+        (
+            coco(annotations=[{"image_id": 9, "category_id": 17, "segmentation": "abc"}]),
+            CLASSES,
+            "annotations",
+            "a `segmentation` is a list of polygons",
+        ),
+        (
+            coco(annotations=[{"image_id": 1009, "category_id": 17, "bbox": [1, 2, 3, 4]}]),
+            CLASSES,
+            "annotations",
+            "no `image_id` of the annotations is the `id` of an entry of `images`",
+        ),
+        (
+            coco(images=[{"id": 9, "file_name": "a.png"}, {"id": 9, "file_name": "c.png"}]),
+            CLASSES,
+            "annotations",
+            "'a.png' and 'c.png' of the COCO file both have the `id` 9",
+        ),
+        (
+            coco(images=[{"id": 9, "file_name": "train/a.png"}, {"id": 7, "file_name": "val/a.png"}]),
+            CLASSES,
+            "annotations",
+            "names 'train/a.png' and 'val/a.png', which both can mean the image 'a.png'",
+        ),
         ('{"a.png": 1}', None, "annotations", "no COCO file"),
         ("{", None, "annotations", "neither JSON"),
     ],
@@ -156,10 +194,30 @@ def test_a_coco_file_that_cannot_be_used(text: str, classes: str | None, field: 
     refused(GivenAnnotations(annotations=text, classes=classes), field, words)
 
 
+@pytest.mark.parametrize("kind", [str, int])
+def test_ids_may_be_text_in_one_place_and_numbers_in_another(kind: type) -> None:
+    images = [{**image, "id": kind(image["id"])} for image in COCO["images"]]
+    categories = [{**category, "id": str(category["id"])} for category in COCO["categories"]]
+    given = GivenAnnotations(annotations=coco(images=images, categories=categories), classes=CLASSES)
+    assert read_annotations(given, NAMES) == read_annotations(
+        GivenAnnotations(annotations=coco(), classes=CLASSES), NAMES
+    )
+
+
+def test_an_image_of_another_folder_does_not_lend_its_objects() -> None:
+    images = [{"id": 9, "file_name": "a.png"}, {"id": 7, "file_name": "other/a.png"}]
+    (a, *_) = read_annotations(GivenAnnotations(annotations=coco(images=images), classes=CLASSES), NAMES)
+    assert (a.label, len(a.boxes), a.masks) == (1, 1, ())
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "a.png,3\nb.jpg,0\n",
+        "a.png,3,\nb.jpg,0,\n",
+        "file,label\ra.png,3\rb.jpg,0\r",
+        "file,label\nA.PNG,3\nDogs/b.JPG,0\nsomewhere/else/a.png,9",
+        "a.png\t3\nb.jpg\t0\nc.png\t",
         "file,label\r\na.png,3\r\nb.jpg,0\r\nelsewhere.png,9\r\n",
         "\ufefffile_name;class\ndogs/b.jpg;0.0\n\na.png;3.0\nc.png;\n",
         'id\tfilename\ttarget\n1\t"a.png"\t3\n2\tb.jpg\t0\n',
@@ -168,6 +226,12 @@ def test_a_coco_file_that_cannot_be_used(text: str, classes: str | None, field: 
 @pytest.mark.parametrize("field", ["labels", "annotations"])
 def test_a_table_gives_labels(text: str, field: str) -> None:
     assert [one.label for one in read_annotations(GivenAnnotations(**{field: text}), NAMES)] == [3, 0, None]
+
+
+def test_a_name_in_quotes_may_have_what_separates_other_columns() -> None:
+    names = ("a, b, c.png", "d.png")
+    for text in ('"a, b, c.png";3\n"d.png";4', '"a, b, c.png",3\n"d.png",4', '"a, b, c.png"\t3\nd.png\t4'):
+        assert read_labels(text, names) == [3, 4]
 
 
 def test_rows_of_one_file_are_its_several_classes_and_may_name_them() -> None:
@@ -181,6 +245,9 @@ def test_rows_of_one_file_are_its_several_classes_and_may_name_them() -> None:
         ("file,label\nz.png,3", "no row of labels names an image of the batch, such as 'z.png'"),
         ("file,label\na.png", "row 2 of labels has 1 columns"),
         ("file,score\na.png,3", "name exactly one column of files `file`"),
+        ("isic_id,age,finding\na.png,45,2", "3 columns and no names of columns"),
+        ("a.png,45,2\nc.png,50,1", "write `file` and `label` above these two"),
+        ("file,label\ncats/a.png,3\ndogs/a.png,4", "'cats/a.png' and 'dogs/a.png', which both can mean"),
         ("file,label,class\na.png,3,4", "name exactly one column"),
         ("file,label\na.png,fish", "label 'fish' of image 0 ('a.png')"),
         ("file,label\na.png,-1", "label '-1' of image 0"),
@@ -211,6 +278,8 @@ def test_labels_boxes_and_masks_may_name_classes(text: str) -> None:
         ('{"cat": 0}', "list of names"),
         ("[", "classes is not JSON"),
         ("cat\n\ndog", "name of class 1 is empty; remove the blank line"),
+        (r'["cat", "\ud800"]', "of class 1 contains the control character U+D800"),
+        (r'["cat\u0000"]', "of class 0 contains the control character U+0000"),
         (f"cat\n{'d' * 256}", "of class 1 has 256 characters; at most 255 fit"),
         ("\n".join(map(str, range(100_001))), "classes has 100001 names; at most 100000 are possible"),
     ],
@@ -313,6 +382,65 @@ def test_two_parts_that_say_the_same_are_refused() -> None:
     refused(GivenAnnotations(labels="[0, 0, 0]", from_folders=True), "labels", "both say the same")
 
 
+@pytest.mark.parametrize("field", ["labels", "boxes", "masks"])
+def test_an_image_that_is_named_twice_is_refused(field: str) -> None:
+    refused(GivenAnnotations(**{field: '{"a.png": null, "c.png": null, "a.png": null}'}), field, "it has 'a.png' twice")
+
+
+def test_an_index_beyond_the_names_of_classes_is_refused() -> None:
+    for given, field in (
+        (GivenAnnotations(labels="[3, 0, 0]", classes=CLASSES), "labels"),
+        (GivenAnnotations(labels="a.png,3", classes=CLASSES), "labels"),
+        (
+            GivenAnnotations(boxes="[[[3, 0.5, 0.5, 1, 1]], null, null]", box_format="yolo", classes=CLASSES),
+            "boxes",
+        ),
+    ):
+        refused(given, field, "is beyond the 3 names in `classes`, counted from 0")
+    assert read_labels("[2, 0, 0]", NAMES, read_classes(CLASSES)) == [2, 0, 0]
+
+
+def test_a_huge_number_of_a_box_is_refused() -> None:
+    for box_format in ("xyxy", "xywh", "yolo"):
+        given = GivenAnnotations(boxes=f"[[[1{'0' * 400}, 2, 3, 0.5]], null, null]", box_format=box_format)
+        refused(given, "boxes", "box 0 of image 0 ('a.png') cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "folders"),
+    [
+        (("cat/1.png", "dog/2.png"), (), ["cat", "dog"]),
+        (("photos/cat/1.png", "photos/dog/2.png"), (), ["cat", "dog"]),
+        (("photos/cat/1.png", "photos/cat/2.png"), (), ["cat", "cat"]),
+        (("1.png", "cat/2.png"), (), ["", "cat"]),
+        (("train/cat/1.png", "test/dog/2.png"), ("cat", "dog"), ["cat", "dog"]),
+        (("cat/outdoors/1.png", "dog/indoors/2.png"), ("cat", "dog"), ["cat", "dog"]),
+        (("cat/1.png", "cat/more/2.png", "dog/3.png"), ("cat", "dog"), ["cat", "cat", "dog"]),
+    ],
+)
+def test_the_folder_of_a_class_is_found(names: tuple[str, ...], classes: tuple[str, ...], folders: list[str]) -> None:
+    assert class_folders(names, ClassNames(classes)) == folders
+
+
+@pytest.mark.parametrize("names", [("train/cat/1.png", "test/dog/2.png"), ("cat/1.png", "cat/more/2.png", "dog/3.png")])
+def test_folders_of_which_either_could_be_the_class_are_refused(names: tuple[str, ...]) -> None:
+    for classes in (None, '["bird"]'):
+        given = GivenAnnotations(from_folders=True, classes=classes)
+        refused(given, "labels_from_folders", "could be the class of the image", names)
+
+
+def test_names_of_classes_may_have_accents_in_either_form() -> None:
+    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
+    for written, sent in ((composed, decomposed), (decomposed, composed)):
+        given = GivenAnnotations(from_folders=True, classes=written)
+        assert read_annotations(given, (f"{sent}/1.png",))[0].label == 0
+        assert read_labels(f'["{sent}"]', ("a.png",), ClassNames([written])) == [0]
+        assert read_labels(f"a.png,{sent}", ("a.png",), ClassNames([written])) == [0]
+        refused(GivenAnnotations(classes=f"{written}\n{sent}"), "classes", "for the classes 0 and 1")
+    names = (f"{composed}/1.png", f"{decomposed}/2.png")
+    refused(GivenAnnotations(from_folders=True), "labels_from_folders", "accents written in two ways", names)
+
+
 def test_folders_are_classes() -> None:
     assert labels_from_folders(["dog", "cat", "dog"], ClassNames()) == [1, 0, 1]
     assert labels_from_folders(["dog", "cat", "dog"], ClassNames(("bird", "cat", "dog"))) == [2, 1, 2]
@@ -347,8 +475,20 @@ def test_the_form_takes_masks_names_and_folders(client: TestClient) -> None:
     assert (len(first["masks"]), len(second["masks"])) == (1, 1)
     assert first["masks"][0]["png"] != second["masks"][0]["png"]
     assert client.get(answer.headers["location"]).json() == answer.json()
+    in_folder = [parts[0], ("masks", ("dog/1.png", mask, "image/png")), ("masks", ("masks/2.png", mask, "image/png"))]
+    entries = client.post("/v1/image-batches", files=in_folder).json()["entries"]
+    assert [len(entry["masks"]) for entry in entries] == [1, 1]
     refusal = client.post("/v1/image-batches", files=parts, data={"labels_from_folders": "yes"})
     assert "send true or false" in refusal.json()["detail"]
+
+
+def test_a_table_in_another_encoding_is_refused(client: TestClient) -> None:
+    parts = [("images", ("Müller.png", digits.png(0), "image/png"))]
+    table = ("labels", ("labels.csv", "Müller.png;3\n".encode("cp1252"), "text/csv"))
+    answer = client.post("/v1/image-batches", files=[*parts, table])
+    assert answer.status_code == 422
+    assert "labels is not a text file in UTF-8 or UTF-16" in answer.json()["detail"]
+    assert "`CSV UTF-8`" in answer.json()["detail"]
 
 
 def test_the_form_takes_a_coco_file_and_json_masks(client: TestClient) -> None:
@@ -404,6 +544,12 @@ def test_folders_of_masks_and_of_yolo_are_read(folder: Path) -> None:
     (folder / "yolo" / "2.txt").write_text("1 0.5 0.75 0.5 0.5\n\n0 0.5 0.5 1 1\n")
     given = gather_annotations(files, masks=str(folder / "masks"), boxes=str(folder / "yolo"))
     assert given.mask_files == (MaskFile("1.png", b"mask"),)
+    # of another system: its ending in capital letters, its accents in another form
+    (folder / "masks" / "1.png").rename(folder / "masks" / "1.PNG")
+    assert gather_annotations(files, masks=str(folder / "masks")).mask_files == (MaskFile("1.PNG", b"mask"),)
+    (folder / "yolo" / "Cafe\u0301.txt").write_text("1 0.5 0.5 1 1")
+    photo = (files[0]._replace(path=folder / "Caf\u00e9.png"),)
+    assert gather_annotations(photo, boxes=str(folder / "yolo")).boxes == "[[[1, 0.5, 0.5, 1.0, 1.0]]]"
     one, two, three = read_annotations(given, [file.name for file in files])
     assert [mask.png for mask in one.masks] == [b"mask"]
     assert two.boxes[0] == Box(x0=0.25, y0=0.5, x1=0.75, y1=1, label=1, units="relative")
@@ -416,6 +562,9 @@ def test_folders_of_masks_and_of_yolo_are_read(folder: Path) -> None:
         (folder / "yolo" / "2.txt").write_text(line)
         with pytest.raises(CommandError, match=words):
             gather_annotations(files, boxes=str(folder / "yolo"))
+    (folder / "yolo" / "2.txt").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(CommandError, match=r"2\.txt is not a text file in UTF-8"):
+        gather_annotations(files, boxes=str(folder / "yolo"))
 
 
 def test_an_audit_measures_masks_of_a_folder(folder: Path) -> None:

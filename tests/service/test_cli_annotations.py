@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -20,6 +21,7 @@ from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from command_line import run
+from dicom_files import dicom_file
 
 LABELS = '{"b.png": [3, 1]}'
 BOXES = '[[[1, 2, 30, 31]], [{"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": 3}]]'
@@ -109,21 +111,24 @@ def test_a_refused_upload_names_the_mistake(client: TestClient, folder: Path) ->
 
 
 def test_an_audit_without_a_service_sees_the_batch_that_an_upload_would_make(client: TestClient, folder: Path) -> None:
+    # of which a service keeps only the pixels
+    (folder / "photos" / "c.dcm").write_bytes(dicom_file(np.arange(32 * 32, dtype=np.uint16).reshape(32, 32)))
+    boxes = f"{BOXES[:-1]}, null]"
     report_path = folder / "report.json"
     done = run(
         "audit",
         str(folder / "request.json"),
         *("--images", str(folder / "photos")),
         *("--labels", str(folder / "labels.json")),
-        *("--boxes", BOXES),
+        *("--boxes", boxes),
         *("--out", str(report_path)),
         *("--device", "cpu"),
     )
     assert done.exit_code == 0, done.output
     report = AuditReport.model_validate_json(report_path.read_bytes())
-    assert [item.label for item in report.images.items] == [None, (3, 1)]
+    assert [item.label for item in report.images.items] == [None, (3, 1), None]
     with over_http(client) as service:
-        digest = service.upload(find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=BOXES))
+        digest = service.upload(find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=boxes))
         status = service.submit({**REQUEST, "images": {"kind": "batch", "digest": digest}})
     stored = client.app.state.service.audits.get(status["id"])  # type: ignore[attr-defined]
     assert report.manifest.request_digest == digest_of(AuditRequest.model_validate_json(stored.request))

@@ -31,6 +31,7 @@ from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.representations import negotiate, render
 from auditcore_service.worker import execution
 from auditcore_service.worker.execution import Executor
+from dicom_files import BYTES_OF_THE_PATIENT, dicom_file
 from small_model import SMALL_MODEL
 
 ONE_WAVE = {
@@ -179,6 +180,29 @@ def test_uris_are_fetched_once_and_then_frozen(make_play: Callable[..., Play], t
     assert play.work(audit_id).state == "succeeded"
     (item,) = play.report(audit_id).images.items
     assert (item.name, item.label) == ("photo.png", 3)
+
+
+def test_of_a_dicom_file_at_a_uri_only_the_pixels_are_kept(make_play: Callable[..., Play], tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    play = make_play(file_roots=[folder])
+    data = dicom_file(np.arange(40 * 32, dtype=np.uint16).reshape(40, 32))
+    for name, content in (("whole.dcm", data), ("cut.dcm", data[:-100]), ("header.dcm", data[:500])):
+        (folder / name).write_bytes(content)
+    uris = [{"uri": (folder / name).as_uri()} for name in ("whole.dcm", "cut.dcm", "header.dcm")]
+    audit = play.work(play.submit({"kind": "uris", "uris": uris}, ONE_WAVE))
+    assert audit.state == "succeeded"
+    report = play.report(audit.id)
+    assert [item.name for item in report.images.items] == ["whole.dcm"]
+    assert [(one.name, one.code) for one in report.images.excluded] == [
+        ("cut.dcm", "undecodable_image"),
+        ("header.dcm", "undecodable_image"),
+    ]
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.parent != folder]
+    assert any(b"DICM" in content for content in kept)
+    for text in BYTES_OF_THE_PATIENT:
+        assert text in data
+        assert not any(text in content for content in kept), text
 
 
 def test_a_uri_with_other_bytes_fails_the_audit(make_play: Callable[..., Play], tmp_path: Path) -> None:

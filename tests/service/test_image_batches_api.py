@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.images import ImageBatchReference, InlineImages
+from auditcore.contracts.request import AuditRequest
+from auditcore.orchestration.reading_images import read_images, with_stored_images
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.image_batches import ANNOTATION_BYTES
 from auditcore_service.settings import Settings
@@ -78,6 +82,32 @@ def test_of_a_dicom_file_only_the_pixels_are_stored(client: TestClient, tmp_path
         assert text in data
         assert not any(text in content for content in kept), text
         assert text not in answer.content
+
+
+def test_an_audit_without_a_service_knows_a_dicom_file_by_the_same_digest(client: TestClient, tmp_path: Path) -> None:
+    data = dicom_file(np.arange(40 * 30, dtype=np.uint16).reshape(40, 30))
+    stored = client.post(PATH, files=[part("scan.dcm", data)]).json()["entries"][0]["digest"]
+    (tmp_path / "scan.dcm").write_bytes(data)
+    inline = {"kind": "inline", "images": [{"data": base64.b64encode(data).decode()}]}
+    uris = {"kind": "uris", "uris": [{"uri": (tmp_path / "scan.dcm").as_uri()}]}
+    for images in (inline, uris):
+        request = AuditRequest.model_validate(
+            {"model": {"kind": "demo"}, "images": images, "plan": {"preset": "quick"}}
+        )
+        read = read_images(request, AccessRules(file_roots=(tmp_path,)))
+        assert [image.digest for image in read] == [stored]
+        if isinstance(request.images, InlineImages):
+            batch, _ = client.app.state.service.batches.store_inline(request.images.images)  # type: ignore[attr-defined]
+            assert with_stored_images(request, read).images == ImageBatchReference(digest=batch)
+
+
+def test_a_dicom_file_that_lost_its_beginning_is_stored_without_its_patient(client: TestClient, tmp_path: Path) -> None:
+    data = dicom_file(np.arange(40 * 30, dtype=np.uint16).reshape(40, 30))
+    answer = upload_zip(client, packed({"scan": data[132:], "2.dcm": data[128:]}))
+    assert [entry["name"] for entry in answer.json()["entries"]] == ["scan", "2.dcm"]
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for text in BYTES_OF_THE_PATIENT:
+        assert not any(text in content for content in kept), text
 
 
 def test_a_damaged_dicom_file_is_refused_without_its_text(client: TestClient) -> None:

@@ -51,6 +51,7 @@ SYSTEM = (
     "photos/Icon\r",
     "$RECYCLE.BIN/1.png",
     "photos/@eaDir/1.png",
+    "CD/DICOMDIR",
 )
 
 
@@ -218,6 +219,14 @@ def test_names_of_images_are_found_with_and_without_their_folder() -> None:
         with pytest.raises(InvalidUpload, match=words) as caught:
             known.position(name, "labels")
         assert caught.value.field == "labels"
+
+
+def test_capital_letters_matter_only_where_names_differ_in_nothing_else() -> None:
+    known = ImageNames(("Cat.PNG", "dog.png", "DOG.png"))
+    assert known.position("cat.png", "labels") == 0
+    assert known.position("DOG.png", "labels") == 2
+    with pytest.raises(InvalidUpload, match="2 images"):
+        known.position("Dog.png", "labels")
 
 
 def test_a_name_that_fits_exactly_comes_before_one_that_fits_without_its_folder() -> None:

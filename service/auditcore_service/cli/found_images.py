@@ -126,6 +126,9 @@ def _opened(file: ImageFile, limits: Limits) -> Iterator[tuple[BinaryIO, TensorB
     except InputError as error:
         message = f"the file {file.path} cannot be used"
         raise CommandError(message, errors=[("--images", error.message)], code=error.code) from error
+    except OSError as error:
+        message = f"{file.path} cannot be read ({error.strerror}); check its permissions"
+        raise CommandError(message) from error
 
 
 def show_passed_over(found: FoundImages) -> None:
@@ -136,10 +139,23 @@ def show_passed_over(found: FoundImages) -> None:
         err.print(f"passed over, not an image: {', '.join(names[:_LISTED])}{more}", highlight=False, markup=False)
 
 
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, by name.
+
+    Raises:
+        CommandError: It cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        message = f"the folder {folder} cannot be read ({error.strerror}); check its permissions"
+        raise CommandError(message) from error
+
+
 def _inside(folder: Path, passed_over: list[str]) -> list[ImageFile]:
     found = []
     skipped = []
-    for path in sorted(folder.iterdir()):
+    for path in listed(folder):
         if is_system_file(path.name) or is_hidden(path.name):
             continue
         if path.is_file() and (has_image_suffix(path.name) or has_image_header(_header(path))):
@@ -159,7 +175,7 @@ def _inside(folder: Path, passed_over: list[str]) -> list[ImageFile]:
 def _in_classes(folder: Path, passed_over: list[str]) -> list[ImageFile]:
     """The image files in the folders of a folder, at any depth below them."""
     found: list[ImageFile] = []
-    for path in sorted(folder.iterdir()):
+    for path in listed(folder):
         if is_system_file(f"{path.name}/") or is_hidden(path.name):
             continue
         if not path.is_dir():

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from auditcore_service.cli.found_images import ImageFile
+from auditcore_service.cli.found_images import ImageFile, listed
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
-from auditcore_service.use_cases.class_names import labels_from_folders as classes_of_folders
+from auditcore_service.use_cases.class_folders import labels_from_folders as classes_of_folders
 from auditcore_service.use_cases.class_names import read_classes
 from auditcore_service.use_cases.refusals import InvalidUpload
-from auditcore_service.use_cases.text_encoding import decode_text
+from auditcore_service.use_cases.text_encoding import composed, decode_text
 
 
 def read_json(path: Path) -> object:
@@ -81,7 +81,7 @@ def read_annotations(given: str | None) -> str | None:
         message = f"{path} cannot be read ({error.strerror}); give a JSON file, or JSON that begins with [ or {{"
         raise CommandError(message) from error
     except ValueError as error:
-        message = f"{path} is not a text file ({error}); give a JSON file"
+        message = f"{path} is not a text file in UTF-8 or UTF-16 ({error}); save it as UTF-8, in Excel as `CSV UTF-8`"
         raise CommandError(message) from error
 
 
@@ -113,7 +113,9 @@ def gather_annotations(
     """
     mask_files: tuple[MaskFile, ...] = ()
     if masks is not None and Path(masks).is_dir():
-        mask_files = tuple(MaskFile(path.name, path.read_bytes()) for path in sorted(Path(masks).glob("*.png")))
+        mask_files = tuple(
+            MaskFile(path.name, _bytes(path)) for path in listed(Path(masks)) if path.suffix.lower() == ".png"
+        )
         if not mask_files:
             message = f"folder {masks} holds no PNG; save masks as PNG files named after their images"
             raise CommandError(message)
@@ -146,13 +148,15 @@ def gather_annotations(
 def _yolo_folder(folder: Path, files: Sequence[ImageFile]) -> str:
     """Boxes of all images from a folder with one text file per image: class, center x, center y, width, height."""
     entries: list[list[list[float]] | None] = []
+    # accents in one form, since the two files may come from different systems
+    texts = {composed(path.stem): path for path in listed(folder) if path.suffix.lower() == ".txt"}
     for file in files:
-        path = folder / f"{file.path.stem}.txt"
-        if not path.is_file():
+        path = texts.get(composed(file.path.stem))
+        if path is None:
             entries.append(None)
             continue
         boxes = []
-        for number, line in enumerate(decode_text(path.read_bytes()).splitlines(), start=1):
+        for number, line in enumerate((read_annotations(str(path)) or "").splitlines(), start=1):
             if not line.strip():
                 continue
             try:
@@ -174,3 +178,11 @@ def _yolo_folder(folder: Path, files: Sequence[ImageFile]) -> str:
         message = f"folder {folder} holds no text file named after an image, such as {files[0].path.stem}.txt"
         raise CommandError(message)
     return json.dumps(entries)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror}); check its permissions"
+        raise CommandError(message) from error

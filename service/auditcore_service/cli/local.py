@@ -105,6 +105,7 @@ def audit_file(
 
 def _encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotations) -> list[EncodedImage]:
     from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
+    from auditcore.images.patient_data import bytes_to_keep  # noqa: PLC0415
 
     found = [image for file in files for image in images_in(file, access.limits)]
     try:
@@ -115,6 +116,7 @@ def _encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotat
             message, errors=[(f"--{(error.field or '').replace('_', '-')}", error.message)], code=error.code
         ) from error
     return [
-        EncodedImage(index, name, data, known.label, known.boxes, known.masks)
+        # of DICOM files what a service would keep, so that the batch is the same
+        EncodedImage(index, name, bytes_to_keep(data), known.label, known.boxes, known.masks)
         for index, ((name, data), known) in enumerate(zip(found, annotations, strict=True))
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, final, get_args
@@ -12,13 +13,9 @@ from pydantic_core import ErrorDetails
 
 from auditcore.contracts.images import Box, Boxes, Labels
 from auditcore.contracts.masks import MASK_BYTES, Mask, Masks
-from auditcore_service.use_cases.class_names import (
-    ClassNames,
-    cut,
-    labels_from_folders,
-    read_classes,
-)
-from auditcore_service.use_cases.coco import CocoObjects, is_coco, read_coco
+from auditcore_service.use_cases.class_folders import class_folders, labels_from_folders
+from auditcore_service.use_cases.class_names import ClassNames, cut, read_classes
+from auditcore_service.use_cases.coco import CocoObjects, is_coco, is_position, read_coco
 from auditcore_service.use_cases.image_names import ImageNames
 from auditcore_service.use_cases.label_tables import is_table, read_label_table
 from auditcore_service.use_cases.refusals import InvalidUpload
@@ -140,7 +137,7 @@ def read_annotations(given: GivenAnnotations, names: Sequence[str]) -> list[Imag
         masks[position] = (*masks[position], mask)
     if given.from_folders:
         _refuse_both(given.labels, "labels_from_folders", "labels")
-        labels = list(labels_from_folders([_folder(name) for name in names], classes))
+        labels = list(labels_from_folders(class_folders(names, classes), classes))
     text = (given.annotations or "").removeprefix(BYTE_ORDER_MARK)
     if text.strip():
         found = _table_or_coco(text, names, classes)
@@ -164,8 +161,8 @@ def read_class_names(given: GivenAnnotations, names: Sequence[str]) -> tuple[str
     Raises:
         InvalidUpload: The names cannot be read, or one occurs twice.
     """
-    found = read_classes(given.classes).names
-    return found or (tuple(sorted({_folder(name) for name in names})) if given.from_folders else ())
+    classes = read_classes(given.classes)
+    return classes.names or (tuple(sorted(set(class_folders(names, classes)))) if given.from_folders else ())
 
 
 def read_labels(text: str | None, names: Sequence[str], classes: ClassNames | None = None) -> list[Labels | None]:
@@ -252,11 +249,25 @@ def _parsed(field: Literal["labels", "boxes", "masks"], text: str | None) -> Any
     if not text.strip():
         return None
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_named_once)
     except (ValueError, RecursionError) as error:
         as_list, as_object, _ = _EXAMPLES[field]
         msg = f"{field} is not JSON ({error}); send a list such as {as_list} or an object such as {as_object}"
         raise InvalidUpload(msg, field=field) from error
+
+
+def _named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of which the parser would keep only the last of several entries with one name.
+
+    Raises:
+        ValueError: A name occurs twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counted = Counter(name for name, _ in pairs)
+        msg = f"it has {cut(counted.most_common(1)[0][0])} twice"
+        raise ValueError(msg)
+    return found
 
 
 def _entries(field: Literal["labels", "boxes", "masks"], parsed: object, names: Sequence[str]) -> list[object]:
@@ -368,7 +379,7 @@ def _as_object(box: object, which: str, classes: ClassNames, box_format: str, fo
 
 def _in_corners(numbers: Sequence[Any], box_format: str) -> dict[str, object]:
     """Four numbers as corners; what is not a number is left to validation."""
-    plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
+    plain = all(map(is_position, numbers))
     corners = list(numbers)
     if plain and box_format == "xywh":
         x, y, width, height = numbers
@@ -419,7 +430,9 @@ def _of_files(files: Sequence[MaskFile], names: Sequence[str]) -> list[tuple[int
             raise InvalidUpload(msg, field="masks")
         stem = _stem(file.name)
         bare = next((stem.removesuffix(end) for end in ("_mask", "-mask", ".mask") if stem.endswith(end)), stem)
-        positions = stems.positions(stem) or stems.positions(bare)
+        # the folder of the file may be that of its image, or one of masks
+        tried = (stem, bare, stem.rpartition("/")[2], bare.rpartition("/")[2])
+        positions = next(filter(None, map(stems.positions, tried)), [])
         if len(positions) != 1:
             what = "no image" if not positions else f"{len(positions)} images"
             msg = f"the mask {file.name!r} is named after {what} of the batch; give it the name of its image"
@@ -445,11 +458,6 @@ def _fault(what: str, error: ErrorDetails, count: int, image: str, form: str) ->
     where = "".join(f"{part}: " for part in inside)
     reason = error["msg"].removeprefix("Value error, ")
     return f"{what} {number} of {image} cannot be used: {where}{reason}; {form}"
-
-
-def _folder(name: str) -> str:
-    """Name of the folder that an image is in; empty if it is in none."""
-    return name.split("/")[-2] if "/" in name else ""
 
 
 def _stem(name: str) -> str:

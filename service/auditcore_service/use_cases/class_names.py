@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Literal, final
 
 from auditcore.contracts.class_names import LONGEST_CLASS_NAME, MOST_CLASSES
+from auditcore.contracts.image_names import fault_of_name
 from auditcore_service.use_cases.refusals import InvalidUpload
-from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK
+from auditcore_service.use_cases.text_encoding import BYTE_ORDER_MARK, composed
 
 INTEGERS = range(2**53)
 """Integers with exactly one canonical JSON form, which the batch's digest needs."""
@@ -29,7 +30,11 @@ class ClassNames:
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names = tuple(names)
-        self._indices = {name: index for index, name in enumerate(self.names)}
+        self._indices = {composed(name): index for index, name in enumerate(self.names)}
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a value is the name of a class."""
+        return isinstance(name, str) and composed(name) in self._indices
 
     def index(self, label: object, image: str, field: AnnotationField) -> int:
         """Class index of a label that is an index or a name.
@@ -40,10 +45,10 @@ class ClassNames:
             field: Field of the upload that has it, for the error.
 
         Raises:
-            InvalidUpload: It is neither.
+            InvalidUpload: It is neither, or there are fewer classes.
         """
-        if isinstance(label, str) and label in self._indices:
-            return self._indices[label]
+        if isinstance(label, str) and label in self:
+            return self._indices[composed(label)]
         if isinstance(label, str) and self.names:
             msg = f"label {cut(label)} of {image} is not one of the {len(self.names)} names in `classes`; correct it"
             raise InvalidUpload(msg, field=field)
@@ -53,6 +58,10 @@ class ClassNames:
             forms = "whole numbers from 0, a list of them, or null" if field == "labels" else one
             named = "; for names of classes, send `classes`, the names in the model's order" if _is_text(label) else ""
             msg = f"label {cut(label)} of {image} is not a class index; use {forms}{named}"
+            raise InvalidUpload(msg, field=field)
+        if self.names and label >= len(self.names):
+            count = len(self.names)
+            msg = f"label {label} of {image} is beyond the {count} names in `classes`, counted from 0; correct it"
             raise InvalidUpload(msg, field=field)
         return label
 
@@ -99,33 +108,14 @@ def _refuse_names(names: Sequence[str]) -> None:
                 f"the name {cut(name)} of class {position} has {len(name)} characters; at most {LONGEST_CLASS_NAME} fit"
             )
             raise InvalidUpload(msg, field="classes")
-        first = seen.setdefault(name, position)
+        fault = fault_of_name(name)
+        if fault is not None:
+            msg = f"the name {cut(name)} of class {position} {fault}; rename the class"
+            raise InvalidUpload(msg, field="classes")
+        first = seen.setdefault(composed(name), position)
         if first != position:
             msg = f"classes has the name {cut(name)} for the classes {first} and {position}; send each name once"
             raise InvalidUpload(msg, field="classes")
-
-
-def labels_from_folders(folders: Sequence[str], classes: ClassNames) -> list[int]:
-    """Class of each image by the name of its folder.
-
-    Args:
-        folders: Name of the folder of each image; empty for an image without one.
-        classes: Names of the model's classes. If they are not known, the folders are the classes in alphabetical order,
-            as torchvision's ImageFolder has them.
-
-    Raises:
-        InvalidUpload: An image has no folder, or its folder is not a class.
-    """
-    for position, folder in enumerate(folders):
-        if not folder:
-            msg = f"image {position} is in no folder of a class; put every image into the folder of its class"
-            raise InvalidUpload(msg, field="labels_from_folders")
-    known = classes if classes.names else ClassNames(sorted(set(folders)))
-    for folder in folders:
-        if folder not in known.names:
-            msg = f"the folder {cut(folder)} is not one of the {len(known.names)} names in `classes`; rename it"
-            raise InvalidUpload(msg, field="labels_from_folders")
-    return [known.index(folder, "a folder", "labels") for folder in folders]
 
 
 def cut(value: object) -> str:

@@ -18,12 +18,14 @@ _HEADERS = (
     b"\x93NUMPY",
 )
 
-_SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
+_SYSTEM_FILES = frozenset(
+    {".ds_store", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "dicomdir"}
+)
 _SYSTEM_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information", "@eadir"})
 
 
 def is_system_file(path: str) -> bool:
-    """Whether an operating system or a network drive adds a file of this path to folders of photos.
+    """Whether operating systems, network drives or CDs of DICOM files add a file of this path to folders of photos.
 
     Args:
         path: Relative path with slashes.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from urllib.parse import unquote
 
 NAME_LENGTH = 255
 """Most characters of an image's name."""
+
+_ENCODED = frozenset({"file", "https"})
+"""Schemes whose paths have % and two digits for what is not a letter of English; names of object stores do not."""
 
 _NO_TEXT = frozenset({"\ufffe", "\uffff"})
 """Characters that are never text; XML, the format of JUnit reports, cannot hold them."""
@@ -17,8 +21,21 @@ def short_name(name: str) -> str:
 
 
 def file_name(path: str) -> str:
-    """What a report calls an image with a path or URI: its last part."""
+    """What a report calls an image with a path: its last part."""
     return short_name(path.replace("\\", "/").rsplit("/", 1)[-1])
+
+
+def uri_name(uri: str) -> str:
+    """What a report calls an image with a URI: the last part of its path, as people write it.
+
+    What follows the path of an `https:` URI may be a signature that lets its holder fetch the file, so it is left out.
+    """
+    scheme, _, path = uri.partition(":")
+    if scheme.lower() in _ENCODED:
+        path = path.partition("#")[0].partition("?")[0]
+        decoded = file_name(unquote(path))
+        return file_name(path) if fault_of_name(decoded) else decoded
+    return file_name(path or uri)
 
 
 def inline_name(number: int) -> str:

@@ -12,6 +12,8 @@ _BITS = 5
 _CONTINUES = 1 << _BITS
 _FIRST_CHARACTER = 48
 _CHARACTERS = 64
+_MOST_BITS = 40
+"""Bits of a length; no image has as many pixels. Without a bound, a number of a million characters takes minutes."""
 
 
 @final
@@ -66,6 +68,9 @@ def decompress(text: str) -> tuple[int, ...]:
             raise ValueError(msg)
         value |= (code & (_CONTINUES - 1)) << shift
         shift += _BITS
+        if shift > _MOST_BITS:
+            msg = f"`counts` has a number of more than {_MOST_BITS} bits; no image has runs of that length"
+            raise ValueError(msg)
         if code & _CONTINUES:
             continue
         if code & (1 << (_BITS - 1)):

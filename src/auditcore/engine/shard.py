@@ -48,7 +48,8 @@ from auditcore.models.classifier import Classifier
 
 SMALL_PARTS = (
     "some files use only a small part of the range of their values, such as 12 bits in 16, so the model sees them "
-    "almost black; `images.items` says which. `preprocessing.bits`, `range` or `window` declare what the model knows"
+    "almost black, gray or white; `images.items` says which. `preprocessing.bits`, `range` or `window` declare what "
+    "the model knows"
 )
 """A note of the report. Which files they are stands at each image, so that the note is the same for all shards."""
 

@@ -40,8 +40,10 @@ def read(data: bytes, *, channels: int, limits: Limits, field: str) -> Raster:
     file = io.BytesIO(data)
     try:
         shape, _, dtype = _header(file)
-    except ValueError as error:
-        msg = f"not a NumPy array of an image ({error}); save it with numpy.save"
+    # every type: NumPy evaluates the header as Python, and damaged ones raise TokenError, TypeError, RecursionError ...
+    except Exception as error:
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError) and str(error) else "damaged header"
+        msg = f"not a NumPy array of an image ({reason}); save it with numpy.save"
         raise UndecodableImage(msg, field=field) from error
     if len(shape) not in {2, 3}:
         msg = f"the array has shape {shape}; an image is (H,W), (H,W,C) or (C,H,W)"
@@ -54,6 +56,10 @@ def read(data: bytes, *, channels: int, limits: Limits, field: str) -> Raster:
         raise UndecodableImage(msg, field=field)
     check_pixels(height, width, limits, field)
     own, bits = range_of(dtype, field)
+    if len(data) - file.tell() < height * width * bands * dtype.itemsize:
+        # before memory for all of it is taken
+        msg = "the array is not complete; save it again"
+        raise UndecodableImage(msg, field=field)
     file.seek(0)
     try:
         values = np.load(file, allow_pickle=False)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from auditcore.contracts.access import Limits
 from auditcore.errors import InputError, LimitExceeded, UndecodableImage
+from auditcore.images.other_formats import fault_of_format
 
 _PILLOW = re.compile(r"PIL\.")
 _FILTERS = threading.Lock()
@@ -69,7 +70,7 @@ def open_photo(data: bytes, *, limits: Limits, field: str) -> Image.Image:
         if not any(known[0] == "ignore" and known[3] == _PILLOW for known in warnings.filters):
             warnings.filterwarnings("ignore", module=_PILLOW.pattern)
     try:
-        with _damage_as_reason(field):
+        with _damage_as_reason(field, data):
             return _decode(data, limits, field)
     except Image.DecompressionBombError as error:
         raise LimitExceeded(
@@ -82,8 +83,8 @@ def open_photo(data: bytes, *, limits: Limits, field: str) -> Image.Image:
 
 
 @contextmanager
-def _damage_as_reason(field: str) -> Iterator[None]:
-    """Turn what Pillow raises for damaged bytes into one error.
+def _damage_as_reason(field: str, data: bytes = b"") -> Iterator[None]:
+    """Turn what Pillow raises for damaged bytes, or those of another format, into one error.
 
     Raises:
         UndecodableImage: Pillow raised anything but an exhausted memory or a size beyond its own limit.
@@ -95,7 +96,8 @@ def _damage_as_reason(field: str) -> Iterator[None]:
     except Exception as error:
         # every type: on damaged bytes, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error,
         # IndexError, KeyError, OverflowError, ZeroDivisionError ...
-        msg = f"not a complete PNG, JPEG, WebP, BMP, TIFF or GIF image ({_reason(error)}); export it again"
+        other = fault_of_format(data) if isinstance(error, UnidentifiedImageError) else None
+        msg = other or f"not a complete PNG, JPEG, WebP, BMP, TIFF or GIF image ({reason_of(error)}); export it again"
         raise UndecodableImage(msg, field=field) from error
 
 
@@ -135,7 +137,7 @@ def _to_rgb(image: Image.Image, field: str) -> Image.Image:
         # 65535 = 255 * 257: rounds to the nearest 8-bit value; Pillow's own conversion clips at 255
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode not in _EIGHT_BIT:
-        msg = f"pixels of type {image.mode} have no defined range; save the image with 8 or 16 bits per channel"
+        msg = f"pixels of type {image.mode} have no defined colors; save the image as gray or RGB of 8 or 16 bits"
         raise UndecodableImage(msg, field=field)
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -143,7 +145,7 @@ def _to_rgb(image: Image.Image, field: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return the first line of Pillow's message, without the memory address of a buffer."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return "format not recognized" if "cannot identify" in text else text

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.run_lengths import RunLengths
 from auditcore.errors import AnnotationInvalid
 from auditcore.images.box_units import LEAST_OVERHANG_PX, OVERHANG
+from auditcore.images.decode import reason_of
 from auditcore.images.placement import placement
 
 PNG_MODES = frozenset({"1", "L", "P", "I;16", "I", "RGB", "LA", "RGBA"})
@@ -108,19 +109,41 @@ def _png_pixels(data: bytes, image_size: tuple[int, int], field: str) -> Bool[np
             # before a pixel is decoded
             _require_size(image.size, image_size, "PNG", field)
             values: np.ndarray = np.asarray(image)
+            palette = image.getpalette() if image.mode == "P" else None
             bands = _COLOR_BANDS.get(image.mode)
     except AnnotationInvalid:
         raise
     except Exception as error:
         # every type: on damaged bytes, Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = f"a mask is not a complete PNG ({reason}); export it again"
+        msg = f"a mask is not a complete PNG ({reason_of(error)}); export it again"
         raise AnnotationInvalid(msg, field=field) from error
     inside: np.ndarray = np.asarray(values != 0)
+    if palette is not None:
+        return _colored(values, palette)
     if inside.ndim == 2:  # noqa: PLR2004 - axes
         return inside
     shown: np.ndarray = np.any(inside[..., :bands], axis=2)
     return shown if bands is None else np.logical_and(shown, inside[..., bands])
+
+
+def _colored(indices: UInt8[np.ndarray, "height width"], palette: Sequence[int]) -> Bool[np.ndarray, "height width"]:
+    """The pixels of an object in an image of a palette: those that are not of the first color.
+
+    Programs that reduce a mask of black and white to two colors order them as they like. So if the first color is not
+    black and another one in the image is, black is outside.
+
+    Args:
+        indices: Color of each pixel.
+        palette: Red, green and blue of each color.
+    """
+    # colors that the file does not name are black
+    black = np.ones(256, dtype=bool)
+    black[: len(palette) // 3] = ~np.asarray(palette).reshape(-1, 3).any(axis=1)
+    used = np.unique(indices)
+    if not black[0] and black[used].any():
+        inside: np.ndarray = ~black[indices]
+        return inside
+    return np.asarray(indices != 0)
 
 
 def _require_size(size: tuple[int, int], image_size: tuple[int, int], what: str, field: str) -> None:

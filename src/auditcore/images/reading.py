@@ -28,6 +28,8 @@ than its type: 12 bits in 16 reach a sixteenth."""
 _DEEP_COLORS = frozenset({2, 4, 6})
 """Color types of PNG with several bands per pixel, of which Pillow reads only the upper 8 bits."""
 
+_BYTE = 8
+
 _BANDS = {"L", "LA", "RGB", "RGBA", "CMYK"}
 """Modes of Pillow whose 8-bit values are bands of the file."""
 
@@ -70,23 +72,28 @@ def read_image(data: bytes, preprocessing: Preprocessing, *, limits: Limits, fie
         UndecodableImage: The bytes are not a complete image, have other bands than the model, or values outside of
             what was declared.
     """
-    raster = _raster(data, len(preprocessing.mean), limits=limits, field=field)
+    raster = _raster(data, preprocessing, limits=limits, field=field)
     if raster is None:
         return _photo(data, preprocessing, limits=limits, field=field)
     return _scaled(raster, preprocessing, field)
 
 
-def _raster(data: bytes, channels: int, *, limits: Limits, field: str) -> Raster | None:
+def _raster(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: str) -> Raster | None:
     """The bands of a file whose values Pillow would change; None for a photo."""
     if len(data) > limits.image_bytes:
         raise LimitExceeded(
             what="the image file", limit=limits.image_bytes, actual=len(data), unit="bytes", field=field
         )
     if is_dicom(data):
-        return dicom.read(data, limits=limits, field=field)
+        return dicom.read(data, shown=preprocessing.declared_range is None, limits=limits, field=field)
+    channels = len(preprocessing.mean)
     if arrays.is_array(data):
         return arrays.read(data, channels=channels, limits=limits, field=field)
-    return tiff.read(data, limits=limits, field=field) if tiff.is_tiff(data) else None
+    if not tiff.is_tiff(data):
+        return None
+    # a model of bands takes transparency for what it is: one more band
+    bands = channels if preprocessing.colors_seen == "bands" else None
+    return tiff.read(data, bands=bands, limits=limits, field=field)
 
 
 def _photo(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: str) -> DecodedImage:
@@ -101,7 +108,12 @@ def _photo(data: bytes, preprocessing: Preprocessing, *, limits: Limits, field: 
         )
         raise UndecodableImage(msg, field=field)
     if image.mode.startswith("I;16"):
-        return _scaled(_bands(image, 65535.0, 16), preprocessing, field)
+        raster = _bands(image, 65535.0, 16)
+        transparent = image.info.get("transparency")
+        if transparent is not None:
+            # over black, as a photo is
+            raster = raster._replace(values=np.where(raster.values == transparent, np.float32(0), raster.values))
+        return _scaled(raster, preprocessing, field)
     # a model of bands takes transparency for what it is: one more band
     if not (colors == "bands" and channels == len(image.getbands()) and image.mode in _BANDS):
         gray = image.mode in {"1", "L", "LA", "La"}
@@ -171,19 +183,63 @@ def _scaled(raster: Raster, preprocessing: Preprocessing, field: str) -> Decoded
         )
         raise UndecodableImage(msg, field=field)
     if raster.low_is_white:
-        values, largest = np.float32(low + high) - values, low + high - smallest
-    note = None
-    used = (largest - low) / (high - low)
-    if declared is None and raster.bits is not None and raster.bits > 8 and used <= SMALL_PART:  # noqa: PLR2004 - a byte
-        note = (
-            f"uses only {max(used, 0):.1%} of the range of its {raster.bits} bits (largest value {largest:g}), so "
-            "the model sees it almost black; if that is not what the model was trained on, declare "
-            f"`preprocessing.bits`, such as {max(8, int(largest).bit_length())}"
-        )
+        values = np.float32(low + high) - values
     # before resizing, so that a marker that the window cuts off is as white around its edges as in the middle
-    bands = _channels(values.clip(low, high), preprocessing, field)
+    values = values.clip(low, high)
+    bands = _channels(values, preprocessing, field)
+    note = _range_note(values, raster, low, high, declared=declared is not None)
     planes = tuple(Image.fromarray(np.ascontiguousarray(bands[:, :, band])) for band in range(bands.shape[2]))
     return DecodedImage(planes, (low, high), note)
+
+
+def _range_note(values: NDArray[np.float32], raster: Raster, low: float, high: float, *, declared: bool) -> str | None:
+    """What to know of values that use only a small part of their range, or none of it; None if they use more.
+
+    Args:
+        values: As the model sees them.
+        raster: The file.
+        low: The value that means black.
+        high: The value that means white.
+        declared: Whether a request declares what means black and white; otherwise the file does, or its type.
+    """
+    if not declared and not raster.windowed and (raster.bits is None or raster.bits <= _BYTE):
+        return None
+    seen, part = _part(values, low, high)
+    smallest, largest = float(raster.values.min()), float(raster.values.max())
+    own = f"values {smallest:g} to {largest:g}"
+    if declared and not _between(values, low, high) and _between(raster.values, smallest, largest):
+        return (
+            f"has no value between {low:g} and {high:g}, the range that `preprocessing` declares ({own}), so the model "
+            "sees only black and white; declare the bits, the range or the window of these files"
+        )
+    if part > SMALL_PART:
+        return None
+    which = f"range of its {raster.bits} bits"
+    remedy = "declare `preprocessing.range`, what means black and white"
+    if declared:
+        which = "range that `preprocessing` declares"
+        remedy = "declare the bits, the range or the window of these files"
+    elif raster.windowed:
+        which = "range that the file declares"
+    elif low == 0 and seen == "almost black":
+        own = f"largest value {largest:g}"
+        remedy = f"declare `preprocessing.bits`, such as {max(8, int(largest).bit_length())}"
+    return (
+        f"uses only {part:.1%} of the {which} ({own}), so the model sees it {seen}; if that is not what the model was "
+        f"trained on, {remedy}"
+    )
+
+
+def _part(values: NDArray[np.float32], low: float, high: float) -> tuple[str, float]:
+    """How values look, and the share of a range that they use: from black on if all are dark."""
+    smallest, largest = ((float(end) - low) / (high - low) for end in (values.min(), values.max()))
+    if largest <= SMALL_PART:
+        return "almost black", largest
+    return "almost white" if 1 - smallest <= SMALL_PART else "almost gray", largest - smallest
+
+
+def _between(values: NDArray[np.float32], low: float, high: float) -> bool:
+    return bool(((values > low) & (values < high)).any())
 
 
 def _channels(values: NDArray[np.float32], preprocessing: Preprocessing, field: str) -> NDArray[np.float32]:

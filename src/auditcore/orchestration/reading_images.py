@@ -9,7 +9,7 @@ from io import BufferedReader
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.class_names import ClassNames
-from auditcore.contracts.image_names import file_name, inline_name
+from auditcore.contracts.image_names import inline_name, uri_name
 from auditcore.contracts.images import (
     BatchEntry,
     BatchManifest,
@@ -26,6 +26,7 @@ from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
+from auditcore.images.patient_data import bytes_to_keep
 from auditcore.images.tensor_batches import ByteStream, TensorBatch, cut, open_batch, require_model
 from auditcore.sources.fetching import BlobReader, open_resource, read_resource
 
@@ -40,7 +41,9 @@ def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage
     match request.images:
         case InlineImages(images=inline):
             return [
-                EncodedImage(number, inline_name(number), image.data, image.label, image.boxes, image.masks)
+                EncodedImage(
+                    number, inline_name(number), bytes_to_keep(image.data), image.label, image.boxes, image.masks
+                )
                 for number, image in enumerate(inline)
             ]
         case ImageUris(uris=uris):
@@ -65,7 +68,9 @@ def with_stored_images(request: AuditRequest, images: Sequence[EncodedImage]) ->
     """
     match request.images:
         case InlineImages(images=inline):
-            manifest = inline_manifest(inline)
+            manifest = inline_manifest(
+                [one.model_copy(update={"data": image.data}) for one, image in zip(inline, images, strict=True)]
+            )
         case TensorImages():
             manifest = manifest_of(images)
         case _:
@@ -140,7 +145,7 @@ def require_models(batch: TensorBatch, request: AuditRequest) -> None:
 
 def cut_tensors(images: TensorImages, stream: ByteStream, batch: TensorBatch) -> Iterator[EncodedImage]:
     """Yield each image of an open file of tensors, with what the request knows of it."""
-    names = batch.names(file_name(images.uri))
+    names = batch.names(uri_name(images.uri))
     files = cut(stream, batch, field="images.uri")
     for number, (name, data) in enumerate(zip(names, files, strict=True)):
         yield EncodedImage(
@@ -154,7 +159,7 @@ def cut_tensors(images: TensorImages, stream: ByteStream, batch: TensorBatch) ->
 
 
 def read_uri(image: ImageUri, index: int, access: AccessRules, *, blobs: BlobReader | None = None) -> bytes:
-    """The bytes behind an image's URI.
+    """The bytes behind an image's URI; of a DICOM file only those that are not about the patient.
 
     Args:
         image: The image.
@@ -165,7 +170,7 @@ def read_uri(image: ImageUri, index: int, access: AccessRules, *, blobs: BlobRea
     Raises:
         InputError: The image cannot be fetched, or its bytes have another digest than the request says.
     """
-    return read_resource(
+    data = read_resource(
         image.uri,
         access=access,
         field=f"images.uris.{index}.uri",
@@ -173,8 +178,9 @@ def read_uri(image: ImageUri, index: int, access: AccessRules, *, blobs: BlobRea
         sha256=image.sha256,
         blobs=blobs,
     )
+    return bytes_to_keep(data)
 
 
 def encoded_uri(image: ImageUri, index: int, data: bytes) -> EncodedImage:
     """An image that was fetched from its URI, named after the last part of it."""
-    return EncodedImage(index, file_name(image.uri), data, image.label, image.boxes, image.masks)
+    return EncodedImage(index, uri_name(image.uri), data, image.label, image.boxes, image.masks)

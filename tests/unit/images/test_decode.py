@@ -113,6 +113,24 @@ def test_formats_outside_the_list_are_undecodable() -> None:
             decode(encode(gradient(), file_format))
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(30), "is HEIC.*convert it to PNG or JPEG"),
+        (b"\0\0\0\x18ftypavif" + bytes(30), "is AVIF"),
+        (b"\0\0\0\x18ftypisom" + bytes(30), "a video"),
+        (b"PK\x03\x04" + bytes(30), "a zip, as .npz.*archives as `archive`"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"\xef\xbb\xbf <!DOCTYPE html>", "XML, as SVG and web pages are"),
+        (b"iVBORw0KGgo", "text in base64; |send the bytes themselves"),
+        (bytes(344) + b"n+1\0", "NIfTI.*each slice"),
+    ],
+)
+def test_other_formats_are_named_with_what_to_send(data: bytes, words: str) -> None:
+    with pytest.raises(UndecodableImage, match=words):
+        decode(data)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     file_format=st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"]),

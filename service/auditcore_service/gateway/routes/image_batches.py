@@ -9,7 +9,7 @@ from typing import Annotated, Any, final
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import FormData, UploadFile
 
-from auditcore.contracts.image_names import file_name
+from auditcore.contracts.image_names import short_name
 from auditcore.contracts.images import BatchManifest
 from auditcore.contracts.masks import MASK_BYTES
 from auditcore.errors import LimitExceeded
@@ -138,7 +138,8 @@ UPLOAD_BODY: dict[str, Any] = {
                             "type": "string",
                             "enum": ["true", "false"],
                             "description": "Whether the folder of an image in the archive is its class: one of "
-                            "`classes`, or the folders in alphabetical order.",
+                            "`classes`, or the folders in alphabetical order. If the archive has folders in the "
+                            "folders of classes, send `classes`.",
                         },
                     },
                 },
@@ -185,7 +186,8 @@ async def _sorted(form: FormData, *, mask_files: int) -> Upload:
                 raise LimitExceeded(
                     what="the batch", limit=mask_files, actual=len(masks) + 1, unit="masks", field="masks"
                 )
-            masks.append(MaskFile(file_name(value.filename or ""), await value.read(MASK_BYTES + 1)))
+            name_of_mask = short_name((value.filename or "").replace("\\", "/"))
+            masks.append(MaskFile(name_of_mask, await value.read(MASK_BYTES + 1)))
         elif name in _TEXTS:
             if name in texts:
                 msg = f"the form has more than one part {name}; send one for all images"
@@ -221,7 +223,13 @@ async def _text(name: str, file: UploadFile) -> str:
     data = await file.read(ANNOTATION_BYTES + 1)
     if len(data) > ANNOTATION_BYTES:
         raise LimitExceeded(what=name, limit=ANNOTATION_BYTES, actual=file.size or len(data), unit="bytes", field=name)
-    return decode_text(data, errors="replace")
+    try:
+        return decode_text(data)
+    except UnicodeDecodeError as error:
+        msg = (
+            f"{name} is not a text file in UTF-8 or UTF-16 ({error.reason}); save it as UTF-8, in Excel as `CSV UTF-8`"
+        )
+        raise InvalidUpload(msg, field=name) from error
 
 
 @router.post(
