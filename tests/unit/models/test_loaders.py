@@ -229,6 +229,23 @@ def with_weights(path: Path, sha256: str | None = None) -> FactoryModel:
     return factory("digits:build", weights=Weights(uri=path.as_uri(), sha256=sha256))
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit('usage: train.py --data DATA')", "SystemExit: usage"),
+        ("open('weights/config.yaml')", "FileNotFoundError"),
+        ("def build(:", "SyntaxError"),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script_of_a_team.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    target = "script_of_a_team:build"
+    assert refused(factory(target), ModelNotLoadable, allowing(target), said) == "model.target"
+
+
 def test_a_wrong_digest_is_found_before_the_file_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps(print))
