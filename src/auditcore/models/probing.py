@@ -246,7 +246,7 @@ def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a
         raise ModelOutputInvalid(msg, field=field) from error
 
 
-def _advice(error: Exception) -> tuple[str, str]:
+def _advice(error: BaseException) -> tuple[str, str]:
     """How to fix a pass that failed, and the field of the request that it is about."""
     text = str(error)
     if isinstance(error, TypeError) and ("positional argument" in text or "keyword-only argument" in text):

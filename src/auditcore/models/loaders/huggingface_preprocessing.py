@@ -123,7 +123,7 @@ def _class_of(name: str, model_type: str) -> Any | None:  # noqa: ANN401 - trans
 
     wanted = name.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
     if not wanted:
-        of_type = known.IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type, {})
+        of_type = known.IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type, {})  # type: ignore[attr-defined]
         wanted = of_type.get("torchvision") or of_type.get("pil") or ""
     if not wanted:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -30,7 +30,7 @@ from auditcore.sources.sibling_files import read_sibling
 FIELD = "model.uri"
 IMAGES_PER_PASS = 8
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_TYPES: Mapping[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 """Types of images and scores, as ONNX Runtime names them."""
 
 AGREEMENT = 1e-4
