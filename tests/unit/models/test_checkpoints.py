@@ -279,3 +279,10 @@ def test_attributes_and_classes_of_tensors_are_left_out(tmp_path: Path, *, whole
         value.no_weight_decay = True  # type: ignore[attr-defined]
     content = module if whole else {name: value.as_subclass(Labelled) for name, value in RAW.items()}
     assert holds(loaded(content, tmp_path), RAW)
+
+
+def test_a_model_wrapped_for_several_devices_takes_weights_of_either_name() -> None:
+    for content in (RAW, below("module.")):
+        wrapped = nn.DataParallel(digits.build())
+        fill(wrapped, content, field="model.weights.uri")
+        assert all(torch.equal(value, RAW[name]) for name, value in wrapped.module.state_dict().items())

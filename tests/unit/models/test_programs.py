@@ -143,6 +143,16 @@ def test_graphs_of_something_else_are_refused_with_a_reason(
     assert caught.value.field == field
 
 
+def test_a_graph_that_draws_random_numbers_is_refused(tmp_path: Path) -> None:
+    path = small_graph(tmp_path / "g.onnx")
+    made = onnx.load(str(path))
+    made.graph.node.append(helper.make_node("RandomNormalLike", ["scores0"], ["drawn"]))
+    made.graph.output[0].name = "drawn"
+    onnx.save(made, str(path))
+    with pytest.raises(ModelOutputInvalid, match=r"the same image twice.*exported in training mode"):
+        load_classifier(onnx_model(path), access=AccessRules(file_roots=(tmp_path,)))
+
+
 @pytest.mark.parametrize(("kind", "off"), [(TensorProto.FLOAT16, 2e-3), (TensorProto.DOUBLE, 1e-6)])
 def test_graphs_of_other_precisions_get_images_of_theirs(tmp_path: Path, kind: int, off: float) -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))

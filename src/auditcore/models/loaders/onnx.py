@@ -30,7 +30,11 @@ from auditcore.sources.sibling_files import read_sibling
 FIELD = "model.uri"
 IMAGES_PER_PASS = 8
 
-_TYPES: Mapping[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_TYPES: Mapping[str, type[np.floating[Any]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
 """Types of images and scores, as ONNX Runtime names them."""
 
 AGREEMENT = 1e-4
