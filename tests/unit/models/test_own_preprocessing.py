@@ -51,7 +51,7 @@ PROCESSORS: list[tuple[str, dict[str, Any]]] = [
     ("DeiTImageProcessor", {"size": {"height": 40, "width": 40}, "crop_size": SQUARE}),
     ("MobileNetV2ImageProcessor", {"size": {"shortest_edge": 40}, "crop_size": SQUARE}),
     ("BeitImageProcessor", {"size": SQUARE, "resample": 2}),
-    ("SegformerImageProcessor", {"size": SQUARE}),
+    ("SegformerImageProcessor", {"size": SQUARE, "do_center_crop": True, "crop_size": {"height": 24, "width": 24}}),
     ("SiglipImageProcessor", {"size": SQUARE, "image_mean": 0.5, "image_std": [0.25]}),
     ("PoolFormerImageProcessor", {"size": {"height": 36, "width": 36}, "crop_size": SQUARE}),
     ("PoolFormerImageProcessor", {"size": {"height": 36, "width": 45}, "crop_size": SQUARE}),
