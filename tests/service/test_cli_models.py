@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from auditcore.contracts.access import AccessRules
@@ -36,6 +37,36 @@ def test_a_model_without_a_plan_is_inspected_with_the_whole_catalogue(tmp_path: 
     found = Inspection.model_validate_json(run("inspect", write(tmp_path, SMALL_MODEL), "--json").stdout)
     classifier = load_classifier(TorchvisionModel.model_validate(SMALL_MODEL), access=AccessRules())
     assert found.found.digest == classifier.digest
+
+
+def test_what_a_model_prints_is_no_part_of_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "talkative_model.py").write_text(
+        "import torch\n\n\n"
+        "class Net(torch.nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        print('talking', x.shape)\n"
+        "        return super().forward(x)\n\n\n"
+        "def build():\n"
+        "    print('loaded')\n"
+        "    return Net(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = {
+        "kind": "factory",
+        "target": "talkative_model:build",
+        "weights": {"uri": "random:1"},
+        "preprocessing": {"resize": 16, "crop": 16},
+    }
+    PIL.Image.new("RGB", (20, 20), (9, 99, 199)).save(tmp_path / "a.png")
+    plan = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "complexity"}]}
+    file = write(tmp_path, {"model": model, "plan": plan})
+    monkeypatch.setenv("AUDIT_FACTORIES", '["talkative_model:build"]')
+    inspected = run("inspect", file, "--json")
+    assert Inspection.model_validate_json(inspected.stdout).found is not None
+    assert "loaded" in inspected.stderr
+    audited = run("audit", file, "--images", tmp_path / "a.png", "--out", tmp_path / "report.json")
+    assert audited.exit_code == 0
+    assert "talking" not in audited.stdout
 
 
 def test_of_a_request_its_plan_is_looked_at(tmp_path: Path) -> None:

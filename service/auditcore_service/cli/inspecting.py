@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,9 @@ def inspect_here(path: Path, *, access: AccessRules, progress: ShowProgress) -> 
 
     progress(None, "loading the model and looking at its layers")
     try:
-        return inspect_model(request, access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}))
+        # code of a model may print, and the answer on stdout is read by programs
+        with contextlib.redirect_stdout(sys.stderr):
+            return inspect_model(request, access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}))
     except InputError as error:
         message = f"the model of {path} cannot be audited"
         raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,16 +88,18 @@ def audit_file(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     progress(None, f"loading the model on {device}")
     try:
-        return audit(
-            request,
-            images=encoded,
-            access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
-            device=device,
-            micro_batch=micro_batch,
-            progress=lambda share: progress(share, "auditing"),
-            pictures=pictures,
-            picture_images=GALLERY_IMAGES,
-        )
+        # code of a model may print, and stdout is read by programs
+        with contextlib.redirect_stdout(sys.stderr):
+            return audit(
+                request,
+                images=encoded,
+                access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
+                device=device,
+                micro_batch=micro_batch,
+                progress=lambda share: progress(share, "auditing"),
+                pictures=pictures,
+                picture_images=GALLERY_IMAGES,
+            )
     except InputError as error:
         message = f"the audit of {plan} cannot be carried out"
         raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error

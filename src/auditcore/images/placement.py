@@ -35,7 +35,7 @@ class Placement:
 def placement(image_size: tuple[int, int], preprocessing: Preprocessing) -> Placement:
     """Return how an image is resized and cropped for the model.
 
-    Sizes are rounded as torchvision's Resize rounds them.
+    Sizes are rounded as torchvision's Resize rounds them, and timm's ResizeKeepRatio for `letterbox` and `cover`.
 
     Args:
         image_size: Width and height of the upright image.
@@ -103,9 +103,10 @@ def _resized(image_size: tuple[int, int], preprocessing: Preprocessing) -> tuple
         case "squash":
             return both.width, both.height
         case "letterbox" | "cover" as fit:
-            scales = (both.width / width, both.height / height)
-            scale = min(scales) if fit == "letterbox" else max(scales)
-            return max(1, round(width * scale)), max(1, round(height * scale))
+            # divided by, not multiplied with its inverse: halves of a pixel are then rounded as timm rounds them
+            ratios = (width / both.width, height / both.height)
+            ratio = max(ratios) if fit == "letterbox" else min(ratios)
+            return max(1, round(width / ratio)), max(1, round(height / ratio))
         case fit:
             side = min(image_size) if fit == "shorter" else max(image_size)
             return max(1, int(both.width * width / side)), max(1, int(both.height * height / side))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal, final
 
 import torch
@@ -38,6 +39,7 @@ class Habits:
             one.
         tracks_gradients: Whether it only runs where gradients are tracked, such as one that calls `register_hook` or
             `retain_grad` on its feature maps.
+        converts: Whether it returns another type than float32, so that its answers are converted.
     """
 
     outputs: Outputs
@@ -48,6 +50,7 @@ class Habits:
     batches: Batches = "any"
     reshapes: bool = False
     tracks_gradients: bool = False
+    converts: bool = False
 
     @property
     def plain(self) -> bool:
@@ -61,6 +64,7 @@ class Habits:
             or self.copies_input
             or self.reshapes
             or self.tracks_gradients
+            or self.converts
             or self.batches != "any"
         )
 
@@ -109,6 +113,8 @@ class Adapted(nn.Module):
         returned = selected(self._run(x.clone() if habits.copies_input else x), habits.select)
         if habits.reshapes:
             returned = returned.reshape(x.shape[0], habits.columns)
+        if habits.converts:
+            returned = returned.float()
         return to_logits(returned, outputs=habits.outputs, scores=habits.scores, columns=habits.columns)
 
 
@@ -152,8 +158,10 @@ def find_entry(returned: Any, select: Select | None) -> Select | None:  # noqa: 
     if isinstance(named, Tensor):
         return LOGITS
     entries = list(returned.items() if isinstance(returned, Mapping) else enumerate(_sequence(returned)))
-    if len(entries) == 1 and isinstance(entries[0][1], Tensor):
-        only: Select = entries[0][0]
+    # such as a loss that is None without labels
+    filled = [(name, entry) for name, entry in entries if not isinstance(entry, (str, int, float, NoneType))]
+    if len(filled) == 1 and isinstance(filled[0][1], Tensor):
+        only: Select = filled[0][0]
         return only
     msg = (
         f"the model must return one tensor of logits, got {_described(returned)}; set `select` to the entry with the "

@@ -53,6 +53,7 @@ class BlackBox(nn.Module):
         source: Source of the predictions.
         outputs: What it returns.
         scores: How logits become probabilities.
+        columns: Number of columns of what the source returned last; 0 before the first pass.
     """
 
     def __init__(self, source: Source, *, outputs: Outputs, scores: Scores) -> None:
@@ -60,10 +61,12 @@ class BlackBox(nn.Module):
         super().__init__()
         self.source = source
         self.outputs, self.scores = outputs, scores
+        self.columns = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N,classes) on the device of `x`; for probabilities, logits that give them back."""
         outputs = self.source.predict(x.detach().contiguous().cpu())
         require_declared(outputs, outputs=self.outputs, scores=self.scores)
-        logits: Tensor = to_logits(outputs, outputs=self.outputs, scores=self.scores, columns=outputs.shape[1])
+        self.columns = outputs.shape[1]
+        logits: Tensor = to_logits(outputs, outputs=self.outputs, scores=self.scores, columns=self.columns)
         return logits.to(x.device)

@@ -193,9 +193,11 @@ def drop_assertions(model: fx.GraphModule) -> None:
 
 
 def drop_identities(model: fx.GraphModule) -> None:
-    """Remove dropout and similar layers, which return their input in evaluation mode."""
+    """Remove what returns its input in evaluation mode: dropout, similar layers, and conversions to the same type."""
     for node in _nodes(model):
-        if isinstance(called_module(model, node), IDENTITIES) or (
+        if _calls(node, "float", "to", "type") and _type_of(node) == _type_of(node.args[0]) is not None:
+            _erase(model, node, by=node.args[0])
+        elif isinstance(called_module(model, node), IDENTITIES) or (
             node.op == "call_function" and node.target in {F.dropout, F.dropout2d, stochastic_depth}
         ):
             # a dropout that is forced on would not return its input; the check at the end finds that
@@ -426,6 +428,12 @@ def _alive(graph: fx.Graph) -> set[fx.Node]:
         if node.op == "placeholder" or any(source in alive for source in node.all_input_nodes):
             alive.add(node)
     return alive
+
+
+def _type_of(node: object) -> torch.dtype | None:
+    """The type of the numbers that a node computes, if that is known."""
+    meta = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
+    return getattr(meta, "dtype", None)
 
 
 def _calls(node: fx.Node, *targets: object) -> bool:

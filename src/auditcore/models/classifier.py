@@ -17,11 +17,11 @@ from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.shards import Calibration, Way
 from auditcore.contracts.speed import Speed
-from auditcore.errors import NotApplicable
+from auditcore.errors import ModelNotLoadable, ModelOutputInvalid, NotApplicable
 from auditcore.models.black_box import BlackBox
 from auditcore.models.feature_maps import positions_reach_logits
 from auditcore.models.folding import Folded
-from auditcore.models.foreign_code import Program, copied, is_program
+from auditcore.models.foreign_code import Program, copied, is_program, raised_by_a_signal, said
 from auditcore.models.module_forms import ModuleForms
 from auditcore.models.pass_ledger import PassLedger
 from auditcore.models.passages import Flow, flow_through, last_map
@@ -149,13 +149,35 @@ class Classifier:
     def _probed(self, module: nn.Module, *, outputs: Outputs, select: Select | None) -> Probe:
         """Copy and freeze a module and pass images of a probe through the copy."""
         inputs = (probe_images(self.shape, count=IMAGES).to(self.device) - self.mean) / self.std
-        if self.source is not None:
+        if isinstance(module, BlackBox):
             return probe_black_box(module, inputs)
         if isinstance(module, torch.jit.ScriptModule):
             module = Program(module)
+        try:
+            return self._tried(module, inputs, outputs=outputs, select=select, as_float32=True)
+        except ModelOutputInvalid as error:
+            types = {value.dtype for value in module.parameters() if value.is_floating_point()}
+            if types <= {torch.float32}:
+                raise
+            # a forward that converts its images, such as by x.half(), needs weights of their type
+            try:
+                found = self._tried(module, inputs, outputs=outputs, select=select, as_float32=False)
+            except ModelOutputInvalid:
+                raise error from None
+            named = ", ".join(sorted(str(one).removeprefix("torch.") for one in types))
+            note = f"the model computes with weights of {named}, since its code does not run with float32"
+            return replace(found, notes=(*found.notes, note))
+
+    def _tried(
+        self, module: nn.Module, inputs: Tensor, *, outputs: Outputs, select: Select | None, as_float32: bool
+    ) -> Probe:
+        """Pass the images through a copy of a module, whose weights are converted to float32 or stay as they are."""
         module, notes = plain_copy(module)
-        # not `to(torch.float32)`, which drops the imaginary part of complex weights
-        module = module.eval().to(self.device).float()
+        _switch_to_evaluation(module)
+        module = module.to(self.device)
+        if as_float32:
+            # not `to(torch.float32)`, which drops the imaginary part of complex weights
+            module = module.float()
         refuse_non_finite_weights(module)
         for parameter in module.parameters():
             # TorchScript has no `requires_grad_` of a whole module
@@ -381,6 +403,25 @@ class Classifier:
             folded=other.module,
         )
         return other
+
+
+def _switch_to_evaluation(module: nn.Module) -> None:
+    """Switch a module to evaluation.
+
+    Raises:
+        ModelNotLoadable: It has a method `eval` or `train` of its own that fails.
+    """
+    try:
+        module.eval()
+    # PyTorch calls methods of these names, and those of the model are foreign code
+    except Exception as error:
+        if raised_by_a_signal(error):
+            raise
+        msg = (
+            f"the model cannot be switched to evaluation ({said(error)}); `eval` and `train` of a module belong to "
+            "PyTorch, so give a method of yours, such as a training loop, another name"
+        )
+        raise ModelNotLoadable(msg, field="model") from error
 
 
 _KEEP_AXIS = "keep the axis of images: flatten(1) in place of squeeze() and view()"

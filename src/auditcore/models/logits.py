@@ -96,6 +96,35 @@ def require_declared(returned: Float[Tensor, "image column"], *, outputs: Output
         raise ModelOutputInvalid(msg, field=FIELD)
 
 
+def refuse_probabilities(operation: str, scores: Scores, *, binary: bool) -> None:
+    """Refuse a model declared to return logits whose last operation makes probabilities.
+
+    Args:
+        operation: Name of the operation in lower case, without underscores.
+        scores: How logits become probabilities.
+        binary: Whether the model returns one column.
+
+    Raises:
+        ModelOutputInvalid: It does.
+    """
+    made = {
+        "softmax": "probabilities",
+        "sigmoid": "probabilities",
+        "hardsigmoid": "probabilities",
+        "logsigmoid": "log_probabilities",
+        # softmax of log-probabilities gives the probabilities again; sigmoid does not
+        "logsoftmax": "log_probabilities" if scores == "sigmoid" else None,
+    }.get(operation)
+    if made is None:
+        return
+    also = " and `scores` to `sigmoid`" if "sigmoid" in operation and not binary and scores == "softmax" else ""
+    msg = (
+        f"the outputs are declared as logits, but the model ends with {operation}, so they are "
+        f"{made.replace('_', '-')}; set `outputs` to `{made}`{also}"
+    )
+    raise ModelOutputInvalid(msg, field=FIELD)
+
+
 def has_rows_of_softmax(returned: Float[Tensor, "image column"]) -> bool:
     """Return whether every row is a distribution over several classes: at least 0, with the sum 1."""
     return (

@@ -17,10 +17,11 @@ from auditcore.contracts.outputs import Outputs, Select
 from auditcore.devices.exhaustion import EXHAUSTED, is_out_of_memory
 from auditcore.errors import InputError, MemoryExhausted, ModelOutputInvalid, NonFiniteWeights
 from auditcore.models.adapted import Adapted, Habits, find_entry, selected
+from auditcore.models.black_box import BlackBox
 from auditcore.models.canonical import laid_out
 from auditcore.models.feature_maps import Layout, layers_run
 from auditcore.models.foreign_code import raised_by_a_signal, said
-from auditcore.models.logits import require_declared, to_logits
+from auditcore.models.logits import refuse_probabilities, require_declared, to_logits
 from auditcore.models.sanity import invalid_output, is_invalid
 
 Quiet = Callable[[], AbstractContextManager[Any]]
@@ -36,8 +37,14 @@ SAME = 1e-3
 """Largest difference between two answers to the same image that counts as rounding, as a share of the largest logit.
 Other kernels for other batch sizes cause less than 1e-5 on a CPU; dropout and batch statistics cause more than 1e-2."""
 
-_RESHAPING = ("View", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "Expand", "Permute", "T")
-"""Beginnings of the names of autograd nodes that only move values."""
+ROUNDING = 1e-2
+"""Share of that which other kernels for the same image can cause on a CPU, as when a program optimizes itself."""
+
+_KEEPING = (
+    *("View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Select", "Slice", "Clone", "Alias", "Expand"),
+    *("Permute", "TBackward", "Transpose", "ToCopy", "Clamp", "NanToNum"),
+)
+"""Beginnings of the names of autograd nodes that only move, round or limit values."""
 
 
 @final
@@ -69,15 +76,18 @@ class Probe:
     notes: tuple[str, ...] = ()
 
 
-def probe_black_box(module: nn.Module, inputs: Tensor) -> Probe:
-    """Pass two images through a model that gives only predictions.
+def probe_black_box(module: BlackBox, inputs: Tensor) -> Probe:
+    """Pass two images through a model that gives only predictions, and again if it cannot change meanwhile.
+
+    The answers of a server are compared again and again during an audit.
 
     Args:
         module: The model.
         inputs: Normalized images of the probe.
 
     Raises:
-        ModelOutputInvalid: The output is not an (N,classes) tensor of class scores.
+        ModelOutputInvalid: The output is not an (N,classes) tensor of class scores, or the answers to the same image
+            differ.
         InputError: A server fails.
     """
     logits = _ran(module, inputs[:2])
@@ -85,7 +95,12 @@ def probe_black_box(module: nn.Module, inputs: Tensor) -> Probe:
         raise _misshapen(logits, images=2)
     if is_invalid(logits):
         raise invalid_output()
-    return Probe(module, None, logits.shape[1], {})
+    if module.source.probe is None:
+        for why, images in (("the same image twice", 2), ("an image in another batch", 3), ("an image by itself", 1)):
+            again = _ran(module, inputs[:images])[:2]
+            _require_same(again, logits[: len(again)], why=why, module=module, buffers={})
+    habits = Habits(module.outputs, module.scores, module.columns)
+    return Probe(module, None, logits.shape[1], {}, notes=_notes_on_outputs(habits, logits))
 
 
 def probe(
@@ -120,6 +135,13 @@ def probe(
         raise invalid_output(on="textured probe images")
     view = module if habits.plain else Adapted(module, habits)
     view, habits, alone = _with_single_images(module, view, habits, inputs)
+    repeated = _ran(view, inputs[:1])
+    if repeated.data_ptr() == alone.data_ptr():
+        msg = (
+            "the model returns the same memory in every pass, so that a pass overwrites the answer of the one before; "
+            "return a tensor of its own, such as with .clone()"
+        )
+        raise ModelOutputInvalid(msg, field="model")
     memory_format, layouts, again = _in_channels_last(view, inputs[:2], expected, shape)
     _require_same(again, expected, why="the same image twice", module=module, buffers=buffers)
     if habits.batches != "single":
@@ -130,8 +152,16 @@ def probe(
     gray = _ran_or_none(view, torch.zeros_like(inputs[:1]), quiet)
     no_gradients, keeps_tensors, node = _backward(view, inputs[:1].contiguous(memory_format=memory_format))
     notes = _notes(habits, expected, gray)
+    noise = _difference(repeated, alone)
+    if inputs.device.type == "cpu" and noise > _tolerance(alone) * ROUNDING:
+        said_of_noise = (
+            f"the same image twice gives logits that differ by {noise:.2g}, so no number can be repeated exactly; the "
+            "model may add noise or draw random numbers"
+        )
+        notes = (*notes, said_of_noise)
     if outputs == "logits" and node is not None:
-        _refuse_probabilities(node, scores, columns=habits.columns)
+        binary = habits.columns == 1
+        refuse_probabilities(_last_operation(node, binary=binary), scores, binary=binary)
     return Probe(
         module=view,
         habits=habits,
@@ -187,9 +217,10 @@ def _found_habits(
             batches="any" if images > 1 else "single",
             reshapes=rows.shape != selected(returned, entry).shape,
             tracks_gradients=tracked,
+            converts=rows.dtype != torch.float32,
         )
         if images > 1:
-            return habits, to_logits(rows, outputs=outputs, scores=scores, columns=habits.columns)
+            return habits, to_logits(rows.float(), outputs=outputs, scores=scores, columns=habits.columns)
         return habits, _ran(Adapted(module, habits), inputs[:2])
     assert first_error is not None  # noqa: S101 - both attempts failed
     raise first_error
@@ -204,8 +235,8 @@ def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a
             return module(inputs)
     except InputError:  # a server that fails, or that answers something else than it declared
         raise
-    # the model is foreign code, so any exception may come out of it
-    except Exception as error:
+    # the model is foreign code, so any exception may come out of it, also the one that ends a script
+    except (Exception, SystemExit) as error:
         if raised_by_a_signal(error):
             raise
         if is_out_of_memory(error):
@@ -215,7 +246,7 @@ def _ran(module: nn.Module, inputs: Tensor) -> Any:  # noqa: ANN401 - whatever a
         raise ModelOutputInvalid(msg, field=field) from error
 
 
-def _advice(error: Exception) -> tuple[str, str]:
+def _advice(error: BaseException) -> tuple[str, str]:
     """How to fix a pass that failed, and the field of the request that it is about."""
     text = str(error)
     if isinstance(error, TypeError) and ("positional argument" in text or "keyword-only argument" in text):
@@ -360,6 +391,8 @@ def _require_same(
         cause = f"its buffer {changed[0]!r} changes in every pass; a forward must not change state in evaluation"
     elif by_batch:
         cause = f"layer {by_batch[0]!r} has no running statistics (track_running_stats=False) and uses those of a batch"
+    elif isinstance(module, BlackBox):
+        cause = "it was exported in training mode, or mixes its images; export it after `model.eval()`"
     elif why == "the same image twice":
         cause = (
             "dropout or augmentation is random in evaluation, such as F.dropout(x) without training=self.training; "
@@ -410,48 +443,38 @@ def _backward(view: nn.Module, image: Tensor) -> tuple[str | None, bool, Any]:
     return None, False, node
 
 
-def _refuse_probabilities(node: Any, scores: Scores, *, columns: int) -> None:  # noqa: ANN401 - autograd has no types
-    """Refuse a model declared to return logits whose last operation makes probabilities.
+def _last_operation(node: Any, *, binary: bool) -> str:  # noqa: ANN401 - autograd has no types
+    """Name of the last operation that computes values, in lower case; empty if there is none.
 
-    Raises:
-        ModelOutputInvalid: It does.
+    Args:
+        node: Autograd node of the logits.
+        binary: Whether the model returns one column, of which two logits were made.
     """
-    binary = columns == 1
-    passed = (*_RESHAPING, "Cat", "Neg", "Div") if binary else _RESHAPING
+    passed = (*_KEEPING, "Cat", "Neg", "Div") if binary else _KEEPING
     while node is not None and node.name().startswith(passed):
         node = node.next_functions[0][0] if node.next_functions else None
-    name = "" if node is None else node.name()
-    made = {
-        "SoftmaxBackward0": "probabilities",
-        "SigmoidBackward0": "probabilities",
-        "HardsigmoidBackward0": "probabilities",
-        "LogSigmoidBackward0": "log_probabilities",
-        # softmax of log-probabilities gives the probabilities again; sigmoid does not
-        "LogSoftmaxBackward0": "log_probabilities" if scores == "sigmoid" else None,
-    }.get(name)
-    if made is None:
-        return
-    independent = "sigmoid" in name.lower() and not binary and scores == "softmax"
-    also = " and `scores` to `sigmoid`" if independent else ""
-    last = name.removesuffix("Backward0").lower()
-    msg = (
-        f"the outputs are declared as logits, but the model ends with {last}, so they are "
-        f"{made.replace('_', '-')}; set `outputs` to `{made}`{also}"
-    )
-    raise ModelOutputInvalid(msg, field="model.outputs")
+    return "" if node is None else node.name().removesuffix("Backward0").lower()
 
 
-def _notes(habits: Habits, logits: Tensor, gray: Tensor | None) -> tuple[str, ...]:
+def _notes_on_outputs(habits: Habits, logits: Tensor) -> tuple[str, ...]:
     notes = []
     if habits.columns == 1:
         notes.append(
             "the model returns one value, read as a binary classifier: class 1 is the positive class, class 0 the other"
         )
-    elif habits.outputs == "logits" and habits.scores == "sigmoid" and logits.min() >= 0 and logits.max() <= 1:
+    # of one column z, the logits are (-z, z), or half of it for softmax
+    returned = logits[:, 1:] * (1 if habits.scores == "sigmoid" else 2) if habits.columns == 1 else logits
+    alone = habits.columns == 1 or habits.scores == "sigmoid"
+    if habits.outputs == "logits" and alone and returned.min() >= 0 and returned.max() <= 1:
         notes.append(
             "the outputs are declared as logits, and all of those tried are between 0 and 1; if they are "
             "probabilities, set `outputs` to `probabilities`"
         )
+    return tuple(notes)
+
+
+def _notes(habits: Habits, logits: Tensor, gray: Tensor | None) -> tuple[str, ...]:
+    notes = [*_notes_on_outputs(habits, logits)]
     masked = int((logits == float("-inf")).all(dim=0).sum())
     if masked:
         notes.append(f"the model masks {masked} of its classes (logit -inf), so their probability is 0")

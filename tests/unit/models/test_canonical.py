@@ -164,7 +164,8 @@ class Functional(nn.Module):
         x = F.leaky_relu(self.two(x), negative_slope=0.2) + F.hardtanh(x, 0, 6)
         x = F.dropout(torch.relu(x) + x.clamp(min=0), training=self.training)
         x = F.avg_pool2d(x, 2)
-        return self.head(sum([x, x.relu()]).mean(dim=(-1, -2)) * 0.5)
+        # models that are trained in half precision end so
+        return self.head(sum([x, x.relu()]).mean(dim=(-1, -2)).to(torch.float32) * 0.5).float()
 
 
 def test_functions_become_modules() -> None:

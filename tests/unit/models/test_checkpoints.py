@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor, nn
 
 import digits
@@ -235,3 +235,54 @@ def test_tensors_without_values_of_their_own_do_not_fit(change: Any) -> None:
     state["weight"] = change(state["weight"])
     with pytest.raises(ModelNotLoadable, match=r"1 sparse or without values: weight"):
         fill(module, state, field="model.weights.uri")
+
+
+class Sharing(nn.Module):
+    """A layer with two names, and one that shares its weight with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.again = self.first
+        self.head = nn.Linear(3, 3)
+        self.head.weight = self.first.weight
+
+
+def test_of_layers_that_share_values_one_is_stored(tmp_path: Path) -> None:
+    saved = Sharing()
+    save_model(saved, str(tmp_path / "model.safetensors"))
+    content = load_file(tmp_path / "model.safetensors")
+    assert len(content) < len(saved.state_dict())
+    found = Sharing()
+    fill(found, content, field="model.weights.uri")
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in found.state_dict().items())
+    del content["head.bias"]
+    with pytest.raises(ModelNotLoadable, match=r"1 missing: head\.bias"):
+        fill(found, content, field="model.weights.uri")
+
+
+def test_values_that_differ_do_not_become_shared() -> None:
+    content = {**Sharing().state_dict(), "head.weight": torch.zeros(3, 3)}
+    with pytest.raises(ModelNotLoadable, match=r"share their values .* and not in the file: head\.weight"):
+        fill(Sharing(), content, field="model.weights.uri")
+
+
+class Labelled(Tensor):
+    """A tensor of a class of its own, as libraries for images have."""
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_attributes_and_classes_of_tensors_are_left_out(tmp_path: Path, *, whole: bool) -> None:
+    module = digits.build()
+    module.load_state_dict(RAW)
+    for value in module.parameters():
+        value.no_weight_decay = True  # type: ignore[attr-defined]
+    content = module if whole else {name: value.as_subclass(Labelled) for name, value in RAW.items()}
+    assert holds(loaded(content, tmp_path), RAW)
+
+
+def test_a_model_wrapped_for_several_devices_takes_weights_of_either_name() -> None:
+    for content in (RAW, below("module.")):
+        wrapped = nn.DataParallel(digits.build())
+        fill(wrapped, content, field="model.weights.uri")
+        assert all(torch.equal(value, RAW[name]) for name, value in wrapped.module.state_dict().items())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import types
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -225,3 +228,137 @@ def test_lazy_layers_that_get_no_size_are_refused() -> None:
         loaded(unused=True)
     with pytest.raises(ModelNotLoadable, match="cannot get their sizes"):
         loaded(channels=30)
+
+
+# --- types of numbers -----------------------------------------------------------------------------------------------
+
+
+class Other(Net):
+    """Returns another type of numbers than it takes."""
+
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x).to(self.kind)
+
+
+class Inside(Other):
+    """Computes in another type, and its weights are of that type."""
+
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__(kind)
+        self.to(kind)
+
+    def forward(self, x: Tensor) -> Any:
+        return Net.forward(self, x.to(self.kind))
+
+
+@pytest.mark.parametrize(("kind", "off"), [(torch.float16, 5e-3), (torch.bfloat16, 4e-2), (torch.float64, 1e-5)])
+@pytest.mark.parametrize("net", [Other, Inside])
+def test_logits_are_float32_whatever_a_model_computes_in(net: type[Other], kind: torch.dtype, off: float) -> None:
+    found = classifier(net(kind))
+    logits = found.logits(PIXELS)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected(Net()), rtol=off, atol=off)
+    torch.testing.assert_close(gradient(found), gradient(classifier(Net())), rtol=0.1, atol=off / 10)
+    named = str(kind).removeprefix("torch.")
+    assert any(f"weights of {named}" in note for note in found.notes) == (net is Inside)
+
+
+def test_weights_of_another_type_without_code_for_it_become_float32() -> None:
+    found = classifier(Net().half())
+    assert found.notes == ()
+    torch.testing.assert_close(found.logits(PIXELS), expected(Net()), rtol=5e-3, atol=5e-3)
+
+
+# --- methods and settings of PyTorch that code takes for itself -------------------------------------------------------
+
+
+class Trained(Net):
+    """Its method `train` is a loop over batches."""
+
+    def train(self, batches: Any, epochs: int = 2) -> None:  # type: ignore[override]
+        for _ in range(epochs):
+            for batch in batches:
+                self(batch)
+
+
+class Returning(Net):
+    """Its method `train` forgets to return the module."""
+
+    def train(self, mode: bool = True) -> Any:  # noqa: FBT001, FBT002 - the signature of torch
+        super().train(mode)
+
+
+def test_a_method_in_place_of_that_of_pytorch_is_named() -> None:
+    with pytest.raises(ModelNotLoadable, match=r"cannot be switched to evaluation.*another name") as caught:
+        Classifier(Trained(), preprocessing=FED)
+    assert caught.value.field == "model"
+    torch.testing.assert_close(Classifier(Returning(), preprocessing=FED).logits(PIXELS), expected(Net()))
+
+
+class Leaving(Net):
+    def maps(self, x: Tensor) -> Tensor:
+        raise SystemExit(len(x))
+
+
+def test_a_forward_that_ends_the_program_is_a_problem() -> None:
+    with pytest.raises(ModelOutputInvalid, match="SystemExit: 2"):
+        classifier(Leaving())
+
+
+class Reusing(Net):
+    """Writes its answer into the same memory each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("answer", torch.zeros(8, 4))
+
+    def forward(self, x: Tensor) -> Any:
+        with torch.no_grad():
+            return self.answer[: len(x)].copy_(super().forward(x))
+
+
+def test_an_answer_that_the_next_pass_overwrites_is_refused() -> None:
+    with pytest.raises(ModelOutputInvalid, match="the same memory in every pass"):
+        classifier(Reusing())
+
+
+class Noisy(Net):
+    def maps(self, x: Tensor) -> Tensor:
+        return super().maps(x + 3e-3 * torch.randn_like(x))
+
+
+def test_a_little_noise_is_noted() -> None:
+    torch.manual_seed(1)
+    assert any("the same image twice" in note for note in classifier(Noisy()).notes)
+    assert classifier(Net()).notes == ()
+
+
+def meddling() -> nn.Module:
+    """Factory target: changes settings of the process."""
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    return Net()
+
+
+def hollow() -> nn.Module:
+    """Factory target: weights without values."""
+    with torch.device("meta"):
+        return Net()
+
+
+def test_settings_of_the_process_outlive_a_factory(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = SimpleNamespace(meddling=meddling, hollow=hollow)
+    monkeypatch.setitem(sys.modules, "meddling_factories", cast("types.ModuleType", targets))
+    given = {"weights": Weights(uri="random:1"), "preprocessing": FED}
+    models = [FactoryModel(target=f"meddling_factories:{name}", **given) for name in ("meddling", "hollow")]
+    access = AccessRules(factories=tuple(model.target for model in models))
+    found = load_classifier(models[0], access=access)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+    assert found.logits(PIXELS).dtype == torch.float32
+    with pytest.raises(ModelNotLoadable, match="device `meta`"):
+        load_classifier(models[1], access=access)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import pickle
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -229,6 +231,23 @@ def with_weights(path: Path, sha256: str | None = None) -> FactoryModel:
     return factory("digits:build", weights=Weights(uri=path.as_uri(), sha256=sha256))
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; sys.exit('usage: train.py --data DATA')", "SystemExit: usage"),
+        ("open('weights/config.yaml')", "FileNotFoundError"),
+        ("def build(:", "SyntaxError"),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script_of_a_team.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    target = "script_of_a_team:build"
+    assert refused(factory(target), ModelNotLoadable, allowing(target), said) == "model.target"
+
+
 def test_a_wrong_digest_is_found_before_the_file_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps(print))
@@ -321,6 +340,29 @@ def test_a_damaged_file(content: bytes, tmp_path: Path) -> None:
     with pytest.raises((ModelNotLoadable, UnsafeReference)) as caught:
         load_classifier(with_weights(path), access=access)
     assert caught.value.field == "model.weights.uri"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5, as Keras writes it"),
+        (gzip.compress(b"weights"), "compressed by gzip"),
+        (b"\x93NUMPY" + bytes(99), "an array of NumPy"),
+        (b"a line of text", "neither safetensors nor a PyTorch state dict"),
+    ],
+)
+def test_a_file_of_another_program_is_told_apart(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    access = allowing("digits:build", folder=tmp_path)
+    assert refused(with_weights(path), ModelNotLoadable, access, said) == "model.weights.uri"
+
+
+def test_an_archive_around_weights_is_told_apart(tmp_path: Path) -> None:
+    np.savez(tmp_path / "weights.npz", kernel=np.ones(3))
+    access = allowing("digits:build", folder=tmp_path)
+    said = "a zip archive with 'kernel.npy' and not of PyTorch"
+    assert refused(with_weights(tmp_path / "weights.npz"), ModelNotLoadable, access, said) == "model.weights.uri"
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}, torch.zeros(3)])

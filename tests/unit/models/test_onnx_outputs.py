@@ -99,3 +99,54 @@ def test_what_only_other_outputs_need_is_not_computed(tmp_path: Path) -> None:
     keep_output(graph, "scores")
     assert [node.op_type for node in graph.graph.node] == ["Conv", "If", "GlobalAveragePool", "Flatten", "MatMul"]
     assert [output.name for output in graph.graph.output] == ["scores"]
+
+
+def ended(path: Path, *operators: str, columns: int = 5) -> Path:
+    """The first columns of the scores, and operators after them."""
+    model = onnx.load(write(path))
+    graph = model.graph
+    del graph.output[:]
+    given = {"ends": [columns], "begins": [0], "ones": [2, 3], "axes": [1]}
+    graph.initializer.extend(numpy_helper.from_array(np.array(value, np.int64), name) for name, value in given.items())
+    graph.node.append(helper.make_node("Slice", ["scores", "begins", "ends", "axes"], ["part"]))
+    values = ["part", *(f"then{number}" for number, _ in enumerate(operators))]
+    for number, operator in enumerate(operators):
+        also = ["ones"] if operator == "Unsqueeze" else []
+        to = {"to": TensorProto.FLOAT} if operator == "Cast" else {}
+        graph.node.append(helper.make_node(operator, [values[number], *also], [values[number + 1]], **to))
+    graph.output.append(helper.make_tensor_value_info(values[-1], TensorProto.FLOAT, None))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("operators", "fields", "columns", "said"),
+    [
+        (("Softmax",), {}, 5, "ends with softmax"),
+        (("Softmax", "Cast"), {}, 5, "ends with softmax"),
+        (("Sigmoid", "Unsqueeze"), {"scores": "sigmoid"}, 5, "ends with sigmoid"),
+        # independent probabilities are not those of softmax
+        (("Sigmoid",), {}, 5, "`outputs` to `probabilities` and `scores` to `sigmoid`"),
+        (("Sigmoid",), {}, 1, "set `outputs` to `probabilities`$"),
+        (("LogSoftmax",), {"scores": "sigmoid"}, 5, "set `outputs` to `log_probabilities`"),
+    ],
+)
+@pytest.mark.parametrize("gradients", ["auto", "never"])
+def test_a_graph_that_ends_with_probabilities_has_no_logits(
+    tmp_path: Path, operators: tuple[str, ...], fields: dict[str, Any], columns: int, said: str, gradients: str
+) -> None:
+    path = ended(tmp_path / "g.onnx", *operators, columns=columns)
+    with pytest.raises(ModelOutputInvalid, match=said) as caught:
+        load(path, gradients=gradients, **fields)
+    assert caught.value.field == "model.outputs"
+    declared = "log_probabilities" if operators == ("LogSoftmax",) else "probabilities"
+    softmax = operators[0] != "Sigmoid"
+    scores = "softmax" if softmax else "sigmoid"
+    assert load(path, gradients=gradients, outputs=declared, scores=scores).classes == max(2, columns)
+
+
+@pytest.mark.parametrize("gradients", ["auto", "never"])
+def test_axes_of_length_one_are_removed(tmp_path: Path, gradients: str) -> None:
+    found = load(ended(tmp_path / "g.onnx", "Unsqueeze"), gradients=gradients).logits(torch.from_numpy(INPUTS))
+    expected = load(ended(tmp_path / "h.onnx")).logits(torch.from_numpy(INPUTS))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

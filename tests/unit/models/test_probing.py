@@ -191,6 +191,9 @@ Named = namedtuple("Named", "aux logits")  # noqa: PYI024 - as torchvision retur
         (lambda y: {"logits": y, "aux": -y}, None),
         (lambda y: Named(-y, y), None),
         (lambda y: [y], None),
+        # a loss that is None, and words
+        (lambda y: (None, y), None),
+        (lambda y: {"loss": None, "scores": y, "version": "1.0"}, None),
         (lambda y: (y, -y), 0),
         (lambda y: (-y, y), -1),
         (lambda y: {"out": y, "aux": -y}, "out"),
@@ -274,6 +277,9 @@ def test_logits_of_extreme_probabilities_are_finite_and_exact(share: float) -> N
         (lambda y: y.sigmoid(), {}, "ends with sigmoid.*`outputs` to `probabilities` and `scores` to `sigmoid`"),
         (lambda y: y.sigmoid(), {"scores": "sigmoid"}, "ends with sigmoid.*`outputs` to `probabilities`"),
         (F.logsigmoid, {"scores": "sigmoid"}, "set `outputs` to `log_probabilities`"),
+        # in half precision, rows do not sum to 1
+        (lambda y: y.half().softmax(1).float(), {}, "ends with softmax"),
+        (lambda y: y.sigmoid().clamp(1e-3, 1 - 1e-3), {"scores": "sigmoid"}, "ends with sigmoid"),
         (lambda y: y, {"outputs": "probabilities"}, "declared as probabilities, but range from"),
         (lambda y: y + 100, {"outputs": "log_probabilities"}, "declared as log probabilities, but range from"),
         (lambda y: y.sigmoid(), {"outputs": "probabilities"}, "sum of an image's classes differs from 1"),
@@ -290,6 +296,11 @@ def test_outputs_that_are_not_what_they_are_declared_to_be(
 def test_one_probability_declared_as_a_logit_is_refused() -> None:
     with pytest.raises(ModelOutputInvalid, match="ends with sigmoid"):
         classifier(Net(lambda y: y.sigmoid(), classes=1))
+    # made by hand, it only looks like one
+    for scores in ("softmax", "sigmoid"):
+        found = classifier(Net(lambda y: 1 / (1 + (-y).exp()), classes=1), scores=scores)
+        assert any("are between 0 and 1" in note for note in found.notes)
+        assert not any("are between 0 and 1" in note for note in classifier(Net(classes=1), scores=scores).notes)
 
 
 # --- what is assumed is tested --------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def test_a_fixed_batch_is_filled_up(tmp_path: Path, digit_classifier: Classifier
 
 def small_graph(path: Path, *, kind: int = TensorProto.FLOAT, side: int = 32, outputs: int = 1) -> Path:
     """Mean over positions, a linear layer."""
-    weight = numpy_helper.from_array(np.ones((3, 5), np.float32), "weight")
+    weight = np.ones((3, 5), helper.tensor_dtype_to_np_dtype(kind))
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["flat"], axes=[2, 3], keepdims=0),
         *(helper.make_node("MatMul", ["flat", "weight"], [f"scores{n}"]) for n in range(outputs)),
@@ -120,7 +120,7 @@ def small_graph(path: Path, *, kind: int = TensorProto.FLOAT, side: int = 32, ou
         "g",
         [helper.make_tensor_value_info("x", kind, ["n", 3, side, side])],
         [helper.make_tensor_value_info(f"scores{n}", kind, ["n", 5]) for n in range(outputs)],
-        [weight if kind == TensorProto.FLOAT else numpy_helper.from_array(np.ones((3, 5), np.float64), "weight")],
+        [numpy_helper.from_array(weight, "weight")],
     )
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
     return path
@@ -129,7 +129,7 @@ def small_graph(path: Path, *, kind: int = TensorProto.FLOAT, side: int = 32, ou
 @pytest.mark.parametrize(
     ("options", "field", "match"),
     [
-        ({"kind": TensorProto.DOUBLE}, "model.uri", "float32 inputs and outputs"),
+        ({"kind": TensorProto.INT64}, "model.uri", "float32 inputs and outputs"),
         ({"side": 16}, "model.preprocessing", r'set `crop` of `preprocessing` to {"height": 16, "width": 16}'),
         ({"outputs": 2}, "model.select", "'scores0', 'scores1'"),
     ],
@@ -141,6 +141,29 @@ def test_graphs_of_something_else_are_refused_with_a_reason(
     with pytest.raises(ModelOutputInvalid, match=match) as caught:
         load_classifier(onnx_model(path), access=AccessRules(file_roots=(tmp_path,)))
     assert caught.value.field == field
+
+
+def test_a_graph_that_draws_random_numbers_is_refused(tmp_path: Path) -> None:
+    path = small_graph(tmp_path / "g.onnx")
+    made = onnx.load(str(path))
+    made.graph.node.append(helper.make_node("RandomNormalLike", ["scores0"], ["drawn"]))
+    made.graph.output[0].name = "drawn"
+    onnx.save(made, str(path))
+    with pytest.raises(ModelOutputInvalid, match=r"the same image twice.*exported in training mode"):
+        load_classifier(onnx_model(path), access=AccessRules(file_roots=(tmp_path,)))
+
+
+@pytest.mark.parametrize(("kind", "off"), [(TensorProto.FLOAT16, 2e-3), (TensorProto.DOUBLE, 1e-6)])
+def test_graphs_of_other_precisions_get_images_of_theirs(tmp_path: Path, kind: int, off: float) -> None:
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    for name, given in (("g.onnx", kind), ("float.onnx", TensorProto.FLOAT)):
+        small_graph(tmp_path / name, kind=given)
+    found, expected = (
+        load_classifier(onnx_model(tmp_path / name), access=AccessRules(file_roots=(tmp_path,))).logits(images)
+        for name in ("g.onnx", "float.onnx")
+    )
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=off, atol=off)
 
 
 def test_weights_in_other_files_and_damaged_graphs_are_refused(graph: Path, tmp_path: Path) -> None:
@@ -180,11 +203,11 @@ def script(path: Path) -> Path:
     return path
 
 
-def exported(path: Path, *, dynamic: bool = True) -> Path:
+def exported(path: Path, *, dynamic: bool = True, images: int = 2) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shapes = ({0: torch.export.Dim("n", min=2)},) if dynamic else None
-        program = torch.export.export(digits.trained(), (torch.zeros(2, 3, 32, 32),), dynamic_shapes=shapes)
+        program = torch.export.export(digits.trained(), (torch.zeros(images, 3, 32, 32),), dynamic_shapes=shapes)
         torch.export.save(program, path)
     return path
 
@@ -238,3 +261,12 @@ def test_a_program_of_one_batch_size_says_how_to_export_it(tmp_path: Path) -> No
     model = program(exported(tmp_path / "m.pt2", dynamic=False), TorchExportModel)
     with pytest.raises(InputError, match="dynamic batch dimension"):
         load_classifier(model, access=AccessRules(file_roots=(tmp_path,), code_digests=(model.sha256,)))
+
+
+def test_a_program_of_one_image_runs_image_by_image(tmp_path: Path, digit_classifier: Classifier) -> None:
+    model = program(exported(tmp_path / "m.pt2", dynamic=False, images=1), TorchExportModel)
+    access = AccessRules(file_roots=(tmp_path,), code_digests=(model.sha256,))
+    classifier = load_classifier(model, access=access)
+    same(classifier, digit_classifier)
+    assert classifier.capabilities.gradients
+    assert any("image by image" in note for note in classifier.notes)

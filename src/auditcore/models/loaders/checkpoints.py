@@ -88,6 +88,8 @@ def fill(module: nn.Module, content: object, *, field: str, entry: str | None = 
         InvalidRequest: Several sets fit, or layers would be left out, and `entry` does not choose; or `entry` names
             no set. The message lists what there is.
     """
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
     sets, unnamed = _sets_of(content)
     if not sets:
         msg = "the file holds no state dict (names to tensors); save `model.state_dict()`, best as safetensors"
@@ -180,7 +182,10 @@ def _candidates(place: str, tensors: Mapping[str, Tensor], own: Mapping[str, str
 def _problems(found: Candidate, own: Mapping[str, Tensor]) -> str:
     """Why a set does not fit; empty if it does."""
     state = found.tensors
-    missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
+    shared = _shared(own)
+    given = {shared[name] for name in own if name in state}
+    # of tensors that layers share, safetensors stores one
+    missing = [name for name in own if shared[name] not in given and not name.endswith(_COUNTER)]
     unexpected = [name for name in state if name not in own and name.rpartition(".")[2] not in _COUNTED]
     if not found.prefix:
         # a copy of all weights below a prefix is another set, not a part of this one
@@ -201,14 +206,37 @@ def _problems(found: Candidate, own: Mapping[str, Tensor]) -> str:
     ]
     # of the device `meta`, as deferred initialization leaves them, or sparse
     hollow = [name for name, given, _ in both if given.is_meta or given.layout is not torch.strided]
+    differing = [
+        name
+        for name, value, _ in both
+        if shared[name] != name and shared[name] in state and not _same_values(value, state[shared[name]])
+    ]
     kinds = (
         ("missing", missing),
         ("sparse or without values", hollow),
         ("unexpected", unexpected),
         ("of another shape", reshaped),
         ("of another type, so that their scale is lost", retyped),
+        ("of layers that share their values in the architecture and not in the file", differing),
     )
     return "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in kinds if names)
+
+
+def _shared(own: Mapping[str, Tensor]) -> dict[str, str]:
+    """The first name of the same values, for each name: layers of an architecture may share them."""
+    first: dict[object, str] = {}
+    found = {}
+    for name, value in own.items():
+        at = value.data_ptr()
+        # tensors without values have no place in memory
+        found[name] = first.setdefault((at, value.shape, value.stride()), name) if at else name
+    return found
+
+
+def _same_values(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype or one.is_meta or other.is_meta:
+        return False
+    return torch.allclose(one.double(), other.double(), rtol=0, atol=0, equal_nan=True)
 
 
 def _type_of(value: Tensor) -> str:

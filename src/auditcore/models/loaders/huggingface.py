@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import safetensors
-import safetensors.torch
 import timm
 import torch
+from timm.models._hub import load_model_config_from_path
 from torch import Tensor, nn
 
 from auditcore.contracts.packaged_models import HuggingFaceModel
+from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.errors import InvalidRequest, ModelNotLoadable
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.checkpoints import fill
 from auditcore.models.loaders.huggingface_preprocessing import preprocessing_of
 from auditcore.models.loaders.timm import own_preprocessing, refuse_features
-from auditcore.models.loaders.weights import WeightsSource
-from auditcore.sources.registries.huggingface import PREPROCESSOR, Snapshot
+from auditcore.models.loaders.weights import WeightsSource, read_safetensors
+from auditcore.sources.registries.huggingface import Snapshot
 
 _INTEGERS = {"I8": "int8", "U8": "uint8", "I16": "int16", "I32": "int32", "I64": "int64"}
 """Types of integers in a safetensors file -> their names in PyTorch."""
@@ -52,41 +53,51 @@ def load(reference: HuggingFaceModel, source: WeightsSource) -> LoadedModel:
         preprocessing = reference.preprocessing or own_preprocessing(module)
     else:
         module = _transformers(snapshot, field)
-        preprocessing = reference.preprocessing or preprocessing_of(snapshot.read(PREPROCESSOR))
+        preprocessing = reference.preprocessing or _own_preprocessing(snapshot)
     return LoadedModel(module, preprocessing, reference.scores, trained=True, outputs=reference.outputs)
 
 
-def _timm(snapshot: Snapshot, source: WeightsSource, field: str) -> nn.Module:
+def _own_preprocessing(snapshot: Snapshot) -> Preprocessing:
     config = snapshot.config
-    options: dict[str, Any] = {"num_classes": config["num_classes"]} if "num_classes" in config else {}
-    own = dict(config.get("pretrained_cfg") or {})
+    # models of images and text describe their part for images in an entry of its own
+    vision = config.get("vision_config")
+    channels = config.get("num_channels") or (vision.get("num_channels") if isinstance(vision, dict) else None)
+    return preprocessing_of(
+        snapshot.image_processor,
+        model_type=str(config.get("model_type") or ""),
+        channels=channels if isinstance(channels, int) else 3,
+    )
+
+
+def _timm(snapshot: Snapshot, source: WeightsSource, field: str) -> nn.Module:
+    architecture = snapshot.config["architecture"]
     try:
-        with torch.random.fork_rng(devices=[]):
-            module: nn.Module = timm.create_model(
-                str(config["architecture"]), pretrained=False, **options, **dict(config.get("model_args") or {})
-            )
-    except (RuntimeError, TypeError, ValueError) as error:
-        msg = f"timm cannot build {config['architecture']!r}, which config.json names: {error}"
+        with snapshot.isolated() as folder, torch.random.fork_rng(devices=[]):
+            # also knows configs of earlier versions, whose data config is not an entry of its own
+            own, name, options = load_model_config_from_path(folder)
+            module: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg=own, **options)
+    # timm expects certain types of values and checks few of them
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        msg = f"timm cannot build {architecture!r}, which config.json names: {error}"
         raise ModelNotLoadable(msg, field=field) from error
     state: dict[str, Tensor] = {}
     for path in snapshot.weights:
-        state |= safetensors.torch.load_file(path)
+        state |= read_safetensors(path, field=field)
     if int(getattr(module, "num_classes", 0)) == 0:
-        refuse_features(module, str(config["architecture"]), field=field)
+        refuse_features(module, str(architecture), field=field)
     try:
         source.notes.extend(fill(module, state, field=field))
     except InvalidRequest as error:
         # a snapshot has no `entry` to choose with: it is published for one model
         msg = f"the weights of the snapshot leave open which ones are meant ({error.message}); save them again"
         raise ModelNotLoadable(msg, field=field) from error
-    known = dict(getattr(module, "pretrained_cfg", {}) or {})
-    module.pretrained_cfg = known | {key: value for key, value in own.items() if value is not None}  # type: ignore[assignment]
     return module
 
 
 def _transformers(snapshot: Snapshot, field: str) -> nn.Module:
     names = [str(name) for name in snapshot.config.get("architectures") or ()]
-    if not any(name.endswith("ForImageClassification") for name in names):
+    # some end with WithTeacher or Learned
+    if not any("ForImageClassification" in name for name in names):
         found = ", ".join(names) or "no architecture"
         msg = f"config.json names {found}, which is not an image classifier; give the snapshot of a classifier"
         raise ModelNotLoadable(msg, field=field)

@@ -13,6 +13,7 @@ from torch import nn
 from auditcore.contracts.packaged_models import MarModel
 from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
 from auditcore.models.archives import FIELD, Archive
+from auditcore.models.foreign_code import raised_by_a_signal, said
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.checkpoints import fill
 from auditcore.models.loaders.filled import fill_architecture
@@ -117,9 +118,11 @@ def _eager(path: Path) -> nn.Module:
         ]
         with torch.random.fork_rng(devices=[]):
             made = classes[0]() if len(classes) == 1 else None
-    # the code is foreign: any error of it is about the archive
-    except Exception as error:
-        msg = f"the model file of the archive fails: {type(error).__name__}: {error}"
+    # the code is foreign: any error of it is about the archive, also where it ends as a script does
+    except (Exception, SystemExit) as error:
+        if raised_by_a_signal(error):
+            raise
+        msg = f"the model file of the archive fails: {said(error)}"
         raise ModelNotLoadable(msg, field=FIELD) from error
     if made is None:
         msg = f"the model file must define one subclass of torch.nn.Module, but it defines {len(classes)}"

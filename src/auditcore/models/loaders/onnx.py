@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -21,13 +21,21 @@ from auditcore.models.foreign_code import raised_by_a_signal
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.external_data import include_external_data, refuse_external_data
 from auditcore.models.loaders.onnx_operators import OLDER_OPSET, in_older_operators, without_converter
-from auditcore.models.loaders.onnx_outputs import keep_output
+from auditcore.models.loaders.onnx_outputs import keep_output, last_operation
 from auditcore.models.loaders.weights import WeightsSource
+from auditcore.models.logits import refuse_probabilities
 from auditcore.sources.fetching import open_resource
 from auditcore.sources.sibling_files import read_sibling
 
 FIELD = "model.uri"
 IMAGES_PER_PASS = 8
+
+_TYPES: Mapping[str, type[np.floating[Any]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+"""Types of images and scores, as ONNX Runtime names them."""
 
 AGREEMENT = 1e-4
 """Largest difference between a conversion and ONNX Runtime, as a fraction of the range of the outputs."""
@@ -50,6 +58,7 @@ class OnnxSource:
         output: str,
         fixed: int | None,
         channels_last: bool,
+        dtype: type[np.floating[Any]],
     ) -> None:
         """Keep an open session.
 
@@ -60,6 +69,7 @@ class OnnxSource:
             output: Name of the output.
             fixed: Batch size of the graph; None if it takes any.
             channels_last: Whether the input is (N,H,W,channels).
+            dtype: Type of the input.
         """
         self._session = session
         self._digest = digest
@@ -67,6 +77,7 @@ class OnnxSource:
         self._output = output
         self._fixed = fixed
         self._channels_last = channels_last
+        self._dtype = dtype
         self.conversion_failure: str | None = None
 
     @property
@@ -112,13 +123,25 @@ class OnnxSource:
         if self._channels_last:
             filled = filled.permute(0, 2, 3, 1)
         try:
-            (scores,) = self._session.run([self._output], {self._image: filled.contiguous().numpy()})
+            images = filled.contiguous().numpy().astype(self._dtype, copy=False)
+            (scores,) = self._session.run([self._output], {self._image: images})
         # ONNX Runtime raises errors of its own without a common base class
         except Exception as error:
             first_line = (str(error) or type(error).__name__).splitlines()[0]
             msg = f"the graph cannot process images of shape {tuple(filled.shape)}: {first_line}"
             raise ModelOutputInvalid(msg, field="model.preprocessing") from error
-        return torch.from_numpy(np.array(scores, np.float32))[: len(part)]
+        found = np.array(scores, np.float32)
+        if step == 1 and found.shape[:1] != (1,):
+            # a graph of one image may leave out its axis
+            found = found[None]
+        return _rows(torch.from_numpy(found))[: len(part)]
+
+
+def _rows(scores: Tensor) -> Tensor:
+    """Scores without axes of length one after those of images and columns."""
+    if scores.ndim == 0 or any(length != 1 for length in scores.shape[2:]):
+        return scores
+    return scores.reshape(len(scores), -1)
 
 
 @final
@@ -160,10 +183,13 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
     """
     graph, digest = _read(reference, source)
     keep_output(graph, reference.select)
+    last = last_operation(graph)
     session = _session(graph, source.device)
     image, (output,) = _only_input(session.get_inputs()), session.get_outputs()
     shape = reference.preprocessing.shape
     fixed = _refuse_misfit(image, output, shape, reference.layout)
+    if reference.outputs == "logits":
+        refuse_probabilities(last, reference.scores, binary=list(output.shape)[1:] in ([], [1]))
     runtime = OnnxSource(
         session,
         digest=digest,
@@ -171,6 +197,7 @@ def load(reference: OnnxModel, source: WeightsSource) -> LoadedModel:
         output=output.name,
         fixed=fixed,
         channels_last=reference.layout == "NHWC",
+        dtype=_TYPES[image.type],
     )
     if reference.gradients == "auto":
         converted = _converted(graph, runtime, shape, fixed, reference.layout)
@@ -277,7 +304,7 @@ def _only_input(tensors: list[Any]) -> Any:  # noqa: ANN401 - ONNX Runtime publi
 def _refuse_misfit(image: Any, output: Any, one: InputShape, layout: str) -> int | None:  # noqa: ANN401 - onnx publishes no types
     """The batch size of the graph; None if it takes any."""
     for tensor in (image, output):
-        if tensor.type != "tensor(float)":
+        if tensor.type not in _TYPES:
             msg = f"{tensor.name!r} is of type {tensor.type}; export the graph with float32 inputs and outputs"
             raise ModelOutputInvalid(msg, field=FIELD)
     shape = list(image.shape)
@@ -383,7 +410,7 @@ def _difference(module: nn.Module, images: Tensor, expected: Tensor) -> str | No
     """Why a conversion is not the graph; None if both give the same outputs."""
     try:
         with torch.no_grad():
-            found = torch.cat([module(images[:2]), module(images[2:])])
+            found = _rows(torch.cat([module(images[:2]), module(images[2:])]))
     # a conversion is foreign code
     except Exception as error:  # noqa: BLE001
         first_line = (str(error) or type(error).__name__).splitlines()[0]

@@ -9,6 +9,14 @@ from auditcore.contracts.outputs import Select
 from auditcore.errors import ModelOutputInvalid
 from auditcore.models.adapted import LOGITS, SELECT_FIELD
 
+_KEEPING = frozenset(
+    {
+        *("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather"),
+        *("Cast", "Clip", "QuantizeLinear", "DequantizeLinear"),
+    }
+)
+"""Operators that move, round or limit the values of their first input."""
+
 
 def keep_output(graph: Any, select: Select | None) -> None:  # noqa: ANN401 - onnx publishes no types
     """Leave only the output with the class scores in a graph, and the nodes that it needs.
@@ -43,6 +51,19 @@ def keep_output(graph: Any, select: Select | None) -> None:  # noqa: ANN401 - on
             del graph.graph.node[position]
         else:
             needed.update(_read_by(node))
+
+
+def last_operation(graph: Any) -> str:  # noqa: ANN401 - onnx publishes no types
+    """Name of the last operator that computes the values of the only output, in lower case; empty if there is none.
+
+    Args:
+        graph: An `onnx.ModelProto` with one output.
+    """
+    nodes = {name: node for node in graph.graph.node for name in node.output}
+    wanted = graph.graph.output[0].name
+    while (node := nodes.get(wanted)) is not None and node.op_type in _KEEPING:
+        wanted = node.input[0]
+    return "" if node is None else node.op_type.lower()
 
 
 def _position(names: list[str], select: Select | None) -> int:

@@ -27,10 +27,23 @@ MOST_DEPTH = 200
 MOST_MODULES = 100_000
 """Most modules of one model that are looked at; a few bytes can name the same module any number of times."""
 
+
+def _parameter_alone(data: Tensor, requires_grad: bool, hooks: object, _: object) -> Any:  # noqa: ANN401, FBT001 - as PyTorch
+    """Rebuild a parameter without the attributes that a training has given it."""
+    return torch._utils._rebuild_parameter(data, requires_grad, hooks)  # noqa: SLF001 - what pickles name
+
+
+def _tensor_alone(rebuild: Any, _: object, arguments: tuple[Any, ...], __: object) -> Any:  # noqa: ANN401 - as PyTorch
+    """Rebuild a tensor of a class of its own, or with attributes, as a plain one."""
+    return rebuild(*arguments) if rebuild in _REBUILDING.values() else Inert()
+
+
 _REBUILDING: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,  # noqa: SLF001 - what pickles name
     ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,  # noqa: SLF001 - what pickles name
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,  # noqa: SLF001 - what pickles name
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter_alone,
+    ("torch._tensor", "_rebuild_from_type_v2"): _tensor_alone,
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch", "Size"): torch.Size,
     # the names of non-persistent buffers are a set

@@ -11,7 +11,7 @@ from torch import nn
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.packaged_models import TorchExportModel
 from auditcore.errors import ModelNotLoadable
-from auditcore.models.foreign_code import Program
+from auditcore.models.foreign_code import Program, raised_by_a_signal, said
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import open_resource
@@ -65,14 +65,30 @@ def load(reference: TorchExportModel, source: WeightsSource) -> LoadedModel:
 
 
 def _refuse_fixed_batch(module: nn.Module, shape: InputShape) -> None:
-    for images in (2, 3):
-        try:
-            with torch.no_grad():
-                module(torch.zeros(images, *shape))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            first_line = (str(error) or type(error).__name__).splitlines()[0]
-            msg = (
-                f"the program does not take {images} images of {shape} ({first_line}); export it with a "
-                "dynamic batch dimension: dynamic_shapes={'x': {0: torch.export.Dim('n')}}"
-            )
-            raise ModelNotLoadable(msg, field=FIELD) from error
+    """Refuse a program of a fixed number of images; one image at a time is possible, as without dynamic shapes.
+
+    Raises:
+        ModelNotLoadable: It takes neither two and three images, nor one.
+    """
+    failures = [_failure(module, shape, images=images) for images in (2, 3)]
+    first = next((failure for failure in failures if failure is not None), None)
+    if first is None or _failure(module, shape, images=1) is None:
+        return
+    msg = (
+        f"the program does not take any number of images of {shape} ({first}); export it with a dynamic batch "
+        "dimension: dynamic_shapes={'x': {0: torch.export.Dim('n')}}"
+    )
+    raise ModelNotLoadable(msg, field=FIELD)
+
+
+def _failure(module: nn.Module, shape: InputShape, *, images: int) -> str | None:
+    """Why a program does not take a number of images; None if it does."""
+    try:
+        with torch.no_grad():
+            module(torch.zeros(images, *shape))
+    # a program is foreign code
+    except Exception as error:
+        if raised_by_a_signal(error):
+            raise
+        return said(error)
+    return None

@@ -22,11 +22,20 @@ from auditcore.models.loaders.pickled import read_inert
 from auditcore.models.loaders.torch_files import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
 from auditcore.sources.fetching import BlobReader, open_resource
 from auditcore.sources.named_files import MOST_INDEX_BYTES, shards_of
+from auditcore.sources.placeholders import refuse_placeholder
 from auditcore.sources.sibling_files import read_sibling
 
 URI_FIELD = "model.weights.uri"
 
 _SEEDS = range(2**63)
+
+_OTHER_FORMATS = {
+    b"\x89HDF": "HDF5, as Keras writes it",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x1f\x8b": "compressed by gzip",
+    b"GGUF": "GGUF",
+}
+"""How files of other programs begin -> what they are."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class WeightsSource:
             data = read_sibling(weights.uri, name, weights.parts, access=self.access, field=URI_FIELD, limit_bytes=left)
             left -= len(data)
             wanted = {tensor for tensor, file in places.items() if file == name}
-            found = _loaded_safetensors(data, URI_FIELD)
+            found = _loaded_safetensors(data, name, URI_FIELD)
             missing = sorted(wanted - found.keys())
             if missing:
                 msg = f"the index places {missing[0]!r} in {name!r}, which does not hold it; download both again"
@@ -137,7 +146,7 @@ def read_tensors(path: Path, *, field: str) -> object:
         ModelNotLoadable: The file is damaged.
         UnsafeReference: The file holds more than tensors and plain containers, or is TorchScript.
     """
-    return _read_safetensors(path, field) if _is_safetensors(path) else _read_torch(path, field)
+    return read_safetensors(path, field=field) if _is_safetensors(path) else _read_torch(path, field)
 
 
 def _random_seed(weights: Weights) -> int | None:
@@ -164,7 +173,17 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
-def _read_safetensors(path: Path, field: str) -> dict[str, Tensor]:
+def read_safetensors(path: Path, *, field: str) -> dict[str, Tensor]:
+    """Tensors of a file of safetensors by their names, on the CPU.
+
+    Args:
+        path: The file.
+        field: Path in the request, for errors.
+
+    Raises:
+        ModelNotLoadable: The file is damaged, or a placeholder of one.
+    """
+    refuse_placeholder(path, field=field)
     try:
         state: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -181,11 +200,14 @@ def _is_index(path: Path) -> bool:
         return file.read(64).lstrip().startswith(b"{") and path.stat().st_size <= MOST_INDEX_BYTES
 
 
-def _loaded_safetensors(data: bytes, field: str) -> dict[str, Tensor]:
+def _loaded_safetensors(data: bytes, name: str, field: str) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        msg = f"a file of safetensors that the index names is damaged: {error}"
+        msg = (
+            f"{name!r}, which the index names, is no file of safetensors, or it is damaged ({error}); save the model "
+            "with `save_pretrained` of a current transformers, which writes safetensors"
+        )
         raise ModelNotLoadable(msg, field=field) from error
     return state
 
@@ -208,16 +230,27 @@ def _read_torch(path: Path, field: str) -> object:
                 "save `model.state_dict()`, best as safetensors"
             )
             raise UnsafeReference(msg, field=field) from error
-        raise _unreadable(error, field) from error
+        raise _unreadable(path, "it is no pickle", field) from error
     # torch.load raises all these for damaged files, depending on the place of the damage
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise _unreadable(error, field) from error
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise _unreadable(path, first_line, field) from error
     return content
 
 
-def _unreadable(error: Exception, field: str) -> ModelNotLoadable:
-    first_line = (str(error) or type(error).__name__).splitlines()[0]
-    msg = f"the file is neither safetensors nor a PyTorch state dict, or it is damaged: {first_line}"
+def _unreadable(path: Path, reason: str, field: str) -> ModelNotLoadable:
+    with path.open("rb") as file:
+        start = file.read(16)
+    found = next((what for beginning, what in _OTHER_FORMATS.items() if start.startswith(beginning)), None)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if names and not any(name.endswith("data.pkl") for name in names):
+            found = f"a zip archive with {names[0]!r} and not of PyTorch"
+    if found is not None:
+        msg = f"the file is {found}; save `model.state_dict()` of the model in PyTorch, best as safetensors"
+    else:
+        msg = f"the file is neither safetensors nor a PyTorch state dict, or it is damaged: {reason}"
     return ModelNotLoadable(msg, field=field)
 
 

@@ -20,8 +20,11 @@ from auditcore.sources.registries.folders import folder_digest
 from auditcore.sources.resolved_model import Resolution
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
+"""Where models of images and text keep the config of their image processor, as an entry `image_processor`."""
+
 USUAL, INDEX = "model.safetensors", "model.safetensors.index.json"
-WANTED = (CONFIG, PREPROCESSOR, "*.safetensors", INDEX)
+WANTED = (CONFIG, PREPROCESSOR, PROCESSOR, "*.safetensors", INDEX)
 MOST_JSON_BYTES = 16 * 2**20
 
 WEIGHTS_ELSEWHERE = frozenset(
@@ -63,7 +66,10 @@ class Snapshot:
         if model.uri is not None:
             self._refuse_links_out(access)
         listed = self._weights()
-        self.names = [name for name in (CONFIG, PREPROCESSOR, INDEX, *listed) if (self.folder / name).is_file()]
+        nested = self.read(PROCESSOR).get("image_processor")
+        # without that entry the file says nothing of images, and is not read
+        processors = (PREPROCESSOR,) if nested is None else (PREPROCESSOR, PROCESSOR)
+        self.names = [name for name in (CONFIG, *processors, INDEX, *listed) if (self.folder / name).is_file()]
         self.config = self.read(CONFIG)
         self._refuse_references(self.config)
         limit = access.limits.weights_bytes
@@ -85,9 +91,16 @@ class Snapshot:
         """The files of weights."""
         return tuple(self.folder / name for name in self.names if name.endswith(".safetensors"))
 
+    @property
+    def image_processor(self) -> dict[str, Any]:
+        """Config of the image processor; empty if there is none."""
+        nested = self.read(PROCESSOR).get("image_processor") if PROCESSOR in self.names else None
+        return nested if isinstance(nested, dict) else self.read(PREPROCESSOR)
+
     def _refuse_links_out(self, access: AccessRules) -> None:
         """Refuse links that point outside the allowed folders."""
-        for path in (self.folder / CONFIG, self.folder / PREPROCESSOR, *self.folder.glob("*.safetensors*")):
+        named = (self.folder / name for name in (CONFIG, PREPROCESSOR, PROCESSOR))
+        for path in (*named, *self.folder.glob("*.safetensors*")):
             if path.is_symlink():
                 access.check_uri(path.as_uri(), field=self._field)
 

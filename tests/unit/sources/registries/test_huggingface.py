@@ -37,6 +37,7 @@ from scripted_server import Asked, Reply, Scripted, scripted
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 FED = {"resize": 32, "crop": 32}
+PLAIN = {**FED, "mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +225,9 @@ def test_the_files_with_the_weights_are_found(resnet: tuple[Path, nn.Module], tm
         load_classifier(snapshot(folder), access=access(tmp_path))
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+
+
 def change_config(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
@@ -238,6 +242,10 @@ def change_config(folder: Path, **changes: Any) -> None:
         (lambda f: change_config(f, auto_map={"AutoModel": "x.Y"}), UnsafeReference, "code of the repository"),
         (lambda f: change_config(f, architecture="resnet0"), ModelNotLoadable, "timm cannot build"),
         (lambda f: change_config(f, num_classes=7), ModelNotLoadable, "do not fit"),
+        (lambda f: change_config(f, pretrained_cfg={"crop_style": "x"}), ModelNotLoadable, "'crop_style'"),
+        (lambda f: change_config(f, pretrained_cfg=[3]), ModelNotLoadable, "timm cannot build"),
+        (lambda f: (f / "model.safetensors").write_bytes(LFS), ModelNotLoadable, "pointer of Git LFS"),
+        (lambda f: (f / "model.safetensors").write_bytes(bytes(9)), ModelNotLoadable, "safetensors file is damaged"),
     ],
 )
 def test_snapshots_that_cannot_be_loaded_have_a_reason(
@@ -270,6 +278,49 @@ def test_preprocessing_that_is_not_understood_must_be_given(
         load_classifier(snapshot(folder), access=access(tmp_path))
     assert caught.value.field == "model.preprocessing"
     assert load_classifier(snapshot(folder, preprocessing=FED), access=access(tmp_path)).shape == (3, 32, 32)
+
+
+def test_the_processor_of_images_and_text_may_hold_the_one_of_images(
+    vit: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(vit[0], folder)
+    alone = resolve_model(snapshot(folder), access(tmp_path)).reference
+    combined = folder / "processor_config.json"
+    combined.write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    assert resolve_model(snapshot(folder), access(tmp_path)).reference == alone
+    own = json.loads((folder / "preprocessor_config.json").read_text())
+    combined.write_text(json.dumps({"image_processor": {**own, "image_mean": [0.1] * 3}}))
+    pinned = resolve_model(snapshot(folder), access(tmp_path)).reference
+    assert pinned != alone
+    assert load_classifier(pinned, access=access(tmp_path)).preprocessing.mean == (0.1,) * 3
+    (folder / "preprocessor_config.json").unlink()
+    assert load_classifier(snapshot(folder), access=access(tmp_path)).preprocessing.mean == (0.1,) * 3
+
+
+def test_a_config_of_earlier_versions_of_timm_is_read_in_full(resnet: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(resnet[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config.pop("pretrained_cfg"), **config, "num_features": 512}))
+    found, expected = (load_classifier(snapshot(one), access=access(one)) for one in (folder, resnet[0]))
+    assert found.preprocessing == expected.preprocessing
+    assert found.digest == expected.digest
+
+
+def test_a_classifier_with_a_teacher_is_a_classifier(tmp_path: Path) -> None:
+    from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher  # noqa: PLC0415 - seconds of imports
+
+    config = DeiTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        num_labels=5,
+    )  # fmt: skip
+    network = DeiTForImageClassificationWithTeacher(config).eval()
+    network.save_pretrained(tmp_path)
+    classifier = load_classifier(snapshot(tmp_path, preprocessing=PLAIN), access=access(tmp_path))
+    with torch.no_grad():
+        expected = network(pixel_values=IMAGES).logits
+    torch.testing.assert_close(classifier.logits(IMAGES), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_another_model_than_a_classifier_is_refused(vit: tuple[Path, nn.Module], tmp_path: Path) -> None:
