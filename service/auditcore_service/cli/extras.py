@@ -27,7 +27,8 @@ class Extra:
 
 
 CLIENT: Final = Extra("client", ("typer", "rich", "httpx"), 22)
-_GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi"), 75)
+_EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 42)
+_GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib"), 95)
 # The CPU build has neither CUDA's libraries (3.0 GB), nor Triton (1.0 GB), nor the CUDA half of torch (0.5 GB).
 _WORKER: Final = Extra("worker", ("pydantic_settings", "sqlalchemy", "celery", "torch"), 5600, 1100)
 _EMBEDDED: Final = Extra("embedded", ("fastapi", *_WORKER.modules), 5600, 1100)
@@ -44,6 +45,9 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "inspect": _WORKER,
     "demo": _DEMO,
     "mar": _WORKER,
+    "verify": _EVIDENCE,
+    "verify-log": _EVIDENCE,
+    "signing-key": _EVIDENCE,
     "openapi": _GATEWAY,
 }
 """Command -> the smallest extra that it runs with. With `--url`, `estimate` and `inspect` need only `client`."""

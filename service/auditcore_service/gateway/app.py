@@ -19,6 +19,8 @@ from auditcore_service.gateway.routes import (
     catalogue,
     documentation,
     estimates,
+    event_log,
+    evidence,
     image_batches,
     maps,
     models,
@@ -37,6 +39,7 @@ stable `code`.
 
 TAGS = {
     "audits": "Submit, follow, cancel and read audits, or ask for their price.",
+    "evidence": "Signed results, the keys that sign them, sign-offs and the event log.",
     "models": "What will run on a model.",
     "image batches": "Images, stored by content.",
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
@@ -77,7 +80,18 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (audits, estimates, models, image_batches, maps, catalogue, operations, documentation):
+    for module in (
+        audits,
+        evidence,
+        event_log,
+        estimates,
+        models,
+        image_batches,
+        maps,
+        catalogue,
+        operations,
+        documentation,
+    ):
         app.include_router(module.router)
     install_problem_handlers(app)
 

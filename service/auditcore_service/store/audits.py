@@ -7,10 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
 
+from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import append_event
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
 from auditcore_service.store.tables import AUDITS, SHARDS
 from auditcore_service.store.transitions import SETTLED, AuditState, sources
+
+_LOGGED = frozenset({"verdict", "report_digest", "error_code"})
+"""Columns of an audit that the event log holds with a change of its state."""
 
 
 def insert_audit(
@@ -142,6 +146,8 @@ def move_audit(
     ).rowcount
     if changed:
         append_state_event(connection, audit_id, now=now)
+        data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
+        append_entry(connection, "state", audit_id, data, now=now)
     return bool(changed)
 
 

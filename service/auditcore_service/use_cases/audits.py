@@ -13,21 +13,27 @@ import structlog
 from pydantic import BaseModel
 
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.canonical_json import canonical_json, digest_of, sha256
 from auditcore.contracts.images import ImageBatchReference, InlineImages, TensorImages
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, UnreachableResource
+from auditcore.evidence.registration import REGISTRATION_TYPE, register
+from auditcore.evidence.signing import SigningKey
 from auditcore.report.failure import AuditFailure
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit, insert_audit, list_audits
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
+from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import events_after
 from auditcore_service.store.idempotency import Reservation, bind_key, find_key, reserve_key
 from auditcore_service.store.records import Audit, Event
+from auditcore_service.store.registrations import insert_registration
 from auditcore_service.store.shards import cancel_audit
 from auditcore_service.store.transitions import TERMINAL, AuditState
+from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.locations import unsafe_integer
@@ -74,6 +80,7 @@ class Audits:
         announcer: Announcer,
         batches: ImageBatches,
         maps: MapUploads,
+        signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -81,6 +88,7 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
+        self._signing_key = signing_key
         self._pricing = PricedRequests(settings, database=database, batches=batches, maps=maps)
         self._clock = clock
 
@@ -162,17 +170,24 @@ class Audits:
             "estimate": priced.estimate.model_dump_json(),
         }
         audit_id = str(uuid.uuid4())
+        now = self._clock()
+        registration = self._registration(audit_id, request, plan, images=images, now=now)
         reservation = Reservation("new")
         with self._database.writing() as connection:
             if key is not None:
                 # if anything fails from here on, the transaction is rolled back and the key is free again
-                reservation = reserve_key(connection, key, fingerprint, now=self._clock())
+                reservation = reserve_key(connection, key, fingerprint, now=now)
             if reservation.state == "new":
                 audit, queued = insert_audit(
-                    connection, audit_id=audit_id, images=images, shards=shards, now=self._clock(), **written
+                    connection, audit_id=audit_id, images=images, shards=shards, now=now, **written
                 )
                 if key is not None:
                     bind_key(connection, key, audit_id)
+                logged: dict[str, object] = {"request": digest_of(request)}
+                if registration is not None:
+                    logged["registration"] = sha256(registration)
+                    insert_registration(connection, audit_id, registration, now=now)
+                append_entry(connection, "submit", audit_id, logged, now=now)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
             return self._known(reservation) or self.get(audit_id)
@@ -180,6 +195,22 @@ class Audits:
         self._announcer.announce(queued)
         log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
         return audit
+
+    def _registration(
+        self, audit_id: str, request: AuditRequest, plan: AuditPlan, *, images: int, now: float
+    ) -> bytes | None:
+        """The signed registration of an audit that is about to be stored; None without a signing key."""
+        if self._signing_key is None:
+            return None
+        files = (
+            [entry.digest for entry in self._batches.get(request.images.digest).entries]
+            if isinstance(request.images, ImageBatchReference)
+            else ()
+        )
+        record = register(
+            audit_id=audit_id, request=request, plan=plan, images=images, files=files, registered_at=rfc3339(now)
+        )
+        return self._signing_key.sign(canonical_json(record), payload_type=REGISTRATION_TYPE)
 
     def get(self, audit_id: str) -> Audit:
         """One audit.

@@ -6,7 +6,6 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import final
 
 import structlog
@@ -42,6 +41,7 @@ from auditcore_service.store.shards import (
     skip_rest,
 )
 from auditcore_service.store.transitions import ACTIVE
+from auditcore_service.timestamps import rfc3339
 from auditcore_service.worker.audit_storage import ObservationCache, SqlAuditStorage
 from auditcore_service.worker.heartbeat import heartbeat
 from auditcore_service.worker.measured_speeds import MeasuredSpeeds
@@ -290,8 +290,8 @@ class Executor:
         report = run.assemble(
             attempts=attempts,
             estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
-            started_at=_rfc3339(audit.started_at or audit.created_at),
-            finished_at=_rfc3339(self._clock()),
+            started_at=rfc3339(audit.started_at or audit.created_at),
+            finished_at=rfc3339(self._clock()),
         )
         return self._blobs.put(report_bytes(report)), report.verdict
 
@@ -301,7 +301,3 @@ def device_of(settings: Settings) -> str:
     if settings.device != "auto":
         return settings.device
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -23,12 +23,14 @@ LOG_HEAD_TYPE: Final = "application/vnd.auditcore.log-head+json"
 START: Final[Sha256] = f"sha256:{'0' * 64}"
 """What the first entry of a chain has in place of the hash of an entry before."""
 
-EntryKind = Literal["submit", "state", "cancel", "sign_off", "key"]
+EntryKind = Literal["submit", "state", "cancel", "evidence", "sign_off", "key"]
+"""What an entry can be about: an audit that is submitted, changes its state, is asked to stop, gets evidence, or is
+signed off; and a key with which a gateway starts."""
 
 
 @final
 class LogEntry(Contract):
-    """One entry.
+    """One entry. Any text is read into it, so that an entry that was changed is found and not refused.
 
     Attributes:
         tenant: Whose log it is; every tenant has a chain of its own.
@@ -43,14 +45,14 @@ class LogEntry(Contract):
     """
 
     tenant: str
-    sequence: int = Field(ge=1)
+    sequence: int
     time: str
     principal: str | None
     kind: str
     subject: str
     data: dict[str, Any]
-    previous: Sha256
-    hash: Sha256
+    previous: str
+    hash: str
 
 
 @final
@@ -79,7 +81,7 @@ def chained(
     kind: EntryKind,
     subject: str,
     data: dict[str, Any],
-    previous: Sha256,
+    previous: str,
 ) -> LogEntry:
     """The entry with these fields and its hash."""
     fields: dict[str, Any] = {
@@ -105,8 +107,9 @@ def verify_chain(entries: Iterable[LogEntry], head: LogHead | None = None) -> It
     Yields:
         Everything that does not hold. A change of entry N is found at N, and at N + 1 if its hash was changed as well.
     """
-    previous, tenant, sequence = START, None, 0
-    reached: Sha256 | None = START if head is not None and head.sequence == 0 else None
+    previous: str = START
+    tenant, sequence = None, 0
+    reached: str | None = START if head is not None and head.sequence == 0 else None
     for entry in entries:
         sequence += 1
         where = f"entry {entry.sequence}"

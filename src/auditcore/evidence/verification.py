@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, final
 
 from auditcore.contracts.canonical_json import canonical_json, digest_of
@@ -24,6 +24,9 @@ from auditcore.report.reading import read_report
 
 SCHEMA_VERSIONS: Final = frozenset({"2.0"})
 """Schemas of reports that have evidence; `statement` reads their fields by name."""
+
+CLOCK_DIFFERENCE: Final = timedelta(seconds=60)
+"""How far the clock of a gateway, which registers, may be ahead of that of a worker, which starts."""
 
 _PLACE: Final = f"statement.predicate.{EXTENSION}.registration"
 
@@ -194,7 +197,7 @@ def _of_conditions(record: Registration, outcomes: Sequence[Mapping[str, Any]]) 
 
 def _is_before(registered: str, started: str) -> bool:
     try:
-        return datetime.fromisoformat(registered) <= datetime.fromisoformat(started)
+        return datetime.fromisoformat(registered) <= datetime.fromisoformat(started) + CLOCK_DIFFERENCE
     except (ValueError, TypeError):
         # no time, or one without a zone beside one with a zone
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Annotated
 
 import anyio
@@ -24,10 +23,11 @@ from auditcore_service.gateway.problem_responses import (
     problem_responses,
 )
 from auditcore_service.gateway.routes.audit_examples import (
-    AUDIT_ID,
     AUDIT_LINKS,
     BUDGET_ADVICE,
     CURSOR_EXAMPLE,
+    NO_AUDIT,
+    NOT_READY,
     REPORT_LINKS,
     STATUS_EXAMPLE,
     SUBMIT_EXAMPLES,
@@ -43,6 +43,7 @@ from auditcore_service.gateway.schemas import (
 )
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
+from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.refusals import NotFound
 from auditcore_service.use_cases.representations import (
     JSON,
@@ -64,13 +65,6 @@ POLL_S = 0.5
 
 CACHE_CONTROL = "private, max-age=31536000, immutable"
 """Private: a report shows a model's weaknesses, so no shared cache keeps it."""
-
-_NO_AUDIT = problem_example(404, "not_found", "there is no audit 'a1'; take the id from the answer to POST /v1/audits")
-_NOT_READY = problem_example(
-    404,
-    "report_not_ready",
-    f"audit {AUDIT_ID} is running and has no report; wait until its state is `succeeded`",
-)
 
 IfNoneMatch = Annotated[str | None, Header(description="ETag of an earlier answer; 304 if it still holds.")]
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
@@ -166,7 +160,7 @@ def list_page(
     "/{audit_id}",
     operation_id="getAudit",
     summary="Where an audit stands",
-    responses={200: json_example(STATUS_EXAMPLE), **problem_responses(_NO_AUDIT)},
+    responses={200: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
 )
 def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStatus:
     """Always 200 for an audit that exists, also if it failed."""
@@ -181,7 +175,7 @@ def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStat
     status_code=202,
     operation_id="cancelAudit",
     summary="Ask an audit to stop",
-    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(_NO_AUDIT)},
+    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
 )
 def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
     """Best effort. May be repeated; a finished audit stays as it is."""
@@ -205,8 +199,8 @@ def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
         },
         304: {"description": "The report is the one named in If-None-Match."},
         **problem_responses(
-            _NO_AUDIT,
-            _NOT_READY,
+            NO_AUDIT,
+            NOT_READY,
             problem_example(406, "not_acceptable", NOT_ACCEPTABLE, pointer="#/Accept"),
         ),
     },
@@ -246,7 +240,7 @@ def report(
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         },
         304: {"description": "The picture is the one named in If-None-Match."},
-        **problem_responses(_NO_AUDIT, _NOT_READY),
+        **problem_responses(NO_AUDIT, NOT_READY),
     },
 )
 def artifact(
@@ -279,7 +273,7 @@ def _known_audit(audit_id: AuditId, service: ServiceDep) -> str:
     operation_id="followAudit",
     summary="Progress as server-sent events",
     response_class=EventSourceResponse,
-    responses=problem_responses(_NO_AUDIT),
+    responses=problem_responses(NO_AUDIT),
 )
 async def events(
     audit_id: Annotated[str, Depends(_known_audit)],
@@ -319,12 +313,14 @@ def _status(audit: Audit) -> AuditStatus:
         estimate=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate),
         verdict=audit.verdict,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
-        created_at=_rfc3339(audit.created_at),
-        started_at=None if audit.started_at is None else _rfc3339(audit.started_at),
-        finished_at=None if audit.finished_at is None else _rfc3339(audit.finished_at),
-        links=AuditLinks(self=path, report=f"{path}/report", events=f"{path}/events", cancel=f"{path}/cancel"),
+        created_at=rfc3339(audit.created_at),
+        started_at=None if audit.started_at is None else rfc3339(audit.started_at),
+        finished_at=None if audit.finished_at is None else rfc3339(audit.finished_at),
+        links=AuditLinks(
+            self=path,
+            report=f"{path}/report",
+            events=f"{path}/events",
+            cancel=f"{path}/cancel",
+            evidence=f"{path}/evidence",
+        ),
     )
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
