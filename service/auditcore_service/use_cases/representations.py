@@ -1,4 +1,4 @@
-"""The forms of a report: JSON as stored, HTML for people, JUnit XML for CI systems."""
+"""The forms of a report: JSON as stored, HTML for people, JUnit XML for CI systems, and files for other tools."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from contextlib import suppress
 
 import mimeparse
 
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.report import AuditReport
 from auditcore.report.failure import AuditFailure, render_failure_junit, render_failure_page
 from auditcore_service.use_cases.refusals import NotAcceptable, NotFound
 
 JSON, HTML, JUNIT = "application/json", "text/html", "application/junit+xml"
+ML_BOM, MODEL_INDEX = "application/vnd.cyclonedx+json", "application/yaml"
 
 _ANSWERS: Mapping[str, str] = {
     # the last of several equals wins, as in the library that matches them
+    ML_BOM: ML_BOM,
+    MODEL_INDEX: MODEL_INDEX,
     "text/xml": JUNIT,
     "application/xml": JUNIT,
     JUNIT: JUNIT,
@@ -24,7 +28,10 @@ _ANSWERS: Mapping[str, str] = {
 }
 """What a client may ask for -> what it gets."""
 
-NOT_ACCEPTABLE = f"a report comes as {JSON}, {HTML} or {JUNIT}; ask for one of them"
+NOT_ACCEPTABLE = f"a report comes as {JSON}, {HTML}, {JUNIT}, {ML_BOM} or {MODEL_INDEX}; ask for one of them"
+
+OF_FAILURES = frozenset({HTML, JUNIT})
+"""Forms in which an audit without a report says why it has none."""
 
 
 def negotiate(accept: str) -> str:
@@ -68,6 +75,14 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
         from auditcore.report.page.html import render_html  # noqa: PLC0415 - loads jinja2
 
         return render_html(parsed, _pictures(parsed, picture)).encode()
+    if media_type == ML_BOM:
+        from auditcore.report.ml_bom import render_ml_bom  # noqa: PLC0415 - loads cyclonedx
+
+        return render_ml_bom(parsed, sha256(report)).encode()
+    if media_type == MODEL_INDEX:
+        from auditcore.report.model_index import render_model_index  # noqa: PLC0415 - loads yaml
+
+        return render_model_index(parsed).encode()
     from auditcore.report.junit import render_junit  # noqa: PLC0415 - most gateways only ever hand out JSON
 
     return render_junit(parsed).encode()

@@ -46,8 +46,8 @@ from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.refusals import NotFound
 from auditcore_service.use_cases.representations import (
-    JSON,
     NOT_ACCEPTABLE,
+    OF_FAILURES,
     etag_matches,
     etag_of,
     negotiate,
@@ -190,10 +190,13 @@ def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
     responses={
         200: {
             "model": AuditReport,
-            "description": "JSON by default; `Accept` selects HTML for people or JUnit XML for CI.",
+            "description": "JSON by default; `Accept` selects HTML for people, JUnit XML for CI, a fragment of a "
+            "CycloneDX ML-BOM, or the `model-index` of a model card of the Hugging Face hub.",
             "content": {
                 "text/html": {"schema": {"type": "string"}},
                 "application/junit+xml": {"schema": {"type": "string"}},
+                "application/vnd.cyclonedx+json": {"schema": {"type": "object"}},
+                "application/yaml": {"schema": {"type": "string"}},
             },
             "links": REPORT_LINKS,
         },
@@ -217,7 +220,7 @@ def report(
     an `<error>`, so that a build server shows the reason. JSON is 404; the reason is the `error` of the audit.
     """
     media_type = negotiate(accept)
-    failure = None if media_type == JSON else service.audits.failure(audit_id)
+    failure = service.audits.failure(audit_id) if media_type in OF_FAILURES else None
     if failure is None:
         content = render(service.audits.report(audit_id), media_type, service.audits.picture)
     else:

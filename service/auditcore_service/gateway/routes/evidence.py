@@ -85,7 +85,7 @@ def sign_offs(audit_id: AuditId, service: ServiceDep) -> SignOffList:
     responses={200: json_example(KEYS_EXAMPLE)},
 )
 def keys(service: ServiceDep) -> KeyList:
-    """Newest first. Get a key that you trust from its operator: an attacker who forges evidence forges this list too."""
+    """Newest first. Get a key that you trust from its operator: whatever forges evidence can forge this list too."""
     active = service.evidence.active_key_id
     return KeyList(
         items=tuple(
