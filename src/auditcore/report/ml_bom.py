@@ -1,4 +1,4 @@
-"""A report as a fragment of a CycloneDX ML-BOM (version 1.6): the audited models with a model card of what was measured.
+"""A report as a fragment of a CycloneDX ML-BOM (1.6): each model with a model card of what was measured.
 
 `cyclonedx-python-lib` writes the document. It has no classes for model cards, so they are added to its components; a
 test validates the whole against the schema of CycloneDX.
