@@ -263,6 +263,32 @@ def test_a_registration_is_stored_with_its_audit_and_holds_no_result(deployment:
     assert row["digest"] == sha256(row["envelope"].encode())
 
 
+def test_a_replay_is_compared_with_its_original(deployment: Deployment) -> None:
+    audit_id = deployment.submit()
+    early = deployment.client.post(f"/v1/audits/{audit_id}/replay")
+    assert (early.status_code, early.json()["code"]) == (404, "report_not_ready")
+    deployment.work(audit_id)
+    started = deployment.client.post(f"/v1/audits/{audit_id}/replay")
+    assert started.status_code == 202, started.text
+    replay_id = started.json()["id"]
+    assert started.headers["location"] == f"/v1/audits/{replay_id}"
+    assert started.json()["replay_of"] == deployment.get(f"/v1/audits/{replay_id}").json()["replay_of"] == audit_id
+    early = deployment.get(f"/v1/audits/{replay_id}/replay")
+    assert (early.status_code, early.json()["code"]) == (404, "report_not_ready")
+    deployment.work(replay_id)
+    found = deployment.get(f"/v1/audits/{replay_id}/replay").json()
+    assert (found["original"], found["replay"], found["differences"]) == (audit_id, replay_id, [])
+    assert found["reproduced"] is True
+    exact = deployment.get(f"/v1/audits/{replay_id}/replay?tolerance=0").json()
+    assert exact["reproduced"] is True
+    logged = [entry["data"] for entry in deployment.log() if entry["kind"] == "submit"]
+    assert logged[1]["replay_of"] == audit_id
+    assert logged[1]["request"] == logged[0]["request"]
+    other = deployment.get(f"/v1/audits/{audit_id}/replay")
+    assert (other.status_code, other.json()["code"]) == (404, "not_replayed")
+    assert deployment.client.post("/v1/audits/a1/replay").status_code == 404
+
+
 def test_a_refused_request_leaves_no_trace(deployment: Deployment) -> None:
     before = deployment.log()
     assert deployment.client.post("/v1/audits", json={"model": SMALL_MODEL}).status_code == 422

@@ -25,6 +25,7 @@ from auditcore_service.gateway.routes import (
     maps,
     models,
     operations,
+    replays,
 )
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
         audits,
         evidence,
         event_log,
+        replays,
         estimates,
         models,
         image_batches,

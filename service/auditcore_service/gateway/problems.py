@@ -52,6 +52,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.ReportNotReady: HTTPStatus.NOT_FOUND,
     refusals.SigningNotConfigured: HTTPStatus.NOT_FOUND,
     refusals.NotRegistered: HTTPStatus.NOT_FOUND,
+    refusals.NotReplayed: HTTPStatus.NOT_FOUND,
     refusals.InvalidCursor: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     refusals.UnsupportedUpload: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -83,6 +83,7 @@ class AuditStatus(Body):
         progress: Shards, counted.
         images: Images of the audit.
         verdict: Verdict of the report; null until there is one.
+        replay_of: Id of the audit that it repeats; null if it is no replay.
         error: Why it failed; null if it did not.
         started_at: When its first shard started, RFC 3339, UTC; null until then.
         finished_at: When it ended, RFC 3339, UTC; null until then.
@@ -98,6 +99,7 @@ class AuditStatus(Body):
         default=None, description="What it was expected to cost when it was accepted; null for older audits."
     )
     verdict: Verdict | None = None
+    replay_of: str | None = None
     error: ErrorBody | None = None
     created_at: str = Field(description="RFC 3339, UTC.")
     started_at: str | None = None

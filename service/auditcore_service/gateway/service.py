@@ -17,6 +17,7 @@ from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.evidence import Evidence
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
+from auditcore_service.use_cases.replays import Replays
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 
@@ -32,6 +33,7 @@ class Service:
     announcer: Announcer
     audits: Audits
     evidence: Evidence
+    replays: Replays
     batches: ImageBatches
     maps: MapUploads
     inspections: Inspections
@@ -69,6 +71,7 @@ class Service:
             announcer=announcer,
             audits=audits,
             evidence=Evidence(database=database, audits=audits, signing_key=key),
+            replays=Replays(audits=audits),
             batches=batches,
             maps=maps,
             inspections=Inspections(settings, database=database, queue=queue),

@@ -27,6 +27,7 @@ def insert_audit(
     shards: Sequence[NewShard],
     now: float,
     estimate: str | None = None,
+    replay_of: str | None = None,
 ) -> tuple[Audit, tuple[QueuedShard, ...]]:
     """Insert an audit with all its shards.
 
@@ -47,6 +48,7 @@ def insert_audit(
         failure=None,
         progress=Progress(done=0, total=len(shards), failed=0, fraction=0.0),
         estimate=estimate,
+        replay_of=replay_of,
     )
     connection.execute(
         insert(AUDITS).values(
@@ -57,6 +59,7 @@ def insert_audit(
             images=images,
             created_at=now,
             estimate=estimate,
+            replay_of=replay_of,
         )
     )
     first = min(shard.wave for shard in shards)
@@ -222,4 +225,5 @@ def _audit(row: Row[Any], progress: Mapping[str, Progress]) -> Audit:
         failure=failure,
         progress=progress[row.id],
         estimate=row.estimate,
+        replay_of=row.replay_of,
     )

@@ -58,6 +58,7 @@ AUDITS = Table(
     Column("error_message", Text),
     Column("error_field", String(1024)),
     Column("estimate", Text),
+    Column("replay_of", _ID),
     Index(None, "created_at", "id"),
     Index(None, "state"),
 )

@@ -6,11 +6,12 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import rfc8785
 import structlog
 from pydantic import BaseModel
+from sqlalchemy import Connection
 
 from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.canonical_json import canonical_json, digest_of, sha256
@@ -92,12 +93,15 @@ class Audits:
         self._pricing = PricedRequests(settings, database=database, batches=batches, maps=maps)
         self._clock = clock
 
-    def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
+    def submit(
+        self, request: AuditRequest, *, idempotency_key: str | None = None, replay_of: str | None = None
+    ) -> Audit:
         """Check a request, store it with all its shards and announce the first wave.
 
         Args:
             request: What to audit.
             idempotency_key: The same key with the same request gives the same audit for a day.
+            replay_of: Id of the audit that this one repeats, if it does.
 
         Raises:
             InputError: The request cannot be carried out; nothing was stored.
@@ -107,13 +111,13 @@ class Audits:
             RequestInFlight: The first request with this key is still being answered.
         """
         if idempotency_key is None:
-            return self._submit(request, key=None, fingerprint=_fingerprint(request))
+            return self._submit(request, key=None, fingerprint=_fingerprint(request), replay_of=replay_of)
         key = _checked_key(idempotency_key)
         fingerprint = _fingerprint(request)
         # a repeated request must not be priced again; the lookup needs no write lock, as most keys are new
         with self._database.reading() as connection:
             known = find_key(connection, key, fingerprint, now=self._clock())
-        return self._known(known) or self._submit(request, key=key, fingerprint=fingerprint)
+        return self._known(known) or self._submit(request, key=key, fingerprint=fingerprint, replay_of=replay_of)
 
     def _known(self, reservation: Reservation) -> Audit | None:
         """The audit that a key stands for; None if the key is new."""
@@ -137,7 +141,7 @@ class Audits:
         _fingerprint(request)
         return self._pricing.price(request)
 
-    def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str) -> Audit:
+    def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str, replay_of: str | None) -> Audit:
         priced = self._pricing.price(request)
         if priced.objection is not None:
             raise BudgetExceeded(priced.objection, field="plan")
@@ -179,15 +183,11 @@ class Audits:
                 reservation = reserve_key(connection, key, fingerprint, now=now)
             if reservation.state == "new":
                 audit, queued = insert_audit(
-                    connection, audit_id=audit_id, images=images, shards=shards, now=now, **written
+                    connection, audit_id=audit_id, images=images, shards=shards, now=now, replay_of=replay_of, **written
                 )
                 if key is not None:
                     bind_key(connection, key, audit_id)
-                logged: dict[str, object] = {"request": digest_of(request)}
-                if registration is not None:
-                    logged["registration"] = sha256(registration)
-                    insert_registration(connection, audit_id, registration, now=now)
-                append_entry(connection, "submit", audit_id, logged, now=now)
+                _log_submission(connection, audit, request, registration)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
             return self._known(reservation) or self.get(audit_id)
@@ -325,6 +325,17 @@ class Audits:
         ended = self.get(audit_id).state in TERMINAL
         with self._database.reading() as connection:
             return events_after(connection, audit_id, after=after), ended
+
+
+def _log_submission(connection: Connection, audit: Audit, request: AuditRequest, registration: bytes | None) -> None:
+    """Store the signed registration of a new audit, if there is one, and log the submission."""
+    data: dict[str, Any] = {"request": digest_of(request)}
+    if audit.replay_of is not None:
+        data["replay_of"] = audit.replay_of
+    if registration is not None:
+        data["registration"] = sha256(registration)
+        insert_registration(connection, audit.id, registration, now=audit.created_at)
+    append_entry(connection, "submit", audit.id, data, now=audit.created_at)
 
 
 def _checked_key(key: str) -> str:

@@ -5,6 +5,7 @@ Refusal
 |-- ReportNotReady           report_not_ready
 |-- SigningNotConfigured     signing_not_configured
 |-- NotRegistered            not_registered
+|-- NotReplayed              not_replayed
 |-- InvalidCursor            invalid_cursor
 |-- NotAcceptable            not_acceptable
 |-- UnsupportedUpload        unsupported_media_type
@@ -60,6 +61,12 @@ class NotRegistered(Refusal):
     """The audit was submitted while the service had no signing key, so that it has no evidence."""
 
     code = "not_registered"
+
+
+class NotReplayed(Refusal):
+    """The audit is no replay of another."""
+
+    code = "not_replayed"
 
 
 class InvalidCursor(Refusal):

@@ -119,9 +119,9 @@ def submit(
     `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price.
     """
     audit = service.audits.submit(request, idempotency_key=idempotency_key)
-    response.headers["Location"] = _path(audit.id)
+    response.headers["Location"] = path_of(audit.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return _status(audit)
+    return status_of(audit)
 
 
 @router.get(
@@ -153,7 +153,7 @@ def list_page(
     if following is not None:
         url = request.url.include_query_params(cursor=following)
         response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
-    return AuditPage(items=tuple(_status(audit) for audit in audits), next_cursor=following)
+    return AuditPage(items=tuple(status_of(audit) for audit in audits), next_cursor=following)
 
 
 @router.get(
@@ -167,7 +167,7 @@ def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStat
     audit = service.audits.get(audit_id)
     if audit.state not in TERMINAL:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return _status(audit)
+    return status_of(audit)
 
 
 @router.post(
@@ -179,7 +179,7 @@ def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStat
 )
 def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
     """Best effort. May be repeated; a finished audit stays as it is."""
-    return _status(service.audits.cancel(audit_id))
+    return status_of(service.audits.cancel(audit_id))
 
 
 @router.get(
@@ -300,12 +300,14 @@ async def events(
             await anyio.sleep(POLL_S)
 
 
-def _path(audit_id: str) -> str:
+def path_of(audit_id: str) -> str:
+    """Path of an audit."""
     return f"/v1/audits/{audit_id}"
 
 
-def _status(audit: Audit) -> AuditStatus:
-    path = _path(audit.id)
+def status_of(audit: Audit) -> AuditStatus:
+    """Where an audit stands, as it is answered."""
+    path = path_of(audit.id)
     failure = audit.failure
     return AuditStatus(
         id=audit.id,
@@ -315,6 +317,7 @@ def _status(audit: Audit) -> AuditStatus:
         images=audit.images,
         estimate=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate),
         verdict=audit.verdict,
+        replay_of=audit.replay_of,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
         created_at=rfc3339(audit.created_at),
         started_at=None if audit.started_at is None else rfc3339(audit.started_at),

@@ -1,4 +1,4 @@
-"""Add signed registrations with the evidence of results, the public keys of the deployment, and the event log."""
+"""Add signed registrations with the evidence of results, public keys, the event log, and replays of audits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the tables. Audits until now have no registration, and the log begins with what happens next."""
+    op.add_column("audits", sa.Column("replay_of", sa.String(36)))
     op.create_table(
         "registrations",
         sa.Column("audit_id", sa.String(36), nullable=False),
@@ -50,6 +51,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables with everything that was signed and logged."""
+    """Drop everything that was signed and logged, and which audits are replays."""
     for table in ("log_entries", "signing_keys", "registrations"):
         op.drop_table(table)
+    op.drop_column("audits", "replay_of")
