@@ -94,7 +94,9 @@ def test_every_target_of_make_exists() -> None:
 
 def test_every_command_and_option_exists() -> None:
     known = {name: set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", run(name, "--help").output)) for name in _commands()}
-    used = [(name, rest) for command in COMMANDS for name, rest in re.findall(r"auditcore ([a-z-]+)([^;|\n]*)", command)]
+    used = [
+        (name, rest) for command in COMMANDS for name, rest in re.findall(r"auditcore ([a-z-]+)([^;|\n]*)", command)
+    ]
     assert len(used) > 10
     for name, rest in used:
         assert name in known, name

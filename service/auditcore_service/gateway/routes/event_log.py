@@ -23,7 +23,7 @@ LARGEST_SEQUENCE = 2**53 - 1
     "",
     operation_id="readLog",
     summary="The event log",
-    responses={200: json_example({"items": [LOG_ENTRY_EXAMPLE], "next_after": 11})},
+    responses={200: json_example({"items": [LOG_ENTRY_EXAMPLE], "next_after": 12})},
 )
 def read(
     service: ServiceDep,

@@ -43,12 +43,12 @@ SIGN_OFF_EXAMPLE: dict[str, Any] = {
 
 LOG_ENTRY_EXAMPLE: dict[str, Any] = {
     "tenant": "default",
-    "sequence": 11,
+    "sequence": 12,
     "time": _TIME,
-    "principal": None,
-    "kind": "state",
+    "principal": "ada@hospital.example",
+    "kind": "sign_off",
     "subject": AUDIT_ID,
-    "data": {"state": "succeeded", "verdict": "pass", "report_digest": _DIGEST},
+    "data": {"decision": "approve", "comment": "rotation is advice only for this product", "report": _DIGEST},
     "previous": _DIGEST,
     "hash": _DIGEST,
 }
