@@ -559,14 +559,14 @@ def verify_log(
     with _problems("verify-log", extra=None if database is None else EXTRAS["gateway"]):
         from auditcore_service.cli import verifying  # noqa: PLC0415 - cryptography loads only for this command
 
-        if (url is None) == (database is None):
-            message = "say whose log to verify: give one of --url and --database"
+        if url is None and database is None:
+            message = "say whose log to verify: give --url or --database"
             raise CommandError(message)
         if (head is None) != (not keys):
             message = "--head and --key belong together: the key says who must have signed the head"
             raise CommandError(message)
         entries = (
-            verifying.entries_of_service(url) if url is not None else verifying.entries_of_database(database or "")
+            verifying.entries_of_service(url or "") if database is None else verifying.entries_of_database(database)
         )
         count, findings = verifying.verify_log(entries, head, keys or ())
         if findings:

@@ -10,7 +10,7 @@ signed: if any byte of it changes, it no longer holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self, final
+from typing import final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -85,7 +85,7 @@ class PublicKey:
         self.pem: str = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     @classmethod
-    def from_pem(cls, data: bytes) -> Self:
+    def from_pem(cls, data: bytes) -> PublicKey:
         """The key in a PEM file; of a private key, its public half.
 
         Raises:
@@ -118,12 +118,12 @@ class SigningKey:
         self.public = PublicKey(key.public_key())
 
     @classmethod
-    def generate(cls) -> Self:
+    def generate(cls) -> SigningKey:
         """A new key, from the random numbers of the operating system."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
-    def from_pem(cls, data: bytes) -> Self:
+    def from_pem(cls, data: bytes) -> SigningKey:
         """The key in a PEM file.
 
         Raises:
