@@ -92,7 +92,8 @@ def deploy(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Dep
     opened: list[TestClient] = []
 
     def make(**overrides: object) -> Deployment:
-        settings = make_settings(**overrides)
+        # the search for the fastest micro-batch would take most of the time of these tests
+        settings = make_settings(micro_batch=2, **overrides)
         client = TestClient(create_app(settings), raise_server_exceptions=False)
         opened.append(client)
         client.__enter__()
