@@ -91,10 +91,10 @@ class EmbeddedService:
         """
         try:
             self._lock_folder()
-            self._choose_signing_key()
             # the port first: it is the most likely mistake, and takes no time to check
             self._socket = listen(self.settings.host, self.settings.port)
             self._start_queue()
+            self._choose_signing_key()
             self._start_gateway(self._socket)
             # of this process, since a worker that is killed cannot remove its own
             self._folders = tempfile.TemporaryDirectory(prefix="auditcore-workers-", ignore_cleanup_errors=True)
