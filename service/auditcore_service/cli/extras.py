@@ -27,8 +27,8 @@ class Extra:
 
 
 CLIENT: Final = Extra("client", ("typer", "rich", "httpx"), 22)
-_EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 42)
-_GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib"), 95)
+_EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 49)
+_GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib"), 105)
 # The CPU build has neither CUDA's libraries (3.0 GB), nor Triton (1.0 GB), nor the CUDA half of torch (0.5 GB).
 _WORKER: Final = Extra("worker", ("pydantic_settings", "sqlalchemy", "celery", "torch"), 5600, 1100)
 _EMBEDDED: Final = Extra("embedded", ("fastapi", *_WORKER.modules), 5600, 1100)
