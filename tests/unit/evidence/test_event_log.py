@@ -110,6 +110,14 @@ def test_only_a_head_shows_that_the_whole_end_was_written_again() -> None:
     assert places(again, head_of(entries)) == {"entry 5.hash"}
 
 
+@pytest.mark.parametrize(("changes", "where"), [({"sequence": 4}, "entry 4"), ({"tenant": "other"}, "entry 3.tenant")])
+def test_entries_that_were_left_out_or_mixed_in_before_hashing_are_found(changes: dict[str, Any], where: str) -> None:
+    entries = chain(2)
+    fields = chain(3)[2].model_dump(exclude={"hash"})
+    entries.append(chained(**fields | changes))
+    assert places(entries) == {where}
+
+
 def test_the_log_of_another_tenant_is_not_this_one() -> None:
     assert places(chain(tenant="other"), head_of(chain())) == {"log.tenant", "entry 5.hash"}
 

@@ -9,6 +9,7 @@ import pytest
 
 import made_up_audits
 from auditcore.contracts.canonical_json import canonical_json
+from auditcore.contracts.policy import Condition
 from auditcore.evidence.replay import TOLERANCE, compare_replay
 from auditcore.report.serialize import report_bytes
 
@@ -17,7 +18,9 @@ VALUES = [0.2 + 0.001 * index for index in range(9)]
 
 def report(values: list[float] = VALUES) -> dict[str, Any]:
     row = made_up_audits.row("gradient", values)
-    made = made_up_audits.report(made_up_audits.shard(None, dict.fromkeys(range(9), (1,)), row))
+    condition = Condition(check="deletion", explainer="gradient", metric="srg", at_least=0.05)
+    shard = made_up_audits.shard(None, dict.fromkeys(range(9), (1,)), row)
+    made = made_up_audits.report(shard, policy=(condition,))
     document: dict[str, Any] = json.loads(report_bytes(made))
     return document
 
@@ -33,6 +36,7 @@ def test_a_report_is_its_own_replay_whenever_it_ran() -> None:
     replay["audit_id"] = "b"
     replay["manifest"] |= {"started_at": "2026-11-27T10:00:00.000Z", "attempts": 9, "shards": 3}
     replay["cost"] |= {"seconds": 99.0, "peak_memory_bytes": 5}
+    replay["conditions"][0]["message"] = "rounded otherwise"
     found = compare_replay(canonical_json(original), canonical_json(replay))
     assert (found.original, found.replay, found.reproduced) == ("a", "b", True)
     assert found.circumstances == ()
@@ -47,13 +51,13 @@ def test_numbers_within_the_tolerance_are_the_same() -> None:
 def test_every_other_difference_is_listed_with_both_values() -> None:
     original, replay = report(), report()
     replay["results"][0]["per_image"][3] = None
-    replay["verdict"] = "pass"
+    replay["verdict"] = "fail"
     replay["plan"]["seed"] = 4
     replay["notes"] = ["another"]
     found = compare_replay(canonical_json(original), canonical_json(replay))
     assert {one.where: (one.original, one.replay) for one in found.differences} == {
         "results[0].per_image[3]": (0.203, None),
-        "verdict": ("not_evaluated", "pass"),
+        "verdict": ("pass", "fail"),
         "plan.seed": (3, 4),
         "notes[0]": (None, "another"),
     }
@@ -62,9 +66,8 @@ def test_every_other_difference_is_listed_with_both_values() -> None:
 @pytest.mark.parametrize("original", [True, False])
 def test_true_is_not_1(original: bool) -> None:  # noqa: FBT001 - a value of a report
     first, second = report(), report()
-    first["results"][0]["reasons"], second["results"][0]["reasons"] = {}, {}
-    first["results"][0]["small_sample"], second["results"][0]["small_sample"] = original, not original
-    assert places(first, second, 1.0) == {"results[0].small_sample"}
+    first["results"][0]["higher_is_better"], second["results"][0]["higher_is_better"] = original, not original
+    assert places(first, second, 1.0) == {"results[0].higher_is_better"}
 
 
 def test_circumstances_explain_and_are_no_difference() -> None:
