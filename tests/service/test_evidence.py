@@ -489,7 +489,9 @@ def test_the_command_verifies_a_log_in_a_database(
     assert "entry 1.hash" in done.stdout
     head.write_bytes(SigningKey.generate().sign(b"{}", payload_type="t"))
     assert run(*with_head).exit_code == 2
-    assert run("verify-log", "--database", "sqlite:////nowhere/at/all.db").exit_code == 2
+    for wrong in (f"sqlite:///{tmp_path / 'none' / 'at.db'}", f"sqlite:///{head}", "no URL"):
+        assert run("verify-log", "--database", wrong).exit_code == 2, wrong
+    assert not (tmp_path / "none").exists()
     assert run("verify-log").exit_code == 2
     assert run("verify-log", "--database", url, "--head", head).exit_code == 2
 

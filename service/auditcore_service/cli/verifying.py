@@ -161,20 +161,27 @@ def entries_of_database(url: str) -> Iterator[LogEntry]:
     Raises:
         CommandError: The database cannot be read.
     """
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - asking a service needs no database
+    from sqlalchemy import make_url  # noqa: PLC0415 - asking a service needs no database
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - the same
 
     from auditcore_service.store.database import Database  # noqa: PLC0415 - the same
     from auditcore_service.store.event_log import read_log  # noqa: PLC0415 - the same
 
-    database = Database(url)
     try:
-        with database.reading() as connection:
-            page: Sequence[LogEntry] = read_log(connection, limit=PAGE)
-            while page:
-                yield from page
-                page = read_log(connection, after=page[-1].sequence, limit=PAGE)
+        parsed = make_url(url)
+        # SQLite would make a new database, with an empty log that holds
+        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+            message = f"there is no database {parsed.database}; check --database"
+            raise CommandError(message)
+        database = Database(url)
+        try:
+            with database.reading() as connection:
+                page: Sequence[LogEntry] = read_log(connection, limit=PAGE)
+                while page:
+                    yield from page
+                    page = read_log(connection, after=page[-1].sequence, limit=PAGE)
+        finally:
+            database.close()
     except SQLAlchemyError as error:
         message = f"the log cannot be read ({str(error).splitlines()[0]}); check --database"
         raise CommandError(message) from error
-    finally:
-        database.close()
