@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     )
     blob_url: str | None = Field(default=None, description="fsspec URL, such as `s3://bucket/prefix`; below data_dir.")
 
+    signing_key: Path | None = Field(
+        default=None,
+        description="File with the private Ed25519 key (PEM) that signs evidence; only gateways read it. If unset, the "
+        "embedded service makes `signing-key.pem` below data_dir, and a gateway signs nothing.",
+    )
+
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
 
@@ -268,6 +274,8 @@ class Settings(BaseSettings):
             "file_roots": tuple(root.absolute() for root in self.file_roots),
             "token_roots": tuple(root.absolute() for root in self.token_roots),
         }
+        if self.signing_key is not None:
+            changes["signing_key"] = self.signing_key.absolute()
         if self.database_url is not None:
             changes["database_url"] = SecretStr(_absolute(self.database_url.get_secret_value()))
         if self.blob_url is not None:

@@ -1,4 +1,4 @@
-"""Times as answers write them."""
+"""Times as the service writes them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,9 @@ from datetime import UTC, datetime
 
 
 def rfc3339(seconds: float) -> str:
-    """A time in seconds since 1970 as RFC 3339 in UTC, to the millisecond."""
+    """A time in UTC to the millisecond, such as `2026-11-27T10:00:00.000Z`.
+
+    Args:
+        seconds: Seconds since 1970.
+    """
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -464,6 +464,8 @@ def test_a_cancelled_audit_says_so_in_every_form(client: TestClient) -> None:
         ("text/*", "text/html"),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "text/html"),
         ("application/xml", "application/junit+xml"),
+        ("application/vnd.cyclonedx+json", "application/vnd.cyclonedx+json"),
+        ("application/yaml, text/html;q=0.5", "application/yaml"),
         ("application/json;q=0.2, application/junit+xml;q=0.7", "application/junit+xml"),
         ("application/json;q=0, */*", "text/html"),
         (", text/html,,", "text/html"),

@@ -16,8 +16,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from auditcore_service import store
+from auditcore_service.store.audits import find_audit
 from auditcore_service.store.database import Database, _use_wal
+from auditcore_service.store.event_log import read_log
 from auditcore_service.store.records import ShardKey
+from auditcore_service.store.registrations import find_registration
 from auditcore_service.store.shards import claim_shard, list_shards
 from auditcore_service.store.tables import METADATA
 
@@ -120,6 +123,26 @@ def test_an_upgrade_can_be_taken_back(database: Database) -> None:
     database.migrate()
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_audits_from_before_the_event_log_stay_readable_and_can_go_on(database_url: str) -> None:
+    database = Database(database_url)
+    try:
+        _migrate(database, "0006")
+        with database.writing() as connection:
+            for statement in FIRST_SCHEMA:
+                connection.execute(sqlalchemy.text(statement))
+        database.migrate()
+        with database.writing() as connection:
+            audit = find_audit(connection, "a")
+            assert audit is not None
+            assert (audit.state, audit.replay_of, find_registration(connection, "a")) == ("queued", None, None)
+            assert read_log(connection, limit=9) == ()
+            assert claim_shard(connection, ShardKey("a", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
+            (entry,) = read_log(connection, limit=9)
+            assert (entry.sequence, entry.kind, entry.subject, entry.data) == (1, "state", "a", {"state": "running"})
+    finally:
+        database.close()
 
 
 OLD_REQUEST = (

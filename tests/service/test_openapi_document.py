@@ -12,6 +12,7 @@ from auditcore.contracts.map_files import StoredMaps
 from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import report_schema
 from auditcore.contracts.request import AuditRequest
+from auditcore.evidence.replay import ReplayComparison
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
 from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
@@ -20,9 +21,13 @@ from auditcore_service.gateway.schemas import (
     AuditStatus,
     EstimateAnswer,
     ImageBatch,
+    KeyList,
+    LogPage,
     PolicyPage,
     PostedPolicy,
     Problem,
+    SignOff,
+    SignOffList,
 )
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
@@ -64,7 +69,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 19
+    assert len(set(names)) == len(names) == 27
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -95,6 +100,12 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "storePolicy": PostedPolicy,
         "listPolicies": PolicyPage,
         "getPolicy": PolicyDocument,
+        "signOff": SignOff,
+        "listSignOffs": SignOffList,
+        "listKeys": KeyList,
+        "readLog": LogPage,
+        "replayAudit": AuditStatus,
+        "compareReplay": ReplayComparison,
     }
     for _, operation in operations(document):
         if operation["operationId"] in bodies:
@@ -185,7 +196,7 @@ def test_links_lead_from_the_answer_to_operations_that_exist(document: dict[str,
     names = {operation["operationId"] for _, operation in operations(document)}
     links = document["paths"]["/v1/audits"]["post"]["responses"]["202"]["links"]
     assert {link["operationId"] for link in links.values()} <= names
-    assert set(links) == {"status", "report", "events", "cancel"}
+    assert set(links) == {"status", "report", "events", "cancel", "evidence"}
     links = document["paths"]["/v1/audits/{audit_id}/report"]["get"]["responses"]["200"]["links"]
     assert [link["operationId"] for link in links.values()] == ["getArtifact"]
 

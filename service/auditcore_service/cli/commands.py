@@ -606,6 +606,102 @@ def demo(
         run_demo(folder)
 
 
+KeyOption = Annotated[
+    list[Path] | None,
+    typer.Option("--key", "-k", help="File with a public key that you trust, in PEM; repeatable."),
+]
+
+
+@app.command(rich_help_panel="Evidence")
+def verify(
+    report: Annotated[Path, typer.Argument(help="The report, byte for byte as the service served it.")],
+    evidence: Annotated[Path, typer.Argument(help="Its evidence, from GET /v1/audits/ID/evidence.")],
+    keys: KeyOption = None,
+) -> None:
+    """Verify offline that a result was signed, is this report's, and was judged by criteria fixed before.
+
+    Get the public key from the operator of the service, not from where the evidence came. Exits with 0 if everything
+    holds, 1 if not, with every reason, 2 if a file cannot be read.
+
+    For example:
+
+        curl -s $AUDIT/report > report.json && curl -s $AUDIT/evidence > evidence.json
+
+        auditcore verify report.json evidence.json --key public.pem
+    """
+    with _problems("verify"):
+        from auditcore_service.cli.verifying import show_verification, verify_files  # noqa: PLC0415 - cryptography
+
+        if not keys:
+            message = "no key is trusted yet: name a public key with --key"
+            raise CommandError(message)
+        found = verify_files(report, evidence, keys)
+        show_verification(found, out)
+        raise typer.Exit(1 if found.findings else 0)
+
+
+@app.command(name="verify-log", rich_help_panel="Evidence")
+def verify_log(
+    url: Annotated[str | None, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service whose log it is.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="URL of the database instead, such as postgresql://user@host/name.")
+    ] = None,
+    head: Annotated[
+        Path | None, typer.Option(help="An earlier signed head, from GET /v1/log/head, which must be in the log.")
+    ] = None,
+    keys: KeyOption = None,
+) -> None:
+    """Verify the event log: recompute every hash of its chain.
+
+    Only a head that was kept elsewhere shows that entries are missing at the end, or that all were written again. Exits
+    with 0 if everything holds, 1 if not, with every reason, 2 if the log cannot be read.
+
+    For example:
+
+        auditcore verify-log --url http://127.0.0.1:8000 --head head.json --key public.pem
+
+        auditcore verify-log --database sqlite:///var/auditcore/auditcore.db
+    """
+    with _problems("verify-log", extra=None if database is None else EXTRAS["gateway"]):
+        from auditcore_service.cli import verifying  # noqa: PLC0415 - cryptography loads only for this command
+
+        if url is None and database is None:
+            message = "say whose log to verify: give --url or --database"
+            raise CommandError(message)
+        if (head is None) != (not keys):
+            message = "--head and --key belong together: the key says who must have signed the head"
+            raise CommandError(message)
+        entries = (
+            verifying.entries_of_service(url or "") if database is None else verifying.entries_of_database(database)
+        )
+        count, findings = verifying.verify_log(entries, head, keys or ())
+        if findings:
+            verifying.show_findings(findings, "the log does not hold", out)
+            raise typer.Exit(1)
+        out.print(f"the log holds: {count} entries", highlight=False)
+
+
+@app.command(name="signing-key", rich_help_panel="Evidence")
+def signing_key(
+    file: Annotated[Path, typer.Argument(help="File with a private or public key in PEM.")],
+    create: Annotated[bool, typer.Option("--create", help="Make a new private key in a new file.")] = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Print the public key of a key file on standard output, and its id on standard error.
+
+    AUDIT_SIGNING_KEY names the file with the private key of a service; give the public key to those who verify.
+
+    For example:
+
+        auditcore signing-key signing-key.pem --create > public.pem
+    """
+    with _problems("signing-key"):
+        from auditcore_service.cli.verifying import create_key, read_keys  # noqa: PLC0415 - cryptography
+
+        key = create_key(file) if create else read_keys([file])[0]
+        print(key.pem, end="")  # noqa: T201 - read by programs
+        err.print(f"key {key.key_id}", highlight=False, markup=False)
+
+
 @app.command(rich_help_panel="Serve a model")
 def mar(
     model: Annotated[Path, typer.Argument(help="File with a model reference, or a request with `model`.")],

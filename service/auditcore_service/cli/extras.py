@@ -28,7 +28,8 @@ class Extra:
 
 CLIENT: Final = Extra("client", ("typer", "rich", "httpx"), 22)
 _GATE: Final = Extra("gate", (*CLIENT.modules, "numpy", "scipy", "jaxtyping"), 195)
-_GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi"), 75)
+_EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 49)
+_GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib"), 105)
 # The CPU build has neither CUDA's libraries (3.0 GB), nor Triton (1.0 GB), nor the CUDA half of torch (0.5 GB).
 _WORKER: Final = Extra("worker", ("pydantic_settings", "sqlalchemy", "celery", "torch"), 5600, 1100)
 _EMBEDDED: Final = Extra("embedded", ("fastapi", *_WORKER.modules), 5600, 1100)
@@ -47,6 +48,9 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "inspect": _WORKER,
     "demo": _DEMO,
     "mar": _WORKER,
+    "verify": _EVIDENCE,
+    "verify-log": _EVIDENCE,
+    "signing-key": _EVIDENCE,
     "openapi": _GATEWAY,
 }
 """Command -> the smallest extra that it runs with. With `--url`, `estimate` and `inspect` need only `client`."""

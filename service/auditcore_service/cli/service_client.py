@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from pydantic import BaseModel
 
+from auditcore.evidence.event_log import LogEntry
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.use_cases.annotations import GivenAnnotations
@@ -176,6 +178,21 @@ class ServiceClient:
         self._narrate(f"curl -X POST {self._url}/v1/audits/{audit_id}/cancel")
         self._call("POST", f"/v1/audits/{audit_id}/cancel")
 
+    def log_page(self, after: int, *, limit: int) -> tuple[tuple[LogEntry, ...], int | None]:
+        """Entries of the event log, and what to send as `after` for the next page; None on the last.
+
+        Raises:
+            CommandError: The service cannot be reached.
+        """
+        path = f"/v1/log?after={after}&limit={limit}"
+        self._narrate(f"curl {shlex.quote(self._url + path)}")
+        answer = self._call("GET", path)
+        try:
+            page = _LogPage.model_validate_json(answer.content)
+        except ValueError as error:
+            raise _not_the_service(answer) from error
+        return page.items, page.next_after
+
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own options
         try:
             answer = self._http.request(method, path, **options)
@@ -184,6 +201,13 @@ class ServiceClient:
         if answer.is_success:
             return answer
         raise refusal(answer)
+
+
+class _LogPage(BaseModel):
+    """A page of the event log."""
+
+    items: tuple[LogEntry, ...]
+    next_after: int | None
 
 
 class ServiceUnreachable(CommandError):

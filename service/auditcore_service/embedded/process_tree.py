@@ -25,11 +25,15 @@ from pydantic import SecretStr
 from auditcore_service.embedded.redis_server import RedisMissing, RedisServer, find_redis_server
 from auditcore_service.embedded.supervision import SupervisedProcess
 from auditcore_service.gateway.process import gateway_config
+from auditcore_service.key_files import create_signing_key
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart, listen
 
 log = structlog.get_logger(__name__)
+
+SIGNING_KEY = "signing-key.pem"
+"""Name of the file with the signing key, below `Settings.data_dir`."""
 
 START_S = 30.0
 """Longest wait for the gateway to listen; it takes about a second."""
@@ -83,12 +87,14 @@ class EmbeddedService:
             RedisMissing: The queue has to be Redis, and there is none to start.
             AddressUnavailable: The port is taken.
             GatewayFailed: The gateway did not come up.
+            SigningKeyUnreadable: The signing key cannot be read.
         """
         try:
             self._lock_folder()
             # the port first: it is the most likely mistake, and takes no time to check
             self._socket = listen(self.settings.host, self.settings.port)
             self._start_queue()
+            self._choose_signing_key()
             self._start_gateway(self._socket)
             # of this process, since a worker that is killed cannot remove its own
             self._folders = tempfile.TemporaryDirectory(prefix="auditcore-workers-", ignore_cleanup_errors=True)
@@ -157,7 +163,8 @@ class EmbeddedService:
 
     def _worker(self, number: int) -> SupervisedProcess:
         assert self._folders is not None  # noqa: S101 - `start` has made it
-        settings = self.settings
+        # workers sign nothing
+        settings = self.settings.model_copy(update={"signing_key": None})
         if settings.workers > 1 and settings.threads is None:
             # each would use every core, and they would wait for each other
             settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
@@ -187,6 +194,17 @@ class EmbeddedService:
             self._lock_file = None
             msg = f"another auditcore service uses {folder}; stop it, or choose another with --data or AUDIT_DATA_DIR"
             raise AlreadyRunning(msg) from error
+
+    def _choose_signing_key(self) -> None:
+        """Use the key of the folder, which is made at the first start, unless the settings name another."""
+        if self.settings.signing_key is not None:
+            return
+        path = self.settings.data_dir.absolute() / SIGNING_KEY
+        # no other process writes it: the folder is locked
+        if not path.exists():
+            key = create_signing_key(path)
+            log.info("signing_key_created", path=str(path), key_id=key.public.key_id)
+        self.settings = self.settings.model_copy(update={"signing_key": path})
 
     def _start_gateway(self, listener: socket.socket) -> None:
         # outside the main thread uvicorn does not handle signals; `run` does

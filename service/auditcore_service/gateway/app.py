@@ -19,11 +19,14 @@ from auditcore_service.gateway.routes import (
     catalogue,
     documentation,
     estimates,
+    event_log,
+    evidence,
     image_batches,
     maps,
     models,
     operations,
     policies,
+    replays,
 )
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -38,6 +41,7 @@ details with a stable `code`.
 
 TAGS = {
     "audits": "Submit, follow, cancel and read audits, or ask for their price.",
+    "evidence": "Signed results, the keys that sign them, sign-offs and the event log.",
     "models": "What will run on a model.",
     "image batches": "Images, stored by content.",
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
@@ -79,7 +83,20 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (audits, estimates, models, image_batches, maps, policies, catalogue, operations, documentation):
+    for module in (
+        audits,
+        evidence,
+        event_log,
+        replays,
+        estimates,
+        models,
+        image_batches,
+        maps,
+        policies,
+        catalogue,
+        operations,
+        documentation,
+    ):
         app.include_router(module.router)
     install_problem_handlers(app)
 

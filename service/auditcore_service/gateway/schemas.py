@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from auditcore.contracts.contract import Sha256, describe_properties
 from auditcore.contracts.explainers.explainer import MapKind
@@ -15,6 +15,7 @@ from auditcore.contracts.policy_lint import LintFinding
 from auditcore.contracts.presets import Source
 from auditcore.contracts.report import Verdict
 from auditcore.costs.cost_model import Estimate
+from auditcore.evidence.event_log import LogEntry
 
 AuditStateName = Literal["queued", "running", "finalizing", "succeeded", "failed", "cancelling", "cancelled"]
 
@@ -63,12 +64,14 @@ class AuditLinks(Body):
         report: Path of the report; 404 until there is one.
         events: Path of the stream of events.
         cancel: Path to POST to, to stop the audit.
+        evidence: Path of the signed evidence; 404 until there is a report.
     """
 
     self: str
     report: str
     events: str
     cancel: str
+    evidence: str
 
 
 @final
@@ -81,6 +84,7 @@ class AuditStatus(Body):
         progress: Shards, counted.
         images: Images of the audit.
         verdict: Verdict of the report; null until there is one.
+        replay_of: Id of the audit that it repeats; null if it is no replay.
         error: Why it failed; null if it did not.
         started_at: When its first shard started, RFC 3339, UTC; null until then.
         finished_at: When it ended, RFC 3339, UTC; null until then.
@@ -96,6 +100,7 @@ class AuditStatus(Body):
         default=None, description="What it was expected to cost when it was accepted; null for older audits."
     )
     verdict: Verdict | None = None
+    replay_of: str | None = None
     error: ErrorBody | None = None
     created_at: str = Field(description="RFC 3339, UTC.")
     started_at: str | None = None
@@ -298,6 +303,94 @@ class Catalogue(Body):
     augmentations: tuple[CatalogueEntry, ...]
     presets: dict[str, PresetEntry]
     metrics: dict[str, dict[str, Metric]]
+
+
+@final
+class KeyEntry(Body):
+    """A public key of this deployment.
+
+    Attributes:
+        key_id: Its id, which a signature names: sha256 of its type and value in canonical JSON.
+        public_key: The Ed25519 key in PEM.
+        active: Whether the gateway that answers signs with it. Others verify what was signed before.
+        first_used_at: When a gateway first started with it, RFC 3339, UTC.
+    """
+
+    key_id: str
+    public_key: str
+    active: bool
+    first_used_at: str
+
+
+@final
+class KeyList(Body):
+    """Every public key that this deployment ever signed with, newest first; empty if it signs nothing.
+
+    Attributes:
+        items: The keys.
+    """
+
+    items: tuple[KeyEntry, ...]
+
+
+@final
+class SignOffRequest(Body):
+    """What a person decides about a report.
+
+    Attributes:
+        decision: Whether the report is approved or rejected.
+        comment: Reason or conditions of the decision.
+    """
+
+    principal: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=255)] = Field(
+        description="Who decides: a name or an address. It is taken as it is sent; the service has no accounts."
+    )
+    decision: Literal["approve", "reject"]
+    comment: str = Field(default="", max_length=10_000)
+
+
+@final
+class SignOff(Body):
+    """A decision about a report, as the event log has it.
+
+    Attributes:
+        sequence: Number of its entry in the event log.
+        time: When it was logged, RFC 3339, UTC.
+        principal: Who decided.
+        decision: Whether the report is approved or rejected.
+        comment: Reason or conditions of the decision.
+        report: Digest of the report.
+    """
+
+    sequence: int
+    time: str
+    principal: str | None
+    decision: Literal["approve", "reject"]
+    comment: str
+    report: Sha256
+
+
+@final
+class SignOffList(Body):
+    """Every sign-off of an audit, oldest first.
+
+    Attributes:
+        items: The sign-offs.
+    """
+
+    items: tuple[SignOff, ...]
+
+
+@final
+class LogPage(Body):
+    """Entries of the event log, oldest first.
+
+    Attributes:
+        items: The entries.
+    """
+
+    items: tuple[LogEntry, ...]
+    next_after: int | None = Field(description="Send it as `after` for the next page; null on the last.")
 
 
 @final

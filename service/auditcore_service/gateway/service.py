@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self, final
 
+from auditcore_service.key_files import read_signing_key
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.queue.shard_queue import ShardQueue, open_queue
 from auditcore_service.queue.sweeper import Sweeper
@@ -13,9 +14,11 @@ from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.telemetry import Telemetry
 from auditcore_service.use_cases.audits import Audits
+from auditcore_service.use_cases.evidence import Evidence
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.use_cases.policies import Policies
+from auditcore_service.use_cases.replays import Replays
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 
@@ -30,6 +33,8 @@ class Service:
     queue: ShardQueue
     announcer: Announcer
     audits: Audits
+    evidence: Evidence
+    replays: Replays
     batches: ImageBatches
     maps: MapUploads
     inspections: Inspections
@@ -39,7 +44,12 @@ class Service:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Build every part; opens no connection yet."""
+        """Build every part; opens no connection yet.
+
+        Raises:
+            SigningKeyUnreadable: The signing key cannot be read.
+        """
+        key = None if settings.signing_key is None else read_signing_key(settings.signing_key)
         database = Database(settings.database)
         blobs = BlobStore(settings.blobs)
         queue = open_queue(settings, database)
@@ -47,21 +57,25 @@ class Service:
         batches = ImageBatches(settings, database=database, blobs=blobs)
         maps = MapUploads(settings, blobs=blobs)
         policies = Policies(database=database)
+        audits = Audits(
+            settings,
+            database=database,
+            blobs=blobs,
+            announcer=announcer,
+            batches=batches,
+            maps=maps,
+            policies=policies,
+            signing_key=key,
+        )
         return cls(
             settings=settings,
             database=database,
             blobs=blobs,
             queue=queue,
             announcer=announcer,
-            audits=Audits(
-                settings,
-                database=database,
-                blobs=blobs,
-                announcer=announcer,
-                batches=batches,
-                maps=maps,
-                policies=policies,
-            ),
+            audits=audits,
+            evidence=Evidence(database=database, audits=audits, signing_key=key),
+            replays=Replays(audits=audits),
             batches=batches,
             maps=maps,
             inspections=Inspections(settings, database=database, queue=queue),
@@ -71,8 +85,9 @@ class Service:
         )
 
     def start(self) -> None:
-        """Bring the schema up to date, and begin to announce and to sweep."""
+        """Bring the schema up to date, list the signing key, and begin to announce and to sweep."""
         self.database.migrate()
+        self.evidence.publish_key()
         self.announcer.start()
         self.sweeper.start()
 

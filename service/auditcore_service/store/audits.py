@@ -7,10 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
 
+from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import append_event
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
 from auditcore_service.store.tables import AUDITS, SHARDS
 from auditcore_service.store.transitions import SETTLED, AuditState, sources
+
+_LOGGED = frozenset({"verdict", "report_digest", "error_code"})
+"""Columns of an audit that the event log holds with a change of its state."""
 
 
 def insert_audit(
@@ -23,6 +27,7 @@ def insert_audit(
     shards: Sequence[NewShard],
     now: float,
     estimate: str | None = None,
+    replay_of: str | None = None,
 ) -> tuple[Audit, tuple[QueuedShard, ...]]:
     """Insert an audit with all its shards.
 
@@ -43,6 +48,7 @@ def insert_audit(
         failure=None,
         progress=Progress(done=0, total=len(shards), failed=0, fraction=0.0),
         estimate=estimate,
+        replay_of=replay_of,
     )
     connection.execute(
         insert(AUDITS).values(
@@ -53,6 +59,7 @@ def insert_audit(
             images=images,
             created_at=now,
             estimate=estimate,
+            replay_of=replay_of,
         )
     )
     first = min(shard.wave for shard in shards)
@@ -142,6 +149,8 @@ def move_audit(
     ).rowcount
     if changed:
         append_state_event(connection, audit_id, now=now)
+        data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
+        append_entry(connection, "state", audit_id, data, now=now)
     return bool(changed)
 
 
@@ -216,4 +225,5 @@ def _audit(row: Row[Any], progress: Mapping[str, Progress]) -> Audit:
         failure=failure,
         progress=progress[row.id],
         estimate=row.estimate,
+        replay_of=row.replay_of,
     )

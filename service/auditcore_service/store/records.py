@@ -104,6 +104,7 @@ class Audit:
 
     Attributes:
         estimate: Its estimated cost when it was accepted; None for audits of earlier releases without estimates.
+        replay_of: Id of the audit that it repeats; None if it is no replay.
     """
 
     id: str
@@ -119,6 +120,7 @@ class Audit:
     failure: Failure | None
     progress: Progress
     estimate: str | None = None
+    replay_of: str | None = None
 
 
 @final

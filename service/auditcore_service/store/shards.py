@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from auditcore_service.store.audits import append_state_event, lock_audit, move_audit
+from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
 from auditcore_service.store.tables import AUDITS, SHARDS
 from auditcore_service.store.transitions import ACTIVE, shard_sources
@@ -222,6 +223,7 @@ def cancel_audit(connection: Connection, audit_id: str, *, now: float) -> bool:
     if lock_audit(connection, audit_id) not in ACTIVE:
         return False
     _cancel_waiting(connection, audit_id)
+    append_entry(connection, "cancel", audit_id, {}, now=now)
     if _count(connection, SHARDS.c.audit_id == audit_id, SHARDS.c.state == "running"):
         return move_audit(connection, audit_id, "cancelling", now=now)
     return move_audit(connection, audit_id, "cancelled", now=now, values={"finished_at": now})

@@ -59,6 +59,7 @@ AUDITS = Table(
     Column("error_message", Text),
     Column("error_field", String(1024)),
     Column("estimate", Text),
+    Column("replay_of", _ID),
     Index(None, "created_at", "id"),
     Index(None, "state"),
 )
@@ -153,4 +154,38 @@ FROZEN_IMAGES = Table(
     Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
     Column("index", Integer, primary_key=True, autoincrement=False),
     Column("digest", _DIGEST, nullable=False),
+)
+
+REGISTRATIONS = Table(
+    "registrations",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("tenant", String(64), nullable=False, server_default="default"),
+    Column("digest", _DIGEST, nullable=False),
+    Column("envelope", Text, nullable=False),
+    Column("evidence", Text),
+    Column("created_at", Double, nullable=False),
+)
+
+SIGNING_KEYS = Table(
+    "signing_keys",
+    METADATA,
+    Column("key_id", String(64), primary_key=True),
+    Column("public_key", Text, nullable=False),
+    Column("first_used_at", Double, nullable=False),
+)
+
+LOG_ENTRIES = Table(
+    "log_entries",
+    METADATA,
+    Column("tenant", String(64), primary_key=True, server_default="default"),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("time", String(32), nullable=False),
+    Column("principal", String(255)),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(64), nullable=False),
+    Column("data", Text, nullable=False),
+    Column("previous", _DIGEST, nullable=False),
+    Column("hash", _DIGEST, nullable=False),
+    Index(None, "subject", "kind"),
 )

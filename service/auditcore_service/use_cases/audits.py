@@ -5,28 +5,35 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import rfc8785
 import structlog
 from pydantic import BaseModel
+from sqlalchemy import Connection
 
 from auditcore.contracts.artifacts import Artifact
-from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.canonical_json import canonical_json, digest_of, sha256
 from auditcore.contracts.images import ImageBatchReference, InlineImages, TensorImages
+from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest, UnreachableResource
+from auditcore.evidence.registration import REGISTRATION_TYPE, register
+from auditcore.evidence.signing import SigningKey
 from auditcore.report.failure import AuditFailure
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit, insert_audit, list_audits
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
+from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import events_after
 from auditcore_service.store.idempotency import Reservation, bind_key, find_key, reserve_key
 from auditcore_service.store.records import Audit, Event
+from auditcore_service.store.registrations import insert_registration
 from auditcore_service.store.shards import cancel_audit
 from auditcore_service.store.transitions import TERMINAL, AuditState
+from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.audit_ids import is_audit_id
 from auditcore_service.use_cases.baselines import Baselines
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
@@ -74,6 +81,7 @@ class Audits:
         batches: ImageBatches,
         maps: MapUploads,
         policies: Policies,
+        signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -81,6 +89,7 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
+        self._signing_key = signing_key
         self._pricing = PricedRequests(
             settings,
             database=database,
@@ -91,12 +100,15 @@ class Audits:
         )
         self._clock = clock
 
-    def submit(self, request: AuditRequest, *, idempotency_key: str | None = None) -> Audit:
+    def submit(
+        self, request: AuditRequest, *, idempotency_key: str | None = None, replay_of: str | None = None
+    ) -> Audit:
         """Check a request, store it with all its shards and announce the first wave.
 
         Args:
             request: What to audit.
             idempotency_key: The same key with the same request gives the same audit for a day.
+            replay_of: Id of the audit that this one repeats, if it does.
 
         Raises:
             InputError: The request cannot be carried out; nothing was stored.
@@ -106,13 +118,13 @@ class Audits:
             RequestInFlight: The first request with this key is still being answered.
         """
         if idempotency_key is None:
-            return self._submit(request, key=None, fingerprint=_fingerprint(request))
+            return self._submit(request, key=None, fingerprint=_fingerprint(request), replay_of=replay_of)
         key = _checked_key(idempotency_key)
         fingerprint = _fingerprint(request)
         # a repeated request must not be priced again; the lookup needs no write lock, as most keys are new
         with self._database.reading() as connection:
             known = find_key(connection, key, fingerprint, now=self._clock())
-        return self._known(known) or self._submit(request, key=key, fingerprint=fingerprint)
+        return self._known(known) or self._submit(request, key=key, fingerprint=fingerprint, replay_of=replay_of)
 
     def _known(self, reservation: Reservation) -> Audit | None:
         """The audit that a key stands for; None if the key is new."""
@@ -136,7 +148,7 @@ class Audits:
         _fingerprint(request)
         return self._pricing.price(request)
 
-    def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str) -> Audit:
+    def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str, replay_of: str | None) -> Audit:
         priced = self._pricing.price(request)
         if priced.objection is not None:
             raise BudgetExceeded(priced.objection, field="plan")
@@ -169,17 +181,20 @@ class Audits:
             "estimate": priced.estimate.model_dump_json(),
         }
         audit_id = str(uuid.uuid4())
+        now = self._clock()
+        registration = self._registration(audit_id, request, plan, images=images, now=now)
         reservation = Reservation("new")
         with self._database.writing() as connection:
             if key is not None:
                 # if anything fails from here on, the transaction is rolled back and the key is free again
-                reservation = reserve_key(connection, key, fingerprint, now=self._clock())
+                reservation = reserve_key(connection, key, fingerprint, now=now)
             if reservation.state == "new":
                 audit, queued = insert_audit(
-                    connection, audit_id=audit_id, images=images, shards=shards, now=self._clock(), **written
+                    connection, audit_id=audit_id, images=images, shards=shards, now=now, replay_of=replay_of, **written
                 )
                 if key is not None:
                     bind_key(connection, key, audit_id)
+                _log_submission(connection, audit, request, registration)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
             return self._known(reservation) or self.get(audit_id)
@@ -187,6 +202,22 @@ class Audits:
         self._announcer.announce(queued)
         log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
         return audit
+
+    def _registration(
+        self, audit_id: str, request: AuditRequest, plan: AuditPlan, *, images: int, now: float
+    ) -> bytes | None:
+        """The signed registration of an audit that is about to be stored; None without a signing key."""
+        if self._signing_key is None:
+            return None
+        files = (
+            [entry.digest for entry in self._batches.get(request.images.digest).entries]
+            if isinstance(request.images, ImageBatchReference)
+            else ()
+        )
+        record = register(
+            audit_id=audit_id, request=request, plan=plan, images=images, files=files, registered_at=rfc3339(now)
+        )
+        return self._signing_key.sign(canonical_json(record), payload_type=REGISTRATION_TYPE)
 
     def get(self, audit_id: str) -> Audit:
         """One audit.
@@ -301,6 +332,17 @@ class Audits:
         ended = self.get(audit_id).state in TERMINAL
         with self._database.reading() as connection:
             return events_after(connection, audit_id, after=after), ended
+
+
+def _log_submission(connection: Connection, audit: Audit, request: AuditRequest, registration: bytes | None) -> None:
+    """Store the signed registration of a new audit, if there is one, and log the submission."""
+    data: dict[str, Any] = {"request": digest_of(request)}
+    if audit.replay_of is not None:
+        data["replay_of"] = audit.replay_of
+    if registration is not None:
+        data["registration"] = sha256(registration)
+        insert_registration(connection, audit.id, registration, now=audit.created_at)
+    append_entry(connection, "submit", audit.id, data, now=audit.created_at)
 
 
 def _checked_key(key: str) -> str:

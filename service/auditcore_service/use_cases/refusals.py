@@ -3,6 +3,9 @@
 Refusal
 |-- NotFound                 not_found
 |-- ReportNotReady           report_not_ready
+|-- SigningNotConfigured     signing_not_configured
+|-- NotRegistered            not_registered
+|-- NotReplayed              not_replayed
 |-- InvalidCursor            invalid_cursor
 |-- NotAcceptable            not_acceptable
 |-- UnsupportedUpload        unsupported_media_type
@@ -47,6 +50,24 @@ class ReportNotReady(Refusal):
     """The audit has no report, or not yet."""
 
     code = "report_not_ready"
+
+
+class SigningNotConfigured(Refusal):
+    """The service has no key to sign with."""
+
+    code = "signing_not_configured"
+
+
+class NotRegistered(Refusal):
+    """The audit was submitted while the service had no signing key, so that it has no evidence."""
+
+    code = "not_registered"
+
+
+class NotReplayed(Refusal):
+    """The audit is no replay of another."""
+
+    code = "not_replayed"
 
 
 class InvalidCursor(Refusal):

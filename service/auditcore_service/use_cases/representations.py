@@ -1,4 +1,4 @@
-"""The forms of a report: JSON as stored, HTML for people, JUnit XML for CI systems, Markdown for merge requests."""
+"""The forms of a report: JSON as stored, HTML for people, JUnit XML for CI systems, and files for other tools."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import mimeparse
 
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.report import AuditReport
 from auditcore.report.failure import (
     AuditFailure,
@@ -18,9 +19,12 @@ from auditcore.report.failure import (
 from auditcore_service.use_cases.refusals import NotAcceptable, NotFound
 
 JSON, HTML, JUNIT, MARKDOWN = "application/json", "text/html", "application/junit+xml", "text/markdown"
+ML_BOM, MODEL_INDEX = "application/vnd.cyclonedx+json", "application/yaml"
 
 _ANSWERS: Mapping[str, str] = {
     # the last of several equals wins, as in the library that matches them
+    ML_BOM: ML_BOM,
+    MODEL_INDEX: MODEL_INDEX,
     "text/xml": JUNIT,
     "application/xml": JUNIT,
     MARKDOWN: MARKDOWN,
@@ -30,7 +34,12 @@ _ANSWERS: Mapping[str, str] = {
 }
 """What a client may ask for -> what it gets."""
 
-NOT_ACCEPTABLE = f"a report comes as {JSON}, {HTML}, {JUNIT} or {MARKDOWN}; ask for one of them"
+NOT_ACCEPTABLE = (
+    f"a report comes as {JSON}, {HTML}, {JUNIT}, {MARKDOWN}, {ML_BOM} or {MODEL_INDEX}; ask for one"
+)
+
+OF_FAILURES = frozenset({HTML, JUNIT, MARKDOWN})
+"""Forms in which an audit without a report says why it has none."""
 
 
 def negotiate(accept: str) -> str:
@@ -78,6 +87,14 @@ def render(report: bytes, media_type: str, picture: Callable[[str], bytes]) -> b
         from auditcore.report.markdown import render_markdown  # noqa: PLC0415 - most gateways only ever hand out JSON
 
         return render_markdown(parsed).encode()
+    if media_type == ML_BOM:
+        from auditcore.report.ml_bom import render_ml_bom  # noqa: PLC0415 - loads cyclonedx
+
+        return render_ml_bom(parsed, sha256(report)).encode()
+    if media_type == MODEL_INDEX:
+        from auditcore.report.model_index import render_model_index  # noqa: PLC0415 - loads yaml
+
+        return render_model_index(parsed).encode()
     from auditcore.report.junit import render_junit  # noqa: PLC0415 - most gateways only ever hand out JSON
 
     return render_junit(parsed).encode()

@@ -105,7 +105,9 @@ def test_every_command_and_option_exists() -> None:
         }
         for name, spellings in _commands().items()
     }
-    used = [(name, rest) for command in COMMANDS for name, rest in re.findall(r"auditcore ([a-z]+)([^;|\n]*)", command)]
+    used = [
+        (name, rest) for command in COMMANDS for name, rest in re.findall(r"auditcore ([a-z-]+)([^;|\n]*)", command)
+    ]
     assert len(used) > 10
     for name, rest in used:
         assert name in known, name

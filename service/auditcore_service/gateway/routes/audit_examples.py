@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE
+from auditcore_service.gateway.problem_responses import problem_example
 
 _DIGEST = f"sha256:{'0' * 64}"
 AUDIT_ID = "0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11"
+
+NO_AUDIT = problem_example(404, "not_found", "there is no audit 'a1'; take the id from the answer to POST /v1/audits")
+NOT_READY = problem_example(
+    404,
+    "report_not_ready",
+    f"audit {AUDIT_ID} is running and has no report; wait until its state is `succeeded`",
+)
 
 SUBMIT_EXAMPLES: dict[str, Any] = {
     "explicit": {
@@ -129,6 +137,7 @@ STATUS_EXAMPLE = {
         "report": f"/v1/audits/{AUDIT_ID}/report",
         "events": f"/v1/audits/{AUDIT_ID}/events",
         "cancel": f"/v1/audits/{AUDIT_ID}/cancel",
+        "evidence": f"/v1/audits/{AUDIT_ID}/evidence",
     },
 }
 
@@ -143,6 +152,7 @@ AUDIT_LINKS = {
     "report": {"operationId": "getReport", "parameters": {"audit_id": "$response.body#/id"}},
     "events": {"operationId": "followAudit", "parameters": {"audit_id": "$response.body#/id"}},
     "cancel": {"operationId": "cancelAudit", "parameters": {"audit_id": "$response.body#/id"}},
+    "evidence": {"operationId": "getEvidence", "parameters": {"audit_id": "$response.body#/id"}},
 }
 
 

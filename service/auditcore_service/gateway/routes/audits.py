@@ -23,9 +23,10 @@ from auditcore_service.gateway.problem_responses import (
     problem_responses,
 )
 from auditcore_service.gateway.routes.audit_examples import (
-    AUDIT_ID,
     AUDIT_LINKS,
     BUDGET_ADVICE,
+    NO_AUDIT,
+    NOT_READY,
     REPORT_LINKS,
     STATUS_EXAMPLE,
     SUBMIT_EXAMPLES,
@@ -46,8 +47,8 @@ from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.refusals import NotFound
 from auditcore_service.use_cases.representations import (
-    JSON,
     NOT_ACCEPTABLE,
+    OF_FAILURES,
     etag_of,
     negotiate,
     render,
@@ -61,13 +62,6 @@ RETRY_AFTER_S = 2
 
 POLL_S = 0.5
 """How often an event stream looks for news; workers store progress once a second."""
-
-_NO_AUDIT = problem_example(404, "not_found", "there is no audit 'a1'; take the id from the answer to POST /v1/audits")
-_NOT_READY = problem_example(
-    404,
-    "report_not_ready",
-    f"audit {AUDIT_ID} is running and has no report; wait until its state is `succeeded`",
-)
 
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
@@ -121,9 +115,9 @@ def submit(
     `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price.
     """
     audit = service.audits.submit(request, idempotency_key=idempotency_key)
-    response.headers["Location"] = _path(audit.id)
+    response.headers["Location"] = path_of(audit.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return _status(audit)
+    return status_of(audit)
 
 
 @router.get(
@@ -146,21 +140,21 @@ def list_page(
     """One page; follow `next_cursor`, or the Link header with rel=next."""
     audits, following = service.audits.page(cursor=cursor, limit=limit, state=state)
     link_next_page(request, response, following)
-    return AuditPage(items=tuple(_status(audit) for audit in audits), next_cursor=following)
+    return AuditPage(items=tuple(status_of(audit) for audit in audits), next_cursor=following)
 
 
 @router.get(
     "/{audit_id}",
     operation_id="getAudit",
     summary="Where an audit stands",
-    responses={200: json_example(STATUS_EXAMPLE), **problem_responses(_NO_AUDIT)},
+    responses={200: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
 )
 def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStatus:
     """Always 200 for an audit that exists, also if it failed."""
     audit = service.audits.get(audit_id)
     if audit.state not in TERMINAL:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
-    return _status(audit)
+    return status_of(audit)
 
 
 @router.post(
@@ -168,11 +162,11 @@ def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStat
     status_code=202,
     operation_id="cancelAudit",
     summary="Ask an audit to stop",
-    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(_NO_AUDIT)},
+    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
 )
 def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
     """Best effort. May be repeated; a finished audit stays as it is."""
-    return _status(service.audits.cancel(audit_id))
+    return status_of(service.audits.cancel(audit_id))
 
 
 @router.get(
@@ -183,19 +177,22 @@ def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
     responses={
         200: {
             "model": AuditReport,
-            "description": "JSON by default; `Accept` selects HTML for people, JUnit XML for CI, or a summary in "
-            "Markdown for a merge request.",
+            "description": "JSON by default; `Accept` selects HTML for people, JUnit XML for CI, a summary in Markdown "
+            "for a merge request, a fragment of a CycloneDX ML-BOM, or the `model-index` of a model card of the "
+            "Hugging Face hub.",
             "content": {
                 "text/html": {"schema": {"type": "string"}},
                 "application/junit+xml": {"schema": {"type": "string"}},
                 "text/markdown": {"schema": {"type": "string"}},
+                "application/vnd.cyclonedx+json": {"schema": {"type": "object"}},
+                "application/yaml": {"schema": {"type": "string"}},
             },
             "links": REPORT_LINKS,
         },
         304: {"description": "The report is the one named in If-None-Match."},
         **problem_responses(
-            _NO_AUDIT,
-            _NOT_READY,
+            NO_AUDIT,
+            NOT_READY,
             problem_example(406, "not_acceptable", NOT_ACCEPTABLE, pointer="#/Accept"),
         ),
     },
@@ -213,7 +210,7 @@ def report(
     audit.
     """
     media_type = negotiate(accept)
-    failure = None if media_type == JSON else service.audits.failure(audit_id)
+    failure = service.audits.failure(audit_id) if media_type in OF_FAILURES else None
     if failure is None:
         content = render(service.audits.report(audit_id), media_type, service.audits.picture)
     else:
@@ -234,7 +231,7 @@ def report(
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         },
         304: {"description": "The picture is the one named in If-None-Match."},
-        **problem_responses(_NO_AUDIT, _NOT_READY),
+        **problem_responses(NO_AUDIT, NOT_READY),
     },
 )
 def artifact(
@@ -268,7 +265,7 @@ def _known_audit(audit_id: AuditId, service: ServiceDep) -> str:
     operation_id="followAudit",
     summary="Progress as server-sent events",
     response_class=EventSourceResponse,
-    responses=problem_responses(_NO_AUDIT),
+    responses=problem_responses(NO_AUDIT),
 )
 async def events(
     audit_id: Annotated[str, Depends(_known_audit)],
@@ -292,12 +289,14 @@ async def events(
             await anyio.sleep(POLL_S)
 
 
-def _path(audit_id: str) -> str:
+def path_of(audit_id: str) -> str:
+    """Path of an audit."""
     return f"/v1/audits/{audit_id}"
 
 
-def _status(audit: Audit) -> AuditStatus:
-    path = _path(audit.id)
+def status_of(audit: Audit) -> AuditStatus:
+    """Where an audit stands, as it is answered."""
+    path = path_of(audit.id)
     failure = audit.failure
     return AuditStatus(
         id=audit.id,
@@ -307,9 +306,16 @@ def _status(audit: Audit) -> AuditStatus:
         images=audit.images,
         estimate=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate),
         verdict=audit.verdict,
+        replay_of=audit.replay_of,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
         created_at=rfc3339(audit.created_at),
         started_at=None if audit.started_at is None else rfc3339(audit.started_at),
         finished_at=None if audit.finished_at is None else rfc3339(audit.finished_at),
-        links=AuditLinks(self=path, report=f"{path}/report", events=f"{path}/events", cancel=f"{path}/cancel"),
+        links=AuditLinks(
+            self=path,
+            report=f"{path}/report",
+            events=f"{path}/events",
+            cancel=f"{path}/cancel",
+            evidence=f"{path}/evidence",
+        ),
     )

@@ -1,0 +1,151 @@
+"""Evidence of audits: signed statements, the keys that sign them, sign-offs by people, and the event log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal, final
+
+import structlog
+
+from auditcore.contracts.canonical_json import canonical_json, sha256
+from auditcore.evidence.event_log import LOG_HEAD_TYPE, LogEntry
+from auditcore.evidence.signing import SigningKey
+from auditcore.evidence.statement import STATEMENT_MEDIA_TYPE, statement
+from auditcore_service.store.database import Database
+from auditcore_service.store.event_log import append_entry, entries_about, lock_log, log_head, read_log
+from auditcore_service.store.registrations import (
+    StoredKey,
+    StoredRegistration,
+    find_registration,
+    insert_key,
+    keep_evidence,
+    list_keys,
+)
+from auditcore_service.use_cases.audits import Audits
+from auditcore_service.use_cases.refusals import NotRegistered, ReportNotReady, SigningNotConfigured
+
+log = structlog.get_logger(__name__)
+
+Decision = Literal["approve", "reject"]
+
+_NO_KEY = "this service signs nothing; the operator can set AUDIT_SIGNING_KEY to a file with a key and start it again"
+
+
+@final
+class Evidence:
+    """The use cases."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        audits: Audits,
+        signing_key: SigningKey | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._audits = audits
+        self._key = signing_key
+        self._clock = clock
+
+    @property
+    def active_key_id(self) -> str | None:
+        """Id of the key that signs; None without one."""
+        return None if self._key is None else self._key.public.key_id
+
+    def publish_key(self) -> None:
+        """List the public key of this gateway, and log it if it is new; keys from before stay listed."""
+        if self._key is None:
+            return
+        public, now = self._key.public, self._clock()
+        with self._database.writing() as connection:
+            # another gateway may start with the same key at this moment
+            lock_log(connection)
+            if insert_key(connection, public.key_id, pem=public.pem, now=now):
+                append_entry(connection, "key", public.key_id, {"public_key": public.pem}, now=now)
+
+    def public_keys(self) -> tuple[StoredKey, ...]:
+        """Every public key that this deployment ever signed with, newest first."""
+        with self._database.reading() as connection:
+            return list_keys(connection)
+
+    def of_audit(self, audit_id: str) -> bytes:
+        """The signed statement about the report of an audit; it is made when it is first asked for, and never changes.
+
+        Raises:
+            NotFound: There is no such audit.
+            ReportNotReady: It has no report, yet or ever.
+            SigningNotConfigured: There is no key to sign with.
+            NotRegistered: The audit was submitted while there was no key.
+        """
+        report = self._audits.report(audit_id)
+        stored = self._registration(audit_id)
+        if stored.evidence is not None:
+            return stored.evidence
+        if self._key is None:
+            raise SigningNotConfigured(_NO_KEY)
+        signed = self._key.sign(canonical_json(statement(report, stored.envelope)), payload_type=STATEMENT_MEDIA_TYPE)
+        with self._database.writing() as connection:
+            if keep_evidence(connection, audit_id, signed):
+                data = {"evidence": sha256(signed), "key": self._key.public.key_id}
+                append_entry(connection, "evidence", audit_id, data, now=self._clock())
+                log.info("evidence_signed", audit_id=audit_id, key_id=self._key.public.key_id)
+                return signed
+        # another gateway, perhaps with another key, has signed a moment earlier
+        return self._registration(audit_id).evidence or signed
+
+    def sign_off(self, audit_id: str, *, principal: str, decision: Decision, comment: str) -> LogEntry:
+        """Log what a person decides about a report.
+
+        Raises:
+            NotFound: There is no such audit.
+            ReportNotReady: It has no report, yet or ever.
+        """
+        digest = self._audits.get(audit_id).report_digest
+        if digest is None:
+            msg = f"audit {audit_id} has no report to sign off; wait until its state is `succeeded`"
+            raise ReportNotReady(msg)
+        data = {"decision": decision, "comment": comment, "report": digest}
+        with self._database.writing() as connection:
+            return append_entry(connection, "sign_off", audit_id, data, now=self._clock(), principal=principal)
+
+    def sign_offs(self, audit_id: str) -> tuple[LogEntry, ...]:
+        """Every sign-off of an audit, oldest first.
+
+        Raises:
+            NotFound: There is no such audit.
+        """
+        self._audits.get(audit_id)
+        with self._database.reading() as connection:
+            return tuple(entries_about(connection, audit_id, "sign_off"))
+
+    def log_after(self, sequence: int, *, limit: int) -> tuple[LogEntry, ...]:
+        """Entries of the event log with a number above `sequence`, oldest first."""
+        with self._database.reading() as connection:
+            return read_log(connection, after=sequence, limit=limit)
+
+    def signed_head(self) -> bytes:
+        """The signed head of the event log: a DSSE envelope.
+
+        Raises:
+            SigningNotConfigured: There is no key to sign with.
+        """
+        if self._key is None:
+            raise SigningNotConfigured(_NO_KEY)
+        with self._database.reading() as connection:
+            head = log_head(connection, now=self._clock())
+        return self._key.sign(canonical_json(head), payload_type=LOG_HEAD_TYPE)
+
+    def _registration(self, audit_id: str) -> StoredRegistration:
+        with self._database.reading() as connection:
+            stored = find_registration(connection, audit_id)
+        if stored is not None:
+            return stored
+        if self._key is None:
+            raise SigningNotConfigured(_NO_KEY)
+        msg = (
+            f"audit {audit_id} was submitted while the service had no signing key, so that its criteria were not "
+            "registered; submit it again"
+        )
+        raise NotRegistered(msg)
