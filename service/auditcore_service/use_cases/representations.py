@@ -34,9 +34,7 @@ _ANSWERS: Mapping[str, str] = {
 }
 """What a client may ask for -> what it gets."""
 
-NOT_ACCEPTABLE = (
-    f"a report comes as {JSON}, {HTML}, {JUNIT}, {MARKDOWN}, {ML_BOM} or {MODEL_INDEX}; ask for one"
-)
+NOT_ACCEPTABLE = f"a report comes as {JSON}, {HTML}, {JUNIT}, {MARKDOWN}, {ML_BOM} or {MODEL_INDEX}; ask for one"
 
 OF_FAILURES = frozenset({HTML, JUNIT, MARKDOWN})
 """Forms in which an audit without a report says why it has none."""
