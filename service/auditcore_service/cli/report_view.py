@@ -91,7 +91,9 @@ def show_report(report: AuditReport, console: Console) -> None:
 def show_outcomes(report: AuditReport, console: Console) -> None:
     """Print the policy, what became of its conditions, and the verdict."""
     if report.policy is not None:
-        console.print(f"policy: {report.policy.name}@{report.policy.version}, {report.policy.digest}", highlight=False)
+        policy = report.policy
+        # a digest is copied, so that it must not break at the end of a line
+        console.print(f"policy: {policy.name}@{policy.version}, {policy.digest}", highlight=False, soft_wrap=True)
     _show_conditions(report, console)
     console.print()
     _show_verdict(report, console)
