@@ -10,6 +10,7 @@ from auditcore.errors import InputError
 from auditcore.report.gate import reevaluate
 from auditcore.report.policy import conditions_of, policy_of
 from auditcore.report.reading import read_report
+from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.policies import conditions_in, read_policy
 
@@ -46,10 +47,7 @@ def read_report_file(path: Path) -> AuditReport:
         CommandError: There is no such file, or it holds no report.
     """
     try:
-        return read_report(path.read_bytes())
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); check the path"
-        raise CommandError(message) from error
+        return read_report(read_file(path))
     except ValueError as error:
         message = f"{path} holds no report that can be read ({error}); give the JSON of a report"
         raise CommandError(message) from error

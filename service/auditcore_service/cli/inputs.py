@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from auditcore_service.cli.found_images import ImageFile, listed
+from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
 from auditcore_service.use_cases.class_folders import labels_from_folders as classes_of_folders
@@ -24,10 +25,7 @@ def read_json(path: Path) -> object:
         CommandError: There is no such file, or it is not JSON.
     """
     try:
-        return json.loads(decode_text(path.read_bytes()))
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); check the path"
-        raise CommandError(message) from error
+        return json.loads(decode_text(read_file(path)))
     except ValueError as error:
         message = f"{path} is not JSON ({error})"
         raise CommandError(message) from error
@@ -76,10 +74,7 @@ def read_annotations(given: str | None) -> str | None:
         return given
     path = Path(given)
     try:
-        return decode_text(path.read_bytes())
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); give a JSON file, or JSON that begins with [ or {{"
-        raise CommandError(message) from error
+        return decode_text(read_file(path, remedy="give a JSON file, or JSON that begins with [ or {"))
     except ValueError as error:
         message = f"{path} is not a text file in UTF-8 or UTF-16 ({error}); save it as UTF-8, in Excel as `CSV UTF-8`"
         raise CommandError(message) from error
@@ -114,7 +109,7 @@ def gather_annotations(
     mask_files: tuple[MaskFile, ...] = ()
     if masks is not None and Path(masks).is_dir():
         mask_files = tuple(
-            MaskFile(path.name, _bytes(path)) for path in listed(Path(masks)) if path.suffix.lower() == ".png"
+            MaskFile(path.name, read_file(path)) for path in listed(Path(masks)) if path.suffix.lower() == ".png"
         )
         if not mask_files:
             message = f"folder {masks} holds no PNG; save masks as PNG files named after their images"
@@ -178,11 +173,3 @@ def _yolo_folder(folder: Path, files: Sequence[ImageFile]) -> str:
         message = f"folder {folder} holds no text file named after an image, such as {files[0].path.stem}.txt"
         raise CommandError(message)
     return json.dumps(entries)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror}); check its permissions"
-        raise CommandError(message) from error

@@ -18,6 +18,7 @@ from auditcore.evidence.signing import (
     verify_envelope,
 )
 from auditcore.evidence.verification import EvidenceUnreadable, Verification, verify_evidence
+from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.key_files import create_signing_key
@@ -57,19 +58,6 @@ def create_key(path: Path) -> PublicKey:
         raise CommandError(message) from error
     except OSError as error:
         message = f"{path} cannot be written ({error.strerror})"
-        raise CommandError(message) from error
-
-
-def read_file(path: Path) -> bytes:
-    """A file.
-
-    Raises:
-        CommandError: It cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        message = f"{path} cannot be read ({error.strerror})"
         raise CommandError(message) from error
 
 

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, text
 
 from auditcore.contracts.canonical_json import canonical_json
 from auditcore.evidence.event_log import START, EntryKind, LogEntry, LogHead, chained
-from auditcore_service.store.tables import LOG_ENTRIES
+from auditcore_service.store.tables import DEFAULT_TENANT, LOG_ENTRIES
 from auditcore_service.timestamps import rfc3339
-
-DEFAULT_TENANT: Final = "default"
-"""The tenant of a service without tenants."""
 
 _APPEND_LOCK = 0x6C6F67  # "log": the first of the two numbers of the advisory lock; the second stands for the tenant
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -31,6 +33,9 @@ METADATA = MetaData(
 _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 _DIGEST = String(71)
 _ID = String(36)
+
+DEFAULT_TENANT: Final = "default"
+"""The tenant of everything, as long as a service has no others."""
 
 IMAGE_BATCHES = Table(
     "image_batches",
@@ -139,7 +144,7 @@ POLICIES = Table(
     "policies",
     METADATA,
     Column("digest", _DIGEST, primary_key=True),
-    Column("tenant", String(64), nullable=False, server_default="default"),
+    Column("tenant", String(64), nullable=False, server_default=DEFAULT_TENANT),
     Column("name", String(64), nullable=False),
     Column("version", String(32), nullable=False),
     Column("document", Text, nullable=False),
@@ -160,7 +165,7 @@ REGISTRATIONS = Table(
     "registrations",
     METADATA,
     Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
-    Column("tenant", String(64), nullable=False, server_default="default"),
+    Column("tenant", String(64), nullable=False, server_default=DEFAULT_TENANT),
     Column("digest", _DIGEST, nullable=False),
     Column("envelope", Text, nullable=False),
     Column("evidence", Text),
@@ -178,7 +183,7 @@ SIGNING_KEYS = Table(
 LOG_ENTRIES = Table(
     "log_entries",
     METADATA,
-    Column("tenant", String(64), primary_key=True, server_default="default"),
+    Column("tenant", String(64), primary_key=True, server_default=DEFAULT_TENANT),
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("time", String(32), nullable=False),
     Column("principal", String(255)),

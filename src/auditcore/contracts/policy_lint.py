@@ -31,6 +31,7 @@ LintCode = Literal[
 ]
 
 REMEDY = "add a condition on faithfulness, such as `inter_model_deletion` at least 0, or on randomization"
+"""What a policy without evidence on the maps lacks."""
 
 
 @final

@@ -192,8 +192,10 @@ def _of_conditions(record: Registration, report: Mapping[str, Any]) -> Iterator[
         ((one["id"], one.get("model"), one["check"], one["explainer"], one["metric"], one["variant"]), one)
         for one in report["conditions"]
     ]
-    for lacking in registered.keys() - {key for key, _ in outcomes}:
-        yield Finding("report.conditions", f"lacks the registered condition {_named(lacking)}")
+    judged = {key for key, _ in outcomes}
+    for key in registered:
+        if key not in judged:
+            yield Finding("report.conditions", f"lacks the registered condition {_named(key)}")
     for position, (key, outcome) in enumerate(outcomes):
         where = f"report.conditions[{position}]"
         condition = registered.get(key)

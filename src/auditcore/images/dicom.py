@@ -78,6 +78,9 @@ def read(data: bytes, *, shown: bool, limits: Limits, field: str) -> Raster:
         found = _in_units(dataset, _stored(dataset).reshape(height, width, samples))
         if shown and meaning in _GRAY:
             found = _as_shown(dataset, found)
+    except MemoryError:
+        raise
+    # damaged pixels and tables raise whatever their bytes lead to
     except Exception:  # noqa: BLE001
         raise unreadable(field) from None
     return Raster(

@@ -120,6 +120,8 @@ def pixels_only(data: bytes, *, field: str) -> bytes:
     kept = picture(data, field)
     try:
         kept.save_as(file, enforce_file_format=True)
+    except MemoryError:
+        raise
     # what a damaged element raises when it is written again depends on its bytes
     except Exception:  # noqa: BLE001
         raise unreadable(field) from None
@@ -137,6 +139,8 @@ def picture(data: bytes, field: str) -> Dataset:
     given = _parsed(data, field)
     try:
         kept = _picture(given)
+    except MemoryError:
+        raise
     # elements are decoded when they are read, and damaged ones raise whatever their bytes lead to
     except Exception:  # noqa: BLE001
         raise unreadable(field) from None

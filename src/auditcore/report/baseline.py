@@ -12,12 +12,13 @@ import numpy as np
 from auditcore.contracts.metric import Bounds
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Row
-from auditcore.contracts.report import AuditReport, BaselineChange, ReportBaseline, ReportImages, ReportModel, Result
+from auditcore.contracts.report import AuditReport, BaselineChange, ReportBaseline, ReportImages, ReportModel
 from auditcore.contracts.significance import rounded, significant
 from auditcore.errors import InvalidRequest
 from auditcore.metrics.statistics import Summary
 from auditcore.report.bootstrap import summaries
 from auditcore.report.bounds import bounds_of, bounds_of_differences, kinds_of
+from auditcore.report.result_keys import Results, result_key
 
 CHANGES_AT_ONCE = 1000
 """Limits memory: 10 000 resamples of 1000 changes are 80 MB. The resamples of a change do not depend on the others."""
@@ -64,10 +65,7 @@ class Baseline:
         self._plan = plan
         self._models = models
         self._digests = digests
-        self._results: Mapping[tuple[str | None, Row], Result] = {
-            (one.model, (one.check, one.explainer, one.metric, one.variant)): one
-            for one in (*report.results, *report.controls)
-        }
+        self._results: Results = {result_key(one): one for one in (*report.results, *report.controls)}
 
     @property
     def images(self) -> int:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, final
 
 from auditcore.contracts.checks.check import ABOUT_THE_MODEL
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import Condition, Question, Row
+from auditcore.contracts.policy import Condition, Question
 from auditcore.contracts.report import BaselineChange, ConditionDecision, ConditionOutcome, ConditionStatus, Result
 from auditcore.report.baseline import Baseline, Compared
 from auditcore.report.floors import random_labels
 from auditcore.report.random_scores import RandomScore, random_scores
+from auditcore.report.result_keys import Results
 
 _MOST_REASONS = 3
 """Largest number of reasons in a message; the result lists the reason of every image."""
@@ -40,7 +41,7 @@ class Findings:
     """
 
     plan: AuditPlan
-    results: Mapping[tuple[str | None, Row], Result]
+    results: Results
     image_independent: Collection[tuple[str | None, str]] = ()
     decisions: Sequence[ConditionDecision | None] = ()
     stopped_early: bool = False

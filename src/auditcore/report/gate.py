@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.policy import Condition, Question, Row, questions_of, validate_policy
+from auditcore.contracts.policy import Condition, Question, questions_of, validate_policy
 from auditcore.contracts.report import (
     AuditReport,
     ConditionDecision,
@@ -20,6 +20,7 @@ from auditcore.contracts.report import (
 )
 from auditcore.report.baseline import Baseline, digests_of, require_comparable
 from auditcore.report.conditions import Findings, judge_conditions
+from auditcore.report.result_keys import result_key
 from auditcore.report.verdict import count, verdict
 from auditcore.report.warnings import image_independent
 
@@ -71,7 +72,7 @@ def judge(
         questions,
         Findings(
             plan=plan,
-            results={_key(one): one for one in (*results, *controls)},
+            results={result_key(one): one for one in (*results, *controls)},
             image_independent=image_independent(controls),
             decisions=decisions,
             stopped_early=stopped_early,
@@ -137,7 +138,7 @@ def _decisions(
     found: list[ConditionDecision | None] = []
     for question in questions_of(policy, report.plan, models):
         condition = question.condition
-        watched = [pair for pair in known if _key(pair[0]) == (question.model, question.row)]
+        watched = [pair for pair in known if result_key(pair[0]) == (question.model, question.row)]
         same = [
             decision
             for outcome, decision in watched
@@ -166,7 +167,3 @@ def _decision(question: Question, known: ConditionDecision, images: int) -> Cond
     return known.model_copy(
         update={"condition": question.id, "decided": decided, "decided_at": images if decided else None}
     )
-
-
-def _key(one: Result | ConditionOutcome) -> tuple[str | None, Row]:
-    return one.model, (one.check, one.explainer, one.metric, one.variant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -10,9 +10,7 @@ from auditcore.contracts.checks import Check
 from auditcore.contracts.policy import Row
 from auditcore.contracts.report import Result
 from auditcore.metrics.statistics import Summary
-
-Results = Mapping[tuple[str | None, Row], Result]
-"""Model and row -> result."""
+from auditcore.report.result_keys import Results
 
 
 @final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from auditcore.contracts.policy_lint import REMEDY
 from auditcore.contracts.report import ConditionOutcome, ReportStatistics, Verdict
 from auditcore.report.conditions import Judged
 
@@ -68,10 +69,7 @@ def _lack_of_evidence(judged: Sequence[Judged]) -> str | None:
     if not on_maps:
         return None
     if not any(one.refutes_blind for one in passed):
-        return (
-            "a map that ignores the model can meet every condition that passed; add a condition on faithfulness, such "
-            "as `inter_model_deletion` at least 0, or on randomization"
-        )
+        return f"a map that ignores the model can meet every condition that passed; {REMEDY}"
     if not any(one.refutes_random for one in passed):
         return "a random map meets every condition that passed; add a condition on faithfulness or stability"
     return None

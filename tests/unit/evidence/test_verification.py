@@ -198,6 +198,46 @@ def test_an_audit_of_several_models_has_a_subject_and_tests_for_each() -> None:
     assert verify_evidence(report, signed(stated), PUBLIC).findings == ()
 
 
+EVERY = Condition(id="every", check="deletion", explainer="*", metric="srg", at_least=0.05, on_not_applicable="skip")
+LAX = Condition(id="lax", check="deletion", explainer="gradient", metric="srg", at_least=-0.5)
+"""A random order meets it."""
+
+
+def test_what_a_pattern_matched_is_named_and_what_did_not_count_is_in_no_list() -> None:
+    asked = request((EVERY, LAX))
+    report, registration = reported(asked), registered(asked)
+    predicate = statement(report, registration)["predicate"]
+    assert [(one["test"], one["status"]) for one in predicate[EXTENSION]["conditions"]] == [
+        ("every (deletion, gradient, srg)", "passed"),
+        ("every (deletion, input_x_gradient, srg)", "skipped"),
+        ("every (deletion, grad_cam, srg)", "skipped"),
+        ("lax", "vacuous"),
+    ]
+    lists = [predicate[name] for name in ("passedTests", "warnedTests", "failedTests")]
+    assert (predicate["result"], lists) == ("PASSED", [["every (deletion, gradient, srg)"], [], []])
+    assert verify_evidence(report, signed(statement(report, registration)), PUBLIC).findings == ()
+
+
+def test_an_outcome_that_a_pattern_lacks_or_did_not_match_is_found() -> None:
+    asked = request((EVERY, LAX))
+    registration, document = registered(asked), json.loads(reported(asked))
+
+    def found(conditions: list[dict[str, Any]]) -> list[tuple[str, str]]:
+        report = canonical_json(document | {"conditions": conditions})
+        findings = verify_evidence(report, signed(statement(report, registration)), PUBLIC).findings
+        return [(finding.where, finding.message) for finding in findings]
+
+    first, *others = document["conditions"]
+    lacks = "lacks the registered condition 'every' (deletion, gradient, srg)"
+    assert found([first, *others]) == []
+    assert found(others) == [("report.conditions", lacks)]
+    elsewhere = first | {"metric": "lerf_auc"}
+    assert found([elsewhere, *others]) == [
+        ("report.conditions", lacks),
+        ("report.conditions[0]", "is condition 'every' (deletion, gradient, lerf_auc), which was not registered"),
+    ]
+
+
 def test_no_leaf_of_the_report_can_be_changed(report: bytes, evidence: bytes) -> None:
     document = json.loads(report)
     paths = list(leaves(document))

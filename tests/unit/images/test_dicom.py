@@ -336,6 +336,16 @@ def test_a_damaged_element_is_not_quoted() -> None:
     assert "Ja" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_lack_of_memory_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    data = file()
+    monkeypatch.setattr("auditcore.images.dicom._stored", full)
+    with pytest.raises(MemoryError):
+        pixels(data)
+
+
 def test_limits_hold() -> None:
     asked = Preprocessing.model_validate(GRAY)
     with pytest.raises(LimitExceeded, match="240 pixels"):
