@@ -14,6 +14,7 @@ from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.telemetry import Telemetry
 from auditcore_service.use_cases.audits import Audits
+from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.evidence import Evidence
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
@@ -32,6 +33,7 @@ class Service:
     blobs: BlobStore
     queue: ShardQueue
     announcer: Announcer
+    authentication: Authentication
     audits: Audits
     evidence: Evidence
     replays: Replays
@@ -73,6 +75,7 @@ class Service:
             blobs=blobs,
             queue=queue,
             announcer=announcer,
+            authentication=Authentication(),
             audits=audits,
             evidence=Evidence(database=database, audits=audits, signing_key=key),
             replays=Replays(audits=audits),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import uuid
 from contextlib import suppress
@@ -12,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from auditcore.contracts.canonical_json import sha256
 from auditcore.errors import DigestMismatch, UnreachableResource
+from auditcore_service.principals import DEFAULT_TENANT
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -26,6 +28,14 @@ class BlobStore:
     def __init__(self, url: str) -> None:
         # no cache of listings, because other processes store blobs too
         self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+
+    def of(self, tenant: str) -> BlobStore:
+        """The blobs of one tenant: a folder of its own, but the whole store for `DEFAULT_TENANT`."""
+        if tenant == DEFAULT_TENANT:
+            return self
+        view = copy.copy(self)
+        view._root = f"{self._root}/tenants/{tenant}"  # noqa: SLF001 - the same class
+        return view
 
     def put(self, data: bytes) -> str:
         """Store bytes and return their digest."""

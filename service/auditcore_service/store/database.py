@@ -16,6 +16,8 @@ from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from auditcore_service.store.tenancy import EVERY_TENANT, TENANT_OPTION
+
 BUSY_TIMEOUT_MS = 15_000
 """Longest wait for SQLite's write lock. Transactions take milliseconds; a checkpoint on a slow disk takes seconds."""
 
@@ -38,20 +40,38 @@ class Database:
         self._turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Open a write transaction that commits at the end, or rolls back on an exception; it must not be nested."""
+    def writing(self, tenant: str = EVERY_TENANT) -> Iterator[Connection]:
+        """Open a write transaction that commits at the end, or rolls back on an exception; it must not be nested.
+
+        Args:
+            tenant: Whose rows it may see and write; `EVERY_TENANT` for work of the service itself.
+        """
         with (
-            self.engine.connect().execution_options(**{_WRITES: True}) as connection,
+            self.engine.connect().execution_options(**{_WRITES: True, TENANT_OPTION: tenant}) as connection,
             self._turn,
             connection.begin(),
         ):
+            self._limit_rows(connection, tenant)
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Open a read transaction with a consistent view; on SQLite (WAL) it never waits for a writer."""
-        with self.engine.connect() as connection, connection.begin():
+    def reading(self, tenant: str = EVERY_TENANT) -> Iterator[Connection]:
+        """Open a read transaction with a consistent view; on SQLite (WAL) it never waits for a writer.
+
+        Args:
+            tenant: Whose rows it may see; `EVERY_TENANT` for work of the service itself.
+        """
+        with (
+            self.engine.connect().execution_options(**{TENANT_OPTION: tenant}) as connection,
+            connection.begin(),
+        ):
+            self._limit_rows(connection, tenant)
             yield connection
+
+    def _limit_rows(self, connection: Connection, tenant: str) -> None:
+        """Tell PostgreSQL whose rows the transaction may touch: its row-level security is a second wall."""
+        if self.engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT set_config('auditcore.tenant', :tenant, true)"), {"tenant": tenant})
 
     def migrate(self) -> None:
         """Migrate the schema to the newest version; several processes may do this at the same time."""

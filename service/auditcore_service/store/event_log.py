@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, insert, select, text
 
 from auditcore.contracts.canonical_json import canonical_json
 from auditcore.evidence.event_log import START, EntryKind, LogEntry, LogHead, chained
-from auditcore_service.store.tables import DEFAULT_TENANT, LOG_ENTRIES
+from auditcore_service.principals import DEFAULT_TENANT
+from auditcore_service.store.tables import LOG_ENTRIES
 from auditcore_service.timestamps import rfc3339
 
 _APPEND_LOCK = 0x6C6F67  # "log": the first of the two numbers of the advisory lock; the second stands for the tenant

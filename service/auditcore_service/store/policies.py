@@ -8,7 +8,8 @@ from typing import final
 from sqlalchemy import Connection, Row, and_, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from auditcore_service.store.tables import DEFAULT_TENANT, POLICIES
+from auditcore_service.principals import DEFAULT_TENANT
+from auditcore_service.store.tables import POLICIES
 
 
 @final

@@ -8,8 +8,9 @@ from typing import final
 from sqlalchemy import Connection, insert, select, update
 
 from auditcore.contracts.canonical_json import sha256
+from auditcore_service.principals import DEFAULT_TENANT
 from auditcore_service.store.audits import lock_audit
-from auditcore_service.store.tables import DEFAULT_TENANT, REGISTRATIONS, SIGNING_KEYS
+from auditcore_service.store.tables import REGISTRATIONS, SIGNING_KEYS
 
 
 @final

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -18,6 +16,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+
+from auditcore_service.principals import DEFAULT_TENANT
 
 METADATA = MetaData(
     naming_convention={
@@ -34,12 +34,16 @@ _SEQUENCE = BigInteger().with_variant(Integer(), "sqlite")
 _DIGEST = String(71)
 _ID = String(36)
 
-DEFAULT_TENANT: Final = "default"
-"""The tenant of everything, as long as a service has no others."""
+
+def _tenant(*, primary_key: bool = False) -> Column[str]:
+    """Whose the row is; the server default is the owner of what was stored before there were tenants."""
+    return Column("tenant", String(64), nullable=False, primary_key=primary_key, server_default=DEFAULT_TENANT)
+
 
 IMAGE_BATCHES = Table(
     "image_batches",
     METADATA,
+    _tenant(primary_key=True),
     Column("digest", _DIGEST, primary_key=True),
     Column("manifest", Text, nullable=False),
     Column("images", Integer, nullable=False),
@@ -51,6 +55,7 @@ AUDITS = Table(
     "audits",
     METADATA,
     Column("id", _ID, primary_key=True),
+    _tenant(),
     Column("state", String(16), nullable=False),
     Column("request", Text, nullable=False),
     Column("plan", Text, nullable=False),
@@ -66,6 +71,7 @@ AUDITS = Table(
     Column("estimate", Text),
     Column("replay_of", _ID),
     Index(None, "created_at", "id"),
+    Index(None, "tenant", "created_at"),
     Index(None, "state"),
 )
 
@@ -107,6 +113,7 @@ EVENTS = Table(
 IDEMPOTENCY_KEYS = Table(
     "idempotency_keys",
     METADATA,
+    _tenant(primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("fingerprint", _DIGEST, nullable=False),
     Column("audit_id", _ID),
@@ -129,6 +136,7 @@ INSPECTIONS = Table(
     "inspections",
     METADATA,
     Column("digest", _DIGEST, primary_key=True),
+    _tenant(),
     Column("request", Text, nullable=False),
     Column("reference", Text, nullable=False),
     Column("queued_at", Double, nullable=False),
@@ -143,8 +151,8 @@ INSPECTIONS = Table(
 POLICIES = Table(
     "policies",
     METADATA,
+    _tenant(primary_key=True),
     Column("digest", _DIGEST, primary_key=True),
-    Column("tenant", String(64), nullable=False, server_default=DEFAULT_TENANT),
     Column("name", String(64), nullable=False),
     Column("version", String(32), nullable=False),
     Column("document", Text, nullable=False),
@@ -165,7 +173,7 @@ REGISTRATIONS = Table(
     "registrations",
     METADATA,
     Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
-    Column("tenant", String(64), nullable=False, server_default=DEFAULT_TENANT),
+    _tenant(),
     Column("digest", _DIGEST, nullable=False),
     Column("envelope", Text, nullable=False),
     Column("evidence", Text),
@@ -183,7 +191,7 @@ SIGNING_KEYS = Table(
 LOG_ENTRIES = Table(
     "log_entries",
     METADATA,
-    Column("tenant", String(64), primary_key=True, server_default=DEFAULT_TENANT),
+    _tenant(primary_key=True),
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("time", String(32), nullable=False),
     Column("principal", String(255)),
