@@ -105,7 +105,7 @@ def test_a_key_is_made_used_rotated_and_revoked(gate: TestClient) -> None:
     assert [one["name"] for one in listed] == ["nightly", "first"]
     assert gate.get(f"/v1/api-keys/{entry['id']}", headers=admin).json() == listed[0]
 
-    with service_of(gate).database.reading() as connection:
+    with service_of(gate).database.reading("default") as connection:
         entries = [one for one in read_log(connection, limit=99) if one.subject == entry["prefix"]]
     assert [(one.kind, one.principal, one.data["action"]) for one in entries] == [
         ("api_key", "key:first", "created"),

@@ -187,7 +187,6 @@ class ApiKeys:
             data,
             now=now,
             principal=principal.name,
-            tenant=principal.tenant,
         )
 
 

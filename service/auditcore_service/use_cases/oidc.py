@@ -103,7 +103,8 @@ class OidcTokens:
         except (InvalidClaimError, MissingClaimError) as error:
             msg = f"the token is not for this service: {error.description or error}; compare it with the settings"
             raise CredentialsInvalid(msg) from error
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            # joserfc 1.8 raises the last two for headers of wrong types, such as a `crit` that is null
             msg = f"this is no valid token of {self._settings.oidc_issuer}; get one there, or send an API key"
             raise CredentialsInvalid(msg) from error
         return claims
