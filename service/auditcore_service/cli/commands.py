@@ -26,7 +26,7 @@ from auditcore_service.cli.outcome import (
     stop,
 )
 from auditcore_service.cli.progress import follow_to_report, progress_bar
-from auditcore_service.principals import DEFAULT_TENANT
+from auditcore_service.principals import DEFAULT_TENANT, ROLES, SCOPES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +54,16 @@ policies = typer.Typer(
     help="Look at the policies that come with auditcore, and check your own before they decide anything.",
 )
 app.add_typer(policies, rich_help_panel="Audit")
+
+keys = typer.Typer(
+    name="keys",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Make, list, rotate and revoke API keys, for the operator, who has the database of the service.\n\n"
+    "The service may run or not. It looks at keys only with AUDIT_AUTHENTICATION=required. Roles and their scopes:\n\n"
+    + "\n".join(f"* {role}: {', '.join(scopes)}" for role, scopes in ROLES.items()),
+)
+app.add_typer(keys, rich_help_panel="Run the service")
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Where to write the report as a page, with the maps.")]
@@ -227,6 +237,92 @@ def worker(
 
         with starting(settings):
             run_worker(settings)
+
+
+TenantOption = Annotated[str, typer.Option(help="Whose key it is.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the service, if it has no database elsewhere; AUDIT_DATA_DIR."),
+]
+KeyIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, with or without `ac_`.")]
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What to call it, such as the pipeline that has it.")],
+    tenant: TenantOption = DEFAULT_TENANT,
+    role: Annotated[list[str] | None, typer.Option(help=f"Scopes by name: {', '.join(ROLES)}; repeatable.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SCOPES)}; repeatable.")] = None,
+    expires: Annotated[str, typer.Option(metavar="SPAN", help="Such as 90d or 12h; never for no end.")] = "90d",
+    data: DataOption = None,
+) -> None:
+    """Make an API key, and print its secret, which is shown only now.
+
+    The secret is on standard output, everything else on standard error.
+
+    For example:
+
+        auditcore keys create first --role admin
+
+        auditcore keys create nightly --tenant acme --role pipeline --expires 90d > token.txt
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import create_key  # noqa: PLC0415 - sqlalchemy
+
+        create_key(_settings(data_dir=data), tenant, name, roles=role or (), scopes=scope or (), expires=expires)
+
+
+@keys.command("list")
+def list_keys(
+    tenant: TenantOption = DEFAULT_TENANT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
+    data: DataOption = None,
+) -> None:
+    """List the API keys of a tenant, newest first; revoked and expired ones too.
+
+    For example:
+
+        auditcore keys list --tenant acme
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import list_keys  # noqa: PLC0415 - sqlalchemy
+
+        list_keys(_settings(data_dir=data), tenant, as_json=as_json)
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: KeyIdArgument,
+    tenant: TenantOption = DEFAULT_TENANT,
+    grace: Annotated[
+        str, typer.Option(metavar="SPAN", help="How long the secret before is accepted too; 0d ends it at once.")
+    ] = "1d",
+    data: DataOption = None,
+) -> None:
+    """Give an API key another secret, and print it; it is shown only now.
+
+    For example:
+
+        auditcore keys rotate ac_3kTMd9Zq --grace 12h > token.txt
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import rotate_key  # noqa: PLC0415 - sqlalchemy
+
+        rotate_key(_settings(data_dir=data), tenant, key_id, grace=grace)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: KeyIdArgument, tenant: TenantOption = DEFAULT_TENANT, data: DataOption = None) -> None:
+    """Revoke an API key, at once and for good.
+
+    For example:
+
+        auditcore keys revoke ac_3kTMd9Zq --tenant acme
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import revoke_key  # noqa: PLC0415 - sqlalchemy
+
+        revoke_key(_settings(data_dir=data), tenant, key_id)
 
 
 @app.command(rich_help_panel="Audit")

@@ -192,7 +192,7 @@ class ApiKeys:
 
 def _found(key: ApiKey | None, key_id: str) -> ApiKey:
     if key is None:
-        msg = f"there is no API key {key_id[:64]!r}; GET /v1/api-keys lists those that there are"
+        msg = f"there is no API key {key_id[:64]!r}; list the keys to see those that there are"
         raise NotFound(msg)
     return key
 

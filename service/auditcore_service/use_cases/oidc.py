@@ -101,7 +101,10 @@ class OidcTokens:
             msg = "the signature of the token does not fit the keys of the issuer"
             raise CredentialsInvalid(msg) from error
         except (InvalidClaimError, MissingClaimError) as error:
-            msg = f"the token is not for this service: {error.description or error}; compare it with the settings"
+            msg = (
+                f"the token does not fit this service ({error.description or error}); the operator can compare its "
+                "claims with AUDIT_OIDC_ISSUER and AUDIT_OIDC_AUDIENCE"
+            )
             raise CredentialsInvalid(msg) from error
         except (JoseError, ValueError, TypeError, KeyError) as error:
             # joserfc 1.8 raises the last two for headers of wrong types, such as a `crit` that is null

@@ -38,7 +38,7 @@ _ISSUED: dict[str, Any] = {
 }
 _NEW = {"name": "nightly", "scopes": ["audits:read", "audits:write"], "expires_at": "2027-02-20T12:00:00Z"}
 
-_NO_KEY = problem_example(404, "not_found", f"there is no API key '{_ID}'; GET /v1/api-keys lists those that there are")
+_NO_KEY = problem_example(404, "not_found", f"there is no API key '{_ID}'; list the keys to see those that there are")
 _EXISTS = problem_example(
     409,
     "api_key_exists",
