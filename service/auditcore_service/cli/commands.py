@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
+from auditcore_service.cli.credentials import token_source
 from auditcore_service.cli.destinations import check_destinations, write_results
 from auditcore_service.cli.extras import CLIENT, EXTRAS, Extra, missing_extra
 from auditcore_service.cli.outcome import (
@@ -55,7 +56,7 @@ policies = typer.Typer(
 )
 app.add_typer(policies, rich_help_panel="Audit")
 
-keys = typer.Typer(
+api_keys = typer.Typer(
     name="keys",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -63,7 +64,7 @@ keys = typer.Typer(
     "The service may run or not. It looks at keys only with AUDIT_AUTHENTICATION=required. Roles and their scopes:\n\n"
     + "\n".join(f"* {role}: {', '.join(scopes)}" for role, scopes in ROLES.items()),
 )
-app.add_typer(keys, rich_help_panel="Run the service")
+app.add_typer(api_keys, rich_help_panel="Run the service")
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Where to write the report as a page, with the maps.")]
@@ -136,6 +137,18 @@ BoxFormatOption = Annotated[
     ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="AUDIT_TOKEN",
+        help="API key or token for the service. Other users of this machine can read a command line, so prefer the "
+        "variable or --token-file.",
+    ),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(envvar="AUDIT_TOKEN_FILE", help="File with the API key or token; read again for each request."),
+]
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag
@@ -247,7 +260,7 @@ DataOption = Annotated[
 KeyIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, with or without `ac_`.")]
 
 
-@keys.command("create")
+@api_keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="What to call it, such as the pipeline that has it.")],
     tenant: TenantOption = DEFAULT_TENANT,
@@ -272,7 +285,7 @@ def create_key(
         create_key(_settings(data_dir=data), tenant, name, roles=role or (), scopes=scope or (), expires=expires)
 
 
-@keys.command("list")
+@api_keys.command("list")
 def list_keys(
     tenant: TenantOption = DEFAULT_TENANT,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
@@ -290,7 +303,7 @@ def list_keys(
         list_keys(_settings(data_dir=data), tenant, as_json=as_json)
 
 
-@keys.command("rotate")
+@api_keys.command("rotate")
 def rotate_key(
     key_id: KeyIdArgument,
     tenant: TenantOption = DEFAULT_TENANT,
@@ -311,7 +324,7 @@ def rotate_key(
         rotate_key(_settings(data_dir=data), tenant, key_id, grace=grace)
 
 
-@keys.command("revoke")
+@api_keys.command("revoke")
 def revoke_key(key_id: KeyIdArgument, tenant: TenantOption = DEFAULT_TENANT, data: DataOption = None) -> None:
     """Revoke an API key, at once and for good.
 
@@ -400,6 +413,8 @@ def audit(
 def submit(
     request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],
     url: UrlOption = "http://127.0.0.1:8000",
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     images: ImagesOption = None,
     labels: LabelsOption = None,
     boxes: BoxesOption = None,
@@ -434,7 +449,10 @@ def submit(
             gather_annotations,
             read_request,
         )
-        from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - needs httpx
+        from auditcore_service.cli.service_client import (  # noqa: PLC0415 - needs httpx
+            CURL_CREDENTIALS,
+            ServiceClient,
+        )
 
         if (out_file is not None or html_file is not None) and not wait:
             option = "--html" if out_file is None else "--out"
@@ -454,7 +472,9 @@ def submit(
         document = read_request(request)
         found = find_images(images, class_folders=labels_from_folders) if images else None
         known = None if found is None else gather_annotations(found.files, **given)
-        with ServiceClient(url, narrate=_show_call if verbose else lambda _line: None) as client:
+        credentials = token_source(token, token_file)
+        narrate = _show_call if verbose else lambda _line: None
+        with ServiceClient(url, token=credentials, narrate=narrate) as client:
             if found is not None:
                 show_passed_over(found)
                 document["images"] = {"kind": "batch", "digest": client.upload(found.files, known)}
@@ -468,9 +488,10 @@ def submit(
             try:
                 follow_to_report(client.follow(audit_id), err)
             except KeyboardInterrupt:
+                shown = CURL_CREDENTIALS if credentials else ""
                 err.print(
                     f"interrupted; the audit goes on: its report will be at {address}/report; "
-                    f"stop it with: curl -X POST {address}/cancel",
+                    f"stop it with: curl {shown}-X POST {address}/cancel",
                     highlight=False,
                     markup=False,
                 )
@@ -591,6 +612,8 @@ def show_policy(
 def maps(
     file: Annotated[Path, typer.Argument(help="Maps in the safetensors format.", exists=True, dir_okay=False)],
     url: UrlOption = "http://127.0.0.1:8000",
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Upload heat maps from elsewhere, such as those that your product shows, to audit them.
 
@@ -607,7 +630,7 @@ def maps(
     with _problems("maps"):
         from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - only what asks loads httpx
 
-        with ServiceClient(url) as client:
+        with ServiceClient(url, token=token_source(token, token_file)) as client:
             out.print(client.upload_maps(file), highlight=False)
 
 
@@ -618,6 +641,8 @@ def estimate(
         str | None,
         typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service to ask, which knows the speed of its workers."),
     ] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     images: ImagesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
@@ -639,7 +664,7 @@ def estimate(
         answer = (
             price_locally(request, images=images or (), settings=_settings())
             if url is None
-            else ask_service(request, images=images or (), url=url)
+            else ask_service(request, images=images or (), url=url, token=token_source(token, token_file))
         )
         show_price(answer, out, as_json=as_json)
         raise typer.Exit(0 if answer.within_budget else 1)
@@ -652,6 +677,8 @@ def inspect_model(
         str | None,
         typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service to ask; without one, the model is loaded here."),
     ] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Show which explainers and checks will run on a model, and why the others will not.
@@ -678,7 +705,7 @@ def inspect_model(
                 found = inspect_here(model, access=_settings().access, progress=show)
             else:
                 show(None, f"asking {url}; a worker may have to load the model first")
-                found = ask_service(model, url=url)
+                found = ask_service(model, url=url, token=token_source(token, token_file))
         show_inspection(found, out, as_json=as_json)
         raise typer.Exit(0 if any(one.runs for one in (*found.explainers, *found.checks)) else 1)
 
@@ -740,6 +767,8 @@ def verify(
 @app.command(name="verify-log", rich_help_panel="Evidence")
 def verify_log(
     url: Annotated[str | None, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service whose log it is.")] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     database: Annotated[
         str | None, typer.Option(help="URL of the database instead, such as postgresql://user@host/name.")
     ] = None,
@@ -770,7 +799,7 @@ def verify_log(
             message = "--head and --key belong together: the key says who must have signed the head"
             raise CommandError(message)
         entries = (
-            verifying.entries_of_service(url or "")
+            verifying.entries_of_service(url or "", token=token_source(token, token_file))
             if database is None
             else verifying.entries_of_database(database, tenant)
         )
