@@ -61,12 +61,12 @@ class ApiKeyEntry(Body):
     name: str
     scopes: tuple[Scope, ...]
     created_at: str
-    created_by: str | None
-    expires_at: str | None
-    rotated_at: str | None
-    previous_until: str | None
-    revoked_at: str | None
-    last_used_at: str | None
+    created_by: str | None = None
+    expires_at: str | None = None
+    rotated_at: str | None = None
+    previous_until: str | None = None
+    revoked_at: str | None = None
+    last_used_at: str | None = None
 
 
 @final

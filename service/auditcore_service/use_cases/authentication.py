@@ -13,6 +13,7 @@ from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.api_keys import ApiKey, find_api_key, has_usable_api_key
 from auditcore_service.store.database import Database
+from auditcore_service.store.tenancy import EVERY_TENANT
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.api_key_secrets import PREFIX, digest_of_secret, key_id_in
 from auditcore_service.use_cases.last_uses import LastUses
@@ -43,7 +44,7 @@ class Authentication:
         self._uses.start()
         if self._tokens is not None:
             return
-        with self._database.reading() as connection:
+        with self._database.reading(EVERY_TENANT) as connection:
             if not has_usable_api_key(connection, now=self._clock()):
                 log.warning("no_api_key", make_one="auditcore keys create NAME --role admin")
 
@@ -85,7 +86,7 @@ class Authentication:
             msg = "the API key is cut off or mistyped: its checksum is wrong; copy it again"
             raise CredentialsInvalid(msg)
         # the tenant follows from the key, so that it is looked up among those of all
-        with self._database.reading() as connection:
+        with self._database.reading(EVERY_TENANT) as connection:
             key = find_api_key(connection, key_id)
         now = self._clock()
         if not _fits(key, digest_of_secret(text), now=now) or key is None:

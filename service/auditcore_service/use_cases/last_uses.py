@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore_service.store.api_keys import note_uses
 from auditcore_service.store.database import Database
+from auditcore_service.store.tenancy import EVERY_TENANT
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ class LastUses:
         if not uses:
             return
         try:
-            with self._database.writing() as connection:
+            with self._database.writing(EVERY_TENANT) as connection:
                 note_uses(connection, uses)
         except SQLAlchemyError:
             log.exception("last_uses_not_stored")
