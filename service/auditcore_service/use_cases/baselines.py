@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import final
 
 from auditcore.contracts.baseline_reference import BaselineReference
+from auditcore.contracts.report import AuditReport
 from auditcore.errors import InvalidRequest
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
@@ -23,8 +24,8 @@ class Baselines:
 
     def pin(
         self, reference: BaselineReference, *, models: Sequence[str | None], images: Sequence[str | None]
-    ) -> BaselineReference:
-        """Return the reference by the digest of its report, which never changes.
+    ) -> tuple[BaselineReference, AuditReport]:
+        """Return the reference by the digest of its report, which never changes, and the report.
 
         Args:
             reference: As in the request.
@@ -46,7 +47,7 @@ class Baselines:
             msg = f"{digest} is not a report that can be read; use the id of a finished audit as `audit`"
             raise InvalidRequest(msg, field="baseline.report") from error
         require_comparable(report, models=models, images=images)
-        return BaselineReference(report=digest)
+        return BaselineReference(report=digest, model=reference.model), report
 
     def _digest(self, reference: BaselineReference) -> str:
         if reference.report is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from auditcore.contracts.capabilities import WHITE_BOX
@@ -12,7 +12,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import InvalidRequest, LimitExceeded
-from auditcore.orchestration.prepared_request import prepare_request
+from auditcore.orchestration.prepared_request import PreparedRequest, prepare_request, with_baseline_model
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import batch_size
 from auditcore_service.store.database import Database
@@ -75,16 +75,13 @@ class PricedRequests:
             InvalidUpload: An inline image is empty.
         """
         prepared = prepare_request(request, self._settings.access, find_policy=self._policies.find)
+        request, images = self._counted(prepared.request)
+        prepared = self._with_baseline(replace(prepared, request=request), images)
         request, plan = prepared.request, prepared.plan
         # only a worker can find out what an unknown model allows; all is assumed, so that no price is too low
         capabilities = [
             WHITE_BOX if found.capabilities is None else found.capabilities for found in prepared.resolutions
         ]
-        request, images = self._counted(request)
-        if request.baseline is not None:
-            models = [name for name, _ in request.references]
-            pinned = self._baselines.pin(request.baseline, models=models, images=self._digests(request, images))
-            request = request.model_copy(update={"baseline": pinned})
         with self._database.reading() as connection:
             self._maps.check(plan, images=images)
             price = self._estimates.price(connection, request, plan, images=images, model_capabilities=capabilities)
@@ -97,6 +94,16 @@ class PricedRequests:
             longest_image_s=price.longest_image_s,
             objection=objection_to(price.estimate, plan, self._settings),
         )
+
+    def _with_baseline(self, prepared: PreparedRequest, images: int) -> PreparedRequest:
+        """The request with its baseline pinned, and with the model of the baseline if a check compares with it."""
+        request = prepared.request
+        if request.baseline is None:
+            return prepared
+        models = [name for name, _ in request.references]
+        pinned, report = self._baselines.pin(request.baseline, models=models, images=self._digests(request, images))
+        prepared = replace(prepared, request=request.model_copy(update={"baseline": pinned}))
+        return with_baseline_model(prepared, report, self._settings.access)
 
     def _digests(self, request: AuditRequest, count: int) -> Sequence[str | None]:
         """The digest of each image; None where it is not known before the image is fetched."""

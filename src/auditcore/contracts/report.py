@@ -594,6 +594,19 @@ class ReportBaseline(Contract):
 
 
 @final
+class BaselineModel(Contract):
+    """The model of the baseline, when a check has compared its maps with those of the model under audit.
+
+    Attributes:
+        reference: Its reference, with version and digest as they were pinned.
+        digest: sha256 of the weights as loaded, equal to that in the report of the baseline.
+    """
+
+    reference: ModelReference
+    digest: Sha256
+
+
+@final
 class ConditionOutcome(Contract):
     """The outcome of one condition of the policy. Conditions that passed are listed too.
 
@@ -949,6 +962,10 @@ class AuditReport(Contract):
     conditions: tuple[ConditionOutcome, ...]
     baseline: Annotated[ReportBaseline | None, Field(exclude_if=_missing)] = Field(
         default=None, description="The earlier audit that changes are relative to; absent without one."
+    )
+    baseline_model: Annotated[BaselineModel | None, Field(exclude_if=_missing)] = Field(
+        default=None,
+        description="The model with which checks that compare models compared the only model; absent without any.",
     )
     stopping: Annotated[Stopping | None, Field(exclude_if=_missing)] = Field(
         default=None, description="How a stop rule ended the audit; absent without a rule."

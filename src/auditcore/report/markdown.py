@@ -109,4 +109,6 @@ def _audited(report: AuditReport) -> Iterator[str]:
         earlier = report.baseline
         other = "".join(f"; {plain_text(difference)}" for difference in earlier.differences)
         yield f"- baseline: audit {code(earlier.audit_id)}, {earlier.shared_images} images in both{other}"
+    if report.baseline_model is not None:
+        yield f"- model of the baseline, whose maps were compared: {code(report.baseline_model.digest)}"
     yield f"- audit: {code(report.audit_id)}"

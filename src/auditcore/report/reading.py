@@ -132,6 +132,7 @@ SCHEMAS: Mapping[str, Schema] = {
             *(Addition(f"statistics.{field}", 0) for field in ("inconclusive", "vacuous", "skipped")),
             Addition("verdict_reason", None),
             Addition("baseline", None),
+            Addition("baseline_model", None),
             Addition("conditions[*].change", None),
             Addition("reliability[*].scope", "all_models"),
             Addition("reliability[*].architecture", None),
