@@ -26,6 +26,7 @@ from auditcore.report.markdown import render_markdown
 from auditcore.report.page.html import render_html
 from auditcore.report.serialize import report_bytes
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import Audit
 from auditcore_service.store.shards import list_shards
@@ -66,7 +67,7 @@ def retrained(tmp_path: Path) -> dict[str, Any]:
 
 def upload(service: Service) -> dict[str, str]:
     files = [UploadedFile(f"{n}.png", io.BytesIO(digits.png(n)), f"images.{n}") for n in range(IMAGES)]
-    return {"kind": "batch", "digest": service.batches.store(files).digest}
+    return {"kind": "batch", "digest": service.batches.store(ANONYMOUS, files).digest}
 
 
 def encoded() -> list[EncodedImage]:
@@ -74,13 +75,13 @@ def encoded() -> list[EncodedImage]:
 
 
 def run(service: Service, fields: dict[str, Any]) -> Audit:
-    audit_id = service.audits.submit(AuditRequest.model_validate(fields)).id
+    audit_id = service.audits.submit(ANONYMOUS, AuditRequest.model_validate(fields)).id
     worker = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
     while True:
         with service.database.reading() as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
         if not queued:
-            return service.audits.get(audit_id)
+            return service.audits.get(ANONYMOUS, audit_id)
         for key in queued:
             worker.run(key)
 
@@ -88,7 +89,7 @@ def run(service: Service, fields: dict[str, Any]) -> Audit:
 def done(service: Service, fields: dict[str, Any]) -> AuditReport:
     found = run(service, fields)
     assert found.state == "succeeded", found.failure
-    return AuditReport.model_validate_json(service.audits.report(found.id))
+    return AuditReport.model_validate_json(service.audits.report(ANONYMOUS, found.id))
 
 
 def numbers(report: AuditReport) -> list[Result]:
@@ -129,7 +130,7 @@ def test_it_has_the_numbers_of_an_audit_of_both_models_and_judges_only_the_new_o
     assert found.baseline_model.digest == earlier.audited_models[0].digest
     assert found.baseline_model.digest in render_markdown(found)
     assert found.baseline_model.digest in render_html(found)
-    stored = AuditRequest.model_validate_json(service.audits.get(found.audit_id).request)
+    stored = AuditRequest.model_validate_json(service.audits.get(ANONYMOUS, found.audit_id).request)
     assert stored.baseline is not None
     assert stored.baseline.model == found.baseline_model.reference == earlier.audited_models[0].reference
 
@@ -149,7 +150,7 @@ def test_its_price_holds_what_both_models_compute(
     audited = run(
         service, {"model": retrained, "images": images, "plan": PLAN, "baseline": {"audit": earlier.audit_id}}
     )
-    report = AuditReport.model_validate_json(service.audits.report(audited.id))
+    report = AuditReport.model_validate_json(service.audits.report(ANONYMOUS, audited.id))
     assert audited.estimate is not None
     estimate = Estimate.model_validate_json(audited.estimate)
     assert (report.cost.forward_images, report.cost.backward_images) == (
@@ -170,7 +171,7 @@ def test_a_replay_compares_with_the_same_model(
     first = done(
         service, {"model": retrained, "images": images, "plan": SMALL, "baseline": {"audit": earlier.audit_id}}
     )
-    stored = json.loads(service.audits.get(first.audit_id).request)
+    stored = json.loads(service.audits.get(ANONYMOUS, first.audit_id).request)
     again = done(service, stored)
     assert again.manifest.request_digest == first.manifest.request_digest
     assert numbers(again) == numbers(first)
@@ -206,11 +207,9 @@ def test_a_model_of_the_baseline_that_is_gone_or_another_is_an_error_that_names_
     assert failed.failure is not None
     assert (failed.failure.code, failed.failure.field) == ("unreachable_resource", "baseline.model.weights.uri")
 
-    forbidden = released | {"target": "digits:build_shallow"}
+    forbidden = {"audit": earlier.audit_id, "model": released | {"target": "digits:build_shallow"}}
     with pytest.raises(UnsafeReference) as caught:
-        service.audits.submit(
-            AuditRequest.model_validate({**fields, "baseline": {"audit": earlier.audit_id, "model": forbidden}})
-        )
+        service.audits.submit(ANONYMOUS, AuditRequest.model_validate({**fields, "baseline": forbidden}))
     assert caught.value.field == "baseline.model.target"
 
 
@@ -218,13 +217,13 @@ def test_without_a_baseline_or_with_another_reference_it_is_refused(service: Ser
     images = upload(service)
     fields = {"model": released, "images": images, "plan": PLAN}
     with pytest.raises(InvalidRequest, match="name an earlier audit as `baseline`") as caught:
-        service.audits.submit(AuditRequest.model_validate(fields))
+        service.audits.submit(ANONYMOUS, AuditRequest.model_validate(fields))
     assert caught.value.field == "plan.checks.0"
     earlier = done(service, {"model": released, "images": images, "plan": EARLIER_PLAN})
     named = {**PLAN, "checks": [{"kind": "agreement", "reference": "today"}]}
     with pytest.raises(InvalidRequest, match="use null or 'baseline'") as caught:
         service.audits.submit(
-            AuditRequest.model_validate({**fields, "plan": named, "baseline": {"audit": earlier.audit_id}})
+            ANONYMOUS, AuditRequest.model_validate({**fields, "plan": named, "baseline": {"audit": earlier.audit_id}})
         )
     assert caught.value.field == "plan.checks.0.reference"
 
@@ -238,7 +237,7 @@ def test_an_audit_that_compares_no_maps_loads_no_second_model(
     fields = {"model": retrained, "images": images, "plan": EARLIER_PLAN, "baseline": {"audit": earlier.audit_id}}
     found = done(service, fields)
     assert found.baseline_model is None
-    stored = AuditRequest.model_validate_json(service.audits.get(found.audit_id).request)
+    stored = AuditRequest.model_validate_json(service.audits.get(ANONYMOUS, found.audit_id).request)
     assert stored.baseline is not None
     assert "model" not in stored.baseline.model_dump()
     assert "baseline_model" not in json.loads(report_bytes(found))

@@ -8,6 +8,7 @@ from typing import final
 from auditcore.contracts.baseline_reference import BaselineReference
 from auditcore.contracts.report import AuditReport
 from auditcore.errors import InvalidRequest
+from auditcore_service.principals import Principal
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
@@ -23,11 +24,17 @@ class Baselines:
         self._blobs = blobs
 
     def pin(
-        self, reference: BaselineReference, *, models: Sequence[str | None], images: Sequence[str | None]
+        self,
+        principal: Principal,
+        reference: BaselineReference,
+        *,
+        models: Sequence[str | None],
+        images: Sequence[str | None],
     ) -> tuple[BaselineReference, AuditReport]:
         """Return the reference by the digest of its report, which never changes, and the report.
 
         Args:
+            principal: Who asks; only baselines of its tenant are found.
             reference: As in the request.
             models: Names of the models of the request; None for the only one.
             images: Digest of each image of the request; None where it is not known before the image is fetched.
@@ -39,8 +46,8 @@ class Baselines:
         from auditcore.report.baseline import require_comparable  # noqa: PLC0415 - most requests have no baseline
         from auditcore.report.reading import read_report  # noqa: PLC0415 - most requests have no baseline
 
-        digest = self._digest(reference)
-        content = self._blobs.get(digest, field="baseline.report")
+        digest = self._digest(principal, reference)
+        content = self._blobs.of(principal.tenant).get(digest, field="baseline.report")
         try:
             report = read_report(content)
         except ValueError as error:
@@ -49,13 +56,13 @@ class Baselines:
         require_comparable(report, models=models, images=images)
         return BaselineReference(report=digest, model=reference.model), report
 
-    def _digest(self, reference: BaselineReference) -> str:
+    def _digest(self, principal: Principal, reference: BaselineReference) -> str:
         if reference.report is not None:
             return reference.report
         wanted = reference.audit or ""
         audit = None
         if is_audit_id(wanted):
-            with self._database.reading() as connection:
+            with self._database.reading(principal.tenant) as connection:
                 audit = find_audit(connection, wanted)
         if audit is None:
             msg = f"there is no audit {wanted!r}; take the id from GET /v1/audits"
