@@ -7,7 +7,7 @@ from typing import final
 
 from auditcore.contracts.baseline_reference import BaselineReference
 from auditcore.contracts.report import AuditReport
-from auditcore.errors import InvalidRequest
+from auditcore.errors import InvalidRequest, UnreachableResource
 from auditcore_service.principals import Principal
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
@@ -47,7 +47,14 @@ class Baselines:
         from auditcore.report.reading import read_report  # noqa: PLC0415 - most requests have no baseline
 
         digest = self._digest(principal, reference)
-        content = self._blobs.of(principal.tenant).get(digest, field="baseline.report")
+        try:
+            content = self._blobs.of(principal.tenant).get(digest, field="baseline.report")
+        except UnreachableResource as error:
+            msg = (
+                f"no report is stored under {digest}; give the report byte for byte as this service served it, or the "
+                "id of a finished audit as `audit`"
+            )
+            raise UnreachableResource(msg, field="baseline.report") from error
         try:
             report = read_report(content)
         except ValueError as error:
