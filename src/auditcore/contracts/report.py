@@ -11,6 +11,7 @@ from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.contract import Contract, Name, Sha256
 from auditcore.contracts.images import Labels, labels_of
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.model_signature import ModelSignature
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Criterion, Severity, Statistic
 from auditcore.contracts.policy_document import Version
@@ -126,6 +127,10 @@ class ReportModel(Contract):
     )
     capabilities: Annotated[ModelCapabilities, Field(exclude_if=_everything)] = Field(
         default=WHITE_BOX, description="What the audit could use of the model; absent if that is everything."
+    )
+    signature: Annotated[ModelSignature | None, Field(exclude_if=_missing)] = Field(
+        default=None,
+        description="The signature of its files, verified when they were loaded; absent if the request names none.",
     )
     layers: Annotated[dict[str, str], Field(exclude_if=_empty)] = Field(
         default_factory=dict,

@@ -157,8 +157,11 @@ SCHEMAS: Mapping[str, Schema] = {
                 Addition(f"{model}.{field}", None)
                 for model in ("model", "models[*]")
                 for field in (
+                    "signature",
                     "capabilities.conversion_failure",
                     *(f"reference[{kind}].weights.entry" for kind in ("factory", "timm", "torchvision")),
+                    *(f"reference[{kind}].weights.signature" for kind in ("factory", "timm", "torchvision")),
+                    *(f"reference[{kind}].signature" for kind in ("mar", "onnx", "torchscript", "torch_export")),
                     "reference[mar].entry",
                     "reference[mlflow].entry",
                 )
