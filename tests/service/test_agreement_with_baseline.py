@@ -34,6 +34,8 @@ from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker.execution import Executor
 
 IMAGES = 8
+# the same everywhere, so that no number differs by rounding
+SHARD_IMAGES = 4
 PLAN: dict[str, Any] = {
     "seed": 3,
     # IBA needs a measure wave of both models, SmoothGrad draws random numbers in both
@@ -47,7 +49,9 @@ EARLIER_PLAN = {"seed": 3, "explainers": [{"kind": "gradient"}], "checks": [{"ki
 
 @pytest.fixture
 def service(make_settings: Callable[..., Settings], tmp_path: Path) -> Iterator[Service]:
-    settings = make_settings(factories=("digits:build",), file_roots=(tmp_path,), shard_images=4)
+    settings = make_settings(
+        factories=("digits:build",), file_roots=(tmp_path,), shard_images=SHARD_IMAGES, micro_batch=SHARD_IMAGES
+    )
     opened = Service.of(settings)
     opened.database.migrate()
     opened.announcer.start()
@@ -135,7 +139,12 @@ def test_it_has_the_numbers_of_an_audit_of_both_models_and_judges_only_the_new_o
     assert stored.baseline.model == found.baseline_model.reference == earlier.audited_models[0].reference
 
     local = audit(
-        AuditRequest.model_validate(fields), images=encoded(), access=service.settings.access, baseline=earlier
+        AuditRequest.model_validate(fields),
+        images=encoded(),
+        access=service.settings.access,
+        shard_images=SHARD_IMAGES,
+        micro_batch=SHARD_IMAGES,
+        baseline=earlier,
     )
     assert numbers(local) == numbers(found)
     assert local.manifest.request_digest == found.manifest.request_digest
