@@ -49,6 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "images" / f"{number}.png").write_bytes(digits.png(number))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUDIT_FACTORIES", '["digits:build"]')
+    monkeypatch.setenv("AUDIT_MICRO_BATCH", "4")
     return tmp_path
 
 
