@@ -69,10 +69,10 @@ def digit_pixels() -> tuple[Tensor, Tensor]:
 
 
 @functools.cache
-def trained() -> DigitNet:
-    """The trained network, right on about nine digits in ten."""
+def trained(seed: int = 0) -> DigitNet:
+    """The trained network, right on about nine digits in ten; another seed is a network that was trained again."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         network = DigitNet()
         pixels, labels = digit_pixels()
         mean = torch.tensor(PREPROCESSING.mean).view(1, 3, 1, 1)
@@ -87,10 +87,10 @@ def trained() -> DigitNet:
     return network.eval()
 
 
-def write_weights(folder: Path) -> Path:
-    """Weights of the trained network as a safetensors file."""
-    path = folder / "digits.safetensors"
-    save_file(trained().state_dict(), path)
+def write_weights(folder: Path, seed: int = 0) -> Path:
+    """Weights of a trained network as a safetensors file."""
+    path = folder / ("digits.safetensors" if seed == 0 else f"digits-{seed}.safetensors")
+    save_file(trained(seed).state_dict(), path)
     return path
 
 

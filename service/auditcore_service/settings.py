@@ -141,6 +141,9 @@ class Settings(BaseSettings):
     huggingface_repos: tuple[str, ...] = Field(
         default=(), description="Repositories of the hub, `org/name`, or `org/` for all of an organization."
     )
+    model_keys: tuple[Path, ...] = Field(
+        default=(), description="Files with public keys in PEM; models that they signed are trusted (model-signing)."
+    )
     image_bytes: int = Field(default=Limits().image_bytes, ge=1)
     image_pixels: int = Field(default=Limits().image_pixels, ge=1)
     batch_images: int = Field(default=Limits().batch_images, ge=1, le=10_000)
@@ -293,6 +296,7 @@ class Settings(BaseSettings):
             code_digests=self.code_digests,
             mlflow_tracking_uri=self.mlflow_tracking_uri,
             huggingface_repos=self.huggingface_repos,
+            model_keys=self.model_keys,
             limits=self.limits,
         )
 
@@ -348,6 +352,7 @@ class Settings(BaseSettings):
             "data_dir": self.data_dir.absolute(),
             "file_roots": tuple(root.absolute() for root in self.file_roots),
             "token_roots": tuple(root.absolute() for root in self.token_roots),
+            "model_keys": tuple(file.absolute() for file in self.model_keys),
         }
         if self.signing_key is not None:
             changes["signing_key"] = self.signing_key.absolute()

@@ -6,6 +6,7 @@ import functools
 import time
 import uuid
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -18,7 +19,6 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.stopping import looks
-from auditcore.costs.estimate import waves_of
 from auditcore.engine.inspection import inspect
 from auditcore.engine.shard_task import Runtime
 from auditcore.errors import InvalidRequest
@@ -28,7 +28,7 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.loading import load_classifier
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
-from auditcore.orchestration.prepared_request import prepare_request
+from auditcore.orchestration.prepared_request import prepare_request, with_baseline_model
 from auditcore.orchestration.reading_images import read_images, with_stored_images
 from auditcore.orchestration.sharding import ShardRange, models_depend, shard_ranges
 from auditcore.report.baseline import require_comparable
@@ -71,8 +71,8 @@ def audit(
         picture_images: How many images get pictures, counted from the first.
         maps: Files of maps by their digest, for explainers of kind `precomputed`; `contracts.map_files` describes
             the format.
-        baseline: An earlier report on the same images, for conditions on changes. Its digest takes the place of
-            `request.baseline`.
+        baseline: An earlier report on the same images, for conditions on changes and for checks that compare models.
+            Its digest takes the place of the one in `request.baseline`.
 
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
@@ -87,6 +87,7 @@ def audit(
     if baseline is not None:
         names = [name for name, _ in request.references]
         require_comparable(baseline, models=names, images=[image.digest for image in encoded])
+        request = with_baseline_model(replace(prepared, request=request), baseline, access).request
     storage = InMemoryStorage(encoded, maps=maps, pictures=pictures)
     # maps that cannot be used are an error before any model is loaded
     uploaded_maps(plan, storage.read_maps)
@@ -99,10 +100,11 @@ def audit(
         picture_images=0 if pictures is None else picture_images,
     )
     load = functools.partial(load_classifier, access=access, device=device)
-    whole = len(waves_of(plan)) * len(request.references) * len(encoded)
+    shards = _shards(request, plan, images=len(encoded), shard_images=shard_images)
+    whole = sum(shard.stop - shard.start for shard in shards)
     done = 0
     loaded: dict[int, Classifier] = {}
-    for shard in _shards(request, plan, images=len(encoded), shard_images=shard_images):
+    for shard in shards:
         references = run.references_of(shard)
         needed = (shard.model, *references.values())
         if request.stop is None:
@@ -154,7 +156,8 @@ def inspect_model(
 def _with_baseline(request: AuditRequest, baseline: AuditReport | None) -> AuditRequest:
     """The request with the digest of the report that was given as its baseline."""
     if baseline is not None:
-        reference = BaselineReference(report=sha256(report_bytes(baseline)))
+        model = None if request.baseline is None else request.baseline.model
+        reference = BaselineReference(report=sha256(report_bytes(baseline)), model=model)
         return request.model_copy(update={"baseline": reference})
     if request.baseline is not None:
         msg = "the request names a baseline that only a service stores; pass the report to `audit` as `baseline`"
@@ -165,7 +168,14 @@ def _with_baseline(request: AuditRequest, baseline: AuditReport | None) -> Audit
 def _shards(request: AuditRequest, plan: AuditPlan, *, images: int, shard_images: int) -> list[ShardRange]:
     """The shards of an audit in an order that loads each model as rarely as possible."""
     shards = list(
-        shard_ranges(plan, images=images, shard_images=shard_images, models=len(request.references), stop=request.stop)
+        shard_ranges(
+            plan,
+            images=images,
+            shard_images=shard_images,
+            models=len(request.references),
+            compared=len(request.loaded_models) - len(request.references),
+            stop=request.stop,
+        )
     )
     if request.stop is None and not models_depend(plan):
         # all waves of a model before the next model is loaded

@@ -11,6 +11,8 @@
     |   |-- AnnotationInvalid          annotation_invalid
     |   |-- NoUsableImages             no_usable_images
     |   |-- LabelOutOfRange            label_out_of_range
+    |   |-- ModelSignatureInvalid      model_signature_invalid
+    |   |-- ModelSignatureUntrusted    model_signature_untrusted
     |   |-- ModelNotLoadable           model_not_loadable
     |   |-- NonFiniteWeights           non_finite_weights
     |   |-- ModelOutputInvalid         model_output_invalid
@@ -145,6 +147,18 @@ class LabelOutOfRange(InputError):
         super().__init__(f"label {label} is not a class of this model; use 0 to {classes - 1}", field=field)
         self.label = label
         self.classes = classes
+
+
+class ModelSignatureInvalid(InputError):
+    """The signature of a model does not hold, or is for other files."""
+
+    code = "model_signature_invalid"
+
+
+class ModelSignatureUntrusted(InputError):
+    """A model is signed with a key that the operator does not trust."""
+
+    code = "model_signature_untrusted"
 
 
 class ModelNotLoadable(InputError):

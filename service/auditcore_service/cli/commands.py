@@ -352,6 +352,12 @@ def audit(
     out_file: OutOption = None,
     html_file: HtmlOption = None,
     device: Annotated[Device, typer.Option(help="Where the model runs.")] = Device.AUTO,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="Report of an earlier audit of the same images, for conditions on changes and for the check agreement."
+        ),
+    ] = None,
 ) -> None:
     """Audit in this process, without a service.
 
@@ -363,6 +369,8 @@ def audit(
         auditcore audit plan.json --images photos/ --out report.json --html report.html
 
         auditcore audit plan.json --images photos/ --labels labels.json --boxes boxes.json
+
+        auditcore audit plan.json --images photos/ --baseline released.json
     """
     with _problems("audit", kept="nothing is kept: an audit without a service has no intermediate results"):
         given: _Given = {
@@ -384,22 +392,25 @@ def audit(
                 find_images,
                 show_passed_over,
             )
+            from auditcore_service.cli.given_baseline import naming_the_option  # noqa: PLC0415 - loads only what audits
             from auditcore_service.cli.inputs import gather_annotations  # noqa: PLC0415 - loads only what audits
             from auditcore_service.cli.local import audit_file  # noqa: PLC0415 - pydantic and torch load only here
 
             found = find_images(images, class_folders=labels_from_folders) if images else None
             if found is not None:
                 show_passed_over(found)
-            report = audit_file(
-                request,
-                images=() if found is None else found.files,
-                annotations=None if found is None else gather_annotations(found.files, **given),
-                access=settings.access,
-                device=device.value,
-                micro_batch=settings.micro_batch,
-                progress=show,
-                pictures=pictures,
-            )
+            with naming_the_option(baseline):
+                report = audit_file(
+                    request,
+                    images=() if found is None else found.files,
+                    annotations=None if found is None else gather_annotations(found.files, **given),
+                    access=settings.access,
+                    device=device.value,
+                    micro_batch=settings.micro_batch,
+                    progress=show,
+                    pictures=pictures,
+                    baseline=baseline,
+                )
         from auditcore.report.page.html import render_html  # noqa: PLC0415 - only what audits loads jinja2
         from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - only what audits loads numpy
 
@@ -427,6 +438,14 @@ def submit(
     out_file: OutOption = None,
     html_file: HtmlOption = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show each call as a curl command.")] = False,  # noqa: FBT002 - a flag of the command line
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|FILE",
+            help="Earlier audit of the same images, for conditions on changes and for the check agreement: its id, or "
+            "its report as the service served it.",
+        ),
+    ] = None,
 ) -> None:
     """Submit an audit to a service; with --wait, follow it to its verdict.
 
@@ -439,11 +458,17 @@ def submit(
         auditcore submit request.json --images photos/ --wait --out report.json --url http://127.0.0.1:8000
 
         auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
+
+        auditcore submit request.json --images photos/ --wait --baseline released.json
     """
     with _problems("submit", kept="no audit was submitted; images that were uploaded completely stay stored"):
         from auditcore_service.cli.found_images import (  # noqa: PLC0415 - only what submits loads httpx
             find_images,
             show_passed_over,
+        )
+        from auditcore_service.cli.given_baseline import (  # noqa: PLC0415 - only what submits loads pydantic
+            naming_the_option,
+            with_baseline,
         )
         from auditcore_service.cli.inputs import (  # noqa: PLC0415 - only what submits loads httpx
             gather_annotations,
@@ -470,6 +495,8 @@ def submit(
         _check_annotations(images, given)
         check_destinations({"--out": out_file, "--html": html_file})
         document = read_request(request)
+        if baseline is not None:
+            with_baseline(document, baseline)
         found = find_images(images, class_folders=labels_from_folders) if images else None
         known = None if found is None else gather_annotations(found.files, **given)
         credentials = token_source(token, token_file)
@@ -478,7 +505,8 @@ def submit(
             if found is not None:
                 show_passed_over(found)
                 document["images"] = {"kind": "batch", "digest": client.upload(found.files, known)}
-            audit_id = client.submit(document)["id"]
+            with naming_the_option(baseline):
+                audit_id = client.submit(document)["id"]
             address = f"{url.rstrip('/')}/v1/audits/{audit_id}"
             if not wait:
                 out.print(audit_id, highlight=False)

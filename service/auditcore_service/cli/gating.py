@@ -9,8 +9,7 @@ from auditcore.contracts.report import AuditReport
 from auditcore.errors import InputError
 from auditcore.report.gate import reevaluate
 from auditcore.report.policy import conditions_of, policy_of
-from auditcore.report.reading import read_report
-from auditcore_service.cli.given_files import read_file
+from auditcore_service.cli.given_files import read_report_file
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.policies import conditions_in, read_policy
 
@@ -38,19 +37,6 @@ def judge_again(report: Path, *, policy: str | None, baseline: Path | None) -> A
         message = f"the policy does not fit {report}"
         raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
     return judged if policy is None else judged.model_copy(update={"policy": policy_of(given)})
-
-
-def read_report_file(path: Path) -> AuditReport:
-    """The report in a file, of this or an earlier schema version.
-
-    Raises:
-        CommandError: There is no such file, or it holds no report.
-    """
-    try:
-        return read_report(read_file(path))
-    except ValueError as error:
-        message = f"{path} holds no report that can be read ({error}); give the JSON of a report"
-        raise CommandError(message) from error
 
 
 def relative_uri(given: str | None) -> str | None:

@@ -49,7 +49,8 @@ def resolve_paths(document: dict[str, Any], folder: Path) -> None:
     images = document.get("images")
     named = document.get("models")
     entries = named if isinstance(named, list) else []
-    models = [document.get("model"), *(entry.get("model") for entry in entries if isinstance(entry, dict))]
+    owners = [document, document.get("baseline"), *entries]
+    models = [owner.get("model") for owner in owners if isinstance(owner, dict)]
     given = [model for model in models if isinstance(model, dict)]
     # a registry's `models:/name` has a scheme, so that only files are meant
     holders: list[object] = [*given, *(model.get("weights") for model in given)]

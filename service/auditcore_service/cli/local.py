@@ -19,6 +19,8 @@ from auditcore.errors import AuditcoreError, InputError
 from auditcore.orchestration.reading_images import manifest_of
 from auditcore.report.page.gallery import GALLERY_IMAGES
 from auditcore_service.cli.found_images import ImageFile, images_in
+from auditcore_service.cli.given_baseline import OPTION
+from auditcore_service.cli.given_files import read_report_file
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
@@ -39,6 +41,7 @@ def audit_file(
     annotations: GivenAnnotations | None = None,
     progress: ShowProgress,
     pictures: MutableMapping[str, bytes] | None = None,
+    baseline: Path | None = None,
 ) -> AuditReport:
     """Audit as a request file says.
 
@@ -54,11 +57,13 @@ def audit_file(
         annotations: What is known of `images`.
         progress: Called with the share done, in [0, 1] or None while it is not known, and the stage.
         pictures: Receives the pictures of the page by their digest; nothing is drawn if None.
+        baseline: Report of an earlier audit on the same images, in place of the baseline of the request file.
 
     Raises:
         CommandError: The audit cannot be carried out; the message names the field and how to fix it.
     """
     folder = plan.absolute().parent
+    earlier = None if baseline is None else read_report_file(baseline)
     document = read_request(plan)
     resolve_paths(document, folder)
     if images:
@@ -76,6 +81,9 @@ def audit_file(
     except ValidationError as error:
         message = f"{plan} is not a valid request"
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
+    if request.baseline is not None and earlier is None:
+        message = f"{plan} names a baseline that only a service stores; give its report with {OPTION} FILE"
+        raise CommandError(message, code="invalid_request")
 
     progress(None, "loading torch")
     import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
@@ -99,6 +107,7 @@ def audit_file(
                 progress=lambda share: progress(share, "auditing"),
                 pictures=pictures,
                 picture_images=GALLERY_IMAGES,
+                baseline=earlier,
             )
     except InputError as error:
         message = f"the audit of {plan} cannot be carried out"

@@ -35,6 +35,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.AnnotationInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoUsableImages: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.LabelOutOfRange: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelSignatureInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelSignatureUntrusted: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelNotLoadable: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NonFiniteWeights: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.MemoryExhausted: HTTPStatus.UNPROCESSABLE_ENTITY,

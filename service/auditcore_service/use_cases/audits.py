@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from auditcore.contracts.artifacts import Artifact
+from auditcore.contracts.baseline_reference import BASELINE_MODEL
 from auditcore.contracts.canonical_json import canonical_json, digest_of, sha256
 from auditcore.contracts.images import ImageBatchReference, InlineImages, TensorImages
 from auditcore.contracts.plan import AuditPlan
@@ -190,6 +191,7 @@ class Audits:
             images=images,
             shard_images=shard_images,
             models=[name for name, _ in request.references],
+            compared=[BASELINE_MODEL] if len(request.loaded_models) > len(request.references) else [],
             stop=request.stop,
         )
         written = {

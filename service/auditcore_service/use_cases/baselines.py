@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import final
 
 from auditcore.contracts.baseline_reference import BaselineReference
-from auditcore.errors import InvalidRequest
+from auditcore.contracts.report import AuditReport
+from auditcore.errors import InvalidRequest, UnreachableResource
 from auditcore_service.principals import Principal
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
@@ -29,8 +30,8 @@ class Baselines:
         *,
         models: Sequence[str | None],
         images: Sequence[str | None],
-    ) -> BaselineReference:
-        """Return the reference by the digest of its report, which never changes.
+    ) -> tuple[BaselineReference, AuditReport]:
+        """Return the reference by the digest of its report, which never changes, and the report.
 
         Args:
             principal: Who asks; only baselines of its tenant are found.
@@ -46,14 +47,21 @@ class Baselines:
         from auditcore.report.reading import read_report  # noqa: PLC0415 - most requests have no baseline
 
         digest = self._digest(principal, reference)
-        content = self._blobs.of(principal.tenant).get(digest, field="baseline.report")
+        try:
+            content = self._blobs.of(principal.tenant).get(digest, field="baseline.report")
+        except UnreachableResource as error:
+            msg = (
+                f"no report is stored under {digest}; give the report byte for byte as this service served it, or the "
+                "id of a finished audit as `audit`"
+            )
+            raise UnreachableResource(msg, field="baseline.report") from error
         try:
             report = read_report(content)
         except ValueError as error:
             msg = f"{digest} is not a report that can be read; use the id of a finished audit as `audit`"
             raise InvalidRequest(msg, field="baseline.report") from error
         require_comparable(report, models=models, images=images)
-        return BaselineReference(report=digest)
+        return BaselineReference(report=digest, model=reference.model), report
 
     def _digest(self, principal: Principal, reference: BaselineReference) -> str:
         if reference.report is not None:

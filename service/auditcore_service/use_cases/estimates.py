@@ -73,11 +73,13 @@ class Estimates:
             request: With resolved models.
             plan: The plan in full.
             images: Number of images.
-            model_capabilities: Capabilities of each model, in the order of the request.
+            model_capabilities: Capabilities of each model that the request loads, in order.
         """
-        speeds = self._speeds(connection, request, plan, model_capabilities)
+        loaded = self._speeds(connection, request, plan, model_capabilities)
+        audited = len(request.references)
+        speeds = loaded[:audited]
         return Price(
-            estimate_of(plan, images=images, speeds=speeds),
+            estimate_of(plan, images=images, speeds=speeds, compared=loaded[audited:]),
             max(speed.image_seconds(plan, wave) for speed in speeds for wave in waves_of(plan)),
         )
 
@@ -88,7 +90,7 @@ class Estimates:
         plan: AuditPlan,
         model_capabilities: Sequence[ModelCapabilities],
     ) -> tuple[ModelSpeed, ...]:
-        references = [reference for _, reference in request.references]
+        references = [reference for _, reference in request.loaded_models]
         known: dict[str, list[SeenSpeed]] = defaultdict(list)
         wanted = {identity(reference) for reference in references for identity in (model_identity, network_identity)}
         for seen in speeds_of(connection, sorted(wanted)):
@@ -102,7 +104,7 @@ class Estimates:
                 capabilities,
                 name,
             )
-            for (name, reference), capabilities in zip(request.references, model_capabilities, strict=True)
+            for (name, reference), capabilities in zip(request.loaded_models, model_capabilities, strict=True)
         )
 
     def _speed(
@@ -157,19 +159,21 @@ def check_request_limits(
         request: Its models behind servers are checked.
         plan: The plan in full.
         images: Number of images.
-        model_capabilities: Capabilities of each model, in the order of the request.
+        model_capabilities: Capabilities of each model that the request loads, in order.
 
     Raises:
         RequestBudgetExceeded: It needs more; the message says how many, and what to reduce.
     """
     known = {
         name: known_facts(plan, own, input_shape_of(reference))
-        for (name, reference), own in zip(request.references, model_capabilities, strict=True)
+        for (name, reference), own in zip(request.loaded_models, model_capabilities, strict=True)
     }
-    for position, (name, reference) in enumerate(request.references):
+    audited = len(request.references)
+    for position, (name, reference) in enumerate(request.loaded_models):
         if not isinstance(reference, ServedModel) or reference.limits.requests is None:
             continue
-        forward = _forward_images(plan, name, images=images, known=known)
+        waves = tuple(wave for wave in waves_of(plan) if position < audited or wave == "measure")
+        forward = _forward_images(plan, name, waves, images=images, known=known)
         needed = math.ceil(forward / reference.limits.images_per_request)
         if needed > reference.limits.requests:
             message = (
@@ -177,16 +181,24 @@ def check_request_limits(
                 f"{reference.limits.images_per_request} images, but `requests` allows {reference.limits.requests}; use "
                 "fewer images, explainers or checks, or raise `requests` or `images_per_request`"
             )
-            with blaming_model(name, position):
+            with blaming_model(name, position if position < audited else None):
                 raise RequestBudgetExceeded(message, field="model.limits.requests")
 
 
-def _forward_images(plan: AuditPlan, name: str | None, *, images: int, known: Mapping[str | None, ModelFacts]) -> int:
+def _forward_images(
+    plan: AuditPlan,
+    name: str | None,
+    waves: Sequence[Wave],
+    *,
+    images: int,
+    known: Mapping[str | None, ModelFacts],
+) -> int:
     """Images that pass forward through one model of an audit, in its own shards and as the reference of others.
 
     Args:
         plan: The plan in full.
         name: Name of the model; None in an audit of one.
+        waves: Waves of which it has shards.
         images: Number of images.
         known: Facts of every model by its name.
     """
@@ -207,12 +219,13 @@ def _forward_images(plan: AuditPlan, name: str | None, *, images: int, known: Ma
             shape=known[name].shape,
             references=references,
         )
-        for wave in waves_of(plan)
+        for wave in waves
     ]
     forward = sum(total(by_purpose.values()).forward for by_purpose in expected)
-    forward -= sum(on_reference(name, other) for other in own.reference_models)
+    if "compute" in waves:
+        forward -= sum(on_reference(name, other) for other in own.reference_models)
     if name is not None:
-        forward += sum(on_reference(other, name) for other in references)
+        forward += sum(on_reference(other, name) for other in known)
     return forward
 
 

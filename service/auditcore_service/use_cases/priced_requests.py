@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from auditcore.contracts.capabilities import WHITE_BOX
@@ -13,7 +13,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import InvalidRequest, LimitExceeded
-from auditcore.orchestration.prepared_request import prepare_request
+from auditcore.orchestration.prepared_request import PreparedRequest, prepare_request, with_baseline_model
 from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import batch_size
@@ -79,17 +79,13 @@ class PricedRequests:
         prepared = prepare_request(
             request, self._settings.access, find_policy=functools.partial(self._policies.find, principal)
         )
+        request, images = self._counted(principal, prepared.request)
+        prepared = self._with_baseline(principal, replace(prepared, request=request), images)
         request, plan = prepared.request, prepared.plan
         # only a worker can find out what an unknown model allows; all is assumed, so that no price is too low
         capabilities = [
             WHITE_BOX if found.capabilities is None else found.capabilities for found in prepared.resolutions
         ]
-        request, images = self._counted(principal, request)
-        if request.baseline is not None:
-            models = [name for name, _ in request.references]
-            digests = self._digests(principal, request, images)
-            pinned = self._baselines.pin(principal, request.baseline, models=models, images=digests)
-            request = request.model_copy(update={"baseline": pinned})
         with self._database.reading(principal.tenant) as connection:
             self._maps.check(principal, plan, images=images)
             price = self._estimates.price(connection, request, plan, images=images, model_capabilities=capabilities)
@@ -102,6 +98,17 @@ class PricedRequests:
             longest_image_s=price.longest_image_s,
             objection=objection_to(price.estimate, plan, self._settings),
         )
+
+    def _with_baseline(self, principal: Principal, prepared: PreparedRequest, images: int) -> PreparedRequest:
+        """The request with its baseline pinned, and with the model of the baseline if a check compares with it."""
+        request = prepared.request
+        if request.baseline is None:
+            return prepared
+        models = [name for name, _ in request.references]
+        digests = self._digests(principal, request, images)
+        pinned, report = self._baselines.pin(principal, request.baseline, models=models, images=digests)
+        prepared = replace(prepared, request=request.model_copy(update={"baseline": pinned}))
+        return with_baseline_model(prepared, report, self._settings.access)
 
     def _digests(self, principal: Principal, request: AuditRequest, count: int) -> Sequence[str | None]:
         """The digest of each image; None where it is not known before the image is fetched."""

@@ -31,6 +31,7 @@ def shards_of(
     images: int,
     shard_images: int,
     models: Sequence[str | None] = (None,),
+    compared: Sequence[str] = (),
     stop: StopRule | None = None,
 ) -> tuple[NewShard, ...]:
     """Every shard of an audit as it is stored: those of `shard_ranges` with their weight, then one for the report.
@@ -39,12 +40,15 @@ def shards_of(
         plan: The plan in full.
         images: Number of images of the audit.
         shard_images: Most images of a shard.
-        models: Names of the models of the request; None is that of an audit of one.
+        models: Names of the models under audit; None is that of an audit of one.
+        compared: Names of the models with which these are only compared.
         stop: Decides on the looks.
     """
     waves = waves_of(plan)
-    plans = [plan.for_model(name) for name in models]
-    ranges = shard_ranges(plan, images=images, shard_images=shard_images, models=len(models), stop=stop)
+    plans = [plan.for_model(name) for name in (*models, *compared)]
+    ranges = shard_ranges(
+        plan, images=images, shard_images=shard_images, models=len(models), compared=len(compared), stop=stop
+    )
     shards = [
         NewShard(
             wave=number,

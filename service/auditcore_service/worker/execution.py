@@ -248,7 +248,7 @@ class Executor:
                 progress=progress,
             ),
         )
-        _, reference = current.request.references[shard.model]
+        _, reference = current.request.loaded_models[shard.model]
         self._speeds.remember(reference, current.plan, result, cold=cold)
         self._give_back_memory()
         return self._blobs.of(audit.tenant).put(result.model_dump_json().encode()), None

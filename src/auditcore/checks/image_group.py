@@ -308,7 +308,7 @@ class ReferenceRows:
 
     Attributes:
         name: Name of that model.
-        position: Its position in the request, for errors.
+        position: Its position in `models` of the request, for errors; None for the model of the baseline.
         group: The rows that it can be asked about, with the targets of the group under audit.
         rows: Position of each of them in the group under audit, ascending.
         parts: Of each of them, the part of the image that both models see: in the input of the model under audit, and
@@ -317,7 +317,7 @@ class ReferenceRows:
     """
 
     name: str
-    position: int
+    position: int | None
     group: ImageGroup
     rows: tuple[int, ...]
     parts: tuple[tuple[InputPart, InputPart], ...]

@@ -74,6 +74,7 @@ class AccessRules(Contract):
         code_digests: sha256 of the files of archives and programs that may be run.
         mlflow_tracking_uri: The MLflow registry, `http(s)://host` or `file:///path`; None if there is none.
         huggingface_repos: Repositories of the Hugging Face Hub, `org/name`, or `org/` for a whole organization.
+        model_keys: Files with the public keys, in PEM, whose signatures of models are trusted.
     """
 
     factories: tuple[str, ...] = (DEMO_FACTORY,)
@@ -87,6 +88,7 @@ class AccessRules(Contract):
     code_digests: tuple[Sha256, ...] = ()
     mlflow_tracking_uri: str | None = None
     huggingface_repos: tuple[str, ...] = ()
+    model_keys: tuple[Path, ...] = ()
     limits: Limits = Limits()
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.file_parts import FileParts
+from auditcore.contracts.model_signature import SIGNED, SignatureReference
 from auditcore.contracts.outputs import OUTPUTS_ARE, SELECTED, Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
 
@@ -43,6 +44,9 @@ class Weights(Contract):
         "when the audit is submitted, if not given.",
     )
     entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
+    signature: SignatureReference | None = Field(
+        default=None, exclude_if=lambda signature: signature is None, description=SIGNED
+    )
 
 
 FactoryTarget = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=256)]

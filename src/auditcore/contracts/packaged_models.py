@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.file_parts import FileParts
 from auditcore.contracts.mlflow_names import parse_mlflow_uri
+from auditcore.contracts.model_signature import SIGNED, SignatureReference
 from auditcore.contracts.models import (
     ENTRY_MEANING,
     TRANSFORMS,
@@ -76,6 +77,9 @@ class MarModel(Contract):
     kind: Literal["mar"] = "mar"
     uri: Uri = Field(description="Place of the archive.")
     sha256: Sha256 | None = Field(default=None, description=f"Digest of the archive. {PINNED}")
+    signature: SignatureReference | None = Field(
+        default=None, exclude_if=lambda signature: signature is None, description=SIGNED
+    )
     entry: WeightsEntry | None = Field(default=None, exclude_if=lambda entry: entry is None, description=ENTRY_MEANING)
     architecture: Architecture | None = Field(
         default=None, description="What the weights are loaded into; the archive's own if null."
@@ -170,6 +174,9 @@ class OnnxModel(Contract):
     kind: Literal["onnx"] = "onnx"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 | None = Field(default=None, description=f"Digest of the file. {PINNED}")
+    signature: SignatureReference | None = Field(
+        default=None, exclude_if=lambda signature: signature is None, description=SIGNED
+    )
     parts: FileParts = Field(
         default=(),
         exclude_if=lambda parts: not parts,
@@ -200,6 +207,9 @@ class TorchScriptModel(Contract):
     kind: Literal["torchscript"] = "torchscript"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
+    signature: SignatureReference | None = Field(
+        default=None, exclude_if=lambda signature: signature is None, description=SIGNED
+    )
     outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")
@@ -216,6 +226,9 @@ class TorchExportModel(Contract):
     kind: Literal["torch_export"] = "torch_export"
     uri: Uri = Field(description="Place of the file.")
     sha256: Sha256 = Field(description="Digest of the file, by which the operator allows the program.")
+    signature: SignatureReference | None = Field(
+        default=None, exclude_if=lambda signature: signature is None, description=SIGNED
+    )
     outputs: Outputs = Field(default="logits", description=OUTPUTS_ARE)
     select: Select | None = Field(default=None, description=SELECTED)
     scores: Scores = Field(default="softmax", description="How logits become probabilities.")

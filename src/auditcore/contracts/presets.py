@@ -802,17 +802,20 @@ def resolve_plan(plan: AuditPlan | PresetPlan, *, several_models: bool = True) -
     return whole.model_copy(update={"checks": checks}) if left_out else whole
 
 
-def plan_for_models(plan: AuditPlan | PresetPlan, models: Sequence[str]) -> AuditPlan:
+def plan_for_models(plan: AuditPlan | PresetPlan, models: Sequence[str], *, baseline: bool = False) -> AuditPlan:
     """The plan with every default spelled out, as it is carried out on the models of a request.
 
     Args:
         plan: A plan, or the name of a preset.
         models: Names of the models; empty in an audit of one.
+        baseline: Whether the request has a baseline. Presets leave out checks that compare models in an audit of one
+            model even so.
 
     Raises:
-        InvalidRequest: A check compares models in an audit of one, or with a model that the request does not name.
+        InvalidRequest: A check compares models in an audit of one without a baseline, or with a model that the request
+            does not name.
     """
-    return with_reference_models(resolve_plan(plan, several_models=bool(models)), models)
+    return with_reference_models(resolve_plan(plan, several_models=bool(models)), models, baseline=baseline)
 
 
 def checks_of_several_models(plan: AuditPlan | PresetPlan) -> tuple[str, ...]:

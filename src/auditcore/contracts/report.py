@@ -11,6 +11,7 @@ from auditcore.contracts.capabilities import WHITE_BOX, ModelCapabilities
 from auditcore.contracts.contract import Contract, Name, Sha256
 from auditcore.contracts.images import Labels, labels_of
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.model_signature import ModelSignature
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Criterion, Severity, Statistic
 from auditcore.contracts.policy_document import Version
@@ -126,6 +127,10 @@ class ReportModel(Contract):
     )
     capabilities: Annotated[ModelCapabilities, Field(exclude_if=_everything)] = Field(
         default=WHITE_BOX, description="What the audit could use of the model; absent if that is everything."
+    )
+    signature: Annotated[ModelSignature | None, Field(exclude_if=_missing)] = Field(
+        default=None,
+        description="The signature of its files, verified when they were loaded; absent if the request names none.",
     )
     layers: Annotated[dict[str, str], Field(exclude_if=_empty)] = Field(
         default_factory=dict,
@@ -594,6 +599,19 @@ class ReportBaseline(Contract):
 
 
 @final
+class BaselineModel(Contract):
+    """The model of the baseline, when a check has compared its maps with those of the model under audit.
+
+    Attributes:
+        reference: Its reference, with version and digest as they were pinned.
+        digest: sha256 of the weights as loaded, equal to that in the report of the baseline.
+    """
+
+    reference: ModelReference
+    digest: Sha256
+
+
+@final
 class ConditionOutcome(Contract):
     """The outcome of one condition of the policy. Conditions that passed are listed too.
 
@@ -949,6 +967,10 @@ class AuditReport(Contract):
     conditions: tuple[ConditionOutcome, ...]
     baseline: Annotated[ReportBaseline | None, Field(exclude_if=_missing)] = Field(
         default=None, description="The earlier audit that changes are relative to; absent without one."
+    )
+    baseline_model: Annotated[BaselineModel | None, Field(exclude_if=_missing)] = Field(
+        default=None,
+        description="The model with which checks that compare models compared the only model; absent without any.",
     )
     stopping: Annotated[Stopping | None, Field(exclude_if=_missing)] = Field(
         default=None, description="How a stop rule ended the audit; absent without a rule."

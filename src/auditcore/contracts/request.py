@@ -7,7 +7,7 @@ from typing import final
 
 from pydantic import Field, model_validator
 
-from auditcore.contracts.baseline_reference import BaselineReference
+from auditcore.contracts.baseline_reference import BASELINE_MODEL, BaselineReference
 from auditcore.contracts.class_names import ClassNames
 from auditcore.contracts.contract import Contract, Name
 from auditcore.contracts.images import ImagesReference
@@ -73,7 +73,8 @@ class AuditRequest(Contract):
     baseline: BaselineReference | None = Field(
         default=None,
         exclude_if=lambda reference: reference is None,
-        description="The earlier audit on the same images that conditions on changes compare with.",
+        description="The earlier audit on the same images that conditions on changes compare with. In an audit of one "
+        "model, checks that compare models compare it with the model of that audit.",
     )
 
     @model_validator(mode="after")
@@ -135,3 +136,9 @@ class AuditRequest(Contract):
         if self.model is not None:
             return ((None, self.model),)
         return tuple((entry.name, entry.model) for entry in self.models)
+
+    @property
+    def loaded_models(self) -> tuple[tuple[str | None, ModelReference], ...]:
+        """Name and reference of every model that the audit loads: those of `references`, then that of the baseline."""
+        earlier = None if self.baseline is None else self.baseline.model
+        return self.references if earlier is None else (*self.references, (BASELINE_MODEL, earlier))

@@ -18,6 +18,7 @@ from auditcore.contracts.artifacts import Artifact
 from auditcore.contracts.capabilities import ModelCapabilities
 from auditcore.contracts.contract import Contract, Sha256
 from auditcore.contracts.images import Labels
+from auditcore.contracts.model_signature import ModelSignature
 from auditcore.contracts.models import Scores
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.probe import ProbeAnswers
@@ -230,6 +231,7 @@ class ModelRecord(Contract):
         scores: How its logits become probabilities.
         structure: sha256 over names and shapes of all parameters and buffers, which is the same for all weights of an
             architecture; null for a black box.
+        signature: The signature of its files that was verified; null without one.
     """
 
     digest: Sha256
@@ -240,6 +242,7 @@ class ModelRecord(Contract):
     capabilities: ModelCapabilities = ModelCapabilities()
     scores: Scores = "softmax"
     structure: Sha256 | None = None
+    signature: ModelSignature | None = None
 
 
 @final

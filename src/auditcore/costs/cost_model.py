@@ -97,19 +97,29 @@ class ModelSpeed:
         return passes_of(plan.for_model(self.name), wave=wave, shape=self.shape) / self.passes_per_s[wave]
 
 
-def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -> Estimate:
+def estimate_of(
+    plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed], compared: Sequence[ModelSpeed] = ()
+) -> Estimate:
     """What a plan will cost on a number of images, with one speed per model.
 
     Expected passes over speed, summed over waves and models; `tests/benchmarks/estimates.py` compares with seconds.
     Passes of a reference model count at the speed of the model that it is compared with.
+
+    Args:
+        plan: The plan in full.
+        images: Number of images.
+        speeds: Of each model under audit.
+        compared: Of models with which these are only compared. They have no compute wave of their own.
     """
-    waves = waves_of(plan)
     references = {
-        speed.name: known_facts(plan, speed.capabilities, speed.shape) for speed in speeds if speed.name is not None
+        speed.name: known_facts(plan, speed.capabilities, speed.shape)
+        for speed in (*speeds, *compared)
+        if speed.name is not None
     }
     needed = [
-        {
-            wave: total(
+        (
+            speed.passes_per_s[wave],
+            total(
                 expected_passes(
                     plan.for_model(speed.name),
                     wave=wave,
@@ -118,21 +128,17 @@ def estimate_of(plan: AuditPlan, *, images: int, speeds: Sequence[ModelSpeed]) -
                     shape=speed.shape,
                     references=references,
                 ).values()
-            )
-            for wave in waves
-        }
-        for speed in speeds
+            ),
+        )
+        for wave in waves_of(plan)
+        for speed in (*speeds, *(compared if wave == "measure" else ()))
     ]
-    each = total(passes for own in needed for passes in own.values())
-    seconds = sum(
-        weight(own[wave]) / speed.passes_per_s[wave]
-        for own, speed in zip(needed, speeds, strict=True)
-        for wave in waves
-    )
+    each = total(passes for _, passes in needed)
+    seconds = sum(weight(passes) / passes_per_s for passes_per_s, passes in needed)
     # a plan that cannot run on a black box at all has no work
     work = weight(each)
     rate = work / seconds if seconds else min(min(speed.passes_per_s.values()) for speed in speeds)
-    devices = {speed.device for speed in speeds}
+    devices = {speed.device for speed in (*speeds, *compared)}
     measured = None not in devices
     return Estimate(
         images=images,

@@ -57,7 +57,7 @@ def expected_work(
     *,
     images: int,
     references: Mapping[str, Classifier],
-    positions: Mapping[str, int],
+    positions: Mapping[str, int | None],
 ) -> float:
     """Expected passes of a shard in forward passes, at least 1; the source of a black box gets its share first.
 
@@ -67,7 +67,7 @@ def expected_work(
         wave: Which wave.
         images: Images of the shard.
         references: The models with which checks compare it, by name.
-        positions: Position of each of them in the request, for errors.
+        positions: Position of each of them in `models` of the request, for errors; None for the model of the baseline.
     """
     facts, others = _facts(classifier), {name: _facts(other) for name, other in references.items()}
     needed = total(passes_needed(plan, wave=wave, images=images, facts=facts, references=others).values())

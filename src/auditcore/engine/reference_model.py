@@ -27,7 +27,7 @@ class ReferenceModel:
 
     Attributes:
         name: Its name in the audit.
-        position: Its position in the request.
+        position: Its position in `models` of the request; None for the model of the baseline.
         classifier: The model at the speed of the plan.
         shared: Quantities of the whole audit that were measured of it.
         micro_batches: How many images pass through it at once.
@@ -35,7 +35,7 @@ class ReferenceModel:
     """
 
     name: str
-    position: int
+    position: int | None
     classifier: Classifier
     shared: Mapping[str, tuple[float, ...]]
     micro_batches: MicroBatches

@@ -298,6 +298,7 @@ def _model_record(classifier: Classifier) -> ModelRecord:
         capabilities=classifier.capabilities,
         scores=classifier.scores,
         structure=classifier.structure,
+        signature=classifier.signature,
     )
 
 

@@ -23,11 +23,11 @@ class ReferenceTask:
     """What a reference model is computed with.
 
     Attributes:
-        position: Its position in the request, for errors.
+        position: Its position in `models` of the request, for errors; None for the model of the baseline.
         shared: Quantities of the whole audit that were measured of it.
     """
 
-    position: int
+    position: int | None
     shared: Quantities
 
 

@@ -67,6 +67,7 @@ class Registration(Contract):
         seed: Seed of the plan.
         models: The models.
         images: The images.
+        baseline: The baseline by the digest of its report, with its model if that is loaded too; absent without one.
     """
 
     format: Literal[1] = 1
@@ -80,6 +81,7 @@ class Registration(Contract):
     seed: int
     models: tuple[RegisteredModel, ...] = Field(min_length=1)
     images: RegisteredImages
+    baseline: dict[str, Any] | None = Field(default=None, exclude_if=lambda baseline: baseline is None)
 
 
 def register(
@@ -114,6 +116,7 @@ def register(
             reference=digest_of(request.images),
             files=digest_of_files(files) if isinstance(request.images, ImageBatchReference) else None,
         ),
+        baseline=None if request.baseline is None else request.baseline.model_dump(mode="json"),
     )
 
 

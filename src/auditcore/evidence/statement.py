@@ -102,10 +102,17 @@ def statement(report: bytes, registration: bytes) -> dict[str, Any]:
                 "environment": manifest["environment"],
                 "started_at": manifest["started_at"],
                 "finished_at": manifest["finished_at"],
+                **_signatures(document),
                 "registration": envelope.model_dump(mode="json", by_alias=True),
             },
         },
     }
+
+
+def _signatures(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The verified signatures of models by their names in the statement; nothing without any, as in older evidence."""
+    found = {model.get("name") or "model": model["signature"] for model in models_of(report) if "signature" in model}
+    return {"model_signatures": found} if found else {}
 
 
 def models_of(report: Mapping[str, Any]) -> Sequence[dict[str, Any]]:

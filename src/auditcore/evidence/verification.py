@@ -159,6 +159,10 @@ def _contradictions(record: Registration, report: Mapping[str, Any]) -> Iterator
             [{"name": model.get("name"), "reference": model["reference"]} for model in models_of(report)],
         ),
         "images.count": (record.images.count, images["count"]),
+        "baseline.model": (
+            _object(record.baseline).get("model"),
+            _object(report.get("baseline_model")).get("reference"),
+        ),
     }
     for name, (registered, reported) in pairs.items():
         yield from differences(registered, reported, f"registration.{name}")

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from auditcore.contracts.capabilities import PROGRAM, WHITE_BOX, ModelCapabilities
+from auditcore.contracts.model_signature import ModelSignature
 from auditcore.contracts.models import Scores
 from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
@@ -77,6 +78,7 @@ class Classifier:
         outputs: Outputs = "logits",
         select: Select | None = None,
         notes: Sequence[str] = (),
+        signature: ModelSignature | None = None,
     ) -> None:
         """Take a private copy of `module`, freeze it and pass a few images through it.
 
@@ -89,6 +91,7 @@ class Classifier:
             outputs: What the network returns. Whatever it is, `logits` returns logits.
             select: Entry of what it returns that holds the class scores, if it returns several.
             notes: What a reader of the report should know of how it was loaded.
+            signature: The signature of its files that was verified.
 
         Raises:
             NonFiniteWeights: A parameter or buffer is NaN or infinite.
@@ -100,6 +103,7 @@ class Classifier:
         self.preprocessing = preprocessing
         self.scores: Scores = scores
         self.trained = trained
+        self.signature = signature
         self.shape = preprocessing.shape
         self.colors = preprocessing.colors_seen
         self.source = module.source if isinstance(module, BlackBox) else None

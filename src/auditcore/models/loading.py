@@ -15,8 +15,10 @@ from auditcore.models.classifier import Classifier
 from auditcore.models.loaders.architecture import LoadedModel
 from auditcore.models.loaders.weights import WeightsSource
 from auditcore.sources.fetching import BlobReader
+from auditcore.sources.model_signatures import signature_of, verify_signature
 from auditcore.sources.model_source import ModelSource
 from auditcore.sources.registry import check_model, source_of
+from auditcore.sources.resolving import resolve_model
 
 
 def loader_of(source: ModelSource[Any]) -> Callable[[Any, WeightsSource], LoadedModel]:
@@ -34,9 +36,13 @@ def load_model(
 ) -> LoadedModel:
     """The network that a reference names, and how to feed it; arguments and errors as of `load_classifier`."""
     check_model(reference, access)
+    if signature_of(reference) is not None:
+        # what the gateway could not read has no digest yet; the loader checks the digest that the signature is for
+        reference = resolve_model(reference, access).reference
+    signature = verify_signature(reference, access, blobs)
     source = WeightsSource(access, blobs, str(device))
     loaded = loader_of(source_of(reference))(reference, source)
-    return replace(loaded, notes=(*source.notes, *loaded.notes))
+    return replace(loaded, notes=(*source.notes, *loaded.notes), signature=signature)
 
 
 def load_classifier(
@@ -71,4 +77,5 @@ def load_classifier(
         outputs=loaded.outputs,
         select=loaded.select,
         notes=loaded.notes,
+        signature=loaded.signature,
     )

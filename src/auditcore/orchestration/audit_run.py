@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain
 from typing import final
@@ -78,25 +79,34 @@ class AuditRun:
         """Load one of the request's models.
 
         Args:
-            model: Its position in the request.
+            model: Its position among the models that the request loads.
             load: From a reference to the model on its device.
 
         Raises:
             InputError: It cannot be loaded; `field` says which of several models.
         """
-        name, reference = self._request.references[model]
-        with blaming_model(name, model):
+        _, reference = self._request.loaded_models[model]
+        with self._blaming(model):
             return load(reference)
 
+    def _blaming(self, model: int) -> AbstractContextManager[None]:
+        """Complete the errors of a model, by its position among the models that the request loads."""
+        name, _ = self._request.loaded_models[model]
+        return blaming_model(name, self._place(model))
+
+    def _place(self, model: int) -> int | None:
+        """Position of a model under audit; None for the model of the baseline."""
+        return model if model < len(self._request.references) else None
+
     def references_of(self, shard: ShardRange) -> dict[str, int]:
-        """The models with which a shard compares its own: name -> position in the request."""
+        """The models with which a shard compares its own: name -> position among the models that the request loads."""
         if shard.wave != "compute":
             return {}
-        name, _ = self._request.references[shard.model]
+        name, _ = self._request.loaded_models[shard.model]
         wanted = self._plan.for_model(name).reference_models
         return {
             other: position
-            for position, (other, _) in enumerate(self._request.references)
+            for position, (other, _) in enumerate(self._request.loaded_models)
             if other is not None and other in wanted
         }
 
@@ -112,7 +122,7 @@ class AuditRun:
             AuditCancelled: `runtime.progress` has raised it.
             InputError: An image, a file of maps or the model cannot be used, or classes have names that do not fit it.
         """
-        name, _ = self._request.references[shard.model]
+        name, _ = self._request.loaded_models[shard.model]
         self._check_class_names(runtime.classifier, name)
         images = self._read_images(shard, runtime.progress)
         task = ShardTask(
@@ -126,11 +136,11 @@ class AuditRun:
             order=self.order,
             deviation_images=max(0, deviation_images(self._images) - shard.start),
             references={
-                other: ReferenceTask(position, self._quantities(position))
+                other: ReferenceTask(self._place(position), self._quantities(position))
                 for other, position in self.references_of(shard).items()
             },
         )
-        with blaming_model(name, shard.model):
+        with self._blaming(shard.model):
             return run_shard(task, replace(runtime, pictures=self._pictures))
 
     def _check_class_names(self, classifier: Classifier, name: str | None) -> None:
@@ -174,14 +184,15 @@ class AuditRun:
             NoUsableImages: Every model has excluded every image.
             DigestMismatch: Shards of one model ran on different weights.
         """
-        references = self._request.references
-        measured = [self._measured(model) for model in range(len(references))]
+        loaded = self._request.loaded_models
+        measured = [self._measured(model) for model in range(len(loaded))]
+        of_audited = zip(self._request.references, measured, strict=False)
         return assemble(
             audit_id=self._id,
             request=self._request,
             plan=self._plan,
             results=(*chain.from_iterable(own for own, _ in measured), *self._storage.results("compute")),
-            shared={name: shared for (name, _), (_, shared) in zip(references, measured, strict=True)},
+            shared={name: shared for (name, _), (_, shared) in of_audited},
             attempts=attempts,
             estimated_seconds=estimated_seconds,
             started_at=started_at,
@@ -204,12 +215,13 @@ class AuditRun:
         Read once: no shard of the compute wave runs before the shards that it depends on, and finished results never
         change.
         """
-        references = self._request.references
-        name, _ = references[model]
+        loaded = self._request.loaded_models
+        name, _ = loaded[model]
         if name not in self._shared:
-            # models that share automatic intervals depend on each other, others only on themselves
-            together = range(len(references)) if any(automatic_intervals(self._plan)) else (model,)
-            measured = {references[number][0]: self._measured(number)[1] for number in together}
+            # models under audit that share automatic intervals depend on each other, others only on themselves
+            shares = self._place(model) is not None and any(automatic_intervals(self._plan))
+            together = range(len(self._request.references)) if shares else (model,)
+            measured = {loaded[number][0]: self._measured(number)[1] for number in together}
             self._shared |= with_shared_intervals(self._plan, measured)
         return self._shared[name]
 

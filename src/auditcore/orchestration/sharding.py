@@ -21,7 +21,7 @@ class ShardRange:
 
     Attributes:
         wave: Which wave of the plan.
-        model: Which of the request's models, counted from 0.
+        model: Which of the request's `loaded_models`, counted from 0.
         start: First image, counted from 0. In the compute wave of an audit with a stop rule it counts in the random
             order of the images.
         stop: One past the last image.
@@ -39,7 +39,7 @@ def models_depend(plan: AuditPlan) -> bool:
 
 
 def shard_ranges(
-    plan: AuditPlan, *, images: int, shard_images: int, models: int = 1, stop: StopRule | None = None
+    plan: AuditPlan, *, images: int, shard_images: int, models: int = 1, compared: int = 0, stop: StopRule | None = None
 ) -> tuple[ShardRange, ...]:
     """The shards of all waves, in the order in which they run best.
 
@@ -50,14 +50,16 @@ def shard_ranges(
         plan: Decides on the waves.
         images: Number of images of the audit.
         shard_images: Most images of a shard.
-        models: Number of models of the request.
+        models: Number of models under audit.
+        compared: Number of further models with which these are only compared. They are measured, but have no shards of
+            the compute wave.
         stop: Decides on the looks.
     """
     return tuple(
         ShardRange(wave, model, first + start, first + end)
         for wave in waves_of(plan)
         for first, last in ([(0, images)] if stop is None or wave == "measure" else _between_looks(images, stop))
-        for model in range(models)
+        for model in range(models + (compared if wave == "measure" else 0))
         for start, end in _even_ranges(last - first, shard_images)
     )
 

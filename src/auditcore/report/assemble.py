@@ -9,6 +9,7 @@ from itertools import chain
 
 import numpy as np
 
+from auditcore.contracts.baseline_reference import BASELINE_MODEL
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import labels_of
 from auditcore.contracts.metrics import METRICS
@@ -18,6 +19,7 @@ from auditcore.contracts.policy import questions_of
 from auditcore.contracts.presets import checks_of_several_models
 from auditcore.contracts.report import (
     AuditReport,
+    BaselineModel,
     BoxPlot,
     ExcludedImage,
     Manifest,
@@ -30,7 +32,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import CheckCost, Cost, ImageRecord, Measurement, ShardResult
 from auditcore.contracts.significance import rounded
 from auditcore.costs.estimate import BACKWARD_COST
-from auditcore.errors import DigestMismatch, NoUsableImages
+from auditcore.errors import DigestMismatch, ModelChanged, NoUsableImages
 from auditcore.metrics.quartiles import box_plot
 from auditcore.metrics.statistics import INTERVAL_RULE, SMALL_SAMPLE
 from auditcore.report import pooling
@@ -87,6 +89,7 @@ def assemble(
         InvalidRequest: The policy or the baseline does not fit the audit.
         NoUsableImages: Every image was excluded by every model; the message gives the first reason.
         DigestMismatch: Shards of one model ran on different weights.
+        ModelChanged: The model of the baseline is not that of its report.
     """
     computed = [result for result in results if result.wave == "compute"]
     total = image_count or len({record.index for result in computed for record in result.images})
@@ -104,6 +107,7 @@ def assemble(
         with blaming_model(name, position):
             models.append(measured_model(name, reference, results))
     names = tuple(model.name for model in models if model.name is not None)
+    earlier = _baseline_model(request, models, baseline)
     _refuse_other_references(models)
     artifacts = tuple(sorted(chain.from_iterable(model.artifacts for model in models), key=lambda one: one.image))
     images = _images(
@@ -164,6 +168,7 @@ def assemble(
         policy=policy_of(request.policy),
         conditions=judgment.conditions,
         baseline=judgment.baseline,
+        baseline_model=earlier,
         stopping=stopping,
         controls=controls,
         warnings=warnings_of(plan, listed, controls),
@@ -194,6 +199,8 @@ def _refuse_other_references(models: Sequence[MeasuredModel]) -> None:
     Raises:
         DigestMismatch: A file behind a model has changed during the audit.
     """
+    if models[0].name is None:
+        return
     digests = {model.name: model.described.digest for model in models}
     positions = {model.name: position for position, model in enumerate(models)}
     for model in models:
@@ -204,12 +211,35 @@ def _refuse_other_references(models: Sequence[MeasuredModel]) -> None:
                     raise DigestMismatch(expected=digests[name], actual=digest, field=field)
 
 
+def _baseline_model(
+    request: AuditRequest, models: Sequence[MeasuredModel], report: AuditReport | None
+) -> BaselineModel | None:
+    """Describe the model of the baseline that was loaded beside the only model; None if none was.
+
+    Raises:
+        ModelChanged: It is not the model of the baseline's report.
+    """
+    reference = None if request.baseline is None else request.baseline.model
+    if reference is None or report is None:
+        return None
+    (expected,) = (model.digest for model in report.audited_models)
+    for shard in models[0].shards:
+        found = shard.references[BASELINE_MODEL]
+        if found != expected:
+            msg = (
+                f"the model of the baseline has changed since audit {report.audit_id}: its digest was {expected}, and "
+                f"is {found} now; give the same model as `baseline.model`, or list both models under `models`"
+            )
+            raise ModelChanged(msg, field="baseline.model")
+    return BaselineModel(reference=reference, digest=expected)
+
+
 def _left_out(request: AuditRequest) -> tuple[str, ...]:
     """Say which checks of a preset an audit of one model leaves out."""
     checks = () if request.models else checks_of_several_models(request.plan)
     return tuple(
         f"the preset compares models by the check {check!r}, which an audit of one `model` leaves out; list several "
-        "under `models` to have it"
+        "under `models` to have it, or write the plan in full and name a `baseline`"
         for check in checks
     )
 

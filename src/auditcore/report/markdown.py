@@ -100,7 +100,8 @@ def _audited(report: AuditReport) -> Iterator[str]:
     for model in report.audited_models:
         name = "" if model.name is None else f" {code(model.name)}"
         untrained = "" if model.trained else ", **untrained weights**"
-        yield f"- model{name}: {code(model.digest)}{untrained}"
+        signed = "" if model.signature is None else f", signed by key {code(model.signature.key)}"
+        yield f"- model{name}: {code(model.digest)}{untrained}{signed}"
     preset = "" if report.manifest.preset is None else f"preset {code(report.manifest.preset)}, "
     yield f"- plan: {preset}{code(report.manifest.plan_digest)}"
     if report.policy is not None:
@@ -109,4 +110,6 @@ def _audited(report: AuditReport) -> Iterator[str]:
         earlier = report.baseline
         other = "".join(f"; {plain_text(difference)}" for difference in earlier.differences)
         yield f"- baseline: audit {code(earlier.audit_id)}, {earlier.shared_images} images in both{other}"
+    if report.baseline_model is not None:
+        yield f"- model of the baseline, whose maps were compared: {code(report.baseline_model.digest)}"
     yield f"- audit: {code(report.audit_id)}"

@@ -131,6 +131,7 @@ def measured_model(name: str | None, reference: ModelReference, results: Iterabl
             architecture=architecture_of(reference, model.structure),
             performance=performance_of(records.values(), model.scores),
             capabilities=model.capabilities,
+            signature=model.signature,
             layers=next((shard.layers for shard in shards if shard.layers), {}),
         ),
         records=records,

@@ -132,6 +132,7 @@ SCHEMAS: Mapping[str, Schema] = {
             *(Addition(f"statistics.{field}", 0) for field in ("inconclusive", "vacuous", "skipped")),
             Addition("verdict_reason", None),
             Addition("baseline", None),
+            Addition("baseline_model", None),
             Addition("conditions[*].change", None),
             Addition("reliability[*].scope", "all_models"),
             Addition("reliability[*].architecture", None),
@@ -156,8 +157,11 @@ SCHEMAS: Mapping[str, Schema] = {
                 Addition(f"{model}.{field}", None)
                 for model in ("model", "models[*]")
                 for field in (
+                    "signature",
                     "capabilities.conversion_failure",
                     *(f"reference[{kind}].weights.entry" for kind in ("factory", "timm", "torchvision")),
+                    *(f"reference[{kind}].weights.signature" for kind in ("factory", "timm", "torchvision")),
+                    *(f"reference[{kind}].signature" for kind in ("mar", "onnx", "torchscript", "torch_export")),
                     "reference[mar].entry",
                     "reference[mlflow].entry",
                 )

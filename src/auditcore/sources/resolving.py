@@ -6,10 +6,13 @@ workers can read, stays open, and the workers check it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.request import AuditRequest
+from auditcore.sources.model_signatures import pin_signature
 from auditcore.sources.registry import check_model, source_of
 from auditcore.sources.resolved_model import Resolution
 
@@ -18,10 +21,11 @@ def resolve_model(reference: ModelReference, access: AccessRules) -> Resolution:
     """What a reference stands for now.
 
     Raises:
-        InputError: The reference is not allowed, or no worker could load it.
+        InputError: The reference is not allowed, no worker could load it, or its signature does not hold.
     """
     check_model(reference, access)
-    return source_of(reference).resolve(reference, access)
+    found = source_of(reference).resolve(reference, access)
+    return replace(found, reference=pin_signature(found.reference, access))
 
 
 def resolve_request(request: AuditRequest, access: AccessRules) -> tuple[AuditRequest, tuple[Resolution, ...]]:

@@ -165,7 +165,7 @@ def refused(plan: AuditPlan, weights: Path, *, one: bool = False, policy: tuple[
 def test_what_cannot_be_compared_is_refused_with_its_place(weights: Path) -> None:
     error = refused(PLAN, weights, one=True)
     assert error.field == "plan.checks.0"
-    assert "list two or more under `models`, or remove the check" in error.message
+    assert "list two or more under `models`, or name an earlier audit as `baseline`" in error.message
 
     unknown = AGREEMENT.model_copy(update={"reference": "yesterday"})
     error = refused(PLAN.model_copy(update={"checks": (ComplexityCheck(), unknown)}), weights)

@@ -67,9 +67,10 @@ METRICS: Mapping[str, Metric] = {
 
 @final
 class AgreementCheck(CheckContract):
-    """Do two models explain the same decision by the same pixels? Needs an audit of several models.
+    """Do two models explain the same decision by the same pixels? Needs several models, or a baseline.
 
-    Every model but the reference is compared with the reference. Of a model that was trained again it asks for
+    Every model but the reference is compared with the reference. In an audit of one model, the reference is the model
+    of the baseline. Of a model that was trained again it asks for
     repeatability, of another architecture for reproducibility.
 
     Attributes:
@@ -87,7 +88,7 @@ class AgreementCheck(CheckContract):
     reference: Name | None = Field(
         default=None,
         description="Name of the model of the request with which every other model is compared; the first one if null. "
-        "It has no rows under this check.",
+        "It has no rows under this check. In an audit of one model it is `baseline`, the model of the earlier audit.",
     )
     measures: tuple[MapMeasure, ...] = Field(
         default=("ssim", "pearson", "spearman", "top_k"), min_length=1, description="How maps are compared."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from auditcore.contracts.model_signature import ModelSignature
 from auditcore.contracts.models import Scores
 from auditcore.contracts.outputs import Outputs, Select
 from auditcore.contracts.preprocessing import Preprocessing
@@ -23,6 +24,7 @@ class LoadedModel:
         outputs: What the network returns.
         select: Entry of what it returns that holds the class scores; the only tensor, or `logits`, if None.
         notes: What a reader of the report should know of how it was loaded.
+        signature: The signature of its files that was verified; None without one.
     """
 
     module: nn.Module
@@ -32,3 +34,4 @@ class LoadedModel:
     outputs: Outputs = "logits"
     select: Select | None = None
     notes: tuple[str, ...] = ()
+    signature: ModelSignature | None = None
