@@ -14,6 +14,7 @@ from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
 from auditcore_service.gateway.problems import install_problem_handlers
+from auditcore_service.gateway.rate_limits import RateLimitFields
 from auditcore_service.gateway.routes import (
     audits,
     catalogue,
@@ -27,6 +28,7 @@ from auditcore_service.gateway.routes import (
     operations,
     policies,
     replays,
+    usage,
 )
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -47,6 +49,7 @@ TAGS = {
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
     "policies": "Conditions for a pass, stored by content under a name and a version.",
     "catalogue": "Explainers, checks, augmentations, presets and metrics.",
+    "usage": "What a tenant may use, and what it uses.",
     "operations": "Health and metrics, for the operator.",
 }
 
@@ -94,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
         maps,
         policies,
         catalogue,
+        usage,
         operations,
         documentation,
     ):
@@ -106,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
         return settings.request_bytes
 
     app.add_middleware(BodyLimit, limit=body_limit)
+    app.add_middleware(RateLimitFields)
     app.add_middleware(CountRequests, telemetry=service.telemetry)
 
     def document() -> dict[str, Any]:

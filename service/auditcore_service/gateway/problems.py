@@ -60,6 +60,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
     refusals.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    refusals.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     refusals.PolicyExists: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,
@@ -89,6 +91,11 @@ _FIXES: Mapping[str, str] = {
 def status_title(status: int) -> str:
     """The name of an HTTP status after RFC 9110, which Python's own names follow only from 3.13 on."""
     return _RENAMED.get(status) or HTTPStatus(status).phrase
+
+
+def status_of_error(error: errors.AuditcoreError | refusals.Refusal) -> HTTPStatus:
+    """The status that an error is answered with."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def problem_type(code: str) -> str:
@@ -155,12 +162,13 @@ def _escape(part: str) -> str:
 def _known(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.AuditcoreError | refusals.Refusal):
         return _unexpected(request, error)
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status = status_of_error(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(request, error)
     field = getattr(error, "field", None)
     found = [ProblemError(pointer=pointer(field), detail=error.message, code=error.code)] if field else []
-    headers = {"Retry-After": "1"} if isinstance(error, refusals.RequestInFlight) else None
+    wait = getattr(error, "retry_after_s", None)
+    headers = None if wait is None else {"Retry-After": str(wait)}
     return problem(
         status, code=error.code, detail=error.message, instance=request.url.path, found=found, headers=headers
     )

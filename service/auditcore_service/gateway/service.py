@@ -19,7 +19,9 @@ from auditcore_service.use_cases.evidence import Evidence
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.use_cases.policies import Policies
+from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.replays import Replays
+from auditcore_service.use_cases.request_rates import RequestRates
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 
@@ -34,6 +36,8 @@ class Service:
     queue: ShardQueue
     announcer: Announcer
     authentication: Authentication
+    quotas: Quotas
+    rates: RequestRates
     audits: Audits
     evidence: Evidence
     replays: Replays
@@ -56,6 +60,7 @@ class Service:
         blobs = BlobStore(settings.blobs)
         queue = open_queue(settings, database)
         announcer = Announcer(queue)
+        quotas = Quotas(settings, database=database)
         batches = ImageBatches(settings, database=database, blobs=blobs)
         maps = MapUploads(settings, blobs=blobs)
         policies = Policies(database=database)
@@ -76,6 +81,8 @@ class Service:
             queue=queue,
             announcer=announcer,
             authentication=Authentication(),
+            quotas=quotas,
+            rates=RequestRates(settings, database=database, quotas=quotas),
             audits=audits,
             evidence=Evidence(database=database, audits=audits, signing_key=key),
             replays=Replays(audits=audits),
@@ -99,4 +106,5 @@ class Service:
         self.sweeper.stop()
         self.announcer.stop()
         self.queue.close()
+        self.rates.close()
         self.database.close()

@@ -7,13 +7,19 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import SecurityScopes
 
+from auditcore_service.gateway.rate_limits import counted
 from auditcore_service.gateway.routes.service import service_of
 from auditcore_service.principals import Principal
 
 
 def authenticated(request: Request, needed: SecurityScopes) -> Principal:
-    """The principal of a request, if it has every scope that the route needs."""
-    return service_of(request).authentication.principal(request.headers.get("Authorization"), needed.scopes)
+    """The principal of a request, if it has every scope that the route needs and sends not too many requests."""
+    service = service_of(request)
+    return counted(
+        request,
+        service.rates,
+        lambda: service.authentication.principal(request.headers.get("Authorization"), needed.scopes),
+    )
 
 
 Caller = Annotated[Principal, Security(authenticated)]
