@@ -62,6 +62,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     refusals.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    refusals.SignerUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.SignerMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.PolicyExists: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,

@@ -23,13 +23,16 @@ _COUNTS: Final = "auditcore.request_counts"
 UNAUTHENTICATED: Final = 401
 
 
-def counted(request: Request, rates: RequestRates, authenticate: Callable[[], Principal]) -> Principal:
+def counted(
+    request: Request, rates: RequestRates, authenticate: Callable[[], Principal], *, limited: bool
+) -> Principal:
     """The principal of a request, which is counted, once.
 
     Args:
         request: A request.
         rates: Counts it.
         authenticate: Finds out who sent it, or refuses it.
+        limited: Whether it counts against the limits of its tenant and principal.
 
     Raises:
         TooManyRequests: Its tenant or principal sent too many requests, or its address too many wrong credentials.
@@ -49,8 +52,9 @@ def counted(request: Request, rates: RequestRates, authenticate: Callable[[], Pr
             request.scope[_COUNTS] = rates.fail(address)
         raise
     rates.accept(credentials)
-    request.scope[_COUNTS] = counts = rates.count(principal)
-    rates.check(principal, counts)
+    if limited:
+        request.scope[_COUNTS] = counts = rates.count(principal)
+        rates.check(principal, counts)
     return principal
 
 

@@ -61,8 +61,8 @@ class Service:
         queue = open_queue(settings, database)
         announcer = Announcer(queue)
         quotas = Quotas(settings, database=database)
-        batches = ImageBatches(settings, database=database, blobs=blobs)
-        maps = MapUploads(settings, blobs=blobs)
+        batches = ImageBatches(settings, database=database, blobs=blobs, quotas=quotas)
+        maps = MapUploads(settings, blobs=blobs, quotas=quotas)
         policies = Policies(database=database)
         audits = Audits(
             settings,
@@ -72,6 +72,7 @@ class Service:
             batches=batches,
             maps=maps,
             policies=policies,
+            quotas=quotas,
             signing_key=key,
         )
         return cls(

@@ -8,31 +8,39 @@ from sqlalchemy.exc import IntegrityError
 from auditcore.contracts.images import BatchManifest
 from auditcore_service.store.audits import lock_audit
 from auditcore_service.store.tables import FROZEN_IMAGES, IMAGE_BATCHES
+from auditcore_service.store.tenancy import owned, owner
 
 
-def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, now: float) -> None:
-    """Store a batch; storing the same batch again changes nothing."""
-    if find_batch(connection, digest) is not None:
-        return
+def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, size_bytes: int, now: float) -> None:
+    """Store a batch; storing the same batch again changes nothing.
+
+    Args:
+        connection: A write transaction of the tenant.
+        digest: Digest of the manifest.
+        manifest: The images.
+        size_bytes: Bytes of the images and their masks.
+        now: Seconds since 1970.
+    """
     values = {
+        "tenant": owner(connection),
         "digest": digest,
         "manifest": manifest.model_dump_json(),
         "images": len(manifest.entries),
-        "size_bytes": sum(entry.size_bytes for entry in manifest.entries),
+        "size_bytes": size_bytes,
         "created_at": now,
     }
     try:
         with connection.begin_nested():
             connection.execute(insert(IMAGE_BATCHES).values(**values))
     except IntegrityError:
-        # on PostgreSQL another upload may have been first; with content addresses it stored the same batch
+        # with content addresses, what is stored is the same batch
         return
 
 
 def find_batch(connection: Connection, digest: str) -> BatchManifest | None:
-    """Return the manifest of a batch, or None if there is no such batch."""
+    """Return the manifest of a batch of the tenant, or None if there is no such batch."""
     manifest = connection.execute(
-        select(IMAGE_BATCHES.c.manifest).where(IMAGE_BATCHES.c.digest == digest)
+        select(IMAGE_BATCHES.c.manifest).where(IMAGE_BATCHES.c.digest == digest, owned(connection, IMAGE_BATCHES))
     ).scalar_one_or_none()
     return None if manifest is None else BatchManifest.model_validate_json(manifest)
 
@@ -40,7 +48,7 @@ def find_batch(connection: Connection, digest: str) -> BatchManifest | None:
 def batch_size(connection: Connection, digest: str) -> int | None:
     """Return the number of images of a batch without reading its manifest, or None if there is no such batch."""
     return connection.execute(
-        select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest)
+        select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest, owned(connection, IMAGE_BATCHES))
     ).scalar_one_or_none()
 
 

@@ -31,10 +31,12 @@ from auditcore.errors import LimitExceeded
 from auditcore.images.patient_data import is_dicom, pixels_only
 from auditcore.images.tensor_batches import cut, is_tensor_file, open_batch
 from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors, require_models
+from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
+from auditcore_service.store.usage import lock_usage
 from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
@@ -43,6 +45,8 @@ from auditcore_service.use_cases.image_files import (
     is_hidden,
     is_system_file,
 )
+from auditcore_service.use_cases.metered_blobs import MeteredBlobs
+from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.refusals import InvalidUpload, NotFound
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -100,15 +104,23 @@ class ImageBatches:
     """The use cases of image batches."""
 
     def __init__(
-        self, settings: Settings, *, database: Database, blobs: BlobStore, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        quotas: Quotas,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._database = database
         self._blobs = blobs
+        self._quotas = quotas
         self._clock = clock
 
     def store(
         self,
+        principal: Principal,
         files: Sequence[UploadedFile],
         *,
         archive: UploadedFile | None = None,
@@ -117,6 +129,7 @@ class ImageBatches:
         """Store single files, then the images of a zip archive, in that order.
 
         Args:
+            principal: Whose batch it will be.
             files: Image files.
             archive: A zip of image files. Files that operating systems add are skipped; other files that are no images
                 are passed over.
@@ -126,7 +139,9 @@ class ImageBatches:
             InvalidUpload: There is no image, an archive is unsafe or damaged, or annotations do not match.
             UndecodableImage: A DICOM file is damaged, so that what it says about the patient cannot be removed.
             LimitExceeded: Too many images or bytes.
+            QuotaExceeded: The tenant would store too many bytes.
         """
+        blobs = self._metered(principal)
         entries = []
         total = 0
         passed_over: list[str] = []
@@ -148,7 +163,7 @@ class ImageBatches:
                 msg = f"{image.name!r} is empty; send the file again or leave it out"
                 raise InvalidUpload(msg, field=image.field)
             data = _without_patient(image.data, image.field)
-            entries.append(BatchEntry(name=image.name, digest=self._blobs.put(data), size_bytes=len(data)))
+            entries.append(BatchEntry(name=image.name, digest=blobs.put(data), size_bytes=len(data)))
         if not entries:
             others = f" among {len(passed_over)} files, such as {passed_over[0]!r}" if passed_over else ""
             msg = f"the batch has no image{others}; send at least one part `images`, or an `archive` with an image"
@@ -156,12 +171,14 @@ class ImageBatches:
         names = [entry.name for entry in entries]
         given = annotations or GivenAnnotations()
         known = read_annotations(given, names)
-        total += sum(self._put_masks(one.masks) for one in known)
+        total += sum(self._put_masks(blobs, one.masks) for one in known)
         if total > self._settings.batch_bytes:
             raise LimitExceeded(
                 what="the batch", limit=self._settings.batch_bytes, actual=total, unit="bytes", field="masks"
             )
         digest, manifest = self._remember(
+            principal,
+            blobs,
             [
                 entry.model_copy(update={"label": one.label, "boxes": one.boxes, "masks": stored_masks(one.masks)})
                 for entry, one in zip(entries, known, strict=True)
@@ -170,48 +187,54 @@ class ImageBatches:
         )
         return StoredBatch(digest, manifest, tuple(passed_over))
 
-    def pin_tensors(self, images: TensorImages, request: AuditRequest) -> tuple[int, TensorImages]:
+    def pin_tensors(
+        self, principal: Principal, images: TensorImages, request: AuditRequest
+    ) -> tuple[int, TensorImages]:
         """Number of images in a file of tensors, and the reference with the digest that the file has now.
 
         Raises:
             InputError: The file cannot be fetched, is not one of images, or does not fit a model of the request.
         """
-        with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
+        with open_tensors(images, self._settings.access, blobs=self._blobs.of(principal.tenant).get) as (stream, batch):
             require_models(batch, request)
             stream.seek(0)
             digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
             return batch.images, images.model_copy(update={"sha256": digest})
 
-    def store_tensors(self, images: TensorImages) -> tuple[str, BatchManifest]:
+    def store_tensors(self, principal: Principal, images: TensorImages) -> tuple[str, BatchManifest]:
         """Store each image of a file of tensors; only one is in memory at a time.
 
         Raises:
             InputError: The file cannot be fetched, is not one of images, or has another digest.
+            QuotaExceeded: The tenant would store too many bytes.
         """
-        with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
+        blobs = self._metered(principal)
+        with open_tensors(images, self._settings.access, blobs=self._blobs.of(principal.tenant).get) as (stream, batch):
             entries = []
             for image in cut_tensors(images, stream, batch):
-                self._blobs.put(image.data)
-                self._put_masks(image.masks)
+                blobs.put(image.data)
+                self._put_masks(blobs, image.masks)
                 entries.append(entry_of(image))
-        return self._remember(entries)
+        return self._remember(principal, blobs, entries)
 
-    def store_inline(self, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
+    def store_inline(self, principal: Principal, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
         """Store the images of a request itself.
 
         Raises:
             InvalidUpload: An image is empty.
             LimitExceeded: An image has too many bytes.
+            QuotaExceeded: The tenant would store too many bytes.
         """
         self.check_inline(images)
+        blobs = self._metered(principal)
         kept = [
             image.model_copy(update={"data": _without_patient(image.data, f"images.images.{number}.data")})
             for number, image in enumerate(images)
         ]
         for image in kept:
-            self._blobs.put(image.data)
-            self._put_masks(image.masks)
-        return self._remember(inline_manifest(kept).entries)
+            blobs.put(image.data)
+            self._put_masks(blobs, image.masks)
+        return self._remember(principal, blobs, inline_manifest(kept).entries)
 
     def check_inline(self, images: Sequence[InlineImage]) -> None:
         """Refuse images of a request that cannot be stored; stores nothing.
@@ -227,7 +250,7 @@ class ImageBatches:
                 msg = f"image {number} is empty; send the base64 of a file"
                 raise InvalidUpload(msg, field=field)
 
-    def get(self, digest: str) -> BatchManifest:
+    def get(self, principal: Principal, digest: str) -> BatchManifest:
         """Return the manifest of a stored batch.
 
         Raises:
@@ -235,25 +258,44 @@ class ImageBatches:
         """
         manifest = None
         if _DIGEST.fullmatch(digest):  # a database refuses some characters with an error
-            with self._database.reading() as connection:
+            with self._database.reading(principal.tenant) as connection:
                 manifest = find_batch(connection, digest)
         if manifest is None:
             msg = f"no image batch {digest[:71]} is stored; upload it with POST /v1/image-batches"
             raise NotFound(msg)
         return manifest
 
-    def _remember(self, entries: Sequence[BatchEntry], class_names: tuple[str, ...] = ()) -> tuple[str, BatchManifest]:
+    def _metered(self, principal: Principal) -> MeteredBlobs:
+        return MeteredBlobs(self._blobs.of(principal.tenant), self._quotas.room(principal.tenant))
+
+    def _remember(
+        self,
+        principal: Principal,
+        blobs: MeteredBlobs,
+        entries: Sequence[BatchEntry],
+        class_names: tuple[str, ...] = (),
+    ) -> tuple[str, BatchManifest]:
         manifest = BatchManifest(entries=tuple(entries), class_names=class_names)
         digest = digest_of(manifest)
-        with self._database.writing() as connection:
-            insert_batch(connection, digest=digest, manifest=manifest, now=self._clock())
+        with self._database.writing(principal.tenant) as connection:
+            # before the batch is looked up: of two uploads of it at once, the second needs no room
+            lock_usage(connection, principal.tenant)
+            if find_batch(connection, digest) is None:
+                if blobs.room is not None and blobs.overflowed:
+                    # even if something was deleted in the meantime: not all of it is stored
+                    blobs.room.check(blobs.size_bytes, field="images")
+                self._quotas.admit_bytes(connection, principal.tenant, blobs.size_bytes, field="images")
+                insert_batch(
+                    connection, digest=digest, manifest=manifest, size_bytes=blobs.size_bytes, now=self._clock()
+                )
         return digest, manifest
 
-    def _put_masks(self, masks: Sequence[Mask]) -> int:
+    @staticmethod
+    def _put_masks(blobs: MeteredBlobs, masks: Sequence[Mask]) -> int:
         """Store masks that are files, and return their size in bytes."""
         files = [mask.png for mask in masks if mask.png is not None]
         for file in files:
-            self._blobs.put(file)
+            blobs.put(file)
         return sum(map(len, files))
 
     def _read(

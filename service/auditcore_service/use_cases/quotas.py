@@ -64,6 +64,44 @@ class TenantUsage:
     day_ends_at: float
 
 
+@final
+@dataclass(frozen=True)
+class Room:
+    """What is left of a tenant's limit on stored bytes.
+
+    Attributes:
+        tenant: Its name.
+        used: Bytes that it stores.
+        limit: The limit in force.
+    """
+
+    tenant: str
+    used: int
+    limit: int
+
+    @property
+    def left(self) -> int:
+        """Bytes that it may still store; below 0 if its limit was lowered."""
+        return self.limit - self.used
+
+    def check(self, size: int, *, field: str) -> None:
+        """Refuse what does not fit.
+
+        Args:
+            size: Bytes to be stored.
+            field: Their field in the request.
+
+        Raises:
+            QuotaExceeded: They do not fit.
+        """
+        if size > self.left:
+            msg = (
+                f"tenant {self.tenant!r} stores {self.used} bytes of image batches and maps, its limit is "
+                f"{self.limit}, and these are {size} more; delete what you no longer need, or send less; {_RAISE}"
+            )
+            raise QuotaExceeded(msg, field=field)
+
+
 def limits_in_force(settings: Settings, tenant: Tenant | None) -> TenantLimits:
     """The limits of a tenant: its own, and those of the deployment where it has none."""
 
@@ -148,11 +186,10 @@ class Quotas:
         self._check_audit(connection, tenant, passes)
         add_passes(connection, tenant, passes, now=self._clock())
 
-    def bytes_left(self, tenant: str) -> int | None:
-        """Bytes that a tenant may still store; None without a limit."""
+    def room(self, tenant: str) -> Room | None:
+        """What a tenant may still store; None without a limit."""
         with self._database.reading(tenant) as connection:
-            limit = self.limits(connection, tenant).stored_bytes
-            return None if limit is None else max(0, limit - stored_bytes(connection, tenant))
+            return self._room(connection, tenant)
 
     def admit_bytes(self, connection: Connection, tenant: str, size: int, *, field: str) -> None:
         """Admit an upload.
@@ -166,17 +203,14 @@ class Quotas:
         Raises:
             QuotaExceeded: The tenant would store too many bytes.
         """
-        limit = self.limits(connection, tenant).stored_bytes
-        if limit is None:
-            return
         lock_usage(connection, tenant)
-        used = stored_bytes(connection, tenant)
-        if used + size > limit:
-            msg = (
-                f"tenant {tenant!r} stores {used} bytes of image batches and maps, its limit is {limit}, and these are "
-                f"{size} more; delete what you no longer need, or send less; {_RAISE}"
-            )
-            raise QuotaExceeded(msg, field=field)
+        room = self._room(connection, tenant)
+        if room is not None:
+            room.check(size, field=field)
+
+    def _room(self, connection: Connection, tenant: str) -> Room | None:
+        limit = self.limits(connection, tenant).stored_bytes
+        return None if limit is None else Room(tenant, stored_bytes(connection, tenant), limit)
 
     def _check_audit(self, connection: Connection, tenant: str, passes: int) -> None:
         limits = self.limits(connection, tenant)

@@ -137,6 +137,18 @@ class TooManyRequests(Refusal):
         self.retry_after_s = retry_after_s
 
 
+class SignerUnknown(Refusal):
+    """A sign-off names nobody, and the service does not know who sent it."""
+
+    code = "signer_unknown"
+
+
+class SignerMismatch(Refusal):
+    """A principal signs a report off in the name of another."""
+
+    code = "signer_mismatch"
+
+
 class PolicyExists(Refusal):
     """The name and version of a policy belong to another document."""
 
