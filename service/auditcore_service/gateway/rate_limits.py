@@ -26,7 +26,7 @@ UNAUTHENTICATED: Final = 401
 def counted(
     request: Request, rates: RequestRates, authenticate: Callable[[], Principal], *, limited: bool
 ) -> Principal:
-    """The principal of a request, which is counted, once.
+    """The principal of a request, which is counted.
 
     Args:
         request: A request.
@@ -38,8 +38,6 @@ def counted(
         TooManyRequests: Its tenant or principal sent too many requests, or its address too many wrong credentials.
         Refusal: That of `authenticate`.
     """
-    if _COUNTS in request.scope:
-        return authenticate()
     address = None if request.client is None else request.client.host
     credentials = request.headers.get("Authorization")
     request.scope[_COUNTS] = failures = rates.failures(address, credentials)
