@@ -20,6 +20,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from limits.storage import MemoryStorage
 
+from auditcore_service.cli.outcome import CommandError
+from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.problems import STATUS
 from auditcore_service.gateway.service import Service
@@ -29,6 +31,7 @@ from auditcore_service.store.tenants import set_tenant
 from auditcore_service.use_cases import request_rates
 from auditcore_service.use_cases.refusals import Refusal
 from auditcore_service.use_cases.request_rates import Count, _Counters, _origin
+from in_process import InProcess
 from queues import ONLY_REDIS, QUEUE_KINDS
 
 EVERYTHING = frozenset[Scope](get_args(Scope))
@@ -291,3 +294,34 @@ def test_requests_used_are_told(gateway: Callable[..., Any]) -> None:
         first, second = (ask(client).json()["requests_per_minute"] for _ in range(2))
     assert (first["limit"], first["used"], second["used"]) == (5, 1, 2)
     assert first["resets_at"] > "2026"
+
+
+def submit(commands: ServiceClient) -> str:
+    images = {"kind": "inline", "images": [{"data": "eA=="}]}
+    return str(commands.submit({"model": {"kind": "demo"}, "images": images, "plan": {"preset": "quick"}})["id"])
+
+
+def test_the_command_line_waits_as_long_as_it_is_told(gateway: Callable[..., Any]) -> None:
+    waits = list[float]()
+    with gateway(queue="database", redis_url=None, requests_per_minute=1) as client:
+        client.headers["Authorization"] = "research/ann"
+        service: Service = client.app.state.service  # type: ignore[attr-defined]
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            service.rates._counters._own.reset()
+
+        with ServiceClient("http://testserver", transport=InProcess(client), sleep=sleep) as commands:
+            audit_id = submit(commands)
+            assert waits == []
+            assert next(commands.follow(audit_id))["id"] == audit_id
+            assert len(waits) == 1
+            assert 50 < waits[0] <= 60
+
+
+def test_the_command_line_does_not_wait_for_a_quota(gateway: Callable[..., Any]) -> None:
+    with gateway(running_audits=0) as client:
+        client.headers["Authorization"] = "research/ann"
+        commands = ServiceClient("http://testserver", transport=InProcess(client), sleep=pytest.fail)
+        with commands, pytest.raises(CommandError, match="Too Many Requests: tenant 'research' has 0 audits that wait"):
+            submit(commands)

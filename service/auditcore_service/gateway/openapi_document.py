@@ -6,6 +6,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from auditcore_service.gateway.problem_responses import TOO_MANY_REQUESTS, problem_responses
+from auditcore_service.gateway.rate_limits import is_limited
 from auditcore_service.gateway.schemas import Problem
 
 
@@ -25,9 +27,32 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     # pydantic's own schema of any JSON value has none, and generators name their classes after titles
     for name, schema in schemas.items():
         schema.setdefault("title", name)
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
             invalid = operation["responses"].get("422", {})
             if "application/json" in invalid.get("content", {}):
                 del operation["responses"]["422"]
+            if is_limited(path):
+                _declare_limits(operation)
     return document
+
+
+def _declare_limits(operation: dict[str, Any]) -> None:
+    """Say that an operation answers 429, unless it says so itself, and what the headers of this answer mean."""
+    (status, default), *_ = problem_responses(TOO_MANY_REQUESTS).items()
+    response = operation["responses"].setdefault(str(status), default)
+    response["headers"] = {
+        "Retry-After": {"description": "Seconds to wait, where waiting helps.", "schema": {"type": "integer"}},
+        "RateLimit-Policy": {
+            "description": "The limits on requests: each by its name, the requests allowed (q) and the seconds in "
+            "which they are counted (w). Every answer has it where requests are limited.",
+            "schema": {"type": "string"},
+            "example": '"tenant";q=600;w=60',
+        },
+        "RateLimit": {
+            "description": "Where each of these limits stands: the requests left (r), and the seconds until all are "
+            "allowed again (t).",
+            "schema": {"type": "string"},
+            "example": '"tenant";r=0;t=23',
+        },
+    }

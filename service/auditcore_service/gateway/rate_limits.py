@@ -23,16 +23,21 @@ _COUNTS: Final = "auditcore.request_counts"
 UNAUTHENTICATED: Final = 401
 
 
-def counted(
-    request: Request, rates: RequestRates, authenticate: Callable[[], Principal], *, limited: bool
-) -> Principal:
+def is_limited(path: str) -> bool:
+    """Whether requests for a path count against the limits of a tenant.
+
+    Health, metrics and documentation do not: who watches the service must see it when a tenant has reached its limit.
+    """
+    return path.startswith("/v1/") and path != "/v1/keys"
+
+
+def counted(request: Request, rates: RequestRates, authenticate: Callable[[], Principal]) -> Principal:
     """The principal of a request, which is counted.
 
     Args:
         request: A request.
         rates: Counts it.
         authenticate: Finds out who sent it, or refuses it.
-        limited: Whether it counts against the limits of its tenant and principal.
 
     Raises:
         TooManyRequests: Its tenant or principal sent too many requests, or its address too many wrong credentials.
@@ -50,7 +55,7 @@ def counted(
             request.scope[_COUNTS] = rates.fail(address)
         raise
     rates.accept(credentials)
-    if limited:
+    if is_limited(request.url.path):
         request.scope[_COUNTS] = counts = rates.count(principal)
         rates.check(principal, counts)
     return principal

@@ -117,8 +117,11 @@ class EstimateAnswer(Body):
     """
 
     estimate: Estimate
-    within_budget: bool = Field(description="Whether the operator's budget lets POST /v1/audits accept it.")
-    advice: str | None = Field(default=None, description="Above the budget: by how much, and what to reduce.")
+    within_budget: bool = Field(
+        description="Whether the operator's budget, and what is left of the tenant's passes of today, let POST "
+        "/v1/audits accept it."
+    )
+    advice: str | None = Field(default=None, description="If not: by how much it is above, and what to reduce.")
 
 
 @final
@@ -133,7 +136,7 @@ class LimitUsage(Body):
 
     limit: int | None
     used: int | None
-    resets_at: str | None = Field(description="RFC 3339, UTC.")
+    resets_at: str | None = Field(default=None, description="RFC 3339, UTC.")
 
 
 @final

@@ -17,9 +17,9 @@ router = APIRouter(prefix="/v1/usage", tags=["usage"])
 USAGE_EXAMPLE = {
     "tenant": "research",
     "requests_per_minute": {"limit": 600, "used": 1, "resets_at": "2026-11-27T10:01:00.000Z"},
-    "running_audits": {"limit": 4, "used": 1, "resets_at": None},
+    "running_audits": {"limit": 4, "used": 1},
     "passes_per_day": {"limit": 50000000, "used": 812400, "resets_at": "2026-11-28T00:00:00.000Z"},
-    "stored_bytes": {"limit": None, "used": 240512, "resets_at": None},
+    "stored_bytes": {"limit": 10737418240, "used": 240512},
 }
 
 
