@@ -1,154 +1,298 @@
-"""Tenants: their settings, and what they use, in the database and on the command line."""
+"""Tenants are kept apart: in every use case, in the blob store, and by PostgreSQL itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy
-from typer.testing import CliRunner, Result
+from PIL import Image
+from pydantic import SecretStr
+from safetensors.numpy import save
+from sqlalchemy.exc import ProgrammingError
 
-from auditcore_service.cli.commands import app
+import auditcore_service.use_cases
+from auditcore.contracts.inspection import InspectionRequest
+from auditcore.contracts.policy_document import PolicyDocument
+from auditcore.contracts.request import AuditRequest
+from auditcore.errors import InputError, UnreachableResource
+from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.settings import Settings
+from auditcore_service.store.audits import find_audit
+from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
-from auditcore_service.store.tables import TENANTS
-from auditcore_service.store.tenants import NO_LIMIT, find_tenant, list_tenants, set_tenant
-from auditcore_service.store.usage import add_passes, lock_usage, submitted_passes
-from auditcore_service.use_cases.quotas import TenantLimits, limits_in_force
+from auditcore_service.store.records import Audit
+from auditcore_service.store.shards import list_shards
+from auditcore_service.store.tables import AUDITS, METADATA
+from auditcore_service.store.tenancy import EVERY_TENANT
+from auditcore_service.use_cases.image_batches import UploadedFile
+from auditcore_service.use_cases.refusals import NotFound
+from auditcore_service.worker.execution import Executor
+from small_model import SMALL_MODEL
 
-MIDNIGHT = 1_795_737_600.0
-"""2026-11-27 in UTC."""
+OURS = Principal("ours", "pipeline", ANONYMOUS.scopes)
+THEIRS = Principal("theirs", "stranger", ANONYMOUS.scopes)
 
+WITHOUT_TENANT = {"signing_keys", "speeds"}
+"""Keys of the deployment; and how fast models are, by digest."""
 
-def test_the_default_tenant_is_there_from_the_start(database: Database) -> None:
-    with database.reading() as connection:
-        (tenant,) = list_tenants(connection)
-    assert tenant.name == "default"
-    assert tenant.created_at > MIDNIGHT - 86_400 * 365
+OF_AN_AUDIT = {"shards", "events", "frozen_images"}
+"""Tables whose rows belong to an audit, and by that to its tenant."""
 
+PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
 
-def test_settings_are_changed_one_by_one(database: Database) -> None:
-    with database.writing("research") as connection:
-        made = set_tenant(connection, "research", {"running_audits": 4}, now=1.0)
-        changed = set_tenant(connection, "research", {"stored_bytes": NO_LIMIT}, now=2.0)
-        assert set_tenant(connection, "research", {}, now=3.0) == changed
-    assert (made.created_at, made.running_audits, made.stored_bytes) == (1.0, 4, None)
-    assert (changed.created_at, changed.running_audits, changed.stored_bytes) == (1.0, 4, NO_LIMIT)
-    with database.reading("research") as connection:
-        assert find_tenant(connection, "research") == changed
-        assert find_tenant(connection, "nobody") is None
-
-
-def test_a_limit_of_a_tenant_comes_before_that_of_the_deployment(database: Database) -> None:
-    settings = Settings(requests_per_minute=600, running_audits=8, passes_per_day=1000)
-    assert limits_in_force(settings, None) == TenantLimits(600, 8, 1000, None)
-    with database.writing("research") as connection:
-        own = {"running_audits": 0, "passes_per_day": NO_LIMIT, "stored_bytes": 5}
-        tenant = set_tenant(connection, "research", own, now=1.0)  # type: ignore[arg-type]  # names of settings
-    assert limits_in_force(settings, tenant) == TenantLimits(600, 0, None, 5)
+POLICY = PolicyDocument.model_validate(
+    {
+        "name": "scans",
+        "version": "1.0.0",
+        "description": "Of one tenant.",
+        "conditions": [
+            {"check": "deletion", "explainer": "gradient", "metric": "inter_model_deletion", "at_least": 0.05}
+        ],
+    }
+)
 
 
-def test_passes_add_up_until_midnight_and_belong_to_one_tenant(database: Database) -> None:
-    for tenant, passes, now in (
-        ("research", 5, MIDNIGHT - 0.01),
-        ("research", 30, MIDNIGHT),
-        ("research", 12, MIDNIGHT + 86_399),
-        ("other", 7, MIDNIGHT),
-    ):
-        with database.writing(tenant) as connection:
-            lock_usage(connection, tenant)
-            add_passes(connection, tenant, passes, now=now)
-    with database.reading("research") as connection:
-        assert submitted_passes(connection, "research", now=MIDNIGHT + 3600) == 42
-        assert submitted_passes(connection, "research", now=MIDNIGHT + 86_400) == 0
+def photo() -> UploadedFile:
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return UploadedFile("0.png", io.BytesIO(buffer.getvalue()), "images.0")
 
 
-def test_postgresql_shows_a_tenant_only_its_own_rows(new_postgres_url: str) -> None:
-    database = Database(new_postgres_url)
-    database.migrate()
-
-    def execute(connection: sqlalchemy.Connection, *statements: str) -> None:
-        for statement in statements:
-            connection.execute(sqlalchemy.text(statement))
-
-    # the service's role in these tests is a superuser, for whom PostgreSQL makes an exception
-    with database.writing("research") as connection:
-        set_tenant(connection, "research", {}, now=1.0)
-        execute(connection, "CREATE ROLE ordinary", "GRANT ALL ON tenants, daily_passes TO ordinary")
-    try:
-        for tenant, seen in (("research", {"research"}), ("*", {"default", "research"}), ("other", set[str]())):
-            with database.reading(tenant) as connection:
-                execute(connection, "SET LOCAL ROLE ordinary")
-                assert set(connection.execute(sqlalchemy.select(TENANTS.c.name)).scalars()) == seen
-        with database.writing("other") as connection:
-            execute(connection, "SET LOCAL ROLE ordinary")
-            with pytest.raises(sqlalchemy.exc.ProgrammingError, match="row-level security"):
-                add_passes(connection, "research", 1, now=MIDNIGHT)
-            connection.rollback()
-    finally:
-        with database.writing() as connection:
-            execute(connection, "DROP OWNED BY ordinary", "DROP ROLE ordinary")
-        database.close()
+def request(batch: str, **changes: object) -> AuditRequest:
+    document = {"model": SMALL_MODEL, "images": {"kind": "batch", "digest": batch}, "plan": PLAN, **changes}
+    return AuditRequest.model_validate(document)
 
 
 @pytest.fixture
-def auditcore(make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Runs `auditcore tenants` against the database of a service."""
-    settings = make_settings()
-    database = Database(settings.database)
-    database.migrate()
-    database.close()
-    monkeypatch.setenv("AUDIT_RUNNING_AUDITS", "8")
-
-    def run(*arguments: str, data: Path = settings.data_dir) -> Result:
-        return CliRunner().invoke(app, ["tenants", *arguments, "--data", str(data)])
-
-    return run
+def service(make_settings: Callable[..., Settings], database_url: str, key_file: Path) -> Iterator[Service]:
+    opened = Service.of(make_settings(database_url=SecretStr(database_url), signing_key=key_file))
+    opened.start()
+    yield opened
+    opened.stop()
 
 
-def cells(result: Result) -> list[list[str]]:
-    assert result.exit_code == 0, result.output
-    return [line.split() for line in result.stdout.splitlines()]
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    from auditcore_service.key_files import create_signing_key  # noqa: PLC0415 - only this fixture
+
+    create_signing_key(tmp_path / "key.pem")
+    return tmp_path / "key.pem"
 
 
-def test_the_operator_sets_and_shows_limits(auditcore: Callable[..., Result]) -> None:
-    given = ("--running-audits", "4", "--passes-per-day", "none", "--retention-days", "90")
-    assert auditcore("set", "research", *given).exit_code == 0
-    assert auditcore("set", "research", "--stored-bytes", "1000", "--running-audits", "default").exit_code == 0
-    header, default, research = cells(auditcore("list"))
-    assert header[2:] == ["requests_per_minute", "running_audits", "passes_per_day", "stored_bytes", "retention_days"]
-    assert (default[0], default[2:]) == ("default", 5 * ["default"])
-    assert (research[0], research[2:]) == ("research", ["default", "default", "none", "1000", "90"])
-    assert cells(auditcore("show", "research")) == [
-        ["limit", "setting", "in_force", "used"],
-        ["requests_per_minute", "default", "none", "-"],
-        ["running_audits", "default", "8", "0"],
-        ["passes_per_day", "none", "none", "0"],
-        ["stored_bytes", "1000", "1000", "0"],
-    ]
+def work(service: Service, audit_id: str) -> Audit:
+    """Run all shards of an audit of any tenant, as a worker does."""
+    executor = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
+    while True:
+        with service.database.reading() as connection:
+            queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
+        if not queued:
+            break
+        for key in queued:
+            executor.run(key)
+    with service.database.reading() as connection:
+        audit = find_audit(connection, audit_id)
+    assert audit is not None
+    return audit
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("set", "Research"), "cannot be the name of a tenant; use small letters"),
-        (("set", "a", "--stored-bytes", "1 GB"), "--stored-bytes is '1 GB'; write a whole number from 0"),
-        (("set", "a", "--stored-bytes=-1"), "--stored-bytes is '-1'; write a whole number from 0"),
-        (("set", "a", "--requests-per-minute", "0"), "write a whole number from 1"),
-        (("set", "a", "--passes-per-day", str(2**63)), "write a whole number from 0"),
-        (("show", "research"), "`auditcore tenants set research` creates it"),
-    ],
-)
-def test_a_mistake_of_the_operator_is_explained(
-    auditcore: Callable[..., Result], arguments: tuple[str, ...], message: str
+def test_nothing_of_a_tenant_exists_for_another(service: Service) -> None:
+    batch = service.batches.store(OURS, [photo()]).digest
+    maps = service.maps.store(OURS, io.BytesIO(save({"maps": np.zeros((1, 32, 32), np.float32)}))).digest
+    service.policies.store(OURS, POLICY)
+    audit = service.audits.submit(OURS, request(batch), idempotency_key="one")
+    finished = work(service, audit.id)
+    assert (finished.tenant, finished.state) == ("ours", "succeeded")
+    service.evidence.sign_off(OURS, audit.id, signer=None, decision="approve", comment="")
+    picture = service.audits.report(OURS, audit.id)
+    assert picture
+
+    for hidden in (
+        lambda: service.audits.get(THEIRS, audit.id),
+        lambda: service.audits.report(THEIRS, audit.id),
+        lambda: service.audits.failure(THEIRS, audit.id),
+        lambda: service.audits.events(THEIRS, audit.id, after=0),
+        lambda: service.audits.cancel(THEIRS, audit.id),
+        lambda: service.audits.artifact(THEIRS, audit.id, batch),
+        lambda: service.audits.picture(THEIRS, str(finished.report_digest)),
+        lambda: service.replays.start(THEIRS, audit.id),
+        lambda: service.replays.compare(THEIRS, audit.id, tolerance=0.0),
+        lambda: service.evidence.of_audit(THEIRS, audit.id),
+        lambda: service.evidence.sign_off(THEIRS, audit.id, signer=None, decision="reject", comment=""),
+        lambda: service.evidence.sign_offs(THEIRS, audit.id),
+        lambda: service.batches.get(THEIRS, batch),
+        lambda: service.policies.content(THEIRS, POLICY.label),
+        lambda: service.policies.content(THEIRS, POLICY.digest),
+    ):
+        with pytest.raises(NotFound):
+            hidden()
+    with pytest.raises(InputError, match="no image batch"):
+        service.audits.submit(THEIRS, request(batch))
+    mine = service.batches.store(THEIRS, [photo()]).digest
+    assert mine == batch
+    for changes in (
+        {"policy": POLICY.label},
+        {"baseline": {"audit": audit.id}},
+        {"baseline": {"report": finished.report_digest}},
+        {"plan": {"explainers": [{"kind": "precomputed", "name": "shown", "maps": maps}], "checks": PLAN["checks"]}},
+    ):
+        with pytest.raises(InputError):
+            service.audits.submit(THEIRS, request(mine, **changes))
+        if "plan" not in changes:
+            service.audits.estimate(OURS, request(batch, **changes))
+    assert service.audits.page(THEIRS, cursor=None, limit=9) == ((), None)
+    assert [one.document.name for one in service.policies.page(THEIRS, cursor=None, limit=9)[0]].count("scans") == 0
+    assert service.evidence.log_after(THEIRS, 0, limit=9) == ()
+
+
+def test_two_tenants_may_store_the_same(service: Service) -> None:
+    audits = []
+    for principal in (OURS, THEIRS):
+        batch = service.batches.store(principal, [photo()]).digest
+        assert service.policies.store(principal, POLICY)[1]
+        audits.append(service.audits.submit(principal, request(batch), idempotency_key="same"))
+    assert audits[0].id != audits[1].id
+    again = service.audits.submit(THEIRS, request(batch), idempotency_key="same")
+    assert again.id == audits[1].id
+    for principal, audit in zip((OURS, THEIRS), audits, strict=True):
+        assert [one.id for one in service.audits.page(principal, cursor=None, limit=9)[0]] == [audit.id]
+        entries = service.evidence.log_after(principal, 0, limit=99)
+        assert {entry.tenant for entry in entries} == {principal.tenant}
+        assert [(entry.kind, entry.principal) for entry in entries] == [
+            ("policy", principal.name),
+            ("submit", principal.name),
+        ]
+
+
+def test_blobs_of_a_tenant_are_below_its_own_folder(service: Service, tmp_path: Path) -> None:
+    batch = service.batches.store(OURS, [photo()]).digest
+    work(service, service.audits.submit(OURS, request(batch)).id)
+    folder = tmp_path / "service" / "blobs"
+    assert [path.name for path in folder.iterdir()] == ["tenants"]
+    assert [path.name for path in (folder / "tenants").iterdir()] == ["ours"]
+    assert len(list((folder / "tenants" / "ours").rglob("*"))) > 3
+
+
+def test_a_digest_of_another_tenant_reads_nothing(tmp_path: Path) -> None:
+    store = BlobStore(f"file://{tmp_path}")
+    digest = store.of("ours").put(b"x")
+    assert store.of("ours").get(digest) == b"x"
+    for stranger in (store, store.of("theirs"), store.of("default")):
+        with pytest.raises(UnreachableResource):
+            stranger.get(digest)
+
+
+def test_an_answer_about_a_model_is_not_given_to_another_tenant(
+    make_settings: Callable[..., Settings],
 ) -> None:
-    result = auditcore(*arguments)
-    assert (result.exit_code, message in result.stderr) == (2, True), result.output
-    assert len(cells(auditcore("list"))) == 2
+    service = Service.of(make_settings(inspection_wait_s=0.05))
+    service.start()
+    try:
+        question = InspectionRequest.model_validate({"model": SMALL_MODEL})
+        for principal in (OURS, THEIRS, OURS):
+            assert not service.inspections.inspect(principal, question).complete
+        with service.database.reading() as connection:
+            rows = connection.execute(sqlalchemy.select(METADATA.tables["inspections"])).all()
+        assert sorted(row.tenant for row in rows) == ["ours", "theirs"]
+        assert len({row.digest for row in rows}) == 2
+    finally:
+        service.stop()
 
 
-def test_no_database_is_made_by_looking(auditcore: Callable[..., Result], tmp_path: Path) -> None:
-    result = auditcore("list", data=tmp_path / "elsewhere")
-    assert (result.exit_code, "there is no database" in result.stderr) == (2, True)
-    assert not (tmp_path / "elsewhere").exists()
+@pytest.mark.parametrize("name", ["", "*", "Ours", "a/b", "..", "a" * 64, "-a", "a\n"])
+def test_a_tenant_is_a_plain_word(name: str) -> None:
+    with pytest.raises(ValueError, match="small letters"):
+        Principal(name, None, frozenset())
+
+
+def test_every_row_has_a_tenant() -> None:
+    for name, table in METADATA.tables.items():
+        if name in WITHOUT_TENANT:
+            assert "tenant" not in table.c
+        elif name in OF_AN_AUDIT:
+            (key,) = table.foreign_keys
+            assert key.column is AUDITS.c.id
+        elif name != "tenants":
+            assert not table.c.tenant.nullable, name
+
+
+def test_every_use_case_says_for_whom_it_opens_a_transaction() -> None:
+    """A transaction without a tenant sees all of them; only work of the deployment itself may open one."""
+    of_the_deployment = {"publish_key", "public_keys"}
+    for file in Path(auditcore_service.use_cases.__file__).parent.glob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(function, ast.FunctionDef) or function.name in of_the_deployment:
+                continue
+            for call in ast.walk(function):
+                opens = isinstance(call, ast.Call) and getattr(call.func, "attr", None) in {"reading", "writing"}
+                assert not opens or call.args, f"{file.name}:{call.lineno}"
+
+
+@pytest.fixture
+def owned_database(new_postgres_url: str) -> Iterator[Database]:
+    """A PostgreSQL database that belongs to an ordinary role, as in production; superusers pass every wall."""
+    parsed = sqlalchemy.make_url(new_postgres_url).set(drivername="postgresql+psycopg")
+    admin = sqlalchemy.create_engine(parsed, isolation_level="AUTOCOMMIT")
+    role = f"{parsed.database}_service"
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f'CREATE ROLE "{role}" LOGIN'))
+        connection.execute(sqlalchemy.text(f'ALTER DATABASE "{parsed.database}" OWNER TO "{role}"'))
+        connection.execute(sqlalchemy.text(f'GRANT ALL ON SCHEMA public TO "{role}"'))
+    database = Database(parsed.set(username=role).render_as_string(hide_password=False))
+    database.migrate()
+    yield database
+    database.close()
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f'REASSIGN OWNED BY "{role}" TO CURRENT_USER'))
+        connection.execute(sqlalchemy.text(f'DROP OWNED BY "{role}"'))
+        connection.execute(sqlalchemy.text(f'DROP ROLE "{role}"'))
+    admin.dispose()
+
+
+def test_postgresql_itself_keeps_tenants_apart(owned_database: Database) -> None:
+    insert = sqlalchemy.text(
+        "INSERT INTO audits (id, tenant, state, request, plan, images, created_at) "
+        "VALUES (:id, :tenant, 'queued', '{}', '{}', 1, 1.0)"
+    )
+    event = sqlalchemy.text("INSERT INTO events (audit_id, kind, data, created_at) VALUES (:id, 'state', '{}', 1.0)")
+    for tenant in ("ours", "theirs"):
+        with owned_database.writing(tenant) as connection:
+            connection.execute(insert, {"id": tenant, "tenant": tenant})
+            connection.execute(event, {"id": tenant})
+    for tenant, seen in (
+        ("ours", ["ours"]),
+        ("theirs", ["theirs"]),
+        ("nobody", []),
+        (EVERY_TENANT, ["ours", "theirs"]),
+    ):
+        with owned_database.reading(tenant) as connection:
+            for column, table in (("id", "audits"), ("audit_id", "events")):
+                # no condition: what a forgotten WHERE would show
+                query = sqlalchemy.select(METADATA.tables[table].c[column]).order_by(column)
+                assert connection.execute(query).scalars().all() == seen
+    with owned_database.engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT count(*) FROM audits")).scalar() == 0
+    for change in (
+        insert.bindparams(id="smuggled", tenant="theirs"),
+        event.bindparams(id="theirs"),
+    ):
+        with pytest.raises(ProgrammingError, match="row-level security"), owned_database.writing("ours") as connection:
+            connection.execute(change)
+    with owned_database.writing("ours") as connection:
+        assert connection.execute(sqlalchemy.text("UPDATE audits SET images = 2")).rowcount == 1
+        assert connection.execute(sqlalchemy.text("DELETE FROM events")).rowcount == 1
+
+
+def test_every_table_of_tenants_is_behind_the_wall(owned_database: Database) -> None:
+    with owned_database.reading() as connection:
+        rows = connection.execute(
+            sqlalchemy.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity")
+        )
+        walled = set(rows.scalars())
+    assert walled == set(METADATA.tables) - WITHOUT_TENANT - {"tenants"}
