@@ -7,10 +7,10 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import http_sf
 import httpx
@@ -23,13 +23,12 @@ from limits.storage import MemoryStorage
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.service_client import ServiceClient
 from auditcore_service.gateway.app import create_app
-from auditcore_service.gateway.problems import STATUS
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import Principal, Scope
 from auditcore_service.settings import Settings
 from auditcore_service.store.tenants import set_tenant
 from auditcore_service.use_cases import request_rates
-from auditcore_service.use_cases.refusals import Refusal
+from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.request_rates import Count, _Counters, _origin
 from in_process import InProcess
 from queues import ONLY_REDIS, QUEUE_KINDS
@@ -40,44 +39,38 @@ USAGE = "/v1/usage"
 """A route that is counted."""
 
 
-class Unknown(Refusal):
-    """Credentials that nobody has."""
-
-    code = "unauthenticated"
-
-
-class Keys:
-    """Accepts `TENANT/NAME` and refuses everything else, as a service with authentication does."""
-
-    tried: ClassVar[list[str | None]] = []
-
-    def principal(self, authorization: str | None, needed: Collection[str]) -> Principal:  # noqa: ARG002 - as the real one
-        self.tried.append(authorization)
-        tenant, slash, name = (authorization or "").partition("/")
-        if not slash:
-            msg = "send credentials"
-            raise Unknown(msg)
-        return Principal(tenant, name, EVERYTHING)
-
-
 @pytest.fixture
-def gateway(make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def gateway(make_settings: Callable[..., Settings]) -> Callable[..., Any]:
     """Makes gateways of one service that asks for credentials; keywords are settings."""
-    monkeypatch.setitem(STATUS, Unknown, 401)  # type: ignore[arg-type]  # declared as a mapping that nobody changes
-    Keys.tried.clear()
+    SECRETS.clear()
 
     @contextmanager
     def make(**settings: Any) -> Iterator[TestClient]:
-        app = create_app(make_settings(**settings))
-        object.__setattr__(app.state.service, "authentication", Keys())
+        app = create_app(make_settings(authentication="required", **settings))
         with TestClient(app) as client:
             yield client
 
     return make
 
 
+SECRETS = dict[str, str]()
+"""`TENANT/NAME` -> API key of this name."""
+
+
+def secret(client: TestClient, who: str) -> str:
+    if who not in SECRETS:
+        tenant, name = who.split("/")
+        service: Service = client.app.state.service  # type: ignore[attr-defined]
+        operator = Principal(tenant, None, EVERYTHING)
+        SECRETS[who] = service.api_keys.create(operator, name=name, scopes=EVERYTHING, expires_at=None)[1]
+    return SECRETS[who]
+
+
 def ask(client: TestClient, credentials: str | None = "research/ann", path: str = USAGE) -> httpx.Response:
-    return client.get(path, headers={} if credentials is None else {"Authorization": credentials})
+    """Ask with the API key of `TENANT/NAME`, with other credentials, or with none."""
+    if credentials is not None and "/" in credentials:
+        credentials = secret(client, credentials)
+    return client.get(path, headers={} if credentials is None else {"Authorization": f"Bearer {credentials}"})
 
 
 def standing(answer: httpx.Response) -> dict[str, tuple[int, int, int, int]]:
@@ -122,7 +115,7 @@ def test_one_principal_cannot_use_up_what_its_tenant_may(gateway: Callable[..., 
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert [standing(answer)["principal"][2] for answer in answers] == [1, 0, 0]
         assert [standing(answer)["tenant"][2] for answer in answers] == [8, 7, 6]
-        assert "'ann' has sent more than the 2 requests" in answers[2].json()["detail"]
+        assert "'key:ann' has sent more than the 2 requests" in answers[2].json()["detail"]
         assert ask(client, "research/bob").status_code == 200
         # a tenant cannot take the place of another by the name of a principal
         assert ask(client, "other/ann").status_code == 200
@@ -244,13 +237,23 @@ def test_a_limit_of_a_tenant_is_in_force_after_some_seconds(
 
 
 @pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
-def test_credentials_cannot_be_guessed_at_full_speed(gateway: Callable[..., Any]) -> None:
+def test_credentials_cannot_be_guessed_at_full_speed(
+    gateway: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = list[str | None]()
+    look = Authentication.principal
+
+    def watched(self: Authentication, authorization: str | None) -> Principal:
+        tried.append(authorization)
+        return look(self, authorization)
+
+    monkeypatch.setattr(Authentication, "principal", watched)
     with gateway(failed_authentications_per_minute=3) as client:
         assert ask(client, "research/ann").status_code == 200
         guesses = [ask(client, guess) for guess in ("a", None, "b", "c", "research/bob")]
         assert [answer.status_code for answer in guesses] == [401, 401, 401, 429, 429]
         assert [standing(answer)["failures"][2] for answer in guesses] == [2, 1, 0, 0, 0]
-        assert Keys.tried == ["research/ann", "a", None, "b"]
+        assert tried == [f"Bearer {SECRETS['research/ann']}", "Bearer a", None, "Bearer b"]
         refused = guesses[3]
         assert refused.json()["code"] == "too_many_requests"
         assert "3 requests without valid credentials within 60 seconds" in refused.json()["detail"]
@@ -304,7 +307,7 @@ def submit(commands: ServiceClient) -> str:
 def test_the_command_line_waits_as_long_as_it_is_told(gateway: Callable[..., Any]) -> None:
     waits = list[float]()
     with gateway(queue="database", redis_url=None, requests_per_minute=1) as client:
-        client.headers["Authorization"] = "research/ann"
+        client.headers["Authorization"] = f"Bearer {secret(client, 'research/ann')}"
         service: Service = client.app.state.service  # type: ignore[attr-defined]
 
         def sleep(seconds: float) -> None:
@@ -321,7 +324,7 @@ def test_the_command_line_waits_as_long_as_it_is_told(gateway: Callable[..., Any
 
 def test_the_command_line_does_not_wait_for_a_quota(gateway: Callable[..., Any]) -> None:
     with gateway(running_audits=0) as client:
-        client.headers["Authorization"] = "research/ann"
+        client.headers["Authorization"] = f"Bearer {secret(client, 'research/ann')}"
         commands = ServiceClient("http://testserver", transport=InProcess(client), sleep=pytest.fail)
         with commands, pytest.raises(CommandError, match="Too Many Requests: tenant 'research' has 0 audits that wait"):
             submit(commands)

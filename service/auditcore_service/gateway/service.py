@@ -13,6 +13,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.telemetry import Telemetry
+from auditcore_service.use_cases.api_keys import ApiKeys
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.evidence import Evidence
@@ -38,6 +39,7 @@ class Service:
     authentication: Authentication
     quotas: Quotas
     rates: RequestRates
+    api_keys: ApiKeys
     audits: Audits
     evidence: Evidence
     replays: Replays
@@ -81,9 +83,10 @@ class Service:
             blobs=blobs,
             queue=queue,
             announcer=announcer,
-            authentication=Authentication(),
             quotas=quotas,
             rates=RequestRates(settings, database=database, quotas=quotas),
+            authentication=Authentication(settings, database=database),
+            api_keys=ApiKeys(database=database),
             audits=audits,
             evidence=Evidence(database=database, audits=audits, signing_key=key),
             replays=Replays(audits=audits),
@@ -96,9 +99,10 @@ class Service:
         )
 
     def start(self) -> None:
-        """Bring the schema up to date, list the signing key, and begin to announce and to sweep."""
+        """Bring the schema up to date, list the signing key, and begin what goes on in the background."""
         self.database.migrate()
         self.evidence.publish_key()
+        self.authentication.start()
         self.announcer.start()
         self.sweeper.start()
 
@@ -106,6 +110,7 @@ class Service:
         """Stop sweeping, announce what is left and close all connections."""
         self.sweeper.stop()
         self.announcer.stop()
+        self.authentication.stop()
         self.queue.close()
         self.rates.close()
         self.database.close()
