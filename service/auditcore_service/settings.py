@@ -189,6 +189,38 @@ class Settings(BaseSettings):
     budget_passes: int | None = Field(
         default=None, ge=1, description="Audits estimated at more forward passes are refused; none if unset."
     )
+    # a limit protects tenants from each other, so a service with one tenant needs none
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests that a tenant may send in a minute; no limit if unset."
+    )
+    principal_requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests that one key or user of a tenant may send in a minute; no limit if unset.",
+    )
+    failed_authentications_per_minute: int | None = Field(
+        default=30,
+        ge=1,
+        description="Requests without valid credentials that a client address may send in a minute. Until the minute "
+        "is over, further credentials from there are not looked at, except for those that were accepted before.",
+    )
+    running_audits: int | None = Field(
+        default=None,
+        ge=0,
+        description="Audits of a tenant that may wait or run at the same time; no limit if unset.",
+    )
+    passes_per_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="Forward passes, as estimated, of the audits that a tenant submits in a day (UTC); no limit if "
+        "unset.",
+    )
+    stored_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Bytes of image batches and maps that a tenant may store; no limit if unset. `auditcore tenants "
+        "set` gives a tenant other limits than these.",
+    )
     shard_images: int = Field(
         default=64, ge=1, description="Most images in a shard, however fast the model is; a worker holds their files."
     )

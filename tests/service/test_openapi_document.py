@@ -29,6 +29,7 @@ from auditcore_service.gateway.schemas import (
     Problem,
     SignOff,
     SignOffList,
+    Usage,
 )
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
@@ -70,7 +71,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 32
+    assert len(set(names)) == len(names) == 33
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -107,6 +108,7 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "readLog": LogPage,
         "replayAudit": AuditStatus,
         "compareReplay": ReplayComparison,
+        "getUsage": Usage,
         "createApiKey": IssuedApiKey,
         "listApiKeys": ApiKeyPage,
         "getApiKey": ApiKeyEntry,
@@ -118,6 +120,16 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
             success = next(response for status, response in operation["responses"].items() if status < "300")
             example = success["content"]["application/json"]["example"]
             bodies[operation["operationId"]].model_validate_json(json.dumps(example))
+
+
+def test_every_operation_of_a_tenant_answers_429_with_the_limits(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        limited = "/v1/" in name and not name.endswith("/v1/keys")
+        assert ("429" in operation["responses"]) == limited, name
+        if limited:
+            assert set(operation["responses"]["429"]["headers"]) == {"Retry-After", "RateLimit-Policy", "RateLimit"}
+    submit = document["paths"]["/v1/audits"]["post"]["responses"]["429"]["content"]["application/problem+json"]
+    assert set(submit["examples"]) == {"too_many_requests", "quota_exceeded"}
 
 
 def undescribed(schemas: dict[str, Any]) -> list[str]:

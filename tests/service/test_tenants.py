@@ -301,4 +301,4 @@ def test_every_table_of_tenants_is_behind_the_wall(owned_database: Database) -> 
             sqlalchemy.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity")
         )
         walled = set(rows.scalars())
-    assert walled == set(METADATA.tables) - WITHOUT_TENANT - {"tenants"}
+    assert walled == set(METADATA.tables) - WITHOUT_TENANT

@@ -41,6 +41,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "serve": _EMBEDDED,
     "gateway": _GATEWAY,
     "worker": _WORKER,
+    "tenants": _GATEWAY,
     "audit": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,

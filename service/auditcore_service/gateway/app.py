@@ -15,6 +15,7 @@ from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
 from auditcore_service.gateway.problems import install_problem_handlers
+from auditcore_service.gateway.rate_limits import RateLimitFields
 from auditcore_service.gateway.routes import (
     api_keys,
     audits,
@@ -29,6 +30,7 @@ from auditcore_service.gateway.routes import (
     operations,
     policies,
     replays,
+    usage,
 )
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -49,6 +51,7 @@ TAGS = {
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
     "policies": "Conditions for a pass, stored by content under a name and a version.",
     "catalogue": "Explainers, checks, augmentations, presets and metrics.",
+    "usage": "What a tenant may use, and what it uses.",
     "api keys": "Who may ask, and for what.",
     "operations": "Health and metrics, for the operator.",
 }
@@ -98,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         maps,
         policies,
         catalogue,
+        usage,
         operations,
         documentation,
     ):
@@ -110,7 +114,8 @@ def create_app(settings: Settings) -> FastAPI:
         return settings.request_bytes
 
     app.add_middleware(BodyLimit, limit=body_limit)
-    app.add_middleware(Authenticate, authentication=service.authentication)
+    app.add_middleware(Authenticate, authentication=service.authentication, rates=service.rates)
+    app.add_middleware(RateLimitFields)
     app.add_middleware(CountRequests, telemetry=service.telemetry)
 
     def document() -> dict[str, Any]:

@@ -117,8 +117,45 @@ class EstimateAnswer(Body):
     """
 
     estimate: Estimate
-    within_budget: bool = Field(description="Whether the operator's budget lets POST /v1/audits accept it.")
-    advice: str | None = Field(default=None, description="Above the budget: by how much, and what to reduce.")
+    within_budget: bool = Field(
+        description="Whether the operator's budget, and what is left of the tenant's passes of today, let POST "
+        "/v1/audits accept it."
+    )
+    advice: str | None = Field(default=None, description="If not: by how much it is above, and what to reduce.")
+
+
+@final
+class LimitUsage(Body):
+    """One limit of a tenant, and what is used of it.
+
+    Attributes:
+        limit: The limit in force; null for no limit.
+        used: What is used of it; null for requests without a limit, which are not counted.
+        resets_at: When counting begins at 0 again; null for what is used until it ends or is deleted.
+    """
+
+    limit: int | None
+    used: int | None
+    resets_at: str | None = Field(default=None, description="RFC 3339, UTC.")
+
+
+@final
+class Usage(Body):
+    """What a tenant may use, and what it uses.
+
+    Attributes:
+        tenant: The tenant of the credentials.
+        requests_per_minute: Requests, this one included.
+        running_audits: Audits that wait or run.
+        passes_per_day: Forward passes, as estimated, of the audits submitted today (UTC).
+        stored_bytes: Bytes of image batches and maps.
+    """
+
+    tenant: str
+    requests_per_minute: LimitUsage
+    running_audits: LimitUsage
+    passes_per_day: LimitUsage
+    stored_bytes: LimitUsage
 
 
 @final

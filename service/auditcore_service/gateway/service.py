@@ -20,7 +20,9 @@ from auditcore_service.use_cases.evidence import Evidence
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.use_cases.policies import Policies
+from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.replays import Replays
+from auditcore_service.use_cases.request_rates import RequestRates
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 
@@ -35,6 +37,8 @@ class Service:
     queue: ShardQueue
     announcer: Announcer
     authentication: Authentication
+    quotas: Quotas
+    rates: RequestRates
     api_keys: ApiKeys
     audits: Audits
     evidence: Evidence
@@ -58,8 +62,9 @@ class Service:
         blobs = BlobStore(settings.blobs)
         queue = open_queue(settings, database)
         announcer = Announcer(queue)
-        batches = ImageBatches(settings, database=database, blobs=blobs)
-        maps = MapUploads(settings, blobs=blobs)
+        quotas = Quotas(settings, database=database)
+        batches = ImageBatches(settings, database=database, blobs=blobs, quotas=quotas)
+        maps = MapUploads(settings, blobs=blobs, quotas=quotas)
         policies = Policies(database=database)
         audits = Audits(
             settings,
@@ -69,6 +74,7 @@ class Service:
             batches=batches,
             maps=maps,
             policies=policies,
+            quotas=quotas,
             signing_key=key,
         )
         return cls(
@@ -77,6 +83,8 @@ class Service:
             blobs=blobs,
             queue=queue,
             announcer=announcer,
+            quotas=quotas,
+            rates=RequestRates(settings, database=database, quotas=quotas),
             authentication=Authentication(settings, database=database),
             api_keys=ApiKeys(database=database),
             audits=audits,
@@ -104,4 +112,5 @@ class Service:
         self.announcer.stop()
         self.authentication.stop()
         self.queue.close()
+        self.rates.close()
         self.database.close()

@@ -11,23 +11,29 @@ from auditcore_service.store.tables import FROZEN_IMAGES, IMAGE_BATCHES
 from auditcore_service.store.tenancy import owned, owner
 
 
-def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, now: float) -> None:
-    """Store a batch; storing the same batch again changes nothing."""
-    if find_batch(connection, digest) is not None:
-        return
+def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, size_bytes: int, now: float) -> None:
+    """Store a batch; storing the same batch again changes nothing.
+
+    Args:
+        connection: A write transaction of the tenant.
+        digest: Digest of the manifest.
+        manifest: The images.
+        size_bytes: Bytes of the images and their masks.
+        now: Seconds since 1970.
+    """
     values = {
         "tenant": owner(connection),
         "digest": digest,
         "manifest": manifest.model_dump_json(),
         "images": len(manifest.entries),
-        "size_bytes": sum(entry.size_bytes for entry in manifest.entries),
+        "size_bytes": size_bytes,
         "created_at": now,
     }
     try:
         with connection.begin_nested():
             connection.execute(insert(IMAGE_BATCHES).values(**values))
     except IntegrityError:
-        # on PostgreSQL another upload may have been first; with content addresses it stored the same batch
+        # with content addresses, what is stored is the same batch
         return
 
 

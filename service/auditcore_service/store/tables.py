@@ -203,6 +203,26 @@ LOG_ENTRIES = Table(
     Index(None, "subject", "kind"),
 )
 
+TENANTS = Table(
+    "tenants",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("requests_per_minute", BigInteger),
+    Column("running_audits", BigInteger),
+    Column("passes_per_day", BigInteger),
+    Column("stored_bytes", BigInteger),
+    Column("retention_days", BigInteger),
+)
+
+DAILY_PASSES = Table(
+    "daily_passes",
+    METADATA,
+    _tenant(primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("passes", BigInteger, nullable=False),
+)
+
 API_KEYS = Table(
     "api_keys",
     METADATA,

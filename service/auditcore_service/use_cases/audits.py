@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.locations import unsafe_integer
 from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.priced_requests import PricedRequest, PricedRequests
+from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.refusals import (
     BudgetExceeded,
     IdempotencyKeyReused,
@@ -83,6 +85,7 @@ class Audits:
         batches: ImageBatches,
         maps: MapUploads,
         policies: Policies,
+        quotas: Quotas,
         signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -91,6 +94,7 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
+        self._quotas = quotas
         self._signing_key = signing_key
         self._pricing = PricedRequests(
             settings,
@@ -120,7 +124,9 @@ class Audits:
 
         Raises:
             InputError: The request cannot be carried out; nothing was stored.
-            BudgetExceeded: It would cost more than the operator allows; nothing was stored.
+            BudgetExceeded: It would cost more than the operator allows, or more than its tenant may submit in a day;
+                nothing was stored.
+            QuotaExceeded: Nothing is left of a limit of its tenant.
             InvalidIdempotencyKey: The key is empty, too long or not printable.
             IdempotencyKeyReused: The key came with another request.
             RequestInFlight: The first request with this key is still being answered.
@@ -150,13 +156,18 @@ class Audits:
     def estimate(self, principal: Principal, request: AuditRequest) -> PricedRequest:
         """What a request would cost; makes all checks of `submit` but the budget, and stores nothing.
 
-        A price above the operator's budget is an answer: `objection` is then set.
+        A price above the operator's budget, or above what its tenant may still submit today, is an answer: `objection`
+        is then set.
 
         Raises:
             InputError: The request cannot be carried out.
         """
         _fingerprint(request)
-        return self._pricing.price(principal, request)
+        priced = self._pricing.price(principal, request)
+        if priced.objection is not None:
+            return priced
+        objection = self._quotas.objection_to_passes(principal.tenant, priced.estimate.passes)
+        return dataclasses.replace(priced, objection=objection)
 
     def _submit(
         self,
@@ -170,6 +181,7 @@ class Audits:
         priced = self._pricing.price(principal, request)
         if priced.objection is not None:
             raise BudgetExceeded(priced.objection, field="plan")
+        self._quotas.check_audit(principal.tenant, priced.estimate.passes)
         request, plan, images = priced.request, priced.plan, priced.images
         changes: dict[str, object] = {}
         match request.images:
@@ -208,6 +220,7 @@ class Audits:
                 # if anything fails from here on, the transaction is rolled back and the key is free again
                 reservation = reserve_key(connection, key, fingerprint, now=now)
             if reservation.state == "new":
+                self._quotas.admit_audit(connection, principal.tenant, priced.estimate.passes)
                 audit, queued = insert_audit(
                     connection, audit_id=audit_id, images=images, shards=shards, now=now, replay_of=replay_of, **written
                 )

@@ -13,6 +13,8 @@ Refusal
 |-- InvalidIdempotencyKey    invalid_idempotency_key
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
+|-- QuotaExceeded            quota_exceeded
+|-- TooManyRequests          too_many_requests
 |-- PolicyExists             policy_exists
 |-- ModelRefused             the code of the worker's error
 |-- CredentialsMissing       credentials_missing
@@ -38,9 +40,12 @@ class Refusal(Exception):
         code: Stable machine-readable name.
         message: What was found and how to fix it.
         field: The part of the request that is wrong, if it is known.
+        retry_after_s: Seconds after which the same request may succeed; None if waiting does not help, or if nobody
+            knows how long.
     """
 
     code: ClassVar[str] = "refused"
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -120,6 +125,26 @@ class BudgetExceeded(Refusal):
     code = "budget_exceeded"
 
 
+class QuotaExceeded(Refusal):
+    """The request needs more of a tenant's limit than is left."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message, field=field)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(Refusal):
+    """More requests came within a minute than are allowed."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class SignerUnknown(Refusal):
     """A sign-off names nobody, and the service does not know who sent it."""
 
@@ -168,6 +193,7 @@ class IssuerUnavailable(Refusal):
     """The issuer of tokens does not answer, so that no token can be checked."""
 
     code = "issuer_unavailable"
+    retry_after_s = 5
 
 
 class ScopeMissing(Refusal):
@@ -206,3 +232,4 @@ class RequestInFlight(Refusal):
     """The first request with this key is still being answered."""
 
     code = "request_in_flight"
+    retry_after_s = 1

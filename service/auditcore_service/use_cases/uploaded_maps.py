@@ -10,15 +10,17 @@ from auditcore.errors import LimitExceeded, MapsInvalid
 from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
+from auditcore_service.use_cases.quotas import Quotas
 
 
 @final
 class MapUploads:
     """The use cases of uploaded maps."""
 
-    def __init__(self, settings: Settings, *, blobs: BlobStore) -> None:
+    def __init__(self, settings: Settings, *, blobs: BlobStore, quotas: Quotas) -> None:
         self._settings = settings
         self._blobs = blobs
+        self._quotas = quotas
 
     def store(self, principal: Principal, stream: BinaryIO) -> StoredMaps:
         """Store a file of maps; the same file always has the same digest.
@@ -26,12 +28,16 @@ class MapUploads:
         Raises:
             LimitExceeded: The file is larger than the limit of an image batch.
             MapsInvalid: The file does not contain maps.
+            QuotaExceeded: The tenant would store too many bytes.
         """
         limit = self._settings.batch_bytes
         data = stream.read(limit + 1)
         if len(data) > limit:
             raise LimitExceeded(what="the file of maps", limit=limit, actual=len(data), unit="bytes", field="maps")
         file, _ = read_map_layout(data)
+        room = self._quotas.room(principal.tenant)
+        if room is not None:
+            room.check(len(data), field="maps")
         return StoredMaps(digest=self._blobs.of(principal.tenant).put(data), size_bytes=len(data), file=file)
 
     def check(self, principal: Principal, plan: AuditPlan, *, images: int) -> None:

@@ -18,6 +18,8 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
+    QUOTA_OF_AUDITS,
+    TOO_MANY_REQUESTS,
     UNSAFE_REFERENCE,
     json_example,
     problem_example,
@@ -99,6 +101,8 @@ _EVENT_ID = re.compile(r"[0-9]{1,18}")
             CONTENT_TOO_LARGE,
             UNSAFE_REFERENCE,
             problem_example(422, "budget_exceeded", BUDGET_ADVICE, pointer="#/plan"),
+            TOO_MANY_REQUESTS,
+            QUOTA_OF_AUDITS,
         ),
     },
 )
@@ -115,7 +119,8 @@ def submit(
     """Check a request, store it and start the audit. Mistakes that show without the model are refused at once.
 
     The answer has an `estimate` of passes and seconds. Above the operator's budget the request is refused with the code
-    `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price.
+    `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price. Beyond a limit of your tenant
+    the answer is 429; GET /v1/usage says what is left.
     """
     audit = service.audits.submit(principal, request, idempotency_key=idempotency_key)
     response.headers["Location"] = path_of(audit.id)

@@ -15,6 +15,8 @@ from auditcore.contracts.masks import MASK_BYTES
 from auditcore.errors import LimitExceeded
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
+    QUOTA_OF_BYTES,
+    TOO_MANY_REQUESTS,
     json_example,
     problem_example,
     problem_responses,
@@ -245,6 +247,8 @@ async def _text(name: str, file: UploadFile) -> str:
         ),
         **problem_responses(
             CONTENT_TOO_LARGE,
+            TOO_MANY_REQUESTS,
+            QUOTA_OF_BYTES,
             problem_example(415, "unsupported_media_type", _NO_FORM, pointer="#/Content-Type"),
             problem_example(
                 422,

@@ -9,6 +9,8 @@ from fastapi import APIRouter, File, UploadFile
 from auditcore.contracts.map_files import StoredMaps
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
+    QUOTA_OF_BYTES,
+    TOO_MANY_REQUESTS,
     json_example,
     problem_example,
     problem_responses,
@@ -35,6 +37,8 @@ MAPS_EXAMPLE = {
         201: json_example(MAPS_EXAMPLE),
         **problem_responses(
             CONTENT_TOO_LARGE,
+            TOO_MANY_REQUESTS,
+            QUOTA_OF_BYTES,
             problem_example(
                 422,
                 "maps_invalid",
