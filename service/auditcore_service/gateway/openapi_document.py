@@ -25,7 +25,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     # pydantic's own schema of any JSON value has none, and generators name their classes after titles
     for name, schema in schemas.items():
         schema.setdefault("title", name)
-    for path in document["paths"].values():
+    for path in (*document["paths"].values(), *document["webhooks"].values()):
         for operation in path.values():
             invalid = operation["responses"].get("422", {})
             if "application/json" in invalid.get("content", {}):

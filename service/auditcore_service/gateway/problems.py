@@ -61,6 +61,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.PolicyExists: HTTPStatus.CONFLICT,
+    refusals.TooManyWebhooks: HTTPStatus.CONFLICT,
+    refusals.WebhookDisabled: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,
 }

@@ -21,6 +21,9 @@ from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.replays import Replays
 from auditcore_service.use_cases.uploaded_maps import MapUploads
+from auditcore_service.use_cases.webhooks import Webhooks
+from auditcore_service.webhooks.receivers import Receivers
+from auditcore_service.webhooks.sender import WebhookSender
 
 
 @final
@@ -41,6 +44,8 @@ class Service:
     maps: MapUploads
     inspections: Inspections
     policies: Policies
+    webhooks: Webhooks
+    webhook_sender: WebhookSender
     sweeper: Sweeper
     telemetry: Telemetry
 
@@ -59,6 +64,7 @@ class Service:
         batches = ImageBatches(settings, database=database, blobs=blobs)
         maps = MapUploads(settings, blobs=blobs)
         policies = Policies(database=database)
+        sender = WebhookSender(settings, database=database)
         audits = Audits(
             settings,
             database=database,
@@ -83,19 +89,25 @@ class Service:
             maps=maps,
             inspections=Inspections(settings, database=database, queue=queue),
             policies=policies,
+            webhooks=Webhooks(
+                database=database, receivers=Receivers(settings.webhook_prefixes), on_enqueued=sender.wake
+            ),
+            webhook_sender=sender,
             sweeper=Sweeper(settings, database=database, queue=queue),
             telemetry=Telemetry(database=database, queue=queue),
         )
 
     def start(self) -> None:
-        """Bring the schema up to date, list the signing key, and begin to announce and to sweep."""
+        """Bring the schema up to date, list the signing key, and begin to announce, to sweep and to send events."""
         self.database.migrate()
         self.evidence.publish_key()
         self.announcer.start()
         self.sweeper.start()
+        self.webhook_sender.start()
 
     def stop(self) -> None:
-        """Stop sweeping, announce what is left and close all connections."""
+        """Stop sending and sweeping, announce what is left and close all connections."""
+        self.webhook_sender.stop()
         self.sweeper.stop()
         self.announcer.stop()
         self.queue.close()

@@ -12,6 +12,7 @@ from auditcore_service.store.events import append_event
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
 from auditcore_service.store.tables import AUDITS, SHARDS
 from auditcore_service.store.transitions import SETTLED, AuditState, sources
+from auditcore_service.store.webhook_deliveries import enqueue_audit_event
 
 _LOGGED = frozenset({"verdict", "report_digest", "error_code"})
 """Columns of an audit that the event log holds with a change of its state."""
@@ -151,6 +152,7 @@ def move_audit(
         append_state_event(connection, audit_id, now=now)
         data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
         append_entry(connection, "state", audit_id, data, now=now)
+        enqueue_audit_event(connection, audit_id, target, now=now)
     return bool(changed)
 
 

@@ -14,6 +14,8 @@ Refusal
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
 |-- PolicyExists             policy_exists
+|-- TooManyWebhooks          too_many_webhooks
+|-- WebhookDisabled          webhook_disabled
 |-- ModelRefused             the code of the worker's error
 `-- RequestInFlight          request_in_flight
 """
@@ -116,6 +118,18 @@ class PolicyExists(Refusal):
     """The name and version of a policy belong to another document."""
 
     code = "policy_exists"
+
+
+class TooManyWebhooks(Refusal):
+    """The tenant has as many webhooks as it may have."""
+
+    code = "too_many_webhooks"
+
+
+class WebhookDisabled(Refusal):
+    """The service no longer sends to this webhook."""
+
+    code = "webhook_disabled"
 
 
 class ModelRefused(Refusal):
