@@ -180,7 +180,7 @@ class Webhooks:
 
 
 def _log(connection: Connection, principal: Principal, webhook_id: str, data: dict[str, Any], *, now: float) -> None:
-    append_entry(connection, "webhook", webhook_id, data, now=now, principal=principal.name, tenant=principal.tenant)
+    append_entry(connection, "webhook", webhook_id, data, now=now, principal=principal.name)
 
 
 def _checked(webhook_id: str) -> str:
