@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -19,6 +19,8 @@ from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
 from auditcore_service.gateway.schemas import (
     AuditPage,
     AuditStatus,
+    DeliveryEntry,
+    DeliveryPage,
     EstimateAnswer,
     ImageBatch,
     KeyList,
@@ -28,9 +30,13 @@ from auditcore_service.gateway.schemas import (
     Problem,
     SignOff,
     SignOffList,
+    WebhookEntry,
+    WebhookList,
+    WebhookSecret,
 )
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
+from auditcore_service.webhook_events import AuditEvent, AuditEventType, PingEvent
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 27
+    assert len(set(names)) == len(names) == 34
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -106,12 +112,30 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "readLog": LogPage,
         "replayAudit": AuditStatus,
         "compareReplay": ReplayComparison,
+        "createWebhook": WebhookSecret,
+        "listWebhooks": WebhookList,
+        "getWebhook": WebhookEntry,
+        "rotateWebhookSecret": WebhookSecret,
+        "pingWebhook": DeliveryEntry,
+        "listWebhookDeliveries": DeliveryPage,
     }
     for _, operation in operations(document):
         if operation["operationId"] in bodies:
             success = next(response for status, response in operation["responses"].items() if status < "300")
             example = success["content"]["application/json"]["example"]
             bodies[operation["operationId"]].model_validate_json(json.dumps(example))
+
+
+def test_the_events_of_webhooks_are_declared(document: dict[str, Any]) -> None:
+    kinds: dict[str, type[Contract]] = {**dict.fromkeys(get_args(AuditEventType), AuditEvent), "ping": PingEvent}
+    assert set(document["webhooks"]) == set(kinds)
+    for name, methods in document["webhooks"].items():
+        body = methods["post"]["requestBody"]["content"]["application/json"]
+        assert body["schema"] == {"$ref": f"#/components/schemas/{kinds[name].__name__}"}
+        assert kinds[name].model_validate(body["example"]).model_dump()["type"] == name
+        headers = [one["name"] for one in methods["post"]["parameters"]]
+        assert headers == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+        assert set(methods["post"]["responses"]) == {"204", "410", "default"}
 
 
 def undescribed(schemas: dict[str, Any]) -> list[str]:

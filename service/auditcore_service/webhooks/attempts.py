@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -65,7 +64,7 @@ class Attempt:
 class Attempts:
     """Claims deliveries and stores results."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float], jitter: random.Random) -> None:
+    def __init__(self, database: Database, *, clock: Callable[[], float], jitter: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
         self._jitter = jitter

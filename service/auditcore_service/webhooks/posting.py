@@ -53,7 +53,7 @@ class Poster:
     Args:
         receivers: Where requests may go.
         resolver: Threads that resolve names.
-        trust: Certificates to trust; the usual authorities if None.
+        trust: Certificates to trust.
         whole_s: Time for a request, in seconds.
     """
 
@@ -62,12 +62,12 @@ class Poster:
         receivers: Receivers,
         resolver: Executor,
         *,
-        trust: ssl.SSLContext | None = None,
+        trust: ssl.SSLContext,
         whole_s: float = WHOLE_S,
     ) -> None:
         self._receivers = receivers
         self._resolver = resolver
-        self._trust = trust or httpx.create_ssl_context(trust_env=False)
+        self._trust = trust
         self._whole_s = whole_s
 
     async def post(self, url: str, payload: str, headers: Mapping[str, str]) -> Answer:

@@ -43,6 +43,9 @@ class Receivers:
         if not url.host or not text.isprintable():
             msg = f"{text!r} names no host; write https://host/path"
             raise UnsafeReference(msg, field=field)
+        if url.port is not None and not 0 < url.port < 2**16:
+            msg = f"{text!r} has a port that does not exist; write one from 1 to 65535, or none"
+            raise UnsafeReference(msg, field=field)
         if url.userinfo:
             msg = "credentials inside a URL are refused; the signature shows that an event comes from here"
             raise UnsafeReference(msg, field=field)
@@ -71,7 +74,6 @@ class Receivers:
         )
 
     def _is_allowed(self, url: httpx.URL) -> bool:
-        # the URL as it is sent: with the scheme and the host in small letters
-        return url.scheme in _PORTS and (
-            ".." not in unquote(url.path).split("/") and str(url).startswith(self._prefixes)
-        )
+        # the URL as it is sent: the host in small letters, and a path also where none is written
+        sent = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"
+        return sent.startswith(self._prefixes) and ".." not in unquote(url.path).split("/")

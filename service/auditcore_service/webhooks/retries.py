@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import email.utils
-import random
+from collections.abc import Callable
 from http import HTTPStatus
 
 RETRY_AFTER_S = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
@@ -20,21 +20,21 @@ LONGEST_PAUSE_S = 86_400.0
 _THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
-def next_attempt(attempt: int, *, now: float, paused_until: float | None, jitter: random.Random) -> float | None:
+def next_attempt(attempt: int, *, now: float, paused_until: float | None, jitter: Callable[[], float]) -> float | None:
     """When to send again.
 
     Args:
         attempt: The attempt that failed, from 1.
         now: Seconds since 1970.
         paused_until: The receiver wants nothing before this time.
-        jitter: Spreads the attempts.
+        jitter: A random number in [0, 1), which spreads the attempts.
 
     Returns:
         Seconds since 1970; None if no attempt is left.
     """
     if attempt >= ATTEMPTS:
         return None
-    delay = RETRY_AFTER_S[attempt - 1] * (1 + jitter.uniform(0, JITTER))
+    delay = RETRY_AFTER_S[attempt - 1] * (1 + JITTER * jitter())
     return max(now + delay, paused_until or 0.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import ssl
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import final
 
+import httpx
 import structlog
 
 from auditcore_service.settings import Settings
@@ -37,7 +39,7 @@ class WebhookSender:
         settings: Which receivers are allowed, and how often to look.
         database: The outbox.
         clock: Seconds since 1970.
-        jitter: Spreads the attempts.
+        jitter: A random number in [0, 1), which spreads the attempts.
         trust: Certificates to trust; the usual authorities if None.
         whole_s: Time for a request, in seconds.
     """
@@ -48,17 +50,17 @@ class WebhookSender:
         *,
         database: Database,
         clock: Callable[[], float] = time.time,
-        jitter: random.Random | None = None,
+        jitter: Callable[[], float] = random.random,
         trust: ssl.SSLContext | None = None,
         whole_s: float = WHOLE_S,
     ) -> None:
         self._receivers = Receivers(settings.webhook_prefixes)
         self._poll_s = settings.webhook_poll_s
-        # jitter spreads load and protects nothing
-        self._attempts = Attempts(database, clock=clock, jitter=jitter or random.Random())  # noqa: S311
+        self._attempts = Attempts(database, clock=clock, jitter=jitter)
         self._clock = clock
-        self._trust = trust
         self._whole_s = whole_s
+        # to read the usual authorities takes 50 ms, so it is done once, and not before something is sent
+        self._trust = functools.cache(lambda: trust or httpx.create_ssl_context(trust_env=False))
         self._stopping = threading.Event()
         self._wake: Callable[[], object] = _nothing
         self._thread = threading.Thread(target=lambda: asyncio.run(self._send_until_stopped()), name="webhook-sender")
@@ -86,10 +88,10 @@ class WebhookSender:
         under_way: UnderWay = {}
         sent = 0
         with self._poster() as poster:
-            while started := await self._start_due(poster, under_way, _nothing):
+            while (started := await self._start_due(poster, under_way, _nothing)) or under_way:
                 sent += started
                 if under_way:
-                    await asyncio.wait(under_way)
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
         return sent
 
     async def _send_until_stopped(self) -> None:
@@ -118,7 +120,7 @@ class WebhookSender:
     def _poster(self) -> Iterator[Poster]:
         resolver = ThreadPoolExecutor(MOST_AT_ONCE, "webhook-resolver")
         try:
-            yield Poster(self._receivers, resolver, trust=self._trust, whole_s=self._whole_s)
+            yield Poster(self._receivers, resolver, trust=self._trust(), whole_s=self._whole_s)
         finally:
             # a name whose servers do not answer must not delay a shutdown
             resolver.shutdown(wait=False, cancel_futures=True)

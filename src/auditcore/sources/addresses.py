@@ -59,8 +59,9 @@ def resolve(host: str, port: int, *, field: str, allows: Callable[[Address], boo
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        msg = f"host {host!r} cannot be resolved ({error.strerror}); check its spelling"
+    except (OSError, UnicodeError) as error:  # the latter for a label that no name can have
+        reason = error.strerror if isinstance(error, OSError) else error
+        msg = f"host {host!r} cannot be resolved ({reason}); check its spelling"
         raise UnreachableResource(msg, field=field) from error
     addresses = list(dict.fromkeys(parse_address(str(info[4][0])) for info in found))
     for address in addresses:
