@@ -301,12 +301,16 @@ def test_a_delivery_of_a_sender_that_died_is_sent_again_after_its_lease(database
     scene.now += LEASE_S - 1
     assert scene.sender.send_due() == 0
     scene.now += 2
+    receiver.script = lambda asked: Reply(503 if asked.number == 0 else 204, b"")
     assert scene.sender.send_due() == 1
-    assert scene.delivery(webhook).attempts == 2
     # it was not dead but slow; what it says now is out of date
-    dead.finish(claimed, Answer(500, None))
-    assert scene.delivery(webhook).state == "delivered"
-    assert scene.stored(webhook).failing_since is None
+    dead.finish(claimed, Answer(404, None))
+    delivery = scene.delivery(webhook)
+    assert (delivery.state, delivery.attempts, delivery.status) == ("pending", 2, 503)
+    scene.now += 400
+    assert scene.sender.send_due() == 1
+    dead.finish(claimed, Answer(404, None))
+    assert (scene.delivery(webhook).state, scene.stored(webhook).failing_since) == ("delivered", None)
 
 
 def test_two_senders_at_once_send_everything_once(database: Database, receiver: Scripted) -> None:
