@@ -13,6 +13,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.telemetry import Telemetry
+from auditcore_service.use_cases.api_keys import ApiKeys
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.evidence import Evidence
@@ -37,6 +38,7 @@ class Service:
     queue: ShardQueue
     announcer: Announcer
     authentication: Authentication
+    api_keys: ApiKeys
     audits: Audits
     evidence: Evidence
     replays: Replays
@@ -81,7 +83,8 @@ class Service:
             blobs=blobs,
             queue=queue,
             announcer=announcer,
-            authentication=Authentication(),
+            authentication=Authentication(settings, database=database),
+            api_keys=ApiKeys(database=database),
             audits=audits,
             evidence=Evidence(database=database, audits=audits, signing_key=key),
             replays=Replays(audits=audits),
@@ -98,9 +101,10 @@ class Service:
         )
 
     def start(self) -> None:
-        """Bring the schema up to date, list the signing key, and begin to announce, to sweep and to send events."""
+        """Bring the schema up to date, list the signing key, and begin what goes on in the background."""
         self.database.migrate()
         self.evidence.publish_key()
+        self.authentication.start()
         self.announcer.start()
         self.sweeper.start()
         self.webhook_sender.start()
@@ -110,5 +114,6 @@ class Service:
         self.webhook_sender.stop()
         self.sweeper.stop()
         self.announcer.stop()
+        self.authentication.stop()
         self.queue.close()
         self.database.close()
