@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits, check_prefixes
+from auditcore.contracts.access import (
+    DEMO_FACTORY,
+    DEMO_PACKAGE,
+    AccessRules,
+    Limits,
+    check_prefix_form,
+    check_prefixes,
+)
 from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.contract import Sha256
 from auditcore_service.principals import Scope
@@ -132,6 +139,11 @@ class Settings(BaseSettings):
         default=(), description="Prefixes of servers of models, such as `http://torchserve:8080/`, ending in `/`."
     )
     token_roots: tuple[Path, ...] = Field(default=(), description="Folders with token files of such servers.")
+    webhook_prefixes: tuple[str, ...] = Field(
+        default=(),
+        description="Prefixes of receivers of webhooks that may be inside the network or behind `http:`, such as "
+        "`http://pipeline.internal:8080/`, ending in `/`. All others are public and behind `https:`.",
+    )
     code_digests: tuple[Sha256, ...] = Field(
         default=(), description="sha256 of archives and programs that may be run: TorchScript, .pt2, eager .mar."
     )
@@ -235,6 +247,9 @@ class Settings(BaseSettings):
         default=1.0, description="Seconds between two updates of progress; at most a quarter of the lease."
     )
     sweep_s: Seconds = Field(default=5.0, description="Seconds between two searches for lost shards.")
+    webhook_poll_s: Seconds = Field(
+        default=1.0, description="Seconds between two searches for events that are due to webhooks."
+    )
     requeue_after_s: Seconds = Field(
         default=30.0, description="Age of a queued shard after which an empty queue has lost it."
     )
@@ -264,6 +279,11 @@ class Settings(BaseSettings):
             msg = "write redis://host:port/0, rediss://host:port/0 or unix:///path/to/redis.sock"
             raise ValueError(msg)
         return value
+
+    @field_validator("webhook_prefixes")
+    @classmethod
+    def _receivers_are_below_a_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_prefix_form("webhook_prefixes", value, ("http://", "https://"))
 
     @field_validator("oidc_issuer")
     @classmethod

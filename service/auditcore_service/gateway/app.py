@@ -31,6 +31,8 @@ from auditcore_service.gateway.routes import (
     policies,
     replays,
     usage,
+    webhook_events,
+    webhooks,
 )
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -50,6 +52,7 @@ TAGS = {
     "image batches": "Images, stored by content.",
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
     "policies": "Conditions for a pass, stored by content under a name and a version.",
+    "webhooks": "Who is told when an audit starts or ends.",
     "catalogue": "Explainers, checks, augmentations, presets and metrics.",
     "usage": "What a tenant may use, and what it uses.",
     "api keys": "Who may ask, and for what.",
@@ -100,12 +103,14 @@ def create_app(settings: Settings) -> FastAPI:
         image_batches,
         maps,
         policies,
+        webhooks,
         catalogue,
         usage,
         operations,
         documentation,
     ):
         app.include_router(module.router)
+    app.webhooks.include_router(webhook_events.router)
     install_problem_handlers(app)
 
     def body_limit(path: str) -> int:

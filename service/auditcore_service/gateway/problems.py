@@ -67,6 +67,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.SignerUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.SignerMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.PolicyExists: HTTPStatus.CONFLICT,
+    refusals.TooManyWebhooks: HTTPStatus.CONFLICT,
+    refusals.WebhookDisabled: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.CredentialsMissing: HTTPStatus.UNAUTHORIZED,
     refusals.CredentialsInvalid: HTTPStatus.UNAUTHORIZED,

@@ -24,6 +24,9 @@ from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.replays import Replays
 from auditcore_service.use_cases.request_rates import RequestRates
 from auditcore_service.use_cases.uploaded_maps import MapUploads
+from auditcore_service.use_cases.webhooks import Webhooks
+from auditcore_service.webhooks.receivers import Receivers
+from auditcore_service.webhooks.sender import WebhookSender
 
 
 @final
@@ -47,6 +50,8 @@ class Service:
     maps: MapUploads
     inspections: Inspections
     policies: Policies
+    webhooks: Webhooks
+    webhook_sender: WebhookSender
     sweeper: Sweeper
     telemetry: Telemetry
 
@@ -66,6 +71,7 @@ class Service:
         batches = ImageBatches(settings, database=database, blobs=blobs, quotas=quotas)
         maps = MapUploads(settings, blobs=blobs, quotas=quotas)
         policies = Policies(database=database)
+        sender = WebhookSender(settings, database=database)
         audits = Audits(
             settings,
             database=database,
@@ -94,6 +100,10 @@ class Service:
             maps=maps,
             inspections=Inspections(settings, database=database, queue=queue),
             policies=policies,
+            webhooks=Webhooks(
+                database=database, receivers=Receivers(settings.webhook_prefixes), on_enqueued=sender.wake
+            ),
+            webhook_sender=sender,
             sweeper=Sweeper(settings, database=database, queue=queue),
             telemetry=Telemetry(database=database, queue=queue),
         )
@@ -105,9 +115,11 @@ class Service:
         self.authentication.start()
         self.announcer.start()
         self.sweeper.start()
+        self.webhook_sender.start()
 
     def stop(self) -> None:
-        """Stop sweeping, announce what is left and close all connections."""
+        """Stop sending and sweeping, announce what is left and close all connections."""
+        self.webhook_sender.stop()
         self.sweeper.stop()
         self.announcer.stop()
         self.authentication.stop()

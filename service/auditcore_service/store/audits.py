@@ -13,6 +13,7 @@ from auditcore_service.store.records import Audit, Failure, NewShard, Progress, 
 from auditcore_service.store.tables import AUDITS, SHARDS
 from auditcore_service.store.tenancy import owned, owner
 from auditcore_service.store.transitions import SETTLED, AuditState, sources
+from auditcore_service.store.webhook_deliveries import enqueue_audit_event
 
 _LOGGED = frozenset({"verdict", "report_digest", "error_code"})
 """Columns of an audit that the event log holds with a change of its state."""
@@ -167,6 +168,7 @@ def move_audit(
         data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
         tenant = connection.execute(select(AUDITS.c.tenant).where(AUDITS.c.id == audit_id)).scalar_one()
         append_entry(connection, "state", audit_id, data, now=now, tenant=tenant)
+        enqueue_audit_event(connection, audit_id, target, now=now)
     return bool(changed)
 
 

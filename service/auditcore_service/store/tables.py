@@ -223,6 +223,46 @@ DAILY_PASSES = Table(
     Column("passes", BigInteger, nullable=False),
 )
 
+WEBHOOKS = Table(
+    "webhooks",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("secret", String(64), nullable=False),
+    Column("previous_secret", String(64)),
+    Column("previous_until", Double),
+    Column("created_at", Double, nullable=False),
+    Column("failing_since", Double),
+    Column("paused_until", Double),
+    Column("disabled_at", Double),
+    Column("disabled_reason", Text),
+    Index(None, "tenant", "created_at"),
+)
+
+WEBHOOK_DELIVERIES = Table(
+    "webhook_deliveries",
+    METADATA,
+    Column("webhook_id", _ID, ForeignKey("webhooks.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    Column("event", String(32), nullable=False),
+    Column("audit_id", _ID),
+    Column("payload", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("created_at", Double, nullable=False),
+    Column("next_attempt_at", Double),
+    Column("attempted_at", Double),
+    Column("status", Integer),
+    Column("error", Text),
+    Index(None, "state", "next_attempt_at"),
+    Index(None, "webhook_id", "created_at"),
+    Index(None, "created_at"),
+)
+
 API_KEYS = Table(
     "api_keys",
     METADATA,

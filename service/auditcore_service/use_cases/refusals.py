@@ -16,6 +16,8 @@ Refusal
 |-- QuotaExceeded            quota_exceeded
 |-- TooManyRequests          too_many_requests
 |-- PolicyExists             policy_exists
+|-- TooManyWebhooks          too_many_webhooks
+|-- WebhookDisabled          webhook_disabled
 |-- ModelRefused             the code of the worker's error
 |-- CredentialsMissing       credentials_missing
 |-- CredentialsInvalid       credentials_invalid
@@ -161,6 +163,18 @@ class PolicyExists(Refusal):
     """The name and version of a policy belong to another document."""
 
     code = "policy_exists"
+
+
+class TooManyWebhooks(Refusal):
+    """The tenant has as many webhooks as it may have."""
+
+    code = "too_many_webhooks"
+
+
+class WebhookDisabled(Refusal):
+    """The service no longer sends to this webhook."""
+
+    code = "webhook_disabled"
 
 
 class ModelRefused(Refusal):
