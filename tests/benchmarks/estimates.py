@@ -66,7 +66,7 @@ def audit(service: Service, executor: Executor, digest: str, plan: dict[str, Any
     )
     submitted = service.audits.submit(request)
     while True:
-        with service.database.reading() as connection:
+        with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, submitted.id) if shard.state == "queued"]
         if not queued:
             break

@@ -146,7 +146,7 @@ def measure(folder: Path, *, per_s: float, seconds: float, keyed: bool) -> dict[
             redis.stop()
     latencies = sorted(latency for latency, _ in answers)
     database = Database(settings.database)
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         stored = {row.id for row in connection.execute(select(AUDITS.c.id))}
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         total = connection.execute(select(func.count()).select_from(AUDITS)).scalar_one()

@@ -52,7 +52,7 @@ def run_audit(client: TestClient, *seeds: int) -> dict[str, Any]:
     service: Service = client.app.state.service  # type: ignore[attr-defined]
     executor = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
     for _ in range(2):
-        with service.database.reading() as connection:
+        with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
         for key in queued:
             executor.run(key)

@@ -70,7 +70,7 @@ def finish(client: TestClient, audit_id: str, report: bytes = b"{}") -> None:
     digest = service.blobs.put(report)
     for wave in range(2):
         key = ShardKey(audit_id, wave, 0)
-        with service.database.writing() as connection:
+        with service.database.writing("default") as connection:
             assert claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
             complete_shard(connection, key, attempt=1, result_digest=digest, now=2.0, verdict="pass")
 
@@ -337,7 +337,7 @@ def test_idempotency_key_with_another_body_is_refused(client: TestClient) -> Non
 def test_idempotency_key_in_flight_is_a_conflict(client: TestClient) -> None:
     service = service_of(client)
     fingerprint = digest_of(AuditRequest.model_validate(body()))
-    with service.database.writing() as connection:
+    with service.database.writing("default") as connection:
         reserve_key(connection, KEY, fingerprint, now=time.time())
     answer = client.post("/v1/audits", json=body(), headers={"Idempotency-Key": KEY})
     assert (answer.status_code, answer.json()["code"]) == (409, "request_in_flight")
@@ -418,7 +418,7 @@ def test_a_failed_audit_is_a_page_and_a_test_case_in_error(client: TestClient) -
     assert {client.get(url, headers=form).json()["code"] for form in forms.values()} == {"report_not_ready"}
     key = ShardKey(audit_id, 0, 0)
     failure = Failure("no_usable_images", "1 < 2 \x0c & no image is whole; send others", "images")
-    with service_of(client).database.writing() as connection:
+    with service_of(client).database.writing("default") as connection:
         assert claim_shard(connection, key, now=time.time(), lease_s=9.0, max_attempts=3)
         fail_audit(connection, key, attempt=1, failure=failure, now=time.time() + 7.5)
     as_json = client.get(url)
@@ -526,7 +526,7 @@ def test_a_failed_audit_has_a_reason(client: TestClient) -> None:
     service = service_of(client)
     key = ShardKey(audit_id, 0, 0)
     failure = Failure("digest_mismatch", "send other bytes", "model.weights.sha256")
-    with service.database.writing() as connection:
+    with service.database.writing("default") as connection:
         claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
         fail_audit(connection, key, attempt=1, failure=failure, now=2.0)
     status = client.get(f"/v1/audits/{audit_id}").json()

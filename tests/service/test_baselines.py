@@ -57,7 +57,7 @@ def done(service: Service, asked: AuditRequest) -> AuditReport:
     audit_id = service.audits.submit(asked).id
     worker = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
     while True:
-        with service.database.reading() as connection:
+        with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
         if not queued:
             break

@@ -26,7 +26,7 @@ from auditcore_service.store.tables import METADATA
 
 
 def test_migrations_give_exactly_the_tables_of_the_code(database: Database) -> None:
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
@@ -59,7 +59,7 @@ def test_a_new_database_that_another_process_creates_is_waited_for(tmp_path: Pat
     database = Database(f"sqlite:///{path}")
     try:
         database.check()
-        with database.reading() as connection:
+        with database.reading("default") as connection:
             assert connection.execute(sqlalchemy.text("PRAGMA journal_mode")).scalar() == "wal"
     finally:
         release.join()
@@ -94,11 +94,11 @@ def test_a_database_of_the_first_release_is_upgraded_with_its_audits(database_ur
     database = Database(database_url)
     try:
         _migrate(database, "0001")
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             for statement in FIRST_SCHEMA:
                 connection.execute(sqlalchemy.text(statement))
         database.migrate()
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             (shard,) = list_shards(connection, "a")
             assert shard.model == 0
             assert claim_shard(connection, ShardKey("a", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
@@ -108,7 +108,7 @@ def test_a_database_of_the_first_release_is_upgraded_with_its_audits(database_ur
 
 
 def test_a_process_of_the_first_release_can_still_write(database: Database) -> None:
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         for statement in FIRST_SCHEMA:
             connection.execute(sqlalchemy.text(statement))
         assert [shard.model for shard in list_shards(connection, "a")] == [0]
@@ -116,12 +116,12 @@ def test_a_process_of_the_first_release_can_still_write(database: Database) -> N
 
 def test_an_upgrade_can_be_taken_back(database: Database) -> None:
     _migrate(database, "0001")
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         columns = {column["name"] for column in sqlalchemy.inspect(connection).get_columns("shards")}
     assert "model" not in columns
     assert "weight" in columns
     database.migrate()
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
@@ -129,11 +129,11 @@ def test_audits_from_before_the_event_log_stay_readable_and_can_go_on(database_u
     database = Database(database_url)
     try:
         _migrate(database, "0006")
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             for statement in FIRST_SCHEMA:
                 connection.execute(sqlalchemy.text(statement))
         database.migrate()
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             audit = find_audit(connection, "a")
             assert audit is not None
             assert (audit.state, audit.replay_of, find_registration(connection, "a")) == ("queued", None, None)
@@ -157,7 +157,7 @@ def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(datab
     database = Database(database_url)
     try:
         _migrate(database, "0005")
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             for audit in ("untouched", "under way", "ended"):
                 state = "succeeded" if audit == "ended" else "queued"
                 connection.execute(
@@ -185,7 +185,7 @@ def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(datab
                         },
                     )
         database.migrate()
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             requests = connection.execute(sqlalchemy.text("SELECT request FROM audits")).scalars().all()
             assert [json.loads(one) for one in requests] == 3 * [json.loads(NEW_REQUEST)]
             assert [shard.state for shard in list_shards(connection, "ended")] == ["done", "done", "done"]
@@ -195,7 +195,7 @@ def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(datab
             assert {shard.result_digest for shard in again} == {None}
             assert claim_shard(connection, ShardKey("under way", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
         _migrate(database, "0005")
-        with database.reading() as connection:
+        with database.reading("default") as connection:
             requests = connection.execute(sqlalchemy.text("SELECT request FROM audits")).scalars().all()
             assert [json.loads(one) for one in requests] == 3 * [json.loads(OLD_REQUEST)]
     finally:
@@ -206,7 +206,7 @@ def _migrate(database: Database, revision: str) -> None:
     """Go to one revision, up or down, as `Database.migrate` goes to the last."""
     config = Config()
     config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         config.attributes["connection"] = connection
         current = MigrationContext.configure(connection).get_current_revision()
         (command.downgrade if current and current > revision else command.upgrade)(config, revision)

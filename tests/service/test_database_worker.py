@@ -78,7 +78,7 @@ def submit(service: Service, *, images: int, grid: int) -> str:
 
 
 def shards(service: Service, audit_id: str) -> tuple[Shard, ...]:
-    with service.database.reading() as connection:
+    with service.database.reading("default") as connection:
         return list_shards(connection, audit_id)
 
 

@@ -97,15 +97,15 @@ def seen(**changes: Any) -> SeenSpeed:
 
 def remember(client: TestClient, *speeds: SeenSpeed) -> None:
     for speed in speeds:
-        with service_of(client).database.writing() as connection:
+        with service_of(client).database.writing("default") as connection:
             remember_speed(connection, speed)
 
 
 def test_shards_add_up_and_the_past_fades(database: Database) -> None:
     for passes, seconds in ((100.0, 10.0), (300.0, 10.0)):
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             remember_speed(connection, seen(passes=passes, seconds=seconds))
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         (one,) = speeds_of(connection, [DEMO])
         assert speeds_of(connection, ["other"]) == ()
     assert one.passes == pytest.approx(KEPT * 100 + 300)
@@ -204,7 +204,7 @@ def test_asking_stores_nothing(client: TestClient) -> None:
     answer = client.post("/v1/estimates", json=body())
     assert answer.status_code == 200
     assert answer.json()["within_budget"] is True
-    with service_of(client).database.reading() as connection:
+    with service_of(client).database.reading("default") as connection:
         for table in (AUDITS, IMAGE_BATCHES):
             assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
 
@@ -248,7 +248,7 @@ def test_an_audit_above_the_budget_is_refused_and_leaves_nothing(
         assert "deletion" in problem["detail"]
         if images_that_fit:
             assert f"at most {images_that_fit} of the 3 images" in problem["detail"]
-        with service_of(client).database.reading() as connection:
+        with service_of(client).database.reading("default") as connection:
             for table in (AUDITS, IMAGE_BATCHES):
                 assert connection.execute(select(func.count()).select_from(table)).scalar_one() == 0
         quote = client.post("/v1/estimates", json=body()).json()
@@ -263,7 +263,7 @@ def test_shards_are_sized_by_the_measured_speed(make_settings: Callable[..., Set
     with TestClient(create_app(make_settings(shard_target_s=10.0))) as client:
         remember(client, seen(passes=float(passes_of(QUICK)), seconds=4.0))
         audit_id = client.post("/v1/audits", json=body(6)).json()["id"]
-        with service_of(client).database.reading() as connection:
+        with service_of(client).database.reading("default") as connection:
             shards = list_shards(connection, audit_id)
     # an image takes 4 s, so two take 8 of the 10
     assert [(shard.start, shard.stop) for shard in shards if shard.kind == "compute"] == [(0, 2), (2, 4), (4, 6)]
@@ -299,7 +299,7 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
         )
 
     def shards(audit_id: str) -> tuple[Shard, ...]:
-        with service.database.reading() as connection:
+        with service.database.reading("default") as connection:
             return list_shards(connection, audit_id)
 
     try:
@@ -311,7 +311,7 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     assert report.cost.estimated_seconds == first.seconds
     # the speed of the network is stored as if its images had the typical size
     reference = AuditRequest.model_validate(body(model=SMALL_MODEL)).references[0][1]
-    with service.database.reading() as connection:
+    with service.database.reading("default") as connection:
         own, at_any_size = (
             {one.wave: one.passes for one in speeds_of(connection, [identity(reference)])}
             for identity in (model_identity, network_identity)

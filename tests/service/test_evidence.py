@@ -72,7 +72,7 @@ class Deployment:
 
     def work(self, audit_id: str) -> None:
         while True:
-            with self.service.database.reading() as connection:
+            with self.service.database.reading("default") as connection:
                 queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
             if not queued:
                 return
@@ -251,7 +251,7 @@ def test_what_happens_to_an_audit_is_in_the_log(deployment: Deployment, key_file
 
 def test_a_registration_is_stored_with_its_audit_and_holds_no_result(deployment: Deployment) -> None:
     audit_id = deployment.submit()
-    with deployment.service.database.reading() as connection:
+    with deployment.service.database.reading("default") as connection:
         row = connection.execute(sqlalchemy.text("SELECT * FROM registrations")).mappings().one()
     record = json.loads(base64.b64decode(json.loads(row["envelope"])["payload"]))
     assert row["audit_id"] == record["audit_id"] == audit_id
@@ -376,14 +376,14 @@ def logged(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     database.migrate()
     for number in range(ROWS):
-        with database.writing() as connection:
+        with database.writing("default") as connection:
             append_entry(connection, "state", "a", {"state": "running", "number": number}, now=float(number))
     yield database
     database.close()
 
 
 def findings(database: Database) -> list[str]:
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         return [finding.where for finding in verify_chain(read_log(connection, limit=100))]
 
 
@@ -410,7 +410,7 @@ def test_transactions_at_once_make_one_chain(database_url: str) -> None:
     def append(number: int) -> None:
         try:
             for _ in range(5):
-                with database.writing() as connection:
+                with database.writing("default") as connection:
                     append_entry(connection, "state", str(number), {}, now=1.0)
         except BaseException as error:  # noqa: BLE001 - carried to the main thread
             errors.append(error)
@@ -421,7 +421,7 @@ def test_transactions_at_once_make_one_chain(database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         entries = read_log(connection, limit=100)
     assert len(entries) == 30
     assert list(verify_chain(entries)) == []
@@ -430,21 +430,21 @@ def test_transactions_at_once_make_one_chain(database_url: str) -> None:
 
 def test_what_is_rolled_back_is_not_logged(logged: Database) -> None:
     def fail() -> None:
-        with logged.writing() as connection:
+        with logged.writing("default") as connection:
             append_entry(connection, "state", "a", {}, now=9.0)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    with logged.reading() as connection:
+    with logged.reading("default") as connection:
         assert connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(LOG_ENTRIES)).scalar() == ROWS
 
 
 def test_tenants_have_chains_of_their_own(logged: Database) -> None:
-    with logged.writing() as connection:
+    with logged.writing("default") as connection:
         entry = append_entry(connection, "state", "a", {}, now=9.0, tenant="other")
     assert entry.sequence == 1
-    with logged.reading() as connection:
+    with logged.reading("default") as connection:
         assert len(read_log(connection, limit=100)) == ROWS
         assert read_log(connection, limit=100, tenant="other") == (entry,)
 
@@ -476,13 +476,13 @@ def test_the_command_verifies_a_log_in_a_database(
     with_head = ("verify-log", "--database", url, "--head", head, "--key", key_file)
     done = run(*with_head)
     assert (done.exit_code, done.stdout.strip()) == (0, "the log holds: 3 entries"), done.output
-    with deployment.service.database.writing() as connection:
+    with deployment.service.database.writing("default") as connection:
         connection.execute(sqlalchemy.text("DELETE FROM log_entries WHERE sequence = 3"))
     assert run("verify-log", "--database", url).exit_code == 0
     done = run(*with_head)
     assert done.exit_code == 1
     assert "ends at entry 2, but had entry 3" in done.stdout
-    with deployment.service.database.writing() as connection:
+    with deployment.service.database.writing("default") as connection:
         connection.execute(sqlalchemy.text("UPDATE log_entries SET subject = 'b' WHERE sequence = 1"))
     done = run("verify-log", "--database", url)
     assert done.exit_code == 1
@@ -502,7 +502,7 @@ def test_a_head_that_another_key_signed_is_found(deployment: Deployment, tmp_pat
     head.write_bytes(deployment.get("/v1/log/head").content)
     stranger = tmp_path / "stranger.pem"
     create_signing_key(stranger)
-    with deployment.service.database.reading() as connection:
+    with deployment.service.database.reading("default") as connection:
         entries = read_log(connection, limit=100)
     count, found = verifying.verify_log(entries, head, [stranger])
     assert count == len(entries)

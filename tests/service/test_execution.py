@@ -73,7 +73,7 @@ class Play:
         return self.service.audits.submit(request).id
 
     def shards(self, audit_id: str) -> tuple[Shard, ...]:
-        with self.service.database.reading() as connection:
+        with self.service.database.reading("default") as connection:
             return list_shards(connection, audit_id)
 
     def work(self, audit_id: str, *, backwards: bool = False) -> Audit:
@@ -300,7 +300,7 @@ def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
     def overtaken(*arguments: Any) -> Any:
         if not nested:
             nested.append(True)
-            with play.service.database.writing() as connection:
+            with play.service.database.writing("default") as connection:
                 # far in the future every lease has run out
                 assert claim_shard(connection, key, now=9e12, lease_s=1.0, max_attempts=3)
         return real(*arguments)

@@ -137,7 +137,7 @@ def test_a_request_that_waits_gets_the_answer_as_soon_as_it_is_there(make_settin
     def work() -> None:
         while True:
             time.sleep(0.1)
-            with parts.database.reading() as connection:
+            with parts.database.reading("default") as connection:
                 digest = connection.execute(INSPECTIONS.select()).scalars().first()
             if digest is not None:
                 executor.inspect(digest)
@@ -157,7 +157,7 @@ def test_a_request_that_waits_gets_the_answer_as_soon_as_it_is_there(make_settin
 
 
 def test_an_inspection_is_kept_answered_and_forgotten(database: Database) -> None:
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         ask_for_inspection(connection, DIGEST, request="{}", reference="{}", now=10.0)
         ask_for_inspection(connection, DIGEST, request="{}", reference="{}", now=20.0)
         stored = find_inspection(connection, DIGEST)

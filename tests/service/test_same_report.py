@@ -63,7 +63,7 @@ def submitted(service: Service, request: AuditRequest) -> AuditReport:
     """The report of workers, each of which runs one shard and knows nothing of the others."""
     audit_id = service.audits.submit(request).id
     while True:
-        with service.database.reading() as connection:
+        with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
         if not queued:
             break

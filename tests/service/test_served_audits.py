@@ -116,7 +116,7 @@ class Workplace:
         return str(answer.json()["id"])
 
     def queued(self, audit_id: str) -> list[Any]:
-        with self.service.database.reading() as connection:
+        with self.service.database.reading("default") as connection:
             return [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
 
     def step(self, audit_id: str, worker: Executor | None = None) -> None:

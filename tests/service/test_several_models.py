@@ -74,7 +74,7 @@ class Workplace:
         return audit_id
 
     def shards(self, audit_id: str) -> tuple[Shard, ...]:
-        with self.service.database.reading() as connection:
+        with self.service.database.reading("default") as connection:
             return list_shards(connection, audit_id)
 
     def work(self, audit_id: str, *, backwards: bool = False) -> dict[str, Any]:

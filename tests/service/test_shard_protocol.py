@@ -58,20 +58,20 @@ class Play:
             for wave, (kind, count) in enumerate(waves)
             for index in range(count)
         ]
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             _, queued = insert_audit(
                 connection, audit_id=audit_id, request="{}", plan="{}", images=compute, shards=shards, now=self.now
             )
         return queued
 
     def claim(self, wave: int = 0, index: int = 0, *, max_attempts: int = 3) -> Shard | None:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return claim_shard(
                 connection, ShardKey("a", wave, index), now=self.now, lease_s=30.0, max_attempts=max_attempts
             )
 
     def complete(self, wave: int = 0, index: int = 0, *, attempt: int = 1, verdict: str | None = None) -> Step:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return complete_shard(
                 connection,
                 ShardKey("a", wave, index),
@@ -89,13 +89,13 @@ class Play:
         return opened
 
     def beat(self, *, attempt: int = 1, progress: float = 0.5) -> bool:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return beat_shard(
                 connection, ShardKey("a", 0, 0), attempt=attempt, progress=progress, now=self.now, lease_s=30.0
             )
 
     def release(self, *, attempt: int, max_attempts: int = 3) -> Step:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return release_shard(
                 connection,
                 ShardKey("a", 0, 0),
@@ -107,27 +107,27 @@ class Play:
             )
 
     def fail(self, index: int = 0, *, attempt: int = 1) -> Step:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return fail_audit(connection, ShardKey("a", 0, index), attempt=attempt, failure=BROKEN, now=self.now)
 
     def abandon(self, index: int = 0, *, attempt: int = 1) -> Step:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return abandon_shard(connection, ShardKey("a", 0, index), attempt=attempt, now=self.now)
 
     def skip(self, start: int) -> Step:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return skip_rest(connection, "a", wave=0, start=start, now=self.now)
 
     def cancel(self) -> bool:
-        with self.database.writing() as connection:
+        with self.database.writing("default") as connection:
             return cancel_audit(connection, "a", now=self.now)
 
     def take_over(self, *, max_attempts: int = 3) -> list[Step]:
-        with self.database.reading() as connection:
+        with self.database.reading("default") as connection:
             silent = silent_shards(connection, now=self.now)
         steps = []
         for key, attempt in silent:
-            with self.database.writing() as connection:
+            with self.database.writing("default") as connection:
                 steps.append(
                     take_over_silent(
                         connection, key, attempt=attempt, now=self.now, failure=LOST, max_attempts=max_attempts
@@ -137,14 +137,14 @@ class Play:
 
     @property
     def audit(self) -> Audit:
-        with self.database.reading() as connection:
+        with self.database.reading("default") as connection:
             audit = find_audit(connection, "a")
         assert audit is not None
         return audit
 
     @property
     def states(self) -> list[str]:
-        with self.database.reading() as connection:
+        with self.database.reading("default") as connection:
             return [shard.state for shard in list_shards(connection, "a")]
 
 
@@ -169,7 +169,7 @@ def test_a_shard_knows_its_model(play: Play) -> None:
     assert first is not None
     assert second is not None
     assert (first.model, second.model) == (0, 1)
-    with play.database.reading() as connection:
+    with play.database.reading("default") as connection:
         assert [shard.model for shard in list_shards(connection, "a")] == [0, 1, 0]
 
 
@@ -277,7 +277,7 @@ def test_messages_that_no_database_takes_are_stored_readably(play: Play) -> None
     key, strange = ShardKey("a", 0, 0), "null \0 and half a pair \ud800"
     failure = Failure("internal_error", strange)
     for attempt in (1, 2):
-        with play.database.writing() as connection:
+        with play.database.writing("default") as connection:
             assert release_shard(
                 connection, key, attempt=attempt, error=strange, failure=failure, now=play.now, max_attempts=2
             ).applied
@@ -421,7 +421,7 @@ def test_queued_shards_are_announced_again_once_an_interval(play: Play) -> None:
     play.submit()
 
     def announce() -> int:
-        with play.database.writing() as connection:
+        with play.database.writing("default") as connection:
             found = announce_again(connection, now=play.now, queued_before=play.now - 30, kinds=["measure", "compute"])
         return len(found)
 
@@ -436,7 +436,7 @@ def test_events_are_complete_and_in_order(play: Play) -> None:
     play.finish(0, [0])
     play.claim(1, 0)
     play.complete(1, 0, verdict="pass")
-    with play.database.reading() as connection:
+    with play.database.reading("default") as connection:
         events = events_after(connection, "a", after=0)
         rest = events_after(connection, "a", after=events[0].id)
     states = [event.data.split('"state": "')[1].split('"')[0] for event in events]

@@ -29,7 +29,7 @@ def submit(database: Database, audit_id: str, *, shards: int, now: float = 1000.
         NewShard(wave=int(kind == "assemble"), index=index, kind=kind, start=index, stop=index + 1, weight=1.0)  # type: ignore[arg-type]
         for kind, index in kinds
     ]
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         _, queued = insert_audit(
             connection, audit_id=audit_id, request="{}", plan="{}", images=shards, shards=new, now=now
         )
@@ -37,17 +37,17 @@ def submit(database: Database, audit_id: str, *, shards: int, now: float = 1000.
 
 
 def claim(database: Database, key: ShardKey) -> bool:
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         return claim_shard(connection, key, now=1000.0, lease_s=30.0, max_attempts=3) is not None
 
 
 def complete(database: Database, key: ShardKey) -> tuple[QueuedShard, ...]:
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         return complete_shard(connection, key, attempt=1, result_digest=DIGEST, now=1000.0).opened
 
 
 def want(database: Database, digest: str, *, now: float = 1000.0) -> None:
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         ask_for_inspection(connection, digest, request="{}", reference="{}", now=now)
 
 
@@ -118,7 +118,7 @@ def test_a_shard_that_ends_an_audit_comes_first(database: Database) -> None:
 def test_what_no_worker_can_claim_is_not_taken(database: Database) -> None:
     submit(database, "cancelled", shards=1)
     submit(database, "worn", shards=1)
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         cancel_audit(connection, "cancelled", now=1000.0)
         connection.execute(update(SHARDS).where(SHARDS.c.audit_id == "worn").values(attempt=2))
     assert polling(database, max_attempts=2).take() is None
@@ -137,7 +137,7 @@ def test_workers_that_lose_a_race_spread_over_what_waits(database: Database) -> 
             got = claim(database, key)
             worker.claimed(successfully=got)
             lost += not got
-    with database.reading() as connection:
+    with database.reading("default") as connection:
         left = count_waiting(connection, kinds=["compute"])
     assert left == lost
     assert lost < WINDOW // 2
@@ -157,7 +157,7 @@ def test_an_inspection_is_taken_once_for_each_time_it_is_asked_for(database: Dat
 
 def test_an_inspection_that_is_answered_is_not_taken(database: Database) -> None:
     want(database, "known")
-    with database.writing() as connection:
+    with database.writing("default") as connection:
         answer_inspection(connection, "known", answer="{}")
     assert polling(database).take() is None
 

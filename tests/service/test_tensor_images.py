@@ -65,7 +65,7 @@ def audited(client: TestClient, folder: Path, images: dict[str, Any]) -> AuditRe
     service: Service = client.app.state.service  # type: ignore[attr-defined]
     worker = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
     while True:
-        with service.database.reading() as connection:
+        with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
         if not queued:
             break

@@ -26,6 +26,7 @@ from auditcore_service.cli.outcome import (
     stop,
 )
 from auditcore_service.cli.progress import follow_to_report, progress_bar
+from auditcore_service.principals import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -646,6 +647,7 @@ def verify_log(
     database: Annotated[
         str | None, typer.Option(help="URL of the database instead, such as postgresql://user@host/name.")
     ] = None,
+    tenant: Annotated[str, typer.Option(help="Whose log in the database.")] = DEFAULT_TENANT,
     head: Annotated[
         Path | None, typer.Option(help="An earlier signed head, from GET /v1/log/head, which must be in the log.")
     ] = None,
@@ -672,7 +674,9 @@ def verify_log(
             message = "--head and --key belong together: the key says who must have signed the head"
             raise CommandError(message)
         entries = (
-            verifying.entries_of_service(url or "") if database is None else verifying.entries_of_database(database)
+            verifying.entries_of_service(url or "")
+            if database is None
+            else verifying.entries_of_database(database, tenant)
         )
         count, findings = verifying.verify_log(entries, head, keys or ())
         if findings:

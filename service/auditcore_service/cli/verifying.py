@@ -143,8 +143,12 @@ def entries_of_service(url: str) -> Iterator[LogEntry]:
             yield from items
 
 
-def entries_of_database(url: str) -> Iterator[LogEntry]:
-    """All entries of the log in a database, page by page.
+def entries_of_database(url: str, tenant: str) -> Iterator[LogEntry]:
+    """All entries of a tenant's log in a database, page by page.
+
+    Args:
+        url: Of the database.
+        tenant: Whose log.
 
     Raises:
         CommandError: The database cannot be read.
@@ -163,7 +167,7 @@ def entries_of_database(url: str) -> Iterator[LogEntry]:
             raise CommandError(message)
         database = Database(url)
         try:
-            with database.reading() as connection:
+            with database.reading(tenant) as connection:
                 page: Sequence[LogEntry] = read_log(connection, limit=PAGE)
                 while page:
                     yield from page

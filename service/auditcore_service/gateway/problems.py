@@ -60,6 +60,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
     refusals.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.SignerUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.SignerMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.PolicyExists: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,

@@ -342,8 +342,10 @@ class SignOffRequest(Body):
         comment: Reason or conditions of the decision.
     """
 
-    principal: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=255)] = Field(
-        description="Who decides: a name or an address. It is taken as it is sent; the service has no accounts."
+    principal: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=255)] | None = Field(
+        default=None,
+        description="Who decides: a name or an address. A service without authentication needs it, and takes it as it "
+        "is sent; one with authentication knows it, and refuses another name.",
     )
     decision: Literal["approve", "reject"]
     comment: str = Field(default="", max_length=10_000)

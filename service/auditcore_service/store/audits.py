@@ -11,6 +11,7 @@ from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import append_event
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
 from auditcore_service.store.tables import AUDITS, SHARDS
+from auditcore_service.store.tenancy import owned, owner
 from auditcore_service.store.transitions import SETTLED, AuditState, sources
 
 _LOGGED = frozenset({"verdict", "report_digest", "error_code"})
@@ -36,6 +37,7 @@ def insert_audit(
     """
     audit = Audit(
         id=audit_id,
+        tenant=owner(connection),
         state="queued",
         request=request,
         plan=plan,
@@ -53,6 +55,7 @@ def insert_audit(
     connection.execute(
         insert(AUDITS).values(
             id=audit_id,
+            tenant=audit.tenant,
             state=audit.state,
             request=request,
             plan=plan,
@@ -90,15 +93,15 @@ def insert_audit(
 
 
 def find_audit(connection: Connection, audit_id: str) -> Audit | None:
-    """Return an audit, or None if there is none."""
-    row = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id)).one_or_none()
+    """Return an audit of the tenant, or None if there is none."""
+    row = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id, owned(connection, AUDITS))).one_or_none()
     return None if row is None else _audit(row, _progress(connection, [audit_id]))
 
 
 def list_audits(
     connection: Connection, *, after: tuple[float, str] | None, limit: int, state: AuditState | None = None
 ) -> tuple[Audit, ...]:
-    """Return audits, newest first.
+    """Return audits of the tenant, newest first.
 
     Args:
         connection: An open transaction.
@@ -106,7 +109,8 @@ def list_audits(
         limit: Largest number of audits to return.
         state: Only audits in this state.
     """
-    query = select(AUDITS).order_by(AUDITS.c.created_at.desc(), AUDITS.c.id.desc()).limit(limit)
+    query = select(AUDITS).where(owned(connection, AUDITS))
+    query = query.order_by(AUDITS.c.created_at.desc(), AUDITS.c.id.desc()).limit(limit)
     if after is not None:
         created_at, audit_id = after
         query = query.where(
@@ -129,7 +133,7 @@ def lock_audit(connection: Connection, audit_id: str) -> AuditState | None:
     one answer. (SQLite's write transaction already holds the only lock and ignores FOR UPDATE.)
     """
     return connection.execute(
-        select(AUDITS.c.state).where(AUDITS.c.id == audit_id).with_for_update()
+        select(AUDITS.c.state).where(AUDITS.c.id == audit_id, owned(connection, AUDITS)).with_for_update()
     ).scalar_one_or_none()
 
 
@@ -141,7 +145,18 @@ def move_audit(
     now: float,
     values: Mapping[str, object] | None = None,
 ) -> bool:
-    """Move an audit to a state if the table of transitions allows it; return whether it did."""
+    """Move an audit to a state if the table of transitions allows it.
+
+    Args:
+        connection: A write transaction that holds the audit's lock.
+        audit_id: Of the audit.
+        target: The new state.
+        now: Seconds since 1970.
+        values: Other columns to write.
+
+    Returns:
+        Whether it did.
+    """
     changed = connection.execute(
         update(AUDITS)
         .where(AUDITS.c.id == audit_id, AUDITS.c.state.in_(sources(target)))
@@ -150,7 +165,8 @@ def move_audit(
     if changed:
         append_state_event(connection, audit_id, now=now)
         data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
-        append_entry(connection, "state", audit_id, data, now=now)
+        tenant = connection.execute(select(AUDITS.c.tenant).where(AUDITS.c.id == audit_id)).scalar_one()
+        append_entry(connection, "state", audit_id, data, now=now, tenant=tenant)
     return bool(changed)
 
 
@@ -213,6 +229,7 @@ def _audit(row: Row[Any], progress: Mapping[str, Progress]) -> Audit:
     failure = None if row.error_code is None else Failure(row.error_code, row.error_message, row.error_field)
     return Audit(
         id=row.id,
+        tenant=row.tenant,
         state=row.state,
         request=row.request,
         plan=row.plan,

@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from auditcore.contracts.images import BatchManifest
 from auditcore_service.store.audits import lock_audit
 from auditcore_service.store.tables import FROZEN_IMAGES, IMAGE_BATCHES
+from auditcore_service.store.tenancy import owned, owner
 
 
 def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, now: float) -> None:
@@ -15,6 +16,7 @@ def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest
     if find_batch(connection, digest) is not None:
         return
     values = {
+        "tenant": owner(connection),
         "digest": digest,
         "manifest": manifest.model_dump_json(),
         "images": len(manifest.entries),
@@ -30,9 +32,9 @@ def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest
 
 
 def find_batch(connection: Connection, digest: str) -> BatchManifest | None:
-    """Return the manifest of a batch, or None if there is no such batch."""
+    """Return the manifest of a batch of the tenant, or None if there is no such batch."""
     manifest = connection.execute(
-        select(IMAGE_BATCHES.c.manifest).where(IMAGE_BATCHES.c.digest == digest)
+        select(IMAGE_BATCHES.c.manifest).where(IMAGE_BATCHES.c.digest == digest, owned(connection, IMAGE_BATCHES))
     ).scalar_one_or_none()
     return None if manifest is None else BatchManifest.model_validate_json(manifest)
 
@@ -40,7 +42,7 @@ def find_batch(connection: Connection, digest: str) -> BatchManifest | None:
 def batch_size(connection: Connection, digest: str) -> int | None:
     """Return the number of images of a batch without reading its manifest, or None if there is no such batch."""
     return connection.execute(
-        select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest)
+        select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest, owned(connection, IMAGE_BATCHES))
     ).scalar_one_or_none()
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Row, insert, select, text
 
 from auditcore.contracts.canonical_json import canonical_json
 from auditcore.evidence.event_log import START, EntryKind, LogEntry, LogHead, chained
-from auditcore_service.principals import DEFAULT_TENANT
 from auditcore_service.store.tables import LOG_ENTRIES
+from auditcore_service.store.tenancy import owner
 from auditcore_service.timestamps import rfc3339
 
 _APPEND_LOCK = 0x6C6F67  # "log": the first of the two numbers of the advisory lock; the second stands for the tenant
@@ -28,7 +28,7 @@ def append_entry(
     *,
     now: float,
     principal: str | None = None,
-    tenant: str = DEFAULT_TENANT,
+    tenant: str | None = None,
 ) -> LogEntry:
     """Append an entry; it exists if and only if the transaction commits.
 
@@ -42,8 +42,10 @@ def append_entry(
         data: More about it, as JSON.
         now: Seconds since 1970.
         principal: Who caused it; None for the service itself, and where no name was given.
-        tenant: Whose log it is.
+        tenant: Whose log it is; None for the tenant of the transaction.
     """
+    if tenant is None:
+        tenant = owner(connection)
     lock_log(connection, tenant=tenant)
     last = log_head(connection, now=now, tenant=tenant)
     entry = chained(
@@ -61,7 +63,7 @@ def append_entry(
     return entry
 
 
-def lock_log(connection: Connection, *, tenant: str = DEFAULT_TENANT) -> None:
+def lock_log(connection: Connection, *, tenant: str) -> None:
     """Exclude all other transactions that append to a log, until this one ends.
 
     In PostgreSQL this is an advisory lock. Without it, two transactions would append to the same head, and the primary
@@ -72,7 +74,7 @@ def lock_log(connection: Connection, *, tenant: str = DEFAULT_TENANT) -> None:
         connection.execute(lock, {"purpose": _APPEND_LOCK, "tenant": tenant})
 
 
-def log_head(connection: Connection, *, now: float, tenant: str = DEFAULT_TENANT) -> LogHead:
+def log_head(connection: Connection, *, now: float, tenant: str) -> LogHead:
     """The last entry of a log, with the time at which it was asked for."""
     row = connection.execute(
         select(LOG_ENTRIES.c.sequence, LOG_ENTRIES.c.hash)
@@ -84,29 +86,30 @@ def log_head(connection: Connection, *, now: float, tenant: str = DEFAULT_TENANT
     return LogHead(tenant=tenant, sequence=sequence, hash=digest, time=rfc3339(now))
 
 
-def read_log(
-    connection: Connection, *, after: int = 0, limit: int, tenant: str = DEFAULT_TENANT
-) -> tuple[LogEntry, ...]:
-    """Entries with a number above `after`, oldest first."""
+def read_log(connection: Connection, *, after: int = 0, limit: int) -> tuple[LogEntry, ...]:
+    """Entries of the tenant's log with a number above `after`, oldest first."""
     rows = connection.execute(
         select(LOG_ENTRIES)
-        .where(LOG_ENTRIES.c.tenant == tenant, LOG_ENTRIES.c.sequence > after)
+        .where(LOG_ENTRIES.c.tenant == owner(connection), LOG_ENTRIES.c.sequence > after)
         .order_by(LOG_ENTRIES.c.sequence)
         .limit(limit)
     )
     return tuple(_entry(row) for row in rows)
 
 
-def entries_about(
-    connection: Connection, subject: str, kind: EntryKind, *, tenant: str = DEFAULT_TENANT
-) -> Iterator[LogEntry]:
-    """Entries of one kind about one subject, oldest first."""
+def entries_about(connection: Connection, subject: str, kind: EntryKind) -> Iterator[LogEntry]:
+    """Entries of the tenant's log of one kind about one subject, oldest first."""
     rows = connection.execute(
         select(LOG_ENTRIES)
-        .where(LOG_ENTRIES.c.tenant == tenant, LOG_ENTRIES.c.subject == subject, LOG_ENTRIES.c.kind == kind)
+        .where(LOG_ENTRIES.c.tenant == owner(connection), LOG_ENTRIES.c.subject == subject, LOG_ENTRIES.c.kind == kind)
         .order_by(LOG_ENTRIES.c.sequence)
     )
     return (_entry(row) for row in rows)
+
+
+def logged_tenants(connection: Connection) -> tuple[str, ...]:
+    """Every tenant that has a log, in order of their names."""
+    return tuple(connection.execute(select(LOG_ENTRIES.c.tenant).distinct().order_by(LOG_ENTRIES.c.tenant)).scalars())
 
 
 def _entry(row: Row[Any]) -> LogEntry:

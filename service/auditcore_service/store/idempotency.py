@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditcore_service.store.tables import IDEMPOTENCY_KEYS
+from auditcore_service.store.tenancy import owned, owner
 
 KEY_LIFETIME_S = 24 * 3600.0
 """A key is deleted after a day; this is documented in the API description."""
@@ -39,13 +40,18 @@ def reserve_key(connection: Connection, key: str, fingerprint: str, *, now: floa
     connection.execute(
         delete(IDEMPOTENCY_KEYS).where(
             IDEMPOTENCY_KEYS.c.key == key,
+            owned(connection, IDEMPOTENCY_KEYS),
             (IDEMPOTENCY_KEYS.c.created_at < now - KEY_LIFETIME_S)
             | (IDEMPOTENCY_KEYS.c.audit_id.is_(None) & (IDEMPOTENCY_KEYS.c.created_at < now - RESERVATION_S)),
         )
     )
     try:
         with connection.begin_nested():
-            connection.execute(insert(IDEMPOTENCY_KEYS).values(key=key, fingerprint=fingerprint, created_at=now))
+            connection.execute(
+                insert(IDEMPOTENCY_KEYS).values(
+                    tenant=owner(connection), key=key, fingerprint=fingerprint, created_at=now
+                )
+            )
     except IntegrityError:
         return find_key(connection, key, fingerprint, now=now)
     return Reservation("new")
@@ -53,7 +59,9 @@ def reserve_key(connection: Connection, key: str, fingerprint: str, *, now: floa
 
 def find_key(connection: Connection, key: str, fingerprint: str, *, now: float) -> Reservation:
     """Return the state of a key without reserving it."""
-    row = connection.execute(select(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key)).one_or_none()
+    row = connection.execute(
+        select(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key, owned(connection, IDEMPOTENCY_KEYS))
+    ).one_or_none()
     lifetime = RESERVATION_S if row is not None and row.audit_id is None else KEY_LIFETIME_S
     if row is None or row.created_at < now - lifetime:
         return Reservation("new")
@@ -64,7 +72,8 @@ def find_key(connection: Connection, key: str, fingerprint: str, *, now: float) 
 
 def bind_key(connection: Connection, key: str, audit_id: str) -> None:
     """Assign a reserved key to an audit, in the transaction that inserts the audit."""
-    connection.execute(update(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.key == key).values(audit_id=audit_id))
+    mine = (IDEMPOTENCY_KEYS.c.key == key) & owned(connection, IDEMPOTENCY_KEYS)
+    connection.execute(update(IDEMPOTENCY_KEYS).where(mine).values(audit_id=audit_id))
 
 
 def forget_keys(connection: Connection, *, now: float) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
+from auditcore_service.store.tenancy import owned, owner
 
 KEPT_S = 3600.0
 """An answer is used again for an hour: a file behind a reference that cannot be pinned may change."""
@@ -23,6 +24,7 @@ class StoredInspection:
     """An inspection as stored.
 
     Attributes:
+        tenant: Who asks.
         request: What to look at, JSON.
         reference: The model as it was resolved, JSON.
         queued_at: When it was last announced to the workers, seconds since 1970.
@@ -30,6 +32,7 @@ class StoredInspection:
         failure: Why the model cannot be loaded, if so.
     """
 
+    tenant: str
     request: str
     reference: str
     queued_at: float
@@ -39,11 +42,13 @@ class StoredInspection:
 
 def find_inspection(connection: Connection, digest: str) -> StoredInspection | None:
     """Return the inspection with this digest, or None if there is none."""
-    row = connection.execute(select(INSPECTIONS).where(INSPECTIONS.c.digest == digest)).one_or_none()
+    row = connection.execute(
+        select(INSPECTIONS).where(INSPECTIONS.c.digest == digest, owned(connection, INSPECTIONS))
+    ).one_or_none()
     if row is None:
         return None
     failure = None if row.error_code is None else Failure(row.error_code, row.error_message, row.error_field)
-    return StoredInspection(row.request, row.reference, row.queued_at, row.answer, failure)
+    return StoredInspection(row.tenant, row.request, row.reference, row.queued_at, row.answer, failure)
 
 
 def ask_for_inspection(connection: Connection, digest: str, *, request: str, reference: str, now: float) -> None:
@@ -52,7 +57,9 @@ def ask_for_inspection(connection: Connection, digest: str, *, request: str, ref
     try:
         with connection.begin_nested():
             connection.execute(
-                insert(INSPECTIONS).values(digest=digest, request=request, reference=reference, queued_at=now)
+                insert(INSPECTIONS).values(
+                    digest=digest, tenant=owner(connection), request=request, reference=reference, queued_at=now
+                )
             )
     except IntegrityError:
         # on PostgreSQL another gateway may have inserted the same request at this moment

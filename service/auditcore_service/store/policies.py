@@ -8,8 +8,8 @@ from typing import final
 from sqlalchemy import Connection, Row, and_, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from auditcore_service.principals import DEFAULT_TENANT
 from auditcore_service.store.tables import POLICIES
+from auditcore_service.store.tenancy import owned, owner
 
 
 @final
@@ -34,7 +34,7 @@ def insert_policy(connection: Connection, *, digest: str, name: str, version: st
     Returns:
         Whether it was stored. If not, this document or another one with its name and version is stored already.
     """
-    values = {"digest": digest, "tenant": DEFAULT_TENANT, "name": name, "version": version, "document": document}
+    values = {"digest": digest, "tenant": owner(connection), "name": name, "version": version, "document": document}
     try:
         with connection.begin_nested():
             connection.execute(insert(POLICIES).values(**values, created_at=now))
@@ -46,7 +46,7 @@ def insert_policy(connection: Connection, *, digest: str, name: str, version: st
 def find_policy(connection: Connection, digest: str) -> StoredPolicy | None:
     """Return the policy with this digest, or None if there is none."""
     row = connection.execute(
-        select(POLICIES).where(POLICIES.c.digest == digest, POLICIES.c.tenant == DEFAULT_TENANT)
+        select(POLICIES).where(POLICIES.c.digest == digest, owned(connection, POLICIES))
     ).one_or_none()
     return None if row is None else _policy(row)
 
@@ -54,16 +54,14 @@ def find_policy(connection: Connection, digest: str) -> StoredPolicy | None:
 def find_named_policy(connection: Connection, name: str, version: str) -> StoredPolicy | None:
     """Return the policy with this name and version, or None if there is none."""
     row = connection.execute(
-        select(POLICIES).where(
-            POLICIES.c.tenant == DEFAULT_TENANT, POLICIES.c.name == name, POLICIES.c.version == version
-        )
+        select(POLICIES).where(owned(connection, POLICIES), POLICIES.c.name == name, POLICIES.c.version == version)
     ).one_or_none()
     return None if row is None else _policy(row)
 
 
 def list_policy_labels(connection: Connection, name: str) -> tuple[str, ...]:
     """Return name and version, such as `ours@1.0.0`, of every policy with this name, oldest first."""
-    query = select(POLICIES.c.version).where(POLICIES.c.tenant == DEFAULT_TENANT, POLICIES.c.name == name)
+    query = select(POLICIES.c.version).where(owned(connection, POLICIES), POLICIES.c.name == name)
     versions = connection.execute(query.order_by(POLICIES.c.created_at)).scalars()
     return tuple(f"{name}@{version}" for version in versions)
 
@@ -76,7 +74,7 @@ def list_policies(connection: Connection, *, after: tuple[float, str] | None, li
         after: (created_at, digest) of the last policy on the previous page.
         limit: Largest number of policies to return.
     """
-    query = select(POLICIES).where(POLICIES.c.tenant == DEFAULT_TENANT)
+    query = select(POLICIES).where(owned(connection, POLICIES))
     query = query.order_by(POLICIES.c.created_at.desc(), POLICIES.c.digest.desc()).limit(limit)
     if after is not None:
         created_at, digest = after

@@ -103,11 +103,13 @@ class Audit:
     """An audit as stored. `request`, `plan` and `estimate` are JSON; times are seconds since 1970 UTC.
 
     Attributes:
+        tenant: Whose it is.
         estimate: Its estimated cost when it was accepted; None for audits of earlier releases without estimates.
         replay_of: Id of the audit that it repeats; None if it is no replay.
     """
 
     id: str
+    tenant: str
     state: AuditState
     request: str
     plan: str

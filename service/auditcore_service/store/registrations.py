@@ -8,9 +8,9 @@ from typing import final
 from sqlalchemy import Connection, insert, select, update
 
 from auditcore.contracts.canonical_json import sha256
-from auditcore_service.principals import DEFAULT_TENANT
 from auditcore_service.store.audits import lock_audit
 from auditcore_service.store.tables import REGISTRATIONS, SIGNING_KEYS
+from auditcore_service.store.tenancy import owned, owner
 
 
 @final
@@ -48,7 +48,7 @@ def insert_registration(connection: Connection, audit_id: str, envelope: bytes, 
     connection.execute(
         insert(REGISTRATIONS).values(
             audit_id=audit_id,
-            tenant=DEFAULT_TENANT,
+            tenant=owner(connection),
             envelope=envelope.decode(),
             digest=sha256(envelope),
             created_at=now,
@@ -59,7 +59,9 @@ def insert_registration(connection: Connection, audit_id: str, envelope: bytes, 
 def find_registration(connection: Connection, audit_id: str) -> StoredRegistration | None:
     """The registration of an audit; None if it was submitted without a signing key."""
     row = connection.execute(
-        select(REGISTRATIONS.c.envelope, REGISTRATIONS.c.evidence).where(REGISTRATIONS.c.audit_id == audit_id)
+        select(REGISTRATIONS.c.envelope, REGISTRATIONS.c.evidence).where(
+            REGISTRATIONS.c.audit_id == audit_id, owned(connection, REGISTRATIONS)
+        )
     ).one_or_none()
     if row is None:
         return None
@@ -75,7 +77,9 @@ def keep_evidence(connection: Connection, audit_id: str, evidence: bytes) -> boo
     lock_audit(connection, audit_id)
     stored = connection.execute(
         update(REGISTRATIONS)
-        .where(REGISTRATIONS.c.audit_id == audit_id, REGISTRATIONS.c.evidence.is_(None))
+        .where(
+            REGISTRATIONS.c.audit_id == audit_id, owned(connection, REGISTRATIONS), REGISTRATIONS.c.evidence.is_(None)
+        )
         .values(evidence=evidence.decode())
     ).rowcount
     return bool(stored)

@@ -214,8 +214,14 @@ def abandon_shard(connection: Connection, key: ShardKey, *, attempt: int, now: f
     return Step(applied=bool(stopped))
 
 
-def cancel_audit(connection: Connection, audit_id: str, *, now: float) -> bool:
+def cancel_audit(connection: Connection, audit_id: str, *, now: float, principal: str | None = None) -> bool:
     """Cancel an audit: immediately if no worker is busy with it, else when the workers notice.
+
+    Args:
+        connection: A write transaction of the tenant.
+        audit_id: Of the audit.
+        now: Seconds since 1970.
+        principal: Who asks for it, if they have a name.
 
     Returns:
         Whether anything changed; a finished audit is not changed, and cancelling twice changes nothing.
@@ -223,7 +229,7 @@ def cancel_audit(connection: Connection, audit_id: str, *, now: float) -> bool:
     if lock_audit(connection, audit_id) not in ACTIVE:
         return False
     _cancel_waiting(connection, audit_id)
-    append_entry(connection, "cancel", audit_id, {}, now=now)
+    append_entry(connection, "cancel", audit_id, {}, now=now, principal=principal)
     if _count(connection, SHARDS.c.audit_id == audit_id, SHARDS.c.state == "running"):
         return move_audit(connection, audit_id, "cancelling", now=now)
     return move_audit(connection, audit_id, "cancelled", now=now, values={"finished_at": now})

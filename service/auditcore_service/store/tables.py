@@ -242,7 +242,7 @@ LOG_ENTRIES = Table(
     Column("time", String(32), nullable=False),
     Column("principal", String(255)),
     Column("kind", String(16), nullable=False),
-    Column("subject", String(128), nullable=False),
+    Column("subject", String(255), nullable=False),
     Column("data", Text, nullable=False),
     Column("previous", _DIGEST, nullable=False),
     Column("hash", _DIGEST, nullable=False),

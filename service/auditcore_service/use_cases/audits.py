@@ -21,6 +21,7 @@ from auditcore.errors import InvalidRequest, UnreachableResource
 from auditcore.evidence.registration import REGISTRATION_TYPE, register
 from auditcore.evidence.signing import SigningKey
 from auditcore.report.failure import AuditFailure
+from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit, insert_audit, list_audits
@@ -101,11 +102,17 @@ class Audits:
         self._clock = clock
 
     def submit(
-        self, request: AuditRequest, *, idempotency_key: str | None = None, replay_of: str | None = None
+        self,
+        principal: Principal,
+        request: AuditRequest,
+        *,
+        idempotency_key: str | None = None,
+        replay_of: str | None = None,
     ) -> Audit:
         """Check a request, store it with all its shards and announce the first wave.
 
         Args:
+            principal: Who submits it, and whose it will be.
             request: What to audit.
             idempotency_key: The same key with the same request gives the same audit for a day.
             replay_of: Id of the audit that this one repeats, if it does.
@@ -118,15 +125,17 @@ class Audits:
             RequestInFlight: The first request with this key is still being answered.
         """
         if idempotency_key is None:
-            return self._submit(request, key=None, fingerprint=_fingerprint(request), replay_of=replay_of)
+            return self._submit(principal, request, key=None, fingerprint=_fingerprint(request), replay_of=replay_of)
         key = _checked_key(idempotency_key)
         fingerprint = _fingerprint(request)
         # a repeated request must not be priced again; the lookup needs no write lock, as most keys are new
-        with self._database.reading() as connection:
+        with self._database.reading(principal.tenant) as connection:
             known = find_key(connection, key, fingerprint, now=self._clock())
-        return self._known(known) or self._submit(request, key=key, fingerprint=fingerprint, replay_of=replay_of)
+        return self._known(principal, known) or self._submit(
+            principal, request, key=key, fingerprint=fingerprint, replay_of=replay_of
+        )
 
-    def _known(self, reservation: Reservation) -> Audit | None:
+    def _known(self, principal: Principal, reservation: Reservation) -> Audit | None:
         """The audit that a key stands for; None if the key is new."""
         match reservation.state:
             case "reused":
@@ -135,9 +144,9 @@ class Audits:
             case "in_flight":
                 msg = "the first request with this Idempotency-Key is still being answered; try again in a moment"
                 raise RequestInFlight(msg, field="Idempotency-Key")
-        return None if reservation.audit_id is None else self.get(reservation.audit_id)
+        return None if reservation.audit_id is None else self.get(principal, reservation.audit_id)
 
-    def estimate(self, request: AuditRequest) -> PricedRequest:
+    def estimate(self, principal: Principal, request: AuditRequest) -> PricedRequest:
         """What a request would cost; makes all checks of `submit` but the budget, and stores nothing.
 
         A price above the operator's budget is an answer: `objection` is then set.
@@ -146,10 +155,18 @@ class Audits:
             InputError: The request cannot be carried out.
         """
         _fingerprint(request)
-        return self._pricing.price(request)
+        return self._pricing.price(principal, request)
 
-    def _submit(self, request: AuditRequest, *, key: str | None, fingerprint: str, replay_of: str | None) -> Audit:
-        priced = self._pricing.price(request)
+    def _submit(
+        self,
+        principal: Principal,
+        request: AuditRequest,
+        *,
+        key: str | None,
+        fingerprint: str,
+        replay_of: str | None,
+    ) -> Audit:
+        priced = self._pricing.price(principal, request)
         if priced.objection is not None:
             raise BudgetExceeded(priced.objection, field="plan")
         request, plan, images = priced.request, priced.plan, priced.images
@@ -157,11 +174,11 @@ class Audits:
         match request.images:
             case InlineImages(images=inline):
                 # no row of the database holds pixels
-                changes["images"] = ImageBatchReference(digest=self._batches.store_inline(inline)[0])
+                changes["images"] = ImageBatchReference(digest=self._batches.store_inline(principal, inline)[0])
             case TensorImages() as tensors:
-                changes["images"] = ImageBatchReference(digest=self._batches.store_tensors(tensors)[0])
+                changes["images"] = ImageBatchReference(digest=self._batches.store_tensors(principal, tensors)[0])
             case ImageBatchReference(digest=digest) if not request.class_names:
-                changes["class_names"] = self._batches.get(digest).class_names
+                changes["class_names"] = self._batches.get(principal, digest).class_names
         request = request.model_copy(update=changes)
         shard_images = images_per_shard(
             image_s=priced.longest_image_s,
@@ -182,9 +199,9 @@ class Audits:
         }
         audit_id = str(uuid.uuid4())
         now = self._clock()
-        registration = self._registration(audit_id, request, plan, images=images, now=now)
+        registration = self._registration(principal, audit_id, request, plan, images=images, now=now)
         reservation = Reservation("new")
-        with self._database.writing() as connection:
+        with self._database.writing(principal.tenant) as connection:
             if key is not None:
                 # if anything fails from here on, the transaction is rolled back and the key is free again
                 reservation = reserve_key(connection, key, fingerprint, now=now)
@@ -194,23 +211,23 @@ class Audits:
                 )
                 if key is not None:
                     bind_key(connection, key, audit_id)
-                _log_submission(connection, audit, request, registration)
+                _log_submission(connection, principal, audit, request, registration)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
-            return self._known(reservation) or self.get(audit_id)
+            return self._known(principal, reservation) or self.get(principal, audit_id)
         # the audit is stored, so it is accepted; if the announcement is lost, the sweeper repeats it
         self._announcer.announce(queued)
         log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
         return audit
 
     def _registration(
-        self, audit_id: str, request: AuditRequest, plan: AuditPlan, *, images: int, now: float
+        self, principal: Principal, audit_id: str, request: AuditRequest, plan: AuditPlan, *, images: int, now: float
     ) -> bytes | None:
         """The signed registration of an audit that is about to be stored; None without a signing key."""
         if self._signing_key is None:
             return None
         files = (
-            [entry.digest for entry in self._batches.get(request.images.digest).entries]
+            [entry.digest for entry in self._batches.get(principal, request.images.digest).entries]
             if isinstance(request.images, ImageBatchReference)
             else ()
         )
@@ -219,7 +236,7 @@ class Audits:
         )
         return self._signing_key.sign(canonical_json(record), payload_type=REGISTRATION_TYPE)
 
-    def get(self, audit_id: str) -> Audit:
+    def get(self, principal: Principal, audit_id: str) -> Audit:
         """One audit.
 
         Raises:
@@ -227,7 +244,7 @@ class Audits:
         """
         audit = None
         if is_audit_id(audit_id):
-            with self._database.reading() as connection:
+            with self._database.reading(principal.tenant) as connection:
                 audit = find_audit(connection, audit_id)
         if audit is None:
             msg = f"there is no audit {audit_id[:64]!r}; take the id from the answer to POST /v1/audits"
@@ -235,7 +252,7 @@ class Audits:
         return audit
 
     def page(
-        self, *, cursor: str | None, limit: int, state: AuditState | None = None
+        self, principal: Principal, *, cursor: str | None, limit: int, state: AuditState | None = None
     ) -> tuple[tuple[Audit, ...], str | None]:
         """Audits, newest first, and the cursor of the next page.
 
@@ -243,32 +260,32 @@ class Audits:
             InvalidCursor: The cursor is not from this service.
         """
         after = None if cursor is None else decode_cursor(cursor)
-        with self._database.reading() as connection:
+        with self._database.reading(principal.tenant) as connection:
             found = list_audits(connection, after=after, limit=limit + 1, state=state)
         audits = found[:limit]
         more = len(found) > limit
         return audits, encode_cursor(audits[-1].created_at, audits[-1].id) if more else None
 
-    def cancel(self, audit_id: str) -> Audit:
+    def cancel(self, principal: Principal, audit_id: str) -> Audit:
         """Ask an audit to stop; asking twice, or too late, changes nothing.
 
         Raises:
             NotFound: There is none.
         """
-        self.get(audit_id)
-        with self._database.writing() as connection:
-            if cancel_audit(connection, audit_id, now=self._clock()):
+        self.get(principal, audit_id)
+        with self._database.writing(principal.tenant) as connection:
+            if cancel_audit(connection, audit_id, now=self._clock(), principal=principal.name):
                 log.info("audit_cancelled", audit_id=audit_id)
-        return self.get(audit_id)
+        return self.get(principal, audit_id)
 
-    def report(self, audit_id: str) -> bytes:
+    def report(self, principal: Principal, audit_id: str) -> bytes:
         """The report, byte for byte as it was assembled.
 
         Raises:
             NotFound: There is no such audit.
             ReportNotReady: It has no report, yet or ever.
         """
-        audit = self.get(audit_id)
+        audit = self.get(principal, audit_id)
         if audit.report_digest is None:
             match audit.state:
                 case "cancelled":
@@ -279,15 +296,15 @@ class Audits:
                     remedy = "wait until its state is `succeeded`"
             msg = f"audit {audit_id} is {audit.state} and has no report; {remedy}"
             raise ReportNotReady(msg)
-        return self._blobs.get(audit.report_digest)
+        return self._blobs.of(principal.tenant).get(audit.report_digest)
 
-    def failure(self, audit_id: str) -> AuditFailure | None:
+    def failure(self, principal: Principal, audit_id: str) -> AuditFailure | None:
         """Why an audit has no report and will have none; None if it has one or may still get one.
 
         Raises:
             NotFound: There is no such audit.
         """
-        audit = self.get(audit_id)
+        audit = self.get(principal, audit_id)
         if audit.state not in {"failed", "cancelled"}:
             return None
         failure = audit.failure
@@ -301,40 +318,42 @@ class Audits:
             seconds=max(0.0, ended - (audit.started_at or audit.created_at)),
         )
 
-    def artifact(self, audit_id: str, digest: str) -> Artifact:
+    def artifact(self, principal: Principal, audit_id: str, digest: str) -> Artifact:
         """The entry of a report's picture. The digest of anything else that is stored is not found.
 
         Raises:
             NotFound: There is no such audit, or its report lists no such picture.
             ReportNotReady: It has no report, yet or ever.
         """
-        for artifact in _Pictured.model_validate_json(self.report(audit_id)).artifacts:
+        for artifact in _Pictured.model_validate_json(self.report(principal, audit_id)).artifacts:
             if artifact.digest == digest:
                 return artifact
         msg = f"the report of audit {audit_id} lists no picture {digest[:71]!r}; take a digest from its `artifacts`"
         raise NotFound(msg)
 
-    def picture(self, digest: str) -> bytes:
+    def picture(self, principal: Principal, digest: str) -> bytes:
         """The bytes of an artifact of some report.
 
         Raises:
             NotFound: They are no longer stored.
         """
         try:
-            return self._blobs.get(digest)
+            return self._blobs.of(principal.tenant).get(digest)
         except UnreachableResource as error:
             msg = f"the picture {digest} is no longer stored; submit the audit again"
             raise NotFound(msg) from error
 
-    def events(self, audit_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
+    def events(self, principal: Principal, audit_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
         """Events of an audit with an id above `after`, and whether they are the last ones."""
         # the state is read first: if the audit ends in between, the next call finds its last event
-        ended = self.get(audit_id).state in TERMINAL
-        with self._database.reading() as connection:
+        ended = self.get(principal, audit_id).state in TERMINAL
+        with self._database.reading(principal.tenant) as connection:
             return events_after(connection, audit_id, after=after), ended
 
 
-def _log_submission(connection: Connection, audit: Audit, request: AuditRequest, registration: bytes | None) -> None:
+def _log_submission(
+    connection: Connection, principal: Principal, audit: Audit, request: AuditRequest, registration: bytes | None
+) -> None:
     """Store the signed registration of a new audit, if there is one, and log the submission."""
     data: dict[str, Any] = {"request": digest_of(request)}
     if audit.replay_of is not None:
@@ -342,7 +361,7 @@ def _log_submission(connection: Connection, audit: Audit, request: AuditRequest,
     if registration is not None:
         data["registration"] = sha256(registration)
         insert_registration(connection, audit.id, registration, now=audit.created_at)
-    append_entry(connection, "submit", audit.id, data, now=audit.created_at)
+    append_entry(connection, "submit", audit.id, data, now=audit.created_at, principal=principal.name)
 
 
 def _checked_key(key: str) -> str:

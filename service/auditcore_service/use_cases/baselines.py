@@ -7,6 +7,7 @@ from typing import final
 
 from auditcore.contracts.baseline_reference import BaselineReference
 from auditcore.errors import InvalidRequest
+from auditcore_service.principals import Principal
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
@@ -22,11 +23,17 @@ class Baselines:
         self._blobs = blobs
 
     def pin(
-        self, reference: BaselineReference, *, models: Sequence[str | None], images: Sequence[str | None]
+        self,
+        principal: Principal,
+        reference: BaselineReference,
+        *,
+        models: Sequence[str | None],
+        images: Sequence[str | None],
     ) -> BaselineReference:
         """Return the reference by the digest of its report, which never changes.
 
         Args:
+            principal: Who asks; only baselines of its tenant are found.
             reference: As in the request.
             models: Names of the models of the request; None for the only one.
             images: Digest of each image of the request; None where it is not known before the image is fetched.
@@ -38,8 +45,8 @@ class Baselines:
         from auditcore.report.baseline import require_comparable  # noqa: PLC0415 - most requests have no baseline
         from auditcore.report.reading import read_report  # noqa: PLC0415 - most requests have no baseline
 
-        digest = self._digest(reference)
-        content = self._blobs.get(digest, field="baseline.report")
+        digest = self._digest(principal, reference)
+        content = self._blobs.of(principal.tenant).get(digest, field="baseline.report")
         try:
             report = read_report(content)
         except ValueError as error:
@@ -48,13 +55,13 @@ class Baselines:
         require_comparable(report, models=models, images=images)
         return BaselineReference(report=digest)
 
-    def _digest(self, reference: BaselineReference) -> str:
+    def _digest(self, principal: Principal, reference: BaselineReference) -> str:
         if reference.report is not None:
             return reference.report
         wanted = reference.audit or ""
         audit = None
         if is_audit_id(wanted):
-            with self._database.reading() as connection:
+            with self._database.reading(principal.tenant) as connection:
                 audit = find_audit(connection, wanted)
         if audit is None:
             msg = f"there is no audit {wanted!r}; take the id from GET /v1/audits"

@@ -12,8 +12,9 @@ from auditcore.contracts.canonical_json import canonical_json, sha256
 from auditcore.evidence.event_log import LOG_HEAD_TYPE, LogEntry
 from auditcore.evidence.signing import SigningKey
 from auditcore.evidence.statement import STATEMENT_MEDIA_TYPE, statement
+from auditcore_service.principals import DEFAULT_TENANT, Principal
 from auditcore_service.store.database import Database
-from auditcore_service.store.event_log import append_entry, entries_about, lock_log, log_head, read_log
+from auditcore_service.store.event_log import append_entry, entries_about, lock_log, log_head, logged_tenants, read_log
 from auditcore_service.store.registrations import (
     StoredKey,
     StoredRegistration,
@@ -23,7 +24,13 @@ from auditcore_service.store.registrations import (
     list_keys,
 )
 from auditcore_service.use_cases.audits import Audits
-from auditcore_service.use_cases.refusals import NotRegistered, ReportNotReady, SigningNotConfigured
+from auditcore_service.use_cases.refusals import (
+    NotRegistered,
+    ReportNotReady,
+    SignerMismatch,
+    SignerUnknown,
+    SigningNotConfigured,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -61,16 +68,19 @@ class Evidence:
         public, now = self._key.public, self._clock()
         with self._database.writing() as connection:
             # another gateway may start with the same key at this moment
-            lock_log(connection)
+            lock_log(connection, tenant=DEFAULT_TENANT)
             if insert_key(connection, public.key_id, pem=public.pem, now=now):
-                append_entry(connection, "key", public.key_id, {"public_key": public.pem}, now=now)
+                # the key signs for all tenants; the order of names is the order of locks
+                for tenant in sorted({DEFAULT_TENANT, *logged_tenants(connection)}):
+                    data = {"public_key": public.pem}
+                    append_entry(connection, "key", public.key_id, data, now=now, tenant=tenant)
 
     def public_keys(self) -> tuple[StoredKey, ...]:
         """Every public key that this deployment ever signed with, newest first."""
         with self._database.reading() as connection:
             return list_keys(connection)
 
-    def of_audit(self, audit_id: str) -> bytes:
+    def of_audit(self, principal: Principal, audit_id: str) -> bytes:
         """The signed statement about the report of an audit; it is made when it is first asked for, and never changes.
 
         Raises:
@@ -79,53 +89,71 @@ class Evidence:
             SigningNotConfigured: There is no key to sign with.
             NotRegistered: The audit was submitted while there was no key.
         """
-        report = self._audits.report(audit_id)
-        stored = self._registration(audit_id)
+        report = self._audits.report(principal, audit_id)
+        stored = self._registration(principal, audit_id)
         if stored.evidence is not None:
             return stored.evidence
         if self._key is None:
             raise SigningNotConfigured(_NO_KEY)
         signed = self._key.sign(canonical_json(statement(report, stored.envelope)), payload_type=STATEMENT_MEDIA_TYPE)
-        with self._database.writing() as connection:
+        with self._database.writing(principal.tenant) as connection:
             if keep_evidence(connection, audit_id, signed):
                 data = {"evidence": sha256(signed), "key": self._key.public.key_id}
-                append_entry(connection, "evidence", audit_id, data, now=self._clock())
+                append_entry(connection, "evidence", audit_id, data, now=self._clock(), principal=principal.name)
                 log.info("evidence_signed", audit_id=audit_id, key_id=self._key.public.key_id)
                 return signed
         # another gateway, perhaps with another key, has signed a moment earlier
-        return self._registration(audit_id).evidence or signed
+        return self._registration(principal, audit_id).evidence or signed
 
-    def sign_off(self, audit_id: str, *, principal: str, decision: Decision, comment: str) -> LogEntry:
+    def sign_off(
+        self, principal: Principal, audit_id: str, *, signer: str | None, decision: Decision, comment: str
+    ) -> LogEntry:
         """Log what a person decides about a report.
 
+        Args:
+            principal: Who sends the decision.
+            audit_id: Of the audit.
+            signer: Who decides; needed from a principal without a name, and another name than its own is refused.
+            decision: What is decided.
+            comment: Reason or conditions.
+
         Raises:
+            SignerUnknown: Nobody is named.
+            SignerMismatch: A principal signs for somebody else.
             NotFound: There is no such audit.
             ReportNotReady: It has no report, yet or ever.
         """
-        digest = self._audits.get(audit_id).report_digest
+        digest = self._audits.get(principal, audit_id).report_digest
         if digest is None:
             msg = f"audit {audit_id} has no report to sign off; wait until its state is `succeeded`"
             raise ReportNotReady(msg)
+        if principal.name is not None and signer not in {None, principal.name}:
+            msg = f"you are {principal.name!r} and cannot sign for {signer!r}; leave `principal` out"
+            raise SignerMismatch(msg, field="principal")
+        name = principal.name or signer
+        if name is None:
+            msg = "this service does not ask who you are, so name who decides: a name or an address"
+            raise SignerUnknown(msg, field="principal")
         data = {"decision": decision, "comment": comment, "report": digest}
-        with self._database.writing() as connection:
-            return append_entry(connection, "sign_off", audit_id, data, now=self._clock(), principal=principal)
+        with self._database.writing(principal.tenant) as connection:
+            return append_entry(connection, "sign_off", audit_id, data, now=self._clock(), principal=name)
 
-    def sign_offs(self, audit_id: str) -> tuple[LogEntry, ...]:
+    def sign_offs(self, principal: Principal, audit_id: str) -> tuple[LogEntry, ...]:
         """Every sign-off of an audit, oldest first.
 
         Raises:
             NotFound: There is no such audit.
         """
-        self._audits.get(audit_id)
-        with self._database.reading() as connection:
+        self._audits.get(principal, audit_id)
+        with self._database.reading(principal.tenant) as connection:
             return tuple(entries_about(connection, audit_id, "sign_off"))
 
-    def log_after(self, sequence: int, *, limit: int) -> tuple[LogEntry, ...]:
+    def log_after(self, principal: Principal, sequence: int, *, limit: int) -> tuple[LogEntry, ...]:
         """Entries of the event log with a number above `sequence`, oldest first."""
-        with self._database.reading() as connection:
+        with self._database.reading(principal.tenant) as connection:
             return read_log(connection, after=sequence, limit=limit)
 
-    def signed_head(self) -> bytes:
+    def signed_head(self, principal: Principal) -> bytes:
         """The signed head of the event log: a DSSE envelope.
 
         Raises:
@@ -133,12 +161,12 @@ class Evidence:
         """
         if self._key is None:
             raise SigningNotConfigured(_NO_KEY)
-        with self._database.reading() as connection:
-            head = log_head(connection, now=self._clock())
+        with self._database.reading(principal.tenant) as connection:
+            head = log_head(connection, now=self._clock(), tenant=principal.tenant)
         return self._key.sign(canonical_json(head), payload_type=LOG_HEAD_TYPE)
 
-    def _registration(self, audit_id: str) -> StoredRegistration:
-        with self._database.reading() as connection:
+    def _registration(self, principal: Principal, audit_id: str) -> StoredRegistration:
+        with self._database.reading(principal.tenant) as connection:
             stored = find_registration(connection, audit_id)
         if stored is not None:
             return stored

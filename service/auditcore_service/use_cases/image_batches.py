@@ -31,6 +31,7 @@ from auditcore.errors import LimitExceeded
 from auditcore.images.patient_data import is_dicom, pixels_only
 from auditcore.images.tensor_batches import cut, is_tensor_file, open_batch
 from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors, require_models
+from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
@@ -109,6 +110,7 @@ class ImageBatches:
 
     def store(
         self,
+        principal: Principal,
         files: Sequence[UploadedFile],
         *,
         archive: UploadedFile | None = None,
@@ -117,6 +119,7 @@ class ImageBatches:
         """Store single files, then the images of a zip archive, in that order.
 
         Args:
+            principal: Whose batch it will be.
             files: Image files.
             archive: A zip of image files. Files that operating systems add are skipped; other files that are no images
                 are passed over.
@@ -127,6 +130,7 @@ class ImageBatches:
             UndecodableImage: A DICOM file is damaged, so that what it says about the patient cannot be removed.
             LimitExceeded: Too many images or bytes.
         """
+        blobs = self._blobs.of(principal.tenant)
         entries = []
         total = 0
         passed_over: list[str] = []
@@ -148,7 +152,7 @@ class ImageBatches:
                 msg = f"{image.name!r} is empty; send the file again or leave it out"
                 raise InvalidUpload(msg, field=image.field)
             data = _without_patient(image.data, image.field)
-            entries.append(BatchEntry(name=image.name, digest=self._blobs.put(data), size_bytes=len(data)))
+            entries.append(BatchEntry(name=image.name, digest=blobs.put(data), size_bytes=len(data)))
         if not entries:
             others = f" among {len(passed_over)} files, such as {passed_over[0]!r}" if passed_over else ""
             msg = f"the batch has no image{others}; send at least one part `images`, or an `archive` with an image"
@@ -156,12 +160,13 @@ class ImageBatches:
         names = [entry.name for entry in entries]
         given = annotations or GivenAnnotations()
         known = read_annotations(given, names)
-        total += sum(self._put_masks(one.masks) for one in known)
+        total += sum(self._put_masks(blobs, one.masks) for one in known)
         if total > self._settings.batch_bytes:
             raise LimitExceeded(
                 what="the batch", limit=self._settings.batch_bytes, actual=total, unit="bytes", field="masks"
             )
         digest, manifest = self._remember(
+            principal,
             [
                 entry.model_copy(update={"label": one.label, "boxes": one.boxes, "masks": stored_masks(one.masks)})
                 for entry, one in zip(entries, known, strict=True)
@@ -170,33 +175,36 @@ class ImageBatches:
         )
         return StoredBatch(digest, manifest, tuple(passed_over))
 
-    def pin_tensors(self, images: TensorImages, request: AuditRequest) -> tuple[int, TensorImages]:
+    def pin_tensors(
+        self, principal: Principal, images: TensorImages, request: AuditRequest
+    ) -> tuple[int, TensorImages]:
         """Number of images in a file of tensors, and the reference with the digest that the file has now.
 
         Raises:
             InputError: The file cannot be fetched, is not one of images, or does not fit a model of the request.
         """
-        with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
+        with open_tensors(images, self._settings.access, blobs=self._blobs.of(principal.tenant).get) as (stream, batch):
             require_models(batch, request)
             stream.seek(0)
             digest = f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
             return batch.images, images.model_copy(update={"sha256": digest})
 
-    def store_tensors(self, images: TensorImages) -> tuple[str, BatchManifest]:
+    def store_tensors(self, principal: Principal, images: TensorImages) -> tuple[str, BatchManifest]:
         """Store each image of a file of tensors; only one is in memory at a time.
 
         Raises:
             InputError: The file cannot be fetched, is not one of images, or has another digest.
         """
-        with open_tensors(images, self._settings.access, blobs=self._blobs.get) as (stream, batch):
+        blobs = self._blobs.of(principal.tenant)
+        with open_tensors(images, self._settings.access, blobs=blobs.get) as (stream, batch):
             entries = []
             for image in cut_tensors(images, stream, batch):
-                self._blobs.put(image.data)
-                self._put_masks(image.masks)
+                blobs.put(image.data)
+                self._put_masks(blobs, image.masks)
                 entries.append(entry_of(image))
-        return self._remember(entries)
+        return self._remember(principal, entries)
 
-    def store_inline(self, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
+    def store_inline(self, principal: Principal, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
         """Store the images of a request itself.
 
         Raises:
@@ -204,14 +212,15 @@ class ImageBatches:
             LimitExceeded: An image has too many bytes.
         """
         self.check_inline(images)
+        blobs = self._blobs.of(principal.tenant)
         kept = [
             image.model_copy(update={"data": _without_patient(image.data, f"images.images.{number}.data")})
             for number, image in enumerate(images)
         ]
         for image in kept:
-            self._blobs.put(image.data)
-            self._put_masks(image.masks)
-        return self._remember(inline_manifest(kept).entries)
+            blobs.put(image.data)
+            self._put_masks(blobs, image.masks)
+        return self._remember(principal, inline_manifest(kept).entries)
 
     def check_inline(self, images: Sequence[InlineImage]) -> None:
         """Refuse images of a request that cannot be stored; stores nothing.
@@ -227,7 +236,7 @@ class ImageBatches:
                 msg = f"image {number} is empty; send the base64 of a file"
                 raise InvalidUpload(msg, field=field)
 
-    def get(self, digest: str) -> BatchManifest:
+    def get(self, principal: Principal, digest: str) -> BatchManifest:
         """Return the manifest of a stored batch.
 
         Raises:
@@ -235,25 +244,28 @@ class ImageBatches:
         """
         manifest = None
         if _DIGEST.fullmatch(digest):  # a database refuses some characters with an error
-            with self._database.reading() as connection:
+            with self._database.reading(principal.tenant) as connection:
                 manifest = find_batch(connection, digest)
         if manifest is None:
             msg = f"no image batch {digest[:71]} is stored; upload it with POST /v1/image-batches"
             raise NotFound(msg)
         return manifest
 
-    def _remember(self, entries: Sequence[BatchEntry], class_names: tuple[str, ...] = ()) -> tuple[str, BatchManifest]:
+    def _remember(
+        self, principal: Principal, entries: Sequence[BatchEntry], class_names: tuple[str, ...] = ()
+    ) -> tuple[str, BatchManifest]:
         manifest = BatchManifest(entries=tuple(entries), class_names=class_names)
         digest = digest_of(manifest)
-        with self._database.writing() as connection:
+        with self._database.writing(principal.tenant) as connection:
             insert_batch(connection, digest=digest, manifest=manifest, now=self._clock())
         return digest, manifest
 
-    def _put_masks(self, masks: Sequence[Mask]) -> int:
+    @staticmethod
+    def _put_masks(blobs: BlobStore, masks: Sequence[Mask]) -> int:
         """Store masks that are files, and return their size in bytes."""
         files = [mask.png for mask in masks if mask.png is not None]
         for file in files:
-            self._blobs.put(file)
+            blobs.put(file)
         return sum(map(len, files))
 
     def _read(

@@ -8,10 +8,11 @@ from typing import final
 
 import structlog
 
-from auditcore.contracts.canonical_json import digest_of
+from auditcore.contracts.canonical_json import canonical_json, sha256
 from auditcore.contracts.inspection import Inspection, InspectionRequest, inspection_of
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.sources.resolving import resolve_model
+from auditcore_service.principals import Principal
 from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
@@ -47,7 +48,7 @@ class Inspections:
         self._queue = queue
         self._clock = clock
 
-    def inspect(self, request: InspectionRequest) -> Inspection:
+    def inspect(self, principal: Principal, request: InspectionRequest) -> Inspection:
         """Return what will run; if only a worker can decide, wait for it up to the operator's limit.
 
         Returns:
@@ -63,34 +64,40 @@ class Inspections:
         known = inspection_of(request, resolution.reference, resolution.capabilities, facts=resolution.facts)
         if known.complete:
             return known
-        digest = digest_of(request.model_copy(update={"model": resolution.reference}))
+        resolved = request.model_copy(update={"model": resolution.reference})
+        # what one tenant has asked is no answer to another
+        digest = sha256(canonical_json({"tenant": principal.tenant, "request": resolved.model_dump(mode="json")}))
         deadline = time.monotonic() + self._settings.inspection_wait_s
         while True:
-            found = self._look(digest, request, resolution.reference)
+            found = self._look(principal, digest, request, resolution.reference)
             if found is not None:
                 return found.model_copy(update={"facts": resolution.facts})
             if time.monotonic() > deadline:
                 return known
             time.sleep(LOOK_S)
 
-    def _look(self, digest: str, request: InspectionRequest, reference: ModelReference) -> Inspection | None:
+    def _look(
+        self, principal: Principal, digest: str, request: InspectionRequest, reference: ModelReference
+    ) -> Inspection | None:
         """The answer, if there is one; otherwise a worker is asked to find it."""
         now = self._clock()
-        with self._database.reading() as connection:
+        with self._database.reading(principal.tenant) as connection:
             stored = find_inspection(connection, digest)
         if stored is not None and stored.failure is not None:
-            with self._database.writing() as connection:
+            with self._database.writing(principal.tenant) as connection:
                 # the next request gets another look, because the model may have been fixed
                 forget_inspection(connection, digest)
             raise _refusal(stored.failure)
         if stored is not None and stored.answer is not None and now - stored.queued_at < KEPT_S:
             return Inspection.model_validate_json(stored.answer)
         if stored is None or now - stored.queued_at > self._settings.requeue_after_s:
-            self._ask(digest, request, reference, now=now)
+            self._ask(principal, digest, request, reference, now=now)
         return None
 
-    def _ask(self, digest: str, request: InspectionRequest, reference: ModelReference, *, now: float) -> None:
-        with self._database.writing() as connection:
+    def _ask(
+        self, principal: Principal, digest: str, request: InspectionRequest, reference: ModelReference, *, now: float
+    ) -> None:
+        with self._database.writing(principal.tenant) as connection:
             ask_for_inspection(
                 connection, digest, request=request.model_dump_json(), reference=reference.model_dump_json(), now=now
             )

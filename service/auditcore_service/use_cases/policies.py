@@ -13,7 +13,9 @@ from sqlalchemy import Connection
 from auditcore.contracts.canonical_json import canonical_json
 from auditcore.contracts.policy_document import PolicyDigest, PolicyDocument, PolicyName
 from auditcore.contracts.shipped_policies import policy_among, shipped_policies, unknown_policy
+from auditcore_service.principals import Principal
 from auditcore_service.store.database import Database
+from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.policies import (
     StoredPolicy,
     find_named_policy,
@@ -52,7 +54,7 @@ class Policies:
         self._database = database
         self._clock = clock
 
-    def store(self, document: PolicyDocument) -> tuple[ListedPolicy, bool]:
+    def store(self, principal: Principal, document: PolicyDocument) -> tuple[ListedPolicy, bool]:
         """Store a policy; storing the same document again changes nothing.
 
         Returns:
@@ -62,7 +64,7 @@ class Policies:
             PolicyExists: Its name and version belong to another document, or its name to policies of auditcore.
         """
         digest = document.digest
-        with self._database.reading() as connection:
+        with self._database.reading(principal.tenant) as connection:
             known = find_policy(connection, digest)
         if known is not None:
             return _listed(known), False
@@ -72,28 +74,32 @@ class Policies:
         if shipped:
             msg = f"the name {document.name!r} belongs to a policy that comes with auditcore; choose another name"
             raise PolicyExists(msg, field="name")
-        with self._database.writing() as connection:
+        now = self._clock()
+        with self._database.writing(principal.tenant) as connection:
             new = insert_policy(
                 connection,
                 digest=digest,
                 name=document.name,
                 version=document.version,
                 document=canonical_json(document).decode(),
-                now=self._clock(),
+                now=now,
             )
+            if new:
+                data = {"name": document.name, "version": document.version}
+                append_entry(connection, "policy", digest, data, now=now, principal=principal.name)
             stored = find_named_policy(connection, document.name, document.version)
         if stored is None or stored.digest != digest:
             msg = f"{document.label} is stored with other content; a version never changes, so choose another version"
             raise PolicyExists(msg, field="version")
         return _listed(stored), new
 
-    def find(self, reference: PolicyDigest | PolicyName) -> PolicyDocument:
+    def find(self, principal: Principal, reference: PolicyDigest | PolicyName) -> PolicyDocument:
         """The policy that a request names.
 
         Raises:
             InvalidRequest: There is none; the message lists the versions that there are.
         """
-        with self._database.reading() as connection:
+        with self._database.reading(principal.tenant) as connection:
             found = _find(connection, reference)
             if found is not None:
                 return PolicyDocument.model_validate_json(found.document)
@@ -104,10 +110,11 @@ class Policies:
             return shipped
         raise unknown_policy(reference, [*(one.label for one in shipped_policies()), *stored])
 
-    def content(self, reference: str) -> tuple[str, bytes]:
+    def content(self, principal: Principal, reference: str) -> tuple[str, bytes]:
         """Digest and canonical JSON of a policy, whose sha256 is the digest.
 
         Args:
+            principal: Who asks.
             reference: A digest, or name and version such as `pre-deployment@1.0.0`.
 
         Raises:
@@ -115,7 +122,7 @@ class Policies:
         """
         wanted = _parsed(reference)
         if wanted is not None:
-            with self._database.reading() as connection:
+            with self._database.reading(principal.tenant) as connection:
                 found = _find(connection, wanted)
             if found is not None:
                 return found.digest, found.document.encode()
@@ -127,14 +134,16 @@ class Policies:
         )
         raise NotFound(msg)
 
-    def page(self, *, cursor: str | None, limit: int) -> tuple[tuple[ListedPolicy, ...], str | None]:
+    def page(
+        self, principal: Principal, *, cursor: str | None, limit: int
+    ) -> tuple[tuple[ListedPolicy, ...], str | None]:
         """Policies, newest first and those of auditcore last, and the cursor of the next page.
 
         Raises:
             InvalidCursor: The cursor is not from this service.
         """
         after = None if cursor is None else decode_cursor(cursor)
-        with self._database.reading() as connection:
+        with self._database.reading(principal.tenant) as connection:
             stored = [_listed(one) for one in list_policies(connection, after=after, limit=limit + 1)]
         shipped = sorted(
             (ListedPolicy(one.digest, one, None) for one in shipped_policies()), key=_position, reverse=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -13,6 +14,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import InvalidRequest, LimitExceeded
 from auditcore.orchestration.prepared_request import prepare_request
+from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import batch_size
 from auditcore_service.store.database import Database
@@ -67,26 +69,29 @@ class PricedRequests:
         self._baselines = baselines
         self._estimates = Estimates(settings)
 
-    def price(self, request: AuditRequest) -> PricedRequest:
+    def price(self, principal: Principal, request: AuditRequest) -> PricedRequest:
         """Check a request and price it by what workers have measured until now.
 
         Raises:
             InputError: The request cannot be carried out.
             InvalidUpload: An inline image is empty.
         """
-        prepared = prepare_request(request, self._settings.access, find_policy=self._policies.find)
+        prepared = prepare_request(
+            request, self._settings.access, find_policy=functools.partial(self._policies.find, principal)
+        )
         request, plan = prepared.request, prepared.plan
         # only a worker can find out what an unknown model allows; all is assumed, so that no price is too low
         capabilities = [
             WHITE_BOX if found.capabilities is None else found.capabilities for found in prepared.resolutions
         ]
-        request, images = self._counted(request)
+        request, images = self._counted(principal, request)
         if request.baseline is not None:
             models = [name for name, _ in request.references]
-            pinned = self._baselines.pin(request.baseline, models=models, images=self._digests(request, images))
+            digests = self._digests(principal, request, images)
+            pinned = self._baselines.pin(principal, request.baseline, models=models, images=digests)
             request = request.model_copy(update={"baseline": pinned})
-        with self._database.reading() as connection:
-            self._maps.check(plan, images=images)
+        with self._database.reading(principal.tenant) as connection:
+            self._maps.check(principal, plan, images=images)
             price = self._estimates.price(connection, request, plan, images=images, model_capabilities=capabilities)
         check_request_limits(request, plan, images=images, model_capabilities=capabilities)
         return PricedRequest(
@@ -98,11 +103,11 @@ class PricedRequests:
             objection=objection_to(price.estimate, plan, self._settings),
         )
 
-    def _digests(self, request: AuditRequest, count: int) -> Sequence[str | None]:
+    def _digests(self, principal: Principal, request: AuditRequest, count: int) -> Sequence[str | None]:
         """The digest of each image; None where it is not known before the image is fetched."""
         match request.images:
             case ImageBatchReference(digest=digest):
-                return [entry.digest for entry in self._batches.get(digest).entries]
+                return [entry.digest for entry in self._batches.get(principal, digest).entries]
             case ImageUris(uris=uris):
                 return [image.sha256 for image in uris]
             case InlineImages(images=inline):
@@ -110,11 +115,11 @@ class PricedRequests:
             case TensorImages():
                 return [None] * count
 
-    def _counted(self, request: AuditRequest) -> tuple[AuditRequest, int]:
+    def _counted(self, principal: Principal, request: AuditRequest) -> tuple[AuditRequest, int]:
         """The request, and its number of images; a file of tensors is pinned, so that this number stays true."""
         match request.images:
             case ImageBatchReference(digest=digest):
-                with self._database.reading() as connection:
+                with self._database.reading(principal.tenant) as connection:
                     size = batch_size(connection, digest)
                 if size is None:
                     msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches first"
@@ -131,5 +136,5 @@ class PricedRequests:
                 self._batches.check_inline(inline)
                 return request, len(inline)
             case TensorImages() as tensors:
-                count, pinned = self._batches.pin_tensors(tensors, request)
+                count, pinned = self._batches.pin_tensors(principal, tensors, request)
                 return request.model_copy(update={"images": pinned}), count

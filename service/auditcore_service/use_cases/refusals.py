@@ -112,6 +112,18 @@ class BudgetExceeded(Refusal):
     code = "budget_exceeded"
 
 
+class SignerUnknown(Refusal):
+    """A sign-off names nobody, and the service does not know who sent it."""
+
+    code = "signer_unknown"
+
+
+class SignerMismatch(Refusal):
+    """A principal signs a report off in the name of another."""
+
+    code = "signer_mismatch"
+
+
 class PolicyExists(Refusal):
     """The name and version of a policy belong to another document."""
 

@@ -6,6 +6,7 @@ from typing import final
 
 from auditcore.contracts.request import AuditRequest
 from auditcore.evidence.replay import ReplayComparison, compare_replay
+from auditcore_service.principals import Principal
 from auditcore_service.store.records import Audit
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.refusals import NotReplayed, ReportNotReady
@@ -18,7 +19,7 @@ class Replays:
     def __init__(self, *, audits: Audits) -> None:
         self._audits = audits
 
-    def start(self, audit_id: str) -> Audit:
+    def start(self, principal: Principal, audit_id: str) -> Audit:
         """Submit the request of an audit again, with its models as they were pinned.
 
         Raises:
@@ -27,13 +28,13 @@ class Replays:
             InputError: The request can no longer be carried out, such as with a model that has changed.
             BudgetExceeded: It would cost more than the operator allows.
         """
-        audit = self._audits.get(audit_id)
+        audit = self._audits.get(principal, audit_id)
         if audit.report_digest is None:
             msg = f"audit {audit_id} has no report to compare a replay with; replay one whose state is `succeeded`"
             raise ReportNotReady(msg)
-        return self._audits.submit(AuditRequest.model_validate_json(audit.request), replay_of=audit_id)
+        return self._audits.submit(principal, AuditRequest.model_validate_json(audit.request), replay_of=audit_id)
 
-    def compare(self, audit_id: str, *, tolerance: float) -> ReplayComparison:
+    def compare(self, principal: Principal, audit_id: str, *, tolerance: float) -> ReplayComparison:
         """Compare the report of a replay with that of its original.
 
         Raises:
@@ -41,8 +42,10 @@ class Replays:
             NotReplayed: The audit is no replay.
             ReportNotReady: It has no report, yet or ever.
         """
-        original = self._audits.get(audit_id).replay_of
+        original = self._audits.get(principal, audit_id).replay_of
         if original is None:
             msg = f"audit {audit_id} is no replay; start one with POST /v1/audits/{audit_id}/replay, and ask for its id"
             raise NotReplayed(msg)
-        return compare_replay(self._audits.report(original), self._audits.report(audit_id), tolerance=tolerance)
+        return compare_replay(
+            self._audits.report(principal, original), self._audits.report(principal, audit_id), tolerance=tolerance
+        )

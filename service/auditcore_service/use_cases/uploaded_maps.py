@@ -7,6 +7,7 @@ from typing import BinaryIO, final
 from auditcore.contracts.map_files import StoredMaps, read_map_layout
 from auditcore.contracts.plan import AuditPlan
 from auditcore.errors import LimitExceeded, MapsInvalid
+from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
 
@@ -19,7 +20,7 @@ class MapUploads:
         self._settings = settings
         self._blobs = blobs
 
-    def store(self, stream: BinaryIO) -> StoredMaps:
+    def store(self, principal: Principal, stream: BinaryIO) -> StoredMaps:
         """Store a file of maps; the same file always has the same digest.
 
         Raises:
@@ -31,9 +32,9 @@ class MapUploads:
         if len(data) > limit:
             raise LimitExceeded(what="the file of maps", limit=limit, actual=len(data), unit="bytes", field="maps")
         file, _ = read_map_layout(data)
-        return StoredMaps(digest=self._blobs.put(data), size_bytes=len(data), file=file)
+        return StoredMaps(digest=self._blobs.of(principal.tenant).put(data), size_bytes=len(data), file=file)
 
-    def check(self, plan: AuditPlan, *, images: int) -> None:
+    def check(self, principal: Principal, plan: AuditPlan, *, images: int) -> None:
         """Refuse a plan whose maps are not stored, or whose number of maps is wrong.
 
         Raises:
@@ -44,7 +45,8 @@ class MapUploads:
             if explainer.uploaded_maps is None:
                 continue
             field = f"plan.explainers.{position}.maps"
-            file, _ = read_map_layout(self._blobs.get(explainer.uploaded_maps, field=field), field=field)
+            content = self._blobs.of(principal.tenant).get(explainer.uploaded_maps, field=field)
+            file, _ = read_map_layout(content, field=field)
             if file.ordered and file.images != images:
                 msg = (
                     f"the file holds {file.images} maps in the order of a batch, and the audit has {images} images; "

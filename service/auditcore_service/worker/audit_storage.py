@@ -29,21 +29,21 @@ REMEMBERED = 2048
 class ObservationCache:
     """The values that the conditions of policies need, kept for the shards seen last."""
 
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
+    def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], Observations] = OrderedDict()
 
-    def get(self, audit_id: str, digest: str, rows: Collection[Row]) -> Observations:
+    def get(self, blobs: BlobStore, audit_id: str, digest: str, rows: Collection[Row]) -> Observations:
         """What one result says.
 
         Args:
+            blobs: Of the audit's tenant.
             audit_id: Of the audit.
             digest: Of a stored result of the audit's compute wave.
             rows: The results that the conditions of the audit are judged by.
         """
         key = (audit_id, digest)
         if key not in self._seen:
-            self._seen[key] = observe(rows, ShardResult.model_validate_json(self._blobs.get(digest)))
+            self._seen[key] = observe(rows, ShardResult.model_validate_json(blobs.get(digest)))
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
         self._seen.move_to_end(key)
@@ -60,6 +60,7 @@ class SqlAuditStorage:
     def __init__(
         self,
         audit_id: str,
+        tenant: str,
         request: AuditRequest,
         *,
         database: Database,
@@ -71,13 +72,15 @@ class SqlAuditStorage:
 
         Args:
             audit_id: Of the audit.
+            tenant: Whose it is.
             request: Names its images, as a stored batch or as URIs.
             database: Holds batches, frozen images and shards.
-            blobs: Holds the bytes.
+            blobs: Holds the bytes of the tenant.
             access: What URIs may reach.
             observed: Shared by all audits of a worker.
         """
         self._audit_id = audit_id
+        self._tenant = tenant
         self._request = request
         self._database = database
         self._blobs = blobs
@@ -88,7 +91,7 @@ class SqlAuditStorage:
         """The images of these indices of the batch, in this order."""
         match self._request.images:
             case ImageBatchReference(digest=digest):
-                with self._database.reading() as connection:
+                with self._database.reading(self._tenant) as connection:
                     manifest = find_batch(connection, digest)
                 if manifest is None:
                     msg = f"no image batch {digest} is stored; upload it again"
@@ -116,7 +119,10 @@ class SqlAuditStorage:
 
     def observations(self, rows: Collection[Row]) -> Sequence[Observations]:
         """The values of some results in the finished shards of the compute wave."""
-        return [self._observed.get(self._audit_id, digest, rows) for _, digest in self._result_digests("compute")]
+        return [
+            self._observed.get(self._blobs, self._audit_id, digest, rows)
+            for _, digest in self._result_digests("compute")
+        ]
 
     def _result_digests(self, wave: Wave) -> list[tuple[int, str]]:
         """Model and digest of the result of every finished shard of a wave, in index order."""

@@ -99,10 +99,10 @@ class Executor:
         self._queue = queue
         self._clock = clock
         self._models = ModelCache(
-            size=settings.cached_models, device=device_of(settings), access=settings.access, blobs=blobs.get
+            size=settings.cached_models, device=device_of(settings), access=settings.access, blobs=blobs
         )
         self._speeds = MeasuredSpeeds(database, clock)
-        self._observed = ObservationCache(blobs)
+        self._observed = ObservationCache()
         self._current: _CurrentAudit | None = None
         self._gave_back_at = time.monotonic()
 
@@ -144,7 +144,9 @@ class Executor:
         try:
             request = InspectionRequest.model_validate_json(wanted.request)
             self._settings.access.check_explainers(request.explainers)
-            answer = inspect(self._models.get(reference, purpose=digest), request, reference).model_dump_json()
+            answer = inspect(
+                self._models.get(reference, purpose=digest, tenant=wanted.tenant), request, reference
+            ).model_dump_json()
         except InputError as error:
             log.warning("inspection_refused", code=error.code, message=error.message, field=error.field)
             failure = Failure(error.code, error.message, error.field)
@@ -231,7 +233,7 @@ class Executor:
         self._settings.access.check_explainers(current.plan.explainers)
         part = ShardRange(shard.kind, shard.model, shard.start, shard.stop)
         references = current.run.references_of(part)
-        load = functools.partial(self._models.get, purpose=audit.id, together=1 + len(references))
+        load = functools.partial(self._models.get, purpose=audit.id, tenant=audit.tenant, together=1 + len(references))
         others = {name: current.run.load_model(model, load) for name, model in references.items()}
         classifier = current.run.load_model(shard.model, load)
         cold = classifier.at_speed(current.plan.speed).calibration is None
@@ -249,7 +251,7 @@ class Executor:
         _, reference = current.request.references[shard.model]
         self._speeds.remember(reference, current.plan, result, cold=cold)
         self._give_back_memory()
-        return self._blobs.put(result.model_dump_json().encode()), None
+        return self._blobs.of(audit.tenant).put(result.model_dump_json().encode()), None
 
     def _current_audit(self, audit: Audit) -> _CurrentAudit:
         """The audit with its contracts read; kept while the shards that follow belong to it.
@@ -262,9 +264,10 @@ class Executor:
             plan = AuditPlan.model_validate_json(audit.plan)
             storage = SqlAuditStorage(
                 audit.id,
+                audit.tenant,
                 request,
                 database=self._database,
-                blobs=self._blobs,
+                blobs=self._blobs.of(audit.tenant),
                 access=self._settings.access,
                 observed=self._observed,
             )
@@ -294,15 +297,16 @@ class Executor:
             estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             started_at=rfc3339(audit.started_at or audit.created_at),
             finished_at=rfc3339(self._clock()),
-            baseline=self._baseline(AuditRequest.model_validate_json(audit.request)),
+            baseline=self._baseline(audit),
         )
-        return self._blobs.put(report_bytes(report)), report.verdict
+        return self._blobs.of(audit.tenant).put(report_bytes(report)), report.verdict
 
-    def _baseline(self, request: AuditRequest) -> AuditReport | None:
-        """The earlier report that the conditions of a request compare with, by the digest pinned at submit."""
+    def _baseline(self, audit: Audit) -> AuditReport | None:
+        """The earlier report that the conditions of an audit compare with, by the digest pinned at submit."""
+        request = AuditRequest.model_validate_json(audit.request)
         if request.baseline is None or request.baseline.report is None:
             return None
-        return read_report(self._blobs.get(request.baseline.report, field="baseline.report"))
+        return read_report(self._blobs.of(audit.tenant).get(request.baseline.report, field="baseline.report"))
 
 
 def device_of(settings: Settings) -> str:

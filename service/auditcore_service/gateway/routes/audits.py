@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import AsyncIterator
@@ -33,6 +34,7 @@ from auditcore_service.gateway.routes.audit_examples import (
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
+from auditcore_service.gateway.routes.principals import Auditor, Reader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import (
     AuditLinks,
@@ -104,6 +106,7 @@ def submit(
     request: Annotated[AuditRequest, Body(openapi_examples=SUBMIT_EXAMPLES)],
     response: Response,
     service: ServiceDep,
+    principal: Auditor,
     idempotency_key: Annotated[
         str | None,
         Header(description="The same key with the same body gives the same audit, for 24 hours."),
@@ -114,7 +117,7 @@ def submit(
     The answer has an `estimate` of passes and seconds. Above the operator's budget the request is refused with the code
     `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price.
     """
-    audit = service.audits.submit(request, idempotency_key=idempotency_key)
+    audit = service.audits.submit(principal, request, idempotency_key=idempotency_key)
     response.headers["Location"] = path_of(audit.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return status_of(audit)
@@ -133,12 +136,13 @@ def list_page(
     request: Request,
     response: Response,
     service: ServiceDep,
+    principal: Reader,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most audits on the page.")] = 20,
     state: Annotated[AuditStateName | None, Query(description="Only audits in this state.")] = None,
 ) -> AuditPage:
     """One page; follow `next_cursor`, or the Link header with rel=next."""
-    audits, following = service.audits.page(cursor=cursor, limit=limit, state=state)
+    audits, following = service.audits.page(principal, cursor=cursor, limit=limit, state=state)
     link_next_page(request, response, following)
     return AuditPage(items=tuple(status_of(audit) for audit in audits), next_cursor=following)
 
@@ -149,9 +153,9 @@ def list_page(
     summary="Where an audit stands",
     responses={200: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
 )
-def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStatus:
+def get(audit_id: AuditId, response: Response, service: ServiceDep, principal: Reader) -> AuditStatus:
     """Always 200 for an audit that exists, also if it failed."""
-    audit = service.audits.get(audit_id)
+    audit = service.audits.get(principal, audit_id)
     if audit.state not in TERMINAL:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return status_of(audit)
@@ -164,9 +168,9 @@ def get(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStat
     summary="Ask an audit to stop",
     responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
 )
-def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
+def cancel(audit_id: AuditId, service: ServiceDep, principal: Auditor) -> AuditStatus:
     """Best effort. May be repeated; a finished audit stays as it is."""
-    return status_of(service.audits.cancel(audit_id))
+    return status_of(service.audits.cancel(principal, audit_id))
 
 
 @router.get(
@@ -200,6 +204,7 @@ def cancel(audit_id: AuditId, service: ServiceDep) -> AuditStatus:
 def report(
     audit_id: AuditId,
     service: ServiceDep,
+    principal: Reader,
     accept: Annotated[str, Header(description="Form of the report; JSON by default.")] = "*/*",
     if_none_match: IfNoneMatch = None,
 ) -> Response:
@@ -210,9 +215,11 @@ def report(
     audit.
     """
     media_type = negotiate(accept)
-    failure = service.audits.failure(audit_id) if media_type in OF_FAILURES else None
+    failure = service.audits.failure(principal, audit_id) if media_type in OF_FAILURES else None
     if failure is None:
-        content = render(service.audits.report(audit_id), media_type, service.audits.picture)
+        content = render(
+            service.audits.report(principal, audit_id), media_type, functools.partial(service.audits.picture, principal)
+        )
     else:
         content = render_failure(failure, media_type)
     return immutable(
@@ -238,12 +245,13 @@ def artifact(
     audit_id: AuditId,
     digest: Annotated[str, Path(description="From `artifacts` of the report.")],
     service: ServiceDep,
+    principal: Reader,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """404 for anything that this audit's report does not list. It never changes: the ETag is its digest."""
-    found = service.audits.artifact(audit_id, digest)
+    found = service.audits.artifact(principal, audit_id, digest)
     return immutable(
-        lambda: service.audits.picture(found.digest),
+        lambda: service.audits.picture(principal, found.digest),
         etag=etag_of_digest(found.digest),
         media_type=found.media_type,
         if_none_match=if_none_match,
@@ -255,9 +263,9 @@ def _resume_after(last_event_id: Annotated[str | None, Header(description="Resum
     return int(last_event_id) if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) else 0
 
 
-def _known_audit(audit_id: AuditId, service: ServiceDep) -> str:
+def _known_audit(audit_id: AuditId, service: ServiceDep, principal: Reader) -> str:
     """Refuse before the stream begins, while there is still a status to answer with."""
-    return service.audits.get(audit_id).id
+    return service.audits.get(principal, audit_id).id
 
 
 @router.get(
@@ -270,12 +278,13 @@ def _known_audit(audit_id: AuditId, service: ServiceDep) -> str:
 async def events(
     audit_id: Annotated[str, Depends(_known_audit)],
     service: ServiceDep,
+    principal: Reader,
     after: Annotated[int, Depends(_resume_after)],
 ) -> AsyncIterator[ServerSentEvent]:
     """Ends after the event that ends the audit. Asynchronous, so that a waiting reader holds no thread."""
     while True:
         try:
-            found, ended = await run_in_threadpool(service.audits.events, audit_id, after=after)
+            found, ended = await run_in_threadpool(service.audits.events, principal, audit_id, after=after)
         except NotFound:
             return
         for event in found:

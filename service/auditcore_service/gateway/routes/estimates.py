@@ -14,6 +14,7 @@ from auditcore_service.gateway.problem_responses import (
     problem_responses,
 )
 from auditcore_service.gateway.routes.audit_examples import BUDGET_ADVICE, ESTIMATE_EXAMPLE, SUBMIT_EXAMPLES
+from auditcore_service.gateway.routes.principals import Auditor
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import EstimateAnswer
 
@@ -30,11 +31,13 @@ router = APIRouter(prefix="/v1/estimates", tags=["audits"])
     },
 )
 def estimate(
-    request: Annotated[AuditRequest, Body(openapi_examples=SUBMIT_EXAMPLES)], service: ServiceDep
+    request: Annotated[AuditRequest, Body(openapi_examples=SUBMIT_EXAMPLES)],
+    service: ServiceDep,
+    principal: Auditor,
 ) -> EstimateAnswer:
     """Check a request as POST /v1/audits does, and return its price instead of starting it. Nothing is stored.
 
     A price above the operator's budget is no error: `within_budget` is then false.
     """
-    quote = service.audits.estimate(request)
+    quote = service.audits.estimate(principal, request)
     return EstimateAnswer(estimate=quote.estimate, within_budget=quote.objection is None, advice=quote.objection)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from auditcore.evidence.signing import SignedEnvelope
 from auditcore_service.gateway.problem_responses import json_example, problem_responses
 from auditcore_service.gateway.routes.evidence_examples import LOG_ENTRY_EXAMPLE, NO_SIGNING_KEY
+from auditcore_service.gateway.routes.principals import LogReader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import LogPage
 from auditcore_service.gateway.signed_responses import EnvelopeResponse
@@ -27,11 +28,12 @@ LARGEST_SEQUENCE = 2**53 - 1
 )
 def read(
     service: ServiceDep,
+    principal: LogReader,
     after: Annotated[int, Query(ge=0, le=LARGEST_SEQUENCE, description="`next_after` of the page before.")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="Most entries on the page.")] = 100,
 ) -> LogPage:
     """Oldest first. Each entry holds the hash of the one before; `auditcore verify-log` checks the chain."""
-    found = service.evidence.log_after(after, limit=limit + 1)
+    found = service.evidence.log_after(principal, after, limit=limit + 1)
     items = found[:limit]
     return LogPage(items=items, next_after=items[-1].sequence if len(found) > limit else None)
 
@@ -49,6 +51,6 @@ def read(
         **problem_responses(NO_SIGNING_KEY),
     },
 )
-def head(service: ServiceDep) -> Response:
+def head(service: ServiceDep, principal: LogReader) -> Response:
     """Keep it elsewhere. `auditcore verify-log --head` then finds out whether entries have been removed at the end."""
-    return EnvelopeResponse(service.evidence.signed_head(), headers={"Cache-Control": "no-store"})
+    return EnvelopeResponse(service.evidence.signed_head(principal), headers={"Cache-Control": "no-store"})

@@ -16,6 +16,7 @@ from auditcore_service.gateway.routes.evidence_examples import (
     SIGN_OFF_EXAMPLE,
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, immutable
+from auditcore_service.gateway.routes.principals import Reader, Signer
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import KeyEntry, KeyList, SignOff, SignOffList, SignOffRequest
 from auditcore_service.gateway.signed_responses import EnvelopeResponse
@@ -40,13 +41,13 @@ router = APIRouter(tags=["evidence"])
         **problem_responses(NO_AUDIT, NOT_READY, NO_SIGNING_KEY, NOT_REGISTERED),
     },
 )
-def get(audit_id: AuditId, service: ServiceDep, if_none_match: IfNoneMatch = None) -> Response:
+def get(audit_id: AuditId, service: ServiceDep, principal: Reader, if_none_match: IfNoneMatch = None) -> Response:
     """Keep it beside the report; `auditcore verify` checks both offline. It never changes.
 
     The statement names the model by its digest, the digest of the report, every condition with threshold and number of
     images, and holds the signed registration of what was fixed when the audit was submitted.
     """
-    content = service.evidence.of_audit(audit_id)
+    content = service.evidence.of_audit(principal, audit_id)
     return immutable(
         lambda: content, etag=etag_of(content), media_type=EnvelopeResponse.media_type, if_none_match=if_none_match
     )
@@ -59,10 +60,12 @@ def get(audit_id: AuditId, service: ServiceDep, if_none_match: IfNoneMatch = Non
     summary="Log what a person decides about a report",
     responses={201: json_example(SIGN_OFF_EXAMPLE), **problem_responses(NO_AUDIT, NOT_READY)},
 )
-def sign_off(audit_id: AuditId, body: SignOffRequest, service: ServiceDep) -> SignOff:
+def sign_off(audit_id: AuditId, body: SignOffRequest, service: ServiceDep, principal: Signer) -> SignOff:
     """An entry of the event log, which is never changed; a later decision is a further entry."""
     return _sign_off(
-        service.evidence.sign_off(audit_id, principal=body.principal, decision=body.decision, comment=body.comment)
+        service.evidence.sign_off(
+            principal, audit_id, signer=body.principal, decision=body.decision, comment=body.comment
+        )
     )
 
 
@@ -72,9 +75,9 @@ def sign_off(audit_id: AuditId, body: SignOffRequest, service: ServiceDep) -> Si
     summary="What people decided about a report",
     responses={200: json_example({"items": [SIGN_OFF_EXAMPLE]}), **problem_responses(NO_AUDIT)},
 )
-def sign_offs(audit_id: AuditId, service: ServiceDep) -> SignOffList:
+def sign_offs(audit_id: AuditId, service: ServiceDep, principal: Reader) -> SignOffList:
     """Oldest first."""
-    return SignOffList(items=tuple(_sign_off(entry) for entry in service.evidence.sign_offs(audit_id)))
+    return SignOffList(items=tuple(_sign_off(entry) for entry in service.evidence.sign_offs(principal, audit_id)))
 
 
 @router.get(

@@ -19,6 +19,7 @@ from auditcore_service.gateway.problem_responses import (
     problem_example,
     problem_responses,
 )
+from auditcore_service.gateway.routes.principals import Auditor, Reader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import ImageBatch
 from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
@@ -254,9 +255,14 @@ async def _text(name: str, file: UploadFile) -> str:
         ),
     },
 )
-def store(upload: Annotated[Upload, Depends(_upload)], response: Response, service: ServiceDep) -> ImageBatch:
+def store(
+    principal: Auditor,  # first, so that nobody else's upload is read
+    upload: Annotated[Upload, Depends(_upload)],
+    response: Response,
+    service: ServiceDep,
+) -> ImageBatch:
     """Store images by content. The same images, names and annotations always give the same digest."""
-    stored = service.batches.store(upload.images, archive=upload.archive, annotations=upload.annotations)
+    stored = service.batches.store(principal, upload.images, archive=upload.archive, annotations=upload.annotations)
     response.headers["Location"] = f"/v1/image-batches/{stored.digest}"
     return _batch(stored.digest, stored.manifest, stored.passed_over)
 
@@ -277,9 +283,10 @@ def store(upload: Annotated[Upload, Depends(_upload)], response: Response, servi
 def get(
     digest: Annotated[str, Path(description="From the answer to POST /v1/image-batches.")],
     service: ServiceDep,
+    principal: Reader,
 ) -> ImageBatch:
     """Names, digests, sizes, labels and boxes, in order."""
-    return _batch(digest, service.batches.get(digest))
+    return _batch(digest, service.batches.get(principal, digest))
 
 
 def _batch(digest: str, manifest: BatchManifest, passed_over: tuple[str, ...] = ()) -> ImageBatch:

@@ -13,6 +13,7 @@ from auditcore_service.gateway.problem_responses import (
     problem_example,
     problem_responses,
 )
+from auditcore_service.gateway.routes.principals import Auditor
 from auditcore_service.gateway.routes.service import ServiceDep
 
 router = APIRouter(prefix="/v1/maps", tags=["maps"])
@@ -55,10 +56,11 @@ def store(
         ),
     ],
     service: ServiceDep,
+    principal: Auditor,
 ) -> StoredMaps:
     """Store heat maps, such as those a product shows, to be audited by an explainer of kind `precomputed`.
 
     Every check that needs only the map of the original image audits them. Checks that explain perturbed images are not
     applicable, because there is no explainer to make those maps.
     """
-    return service.maps.store(maps.file)
+    return service.maps.store(principal, maps.file)

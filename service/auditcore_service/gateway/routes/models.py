@@ -14,6 +14,7 @@ from auditcore_service.gateway.problem_responses import (
     json_example,
     problem_responses,
 )
+from auditcore_service.gateway.routes.principals import Auditor
 from auditcore_service.gateway.routes.service import ServiceDep
 
 router = APIRouter(prefix="/v1", tags=["models"])
@@ -66,13 +67,14 @@ def inspect(
     request: Annotated[InspectionRequest, Body(openapi_examples=REQUEST_EXAMPLES)],
     response: Response,
     service: ServiceDep,
+    principal: Auditor,
 ) -> Inspection:
     """Resolve a model reference to version and digest, and find out which explainers and checks can run on the model.
 
     Servers and registries are asked at once. Methods that look at layers need a worker that loads the model: until it
     has, the status is 202; send the same request again for the rest. Nothing is audited and nothing is billed.
     """
-    found = service.inspections.inspect(request)
+    found = service.inspections.inspect(principal, request)
     if not found.complete:
         response.status_code = 202
         response.headers["Retry-After"] = str(RETRY_AFTER_S)

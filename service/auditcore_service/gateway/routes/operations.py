@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from auditcore_service.gateway.problem_responses import problem_example, problem_responses
 from auditcore_service.gateway.problems import problem
+from auditcore_service.gateway.routes.principals import MetricsReader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import Health, ProblemError
 
@@ -59,7 +60,7 @@ def readyz(service: ServiceDep) -> Health | Response:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(service: ServiceDep) -> Response:
+def metrics(service: ServiceDep, _principal: MetricsReader) -> Response:
     """Audits and shards by state, waiting time, queue depth, requests."""
     return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
 

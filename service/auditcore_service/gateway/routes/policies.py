@@ -16,6 +16,7 @@ from auditcore_service.gateway.problem_responses import (
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
+from auditcore_service.gateway.routes.principals import PolicyWriter, Reader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import PolicyLinks, PolicyPage, PolicySummary, PostedPolicy
 from auditcore_service.timestamps import rfc3339
@@ -90,14 +91,17 @@ _POSTED = json_example(
     },
 )
 def store(
-    document: Annotated[PolicyDocument, Body(openapi_examples=_EXAMPLES)], response: Response, service: ServiceDep
+    document: Annotated[PolicyDocument, Body(openapi_examples=_EXAMPLES)],
+    response: Response,
+    service: ServiceDep,
+    principal: PolicyWriter,
 ) -> PostedPolicy:
     """Store a policy by content. Requests then name it as `name@version`, or by its digest.
 
     A version never changes: other content under the same name and version is refused. The answer lists what the policy
     lets pass that it probably should not, such as maps that are stable but not faithful; it is stored anyway.
     """
-    stored, new = service.policies.store(document)
+    stored, new = service.policies.store(principal, document)
     summary = _summary(stored)
     response.status_code = 201 if new else 200
     response.headers["Location"] = summary.links.self
@@ -117,11 +121,12 @@ def list_page(
     request: Request,
     response: Response,
     service: ServiceDep,
+    principal: Reader,
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most policies on the page.")] = 20,
 ) -> PolicyPage:
     """One page; follow `next_cursor`, or the Link header with rel=next. Policies of auditcore are last."""
-    policies, following = service.policies.page(cursor=cursor, limit=limit)
+    policies, following = service.policies.page(principal, cursor=cursor, limit=limit)
     link_next_page(request, response, following)
     return PolicyPage(items=tuple(_summary(policy) for policy in policies), next_cursor=following)
 
@@ -150,10 +155,11 @@ def list_page(
 def get(
     reference: Annotated[str, Path(description="Its digest, or its name and version, such as `pre-deployment@1.0.0`.")],
     service: ServiceDep,
+    principal: Reader,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """It never changes: the ETag is its digest."""
-    digest, content = service.policies.content(reference)
+    digest, content = service.policies.content(principal, reference)
     return immutable(
         lambda: content,
         etag=etag_of_digest(digest),

@@ -10,6 +10,7 @@ from auditcore.evidence.replay import TOLERANCE, ReplayComparison
 from auditcore_service.gateway.problem_responses import json_example, problem_example, problem_responses
 from auditcore_service.gateway.routes.audit_examples import AUDIT_ID, NO_AUDIT, NOT_READY, STATUS_EXAMPLE
 from auditcore_service.gateway.routes.audits import RETRY_AFTER_S, AuditId, path_of, status_of
+from auditcore_service.gateway.routes.principals import Auditor, Reader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import AuditStatus
 
@@ -29,9 +30,9 @@ _NO_REPLAY = problem_example(
     summary="Run an audit again",
     responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT, NOT_READY)},
 )
-def start(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditStatus:
+def start(audit_id: AuditId, response: Response, service: ServiceDep, principal: Auditor) -> AuditStatus:
     """A new audit of the same request, with models as they were pinned. GET this path of the new audit to compare."""
-    audit = service.replays.start(audit_id)
+    audit = service.replays.start(principal, audit_id)
     response.headers["Location"] = path_of(audit.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return status_of(audit)
@@ -58,9 +59,10 @@ def start(audit_id: AuditId, response: Response, service: ServiceDep) -> AuditSt
 def compare(
     audit_id: AuditId,
     service: ServiceDep,
+    principal: Reader,
     tolerance: Annotated[
         float, Query(ge=0, le=1, description="Largest difference of two numbers that counts as none.")
     ] = TOLERANCE,
 ) -> ReplayComparison:
     """Lists every field of the report that differs by more than the tolerance, relative or absolute."""
-    return service.replays.compare(audit_id, tolerance=tolerance)
+    return service.replays.compare(principal, audit_id, tolerance=tolerance)

@@ -39,8 +39,6 @@ def upgrade() -> None:
     _create_tables()
     with op.batch_alter_table("registrations") as batch:
         batch.drop_constraint(op.f("fk_registrations_audit_id_audits"), type_="foreignkey")
-    with op.batch_alter_table("log_entries") as batch:
-        batch.alter_column("subject", existing_type=sa.String(64), type_=sa.String(128), existing_nullable=False)
     _fill()
     if op.get_bind().dialect.name == "postgresql":
         for table, rows in WALLS.items():
@@ -56,7 +54,6 @@ def downgrade() -> None:
         batch.create_foreign_key(
             op.f("fk_registrations_audit_id_audits"), "audits", ["audit_id"], ["id"], ondelete="CASCADE"
         )
-    # the column of subjects stays as wide as it is: what is logged does not fit into the narrower one
     for table in WALLS:
         op.drop_table(table)
     op.drop_index(op.f("ix_audits_tenant_audits_name"), "audits")
