@@ -49,6 +49,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.AuditCancelled: HTTPStatus.CONFLICT,
     refusals.Refusal: HTTPStatus.BAD_REQUEST,
     refusals.NotFound: HTTPStatus.NOT_FOUND,
+    refusals.Deleted: HTTPStatus.GONE,
     refusals.ReportNotReady: HTTPStatus.NOT_FOUND,
     refusals.SigningNotConfigured: HTTPStatus.NOT_FOUND,
     refusals.NotRegistered: HTTPStatus.NOT_FOUND,
@@ -63,6 +64,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.SignerUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.SignerMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.PolicyExists: HTTPStatus.CONFLICT,
+    refusals.AuditUnderWay: HTTPStatus.CONFLICT,
+    refusals.UsedByAudit: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,
 }

@@ -15,11 +15,15 @@ from auditcore_service.store.database import Database
 from auditcore_service.telemetry import Telemetry
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.authentication import Authentication
+from auditcore_service.use_cases.collection import Collection
+from auditcore_service.use_cases.deletions import Deletions
 from auditcore_service.use_cases.evidence import Evidence
+from auditcore_service.use_cases.housekeeping import Housekeeping
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.replays import Replays
+from auditcore_service.use_cases.retention import Retention
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 
@@ -36,12 +40,14 @@ class Service:
     authentication: Authentication
     audits: Audits
     evidence: Evidence
+    deletions: Deletions
     replays: Replays
     batches: ImageBatches
     maps: MapUploads
     inspections: Inspections
     policies: Policies
     sweeper: Sweeper
+    housekeeping: Housekeeping
     telemetry: Telemetry
 
     @classmethod
@@ -57,7 +63,7 @@ class Service:
         queue = open_queue(settings, database)
         announcer = Announcer(queue)
         batches = ImageBatches(settings, database=database, blobs=blobs)
-        maps = MapUploads(settings, blobs=blobs)
+        maps = MapUploads(settings, database=database, blobs=blobs)
         policies = Policies(database=database)
         audits = Audits(
             settings,
@@ -69,6 +75,8 @@ class Service:
             policies=policies,
             signing_key=key,
         )
+        evidence = Evidence(database=database, audits=audits, signing_key=key)
+        deletions = Deletions(database=database, audits=audits, evidence=evidence)
         return cls(
             settings=settings,
             database=database,
@@ -77,13 +85,19 @@ class Service:
             announcer=announcer,
             authentication=Authentication(),
             audits=audits,
-            evidence=Evidence(database=database, audits=audits, signing_key=key),
+            evidence=evidence,
+            deletions=deletions,
             replays=Replays(audits=audits),
             batches=batches,
             maps=maps,
             inspections=Inspections(settings, database=database, queue=queue),
             policies=policies,
             sweeper=Sweeper(settings, database=database, queue=queue),
+            housekeeping=Housekeeping(
+                settings,
+                retention=Retention(settings, database=database, deletions=deletions),
+                collection=Collection(settings, database=database, blobs=blobs),
+            ),
             telemetry=Telemetry(database=database, queue=queue),
         )
 
@@ -93,9 +107,11 @@ class Service:
         self.evidence.publish_key()
         self.announcer.start()
         self.sweeper.start()
+        self.housekeeping.start()
 
     def stop(self) -> None:
         """Stop sweeping, announce what is left and close all connections."""
+        self.housekeeping.stop()
         self.sweeper.stop()
         self.announcer.stop()
         self.queue.close()

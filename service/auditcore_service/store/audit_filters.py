@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from sqlalchemy import ColumnElement, Connection, select
 
@@ -61,3 +61,7 @@ class AuditFilter:
             )
             found.append(AUDITS.c.id.in_(about))
         return found
+
+
+EVERY_AUDIT: Final = AuditFilter()
+"""No condition."""

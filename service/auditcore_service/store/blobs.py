@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, final
 
 import fsspec
@@ -134,7 +135,7 @@ class BlobStore:
                 self._fs.makedirs(aside.rsplit("/", 1)[0], exist_ok=True)
                 # a file that is renamed keeps its time, and from now on the time of setting aside counts
                 os.utime(path)
-                os.replace(path, aside)
+                Path(path).replace(aside)
             else:
                 self._fs.cp_file(path, aside)
                 self._fs.rm_file(path)

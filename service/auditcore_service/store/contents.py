@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -25,6 +25,10 @@ class AuditContents:
 
     pictures: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
+
+
+NOTHING: Final = AuditContents()
+"""Of a shard that draws nothing and loads nothing, such as the one that assembles the report."""
 
 
 @final

@@ -79,9 +79,7 @@ class Collected:
 
     def __add__(self, other: Collected) -> Collected:
         """Both together."""
-        return Collected(
-            self.set_aside + other.set_aside, self.deleted + other.deleted, self.restored + other.restored
-        )
+        return Collected(self.set_aside + other.set_aside, self.deleted + other.deleted, self.restored + other.restored)
 
 
 @final

@@ -74,9 +74,7 @@ class Deletions:
                 "state": audit.state,
                 "verdict": audit.verdict,
                 "report": audit.report_digest,
-                "evidence": None
-                if registered is None or registered.evidence is None
-                else sha256(registered.evidence),
+                "evidence": None if registered is None or registered.evidence is None else sha256(registered.evidence),
             }
             delete_audit(connection, audit_id)
             self._append(connection, principal, audit_id, data)

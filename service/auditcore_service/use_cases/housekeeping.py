@@ -16,6 +16,9 @@ log = structlog.get_logger(__name__)
 FIRST_S = 60.0
 """When a process first does it, so that a service that never runs for long does it as well."""
 
+STOP_S = 5.0
+"""How long a process that ends waits for what runs."""
+
 
 @final
 class Housekeeping:
@@ -33,10 +36,10 @@ class Housekeeping:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when nothing runs any more."""
+        """Begin nothing more, and wait a moment for what runs; every step of it is complete in itself."""
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
 
     def _run(self) -> None:
         pause_s = min(FIRST_S, self._pause_s)

@@ -37,6 +37,8 @@ from auditcore_service.store.batches import find_batch, insert_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
+from auditcore_service.use_cases.deleted_objects import missing_batch
+from auditcore_service.use_cases.digests import is_digest
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
     has_image_header,
@@ -44,9 +46,8 @@ from auditcore_service.use_cases.image_files import (
     is_hidden,
     is_system_file,
 )
-from auditcore_service.use_cases.refusals import InvalidUpload, NotFound
+from auditcore_service.use_cases.refusals import InvalidUpload
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _NAME_IS_UTF8 = 0x800
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
@@ -241,14 +242,12 @@ class ImageBatches:
 
         Raises:
             NotFound: There is no such batch.
+            Deleted: It was deleted.
         """
-        manifest = None
-        if _DIGEST.fullmatch(digest):  # a database refuses some characters with an error
-            with self._database.reading(principal.tenant) as connection:
-                manifest = find_batch(connection, digest)
-        if manifest is None:
-            msg = f"no image batch {digest[:71]} is stored; upload it with POST /v1/image-batches"
-            raise NotFound(msg)
+        with self._database.reading(principal.tenant) as connection:
+            manifest = find_batch(connection, digest) if is_digest(digest) else None
+            if manifest is None:
+                raise missing_batch(connection, digest)
         return manifest
 
     def _remember(

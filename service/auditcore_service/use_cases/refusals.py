@@ -2,6 +2,7 @@
 
 Refusal
 |-- NotFound                 not_found
+|   `-- Deleted              deleted
 |-- ReportNotReady           report_not_ready
 |-- SigningNotConfigured     signing_not_configured
 |-- NotRegistered            not_registered
@@ -14,6 +15,8 @@ Refusal
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
 |-- PolicyExists             policy_exists
+|-- AuditUnderWay            audit_under_way
+|-- UsedByAudit              used_by_audit
 |-- ModelRefused             the code of the worker's error
 `-- RequestInFlight          request_in_flight
 """
@@ -44,6 +47,12 @@ class NotFound(Refusal):
     """No such audit or batch."""
 
     code = "not_found"
+
+
+class Deleted(NotFound):
+    """There was such an object, and it was deleted."""
+
+    code = "deleted"
 
 
 class ReportNotReady(Refusal):
@@ -128,6 +137,18 @@ class PolicyExists(Refusal):
     """The name and version of a policy belong to another document."""
 
     code = "policy_exists"
+
+
+class AuditUnderWay(Refusal):
+    """An audit that has not ended cannot be deleted."""
+
+    code = "audit_under_way"
+
+
+class UsedByAudit(Refusal):
+    """An audit that has not ended needs an upload that is to be deleted."""
+
+    code = "used_by_audit"
 
 
 class ModelRefused(Refusal):
