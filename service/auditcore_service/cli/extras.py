@@ -39,6 +39,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "serve": _EMBEDDED,
     "gateway": _GATEWAY,
     "worker": _WORKER,
+    "collect": _GATEWAY,
     "audit": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,

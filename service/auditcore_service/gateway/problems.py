@@ -87,6 +87,7 @@ _CODES: Mapping[int, str] = {
 _FIXES: Mapping[str, str] = {
     "missing": "this field is required; add it",
     "extra_forbidden": "this field is unknown; remove it or check its spelling",
+    "timezone_aware": "this time has no zone; write it as in 2026-11-22T12:00:00Z",
     "json_invalid": "the body is not JSON; check it at the position named",
 }
 

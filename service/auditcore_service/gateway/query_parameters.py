@@ -16,12 +16,16 @@ NEAR: Final = 0.6
 """Least similarity of a misspelt name, as difflib measures it; `limt` and `limit` have 0.89."""
 
 
-def known_parameters_only(request: Request) -> None:
+async def known_parameters_only(request: Request) -> None:
     """Refuse a request with a query parameter that its operation does not have. A dependency of every operation.
+
+    Asynchronous, so that it needs no thread.
 
     Raises:
         RequestValidationError: A parameter is unknown, or is repeated and is not a list.
     """
+    if not request.query_params:
+        return
     repeatable = _parameters_of(request)
     given: list[str] = [name for name, _ in request.query_params.multi_items()]
     mistakes = [

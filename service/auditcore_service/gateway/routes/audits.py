@@ -11,7 +11,7 @@ from typing import Annotated
 import anyio
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from auditcore.contracts.audit_labels import AuditName
@@ -73,8 +73,18 @@ POLL_S = 0.5
 
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
-TagQuery = Annotated[str, StringConstraints(pattern=r"^[^:\x00]+:[^\x00]+$", max_length=264)]
-"""A tag as a list of audits takes it: `key:value`; the value may have further colons."""
+
+def _tag(text: str) -> tuple[str, str]:
+    """Key and value of a tag as a list of audits takes it; the value may have further colons."""
+    key, _, value = text.partition(":")
+    # databases do not accept null characters
+    if not key or not value or not text.isprintable():
+        msg = "write a tag as `key:value`, such as `model:v7`"
+        raise ValueError(msg)
+    return key, value
+
+
+TagQuery = Annotated[str, StringConstraints(max_length=264), AfterValidator(_tag)]
 
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
 """Every number of this length fits the integers of the database."""
@@ -175,7 +185,7 @@ def list_page(
         state=state,
         verdict=verdict,
         name=name,
-        tags=tuple(_key_and_value(one) for one in tag or ()),
+        tags=tuple(_tag(one) for one in tag or ()),
         model=model,
         created_after=None if created_after is None else created_after.timestamp(),
         created_before=None if created_before is None else created_before.timestamp(),
@@ -358,11 +368,6 @@ async def events(
             return
         if not found:
             await anyio.sleep(POLL_S)
-
-
-def _key_and_value(tag: str) -> tuple[str, str]:
-    key, _, value = tag.partition(":")
-    return key, value
 
 
 def path_of(audit_id: str) -> str:
