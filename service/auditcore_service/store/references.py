@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Select, distinct, select, union
+from sqlalchemy import Connection, Select, select, union
 
 from auditcore_service.store.tables import (
     AUDIT_INPUTS,
@@ -60,7 +60,7 @@ def _columns(connection: Connection) -> Any:  # noqa: ANN401 - SQLAlchemy's type
     def of_audits(column: Any) -> Select[tuple[str]]:  # noqa: ANN401 - a column of any of the tables below
         table = column.table
         return (
-            select(distinct(column).label("digest"))
+            select(column.label("digest"))
             .join(AUDITS, AUDITS.c.id == table.c.audit_id)
             .where(owned(connection, AUDITS), column.is_not(None))
         )
