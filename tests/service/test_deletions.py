@@ -117,13 +117,20 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
+both_databases = pytest.mark.usefixtures("database_url")
+
+
 @pytest.fixture
-def open_client(make_settings: Callable[..., Settings], database_url: str) -> Iterator[Callable[..., TestClient]]:
+def open_client(
+    make_settings: Callable[..., Settings], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., TestClient]]:
     opened: list[TestClient] = []
 
     def make(**overrides: object) -> TestClient:
+        if "database_url" in request.fixturenames:
+            overrides["database_url"] = SecretStr(request.getfixturevalue("database_url"))
         # the search for the fastest micro-batch would take most of the time of these tests
-        settings = make_settings(database_url=SecretStr(database_url), micro_batch=2, **overrides)
+        settings = make_settings(micro_batch=2, **overrides)
         client = TestClient(create_app(settings), raise_server_exceptions=False)
         opened.append(client)
         return client.__enter__()
@@ -147,6 +154,7 @@ def collect_after(client: TestClient, hours: float) -> Collected:
     return later.collect()
 
 
+@both_databases
 def test_what_is_deleted_is_gone_from_disk_and_its_evidence_stays(
     open_client: Callable[..., TestClient], tmp_path: Path
 ) -> None:
@@ -215,6 +223,7 @@ def test_what_is_deleted_is_gone_from_disk_and_its_evidence_stays(
     assert files(folder) == set()
 
 
+@both_databases
 def test_what_an_audit_under_way_needs_is_not_deleted(client: TestClient) -> None:
     batch, maps = upload(client), upload_maps(client)
     audit_id = submit(client, batch)
@@ -282,6 +291,7 @@ def test_what_never_was_is_not_found(client: TestClient) -> None:
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
+@both_databases
 def test_another_tenant_sees_neither_the_object_nor_that_it_was_deleted(client: TestClient) -> None:
     service = service_of(client)
     other = Principal("other", "mallory", ANONYMOUS.scopes)
@@ -312,6 +322,7 @@ def test_another_tenant_sees_neither_the_object_nor_that_it_was_deleted(client: 
         assert connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(MAP_FILES)).scalar_one() == 0
 
 
+@both_databases
 def test_a_deletion_waits_for_a_submission_that_uses_the_batch(client: TestClient) -> None:
     service, batch = service_of(client), upload(client)
     inputs = frozenset({AuditInput("batch", batch)})
