@@ -74,17 +74,21 @@ POLL_S = 0.5
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
 
-def _tag(text: str) -> tuple[str, str]:
-    """Key and value of a tag as a list of audits takes it; the value may have further colons."""
-    key, _, value = text.partition(":")
-    # databases do not accept null characters
-    if not key or not value or not text.isprintable():
-        msg = "write a tag as `key:value`, such as `model:v7`"
-        raise ValueError(msg)
+def _key_and_value(tag: str) -> tuple[str, str]:
+    key, _, value = tag.partition(":")
     return key, value
 
 
-TagQuery = Annotated[str, StringConstraints(max_length=264), AfterValidator(_tag)]
+def _is_tag(text: str) -> str:
+    # databases do not accept null characters
+    if not all(_key_and_value(text)) or not text.isprintable():
+        msg = "write a tag as `key:value`, such as `model:v7`"
+        raise ValueError(msg)
+    return text
+
+
+TagQuery = Annotated[str, StringConstraints(max_length=264), AfterValidator(_is_tag)]
+"""A tag as a list of audits takes it: `key:value`; the value may have further colons."""
 
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
 """Every number of this length fits the integers of the database."""
@@ -185,7 +189,7 @@ def list_page(
         state=state,
         verdict=verdict,
         name=name,
-        tags=tuple(_tag(one) for one in tag or ()),
+        tags=tuple(_key_and_value(one) for one in tag or ()),
         model=model,
         created_after=None if created_after is None else created_after.timestamp(),
         created_before=None if created_before is None else created_before.timestamp(),
