@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
+.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,7 +23,11 @@ help: ## Show this list
 demo: $(DEMO) ## Audit an ImageNet model on eight photos over HTTP; writes demo-report.json and demo-report.html
 	$(BIN)/auditcore demo
 
-test: lint ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, all tests
+# type checking has one thread, so that the tests begin beside it
+test: $(DEV) ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, all tests
+	$(MAKE) --jobs 2 lint all-tests
+
+all-tests: $(DEV)
 	$(BIN)/auditcore openapi --out openapi --check
 	$(PYTEST) -v
 

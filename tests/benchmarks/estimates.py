@@ -27,6 +27,7 @@ from auditcore.devices.allocator import keep_freed_memory
 from auditcore_service.cli.demo import PHOTOS, photo_path
 from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
@@ -64,7 +65,7 @@ def audit(service: Service, executor: Executor, digest: str, plan: dict[str, Any
     request = AuditRequest.model_validate(
         {"model": {"kind": "demo"}, "images": {"kind": "batch", "digest": digest}, "plan": plan}
     )
-    submitted = service.audits.submit(request)
+    submitted = service.audits.submit(ANONYMOUS, request)
     while True:
         with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, submitted.id) if shard.state == "queued"]
@@ -73,7 +74,7 @@ def audit(service: Service, executor: Executor, digest: str, plan: dict[str, Any
         for key in queued:
             executor.run(key)
     estimate = json.loads(submitted.estimate or "{}")
-    return estimate["basis"], AuditReport.model_validate_json(service.audits.report(submitted.id))
+    return estimate["basis"], AuditReport.model_validate_json(service.audits.report(ANONYMOUS, submitted.id))
 
 
 def main() -> None:
@@ -98,7 +99,7 @@ def main() -> None:
                 UploadedFile(f"{n}.png", io.BytesIO(paths[n % 4].read_bytes()), f"images.{n}")
                 for n in range(options.images)
             ]
-            digest = service.batches.store(files).digest
+            digest = service.batches.store(ANONYMOUS, files).digest
             for number in (1, 2):
                 for name, plan in PLANS.items():
                     basis, report = audit(service, executor, digest, plan)

@@ -19,6 +19,7 @@ from auditcore.errors import InvalidRequest, UnreachableResource
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.serialize import report_bytes
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
@@ -45,7 +46,7 @@ def weights(tmp_path: Path) -> Path:
 
 def upload(service: Service, images: range) -> dict[str, str]:
     files = [UploadedFile(f"{n}.png", io.BytesIO(digits.png(n)), f"images.{n}") for n in images]
-    return {"kind": "batch", "digest": service.batches.store(files).digest}
+    return {"kind": "batch", "digest": service.batches.store(ANONYMOUS, files).digest}
 
 
 def request(weights: Path, images: dict[str, Any], **fields: Any) -> AuditRequest:
@@ -54,7 +55,7 @@ def request(weights: Path, images: dict[str, Any], **fields: Any) -> AuditReques
 
 
 def done(service: Service, asked: AuditRequest) -> AuditReport:
-    audit_id = service.audits.submit(asked).id
+    audit_id = service.audits.submit(ANONYMOUS, asked).id
     worker = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
     while True:
         with service.database.reading("default") as connection:
@@ -63,9 +64,9 @@ def done(service: Service, asked: AuditRequest) -> AuditReport:
             break
         for key in queued:
             worker.run(key)
-    found = service.audits.get(audit_id)
+    found = service.audits.get(ANONYMOUS, audit_id)
     assert found.state == "succeeded", found.failure
-    return AuditReport.model_validate_json(service.audits.report(audit_id))
+    return AuditReport.model_validate_json(service.audits.report(ANONYMOUS, audit_id))
 
 
 def test_an_audit_is_compared_with_an_earlier_one_and_the_library_finds_the_same(
@@ -87,8 +88,8 @@ def test_an_audit_is_compared_with_an_earlier_one_and_the_library_finds_the_same
     ]
     assert outcome.change.change == pytest.approx((means[0] or 0) - (means[1] or 0), abs=1e-6)
     # the request keeps the digest of the report, so that it means the same forever
-    stored = AuditRequest.model_validate_json(service.audits.get(found.audit_id).request)
-    digest = service.audits.get(earlier.audit_id).report_digest
+    stored = AuditRequest.model_validate_json(service.audits.get(ANONYMOUS, found.audit_id).request)
+    digest = service.audits.get(ANONYMOUS, earlier.audit_id).report_digest
     assert stored.baseline is not None
     assert (stored.baseline.audit, stored.baseline.report) == (None, digest)
 
@@ -109,7 +110,7 @@ def test_a_baseline_that_cannot_be_used_is_refused_when_it_is_submitted(
     kind: str, service: Service, weights: Path, tmp_path: Path
 ) -> None:
     images = upload(service, range(IMAGES))
-    waiting = service.audits.submit(request(weights, images)).id
+    waiting = service.audits.submit(ANONYMOUS, request(weights, images)).id
     no_report = service.blobs.put(b"{}")
     unknown = "00000000-0000-4000-8000-000000000000"
     for reference, field, message in (
@@ -119,20 +120,20 @@ def test_a_baseline_that_cannot_be_used_is_refused_when_it_is_submitted(
         ({"report": no_report}, "baseline.report", "is not a report that can be read"),
     ):
         with pytest.raises(InvalidRequest, match=message) as caught:
-            service.audits.submit(request(weights, images, baseline=reference, policy=[CHANGE]))
+            service.audits.submit(ANONYMOUS, request(weights, images, baseline=reference, policy=[CHANGE]))
         assert caught.value.field == field
         with pytest.raises(InvalidRequest, match=message):
-            service.audits.estimate(request(weights, images, baseline=reference, policy=[CHANGE]))
+            service.audits.estimate(ANONYMOUS, request(weights, images, baseline=reference, policy=[CHANGE]))
     with pytest.raises(UnreachableResource) as missing:
-        service.audits.submit(request(weights, images, baseline={"report": f"sha256:{'0' * 64}"}))
+        service.audits.submit(ANONYMOUS, request(weights, images, baseline={"report": f"sha256:{'0' * 64}"}))
     assert missing.value.field == "baseline.report"
 
     others = _as_kind(kind, service, tmp_path)
     earlier = service.blobs.put(report_bytes(_local(request(weights, images), service)))
     with pytest.raises(InvalidRequest, match="1 of its images are not in this audit, and 1 images of this") as caught:
-        service.audits.submit(request(weights, others, baseline={"report": earlier}, policy=[CHANGE]))
+        service.audits.submit(ANONYMOUS, request(weights, others, baseline={"report": earlier}, policy=[CHANGE]))
     assert caught.value.field == "baseline"
-    service.audits.submit(request(weights, images, baseline={"report": earlier}, policy=[CHANGE]))
+    service.audits.submit(ANONYMOUS, request(weights, images, baseline={"report": earlier}, policy=[CHANGE]))
 
 
 def _as_kind(kind: str, service: Service, folder: Path) -> dict[str, Any]:

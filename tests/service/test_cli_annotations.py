@@ -19,6 +19,7 @@ from auditcore_service.cli.found_images import find_images
 from auditcore_service.cli.inputs import read_annotations, read_request
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.cli.service_client import ServiceClient
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from command_line import run
 from dicom_files import dicom_file
@@ -130,7 +131,7 @@ def test_an_audit_without_a_service_sees_the_batch_that_an_upload_would_make(cli
     with over_http(client) as service:
         digest = service.upload(find_images([folder / "photos"]).files, GivenAnnotations(labels=LABELS, boxes=boxes))
         status = service.submit({**REQUEST, "images": {"kind": "batch", "digest": digest}})
-    stored = client.app.state.service.audits.get(status["id"])  # type: ignore[attr-defined]
+    stored = client.app.state.service.audits.get(ANONYMOUS, status["id"])  # type: ignore[attr-defined]
     assert report.manifest.request_digest == digest_of(AuditRequest.model_validate_json(stored.request))
 
 

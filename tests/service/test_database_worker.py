@@ -21,6 +21,7 @@ from PIL import Image
 from auditcore.contracts.request import AuditRequest
 from auditcore_service.cli.worker_ping import answers
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
@@ -67,14 +68,14 @@ def submit(service: Service, *, images: int, grid: int) -> str:
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         files.append(UploadedFile(f"{number}.png", io.BytesIO(buffer.getvalue()), f"images.{number}"))
-    digest = service.batches.store(files).digest
+    digest = service.batches.store(ANONYMOUS, files).digest
     check = {"kind": "deletion", "grid": grid, "repeats": 100}
     request = {
         "model": SMALL_MODEL,
         "images": {"kind": "batch", "digest": digest},
         "plan": {"explainers": [{"kind": "gradient"}], "checks": [check]},
     }
-    return service.audits.submit(AuditRequest.model_validate(request)).id
+    return service.audits.submit(ANONYMOUS, AuditRequest.model_validate(request)).id
 
 
 def shards(service: Service, audit_id: str) -> tuple[Shard, ...]:

@@ -39,6 +39,7 @@ from auditcore.costs.passes import ModelFacts, map_comparisons
 from auditcore.errors import RequestBudgetExceeded
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import Shard
@@ -275,14 +276,14 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     service.database.migrate()
     executor = Executor(settings, database=service.database, blobs=service.blobs, queue=service.queue)
     files = [UploadedFile(f"{n}.png", io.BytesIO(photo(50 * n)), f"images.{n}") for n in range(4)]
-    digest = service.batches.store(files).digest
+    digest = service.batches.store(ANONYMOUS, files).digest
 
     def audit(seed: int) -> tuple[Estimate, dict[str, float], AuditReport]:
         """Its estimate, the seconds of its two shards and its report."""
         request = AuditRequest.model_validate(
             {"model": SMALL_MODEL, "images": {"kind": "batch", "digest": digest}, "plan": {**PLAN, "seed": seed}}
         )
-        submitted = service.audits.submit(request)
+        submitted = service.audits.submit(ANONYMOUS, request)
         while queued := [shard.key for shard in shards(submitted.id) if shard.state == "queued"]:
             for key in queued:
                 executor.run(key)
@@ -295,7 +296,7 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
             Estimate.model_validate_json(submitted.estimate or ""),
             {result.wave: result.cost.seconds - result.preparation_seconds for result in found},
             sum(result.preparation_seconds for result in found),
-            AuditReport.model_validate_json(service.audits.report(submitted.id)),
+            AuditReport.model_validate_json(service.audits.report(ANONYMOUS, submitted.id)),
         )
 
     def shards(audit_id: str) -> tuple[Shard, ...]:

@@ -32,6 +32,7 @@ from auditcore_service.embedded.process_tree import EmbeddedService
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.key_files import SigningKeyUnreadable, create_signing_key
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry, read_log
@@ -391,7 +392,7 @@ def test_tampering_with_any_row_is_found(logged: Database) -> None:
     assert findings(logged) == []
     count = 0
     for statements in tamperings():
-        with logged.engine.connect() as connection, connection.begin() as transaction:
+        with logged.writing("default") as connection, connection.begin_nested() as transaction:
             for statement in statements:
                 assert connection.execute(statement).rowcount == 1  # type: ignore[attr-defined]  # of a change
             found = [finding.where for finding in verify_chain(read_log(connection, limit=100))]
@@ -441,12 +442,13 @@ def test_what_is_rolled_back_is_not_logged(logged: Database) -> None:
 
 
 def test_tenants_have_chains_of_their_own(logged: Database) -> None:
-    with logged.writing("default") as connection:
-        entry = append_entry(connection, "state", "a", {}, now=9.0, tenant="other")
-    assert entry.sequence == 1
+    with logged.writing("other") as connection:
+        entry = append_entry(connection, "state", "a", {}, now=9.0)
+    assert (entry.tenant, entry.sequence) == ("other", 1)
     with logged.reading("default") as connection:
         assert len(read_log(connection, limit=100)) == ROWS
-        assert read_log(connection, limit=100, tenant="other") == (entry,)
+    with logged.reading("other") as connection:
+        assert read_log(connection, limit=100) == (entry,)
 
 
 def test_gateways_that_start_at_once_list_one_key(
@@ -460,7 +462,7 @@ def test_gateways_that_start_at_once_list_one_key(
     for thread in threads:
         thread.join()
     assert len(services[0].evidence.public_keys()) == 1
-    assert [entry.kind for entry in services[0].evidence.log_after(0, limit=9)] == ["key"]
+    assert [entry.kind for entry in services[0].evidence.log_after(ANONYMOUS, 0, limit=9)] == ["key"]
     for service in services:
         service.database.close()
 

@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from auditcore.engine.shard_task import Runtime, ShardTask
 from auditcore.errors import DigestMismatch, LimitExceeded
 from auditcore.orchestration import audit_run
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.records import Audit, QueuedShard, Shard
@@ -65,12 +67,14 @@ class Play:
 
     def upload(self, *images: bytes, labels: str | None = None, classes: str | None = None) -> dict[str, Any]:
         files = [UploadedFile(f"{n}.png", io.BytesIO(data), f"images.{n}") for n, data in enumerate(images)]
-        digest = self.service.batches.store(files, annotations=GivenAnnotations(labels=labels, classes=classes)).digest
+        digest = self.service.batches.store(
+            ANONYMOUS, files, annotations=GivenAnnotations(labels=labels, classes=classes)
+        ).digest
         return {"kind": "batch", "digest": digest}
 
     def submit(self, images: dict[str, Any], plan: dict[str, Any], **changes: Any) -> str:
         request = AuditRequest.model_validate({"model": SMALL_MODEL, "images": images, "plan": plan, **changes})
-        return self.service.audits.submit(request).id
+        return self.service.audits.submit(ANONYMOUS, request).id
 
     def shards(self, audit_id: str) -> tuple[Shard, ...]:
         with self.service.database.reading("default") as connection:
@@ -81,10 +85,10 @@ class Play:
         while queued := [shard.key for shard in self.shards(audit_id) if shard.state == "queued"]:
             for key in reversed(queued) if backwards else queued:
                 self.executor.run(key)
-        return self.service.audits.get(audit_id)
+        return self.service.audits.get(ANONYMOUS, audit_id)
 
     def report(self, audit_id: str) -> AuditReport:
-        return AuditReport.model_validate_json(self.service.audits.report(audit_id))
+        return AuditReport.model_validate_json(self.service.audits.report(ANONYMOUS, audit_id))
 
     def close(self) -> None:
         self.service.stop()
@@ -271,13 +275,13 @@ def test_a_full_disk_costs_attempts_and_then_the_audit(play: Play, monkeypatch: 
             for _ in range(failures):
                 play.executor.run(play.shards(audit_id)[0].key)
         assert play.work(audit_id).state == state
-    assert play.service.audits.get(audit_id).failure == execution.INTERNAL_ERROR
+    assert play.service.audits.get(ANONYMOUS, audit_id).failure == execution.INTERNAL_ERROR
 
 
 def test_cancelling_stops_a_running_shard_between_micro_batches(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(_task: ShardTask, runtime: Runtime) -> None:
-        play.service.audits.cancel(audit_id)
-        assert play.service.audits.get(audit_id).state == "cancelling"
+        play.service.audits.cancel(ANONYMOUS, audit_id)
+        assert play.service.audits.get(ANONYMOUS, audit_id).state == "cancelling"
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             runtime.progress(0.5)
@@ -327,7 +331,7 @@ def test_the_sweeper_announces_what_a_flushed_queue_lost(make_play: Callable[...
 def test_a_report_is_also_a_page_and_a_junit_file(play: Play) -> None:
     audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
     play.work(audit_id)
-    report, picture = play.service.audits.report(audit_id), play.service.audits.picture
+    report, picture = play.service.audits.report(ANONYMOUS, audit_id), partial(play.service.audits.picture, ANONYMOUS)
     assert render(report, negotiate("text/html"), picture).lower().startswith(b"<!doctype html>")
     assert b"<testsuite" in render(report, negotiate("application/xml;q=0.9, image/png"), picture)
     assert render(report, negotiate("*/*"), picture) is report
@@ -344,7 +348,11 @@ def test_a_report_names_the_classes_that_occur_in_it(play: Play, *, with_batch: 
     images = play.report(audit_id).images
     occurring = {1, images.items[0].target}
     assert images.class_names == {number: NAMES[number] for number in occurring}
-    page = render(play.service.audits.report(audit_id), negotiate("text/html"), play.service.audits.picture)
+    page = render(
+        play.service.audits.report(ANONYMOUS, audit_id),
+        negotiate("text/html"),
+        partial(play.service.audits.picture, ANONYMOUS),
+    )
     assert b"label 1 (kind &lt;1&gt;)" in page
     assert f"class {images.items[0].target} (kind &lt;{images.items[0].target}&gt;), probability".encode() in page
 
@@ -357,7 +365,7 @@ def test_a_deleted_report_blob_is_an_error_and_not_a_wrong_answer(play: Play) ->
     (file,) = play.settings.data_dir.rglob(name)
     file.write_bytes(b"damaged")
     with pytest.raises(DigestMismatch):
-        play.service.audits.report(audit_id)
+        play.service.audits.report(ANONYMOUS, audit_id)
 
 
 def test_faster_modes_are_accounted_for_on_the_first_images(play: Play) -> None:

@@ -20,6 +20,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.orchestration.reading_images import read_images, with_stored_images
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.image_batches import ANNOTATION_BYTES
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from dicom_files import BYTES_OF_THE_PATIENT, dicom_file
 
@@ -97,7 +98,7 @@ def test_an_audit_without_a_service_knows_a_dicom_file_by_the_same_digest(client
         read = read_images(request, AccessRules(file_roots=(tmp_path,)))
         assert [image.digest for image in read] == [stored]
         if isinstance(request.images, InlineImages):
-            batch, _ = client.app.state.service.batches.store_inline(request.images.images)  # type: ignore[attr-defined]
+            batch, _ = client.app.state.service.batches.store_inline(ANONYMOUS, request.images.images)  # type: ignore[attr-defined]
             assert with_stored_images(request, read).images == ImageBatchReference(digest=batch)
 
 

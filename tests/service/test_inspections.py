@@ -15,6 +15,7 @@ from auditcore.contracts.inspection import InspectionRequest
 from auditcore_service.embedded.process_tree import EmbeddedService
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.inspections import (
@@ -115,13 +116,13 @@ def test_a_lost_message_is_sent_again_by_the_next_request(
     now = 1000.0
     inspections = Inspections(settings, database=parts.database, queue=parts.queue, clock=lambda: now)
     try:
-        assert not inspections.inspect(request).complete
+        assert not inspections.inspect(ANONYMOUS, request).complete
         assert parts.queue.depth("gpu") == 1
         now += 4.9
-        assert not inspections.inspect(request).complete
+        assert not inspections.inspect(ANONYMOUS, request).complete
         assert parts.queue.depth("gpu") == 1
         now += 0.2
-        assert not inspections.inspect(request).complete
+        assert not inspections.inspect(ANONYMOUS, request).complete
         assert parts.queue.depth("gpu") == 2
     finally:
         parts.queue.close()
@@ -147,7 +148,7 @@ def test_a_request_that_waits_gets_the_answer_as_soon_as_it_is_there(make_settin
     thread.start()
     try:
         started = time.monotonic()
-        found = parts.inspections.inspect(InspectionRequest.model_validate({"model": SMALL_MODEL}))
+        found = parts.inspections.inspect(ANONYMOUS, InspectionRequest.model_validate({"model": SMALL_MODEL}))
         assert found.complete
         assert time.monotonic() - started < 29
     finally:

@@ -28,7 +28,7 @@ from auditcore_service.worker.model_cache import ModelCache
 def make_cache(tmp_path: Path) -> Callable[..., ModelCache]:
     def make(size: int = 2) -> ModelCache:
         access = AccessRules(file_roots=(tmp_path / "models",))
-        return ModelCache(size=size, device="cpu", access=access, blobs=BlobStore(f"file://{tmp_path}/blobs").get)
+        return ModelCache(size=size, device="cpu", access=access, blobs=BlobStore(f"file://{tmp_path}/blobs"))
 
     return make
 

@@ -14,6 +14,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shipped_policies import shipped_policies
 from auditcore_service.gateway.routes.policies import POLICY_EXAMPLE
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 
 both_databases = pytest.mark.usefixtures("database_url")
 
@@ -33,7 +34,7 @@ def document(version: str = "1", **changes: Any) -> dict[str, Any]:
 
 def stored_request(client: TestClient, audit_id: str) -> AuditRequest:
     service: Service = client.app.state.service  # type: ignore[attr-defined]
-    return AuditRequest.model_validate_json(service.audits.get(audit_id).request)
+    return AuditRequest.model_validate_json(service.audits.get(ANONYMOUS, audit_id).request)
 
 
 @both_databases

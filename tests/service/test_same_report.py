@@ -20,6 +20,7 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.report.serialize import report_bytes
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
@@ -61,7 +62,7 @@ def models(tmp_path: Path) -> list[dict[str, Any]]:
 
 def submitted(service: Service, request: AuditRequest) -> AuditReport:
     """The report of workers, each of which runs one shard and knows nothing of the others."""
-    audit_id = service.audits.submit(request).id
+    audit_id = service.audits.submit(ANONYMOUS, request).id
     while True:
         with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
@@ -70,9 +71,9 @@ def submitted(service: Service, request: AuditRequest) -> AuditReport:
         for key in reversed(queued):
             worker = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
             worker.run(key)
-    found = service.audits.get(audit_id)
+    found = service.audits.get(ANONYMOUS, audit_id)
     assert found.state == "succeeded", found.failure
-    return AuditReport.model_validate_json(service.audits.report(audit_id))
+    return AuditReport.model_validate_json(service.audits.report(ANONYMOUS, audit_id))
 
 
 def repeatable(report: AuditReport) -> bytes:
@@ -103,7 +104,7 @@ def images_of(kind: str, service: Service, folder: Path) -> tuple[dict[str, Any]
     if kind == "batch":
         names.append(LONG_NAME)
         files = [UploadedFile(name, io.BytesIO(one), name) for name, one in zip(names, data, strict=True)]
-        digest = service.batches.store(files).digest
+        digest = service.batches.store(ANONYMOUS, files).digest
         given = [EncodedImage(number, names[number], one) for number, one in enumerate(data)]
         return {"kind": kind, "digest": digest}, given
     names.append("x" * 251 + ".png")

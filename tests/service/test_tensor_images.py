@@ -20,6 +20,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.report import AuditReport
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
+from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.worker.execution import Executor
@@ -107,7 +108,7 @@ def test_a_file_behind_a_uri_becomes_the_batch_that_uploading_it_makes(client: T
     assert priced.json()["estimate"]["images"] == COUNT, priced.text
     audit_id = client.post("/v1/audits", json=body).json()["id"]
     service: Service = client.app.state.service  # type: ignore[attr-defined]
-    stored = json.loads(service.audits.get(audit_id).request)
+    stored = json.loads(service.audits.get(ANONYMOUS, audit_id).request)
     assert stored["images"] == {"kind": "batch", "digest": batch["digest"]}
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from skimage.segmentation import slic
 from torch import Tensor
 
 from auditcore.contracts.preprocessing import Colors
@@ -50,6 +49,8 @@ def segment(
 
 
 def _superpixels(image: np.ndarray, count: int, *, in_color: bool) -> np.ndarray:
+    from skimage.segmentation import slic  # noqa: PLC0415 - would add a second to the start of every worker
+
     # float64, so that the labels do not depend on how an accelerator rounded the last bit of the color conversion
     labels = slic(
         image.astype(np.float64),

@@ -36,7 +36,14 @@ BATCH = ImageBatchReference(digest="sha256:" + "0" * 64)
 
 
 def run(request: AuditRequest, folder: Path) -> AuditReport:
-    return audit(request, images=digits.encoded(2), access=digits.access(folder), audit_id="layers", shard_images=1)
+    return audit(
+        request,
+        images=digits.encoded(2),
+        access=digits.access(folder),
+        audit_id="layers",
+        shard_images=1,
+        micro_batch=8,
+    )
 
 
 def test_a_report_names_the_layer_of_each_explainer(tmp_path: Path) -> None:

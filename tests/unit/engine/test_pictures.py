@@ -48,6 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         request = AuditRequest(
             model=digits.reference(weights), images=ImageBatchReference(digest="sha256:" + "0" * 64), plan=plan
         )
+        options.setdefault("micro_batch", 8)
         return audit(request, images=images, access=digits.access(weights.parent), audit_id="test", **options)
 
     return run

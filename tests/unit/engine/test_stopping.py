@@ -55,6 +55,7 @@ def run(weights: Path) -> Run:
             }
         )
         images = digits.encoded(count, labeled=labeled)
+        options = {"micro_batch": 8} | options
         return audit(request, images=images, access=digits.access(weights.parent), audit_id="test", **options)
 
     return run
