@@ -184,9 +184,11 @@ def move_audit(
 
 def delete_audit(connection: Connection, audit_id: str) -> None:
     """Delete an audit with all its rows but its registration and evidence. The caller must hold its lock."""
-    connection.execute(delete(IDEMPOTENCY_KEYS).where(IDEMPOTENCY_KEYS.c.audit_id == audit_id))
+    connection.execute(
+        delete(IDEMPOTENCY_KEYS).where(owned(connection, IDEMPOTENCY_KEYS), IDEMPOTENCY_KEYS.c.audit_id == audit_id)
+    )
     # shards, events, tags and the rest have foreign keys that cascade
-    connection.execute(delete(AUDITS).where(AUDITS.c.id == audit_id))
+    connection.execute(delete(AUDITS).where(owned(connection, AUDITS), AUDITS.c.id == audit_id))
 
 
 def append_state_event(connection: Connection, audit_id: str, *, now: float, kind: str = "state") -> None:
