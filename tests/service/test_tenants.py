@@ -298,6 +298,12 @@ def test_postgresql_itself_keeps_tenants_apart(owned_database: Database) -> None
         assert connection.execute(sqlalchemy.select(METADATA.tables["events"].c.id)).all() == []
 
 
+def test_a_database_says_whether_it_keeps_tenants_apart(owned_database: Database, database: Database) -> None:
+    assert owned_database.keeps_tenants_apart()
+    # SQLite has no walls, and the superuser of the other PostgreSQL passes them
+    assert not database.keeps_tenants_apart()
+
+
 def test_every_table_of_tenants_is_behind_the_wall(owned_database: Database) -> None:
     with owned_database.reading() as connection:
         rows = connection.execute(
