@@ -106,8 +106,9 @@ class BlobStore:
             raise UnreachableResource(msg, field=field)
         data = self._read(self._path(digest))
         set_aside = data is None
-        if data is None:
-            data = self._read(self._path(digest, _SET_ASIDE))
+        # again at the end, because a collector may restore a blob between the two looks
+        for folder in (_SET_ASIDE, _STORED):
+            data = self._read(self._path(digest, folder)) if data is None else data
         if data is None:
             msg = f"nothing is stored under {digest}; upload it first"
             raise UnreachableResource(msg, field=field)
