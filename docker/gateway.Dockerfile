@@ -22,7 +22,7 @@ COPY --from=build /app /app
 USER 10001:10001
 WORKDIR /var/lib/auditcore
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HOME=/tmp/huggingface \
-    AUDIT_HOST=0.0.0.0 AUDIT_PORT=8000
+    AUDIT_HOST=0.0.0.0 AUDIT_PORT=8000 AUDIT_AUTHENTICATION=required
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]

@@ -32,6 +32,25 @@ SCOPES: Final[dict[Scope, str]] = {
 }
 """Scope -> what it allows, in the words of the documentation."""
 
+ROLES: Final[dict[str, tuple[Scope, ...]]] = {
+    "pipeline": ("audits:read", "audits:write"),
+    "reader": ("audits:read", "log:read"),
+    "approver": ("audits:read", "audits:sign", "log:read"),
+    "monitoring": ("metrics:read",),
+    "admin": (
+        "audits:read",
+        "audits:write",
+        "audits:sign",
+        "audits:delete",
+        "policies:write",
+        "webhooks:write",
+        "log:read",
+        "keys:admin",
+    ),
+}
+"""Role -> its scopes: names on the command line for what people usually need. An admin of one tenant does not read the
+metrics, which are those of all tenants."""
+
 DEFAULT_TENANT: Final = "default"
 """The tenant of everything in a service that has no others."""
 
@@ -67,3 +86,18 @@ class Principal:
 
 ANONYMOUS: Final = Principal(DEFAULT_TENANT, None, frozenset(get_args(Scope)))
 """Everybody, in a service without authentication."""
+
+OPERATOR_NAME: Final = "operator"
+"""Name in the event log of somebody who uses the command line on the database itself."""
+
+
+def operator(tenant: str) -> Principal:
+    """Somebody who has the database of the service, and so may do everything.
+
+    Args:
+        tenant: For which tenant they act.
+
+    Raises:
+        ValueError: It is no name of a tenant.
+    """
+    return Principal(tenant, OPERATOR_NAME, frozenset(get_args(Scope)))

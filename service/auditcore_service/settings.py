@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, final
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits, check_prefixes
 from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.contract import Sha256
+from auditcore_service.principals import Scope
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -24,8 +27,8 @@ TASKS_PER_CHILD = 200
 _RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
 """A URL, or a plain path, that leads to a file by way of the working folder."""
 
-_CLIENT_VARIABLES = frozenset({"URL"})
-"""Variables, without prefix, that the command line reads itself: the address of a service to ask."""
+_CLIENT_VARIABLES = frozenset({"URL", "TOKEN", "TOKEN_FILE"})
+"""Variables, without prefix, that the command line reads itself: a service to ask, and the credentials to send."""
 
 _NEAR = 0.6
 """Least similarity of a misspelt name, as difflib measures it; `PROT` and `PORT` have 0.75."""
@@ -74,6 +77,46 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port.")
+
+    authentication: Literal["none", "required"] = Field(
+        default="none",
+        description="`required`: every request needs an API key or a token. `none`: everybody who reaches the address "
+        "may do everything, so it has to be an address of this machine only, such as 127.0.0.1.",
+    )
+    unauthenticated_host: str | None = Field(
+        default=None,
+        description="Another address at which the service may listen without authentication, because something in "
+        "front of it knows who asks; has to be the same as `AUDIT_HOST`.",
+    )
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="OpenID Connect issuer whose tokens are accepted, exactly as the claim `iss` writes it. Its keys "
+        "are found through `/.well-known/openid-configuration`.",
+    )
+    oidc_audience: str | None = Field(
+        default=None, description="What the claim `aud` of a token has to name: this service."
+    )
+    oidc_tenant_claim: str | None = Field(
+        default=None,
+        description="Claim that names the tenant of a token; a path such as `org.name` leads into an object. All "
+        "tokens belong to the tenant `default` if unset.",
+    )
+    oidc_scope_claim: str = Field(
+        default="scope",
+        description="Claim with the scopes of a token: a list, or words with spaces between. Words that are no scopes "
+        "of auditcore are ignored.",
+    )
+    oidc_name_claim: str = Field(
+        default="sub", description="Claim that names who asks, in the event log and in sign-offs."
+    )
+    oidc_required_claims: dict[str, str] = Field(
+        default_factory=dict, description="Claims that a token has to have, with their values, as a JSON object."
+    )
+    oidc_granted_scopes: tuple[Scope, ...] = Field(
+        default=(),
+        description="Scopes of every token that has the required claims, for issuers that know no scopes, such as "
+        "those of CI pipelines.",
+    )
 
     factories: tuple[str, ...] = Field(default=(DEMO_FACTORY,), description="`module:attribute` targets allowed.")
     explainers: tuple[str, ...] = Field(
@@ -198,6 +241,38 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_is_trustworthy(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if info.data.get("authentication") != "required":
+            msg = "tokens are looked at only with AUDIT_AUTHENTICATION=required; set it, or remove the issuer"
+            raise ValueError(msg)
+        parts = urlsplit(value)
+        # http would let anybody on the way put other keys in place of the issuer's
+        secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        if not secure or not parts.hostname or parts.query or parts.fragment:
+            msg = "write the issuer as https://host/path, without query and fragment"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _audience_is_named(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("oidc_issuer") is not None and not value:
+            msg = "an issuer makes tokens for other services too; write what `aud` names in tokens for this one"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("oidc_granted_scopes")
+    @classmethod
+    def _grants_have_a_condition(cls, value: tuple[Scope, ...], info: ValidationInfo) -> tuple[Scope, ...]:
+        if value and not info.data.get("oidc_required_claims"):
+            msg = "this would let everybody in who gets a token of the issuer; say whom with AUDIT_OIDC_REQUIRED_CLAIMS"
+            raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _prefixes_end_a_segment(self) -> Self:
         check_prefixes(self)
@@ -314,8 +389,18 @@ class Settings(BaseSettings):
                 value = value.get_secret_value()
             elif isinstance(value, tuple):
                 value = json.dumps([str(item) for item in value])
+            elif isinstance(value, dict):
+                value = json.dumps(value)
             variables[f"AUDIT_{name.upper()}"] = str(value)
         return variables
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name `localhost`, can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def unknown_variables(environment: Iterable[str]) -> Mapping[str, str | None]:

@@ -520,7 +520,7 @@ def test_the_client_reads_a_log_page_by_page(deployment: Deployment, monkeypatch
         return httpx.Response(found.status_code, content=found.content, request=request)
 
     client = ServiceClient("http://service", transport=httpx.MockTransport(answer))
-    monkeypatch.setattr(verifying, "ServiceClient", lambda _url: client)
+    monkeypatch.setattr(verifying, "ServiceClient", lambda _url, **_: client)
     monkeypatch.setattr(verifying, "PAGE", 2)
     entries = list(verifying.entries_of_service("http://service"))
     assert [entry.sequence for entry in entries] == [1, 2, 3]

@@ -13,6 +13,7 @@ from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import report_schema
 from auditcore.contracts.request import AuditRequest
 from auditcore.evidence.replay import ReplayComparison
+from auditcore_service.gateway.api_key_bodies import ApiKeyEntry, ApiKeyPage, IssuedApiKey
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
 from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
@@ -69,7 +70,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 30
+    assert len(set(names)) == len(names) == 35
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -106,6 +107,11 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "readLog": LogPage,
         "replayAudit": AuditStatus,
         "compareReplay": ReplayComparison,
+        "createApiKey": IssuedApiKey,
+        "listApiKeys": ApiKeyPage,
+        "getApiKey": ApiKeyEntry,
+        "rotateApiKey": IssuedApiKey,
+        "revokeApiKey": ApiKeyEntry,
     }
     for _, operation in operations(document):
         if operation["operationId"] in bodies:

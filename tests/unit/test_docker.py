@@ -68,6 +68,25 @@ def test_there_is_no_default_secret(compose: dict[str, Any]) -> None:
     assert not any(word in {"ENV", "ARG"} and "PASSWORD" in argument for word, argument in everywhere())
 
 
+def test_only_the_gateway_signs_and_its_key_has_no_default(compose: dict[str, Any]) -> None:
+    assert compose["secrets"] == {"signing_key": {"file": compose["secrets"]["signing_key"]["file"]}}
+    assert re.fullmatch(r"\$\{AUDIT_SIGNING_KEY_FILE:\?[^}]+\}", compose["secrets"]["signing_key"]["file"])
+    given = {name: service.get("secrets") for name, service in compose["services"].items()}
+    assert given == {"gateway": ["signing_key"], "worker": None, "postgres": None, "redis": None}
+    assert compose["services"]["gateway"]["environment"]["AUDIT_SIGNING_KEY"] == "/run/secrets/signing_key"
+    assert "AUDIT_SIGNING_KEY" not in compose["services"]["worker"]["environment"]
+
+
+def test_a_gateway_that_others_can_reach_asks_who_they_are(compose: dict[str, Any]) -> None:
+    """The image listens at every address, however it is started."""
+    settings = dict(
+        pair.split("=") for word, line in instructions("gateway.Dockerfile") if word == "ENV" for pair in line.split()
+    )
+    assert settings["AUDIT_HOST"] == "0.0.0.0"  # noqa: S104 - the address of a container
+    assert settings["AUDIT_AUTHENTICATION"] == "required"
+    assert compose["services"]["gateway"]["environment"]["AUDIT_AUTHENTICATION"] == "required"
+
+
 def test_only_the_gateway_is_reachable_and_only_from_here(compose: dict[str, Any]) -> None:
     ports = {name: service.get("ports") for name, service in compose["services"].items()}
     assert ports == {"gateway": ["127.0.0.1:8000:8000"], "worker": None, "postgres": None, "redis": None}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
+from auditcore_service.cli.credentials import token_source
 from auditcore_service.cli.destinations import check_destinations, write_results
 from auditcore_service.cli.extras import CLIENT, EXTRAS, Extra, missing_extra
 from auditcore_service.cli.outcome import (
@@ -26,7 +27,7 @@ from auditcore_service.cli.outcome import (
     stop,
 )
 from auditcore_service.cli.progress import follow_to_report, progress_bar
-from auditcore_service.principals import DEFAULT_TENANT
+from auditcore_service.principals import DEFAULT_TENANT, ROLES, SCOPES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +55,16 @@ policies = typer.Typer(
     help="Look at the policies that come with auditcore, and check your own before they decide anything.",
 )
 app.add_typer(policies, rich_help_panel="Audit")
+
+api_keys = typer.Typer(
+    name="keys",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Make, list, rotate and revoke API keys, for the operator, who has the database of the service.\n\n"
+    "The service may run or not. It looks at keys only with AUDIT_AUTHENTICATION=required. Roles and their scopes:\n\n"
+    + "\n".join(f"* {role}: {', '.join(scopes)}" for role, scopes in ROLES.items()),
+)
+app.add_typer(api_keys, rich_help_panel="Run the service")
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the JSON report.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Where to write the report as a page, with the maps.")]
@@ -126,6 +137,18 @@ BoxFormatOption = Annotated[
     ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Address of the service.")]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="AUDIT_TOKEN",
+        help="API key or token for the service. Other users of this machine can read a command line, so prefer the "
+        "variable or --token-file.",
+    ),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(envvar="AUDIT_TOKEN_FILE", help="File with the API key or token; read again for each request."),
+]
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag
@@ -251,6 +274,92 @@ def collect(
         collecting.show_collected(found, settings, out, dry_run=dry_run)
 
 
+TenantOption = Annotated[str, typer.Option(help="Whose key it is.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the service, if it has no database elsewhere; AUDIT_DATA_DIR."),
+]
+KeyIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, with or without `ac_`.")]
+
+
+@api_keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What to call it, such as the pipeline that has it.")],
+    tenant: TenantOption = DEFAULT_TENANT,
+    role: Annotated[list[str] | None, typer.Option(help=f"Scopes by name: {', '.join(ROLES)}; repeatable.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SCOPES)}; repeatable.")] = None,
+    expires: Annotated[str, typer.Option(metavar="SPAN", help="Such as 90d or 12h; never for no end.")] = "90d",
+    data: DataOption = None,
+) -> None:
+    """Make an API key, and print its secret, which is shown only now.
+
+    The secret is on standard output, everything else on standard error.
+
+    For example:
+
+        auditcore keys create first --role admin
+
+        auditcore keys create nightly --tenant acme --role pipeline --expires 90d > token.txt
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import create_key  # noqa: PLC0415 - sqlalchemy
+
+        create_key(_settings(data_dir=data), tenant, name, roles=role or (), scopes=scope or (), expires=expires)
+
+
+@api_keys.command("list")
+def list_keys(
+    tenant: TenantOption = DEFAULT_TENANT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
+    data: DataOption = None,
+) -> None:
+    """List the API keys of a tenant, newest first; revoked and expired ones too.
+
+    For example:
+
+        auditcore keys list --tenant acme
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import list_keys  # noqa: PLC0415 - sqlalchemy
+
+        list_keys(_settings(data_dir=data), tenant, as_json=as_json)
+
+
+@api_keys.command("rotate")
+def rotate_key(
+    key_id: KeyIdArgument,
+    tenant: TenantOption = DEFAULT_TENANT,
+    grace: Annotated[
+        str, typer.Option(metavar="SPAN", help="How long the secret before is accepted too; 0d ends it at once.")
+    ] = "1d",
+    data: DataOption = None,
+) -> None:
+    """Give an API key another secret, and print it; it is shown only now.
+
+    For example:
+
+        auditcore keys rotate ac_3kTMd9Zq --grace 12h > token.txt
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import rotate_key  # noqa: PLC0415 - sqlalchemy
+
+        rotate_key(_settings(data_dir=data), tenant, key_id, grace=grace)
+
+
+@api_keys.command("revoke")
+def revoke_key(key_id: KeyIdArgument, tenant: TenantOption = DEFAULT_TENANT, data: DataOption = None) -> None:
+    """Revoke an API key, at once and for good.
+
+    For example:
+
+        auditcore keys revoke ac_3kTMd9Zq --tenant acme
+    """
+    with _problems("keys"):
+        from auditcore_service.cli.api_keys import revoke_key  # noqa: PLC0415 - sqlalchemy
+
+        revoke_key(_settings(data_dir=data), tenant, key_id)
+
+
 @app.command(rich_help_panel="Audit")
 def audit(
     request: Annotated[Path, typer.Argument(help="Request file: the JSON that would be sent to the service.")],
@@ -326,6 +435,8 @@ def audit(
 def submit(
     request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],
     url: UrlOption = "http://127.0.0.1:8000",
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     images: ImagesOption = None,
     labels: LabelsOption = None,
     boxes: BoxesOption = None,
@@ -360,7 +471,10 @@ def submit(
             gather_annotations,
             read_request,
         )
-        from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - needs httpx
+        from auditcore_service.cli.service_client import (  # noqa: PLC0415 - needs httpx
+            CURL_CREDENTIALS,
+            ServiceClient,
+        )
 
         if (out_file is not None or html_file is not None) and not wait:
             option = "--html" if out_file is None else "--out"
@@ -380,7 +494,9 @@ def submit(
         document = read_request(request)
         found = find_images(images, class_folders=labels_from_folders) if images else None
         known = None if found is None else gather_annotations(found.files, **given)
-        with ServiceClient(url, narrate=_show_call if verbose else lambda _line: None) as client:
+        credentials = token_source(token, token_file)
+        narrate = _show_call if verbose else lambda _line: None
+        with ServiceClient(url, token=credentials, narrate=narrate) as client:
             if found is not None:
                 show_passed_over(found)
                 document["images"] = {"kind": "batch", "digest": client.upload(found.files, known)}
@@ -394,9 +510,10 @@ def submit(
             try:
                 follow_to_report(client.follow(audit_id), err)
             except KeyboardInterrupt:
+                shown = CURL_CREDENTIALS if credentials else ""
                 err.print(
                     f"interrupted; the audit goes on: its report will be at {address}/report; "
-                    f"stop it with: curl -X POST {address}/cancel",
+                    f"stop it with: curl {shown}-X POST {address}/cancel",
                     highlight=False,
                     markup=False,
                 )
@@ -517,6 +634,8 @@ def show_policy(
 def maps(
     file: Annotated[Path, typer.Argument(help="Maps in the safetensors format.", exists=True, dir_okay=False)],
     url: UrlOption = "http://127.0.0.1:8000",
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
     """Upload heat maps from elsewhere, such as those that your product shows, to audit them.
 
@@ -533,7 +652,7 @@ def maps(
     with _problems("maps"):
         from auditcore_service.cli.service_client import ServiceClient  # noqa: PLC0415 - only what asks loads httpx
 
-        with ServiceClient(url) as client:
+        with ServiceClient(url, token=token_source(token, token_file)) as client:
             out.print(client.upload_maps(file), highlight=False)
 
 
@@ -544,6 +663,8 @@ def estimate(
         str | None,
         typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service to ask, which knows the speed of its workers."),
     ] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     images: ImagesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
@@ -565,7 +686,7 @@ def estimate(
         answer = (
             price_locally(request, images=images or (), settings=_settings())
             if url is None
-            else ask_service(request, images=images or (), url=url)
+            else ask_service(request, images=images or (), url=url, token=token_source(token, token_file))
         )
         show_price(answer, out, as_json=as_json)
         raise typer.Exit(0 if answer.within_budget else 1)
@@ -578,6 +699,8 @@ def inspect_model(
         str | None,
         typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service to ask; without one, the model is loaded here."),
     ] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Show which explainers and checks will run on a model, and why the others will not.
@@ -604,7 +727,7 @@ def inspect_model(
                 found = inspect_here(model, access=_settings().access, progress=show)
             else:
                 show(None, f"asking {url}; a worker may have to load the model first")
-                found = ask_service(model, url=url)
+                found = ask_service(model, url=url, token=token_source(token, token_file))
         show_inspection(found, out, as_json=as_json)
         raise typer.Exit(0 if any(one.runs for one in (*found.explainers, *found.checks)) else 1)
 
@@ -666,6 +789,8 @@ def verify(
 @app.command(name="verify-log", rich_help_panel="Evidence")
 def verify_log(
     url: Annotated[str | None, typer.Option("--url", "-u", envvar="AUDIT_URL", help="Service whose log it is.")] = None,
+    token: TokenOption = None,
+    token_file: TokenFileOption = None,
     database: Annotated[
         str | None, typer.Option(help="URL of the database instead, such as postgresql://user@host/name.")
     ] = None,
@@ -696,7 +821,7 @@ def verify_log(
             message = "--head and --key belong together: the key says who must have signed the head"
             raise CommandError(message)
         entries = (
-            verifying.entries_of_service(url or "")
+            verifying.entries_of_service(url or "", token=token_source(token, token_file))
             if database is None
             else verifying.entries_of_database(database, tenant)
         )

@@ -29,10 +29,12 @@ class Extra:
 CLIENT: Final = Extra("client", ("typer", "rich", "httpx"), 22)
 _GATE: Final = Extra("gate", (*CLIENT.modules, "numpy", "scipy", "jaxtyping"), 195)
 _EVIDENCE: Final = Extra("evidence", (*CLIENT.modules, "securesystemslib", "cryptography"), 49)
-_GATEWAY: Final = Extra("gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib"), 105)
+_GATEWAY: Final = Extra(
+    "gateway", ("pydantic_settings", "sqlalchemy", "celery", "fastapi", "securesystemslib", "joserfc"), 105
+)
 # The CPU build has neither CUDA's libraries (3.0 GB), nor Triton (1.0 GB), nor the CUDA half of torch (0.5 GB).
 _WORKER: Final = Extra("worker", ("pydantic_settings", "sqlalchemy", "celery", "torch"), 5600, 1100)
-_EMBEDDED: Final = Extra("embedded", ("fastapi", *_WORKER.modules), 5600, 1100)
+_EMBEDDED: Final = Extra("embedded", ("fastapi", "joserfc", *_WORKER.modules), 5600, 1100)
 _DEMO: Final = Extra("demo", ("efficientnet_lite_pytorch", "skimage", "sklearn", *_EMBEDDED.modules), 5700, 1200)
 
 EXTRAS: Final[Mapping[str, Extra]] = {
@@ -45,6 +47,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "maps": CLIENT,
     "gate": _GATE,
     "policy": CLIENT,
+    "keys": _GATEWAY,
     "estimate": _GATEWAY,
     "inspect": _WORKER,
     "demo": _DEMO,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,13 @@ def inspect_here(path: Path, *, access: AccessRules, progress: ShowProgress) -> 
         raise CommandError(error.message, code=error.code) from error
 
 
-def ask_service(path: Path, *, url: str) -> Inspection:
+def ask_service(path: Path, *, url: str, token: Callable[[], str] | None = None) -> Inspection:
     """Ask a service, repeatedly until a worker has looked at the model.
 
     Raises:
         CommandError: The service refuses the model or cannot be reached.
     """
-    with ServiceClient(url) as client:
+    with ServiceClient(url, token=token) as client:
         return Inspection.model_validate_json(client.inspect(read_model(path)))
 
 

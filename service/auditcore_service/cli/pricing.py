@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -63,14 +63,16 @@ def price_locally(path: Path, *, images: Sequence[Path], settings: Settings) -> 
     return EstimateAnswer(estimate=estimate, within_budget=objection is None, advice=objection)
 
 
-def ask_service(path: Path, *, images: Sequence[Path], url: str) -> EstimateAnswer:
+def ask_service(
+    path: Path, *, images: Sequence[Path], url: str, token: Callable[[], str] | None = None
+) -> EstimateAnswer:
     """Price a request file by what the workers of a service have measured.
 
     Raises:
         CommandError: The service refuses the request or cannot be reached.
     """
     document = read_request(path)
-    with ServiceClient(url) as client:
+    with ServiceClient(url, token=token) as client:
         if images:
             document["images"] = {"kind": "batch", "digest": client.upload(find_images(images).files)}
         return EstimateAnswer.model_validate_json(client.estimate(document))

@@ -25,6 +25,9 @@ FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 POLL_S = 0.5
 """Seconds between two requests for the status of an audit. One costs the service less than 2 ms."""
 
+CURL_CREDENTIALS = '-H "Authorization: Bearer $AUDIT_TOKEN" '
+"""What a curl command needs for a service with authentication; the shell fills it in, so that it is never shown."""
+
 PATIENCE = 20
 """Failed requests in a row after which the service counts as gone; until then it may be restarting."""
 
@@ -32,7 +35,8 @@ PATIENCE = 20
 class ServiceClient:
     """A connection to one service.
 
-    `narrate` is called before every call, with a curl command that does the same.
+    `narrate` is called before every call, with a curl command that does the same. `token` is called for each request,
+    so that a file that is renewed is read again; without it, requests carry no credentials.
 
     Raises:
         CommandError: The URL is not that of a service.
@@ -42,12 +46,14 @@ class ServiceClient:
         self,
         url: str,
         *,
+        token: Callable[[], str] | None = None,
         narrate: Callable[[str], None] = lambda _line: None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = _checked(url)
-        self._narrate = narrate
+        self._token = token
+        self._narrate_line = narrate
         self._sleep = sleep
         self._http = httpx.Client(base_url=self._url, timeout=httpx.Timeout(60, connect=10), transport=transport)
 
@@ -79,7 +85,7 @@ class ServiceClient:
         parts += [f"-F masks=@{shlex.quote(mask.name)}" for mask in given.mask_files]
         # --form-string: boxes hold characters that -F gives a meaning
         parts += [f"--form-string {shlex.quote(f'{name}={text}')}" for name, text in fields.items()]
-        self._narrate(f"curl {' '.join(parts)} {self._url}/v1/image-batches")
+        self._narrate(f"{' '.join(parts)} {self._url}/v1/image-batches")
         with ExitStack() as open_files:
             files = [("images", (image.name, open_files.enter_context(image.path.open("rb")))) for image in images]
             answer = self._call("POST", "/v1/image-batches", files=[*files, *masks], data=fields)
@@ -91,7 +97,7 @@ class ServiceClient:
         Raises:
             CommandError: The service refuses it or cannot be reached.
         """
-        self._narrate(f"curl -F maps=@{shlex.quote(str(path))} {self._url}/v1/maps")
+        self._narrate(f"-F maps=@{shlex.quote(str(path))} {self._url}/v1/maps")
         with path.open("rb") as file:
             answer = self._call("POST", "/v1/maps", files={"maps": (path.name, file)})
         return str(_object(answer)["digest"])
@@ -104,9 +110,7 @@ class ServiceClient:
         Raises:
             CommandError: The service refuses it or cannot be reached.
         """
-        self._narrate(
-            f"curl -H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/audits"
-        )
+        self._narrate(f"-H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/audits")
         key = {"Idempotency-Key": f'"{uuid.uuid4()}"'}
         try:
             answer = self._call("POST", "/v1/audits", json=request, headers=key)
@@ -121,7 +125,7 @@ class ServiceClient:
             CommandError: The service refuses the request or cannot be reached.
         """
         self._narrate(
-            f"curl -H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/estimates"
+            f"-H 'Content-Type: application/json' -d {shlex.quote(_compact(request))} {self._url}/v1/estimates"
         )
         return self._call("POST", "/v1/estimates", json=request).content
 
@@ -132,7 +136,7 @@ class ServiceClient:
             CommandError: The service refuses the model or cannot be reached.
         """
         body = shlex.quote(_compact(request))
-        self._narrate(f"curl -H 'Content-Type: application/json' -d {body} {self._url}/v1/models:inspect")
+        self._narrate(f"-H 'Content-Type: application/json' -d {body} {self._url}/v1/models:inspect")
         for _ in range(PATIENCE):
             answer = self._call("POST", "/v1/models:inspect", json=request)
             if answer.status_code != httpx.codes.ACCEPTED:
@@ -146,7 +150,7 @@ class ServiceClient:
         Raises:
             CommandError: The service stays unreachable or does not know the audit.
         """
-        self._narrate(f"curl {self._url}/v1/audits/{audit_id}")
+        self._narrate(f"{self._url}/v1/audits/{audit_id}")
         failures = 0
         while True:
             try:
@@ -170,12 +174,12 @@ class ServiceClient:
         """
         path = f"/v1/audits/{audit_id}/report"
         accept = "" if media_type == "application/json" else f"-H 'Accept: {media_type}' "
-        self._narrate(f"curl {accept}{self._url}{path}")
+        self._narrate(f"{accept}{self._url}{path}")
         return self._call("GET", path, headers={"Accept": media_type}).content
 
     def cancel(self, audit_id: str) -> None:
         """Ask an audit to stop."""
-        self._narrate(f"curl -X POST {self._url}/v1/audits/{audit_id}/cancel")
+        self._narrate(f"-X POST {self._url}/v1/audits/{audit_id}/cancel")
         self._call("POST", f"/v1/audits/{audit_id}/cancel")
 
     def log_page(self, after: int, *, limit: int) -> tuple[tuple[LogEntry, ...], int | None]:
@@ -185,7 +189,7 @@ class ServiceClient:
             CommandError: The service cannot be reached.
         """
         path = f"/v1/log?after={after}&limit={limit}"
-        self._narrate(f"curl {shlex.quote(self._url + path)}")
+        self._narrate(f"{shlex.quote(self._url + path)}")
         answer = self._call("GET", path)
         try:
             page = _LogPage.model_validate_json(answer.content)
@@ -193,13 +197,28 @@ class ServiceClient:
             raise _not_the_service(answer) from error
         return page.items, page.next_after
 
-    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own options
+    def _narrate(self, line: str) -> None:
+        self._narrate_line(f"curl {CURL_CREDENTIALS}{line}" if self._token else f"curl {line}")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,  # noqa: ANN401 - httpx's own options
+    ) -> httpx.Response:
+        sent = dict(headers or {})
+        if self._token is not None:
+            sent["Authorization"] = f"Bearer {self._token()}"
         try:
-            answer = self._http.request(method, path, **options)
+            answer = self._http.request(method, path, headers=sent, **options)
         except httpx.TransportError as error:
             raise ServiceUnreachable(self._url, error) from error
         if answer.is_success:
             return answer
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            raise _unauthorized(answer, sent="Authorization" in sent)
         raise refusal(answer)
 
 
@@ -226,6 +245,17 @@ def refusal(answer: httpx.Response) -> CommandError:
     except (ValueError, KeyError, TypeError, AttributeError):
         # something between here and the service answered: a proxy, or another program on that port
         return _not_the_service(answer)
+
+
+def _unauthorized(answer: httpx.Response, *, sent: bool) -> CommandError:
+    """The error of an answer 401, with what to do about it here."""
+    told = refusal(answer)
+    advice = (
+        "check the token that AUDIT_TOKEN, --token or a file of --token-file gives"
+        if sent
+        else "give an API key or a token with AUDIT_TOKEN or --token-file"
+    )
+    return CommandError(f"{told.message}; {advice}", errors=told.errors, code=told.code)
 
 
 def _checked(url: str) -> str:

@@ -21,7 +21,7 @@ def starting(settings: Settings) -> Iterator[None]:
     Raises:
         CommandError: The database does not answer, or the process cannot start.
     """
-    _check_database(settings)
+    check_database(settings)
     try:
         yield
     except CannotStart as error:
@@ -59,7 +59,12 @@ def check_queue(settings: Settings) -> None:
         raise CommandError(str(error)) from error
 
 
-def _check_database(settings: Settings) -> None:
+def check_database(settings: Settings) -> None:
+    """Refuse to go on without a database.
+
+    Raises:
+        CommandError: It does not answer.
+    """
     try:
         database = Database(settings.database)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -130,13 +130,13 @@ def verify_log(entries: Iterable[LogEntry], head: Path | None, keys: Sequence[Pa
     return counted, findings
 
 
-def entries_of_service(url: str) -> Iterator[LogEntry]:
+def entries_of_service(url: str, *, token: Callable[[], str] | None = None) -> Iterator[LogEntry]:
     """All entries of a service's log, page by page.
 
     Raises:
         CommandError: The service cannot be reached.
     """
-    with ServiceClient(url) as client:
+    with ServiceClient(url, token=token) as client:
         after: int | None = 0
         while after is not None:
             items, after = client.log_page(after, limit=PAGE)

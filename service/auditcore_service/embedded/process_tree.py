@@ -28,7 +28,7 @@ from auditcore_service.gateway.process import gateway_config
 from auditcore_service.key_files import create_signing_key
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
-from auditcore_service.startup import CannotStart, listen
+from auditcore_service.startup import CannotStart, open_listener
 
 log = structlog.get_logger(__name__)
 
@@ -86,13 +86,14 @@ class EmbeddedService:
             AlreadyRunning: Another service uses `data_dir`.
             RedisMissing: The queue has to be Redis, and there is none to start.
             AddressUnavailable: The port is taken.
+        ExposedWithoutAuthentication: Other machines can reach the address, and there is no authentication.
             GatewayFailed: The gateway did not come up.
             SigningKeyUnreadable: The signing key cannot be read.
         """
         try:
             self._lock_folder()
             # the port first: it is the most likely mistake, and takes no time to check
-            self._socket = listen(self.settings.host, self.settings.port)
+            self._socket = open_listener(self.settings)
             self._start_queue()
             self._choose_signing_key()
             self._start_gateway(self._socket)
@@ -231,6 +232,7 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
         AlreadyRunning: Another service uses `data_dir`.
         RedisMissing: The queue has to be Redis, and there is none to start.
         AddressUnavailable: The port is taken.
+        ExposedWithoutAuthentication: Other machines can reach the address, and there is no authentication.
     """
     configure_logs(settings)
     stopped = threading.Event()

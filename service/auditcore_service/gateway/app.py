@@ -10,12 +10,14 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from auditcore_service.gateway.authenticate import Authenticate
 from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
 from auditcore_service.gateway.problems import install_problem_handlers
 from auditcore_service.gateway.query_parameters import known_parameters_only
 from auditcore_service.gateway.routes import (
+    api_keys,
     audits,
     catalogue,
     documentation,
@@ -48,6 +50,7 @@ TAGS = {
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
     "policies": "Conditions for a pass, stored by content under a name and a version.",
     "catalogue": "Explainers, checks, augmentations, presets and metrics.",
+    "api keys": "Who may ask, and for what.",
     "operations": "Health and metrics, for the operator.",
 }
 
@@ -90,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
         evidence,
         event_log,
         replays,
+        api_keys,
         estimates,
         models,
         image_batches,
@@ -108,6 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
         return settings.request_bytes
 
     app.add_middleware(BodyLimit, limit=body_limit)
+    app.add_middleware(Authenticate, authentication=service.authentication)
     app.add_middleware(CountRequests, telemetry=service.telemetry)
 
     def document() -> dict[str, Any]:

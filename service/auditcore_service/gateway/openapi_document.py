@@ -6,7 +6,22 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from auditcore_service.gateway.authenticate import is_public
+from auditcore_service.gateway.problem_responses import problem_example, problem_responses
+from auditcore_service.gateway.routes.principals import BEARER
 from auditcore_service.gateway.schemas import Problem
+
+CREDENTIALS_MISSING = problem_example(
+    401,
+    "credentials_missing",
+    "this service answers only those it knows; send the header `Authorization: Bearer ` with an API key; "
+    "the operator makes keys with `auditcore keys create`",
+)
+CREDENTIALS_INVALID = problem_example(
+    401,
+    "credentials_invalid",
+    "the API key 'nightly' expired at 2026-11-22T12:00:00.000Z; ask the operator for a new one",
+)
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
@@ -25,9 +40,27 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     # pydantic's own schema of any JSON value has none, and generators name their classes after titles
     for name, schema in schemas.items():
         schema.setdefault("title", name)
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
             invalid = operation["responses"].get("422", {})
             if "application/json" in invalid.get("content", {}):
                 del operation["responses"]["422"]
+            if not is_public(method.upper(), path):
+                _declare_credentials(operation)
     return document
+
+
+def _declare_credentials(operation: dict[str, Any]) -> None:
+    """Say that an operation needs credentials, and what it answers without them: the same for all, so said once."""
+    scopes = operation.setdefault("security", [{BEARER.scheme_name: []}])[0][BEARER.scheme_name]
+    refused = problem_responses(CREDENTIALS_MISSING, CREDENTIALS_INVALID)
+    if scopes:
+        missing = problem_example(
+            403,
+            "scope_missing",
+            f"these credentials lack the scope {scopes[0]}, which this needs; use others, or ask for a key that has it",
+        )
+        refused |= problem_responses(missing)
+    for status, response in refused.items():
+        headers = {"WWW-Authenticate": {"description": "As RFC 6750 says.", "schema": {"type": "string"}}}
+        operation["responses"][str(status)] = {**response, "headers": headers}

@@ -67,6 +67,13 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.AuditUnderWay: HTTPStatus.CONFLICT,
     refusals.UsedByAudit: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.CredentialsMissing: HTTPStatus.UNAUTHORIZED,
+    refusals.CredentialsInvalid: HTTPStatus.UNAUTHORIZED,
+    refusals.IssuerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    refusals.ScopeMissing: HTTPStatus.FORBIDDEN,
+    refusals.ApiKeyExists: HTTPStatus.CONFLICT,
+    refusals.ApiKeyEnded: HTTPStatus.CONFLICT,
+    refusals.InvalidExpiry: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.RequestInFlight: HTTPStatus.CONFLICT,
 }
 """Error class -> status; a test checks that every error has one."""
@@ -158,6 +165,11 @@ def _escape(part: str) -> str:
     return part.replace("~", "~0").replace("/", "~1")
 
 
+def refusal_response(request: Request, error: refusals.Refusal) -> JSONResponse:
+    """The answer to a refusal, for middleware, which the handlers of the app do not reach."""
+    return _known(request, error)
+
+
 def _known(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.AuditcoreError | refusals.Refusal):
         return _unexpected(request, error)
@@ -166,10 +178,27 @@ def _known(request: Request, error: Exception) -> JSONResponse:
         return _unexpected(request, error)
     field = getattr(error, "field", None)
     found = [ProblemError(pointer=pointer(field), detail=error.message, code=error.code)] if field else []
-    headers = {"Retry-After": "1"} if isinstance(error, refusals.RequestInFlight) else None
     return problem(
-        status, code=error.code, detail=error.message, instance=request.url.path, found=found, headers=headers
+        status, code=error.code, detail=error.message, instance=request.url.path, found=found, headers=_headers(error)
     )
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    """Headers that belong to an error; RFC 6750 says what `WWW-Authenticate` holds."""
+    match error:
+        case refusals.RequestInFlight():
+            return {"Retry-After": "1"}
+        case refusals.IssuerUnavailable():
+            return {"Retry-After": "5"}
+        case refusals.CredentialsMissing():
+            return {"WWW-Authenticate": 'Bearer realm="auditcore"'}
+        case refusals.CredentialsInvalid():
+            return {"WWW-Authenticate": 'Bearer realm="auditcore", error="invalid_token"'}
+        case refusals.ScopeMissing():
+            scopes = " ".join(error.scopes)
+            return {"WWW-Authenticate": f'Bearer realm="auditcore", error="insufficient_scope", scope="{scopes}"'}
+        case _:
+            return {}
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,7 @@ import uvicorn
 from auditcore_service.gateway.app import create_app
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
-from auditcore_service.startup import listen
+from auditcore_service.startup import open_listener
 
 DRAIN_S = 5
 """How long open event streams may delay a shutdown; their readers resume elsewhere with Last-Event-ID."""
@@ -31,7 +31,8 @@ def run(settings: Settings) -> None:
 
     Raises:
         AddressUnavailable: The port is taken.
+        ExposedWithoutAuthentication: Other machines can reach the address, and there is no authentication.
     """
     configure_logs(settings)
-    with listen(settings.host, settings.port) as listener:
+    with open_listener(settings) as listener:
         uvicorn.Server(gateway_config(settings)).run([listener])

@@ -13,6 +13,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.telemetry import Telemetry
+from auditcore_service.use_cases.api_keys import ApiKeys
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.collection import Collection
@@ -38,6 +39,7 @@ class Service:
     queue: ShardQueue
     announcer: Announcer
     authentication: Authentication
+    api_keys: ApiKeys
     audits: Audits
     evidence: Evidence
     deletions: Deletions
@@ -83,7 +85,8 @@ class Service:
             blobs=blobs,
             queue=queue,
             announcer=announcer,
-            authentication=Authentication(),
+            authentication=Authentication(settings, database=database),
+            api_keys=ApiKeys(database=database),
             audits=audits,
             evidence=evidence,
             deletions=deletions,
@@ -102,9 +105,10 @@ class Service:
         )
 
     def start(self) -> None:
-        """Bring the schema up to date, list the signing key, and begin to announce and to sweep."""
+        """Bring the schema up to date, list the signing key, and begin what goes on in the background."""
         self.database.migrate()
         self.evidence.publish_key()
+        self.authentication.start()
         self.announcer.start()
         self.sweeper.start()
         self.housekeeping.start()
@@ -114,5 +118,6 @@ class Service:
         self.housekeeping.stop()
         self.sweeper.stop()
         self.announcer.stop()
+        self.authentication.stop()
         self.queue.close()
         self.database.close()

@@ -248,3 +248,23 @@ LOG_ENTRIES = Table(
     Column("hash", _DIGEST, nullable=False),
     Index(None, "subject", "kind"),
 )
+
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("id", String(8), primary_key=True),
+    _tenant(),
+    Column("name", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("secret_digest", _DIGEST, nullable=False),
+    Column("previous_digest", _DIGEST),
+    Column("previous_until", Double),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", String(255)),
+    Column("expires_at", Double),
+    Column("rotated_at", Double),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),
+    UniqueConstraint("tenant", "name"),
+    Index(None, "created_at", "id"),
+)

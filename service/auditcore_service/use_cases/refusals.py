@@ -18,11 +18,19 @@ Refusal
 |-- AuditUnderWay            audit_under_way
 |-- UsedByAudit              used_by_audit
 |-- ModelRefused             the code of the worker's error
+|-- CredentialsMissing       credentials_missing
+|-- CredentialsInvalid       credentials_invalid
+|-- IssuerUnavailable        issuer_unavailable
+|-- ScopeMissing             scope_missing
+|-- ApiKeyExists             api_key_exists
+|-- ApiKeyEnded              api_key_ended
+|-- InvalidExpiry            invalid_expiry
 `-- RequestInFlight          request_in_flight
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -163,6 +171,56 @@ class ModelRefused(Refusal):
     def __init__(self, message: str, *, code: str = "model_refused", field: str | None = None) -> None:
         super().__init__(message, field=field)
         self.code = code  # type: ignore[misc]  # the code of the error that this one represents
+
+
+class CredentialsMissing(Refusal):
+    """A request without credentials, where they are needed."""
+
+    code = "credentials_missing"
+
+
+class CredentialsInvalid(Refusal):
+    """Credentials that are unknown, expired, revoked or not meant for this service."""
+
+    code = "credentials_invalid"
+
+
+class IssuerUnavailable(Refusal):
+    """The issuer of tokens does not answer, so that no token can be checked."""
+
+    code = "issuer_unavailable"
+
+
+class ScopeMissing(Refusal):
+    """Known credentials that do not allow this.
+
+    Attributes:
+        scopes: What is missing.
+    """
+
+    code = "scope_missing"
+
+    def __init__(self, message: str, *, scopes: Sequence[str] = (), field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.scopes = tuple(scopes)
+
+
+class ApiKeyExists(Refusal):
+    """The name of a new API key was used before."""
+
+    code = "api_key_exists"
+
+
+class ApiKeyEnded(Refusal):
+    """An API key that was revoked or has expired gets no other secret."""
+
+    code = "api_key_ended"
+
+
+class InvalidExpiry(Refusal):
+    """A new API key would have expired already, or practically never."""
+
+    code = "invalid_expiry"
 
 
 class RequestInFlight(Refusal):

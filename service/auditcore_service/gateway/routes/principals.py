@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import Request, Security
-from fastapi.security import SecurityScopes
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
 
-from auditcore_service.gateway.routes.service import service_of
+from auditcore_service.gateway.authenticate import PRINCIPAL
 from auditcore_service.principals import Principal
+from auditcore_service.use_cases.refusals import ScopeMissing
+
+BEARER: Final = HTTPBearer(
+    scheme_name="bearer",
+    bearerFormat="API key or JWT",
+    description="An API key of this service, or a token of the OpenID Connect issuer that its operator has chosen. A "
+    "service without authentication needs none.",
+    # it only describes the header in the OpenAPI document; `Authenticate` reads it
+    auto_error=False,
+)
 
 
-def authenticated(request: Request, needed: SecurityScopes) -> Principal:
-    """The principal of a request, if it has every scope that the route needs."""
-    return service_of(request).authentication.principal(request.headers.get("Authorization"), needed.scopes)
+def authenticated(
+    request: Request, needed: SecurityScopes, _described: Annotated[object, Depends(BEARER)]
+) -> Principal:
+    """The principal of a request, if it has every scope that the route needs.
+
+    Raises:
+        ScopeMissing: It lacks one.
+    """
+    principal: Principal = request.scope[PRINCIPAL]
+    missing = [scope for scope in needed.scopes if scope not in principal.scopes]
+    if missing:
+        msg = (
+            f"these credentials lack the scope {', '.join(missing)}, which this needs; use others, or ask for "
+            "a key that has it"
+        )
+        raise ScopeMissing(msg, scopes=missing)
+    return principal
 
 
 Caller = Annotated[Principal, Security(authenticated)]
