@@ -250,6 +250,17 @@ class Settings(BaseSettings):
     webhook_poll_s: Seconds = Field(
         default=1.0, description="Seconds between two searches for events that are due to webhooks."
     )
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days after which audits that have ended are deleted, and uploads that no audit has used for as "
+        "long; for ever if unset.",
+    )
+    collect_s: Seconds = Field(
+        default=3600.0,
+        description="Seconds between two searches for what is kept for too long, and for files that nothing "
+        "references.",
+    )
     requeue_after_s: Seconds = Field(
         default=30.0, description="Age of a queued shard after which an empty queue has lost it."
     )
@@ -392,6 +403,14 @@ class Settings(BaseSettings):
         nothing here: shards of dead workers come back through their leases, not through Redis.
         """
         return 2 * self.shard_limit_s
+
+    @property
+    def collection_grace_s(self) -> float:
+        """Least age of a file that is collected: the longest time from storing bytes to the row that references them.
+
+        A worker stores pictures while it computes a shard, and lists them at its end.
+        """
+        return max(3600.0, 2 * self.shard_limit_s)
 
     @property
     def beat_s(self) -> float:

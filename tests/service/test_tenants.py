@@ -23,7 +23,7 @@ from auditcore.errors import InputError, UnreachableResource
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.settings import Settings
-from auditcore_service.store.audits import find_audit
+from auditcore_service.store.audits import delete_audit, find_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import Audit
@@ -41,7 +41,7 @@ THEIRS = Principal("theirs", "stranger", ANONYMOUS.scopes)
 WITHOUT_TENANT = {"signing_keys", "speeds"}
 """Keys of the deployment; and how fast models are, by digest."""
 
-OF_AN_AUDIT = {"shards", "events", "frozen_images"}
+OF_AN_AUDIT = {"shards", "events", "frozen_images", "pictures"}
 """Tables whose rows belong to an audit, and by that to its tenant."""
 
 PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
@@ -127,6 +127,9 @@ def test_nothing_of_a_tenant_exists_for_another(service: Service) -> None:
         lambda: service.evidence.sign_off(THEIRS, audit.id, signer=None, decision="reject", comment=""),
         lambda: service.evidence.sign_offs(THEIRS, audit.id),
         lambda: service.batches.get(THEIRS, batch),
+        lambda: service.deletions.audit(THEIRS, audit.id),
+        lambda: service.deletions.batch(THEIRS, batch),
+        lambda: service.deletions.maps(THEIRS, maps),
         lambda: service.policies.content(THEIRS, POLICY.label),
         lambda: service.policies.content(THEIRS, POLICY.digest),
     ):
@@ -224,7 +227,7 @@ def test_every_row_has_a_tenant() -> None:
 
 def test_every_use_case_says_for_whom_it_opens_a_transaction() -> None:
     """A transaction without a tenant sees all of them; only work of the deployment itself may open one."""
-    of_the_deployment = {"publish_key", "public_keys"}
+    of_the_deployment = {"publish_key", "public_keys", "collect", "enforce"}
     for file in Path(auditcore_service.use_cases.__file__).parent.glob("*.py"):
         for function in ast.walk(ast.parse(file.read_text())):
             if not isinstance(function, ast.FunctionDef) or function.name in of_the_deployment:
@@ -287,6 +290,12 @@ def test_postgresql_itself_keeps_tenants_apart(owned_database: Database) -> None
     with owned_database.writing("ours") as connection:
         assert connection.execute(sqlalchemy.text("UPDATE audits SET images = 2")).rowcount == 1
         assert connection.execute(sqlalchemy.text("DELETE FROM events")).rowcount == 1
+    with owned_database.writing("theirs") as connection:
+        delete_audit(connection, "ours")
+        delete_audit(connection, "theirs")
+    with owned_database.reading() as connection:
+        assert connection.execute(sqlalchemy.select(METADATA.tables["audits"].c.id)).scalars().all() == ["ours"]
+        assert connection.execute(sqlalchemy.select(METADATA.tables["events"].c.id)).all() == []
 
 
 def test_a_database_says_whether_it_keeps_tenants_apart(owned_database: Database, database: Database) -> None:

@@ -259,6 +259,28 @@ def worker(
             run_worker(settings)
 
 
+@app.command(rich_help_panel="Run the service")
+def collect(
+    data: Annotated[Path | None, typer.Option(help="Folder of the service; AUDIT_DATA_DIR.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; print what would be done.")] = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Delete files that nothing references, such as the images of deleted batches; a gateway does this every hour.
+
+    A file is first set aside, and deleted by a later run. What has been stored or set aside in the last hours stays,
+    because an upload may be under way. The service may run meanwhile.
+
+    For example:
+
+        auditcore collect --data var/auditcore --dry-run
+    """
+    with _problems("collect"):
+        settings = _settings(data_dir=data)
+        from auditcore_service.cli import collecting  # noqa: PLC0415 - needs sqlalchemy
+
+        found = collecting.collect(settings, dry_run=dry_run)
+        collecting.show_collected(found, settings, out, dry_run=dry_run)
+
+
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of the service, if it has no database elsewhere; AUDIT_DATA_DIR."),

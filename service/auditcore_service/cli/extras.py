@@ -42,6 +42,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "gateway": _GATEWAY,
     "worker": _WORKER,
     "tenants": _GATEWAY,
+    "collect": _GATEWAY,
     "audit": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,

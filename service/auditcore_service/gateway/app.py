@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from auditcore_service.gateway.authenticate import Authenticate
@@ -15,6 +15,7 @@ from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
 from auditcore_service.gateway.problems import install_problem_handlers
+from auditcore_service.gateway.query_parameters import known_parameters_only
 from auditcore_service.gateway.rate_limits import RateLimitFields
 from auditcore_service.gateway.routes import (
     api_keys,
@@ -42,11 +43,11 @@ DESCRIPTION = """
 Upload images (`POST /v1/image-batches`), submit an audit of a model on them (`POST /v1/audits`), wait until its `state`
 is `succeeded` (`GET /v1/audits/{audit_id}`), and fetch the report (`GET /v1/audits/{audit_id}/report`) as JSON, HTML,
 JUnit XML or Markdown. `GET /v1/catalogue` lists everything that a plan may name. Every error is RFC 9457 problem
-details with a stable `code`.
+details with a stable `code`; a query parameter that an operation does not have is one.
 """
 
 TAGS = {
-    "audits": "Submit, follow, cancel and read audits, or ask for their price.",
+    "audits": "Submit, follow, cancel, read, find and delete audits, or ask for their price.",
     "evidence": "Signed results, the keys that sign them, sign-offs and the event log.",
     "models": "What will run on a model.",
     "image batches": "Images, stored by content.",
@@ -85,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         servers=[{"url": "/", "description": "The service that this document comes from."}],
         openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         responses=problem_responses(INTERNAL_ERROR),
+        dependencies=[Depends(known_parameters_only)],
         lifespan=lifespan,
         separate_input_output_schemas=False,
         # FastAPI's own pages load their scripts from the internet

@@ -51,6 +51,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.AuditCancelled: HTTPStatus.CONFLICT,
     refusals.Refusal: HTTPStatus.BAD_REQUEST,
     refusals.NotFound: HTTPStatus.NOT_FOUND,
+    refusals.Deleted: HTTPStatus.GONE,
     refusals.ReportNotReady: HTTPStatus.NOT_FOUND,
     refusals.SigningNotConfigured: HTTPStatus.NOT_FOUND,
     refusals.NotRegistered: HTTPStatus.NOT_FOUND,
@@ -69,6 +70,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.PolicyExists: HTTPStatus.CONFLICT,
     refusals.TooManyWebhooks: HTTPStatus.CONFLICT,
     refusals.WebhookDisabled: HTTPStatus.CONFLICT,
+    refusals.AuditUnderWay: HTTPStatus.CONFLICT,
+    refusals.UsedByAudit: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.CredentialsMissing: HTTPStatus.UNAUTHORIZED,
     refusals.CredentialsInvalid: HTTPStatus.UNAUTHORIZED,
@@ -97,6 +100,7 @@ _CODES: Mapping[int, str] = {
 _FIXES: Mapping[str, str] = {
     "missing": "this field is required; add it",
     "extra_forbidden": "this field is unknown; remove it or check its spelling",
+    "timezone_aware": "this time has no zone; write it as in 2026-11-22T12:00:00Z",
     "json_invalid": "the body is not JSON; check it at the position named",
 }
 

@@ -84,6 +84,8 @@ class AuditStatus(Body):
         state: Where it stands; `succeeded`, `failed` and `cancelled` are final.
         progress: Shards, counted.
         images: Images of the audit.
+        name: What the request calls it; null without a name.
+        tags: Tags of the request.
         verdict: Verdict of the report; null until there is one.
         replay_of: Id of the audit that it repeats; null if it is no replay.
         error: Why it failed; null if it did not.
@@ -100,6 +102,8 @@ class AuditStatus(Body):
     estimate: Estimate | None = Field(
         default=None, description="What it was expected to cost when it was accepted; null for older audits."
     )
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
     verdict: Verdict | None = None
     replay_of: str | None = None
     error: ErrorBody | None = None

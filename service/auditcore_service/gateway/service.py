@@ -16,13 +16,17 @@ from auditcore_service.telemetry import Telemetry
 from auditcore_service.use_cases.api_keys import ApiKeys
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.authentication import Authentication
+from auditcore_service.use_cases.collection import Collection
+from auditcore_service.use_cases.deletions import Deletions
 from auditcore_service.use_cases.evidence import Evidence
+from auditcore_service.use_cases.housekeeping import Housekeeping
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.replays import Replays
 from auditcore_service.use_cases.request_rates import RequestRates
+from auditcore_service.use_cases.retention import Retention
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 from auditcore_service.use_cases.webhooks import Webhooks
 from auditcore_service.webhooks.receivers import Receivers
@@ -45,6 +49,7 @@ class Service:
     api_keys: ApiKeys
     audits: Audits
     evidence: Evidence
+    deletions: Deletions
     replays: Replays
     batches: ImageBatches
     maps: MapUploads
@@ -53,6 +58,7 @@ class Service:
     webhooks: Webhooks
     webhook_sender: WebhookSender
     sweeper: Sweeper
+    housekeeping: Housekeeping
     telemetry: Telemetry
 
     @classmethod
@@ -69,7 +75,7 @@ class Service:
         announcer = Announcer(queue)
         quotas = Quotas(settings, database=database)
         batches = ImageBatches(settings, database=database, blobs=blobs, quotas=quotas)
-        maps = MapUploads(settings, blobs=blobs, quotas=quotas)
+        maps = MapUploads(settings, database=database, blobs=blobs, quotas=quotas)
         policies = Policies(database=database)
         sender = WebhookSender(settings, database=database)
         audits = Audits(
@@ -83,6 +89,8 @@ class Service:
             quotas=quotas,
             signing_key=key,
         )
+        evidence = Evidence(database=database, audits=audits, signing_key=key)
+        deletions = Deletions(database=database, audits=audits, evidence=evidence)
         return cls(
             settings=settings,
             database=database,
@@ -94,7 +102,8 @@ class Service:
             authentication=Authentication(settings, database=database),
             api_keys=ApiKeys(database=database),
             audits=audits,
-            evidence=Evidence(database=database, audits=audits, signing_key=key),
+            evidence=evidence,
+            deletions=deletions,
             replays=Replays(audits=audits),
             batches=batches,
             maps=maps,
@@ -105,6 +114,11 @@ class Service:
             ),
             webhook_sender=sender,
             sweeper=Sweeper(settings, database=database, queue=queue),
+            housekeeping=Housekeeping(
+                settings,
+                retention=Retention(settings, database=database, deletions=deletions),
+                collection=Collection(settings, database=database, blobs=blobs),
+            ),
             telemetry=Telemetry(database=database, queue=queue),
         )
 
@@ -116,9 +130,11 @@ class Service:
         self.announcer.start()
         self.sweeper.start()
         self.webhook_sender.start()
+        self.housekeeping.start()
 
     def stop(self) -> None:
-        """Stop sending and sweeping, announce what is left and close all connections."""
+        """Stop what runs in the background, announce what is left and close all connections."""
+        self.housekeeping.stop()
         self.webhook_sender.stop()
         self.sweeper.stop()
         self.announcer.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditcore.contracts.images import BatchManifest
@@ -12,7 +12,7 @@ from auditcore_service.store.tenancy import owned, owner
 
 
 def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, size_bytes: int, now: float) -> None:
-    """Store a batch; storing the same batch again changes nothing.
+    """Store a batch; storing the same batch again counts as using it.
 
     Args:
         connection: A write transaction of the tenant.
@@ -21,6 +21,8 @@ def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest
         size_bytes: Bytes of the images and their masks.
         now: Seconds since 1970.
     """
+    if use_batch(connection, digest, now=now):
+        return
     values = {
         "tenant": owner(connection),
         "digest": digest,
@@ -50,6 +52,30 @@ def batch_size(connection: Connection, digest: str) -> int | None:
     return connection.execute(
         select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest, owned(connection, IMAGE_BATCHES))
     ).scalar_one_or_none()
+
+
+def use_batch(connection: Connection, digest: str, *, now: float) -> bool:
+    """Note that a batch is used now, so that it cannot be deleted before the transaction ends.
+
+    Returns:
+        Whether there is such a batch.
+    """
+    used = update(IMAGE_BATCHES).where(owned(connection, IMAGE_BATCHES), IMAGE_BATCHES.c.digest == digest)
+    return bool(connection.execute(used.values(used_at=now)).rowcount)
+
+
+def lock_batch(connection: Connection, digest: str) -> int | None:
+    """Images of a batch that no other transaction can use until this one ends; None if there is no such batch."""
+    return connection.execute(
+        select(IMAGE_BATCHES.c.images)
+        .where(owned(connection, IMAGE_BATCHES), IMAGE_BATCHES.c.digest == digest)
+        .with_for_update()
+    ).scalar_one_or_none()
+
+
+def delete_batch(connection: Connection, digest: str) -> None:
+    """Delete a batch; the bytes of its images are collected."""
+    connection.execute(delete(IMAGE_BATCHES).where(owned(connection, IMAGE_BATCHES), IMAGE_BATCHES.c.digest == digest))
 
 
 def freeze_image(connection: Connection, audit_id: str, index: int, digest: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from auditcore_service.principals import DEFAULT_TENANT
@@ -49,6 +51,18 @@ IMAGE_BATCHES = Table(
     Column("images", Integer, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("used_at", Double),
+)
+
+MAP_FILES = Table(
+    "map_files",
+    METADATA,
+    _tenant(primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    # not known of files that were uploaded before this table existed
+    Column("size_bytes", BigInteger),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double),
 )
 
 AUDITS = Table(
@@ -70,9 +84,40 @@ AUDITS = Table(
     Column("error_field", String(1024)),
     Column("estimate", Text),
     Column("replay_of", _ID),
+    Column("name", String(200)),
+    # false until the pictures and models of an audit of an earlier release are in their tables
+    Column("contents_listed", Boolean, nullable=False, server_default=false()),
     Index(None, "created_at", "id"),
     Index(None, "tenant", "created_at"),
+    Index(None, "tenant", "name"),
     Index(None, "state"),
+)
+
+AUDIT_TAGS = Table(
+    "audit_tags",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("key", String(63), primary_key=True),
+    Column("value", String(200), nullable=False),
+    Index(None, "tenant", "key", "value"),
+)
+
+AUDIT_INPUTS = Table(
+    "audit_inputs",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("kind", String(16), primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Index(None, "tenant", "kind", "digest"),
+)
+
+PICTURES = Table(
+    "pictures",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
 )
 
 SHARDS = Table(
@@ -172,7 +217,8 @@ FROZEN_IMAGES = Table(
 REGISTRATIONS = Table(
     "registrations",
     METADATA,
-    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    # no foreign key: evidence stays when its audit is deleted
+    Column("audit_id", _ID, primary_key=True),
     _tenant(),
     Column("digest", _DIGEST, nullable=False),
     Column("envelope", Text, nullable=False),

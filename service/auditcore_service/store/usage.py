@@ -7,12 +7,12 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from auditcore_service.store.tables import AUDITS, DAILY_PASSES, IMAGE_BATCHES
+from auditcore_service.store.tables import AUDITS, DAILY_PASSES, IMAGE_BATCHES, MAP_FILES
 from auditcore_service.store.transitions import TERMINAL
 
 _USAGE_LOCK = 0x757365  # "use": the first of the two numbers of the advisory lock; the second stands for the tenant
 
-_STORED: Final = (IMAGE_BATCHES,)
+_STORED: Final = (IMAGE_BATCHES, MAP_FILES)
 """Tables whose column `size_bytes` counts as stored."""
 
 

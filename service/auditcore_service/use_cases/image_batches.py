@@ -33,11 +33,13 @@ from auditcore.images.tensor_batches import cut, is_tensor_file, open_batch
 from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors, require_models
 from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
-from auditcore_service.store.batches import find_batch, insert_batch
+from auditcore_service.store.batches import find_batch, insert_batch, use_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.usage import lock_usage
 from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
+from auditcore_service.use_cases.deleted_objects import missing_batch
+from auditcore_service.use_cases.digests import is_digest
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
     has_image_header,
@@ -47,9 +49,8 @@ from auditcore_service.use_cases.image_files import (
 )
 from auditcore_service.use_cases.metered_blobs import MeteredBlobs
 from auditcore_service.use_cases.quotas import Quotas
-from auditcore_service.use_cases.refusals import InvalidUpload, NotFound
+from auditcore_service.use_cases.refusals import InvalidUpload
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _NAME_IS_UTF8 = 0x800
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
@@ -255,14 +256,12 @@ class ImageBatches:
 
         Raises:
             NotFound: There is no such batch.
+            Deleted: It was deleted.
         """
-        manifest = None
-        if _DIGEST.fullmatch(digest):  # a database refuses some characters with an error
-            with self._database.reading(principal.tenant) as connection:
-                manifest = find_batch(connection, digest)
-        if manifest is None:
-            msg = f"no image batch {digest[:71]} is stored; upload it with POST /v1/image-batches"
-            raise NotFound(msg)
+        with self._database.reading(principal.tenant) as connection:
+            manifest = find_batch(connection, digest) if is_digest(digest) else None
+            if manifest is None:
+                raise missing_batch(connection, digest)
         return manifest
 
     def _metered(self, principal: Principal) -> MeteredBlobs:
@@ -280,7 +279,7 @@ class ImageBatches:
         with self._database.writing(principal.tenant) as connection:
             # before the batch is looked up: of two uploads of it at once, the second needs no room
             lock_usage(connection, principal.tenant)
-            if find_batch(connection, digest) is None:
+            if not use_batch(connection, digest, now=self._clock()):
                 if blobs.room is not None and blobs.overflowed:
                     # even if something was deleted in the meantime: not all of it is stored
                     blobs.room.check(blobs.size_bytes, field="images")

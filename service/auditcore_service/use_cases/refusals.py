@@ -2,6 +2,7 @@
 
 Refusal
 |-- NotFound                 not_found
+|   `-- Deleted              deleted
 |-- ReportNotReady           report_not_ready
 |-- SigningNotConfigured     signing_not_configured
 |-- NotRegistered            not_registered
@@ -18,6 +19,8 @@ Refusal
 |-- PolicyExists             policy_exists
 |-- TooManyWebhooks          too_many_webhooks
 |-- WebhookDisabled          webhook_disabled
+|-- AuditUnderWay            audit_under_way
+|-- UsedByAudit              used_by_audit
 |-- ModelRefused             the code of the worker's error
 |-- CredentialsMissing       credentials_missing
 |-- CredentialsInvalid       credentials_invalid
@@ -59,6 +62,12 @@ class NotFound(Refusal):
     """No such audit or batch."""
 
     code = "not_found"
+
+
+class Deleted(NotFound):
+    """There was such an object, and it was deleted."""
+
+    code = "deleted"
 
 
 class ReportNotReady(Refusal):
@@ -175,6 +184,18 @@ class WebhookDisabled(Refusal):
     """The service no longer sends to this webhook."""
 
     code = "webhook_disabled"
+
+
+class AuditUnderWay(Refusal):
+    """An audit that has not ended cannot be deleted."""
+
+    code = "audit_under_way"
+
+
+class UsedByAudit(Refusal):
+    """An audit that has not ended needs an upload that is to be deleted."""
+
+    code = "used_by_audit"
 
 
 class ModelRefused(Refusal):
