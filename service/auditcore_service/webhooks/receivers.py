@@ -37,10 +37,11 @@ class Receivers:
         try:
             url = httpx.URL(text)
             url.raw_host.decode("ascii")
+            host = url.host  # decodes labels such as `xn--...`, which may be malformed
         except (httpx.InvalidURL, UnicodeError) as error:
             msg = f"{text!r} is not a URL ({error}); write https://host/path"
             raise UnsafeReference(msg, field=field) from error
-        if not url.host or not text.isprintable():
+        if not host or not text.isprintable():
             msg = f"{text!r} names no host; write https://host/path"
             raise UnsafeReference(msg, field=field)
         if url.port is not None and not 0 < url.port < 2**16:

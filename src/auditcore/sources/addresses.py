@@ -15,8 +15,18 @@ import httpx
 from auditcore.errors import UnreachableResource, UnsafeReference
 
 AZURE_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")
-"""The only metadata address of a cloud that counts as public."""
+"""The metadata address of a cloud inside a public network."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NOT_PUBLIC = (
+    # IETF protocol assignments, with the metadata server of Oracle Cloud at 192.0.0.192; Python 3.11.7 counts most of
+    # it as global
+    ipaddress.ip_network("192.0.0.0/24"),
+    # relays of 6to4, withdrawn by RFC 7526
+    ipaddress.ip_network("192.88.99.0/24"),
+    # documentation, RFC 9637
+    ipaddress.ip_network("3fff::/20"),
+)
+"""Networks of the special-purpose registries of IANA that `ipaddress` does not know in every version of Python."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -29,6 +39,8 @@ def is_public(address: Address) -> bool:
             return is_public(inner)
         if address.is_site_local:  # once private, and global according to `ipaddress`
             return False
+    if any(address in network for network in NOT_PUBLIC):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address == AZURE_WIRE_SERVER)
 
 

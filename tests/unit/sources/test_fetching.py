@@ -161,6 +161,9 @@ def test_the_prefix_is_checked_before_any_request(server: Server) -> None:
         "169.254.169.254",
         "100.100.100.200",
         "168.63.129.16",
+        "192.0.0.192",
+        "3fff::1",
+        "::ffff:192.0.0.192",
         "0.0.0.0",  # noqa: S104 - an address to refuse, not one to bind to
         "224.0.0.1",
         "255.255.255.255",
