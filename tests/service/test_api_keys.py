@@ -214,6 +214,52 @@ def test_a_request_of_a_stranger_is_refused_unread(gate: TestClient) -> None:
     assert json.loads(sent[1]["body"])["code"] == "credentials_missing"
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/v1/audits", b"application/json"),
+        ("/v1/api-keys", b"application/json"),
+        ("/v1/image-batches", b"multipart/form-data; boundary=x"),
+        ("/v1/maps", b"multipart/form-data; boundary=x"),
+    ],
+)
+def test_a_body_is_not_read_for_somebody_who_may_not_send_it(gate: TestClient, path: str, media_type: bytes) -> None:
+    sent: list[Message] = []
+
+    async def receive() -> NoReturn:
+        pytest.fail("the body was read")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [
+            (b"content-type", media_type),
+            (b"content-length", b"1000"),
+            (b"authorization", key(gate, "audits:read")["Authorization"].encode()),
+        ],
+    }
+    anyio.run(gate.app, scope, receive, send)
+    assert sent[0]["status"] == 403
+    assert dict(sent[0]["headers"])[b"www-authenticate"].startswith(b'Bearer realm="auditcore", error="insufficient')
+    problem = json.loads(sent[1]["body"])
+    assert problem["code"] == "scope_missing"
+    assert "lack the scope" in problem["detail"]
+
+
+def test_two_credentials_are_refused_in_either_order(gate: TestClient) -> None:
+    """A proxy may look at one of them and the service at the other."""
+    good, bad = key(gate, "audits:read")["Authorization"], "Bearer x"
+    for given in ((good, bad), (bad, good), (good, good)):
+        answer = gate.get("/v1/catalogue", headers=[("Authorization", one) for one in given])
+        assert answer.status_code == 401
+        assert "is given 2 times; send it once" in answer.json()["detail"]
+
+
 def test_a_missing_scope_is_named(gate: TestClient) -> None:
     answer = gate.get("/v1/api-keys", headers=key(gate, "audits:read", "audits:write"))
     assert answer.status_code == 403

@@ -263,6 +263,15 @@ def test_credentials_cannot_be_guessed_at_full_speed(
         assert client.get("/livez").status_code == 200
 
 
+def test_a_revoked_key_is_counted_like_a_wrong_one(gateway: Callable[..., Any]) -> None:
+    with gateway(failed_authentications_per_minute=2) as client:
+        assert ask(client).status_code == 200
+        keys = client.app.state.service.api_keys
+        owner = Principal("research", None, EVERYTHING)
+        keys.revoke(owner, keys.page(owner, cursor=None, limit=1)[0][0].id)
+        assert [ask(client).status_code for _ in range(4)] == [401, 401, 429, 429]
+
+
 def test_other_addresses_are_not_affected(gateway: Callable[..., Any]) -> None:
     with gateway(failed_authentications_per_minute=1) as client:
         app: FastAPI = client.app  # type: ignore[assignment]

@@ -31,7 +31,7 @@ INSIDE = Receivers(("http://Pipeline.internal:80/hooks/",))
         ("https://pipeline.example:0/", "a port that does not exist"),
         ("https://pipeline.example/\n", "is not a URL"),
         ("https://xn--/", "is not a URL"),
-        ("https://pipeline.xn--a/", "is not a URL"),
+        ("https://xn--a.example/", "is not a URL"),
         ("http://pipeline.internal/", "not behind https"),
         ("http://pipeline.internal/hooks/../admin", "not behind https"),
         ("http://pipeline.internal/hooks/%2e%2e/admin", "not behind https"),

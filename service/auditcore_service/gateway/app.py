@@ -35,6 +35,7 @@ from auditcore_service.gateway.routes import (
     webhook_events,
     webhooks,
 )
+from auditcore_service.gateway.scopes_before_body import ScopesBeforeBody
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.telemetry import CountRequests
@@ -120,6 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
             return settings.batch_bytes + MULTIPART_OVERHEAD_BYTES
         return settings.request_bytes
 
+    app.add_middleware(ScopesBeforeBody)
     app.add_middleware(BodyLimit, limit=body_limit)
     app.add_middleware(Authenticate, authentication=service.authentication, rates=service.rates)
     app.add_middleware(RateLimitFields)

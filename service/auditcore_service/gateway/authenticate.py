@@ -13,7 +13,7 @@ from auditcore_service.gateway.problems import refusal_response
 from auditcore_service.gateway.rate_limits import counted
 from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.use_cases.authentication import Authentication
-from auditcore_service.use_cases.refusals import Refusal
+from auditcore_service.use_cases.refusals import CredentialsInvalid, Refusal
 from auditcore_service.use_cases.request_rates import RequestRates
 
 PRINCIPAL: Final = "auditcore.principal"
@@ -60,4 +60,8 @@ class Authenticate:
     def _principal(self, request: Request) -> Principal:
         if not self.authentication.required:
             return ANONYMOUS
-        return self.authentication.principal(request.headers.get("Authorization"))
+        given = request.headers.getlist("Authorization")
+        if len(given) > 1:
+            msg = f"the header Authorization is given {len(given)} times; send it once"
+            raise CredentialsInvalid(msg)
+        return self.authentication.principal(given[0] if given else None)

@@ -88,6 +88,7 @@ _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 _CODES: Mapping[int, str] = {
     400: "malformed_request",
+    403: refusals.ScopeMissing.code,
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
@@ -151,6 +152,11 @@ def content_too_large(limit: int) -> HTTPException:
     """The exception that `BodyLimit` raises; FastAPI lets this class pass while it reads a body."""
     detail = f"the body has more than the {limit} bytes allowed; send less, or ask the operator to raise the limit"
     return HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+def forbidden(error: refusals.ScopeMissing) -> HTTPException:
+    """The same refusal as an exception that FastAPI lets pass while it reads a body."""
+    return HTTPException(HTTPStatus.FORBIDDEN, error.message, headers=_headers(error))
 
 
 def install_problem_handlers(app: FastAPI) -> None:

@@ -52,7 +52,7 @@ def counted(request: Request, rates: RequestRates, authenticate: Callable[[], Pr
         principal = authenticate()
     except Refusal as refusal:
         if status_of_error(refusal) == UNAUTHENTICATED:
-            request.scope[_COUNTS] = rates.fail(address)
+            request.scope[_COUNTS] = rates.fail(address, credentials)
         raise
     rates.accept(credentials)
     if is_limited(request.url.path):

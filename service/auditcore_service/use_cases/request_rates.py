@@ -140,8 +140,9 @@ class RequestRates:
                 )
                 raise TooManyRequests(msg, retry_after_s=count.reset_s)
 
-    def fail(self, address: str | None) -> tuple[Count, ...]:
-        """Count a request without valid credentials."""
+    def fail(self, address: str | None, credentials: str | None) -> tuple[Count, ...]:
+        """Count a request without valid credentials, and forget that they ever were: keys end."""
+        self._accepted.discard(credentials)
         quota = self._settings.failed_authentications_per_minute
         return () if quota is None else (self._counters.hit("failures", quota, _origin(address)),)
 
@@ -233,6 +234,10 @@ class _AcceptedCredentials:
             self._digests.move_to_end(_digest(credentials))
             if len(self._digests) > _MOST_ACCEPTED:
                 self._digests.popitem(last=False)
+
+    def discard(self, credentials: str | None) -> None:
+        with self._lock:
+            self._digests.pop(_digest(credentials), None)
 
     def __contains__(self, credentials: str | None) -> bool:
         return _digest(credentials) in self._digests

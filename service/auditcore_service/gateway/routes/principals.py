@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 from fastapi import Depends, Request, Security
@@ -30,14 +31,23 @@ def authenticated(
         ScopeMissing: It lacks one.
     """
     principal: Principal = request.scope[PRINCIPAL]
-    missing = [scope for scope in needed.scopes if scope not in principal.scopes]
+    check_scopes(principal, needed.scopes)
+    return principal
+
+
+def check_scopes(principal: Principal, needed: Iterable[str]) -> None:
+    """Refuse a principal without every one of these scopes.
+
+    Raises:
+        ScopeMissing: It lacks one.
+    """
+    missing = [scope for scope in needed if scope not in principal.scopes]
     if missing:
         msg = (
             f"these credentials lack the scope {', '.join(missing)}, which this needs; use others, or ask for "
             "a key that has it"
         )
         raise ScopeMissing(msg, scopes=missing)
-    return principal
 
 
 Caller = Annotated[Principal, Security(authenticated)]
