@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, final
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from auditcore.contracts.access import (
@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         default=None,
         description="Another address at which the service may listen without authentication, because something in "
         "front of it knows who asks; has to be the same as `AUDIT_HOST`.",
+    )
+    allowed_hosts: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+$")], ...] = Field(
+        default=(),
+        description="Names, in small letters and without port, by which clients call a service without "
+        "authentication, besides localhost and addresses of its machine. Other names in the header `Host` are "
+        "refused, because a web page could lead its own name there.",
     )
     oidc_issuer: str | None = Field(
         default=None,

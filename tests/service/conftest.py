@@ -101,6 +101,8 @@ def make_settings(tmp_path: Path, queue_kind: str, request: pytest.FixtureReques
             "sweep_s": 3600.0,
             "threads": 1,
             "device": "cpu",
+            # the name by which the test client calls a gateway
+            "allowed_hosts": ("testserver",),
             # measuring it takes a worker seconds for each model
             "micro_batch": 8,
             **overrides,

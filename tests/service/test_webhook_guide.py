@@ -24,7 +24,13 @@ def test_the_receiver_of_the_guide_verifies_events(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    settings = Settings(data_dir=tmp_path, queue="database", redis_url=None, webhook_prefixes=(url,))
+    settings = Settings(
+        data_dir=tmp_path,
+        queue="database",
+        redis_url=None,
+        webhook_prefixes=(url,),
+        allowed_hosts=("testserver",),
+    )
     with TestClient(create_app(settings)) as client:
         created = client.post("/v1/webhooks", json={"url": url, "events": ["audit.succeeded"]}).json()
         environment = os.environ | {"WEBHOOK_SECRET": created["secret"], "PORT": str(port)}

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from auditcore_service.gateway.authenticate import Authenticate
 from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
+from auditcore_service.gateway.other_sites import OtherSites
 from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
 from auditcore_service.gateway.problems import install_problem_handlers
 from auditcore_service.gateway.query_parameters import known_parameters_only
@@ -125,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=body_limit)
     app.add_middleware(Authenticate, authentication=service.authentication, rates=service.rates)
     app.add_middleware(RateLimitFields)
+    app.add_middleware(OtherSites, settings=settings)
     app.add_middleware(CountRequests, telemetry=service.telemetry)
 
     def document() -> dict[str, Any]:

@@ -77,6 +77,8 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.CredentialsInvalid: HTTPStatus.UNAUTHORIZED,
     refusals.IssuerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     refusals.ScopeMissing: HTTPStatus.FORBIDDEN,
+    refusals.HostUnknown: HTTPStatus.MISDIRECTED_REQUEST,
+    refusals.CrossSiteRequest: HTTPStatus.FORBIDDEN,
     refusals.ApiKeyExists: HTTPStatus.CONFLICT,
     refusals.ApiKeyEnded: HTTPStatus.CONFLICT,
     refusals.InvalidExpiry: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -26,6 +26,8 @@ Refusal
 |-- CredentialsInvalid       credentials_invalid
 |-- IssuerUnavailable        issuer_unavailable
 |-- ScopeMissing             scope_missing
+|-- HostUnknown              host_unknown
+|-- CrossSiteRequest         cross_site_request
 |-- ApiKeyExists             api_key_exists
 |-- ApiKeyEnded              api_key_ended
 |-- InvalidExpiry            invalid_expiry
@@ -229,6 +231,18 @@ class IssuerUnavailable(Refusal):
 
     code = "issuer_unavailable"
     retry_after_s = 5
+
+
+class HostUnknown(Refusal):
+    """A request to a name that is not one of the service, such as that of a site which leads to its address."""
+
+    code = "host_unknown"
+
+
+class CrossSiteRequest(Refusal):
+    """A request that a web page of another site sent."""
+
+    code = "cross_site_request"
 
 
 class ScopeMissing(Refusal):
