@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 import threading
 import time
 from contextlib import closing
@@ -67,6 +69,39 @@ def test_a_new_database_that_another_process_creates_is_waited_for(tmp_path: Pat
     finally:
         release.join()
         database.close()
+
+
+def test_only_its_user_may_read_a_database(tmp_path: Path) -> None:
+    """It holds reports and the secrets of webhooks, and other users of the machine may be curious."""
+    before = os.umask(0o022)
+    try:
+        database = Database(f"sqlite:///{tmp_path / 'new' / 'service.db'}")
+        database.migrate()
+        with database.reading():
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+        database.close()
+    finally:
+        os.umask(before)
+    assert modes == {"service.db": 0o600, "service.db-wal": 0o600, "service.db-shm": 0o600}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_the_mode_of_a_database_that_exists_is_the_operators_choice(tmp_path: Path) -> None:
+    path = tmp_path / "service.db"
+    path.touch()
+    path.chmod(0o640)
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_url_of_sqlites_own_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    database = Database(f"sqlite:///file:{tmp_path / 'service.db'}?uri=true")
+    database.migrate()
+    database.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["service.db"]
 
 
 def test_only_a_lock_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def check_folder(settings: Settings) -> None:
     """
     folder = settings.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         message = f"the data folder {folder} cannot be made ({error.strerror}); choose another with --data"
         raise CommandError(message) from error

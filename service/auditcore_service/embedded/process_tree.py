@@ -185,7 +185,7 @@ class EmbeddedService:
     def _lock_folder(self) -> None:
         """Two services must not use one folder: both would write the file of its Redis."""
         folder = self.settings.data_dir
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # the kernel releases the lock however this process ends
         self._lock_file = (folder / "service.lock").open("w")
         try:

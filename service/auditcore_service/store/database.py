@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -111,12 +112,23 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         # a connection that the server closed while idle must not fail the next request
         return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    # a URL of SQLite's own is no path
+    if url.database and not url.database.startswith("file:"):
+        _make_private(Path(url.database))
     engine = create_engine(url, pool_size=10, max_overflow=30, connect_args={"check_same_thread": False})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file that only its user may read, and its folder; both are left alone if they exist.
+
+    The database holds reports and the secrets of webhooks. SQLite gives the files beside it the same mode.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _configure_sqlite(connection: Any, _record: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's own type
