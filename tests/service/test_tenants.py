@@ -248,10 +248,11 @@ def test_postgresql_itself_keeps_tenants_apart(owned_database: Database) -> None
         assert connection.execute(sqlalchemy.select(METADATA.tables["events"].c.id)).all() == []
 
 
-def test_a_database_says_whether_it_keeps_tenants_apart(owned_database: Database, database: Database) -> None:
-    assert owned_database.keeps_tenants_apart()
-    # SQLite has no walls, and the superuser of the other PostgreSQL passes them
-    assert not database.keeps_tenants_apart()
+def test_a_database_says_whether_its_role_passes_the_walls(owned_database: Database, new_postgres_url: str) -> None:
+    assert not owned_database.is_without_walls()
+    superuser = Database(new_postgres_url)
+    assert superuser.is_without_walls()
+    superuser.close()
 
 
 def test_every_table_of_tenants_is_behind_the_wall(owned_database: Database) -> None:
