@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.outcome import CommandError
 
 
@@ -35,6 +34,8 @@ def token_source(token: str | None, token_file: Path | None) -> Callable[[], str
 
 
 def _from_file(path: Path) -> str:
+    from auditcore_service.cli.given_files import read_file  # noqa: PLC0415 - loads pydantic, and help needs none
+
     data = read_file(path, remedy="check --token-file or AUDIT_TOKEN_FILE")
     return _checked(data.decode("ascii", "replace"), str(path))
 
