@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, final
 
 from pydantic import Field
@@ -32,6 +33,8 @@ class AuditEventData(Contract):
 
     Attributes:
         audit_id: Id of the audit.
+        name: Name of the audit; null if it has none.
+        tags: Tags of the audit.
         state: Its state after the event.
         verdict: Verdict of its report; null if there is none.
         error_code: Stable name of the reason why it failed; null if it did not.
@@ -39,6 +42,8 @@ class AuditEventData(Contract):
     """
 
     audit_id: str
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
     state: Literal["running", "succeeded", "failed", "cancelled"]
     verdict: Verdict | None = None
     error_code: str | None = None
@@ -88,6 +93,8 @@ def audit_event(
     audit_id: str,
     *,
     timestamp: str,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
     verdict: Verdict | None = None,
     error_code: str | None = None,
 ) -> AuditEvent:
@@ -104,5 +111,13 @@ def audit_event(
             state = "cancelled"
     path = f"/v1/audits/{audit_id}"
     links = AuditEventLinks(self=path, report=f"{path}/report" if state == "succeeded" else None)
-    data = AuditEventData(audit_id=audit_id, state=state, verdict=verdict, error_code=error_code, links=links)
+    data = AuditEventData(
+        audit_id=audit_id,
+        name=name,
+        tags=dict(tags or {}),
+        state=state,
+        verdict=verdict,
+        error_code=error_code,
+        links=links,
+    )
     return AuditEvent(type=event, timestamp=timestamp, data=data)

@@ -94,7 +94,17 @@ class Scene:
             NewShard(wave=1, index=0, kind="assemble", start=0, stop=1, weight=1.0),
         ]
         with self.database.writing(tenant) as connection:
-            insert_audit(connection, audit_id=audit_id, request="{}", plan="{}", images=1, shards=shards, now=self.now)
+            insert_audit(
+                connection,
+                audit_id=audit_id,
+                request="{}",
+                plan="{}",
+                images=1,
+                shards=shards,
+                now=self.now,
+                name="nightly",
+                tags={"version": "3.1", "team": "scans"},
+            )
         return audit_id
 
     def start(self, audit_id: str, *, wave: int = 0) -> None:
@@ -184,6 +194,8 @@ def test_an_event_arrives_once_signed_and_thin(database: Database, receiver: Scr
     assert event.type == "audit.succeeded"
     assert event.data.model_dump() == {
         "audit_id": audit_id,
+        "name": "nightly",
+        "tags": {"team": "scans", "version": "3.1"},
         "state": "succeeded",
         "verdict": "fail",
         "error_code": None,

@@ -561,6 +561,11 @@ def submit(
             "its report as the service served it.",
         ),
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the audit in lists.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY:VALUE", help="To find the audit by; repeatable."),
+    ] = None,
 ) -> None:
     """Submit an audit to a service; with --wait, follow it to its verdict.
 
@@ -575,8 +580,11 @@ def submit(
         auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
 
         auditcore submit request.json --images photos/ --wait --baseline released.json
+
+        auditcore submit request.json --images photos/ --name nightly --tag version:3.1
     """
     with _problems("submit", kept="no audit was submitted; images that were uploaded completely stay stored"):
+        from auditcore_service.cli.audit_labels import with_labels  # noqa: PLC0415 - only what submits needs it
         from auditcore_service.cli.found_images import (  # noqa: PLC0415 - only what submits loads httpx
             find_images,
             show_passed_over,
@@ -610,6 +618,7 @@ def submit(
         _check_annotations(images, given)
         check_destinations({"--out": out_file, "--html": html_file})
         document = read_request(request)
+        with_labels(document, name=name, tags=tag or ())
         if baseline is not None:
             with_baseline(document, baseline)
         found = find_images(images, class_folders=labels_from_folders) if images else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self, final
 
+import structlog
+
 from auditcore_service.key_files import read_signing_key
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.queue.shard_queue import ShardQueue, open_queue
@@ -31,6 +33,8 @@ from auditcore_service.use_cases.uploaded_maps import MapUploads
 from auditcore_service.use_cases.webhooks import Webhooks
 from auditcore_service.webhooks.receivers import Receivers
 from auditcore_service.webhooks.sender import WebhookSender
+
+log = structlog.get_logger(__name__)
 
 
 @final
@@ -125,6 +129,8 @@ class Service:
     def start(self) -> None:
         """Bring the schema up to date, list the signing key, and begin what goes on in the background."""
         self.database.migrate()
+        if self.database.is_without_walls():
+            log.warning("database_role_passes_row_level_security", fix="use a role that is no superuser")
         self.evidence.publish_key()
         self.authentication.start()
         self.announcer.start()

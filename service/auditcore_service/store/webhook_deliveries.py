@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, or_, select, update
 
-from auditcore_service.store.tables import AUDITS, WEBHOOK_DELIVERIES, WEBHOOKS
+from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, WEBHOOK_DELIVERIES, WEBHOOKS
 from auditcore_service.store.tenancy import owned
 from auditcore_service.store.transitions import AuditState
 from auditcore_service.timestamps import rfc3339
@@ -77,7 +77,7 @@ def enqueue_audit_event(connection: Connection, audit_id: str, state: AuditState
     if event is None:
         return
     hooks = connection.execute(
-        select(WEBHOOKS.c.id, WEBHOOKS.c.tenant, AUDITS.c.verdict, AUDITS.c.error_code)
+        select(WEBHOOKS.c.id, WEBHOOKS.c.tenant, AUDITS.c.name, AUDITS.c.verdict, AUDITS.c.error_code)
         .join(AUDITS, AUDITS.c.tenant == WEBHOOKS.c.tenant)
         .where(AUDITS.c.id == audit_id, WEBHOOKS.c.disabled_at.is_(None), WEBHOOKS.c.events.contains(f'"{event}"'))
         .order_by(WEBHOOKS.c.id)
@@ -86,9 +86,19 @@ def enqueue_audit_event(connection: Connection, audit_id: str, state: AuditState
     ).all()
     if not hooks:
         return
-    verdict, error_code = hooks[0].verdict, hooks[0].error_code
-    body = audit_event(event, audit_id, timestamp=rfc3339(now), verdict=verdict, error_code=error_code)
-    payload = body.model_dump_json()
+    tags = connection.execute(
+        select(AUDIT_TAGS.c.key, AUDIT_TAGS.c.value).where(AUDIT_TAGS.c.audit_id == audit_id).order_by(AUDIT_TAGS.c.key)
+    ).all()
+    audit = hooks[0]
+    payload = audit_event(
+        event,
+        audit_id,
+        timestamp=rfc3339(now),
+        name=audit.name,
+        tags={tag.key: tag.value for tag in tags},
+        verdict=audit.verdict,
+        error_code=audit.error_code,
+    ).model_dump_json()
     message_id = _new_message_id()
     for hook in hooks:
         _enqueue(
