@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from rich.console import Console
 from sqlalchemy import make_url
@@ -106,7 +106,7 @@ def change_tenant(database: Database, name: str, given: Mapping[TenantSetting, s
     now = time.time()
     with database.writing(name) as connection:
         tenant = set_tenant(connection, name, values, now=now)
-        data = {setting: _text(value) for setting, value in values.items()}
+        data: dict[str, Any] = {setting: _text(value) for setting, value in values.items()}
         append_entry(connection, "tenant", name, data, now=now, principal=OPERATOR_NAME)
     return tenant
 
