@@ -48,6 +48,24 @@ def new_postgres_url(postgres_url: str, request: pytest.FixtureRequest) -> Itera
     admin.dispose()
 
 
+@pytest.fixture
+def owned_postgres_url(new_postgres_url: str) -> Iterator[str]:
+    """An empty database that belongs to an ordinary role, as in production; superusers pass every wall."""
+    parsed = sqlalchemy.make_url(new_postgres_url).set(drivername="postgresql+psycopg")
+    admin = sqlalchemy.create_engine(parsed, isolation_level="AUTOCOMMIT")
+    role = f"{parsed.database}_service"
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f'CREATE ROLE "{role}" LOGIN'))
+        connection.execute(sqlalchemy.text(f'ALTER DATABASE "{parsed.database}" OWNER TO "{role}"'))
+        connection.execute(sqlalchemy.text(f'GRANT ALL ON SCHEMA public TO "{role}"'))
+    yield parsed.set(username=role).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f'REASSIGN OWNED BY "{role}" TO CURRENT_USER'))
+        connection.execute(sqlalchemy.text(f'DROP OWNED BY "{role}"'))
+        connection.execute(sqlalchemy.text(f'DROP ROLE "{role}"'))
+    admin.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """One suite, two databases."""

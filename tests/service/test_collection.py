@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -86,7 +88,7 @@ def store_batch(database: Database, *images: bytes, mask: bytes | None = None, t
     )
     digest = sha256(b"".join(images))
     with database.writing(tenant) as connection:
-        insert_batch(connection, digest=digest, manifest=BatchManifest(entries=entries), now=1.0)
+        insert_batch(connection, digest=digest, manifest=BatchManifest(entries=entries), size_bytes=1, now=1.0)
     return digest
 
 
@@ -283,3 +285,39 @@ def test_the_command_says_what_it_does(tmp_path: Path) -> None:
         expected = "would be set aside: 1 file (0.0 MB)" if dry_run else "\nset aside: 1 file (0.0 MB)"
         assert expected in result.stdout
         assert set_aside(blobs) == left
+
+
+def test_a_collection_frees_space_on_a_full_disk(
+    sqlite: Database, folder: BlobStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pad = b"." * 50_000
+    for data in (IMAGE + pad, OTHER + pad):
+        folder.put(data)
+    collection(sqlite, folder).collect()
+    assert len(set_aside(folder)) == 2
+    store_batch(sqlite, IMAGE + pad)
+    script = f"""
+import resource, time
+from auditcore_service.settings import Settings
+from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.database import Database
+from auditcore_service.use_cases.collection import Collection
+# no file can grow beyond this, as on a disk without room; Python turns the signal into an OSError
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+database, blobs = Database({str(sqlite.engine.url)!r}), BlobStore("file://{tmp_path / "blobs"}")
+print(Collection(Settings(), database=database, blobs=blobs, clock=lambda: time.time() + {3 * HOUR_S}).collect())
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert "deleted=Amount(blobs=1" in capfd.readouterr().out
+    assert (stored(folder), set_aside(folder)) == ({sha256(IMAGE + pad)}, set())
+
+
+def test_blobs_of_a_tenant_that_cannot_be_reached_do_not_keep_those_of_others(
+    sqlite: Database, folder: BlobStore, tmp_path: Path
+) -> None:
+    for tenant in ("bank", "clinic"):
+        folder.of(tenant).put(OTHER)
+    (tmp_path / "blobs" / "tenants" / "bank" / "set-aside").write_bytes(b"a file in place of a folder")
+    with pytest.raises(NotADirectoryError):
+        collection(sqlite, folder).collect()
+    assert set_aside(folder.of("clinic")) == {sha256(OTHER)}

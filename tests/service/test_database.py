@@ -12,13 +12,10 @@ from typing import NoReturn
 
 import pytest
 import sqlalchemy
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from auditcore.contracts.models import DEMO_WEIGHTS_SHA256
-from auditcore_service import store
 from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.audits import delete_audit, find_audit, list_audits
 from auditcore_service.store.contents import unlisted_audits
@@ -28,6 +25,7 @@ from auditcore_service.store.records import ShardKey
 from auditcore_service.store.registrations import find_registration
 from auditcore_service.store.shards import claim_shard, list_shards
 from auditcore_service.store.tables import METADATA
+from schema_versions import migrate_to
 
 
 def test_migrations_give_exactly_the_tables_of_the_code(database: Database) -> None:
@@ -131,7 +129,7 @@ FIRST_SCHEMA = (
 def test_a_database_of_the_first_release_is_upgraded_with_its_audits(database_url: str) -> None:
     database = Database(database_url)
     try:
-        _migrate(database, "0001")
+        migrate_to(database, "0001")
         with database.writing("default") as connection:
             for statement in FIRST_SCHEMA:
                 connection.execute(sqlalchemy.text(statement))
@@ -153,7 +151,7 @@ def test_a_process_of_the_first_release_can_still_write(database: Database) -> N
 
 
 def test_an_upgrade_can_be_taken_back(database: Database) -> None:
-    _migrate(database, "0001")
+    migrate_to(database, "0001")
     with database.reading("default") as connection:
         columns = {column["name"] for column in sqlalchemy.inspect(connection).get_columns("shards")}
     assert "model" not in columns
@@ -166,7 +164,7 @@ def test_an_upgrade_can_be_taken_back(database: Database) -> None:
 def test_audits_from_before_the_event_log_stay_readable_and_can_go_on(database_url: str) -> None:
     database = Database(database_url)
     try:
-        _migrate(database, "0006")
+        migrate_to(database, "0006")
         with database.writing("default") as connection:
             for statement in FIRST_SCHEMA:
                 connection.execute(sqlalchemy.text(statement))
@@ -194,7 +192,7 @@ NEW_REQUEST = OLD_REQUEST.replace("families", "augmentations").replace('[{"famil
 def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(database_url: str) -> None:
     database = Database(database_url)
     try:
-        _migrate(database, "0005")
+        migrate_to(database, "0005")
         with database.writing("default") as connection:
             for audit in ("untouched", "under way", "ended"):
                 state = "succeeded" if audit == "ended" else "queued"
@@ -232,7 +230,7 @@ def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(datab
             assert [shard.state for shard in again] == ["queued", "pending", "pending"]
             assert {shard.result_digest for shard in again} == {None}
             assert claim_shard(connection, ShardKey("under way", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
-        _migrate(database, "0005")
+        migrate_to(database, "0005")
         with database.reading("default") as connection:
             requests = connection.execute(sqlalchemy.text("SELECT request FROM audits")).scalars().all()
             assert [json.loads(one) for one in requests] == 3 * [json.loads(OLD_REQUEST)]
@@ -262,7 +260,7 @@ def test_audits_from_before_deletion_are_found_by_what_they_use_and_their_eviden
 ) -> None:
     database = Database(database_url)
     try:
-        _migrate(database, "0009")
+        migrate_to(database, "0009")
         with database.writing() as connection:
             for audit, tenant, created_at in (("a", "default", 2.0), ("b", "default", 1.0), ("c", "bank", 3.0)):
                 connection.execute(
@@ -301,19 +299,9 @@ def test_audits_from_before_deletion_are_found_by_what_they_use_and_their_eviden
             delete_audit(connection, "a")
             assert find_registration(connection, "a") is not None
         # the version before ties evidence to its audit
-        _migrate(database, "0009")
+        migrate_to(database, "0009")
         with database.reading() as connection:
             left = connection.execute(sqlalchemy.text("SELECT count(*) FROM registrations")).scalar_one()
             assert left == 0
     finally:
         database.close()
-
-
-def _migrate(database: Database, revision: str) -> None:
-    """Go to one revision, up or down, as `Database.migrate` goes to the last."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
-    with database.writing("default") as connection:
-        config.attributes["connection"] = connection
-        current = MigrationContext.configure(connection).get_current_revision()
-        (command.downgrade if current and current > revision else command.upgrade)(config, revision)

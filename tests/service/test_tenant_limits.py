@@ -9,9 +9,13 @@ import pytest
 import sqlalchemy
 from typer.testing import CliRunner, Result
 
+from auditcore.evidence.event_log import verify_chain
 from auditcore_service.cli.commands import app
+from auditcore_service.cli.outcome import CommandError
+from auditcore_service.cli.tenants import change_tenant
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
+from auditcore_service.store.event_log import append_entry, read_log
 from auditcore_service.store.tables import TENANTS
 from auditcore_service.store.tenants import NO_LIMIT, find_tenant, list_tenants, set_tenant
 from auditcore_service.store.usage import add_passes, lock_usage, submitted_passes
@@ -127,6 +131,24 @@ def test_the_operator_sets_and_shows_limits(auditcore: Callable[..., Result]) ->
         ["passes_per_day", "none", "none", "0"],
         ["stored_bytes", "1000", "1000", "0"],
     ]
+
+
+def test_the_log_of_a_tenant_says_what_the_operator_set(database: Database) -> None:
+    with database.writing("research") as connection:
+        append_entry(connection, "policy", "p", {}, now=1.0)
+    change_tenant(database, "research", {"stored_bytes": "5", "retention_days": "none", "running_audits": None})
+    change_tenant(database, "research", {"stored_bytes": "default"})
+    with pytest.raises(CommandError):
+        change_tenant(database, "research", {"stored_bytes": "few"})
+    with database.reading("research") as connection:
+        entries = read_log(connection, limit=9)
+    assert [(one.kind, one.subject, one.principal, one.data) for one in entries[1:]] == [
+        ("tenant", "research", "operator", {"stored_bytes": "5", "retention_days": "none"}),
+        ("tenant", "research", "operator", {"stored_bytes": "default"}),
+    ]
+    assert list(verify_chain(entries)) == []
+    with database.reading("default") as connection:
+        assert read_log(connection, limit=9) == ()
 
 
 @pytest.mark.parametrize(

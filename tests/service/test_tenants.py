@@ -188,24 +188,11 @@ def test_every_use_case_says_for_whom_it_opens_a_transaction() -> None:
 
 
 @pytest.fixture
-def owned_database(new_postgres_url: str) -> Iterator[Database]:
-    """A PostgreSQL database that belongs to an ordinary role, as in production; superusers pass every wall."""
-    parsed = sqlalchemy.make_url(new_postgres_url).set(drivername="postgresql+psycopg")
-    admin = sqlalchemy.create_engine(parsed, isolation_level="AUTOCOMMIT")
-    role = f"{parsed.database}_service"
-    with admin.connect() as connection:
-        connection.execute(sqlalchemy.text(f'CREATE ROLE "{role}" LOGIN'))
-        connection.execute(sqlalchemy.text(f'ALTER DATABASE "{parsed.database}" OWNER TO "{role}"'))
-        connection.execute(sqlalchemy.text(f'GRANT ALL ON SCHEMA public TO "{role}"'))
-    database = Database(parsed.set(username=role).render_as_string(hide_password=False))
+def owned_database(owned_postgres_url: str) -> Iterator[Database]:
+    database = Database(owned_postgres_url)
     database.migrate()
     yield database
     database.close()
-    with admin.connect() as connection:
-        connection.execute(sqlalchemy.text(f'REASSIGN OWNED BY "{role}" TO CURRENT_USER'))
-        connection.execute(sqlalchemy.text(f'DROP OWNED BY "{role}"'))
-        connection.execute(sqlalchemy.text(f'DROP ROLE "{role}"'))
-    admin.dispose()
 
 
 def test_postgresql_itself_keeps_tenants_apart(owned_database: Database) -> None:

@@ -325,6 +325,23 @@ def test_a_delivery_of_a_sender_that_died_is_sent_again_after_its_lease(database
     assert (scene.delivery(webhook).state, scene.stored(webhook).failing_since) == ("delivered", None)
 
 
+@pytest.mark.parametrize("pause", [{}, {"Retry-After": "60"}])
+def test_a_clock_that_was_wrong_by_years_delays_nothing_for_years(
+    quick: Database, receiver: Scripted, pause: dict[str, str]
+) -> None:
+    scene = Scene(quick, prefix(receiver))
+    webhook = scene.register(receiver.url)
+    right = scene.now
+    scene.now += 10 * 365 * 86_400.0
+    scene.ended()
+    receiver.script = lambda asked: Reply(503, b"", headers=pause) if asked.number == 0 else Reply(204, b"")
+    assert scene.sender.send_due() == 1
+    assert scene.delivery(webhook).state == "pending"
+    scene.now = right
+    assert scene.sender.send_due() == 1
+    assert scene.delivery(webhook).state == "delivered"
+
+
 def test_two_senders_at_once_send_everything_once(database: Database, receiver: Scripted) -> None:
     scene = Scene(database, prefix(receiver))
     for number in range(6):

@@ -7,16 +7,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from rich.console import Console
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore_service.cli.outcome import CommandError
-from auditcore_service.principals import TENANT_PATTERN
+from auditcore_service.principals import OPERATOR_NAME, TENANT_PATTERN
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
+from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.tenants import NO_LIMIT, Tenant, TenantSetting, find_tenant, list_tenants, set_tenant
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.quotas import Quotas
@@ -88,7 +89,7 @@ def show_tenant(database: Database, settings: Settings, name: str, console: Cons
 
 
 def change_tenant(database: Database, name: str, given: Mapping[TenantSetting, str | None]) -> Tenant:
-    """Create a tenant or change its settings.
+    """Create a tenant or change its settings. Its event log says what was set.
 
     Args:
         database: The database of the service.
@@ -102,8 +103,12 @@ def change_tenant(database: Database, name: str, given: Mapping[TenantSetting, s
         message = f"{name[:80]!r} cannot be the name of a tenant; use small letters, digits and hyphens, at most 63"
         raise CommandError(message)
     values = {setting: _value(setting, text) for setting, text in given.items() if text is not None}
+    now = time.time()
     with database.writing(name) as connection:
-        return set_tenant(connection, name, values, now=time.time())
+        tenant = set_tenant(connection, name, values, now=now)
+        data: dict[str, Any] = {setting: _text(value) for setting, value in values.items()}
+        append_entry(connection, "tenant", name, data, now=now, principal=OPERATOR_NAME)
+    return tenant
 
 
 def _value(setting: TenantSetting, text: str) -> int | None:

@@ -143,10 +143,16 @@ class BlobStore:
 
     def restore(self, digest: str) -> None:
         """Undo `set_aside`; does nothing if another collector has just done it."""
+        path, aside = self._path(digest), self._path(digest, _SET_ASIDE)
         with suppress(FileNotFoundError):
-            if self._size(self._path(digest)) is None:
-                self.put(self._fs.cat_file(self._path(digest, _SET_ASIDE)))
-            self._fs.rm_file(self._path(digest, _SET_ASIDE))
+            if isinstance(self._fs, LocalFileSystem):
+                # a collection must also work on a full disk, which has no room for a copy
+                self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+                Path(aside).replace(path)
+            else:
+                if self._size(path) is None:
+                    self._fs.pipe_file(path, self._fs.cat_file(aside))
+                self._fs.rm_file(aside)
 
     def delete_set_aside(self, digest: str) -> None:
         """Delete a blob that is set aside; does nothing if another collector has just done it."""

@@ -30,6 +30,10 @@ EVENTS: Mapping[AuditState, AuditEventType] = {
 }
 """State that an audit moves to -> the event that this is."""
 
+LONGEST_WAIT_S = 2 * 86400.0
+"""More than the longest pause and the longest time between two attempts. What is to wait longer was stored before the
+clock was set back."""
+
 KEPT_S = 30 * 86400.0
 """How long deliveries are listed after their event."""
 
@@ -143,8 +147,8 @@ def due_deliveries(
         .join(WEBHOOKS, WEBHOOKS.c.id == WEBHOOK_DELIVERIES.c.webhook_id)
         .where(
             WEBHOOK_DELIVERIES.c.state == "pending",
-            WEBHOOK_DELIVERIES.c.next_attempt_at <= now,
-            or_(WEBHOOKS.c.paused_until.is_(None), WEBHOOKS.c.paused_until <= now),
+            _has_come(WEBHOOK_DELIVERIES.c.next_attempt_at, now),
+            or_(WEBHOOKS.c.paused_until.is_(None), _has_come(WEBHOOKS.c.paused_until, now)),
             WEBHOOK_DELIVERIES.c.webhook_id.not_in(busy_webhooks),
             WEBHOOK_DELIVERIES.c.tenant.not_in(busy_tenants),
         )
@@ -234,6 +238,11 @@ def forget_deliveries(connection: Connection, *, now: float) -> int:
             WEBHOOK_DELIVERIES.c.created_at < now - KEPT_S, WEBHOOK_DELIVERIES.c.state != "pending"
         )
     ).rowcount
+
+
+def _has_come(time: ColumnElement[float], now: float) -> ColumnElement[bool]:
+    """Whether a time has come, or was written while the clock was wrong."""
+    return or_(time <= now, time > now + LONGEST_WAIT_S)
 
 
 def _new_message_id() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -102,12 +102,19 @@ class Collection:
 
         Returns:
             What was done.
+
+        Raises:
+            OSError: Blobs of a tenant cannot be reached; those of all others were collected.
         """
         with self._database.reading() as connection:
             tenants = sorted({*owners(connection), *self._blobs.tenants()})
-        done = Collected()
+        done, failure = Collected(), None
         for tenant in tenants:
-            done += self._collect(tenant, dry_run=dry_run)
+            try:
+                done += self._collect(tenant, dry_run=dry_run)
+            except OSError as error:
+                log.warning("blobs_not_collected", tenant=tenant, reason=str(error))
+                failure = failure or error
         if done != Collected():
             log.info(
                 "blobs_collected",
@@ -117,6 +124,8 @@ class Collection:
                 freed_bytes=done.deleted.size_bytes,
                 dry_run=dry_run,
             )
+        if failure is not None:
+            raise failure
         return done
 
     def _collect(self, tenant: str, *, dry_run: bool) -> Collected:
@@ -125,7 +134,7 @@ class Collection:
         # listed before the references are read. A writer of one of these found its bytes stored before they were set
         # aside, so for longer than the grace period, and has committed its row; a later writer has stored them again
         aside = [blob for blob in blobs.list_set_aside() if blob.written_at < before]
-        referenced = self._references(tenant, dry_run=dry_run)
+        referenced, ended = self._references(tenant)
         done = Collected()
         for blob in aside:
             amount = Amount(1, blob.size_bytes)
@@ -145,22 +154,30 @@ class Collection:
                     blobs.set_aside(blob.digest)
         if not dry_run:
             blobs.delete_parts(before=before)
+            # at the end, because on a full disk this works only after something was deleted
+            self._list_contents(tenant, ended)
         return done
 
-    def _references(self, tenant: str, *, dry_run: bool) -> frozenset[bytes]:
+    def _references(self, tenant: str) -> tuple[frozenset[bytes], Mapping[str, AuditContents]]:
+        """What is referenced, and the contents of audits of an earlier release that have ended, by their id."""
         with self._database.reading(tenant) as connection:
             unlisted = unlisted_audits(connection)
         named: set[bytes] = set()
+        ended: dict[str, AuditContents] = {}
         for audit in unlisted:
             contents = self._contents(tenant, audit)
             named.update(bytes.fromhex(one.removeprefix("sha256:")) for one in contents.pictures)
-            if audit.ended and not dry_run:
-                with self._database.writing(tenant) as connection:
-                    if lock_audit(connection, audit.id) is not None:
-                        insert_contents(connection, audit.id, contents)
-                        mark_listed(connection, audit.id)
+            if audit.ended:
+                ended[audit.id] = contents
         with self._database.reading(tenant) as connection:
-            return referenced_blobs(connection) | named
+            return referenced_blobs(connection) | named, ended
+
+    def _list_contents(self, tenant: str, ended: Mapping[str, AuditContents]) -> None:
+        for audit_id, contents in ended.items():
+            with self._database.writing(tenant) as connection:
+                if lock_audit(connection, audit_id) is not None:
+                    insert_contents(connection, audit_id, contents)
+                    mark_listed(connection, audit_id)
 
     def _contents(self, tenant: str, audit: UnlistedAudit) -> AuditContents:
         """What the results of an audit of an earlier release name; a result that is damaged or lost names nothing."""

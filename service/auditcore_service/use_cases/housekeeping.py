@@ -45,8 +45,9 @@ class Housekeeping:
         pause_s = min(FIRST_S, self._pause_s)
         while not self._stopped.wait(pause_s):
             pause_s = self._pause_s
-            try:
-                self._retention.enforce()
-                self._collection.collect()
-            except Exception:  # databases and stores fail in many ways, and the next run tries again
-                log.exception("housekeeping_failed")
+            # if the first fails, the second goes on: on a full disk no row can be deleted, but files can
+            for step in (self._retention.enforce, self._collection.collect):
+                try:
+                    step()
+                except Exception:  # databases and stores fail in many ways, and the next run tries again
+                    log.exception("housekeeping_failed")

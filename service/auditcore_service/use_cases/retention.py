@@ -75,6 +75,8 @@ def _delete(objects: Sequence[str], delete: Callable[[str], None]) -> int:
         except Refusal as refusal:
             # another gateway was first, or an audit has begun to use it
             log.info("not_deleted", subject=one, reason=refusal.message)
+        except Exception:  # stores fail in many ways, and one report that cannot be read must not keep all the rest
+            log.exception("deletion_failed", subject=one)
         else:
             deleted += 1
     return deleted
