@@ -142,6 +142,8 @@ def test_no_secret_is_on_the_disk(gate: TestClient) -> None:
         (f"Bearer {new_secret().text[:-1]}", "credentials_invalid", 'Bearer realm="auditcore", error="invalid_token"'),
         ("Bearer ac_\xff", "credentials_invalid", 'Bearer realm="auditcore", error="invalid_token"'),
     ],
+    # the same names in every process
+    ids=["none", "empty", "no token", "basic", "no key", "unknown", "cut off", "no ASCII"],
 )
 def test_strangers_get_401_and_are_told_how_to_become_known(
     gate: TestClient, sent: str | None, code: str, challenge: str
