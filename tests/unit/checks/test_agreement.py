@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 import digits
 import reference
-from auditcore.checks.agreement import CONSTANT, NO_WINDOW
+from auditcore.checks.agreement import CONSTANT
+from auditcore.checks.map_agreement import NO_WINDOW
 from auditcore.contracts.access import Limits
 from auditcore.contracts.capabilities import SAME_MAPS, pair_incompatibility
 from auditcore.contracts.checks import AgreementCheck
