@@ -162,6 +162,6 @@ def _without(
 ) -> dict[Explainer, SelfAgreement]:
     """No values, because a change cannot be applied: a mean over the others would be another number."""
     rows = len(reference.group)
-    why = f"model {reference.name!r}: {reason}; leave {augmentation.label} out of `harmless`"
+    why = f"model {reference.name!r}: {reason}; take {augmentation.label} out of `harmless`"
     nothing = torch.full((rows,), torch.nan, dtype=torch.float64)
     return {explainer: SelfAgreement(dict.fromkeys(check.measures, nothing), [why] * rows) for explainer in originals}

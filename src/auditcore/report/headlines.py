@@ -266,8 +266,7 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
             control=explainer.is_control,
             not_applicable=why_not(report, model, name),
             cells=tuple(
-                cell_of(by_key, column, model, name, best=winner)
-                for column, winner in zip(columns, best, strict=True)
+                cell_of(by_key, column, model, name, best=winner) for column, winner in zip(columns, best, strict=True)
             ),
         )
         for model in (one.name for one in report.audited_models)

@@ -212,8 +212,8 @@ class AgreementCheck(CheckContract):
                 raise ValueError(msg)
             if one.interval == "auto":
                 msg = (
-                    f"harmless change {one.label!r} has an automatic interval, at whose ends the prediction suffers; set "
-                    f"its `interval` to two numbers around {one.identity:g} ({one.unit})"
+                    f"harmless change {one.label!r} has an automatic interval, at whose ends the prediction suffers; "
+                    f"set its `interval` to two numbers around {one.identity:g} ({one.unit})"
                 )
                 raise ValueError(msg)
         return harmless
