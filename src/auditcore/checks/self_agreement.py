@@ -64,12 +64,12 @@ def self_agreement(
         logits: Its logits of the unchanged images.
 
     Returns:
-        Values of every explainer; without any harmless change, none.
+        Values of every explainer; none without any harmless change, or if all maps are random.
 
     Raises:
         InputError: The reference model fails; `field` names it.
     """
-    if not check.harmless:
+    if not check.harmless or all(explainer.is_control for explainer in originals):
         return {}
     for augmentation in check.harmless:
         reason = applicability(augmentation, reference.group.classifier.colors)

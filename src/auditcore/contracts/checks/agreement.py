@@ -254,7 +254,7 @@ class AgreementCheck(CheckContract):
         return len(case.explained) * (1 + self._copies(case))
 
     def _copies(self, case: CheckCase) -> int:
-        """Copies of each image; none if one of the changes cannot be applied."""
-        if any(one.label in case.unavailable for one in self.harmless):
+        """Copies of each image; none if only random maps would be compared, or if a change cannot be applied."""
+        if all(one.is_control for one in case.able) or any(one.label in case.unavailable for one in self.harmless):
             return 0
         return len(self.harmless_copies)
