@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from auditcore.contracts.access import DEMO_FACTORY, DEMO_PACKAGE, AccessRules, Limits, check_prefixes
+from auditcore.contracts.access import (
+    DEMO_FACTORY,
+    DEMO_PACKAGE,
+    AccessRules,
+    Limits,
+    check_prefix_form,
+    check_prefixes,
+)
 from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.contract import Sha256
 from auditcore_service.principals import Scope
@@ -132,6 +139,11 @@ class Settings(BaseSettings):
         default=(), description="Prefixes of servers of models, such as `http://torchserve:8080/`, ending in `/`."
     )
     token_roots: tuple[Path, ...] = Field(default=(), description="Folders with token files of such servers.")
+    webhook_prefixes: tuple[str, ...] = Field(
+        default=(),
+        description="Prefixes of receivers of webhooks that may be inside the network or behind `http:`, such as "
+        "`http://pipeline.internal:8080/`, ending in `/`. All others are public and behind `https:`.",
+    )
     code_digests: tuple[Sha256, ...] = Field(
         default=(), description="sha256 of archives and programs that may be run: TorchScript, .pt2, eager .mar."
     )
@@ -189,6 +201,38 @@ class Settings(BaseSettings):
     budget_passes: int | None = Field(
         default=None, ge=1, description="Audits estimated at more forward passes are refused; none if unset."
     )
+    # a limit protects tenants from each other, so a service with one tenant needs none
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="Requests that a tenant may send in a minute; no limit if unset."
+    )
+    principal_requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests that one key or user of a tenant may send in a minute; no limit if unset.",
+    )
+    failed_authentications_per_minute: int | None = Field(
+        default=30,
+        ge=1,
+        description="Requests without valid credentials that a client address may send in a minute. Until the minute "
+        "is over, further credentials from there are not looked at, except for those that were accepted before.",
+    )
+    running_audits: int | None = Field(
+        default=None,
+        ge=0,
+        description="Audits of a tenant that may wait or run at the same time; no limit if unset.",
+    )
+    passes_per_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="Forward passes, as estimated, of the audits that a tenant submits in a day (UTC); no limit if "
+        "unset.",
+    )
+    stored_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Bytes of image batches and maps that a tenant may store; no limit if unset. `auditcore tenants "
+        "set` gives a tenant other limits than these.",
+    )
     shard_images: int = Field(
         default=64, ge=1, description="Most images in a shard, however fast the model is; a worker holds their files."
     )
@@ -203,6 +247,20 @@ class Settings(BaseSettings):
         default=1.0, description="Seconds between two updates of progress; at most a quarter of the lease."
     )
     sweep_s: Seconds = Field(default=5.0, description="Seconds between two searches for lost shards.")
+    webhook_poll_s: Seconds = Field(
+        default=1.0, description="Seconds between two searches for events that are due to webhooks."
+    )
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days after which audits that have ended are deleted, and uploads that no audit has used for as "
+        "long; for ever if unset.",
+    )
+    collect_s: Seconds = Field(
+        default=3600.0,
+        description="Seconds between two searches for what is kept for too long, and for files that nothing "
+        "references.",
+    )
     requeue_after_s: Seconds = Field(
         default=30.0, description="Age of a queued shard after which an empty queue has lost it."
     )
@@ -232,6 +290,11 @@ class Settings(BaseSettings):
             msg = "write redis://host:port/0, rediss://host:port/0 or unix:///path/to/redis.sock"
             raise ValueError(msg)
         return value
+
+    @field_validator("webhook_prefixes")
+    @classmethod
+    def _receivers_are_below_a_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_prefix_form("webhook_prefixes", value, ("http://", "https://"))
 
     @field_validator("oidc_issuer")
     @classmethod
@@ -340,6 +403,14 @@ class Settings(BaseSettings):
         nothing here: shards of dead workers come back through their leases, not through Redis.
         """
         return 2 * self.shard_limit_s
+
+    @property
+    def collection_grace_s(self) -> float:
+        """Least age of a file that is collected: the longest time from storing bytes to the row that references them.
+
+        A worker stores pictures while it computes a shard, and lists them at its end.
+        """
+        return max(3600.0, 2 * self.shard_limit_s)
 
     @property
     def beat_s(self) -> float:

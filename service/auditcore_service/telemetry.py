@@ -18,6 +18,7 @@ from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQ
 from auditcore_service.store.audits import count_audits
 from auditcore_service.store.database import Database
 from auditcore_service.store.shards import count_shards, oldest_queued
+from auditcore_service.store.webhook_deliveries import count_deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -61,16 +62,18 @@ class _Work(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield audits and shards by state, the age of the oldest waiting shard, and the depth of the queues."""
+        """Yield audits, shards and events for webhooks by state, the longest wait of a shard, and queue depths."""
         try:
             with self._database.reading() as connection:
                 audits, shards = count_audits(connection), count_shards(connection)
                 oldest = oldest_queued(connection)
+                deliveries = count_deliveries(connection)
         except SQLAlchemyError:
             log.exception("metrics_without_database")
         else:
             yield _by("auditcore_audits", "Audits by state.", "state", audits)
             yield _by("auditcore_shards", "Shards by state.", "state", shards)
+            yield _by("auditcore_webhook_deliveries", "Events for webhooks by state.", "state", deliveries)
             age = 0.0 if oldest is None else max(0.0, self._clock() - oldest)
             yield GaugeMetricFamily("auditcore_oldest_queued_shard_seconds", "Longest wait of a shard.", value=age)
         try:

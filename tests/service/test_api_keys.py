@@ -242,7 +242,9 @@ def test_nobody_gives_away_what_they_lack(gate: TestClient) -> None:
 
 @both_databases
 def test_keys_of_another_tenant_do_not_exist(gate: TestClient) -> None:
-    ours, theirs = key(gate, "keys:admin", tenant="ours"), key(gate, "keys:admin", tenant="theirs", name="secret-plan")
+    ours = key(gate, "keys:admin", tenant="ours")
+    # with a scope that we lack, which must not show either
+    theirs = key(gate, "keys:admin", "audits:delete", tenant="theirs", name="secret-plan")
     key_id = key_id_in(theirs["Authorization"].removeprefix("Bearer "))
     calls = (("GET", ""), ("POST", "/rotate"), ("POST", "/revoke"))
     answers = [gate.request(method, f"/v1/api-keys/{key_id}{end}", json={}, headers=ours) for method, end in calls]

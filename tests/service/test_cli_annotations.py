@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -23,6 +22,7 @@ from auditcore_service.principals import ANONYMOUS
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from command_line import run
 from dicom_files import dicom_file
+from in_process import InProcess
 
 LABELS = '{"b.png": [3, 1]}'
 BOXES = '[[[1, 2, 30, 31]], [{"x0": 0, "y0": 0, "x1": 9, "y1": 9, "label": 3}]]'
@@ -48,18 +48,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "boxes.json").write_text(BOXES)
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
     return tmp_path
-
-
-class InProcess(httpx.BaseTransport):
-    """From a client of httpx to a gateway in this process, without a socket."""
-
-    def __init__(self, gateway: TestClient) -> None:
-        self.gateway = gateway
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        headers = dict(request.headers)
-        answer = self.gateway.request(request.method, str(request.url), content=request.read(), headers=headers)
-        return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
 def over_http(client: TestClient, narrate: Callable[[str], None] = lambda _line: None) -> ServiceClient:

@@ -15,8 +15,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from auditcore.contracts.models import DEMO_WEIGHTS_SHA256
 from auditcore_service import store
-from auditcore_service.store.audits import find_audit
+from auditcore_service.store.audit_filters import AuditFilter
+from auditcore_service.store.audits import delete_audit, find_audit, list_audits
+from auditcore_service.store.contents import unlisted_audits
 from auditcore_service.store.database import Database, _use_wal
 from auditcore_service.store.event_log import read_log
 from auditcore_service.store.records import ShardKey
@@ -198,6 +201,75 @@ def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(datab
         with database.reading("default") as connection:
             requests = connection.execute(sqlalchemy.text("SELECT request FROM audits")).scalars().all()
             assert [json.loads(one) for one in requests] == 3 * [json.loads(OLD_REQUEST)]
+    finally:
+        database.close()
+
+
+BEFORE_DELETION = {
+    "request": json.dumps(
+        {
+            "models": [
+                {"name": "a", "model": {"kind": "demo"}},
+                {"name": "b", "model": {"kind": "timm", "name": "x", "weights": {"uri": "random:1", "sha256": None}}},
+                {"name": "c", "model": {"kind": "onnx", "uri": "file:///c.onnx", "sha256": "sha256:c"}},
+                {"name": "d", "model": {"kind": "torchvision", "weights": {"uri": "blob:sha256:d", "sha256": None}}},
+            ],
+            "images": {"kind": "batch", "digest": "sha256:images"},
+            "baseline": {"report": "sha256:report"},
+        }
+    ),
+    "plan": json.dumps({"explainers": [{"kind": "gradient"}, {"kind": "precomputed", "maps": "sha256:maps"}]}),
+}
+
+
+def test_audits_from_before_deletion_are_found_by_what_they_use_and_their_evidence_outlives_them(
+    database_url: str,
+) -> None:
+    database = Database(database_url)
+    try:
+        _migrate(database, "0009")
+        with database.writing() as connection:
+            for audit, tenant, created_at in (("a", "default", 2.0), ("b", "default", 1.0), ("c", "bank", 3.0)):
+                connection.execute(
+                    sqlalchemy.text(
+                        "INSERT INTO audits (id, tenant, state, request, plan, images, created_at) "
+                        "VALUES (:id, :tenant, 'succeeded', :request, :plan, 2, :created_at)"
+                    ),
+                    {"id": audit, "tenant": tenant, "created_at": created_at, **BEFORE_DELETION},
+                )
+                connection.execute(sqlalchemy.text(FIRST_SCHEMA[1].replace("'a'", f"'{audit}'")))
+            connection.execute(
+                sqlalchemy.text(
+                    "INSERT INTO registrations (audit_id, digest, envelope, created_at) "
+                    "VALUES ('a', 'sha256:1', 'signed', 1)"
+                )
+            )
+        database.migrate()
+        with database.writing() as connection:
+            inputs = connection.execute(
+                sqlalchemy.text("SELECT kind, digest FROM audit_inputs WHERE audit_id = 'a' ORDER BY kind, digest")
+            )
+            assert [tuple(row) for row in inputs] == [
+                ("baseline", "sha256:report"),
+                ("batch", "sha256:images"),
+                ("maps", "sha256:maps"),
+                ("model", DEMO_WEIGHTS_SHA256),
+                ("model", "sha256:c"),
+                ("model", "sha256:d"),
+            ]
+            maps = connection.execute(sqlalchemy.text("SELECT tenant, digest, created_at FROM map_files ORDER BY 1"))
+            assert [tuple(row) for row in maps] == [("bank", "sha256:maps", 3.0), ("default", "sha256:maps", 1.0)]
+            assert [audit.id for audit in unlisted_audits(connection)] == ["a", "b", "c"]
+        with database.writing("default") as connection:
+            wanted = AuditFilter(model="sha256:d")
+            assert [one.id for one in list_audits(connection, after=None, limit=9, wanted=wanted)] == ["a", "b"]
+            delete_audit(connection, "a")
+            assert find_registration(connection, "a") is not None
+        # the version before ties evidence to its audit
+        _migrate(database, "0009")
+        with database.reading() as connection:
+            left = connection.execute(sqlalchemy.text("SELECT count(*) FROM registrations")).scalar_one()
+            assert left == 0
     finally:
         database.close()
 

@@ -22,7 +22,7 @@ from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases import issuer_keys
 from auditcore_service.use_cases.issuer_keys import FRESH_S, PAUSE_S, STALE_S, IssuerKeys
-from auditcore_service.use_cases.oidc import LEEWAY_S, OidcTokens, claim
+from auditcore_service.use_cases.oidc import ALGORITHMS, LEEWAY_S, OidcTokens, claim
 from auditcore_service.use_cases.refusals import CredentialsInvalid, IssuerUnavailable
 from scripted_server import Asked, Reply, Scripted, scripted
 
@@ -195,6 +195,8 @@ def test_no_other_algorithm_counts(issuer: Issuer) -> None:
     for one in forged:
         with pytest.raises(CredentialsInvalid):
             checked.principal(one)
+    # the key set and the library would refuse these too
+    assert not [name for name in ALGORITHMS if name == "none" or name.startswith("HS")]
 
 
 def test_a_secret_that_the_issuer_publishes_verifies_nothing(issuer: Issuer) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,6 +20,8 @@ from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
 from auditcore_service.gateway.schemas import (
     AuditPage,
     AuditStatus,
+    DeliveryEntry,
+    DeliveryPage,
     EstimateAnswer,
     ImageBatch,
     KeyList,
@@ -29,9 +31,14 @@ from auditcore_service.gateway.schemas import (
     Problem,
     SignOff,
     SignOffList,
+    Usage,
+    WebhookEntry,
+    WebhookList,
+    WebhookSecret,
 )
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
+from auditcore_service.webhook_events import AuditEvent, AuditEventType, PingEvent
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +77,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 32
+    assert len(set(names)) == len(names) == 43
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -107,6 +114,13 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "readLog": LogPage,
         "replayAudit": AuditStatus,
         "compareReplay": ReplayComparison,
+        "getUsage": Usage,
+        "createWebhook": WebhookSecret,
+        "listWebhooks": WebhookList,
+        "getWebhook": WebhookEntry,
+        "rotateWebhookSecret": WebhookSecret,
+        "pingWebhook": DeliveryEntry,
+        "listWebhookDeliveries": DeliveryPage,
         "createApiKey": IssuedApiKey,
         "listApiKeys": ApiKeyPage,
         "getApiKey": ApiKeyEntry,
@@ -118,6 +132,28 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
             success = next(response for status, response in operation["responses"].items() if status < "300")
             example = success["content"]["application/json"]["example"]
             bodies[operation["operationId"]].model_validate_json(json.dumps(example))
+
+
+def test_every_operation_of_a_tenant_answers_429_with_the_limits(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        limited = "/v1/" in name and not name.endswith("/v1/keys")
+        assert ("429" in operation["responses"]) == limited, name
+        if limited:
+            assert set(operation["responses"]["429"]["headers"]) == {"Retry-After", "RateLimit-Policy", "RateLimit"}
+    submit = document["paths"]["/v1/audits"]["post"]["responses"]["429"]["content"]["application/problem+json"]
+    assert set(submit["examples"]) == {"too_many_requests", "quota_exceeded"}
+
+
+def test_the_events_of_webhooks_are_declared(document: dict[str, Any]) -> None:
+    kinds: dict[str, type[Contract]] = {**dict.fromkeys(get_args(AuditEventType), AuditEvent), "ping": PingEvent}
+    assert set(document["webhooks"]) == set(kinds)
+    for name, methods in document["webhooks"].items():
+        body = methods["post"]["requestBody"]["content"]["application/json"]
+        assert body["schema"] == {"$ref": f"#/components/schemas/{kinds[name].__name__}"}
+        assert kinds[name].model_validate(body["example"]).model_dump()["type"] == name
+        headers = [one["name"] for one in methods["post"]["parameters"]]
+        assert headers == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+        assert set(methods["post"]["responses"]) == {"204", "410", "default"}
 
 
 def undescribed(schemas: dict[str, Any]) -> list[str]:

@@ -10,64 +10,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy
-from PIL import Image
 from pydantic import SecretStr
 from safetensors.numpy import save
 from sqlalchemy.exc import ProgrammingError
 
 import auditcore_service.use_cases
 from auditcore.contracts.inspection import InspectionRequest
-from auditcore.contracts.policy_document import PolicyDocument
-from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InputError, UnreachableResource
 from auditcore_service.gateway.service import Service
-from auditcore_service.principals import ANONYMOUS, Principal
+from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
-from auditcore_service.store.audits import find_audit
+from auditcore_service.store.audits import delete_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
-from auditcore_service.store.records import Audit
-from auditcore_service.store.shards import list_shards
 from auditcore_service.store.tables import AUDITS, METADATA
 from auditcore_service.store.tenancy import EVERY_TENANT
-from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.refusals import NotFound
-from auditcore_service.worker.execution import Executor
 from small_model import SMALL_MODEL
-
-OURS = Principal("ours", "pipeline", ANONYMOUS.scopes)
-THEIRS = Principal("theirs", "stranger", ANONYMOUS.scopes)
+from two_tenants import OURS, PLAN, POLICY, THEIRS, photo, request, work
 
 WITHOUT_TENANT = {"signing_keys", "speeds"}
 """Keys of the deployment; and how fast models are, by digest."""
 
-OF_AN_AUDIT = {"shards", "events", "frozen_images"}
+OF_AN_AUDIT = {"shards", "events", "frozen_images", "pictures"}
 """Tables whose rows belong to an audit, and by that to its tenant."""
-
-PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
-
-POLICY = PolicyDocument.model_validate(
-    {
-        "name": "scans",
-        "version": "1.0.0",
-        "description": "Of one tenant.",
-        "conditions": [
-            {"check": "deletion", "explainer": "gradient", "metric": "inter_model_deletion", "at_least": 0.05}
-        ],
-    }
-)
-
-
-def photo() -> UploadedFile:
-    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return UploadedFile("0.png", io.BytesIO(buffer.getvalue()), "images.0")
-
-
-def request(batch: str, **changes: object) -> AuditRequest:
-    document = {"model": SMALL_MODEL, "images": {"kind": "batch", "digest": batch}, "plan": PLAN, **changes}
-    return AuditRequest.model_validate(document)
 
 
 @pytest.fixture
@@ -84,22 +50,6 @@ def key_file(tmp_path: Path) -> Path:
 
     create_signing_key(tmp_path / "key.pem")
     return tmp_path / "key.pem"
-
-
-def work(service: Service, audit_id: str) -> Audit:
-    """Run all shards of an audit of any tenant, as a worker does."""
-    executor = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
-    while True:
-        with service.database.reading() as connection:
-            queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
-        if not queued:
-            break
-        for key in queued:
-            executor.run(key)
-    with service.database.reading() as connection:
-        audit = find_audit(connection, audit_id)
-    assert audit is not None
-    return audit
 
 
 def test_nothing_of_a_tenant_exists_for_another(service: Service) -> None:
@@ -127,6 +77,9 @@ def test_nothing_of_a_tenant_exists_for_another(service: Service) -> None:
         lambda: service.evidence.sign_off(THEIRS, audit.id, signer=None, decision="reject", comment=""),
         lambda: service.evidence.sign_offs(THEIRS, audit.id),
         lambda: service.batches.get(THEIRS, batch),
+        lambda: service.deletions.audit(THEIRS, audit.id),
+        lambda: service.deletions.batch(THEIRS, batch),
+        lambda: service.deletions.maps(THEIRS, maps),
         lambda: service.policies.content(THEIRS, POLICY.label),
         lambda: service.policies.content(THEIRS, POLICY.digest),
     ):
@@ -224,7 +177,7 @@ def test_every_row_has_a_tenant() -> None:
 
 def test_every_use_case_says_for_whom_it_opens_a_transaction() -> None:
     """A transaction without a tenant sees all of them; only work of the deployment itself may open one."""
-    of_the_deployment = {"publish_key", "public_keys"}
+    of_the_deployment = {"publish_key", "public_keys", "collect", "enforce"}
     for file in Path(auditcore_service.use_cases.__file__).parent.glob("*.py"):
         for function in ast.walk(ast.parse(file.read_text())):
             if not isinstance(function, ast.FunctionDef) or function.name in of_the_deployment:
@@ -287,12 +240,19 @@ def test_postgresql_itself_keeps_tenants_apart(owned_database: Database) -> None
     with owned_database.writing("ours") as connection:
         assert connection.execute(sqlalchemy.text("UPDATE audits SET images = 2")).rowcount == 1
         assert connection.execute(sqlalchemy.text("DELETE FROM events")).rowcount == 1
+    with owned_database.writing("theirs") as connection:
+        delete_audit(connection, "ours")
+        delete_audit(connection, "theirs")
+    with owned_database.reading() as connection:
+        assert connection.execute(sqlalchemy.select(METADATA.tables["audits"].c.id)).scalars().all() == ["ours"]
+        assert connection.execute(sqlalchemy.select(METADATA.tables["events"].c.id)).all() == []
 
 
-def test_a_database_says_whether_it_keeps_tenants_apart(owned_database: Database, database: Database) -> None:
-    assert owned_database.keeps_tenants_apart()
-    # SQLite has no walls, and the superuser of the other PostgreSQL passes them
-    assert not database.keeps_tenants_apart()
+def test_a_database_says_whether_its_role_passes_the_walls(owned_database: Database, new_postgres_url: str) -> None:
+    assert not owned_database.is_without_walls()
+    superuser = Database(new_postgres_url)
+    assert superuser.is_without_walls()
+    superuser.close()
 
 
 def test_every_table_of_tenants_is_behind_the_wall(owned_database: Database) -> None:
@@ -301,4 +261,4 @@ def test_every_table_of_tenants_is_behind_the_wall(owned_database: Database) -> 
             sqlalchemy.text("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity")
         )
         walled = set(rows.scalars())
-    assert walled == set(METADATA.tables) - WITHOUT_TENANT - {"tenants"}
+    assert walled == set(METADATA.tables) - WITHOUT_TENANT

@@ -56,6 +56,13 @@ policies = typer.Typer(
 )
 app.add_typer(policies, rich_help_panel="Audit")
 
+tenants = typer.Typer(
+    name="tenants",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look at the tenants of a service and their limits, and change them. Reads the database, not the service.",
+)
+app.add_typer(tenants, rich_help_panel="Run the service")
 api_keys = typer.Typer(
     name="keys",
     no_args_is_help=True,
@@ -252,11 +259,119 @@ def worker(
             run_worker(settings)
 
 
-TenantOption = Annotated[str, typer.Option(help="Whose key it is.")]
+@app.command(rich_help_panel="Run the service")
+def collect(
+    data: Annotated[Path | None, typer.Option(help="Folder of the service; AUDIT_DATA_DIR.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; print what would be done.")] = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Delete files that nothing references, such as the images of deleted batches; a gateway does this every hour.
+
+    A file is first set aside, and deleted by a later run. What has been stored or set aside in the last hours stays,
+    because an upload may be under way. The service may run meanwhile.
+
+    For example:
+
+        auditcore collect --data var/auditcore --dry-run
+    """
+    with _problems("collect"):
+        settings = _settings(data_dir=data)
+        from auditcore_service.cli import collecting  # noqa: PLC0415 - needs sqlalchemy
+
+        found = collecting.collect(settings, dry_run=dry_run)
+        collecting.show_collected(found, settings, out, dry_run=dry_run)
+
+
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of the service, if it has no database elsewhere; AUDIT_DATA_DIR."),
 ]
+
+
+def _limit_option(what: str) -> Any:  # noqa: ANN401 - typer's own type of an option
+    return typer.Option(metavar="NUMBER|none|default", help=what)
+
+
+@tenants.command(name="list")
+def list_tenants(data: DataOption = None) -> None:
+    """List the tenants that have settings, with these settings.
+
+    `default` means that the limit of the deployment is in force (AUDIT_REQUESTS_PER_MINUTE and so on), `none` that
+    there is no limit.
+
+    For example:
+
+        auditcore tenants list --data var/auditcore
+    """
+    with _problems("tenants"):
+        settings = _settings(data_dir=data)
+        from auditcore_service.cli.tenants import show_tenants, tenants_database  # noqa: PLC0415 - needs sqlalchemy
+
+        with tenants_database(settings) as database:
+            show_tenants(database, out)
+
+
+@tenants.command(name="show")
+def show_tenant(
+    name: Annotated[str, typer.Argument(help="Name of the tenant.")] = "default",
+    data: DataOption = None,
+) -> None:
+    """Print the limits of a tenant and what it uses of them: running audits, passes of today, stored bytes.
+
+    For example:
+
+        AUDIT_DATABASE_URL=postgresql://... auditcore tenants show research
+    """
+    with _problems("tenants"):
+        settings = _settings(data_dir=data)
+        from auditcore_service.cli.tenants import show_tenant, tenants_database  # noqa: PLC0415 - needs sqlalchemy
+
+        with tenants_database(settings) as database:
+            show_tenant(database, settings, name, out)
+
+
+@tenants.command(name="set")
+def set_tenant(
+    name: Annotated[str, typer.Argument(help="Name of the tenant; created if it does not exist.")],
+    requests_per_minute: Annotated[str | None, _limit_option("Requests in a minute.")] = None,
+    running_audits: Annotated[str | None, _limit_option("Audits that wait or run at the same time.")] = None,
+    passes_per_day: Annotated[
+        str | None, _limit_option("Forward passes, as estimated, of the audits submitted in a day (UTC).")
+    ] = None,
+    stored_bytes: Annotated[str | None, _limit_option("Bytes of image batches and maps.")] = None,
+    retention_days: Annotated[
+        str | None, _limit_option("Days after which what is finished is deleted; `none` keeps it for ever.")
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Change the limits of a tenant; those that are not named stay as they are.
+
+    `none` lifts a limit, `default` puts that of the deployment back in force. Gateways count requests by the new limit
+    within 10 seconds; the other limits are in force at once.
+
+    For example:
+
+        auditcore tenants set research --running-audits 4 --passes-per-day 50000000 --stored-bytes none
+    """
+    with _problems("tenants"):
+        settings = _settings(data_dir=data)
+        from auditcore_service.cli.tenants import change_tenant, tenants_database  # noqa: PLC0415 - needs sqlalchemy
+
+        with tenants_database(settings) as database:
+            change_tenant(
+                database,
+                name,
+                {
+                    "requests_per_minute": requests_per_minute,
+                    "running_audits": running_audits,
+                    "passes_per_day": passes_per_day,
+                    "stored_bytes": stored_bytes,
+                    "retention_days": retention_days,
+                },
+            )
+        err.print(f"tenant {name} is set; `auditcore tenants show {name}` prints it", highlight=False, markup=False)
+
+
+TenantOption = Annotated[str, typer.Option(help="Whose key it is.")]
 KeyIdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, with or without `ac_`.")]
 
 
@@ -446,6 +561,11 @@ def submit(
             "its report as the service served it.",
         ),
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the audit in lists.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY:VALUE", help="To find the audit by; repeatable."),
+    ] = None,
 ) -> None:
     """Submit an audit to a service; with --wait, follow it to its verdict.
 
@@ -460,8 +580,11 @@ def submit(
         auditcore submit request.json --images photos/ --labels labels.json --boxes boxes.json
 
         auditcore submit request.json --images photos/ --wait --baseline released.json
+
+        auditcore submit request.json --images photos/ --name nightly --tag version:3.1
     """
     with _problems("submit", kept="no audit was submitted; images that were uploaded completely stay stored"):
+        from auditcore_service.cli.audit_labels import with_labels  # noqa: PLC0415 - only what submits needs it
         from auditcore_service.cli.found_images import (  # noqa: PLC0415 - only what submits loads httpx
             find_images,
             show_passed_over,
@@ -495,6 +618,7 @@ def submit(
         _check_annotations(images, given)
         check_destinations({"--out": out_file, "--html": html_file})
         document = read_request(request)
+        with_labels(document, name=name, tags=tag or ())
         if baseline is not None:
             with_baseline(document, baseline)
         found = find_images(images, class_folders=labels_from_folders) if images else None

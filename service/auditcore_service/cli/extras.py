@@ -41,6 +41,8 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "serve": _EMBEDDED,
     "gateway": _GATEWAY,
     "worker": _WORKER,
+    "tenants": _GATEWAY,
+    "collect": _GATEWAY,
     "audit": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,

@@ -211,10 +211,15 @@ class ServiceClient:
         sent = dict(headers or {})
         if self._token is not None:
             sent["Authorization"] = f"Bearer {self._token()}"
-        try:
-            answer = self._http.request(method, path, headers=sent, **options)
-        except httpx.TransportError as error:
-            raise ServiceUnreachable(self._url, error) from error
+        for _ in range(PATIENCE):
+            try:
+                answer = self._http.request(method, path, headers=sent, **options)
+            except httpx.TransportError as error:
+                raise ServiceUnreachable(self._url, error) from error
+            pause = _pause_of(answer)
+            if pause is None:
+                break
+            self._sleep(pause)
         if answer.is_success:
             return answer
         if answer.status_code == httpx.codes.UNAUTHORIZED:
@@ -245,6 +250,17 @@ def refusal(answer: httpx.Response) -> CommandError:
     except (ValueError, KeyError, TypeError, AttributeError):
         # something between here and the service answered: a proxy, or another program on that port
         return _not_the_service(answer)
+
+
+def _pause_of(answer: httpx.Response) -> float | None:
+    """Seconds after which a request may be repeated that came after too many others, and so did nothing; else None.
+
+    A quota that is used up is an error of the command: it may be free again only tomorrow.
+    """
+    after = answer.headers.get("Retry-After", "")
+    if answer.status_code != httpx.codes.TOO_MANY_REQUESTS or not after.isdigit():
+        return None
+    return float(after) if refusal(answer).code == "too_many_requests" else None
 
 
 def _unauthorized(answer: httpx.Response, *, sent: bool) -> CommandError:

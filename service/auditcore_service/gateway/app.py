@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from auditcore_service.gateway.authenticate import Authenticate
@@ -15,6 +15,8 @@ from auditcore_service.gateway.body_limit import BodyLimit
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
 from auditcore_service.gateway.problems import install_problem_handlers
+from auditcore_service.gateway.query_parameters import known_parameters_only
+from auditcore_service.gateway.rate_limits import RateLimitFields
 from auditcore_service.gateway.routes import (
     api_keys,
     audits,
@@ -29,6 +31,9 @@ from auditcore_service.gateway.routes import (
     operations,
     policies,
     replays,
+    usage,
+    webhook_events,
+    webhooks,
 )
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
@@ -38,17 +43,19 @@ DESCRIPTION = """
 Upload images (`POST /v1/image-batches`), submit an audit of a model on them (`POST /v1/audits`), wait until its `state`
 is `succeeded` (`GET /v1/audits/{audit_id}`), and fetch the report (`GET /v1/audits/{audit_id}/report`) as JSON, HTML,
 JUnit XML or Markdown. `GET /v1/catalogue` lists everything that a plan may name. Every error is RFC 9457 problem
-details with a stable `code`.
+details with a stable `code`; a query parameter that an operation does not have is one.
 """
 
 TAGS = {
-    "audits": "Submit, follow, cancel and read audits, or ask for their price.",
+    "audits": "Submit, follow, cancel, read, find and delete audits, or ask for their price.",
     "evidence": "Signed results, the keys that sign them, sign-offs and the event log.",
     "models": "What will run on a model.",
     "image batches": "Images, stored by content.",
     "maps": "Heat maps from elsewhere, to be audited like those of an explainer.",
     "policies": "Conditions for a pass, stored by content under a name and a version.",
+    "webhooks": "Who is told when an audit starts or ends.",
     "catalogue": "Explainers, checks, augmentations, presets and metrics.",
+    "usage": "What a tenant may use, and what it uses.",
     "api keys": "Who may ask, and for what.",
     "operations": "Health and metrics, for the operator.",
 }
@@ -79,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
         servers=[{"url": "/", "description": "The service that this document comes from."}],
         openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         responses=problem_responses(INTERNAL_ERROR),
+        dependencies=[Depends(known_parameters_only)],
         lifespan=lifespan,
         separate_input_output_schemas=False,
         # FastAPI's own pages load their scripts from the internet
@@ -97,11 +105,14 @@ def create_app(settings: Settings) -> FastAPI:
         image_batches,
         maps,
         policies,
+        webhooks,
         catalogue,
+        usage,
         operations,
         documentation,
     ):
         app.include_router(module.router)
+    app.webhooks.include_router(webhook_events.router)
     install_problem_handlers(app)
 
     def body_limit(path: str) -> int:
@@ -110,7 +121,8 @@ def create_app(settings: Settings) -> FastAPI:
         return settings.request_bytes
 
     app.add_middleware(BodyLimit, limit=body_limit)
-    app.add_middleware(Authenticate, authentication=service.authentication)
+    app.add_middleware(Authenticate, authentication=service.authentication, rates=service.rates)
+    app.add_middleware(RateLimitFields)
     app.add_middleware(CountRequests, telemetry=service.telemetry)
 
     def document() -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from auditcore_service.gateway.authenticate import is_public
-from auditcore_service.gateway.problem_responses import problem_example, problem_responses
+from auditcore_service.gateway.problem_responses import TOO_MANY_REQUESTS, problem_example, problem_responses
+from auditcore_service.gateway.rate_limits import is_limited
 from auditcore_service.gateway.routes.principals import BEARER
 from auditcore_service.gateway.schemas import Problem
 
@@ -47,6 +48,8 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
                 del operation["responses"]["422"]
             if not is_public(method.upper(), path):
                 _declare_credentials(operation)
+            if is_limited(path):
+                _declare_limits(operation)
     return document
 
 
@@ -64,3 +67,24 @@ def _declare_credentials(operation: dict[str, Any]) -> None:
     for status, response in refused.items():
         headers = {"WWW-Authenticate": {"description": "As RFC 6750 says.", "schema": {"type": "string"}}}
         operation["responses"][str(status)] = {**response, "headers": headers}
+
+
+def _declare_limits(operation: dict[str, Any]) -> None:
+    """Say that an operation answers 429, unless it says so itself, and what the headers of this answer mean."""
+    (status, default), *_ = problem_responses(TOO_MANY_REQUESTS).items()
+    response = operation["responses"].setdefault(str(status), default)
+    response["headers"] = {
+        "Retry-After": {"description": "Seconds to wait, where waiting helps.", "schema": {"type": "integer"}},
+        "RateLimit-Policy": {
+            "description": "The limits on requests: each by its name, the requests allowed (q) and the seconds in "
+            "which they are counted (w). Every answer has it where requests are limited.",
+            "schema": {"type": "string"},
+            "example": '"tenant";q=600;w=60',
+        },
+        "RateLimit": {
+            "description": "Where each of these limits stands: the requests left (r), and the seconds until all are "
+            "allowed again (t).",
+            "schema": {"type": "string"},
+            "example": '"tenant";r=0;t=23',
+        },
+    }

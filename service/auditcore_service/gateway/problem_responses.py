@@ -78,3 +78,27 @@ UNSAFE_REFERENCE: Final = problem_example(
     "factory 'os:system' is not allowed; the operator can add it (AUDIT_FACTORIES)",
     pointer="#/model/target",
 )
+
+TOO_MANY_REQUESTS: Final = problem_example(
+    429,
+    "too_many_requests",
+    "tenant 'research' has sent more than the 600 requests allowed in 60 seconds; wait 23 seconds, and ask less often; "
+    "the operator can raise the limit with `auditcore tenants set`",
+)
+"""Every operation that counts requests may answer this."""
+
+QUOTA_OF_BYTES: Final = problem_example(
+    429,
+    "quota_exceeded",
+    "tenant 'research' stores 10737418000 bytes of image batches and maps, its limit is 10737418240, and these are "
+    "240512 more; delete what you no longer need, or send less; the operator can raise the limit with `auditcore "
+    "tenants set`",
+    pointer="#/images",
+)
+
+QUOTA_OF_AUDITS: Final = problem_example(
+    429,
+    "quota_exceeded",
+    "tenant 'research' has 4 audits that wait or run, and its limit is 4; wait until one ends, or cancel one; the "
+    "operator can raise the limit with `auditcore tenants set`",
+)

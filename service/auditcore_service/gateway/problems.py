@@ -51,6 +51,7 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     errors.AuditCancelled: HTTPStatus.CONFLICT,
     refusals.Refusal: HTTPStatus.BAD_REQUEST,
     refusals.NotFound: HTTPStatus.NOT_FOUND,
+    refusals.Deleted: HTTPStatus.GONE,
     refusals.ReportNotReady: HTTPStatus.NOT_FOUND,
     refusals.SigningNotConfigured: HTTPStatus.NOT_FOUND,
     refusals.NotRegistered: HTTPStatus.NOT_FOUND,
@@ -62,9 +63,15 @@ STATUS: Mapping[type[errors.AuditcoreError | refusals.Refusal], HTTPStatus] = {
     refusals.InvalidIdempotencyKey: HTTPStatus.BAD_REQUEST,
     refusals.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.BudgetExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
+    refusals.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    refusals.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     refusals.SignerUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.SignerMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.PolicyExists: HTTPStatus.CONFLICT,
+    refusals.TooManyWebhooks: HTTPStatus.CONFLICT,
+    refusals.WebhookDisabled: HTTPStatus.CONFLICT,
+    refusals.AuditUnderWay: HTTPStatus.CONFLICT,
+    refusals.UsedByAudit: HTTPStatus.CONFLICT,
     refusals.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     refusals.CredentialsMissing: HTTPStatus.UNAUTHORIZED,
     refusals.CredentialsInvalid: HTTPStatus.UNAUTHORIZED,
@@ -93,6 +100,7 @@ _CODES: Mapping[int, str] = {
 _FIXES: Mapping[str, str] = {
     "missing": "this field is required; add it",
     "extra_forbidden": "this field is unknown; remove it or check its spelling",
+    "timezone_aware": "this time has no zone; write it as in 2026-11-22T12:00:00Z",
     "json_invalid": "the body is not JSON; check it at the position named",
 }
 
@@ -100,6 +108,11 @@ _FIXES: Mapping[str, str] = {
 def status_title(status: int) -> str:
     """The name of an HTTP status after RFC 9110, which Python's own names follow only from 3.13 on."""
     return _RENAMED.get(status) or HTTPStatus(status).phrase
+
+
+def status_of_error(error: errors.AuditcoreError | refusals.Refusal) -> HTTPStatus:
+    """The status that an error is answered with."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def problem_type(code: str) -> str:
@@ -171,7 +184,7 @@ def refusal_response(request: Request, error: refusals.Refusal) -> JSONResponse:
 def _known(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.AuditcoreError | refusals.Refusal):
         return _unexpected(request, error)
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status = status_of_error(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(request, error)
     field = getattr(error, "field", None)
@@ -184,10 +197,6 @@ def _known(request: Request, error: Exception) -> JSONResponse:
 def _headers(error: Exception) -> dict[str, str]:
     """Headers that belong to an error; RFC 6750 says what `WWW-Authenticate` holds."""
     match error:
-        case refusals.RequestInFlight():
-            return {"Retry-After": "1"}
-        case refusals.IssuerUnavailable():
-            return {"Retry-After": "5"}
         case refusals.CredentialsMissing():
             return {"WWW-Authenticate": 'Bearer realm="auditcore"'}
         case refusals.CredentialsInvalid():
@@ -195,6 +204,8 @@ def _headers(error: Exception) -> dict[str, str]:
         case refusals.ScopeMissing():
             scopes = " ".join(error.scopes)
             return {"WWW-Authenticate": f'Bearer realm="auditcore", error="insufficient_scope", scope="{scopes}"'}
+        case refusals.Refusal(retry_after_s=int(wait)):
+            return {"Retry-After": str(wait)}
         case _:
             return {}
 

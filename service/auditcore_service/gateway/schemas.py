@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, final, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -16,6 +16,7 @@ from auditcore.contracts.presets import Source
 from auditcore.contracts.report import Verdict
 from auditcore.costs.cost_model import Estimate
 from auditcore.evidence.event_log import LogEntry
+from auditcore_service.webhook_events import AuditEventType
 
 AuditStateName = Literal["queued", "running", "finalizing", "succeeded", "failed", "cancelling", "cancelled"]
 
@@ -83,6 +84,8 @@ class AuditStatus(Body):
         state: Where it stands; `succeeded`, `failed` and `cancelled` are final.
         progress: Shards, counted.
         images: Images of the audit.
+        name: What the request calls it; null without a name.
+        tags: Tags of the request.
         verdict: Verdict of the report; null until there is one.
         replay_of: Id of the audit that it repeats; null if it is no replay.
         error: Why it failed; null if it did not.
@@ -99,6 +102,8 @@ class AuditStatus(Body):
     estimate: Estimate | None = Field(
         default=None, description="What it was expected to cost when it was accepted; null for older audits."
     )
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
     verdict: Verdict | None = None
     replay_of: str | None = None
     error: ErrorBody | None = None
@@ -117,8 +122,45 @@ class EstimateAnswer(Body):
     """
 
     estimate: Estimate
-    within_budget: bool = Field(description="Whether the operator's budget lets POST /v1/audits accept it.")
-    advice: str | None = Field(default=None, description="Above the budget: by how much, and what to reduce.")
+    within_budget: bool = Field(
+        description="Whether the operator's budget, and what is left of the tenant's passes of today, let POST "
+        "/v1/audits accept it."
+    )
+    advice: str | None = Field(default=None, description="If not: by how much it is above, and what to reduce.")
+
+
+@final
+class LimitUsage(Body):
+    """One limit of a tenant, and what is used of it.
+
+    Attributes:
+        limit: The limit in force; null for no limit.
+        used: What is used of it; null for requests without a limit, which are not counted.
+        resets_at: When counting begins at 0 again; null for what is used until it ends or is deleted.
+    """
+
+    limit: int | None
+    used: int | None
+    resets_at: str | None = Field(default=None, description="RFC 3339, UTC.")
+
+
+@final
+class Usage(Body):
+    """What a tenant may use, and what it uses.
+
+    Attributes:
+        tenant: The tenant of the credentials.
+        requests_per_minute: Requests, this one included.
+        running_audits: Audits that wait or run.
+        passes_per_day: Forward passes, as estimated, of the audits submitted today (UTC).
+        stored_bytes: Bytes of image batches and maps.
+    """
+
+    tenant: str
+    requests_per_minute: LimitUsage
+    running_audits: LimitUsage
+    passes_per_day: LimitUsage
+    stored_bytes: LimitUsage
 
 
 @final
@@ -216,6 +258,133 @@ class PolicyPage(Body):
     """
 
     items: tuple[PolicySummary, ...]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+
+@final
+class WebhookRequest(Body):
+    """Where to tell what.
+
+    Attributes:
+        events: The events that are wanted.
+        description: What the webhook is for.
+    """
+
+    url: str = Field(
+        max_length=2048, description="Where events are posted: `https:`, at a public address, without credentials."
+    )
+    events: Annotated[tuple[AuditEventType, ...], Field(min_length=1, max_length=len(get_args(AuditEventType)))]
+    description: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)] = ""
+
+
+@final
+class WebhookLinks(Body):
+    """Where to go from here.
+
+    Attributes:
+        self: Path of the webhook.
+        deliveries: Path of what was sent to it.
+        ping: Path to POST to, to get a test event.
+        rotate: Path to POST to, to get a new secret.
+    """
+
+    self: str
+    deliveries: str
+    ping: str
+    rotate: str
+
+
+@final
+class WebhookEntry(Body):
+    """A webhook, without its secret.
+
+    Attributes:
+        id: Its id.
+        url: Where events are posted.
+        events: The events that it gets.
+        description: What it is for.
+        disabled_reason: Why the service stopped to send to it; null if it sends.
+        disabled_at: When the service stopped, RFC 3339, UTC; null if it sends.
+        failing_since: First failure since the last event arrived, RFC 3339, UTC; null if the last attempt arrived.
+        links: Where to go from here.
+    """
+
+    id: str
+    url: str
+    events: tuple[AuditEventType, ...]
+    description: str
+    created_at: str = Field(description="RFC 3339, UTC.")
+    failing_since: str | None = None
+    disabled_at: str | None = None
+    disabled_reason: str | None = None
+    links: WebhookLinks
+
+
+@final
+class WebhookSecret(Body):
+    """A webhook with its new secret. No other answer shows the secret.
+
+    Attributes:
+        webhook: The webhook.
+        secret: Verifies what is sent to it: `whsec_` and base64. Keep it like a password.
+        previous_until: Until when the secret before signs too, RFC 3339, UTC; null if there is none.
+    """
+
+    webhook: WebhookEntry
+    secret: str
+    previous_until: str | None = None
+
+
+@final
+class WebhookList(Body):
+    """All webhooks, newest first.
+
+    Attributes:
+        items: The webhooks.
+    """
+
+    items: tuple[WebhookEntry, ...]
+
+
+@final
+class DeliveryEntry(Body):
+    """One event for one webhook, and what came of it.
+
+    Attributes:
+        id: The header `webhook-id` of every attempt.
+        event: Type of the event.
+        audit_id: Id of the audit that it is about; null for a test event.
+        attempts: How often it was sent.
+        status: HTTP status of the last answer; null if there was none.
+        error: Why the last attempt failed; null if it did not.
+        created_at: When the event happened, RFC 3339, UTC.
+        attempted_at: When it was last sent, RFC 3339, UTC; null if never.
+        next_attempt_at: When it is sent next, RFC 3339, UTC; null if never.
+    """
+
+    id: str
+    event: AuditEventType | Literal["ping"]
+    audit_id: str | None = None
+    state: Literal["pending", "delivered", "failed", "cancelled"] = Field(
+        description="`failed`: no attempt is left. `cancelled`: the webhook was disabled before it arrived."
+    )
+    attempts: int
+    status: int | None = None
+    error: str | None = None
+    created_at: str
+    attempted_at: str | None = None
+    next_attempt_at: str | None = None
+
+
+@final
+class DeliveryPage(Body):
+    """Deliveries, newest first.
+
+    Attributes:
+        items: The deliveries.
+    """
+
+    items: tuple[DeliveryEntry, ...]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
 
 

@@ -16,6 +16,7 @@ from auditcore_service.store.idempotency import forget_keys
 from auditcore_service.store.inspections import forget_inspections
 from auditcore_service.store.records import Failure, QueuedShard
 from auditcore_service.store.shards import announce_again, silent_shards, take_over_silent
+from auditcore_service.store.webhook_deliveries import forget_deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ class Sweeper:
         with self._database.writing() as connection:
             forget_keys(connection, now=self._clock())
             forget_inspections(connection, now=self._clock())
+            forget_deliveries(connection, now=self._clock())
         return found
 
     def _take_over(self) -> tuple[QueuedShard, ...]:

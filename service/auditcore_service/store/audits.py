@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
+from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
+from auditcore_service.store.audit_inputs import AuditInput, insert_inputs
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import append_event
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
-from auditcore_service.store.tables import AUDITS, SHARDS
+from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, IDEMPOTENCY_KEYS, SHARDS
 from auditcore_service.store.tenancy import owned, owner
 from auditcore_service.store.transitions import SETTLED, AuditState, sources
+from auditcore_service.store.webhook_deliveries import enqueue_audit_event
 
 _LOGGED = frozenset({"verdict", "report_digest", "error_code"})
 """Columns of an audit that the event log holds with a change of its state."""
@@ -29,6 +32,9 @@ def insert_audit(
     now: float,
     estimate: str | None = None,
     replay_of: str | None = None,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    inputs: Collection[AuditInput] = (),
 ) -> tuple[Audit, tuple[QueuedShard, ...]]:
     """Insert an audit with all its shards.
 
@@ -51,6 +57,8 @@ def insert_audit(
         progress=Progress(done=0, total=len(shards), failed=0, fraction=0.0),
         estimate=estimate,
         replay_of=replay_of,
+        name=name,
+        tags=tuple(sorted((tags or {}).items())),
     )
     connection.execute(
         insert(AUDITS).values(
@@ -63,8 +71,14 @@ def insert_audit(
             created_at=now,
             estimate=estimate,
             replay_of=replay_of,
+            name=name,
+            contents_listed=True,
         )
     )
+    if audit.tags:
+        tagged = {"audit_id": audit_id, "tenant": audit.tenant}
+        connection.execute(insert(AUDIT_TAGS), [tagged | {"key": key, "value": value} for key, value in audit.tags])
+    insert_inputs(connection, audit_id, inputs)
     first = min(shard.wave for shard in shards)
     connection.execute(
         insert(SHARDS),
@@ -95,11 +109,11 @@ def insert_audit(
 def find_audit(connection: Connection, audit_id: str) -> Audit | None:
     """Return an audit of the tenant, or None if there is none."""
     row = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id, owned(connection, AUDITS))).one_or_none()
-    return None if row is None else _audit(row, _progress(connection, [audit_id]))
+    return None if row is None else _audit(row, _progress(connection, [audit_id]), _tags(connection, [audit_id]))
 
 
 def list_audits(
-    connection: Connection, *, after: tuple[float, str] | None, limit: int, state: AuditState | None = None
+    connection: Connection, *, after: tuple[float, str] | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
 ) -> tuple[Audit, ...]:
     """Return audits of the tenant, newest first.
 
@@ -107,9 +121,9 @@ def list_audits(
         connection: An open transaction.
         after: (created_at, id) of the last audit on the previous page.
         limit: Largest number of audits to return.
-        state: Only audits in this state.
+        wanted: Which audits.
     """
-    query = select(AUDITS).where(owned(connection, AUDITS))
+    query = select(AUDITS).where(owned(connection, AUDITS), *wanted.conditions(connection))
     query = query.order_by(AUDITS.c.created_at.desc(), AUDITS.c.id.desc()).limit(limit)
     if after is not None:
         created_at, audit_id = after
@@ -119,11 +133,10 @@ def list_audits(
                 and_(AUDITS.c.created_at == created_at, AUDITS.c.id < audit_id),
             )
         )
-    if state is not None:
-        query = query.where(AUDITS.c.state == state)
     rows = connection.execute(query).all()
-    progress = _progress(connection, [row.id for row in rows])
-    return tuple(_audit(row, progress) for row in rows)
+    ids = [row.id for row in rows]
+    progress, tags = _progress(connection, ids), _tags(connection, ids)
+    return tuple(_audit(row, progress, tags) for row in rows)
 
 
 def lock_audit(connection: Connection, audit_id: str) -> AuditState | None:
@@ -167,7 +180,17 @@ def move_audit(
         data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
         tenant = connection.execute(select(AUDITS.c.tenant).where(AUDITS.c.id == audit_id)).scalar_one()
         append_entry(connection, "state", audit_id, data, now=now, tenant=tenant)
+        enqueue_audit_event(connection, audit_id, target, now=now)
     return bool(changed)
+
+
+def delete_audit(connection: Connection, audit_id: str) -> None:
+    """Delete an audit with all its rows but its registration and evidence. The caller must hold its lock."""
+    connection.execute(
+        delete(IDEMPOTENCY_KEYS).where(owned(connection, IDEMPOTENCY_KEYS), IDEMPOTENCY_KEYS.c.audit_id == audit_id)
+    )
+    # shards, events, tags and the rest have foreign keys that cascade
+    connection.execute(delete(AUDITS).where(owned(connection, AUDITS), AUDITS.c.id == audit_id))
 
 
 def append_state_event(connection: Connection, audit_id: str, *, now: float, kind: str = "state") -> None:
@@ -225,7 +248,19 @@ def _progress(connection: Connection, audit_ids: Sequence[str]) -> dict[str, Pro
     }
 
 
-def _audit(row: Row[Any], progress: Mapping[str, Progress]) -> Audit:
+def _tags(connection: Connection, audit_ids: Sequence[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+    rows = connection.execute(
+        select(AUDIT_TAGS.c.audit_id, AUDIT_TAGS.c.key, AUDIT_TAGS.c.value)
+        .where(AUDIT_TAGS.c.audit_id.in_(audit_ids))
+        .order_by(AUDIT_TAGS.c.key)
+    )
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for row in rows:
+        found[row.audit_id] = (*found.get(row.audit_id, ()), (row.key, row.value))
+    return found
+
+
+def _audit(row: Row[Any], progress: Mapping[str, Progress], tags: Mapping[str, tuple[tuple[str, str], ...]]) -> Audit:
     failure = None if row.error_code is None else Failure(row.error_code, row.error_message, row.error_field)
     return Audit(
         id=row.id,
@@ -243,4 +278,6 @@ def _audit(row: Row[Any], progress: Mapping[str, Progress]) -> Audit:
         progress=progress[row.id],
         estimate=row.estimate,
         replay_of=row.replay_of,
+        name=row.name,
+        tags=tags.get(row.id, ()),
     )

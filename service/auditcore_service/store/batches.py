@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditcore.contracts.images import BatchManifest
@@ -11,23 +11,31 @@ from auditcore_service.store.tables import FROZEN_IMAGES, IMAGE_BATCHES
 from auditcore_service.store.tenancy import owned, owner
 
 
-def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, now: float) -> None:
-    """Store a batch; storing the same batch again changes nothing."""
-    if find_batch(connection, digest) is not None:
+def insert_batch(connection: Connection, *, digest: str, manifest: BatchManifest, size_bytes: int, now: float) -> None:
+    """Store a batch; storing the same batch again counts as using it.
+
+    Args:
+        connection: A write transaction of the tenant.
+        digest: Digest of the manifest.
+        manifest: The images.
+        size_bytes: Bytes of the images and their masks.
+        now: Seconds since 1970.
+    """
+    if use_batch(connection, digest, now=now):
         return
     values = {
         "tenant": owner(connection),
         "digest": digest,
         "manifest": manifest.model_dump_json(),
         "images": len(manifest.entries),
-        "size_bytes": sum(entry.size_bytes for entry in manifest.entries),
+        "size_bytes": size_bytes,
         "created_at": now,
     }
     try:
         with connection.begin_nested():
             connection.execute(insert(IMAGE_BATCHES).values(**values))
     except IntegrityError:
-        # on PostgreSQL another upload may have been first; with content addresses it stored the same batch
+        # with content addresses, what is stored is the same batch
         return
 
 
@@ -44,6 +52,30 @@ def batch_size(connection: Connection, digest: str) -> int | None:
     return connection.execute(
         select(IMAGE_BATCHES.c.images).where(IMAGE_BATCHES.c.digest == digest, owned(connection, IMAGE_BATCHES))
     ).scalar_one_or_none()
+
+
+def use_batch(connection: Connection, digest: str, *, now: float) -> bool:
+    """Note that a batch is used now, so that it cannot be deleted before the transaction ends.
+
+    Returns:
+        Whether there is such a batch.
+    """
+    used = update(IMAGE_BATCHES).where(owned(connection, IMAGE_BATCHES), IMAGE_BATCHES.c.digest == digest)
+    return bool(connection.execute(used.values(used_at=now)).rowcount)
+
+
+def lock_batch(connection: Connection, digest: str) -> int | None:
+    """Images of a batch that no other transaction can use until this one ends; None if there is no such batch."""
+    return connection.execute(
+        select(IMAGE_BATCHES.c.images)
+        .where(owned(connection, IMAGE_BATCHES), IMAGE_BATCHES.c.digest == digest)
+        .with_for_update()
+    ).scalar_one_or_none()
+
+
+def delete_batch(connection: Connection, digest: str) -> None:
+    """Delete a batch; the bytes of its images are collected."""
+    connection.execute(delete(IMAGE_BATCHES).where(owned(connection, IMAGE_BATCHES), IMAGE_BATCHES.c.digest == digest))
 
 
 def freeze_image(connection: Connection, audit_id: str, index: int, digest: str) -> str:

@@ -83,13 +83,16 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
-    def keeps_tenants_apart(self) -> bool:
-        """Whether the database itself hides the rows of other tenants; superusers of PostgreSQL see all of them."""
+    def is_without_walls(self) -> bool:
+        """Whether PostgreSQL would show the rows of every tenant, because the role of the service is a superuser.
+
+        The service itself keeps tenants apart, whatever the database. SQLite has no second wall to pass.
+        """
         if self.engine.dialect.name != "postgresql":
             return False
         with self.reading() as connection:
             role = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
-            return not connection.execute(role).scalar_one()
+            return bool(connection.execute(role).scalar_one())
 
     def check(self) -> None:
         """Check that the database is reachable.

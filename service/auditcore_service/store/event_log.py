@@ -107,6 +107,17 @@ def entries_about(connection: Connection, subject: str, kind: EntryKind) -> Iter
     return (_entry(row) for row in rows)
 
 
+def last_entry_about(connection: Connection, subject: str, kind: EntryKind) -> LogEntry | None:
+    """The newest entry of the tenant's log of one kind about one subject; None if there is none."""
+    row = connection.execute(
+        select(LOG_ENTRIES)
+        .where(LOG_ENTRIES.c.tenant == owner(connection), LOG_ENTRIES.c.subject == subject, LOG_ENTRIES.c.kind == kind)
+        .order_by(LOG_ENTRIES.c.sequence.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _entry(row)
+
+
 def logged_tenants(connection: Connection) -> tuple[str, ...]:
     """Every tenant that has a log, in order of their names."""
     return tuple(connection.execute(select(LOG_ENTRIES.c.tenant).distinct().order_by(LOG_ENTRIES.c.tenant)).scalars())

@@ -106,6 +106,8 @@ class Audit:
         tenant: Whose it is.
         estimate: Its estimated cost when it was accepted; None for audits of earlier releases without estimates.
         replay_of: Id of the audit that it repeats; None if it is no replay.
+        name: Its name; None if it has none.
+        tags: Key and value of each tag, by key.
     """
 
     id: str
@@ -123,6 +125,8 @@ class Audit:
     progress: Progress
     estimate: str | None = None
     replay_of: str | None = None
+    name: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @final

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from auditcore_service.store.audits import append_state_event, lock_audit, move_audit
+from auditcore_service.store.contents import NOTHING, AuditContents, insert_contents
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
 from auditcore_service.store.tables import AUDITS, SHARDS
@@ -79,6 +80,7 @@ def complete_shard(
     result_digest: str,
     now: float,
     verdict: str | None = None,
+    contents: AuditContents = NOTHING,
 ) -> Step:
     """Store a result if the caller still owns the shard, and open the next wave if it was the last missing result.
 
@@ -89,6 +91,7 @@ def complete_shard(
         result_digest: Digest of the result; for the last wave, of the report.
         now: Seconds since 1970.
         verdict: The report's verdict, for the last wave.
+        contents: What the shard has made and loaded.
     """
     state = lock_audit(connection, key.audit_id)
     done = connection.execute(
@@ -98,6 +101,7 @@ def complete_shard(
     ).rowcount
     if not done:
         return _STALE
+    insert_contents(connection, key.audit_id, contents)
     if state not in ACTIVE:
         _settle_cancelled(connection, key.audit_id, now=now)
         return Step(applied=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from auditcore_service.principals import DEFAULT_TENANT
@@ -49,6 +51,18 @@ IMAGE_BATCHES = Table(
     Column("images", Integer, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("used_at", Double),
+)
+
+MAP_FILES = Table(
+    "map_files",
+    METADATA,
+    _tenant(primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    # not known of files that were uploaded before this table existed
+    Column("size_bytes", BigInteger),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double),
 )
 
 AUDITS = Table(
@@ -70,9 +84,40 @@ AUDITS = Table(
     Column("error_field", String(1024)),
     Column("estimate", Text),
     Column("replay_of", _ID),
+    Column("name", String(200)),
+    # false until the pictures and models of an audit of an earlier release are in their tables
+    Column("contents_listed", Boolean, nullable=False, server_default=false()),
     Index(None, "created_at", "id"),
     Index(None, "tenant", "created_at"),
+    Index(None, "tenant", "name"),
     Index(None, "state"),
+)
+
+AUDIT_TAGS = Table(
+    "audit_tags",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("key", String(63), primary_key=True),
+    Column("value", String(200), nullable=False),
+    Index(None, "tenant", "key", "value"),
+)
+
+AUDIT_INPUTS = Table(
+    "audit_inputs",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("kind", String(16), primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
+    Index(None, "tenant", "kind", "digest"),
+)
+
+PICTURES = Table(
+    "pictures",
+    METADATA,
+    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", _DIGEST, primary_key=True),
 )
 
 SHARDS = Table(
@@ -172,7 +217,8 @@ FROZEN_IMAGES = Table(
 REGISTRATIONS = Table(
     "registrations",
     METADATA,
-    Column("audit_id", _ID, ForeignKey("audits.id", ondelete="CASCADE"), primary_key=True),
+    # no foreign key: evidence stays when its audit is deleted
+    Column("audit_id", _ID, primary_key=True),
     _tenant(),
     Column("digest", _DIGEST, nullable=False),
     Column("envelope", Text, nullable=False),
@@ -201,6 +247,66 @@ LOG_ENTRIES = Table(
     Column("previous", _DIGEST, nullable=False),
     Column("hash", _DIGEST, nullable=False),
     Index(None, "subject", "kind"),
+)
+
+TENANTS = Table(
+    "tenants",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("requests_per_minute", BigInteger),
+    Column("running_audits", BigInteger),
+    Column("passes_per_day", BigInteger),
+    Column("stored_bytes", BigInteger),
+    Column("retention_days", BigInteger),
+)
+
+DAILY_PASSES = Table(
+    "daily_passes",
+    METADATA,
+    _tenant(primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("passes", BigInteger, nullable=False),
+)
+
+WEBHOOKS = Table(
+    "webhooks",
+    METADATA,
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("secret", String(64), nullable=False),
+    Column("previous_secret", String(64)),
+    Column("previous_until", Double),
+    Column("created_at", Double, nullable=False),
+    Column("failing_since", Double),
+    Column("paused_until", Double),
+    Column("disabled_at", Double),
+    Column("disabled_reason", Text),
+    Index(None, "tenant", "created_at"),
+)
+
+WEBHOOK_DELIVERIES = Table(
+    "webhook_deliveries",
+    METADATA,
+    Column("webhook_id", _ID, ForeignKey("webhooks.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", _ID, primary_key=True),
+    _tenant(),
+    Column("event", String(32), nullable=False),
+    Column("audit_id", _ID),
+    Column("payload", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("created_at", Double, nullable=False),
+    Column("next_attempt_at", Double),
+    Column("attempted_at", Double),
+    Column("status", Integer),
+    Column("error", Text),
+    Index(None, "state", "next_attempt_at"),
+    Index(None, "webhook_id", "created_at"),
+    Index(None, "created_at"),
 )
 
 API_KEYS = Table(

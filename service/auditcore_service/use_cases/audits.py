@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from auditcore.report.failure import AuditFailure
 from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
+from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
 from auditcore_service.store.audits import find_audit, insert_audit, list_audits
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
@@ -34,15 +36,18 @@ from auditcore_service.store.idempotency import Reservation, bind_key, find_key,
 from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.registrations import insert_registration
 from auditcore_service.store.shards import cancel_audit
-from auditcore_service.store.transitions import TERMINAL, AuditState
+from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.audit_ids import is_audit_id
+from auditcore_service.use_cases.audit_uploads import inputs_of, use_uploads
 from auditcore_service.use_cases.baselines import Baselines
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
+from auditcore_service.use_cases.deleted_objects import missing_audit
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.locations import unsafe_integer
 from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.priced_requests import PricedRequest, PricedRequests
+from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.refusals import (
     BudgetExceeded,
     IdempotencyKeyReused,
@@ -83,6 +88,7 @@ class Audits:
         batches: ImageBatches,
         maps: MapUploads,
         policies: Policies,
+        quotas: Quotas,
         signing_key: SigningKey | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -91,6 +97,7 @@ class Audits:
         self._blobs = blobs
         self._announcer = announcer
         self._batches = batches
+        self._quotas = quotas
         self._signing_key = signing_key
         self._pricing = PricedRequests(
             settings,
@@ -120,7 +127,9 @@ class Audits:
 
         Raises:
             InputError: The request cannot be carried out; nothing was stored.
-            BudgetExceeded: It would cost more than the operator allows; nothing was stored.
+            BudgetExceeded: It would cost more than the operator allows, or more than its tenant may submit in a day;
+                nothing was stored.
+            QuotaExceeded: Nothing is left of a limit of its tenant.
             InvalidIdempotencyKey: The key is empty, too long or not printable.
             IdempotencyKeyReused: The key came with another request.
             RequestInFlight: The first request with this key is still being answered.
@@ -150,13 +159,18 @@ class Audits:
     def estimate(self, principal: Principal, request: AuditRequest) -> PricedRequest:
         """What a request would cost; makes all checks of `submit` but the budget, and stores nothing.
 
-        A price above the operator's budget is an answer: `objection` is then set.
+        A price above the operator's budget, or above what its tenant may still submit today, is an answer: `objection`
+        is then set.
 
         Raises:
             InputError: The request cannot be carried out.
         """
         _fingerprint(request)
-        return self._pricing.price(principal, request)
+        priced = self._pricing.price(principal, request)
+        if priced.objection is not None:
+            return priced
+        objection = self._quotas.objection_to_passes(principal.tenant, priced.estimate.passes)
+        return dataclasses.replace(priced, objection=objection)
 
     def _submit(
         self,
@@ -170,6 +184,7 @@ class Audits:
         priced = self._pricing.price(principal, request)
         if priced.objection is not None:
             raise BudgetExceeded(priced.objection, field="plan")
+        self._quotas.check_audit(principal.tenant, priced.estimate.passes)
         request, plan, images = priced.request, priced.plan, priced.images
         changes: dict[str, object] = {}
         match request.images:
@@ -208,8 +223,21 @@ class Audits:
                 # if anything fails from here on, the transaction is rolled back and the key is free again
                 reservation = reserve_key(connection, key, fingerprint, now=now)
             if reservation.state == "new":
+                self._quotas.admit_audit(connection, principal.tenant, priced.estimate.passes)
+                inputs = inputs_of(request, plan)
+                # from here on nothing of this can be deleted
+                use_uploads(connection, inputs, now=now)
                 audit, queued = insert_audit(
-                    connection, audit_id=audit_id, images=images, shards=shards, now=now, replay_of=replay_of, **written
+                    connection,
+                    audit_id=audit_id,
+                    images=images,
+                    shards=shards,
+                    now=now,
+                    replay_of=replay_of,
+                    name=request.name,
+                    tags=request.tags,
+                    inputs=inputs,
+                    **written,
                 )
                 if key is not None:
                     bind_key(connection, key, audit_id)
@@ -243,18 +271,16 @@ class Audits:
 
         Raises:
             NotFound: There is none.
+            Deleted: It was deleted.
         """
-        audit = None
-        if is_audit_id(audit_id):
-            with self._database.reading(principal.tenant) as connection:
-                audit = find_audit(connection, audit_id)
-        if audit is None:
-            msg = f"there is no audit {audit_id[:64]!r}; take the id from the answer to POST /v1/audits"
-            raise NotFound(msg)
+        with self._database.reading(principal.tenant) as connection:
+            audit = find_audit(connection, audit_id) if is_audit_id(audit_id) else None
+            if audit is None:
+                raise missing_audit(connection, audit_id)
         return audit
 
     def page(
-        self, principal: Principal, *, cursor: str | None, limit: int, state: AuditState | None = None
+        self, principal: Principal, *, cursor: str | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
     ) -> tuple[tuple[Audit, ...], str | None]:
         """Audits, newest first, and the cursor of the next page.
 
@@ -263,7 +289,7 @@ class Audits:
         """
         after = None if cursor is None else decode_cursor(cursor)
         with self._database.reading(principal.tenant) as connection:
-            found = list_audits(connection, after=after, limit=limit + 1, state=state)
+            found = list_audits(connection, after=after, limit=limit + 1, wanted=wanted)
         audits = found[:limit]
         more = len(found) > limit
         return audits, encode_cursor(audits[-1].created_at, audits[-1].id) if more else None

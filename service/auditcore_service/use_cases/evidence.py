@@ -25,6 +25,7 @@ from auditcore_service.store.registrations import (
 )
 from auditcore_service.use_cases.audits import Audits
 from auditcore_service.use_cases.refusals import (
+    Deleted,
     NotRegistered,
     ReportNotReady,
     SignerMismatch,
@@ -83,13 +84,23 @@ class Evidence:
     def of_audit(self, principal: Principal, audit_id: str) -> bytes:
         """The signed statement about the report of an audit; it is made when it is first asked for, and never changes.
 
+        It stays when the audit is deleted.
+
         Raises:
             NotFound: There is no such audit.
+            Deleted: It was deleted, and had no evidence.
             ReportNotReady: It has no report, yet or ever.
             SigningNotConfigured: There is no key to sign with.
             NotRegistered: The audit was submitted while there was no key.
         """
-        report = self._audits.report(principal, audit_id)
+        try:
+            report = self._audits.report(principal, audit_id)
+        except Deleted:
+            with self._database.reading(principal.tenant) as connection:
+                kept = find_registration(connection, audit_id)
+            if kept is not None and kept.evidence is not None:
+                return kept.evidence
+            raise
         stored = self._registration(principal, audit_id)
         if stored.evidence is not None:
             return stored.evidence

@@ -33,10 +33,13 @@ from auditcore.images.tensor_batches import cut, is_tensor_file, open_batch
 from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors, require_models
 from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
-from auditcore_service.store.batches import find_batch, insert_batch
+from auditcore_service.store.batches import find_batch, insert_batch, use_batch
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
+from auditcore_service.store.usage import lock_usage
 from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
+from auditcore_service.use_cases.deleted_objects import missing_batch
+from auditcore_service.use_cases.digests import is_digest
 from auditcore_service.use_cases.image_files import (
     HEADER_BYTES,
     has_image_header,
@@ -44,9 +47,10 @@ from auditcore_service.use_cases.image_files import (
     is_hidden,
     is_system_file,
 )
-from auditcore_service.use_cases.refusals import InvalidUpload, NotFound
+from auditcore_service.use_cases.metered_blobs import MeteredBlobs
+from auditcore_service.use_cases.quotas import Quotas
+from auditcore_service.use_cases.refusals import InvalidUpload
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _NAME_IS_UTF8 = 0x800
 _NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
@@ -101,11 +105,18 @@ class ImageBatches:
     """The use cases of image batches."""
 
     def __init__(
-        self, settings: Settings, *, database: Database, blobs: BlobStore, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        quotas: Quotas,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._database = database
         self._blobs = blobs
+        self._quotas = quotas
         self._clock = clock
 
     def store(
@@ -129,8 +140,9 @@ class ImageBatches:
             InvalidUpload: There is no image, an archive is unsafe or damaged, or annotations do not match.
             UndecodableImage: A DICOM file is damaged, so that what it says about the patient cannot be removed.
             LimitExceeded: Too many images or bytes.
+            QuotaExceeded: The tenant would store too many bytes.
         """
-        blobs = self._blobs.of(principal.tenant)
+        blobs = self._metered(principal)
         entries = []
         total = 0
         passed_over: list[str] = []
@@ -167,6 +179,7 @@ class ImageBatches:
             )
         digest, manifest = self._remember(
             principal,
+            blobs,
             [
                 entry.model_copy(update={"label": one.label, "boxes": one.boxes, "masks": stored_masks(one.masks)})
                 for entry, one in zip(entries, known, strict=True)
@@ -194,15 +207,16 @@ class ImageBatches:
 
         Raises:
             InputError: The file cannot be fetched, is not one of images, or has another digest.
+            QuotaExceeded: The tenant would store too many bytes.
         """
-        blobs = self._blobs.of(principal.tenant)
-        with open_tensors(images, self._settings.access, blobs=blobs.get) as (stream, batch):
+        blobs = self._metered(principal)
+        with open_tensors(images, self._settings.access, blobs=self._blobs.of(principal.tenant).get) as (stream, batch):
             entries = []
             for image in cut_tensors(images, stream, batch):
                 blobs.put(image.data)
                 self._put_masks(blobs, image.masks)
                 entries.append(entry_of(image))
-        return self._remember(principal, entries)
+        return self._remember(principal, blobs, entries)
 
     def store_inline(self, principal: Principal, images: Sequence[InlineImage]) -> tuple[str, BatchManifest]:
         """Store the images of a request itself.
@@ -210,9 +224,10 @@ class ImageBatches:
         Raises:
             InvalidUpload: An image is empty.
             LimitExceeded: An image has too many bytes.
+            QuotaExceeded: The tenant would store too many bytes.
         """
         self.check_inline(images)
-        blobs = self._blobs.of(principal.tenant)
+        blobs = self._metered(principal)
         kept = [
             image.model_copy(update={"data": _without_patient(image.data, f"images.images.{number}.data")})
             for number, image in enumerate(images)
@@ -220,7 +235,7 @@ class ImageBatches:
         for image in kept:
             blobs.put(image.data)
             self._put_masks(blobs, image.masks)
-        return self._remember(principal, inline_manifest(kept).entries)
+        return self._remember(principal, blobs, inline_manifest(kept).entries)
 
     def check_inline(self, images: Sequence[InlineImage]) -> None:
         """Refuse images of a request that cannot be stored; stores nothing.
@@ -241,27 +256,41 @@ class ImageBatches:
 
         Raises:
             NotFound: There is no such batch.
+            Deleted: It was deleted.
         """
-        manifest = None
-        if _DIGEST.fullmatch(digest):  # a database refuses some characters with an error
-            with self._database.reading(principal.tenant) as connection:
-                manifest = find_batch(connection, digest)
-        if manifest is None:
-            msg = f"no image batch {digest[:71]} is stored; upload it with POST /v1/image-batches"
-            raise NotFound(msg)
+        with self._database.reading(principal.tenant) as connection:
+            manifest = find_batch(connection, digest) if is_digest(digest) else None
+            if manifest is None:
+                raise missing_batch(connection, digest)
         return manifest
 
+    def _metered(self, principal: Principal) -> MeteredBlobs:
+        return MeteredBlobs(self._blobs.of(principal.tenant), self._quotas.room(principal.tenant))
+
     def _remember(
-        self, principal: Principal, entries: Sequence[BatchEntry], class_names: tuple[str, ...] = ()
+        self,
+        principal: Principal,
+        blobs: MeteredBlobs,
+        entries: Sequence[BatchEntry],
+        class_names: tuple[str, ...] = (),
     ) -> tuple[str, BatchManifest]:
         manifest = BatchManifest(entries=tuple(entries), class_names=class_names)
         digest = digest_of(manifest)
         with self._database.writing(principal.tenant) as connection:
-            insert_batch(connection, digest=digest, manifest=manifest, now=self._clock())
+            # before the batch is looked up: of two uploads of it at once, the second needs no room
+            lock_usage(connection, principal.tenant)
+            if not use_batch(connection, digest, now=self._clock()):
+                if blobs.room is not None and blobs.overflowed:
+                    # even if something was deleted in the meantime: not all of it is stored
+                    blobs.room.check(blobs.size_bytes, field="images")
+                self._quotas.admit_bytes(connection, principal.tenant, blobs.size_bytes, field="images")
+                insert_batch(
+                    connection, digest=digest, manifest=manifest, size_bytes=blobs.size_bytes, now=self._clock()
+                )
         return digest, manifest
 
     @staticmethod
-    def _put_masks(blobs: BlobStore, masks: Sequence[Mask]) -> int:
+    def _put_masks(blobs: MeteredBlobs, masks: Sequence[Mask]) -> int:
         """Store masks that are files, and return their size in bytes."""
         files = [mask.png for mask in masks if mask.png is not None]
         for file in files:

@@ -19,6 +19,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.batches import batch_size
 from auditcore_service.store.database import Database
 from auditcore_service.use_cases.baselines import Baselines
+from auditcore_service.use_cases.deleted_objects import missing_batch
 from auditcore_service.use_cases.estimates import Estimates, check_request_limits, objection_to
 from auditcore_service.use_cases.image_batches import ImageBatches
 from auditcore_service.use_cases.policies import Policies
@@ -87,7 +88,7 @@ class PricedRequests:
             WHITE_BOX if found.capabilities is None else found.capabilities for found in prepared.resolutions
         ]
         with self._database.reading(principal.tenant) as connection:
-            self._maps.check(principal, plan, images=images)
+            self._maps.check(principal, connection, plan, images=images)
             price = self._estimates.price(connection, request, plan, images=images, model_capabilities=capabilities)
         check_request_limits(request, plan, images=images, model_capabilities=capabilities)
         return PricedRequest(
@@ -128,9 +129,8 @@ class PricedRequests:
             case ImageBatchReference(digest=digest):
                 with self._database.reading(principal.tenant) as connection:
                     size = batch_size(connection, digest)
-                if size is None:
-                    msg = f"no image batch {digest} is stored; upload it with POST /v1/image-batches first"
-                    raise InvalidRequest(msg, field="images.digest")
+                    if size is None:
+                        raise InvalidRequest(missing_batch(connection, digest).message, field="images.digest")
                 return request, size
             case ImageUris(uris=uris):
                 limit = self._settings.batch_images

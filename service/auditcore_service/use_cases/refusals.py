@@ -2,6 +2,7 @@
 
 Refusal
 |-- NotFound                 not_found
+|   `-- Deleted              deleted
 |-- ReportNotReady           report_not_ready
 |-- SigningNotConfigured     signing_not_configured
 |-- NotRegistered            not_registered
@@ -13,7 +14,13 @@ Refusal
 |-- InvalidIdempotencyKey    invalid_idempotency_key
 |-- IdempotencyKeyReused     idempotency_key_reused
 |-- BudgetExceeded           budget_exceeded
+|-- QuotaExceeded            quota_exceeded
+|-- TooManyRequests          too_many_requests
 |-- PolicyExists             policy_exists
+|-- TooManyWebhooks          too_many_webhooks
+|-- WebhookDisabled          webhook_disabled
+|-- AuditUnderWay            audit_under_way
+|-- UsedByAudit              used_by_audit
 |-- ModelRefused             the code of the worker's error
 |-- CredentialsMissing       credentials_missing
 |-- CredentialsInvalid       credentials_invalid
@@ -38,9 +45,12 @@ class Refusal(Exception):
         code: Stable machine-readable name.
         message: What was found and how to fix it.
         field: The part of the request that is wrong, if it is known.
+        retry_after_s: Seconds after which the same request may succeed; None if waiting does not help, or if nobody
+            knows how long.
     """
 
     code: ClassVar[str] = "refused"
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -52,6 +62,12 @@ class NotFound(Refusal):
     """No such audit or batch."""
 
     code = "not_found"
+
+
+class Deleted(NotFound):
+    """There was such an object, and it was deleted."""
+
+    code = "deleted"
 
 
 class ReportNotReady(Refusal):
@@ -120,6 +136,26 @@ class BudgetExceeded(Refusal):
     code = "budget_exceeded"
 
 
+class QuotaExceeded(Refusal):
+    """The request needs more of a tenant's limit than is left."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message, field=field)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(Refusal):
+    """More requests came within a minute than are allowed."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class SignerUnknown(Refusal):
     """A sign-off names nobody, and the service does not know who sent it."""
 
@@ -136,6 +172,30 @@ class PolicyExists(Refusal):
     """The name and version of a policy belong to another document."""
 
     code = "policy_exists"
+
+
+class TooManyWebhooks(Refusal):
+    """The tenant has as many webhooks as it may have."""
+
+    code = "too_many_webhooks"
+
+
+class WebhookDisabled(Refusal):
+    """The service no longer sends to this webhook."""
+
+    code = "webhook_disabled"
+
+
+class AuditUnderWay(Refusal):
+    """An audit that has not ended cannot be deleted."""
+
+    code = "audit_under_way"
+
+
+class UsedByAudit(Refusal):
+    """An audit that has not ended needs an upload that is to be deleted."""
+
+    code = "used_by_audit"
 
 
 class ModelRefused(Refusal):
@@ -168,6 +228,7 @@ class IssuerUnavailable(Refusal):
     """The issuer of tokens does not answer, so that no token can be checked."""
 
     code = "issuer_unavailable"
+    retry_after_s = 5
 
 
 class ScopeMissing(Refusal):
@@ -206,3 +267,4 @@ class RequestInFlight(Refusal):
     """The first request with this key is still being answered."""
 
     code = "request_in_flight"
+    retry_after_s = 1

@@ -26,7 +26,8 @@ class Replays:
             NotFound: There is no such audit.
             ReportNotReady: It has no report to compare with, yet or ever.
             InputError: The request can no longer be carried out, such as with a model that has changed.
-            BudgetExceeded: It would cost more than the operator allows.
+            BudgetExceeded: It would cost more than the operator allows, or more than its tenant may submit in a day.
+            QuotaExceeded: Nothing is left of a limit of its tenant.
         """
         audit = self._audits.get(principal, audit_id)
         if audit.report_digest is None:

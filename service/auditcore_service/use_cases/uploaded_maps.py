@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import BinaryIO, final
 
+from sqlalchemy import Connection
+
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.map_files import StoredMaps, read_map_layout
 from auditcore.contracts.plan import AuditPlan
-from auditcore.errors import LimitExceeded, MapsInvalid
+from auditcore.errors import LimitExceeded, MapsInvalid, UnreachableResource
 from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.database import Database
+from auditcore_service.store.map_files import has_map_file, insert_map_file, use_map_file
+from auditcore_service.store.usage import lock_usage
+from auditcore_service.use_cases.deleted_objects import missing_maps
+from auditcore_service.use_cases.quotas import Quotas
 
 
 @final
 class MapUploads:
     """The use cases of uploaded maps."""
 
-    def __init__(self, settings: Settings, *, blobs: BlobStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database,
+        blobs: BlobStore,
+        quotas: Quotas,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
+        self._database = database
         self._blobs = blobs
+        self._quotas = quotas
+        self._clock = clock
 
     def store(self, principal: Principal, stream: BinaryIO) -> StoredMaps:
         """Store a file of maps; the same file always has the same digest.
@@ -26,25 +47,41 @@ class MapUploads:
         Raises:
             LimitExceeded: The file is larger than the limit of an image batch.
             MapsInvalid: The file does not contain maps.
+            QuotaExceeded: The tenant would store too many bytes.
         """
         limit = self._settings.batch_bytes
         data = stream.read(limit + 1)
         if len(data) > limit:
             raise LimitExceeded(what="the file of maps", limit=limit, actual=len(data), unit="bytes", field="maps")
         file, _ = read_map_layout(data)
-        return StoredMaps(digest=self._blobs.of(principal.tenant).put(data), size_bytes=len(data), file=file)
+        digest, now = sha256(data), self._clock()
+        with self._database.reading(principal.tenant) as connection:
+            known = has_map_file(connection, digest)
+        room = None if known else self._quotas.room(principal.tenant)
+        if room is not None:
+            room.check(len(data), field="maps")
+        self._blobs.of(principal.tenant).put(data)
+        with self._database.writing(principal.tenant) as connection:
+            # before the file is looked up: of two uploads of it at once, the second needs no room
+            lock_usage(connection, principal.tenant)
+            if not use_map_file(connection, digest, now=now):
+                self._quotas.admit_bytes(connection, principal.tenant, len(data), field="maps")
+                insert_map_file(connection, digest=digest, size_bytes=len(data), now=now)
+        return StoredMaps(digest=digest, size_bytes=len(data), file=file)
 
-    def check(self, principal: Principal, plan: AuditPlan, *, images: int) -> None:
+    def check(self, principal: Principal, connection: Connection, plan: AuditPlan, *, images: int) -> None:
         """Refuse a plan whose maps are not stored, or whose number of maps is wrong.
 
         Raises:
-            UnreachableResource: Nothing is stored under a digest.
+            UnreachableResource: No maps are stored under a digest.
             MapsInvalid: The stored file does not contain maps, or the wrong number of maps.
         """
         for position, explainer in enumerate(plan.explainers):
             if explainer.uploaded_maps is None:
                 continue
             field = f"plan.explainers.{position}.maps"
+            if not has_map_file(connection, explainer.uploaded_maps):
+                raise UnreachableResource(missing_maps(connection, explainer.uploaded_maps).message, field=field)
             content = self._blobs.of(principal.tenant).get(explainer.uploaded_maps, field=field)
             file, _ = read_map_layout(content, field=field)
             if file.ordered and file.images != images:

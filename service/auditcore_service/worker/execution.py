@@ -30,6 +30,7 @@ from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.contents import NOTHING, AuditContents
 from auditcore_service.store.database import Database
 from auditcore_service.store.inspections import answer_inspection, find_inspection
 from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
@@ -78,6 +79,22 @@ class _CurrentAudit:
     request: AuditRequest
     plan: AuditPlan
     run: AuditRun
+
+
+@final
+@dataclass(frozen=True)
+class _Outcome:
+    """What a shard has come to.
+
+    Attributes:
+        digest: Digest of its stored result.
+        verdict: The verdict, if the result is a report.
+        contents: What it has made and loaded.
+    """
+
+    digest: str
+    verdict: str | None = None
+    contents: AuditContents = NOTHING
 
 
 @final
@@ -181,7 +198,7 @@ class Executor:
         key, attempt = shard.key, shard.attempt
         try:
             with heartbeat(shard, database=self._database, settings=self._settings, clock=self._clock) as progress:
-                digest, verdict = self._compute(shard, progress)
+                outcome = self._compute(shard, progress)
         except AuditCancelled:
             logger.info("shard_abandoned")
             with self._database.writing() as connection:
@@ -198,7 +215,13 @@ class Executor:
             return self._release(shard, error, INTERNAL_ERROR)
         with self._database.writing() as connection:
             return complete_shard(
-                connection, key, attempt=attempt, result_digest=digest, verdict=verdict, now=self._clock()
+                connection,
+                key,
+                attempt=attempt,
+                result_digest=outcome.digest,
+                verdict=outcome.verdict,
+                contents=outcome.contents,
+                now=self._clock(),
             )
 
     def _release(self, shard: Shard, error: Exception, failure: Failure) -> Step:
@@ -221,11 +244,11 @@ class Executor:
         except QueueUnavailable as error:
             log.warning("announcement_postponed", shards=len(step.opened), reason=str(error))
 
-    def _compute(self, shard: Shard, progress: Callable[[float], None]) -> tuple[str, str | None]:
-        """Digest of the stored result, and the verdict if the result is a report."""
+    def _compute(self, shard: Shard, progress: Callable[[float], None]) -> _Outcome:
+        """Compute a shard, and store its result."""
         with self._database.reading() as connection:
             audit = find_audit(connection, shard.key.audit_id)
-        if audit is None:  # cannot happen: the shard has a foreign key to it
+        if audit is None:  # its audit was cancelled and deleted a moment ago
             raise AuditCancelled
         current = self._current_audit(audit)
         if shard.kind == "assemble":
@@ -251,7 +274,12 @@ class Executor:
         _, reference = current.request.loaded_models[shard.model]
         self._speeds.remember(reference, current.plan, result, cold=cold)
         self._give_back_memory()
-        return self._blobs.of(audit.tenant).put(result.model_dump_json().encode()), None
+        contents = AuditContents(
+            pictures=frozenset(picture.digest for picture in result.artifacts),
+            models=frozenset({result.model.digest}),
+        )
+        digest = self._blobs.of(audit.tenant).put(result.model_dump_json().encode())
+        return _Outcome(digest, contents=contents)
 
     def _current_audit(self, audit: Audit) -> _CurrentAudit:
         """The audit with its contracts read; kept while the shards that follow belong to it.
@@ -288,8 +316,8 @@ class Executor:
             give_back_freed_memory()
             self._gave_back_at = time.monotonic()
 
-    def _assemble(self, audit: Audit, run: AuditRun) -> tuple[str, str]:
-        """Digest of the stored report, and its verdict."""
+    def _assemble(self, audit: Audit, run: AuditRun) -> _Outcome:
+        """Assemble the report, and store it."""
         with self._database.reading() as connection:
             attempts = sum(shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble")
         report = run.assemble(
@@ -299,7 +327,7 @@ class Executor:
             finished_at=rfc3339(self._clock()),
             baseline=self._baseline(audit),
         )
-        return self._blobs.of(audit.tenant).put(report_bytes(report)), report.verdict
+        return _Outcome(self._blobs.of(audit.tenant).put(report_bytes(report)), verdict=report.verdict)
 
     def _baseline(self, audit: Audit) -> AuditReport | None:
         """The earlier report that the conditions of an audit compare with, by the digest pinned at submit."""

@@ -40,11 +40,21 @@ def check_prefixes(rules: object) -> None:
         ValueError: A prefix has a scheme that its field does not take, or does not end in `/`.
     """
     for field, schemes in PREFIX_SCHEMES.items():
-        for prefix in getattr(rules, field):
-            # https://models.example would also allow https://models.example.evil
-            if not prefix.startswith(schemes) or not prefix.endswith("/"):
-                msg = f"{field}: {prefix!r} must start with {' or '.join(schemes)} and end in /"
-                raise ValueError(msg)
+        check_prefix_form(field, getattr(rules, field), schemes)
+
+
+def check_prefix_form(field: str, prefixes: tuple[str, ...], schemes: tuple[str, ...]) -> tuple[str, ...]:
+    """The prefixes of a field.
+
+    Raises:
+        ValueError: A prefix has none of the schemes, or does not end in `/`.
+    """
+    for prefix in prefixes:
+        # https://models.example would also allow https://models.example.evil
+        if not prefix.startswith(schemes) or not prefix.endswith("/"):
+            msg = f"{field}: {prefix!r} must start with {' or '.join(schemes)} and end in /"
+            raise ValueError(msg)
+    return prefixes
 
 
 @final

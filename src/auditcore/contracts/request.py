@@ -7,6 +7,7 @@ from typing import final
 
 from pydantic import Field, model_validator
 
+from auditcore.contracts.audit_labels import AuditName, Tags
 from auditcore.contracts.baseline_reference import BASELINE_MODEL, BaselineReference
 from auditcore.contracts.class_names import ClassNames
 from auditcore.contracts.contract import Contract, Name
@@ -75,6 +76,18 @@ class AuditRequest(Contract):
         exclude_if=lambda reference: reference is None,
         description="The earlier audit on the same images that conditions on changes compare with. In an audit of one "
         "model, checks that compare models compare it with the model of that audit.",
+    )
+
+    # both are omitted if not given, so that requests without them keep the digests they had before
+    name: AuditName | None = Field(
+        default=None,
+        exclude_if=lambda name: name is None,
+        description="What to call the audit in lists; need not be unique.",
+    )
+    tags: Tags = Field(
+        default_factory=dict,
+        exclude_if=lambda tags: not tags,
+        description="Key -> value, to find the audit by, such as the version of the model or the pipeline.",
     )
 
     @model_validator(mode="after")

@@ -23,10 +23,13 @@ LOG_HEAD_TYPE: Final = "application/vnd.auditcore.log-head+json"
 START: Final[Sha256] = f"sha256:{'0' * 64}"
 """What the first entry of a chain has in place of the hash of an entry before."""
 
-EntryKind = Literal["submit", "state", "cancel", "evidence", "sign_off", "policy", "key", "api_key"]
+EntryKind = Literal[
+    "submit", "state", "cancel", "evidence", "sign_off", "delete", "policy", "key", "api_key", "webhook"
+]
 """What an entry can be about: an audit that is submitted, changes its state, is asked to stop, gets evidence, or is
-signed off; a policy that is stored; a key with which a gateway starts to sign; and an API key that is created, rotated
-or revoked."""
+signed off; an audit, an image batch or a file of maps that is deleted; a policy that is stored; a key with which a
+gateway starts to sign; an API key that is created, rotated or revoked; and a webhook that is created, rotated, disabled
+or deleted."""
 
 
 @final
@@ -39,7 +42,8 @@ class LogEntry(Contract):
         time: When it was appended, RFC 3339.
         principal: Who caused it; null for the service itself, and where no name was given.
         kind: What happened.
-        subject: What it happened to: the id of an audit, of a key or of an API key, or the digest of a policy.
+        subject: What it happened to: the id of an audit, a key, an API key or a webhook, or the digest of a policy, an
+            image batch or a file of maps.
         data: More about it.
         previous: Hash of the entry before; 64 zeros for the first one.
         hash: sha256 over the canonical JSON of all other fields.

@@ -7,8 +7,6 @@ DNS answer changes nothing), and the peer of the open connection is checked agai
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +16,8 @@ from dataclasses import dataclass
 import httpx
 
 from auditcore.errors import UnreachableResource, UnsafeReference
+from auditcore.sources.addresses import Address, is_loopback, is_public, parse_address, pin, resolve
 from auditcore.sources.verification import check_size
-
-AZURE_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")
-"""The only metadata address of a cloud that counts as public."""
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -49,16 +42,13 @@ class HttpsPolicy:
 
     def allows(self, address: Address) -> bool:
         """Whether a connection may go to an address: public unicast only, also for IPv4 inside IPv6."""
-        if isinstance(address, ipaddress.IPv6Address):
-            inner = _inner_ipv4(address)
-            if inner is not None:
-                return self.allows(inner)
-        if address.is_loopback:
-            return self.allow_loopback
-        return address.is_global and not (address.is_multicast or address.is_reserved or address == AZURE_WIRE_SERVER)
+        return is_public(address) or (self.allow_loopback and is_loopback(address))
 
 
 PUBLIC_HTTPS = HttpsPolicy()
+
+REMEDY = "upload the bytes instead"
+"""What to do about a host that is not public."""
 
 
 def stream_https(
@@ -81,7 +71,7 @@ def stream_https(
     try:
         url = httpx.URL(uri)
         host = url.raw_host.decode("ascii")
-        addresses = _resolve(host, url.port or 443, field=field, https=https)
+        addresses = resolve(host, url.port or 443, field=field, allows=https.allows, remedy=REMEDY)
     except (httpx.InvalidURL, UnicodeError) as error:
         msg = f"{uri} is not a valid URL ({error})"
         raise UnreachableResource(msg, field=field) from error
@@ -98,33 +88,6 @@ def stream_https(
         raise UnreachableResource(msg, field=field) from error
 
 
-def _resolve(host: str, port: int, *, field: str, https: HttpsPolicy) -> list[Address]:
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        msg = f"host {host!r} cannot be resolved ({error.strerror}); check its spelling"
-        raise UnreachableResource(msg, field=field) from error
-    addresses = list(dict.fromkeys(_address(str(info[4][0])) for info in found))
-    for address in addresses:
-        if not https.allows(address):
-            msg = f"host {host!r} resolves to {address}, which is not a public address; upload the bytes instead"
-            raise UnsafeReference(msg, field=field)
-    return addresses
-
-
-def _address(text: str) -> Address:
-    return ipaddress.ip_address(text.partition("%")[0])  # without the zone of a link-local address
-
-
-def _inner_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a mapped, 6to4, Teredo or NAT64 address leads to."""
-    if address.ipv4_mapped or address.sixtofour:
-        return address.ipv4_mapped or address.sixtofour
-    if address.teredo:
-        return address.teredo[1]
-    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in NAT64 else None
-
-
 @contextmanager
 def _connect(url: httpx.URL, addresses: list[Address], https: HttpsPolicy) -> Iterator[httpx.Response]:
     """Ask the first address that accepts a connection; by number, so that no name is resolved a second time."""
@@ -134,15 +97,10 @@ def _connect(url: httpx.URL, addresses: list[Address], https: HttpsPolicy) -> It
         follow_redirects=False,
         trust_env=False,  # a proxy or a .netrc of the environment would undo the checks
     ) as client:
-        request = client.build_request(
-            "GET",
-            url,
-            # the answer as stored: a compressed one could grow beyond every limit
-            headers={"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"},
-            extensions={"sni_hostname": url.raw_host.decode("ascii").strip("[]")},
-        )
+        # the answer as stored: a compressed one could grow beyond every limit
+        request = client.build_request("GET", url, headers={"Accept-Encoding": "identity"})
         for number, address in enumerate(addresses, start=1):
-            request.url = url.copy_with(host=str(address))
+            pin(request, address)
             try:
                 response = client.send(request, stream=True)
             except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -158,8 +116,8 @@ def _connect(url: httpx.URL, addresses: list[Address], https: HttpsPolicy) -> It
 
 def _check_peer(response: httpx.Response, https: HttpsPolicy, field: str) -> None:
     peer = response.extensions["network_stream"].get_extra_info("server_addr")
-    if not https.allows(_address(str(peer[0]))):
-        msg = f"the connection ended at {peer[0]}, which is not a public address; upload the bytes instead"
+    if not https.allows(parse_address(str(peer[0]))):
+        msg = f"the connection ended at {peer[0]}, which is not a public address; {REMEDY}"
         raise UnsafeReference(msg, field=field)
 
 

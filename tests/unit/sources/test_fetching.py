@@ -168,6 +168,8 @@ def test_the_prefix_is_checked_before_any_request(server: Server) -> None:
         "::",
         "fe80::1",
         "fd00:ec2::254",
+        "fec0::1",
+        "64:ff9b:1::a9fe:a9fe",
         "ff02::1",
         "::ffff:127.0.0.1",
         "::ffff:10.0.0.1",

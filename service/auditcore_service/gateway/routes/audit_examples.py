@@ -11,6 +11,12 @@ _DIGEST = f"sha256:{'0' * 64}"
 AUDIT_ID = "0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11"
 
 NO_AUDIT = problem_example(404, "not_found", "there is no audit 'a1'; take the id from the answer to POST /v1/audits")
+DELETED_AUDIT = problem_example(
+    410,
+    "deleted",
+    f"audit {AUDIT_ID} was deleted at 2026-11-22T12:00:00.000Z by ci@example.org; its evidence stays at "
+    f"/v1/audits/{AUDIT_ID}/evidence",
+)
 NOT_READY = problem_example(
     404,
     "report_not_ready",

@@ -11,21 +11,28 @@ from typing import Annotated
 import anyio
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import AfterValidator, AwareDatetime, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from auditcore.contracts.report import AuditReport
+from auditcore.contracts.audit_labels import AuditName
+from auditcore.contracts.contract import Sha256
+from auditcore.contracts.report import AuditReport, Verdict
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
+    QUOTA_OF_AUDITS,
+    TOO_MANY_REQUESTS,
     UNSAFE_REFERENCE,
     json_example,
     problem_example,
     problem_responses,
 )
 from auditcore_service.gateway.routes.audit_examples import (
+    AUDIT_ID,
     AUDIT_LINKS,
     BUDGET_ADVICE,
+    DELETED_AUDIT,
     NO_AUDIT,
     NOT_READY,
     REPORT_LINKS,
@@ -34,7 +41,7 @@ from auditcore_service.gateway.routes.audit_examples import (
 )
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
-from auditcore_service.gateway.routes.principals import Auditor, Reader
+from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import (
     AuditLinks,
@@ -44,6 +51,7 @@ from auditcore_service.gateway.schemas import (
     ErrorBody,
     ProgressBody,
 )
+from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
@@ -66,6 +74,23 @@ POLL_S = 0.5
 """How often an event stream looks for news; workers store progress once a second."""
 
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
+
+
+def _key_and_value(tag: str) -> tuple[str, str]:
+    key, _, value = tag.partition(":")
+    return key, value
+
+
+def _is_tag(text: str) -> str:
+    # databases do not accept null characters
+    if not all(_key_and_value(text)) or not text.isprintable():
+        msg = "write a tag as `key:value`, such as `model:v7`"
+        raise ValueError(msg)
+    return text
+
+
+TagQuery = Annotated[str, StringConstraints(max_length=264), AfterValidator(_is_tag)]
+"""A tag as a list of audits takes it: `key:value`; the value may have further colons."""
 
 _EVENT_ID = re.compile(r"[0-9]{1,18}")
 """Every number of this length fits the integers of the database."""
@@ -99,6 +124,8 @@ _EVENT_ID = re.compile(r"[0-9]{1,18}")
             CONTENT_TOO_LARGE,
             UNSAFE_REFERENCE,
             problem_example(422, "budget_exceeded", BUDGET_ADVICE, pointer="#/plan"),
+            TOO_MANY_REQUESTS,
+            QUOTA_OF_AUDITS,
         ),
     },
 )
@@ -115,7 +142,8 @@ def submit(
     """Check a request, store it and start the audit. Mistakes that show without the model are refused at once.
 
     The answer has an `estimate` of passes and seconds. Above the operator's budget the request is refused with the code
-    `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price.
+    `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price. Beyond a limit of your tenant
+    the answer is 429; GET /v1/usage says what is left.
     """
     audit = service.audits.submit(principal, request, idempotency_key=idempotency_key)
     response.headers["Location"] = path_of(audit.id)
@@ -140,9 +168,38 @@ def list_page(
     cursor: Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Most audits on the page.")] = 20,
     state: Annotated[AuditStateName | None, Query(description="Only audits in this state.")] = None,
+    verdict: Annotated[Verdict | None, Query(description="Only audits whose report has this verdict.")] = None,
+    name: Annotated[AuditName | None, Query(description="Only audits of this name.")] = None,
+    tag: Annotated[
+        list[TagQuery] | None,
+        Query(max_length=32, description="`key:value`. Repeatable; only audits that have all of these tags."),
+    ] = None,
+    model: Annotated[
+        Sha256 | None,
+        Query(
+            description="Only audits of this model: the digest of the file that was pinned at submit, or that of the "
+            "weights as loaded, which reports and evidence name."
+        ),
+    ] = None,
+    created_after: Annotated[
+        AwareDatetime | None,
+        Query(description="Only audits submitted at this time or later, RFC 3339. In an address, `+` is `%2B`."),
+    ] = None,
+    created_before: Annotated[
+        AwareDatetime | None, Query(description="Only audits submitted before this time, RFC 3339.")
+    ] = None,
 ) -> AuditPage:
-    """One page; follow `next_cursor`, or the Link header with rel=next."""
-    audits, following = service.audits.page(principal, cursor=cursor, limit=limit, state=state)
+    """One page; follow `next_cursor`, or the Link header with rel=next. Every filter that is given must hold."""
+    wanted = AuditFilter(
+        state=state,
+        verdict=verdict,
+        name=name,
+        tags=tuple(_key_and_value(one) for one in tag or ()),
+        model=model,
+        created_after=None if created_after is None else created_after.timestamp(),
+        created_before=None if created_before is None else created_before.timestamp(),
+    )
+    audits, following = service.audits.page(principal, cursor=cursor, limit=limit, wanted=wanted)
     link_next_page(request, response, following)
     return AuditPage(items=tuple(status_of(audit) for audit in audits), next_cursor=following)
 
@@ -151,14 +208,37 @@ def list_page(
     "/{audit_id}",
     operation_id="getAudit",
     summary="Where an audit stands",
-    responses={200: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
+    responses={200: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT, DELETED_AUDIT)},
 )
 def get(audit_id: AuditId, response: Response, service: ServiceDep, principal: Reader) -> AuditStatus:
-    """Always 200 for an audit that exists, also if it failed."""
+    """200 for an audit that exists, also if it failed; 410 for one that was deleted."""
     audit = service.audits.get(principal, audit_id)
     if audit.state not in TERMINAL:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return status_of(audit)
+
+
+@router.delete(
+    "/{audit_id}",
+    status_code=204,
+    operation_id="deleteAudit",
+    summary="Delete an audit that has ended",
+    responses=problem_responses(
+        NO_AUDIT,
+        DELETED_AUDIT,
+        problem_example(
+            409,
+            "audit_under_way",
+            f"audit {AUDIT_ID} is running; cancel it first with POST /v1/audits/{AUDIT_ID}/cancel",
+        ),
+    ),
+)
+def delete(audit_id: AuditId, service: ServiceDep, principal: Remover) -> None:
+    """Report, pictures, results and events are gone. Evidence and event log stay, and the log says who deleted it.
+
+    Files that nothing else uses are collected within hours.
+    """
+    service.deletions.audit(principal, audit_id)
 
 
 @router.post(
@@ -166,7 +246,7 @@ def get(audit_id: AuditId, response: Response, service: ServiceDep, principal: R
     status_code=202,
     operation_id="cancelAudit",
     summary="Ask an audit to stop",
-    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT)},
+    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT, DELETED_AUDIT)},
 )
 def cancel(audit_id: AuditId, service: ServiceDep, principal: Auditor) -> AuditStatus:
     """Best effort. May be repeated; a finished audit stays as it is."""
@@ -196,6 +276,7 @@ def cancel(audit_id: AuditId, service: ServiceDep, principal: Auditor) -> AuditS
         304: {"description": "The report is the one named in If-None-Match."},
         **problem_responses(
             NO_AUDIT,
+            DELETED_AUDIT,
             NOT_READY,
             problem_example(406, "not_acceptable", NOT_ACCEPTABLE, pointer="#/Accept"),
         ),
@@ -238,7 +319,7 @@ def report(
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         },
         304: {"description": "The picture is the one named in If-None-Match."},
-        **problem_responses(NO_AUDIT, NOT_READY),
+        **problem_responses(NO_AUDIT, DELETED_AUDIT, NOT_READY),
     },
 )
 def artifact(
@@ -273,7 +354,7 @@ def _known_audit(audit_id: AuditId, service: ServiceDep, principal: Reader) -> s
     operation_id="followAudit",
     summary="Progress as server-sent events",
     response_class=EventSourceResponse,
-    responses=problem_responses(NO_AUDIT),
+    responses=problem_responses(NO_AUDIT, DELETED_AUDIT),
 )
 async def events(
     audit_id: Annotated[str, Depends(_known_audit)],
@@ -314,6 +395,8 @@ def status_of(audit: Audit) -> AuditStatus:
         fraction=audit.progress.fraction,
         images=audit.images,
         estimate=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate),
+        name=audit.name,
+        tags=dict(audit.tags),
         verdict=audit.verdict,
         replay_of=audit.replay_of,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),

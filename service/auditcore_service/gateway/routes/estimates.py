@@ -37,7 +37,8 @@ def estimate(
 ) -> EstimateAnswer:
     """Check a request as POST /v1/audits does, and return its price instead of starting it. Nothing is stored.
 
-    A price above the operator's budget is no error: `within_budget` is then false.
+    A price above the operator's budget, or above the passes that your tenant may still submit today, is no error:
+    `within_budget` is then false.
     """
     quote = service.audits.estimate(principal, request)
     return EstimateAnswer(estimate=quote.estimate, within_budget=quote.objection is None, advice=quote.objection)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from auditcore.evidence.event_log import LogEntry
 from auditcore.evidence.signing import SignedEnvelope
 from auditcore_service.gateway.problem_responses import json_example, problem_responses
-from auditcore_service.gateway.routes.audit_examples import NO_AUDIT, NOT_READY
+from auditcore_service.gateway.routes.audit_examples import DELETED_AUDIT, NO_AUDIT, NOT_READY
 from auditcore_service.gateway.routes.audits import AuditId
 from auditcore_service.gateway.routes.evidence_examples import (
     KEYS_EXAMPLE,
@@ -38,7 +38,7 @@ router = APIRouter(tags=["evidence"])
             "`https://in-toto.io/attestation/test-result/v0.1`.",
         },
         304: {"description": "The evidence is the one named in If-None-Match."},
-        **problem_responses(NO_AUDIT, NOT_READY, NO_SIGNING_KEY, NOT_REGISTERED),
+        **problem_responses(NO_AUDIT, DELETED_AUDIT, NOT_READY, NO_SIGNING_KEY, NOT_REGISTERED),
     },
 )
 def get(audit_id: AuditId, service: ServiceDep, principal: Reader, if_none_match: IfNoneMatch = None) -> Response:
@@ -58,7 +58,7 @@ def get(audit_id: AuditId, service: ServiceDep, principal: Reader, if_none_match
     status_code=201,
     operation_id="signOff",
     summary="Log what a person decides about a report",
-    responses={201: json_example(SIGN_OFF_EXAMPLE), **problem_responses(NO_AUDIT, NOT_READY)},
+    responses={201: json_example(SIGN_OFF_EXAMPLE), **problem_responses(NO_AUDIT, DELETED_AUDIT, NOT_READY)},
 )
 def sign_off(audit_id: AuditId, body: SignOffRequest, service: ServiceDep, principal: Signer) -> SignOff:
     """An entry of the event log, which is never changed; a later decision is a further entry."""
@@ -73,7 +73,7 @@ def sign_off(audit_id: AuditId, body: SignOffRequest, service: ServiceDep, princ
     "/v1/audits/{audit_id}/sign-offs",
     operation_id="listSignOffs",
     summary="What people decided about a report",
-    responses={200: json_example({"items": [SIGN_OFF_EXAMPLE]}), **problem_responses(NO_AUDIT)},
+    responses={200: json_example({"items": [SIGN_OFF_EXAMPLE]}), **problem_responses(NO_AUDIT, DELETED_AUDIT)},
 )
 def sign_offs(audit_id: AuditId, service: ServiceDep, principal: Reader) -> SignOffList:
     """Oldest first."""

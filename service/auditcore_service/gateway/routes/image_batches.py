@@ -15,11 +15,13 @@ from auditcore.contracts.masks import MASK_BYTES
 from auditcore.errors import LimitExceeded
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
+    QUOTA_OF_BYTES,
+    TOO_MANY_REQUESTS,
     json_example,
     problem_example,
     problem_responses,
 )
-from auditcore_service.gateway.routes.principals import Auditor, Reader
+from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import ImageBatch
 from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
@@ -53,6 +55,16 @@ BATCH_EXAMPLE = {
 }
 
 _NO_FORM = "send the images as multipart/form-data, in parts called `images` or one zip called `archive`"
+
+_NO_BATCH = problem_example(
+    404, "not_found", f"no image batch {_DIGEST} is stored; upload it with POST /v1/image-batches"
+)
+_DELETED_BATCH = problem_example(
+    410,
+    "deleted",
+    f"the image batch {_DIGEST} was deleted at 2026-11-22T12:00:00.000Z by ci@example.org; upload it with "
+    "POST /v1/image-batches again",
+)
 
 BINARY = {"type": "string", "format": "binary"}
 """OpenAPI 3.1 needs no `format` beside a media type, but generators of clients know a file only by it."""
@@ -245,6 +257,8 @@ async def _text(name: str, file: UploadFile) -> str:
         ),
         **problem_responses(
             CONTENT_TOO_LARGE,
+            TOO_MANY_REQUESTS,
+            QUOTA_OF_BYTES,
             problem_example(415, "unsupported_media_type", _NO_FORM, pointer="#/Content-Type"),
             problem_example(
                 422,
@@ -273,11 +287,7 @@ def store(
     summary="What a batch holds",
     responses={
         200: json_example(BATCH_EXAMPLE),
-        **problem_responses(
-            problem_example(
-                404, "not_found", f"no image batch {_DIGEST} is stored; upload it with POST /v1/image-batches"
-            )
-        ),
+        **problem_responses(_NO_BATCH, _DELETED_BATCH),
     },
 )
 def get(
@@ -287,6 +297,31 @@ def get(
 ) -> ImageBatch:
     """Names, digests, sizes, labels and boxes, in order."""
     return _batch(digest, service.batches.get(principal, digest))
+
+
+@router.delete(
+    "/{digest}",
+    status_code=204,
+    operation_id="deleteImageBatch",
+    summary="Delete a batch",
+    responses=problem_responses(
+        _NO_BATCH,
+        _DELETED_BATCH,
+        problem_example(
+            409,
+            "used_by_audit",
+            f"audit 0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11 needs the image batch {_DIGEST} and has not ended; wait for "
+            "it or cancel it first",
+        ),
+    ),
+)
+def delete(
+    digest: Annotated[str, Path(description="From the answer to POST /v1/image-batches.")],
+    service: ServiceDep,
+    principal: Remover,
+) -> None:
+    """Images that no other batch holds are collected within hours. Audits that used the batch cannot be replayed."""
+    service.deletions.batch(principal, digest)
 
 
 def _batch(digest: str, manifest: BatchManifest, passed_over: tuple[str, ...] = ()) -> ImageBatch:

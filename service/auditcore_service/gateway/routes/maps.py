@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, UploadFile
+from fastapi import APIRouter, File, Path, UploadFile
 
 from auditcore.contracts.map_files import StoredMaps
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
+    QUOTA_OF_BYTES,
+    TOO_MANY_REQUESTS,
     json_example,
     problem_example,
     problem_responses,
 )
-from auditcore_service.gateway.routes.principals import Auditor
+from auditcore_service.gateway.routes.principals import Auditor, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
 
 router = APIRouter(prefix="/v1/maps", tags=["maps"])
 
+_DIGEST = f"sha256:{'0' * 64}"
 
 MAPS_EXAMPLE = {
-    "digest": f"sha256:{'0' * 64}",
+    "digest": _DIGEST,
     "size_bytes": 802944,
     "file": {"images": 4, "channels": 1, "height": 224, "width": 224, "ordered": True, "targeted": False},
 }
@@ -35,6 +38,8 @@ MAPS_EXAMPLE = {
         201: json_example(MAPS_EXAMPLE),
         **problem_responses(
             CONTENT_TOO_LARGE,
+            TOO_MANY_REQUESTS,
+            QUOTA_OF_BYTES,
             problem_example(
                 422,
                 "maps_invalid",
@@ -64,3 +69,33 @@ def store(
     applicable, because there is no explainer to make those maps.
     """
     return service.maps.store(principal, maps.file)
+
+
+@router.delete(
+    "/{digest}",
+    status_code=204,
+    operation_id="deleteMaps",
+    summary="Delete a file of maps",
+    responses=problem_responses(
+        problem_example(404, "not_found", f"no file of maps {_DIGEST} is stored; upload it with POST /v1/maps"),
+        problem_example(
+            410,
+            "deleted",
+            f"the file of maps {_DIGEST} was deleted at 2026-11-22T12:00:00.000Z by ci@example.org; upload it with "
+            "POST /v1/maps again",
+        ),
+        problem_example(
+            409,
+            "used_by_audit",
+            f"audit 0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11 needs the file of maps {_DIGEST} and has not ended; wait "
+            "for it or cancel it first",
+        ),
+    ),
+)
+def delete(
+    digest: Annotated[str, Path(description="From the answer to POST /v1/maps.")],
+    service: ServiceDep,
+    principal: Remover,
+) -> None:
+    """The file is collected within hours. Audits that used it keep their reports and cannot be replayed."""
+    service.deletions.maps(principal, digest)

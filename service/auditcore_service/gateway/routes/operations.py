@@ -61,7 +61,7 @@ def readyz(service: ServiceDep) -> Health | Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(service: ServiceDep, _principal: MetricsReader) -> Response:
-    """Audits and shards by state, waiting time, queue depth, requests."""
+    """Audits, shards and events for webhooks by state, waiting time, queue depth, requests."""
     return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -7,8 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from auditcore.evidence.replay import TOLERANCE, ReplayComparison
-from auditcore_service.gateway.problem_responses import json_example, problem_example, problem_responses
-from auditcore_service.gateway.routes.audit_examples import AUDIT_ID, NO_AUDIT, NOT_READY, STATUS_EXAMPLE
+from auditcore_service.gateway.problem_responses import (
+    QUOTA_OF_AUDITS,
+    TOO_MANY_REQUESTS,
+    json_example,
+    problem_example,
+    problem_responses,
+)
+from auditcore_service.gateway.routes.audit_examples import AUDIT_ID, DELETED_AUDIT, NO_AUDIT, NOT_READY, STATUS_EXAMPLE
 from auditcore_service.gateway.routes.audits import RETRY_AFTER_S, AuditId, path_of, status_of
 from auditcore_service.gateway.routes.principals import Auditor, Reader
 from auditcore_service.gateway.routes.service import ServiceDep
@@ -28,7 +34,10 @@ _NO_REPLAY = problem_example(
     status_code=202,
     operation_id="replayAudit",
     summary="Run an audit again",
-    responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT, NOT_READY)},
+    responses={
+        202: json_example(STATUS_EXAMPLE),
+        **problem_responses(NO_AUDIT, DELETED_AUDIT, NOT_READY, TOO_MANY_REQUESTS, QUOTA_OF_AUDITS),
+    },
 )
 def start(audit_id: AuditId, response: Response, service: ServiceDep, principal: Auditor) -> AuditStatus:
     """A new audit of the same request, with models as they were pinned. GET this path of the new audit to compare."""
@@ -53,7 +62,7 @@ def start(audit_id: AuditId, response: Response, service: ServiceDep, principal:
                 "circumstances": [{"where": "cost.device", "original": "cpu", "replay": "cuda:0"}],
             }
         ),
-        **problem_responses(NO_AUDIT, NOT_READY, _NO_REPLAY),
+        **problem_responses(NO_AUDIT, DELETED_AUDIT, NOT_READY, _NO_REPLAY),
     },
 )
 def compare(

@@ -1,0 +1,81 @@
+"""What receivers of webhooks get: the section `webhooks` of the OpenAPI document. The service answers none of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+from pydantic import BaseModel
+
+from auditcore_service.webhook_events import AuditEvent, AuditEventType, PingData, PingEvent, audit_event
+
+router = APIRouter(tags=["webhooks"])
+
+_AUDIT = "0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11"
+_TIME = "2026-11-22T12:03:20.000Z"
+
+EVENT_EXAMPLES: Mapping[AuditEventType, AuditEvent] = {
+    "audit.started": audit_event("audit.started", _AUDIT, timestamp=_TIME),
+    "audit.succeeded": audit_event("audit.succeeded", _AUDIT, timestamp=_TIME, verdict="pass"),
+    "audit.failed": audit_event("audit.failed", _AUDIT, timestamp=_TIME, error_code="worker_lost"),
+    "audit.cancelled": audit_event("audit.cancelled", _AUDIT, timestamp=_TIME),
+}
+
+PING_EXAMPLE = PingEvent(timestamp=_TIME, data=PingData(webhook_id="wh_5b0f6c1e3a524f0e9c771f2f0a8f4d11"))
+
+_NAMES: Mapping[AuditEventType, tuple[str, str]] = {
+    "audit.started": ("auditStarted", "An audit has started"),
+    "audit.succeeded": ("auditSucceeded", "An audit has a report"),
+    "audit.failed": ("auditFailed", "An audit has failed"),
+    "audit.cancelled": ("auditCancelled", "An audit was cancelled"),
+}
+"""Event -> the name of its operation, and its summary."""
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    204: {"description": "The event has arrived. Any status from 200 to 299 says so."},
+    410: {"description": "Nothing more is wanted: the webhook is disabled."},
+    "default": {"description": "The event is sent again: ten times in all, over three days."},
+}
+
+_MessageId = Annotated[str, Header(alias="webhook-id", description="Id of the event, the same at every attempt.")]
+_SentAt = Annotated[int, Header(alias="webhook-timestamp", description="Time of the attempt, seconds since 1970.")]
+_Signatures = Annotated[
+    str,
+    Header(
+        alias="webhook-signature",
+        description="`v1,` and the base64 of HMAC-SHA256 over id, timestamp and body; after a rotation two of them.",
+    ),
+]
+
+
+def _described(example: BaseModel) -> dict[str, Any]:
+    return {"requestBody": {"content": {"application/json": {"example": example.model_dump(mode="json")}}}}
+
+
+def _audit_event(body: AuditEvent, message_id: _MessageId, sent_at: _SentAt, signatures: _Signatures) -> None:
+    """Signed as Standard Webhooks says. It may come more than once, with the same id."""
+
+
+def _ping(body: PingEvent, message_id: _MessageId, sent_at: _SentAt, signatures: _Signatures) -> None:
+    """What `POST /v1/webhooks/{webhook_id}/ping` asks for."""
+
+
+for _event, (_name, _summary) in _NAMES.items():
+    router.post(
+        _event,
+        status_code=204,
+        operation_id=_name,
+        summary=_summary,
+        responses=_RESPONSES,
+        openapi_extra=_described(EVENT_EXAMPLES[_event]),
+    )(_audit_event)
+
+router.post(
+    "ping",
+    status_code=204,
+    operation_id="ping",
+    summary="A test event",
+    responses=_RESPONSES,
+    openapi_extra=_described(PING_EXAMPLE),
+)(_ping)

@@ -1,0 +1,65 @@
+"""What an audit uses, as it is listed when the audit is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from sqlalchemy import Connection
+
+from auditcore.contracts.images import ImageBatchReference
+from auditcore.contracts.model_reference import BuiltModel, ModelReference
+from auditcore.contracts.models import DemoModel
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.request import AuditRequest
+from auditcore.errors import InvalidRequest
+from auditcore_service.store.audit_inputs import AuditInput
+from auditcore_service.store.batches import use_batch
+from auditcore_service.store.map_files import use_map_file
+from auditcore_service.use_cases.deleted_objects import missing_batch, missing_maps
+
+
+def inputs_of(request: AuditRequest, plan: AuditPlan) -> frozenset[AuditInput]:
+    """Everything that an audit names by its digest.
+
+    Args:
+        request: The request as it is stored, with pinned models.
+        plan: The plan in full.
+    """
+    return frozenset(_inputs(request, plan))
+
+
+def _inputs(request: AuditRequest, plan: AuditPlan) -> Iterator[AuditInput]:
+    for _, reference in request.references:
+        digest = _pinned(reference)
+        if digest is not None:
+            yield AuditInput("model", digest)
+    if isinstance(request.images, ImageBatchReference):
+        yield AuditInput("batch", request.images.digest)
+    for explainer in plan.explainers:
+        if explainer.uploaded_maps is not None:
+            yield AuditInput("maps", explainer.uploaded_maps)
+    if request.baseline is not None and request.baseline.report is not None:
+        yield AuditInput("baseline", request.baseline.report)
+
+
+def _pinned(reference: ModelReference) -> str | None:
+    """Digest of the file of a model; None for weights that are not pinned, such as random ones."""
+    spelled = reference.as_factory() if isinstance(reference, DemoModel) else reference
+    if not isinstance(spelled, BuiltModel):
+        return spelled.sha256
+    uri = spelled.weights.uri
+    return spelled.weights.sha256 or (uri.removeprefix("blob:") if uri.startswith("blob:sha256:") else None)
+
+
+def use_uploads(connection: Connection, inputs: Collection[AuditInput], *, now: float) -> None:
+    """Keep the batch and the maps of an audit from being deleted before the transaction ends.
+
+    Raises:
+        InvalidRequest: One of them was deleted a moment ago.
+    """
+    # in one order, so that two transactions never wait for each other
+    for used in sorted(inputs):
+        if used.kind == "batch" and not use_batch(connection, used.digest, now=now):
+            raise InvalidRequest(missing_batch(connection, used.digest).message, field="images.digest")
+        if used.kind == "maps" and not use_map_file(connection, used.digest, now=now):
+            raise InvalidRequest(missing_maps(connection, used.digest).message, field="plan.explainers")

@@ -1,0 +1,123 @@
+"""Delete audits, image batches and files of maps, and say later that they were deleted.
+
+Rows go at once, and files when `Collection` finds that nothing references them. The event log gets an entry, and the
+evidence of an audit stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal, final
+
+import structlog
+from sqlalchemy import Connection
+
+from auditcore.contracts.canonical_json import sha256
+from auditcore.errors import InputError
+from auditcore_service.principals import Principal
+from auditcore_service.store.audit_inputs import AuditInput, find_unfinished_user
+from auditcore_service.store.audits import delete_audit, lock_audit
+from auditcore_service.store.batches import delete_batch, lock_batch
+from auditcore_service.store.database import Database
+from auditcore_service.store.event_log import append_entry
+from auditcore_service.store.map_files import delete_map_file, lock_map_file
+from auditcore_service.store.registrations import find_registration
+from auditcore_service.store.transitions import TERMINAL
+from auditcore_service.use_cases.audits import Audits
+from auditcore_service.use_cases.deleted_objects import missing_audit, missing_batch, missing_maps
+from auditcore_service.use_cases.digests import is_digest
+from auditcore_service.use_cases.evidence import Evidence
+from auditcore_service.use_cases.refusals import AuditUnderWay, NotRegistered, SigningNotConfigured, UsedByAudit
+
+log = structlog.get_logger(__name__)
+
+Reason = Literal["request", "retention"]
+"""Why something is deleted: a client asked for it, or it was kept for as long as its tenant wants."""
+
+
+@final
+class Deletions:
+    """The use cases."""
+
+    def __init__(
+        self, *, database: Database, audits: Audits, evidence: Evidence, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._audits = audits
+        self._evidence = evidence
+        self._clock = clock
+
+    def audit(self, principal: Principal, audit_id: str, *, reason: Reason = "request") -> None:
+        """Delete an audit with its report, pictures, results and events. Its evidence is signed now if it was not.
+
+        Raises:
+            NotFound: There is none, or it was deleted before.
+            AuditUnderWay: It has not ended.
+        """
+        audit = self._audits.get(principal, audit_id)
+        if audit.state not in TERMINAL:
+            msg = f"audit {audit_id} is {audit.state}; cancel it first with POST /v1/audits/{audit_id}/cancel"
+            raise AuditUnderWay(msg)
+        if audit.report_digest is not None:
+            # a gateway without a key, and a report that is damaged or lost, must not keep the rest from being deleted
+            with suppress(SigningNotConfigured, NotRegistered, InputError):
+                self._evidence.of_audit(principal, audit_id)
+        with self._database.writing(principal.tenant) as connection:
+            if lock_audit(connection, audit_id) is None:
+                raise missing_audit(connection, audit_id)
+            registered = find_registration(connection, audit_id)
+            data = {
+                "what": "audit",
+                "reason": reason,
+                "state": audit.state,
+                "verdict": audit.verdict,
+                "report": audit.report_digest,
+                "evidence": None if registered is None or registered.evidence is None else sha256(registered.evidence),
+            }
+            delete_audit(connection, audit_id)
+            self._append(connection, principal, audit_id, data)
+
+    def batch(self, principal: Principal, digest: str, *, reason: Reason = "request") -> None:
+        """Delete an image batch. Audits that have ended and used it keep their reports, but cannot be replayed.
+
+        Raises:
+            NotFound: There is none, or it was deleted before.
+            UsedByAudit: An audit that has not ended needs it.
+        """
+        with self._database.writing(principal.tenant) as connection:
+            images = lock_batch(connection, digest) if is_digest(digest) else None
+            if images is None:
+                raise missing_batch(connection, digest)
+            _refuse_if_needed(connection, AuditInput("batch", digest), "image batch")
+            delete_batch(connection, digest)
+            data = {"what": "image batch", "reason": reason, "images": images}
+            self._append(connection, principal, digest, data)
+
+    def maps(self, principal: Principal, digest: str, *, reason: Reason = "request") -> None:
+        """Delete a file of maps. Audits that have ended and used it keep their reports, but cannot be replayed.
+
+        Raises:
+            NotFound: There is none, or it was deleted before.
+            UsedByAudit: An audit that has not ended needs it.
+        """
+        with self._database.writing(principal.tenant) as connection:
+            stored = lock_map_file(connection, digest) if is_digest(digest) else None
+            if stored is None:
+                raise missing_maps(connection, digest)
+            _refuse_if_needed(connection, AuditInput("maps", digest), "file of maps")
+            delete_map_file(connection, digest)
+            data = {"what": "maps", "reason": reason, "size_bytes": stored.size_bytes}
+            self._append(connection, principal, digest, data)
+
+    def _append(self, connection: Connection, principal: Principal, subject: str, data: dict[str, Any]) -> None:
+        append_entry(connection, "delete", subject, data, now=self._clock(), principal=principal.name)
+        log.info("deleted", what=data["what"], subject=subject, reason=data["reason"])
+
+
+def _refuse_if_needed(connection: Connection, used: AuditInput, what: str) -> None:
+    user = find_unfinished_user(connection, used)
+    if user is not None:
+        msg = f"audit {user} needs the {what} {used.digest} and has not ended; wait for it or cancel it first"
+        raise UsedByAudit(msg)

@@ -1,0 +1,123 @@
+"""What the service tells its webhooks: thin events, which say what to ask for next and hold no results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, final
+
+from pydantic import Field
+
+from auditcore.contracts.contract import Contract
+from auditcore.contracts.report import Verdict
+
+AuditEventType = Literal["audit.started", "audit.succeeded", "audit.failed", "audit.cancelled"]
+"""Events that a webhook can subscribe to. An audit whose verdict is `fail` has succeeded."""
+
+
+@final
+class AuditEventLinks(Contract):
+    """Paths of the service to ask next.
+
+    Attributes:
+        self: Path of the status of the audit.
+        report: Path of the report; null if there is none.
+    """
+
+    self: str
+    report: str | None = None
+
+
+@final
+class AuditEventData(Contract):
+    """What happened to an audit.
+
+    Attributes:
+        audit_id: Id of the audit.
+        name: Name of the audit; null if it has none.
+        tags: Tags of the audit.
+        state: Its state after the event.
+        verdict: Verdict of its report; null if there is none.
+        error_code: Stable name of the reason why it failed; null if it did not.
+        links: Where to ask for more.
+    """
+
+    audit_id: str
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    state: Literal["running", "succeeded", "failed", "cancelled"]
+    verdict: Verdict | None = None
+    error_code: str | None = None
+    links: AuditEventLinks
+
+
+@final
+class AuditEvent(Contract):
+    """An event of an audit, as Standard Webhooks recommends its form.
+
+    Attributes:
+        type: What happened.
+        data: To which audit.
+    """
+
+    type: AuditEventType
+    timestamp: str = Field(description="When it happened, RFC 3339, UTC; not when it is sent.")
+    data: AuditEventData
+
+
+@final
+class PingData(Contract):
+    """What a test event says.
+
+    Attributes:
+        webhook_id: Id of the webhook that is tested.
+    """
+
+    webhook_id: str
+
+
+@final
+class PingEvent(Contract):
+    """A test event, sent on request.
+
+    Attributes:
+        data: Which webhook is tested.
+    """
+
+    type: Literal["ping"] = "ping"
+    timestamp: str = Field(description="When it was asked for, RFC 3339, UTC.")
+    data: PingData
+
+
+def audit_event(
+    event: AuditEventType,
+    audit_id: str,
+    *,
+    timestamp: str,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    verdict: Verdict | None = None,
+    error_code: str | None = None,
+) -> AuditEvent:
+    """The event of an audit, with its state and its links."""
+    state: Literal["running", "succeeded", "failed", "cancelled"]
+    match event:
+        case "audit.started":
+            state = "running"
+        case "audit.succeeded":
+            state = "succeeded"
+        case "audit.failed":
+            state = "failed"
+        case "audit.cancelled":
+            state = "cancelled"
+    path = f"/v1/audits/{audit_id}"
+    links = AuditEventLinks(self=path, report=f"{path}/report" if state == "succeeded" else None)
+    data = AuditEventData(
+        audit_id=audit_id,
+        name=name,
+        tags=dict(tags or {}),
+        state=state,
+        verdict=verdict,
+        error_code=error_code,
+        links=links,
+    )
+    return AuditEvent(type=event, timestamp=timestamp, data=data)
