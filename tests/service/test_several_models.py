@@ -268,7 +268,7 @@ def test_models_are_compared_with_one_of_them_by_any_worker_and_by_the_library(
         workplace.client.post("/v1/estimates", json=asked).json()["estimate"]
         for asked in (body, {**body, "plan": {**PLAN, "checks": [sweep]}, "policy": []})
     ]
-    # the plain pass of the reference there and back, which both explainers share, of each image and three harmless copies
+    # the plain pass of the reference there and back, which both explainers share; for the image and three copies of it
     more = IMAGES * (1 + 3)
     assert [prices[0][kind] - prices[1][kind] for kind in ("forward_images", "backward_images")] == [more, more]
     report = workplace.report(body)
