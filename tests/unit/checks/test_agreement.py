@@ -590,3 +590,21 @@ def test_each_copy_costs_the_reference_a_map_and_a_change_that_is_not_there_cost
     assert forward() == without * 4
     assert forward(harmless=(GaussianNoise(interval=(0.0, 0.01)),)) == without * 2
     assert forward("brightness") == without
+
+
+def test_copies_of_images_with_several_labels_count_where_the_reference_says_the_same_of_the_class() -> None:
+    first, second = (
+        Classifier(model.module, preprocessing=digits.PREPROCESSING, scores="sigmoid")
+        for model in (altered(0.02), altered(0.0))
+    )
+    check = AgreementCheck(only_alike=False, harmless=(Brightness(interval=(-1.0, 0.0)),))
+    result = run(first, second, check, (Gradient(),), target="top", top_n=2)
+    targets = first.logits(digits_seen()).topk(2).indices
+    black = second.logits(torch.zeros(1, 3, digits.SIDE, digits.SIDE))[0] >= 0
+    seen = second.logits(digits_seen()) >= 0
+    expected = [
+        [bool(black[target] == row[target]) for target in own] for row, own in zip(seen, targets.tolist(), strict=True)
+    ]
+    assert {kept for own in expected for kept in own} == {True, False}
+    (row,) = (one for one in of_check(result) if (one.explainer, one.metric) == ("gradient", "self_pearson"))
+    assert [[value is not None for value in own] for own in row.per_target or ()] == expected
