@@ -329,9 +329,9 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
 
 @pytest.mark.parametrize("spare", [0, -1])
 def test_requests_to_a_server_count_those_as_the_reference_of_other_models(spare: int) -> None:
-    """In its own shards the prediction, the map and its repetition; prediction and map in those of both others."""
+    """In its own shards the prediction, the map and its repetition; those of 1 + 3 copies in both others."""
     images, masks = 2, 4
-    needed = images * (1 + 2 * masks) + 2 * images * (1 + masks)
+    needed = images * (1 + 2 * masks) + 2 * images * (1 + 3) * (1 + masks)
     served = {
         "kind": "open_inference",
         "url": "http://model:8000",

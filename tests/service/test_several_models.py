@@ -268,12 +268,14 @@ def test_models_are_compared_with_one_of_them_by_any_worker_and_by_the_library(
         workplace.client.post("/v1/estimates", json=asked).json()["estimate"]
         for asked in (body, {**body, "plan": {**PLAN, "checks": [sweep]}, "policy": []})
     ]
-    # the plain pass of the reference there and back, which both explainers share
-    assert [prices[0][kind] - prices[1][kind] for kind in ("forward_images", "backward_images")] == [IMAGES, IMAGES]
+    # the plain pass of the reference there and back, which both explainers share; for the image and three copies of it
+    more = IMAGES * (1 + 3)
+    assert [prices[0][kind] - prices[1][kind] for kind in ("forward_images", "backward_images")] == [more, more]
     report = workplace.report(body)
     rows = [result for result in report.results if result.check == "agreement"]
     assert {row.model for row in rows} == {"trained"}
-    assert {row.metric for row in rows} == {"ssim", "pearson", "spearman", "top_k", "prediction_agreement"}
+    measures = {"ssim", "pearson", "spearman", "top_k"}
+    assert {row.metric for row in rows} == measures | {f"self_{one}" for one in measures} | {"prediction_agreement"}
     assert [(one.model, one.check) for one in report.conditions] == [("trained", "agreement")]
     images = [EncodedImage(number, f"{number}.png", digits.png(number)) for number in range(IMAGES)]
     local = audit(

@@ -7,32 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.checks.image_group import ImageGroup, ReferenceRows
+from auditcore.checks.map_agreement import NO_WINDOW, MapPair, Maps, Placement, compare_maps, grid, scalar_maps
 from auditcore.checks.measuring import measurement, not_applicable
+from auditcore.checks.self_agreement import SelfAgreement, self_agreement
 from auditcore.contracts.checks import AgreementCheck
+from auditcore.contracts.checks.agreement import SELF_METRICS
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.model_faults import blaming_model
 from auditcore.contracts.shards import Measurement
 from auditcore.explainers.registry import applicability, explain_together
 from auditcore.explainers.shared_pass import image_logits
-from auditcore.images.placement import InputPart
-from auditcore.metrics.comparison import MaskedMaps
-from auditcore.metrics.map_pairs import compare
-from auditcore.metrics.rank_correlation import spearman
-from auditcore.metrics.reduction import reduce_channels
-from auditcore.metrics.resampling import resample
-from auditcore.metrics.structural_similarity import structural_similarity
 
 CONSTANT = "the map of one of the two models is constant or not finite"
-NO_WINDOW = "no window of SSIM fits into the part of the image that both models see; set a smaller `window`"
-
-Maps = Float[Tensor, "image 1 height width"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +54,8 @@ def compute(check: AgreementCheck, group: ImageGroup, _shared: Mapping[str, tupl
     alike, unlike = _alike(group, reference, found.logits)
     left_out = dict(reference.missing) | (unlike if check.only_alike else {})
     compared = [position for position, row in enumerate(reference.rows) if row not in left_out]
+    originals = {explainer: scalar_maps(check, found.maps[explainer]) for explainer in able}
+    with_itself = self_agreement(check, reference, originals, found.logits)
     results = [
         measurement(
             check,
@@ -76,23 +70,13 @@ def compute(check: AgreementCheck, group: ImageGroup, _shared: Mapping[str, tupl
             reference.rows[position]: f"model {reference.name!r}: {reason}"
             for position, reason in reference.group.without_map(explainer).items()
         }
-        own = _scalar(check, group.original(explainer).maps)
-        other = _scalar(check, found.maps[explainer])
-        values, constant = _compare(check, reference, own, other, compared)
+        own = scalar_maps(check, group.original(explainer).maps)
+        values, constant = _compare(check, reference, own, originals[explainer], compared)
         # a map that is not constant has every measure but SSIM, which needs room for its window
         undefined = dict.fromkeys(range(len(group)), NO_WINDOW) | dict.fromkeys(constant, CONSTANT) | missing
-        results += [
-            measurement(
-                check,
-                metric,
-                column,
-                indices=group.indices,
-                explainer=explainer.label,
-                undefined=undefined,
-                control=explainer in group.controls,
-            )
-            for metric, column in values.items()
-        ]
+        results += _rows(check, group, explainer, values, undefined)
+        if explainer in with_itself:
+            results += _rows(check, group, explainer, *_of_group(group, reference, with_itself[explainer], missing))
     for explainer, reason in unable.items():
         results += not_applicable(check, explainer.label, reason, indices=group.indices)
     return results
@@ -142,8 +126,8 @@ def _alike(
     if not rows:
         return alike, unlike
     several_labels = "sigmoid" in {group.classifier.scores, reference.group.classifier.scores}
-    own = _answers(group, group.logits[rows], group.targets[rows], several_labels=several_labels)
-    other = _answers(reference.group, logits, group.targets[rows], several_labels=several_labels)
+    own = group.answers(group.logits[rows], group.targets[rows], several_labels=several_labels)
+    other = reference.group.answers(logits, group.targets[rows], several_labels=several_labels)
     for row, target, first, second in zip(
         rows, group.targets[rows].tolist(), own.tolist(), other.tolist(), strict=True
     ):
@@ -156,22 +140,6 @@ def _alike(
                 else f"this model predicts class {first}, and model {reference.name!r} predicts class {second}"
             )
     return alike, unlike
-
-
-def _answers(
-    group: ImageGroup, logits: Float[Tensor, "row class"], targets: Int[Tensor, " row"], *, several_labels: bool
-) -> Int[Tensor, " row"]:
-    """What must be equal in two models that classify an image alike.
-
-    The most probable class; where a model has several labels, whether the explained class is predicted.
-    """
-    return group.classifier.predicts(logits, targets).long() if several_labels else logits.argmax(dim=1)
-
-
-def _scalar(check: AgreementCheck, maps: Float[Tensor, "image channel height width"]) -> Maps:
-    """Maps with one value per pixel, in float64; absolute if the check asks for that."""
-    reduced = reduce_channels(maps.double(), check.reduce)
-    return reduced.abs() if check.absolute else reduced
 
 
 def _compare(
@@ -193,54 +161,60 @@ def _compare(
     Returns:
         Metric -> one value per row of the group, NaN where undefined; and the rows of which a map is constant.
     """
-    undefined: list[int] = []
+    rows = [reference.rows[position] for position in compared]
+    placements = [
+        Placement(*reference.parts[position], grid(check, *reference.parts[position])) for position in compared
+    ]
+    alike = compare_maps(check, own, other, [MapPair(*pair) for pair in zip(rows, compared, placements, strict=True)])
+    values = {metric: _in_group(len(own), rows, column) for metric, column in alike.values.items()}
+    return values, [row for row, flat in zip(rows, alike.constant.tolist(), strict=True) if flat]
+
+
+def _of_group(
+    group: ImageGroup, reference: ReferenceRows, found: SelfAgreement, missing: Mapping[int, str]
+) -> tuple[dict[str, Float[Tensor, " image"]], dict[int, str]]:
+    """Agreement of the reference model with itself in the rows of a group, and why a row has none.
+
+    Rows on which the two models are not compared have no value, so that both numbers are about the same images.
+
+    Args:
+        group: The group under audit.
+        reference: The reference model and its rows.
+        found: Its agreement with itself.
+        missing: Row of the group -> why the two models are not compared.
+    """
     values = {
-        metric: torch.full((len(own),), torch.nan, dtype=torch.float64)
-        for metric, meaning in check.listed_metrics.items()
-        if meaning.of_explainer
+        SELF_METRICS[measure]: _in_group(len(group), reference.rows, column) for measure, column in found.values.items()
     }
-    # images of the same size are compared together
-    by_part = sorted(compared, key=lambda position: reference.parts[position])
-    for (own_part, other_part), same in groupby(by_part, key=lambda position: reference.parts[position]):
-        pairs = list(same)
-        rows = [reference.rows[position] for position in pairs]
-        size = _grid(check, own_part, other_part)
-        maps = resample(own[rows], own_part, size), resample(other[pairs], other_part, size)
-        constant = torch.stack([MaskedMaps(each.flatten(1)).constant for each in maps]).any(dim=0)
-        undefined += [row for row, flat in zip(rows, constant.tolist(), strict=True) if flat]
-        found = _measure(check, *maps)
-        for metric, column in values.items():
-            column[rows] = found[metric].double().masked_fill(constant, torch.nan).cpu()
-    return values, undefined
+    for column in values.values():
+        column[list(missing)] = torch.nan
+    return values, dict(zip(reference.rows, found.reasons, strict=True)) | dict(missing)
 
 
-def _grid(check: AgreementCheck, own: InputPart, other: InputPart) -> tuple[int, int]:
-    """Rows and columns of the grid on which both maps are compared."""
-    if check.size is not None:
-        return check.size, check.size
-    height = min(part.bottom - part.top for part in (own, other))
-    width = min(part.right - part.left for part in (own, other))
-    return max(1, round(height)), max(1, round(width))
+def _in_group(count: int, rows: Sequence[int], values: Float[Tensor, " row"]) -> Float[Tensor, " image"]:
+    """Values of some rows of a group of `count`, on the host; NaN for the others."""
+    column = torch.full((count,), torch.nan, dtype=torch.float64)
+    column[list(rows)] = values.cpu()
+    return column
 
 
-def _measure(check: AgreementCheck, own: Maps, other: Maps) -> dict[str, Float[Tensor, " pair"]]:
-    """The measures of pairs of maps on the same grid."""
-    found: dict[str, Tensor] = {}
-    if {"pearson", "top_k"} & set(check.measures):
-        flat = MaskedMaps(own.flatten(1)), MaskedMaps(other.flatten(1))
-        pair = compare(*flat, max(1, round(check.top_share * own[0].numel())))
-        found = {"pearson": pair.pearson, "top_k": pair.top_k, "top_k_chance": pair.chance}
-    if "spearman" in check.measures:
-        found["spearman"] = spearman(own, other)
-    if "ssim" in check.measures:
-        one, two = (_normalized(check, maps) for maps in (own, other))
-        found["ssim"] = structural_similarity(one, two, own.new_ones(len(own)), window=check.window)
-    return found
-
-
-def _normalized(check: AgreementCheck, maps: Maps) -> Maps:
-    """Each map on its own scale: by its largest absolute value, or from its smallest and largest value to [0, 1]."""
-    highest, lowest = (extreme(dim=(1, 2, 3), keepdim=True) for extreme in (maps.amax, maps.amin))
-    if check.normalize == "max_abs":
-        return maps / torch.maximum(highest.abs(), lowest.abs())
-    return (maps - lowest) / (highest - lowest)
+def _rows(
+    check: AgreementCheck,
+    group: ImageGroup,
+    explainer: Explainer,
+    values: Mapping[str, Float[Tensor, " image"]],
+    undefined: Mapping[int, str],
+) -> list[Measurement]:
+    """Metrics of one explainer."""
+    return [
+        measurement(
+            check,
+            metric,
+            column,
+            indices=group.indices,
+            explainer=explainer.label,
+            undefined=undefined,
+            control=explainer in group.controls,
+        )
+        for metric, column in values.items()
+    ]

@@ -291,6 +291,22 @@ class ImageGroup:
         probabilities = self.classifier.probabilities(logits).gather(1, targets[:, None])[:, 0]
         return Prediction(probabilities, self.classifier.predicts(logits, targets))
 
+    def answers(
+        self, logits: Float[Tensor, "copy class"], targets: Int[Tensor, " copy"], *, several_labels: bool | None = None
+    ) -> Int[Tensor, " copy"]:
+        """What must be equal in two images, or in two models, that are classified alike.
+
+        The most probable class; where images have several labels, whether the target is predicted.
+
+        Args:
+            logits: What the model says of each copy.
+            targets: The target of each copy.
+            several_labels: Whether images have several labels; if None, whether they have in this model.
+        """
+        if several_labels is None:
+            several_labels = self.classifier.scores == "sigmoid"
+        return self.classifier.predicts(logits, targets).long() if several_labels else logits.argmax(dim=1)
+
     def color_prediction(self, color: str, pixels: Float[Tensor, "1 channel height width"]) -> Prediction:
         """What the model says of each row's target if its image were of one color; one pass for all that ever ask.
 

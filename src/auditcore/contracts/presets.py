@@ -254,7 +254,7 @@ def arun2021_plan(seed: int = 0) -> AuditPlan:
         checks=(
             LocalizationCheck(),
             RandomizationCheck(similarity="ssim", absolute=True),
-            AgreementCheck(normalize="min_max", only_alike=False, absolute=True, window=7),
+            AgreementCheck(normalize="min_max", only_alike=False, absolute=True, window=7, harmless=()),
         ),
     )
 
@@ -712,6 +712,11 @@ PRESETS: dict[PresetName, Preset] = {
                 source="ours",
                 note="All images, whatever the models predict: both maps explain the given label. The code takes "
                 "images with an abnormality and explains the class that each model predicts.",
+            ),
+            Setting(
+                path="checks.agreement.harmless",
+                source="paper",
+                note="None: the paper does not compare a model with itself under harmless changes.",
             ),
         ),
         build=arun2021_plan,

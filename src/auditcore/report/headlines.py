@@ -41,6 +41,7 @@ class SummaryColumn:
         higher_is_better: Direction; None where neither is better.
         meaning: One sentence for a reader.
         floor_shown: Whether what a map without knowledge gets is shown beside the number.
+        expectation: Metric that says how high the number can be expected to be; None if there is none.
     """
 
     check: str
@@ -50,6 +51,7 @@ class SummaryColumn:
     higher_is_better: bool | None
     meaning: str
     floor_shown: bool = False
+    expectation: str | None = None
 
     @property
     def title(self) -> str:
@@ -76,6 +78,7 @@ class SummaryCell:
         best: Whether no other explainer of the same model, controls aside, has a better mean in this column.
         reason: Why there is no mean; None where there is one.
         floor: Mean of the random control; None where a summary does not show it beside the number.
+        expected: Mean of the metric that says how high the number can be expected to be; None where there is none.
     """
 
     mean: float | None
@@ -87,6 +90,7 @@ class SummaryCell:
     best: bool
     reason: str | None
     floor: float | None
+    expected: float | None
 
     @property
     def text(self) -> str:
@@ -102,6 +106,11 @@ class SummaryCell:
     def floor_text(self) -> str:
         """The floor, such as `0.841`; empty where none is shown."""
         return "" if self.floor is None else number_text(self.floor, abs(self.floor))
+
+    @property
+    def expected_text(self) -> str:
+        """What can be expected, such as `0.984`; empty where none is shown."""
+        return "" if self.expected is None else number_text(self.expected, abs(self.expected))
 
 
 @dataclass(frozen=True)
@@ -214,6 +223,7 @@ def column_of(report: AuditReport, result: Result) -> SummaryColumn:
         higher_is_better=result.higher_is_better,
         meaning=METRICS[kind][result.metric].meaning,
         floor_shown=kind in CHECK_OF_KIND and result.metric in CHECK_OF_KIND[kind].floors_shown,
+        expectation=CHECK_OF_KIND[kind].expectations_shown.get(result.metric) if kind in CHECK_OF_KIND else None,
     )
 
 
@@ -256,12 +266,7 @@ def summary_rows(report: AuditReport) -> tuple[SummaryRow, ...]:
             control=explainer.is_control,
             not_applicable=why_not(report, model, name),
             cells=tuple(
-                cell_of(
-                    by_key.get((model, column.check, column.metric, column.variant, name)),
-                    best=winner,
-                    floor_shown=column.floor_shown,
-                )
-                for column, winner in zip(columns, best, strict=True)
+                cell_of(by_key, column, model, name, best=winner) for column, winner in zip(columns, best, strict=True)
             ),
         )
         for model in (one.name for one in report.audited_models)
@@ -339,16 +344,29 @@ def _best(
     return choose(rivals, key=lambda rival: rival[0])[1]
 
 
-def cell_of(result: Result | None, *, best: Result | None = None, floor_shown: bool = False) -> SummaryCell | None:
+def cell_of(
+    results: Mapping[Key, Result],
+    column: SummaryColumn,
+    model: str | None,
+    explainer: str | None,
+    *,
+    best: Result | None = None,
+) -> SummaryCell | None:
     """A result as a cell; None where there is none.
 
     Args:
-        result: What to show.
-        best: The best result of its column.
-        floor_shown: Whether the column shows what a map without knowledge gets.
+        results: Every number of the report.
+        column: What to show.
+        model: Of which model; None in an audit of one.
+        explainer: Of which explainer; None for properties of the model.
+        best: The best result of the column.
     """
+    result = results.get((model, column.check, column.metric, column.variant, explainer))
     if result is None:
         return None
+    expected = None
+    if column.expectation is not None:
+        expected = results.get((model, column.check, column.expectation, column.variant, explainer))
     return SummaryCell(
         mean=result.mean,
         sem=result.sem,
@@ -358,5 +376,6 @@ def cell_of(result: Result | None, *, best: Result | None = None, floor_shown: b
         small_sample=result.small_sample,
         best=result is best,
         reason="; ".join(sorted(set(result.reasons.values()))) if result.mean is None else None,
-        floor=result.floor if floor_shown else None,
+        floor=result.floor if column.floor_shown else None,
+        expected=None if expected is None else expected.mean,
     )

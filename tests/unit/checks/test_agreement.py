@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.stats import spearmanr
+from pydantic import ValidationError
+from scipy.stats import pearsonr, spearmanr
 from skimage.metrics import structural_similarity as skimage_similarity
 from torch import Tensor, nn
 
 import digits
 import reference
-from auditcore.checks.agreement import CONSTANT, NO_WINDOW
+from auditcore.checks.agreement import CONSTANT
+from auditcore.checks.map_agreement import NO_WINDOW
 from auditcore.contracts.access import Limits
+from auditcore.contracts.augmentations import Brightness, GaussianNoise, Hue, JpegQuality
 from auditcore.contracts.capabilities import SAME_MAPS, pair_incompatibility
 from auditcore.contracts.checks import AgreementCheck
 from auditcore.contracts.explainers import (
@@ -81,6 +85,7 @@ def run(
     check: AgreementCheck | None = None,
     explainers: tuple[Explainer, ...] = EXPLAINERS,
     images: Sequence[EncodedImage] | None = None,
+    micro_batch: int = 4,
     **plan: Any,
 ) -> ShardResult:
     """One shard of a model, compared with another that is called `a`."""
@@ -89,7 +94,7 @@ def run(
     encoded = digits.encoded(IMAGES, labeled=True) if images is None else images
     return run_shard(
         ShardTask(plan=task, wave="compute", images=encoded, references={"a": ReferenceTask(0, {})}),
-        Runtime(classifier, {"a": other}, micro_batch=4),
+        Runtime(classifier, {"a": other}, micro_batch=micro_batch),
     )
 
 
@@ -101,11 +106,21 @@ def of_check(result: ShardResult) -> list[Measurement]:
     return [one for one in result.measurements if one.check == "agreement"]
 
 
-def maps(classifier: Classifier, explainer: Explainer, targets: Tensor, view: str | None = None) -> np.ndarray:
-    """Maps of the digits, channels summed."""
-    images = digits.encoded(IMAGES)
-    pixels = (digits.digit_pixels()[0][:IMAGES] * 255).round() / 255
-    streams = Streams(SEED, tuple(image.digest for image in images))
+def digits_seen() -> Tensor:
+    """The digits as the models see them after decoding."""
+    return (digits.digit_pixels()[0][:IMAGES] * 255).round() / 255
+
+
+def streams_of_digits() -> Streams:
+    return Streams(SEED, tuple(image.digest for image in digits.encoded(IMAGES)))
+
+
+def maps(
+    classifier: Classifier, explainer: Explainer, targets: Tensor, view: str | None = None, pixels: Tensor | None = None
+) -> np.ndarray:
+    """Maps of the digits or of changed copies of them, channels summed."""
+    pixels = digits_seen() if pixels is None else pixels
+    streams = streams_of_digits()
     streams = streams if view is None else streams.sharing([view] * IMAGES)
     found: np.ndarray = explain(classifier, explainer, pixels, targets, streams).maps.double().sum(dim=1).numpy()
     return found
@@ -152,7 +167,7 @@ def test_similarity_agrees_with_scikit_image(
         for pair in pairs
     ]
     assert values(result)["gradient", "ssim"] == pytest.approx(expected, abs=1e-5)
-    assert {one.metric for one in of_check(result)} == {"ssim", "prediction_agreement"}
+    assert {one.metric for one in of_check(result)} == {"ssim", "self_ssim", "prediction_agreement"}
 
 
 def test_a_model_agrees_with_itself_and_the_random_control_does_not(trained: Classifier) -> None:
@@ -280,7 +295,7 @@ class Indifferent(nn.Module):
 def test_a_constant_map_of_either_model_is_no_number(trained: Classifier) -> None:
     flat = Classifier(Indifferent(), preprocessing=digits.PREPROCESSING)
     for pair in ((flat, trained), (trained, flat)):
-        result = run(*pair, AgreementCheck(only_alike=False), (Gradient(),))
+        result = run(*pair, AgreementCheck(only_alike=False, harmless=()), (Gradient(),))
         for one in of_check(result):
             if one.explainer == "gradient":
                 assert one.reasons == dict.fromkeys(range(IMAGES), CONSTANT), one.metric
@@ -385,6 +400,211 @@ def test_faster_modes_are_measured_again_with_both_models_exact(trained: Classif
         Runtime(retrained, {"a": trained}, micro_batch=4),
     )
     exact = run(retrained, trained, named, (Gradient(),), digits.encoded(3))
-    (sample,) = (one for one in result.deviations if (one.check, one.explainer) == ("agreement", "gradient"))
-    assert sample.exact == values(exact)["gradient", "pearson"][:2]
-    assert sample.fast != sample.exact
+    samples = {one.metric: one for one in result.deviations if (one.check, one.explainer) == ("agreement", "gradient")}
+    assert list(samples) == ["pearson", "self_pearson"]
+    for metric, sample in samples.items():
+        assert sample.exact == values(exact)["gradient", metric][:2]
+        assert sample.fast != sample.exact
+
+
+# --- the reference model with itself ---------------------------------------------------------------
+
+
+def changed_copies() -> dict[str, Tensor]:
+    """Darker, brighter and noisy copies of the digits by the part of their view, made slowly in float64."""
+    images = digits_seen().double().numpy()
+    fields = streams_of_digits().normal(images.shape[1:], "augmentation/gaussian_noise").double().numpy()
+    copies = {
+        "brightness=-0.4": [reference.brightness(image, -0.4) for image in images],
+        "brightness=0.4": [reference.brightness(image, 0.4) for image in images],
+        "gaussian_noise=0.4": [
+            reference.gaussian_noise(image, 0.4, field) for image, field in zip(images, fields, strict=True)
+        ],
+    }
+    return {view: torch.from_numpy(np.stack(made)).float() for view, made in copies.items()}
+
+
+def compressed(image: Tensor, quality: int) -> Tensor:
+    """An image that Pillow has written as JPEG and read again."""
+    file = io.BytesIO()
+    Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()).save(
+        file, format="JPEG", quality=quality, subsampling="4:2:0"
+    )
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).float() / 255
+
+
+def test_the_reference_with_itself_equals_its_definition(trained: Classifier, retrained: Classifier) -> None:
+    """The mean over the copies that it classifies like the image; large changes, so that some are not."""
+    check = AgreementCheck(
+        top_share=0.05, harmless=(Brightness(interval=(-0.4, 0.4)), GaussianNoise(interval=(0.0, 0.4)))
+    )
+    result = run(retrained, trained, check)
+    found = values(result)
+    targets = torch.tensor([record.targets[0].target for record in result.images])
+    copies = changed_copies()
+    predicted = trained.logits(digits_seen()).argmax(dim=1)
+    kept = torch.stack([trained.logits(pixels).argmax(dim=1) == predicted for pixels in copies.values()], dim=1)
+    assert {0 < int(row.sum()) < len(copies) for row in kept} == {True, False}, "some images lose some copies"
+    compared = found[None, "prediction_agreement"]
+    for explainer in (*EXPLAINERS, CONTROL):
+        before = maps(trained, explainer, targets, "agreement/model=a")
+        after = [
+            maps(trained, explainer, targets, f"agreement/model=a/{view}", pixels) for view, pixels in copies.items()
+        ]
+        for index in range(IMAGES):
+            expected: dict[str, list[float]] = {f"self_{measure}": [] for measure in MEASURES}
+            for changed in (made for made, counts in zip(after, kept[index].tolist(), strict=True) if counts):
+                one, two = before[index], changed[index]
+                scaled = [each / np.abs(each).max() for each in (one, two)]
+                expected["self_ssim"].append(reference.structural_similarity(scaled[0][None], scaled[1][None], 1.0))
+                expected["self_pearson"].append(reference.pearson(one.ravel().tolist(), two.ravel().tolist()))
+                expected["self_spearman"].append(float(spearmanr(one.ravel(), two.ravel()).statistic))
+                expected["self_top_k"].append(
+                    reference.top_k_overlap(one.ravel().tolist(), two.ravel().tolist(), 51)[0]
+                )
+            for metric, each in expected.items():
+                value = found[explainer.label, metric][index]
+                if compared[index] == 1 and each:
+                    assert value == pytest.approx(np.mean(each), abs=1e-5), (explainer, metric, index)
+                else:
+                    assert value is None
+
+
+def test_the_reference_with_itself_agrees_with_pillow_scikit_image_and_scipy(
+    trained: Classifier, retrained: Classifier
+) -> None:
+    check = AgreementCheck(only_alike=False, harmless=(JpegQuality(interval=(95.0, 100.0)),))
+    result = run(retrained, trained, check, (Gradient(),))
+    targets = torch.tensor([record.targets[0].target for record in result.images])
+    copies = torch.stack([compressed(image, 95) for image in digits_seen()])
+    pairs = list(
+        zip(maps(trained, Gradient(), targets), maps(trained, Gradient(), targets, pixels=copies), strict=True)
+    )
+    found = values(result)
+    ssim = [skimage_similarity(*(m / np.abs(m).max() for m in pair), win_size=11, data_range=1.0) for pair in pairs]
+    assert found["gradient", "self_ssim"] == pytest.approx(ssim, abs=1e-5)
+    for metric, measure in (("self_pearson", pearsonr), ("self_spearman", spearmanr)):
+        expected = [measure(*(each.ravel() for each in pair)).statistic for pair in pairs]
+        assert found["gradient", metric] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_reference_has_1_with_itself_if_nothing_changes_and_less_the_more_changes(trained: Classifier) -> None:
+    levels = (1e-9, 1e-3, 1e-2, 5e-2)
+    found = [
+        values(
+            run(
+                trained,
+                trained,
+                AgreementCheck(harmless=(GaussianNoise(interval=(0.0, level)),)),
+                explainers=EXPLAINERS,
+            )
+        )
+        for level in levels
+    ]
+    for explainer in EXPLAINERS:
+        for measure in MEASURES:
+            rows = [one[explainer.label, f"self_{measure}"] for one in found]
+            assert rows[0] == pytest.approx([1] * IMAGES, abs=1e-5), (explainer, measure)
+            means = [np.mean([value for value in row if value is not None]) for row in rows]
+            assert means == sorted(means, reverse=True), (explainer, measure)
+            assert means[-1] < 0.999
+    # maps without any relation do not agree with themselves either
+    assert max(abs(value or 0) for value in found[0]["random", "self_pearson"]) < 0.2
+
+
+def test_harmless_changes_leave_every_other_number_as_it_is(trained: Classifier, retrained: Classifier) -> None:
+    own = {f"self_{measure}" for measure in MEASURES}
+    with_changes, without = (of_check(run(retrained, trained, check)) for check in (None, AgreementCheck(harmless=())))
+    assert [one for one in with_changes if one.metric not in own] == without
+    assert {one.metric for one in with_changes} - {one.metric for one in without} == own
+
+
+def test_the_reference_with_itself_has_the_same_values_in_every_micro_batch(
+    trained: Classifier, retrained: Classifier
+) -> None:
+    one, other = (values(run(retrained, trained, micro_batch=size)) for size in (1, 6))
+    # convolutions round by the size of the batch, which can swap the ranks of two pixels
+    for measure, bound in (("ssim", 1e-5), ("pearson", 1e-5), ("spearman", 1e-4), ("top_k", 1 / 102)):
+        for explainer in (*EXPLAINERS, CONTROL):
+            key = (explainer.label, f"self_{measure}")
+            assert one[key] == pytest.approx(other[key], abs=bound), key
+
+
+def test_the_reference_with_itself_is_about_the_images_on_which_both_are_compared(trained: Classifier) -> None:
+    rows = {
+        one.metric: one
+        for one in of_check(run(altered(0.2), trained, explainers=(Gradient(),)))
+        if one.explainer == "gradient"
+    }
+    assert rows["pearson"].reasons
+    assert rows["self_pearson"].reasons == rows["pearson"].reasons
+    assert [value is None for value in rows["self_pearson"].values] == [v is None for v in rows["pearson"].values]
+
+
+def test_why_the_reference_has_no_agreement_with_itself(trained: Classifier, retrained: Classifier) -> None:
+    def reasons(check: AgreementCheck, other: Classifier = trained) -> dict[str, set[str]]:
+        found = of_check(run(retrained, other, check, (Gradient(),)))
+        own = {one.metric: one for one in found if one.explainer == "gradient"}
+        assert set(own["self_ssim"].values) == {None}
+        return {metric: set(one.reasons.values()) for metric, one in own.items()}
+
+    black = AgreementCheck(only_alike=False, harmless=(Brightness(interval=(-1.0, 0.0)),))
+    unlike = values(run(retrained, trained, black, (Gradient(),)))["gradient", "self_pearson"]
+    gone = trained.logits(torch.zeros(1, 3, digits.SIDE, digits.SIDE)).argmax().item()
+    predicted = trained.logits(digits_seen()).argmax(dim=1).tolist()
+    assert [value is None for value in unlike] == [one != gone for one in predicted]
+    flat = Classifier(Indifferent(), preprocessing=digits.PREPROCESSING)
+    assert reasons(AgreementCheck(only_alike=False), flat)["self_pearson"] == {
+        "a map of model 'a' is constant or not finite, of the image or of its harmless copies"
+    }
+    assert reasons(AgreementCheck(only_alike=False, size=8))["self_ssim"] == {NO_WINDOW}
+    bands = Classifier(digits.trained(), preprocessing=digits.PREPROCESSING.model_copy(update={"colors": "bands"}))
+    hue = AgreementCheck(only_alike=False, harmless=(Hue(interval=(-1.0, 1.0)),))
+    (said,) = reasons(hue, bands)["self_pearson"]
+    assert said.startswith("model 'a': hue changes colors, and the model sees bands")
+    assert said.endswith("take hue out of `harmless`")
+
+
+@pytest.mark.parametrize(
+    ("harmless", "message"),
+    [
+        ([{"kind": "rotate", "interval": [-1, 1]}], "harmless change 'rotate' moves pixels"),
+        ([{"kind": "brightness"}], "set its `interval` to two numbers around 0"),
+        ([{"kind": "contrast", "interval": [0.9, 1]}] * 2, "harmless change 'contrast' is listed twice"),
+    ],
+)
+def test_a_change_that_is_not_harmless_is_refused(harmless: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        AgreementCheck.model_validate({"harmless": harmless})
+
+
+def test_each_copy_costs_the_reference_a_map_and_a_change_that_is_not_there_costs_none() -> None:
+    explainers = (Gradient(), GradCam(), Rise(masks=4))
+
+    def forward(*unavailable: str, **check: Any) -> int:
+        plan = AuditPlan(explainers=explainers, checks=(AgreementCheck(reference="a", **check),))
+        facts = ModelFacts(unavailable=frozenset(unavailable))
+        return passes_needed(plan, wave="compute", images=5, facts=facts)["agreement"].forward
+
+    without = forward(harmless=())
+    assert forward() == without * 4
+    assert forward(harmless=(GaussianNoise(interval=(0.0, 0.01)),)) == without * 2
+    assert forward("brightness") == without
+
+
+def test_copies_of_images_with_several_labels_count_where_the_reference_says_the_same_of_the_class() -> None:
+    first, second = (
+        Classifier(model.module, preprocessing=digits.PREPROCESSING, scores="sigmoid")
+        for model in (altered(0.02), altered(0.0))
+    )
+    check = AgreementCheck(only_alike=False, harmless=(Brightness(interval=(-1.0, 0.0)),))
+    result = run(first, second, check, (Gradient(),), target="top", top_n=2)
+    targets = first.logits(digits_seen()).topk(2).indices
+    black = second.logits(torch.zeros(1, 3, digits.SIDE, digits.SIDE))[0] >= 0
+    seen = second.logits(digits_seen()) >= 0
+    expected = [
+        [bool(black[target] == row[target]) for target in own] for row, own in zip(seen, targets.tolist(), strict=True)
+    ]
+    assert {kept for own in expected for kept in own} == {True, False}
+    (row,) = (one for one in of_check(result) if (one.explainer, one.metric) == ("gradient", "self_pearson"))
+    assert [[value is not None for value in own] for own in row.per_target or ()] == expected

@@ -151,7 +151,9 @@ def test_the_same_weights_under_two_names_agree(weights: Path) -> None:
     found = audit(request, images=digits.encoded(3), access=digits.access(weights.parent), micro_batch=64)
     means = {(row.explainer, row.metric): row.mean for row in found.results if row.check == "agreement"}
     assert means.pop((None, "prediction_agreement")) == 1
+    with_itself = {key: means.pop(key) for key in list(means) if key[1].startswith("self_")}
     assert set(means.values()) == {1}
+    assert all(mean is not None and 0.5 < mean < 1 for mean in with_itself.values())
 
 
 def refused(plan: AuditPlan, weights: Path, *, one: bool = False, policy: tuple[Condition, ...] = ()) -> InvalidRequest:
@@ -215,9 +217,10 @@ def test_the_price_counts_the_reference_once_for_every_other_model(weights: Path
     named = AGREEMENT.model_copy(update={"reference": "today"})
     plan = AuditPlan(explainers=(Gradient(),), checks=(named,))
     speeds = [ModelSpeed.assumed(1.0, DemoModel(), name=name) for name in ("today", "retrained", "other")]
-    # one pass there and back for each model's own maps, and two more for those of the reference
+    # one pass there and back for each model's own maps, and for each of two more those of the reference, of the image
+    # and of three harmless copies
     made = estimate_of(plan, images=3, speeds=speeds)
-    assert (made.forward_images, made.backward_images) == (3 * 5, 3 * 5)
+    assert (made.forward_images, made.backward_images) == (3 * 11, 3 * 11)
     # a reference without gradients makes only predictions
     blind = [
         ModelSpeed.assumed(1.0, DemoModel(), BLACK_BOX if one.name == "today" else WHITE_BOX, name=one.name)
@@ -226,7 +229,7 @@ def test_the_price_counts_the_reference_once_for_every_other_model(weights: Path
     made = estimate_of(plan, images=3, speeds=blind)
     assert (made.forward_images, made.backward_images) == (3 * 5, 3 * 2)
     report = run(weights, PLAN.model_copy(update={"explainers": (Gradient(),), "checks": (AGREEMENT,)}))
-    assert (report.cost.forward_images, report.cost.backward_images) == (4 * 5, 4 * 5)
+    assert (report.cost.forward_images, report.cost.backward_images) == (4 * 11, 4 * 11)
 
 
 def test_a_reference_whose_weights_change_during_the_audit_is_refused(weights: Path) -> None:

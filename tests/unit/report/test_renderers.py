@@ -17,6 +17,7 @@ from auditcore.contracts.augmentations import Brightness, Hue, Rotate
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.checks import (
     CHECK_OF_KIND,
+    AgreementCheck,
     Change,
     Check,
     ComplexityCheck,
@@ -416,6 +417,8 @@ def test_every_check_has_headlines_that_exist() -> None:
         # six games may be played; a plan that leaves the choice to us plays four
         assert 1 <= len(contract.headlines) <= (COLUMNS_ON_A_PAGE if kind == "insertion_deletion" else 4)
         assert contract.floors_shown <= set(contract.headlines)
+        assert set(contract.expectations_shown) <= set(contract.headlines)
+        assert set(contract.expectations_shown.values()) <= set(contract.metrics)
         for metric in contract.headlines:
             assert contract.metrics[metric].of_explainer
             assert not contract.metrics[metric].control
@@ -528,6 +531,30 @@ def test_the_floor_is_listed_with_every_s_and_with_nothing_else(report: AuditRep
     assert "the floor that a map without knowledge gets" in text
     without = render_html(report.model_copy(update={"results": rows[-1:], "controls": ()}))
     assert "floor that a map" not in without
+
+
+def test_agreement_stands_between_the_floor_and_the_agreement_of_the_reference_with_itself(report: AuditReport) -> None:
+    plan = report.plan.model_copy(update={"checks": (AgreementCheck(reference="today"),)})
+    rows = (
+        result("agreement", "gradient", "pearson", 0.45, floor=0.0213),
+        result("agreement", "gradient", "self_pearson", 0.9712),
+        result("agreement", "cam", "pearson", 0.55, floor=0.0213),
+        result("agreement", "cam", "self_pearson", None),
+    )
+    shown = report.model_copy(update={"plan": plan, "results": rows, "controls": ()})
+    assert [column.metric for column in summary_columns(shown)] == ["pearson"]
+    cells = {row.explainer: row.cells[0] for row in summary_rows(shown)}
+    assert {name: cell and (cell.floor_text, cell.expected_text) for name, cell in cells.items()} == {
+        "gradient": ("0.021", "0.971"),
+        "cam": ("0.021", ""),
+        "guided_backpropagation": None,
+        "random": None,
+    }
+    text = " ".join("".join(outline(render_html(shown)).text).split())
+    assert "[0.350, 0.550] random 0.021 itself 0.971" in text
+    assert "about as much as can be expected of another model" in text
+    without = render_html(shown.model_copy(update={"results": rows[::2]}))
+    assert "can be expected of another model" not in without
 
 
 def test_small_samples_are_marked_only_where_a_mark_is_useful(report: AuditReport) -> None:

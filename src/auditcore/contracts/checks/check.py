@@ -98,6 +98,8 @@ class CheckContract(Contract):
         headlines: Metrics that a summary shows, in order; the report holds all others too.
         floors_shown: Metrics beside which a summary shows what a map without knowledge gets, because no reader knows
             it.
+        expectations_shown: Metric -> the metric beside it that says how high it can be expected to be at all; a
+            summary shows its mean for the same explainer.
         lines: Metric -> how the page draws its curve. The curves of other metrics are in the JSON report only.
         axis: What runs along its curves.
         chart_metric: Its number in the chart of robustness against faithfulness; None if it is not part of that chart.
@@ -116,6 +118,7 @@ class CheckContract(Contract):
     metrics: ClassVar[Mapping[str, Metric]]
     headlines: ClassVar[tuple[str, ...]]
     floors_shown: ClassVar[frozenset[str]] = frozenset()
+    expectations_shown: ClassVar[Mapping[str, str]] = {}
     lines: ClassVar[Mapping[str, CurveLine]] = {}
     axis: ClassVar[str] = ""
     chart_metric: ClassVar[str | None] = None

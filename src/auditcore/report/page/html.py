@@ -98,6 +98,7 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
         A complete HTML 5 document without scripts or external resources. Every text of the report is escaped.
     """
     columns = summary_columns(report)
+    rows = summary_rows(report)
     preset = _preset(report)
     gallery = gallery_rows(report, pictures or {})
     return (
@@ -121,11 +122,12 @@ def render_html(report: AuditReport, pictures: Mapping[str, bytes] | None = None
             papers={check.label: check.paper for check in report.plan.checks},
             columns=columns,
             tables=tuple(_packed(summary_tables(columns, COLUMNS_ON_A_PAGE))),
-            groups=_by_model(summary_rows(report)),
+            groups=_by_model(rows),
             warnings=tuple(warning_text(warning) for warning in report.warnings),
             orders_used=orders_used(report),
             small_samples=small_samples(report),
             floors=any(column.floor_shown for column in columns),
+            expectations=any(cell is not None and cell.expected is not None for row in rows for cell in row.cells),
             scatters=tuple(_drawn(found) for found in scatters(report)),
             curves=tuple((model.name, tuple(_curve_panels(report, model.name))) for model in report.audited_models),
             forests=tuple(_forests(report)),

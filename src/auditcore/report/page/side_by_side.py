@@ -131,10 +131,7 @@ class _Numbers:
         return tuple(
             ModelLine(
                 model,
-                cell_of(
-                    self.results.get((model, column.check, column.metric, column.variant, explainer)),
-                    floor_shown=column.floor_shown,
-                ),
+                cell_of(self.results, column, model, explainer),
                 tuple(
                     self._difference(model, other, (None, column.check, column.metric, column.variant, explainer))
                     if other in self.models[:position]
