@@ -122,6 +122,7 @@ def test_a_file_that_is_missing_and_two_sources_are_mistakes(tmp_path: Path) -> 
         (SECRET, problem(403, "scope_missing", "the scope audits:write"), "the scope audits:write"),
         (None, httpx.Response(401, text="a proxy"), "AUDIT_TOKEN or --token-file"),
     ],
+    ids=["none", "expired", "no scope", "proxy"],  # the same names in every process
 )
 def test_a_refusal_says_what_to_do(token: str | None, answer: httpx.Response, words: str) -> None:
     with client_of(lambda _: answer, token=token_source(token, None)) as client, pytest.raises(CommandError) as raised:
