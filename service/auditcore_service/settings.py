@@ -441,6 +441,10 @@ class Settings(BaseSettings):
             changes["mlflow_tracking_uri"] = _absolute(self.mlflow_tracking_uri)
         return self.model_copy(update=changes)
 
+    def __hash__(self) -> int:
+        """Equal settings have equal hashes; a worker keeps what it has built for them."""
+        return hash(frozenset(self.environment().items()))
+
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for a child process."""
         variables: dict[str, str] = {}

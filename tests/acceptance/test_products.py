@@ -173,7 +173,7 @@ def chest_request(client: httpx.Client, folder: Path) -> dict[str, Any]:
     """The request of the guide, with this model and these images."""
     guide = HOW_TO / "models-and-images.md"
     documented = (json.loads(block.text) for block in blocks(guide) if block.language == "json")
-    (written,) = (one for one in documented if "chest" in one["model"].get("weights", {}).get("uri", ""))
+    (written,) = (one for one in documented if "chest" in one.get("model", {}).get("weights", {}).get("uri", ""))
     written["images"] = upload(client, chest_files(), annotations=chest_findings(), classes=list(chest_xrays.FINDINGS))
     assert written["model"]["preprocessing"] == chest_xrays.PREPROCESSING
     written["model"] |= {

@@ -40,10 +40,12 @@ def test_settings_travel_through_the_environment_unchanged(monkeypatch: pytest.M
         file_roots=("/data",),
         port=0,
         threads=3,
+        oidc_required_claims={"team": 'release\'s "own"'},
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
+    assert hash(Settings()) == hash(settings)
 
 
 def test_redis_url_without_prefix_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
