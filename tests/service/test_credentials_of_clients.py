@@ -160,7 +160,9 @@ def test_a_service_with_authentication_from_the_first_key_to_a_verified_log(tmp_
         )
         assert re.fullmatch(r"ac_\w{8}_\w{49}", pipeline)
         told = run("submit", request, "--url", url, "--token", pipeline, "--verbose")
-        assert "POST /v1/image-batches first" in told.stderr, "a pipeline may submit, but this batch is not stored"
+        assert "upload it with POST /v1/image-batches" in told.stderr, (
+            "a pipeline may submit, but this batch is not stored"
+        )
         assert '-H "Authorization: Bearer $AUDIT_TOKEN"' in told.stderr
         assert pipeline not in told.output
         lacking = run("verify-log", "--url", url, "--token", pipeline)

@@ -201,10 +201,14 @@ def test_masks_and_maps_need_room_too(gateway: Gateway, tmp_path: Path) -> None:
         assert files_below(tmp_path / "service" / "blobs") == stored
     with gateway(stored_bytes=len(image) + len(maps)) as client:
         assert client.post("/v1/maps", files={"maps": maps}).status_code == 201
-    with gateway(stored_bytes=2 * len(image) + len(mask.getvalue())) as client:
+    everything = 2 * len(image) + len(mask.getvalue()) + len(maps)
+    with gateway(stored_bytes=everything) as client:
+        # what is stored already needs no room
+        assert client.post("/v1/maps", files={"maps": maps}).status_code == 201
         assert upload(client, image, masks=("0.png", mask.getvalue(), "image/png")).status_code == 201
         usage = client.get("/v1/usage").json()["stored_bytes"]
-        assert usage == {"limit": usage["used"], "used": 2 * len(image) + len(mask.getvalue()), "resets_at": None}
+        assert usage == {"limit": everything, "used": everything, "resets_at": None}
+        refused(client.post("/v1/maps", files={"maps": maps + b" "}), 429, "quota_exceeded")
 
 
 def test_space_that_becomes_free_during_an_upload_does_not_complete_it(gateway: Gateway) -> None:
