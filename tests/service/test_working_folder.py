@@ -36,6 +36,7 @@ def test_the_folder_is_new_private_empty_and_removed_at_the_end(
         ("data_dir", "var", "{here}/var"),
         ("file_roots", ["models", "/abs"], ["{here}/models", "/abs"]),
         ("token_roots", ["tokens"], ["{here}/tokens"]),
+        ("model_keys", ["key.pem"], ["{here}/key.pem"]),
         ("database_url", "sqlite:///a/b.db", "sqlite:///{here}/a/b.db"),
         ("database_url", "sqlite+pysqlite:///b.db?timeout=3", "sqlite+pysqlite:///{here}/b.db?timeout=3"),
         ("database_url", "sqlite:////abs/b.db", "sqlite:////abs/b.db"),
@@ -72,6 +73,10 @@ def test_every_setting_that_is_a_path_is_made_absolute() -> None:
     for name in paths:
         value = getattr(settings, name)
         assert all(path.is_absolute() for path in (value if isinstance(value, tuple) else (value,))), name
-    named = {name for name in Settings.model_fields if name.endswith(("_url", "_uri", "_dir", "_roots", "signing_key"))}
+    named = {
+        name
+        for name in Settings.model_fields
+        if name.endswith(("_url", "_uri", "_dir", "_roots", "signing_key", "model_keys"))
+    }
     # Redis takes no relative path: what follows unix:// begins with the root
     assert named == paths | {"database_url", "blob_url", "mlflow_tracking_uri", "redis_url"}
