@@ -1,7 +1,7 @@
 """README and tutorial do what they say: every code block runs, in order, against a real service.
 
 A page is followed in an empty folder that has what `make demo` leaves behind: `.venv/bin/activate` and the command
-`auditcore`. Of the page only the port is changed. `make` is not called: other tests run what its targets run.
+`auditcore`. Of the page only the port is changed, and nothing is measured that is known. `make` is not called: other tests run what its targets run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"
 PROMPT = "--- the next command ---"
+SETTINGS = {"AUDIT_PORT": "0", "AUDIT_MICRO_BATCH": "8"}
+"""A free port; and the size that is measured of the demo model, which each process would find again in many seconds."""
 
 
 class Reader:
@@ -44,7 +46,7 @@ class Reader:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=folder,
-            env=os.environ | {"AUDIT_PORT": "0", "NO_COLOR": "1", "COLUMNS": "200"},
+            env=os.environ | SETTINGS | {"NO_COLOR": "1", "COLUMNS": "200"},
         )
 
     def follow(self, block: markdown_blocks.Block) -> None:
@@ -87,7 +89,7 @@ class Reader:
                 stderr=log,
                 text=True,
                 cwd=self.folder,
-                env=os.environ | {"AUDIT_PORT": "0"},
+                env=os.environ | SETTINGS,
             )
         assert self._service.stdout is not None
         line = self._service.stdout.readline()
