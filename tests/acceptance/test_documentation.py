@@ -1,7 +1,8 @@
 """README and tutorial do what they say: every code block runs, in order, against a real service.
 
 A page is followed in an empty folder that has what `make demo` leaves behind: `.venv/bin/activate` and the command
-`auditcore`. Of the page only the port is changed, and nothing is measured that is known. `make` is not called: other tests run what its targets run.
+`auditcore`. Of the page only the port is changed, and nothing is measured that is known. `make` is not called: other
+tests run what its targets run.
 """
 
 from __future__ import annotations
