@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.gateway.app import create_app
+from auditcore_service.key_files import create_signing_key
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from queues import NO_REDIS, has_redis
@@ -94,6 +95,14 @@ def redis_url() -> Iterator[str]:
     yield server.url
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """A new signing key."""
+    path = tmp_path / "key.pem"
+    create_signing_key(path)
+    return path
 
 
 @pytest.fixture

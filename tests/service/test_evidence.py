@@ -106,13 +106,6 @@ def deploy(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Dep
 
 
 @pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "key.pem"
-    create_signing_key(path)
-    return path
-
-
-@pytest.fixture
 def deployment(deploy: Callable[..., Deployment], key_file: Path) -> Deployment:
     return deploy(signing_key=key_file)
 

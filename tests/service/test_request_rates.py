@@ -258,7 +258,7 @@ def test_credentials_cannot_be_guessed_at_full_speed(
         assert refused.json()["code"] == "too_many_requests"
         assert "3 requests without valid credentials within 60 seconds" in refused.json()["detail"]
         assert refused.headers["retry-after"] == str(standing(refused)["failures"][3])
-        # whoever worked from the same address goes on
+        # clients that worked from the same address go on
         assert ask(client, "research/ann").status_code == 200
         assert client.get("/livez").status_code == 200
 

@@ -44,14 +44,6 @@ def service(make_settings: Callable[..., Settings], database_url: str, key_file:
     opened.stop()
 
 
-@pytest.fixture
-def key_file(tmp_path: Path) -> Path:
-    from auditcore_service.key_files import create_signing_key  # noqa: PLC0415 - only this fixture
-
-    create_signing_key(tmp_path / "key.pem")
-    return tmp_path / "key.pem"
-
-
 def test_nothing_of_a_tenant_exists_for_another(service: Service) -> None:
     batch = service.batches.store(OURS, [photo()]).digest
     maps = service.maps.store(OURS, io.BytesIO(save({"maps": np.zeros((1, 32, 32), np.float32)}))).digest

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from auditcore_service.principals import SCOPES, Scope
+from auditcore_service.store.pages import after_position
 from auditcore_service.store.tables import API_KEYS
 from auditcore_service.store.tenancy import owned, owner
 
@@ -108,14 +109,7 @@ def list_api_keys(connection: Connection, *, after: tuple[float, str] | None, li
     """
     query = select(API_KEYS).where(owned(connection, API_KEYS))
     query = query.order_by(API_KEYS.c.created_at.desc(), API_KEYS.c.id.desc()).limit(limit)
-    if after is not None:
-        created_at, key_id = after
-        query = query.where(
-            or_(
-                API_KEYS.c.created_at < created_at,
-                and_(API_KEYS.c.created_at == created_at, API_KEYS.c.id < key_id),
-            )
-        )
+    query = query.where(after_position(API_KEYS.c.created_at, API_KEYS.c.id, after))
     return tuple(_key(row) for row in connection.execute(query))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
 
 from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
 from auditcore_service.store.audit_inputs import AuditInput, insert_inputs
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import append_event
+from auditcore_service.store.pages import after_position
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
 from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, IDEMPOTENCY_KEYS, SHARDS
 from auditcore_service.store.tenancy import owned, owner
@@ -125,14 +126,7 @@ def list_audits(
     """
     query = select(AUDITS).where(owned(connection, AUDITS), *wanted.conditions(connection))
     query = query.order_by(AUDITS.c.created_at.desc(), AUDITS.c.id.desc()).limit(limit)
-    if after is not None:
-        created_at, audit_id = after
-        query = query.where(
-            or_(
-                AUDITS.c.created_at < created_at,
-                and_(AUDITS.c.created_at == created_at, AUDITS.c.id < audit_id),
-            )
-        )
+    query = query.where(after_position(AUDITS.c.created_at, AUDITS.c.id, after))
     rows = connection.execute(query).all()
     ids = [row.id for row in rows]
     progress, tags = _progress(connection, ids), _tags(connection, ids)

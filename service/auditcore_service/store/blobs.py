@@ -240,4 +240,4 @@ def _written_at(info: Mapping[str, Any]) -> float:
             case str() as text:
                 return datetime.fromisoformat(text).timestamp()
     msg = f"the blob store does not say when {info['name']} was written; use another, such as a folder or s3://"
-    raise NotImplementedError(msg)
+    raise RuntimeError(msg)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select
+from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from auditcore_service.store.pages import after_position
 from auditcore_service.store.tables import POLICIES
 from auditcore_service.store.tenancy import owned, owner
 
@@ -76,14 +77,7 @@ def list_policies(connection: Connection, *, after: tuple[float, str] | None, li
     """
     query = select(POLICIES).where(owned(connection, POLICIES))
     query = query.order_by(POLICIES.c.created_at.desc(), POLICIES.c.digest.desc()).limit(limit)
-    if after is not None:
-        created_at, digest = after
-        query = query.where(
-            or_(
-                POLICIES.c.created_at < created_at,
-                and_(POLICIES.c.created_at == created_at, POLICIES.c.digest < digest),
-            )
-        )
+    query = query.where(after_position(POLICIES.c.created_at, POLICIES.c.digest, after))
     return tuple(_policy(row) for row in connection.execute(query))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, or_, select, update
 
+from auditcore_service.store.pages import after_position
 from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, WEBHOOK_DELIVERIES, WEBHOOKS
 from auditcore_service.store.tenancy import owned
 from auditcore_service.store.transitions import AuditState
@@ -212,14 +213,7 @@ def list_deliveries(
         .order_by(WEBHOOK_DELIVERIES.c.created_at.desc(), WEBHOOK_DELIVERIES.c.id.desc())
         .limit(limit)
     )
-    if after is not None:
-        created_at, message_id = after
-        query = query.where(
-            or_(
-                WEBHOOK_DELIVERIES.c.created_at < created_at,
-                and_(WEBHOOK_DELIVERIES.c.created_at == created_at, WEBHOOK_DELIVERIES.c.id < message_id),
-            )
-        )
+    query = query.where(after_position(WEBHOOK_DELIVERIES.c.created_at, WEBHOOK_DELIVERIES.c.id, after))
     return tuple(_delivery(row) for row in connection.execute(query))
 
 
