@@ -47,6 +47,7 @@ from auditcore_service.use_cases.audit_uploads import use_uploads
 from auditcore_service.use_cases.collection import Collected, Collection
 from auditcore_service.use_cases.refusals import Deleted, NotFound, UsedByAudit
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 from small_model import SMALL_MODEL
 
 HOUR_S = 3600.0
@@ -161,7 +162,13 @@ def test_what_is_deleted_is_gone_from_disk_and_its_evidence_stays(
     create_signing_key(tmp_path / "key.pem")
     client = open_client(signing_key=tmp_path / "key.pem")
     service, folder = service_of(client), tmp_path / "service" / "blobs"
-    executor = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
+    executor = Executor(
+        service.settings,
+        database=service.database,
+        blobs=service.blobs,
+        queue=service.queue,
+        computer=InProcessComputer(service.settings),
+    )
     batch, maps = upload(client), upload_maps(client)
     audit_id = submit(client, batch, key="a key", tags={"model": "v7"})
     work(executor, service, audit_id)

@@ -49,6 +49,7 @@ from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
 from auditcore_service.use_cases.estimates import check_request_limits
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 from small_model import SMALL_MODEL
 
 QUICK = resolve_plan(PresetPlan(preset="quick"))
@@ -274,7 +275,13 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     settings = make_settings(micro_batch=None)  # what a worker measures is the price
     service = Service.of(settings)
     service.database.migrate()
-    executor = Executor(settings, database=service.database, blobs=service.blobs, queue=service.queue)
+    executor = Executor(
+        settings,
+        database=service.database,
+        blobs=service.blobs,
+        queue=service.queue,
+        computer=InProcessComputer(settings),
+    )
     files = [UploadedFile(f"{n}.png", io.BytesIO(photo(50 * n)), f"images.{n}") for n in range(4)]
     digest = service.batches.store(ANONYMOUS, files).digest
 

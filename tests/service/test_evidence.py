@@ -39,6 +39,7 @@ from auditcore_service.store.event_log import append_entry, read_log
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.tables import LOG_ENTRIES
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 from command_line import run
 from small_model import SMALL_MODEL
 
@@ -60,7 +61,11 @@ class Deployment:
         self.client = client
         self.service: Service = client.app.state.service  # type: ignore[attr-defined]
         self.executor = Executor(
-            settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
+            settings,
+            database=self.service.database,
+            blobs=self.service.blobs,
+            queue=self.service.queue,
+            computer=InProcessComputer(settings),
         )
 
     def submit(self, **changes: Any) -> str:

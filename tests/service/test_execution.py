@@ -33,6 +33,7 @@ from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.representations import negotiate, render
 from auditcore_service.worker import execution
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 from dicom_files import BYTES_OF_THE_PATIENT, dicom_file
 from small_model import SMALL_MODEL
 
@@ -62,7 +63,11 @@ class Play:
         self.service.database.migrate()
         self.service.announcer.start()
         self.executor = Executor(
-            settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
+            settings,
+            database=self.service.database,
+            blobs=self.service.blobs,
+            queue=self.service.queue,
+            computer=InProcessComputer(settings),
         )
 
     def upload(self, *images: bytes, labels: str | None = None, classes: str | None = None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
 from auditcore_service.use_cases.inspections import Inspections
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 from queues import ONLY_REDIS
 from small_model import SMALL_MODEL
 
@@ -133,7 +134,9 @@ def test_a_request_that_waits_gets_the_answer_as_soon_as_it_is_there(make_settin
     settings = make_settings(inspection_wait_s=30.0)
     parts = Service.of(settings)
     parts.database.migrate()
-    executor = Executor(settings, database=parts.database, blobs=parts.blobs, queue=parts.queue)
+    executor = Executor(
+        settings, database=parts.database, blobs=parts.blobs, queue=parts.queue, computer=InProcessComputer(settings)
+    )
 
     def work() -> None:
         while True:

@@ -28,13 +28,18 @@ from auditcore_service.worker.model_cache import ModelCache
 def make_cache(tmp_path: Path) -> Callable[..., ModelCache]:
     def make(size: int = 2) -> ModelCache:
         access = AccessRules(file_roots=(tmp_path / "models",))
-        return ModelCache(size=size, device="cpu", access=access, blobs=BlobStore(f"file://{tmp_path}/blobs"))
+        return ModelCache(size=size, device="cpu", access=access)
 
     return make
 
 
-def load(cache: ModelCache, model: ModelReference, purpose: str = "an audit") -> Classifier:
-    return cache.get(model, purpose=purpose)
+def load(cache: ModelCache, model: ModelReference, purpose: str = "an audit", *, together: int = 1) -> Classifier:
+    return cache.get(model, purpose=purpose, blobs=no_blobs, together=together)
+
+
+def no_blobs(digest: str) -> bytes:
+    msg = f"nothing here is read from a store, got {digest}"
+    raise AssertionError(msg)
 
 
 def reference(uri: str, sha256: str | None = None) -> TorchvisionModel:
@@ -67,7 +72,7 @@ def test_a_model_is_loaded_once(make_cache: Callable[..., ModelCache]) -> None:
 def test_models_that_a_shard_needs_together_stay_in_a_smaller_cache(make_cache: Callable[..., ModelCache]) -> None:
     cache = make_cache(1)
     pair = [reference("random:1"), reference("random:2")]
-    first, second = ([cache.get(model, purpose="an audit", together=2) for model in pair] for _ in range(2))
+    first, second = ([load(cache, model, together=2) for model in pair] for _ in range(2))
     assert all(one is other for one, other in zip(first, second, strict=True))
     load(cache, pair[0])
     load(cache, reference("random:3"))

@@ -25,6 +25,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 
 PLAN = {
     "seed": 3,
@@ -69,7 +70,13 @@ def submitted(service: Service, request: AuditRequest) -> AuditReport:
         if not queued:
             break
         for key in reversed(queued):
-            worker = Executor(service.settings, database=service.database, blobs=service.blobs, queue=service.queue)
+            worker = Executor(
+                service.settings,
+                database=service.database,
+                blobs=service.blobs,
+                queue=service.queue,
+                computer=InProcessComputer(service.settings),
+            )
             worker.run(key)
     found = service.audits.get(ANONYMOUS, audit_id)
     assert found.state == "succeeded", found.failure

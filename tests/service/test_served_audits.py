@@ -20,6 +20,7 @@ from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 from scripted_server import Asked, Reply, Scripted, scripted
 
 PLAN = {
@@ -93,7 +94,11 @@ class Workplace:
     def worker(self) -> Executor:
         """One that has loaded nothing yet."""
         return Executor(
-            self.settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
+            self.settings,
+            database=self.service.database,
+            blobs=self.service.blobs,
+            queue=self.service.queue,
+            computer=InProcessComputer(self.settings),
         )
 
     def body(self, **model: Any) -> dict[str, Any]:

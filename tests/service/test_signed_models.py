@@ -23,6 +23,7 @@ from auditcore_service.key_files import create_signing_key
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 from signed_models import key_id, sign, write_key
 
 PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "complexity"}]}
@@ -35,7 +36,11 @@ class Deployment:
         self.client = client
         self.service: Service = client.app.state.service  # type: ignore[attr-defined]
         self.worker = Executor(
-            settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
+            settings,
+            database=self.service.database,
+            blobs=self.service.blobs,
+            queue=self.service.queue,
+            computer=InProcessComputer(settings),
         )
         self.weights, self.signature = weights, signature
 

@@ -28,6 +28,7 @@ from auditcore_service.store.records import Shard, ShardKey
 from auditcore_service.store.shards import list_shards
 from auditcore_service.worker import execution
 from auditcore_service.worker.execution import Executor
+from auditcore_service.worker.in_process_computer import InProcessComputer
 
 IMAGES = 48
 PLAN = {
@@ -52,7 +53,11 @@ class Workplace:
 
     def worker(self) -> Executor:
         return Executor(
-            self.settings, database=self.service.database, blobs=self.service.blobs, queue=self.service.queue
+            self.settings,
+            database=self.service.database,
+            blobs=self.service.blobs,
+            queue=self.service.queue,
+            computer=InProcessComputer(self.settings),
         )
 
     def upload(self, images: int = IMAGES) -> dict[str, str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
 import structlog
-import torch
 from pydantic import TypeAdapter
 
 from auditcore.contracts.inspection import InspectionRequest
@@ -18,11 +16,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
-from auditcore.devices.allocator import give_back_freed_memory
-from auditcore.engine.inspection import inspect
-from auditcore.engine.shard_task import Runtime
 from auditcore.errors import AuditCancelled, InputError
-from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
@@ -46,9 +40,9 @@ from auditcore_service.store.shards import (
 from auditcore_service.store.transitions import ACTIVE
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.worker.audit_storage import ObservationCache, SqlAuditStorage
+from auditcore_service.worker.computer import AssemblyFacts, AuditTask, Computer
 from auditcore_service.worker.heartbeat import heartbeat
 from auditcore_service.worker.measured_speeds import MeasuredSpeeds
-from auditcore_service.worker.model_cache import ModelCache
 
 log = structlog.get_logger(__name__)
 
@@ -65,20 +59,6 @@ INSPECTION_ERROR = Failure(
 )
 
 INSPECTED: TypeAdapter[ModelReference] = TypeAdapter(ModelReference)
-
-GIVE_BACK_S = 60.0
-"""Shortest time between two returns of freed memory to the system, so that they cost less than 1 % of the time."""
-
-
-@final
-@dataclass(frozen=True)
-class _CurrentAudit:
-    """The audit that this process worked on last."""
-
-    audit_id: str
-    request: AuditRequest
-    plan: AuditPlan
-    run: AuditRun
 
 
 @final
@@ -108,6 +88,7 @@ class Executor:
         database: Database,
         blobs: BlobStore,
         queue: ShardQueue,
+        computer: Computer,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -115,13 +96,10 @@ class Executor:
         self._blobs = blobs
         self._queue = queue
         self._clock = clock
-        self._models = ModelCache(
-            size=settings.cached_models, device=device_of(settings), access=settings.access, blobs=blobs
-        )
+        self._computer = computer
         self._speeds = MeasuredSpeeds(database, clock)
         self._observed = ObservationCache()
-        self._current: _CurrentAudit | None = None
-        self._gave_back_at = time.monotonic()
+        self._current: AuditTask | None = None
 
     def run(self, key: ShardKey) -> bool:
         """Claim a shard and bring it to an end, whatever happens.
@@ -160,9 +138,12 @@ class Executor:
         answer, failure = None, None
         try:
             request = InspectionRequest.model_validate_json(wanted.request)
-            self._settings.access.check_explainers(request.explainers)
-            answer = inspect(
-                self._models.get(reference, purpose=digest, tenant=wanted.tenant), request, reference
+            answer = self._computer.inspect(
+                request,
+                reference,
+                purpose=digest,
+                tenant=wanted.tenant,
+                blobs=self._blobs.of(wanted.tenant).get,
             ).model_dump_json()
         except InputError as error:
             log.warning("inspection_refused", code=error.code, message=error.message, field=error.field)
@@ -182,7 +163,8 @@ class Executor:
         try:
             with self._database.reading() as connection:
                 audit = find_audit(connection, key.audit_id)
-            stop_at = None if audit is None or audit.state not in ACTIVE else self._current_audit(audit).run.stop_at()
+            wanted = audit if audit is not None and audit.state in ACTIVE else None
+            stop_at = None if wanted is None else self._computer.stop_at(self._task_of(wanted))
             if stop_at is None:
                 return Step(applied=False)
             with self._database.writing() as connection:
@@ -250,30 +232,14 @@ class Executor:
             audit = find_audit(connection, shard.key.audit_id)
         if audit is None:  # its audit was cancelled and deleted a moment ago
             raise AuditCancelled
-        current = self._current_audit(audit)
+        task = self._task_of(audit)
         if shard.kind == "assemble":
-            return self._assemble(audit, current.run)
-        self._settings.access.check_explainers(current.plan.explainers)
+            return self._assemble(audit, task)
         part = ShardRange(shard.kind, shard.model, shard.start, shard.stop)
-        references = current.run.references_of(part)
-        load = functools.partial(self._models.get, purpose=audit.id, tenant=audit.tenant, together=1 + len(references))
-        others = {name: current.run.load_model(model, load) for name, model in references.items()}
-        classifier = current.run.load_model(shard.model, load)
-        cold = classifier.at_speed(current.plan.speed).calibration is None
-        progress(0.0)
-        result = current.run.run_shard(
-            part,
-            Runtime(
-                classifier,
-                references=others,
-                limits=self._settings.limits,
-                micro_batch=self._settings.micro_batch,
-                progress=progress,
-            ),
-        )
-        _, reference = current.request.loaded_models[shard.model]
-        self._speeds.remember(reference, current.plan, result, cold=cold)
-        self._give_back_memory()
+        computed = self._computer.run_shard(task, part, progress=progress, enough=lambda: False)
+        result = computed.result
+        _, reference = task.request.loaded_models[shard.model]
+        self._speeds.remember(reference, task.plan, result, cold=computed.cold)
         contents = AuditContents(
             pictures=frozenset(picture.digest for picture in result.artifacts),
             models=frozenset({result.model.digest}),
@@ -281,64 +247,48 @@ class Executor:
         digest = self._blobs.of(audit.tenant).put(result.model_dump_json().encode())
         return _Outcome(digest, contents=contents)
 
-    def _current_audit(self, audit: Audit) -> _CurrentAudit:
-        """The audit with its contracts read; kept while the shards that follow belong to it.
-
-        What it remembers never changes: no shard of the compute wave is queued before all shards of the measure wave
-        are done.
-        """
-        if self._current is None or self._current.audit_id != audit.id:
+    def _task_of(self, audit: Audit) -> AuditTask:
+        """The audit with its contracts read; kept while the shards that follow belong to it."""
+        if self._current is None or self._current.id != audit.id:
             request = AuditRequest.model_validate_json(audit.request)
-            plan = AuditPlan.model_validate_json(audit.plan)
+            blobs = self._blobs.of(audit.tenant)
             storage = SqlAuditStorage(
                 audit.id,
                 audit.tenant,
                 request,
                 database=self._database,
-                blobs=self._blobs.of(audit.tenant),
+                blobs=blobs,
                 access=self._settings.access,
                 observed=self._observed,
             )
-            run = AuditRun(
-                audit.id,
-                request,
-                plan,
+            self._current = AuditTask(
+                id=audit.id,
+                tenant=audit.tenant,
+                request=request,
+                plan=AuditPlan.model_validate_json(audit.plan),
                 images=audit.images,
                 storage=storage,
-                picture_images=self._settings.picture_images,
+                blobs=blobs.get,
             )
-            self._current = _CurrentAudit(audit.id, request, plan, run)
         return self._current
 
-    def _give_back_memory(self) -> None:
-        """Return freed memory to the system between shards, but not after every short one."""
-        if time.monotonic() - self._gave_back_at > GIVE_BACK_S:
-            give_back_freed_memory()
-            self._gave_back_at = time.monotonic()
-
-    def _assemble(self, audit: Audit, run: AuditRun) -> _Outcome:
+    def _assemble(self, audit: Audit, task: AuditTask) -> _Outcome:
         """Assemble the report, and store it."""
         with self._database.reading() as connection:
             attempts = sum(shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble")
-        report = run.assemble(
+        facts = AssemblyFacts(
             attempts=attempts,
-            estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             started_at=rfc3339(audit.started_at or audit.created_at),
             finished_at=rfc3339(self._clock()),
-            baseline=self._baseline(audit),
+            estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
+            baseline=self._baseline(audit, task),
         )
+        report = self._computer.assemble(task, facts)
         return _Outcome(self._blobs.of(audit.tenant).put(report_bytes(report)), verdict=report.verdict)
 
-    def _baseline(self, audit: Audit) -> AuditReport | None:
+    def _baseline(self, audit: Audit, task: AuditTask) -> AuditReport | None:
         """The earlier report that the conditions of an audit compare with, by the digest pinned at submit."""
-        request = AuditRequest.model_validate_json(audit.request)
-        if request.baseline is None or request.baseline.report is None:
+        baseline = task.request.baseline
+        if baseline is None or baseline.report is None:
             return None
-        return read_report(self._blobs.of(audit.tenant).get(request.baseline.report, field="baseline.report"))
-
-
-def device_of(settings: Settings) -> str:
-    """Where this process computes: `auto` is the first GPU if there is one."""
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+        return read_report(self._blobs.of(audit.tenant).get(baseline.report, field="baseline.report"))

@@ -20,7 +20,11 @@ def build_executor(settings: Settings) -> Executor:
     import torch  # noqa: PLC0415 - only the process that computes pays for it
 
     from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
-    from auditcore_service.worker.execution import Executor, device_of  # noqa: PLC0415 - imports torch
+    from auditcore_service.worker.execution import Executor  # noqa: PLC0415 - imports torch
+    from auditcore_service.worker.in_process_computer import (  # noqa: PLC0415 - imports torch
+        InProcessComputer,
+        device_of,
+    )
 
     configure_logs(settings)
     keep_freed_memory()
@@ -30,4 +34,10 @@ def build_executor(settings: Settings) -> Executor:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     database = Database(settings.database)
-    return Executor(settings, database=database, blobs=BlobStore(settings.blobs), queue=open_queue(settings, database))
+    return Executor(
+        settings,
+        database=database,
+        blobs=BlobStore(settings.blobs),
+        queue=open_queue(settings, database),
+        computer=InProcessComputer(settings),
+    )

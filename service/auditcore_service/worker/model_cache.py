@@ -11,9 +11,9 @@ from auditcore.contracts.model_reference import ModelReference, ServedModel
 from auditcore.costs.cost_model import model_identity
 from auditcore.models.classifier import Classifier
 from auditcore.models.loading import load_classifier
+from auditcore.sources.fetching import BlobReader
 from auditcore.sources.registry import check_model
 from auditcore_service.principals import DEFAULT_TENANT
-from auditcore_service.store.blobs import BlobStore
 
 
 @final
@@ -26,22 +26,28 @@ class ModelCache:
     so, and loading it again costs few requests.
     """
 
-    def __init__(self, *, size: int, device: str, access: AccessRules, blobs: BlobStore) -> None:
+    def __init__(self, *, size: int, device: str, access: AccessRules) -> None:
         self._size = size
         self._device = device
         self._access = access
-        self._blobs = blobs
         self._models: OrderedDict[tuple[str, str, str], Classifier] = OrderedDict()
 
     def get(
-        self, reference: ModelReference, *, purpose: str, tenant: str = DEFAULT_TENANT, together: int = 1
+        self,
+        reference: ModelReference,
+        *,
+        purpose: str,
+        blobs: BlobReader,
+        tenant: str = DEFAULT_TENANT,
+        together: int = 1,
     ) -> Classifier:
         """The model of a reference, loaded if it is not in the cache.
 
         Args:
             reference: Of the model.
             purpose: What the model is used for, such as the id of the audit.
-            tenant: Whose blobs it may be loaded from.
+            blobs: Reads uploaded weights of the tenant.
+            tenant: Whose model it is.
             together: How many models a shard needs at once; as many stay in memory, whatever the size of the cache.
 
         Raises:
@@ -60,7 +66,5 @@ class ModelCache:
                 self._models.popitem(last=False)
             # folded and canonical copies are in reference cycles, and each is as large as the model
             gc.collect()
-        self._models[key] = load_classifier(
-            reference, access=self._access, device=self._device, blobs=self._blobs.of(tenant).get
-        )
+        self._models[key] = load_classifier(reference, access=self._access, device=self._device, blobs=blobs)
         return self._models[key]

@@ -1,0 +1,143 @@
+"""What computes the shards of a worker. It runs code of models, and knows neither the database nor the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, final
+
+from auditcore.contracts.inspection import Inspection, InspectionRequest
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.plan import AuditPlan
+from auditcore.contracts.report import AuditReport
+from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import ShardResult
+from auditcore.orchestration.sharding import ShardRange
+from auditcore.orchestration.storage import AuditStorage
+from auditcore.sources.fetching import BlobReader
+
+
+@final
+@dataclass(frozen=True)
+class AuditTask:
+    """One audit, as a computer needs to know it.
+
+    Attributes:
+        id: Of the audit.
+        tenant: Whose it is; models are kept for one tenant.
+        request: What to audit, with resolved models.
+        plan: The plan in full.
+        images: Number of images of the batch.
+        storage: Holds the images and everything that the audit makes.
+        blobs: Reads uploaded weights.
+    """
+
+    id: str
+    tenant: str
+    request: AuditRequest
+    plan: AuditPlan
+    images: int
+    storage: AuditStorage
+    blobs: BlobReader
+
+
+@final
+@dataclass(frozen=True)
+class ComputedShard:
+    """What computing a shard has given.
+
+    Attributes:
+        result: Of the images from `start` of the shard to `stop`.
+        stop: One past the last image that was computed, in the counting of the shard; less than the shard's own when
+            `enough` ended it early.
+        cold: Whether the model was calibrated for it.
+    """
+
+    result: ShardResult
+    stop: int
+    cold: bool
+
+
+@final
+@dataclass(frozen=True)
+class AssemblyFacts:
+    """What the report says about how its audit went.
+
+    Attributes:
+        attempts: How often a shard was started, including starts whose result was lost.
+        started_at: When the first shard began, ISO 8601.
+        finished_at: When the last shard ended, ISO 8601.
+        estimated_seconds: Expected seconds of workers, if there was an estimate.
+        baseline: The earlier report that conditions on changes compare with.
+    """
+
+    attempts: int
+    started_at: str
+    finished_at: str
+    estimated_seconds: float | None
+    baseline: AuditReport | None
+
+
+class ComputerDied(Exception):
+    """The process that computed is gone, and took the shard with it.
+
+    Attributes:
+        cause: `killed` by a signal or an exit of its own, `memory` if it is known to have needed too much, `time_limit`
+            if it was ended because it took too long.
+        loading: Whether it died before the first image, so that the model is to blame and no image.
+    """
+
+    def __init__(self, message: str, *, cause: Literal["killed", "memory", "time_limit"], loading: bool) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.loading = loading
+
+
+class Computer(Protocol):
+    """Computes one thing at a time.
+
+    Every method may raise InputError, where the request, the model or an image cannot be used; AuditCancelled, where
+    `progress` has raised it; and ComputerDied, after which the next call starts anew.
+    """
+
+    def run_shard(
+        self,
+        audit: AuditTask,
+        part: ShardRange,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],
+        left_out: frozenset[int] = frozenset(),
+    ) -> ComputedShard:
+        """Compute a shard, or its first images.
+
+        Args:
+            audit: The audit.
+            part: Which wave, model and images.
+            progress: Told the finished share of the shard, in [0, 1]; called at least every few seconds while passes go
+                on. Raises AuditCancelled once the shard is no longer wanted.
+            enough: Asked between groups of images. Once it says so, the images that are done are the result.
+            left_out: Images of the batch that kill the process. They are listed as excluded, and never decoded.
+        """
+
+    def stop_at(self, audit: AuditTask) -> int | None:
+        """Number of images in the random order after which the audit may end; None while it must go on."""
+
+    def assemble(self, audit: AuditTask, facts: AssemblyFacts) -> AuditReport:
+        """Make the report from the results of all shards."""
+
+    def inspect(
+        self, request: InspectionRequest, reference: ModelReference, *, purpose: str, tenant: str, blobs: BlobReader
+    ) -> Inspection:
+        """Load a model and say what runs on it.
+
+        Args:
+            request: Of the client.
+            reference: The model that it names, resolved.
+            purpose: What the model is used for: the digest of the inspection.
+            tenant: Whose models it may share.
+            blobs: Reads uploaded weights of the tenant.
+        """
+
+    def close(self) -> None:
+        """Give back memory and processes."""

@@ -1,0 +1,134 @@
+"""Computes shards in its own process, with torch."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from auditcore.contracts.inspection import Inspection, InspectionRequest
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.report import AuditReport
+from auditcore.devices.allocator import give_back_freed_memory
+from auditcore.engine.inspection import inspect
+from auditcore.engine.shard_task import Runtime
+from auditcore.orchestration.audit_run import AuditRun
+from auditcore.orchestration.sharding import ShardRange
+from auditcore.sources.fetching import BlobReader
+from auditcore_service.settings import Settings
+from auditcore_service.worker.computer import AssemblyFacts, AuditTask, ComputedShard
+from auditcore_service.worker.model_cache import ModelCache
+
+GIVE_BACK_S = 60.0
+"""Shortest time between two returns of freed memory to the system, so that they cost less than 1 % of the time."""
+
+
+@final
+@dataclass(frozen=True)
+class _CurrentAudit:
+    """The audit that this process worked on last."""
+
+    task: AuditTask
+    run: AuditRun
+
+
+@final
+class InProcessComputer:
+    """Keeps the last models in memory; a `Computer`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._models = ModelCache(size=settings.cached_models, device=device_of(settings), access=settings.access)
+        self._current: _CurrentAudit | None = None
+        self._gave_back_at = time.monotonic()
+
+    def run_shard(
+        self,
+        audit: AuditTask,
+        part: ShardRange,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],  # noqa: ARG002 - groups of the engine cannot be counted yet
+        left_out: frozenset[int] = frozenset(),  # noqa: ARG002 - as above
+    ) -> ComputedShard:
+        """Load the models of a shard, and run its wave."""
+        run = self._run_of(audit)
+        self._settings.access.check_explainers(audit.plan.explainers)
+        references = run.references_of(part)
+        load = functools.partial(
+            self._models.get, purpose=audit.id, tenant=audit.tenant, blobs=audit.blobs, together=1 + len(references)
+        )
+        others = {name: run.load_model(model, load) for name, model in references.items()}
+        classifier = run.load_model(part.model, load)
+        cold = classifier.at_speed(audit.plan.speed).calibration is None
+        progress(0.0)
+        runtime = Runtime(
+            classifier,
+            references=others,
+            limits=self._settings.limits,
+            micro_batch=self._settings.micro_batch,
+            progress=progress,
+        )
+        result = run.run_shard(part, runtime)
+        self._give_back_memory()
+        return ComputedShard(result, stop=part.stop, cold=cold)
+
+    def stop_at(self, audit: AuditTask) -> int | None:
+        """Number of images in the random order after which the audit may end; None while it must go on."""
+        return self._run_of(audit).stop_at()
+
+    def assemble(self, audit: AuditTask, facts: AssemblyFacts) -> AuditReport:
+        """Make the report from the results of all shards."""
+        return self._run_of(audit).assemble(
+            attempts=facts.attempts,
+            estimated_seconds=facts.estimated_seconds,
+            started_at=facts.started_at,
+            finished_at=facts.finished_at,
+            baseline=facts.baseline,
+        )
+
+    def inspect(
+        self, request: InspectionRequest, reference: ModelReference, *, purpose: str, tenant: str, blobs: BlobReader
+    ) -> Inspection:
+        """Load a model and say what runs on it."""
+        self._settings.access.check_explainers(request.explainers)
+        classifier = self._models.get(reference, purpose=purpose, tenant=tenant, blobs=blobs)
+        return inspect(classifier, request, reference)
+
+    def close(self) -> None:
+        """Nothing to do: memory goes with the process."""
+
+    def _run_of(self, audit: AuditTask) -> AuditRun:
+        """The run of an audit; kept while the shards that follow belong to it.
+
+        What it remembers never changes: no shard of the compute wave is queued before all shards of the measure wave
+        are done.
+        """
+        if self._current is None or self._current.task.id != audit.id:
+            run = AuditRun(
+                audit.id,
+                audit.request,
+                audit.plan,
+                images=audit.images,
+                storage=audit.storage,
+                picture_images=self._settings.picture_images,
+            )
+            self._current = _CurrentAudit(audit, run)
+        return self._current.run
+
+    def _give_back_memory(self) -> None:
+        """Return freed memory to the system between shards, but not after every short one."""
+        if time.monotonic() - self._gave_back_at > GIVE_BACK_S:
+            give_back_freed_memory()
+            self._gave_back_at = time.monotonic()
+
+
+def device_of(settings: Settings) -> str:
+    """Where this process computes: `auto` is the first GPU if there is one."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
