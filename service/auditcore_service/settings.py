@@ -25,6 +25,7 @@ from auditcore.contracts.access import (
 from auditcore.contracts.artifacts import PICTURE_IMAGES
 from auditcore.contracts.contract import Sha256
 from auditcore_service.principals import Scope
+from auditcore_service.waits import LONGEST_WAIT_S, Backoff
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -245,7 +246,7 @@ class Settings(BaseSettings):
 
     # One image of the preset `standard` takes 90 s on the demo model and two cores; some models cost 20 times as much.
     shard_limit_s: Seconds = Field(
-        default=3600.0, description="A shard that takes longer counts as hung and is killed."
+        default=3600.0, description="A part of a shard that takes longer counts as hung and is ended."
     )
     # A worker extends its lease every quarter of this, so three beats may be lost before another worker takes over.
     lease_s: Seconds = Field(default=30.0, description="How long a silent worker keeps a shard.")
@@ -268,13 +269,49 @@ class Settings(BaseSettings):
         "references.",
     )
     requeue_after_s: Seconds = Field(
-        default=30.0, description="Age of a queued shard after which an empty queue has lost it."
+        default=30.0, description="Age of an inspection without an answer after which workers are asked again."
     )
     inspection_wait_s: Seconds = Field(
         default=20.0,
         description="How long POST /v1/models:inspect waits for a worker before it returns a partial answer.",
     )
-    max_attempts: int = Field(default=3, ge=1, description="Attempts at a shard before its audit fails.")
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="How often a shard may fail on its own account before its audit fails, and how often an image may "
+        "end the process that computes before it is left out. What the environment causes does not count.",
+    )
+    # a worker that is lost says nothing, so its shard may be innocent; a machine that loses one often loses several
+    max_losses: int = Field(
+        default=6,
+        ge=1,
+        description="How often a shard may lose its worker, without progress between, before its audit fails.",
+    )
+    patience_s: Seconds = Field(
+        default=600.0,
+        description="How long something that a request names may be away, such as the server of its model, before the "
+        "audit fails.",
+    )
+    fault_wait_s: Seconds = Field(
+        default=2.0,
+        le=LONGEST_WAIT_S,
+        description="Wait before a shard that failed is tried again. It doubles each time, up to 30 times as long.",
+    )
+    environment_wait_s: Seconds = Field(
+        default=1.0,
+        le=LONGEST_WAIT_S,
+        description="Wait after the database, the blob store or another part of the environment failed. It doubles "
+        "each time, up to 30 times as long.",
+    )
+    checkpoint_s: Seconds = Field(
+        default=60.0, description="Work after which the images of a shard that are done are stored as a result."
+    )
+    # below the 30 s that Kubernetes grants by default, and compose's stop_grace_period
+    drain_s: Seconds = Field(
+        default=25.0,
+        description="How long a worker that is told to stop may work on, to finish a group of images. Then it hands "
+        "the rest of its shard back.",
+    )
 
     log_json: bool | None = Field(
         default=None, description="JSON log lines; unset: unless standard error is a terminal."
@@ -397,9 +434,22 @@ class Settings(BaseSettings):
         return self.redis_url.get_secret_value()
 
     @property
-    def shard_soft_limit_s(self) -> float:
-        """When an exception interrupts a hung shard, so that its attempt ends with a reason."""
-        return 0.9 * self.shard_limit_s
+    def ticket_limit_s(self) -> float:
+        """When a process that computes is killed from outside, because it did not end itself.
+
+        It works for half of `shard_limit_s` from one part of a shard to the next, and each part may take the whole.
+        """
+        return 2 * self.shard_limit_s + self.drain_s
+
+    @property
+    def fault_backoff(self) -> Backoff:
+        """Waits after faults of a shard."""
+        return Backoff(self.fault_wait_s, 30 * self.fault_wait_s)
+
+    @property
+    def environment_backoff(self) -> Backoff:
+        """Waits after failures of the environment."""
+        return Backoff(self.environment_wait_s, 30 * self.environment_wait_s)
 
     @property
     def visibility_timeout_s(self) -> float:
@@ -408,7 +458,7 @@ class Settings(BaseSettings):
         With a 20 s task and a timeout of 8 s Celery 5.7 executed the task repeatedly, in parallel. A long timeout costs
         nothing here: shards of dead workers come back through their leases, not through Redis.
         """
-        return 2 * self.shard_limit_s
+        return 2 * self.ticket_limit_s
 
     @property
     def collection_grace_s(self) -> float:

@@ -126,6 +126,8 @@ def make_settings(tmp_path: Path, queue_kind: str, request: pytest.FixtureReques
             "data_dir": tmp_path / "service",
             **queue,
             "sweep_s": 3600.0,
+            "fault_wait_s": 0.01,
+            "environment_wait_s": 0.01,
             "threads": 1,
             "device": "cpu",
             # the name by which the test client calls a gateway

@@ -51,7 +51,7 @@ def complete(client: TestClient, audit_id: str, *, verdict: str) -> None:
     with service.database.writing() as connection:
         for wave in range(2):
             key = ShardKey(audit_id, wave, 0)
-            assert claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
+            assert claim_shard(connection, key, now=1.0, lease_s=9.0)
             contents = AuditContents(models=frozenset({LOADED}))
             complete_shard(
                 connection, key, attempt=1, result_digest=digest, now=2.0, verdict=verdict, contents=contents

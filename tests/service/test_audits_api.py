@@ -71,7 +71,7 @@ def finish(client: TestClient, audit_id: str, report: bytes = b"{}") -> None:
     for wave in range(2):
         key = ShardKey(audit_id, wave, 0)
         with service.database.writing("default") as connection:
-            assert claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
+            assert claim_shard(connection, key, now=1.0, lease_s=9.0)
             complete_shard(connection, key, attempt=1, result_digest=digest, now=2.0, verdict="pass")
 
 
@@ -419,7 +419,7 @@ def test_a_failed_audit_is_a_page_and_a_test_case_in_error(client: TestClient) -
     key = ShardKey(audit_id, 0, 0)
     failure = Failure("no_usable_images", "1 < 2 \x0c & no image is whole; send others", "images")
     with service_of(client).database.writing("default") as connection:
-        assert claim_shard(connection, key, now=time.time(), lease_s=9.0, max_attempts=3)
+        assert claim_shard(connection, key, now=time.time(), lease_s=9.0)
         fail_audit(connection, key, attempt=1, failure=failure, now=time.time() + 7.5)
     as_json = client.get(url)
     assert (as_json.status_code, as_json.json()["code"]) == (404, "report_not_ready")
@@ -527,7 +527,7 @@ def test_a_failed_audit_has_a_reason(client: TestClient) -> None:
     key = ShardKey(audit_id, 0, 0)
     failure = Failure("digest_mismatch", "send other bytes", "model.weights.sha256")
     with service.database.writing("default") as connection:
-        claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
+        claim_shard(connection, key, now=1.0, lease_s=9.0)
         fail_audit(connection, key, attempt=1, failure=failure, now=2.0)
     status = client.get(f"/v1/audits/{audit_id}").json()
     assert status["state"] == "failed"

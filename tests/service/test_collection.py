@@ -104,7 +104,7 @@ def store_audit(database: Database, audit_id: str, *, request: str = "{}", plan:
 def complete(database: Database, audit_id: str, wave: int, digest: str) -> None:
     key = ShardKey(audit_id, wave, 0)
     with database.writing() as connection:
-        assert claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
+        assert claim_shard(connection, key, now=1.0, lease_s=9.0)
         assert complete_shard(connection, key, attempt=1, result_digest=digest, now=2.0, verdict="pass").applied
 
 

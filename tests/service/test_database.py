@@ -137,7 +137,7 @@ def test_a_database_of_the_first_release_is_upgraded_with_its_audits(database_ur
         with database.writing("default") as connection:
             (shard,) = list_shards(connection, "a")
             assert shard.model == 0
-            assert claim_shard(connection, ShardKey("a", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
+            assert claim_shard(connection, ShardKey("a", 0, 0), now=2.0, lease_s=9.0)
             assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     finally:
         database.close()
@@ -174,7 +174,7 @@ def test_audits_from_before_the_event_log_stay_readable_and_can_go_on(database_u
             assert audit is not None
             assert (audit.state, audit.replay_of, find_registration(connection, "a")) == ("queued", None, None)
             assert read_log(connection, limit=9) == ()
-            assert claim_shard(connection, ShardKey("a", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
+            assert claim_shard(connection, ShardKey("a", 0, 0), now=2.0, lease_s=9.0)
             (entry,) = read_log(connection, limit=9)
             assert (entry.sequence, entry.kind, entry.subject, entry.data) == (1, "state", "a", {"state": "running"})
     finally:
@@ -229,7 +229,7 @@ def test_an_audit_under_way_takes_the_new_names_of_fields_and_begins_again(datab
             again = list_shards(connection, "under way")
             assert [shard.state for shard in again] == ["queued", "pending", "pending"]
             assert {shard.result_digest for shard in again} == {None}
-            assert claim_shard(connection, ShardKey("under way", 0, 0), now=2.0, lease_s=9.0, max_attempts=3)
+            assert claim_shard(connection, ShardKey("under way", 0, 0), now=2.0, lease_s=9.0)
         migrate_to(database, "0005")
         with database.reading("default") as connection:
             requests = connection.execute(sqlalchemy.text("SELECT request FROM audits")).scalars().all()

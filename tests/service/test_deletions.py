@@ -95,7 +95,7 @@ def finish(client: TestClient, audit_id: str) -> None:
     digest = service.blobs.put(b"{}")
     with service.database.writing() as connection:
         for shard in list_shards(connection, audit_id):
-            assert claim_shard(connection, shard.key, now=1.0, lease_s=9.0, max_attempts=3)
+            assert claim_shard(connection, shard.key, now=1.0, lease_s=9.0)
             complete_shard(connection, shard.key, attempt=1, result_digest=digest, now=2.0, verdict="pass")
 
 
@@ -371,7 +371,7 @@ def test_a_worker_that_is_busy_with_a_deleted_audit_stores_nothing(client: TestC
     service, batch, _ = service_of(client), upload(client), upload_maps(client)
     audit_id = submit(client, batch)
     with service.database.writing() as connection:
-        assert claim_shard(connection, ShardKey(audit_id, 0, 0), now=1.0, lease_s=9.0, max_attempts=3)
+        assert claim_shard(connection, ShardKey(audit_id, 0, 0), now=1.0, lease_s=9.0)
         connection.execute(sqlalchemy.update(AUDITS).values(state="failed", finished_at=2.0))
     assert client.delete(f"/v1/audits/{audit_id}").status_code == 204
     with service.database.writing() as connection:

@@ -26,11 +26,12 @@ from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
-from auditcore_service.store.records import Audit, QueuedShard, Shard
-from auditcore_service.store.shards import claim_shard, list_shards
+from auditcore_service.store.records import Audit, Failure, Shard
+from auditcore_service.store.shards import claim_shard, list_shards, running_leases, take_over_silent
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.representations import negotiate, render
+from auditcore_service.waits import AT_ONCE
 from auditcore_service.worker import execution
 from auditcore_service.worker.execution import Executor
 from auditcore_service.worker.in_process_computer import InProcessComputer
@@ -267,20 +268,32 @@ def test_a_passing_error_costs_an_attempt_and_no_number(play: Play, monkeypatch:
     assert play.report(audit_id).manifest.attempts == 2
 
 
-def test_a_full_disk_costs_attempts_and_then_the_audit(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = play.upload(photo(0))
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_store_that_takes_nothing_costs_time_and_never_the_audit(
+    play: Play, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
+    real = BlobStore.put
+    tries = 0
 
-    def full(_store: BlobStore, _data: bytes) -> str:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(store: BlobStore, data: bytes) -> str:
+        nonlocal tries
+        tries += 1
+        if tries <= 25:
+            raise OSError(number, "it takes nothing")
+        return real(store, data)
 
-    for failures, state in ((1, "succeeded"), (play.settings.max_attempts, "failed")):
-        audit_id = play.submit(images, ONE_WAVE)
-        with monkeypatch.context() as patch:
-            patch.setattr(BlobStore, "put", full)
-            for _ in range(failures):
-                play.executor.run(play.shards(audit_id)[0].key)
-        assert play.work(audit_id).state == state
-    assert play.service.audits.get(ANONYMOUS, audit_id).failure == execution.INTERNAL_ERROR
+    monkeypatch.setattr(BlobStore, "put", full)
+    assert play.executor.run(play.shards(audit_id)[0].key)
+    waiting = play.service.audits.get(ANONYMOUS, audit_id).waiting
+    assert waiting is not None
+    assert waiting.reason == "blob_store"
+    # a worker that cannot store waits with its ticket, and takes nothing until it can
+    while play.service.audits.get(ANONYMOUS, audit_id).state != "succeeded":
+        play.executor.run_next()
+    shard = play.shards(audit_id)[0]
+    assert (shard.faults, shard.losses, shard.attempt) == (0, 0, 2)
+    assert play.service.audits.get(ANONYMOUS, audit_id).waiting is None
 
 
 def test_cancelling_stops_a_running_shard_between_micro_batches(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,8 +323,10 @@ def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
         if not nested:
             nested.append(True)
             with play.service.database.writing("default") as connection:
-                # far in the future every lease has run out
-                assert claim_shard(connection, key, now=9e12, lease_s=1.0, max_attempts=3)
+                (lease,) = running_leases(connection)
+                lost = Failure("worker_lost", "")
+                assert take_over_silent(connection, lease, now=1.0, failure=lost, max_losses=6, backoff=AT_ONCE).applied
+                assert claim_shard(connection, key, now=1.0, lease_s=9.0)
         return real(*arguments)
 
     monkeypatch.setattr(audit_run, "run_shard", overtaken)
@@ -321,16 +336,23 @@ def test_a_worker_that_lost_its_lease_gives_up_and_its_result_does_not_count(
 
 
 def test_the_sweeper_announces_what_a_flushed_queue_lost(make_play: Callable[..., Play], redis_url: str) -> None:
-    play = make_play(shard_images=1, requeue_after_s=0.001)
+    play = make_play(shard_images=1)
     audit_id = play.submit(play.upload(photo(0), photo(1)), ONE_WAVE)
     play.service.announcer.stop()  # all is sent by then
     with redis.Redis.from_url(redis_url) as queue:
         assert queue.llen("gpu") == 2
-        assert play.service.sweeper.sweep() == ()
+        assert play.service.sweeper.sweep() == 0
         queue.flushall()
-        found = play.service.sweeper.sweep()
-        assert found == tuple(QueuedShard(shard.key, "compute") for shard in play.shards(audit_id)[:2])
+        assert play.service.sweeper.sweep() == 2
         assert queue.llen("gpu") == 2
+        # a ticket that another worker wasted is replaced, although the queue is not empty
+        queue.lpop("gpu")
+        assert play.service.sweeper.sweep() == 1
+        # what is claimed needs no ticket
+        queue.flushall()
+        play.executor.run_next()
+        assert play.service.sweeper.sweep() == 1
+        assert play.shards(audit_id)[0].state == "done"
 
 
 def test_a_report_is_also_a_page_and_a_junit_file(play: Play) -> None:

@@ -95,7 +95,7 @@ def finish(service: Service, audit_id: str) -> None:
     for wave in range(2):
         key = ShardKey(audit_id, wave, 0)
         with service.database.writing() as connection:
-            assert claim_shard(connection, key, now=1.0, lease_s=9.0, max_attempts=3)
+            assert claim_shard(connection, key, now=1.0, lease_s=9.0)
             complete_shard(connection, key, attempt=1, result_digest=digest, now=2.0, verdict="pass")
 
 

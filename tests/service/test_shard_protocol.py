@@ -8,18 +8,23 @@ import pytest
 from auditcore_service.store.audits import find_audit, insert_audit
 from auditcore_service.store.database import Database
 from auditcore_service.store.events import events_after
-from auditcore_service.store.records import Audit, Failure, NewShard, QueuedShard, Shard, ShardKey, Step
+from auditcore_service.store.records import Audit, Failure, NewShard, QueuedShard, Shard, ShardKey, Step, Waiting
 from auditcore_service.store.shards import (
+    MOST_LEFT_OUT,
     abandon_shard,
-    announce_again,
     beat_shard,
     cancel_audit,
     claim_shard,
+    complete_part,
     complete_shard,
     fail_audit,
+    hand_back_shard,
+    left_out_images,
     list_shards,
+    postpone_shard,
+    record_death,
     release_shard,
-    silent_shards,
+    running_leases,
     skip_rest,
     take_over_silent,
 )
@@ -29,8 +34,10 @@ from auditcore_service.store.transitions import (
     TERMINAL,
     sources,
 )
+from auditcore_service.waits import AT_ONCE, LONGEST_WAIT_S, Backoff
 
 DIGEST = "sha256:" + "1" * 64
+PART = "sha256:" + "2" * 64
 BROKEN = Failure("internal_error", "it broke")
 LOST = Failure("worker_lost", "it vanished")
 
@@ -42,7 +49,9 @@ class Play:
         self.database = database
         self.now = 1000.0
 
-    def submit(self, *, measure: int = 0, compute: int = 2, audit_id: str = "a") -> tuple[QueuedShard, ...]:
+    def submit(
+        self, *, measure: int = 0, compute: int = 2, audit_id: str = "a", each: int = 1
+    ) -> tuple[QueuedShard, ...]:
         kinds: list[tuple[str, int]] = [("measure", measure), ("compute", compute), ("assemble", 1)]
         waves = [(kind, count) for kind, count in kinds if count]
         shards = [
@@ -50,8 +59,8 @@ class Play:
                 wave=wave,
                 index=index,
                 kind=kind,  # type: ignore[arg-type]
-                start=index,
-                stop=index + 1,
+                start=index * each,
+                stop=(index + 1) * each,
                 weight=1.0,
                 model=index % 2,
             )
@@ -64,11 +73,9 @@ class Play:
             )
         return queued
 
-    def claim(self, wave: int = 0, index: int = 0, *, max_attempts: int = 3) -> Shard | None:
+    def claim(self, wave: int = 0, index: int = 0) -> Shard | None:
         with self.database.writing("default") as connection:
-            return claim_shard(
-                connection, ShardKey("a", wave, index), now=self.now, lease_s=30.0, max_attempts=max_attempts
-            )
+            return claim_shard(connection, ShardKey("a", wave, index), now=self.now, lease_s=30.0)
 
     def complete(self, wave: int = 0, index: int = 0, *, attempt: int = 1, verdict: str | None = None) -> Step:
         with self.database.writing("default") as connection:
@@ -94,7 +101,7 @@ class Play:
                 connection, ShardKey("a", 0, 0), attempt=attempt, progress=progress, now=self.now, lease_s=30.0
             )
 
-    def release(self, *, attempt: int, max_attempts: int = 3) -> Step:
+    def release(self, *, attempt: int, max_attempts: int = 3, backoff: Backoff = AT_ONCE) -> Step:
         with self.database.writing("default") as connection:
             return release_shard(
                 connection,
@@ -104,7 +111,66 @@ class Play:
                 failure=BROKEN,
                 now=self.now,
                 max_attempts=max_attempts,
+                backoff=backoff,
             )
+
+    def postpone(
+        self,
+        *,
+        attempt: int,
+        index: int = 0,
+        backoff: Backoff = AT_ONCE,
+        patience_s: float | None = None,
+        failure: Failure | None = None,
+    ) -> Step:
+        with self.database.writing("default") as connection:
+            return postpone_shard(
+                connection,
+                ShardKey("a", 0, index),
+                attempt=attempt,
+                waiting_for="disk",
+                error="full",
+                now=self.now,
+                backoff=backoff,
+                patience_s=patience_s,
+                failure=failure,
+            )
+
+    def hand_back(self, *, attempt: int) -> Step:
+        with self.database.writing("default") as connection:
+            return hand_back_shard(connection, ShardKey("a", 0, 0), attempt=attempt, now=self.now)
+
+    def part(self, stop: int, *, attempt: int = 1) -> Step:
+        with self.database.writing("default") as connection:
+            return complete_part(
+                connection,
+                ShardKey("a", 0, 0),
+                attempt=attempt,
+                stop=stop,
+                result_digest=PART,
+                now=self.now,
+                lease_s=30.0,
+            )
+
+    def die(self, index: int = 0, *, max_attempts: int = 3) -> Step:
+        claimed = self.claim(0, index)
+        assert claimed is not None
+        with self.database.writing("default") as connection:
+            return record_death(
+                connection,
+                claimed.key,
+                attempt=claimed.attempt,
+                error="killed",
+                code="kills_worker",
+                failure=LOST,
+                now=self.now,
+                max_attempts=max_attempts,
+                backoff=AT_ONCE,
+            )
+
+    def shards(self) -> tuple[Shard, ...]:
+        with self.database.reading("default") as connection:
+            return list_shards(connection, "a")
 
     def fail(self, index: int = 0, *, attempt: int = 1) -> Step:
         with self.database.writing("default") as connection:
@@ -122,15 +188,15 @@ class Play:
         with self.database.writing("default") as connection:
             return cancel_audit(connection, "a", now=self.now)
 
-    def take_over(self, *, max_attempts: int = 3) -> list[Step]:
+    def take_over(self, *, max_losses: int = 3) -> list[Step]:
         with self.database.reading("default") as connection:
-            silent = silent_shards(connection, now=self.now)
+            silent = [lease for lease in running_leases(connection) if lease.until < self.now]
         steps = []
-        for key, attempt in silent:
+        for lease in silent:
             with self.database.writing("default") as connection:
                 steps.append(
                     take_over_silent(
-                        connection, key, attempt=attempt, now=self.now, failure=LOST, max_attempts=max_attempts
+                        connection, lease, now=self.now, failure=LOST, max_losses=max_losses, backoff=AT_ONCE
                     )
                 )
         return steps
@@ -201,6 +267,8 @@ def test_a_late_completion_changes_nothing(play: Play) -> None:
     play.submit()
     play.claim()
     play.now += 31
+    assert play.claim() is None  # only the sweeper takes over
+    play.take_over()
     second = play.claim()
     assert second is not None
     assert second.attempt == 2
@@ -232,32 +300,26 @@ def test_heartbeat_of_a_lost_attempt_stops_the_worker(play: Play) -> None:
     play.submit()
     play.claim()
     play.now += 31
+    play.take_over()
     play.claim()
     assert not play.beat(attempt=1)
     assert play.beat(attempt=2)
 
 
-def test_sweeper_takes_over_silent_shards_until_attempts_run_out(play: Play) -> None:
+def test_silent_shards_are_taken_over_until_too_many_workers_are_lost(play: Play) -> None:
     play.submit()
     for attempt in (1, 2):
-        claimed = play.claim(max_attempts=2)
+        claimed = play.claim()
         assert claimed is not None
         assert claimed.attempt == attempt
         play.now += 31
-        steps = play.take_over(max_attempts=2)
+        steps = play.take_over(max_losses=2)
         assert [step.applied for step in steps] == [True]
     audit = play.audit
     assert audit.state == "failed"
     assert audit.failure == LOST
     assert play.states == ["failed", "cancelled", "cancelled"]
     assert play.claim(0, 1) is None
-
-
-def test_a_shard_out_of_attempts_cannot_be_claimed(play: Play) -> None:
-    play.submit()
-    assert play.claim(max_attempts=1)
-    play.now += 31
-    assert play.claim(max_attempts=1) is None
 
 
 def test_an_unexpected_error_is_tried_again_and_then_fails_the_audit(play: Play) -> None:
@@ -279,7 +341,14 @@ def test_messages_that_no_database_takes_are_stored_readably(play: Play) -> None
     for attempt in (1, 2):
         with play.database.writing("default") as connection:
             assert release_shard(
-                connection, key, attempt=attempt, error=strange, failure=failure, now=play.now, max_attempts=2
+                connection,
+                key,
+                attempt=attempt,
+                error=strange,
+                failure=failure,
+                now=play.now,
+                max_attempts=2,
+                backoff=AT_ONCE,
             ).applied
         play.claim()
     assert play.audit.failure == Failure("internal_error", "null \N{REPLACEMENT CHARACTER} and half a pair ?")
@@ -417,20 +486,6 @@ def test_abandoning_a_shard_that_another_worker_took_does_not_cancel_the_audit(p
     assert play.states[0] == "queued"
 
 
-def test_queued_shards_are_announced_again_once_an_interval(play: Play) -> None:
-    play.submit()
-
-    def announce() -> int:
-        with play.database.writing("default") as connection:
-            found = announce_again(connection, now=play.now, queued_before=play.now - 30, kinds=["measure", "compute"])
-        return len(found)
-
-    assert announce() == 0
-    play.now += 31
-    assert announce() == 2
-    assert announce() == 0
-
-
 def test_events_are_complete_and_in_order(play: Play) -> None:
     play.submit(compute=1)
     play.finish(0, [0])
@@ -486,3 +541,158 @@ def test_transition_tables_are_closed_and_end() -> None:
         assert set().union(*table.values()) <= set(table)
     assert sources("cancelled") == {"queued", "running", "finalizing", "cancelling"}
     assert sources("succeeded") == {"finalizing"}
+
+
+def test_what_comes_back_waits_longer_each_time_and_cannot_be_claimed_before(play: Play) -> None:
+    play.submit(compute=1)
+    waits = []
+    for attempt in (1, 2, 3):
+        assert play.claim()
+        step = play.postpone(attempt=attempt, backoff=Backoff(4.0, 100.0))
+        assert step == Step(applied=True)
+        assert play.claim() is None
+        (shard, _) = play.shards()
+        assert shard.not_before is not None
+        waits.append(shard.not_before - play.now)
+        assert play.audit.waiting == Waiting("disk", shard.not_before)
+        play.now = shard.not_before
+    assert 2 <= waits[0] <= 4 <= waits[1] <= 8 <= waits[2] <= 16
+    assert play.claim()
+    assert play.audit.waiting is None
+
+
+def test_a_clock_that_is_set_back_makes_nothing_wait_for_long(play: Play) -> None:
+    play.submit(compute=1)
+    play.claim()
+    play.postpone(attempt=1, backoff=Backoff(100.0, 100.0))
+    play.now -= LONGEST_WAIT_S / 2
+    assert play.claim() is None
+    play.now -= LONGEST_WAIT_S
+    assert play.claim()
+
+
+def test_postponements_and_stops_never_end_an_audit_and_faults_do(play: Play) -> None:
+    play.submit(compute=1)
+    for attempt in range(1, 41):
+        assert play.claim()
+        assert (play.postpone(attempt=attempt) if attempt % 2 else play.hand_back(attempt=attempt)).applied
+    assert play.audit.state == "running"
+    for attempt, state in ((41, "running"), (42, "running"), (43, "failed")):
+        assert play.claim()
+        play.release(attempt=attempt)
+        assert play.audit.state == state
+
+
+def test_what_the_request_names_may_be_away_for_a_while_only(play: Play) -> None:
+    play.submit(compute=1)
+    away = Failure("server_failing", "it does not answer", "model")
+    for attempt, later, state in ((1, 0, "running"), (2, 599, "running"), (3, 2, "failed")):
+        play.now += later
+        play.claim()
+        play.postpone(attempt=attempt, patience_s=600.0, failure=away)
+        assert play.audit.state == state
+    assert play.audit.failure == away
+
+
+def test_losses_are_forgiven_by_progress(play: Play) -> None:
+    play.submit(compute=1, each=8)
+    for attempt in (1, 2, 3, 4):
+        assert play.claim()
+        assert play.part(2 * attempt - 1, attempt=attempt).applied
+        play.now += 31
+        assert play.take_over(max_losses=2)[0].applied
+    assert play.audit.state == "running"
+    play.claim()
+    play.now += 31
+    play.take_over(max_losses=2)
+    assert play.audit.state == "failed"
+
+
+def test_a_part_that_is_done_becomes_a_shard_of_its_own(play: Play) -> None:
+    play.submit(compute=2, each=4)
+    play.claim(0, 0)
+    play.claim(0, 1)
+    play.complete(0, 1)
+    assert play.part(3).applied
+    first, rest, second, assemble = play.shards()
+    assert [(one.start, one.stop, one.state, one.attempt) for one in (first, rest, second)] == [
+        (0, 3, "done", 0),
+        (3, 4, "running", 1),
+        (4, 8, "done", 1),
+    ]
+    assert (first.key.index, rest.key.index, first.result_digest, first.model) == (2, 0, PART, rest.model)
+    assert (play.audit.progress.done, play.audit.progress.total) == (2, 4)
+    assert play.audit.progress.fraction == pytest.approx((1 + 3 / 4) / 3, abs=1e-4)
+    assert assemble.state == "pending"
+    assert play.complete(0, 0).opened[0].kind == "assemble"
+
+
+def test_a_part_of_a_shard_that_was_taken_over_does_not_count(play: Play) -> None:
+    play.submit(compute=1, each=4)
+    play.claim()
+    play.now += 31
+    play.take_over()
+    assert not play.part(2).applied
+    assert len(play.shards()) == 2
+
+
+def test_a_part_of_a_cancelled_audit_ends_it(play: Play) -> None:
+    play.submit(compute=1, each=4)
+    play.claim()
+    play.cancel()
+    assert not play.part(2).applied
+    assert play.audit.state == "cancelled"
+
+
+def test_an_image_that_kills_is_found_by_halving_and_left_out(play: Play) -> None:
+    """Image 5 of 8 ends every process that computes it; the others are computed, and nothing else is left out."""
+    play.submit(compute=1, each=8)
+    deaths = 0
+    while shard := next((one for one in play.shards() if one.state == "queued" and one.kind == "compute"), None):
+        if shard.start <= 5 < shard.stop and shard.left_out is None:
+            assert play.die(shard.key.index).applied
+            deaths += 1
+        else:
+            claimed = play.claim(0, shard.key.index)
+            assert claimed is not None
+            play.complete(0, shard.key.index, attempt=claimed.attempt)
+    parts = [one for one in play.shards() if one.kind == "compute"]
+    assert [(one.start, one.stop, one.left_out) for one in parts] == [
+        (0, 4, None),
+        (4, 5, None),
+        (5, 6, "kills_worker"),
+        (6, 8, None),
+    ]
+    # twice the whole, once each half, and three times the image
+    assert deaths == 2 + 2 + 3
+    with play.database.reading() as connection:
+        assert left_out_images(connection, "a", 0) == (("compute", 5),)
+    assert play.audit.state == "finalizing"
+
+
+def test_one_death_divides_nothing(play: Play) -> None:
+    play.submit(compute=1, each=8)
+    play.die()
+    assert [one.stop - one.start for one in play.shards()] == [8, 8]
+    play.die()
+    assert [one.stop - one.start for one in play.shards()][:2] == [4, 4]
+
+
+def test_when_many_images_kill_the_audit_fails(play: Play) -> None:
+    play.submit(compute=5, each=1)
+    for index in range(MOST_LEFT_OUT):
+        for _ in range(3):
+            play.die(index)
+        assert play.audit.state == "running"
+    for _ in range(3):
+        play.die(MOST_LEFT_OUT)
+    assert play.audit.failure == LOST
+
+
+def test_what_still_kills_when_it_is_left_out_fails_the_audit(play: Play) -> None:
+    play.submit(compute=1, each=1)
+    for _ in range(3):
+        play.die()
+    assert play.shards()[0].left_out == "kills_worker"
+    play.die()
+    assert play.audit.failure == LOST

@@ -170,7 +170,7 @@ def test_the_service_goes_on_where_it_was(upgraded: TestClient, recorded: tuple[
     taken = ShardKey(running["id"], shard["wave"], shard["index"])
     assert taken in [one.key for one in service.sweeper.sweep()]
     with service.database.writing() as connection:
-        claimed = claim_shard(connection, taken, now=time.time(), lease_s=9.0, max_attempts=3)
+        claimed = claim_shard(connection, taken, now=time.time(), lease_s=9.0)
         assert claimed is not None
     assert upgraded.post(f"/v1/audits/{waiting['id']}/cancel").json()["state"] == "cancelled"
 

@@ -32,6 +32,7 @@ from auditcore_service.store.shards import (
     claim_shard,
     complete_shard,
     fail_audit,
+    running_leases,
     take_over_silent,
 )
 from auditcore_service.store.tables import METADATA, WEBHOOK_DELIVERIES
@@ -44,6 +45,7 @@ from auditcore_service.store.webhook_deliveries import (
 )
 from auditcore_service.store.webhooks import StoredWebhook, find_webhook
 from auditcore_service.use_cases.webhooks import Webhooks
+from auditcore_service.waits import AT_ONCE
 from auditcore_service.webhook_events import AuditEvent
 from auditcore_service.webhooks import attempts, sender
 from auditcore_service.webhooks.attempts import LEASE_S, Attempts
@@ -109,7 +111,7 @@ class Scene:
 
     def start(self, audit_id: str, *, wave: int = 0) -> None:
         with self.database.writing() as connection:
-            assert claim_shard(connection, ShardKey(audit_id, wave, 0), now=self.now, lease_s=30.0, max_attempts=3)
+            assert claim_shard(connection, ShardKey(audit_id, wave, 0), now=self.now, lease_s=30.0)
 
     def complete(self, audit_id: str, *, wave: int = 0, verdict: str | None = None) -> None:
         with self.database.writing() as connection:
@@ -239,8 +241,9 @@ def test_every_way_in_which_an_audit_ends_is_an_event(database: Database, receiv
     def lose_the_worker(audit_id: str) -> None:
         with database.writing() as connection:
             lost = Failure("worker_lost", "it vanished")
+            (lease,) = (one for one in running_leases(connection) if one.key == key(audit_id, 0, 0))
             later = scene.now + 60
-            take_over_silent(connection, key(audit_id, 0, 0), attempt=1, now=later, failure=lost, max_attempts=1)
+            take_over_silent(connection, lease, now=later, failure=lost, max_losses=1, backoff=AT_ONCE)
 
     assert ends(scene.succeed) == ["audit.started", "audit.succeeded"]
     assert ends(scene.fail) == ["audit.failed", "audit.started"]

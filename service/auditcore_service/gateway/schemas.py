@@ -76,6 +76,23 @@ class AuditLinks(Body):
 
 
 @final
+class WaitingBody(Body):
+    """Why shards of an audit wait although workers may be free. Nothing is lost meanwhile.
+
+    Attributes:
+        reason: What was the cause: `database`, `blob_store`, `queue`, `disk` or `network` of the service, `resource` if
+            it is something that the request names, such as the server of a model; `retry` after a fault or after a
+            worker was lost.
+        message: The same in a sentence.
+        until: When the next try is due, RFC 3339, UTC.
+    """
+
+    reason: str
+    message: str
+    until: str
+
+
+@final
 class AuditStatus(Body):
     """Where an audit stands. An audit whose verdict is `fail` has `succeeded` too.
 
@@ -89,6 +106,7 @@ class AuditStatus(Body):
         verdict: Verdict of the report; null until there is one.
         replay_of: Id of the audit that it repeats; null if it is no replay.
         error: Why it failed; null if it did not.
+        waiting_for: Why shards of it wait; null if none has to.
         started_at: When its first shard started, RFC 3339, UTC; null until then.
         finished_at: When it ended, RFC 3339, UTC; null until then.
         links: Where to go from here.
@@ -107,6 +125,7 @@ class AuditStatus(Body):
     verdict: Verdict | None = None
     replay_of: str | None = None
     error: ErrorBody | None = None
+    waiting_for: WaitingBody | None = None
     created_at: str = Field(description="RFC 3339, UTC.")
     started_at: str | None = None
     finished_at: str | None = None

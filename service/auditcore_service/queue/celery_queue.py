@@ -1,7 +1,6 @@
-"""The queue of a service with Redis: Celery, carrying nothing but keys.
+"""The queue of a service with Redis: Celery, carrying nothing but tickets.
 
-The database is the truth. A message that is lost is sent again by the sweeper, one that comes twice finds its shard
-already taken.
+The database is the truth. The sweeper sends as many tickets as are missing, and one too many finds nothing to claim.
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ from auditcore_service.queue.shard_queue import QUEUES, QueueName, QueueUnavaila
 from auditcore_service.settings import TASKS_PER_CHILD, Settings
 from auditcore_service.store.records import QueuedShard
 
-TASK = "auditcore.run_shard"
+TASK = "auditcore.claim_shard"
+TASK_OF_EARLIER_RELEASE = "auditcore.run_shard"
+"""Its messages name a shard. They may still lie in Redis after an upgrade, and count as tickets."""
+
 INSPECT_TASK = "auditcore.inspect_model"
 
 CONNECT_TIMEOUT_S = 2.0
@@ -61,18 +63,22 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": False,
         "task_retry_on_worker_lost": True,
-        "task_soft_time_limit": settings.shard_soft_limit_s,
-        "task_time_limit": settings.shard_limit_s,
+        # a backstop: a worker itself ends what takes too long, with a reason
+        "task_time_limit": settings.ticket_limit_s,
         "task_default_queue": "gpu",
         "task_create_missing_queues": True,
         "worker_prefetch_multiplier": 1,
+        # a worker that computes must not hold tickets that an idle one could use
+        "worker_disable_prefetch": True,
         # CUDA cannot be used in a forked child
         "worker_pool_start_method": "spawn",
         # a spawned child imports torch before it answers: 4 s warm, much longer from a cold disk
         "worker_proc_alive_timeout": 120,
         "worker_max_tasks_per_child": TASKS_PER_CHILD,
-        "worker_soft_shutdown_timeout": 60,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        # before a cold shutdown (SIGQUIT, or Ctrl-C twice) as well, the shard may be handed back
+        "worker_soft_shutdown_timeout": settings.drain_s,
+        # Redis carries nothing but tickets, so losing it is no reason to stop what is computed
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_enable_remote_control": True,
@@ -92,13 +98,13 @@ class _Message:
     """A message for a worker."""
 
     task: str
-    arguments: tuple[str | int, ...]
+    arguments: tuple[str, ...]
     queue: QueueName
 
 
 @final
 class CeleryQueue:
-    """Sends keys of shards, and of models to inspect, to workers."""
+    """Sends tickets, and names of models to inspect, to workers."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = build_celery(settings)
@@ -113,14 +119,20 @@ class CeleryQueue:
         )
 
     def announce(self, shards: Sequence[QueuedShard]) -> None:
-        """Send shard keys, after the transaction that queued them has been committed.
+        """Send one ticket for each shard, after the transaction that queued them has been committed.
 
         Raises:
             QueueUnavailable: Redis does not answer, or did not a moment ago.
         """
-        self._transmit(
-            [_Message(TASK, (one.key.audit_id, one.key.wave, one.key.index), QUEUES[one.kind]) for one in shards]
-        )
+        self._transmit([_ticket(QUEUES[shard.kind]) for shard in shards])
+
+    def send_tickets(self, queue: QueueName, count: int) -> None:
+        """Tell workers `count` times that something waits in a queue.
+
+        Raises:
+            QueueUnavailable: Redis does not answer, or did not a moment ago.
+        """
+        self._transmit([_ticket(queue)] * count)
 
     def announce_inspection(self, digest: str) -> None:
         """Tell a worker which inspection is wanted.
@@ -211,6 +223,10 @@ class CeleryQueue:
             self._drop_connection()
         self._app.close()
         self._redis.close()
+
+
+def _ticket(queue: QueueName) -> _Message:
+    return _Message(TASK, (queue,), queue)
 
 
 def _broker_url(redis_url: str) -> str:

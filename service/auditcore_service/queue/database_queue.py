@@ -12,8 +12,9 @@ from typing import final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from auditcore_service.queue.shard_queue import QUEUES, QueueName, QueueUnavailable
+from auditcore_service.queue.shard_queue import QueueName, QueueUnavailable, kinds_of
 from auditcore_service.store.database import Database
+from auditcore_service.store.database_time import database_time
 from auditcore_service.store.records import QueuedShard
 from auditcore_service.store.shards import count_waiting
 
@@ -28,18 +29,20 @@ class DatabaseQueue:
     def announce(self, shards: Sequence[QueuedShard]) -> None:
         """Nothing to do: workers find the rows."""
 
+    def send_tickets(self, queue: QueueName, count: int) -> None:
+        """Nothing to do: workers find the rows."""
+
     def announce_inspection(self, digest: str) -> None:
         """Nothing to do: workers find the row."""
 
     def depth(self, queue: QueueName) -> int:
-        """Number of shards of active audits that are `queued`.
+        """Number of shards that a worker could claim now.
 
         Raises:
             QueueUnavailable: The database does not answer.
         """
-        kinds = [kind for kind, name in QUEUES.items() if name == queue]
         with _database_errors(), self._database.reading() as connection:
-            return count_waiting(connection, kinds=kinds)
+            return count_waiting(connection, kinds=kinds_of(queue), now=database_time(connection))
 
     def check(self) -> None:
         """Prove that the database answers.

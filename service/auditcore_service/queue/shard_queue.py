@@ -1,7 +1,9 @@
 """What the service needs of a queue, Redis or the database.
 
-The database is the truth: a shard waits because its row says `queued`. A queue only makes sure that a worker hears of
-it. There are two: Celery on Redis, and the database itself, which workers ask.
+The database is the truth: a shard waits because its row says `queued`. A queue only makes sure that a worker hears that
+something waits: a message is a ticket, and names no shard. The worker that takes it claims the shard whose turn it is.
+So it does not matter which message is lost, late or doubled; there only have to be enough of them. There are two
+queues: Celery on Redis, and the database itself, which workers ask.
 """
 
 from __future__ import annotations
@@ -20,15 +22,27 @@ QUEUES: Mapping[ShardKind, QueueName] = {"measure": "gpu", "compute": "gpu", "as
 """Which queue carries which kind of shard. Queues, not priorities: those run backwards on Redis."""
 
 
+def kinds_of(queue: QueueName) -> tuple[ShardKind, ...]:
+    """The kinds of shards of a queue."""
+    return tuple(kind for kind, name in QUEUES.items() if name == queue)
+
+
 class QueueUnavailable(Exception):
-    """The queue does not answer. Nothing is lost: the sweeper announces the shard again."""
+    """The queue does not answer. Nothing is lost: the sweeper sends the missing tickets later."""
 
 
 class ShardQueue(Protocol):
     """Tells workers about shards, and about models to inspect. Safe to use from several threads."""
 
     def announce(self, shards: Sequence[QueuedShard]) -> None:
-        """Tell workers, after the transaction that queued the shards has been committed.
+        """Send one ticket for each shard, after the transaction that queued the shards has been committed.
+
+        Raises:
+            QueueUnavailable: The queue does not answer.
+        """
+
+    def send_tickets(self, queue: QueueName, count: int) -> None:
+        """Tell workers `count` times that something waits in a queue.
 
         Raises:
             QueueUnavailable: The queue does not answer.
@@ -42,7 +56,7 @@ class ShardQueue(Protocol):
         """
 
     def depth(self, queue: QueueName) -> int:
-        """Number of shards that wait in a queue and that no worker holds.
+        """Number of tickets that wait in a queue and that no worker holds.
 
         Raises:
             QueueUnavailable: The queue does not answer.

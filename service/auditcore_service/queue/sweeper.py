@@ -1,4 +1,4 @@
-"""Finds what was lost: shards of silent workers, and messages of a flushed queue."""
+"""Finds what was lost: shards of silent workers, and tickets of a queue that lost them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,40 @@ from typing import final
 
 import structlog
 
-from auditcore_service.queue.shard_queue import QUEUES, QueueName, QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQueue, kinds_of
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
+from auditcore_service.store.database_time import database_time
 from auditcore_service.store.idempotency import forget_keys
 from auditcore_service.store.inspections import forget_inspections
-from auditcore_service.store.records import Failure, QueuedShard
-from auditcore_service.store.shards import announce_again, silent_shards, take_over_silent
+from auditcore_service.store.records import Failure
+from auditcore_service.store.shards import Lease, count_waiting, running_leases, take_over_silent
 from auditcore_service.store.webhook_deliveries import forget_deliveries
 
 log = structlog.get_logger(__name__)
 
 
-def worker_lost(attempts: int) -> Failure:
-    """What an audit fails with when its workers keep dying."""
+def worker_lost(losses: int) -> Failure:
+    """What an audit fails with when its workers keep going silent.
+
+    Args:
+        losses: How often they did on the same shard, without progress between.
+    """
     return Failure(
         code="worker_lost",
-        message=f"the worker died or went silent {attempts} times on the same images, most likely out of memory; "
-        "use fewer samples or a smaller model, or ask the operator for larger workers",
+        message=f"workers went silent {losses} times on the same images, and did not say why; ask the operator to look "
+        "at the logs of the workers and of their hosts, then submit the audit again",
     )
 
 
 @final
 class Sweeper:
-    """One pass over the shards every few seconds. Several may run at once: each step is conditional."""
+    """One pass over the shards every few seconds. Several may run at once: each step is conditional.
+
+    A shard is taken over only if its lease has run out by the clock of the database, and if this process has seen the
+    same lease for as long by its own monotonic clock. A worker that lives renews its lease many times meanwhile. So
+    nothing is taken over because a clock was set, or because the database was away and no worker could renew.
+    """
 
     def __init__(
         self,
@@ -41,11 +51,15 @@ class Sweeper:
         database: Database,
         queue: ShardQueue,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._database = database
         self._queue = queue
         self._clock = clock
+        self._monotonic = monotonic
+        self._seen: dict[Lease, float] = {}
+        self._looked_at = monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -59,51 +73,74 @@ class Sweeper:
         if self._thread.is_alive():
             self._thread.join()
 
-    def sweep(self) -> tuple[QueuedShard, ...]:
+    def sweep(self) -> int:
         """One pass.
 
         Returns:
-            The shards announced again.
+            Number of tickets sent.
+
+        Raises:
+            QueueUnavailable: The queue does not answer; shards of silent workers have been taken over.
         """
-        found = (*self._take_over(), *self._find_unannounced())
-        if found:
-            self._queue.announce(found)
+        self._take_over()
         with self._database.writing() as connection:
             forget_keys(connection, now=self._clock())
             forget_inspections(connection, now=self._clock())
             forget_deliveries(connection, now=self._clock())
-        return found
+        return self._send_missing_tickets()
 
-    def _take_over(self) -> tuple[QueuedShard, ...]:
-        opened: list[QueuedShard] = []
-        with self._database.reading() as connection:
-            silent = silent_shards(connection, now=self._clock())
-        for key, attempt in silent:
+    def _take_over(self) -> None:
+        for lease in self._silent_for_too_long():
             with self._database.writing() as connection:
                 step = take_over_silent(
                     connection,
-                    key,
-                    attempt=attempt,
-                    now=self._clock(),
-                    failure=worker_lost(attempt),
-                    max_attempts=self._settings.max_attempts,
+                    lease,
+                    now=database_time(connection),
+                    failure=worker_lost(self._settings.max_losses),
+                    max_losses=self._settings.max_losses,
+                    backoff=self._settings.fault_backoff,
                 )
             if step.applied:
-                log.warning("silent_shard_taken_over", audit_id=key.audit_id, index=key.index, attempt=attempt)
-            opened += step.opened
-        return tuple(opened)
+                key = lease.key
+                log.warning("silent_shard_taken_over", audit_id=key.audit_id, index=key.index, attempt=lease.attempt)
 
-    def _find_unannounced(self) -> tuple[QueuedShard, ...]:
-        """Shards that say `queued` while their queue is empty: their message is gone.
+    def _silent_for_too_long(self) -> list[Lease]:
+        lease_s = self._settings.lease_s
+        try:
+            with self._database.reading() as connection:
+                leases, now = running_leases(connection), database_time(connection)
+        except Exception:
+            # while the database is away no worker can renew its lease, so that what was seen before says nothing
+            self._seen.clear()
+            raise
+        looked_at = self._monotonic()
+        if looked_at - self._looked_at > max(2 * self._settings.sweep_s, lease_s):
+            # this process, or the database between two looks, stood still
+            self._seen.clear()
+        self._looked_at = looked_at
+        self._seen = {lease: self._seen.get(lease, looked_at) for lease in leases}
+        return [
+            lease
+            for lease, since in self._seen.items()
+            # a lease that is longer than any was given before the clock was set back
+            if (lease.until < now or lease.until > now + 2 * lease_s) and looked_at - since >= lease_s
+        ]
 
-        While the queue is not empty, shards may wait for their turn, and to announce them again would only make the
-        queue longer. The database as queue is empty exactly when no shard waits, so nothing is announced again.
+    def _send_missing_tickets(self) -> int:
+        """Make certain that each queue holds a ticket for every shard that could be claimed, whatever else it holds.
+
+        Tickets may be lost by Redis, by a worker that dies, and by one that finds the database away. Tickets that are
+        too many find nothing to claim, and cost a look.
         """
-        now = self._clock()
-        names: set[QueueName] = {name for name in QUEUES.values() if self._queue.depth(name) == 0}
-        kinds = [kind for kind, name in QUEUES.items() if name in names]
-        with self._database.writing() as connection:
-            return announce_again(connection, now=now, queued_before=now - self._settings.requeue_after_s, kinds=kinds)
+        sent = 0
+        for queue in sorted(set(QUEUES.values())):
+            with self._database.reading() as connection:
+                waiting = count_waiting(connection, kinds=kinds_of(queue), now=database_time(connection))
+            missing = waiting - self._queue.depth(queue) if waiting else 0
+            if missing > 0:
+                self._queue.send_tickets(queue, missing)
+                sent += missing
+        return sent
 
     def _run(self) -> None:
         while not self._stopped.wait(self._settings.sweep_s):

@@ -12,7 +12,7 @@ from auditcore_service.store.audit_inputs import AuditInput, insert_inputs
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.events import append_event
 from auditcore_service.store.pages import after_position
-from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey
+from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey, Waiting
 from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, IDEMPOTENCY_KEYS, SHARDS
 from auditcore_service.store.tenancy import owned, owner
 from auditcore_service.store.transitions import SETTLED, AuditState, sources
@@ -110,7 +110,10 @@ def insert_audit(
 def find_audit(connection: Connection, audit_id: str) -> Audit | None:
     """Return an audit of the tenant, or None if there is none."""
     row = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id, owned(connection, AUDITS))).one_or_none()
-    return None if row is None else _audit(row, _progress(connection, [audit_id]), _tags(connection, [audit_id]))
+    if row is None:
+        return None
+    ids = [audit_id]
+    return _audit(row, _progress(connection, ids), _tags(connection, ids), _waiting(connection, ids))
 
 
 def list_audits(
@@ -129,8 +132,8 @@ def list_audits(
     query = query.where(after_position(AUDITS.c.created_at, AUDITS.c.id, after))
     rows = connection.execute(query).all()
     ids = [row.id for row in rows]
-    progress, tags = _progress(connection, ids), _tags(connection, ids)
-    return tuple(_audit(row, progress, tags) for row in rows)
+    progress, tags, waiting = _progress(connection, ids), _tags(connection, ids), _waiting(connection, ids)
+    return tuple(_audit(row, progress, tags, waiting) for row in rows)
 
 
 def lock_audit(connection: Connection, audit_id: str) -> AuditState | None:
@@ -254,7 +257,22 @@ def _tags(connection: Connection, audit_ids: Sequence[str]) -> dict[str, tuple[t
     return found
 
 
-def _audit(row: Row[Any], progress: Mapping[str, Progress], tags: Mapping[str, tuple[tuple[str, str], ...]]) -> Audit:
+def _waiting(connection: Connection, audit_ids: Sequence[str]) -> dict[str, Waiting]:
+    """What audits wait for: of each, the shard that may be claimed first among those that have to wait."""
+    rows = connection.execute(
+        select(SHARDS.c.audit_id, SHARDS.c.waiting_for, SHARDS.c.not_before)
+        .where(SHARDS.c.audit_id.in_(audit_ids), SHARDS.c.state == "queued", SHARDS.c.not_before.is_not(None))
+        .order_by(SHARDS.c.not_before.desc())
+    )
+    return {row.audit_id: Waiting(row.waiting_for or "retry", row.not_before) for row in rows}
+
+
+def _audit(
+    row: Row[Any],
+    progress: Mapping[str, Progress],
+    tags: Mapping[str, tuple[tuple[str, str], ...]],
+    waiting: Mapping[str, Waiting],
+) -> Audit:
     failure = None if row.error_code is None else Failure(row.error_code, row.error_message, row.error_field)
     return Audit(
         id=row.id,
@@ -274,4 +292,5 @@ def _audit(row: Row[Any], progress: Mapping[str, Progress], tags: Mapping[str, t
         replay_of=row.replay_of,
         name=row.name,
         tags=tags.get(row.id, ()),
+        waiting=waiting.get(row.id),
     )

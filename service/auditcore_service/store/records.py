@@ -11,7 +11,7 @@ from auditcore_service.store.transitions import AuditState, ShardKind, ShardStat
 @final
 @dataclass(frozen=True, order=True)
 class ShardKey:
-    """Identifies one shard; messages in the queue contain nothing else."""
+    """Identifies one shard."""
 
     audit_id: str
     wave: int
@@ -54,10 +54,18 @@ class Shard:
     Attributes:
         start: First image, from 0; in the compute wave of an audit with a stop rule, the position in the random order.
         stop: One past the last image.
-        attempt: How often it has been claimed.
+        attempt: How often it has been claimed. It only tells one claim from another, and limits nothing.
         lease_until: End of its worker's lease, seconds since 1970.
         progress: Finished share, in [0, 1].
         model: Position of its model in the request, from 0.
+        faults: How often its computation has failed on its own account, or was ended because it took too long.
+        losses: How often its worker went silent since it last made progress.
+        deaths: How often an image of it has ended the process that computed.
+        postponements: How often the environment has sent it back to the queue since it last made progress.
+        not_before: No worker may claim it earlier, seconds since 1970.
+        waiting_for: What of the environment it waits for, if it was postponed; None otherwise.
+        left_out: Code of the error with which its only image is left out, because it ends every process that computes
+            it; None otherwise.
     """
 
     key: ShardKey
@@ -71,6 +79,28 @@ class Shard:
     result_digest: str | None
     error: str | None
     model: int
+    faults: int = 0
+    losses: int = 0
+    deaths: int = 0
+    postponements: int = 0
+    not_before: float | None = None
+    waiting_for: str | None = None
+    left_out: str | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Waiting:
+    """Why shards of an audit wait, although workers may be free.
+
+    Attributes:
+        reason: `database`, `blob_store`, `queue`, `disk`, `network` or `resource` if the environment was the cause;
+            `retry` after a fault or a lost worker.
+        until: When the first of them may be claimed, seconds since 1970.
+    """
+
+    reason: str
+    until: float
 
 
 @final
@@ -108,6 +138,7 @@ class Audit:
         replay_of: Id of the audit that it repeats; None if it is no replay.
         name: Its name; None if it has none.
         tags: Key and value of each tag, by key.
+        waiting: What it waits for; None if no shard of it has to wait.
     """
 
     id: str
@@ -127,6 +158,7 @@ class Audit:
     replay_of: str | None = None
     name: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
+    waiting: Waiting | None = None
 
 
 @final

@@ -2,14 +2,27 @@
 
 The protocol is the same for measuring, computing and assembling. Each function is one transaction and begins by locking
 the audit. `Step.opened` lists the shards to announce after the commit.
+
+A claim gives a shard its next attempt number. Whatever the claimant does later counts only while the shard is still
+`running` under that number, so that a worker that was silent for too long changes nothing. The number limits nothing.
+What a shard has used up is counted by cause:
+
+- *Faults* are its own: its computation failed, or took too long. After some of them its audit fails.
+- *Losses*: its worker went silent, and nobody knows why. More of them are allowed, and progress forgives them.
+- *Deaths*: an image ended the process that computed. The shard is divided until the image is known, which is left out.
+- *Postponements* are the environment's: a database, a disk or a server that is away, or a worker that is told to stop.
+  They are never held against the audit, except that what the request itself names may be away only for a while.
+
+Every shard that comes back waits, longer from time to time, and cannot be claimed before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
 
 from auditcore_service.store.audits import append_state_event, lock_audit, move_audit
 from auditcore_service.store.contents import NOTHING, AuditContents, insert_contents
@@ -17,35 +30,79 @@ from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
 from auditcore_service.store.tables import AUDITS, SHARDS
 from auditcore_service.store.transitions import ACTIVE, shard_sources
+from auditcore_service.waits import LONGEST_WAIT_S, Backoff
 
 _STALE = Step(applied=False)
 
+DEATHS_BEFORE_DIVISION = 2
+"""Deaths after which a shard of several images is divided: one may have had another cause."""
 
-def claim_shard(
-    connection: Connection, key: ShardKey, *, now: float, lease_s: float, max_attempts: int
-) -> Shard | None:
-    """Claim a queued shard, or a running one whose lease has expired.
+MOST_LEFT_OUT = 3
+"""Images of an audit that may be left out. If more of them end the process, the images are not what is wrong."""
+
+
+@final
+@dataclass(frozen=True)
+class Lease:
+    """The lease of a running shard.
+
+    Attributes:
+        key: The shard.
+        attempt: Under which attempt number it runs.
+        until: When it runs out, seconds since 1970 by the clock of the database.
+    """
+
+    key: ShardKey
+    attempt: int
+    until: float
+
+
+def claimable(now: float) -> ColumnElement[bool]:
+    """Condition of a shard that a worker may claim: it is queued, and its wait is over.
+
+    Args:
+        now: Seconds since 1970.
+    """
+    return and_(
+        SHARDS.c.state == "queued",
+        or_(
+            SHARDS.c.not_before.is_(None),
+            SHARDS.c.not_before <= now,
+            # the clock has been set back since
+            SHARDS.c.not_before > now + LONGEST_WAIT_S,
+        ),
+    )
+
+
+def in_place() -> tuple[ColumnElement[Any], ...]:
+    """The order of the shards of an audit, by wave and index; parts of a shard are where the shard was."""
+    return SHARDS.c.wave, func.coalesce(SHARDS.c.origin, SHARDS.c.index), SHARDS.c.start
+
+
+def claim_shard(connection: Connection, key: ShardKey, *, now: float, lease_s: float) -> Shard | None:
+    """Claim a queued shard whose wait is over.
 
     Returns:
-        The shard with its new attempt number; None when it cannot be claimed, because it is done, cancelled, running
-        elsewhere or out of attempts. A duplicate delivery ends here.
+        The shard with its new attempt number; None when it cannot be claimed, because it is done, cancelled, running,
+        or has to wait.
     """
     if lock_audit(connection, key.audit_id) not in ACTIVE:
         return None
     claimed = connection.execute(
         update(SHARDS)
-        .where(
-            _is(key),
-            SHARDS.c.attempt < max_attempts,
-            or_(
-                SHARDS.c.state == "queued",
-                and_(SHARDS.c.state == "running", SHARDS.c.lease_until < now),
-            ),
+        .where(_is(key), claimable(now))
+        .values(
+            state="running",
+            attempt=SHARDS.c.attempt + 1,
+            lease_until=now + lease_s,
+            progress=0.0,
+            not_before=None,
+            waiting_for=None,
         )
-        .values(state="running", attempt=SHARDS.c.attempt + 1, lease_until=now + lease_s, progress=0.0)
     ).rowcount
     if not claimed:
         return None
+    connection.execute(update(AUDITS).where(AUDITS.c.id == key.audit_id).values(served_at=now))
     connection.execute(
         update(AUDITS).where(AUDITS.c.id == key.audit_id, AUDITS.c.started_at.is_(None)).values(started_at=now)
     )
@@ -116,6 +173,68 @@ def complete_shard(
     return Step(applied=True, opened=opened)
 
 
+def complete_part(
+    connection: Connection,
+    key: ShardKey,
+    *,
+    attempt: int,
+    stop: int,
+    result_digest: str,
+    now: float,
+    lease_s: float,
+    contents: AuditContents = NOTHING,
+) -> Step:
+    """Store the result of the first images of a shard that the caller still owns, and let the caller keep the rest.
+
+    The images that are done become a shard of their own, which is done; the shard itself shrinks. It has made progress,
+    so losses and postponements are forgiven.
+
+    Args:
+        connection: A write transaction.
+        key: The shard.
+        attempt: The attempt number from `claim_shard`.
+        stop: One past the last image that is done; inside the shard.
+        result_digest: Digest of the result of the images that are done.
+        now: Seconds since 1970.
+        lease_s: The lease of the rest.
+        contents: What the part has made and loaded.
+    """
+    state = lock_audit(connection, key.audit_id)
+    shard = connection.execute(select(SHARDS).where(_mine(key, attempt))).one_or_none()
+    if shard is None:
+        return _STALE
+    insert_contents(connection, key.audit_id, contents)
+    if state not in ACTIVE:
+        abandon_shard(connection, key, attempt=attempt, now=now)
+        return _STALE
+    done = shard.weight * (stop - shard.start) / (shard.stop - shard.start)
+    _insert_part(
+        connection,
+        shard,
+        start=shard.start,
+        stop=stop,
+        weight=done,
+        state="done",
+        progress=1.0,
+        result_digest=result_digest,
+    )
+    connection.execute(
+        update(SHARDS)
+        .where(_is(key))
+        .values(
+            start=stop,
+            weight=shard.weight - done,
+            progress=0.0,
+            lease_until=now + lease_s,
+            losses=0,
+            postponements=0,
+            postponed_since=None,
+        )
+    )
+    append_state_event(connection, key.audit_id, now=now, kind="progress")
+    return Step(applied=True)
+
+
 def skip_rest(connection: Connection, audit_id: str, *, wave: int, start: int, now: float) -> Step:
     """End a wave early, because a stop rule needs no image at or after `start`, and open the next wave.
 
@@ -148,29 +267,168 @@ def skip_rest(connection: Connection, audit_id: str, *, wave: int, start: int, n
 
 
 def release_shard(
-    connection: Connection, key: ShardKey, *, attempt: int, error: str, failure: Failure, now: float, max_attempts: int
+    connection: Connection,
+    key: ShardKey,
+    *,
+    attempt: int,
+    error: str,
+    failure: Failure,
+    now: float,
+    max_attempts: int,
+    backoff: Backoff,
 ) -> Step:
-    """Release a shard after an unexpected error: queue it again, or fail its audit after the last attempt.
+    """Release a shard after a fault of its own: queue it again, or fail its audit if it has had too many.
 
     Args:
         connection: A write transaction.
         key: The shard.
         attempt: The attempt number from `claim_shard`.
         error: Stored with the shard, for the operator.
-        failure: Failure of the audit if no attempt is left.
+        failure: Failure of the audit if this was the last fault allowed.
         now: Seconds since 1970.
-        max_attempts: As in `claim_shard`.
+        max_attempts: Faults after which the audit fails.
+        backoff: How long the shard waits.
     """
-    state = lock_audit(connection, key.audit_id)
-    shard = connection.execute(select(SHARDS).where(_mine(key, attempt))).one_or_none()
-    if shard is None:
-        return _STALE
-    if state not in ACTIVE:
-        return abandon_shard(connection, key, attempt=attempt, now=now)
-    if attempt >= max_attempts:
+    shard = _owned(connection, key, attempt)
+    if shard is None or not _is_wanted(connection, key, attempt, now=now):
+        return Step(applied=shard is not None)
+    faults = shard.faults + 1
+    if faults >= max_attempts:
+        connection.execute(update(SHARDS).where(_is(key)).values(faults=faults))
         return fail_audit(connection, key, attempt=attempt, failure=failure, now=now, error=error)
-    _requeue(connection, key, error=error, now=now)
-    return Step(applied=True, opened=(QueuedShard(key, shard.kind),))
+    return _requeue(connection, shard, error=error, now=now, not_before=now + backoff.wait_s(faults), faults=faults)
+
+
+def postpone_shard(
+    connection: Connection,
+    key: ShardKey,
+    *,
+    attempt: int,
+    waiting_for: str,
+    error: str,
+    now: float,
+    backoff: Backoff,
+    patience_s: float | None = None,
+    failure: Failure | None = None,
+) -> Step:
+    """Queue a shard again because of the environment. This costs the audit nothing but time.
+
+    Args:
+        connection: A write transaction.
+        key: The shard.
+        attempt: The attempt number from `claim_shard`.
+        waiting_for: What of the environment was the cause, for the client.
+        error: Stored with the shard, for the operator.
+        now: Seconds since 1970.
+        backoff: How long the shard waits.
+        patience_s: How long the cause may last, from the first postponement on; for ever if None.
+        failure: Failure of the audit once `patience_s` is over.
+    """
+    shard = _owned(connection, key, attempt)
+    if shard is None or not _is_wanted(connection, key, attempt, now=now):
+        return Step(applied=shard is not None)
+    since = now if shard.postponed_since is None or shard.postponed_since > now else shard.postponed_since
+    if patience_s is not None and failure is not None and now - since >= patience_s:
+        return fail_audit(connection, key, attempt=attempt, failure=failure, now=now, error=error)
+    times = shard.postponements + 1
+    return _requeue(
+        connection,
+        shard,
+        error=error,
+        now=now,
+        not_before=now + backoff.wait_s(times),
+        postponements=times,
+        postponed_since=since,
+        waiting_for=waiting_for,
+    )
+
+
+def hand_back_shard(connection: Connection, key: ShardKey, *, attempt: int, now: float) -> Step:
+    """Queue a shard again because its worker stops or has worked for it long enough; it may be claimed at once."""
+    shard = _owned(connection, key, attempt)
+    if shard is None or not _is_wanted(connection, key, attempt, now=now):
+        return Step(applied=shard is not None)
+    return _requeue(connection, shard, error=None, now=now, not_before=None)
+
+
+def record_death(
+    connection: Connection,
+    key: ShardKey,
+    *,
+    attempt: int,
+    error: str,
+    code: str,
+    failure: Failure,
+    now: float,
+    max_attempts: int,
+    backoff: Backoff,
+) -> Step:
+    """Release a shard of which an image has ended the process that computed.
+
+    A shard of several images is divided in two after its second such death, and its parts again after each. An image
+    that is alone in its shard and has ended the process `max_attempts` times is left out from then on.
+
+    Args:
+        connection: A write transaction.
+        key: The shard, which measures or computes.
+        attempt: The attempt number from `claim_shard`.
+        error: Stored with the shard, for the operator.
+        code: Code of the error with which an image is left out.
+        failure: Failure of the audit if too many images end the process.
+        now: Seconds since 1970.
+        max_attempts: Deaths for which an image is left out.
+        backoff: How long the shard and its parts wait.
+    """
+    shard = _owned(connection, key, attempt)
+    if shard is None or not _is_wanted(connection, key, attempt, now=now):
+        return Step(applied=shard is not None)
+    deaths, images = shard.deaths + 1, shard.stop - shard.start
+    wait = now + backoff.wait_s(deaths)
+    if images == 1 and (shard.left_out is not None or deaths >= max_attempts):
+        others = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.left_out.is_not(None))
+        # one that is left out and still ends the process is no image's fault
+        if shard.left_out is not None or others >= MOST_LEFT_OUT:
+            return fail_audit(connection, key, attempt=attempt, failure=failure, now=now, error=error)
+        return _requeue(connection, shard, error=error, now=now, not_before=wait, deaths=0, left_out=code)
+    if images == 1 or deaths < DEATHS_BEFORE_DIVISION:
+        return _requeue(connection, shard, error=error, now=now, not_before=wait, deaths=deaths)
+    middle = shard.start + images // 2
+    halves = {(shard.start, middle), (middle, shard.stop)}
+    (start, stop), kept = max(halves), min(halves)
+    share = (stop - start) / images
+    other = _insert_part(
+        connection,
+        shard,
+        start=start,
+        stop=stop,
+        weight=shard.weight * share,
+        state="queued",
+        queued_at=now,
+        not_before=wait,
+        deaths=_remembered(stop - start),
+        error=_storable(error),
+    )
+    step = _requeue(
+        connection,
+        shard,
+        error=error,
+        now=now,
+        not_before=wait,
+        deaths=_remembered(kept[1] - kept[0]),
+        stop=kept[1],
+        weight=shard.weight * (1 - share),
+    )
+    return Step(applied=True, opened=(*step.opened, QueuedShard(other, shard.kind)))
+
+
+def left_out_images(connection: Connection, audit_id: str, model: int) -> tuple[tuple[str, int], ...]:
+    """Images of a model that are left out: the kind of the shard in which each was alone, and its position there."""
+    rows = connection.execute(
+        select(SHARDS.c.kind, SHARDS.c.start).where(
+            SHARDS.c.audit_id == audit_id, SHARDS.c.model == model, SHARDS.c.left_out.is_not(None)
+        )
+    )
+    return tuple((row.kind, row.start) for row in rows)
 
 
 def fail_audit(
@@ -245,10 +503,8 @@ def get_shard(connection: Connection, key: ShardKey) -> Shard:
 
 
 def list_shards(connection: Connection, audit_id: str) -> tuple[Shard, ...]:
-    """Return all shards of an audit, by wave and index."""
-    rows = connection.execute(
-        select(SHARDS).where(SHARDS.c.audit_id == audit_id).order_by(SHARDS.c.wave, SHARDS.c.index)
-    )
+    """Return all shards of an audit, in the order in which they run best: parts of a shard follow each other."""
+    rows = connection.execute(select(SHARDS).where(SHARDS.c.audit_id == audit_id).order_by(*in_place()))
     return tuple(_shard(row) for row in rows)
 
 
@@ -265,80 +521,53 @@ def oldest_queued(connection: Connection) -> float | None:
     ).scalar_one_or_none()
 
 
-def waiting_shards(connection: Connection, *, limit: int, max_attempts: int) -> tuple[QueuedShard, ...]:
-    """Shards that a worker can claim now: those that end an audit first, then those that have waited longest.
+def count_waiting(connection: Connection, *, kinds: Sequence[str], now: float) -> int:
+    """Number of shards of these kinds that a worker could claim now.
 
     Args:
         connection: Any transaction.
-        limit: Most shards to return.
-        max_attempts: As in `claim_shard`. A shard that has used up its attempts must not hide those behind it.
+        kinds: Which kinds.
+        now: Seconds since 1970.
     """
-    rows = connection.execute(
-        select(SHARDS)
-        .join(AUDITS, AUDITS.c.id == SHARDS.c.audit_id)
-        .where(SHARDS.c.state == "queued", SHARDS.c.attempt < max_attempts, AUDITS.c.state.in_(ACTIVE))
-        .order_by(SHARDS.c.kind != "assemble", SHARDS.c.queued_at, SHARDS.c.audit_id, SHARDS.c.wave, SHARDS.c.index)
-        .limit(limit)
-    )
-    return tuple(QueuedShard(_key(row), row.kind) for row in rows)
-
-
-def count_waiting(connection: Connection, *, kinds: Sequence[str]) -> int:
-    """Number of shards of these kinds that are queued, of audits that want them."""
     return connection.execute(
         select(func.count())
         .select_from(SHARDS)
         .join(AUDITS, AUDITS.c.id == SHARDS.c.audit_id)
-        .where(SHARDS.c.state == "queued", SHARDS.c.kind.in_(kinds), AUDITS.c.state.in_(ACTIVE))
+        .where(claimable(now), SHARDS.c.kind.in_(kinds), AUDITS.c.state.in_(ACTIVE))
     ).scalar_one()
 
 
-def silent_shards(connection: Connection, *, now: float) -> tuple[tuple[ShardKey, int], ...]:
-    """Return running shards whose lease has expired, with their attempt."""
-    rows = connection.execute(
-        select(SHARDS).where(SHARDS.c.state == "running", SHARDS.c.lease_until < now).order_by(SHARDS.c.lease_until)
-    )
-    return tuple((_key(row), row.attempt) for row in rows)
+def running_leases(connection: Connection) -> tuple[Lease, ...]:
+    """Return the leases of all running shards."""
+    rows = connection.execute(select(SHARDS).where(SHARDS.c.state == "running"))
+    return tuple(Lease(_key(row), row.attempt, row.lease_until) for row in rows)
 
 
 def take_over_silent(
-    connection: Connection, key: ShardKey, *, attempt: int, now: float, failure: Failure, max_attempts: int
+    connection: Connection, lease: Lease, *, now: float, failure: Failure, max_losses: int, backoff: Backoff
 ) -> Step:
-    """Release a shard whose worker's lease has expired, unless the worker has renewed it since."""
-    lock_audit(connection, key.audit_id)
-    lease = connection.execute(select(SHARDS.c.lease_until).where(_mine(key, attempt))).scalar_one_or_none()
-    if lease is None or lease >= now:
+    """Release a shard whose worker went silent, unless the worker has renewed its lease since.
+
+    Args:
+        connection: A write transaction.
+        lease: Its lease, which has run out.
+        now: Seconds since 1970.
+        failure: Failure of the audit if this was the last loss allowed.
+        max_losses: Losses without progress after which the audit fails.
+        backoff: How long the shard waits.
+    """
+    shard = _owned(connection, lease.key, lease.attempt)
+    if shard is None or shard.lease_until != lease.until:
         return _STALE
-    return release_shard(
-        connection,
-        key,
-        attempt=attempt,
-        error="the worker went silent",
-        failure=failure,
-        now=now,
-        max_attempts=max_attempts,
-    )
-
-
-def announce_again(
-    connection: Connection, *, now: float, queued_before: float, kinds: Sequence[str]
-) -> tuple[QueuedShard, ...]:
-    """Return queued shards whose message may be lost, to announce them again, and reset their waiting time."""
-    rows = connection.execute(
-        select(SHARDS)
-        .join(AUDITS, AUDITS.c.id == SHARDS.c.audit_id)
-        .where(
-            SHARDS.c.state == "queued",
-            SHARDS.c.queued_at < queued_before,
-            SHARDS.c.kind.in_(kinds),
-            AUDITS.c.state.in_(ACTIVE),
-        )
-        .order_by(SHARDS.c.queued_at)
-    ).all()
-    shards = tuple(QueuedShard(_key(row), row.kind) for row in rows)
-    for shard in shards:
-        connection.execute(update(SHARDS).where(_is(shard.key), SHARDS.c.state == "queued").values(queued_at=now))
-    return shards
+    if not _is_wanted(connection, lease.key, lease.attempt, now=now):
+        return Step(applied=True)
+    losses, error = shard.losses + 1, "the worker went silent"
+    if losses >= max_losses:
+        connection.execute(update(SHARDS).where(_is(lease.key)).values(losses=losses))
+        return fail_audit(connection, lease.key, attempt=lease.attempt, failure=failure, now=now, error=error)
+    # the first time it is claimable at once: its lease was wait enough
+    not_before = None if losses == 1 else now + backoff.wait_s(losses - 1)
+    return _requeue(connection, shard, error=error, now=now, not_before=not_before, losses=losses)
 
 
 def _open_wave(connection: Connection, audit_id: str, wave: int, *, now: float) -> tuple[QueuedShard, ...]:
@@ -352,12 +581,85 @@ def _open_wave(connection: Connection, audit_id: str, wave: int, *, now: float) 
     return tuple(QueuedShard(_key(row), row.kind) for row in rows)
 
 
-def _requeue(connection: Connection, key: ShardKey, *, error: str, now: float) -> None:
+def _owned(connection: Connection, key: ShardKey, attempt: int) -> Row[Any] | None:
+    """The row of a shard that still runs under this attempt number; its audit is locked from now on."""
+    lock_audit(connection, key.audit_id)
+    return connection.execute(select(SHARDS).where(_mine(key, attempt))).one_or_none()
+
+
+def _is_wanted(connection: Connection, key: ShardKey, attempt: int, *, now: float) -> bool:
+    """Whether the audit needs the shard; one that is not needed is cancelled."""
+    if lock_audit(connection, key.audit_id) in ACTIVE:
+        return True
+    abandon_shard(connection, key, attempt=attempt, now=now)
+    return False
+
+
+def _requeue(
+    connection: Connection,
+    shard: Row[Any],
+    *,
+    error: str | None,
+    now: float,
+    not_before: float | None,
+    **values: object,
+) -> Step:
+    """Queue a shard again.
+
+    Returns:
+        A step that opens it if it may be claimed at once; otherwise it is announced when its wait is over.
+    """
+    key = _key(shard)
     connection.execute(
         update(SHARDS)
         .where(_is(key), SHARDS.c.state.in_(shard_sources("queued")))
-        .values(state="queued", queued_at=now, lease_until=None, progress=0.0, error=_storable(error))
+        .values(
+            state="queued",
+            queued_at=now,
+            lease_until=None,
+            progress=0.0,
+            error=None if error is None else _storable(error),
+            not_before=not_before,
+            **values,
+        )
     )
+    if not_before is not None and not_before > now:
+        append_state_event(connection, key.audit_id, now=now, kind="progress")
+        return Step(applied=True)
+    return Step(applied=True, opened=(QueuedShard(key, shard.kind),))
+
+
+def _insert_part(connection: Connection, shard: Row[Any], **values: object) -> ShardKey:
+    """Insert a part of a shard under a number that is free in its wave.
+
+    Its own attempts are 0, so that the sum over all shards stays the number of claims.
+    """
+    key = _key(shard)
+    last = connection.execute(
+        select(func.max(SHARDS.c.index)).where(SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave)
+    ).scalar_one()
+    part = ShardKey(key.audit_id, key.wave, last + 1)
+    connection.execute(
+        insert(SHARDS).values(
+            {
+                "audit_id": part.audit_id,
+                "wave": part.wave,
+                "index": part.index,
+                "kind": shard.kind,
+                "model": shard.model,
+                "origin": key.index if shard.origin is None else shard.origin,
+                "attempt": 0,
+                "progress": 0.0,
+                **values,
+            }
+        )
+    )
+    return part
+
+
+def _remembered(images: int) -> int:
+    """Deaths with which a part of a divided shard begins: the next divides it, but one image is judged by its own."""
+    return DEATHS_BEFORE_DIVISION - 1 if images > 1 else 0
 
 
 def _storable(text: str) -> str:
@@ -411,4 +713,11 @@ def _shard(row: Row[Any]) -> Shard:
         result_digest=row.result_digest,
         error=row.error,
         model=row.model,
+        faults=row.faults,
+        losses=row.losses,
+        deaths=row.deaths,
+        postponements=row.postponements,
+        not_before=row.not_before,
+        waiting_for=row.waiting_for,
+        left_out=row.left_out,
     )

@@ -87,9 +87,12 @@ AUDITS = Table(
     Column("name", String(200)),
     # false until the pictures and models of an audit of an earlier release are in their tables
     Column("contents_listed", Boolean, nullable=False, server_default=false()),
+    # when a worker last claimed a shard of it; decides whose turn it is
+    Column("served_at", Double),
     Index(None, "created_at", "id"),
     Index(None, "tenant", "created_at"),
     Index(None, "tenant", "name"),
+    Index(None, "tenant", "served_at"),
     Index(None, "state"),
 )
 
@@ -139,9 +142,21 @@ SHARDS = Table(
     Column("queued_at", Double),
     Column("result_digest", _DIGEST),
     Column("error", Text),
+    Column("faults", Integer, nullable=False, server_default="0"),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    Column("deaths", Integer, nullable=False, server_default="0"),
+    Column("postponements", Integer, nullable=False, server_default="0"),
+    Column("postponed_since", Double),
+    Column("not_before", Double),
+    Column("waiting_for", String(16)),
+    Column("left_out", String(64)),
+    # the index of the shard of which it is a part; its own if null
+    Column("origin", Integer),
     CheckConstraint("attempt >= 0", name="attempt_counts_up"),
     CheckConstraint("progress BETWEEN 0 AND 1", name="progress_is_a_share"),
     Index(None, "state", "lease_until"),
+    # whether an audit has something to claim, however many of its shards are done
+    Index(None, "audit_id", "state"),
 )
 
 EVENTS = Table(

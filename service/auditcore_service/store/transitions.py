@@ -23,14 +23,14 @@ AUDIT_TRANSITIONS: Mapping[AuditState, frozenset[AuditState]] = {
 SHARD_TRANSITIONS: Mapping[ShardState, frozenset[ShardState]] = {
     "pending": frozenset({"queued", "cancelled", "skipped"}),
     "queued": frozenset({"running", "cancelled", "skipped"}),
-    "running": frozenset({"done", "queued", "running", "failed", "cancelled", "skipped"}),
+    "running": frozenset({"done", "queued", "failed", "cancelled", "skipped"}),
     "done": frozenset(),
     "failed": frozenset(),
     "cancelled": frozenset(),
     "skipped": frozenset(),
 }
-"""From -> to. `running` to `running`: another worker takes over an expired lease. `skipped`: a stop rule does not need
-the shard; a worker that is busy with it learns this at its next heartbeat."""
+"""From -> to. `running` to `queued`: after a fault, a postponement, or when the worker went silent. `skipped`: a stop
+rule does not need the shard; a worker that is busy with it learns this at its next heartbeat."""
 
 SETTLED: frozenset[ShardState] = frozenset({"done", "skipped"})
 """States in which nothing is left to do for a shard, while its audit continues."""

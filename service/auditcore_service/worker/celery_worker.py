@@ -1,4 +1,4 @@
-"""A worker with Celery: takes shard keys from Redis and hands them to the executor."""
+"""A worker with Celery: takes tickets from Redis and hands them to the executor."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, final
 import structlog
 from celery import Celery, Task, signals
 
-from auditcore_service.queue.celery_queue import INSPECT_TASK, TASK, celery_options
-from auditcore_service.queue.shard_queue import QUEUES
+from auditcore_service.queue.celery_queue import INSPECT_TASK, TASK, TASK_OF_EARLIER_RELEASE, celery_options
+from auditcore_service.queue.shard_queue import QUEUES, QueueName, kinds_of
 from auditcore_service.settings import Settings
-from auditcore_service.store.records import ShardKey
 from auditcore_service.tethered import tie
 from auditcore_service.worker.executor_factory import build_executor
+from auditcore_service.worker.stopping import StopRequest
 
 if TYPE_CHECKING:
     from auditcore_service.worker.execution import Executor
@@ -31,42 +31,66 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
         self,
         *args: Any,  # noqa: ANN401 - Celery's own arguments, here and below
         settings: Settings,
+        stopping: StopRequest | None = None,
         worker_pid: int | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, set_as_current=options.pop("set_as_current", True), **options)
         self.settings = settings
+        self.stopping = stopping or StopRequest()
         self.worker_pid = os.getpid() if worker_pid is None else worker_pid
         self.conf.update(celery_options(settings))
+        self.register_task(ClaimShard())
         self.register_task(RunShard())
         self.register_task(InspectModel())
         signals.worker_process_init.connect(self._warm_up, weak=False, dispatch_uid="auditcore")
+        # sent by the handler of SIGTERM and SIGINT, before Celery waits for the task to end
+        signals.worker_shutting_down.connect(self._stop, weak=False, dispatch_uid="auditcore")
 
     def _warm_up(self, **_: object) -> None:
         """Import torch and open connections when the pool process starts, so that its first shard need not wait."""
         # billiard looks for its parent only between tasks, and importing torch may take longer than an operator waits
         tie(self.worker_pid, signal.SIGKILL)
         try:
-            self.executor = build_executor(self.settings)
+            self.executor = build_executor(self.settings, self.stopping)
         except Exception:  # the first shard tries again, and fails with a reason that an audit can carry
             log.exception("warm_up_failed")
 
+    def _stop(self, **_: object) -> None:
+        self.stopping.make()
+
     def __reduce_keys__(self) -> dict[str, Any]:
         """Return what Celery pickles for a spawned child, with our own arguments, as documented by Celery."""
-        return {**super().__reduce_keys__(), "settings": self.settings, "worker_pid": self.worker_pid}
+        return {
+            **super().__reduce_keys__(),
+            "settings": self.settings,
+            "stopping": self.stopping,
+            "worker_pid": self.worker_pid,
+        }
+
+
+@final
+class ClaimShard(Task):  # type: ignore[misc]  # Celery publishes no types
+    """Run the shard whose turn it is. The task is never retried: the outcome of the shard is in the database."""
+
+    name = TASK
+    max_retries = 0
+
+    def run(self, queue: QueueName) -> None:
+        """Claim and run a shard of the queue, if one waits."""
+        _executor(self.app).run_next(kinds_of(queue))
 
 
 @final
 class RunShard(Task):  # type: ignore[misc]  # Celery publishes no types
-    """Run one shard. The task always succeeds: the outcome of the shard is in the database."""
+    """The same for a message of an earlier release, which named a shard."""
 
-    name = TASK
-    max_retries = 3
-    default_retry_delay = 1
+    name = TASK_OF_EARLIER_RELEASE
+    max_retries = 0
 
-    def run(self, audit_id: str, wave: int, index: int) -> None:
-        """Claim and run the shard."""
-        _executor(self.app).run(ShardKey(audit_id, wave, index))
+    def run(self, *_key: str | int) -> None:
+        """Claim and run any shard, if one waits."""
+        _executor(self.app).run_next()
 
 
 @final
@@ -84,14 +108,19 @@ class InspectModel(Task):  # type: ignore[misc]  # Celery publishes no types
 def _executor(app: Any) -> Executor:  # noqa: ANN401 - Celery publishes no types
     """The executor of this pool process: connections and CUDA cannot be passed from one process to another."""
     if not hasattr(app, "executor"):
-        app.executor = build_executor(app.settings)
+        app.executor = build_executor(app.settings, app.stopping)
     executor: Executor = app.executor
     return executor
 
 
-def work_from_celery(settings: Settings) -> None:
-    """Work until SIGTERM: one pool process, all queues."""
-    worker = WorkerApp("auditcore", settings=settings).Worker(
+def work_from_celery(settings: Settings, stopping: StopRequest) -> None:
+    """Work until SIGTERM: one pool process, all queues.
+
+    Args:
+        settings: The operator's settings.
+        stopping: Tells the pool process.
+    """
+    worker = WorkerApp("auditcore", settings=settings, stopping=stopping).Worker(
         concurrency=1,
         queues=sorted(set(QUEUES.values())),
         hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",

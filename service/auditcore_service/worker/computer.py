@@ -78,16 +78,20 @@ class AssemblyFacts:
     baseline: AuditReport | None
 
 
+Cause = Literal["killed", "memory", "time_limit"]
+"""How a process that computed ended: by a signal or an exit of its own, because it is known to have needed too much
+memory, or because it took too long."""
+
+
 class ComputerDied(Exception):
     """The process that computed is gone, and took the shard with it.
 
     Attributes:
-        cause: `killed` by a signal or an exit of its own, `memory` if it is known to have needed too much, `time_limit`
-            if it was ended because it took too long.
+        cause: How it ended.
         loading: Whether it died before the first image, so that the model is to blame and no image.
     """
 
-    def __init__(self, message: str, *, cause: Literal["killed", "memory", "time_limit"], loading: bool) -> None:
+    def __init__(self, message: str, *, cause: Cause, loading: bool) -> None:
         super().__init__(message)
         self.cause = cause
         self.loading = loading

@@ -6,7 +6,6 @@ when the child dies, and after many shards.
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import signal
@@ -20,13 +19,13 @@ import billiard
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from auditcore_service.queue.polling import Polling, WantedInspection
+from auditcore_service.queue.polling import Polling, Ticket, WantedInspection
 from auditcore_service.settings import TASKS_PER_CHILD, Settings
 from auditcore_service.store.database import Database
-from auditcore_service.store.records import ShardKey
 from auditcore_service.tethered import tie
 from auditcore_service.worker.executor_factory import build_executor
 from auditcore_service.worker.presence import Presence
+from auditcore_service.worker.stopping import StopRequest
 
 if TYPE_CHECKING:
     from auditcore_service.worker.execution import Executor
@@ -51,24 +50,26 @@ LOST_S = 1.0
 class DatabaseWorker:
     """Works until it is told to stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop_request: StopRequest) -> None:
         self._settings = settings
+        self._stop_request = stop_request
         self._database = Database(settings.database)
-        self._polling = Polling(self._database, max_attempts=settings.max_attempts)
+        self._polling = Polling(self._database)
         self._presence = Presence()
         self._stopping = threading.Event()
         self._stopping_now = threading.Event()
 
     def stop(self) -> None:
-        """Finish the shard that is being computed and end; called again, end at once. Safe in a signal handler."""
+        """End after the images that are being computed; called again, end at once. Safe in a signal handler."""
         if self._stopping.is_set():
             self._stopping_now.set()
         self._stopping.set()
+        self._stop_request.make()
 
     def run(self) -> None:
         """Work until `stop`."""
         idle, broken = SHORTEST_POLL_S, SHORTEST_PAUSE_S
-        pool = _pool(self._settings)
+        pool = self._pool()
         try:
             while not self._stopping.is_set():
                 self._presence.show()
@@ -85,7 +86,7 @@ class DatabaseWorker:
                     broken = min(2 * broken, LONGEST_PAUSE_S)
                     # what a child that was killed has left in the pipes of its pool goes with the pool
                     pool.terminate()
-                    pool = _pool(self._settings)
+                    pool = self._pool()
         finally:
             # the child is idle, or its result is no longer needed
             pool.terminate()
@@ -93,7 +94,7 @@ class DatabaseWorker:
             self._presence.end()
             self._database.close()
 
-    def _look(self) -> ShardKey | WantedInspection | None:
+    def _look(self) -> Ticket | WantedInspection | None:
         try:
             return self._polling.take()
         except SQLAlchemyError as error:
@@ -101,30 +102,42 @@ class DatabaseWorker:
             self._stopping.wait(SHORTEST_PAUSE_S)
             return None
 
-    def _compute(self, pool: Any, work: ShardKey | WantedInspection) -> bool:  # noqa: ANN401 - billiard publishes no types
+    def _compute(self, pool: Any, work: Ticket | WantedInspection) -> bool:  # noqa: ANN401 - billiard publishes no types
         """Have the child do it; whether the child could. How a shard ended is in the database."""
-        running = pool.apply_async(_compute_in_child, (self._settings, work))
+        running = pool.apply_async(_compute_in_child, (self._settings, self._stop_request, work))
         while not running.ready():
             if self._stopping_now.is_set():
                 return False
             running.wait(TICK_S)
             self._presence.show()
         try:
-            claimed = running.get()
+            running.get()
         except Exception as error:  # what the child raised, or how it died; the next shard may do better
             log.exception("child_broke", work=repr(work), reason=str(error))
             return False
-        if isinstance(work, ShardKey):
-            self._polling.claimed(successfully=claimed)
         return True
 
+    def _pool(self) -> Any:  # noqa: ANN401 - billiard publishes no types
+        return billiard.get_context("spawn").Pool(  # CUDA cannot be used in a forked child
+            1,
+            initializer=_warm_up,
+            initargs=(self._settings, self._stop_request, os.getpid()),
+            maxtasksperchild=TASKS_PER_CHILD,
+            timeout=self._settings.ticket_limit_s,
+            lost_worker_timeout=LOST_S,
+        )
 
-def work_from_database(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT, which lets the shard that is being computed finish.
 
-    A second signal ends the worker at once; another worker repeats the shard.
+def work_from_database(settings: Settings, stop_request: StopRequest) -> None:
+    """Work until SIGTERM or SIGINT, after which the images that are being computed are finished.
+
+    A second signal ends the worker at once; another worker repeats what was not stored.
+
+    Args:
+        settings: The operator's settings.
+        stop_request: Tells the child.
     """
-    worker = DatabaseWorker(settings)
+    worker = DatabaseWorker(settings, stop_request)
     with _signals_stop(worker):
         worker.run()
 
@@ -142,37 +155,29 @@ def _signals_stop(worker: DatabaseWorker) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _pool(settings: Settings) -> Any:  # noqa: ANN401 - billiard publishes no types
-    return billiard.get_context("spawn").Pool(  # CUDA cannot be used in a forked child
-        1,
-        initializer=_warm_up,
-        initargs=(settings, os.getpid()),
-        maxtasksperchild=TASKS_PER_CHILD,
-        soft_timeout=settings.shard_soft_limit_s,
-        timeout=settings.shard_limit_s,
-        lost_worker_timeout=LOST_S,
-    )
+_executors: list[Executor] = []
+"""The one of the child: connections and CUDA do not survive being passed on."""
 
 
-@functools.cache
-def _executor(settings: Settings) -> Executor:
-    """The one of the child: connections and CUDA do not survive being passed on."""
-    return build_executor(settings)
+def _executor(settings: Settings, stopping: StopRequest) -> Executor:
+    if not _executors:
+        _executors.append(build_executor(settings, stopping))
+    return _executors[0]
 
 
-def _warm_up(settings: Settings, worker_pid: int) -> None:
+def _warm_up(settings: Settings, stopping: StopRequest, worker_pid: int) -> None:
     """Import torch and open connections when the child starts, not when its first shard waits for it."""
     tie(worker_pid, signal.SIGKILL)
     try:
-        _executor(settings)
+        _executor(settings, stopping)
     except Exception:  # the first shard tries again, and says what is wrong
         log.exception("warm_up_broke")
 
 
-def _compute_in_child(settings: Settings, work: ShardKey | WantedInspection) -> bool:
-    """Run one shard, or inspect one model; whether the shard could be claimed."""
-    executor = _executor(settings)
-    if isinstance(work, ShardKey):
-        return executor.run(work)
-    executor.inspect(work.digest)
-    return True
+def _compute_in_child(settings: Settings, stopping: StopRequest, work: Ticket | WantedInspection) -> None:
+    """Run the shard whose turn it is, or inspect one model."""
+    executor = _executor(settings, stopping)
+    if isinstance(work, Ticket):
+        executor.run_next()
+    else:
+        executor.inspect(work.digest)

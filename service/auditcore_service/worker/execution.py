@@ -1,14 +1,16 @@
-"""What a worker does with a shard key: claim, compute, complete."""
+"""What a worker does with a ticket: claim the shard whose turn it is, compute, complete."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import final
 
 import structlog
 from pydantic import TypeAdapter
+from sqlalchemy import Connection
 
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
@@ -20,31 +22,58 @@ from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
-from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
+from auditcore.report.stopping import image_order
+from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.contents import NOTHING, AuditContents
 from auditcore_service.store.database import Database
+from auditcore_service.store.database_time import database_time
+from auditcore_service.store.fair_order import claim_next
 from auditcore_service.store.inspections import answer_inspection, find_inspection
 from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
 from auditcore_service.store.shards import (
+    MOST_LEFT_OUT,
     abandon_shard,
     claim_shard,
+    complete_part,
     complete_shard,
     fail_audit,
+    hand_back_shard,
+    left_out_images,
     list_shards,
+    postpone_shard,
+    record_death,
     release_shard,
     skip_rest,
 )
-from auditcore_service.store.transitions import ACTIVE
+from auditcore_service.store.transitions import ACTIVE, ShardKind
 from auditcore_service.timestamps import rfc3339
+from auditcore_service.waiting_reasons import WaitingReason
 from auditcore_service.worker.audit_storage import ObservationCache, SqlAuditStorage
-from auditcore_service.worker.computer import AssemblyFacts, AuditTask, Computer
-from auditcore_service.worker.heartbeat import heartbeat
+from auditcore_service.worker.computer import AssemblyFacts, AuditTask, Cause, Computer, ComputerDied
+from auditcore_service.worker.environment_errors import BlobStoreUnavailable, blob_store_errors, reason_of
+from auditcore_service.worker.heartbeat import Watch, heartbeat
 from auditcore_service.worker.measured_speeds import MeasuredSpeeds
+from auditcore_service.worker.stopping import StopRequest
 
 log = structlog.get_logger(__name__)
+
+STAY_S = 20.0
+"""How long a worker stays with an audit while others wait: its models are loaded, and loading others takes seconds."""
+
+STORE_TRIES = 4
+"""How often a result is stored again before its shard is postponed: with the usual waits, for ten seconds."""
+
+LONGEST_PAUSE_S = 60.0
+"""How long a worker whose environment failed holds a ticket."""
+
+INTERRUPT_S = 3.0
+"""How long a computer that is closed may take to let go of its shard."""
+
+SOUND_S = 120.0
+"""An environment that was sound for as long begins with short waits when it fails again."""
 
 INTERNAL_ERROR = Failure(
     code="internal_error",
@@ -68,13 +97,82 @@ class _Outcome:
 
     Attributes:
         digest: Digest of its stored result.
+        stop: One past the last image that is done.
         verdict: The verdict, if the result is a report.
         contents: What it has made and loaded.
     """
 
     digest: str
+    stop: int
     verdict: str | None = None
     contents: AuditContents = NOTHING
+
+
+@final
+@dataclass(frozen=True)
+class _Ended:
+    """How work on a shard has ended.
+
+    Attributes:
+        step: The transaction.
+        is_result: Whether a result was stored.
+        rest: What is left of the shard, which this worker still owns.
+    """
+
+    step: Step
+    is_result: bool = False
+    rest: Shard | None = None
+
+
+_NOT_APPLIED = Step(applied=False)
+
+
+def death_of_model(cause: Cause, times: int) -> Failure:
+    """What an audit fails with when a model ends every process that loads it, or the report cannot be assembled.
+
+    Args:
+        cause: How the process ended.
+        times: How often it did.
+    """
+    code = "memory_exhausted" if cause == "memory" else "model_kills_worker"
+    return Failure(
+        code,
+        f"the process that loads the model {_HOW[cause]}, {times} times; use a smaller model, or ask the operator to "
+        "look at the logs of the workers",
+        "model",
+    )
+
+
+def deaths_of_images(cause: Cause) -> Failure:
+    """What an audit fails with when leaving out images does not help.
+
+    Args:
+        cause: How the process ended the last time.
+    """
+    return Failure(
+        "worker_lost",
+        f"the process that computes {_HOW[cause]}, again and again, also after {MOST_LEFT_OUT} images that seemed to "
+        "be the cause were left out; use fewer samples or a smaller model, or ask the operator to look at the logs of the "
+        "workers",
+    )
+
+
+_HOW: Mapping[Cause, str] = {
+    "killed": "ended without saying why",
+    "memory": "needed more memory than it may have",
+    "time_limit": "took longer than it may",
+}
+
+LEFT_OUT_CODES: Mapping[Cause, str] = {
+    "killed": "kills_worker",
+    "memory": "memory_exhausted",
+    "time_limit": "time_limit",
+}
+"""How the process ended -> code with which an image is listed as excluded."""
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 @final
@@ -89,44 +187,176 @@ class Executor:
         blobs: BlobStore,
         queue: ShardQueue,
         computer: Computer,
-        clock: Callable[[], float] = time.time,
+        stopping: StopRequest | None = None,
+        end_process: Callable[[], None] | None = None,
     ) -> None:
+        """Put the parts together; nothing is opened yet.
+
+        Args:
+            settings: The operator's settings.
+            database: Holds audits and shards.
+            blobs: Holds images and results.
+            queue: Hears of shards that are opened.
+            computer: Computes.
+            stopping: Whether the worker is told to stop; never if None.
+            end_process: Ends this process, for a computer that cannot be interrupted; None where nothing may end it.
+        """
         self._settings = settings
         self._database = database
         self._blobs = blobs
         self._queue = queue
-        self._clock = clock
         self._computer = computer
-        self._speeds = MeasuredSpeeds(database, clock)
+        self._stopping = stopping or StopRequest()
+        self._end_process = end_process
+        self._stays_with: str | None = None
+        self._stays_until = 0.0
+        self._suspected: WaitingReason | None = None
+        self._suspected_at = -SOUND_S
+        self._suspicions = 0
+        self._speeds = MeasuredSpeeds(database, time.time)
         self._observed = ObservationCache()
         self._current: AuditTask | None = None
 
-    def run(self, key: ShardKey) -> bool:
-        """Claim a shard and bring it to an end, whatever happens.
+    def run_next(self, kinds: Sequence[ShardKind] = tuple(QUEUES)) -> bool:
+        """Claim the shard whose turn it is, and bring it to an end, whatever happens.
+
+        Args:
+            kinds: Kinds of shards that may be claimed.
 
         Returns:
-            Whether the shard could be claimed. One that is done, cancelled or running elsewhere is left as it is.
+            Whether there was a shard to claim, and the environment to compute it.
         """
-        with self._database.writing() as connection:
-            shard = claim_shard(
-                connection,
-                key,
-                now=self._clock(),
-                lease_s=self._settings.lease_s,
-                max_attempts=self._settings.max_attempts,
+        if self._stopping.is_made() or not self._is_environment_sound():
+            return False
+        stay_with = self._stays_with if time.monotonic() < self._stays_until else None
+        shard = self._claim(
+            lambda connection, now: claim_next(
+                connection, kinds=kinds, now=now, lease_s=self._settings.lease_s, stay_with=stay_with
             )
+        )
+        if shard is None:
+            return False
+        if shard.key.audit_id != stay_with:
+            self._stays_with, self._stays_until = shard.key.audit_id, time.monotonic() + STAY_S
+        self._run(shard)
+        return True
+
+    def run(self, key: ShardKey) -> bool:
+        """Claim one shard by its name and bring it to an end.
+
+        Returns:
+            Whether the shard could be claimed. One that is done, cancelled, running elsewhere or has to wait is left as
+            it is.
+        """
+        shard = self._claim(
+            lambda connection, now: claim_shard(connection, key, now=now, lease_s=self._settings.lease_s)
+        )
         if shard is None:
             log.info("shard_not_claimable", audit_id=key.audit_id, wave=key.wave, index=key.index)
             return False
-        logger = log.bind(audit_id=key.audit_id, wave=key.wave, index=key.index, kind=shard.kind, attempt=shard.attempt)
-        logger.info("shard_started", start=shard.start, stop=shard.stop)
-        started = time.monotonic()
-        step = self._attempt(shard, logger)
-        logger.info("shard_ended", applied=step.applied, seconds=round(time.monotonic() - started, 3))
-        self._announce(step)
-        if step.applied and shard.kind == "compute":
-            self._announce(self._end_if_decided(shard.key, logger))
+        self._run(shard)
         return True
+
+    def _claim(self, claim: Callable[[Connection, float], Shard | None]) -> Shard | None:
+        try:
+            with self._database.writing() as connection:
+                return claim(connection, database_time(connection))
+        except Exception as error:
+            # nothing was claimed, and the sweeper sends another ticket
+            if reason_of(error) != "database":
+                raise
+            log.warning("claim_postponed", reason=str(error))
+            self._suspect("database")
+            return None
+
+    def _run(self, shard: Shard) -> None:
+        """Compute a claimed shard, part by part, as long as it is this worker's."""
+        started = time.monotonic()
+        going_on: Shard | None = shard
+        while going_on is not None:
+            logger = log.bind(
+                audit_id=shard.key.audit_id,
+                wave=shard.key.wave,
+                index=shard.key.index,
+                kind=shard.kind,
+                attempt=shard.attempt,
+            )
+            logger.info("shard_started", start=going_on.start, stop=going_on.stop)
+            part_started = time.monotonic()
+            ended = self._attempt(going_on, logger)
+            seconds = round(time.monotonic() - part_started, 3)
+            logger.info("shard_ended", applied=ended.step.applied, seconds=seconds, complete=ended.rest is None)
+            self._announce(ended.step)
+            if ended.is_result and shard.kind == "compute":
+                self._announce(self._end_if_decided(shard.key, logger))
+            going_on = ended.rest
+            # other tickets have a limit too, and other audits a turn
+            if going_on is not None and (
+                self._stopping.is_made() or time.monotonic() - started > self._settings.shard_limit_s / 2
+            ):
+                self._hand_back(going_on, logger)
+                going_on = None
+
+    def _hand_back(self, shard: Shard, logger: structlog.stdlib.BoundLogger) -> None:
+        step = self._settle(
+            lambda connection, now: hand_back_shard(connection, shard.key, attempt=shard.attempt, now=now)
+        )
+        logger.info("shard_handed_back", start=shard.start, stop=shard.stop, applied=step.applied)
+        self._announce(step)
+
+    def _settle(self, change: Callable[[Connection, float], Step]) -> Step:
+        """Write how something ended; while the database is away, try again, so that no result is lost.
+
+        If another worker owns the shard by then, the change is not applied. What is given up when the worker has to
+        stop is done again after the lease.
+        """
+        times = 0
+        started = time.monotonic()
+        while True:
+            try:
+                with self._database.writing() as connection:
+                    return change(connection, database_time(connection))
+            except Exception as error:
+                over = self._stopping.age_s() >= self._settings.drain_s
+                if over or time.monotonic() - started > self._settings.shard_limit_s or reason_of(error) != "database":
+                    raise
+                times += 1
+                log.warning("outcome_waits_for_database", tries=times, reason=str(error))
+                # the sweeper watches a lease for its whole length after the database is back
+                time.sleep(min(self._settings.environment_backoff.wait_s(times), self._settings.lease_s / 4))
+
+    def _is_environment_sound(self) -> bool:
+        """Whether this worker may claim; one whose environment failed first waits until it answers again.
+
+        Without this, a worker that cannot store anything would take everything that waits, again and again. A ticket
+        that it holds meanwhile is replaced by the sweeper.
+        """
+        until = time.monotonic() + LONGEST_PAUSE_S
+        while self._suspected is not None:
+            self._suspicions += 1
+            if self._stopping.wait(self._settings.environment_backoff.wait_s(self._suspicions)):
+                return False
+            try:
+                self._database.check()
+                with blob_store_errors():
+                    self._probe_blobs()
+            except Exception as error:  # noqa: BLE001 - it is the environment's: nothing is computed here
+                log.warning("worker_waits", reason=self._suspected, error=f"{type(error).__name__}: {error}")
+                if time.monotonic() > until:
+                    return False
+            else:
+                log.info("worker_goes_on", reason=self._suspected)
+                self._suspected = None
+        return True
+
+    def _probe_blobs(self) -> None:
+        """Store a few bytes that were not stored before: a full disk answers everything else."""
+        self._blobs.put(f"probe of a worker {uuid.uuid4()}".encode())
+
+    def _suspect(self, reason: WaitingReason) -> None:
+        if self._suspected is None and time.monotonic() - self._suspected_at > SOUND_S:
+            self._suspicions = 0
+        self._suspected, self._suspected_at = reason, time.monotonic()
 
     def inspect(self, digest: str) -> None:
         """Load a model and store what will run on it; a failure is stored too, because a client waits for an answer."""
@@ -168,55 +398,158 @@ class Executor:
             if stop_at is None:
                 return Step(applied=False)
             with self._database.writing() as connection:
-                step = skip_rest(connection, key.audit_id, wave=key.wave, start=stop_at, now=self._clock())
+                now = database_time(connection)
+                step = skip_rest(connection, key.audit_id, wave=key.wave, start=stop_at, now=now)
         except Exception:  # a look that fails costs images, not the audit
             logger.exception("stop_rule_broke")
             return Step(applied=False)
         logger.info("audit_decided", images=stop_at, applied=step.applied)
         return step
 
-    def _attempt(self, shard: Shard, logger: structlog.stdlib.BoundLogger) -> Step:
-        """Compute a shard. Every outcome becomes exactly one transaction."""
+    def _attempt(self, shard: Shard, logger: structlog.stdlib.BoundLogger) -> _Ended:
+        """Compute a part of a shard, or all of it. Every outcome becomes exactly one transaction."""
         key, attempt = shard.key, shard.attempt
-        try:
-            with heartbeat(shard, database=self._database, settings=self._settings, clock=self._clock) as progress:
-                outcome = self._compute(shard, progress)
-        except AuditCancelled:
-            logger.info("shard_abandoned")
-            with self._database.writing() as connection:
-                return abandon_shard(connection, key, attempt=attempt, now=self._clock())
-        except InputError as error:
-            logger.warning("shard_refused", code=error.code, message=error.message, field=error.field)
-            failure = Failure(error.code, error.message, error.field)
-            if error.passing:  # a server that restarts must not cost the results so far
-                return self._release(shard, error, failure)
-            with self._database.writing() as connection:
-                return fail_audit(connection, key, attempt=attempt, failure=failure, now=self._clock())
-        except Exception as error:  # the shard is tried again and in the end given up, so that the audit never hangs
-            logger.exception("shard_broke")
-            return self._release(shard, error, INTERNAL_ERROR)
-        with self._database.writing() as connection:
-            return complete_shard(
-                connection,
-                key,
-                attempt=attempt,
-                result_digest=outcome.digest,
-                verdict=outcome.verdict,
-                contents=outcome.contents,
-                now=self._clock(),
+        with heartbeat(
+            shard,
+            database=self._database,
+            settings=self._settings,
+            stopping=self._stopping,
+            on_overrun=lambda watch: self._end_from_outside(shard, watch),
+        ) as watch:
+            try:
+                outcome = self._compute(shard, watch)
+            except Exception as error:  # noqa: BLE001 - each kind has its own way to go on, so no audit ever hangs
+                if watch.overrun is not None:
+                    return _Ended(_NOT_APPLIED)
+                return _Ended(self._settle_failure(shard, error, logger))
+            if outcome.stop < shard.stop:
+                return self._settle_part(shard, outcome)
+            step = self._settle(
+                lambda connection, now: complete_shard(
+                    connection,
+                    key,
+                    attempt=attempt,
+                    result_digest=outcome.digest,
+                    verdict=outcome.verdict,
+                    contents=outcome.contents,
+                    now=now,
+                )
             )
+            return _Ended(step, is_result=step.applied)
 
-    def _release(self, shard: Shard, error: Exception, failure: Failure) -> Step:
-        with self._database.writing() as connection:
-            return release_shard(
+    def _settle_part(self, shard: Shard, outcome: _Outcome) -> _Ended:
+        if outcome.stop <= shard.start:  # told to stop before the first image was done
+            return _Ended(
+                self._settle(
+                    lambda connection, now: hand_back_shard(connection, shard.key, attempt=shard.attempt, now=now)
+                )
+            )
+        step = self._settle(
+            lambda connection, now: complete_part(
                 connection,
                 shard.key,
                 attempt=shard.attempt,
-                error=f"{type(error).__name__}: {error}",
-                failure=failure,
-                now=self._clock(),
-                max_attempts=self._settings.max_attempts,
+                stop=outcome.stop,
+                result_digest=outcome.digest,
+                contents=outcome.contents,
+                now=now,
+                lease_s=self._settings.lease_s,
             )
+        )
+        return _Ended(step, is_result=step.applied, rest=replace(shard, start=outcome.stop) if step.applied else None)
+
+    def _settle_failure(self, shard: Shard, error: Exception, logger: structlog.stdlib.BoundLogger) -> Step:
+        """Write why a shard could not be computed: cancelled, refused, postponed, or its own fault."""
+        key, attempt = shard.key, shard.attempt
+        if isinstance(error, AuditCancelled):
+            logger.info("shard_abandoned")
+            return self._settle(lambda connection, now: abandon_shard(connection, key, attempt=attempt, now=now))
+        if isinstance(error, ComputerDied):
+            logger.warning("computer_died", cause=error.cause, loading=error.loading, reason=str(error))
+            return self._settle_death(shard, error)
+        if isinstance(error, InputError):
+            logger.warning("shard_refused", code=error.code, message=error.message, field=error.field)
+            failure = Failure(error.code, error.message, error.field)
+            if error.passing:  # a server that restarts must not cost the results so far
+                return self._postpone(shard, "resource", error, failure)
+            return self._settle(
+                lambda connection, now: fail_audit(connection, key, attempt=attempt, failure=failure, now=now)
+            )
+        reason = reason_of(error)
+        if reason is not None:
+            logger.warning("shard_postponed", waiting_for=reason, error=_text(error))
+            self._suspect(reason)
+            return self._postpone(shard, reason, error)
+        logger.error("shard_broke", exc_info=error)
+        return self._release(shard, _text(error), INTERNAL_ERROR)
+
+    def _postpone(self, shard: Shard, reason: WaitingReason, error: Exception, failure: Failure | None = None) -> Step:
+        return self._settle(
+            lambda connection, now: postpone_shard(
+                connection,
+                shard.key,
+                attempt=shard.attempt,
+                waiting_for=reason,
+                error=_text(error),
+                now=now,
+                backoff=self._settings.environment_backoff,
+                patience_s=None if failure is None else self._settings.patience_s,
+                failure=failure,
+            )
+        )
+
+    def _release(self, shard: Shard, error: str, failure: Failure) -> Step:
+        return self._settle(
+            lambda connection, now: release_shard(
+                connection,
+                shard.key,
+                attempt=shard.attempt,
+                error=error,
+                failure=failure,
+                now=now,
+                max_attempts=self._settings.max_attempts,
+                backoff=self._settings.fault_backoff,
+            )
+        )
+
+    def _settle_death(self, shard: Shard, error: ComputerDied) -> Step:
+        """Write that the process which computed is gone: because of the model, or of an image yet to be found."""
+        if error.loading or shard.kind == "assemble":
+            return self._release(shard, _text(error), death_of_model(error.cause, self._settings.max_attempts))
+        return self._settle(
+            lambda connection, now: record_death(
+                connection,
+                shard.key,
+                attempt=shard.attempt,
+                error=_text(error),
+                code=LEFT_OUT_CODES[error.cause],
+                failure=deaths_of_images(error.cause),
+                now=now,
+                max_attempts=self._settings.max_attempts,
+                backoff=self._settings.fault_backoff,
+            )
+        )
+
+    def _end_from_outside(self, shard: Shard, watch: Watch) -> None:
+        """Take a shard out of the hands of the thread that computes it, and end what it computes with.
+
+        Called by the thread that watches. Whatever the other thread still finds out comes too late.
+        """
+        logger = log.bind(audit_id=shard.key.audit_id, wave=shard.key.wave, index=shard.key.index)
+        try:
+            if watch.overrun == "stop":
+                self._hand_back(shard, logger)
+            else:
+                limit_s = self._settings.shard_limit_s
+                died = ComputerDied(f"it took longer than {limit_s:.0f} s", cause="time_limit", loading=not watch.begun)
+                logger.warning("shard_took_too_long", limit_s=limit_s, loading=died.loading)
+                self._announce(self._settle_death(shard, died))
+        except Exception:  # its lease runs out
+            logger.exception("shard_not_handed_back")
+        self._computer.close()
+        # a computer without a process of its own cannot be interrupted
+        if self._end_process is not None and not watch.left.wait(INTERRUPT_S):
+            self._end_process()
 
     def _announce(self, step: Step) -> None:
         if not step.opened:
@@ -226,8 +559,8 @@ class Executor:
         except QueueUnavailable as error:
             log.warning("announcement_postponed", shards=len(step.opened), reason=str(error))
 
-    def _compute(self, shard: Shard, progress: Callable[[float], None]) -> _Outcome:
-        """Compute a shard, and store its result."""
+    def _compute(self, shard: Shard, watch: Watch) -> _Outcome:
+        """Compute a shard or its first images, and store the result."""
         with self._database.reading() as connection:
             audit = find_audit(connection, shard.key.audit_id)
         if audit is None:  # its audit was cancelled and deleted a moment ago
@@ -236,7 +569,14 @@ class Executor:
         if shard.kind == "assemble":
             return self._assemble(audit, task)
         part = ShardRange(shard.kind, shard.model, shard.start, shard.stop)
-        computed = self._computer.run_shard(task, part, progress=progress, enough=lambda: False)
+        due = time.monotonic() + self._settings.checkpoint_s
+        computed = self._computer.run_shard(
+            task,
+            part,
+            progress=watch.progress,
+            enough=lambda: time.monotonic() >= due or self._stopping.is_made(),
+            left_out=self._left_out(audit, task, shard),
+        )
         result = computed.result
         _, reference = task.request.loaded_models[shard.model]
         self._speeds.remember(reference, task.plan, result, cold=computed.cold)
@@ -244,8 +584,32 @@ class Executor:
             pictures=frozenset(picture.digest for picture in result.artifacts),
             models=frozenset({result.model.digest}),
         )
-        digest = self._blobs.of(audit.tenant).put(result.model_dump_json().encode())
-        return _Outcome(digest, contents=contents)
+        digest = self._store(audit.tenant, result.model_dump_json().encode())
+        return _Outcome(digest, stop=computed.stop, contents=contents)
+
+    def _left_out(self, audit: Audit, task: AuditTask, shard: Shard) -> frozenset[int]:
+        """Indices of the images of a shard's model that are left out, in the counting of the batch."""
+        with self._database.reading() as connection:
+            found = left_out_images(connection, audit.id, shard.model)
+        if not found:
+            return frozenset()
+        order = range(audit.images) if task.request.stop is None else image_order(task.plan.seed, audit.images)
+        return frozenset(order[position] if kind == "compute" else position for kind, position in found)
+
+    def _store(self, tenant: str, data: bytes) -> str:
+        """Store a result. A store that fails for a moment must not cost what was computed."""
+        times = 0
+        while True:
+            try:
+                with blob_store_errors():
+                    return self._blobs.of(tenant).put(data)
+            except BlobStoreUnavailable as error:
+                times += 1
+                if times > STORE_TRIES:
+                    raise
+                log.warning("result_waits_for_blob_store", tries=times, reason=str(error))
+                if self._stopping.wait(self._settings.environment_backoff.wait_s(times)):
+                    raise
 
     def _task_of(self, audit: Audit) -> AuditTask:
         """The audit with its contracts read; kept while the shards that follow belong to it."""
@@ -276,15 +640,16 @@ class Executor:
         """Assemble the report, and store it."""
         with self._database.reading() as connection:
             attempts = sum(shard.attempt for shard in list_shards(connection, audit.id) if shard.kind != "assemble")
+            now = database_time(connection)
         facts = AssemblyFacts(
             attempts=attempts,
             started_at=rfc3339(audit.started_at or audit.created_at),
-            finished_at=rfc3339(self._clock()),
+            finished_at=rfc3339(now),
             estimated_seconds=None if audit.estimate is None else Estimate.model_validate_json(audit.estimate).seconds,
             baseline=self._baseline(audit, task),
         )
         report = self._computer.assemble(task, facts)
-        return _Outcome(self._blobs.of(audit.tenant).put(report_bytes(report)), verdict=report.verdict)
+        return _Outcome(self._store(audit.tenant, report_bytes(report)), stop=audit.images, verdict=report.verdict)
 
     def _baseline(self, audit: Audit, task: AuditTask) -> AuditReport | None:
         """The earlier report that the conditions of an audit compare with, by the digest pinned at submit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from auditcore.devices.host_memory import LIMIT_SHARE, limit_memory, total_bytes
@@ -10,13 +11,19 @@ from auditcore_service.queue.shard_queue import open_queue
 from auditcore_service.settings import Settings
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
+from auditcore_service.worker.stopping import StopRequest
 
 if TYPE_CHECKING:
     from auditcore_service.worker.execution import Executor
 
 
-def build_executor(settings: Settings) -> Executor:
-    """Everything a process needs to run shards; imports torch."""
+def build_executor(settings: Settings, stopping: StopRequest) -> Executor:
+    """Everything a process needs to run shards; imports torch.
+
+    Args:
+        settings: The operator's settings.
+        stopping: Whether the worker is told to stop.
+    """
     import torch  # noqa: PLC0415 - only the process that computes pays for it
 
     from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - imports torch
@@ -40,4 +47,7 @@ def build_executor(settings: Settings) -> Executor:
         blobs=BlobStore(settings.blobs),
         queue=open_queue(settings, database),
         computer=InProcessComputer(settings),
+        stopping=stopping,
+        # not exit(): a thread that is busy in torch would never return
+        end_process=lambda: os._exit(0),
     )

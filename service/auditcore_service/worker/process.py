@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
+from auditcore_service.worker.stopping import StopRequest
 from auditcore_service.worker.working_folder import empty_working_folder
 
 
@@ -23,18 +25,19 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
     """
     configure_logs(settings)
     settings = settings.with_absolute_paths()
-    with empty_working_folder(folders):
+    with empty_working_folder(folders), tempfile.TemporaryDirectory(prefix="auditcore-stop-", dir=folders) as told:
+        stopping = StopRequest(Path(told) / "stop")
         database = Database(settings.database)
         database.migrate()
         database.close()
         if settings.queue == "database":
             from auditcore_service.worker.database_worker import work_from_database  # noqa: PLC0415 - only what is used is loaded
 
-            work_from_database(settings)
+            work_from_database(settings, stopping)
         else:
             from auditcore_service.worker.celery_worker import work_from_celery  # noqa: PLC0415 - only what is used is loaded
 
-            work_from_celery(settings)
+            work_from_celery(settings, stopping)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, cast
 
 import anyio
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
@@ -50,6 +50,7 @@ from auditcore_service.gateway.schemas import (
     AuditStatus,
     ErrorBody,
     ProgressBody,
+    WaitingBody,
 )
 from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.records import Audit
@@ -64,6 +65,7 @@ from auditcore_service.use_cases.representations import (
     render,
     render_failure,
 )
+from auditcore_service.waiting_reasons import MESSAGES, WaitingReason
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"])
 
@@ -400,6 +402,7 @@ def status_of(audit: Audit) -> AuditStatus:
         verdict=audit.verdict,
         replay_of=audit.replay_of,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
+        waiting_for=_waiting(audit),
         created_at=rfc3339(audit.created_at),
         started_at=None if audit.started_at is None else rfc3339(audit.started_at),
         finished_at=None if audit.finished_at is None else rfc3339(audit.finished_at),
@@ -411,3 +414,12 @@ def status_of(audit: Audit) -> AuditStatus:
             evidence=f"{path}/evidence",
         ),
     )
+
+
+def _waiting(audit: Audit) -> WaitingBody | None:
+    waiting = audit.waiting
+    if waiting is None or audit.state in TERMINAL:
+        return None
+    # a worker of a newer release may know more reasons
+    message = MESSAGES.get(cast("WaitingReason", waiting.reason), MESSAGES["retry"])
+    return WaitingBody(reason=waiting.reason, message=message, until=rfc3339(waiting.until))
