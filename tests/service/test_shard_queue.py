@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import random
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from sqlalchemy import update
 
-from auditcore_service.queue.polling import WINDOW, Polling, WantedInspection
-from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue, open_queue
+from auditcore_service.queue.polling import Polling, Ticket, WantedInspection
+from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQueue, open_queue
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import insert_audit
 from auditcore_service.store.database import Database
+from auditcore_service.store.fair_order import claim_next
 from auditcore_service.store.inspections import answer_inspection, ask_for_inspection
-from auditcore_service.store.records import NewShard, QueuedShard, ShardKey
-from auditcore_service.store.shards import cancel_audit, claim_shard, complete_shard, count_waiting
+from auditcore_service.store.records import NewShard, QueuedShard, Shard, ShardKey
+from auditcore_service.store.shards import cancel_audit, claim_shard, complete_shard
 from auditcore_service.store.tables import SHARDS
+from auditcore_service.store.transitions import ShardKind
 from queues import QUEUE_KINDS
 
 DIGEST = "sha256:" + "1" * 64
 
 
-def submit(database: Database, audit_id: str, *, shards: int, now: float = 1000.0) -> tuple[QueuedShard, ...]:
+def submit(
+    database: Database, audit_id: str, *, shards: int, now: float = 1000.0, tenant: str = "default"
+) -> tuple[QueuedShard, ...]:
     kinds = [*(("compute", index) for index in range(shards)), ("assemble", 0)]
     new = [
         NewShard(wave=int(kind == "assemble"), index=index, kind=kind, start=index, stop=index + 1, weight=1.0)  # type: ignore[arg-type]
         for kind, index in kinds
     ]
-    with database.writing("default") as connection:
+    with database.writing(tenant) as connection:
         _, queued = insert_audit(
             connection, audit_id=audit_id, request="{}", plan="{}", images=shards, shards=new, now=now
         )
@@ -42,7 +46,7 @@ def claim(database: Database, key: ShardKey) -> bool:
 
 
 def complete(database: Database, key: ShardKey) -> tuple[QueuedShard, ...]:
-    with database.writing("default") as connection:
+    with database.writing() as connection:
         return complete_shard(connection, key, attempt=1, result_digest=DIGEST, now=1000.0).opened
 
 
@@ -87,24 +91,71 @@ def test_a_queue_that_is_away_says_so(make_settings: Callable[..., Settings], qu
     assert settings.queue == queue_kind
 
 
-def polling(database: Database, *, max_attempts: int = 3, seed: int = 0) -> Polling:
-    return Polling(
-        database,
-        max_attempts=max_attempts,
-        clock=lambda: 1000.0,
-        random_numbers=random.Random(seed),  # noqa: S311 - spreads workers, keeps no secret
-    )
+def polling(database: Database) -> Polling:
+    return Polling(database, clock=lambda: 1000.0)
 
 
-def test_shards_are_taken_in_the_order_in_which_they_were_queued(database: Database) -> None:
-    later, sooner = submit(database, "b", shards=2, now=1001.0), submit(database, "c", shards=1, now=1000.0)
-    worker = polling(database)
-    taken = []
-    while isinstance(key := worker.take(), ShardKey):
-        assert claim(database, key)
-        worker.claimed(successfully=True)
-        taken.append(key)
-    assert taken == [shard.key for shard in (*sooner, *later)]
+class Workers:
+    """Workers that claim in the fair order, each at its own moment."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = 2000.0
+
+    def claim(self, kinds: Sequence[ShardKind] = tuple(QUEUES), *, stay_with: str | None = None) -> Shard | None:
+        self.now += 1.0
+        with self.database.writing() as connection:
+            return claim_next(connection, kinds=kinds, now=self.now, lease_s=30.0, stay_with=stay_with)
+
+    def audits(self, count: int) -> list[str]:
+        """Audits of the next shards that one worker claims and completes."""
+        served = []
+        for _ in range(count):
+            shard = self.claim()
+            assert shard is not None
+            served.append(shard.key.audit_id)
+            complete(self.database, shard.key)
+        return served
+
+
+def test_a_small_audit_goes_on_beside_a_huge_one(database: Database) -> None:
+    submit(database, "huge", shards=40, now=999.0)
+    workers = Workers(database)
+    assert workers.audits(5) == ["huge"] * 5
+    submit(database, "small", shards=2)
+    submit(database, "other", shards=2)
+    # every third turn each, and one more for the shard that ends an audit
+    assert workers.audits(7) == ["other", "small", "huge", "other", "other", "small", "small"]
+
+
+def test_a_new_tenant_does_not_wait_for_a_busy_one(database: Database) -> None:
+    for number in range(10):
+        submit(database, f"busy-{number}", shards=4, tenant="busy")
+    workers = Workers(database)
+    workers.audits(3)
+    submit(database, "new", shards=5, tenant="new")
+    served = workers.audits(8)
+    assert served[0::2] == ["new"] * 4
+    assert all(audit_id.startswith("busy") for audit_id in served[1::2])
+
+
+def test_many_small_audits_do_not_starve_a_tenant_with_a_large_one(database: Database) -> None:
+    """The last turn of a tenant is remembered although the audit that had it has ended."""
+    submit(database, "large", shards=20, tenant="large")
+    workers = Workers(database)
+    served = []
+    for number in range(6):
+        submit(database, f"small-{number}", shards=1, tenant="small")
+        served += workers.audits(2)
+    assert served.count("large") >= 4
+
+
+def test_workers_spread_over_tenants_and_audits(database: Database) -> None:
+    for tenant, audit_id in (("a", "a1"), ("a", "a2"), ("b", "b1")):
+        submit(database, audit_id, shards=10, tenant=tenant)
+    workers = Workers(database)
+    running = [shard.key.audit_id for shard in (workers.claim() for _ in range(8)) if shard is not None]
+    assert {audit_id: running.count(audit_id) for audit_id in ("a1", "a2", "b1")} == {"a1": 2, "a2": 2, "b1": 4}
 
 
 def test_a_shard_that_ends_an_audit_comes_first(database: Database) -> None:
@@ -112,36 +163,56 @@ def test_a_shard_that_ends_an_audit_comes_first(database: Database) -> None:
     (only,) = submit(database, "b", shards=1, now=1000.0)
     claim(database, only.key)
     (last,) = complete(database, only.key)
-    assert polling(database).take() == last.key == ShardKey("b", 1, 0)
+    workers = Workers(database)
+    shard = workers.claim(stay_with="a")
+    assert shard is not None
+    assert shard.key == last.key == ShardKey("b", 1, 0)
+    assert workers.claim(kinds=["assemble"]) is None
+
+
+def test_a_worker_may_stay_with_its_audit(database: Database) -> None:
+    submit(database, "a", shards=2)
+    submit(database, "b", shards=2)
+    workers = Workers(database)
+    served = [workers.claim(stay_with="b") for _ in range(3)]
+    assert [None if one is None else one.key.audit_id for one in served] == ["b", "b", "a"]
 
 
 def test_what_no_worker_can_claim_is_not_taken(database: Database) -> None:
     submit(database, "cancelled", shards=1)
-    submit(database, "worn", shards=1)
+    submit(database, "waiting", shards=1)
     with database.writing("default") as connection:
         cancel_audit(connection, "cancelled", now=1000.0)
-        connection.execute(update(SHARDS).where(SHARDS.c.audit_id == "worn").values(attempt=2))
-    assert polling(database, max_attempts=2).take() is None
-    assert polling(database).take() == ShardKey("worn", 0, 0)
+        connection.execute(update(SHARDS).where(SHARDS.c.audit_id == "waiting").values(not_before=time.time() + 200))
+    assert polling(database).take() is None
+    with database.writing("default") as connection:
+        connection.execute(update(SHARDS).where(SHARDS.c.audit_id == "waiting").values(not_before=2100.0))
+    assert Workers(database).claim() is None
+    with database.writing("default") as connection:
+        connection.execute(update(SHARDS).where(SHARDS.c.audit_id == "waiting").values(not_before=1999.0))
+    assert polling(database).take() == Ticket()
+    shard = Workers(database).claim()
+    assert shard is not None
+    assert shard.key == ShardKey("waiting", 0, 0)
 
 
-def test_workers_that_lose_a_race_spread_over_what_waits(database: Database) -> None:
-    """Without spreading, each of 8 workers wants the oldest shard, and all but one find it taken every time."""
-    submit(database, "a", shards=WINDOW)
-    workers = [polling(database, seed=seed) for seed in range(8)]
-    lost = 0
-    for _ in range(WINDOW // 8):
-        wanted = [worker.take() for worker in workers]
-        for worker, key in zip(workers, wanted, strict=True):
-            assert isinstance(key, ShardKey)
-            got = claim(database, key)
-            worker.claimed(successfully=got)
-            lost += not got
-    with database.reading("default") as connection:
-        left = count_waiting(connection, kinds=["compute"])
-    assert left == lost
-    assert lost < WINDOW // 2
-    assert {worker._window for worker in workers} > {1}
+def test_workers_that_race_get_different_shards(database: Database) -> None:
+    submit(database, "a", shards=12)
+    got: list[ShardKey] = []
+
+    def work() -> None:
+        for _ in range(3):
+            with database.writing() as connection:
+                shard = claim_next(connection, kinds=("compute",), now=2000.0, lease_s=30.0)
+            if shard is not None:
+                got.append(shard.key)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got) == [ShardKey("a", 0, index) for index in range(12)]
 
 
 def test_an_inspection_is_taken_once_for_each_time_it_is_asked_for(database: Database) -> None:
@@ -167,10 +238,8 @@ def test_inspections_and_shards_take_turns(database: Database) -> None:
     for digest in ("first", "second", "third"):
         want(database, digest)
     worker = polling(database)
-    assert isinstance(worker.take(), WantedInspection)
-    assert isinstance(worker.take(), ShardKey)
-    assert isinstance(worker.take(), WantedInspection)
-    assert isinstance(worker.take(), ShardKey)
+    taken = [type(worker.take()) for _ in range(4)]
+    assert taken == [WantedInspection, Ticket, WantedInspection, Ticket]
 
 
 def test_many_workers_want_one_inspection_and_one_gets_it(database: Database) -> None:

@@ -152,8 +152,8 @@ def deaths_of_images(cause: Cause) -> Failure:
     return Failure(
         "worker_lost",
         f"the process that computes {_HOW[cause]}, again and again, also after {MOST_LEFT_OUT} images that seemed to "
-        "be the cause were left out; use fewer samples or a smaller model, or ask the operator to look at the logs of the "
-        "workers",
+        "be the cause were left out; use fewer samples or a smaller model, or ask the operator to look at the logs of "
+        "the workers",
     )
 
 
