@@ -366,8 +366,10 @@ def test_a_shard_that_takes_too_long_is_interrupted_and_the_worker_goes_on(tmp_p
         queue=queue_kind,
         redis_url=None,
         port=0,
-        shard_limit_s=12.0,
+        shard_limit_s=8.0,
         max_attempts=1,
+        fault_wait_s=0.1,
+        sweep_s=0.5,
         micro_batch=8,
         threads=1,
         device="cpu",
@@ -376,6 +378,8 @@ def test_a_shard_that_takes_too_long_is_interrupted_and_the_worker_goes_on(tmp_p
     plan = {"explainers": [{"kind": "gradient"}], "checks": [too_long]}
     with EmbeddedService(settings) as running, httpx.Client(base_url=running.base_url, timeout=30) as client:
         status = wait_for(client, submit(client, 1, {**REQUEST, "plan": plan}), ended)
-        assert (status["state"], status["error"]["code"]) == ("failed", "internal_error")
+        # its only image is left out, and nothing is left to audit; or leaving it out does not help
+        assert status["state"] == "failed"
+        assert status["error"]["code"] in {"worker_lost", "no_usable_images"}
         assert wait_for(client, submit(client, 1), ended)["state"] == "succeeded"
         assert [worker.starts for worker in running.workers] == [1]
