@@ -188,6 +188,16 @@ class Settings(BaseSettings):
         description="Memory that a worker on the CPU may take. What needs more fails with `memory_exhausted`, and the "
         "worker goes on. If unset, nine tenths of the memory of the machine or container, divided by `workers`.",
     )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Whether the kernel (landlock, seccomp) keeps code of models from files, networks and processes "
+        "that computing does not need. `auto`: as far as the kernel can; `required`: a worker without it does not "
+        "start; `off`: never.",
+    )
+    compute_environment: tuple[str, ...] = Field(
+        default=(),
+        description="Names of further environment variables that code of models may see; none with a secret.",
+    )
     cached_models: int = Field(
         default=2, ge=1, description="Models a worker keeps in memory, or as many as a shard compares."
     )

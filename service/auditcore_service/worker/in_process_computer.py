@@ -19,7 +19,7 @@ from auditcore.engine.shard_task import Runtime
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.sources.fetching import BlobReader
-from auditcore_service.settings import Settings
+from auditcore_service.worker.compute_settings import ComputingSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, ComputedShard
 from auditcore_service.worker.model_cache import ModelCache
 
@@ -38,11 +38,16 @@ class _CurrentAudit:
 
 @final
 class InProcessComputer:
-    """Keeps the last models in memory; a `Computer`."""
+    """Keeps the last models in memory; a `Computer`.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        device: Where it computes.
+    """
+
+    def __init__(self, settings: ComputingSettings) -> None:
+        self.device = device_of(settings)
         self._settings = settings
-        self._models = ModelCache(size=settings.cached_models, device=device_of(settings), access=settings.access)
+        self._models = ModelCache(size=settings.cached_models, device=self.device, access=settings.access)
         self._current: _CurrentAudit | None = None
         self._gave_back_at = time.monotonic()
 
@@ -54,8 +59,9 @@ class InProcessComputer:
         progress: Callable[[float], None],
         enough: Callable[[], bool],  # noqa: ARG002 - groups of the engine cannot be counted yet
         left_out: frozenset[int] = frozenset(),  # noqa: ARG002 - as above
+        images_begin: Callable[[], None] = lambda: None,
     ) -> ComputedShard:
-        """Load the models of a shard, and run its wave."""
+        """Load the models of a shard, and run its wave; `images_begin` is called between the two."""
         run = self._run_of(audit)
         self._settings.access.check_explainers(audit.plan.explainers)
         references = run.references_of(part)
@@ -66,6 +72,7 @@ class InProcessComputer:
         classifier = run.load_model(part.model, load)
         cold = classifier.at_speed(audit.plan.speed).calibration is None
         progress(0.0)
+        images_begin()
         runtime = Runtime(
             classifier,
             references=others,
@@ -127,7 +134,7 @@ class InProcessComputer:
             self._gave_back_at = time.monotonic()
 
 
-def device_of(settings: Settings) -> str:
+def device_of(settings: ComputingSettings) -> str:
     """Where this process computes: `auto` is the first GPU if there is one."""
     if settings.device != "auto":
         return settings.device
