@@ -175,7 +175,12 @@ class Settings(BaseSettings):
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where workers compute.")
     workers: int = Field(default=1, ge=1, le=64, description="Workers that `auditcore serve` starts.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker; torch decides if unset.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of a worker. If unset, the processors that it may use, by affinity and by the quota "
+        "of its container, divided by `workers`.",
+    )
     micro_batch: int | None = Field(
         default=None,
         ge=1,
@@ -191,8 +196,8 @@ class Settings(BaseSettings):
     sandbox: Literal["auto", "required", "off"] = Field(
         default="auto",
         description="Whether the kernel (landlock, seccomp) keeps code of models from files, networks and processes "
-        "that computing does not need. `auto`: as far as the kernel can; `required`: a worker without it does not "
-        "start; `off`: never.",
+        "that computing does not need. `auto`: as far as the kernel can; `required`: without it no worker starts; "
+        "`off`: never.",
     )
     compute_environment: tuple[str, ...] = Field(
         default=(),

@@ -161,8 +161,7 @@ def _prepared(settings: ComputeSettings) -> InProcessComputer:
     # drivers of accelerators reserve far more addresses than memory
     if device_of(settings) == "cpu":
         limit_memory(settings.memory_bytes)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    torch.set_num_threads(settings.threads)
     return InProcessComputer(settings)
 
 

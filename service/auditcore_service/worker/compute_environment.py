@@ -44,6 +44,11 @@ PREFIXES = (
 )
 """Beginnings of further names, of the libraries that compute."""
 
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+"""A thread that waits for the others of its parallel region gives its processor away. By default it spins, which takes
+time from the thread that it waits for as soon as another process runs on the same processors. PyTorch's wheels bring
+libgomp, or on some systems libomp."""
+
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """The worker fetches what a request names; nothing else is fetched."""
 
@@ -61,6 +66,7 @@ def compute_environment(given: Mapping[str, str], *, also: Iterable[str], folder
     # an empty entry means the working folder, which is another one there
     paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
     return {
+        **_WAITING,
         **kept,
         **_OFFLINE,
         "PYTHONPATH": os.pathsep.join(paths),

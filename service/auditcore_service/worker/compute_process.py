@@ -103,6 +103,12 @@ class ComputeProcess:
         self._closed = False
         self._orders = 0
 
+    @property
+    def pid(self) -> int | None:
+        """Id of the process that runs now."""
+        process = self._process
+        return None if process is None else process.pid
+
     def start(self) -> None:
         """Start the process, so that the first order need not wait until torch is imported."""
         self._started("nothing")

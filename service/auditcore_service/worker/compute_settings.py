@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.contract import Contract
+from auditcore.devices.cpu_share import threads_of_worker
 from auditcore.devices.host_memory import LIMIT_SHARE, total_bytes
 from auditcore_service.settings import Settings
 
@@ -46,7 +47,7 @@ class ComputeSettings(Contract):
     Attributes:
         access: What a request may name, without credentials in the address of a registry.
         device: Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: Threads of PyTorch; PyTorch decides if None.
+        threads: Threads of PyTorch.
         micro_batch: Images per pass; measured if None.
         memory_bytes: Memory that the process may take on a CPU.
         cached_models: Models kept in memory.
@@ -55,7 +56,7 @@ class ComputeSettings(Contract):
 
     access: AccessRules
     device: str
-    threads: int | None
+    threads: int
     micro_batch: int | None
     memory_bytes: int
     cached_models: int
@@ -76,7 +77,7 @@ class ComputeSettings(Contract):
                 update={"mlflow_tracking_uri": None if registry is None else _without_credentials(registry)}
             ),
             device=settings.device,
-            threads=settings.threads,
+            threads=settings.threads or threads_of_worker(settings.workers),
             micro_batch=settings.micro_batch,
             memory_bytes=settings.memory_bytes or int(LIMIT_SHARE * total_bytes() / settings.workers),
             cached_models=settings.cached_models,

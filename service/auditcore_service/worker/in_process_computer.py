@@ -26,6 +26,9 @@ from auditcore_service.worker.model_cache import ModelCache
 GIVE_BACK_S = 60.0
 """Shortest time between two returns of freed memory to the system, so that they cost less than 1 % of the time."""
 
+GROUP_S = 60.0
+"""About how long a group of images may take: a worker that is told to stop, or dies, repeats at most one group."""
+
 
 @final
 @dataclass(frozen=True)
@@ -57,11 +60,11 @@ class InProcessComputer:
         part: ShardRange,
         *,
         progress: Callable[[float], None],
-        enough: Callable[[], bool],  # noqa: ARG002 - groups of the engine cannot be counted yet
-        left_out: frozenset[int] = frozenset(),  # noqa: ARG002 - as above
+        enough: Callable[[], bool],
+        left_out: frozenset[int] = frozenset(),
         images_begin: Callable[[], None] = lambda: None,
     ) -> ComputedShard:
-        """Load the models of a shard, and run its wave; `images_begin` is called between the two."""
+        """Load the models of a shard, and run its wave; `images_begin` is called before the first image is decoded."""
         run = self._run_of(audit)
         self._settings.access.check_explainers(audit.plan.explainers)
         references = run.references_of(part)
@@ -72,17 +75,20 @@ class InProcessComputer:
         classifier = run.load_model(part.model, load)
         cold = classifier.at_speed(audit.plan.speed).calibration is None
         progress(0.0)
-        images_begin()
         runtime = Runtime(
             classifier,
             references=others,
             limits=self._settings.limits,
             micro_batch=self._settings.micro_batch,
             progress=progress,
+            begin_images=images_begin,
+            enough=enough,
+            group_s=GROUP_S,
         )
-        result = run.run_shard(part, runtime)
+        result = run.run_shard(part, runtime, left_out=left_out)
         self._give_back_memory()
-        return ComputedShard(result, stop=part.stop, cold=cold)
+        # each image has a record, whatever became of it
+        return ComputedShard(result, stop=part.start + len(result.images), cold=cold)
 
     def stop_at(self, audit: AuditTask) -> int | None:
         """Number of images in the random order after which the audit may end; None while it must go on."""
