@@ -44,7 +44,7 @@ PREFIXES = (
 )
 """Beginnings of further names, of the libraries that compute."""
 
-_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 """A thread that waits for the others of its parallel region gives its processor away. By default it spins, which takes
 time from the thread that it waits for as soon as another process runs on the same processors. PyTorch's wheels bring
 libgomp, or on some systems libomp."""
@@ -66,7 +66,7 @@ def compute_environment(given: Mapping[str, str], *, also: Iterable[str], folder
     # an empty entry means the working folder, which is another one there
     paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
     return {
-        **_WAITING,
+        **WAITING,
         **kept,
         **_OFFLINE,
         "PYTHONPATH": os.pathsep.join(paths),

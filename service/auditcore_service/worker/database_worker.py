@@ -156,12 +156,12 @@ def _pool(settings: Settings) -> Any:  # noqa: ANN401 - billiard publishes no ty
 
 @functools.cache
 def _executor(settings: Settings) -> Executor:
-    """The one of the child: connections and CUDA do not survive being passed on."""
+    """The one of the child: connections do not survive being passed on."""
     return build_executor(settings)
 
 
 def _warm_up(settings: Settings, worker_pid: int) -> None:
-    """Import torch and open connections when the child starts, not when its first shard waits for it."""
+    """Open connections and start the process that computes, not when the first shard waits for it."""
     tie(worker_pid, signal.SIGKILL)
     try:
         _executor(settings)
