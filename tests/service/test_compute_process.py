@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -71,7 +72,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:
 def computer(folder: Path) -> Iterator[ComputeProcess]:
     before = dict(os.environ)
     os.environ |= {"AUDIT_DATABASE_URL": SECRET, "AUDIT_REDIS_URL": "redis://:secret@queue/0"}
-    os.environ["AWS_SECRET_ACCESS_KEY"] = "secret"
+    os.environ["AWS_SECRET_ACCESS_KEY"] = "secret"  # noqa: S105 - no secret of anything
     opened = ComputeProcess(
         settings_of(folder, database_url=SecretStr(f"sqlite:///{folder}/roots/service/auditcore.db"))
     )
@@ -236,3 +237,13 @@ def test_what_hangs_is_ended_and_is_not_blamed_for_what_is_not_known(folder: Pat
     closing.join()
     with pytest.raises(ComputerDied, match="about to end"):
         inspected(hanging, "digits:build")
+
+
+def test_a_worker_imports_no_torch() -> None:
+    """Neither with Celery nor without; what holds the credentials runs no code of models."""
+    program = (
+        "import sys, auditcore_service.worker.celery_worker, auditcore_service.worker.database_worker; "
+        "print([name for name in ('torch', 'torchvision', 'onnx', 'timm', 'captum') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout == "[]\n"

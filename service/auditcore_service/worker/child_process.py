@@ -17,6 +17,9 @@ from typing import final
 from auditcore_service.worker.channel import Channel
 from auditcore_service.worker.compute_folders import ComputeFolder
 
+EXIT_S = 5.0
+"""Longest wait for the end of a process that has closed its channel, which comes a moment later."""
+
 END_S = 30.0
 """Longest wait for a process that was killed; one that waits for a disk may take a while."""
 
@@ -70,9 +73,14 @@ class ChildProcess:
                     os.killpg(self.pid, signal.SIGKILL)
         self._ended.wait(END_S)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._ended.is_set()
+
     def exit_code(self) -> int | None:
         """How it has ended, as `subprocess` counts; None if it has not within a few seconds."""
-        self._ended.wait(END_S)
+        self._ended.wait(EXIT_S)
         return None if self._process is None else self._process.returncode
 
     def cpu_seconds(self) -> float:

@@ -232,8 +232,10 @@ class ComputeProcess:
             except (ChannelClosed, ChannelBroken, ValidationError):
                 said = None
             if said is None or isinstance(said, Unready):
-                process.kill()
-                reason = f"it ended with {_ending(process.exit_code())}" if said is None else said.reason
+                code = process.exit_code()
+                self._discard(process)
+                self._refuse_closed()
+                reason = f"it ended with {_ending(code)}" if said is None else said.reason
                 msg = f"the process that computes cannot start: {reason}"
                 raise ComputeProcessUnready(msg)
             log.info("compute_process_ready", pid=process.pid, device=said.device, sandbox=list(said.sandbox))
@@ -242,12 +244,10 @@ class ComputeProcess:
 
     def _started(self, reach: Reach | None) -> ChildProcess:
         with self._lock:
-            if self._closed:
-                msg = "the worker is about to end"
-                raise ComputerDied(msg, cause="killed", loading=False)
+            self._refuse_closed()
             process = self._process
             fits = reach is None or reach == self._reach or self._settings.sandbox == "off"
-            if process is not None and fits:
+            if process is not None and fits and not process.has_ended:
                 return process
             if process is not None:
                 process.kill()
@@ -262,6 +262,11 @@ class ComputeProcess:
         except ChannelClosed:
             log.warning("compute_process_ended_early")
         return process
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            msg = "the worker is about to end, and has ended the process that computes"
+            raise ComputerDied(msg, cause="killed", loading=False)
 
     def _carry_out(
         self,
@@ -294,12 +299,12 @@ class ComputeProcess:
         try:
             outcome, frame = dialogue.lead(order, beside)
             _raise_failure(outcome)
-            found = read(outcome, frame)
+            found = _read(read, outcome, frame)
         except ChannelClosed as error:
             raise self._death(process, kills, loading=dialogue.loading) from error
-        except (ChannelBroken, ValidationError, IndexError) as error:
+        except ChannelBroken as error:
             self._discard(process)
-            msg = f"the process that computes has sent what makes no sense ({type(error).__name__}), and was ended"
+            msg = f"the process that computes has sent what makes no sense ({error}), and was ended"
             raise ComputerDied(msg, cause="killed", loading=dialogue.loading) from error
         except BaseException:
             # without an outcome, a process goes on with what nobody waits for any more
@@ -313,8 +318,8 @@ class ComputeProcess:
 
     def _death(self, process: ChildProcess, kills: int | None, *, loading: bool) -> ComputerDied:
         """What is known of a process that has closed its channel."""
-        self._discard(process)
         code = process.exit_code()
+        self._discard(process)
         when = "while it loaded the model" if loading else "while it computed images"
         if code == -signal.SIGKILL and kills is not None and (memory_kills() or 0) > kills:
             msg = f"the process that computes was killed {when}, because the container had no memory left"
@@ -387,7 +392,7 @@ class _Dialogue:
                 self._report()
                 continue
             self._heard, self._computed = now, self._process.cpu_seconds()
-            said = SAID.validate_json(frame.message)
+            said = _said(frame)
             if isinstance(said, Outcome):
                 self.ended = True
                 self._raise_own_failure()
@@ -447,6 +452,32 @@ class _Dialogue:
         stage = "before it came to the first image" if self.loading else f"with {self._share:.0%} of the shard done"
         msg = f"the process that computes {what} {seconds:g} s and was ended, {stage}"
         return ComputerDied(msg, cause="time_limit", loading=self.loading)
+
+
+def _said(frame: Frame) -> Question | Outcome:
+    """What a frame says.
+
+    Raises:
+        ChannelBroken: It is no message of a compute process.
+    """
+    try:
+        return SAID.validate_json(frame.message)
+    except ValidationError as error:
+        msg = "it is no message"
+        raise ChannelBroken(msg) from error
+
+
+def _read(read: Callable[[Outcome, Frame], Read], outcome: Outcome, frame: Frame) -> Read:
+    """What an outcome brings.
+
+    Raises:
+        ChannelBroken: It is not what the order was for.
+    """
+    try:
+        return read(outcome, frame)
+    except (ValidationError, IndexError) as error:
+        msg = "it is no result"
+        raise ChannelBroken(msg) from error
 
 
 def _raise_failure(outcome: Outcome) -> None:
