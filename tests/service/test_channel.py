@@ -78,7 +78,5 @@ def test_an_error_arrives_as_its_own_kind() -> None:
     assert isinstance(error, DigestMismatch)
     assert (error.message, error.field, error.passing) == (sent.message, sent.field, True)
     assert Fault(code="made_up", message="", field="", passing=False).as_error() is None
-    assert all(
-        Fault(code=kind.code, message="m", field="f", passing=False).as_error() for kind in InputError.__subclasses__()
-    )
-    assert Progress(share=0.5, images_begun=True).kind == "progress"
+    for kind in InputError.__subclasses__():
+        assert type(Fault(code=kind.code, message="m", field="f", passing=False).as_error()) is kind

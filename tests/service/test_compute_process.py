@@ -168,7 +168,8 @@ def test_the_kernel_refuses_what_computing_does_not_need(computer: ComputeProces
     assert {attempt: said for attempt, said in answers.items() if not said.startswith("refused: PermissionError")} == {}
     # it may do what it needs
     assert "done: " in tried(computer, "write", "note.txt")
-    assert "digit" in tried(computer, "list", str(folder / "roots"))
+    assert "service" in tried(computer, "list", str(folder / "roots"))
+    assert "done: " in tried(computer, "read", str(next((folder / "roots").glob("*.safetensors"))))
 
 
 def test_a_shard_has_the_same_result_as_in_this_process(computer: ComputeProcess, folder: Path) -> None:

@@ -96,7 +96,7 @@ class ComputeProcess:
         """
         self._settings = settings
         self._given = ComputeSettings.of(settings)
-        self._lock = threading.Lock()
+        self._lock, self._working = threading.Lock(), threading.Lock()
         self._process: ChildProcess | None = None
         self._reach: Reach = "nothing"
         self._ready = False
@@ -114,12 +114,19 @@ class ComputeProcess:
         self._started("nothing")
 
     def close(self) -> None:
-        """End the process at once; an order in another thread ends with `ComputerDied`."""
+        """End the process at once. An order in another thread ends with `ComputerDied`; no further one is taken."""
         with self._lock:
             self._closed = True
             process = self._process
-        if process is not None:
-            process.kill()
+        if process is None:
+            return
+        process.kill()
+        # the thread that waits for an order closes the channel itself
+        if self._working.acquire(blocking=False):
+            try:
+                self._discard(process)
+            finally:
+                self._working.release()
 
     def run_shard(
         self,
@@ -297,7 +304,8 @@ class ComputeProcess:
         dialogue = _Dialogue(process, answers, progress, self._settings.shard_limit_s, stalls=self._reach == "nothing")
         kills = memory_kills()
         try:
-            outcome, frame = dialogue.lead(order, beside)
+            with self._working:
+                outcome, frame = dialogue.lead(order, beside)
             _raise_failure(outcome)
             found = _read(read, outcome, frame)
         except ChannelClosed as error:

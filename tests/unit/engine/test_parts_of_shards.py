@@ -27,6 +27,7 @@ from auditcore.contracts.explainers import Gradient, SmoothGrad
 from auditcore.contracts.images import Box
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.engine import shard
 from auditcore.engine.groups import join_measurements, join_samples, shortened_group
 from auditcore.engine.map_sketches import join_sketches
 from auditcore.engine.shard import run_shard
@@ -113,13 +114,13 @@ def test_an_image_that_ended_its_process_is_listed_and_never_decoded(
     plan = AuditPlan(explainers=(Gradient(),), checks=(DeletionCheck(grid=2, repeats=1),))
     images = images_of(5)
     decoded: list[int] = []
-    real = run_shard.__globals__["decode_ahead"]
+    real = shard.decode_ahead
 
     def decode(given: Sequence[EncodedImage], *others: object) -> object:
         decoded.extend(image.index for image in given)
         return real(given, *others)
 
-    monkeypatch.setattr("auditcore.engine.shard.decode_ahead", decode)
+    monkeypatch.setattr(shard, "decode_ahead", decode)
     result = run(digit_classifier, images, left_out=frozenset({1, 9}), plan=plan)
     assert decoded == [0, 2, 3, 4]
     (excluded,) = [record for record in result.images if record.code is not None]

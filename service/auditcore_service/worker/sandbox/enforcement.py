@@ -48,7 +48,7 @@ def enforce(profile: SandboxProfile) -> tuple[str, ...]:
         return ()
     _set(_PR_SET_NO_NEW_PRIVS, 1)
     # the process's own folder of /proc, which exists only now
-    version = restrict((*profile.read, f"/proc/{os.getpid()}"), profile.write, profile.ports)
+    version = restrict((*profile.read, f"/proc/{os.getpid()}"), profile.write, profile.ports, listed=profile.listed)
     filtered = refuse_calls(network=profile.ports is not None)
     names = (
         ("no_new_privileges", True),

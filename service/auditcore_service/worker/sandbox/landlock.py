@@ -41,13 +41,16 @@ def landlock_version() -> int:
     return max(0, _call(_CREATE_RULESET, None, 0, _VERSION_FLAG))
 
 
-def restrict(read: Iterable[str], write: Iterable[str], ports: Iterable[int] | None) -> int:
+def restrict(
+    read: Iterable[str], write: Iterable[str], ports: Iterable[int] | None, *, listed: Iterable[str] = ()
+) -> int:
     """Refuse everything else to this thread and to all threads and processes that it starts, for ever.
 
     Args:
         read: Files and folders to read, and programs and libraries to execute; those that do not exist are skipped.
         write: Files, folders and devices to read and write.
         ports: TCP ports to which connections may be made; None for none.
+        listed: Folders whose names of files may be read, down to the last folder inside.
 
     Returns:
         The version of the interface, which says what is enforced: TCP from 4, signals to others from 6; 0 for nothing.
@@ -69,6 +72,8 @@ def restrict(read: Iterable[str], write: Iterable[str], ports: Iterable[int] | N
     try:
         for path in read:
             _allow(ruleset, path, files & (_EXECUTE | _READ_FILE | _READ_DIR))
+        for path in listed:
+            _allow(ruleset, path, files & _READ_DIR)
         for path in write:
             # also executing: programs that were compiled for a model are loaded from where they were written
             _allow(ruleset, path, files)

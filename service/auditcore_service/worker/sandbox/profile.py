@@ -75,12 +75,15 @@ class SandboxProfile(Contract):
     Attributes:
         required: Whether to refuse to compute where the kernel cannot enforce it.
         read: Files and folders to read, and programs and libraries to load.
+        listed: Folders of which only the names of files may be read, because something inside is hidden; importing a
+            module from a folder begins with its names.
         write: Folders and devices to write.
         ports: Ports of servers to which it may connect; None for no network at all.
     """
 
     required: bool
     read: tuple[str, ...]
+    listed: tuple[str, ...]
     write: tuple[str, ...]
     ports: tuple[int, ...] | None
 
@@ -99,15 +102,12 @@ def sandbox_profile(settings: Settings, reach: Reach, folder: ComputeFolder) -> 
     caches = [Path(os.environ[name]) for name in _CACHES if os.environ.get(name)]
     shared = [path for path in (*caches, Path.home() / ".nv" / "ComputeCache") if path.is_dir()]
     devices = [path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern)]
+    roots = [Path(os.path.realpath(path)) for path in (*SYSTEM, folder.files, folder.models, *wanted)]
+    parts = [part for root in roots for part in _without(root, hidden)]
     return SandboxProfile(
         required=settings.sandbox == "required",
-        read=tuple(
-            dict.fromkeys(
-                str(part)
-                for path in (*map(Path, SYSTEM), folder.files, folder.models, *wanted)
-                for part in _without(Path(os.path.realpath(path)), hidden)
-            )
-        ),
+        read=tuple(dict.fromkeys(map(str, parts))),
+        listed=tuple(dict.fromkeys(str(root) for root in roots if any(one.is_relative_to(root) for one in hidden))),
         write=tuple(map(str, (folder.own, *map(Path, DEVICES), *devices, *shared))),
         ports=_ports(settings.server_prefixes) if reach == "servers" else None,
     )
