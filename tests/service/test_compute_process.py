@@ -14,16 +14,22 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from pydantic import SecretStr
 
 import digits
+import foreign_servers
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult
 from auditcore.errors import AuditCancelled, InputError, ModelNotLoadable
+from auditcore.models.archive_writing import write_archive
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
 from auditcore.orchestration.sharding import ShardRange
+from auditcore.sources.fetching import BlobReader
 from auditcore_service.settings import Settings
 from auditcore_service.worker.compute_process import ComputeProcess
 from auditcore_service.worker.computer import AuditTask, ComputedShard, ComputerDied
@@ -45,10 +51,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data" / "signing-key.pem").write_text("a private key")
     (folder / "outside.txt").write_text("not for models")
     (folder / "roots").mkdir()
-    digits.write_weights(folder / "roots")
+    write_models(folder / "roots")
     (folder / "roots" / "service").mkdir()
     (folder / "roots" / "service" / "auditcore.db").write_text("rows of another database")
     return folder
+
+
+def write_models(folder: Path) -> None:
+    """The digits as files of every kind that runs code or could."""
+    weights = digits.write_weights(folder)
+    foreign_servers.write_onnx(folder / "digits.onnx")
+    torch.jit.script(digits.trained()).save(folder / "digits.torchscript")
+    access = AccessRules(file_roots=(folder,), factories=("digits:build",))
+    model = digits.reference(weights)
+    write_archive(folder / "digits.mar", name="digits", version="1.0", model=model, access=access)
 
 
 def settings_of(folder: Path, **changes: Any) -> Settings:
@@ -63,6 +79,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:
             *(f"hostile_models:{name}" for name in ("attempt", "sleeping", "dying_when_loaded")),
         ),
         explainers=("hostile_models:dying", "hostile_models:endless"),
+        code_digests=tuple(sha256(path.read_bytes()) for path in (folder / "roots").glob("*.torchscript")),
         micro_batch=4,
         **changes,
     )
@@ -91,8 +108,12 @@ def inspected(computer: ComputeProcess, target: str, *args: str | float) -> Insp
         "weights": {"uri": "random:1"},
         "preprocessing": PREPROCESSING,
     }
+    return looked_at(computer, model, _no_blobs)
+
+
+def looked_at(computer: ComputeProcess, model: dict[str, Any], blobs: BlobReader) -> Inspection:
     request = InspectionRequest.model_validate({"model": model, "plan": {"preset": "quick"}})
-    return computer.inspect(request, request.model, purpose="test", tenant="default", blobs=_no_blobs)
+    return computer.inspect(request, request.model, purpose="test", tenant="default", blobs=blobs)
 
 
 def _no_blobs(digest: str) -> bytes:
@@ -170,6 +191,46 @@ def test_the_kernel_refuses_what_computing_does_not_need(computer: ComputeProces
     assert "done: " in tried(computer, "write", "note.txt")
     assert "service" in tried(computer, "list", str(folder / "roots"))
     assert "done: " in tried(computer, "read", str(next((folder / "roots").glob("*.safetensors"))))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "black_box", "torchscript", "mar", "timm", "uploaded"])
+def test_every_kind_of_model_is_loaded_in_it(kind: str, computer: ComputeProcess, folder: Path) -> None:
+    roots = folder / "roots"
+    weights = next(roots.glob("*.safetensors")).read_bytes()
+
+    def uploaded(digest: str) -> bytes:
+        assert digest == sha256(weights)
+        return weights
+
+    graph = {"kind": "onnx", "uri": (roots / "digits.onnx").as_uri(), "preprocessing": PREPROCESSING}
+    program = roots / "digits.torchscript"
+    models: dict[str, dict[str, Any]] = {
+        "onnx": graph,
+        "black_box": {**graph, "gradients": "never"},
+        "torchscript": {
+            "kind": "torchscript",
+            "uri": program.as_uri(),
+            "sha256": sha256(program.read_bytes()),
+            "preprocessing": PREPROCESSING,
+        },
+        "mar": {"kind": "mar", "uri": (roots / "digits.mar").as_uri()},
+        "timm": {
+            "kind": "timm",
+            "name": "test_resnet",
+            "classes": 10,
+            "weights": {"uri": "random:1"},
+            "preprocessing": {"resize": 32, "crop": 32},
+        },
+        "uploaded": {
+            "kind": "factory",
+            "target": "digits:build",
+            "weights": {"uri": f"blob:{sha256(weights)}"},
+            "preprocessing": PREPROCESSING,
+        },
+    }
+    found = looked_at(computer, models[kind], uploaded).found
+    assert found is not None
+    assert found.classes == 10
 
 
 def test_a_shard_has_the_same_result_as_in_this_process(computer: ComputeProcess, folder: Path) -> None:

@@ -65,8 +65,11 @@ def compute_environment(given: Mapping[str, str], *, also: Iterable[str], folder
     kept = {name: value for name, value in given.items() if name in wanted or name.startswith(PREFIXES)}
     # an empty entry means the working folder, which is another one there
     paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
+    kernels = Path.home() / ".nv" / "ComputeCache"
     return {
         **WAITING,
+        # a home of its own would make each process compile kernels of the card again
+        **({"CUDA_CACHE_PATH": str(kernels)} if kernels.is_dir() else {}),
         **kept,
         **_OFFLINE,
         "PYTHONPATH": os.pathsep.join(paths),

@@ -102,7 +102,7 @@ def sandbox_profile(settings: Settings, reach: Reach, folder: ComputeFolder) -> 
     caches = [Path(os.environ[name]) for name in _CACHES if os.environ.get(name)]
     shared = [path for path in (*caches, Path.home() / ".nv" / "ComputeCache") if path.is_dir()]
     devices = [path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern)]
-    roots = [Path(os.path.realpath(path)) for path in (*SYSTEM, folder.files, folder.models, *wanted)]
+    roots = [Path(os.path.realpath(path)) for path in (*map(Path, SYSTEM), folder.files, folder.models, *wanted)]
     parts = [part for root in roots for part in _without(root, hidden)]
     return SandboxProfile(
         required=settings.sandbox == "required",
