@@ -176,7 +176,12 @@ class Settings(BaseSettings):
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Where workers compute.")
     workers: int = Field(default=1, ge=1, le=64, description="Workers that `auditcore serve` starts.")
-    threads: int | None = Field(default=None, ge=1, description="CPU threads of a worker; torch decides if unset.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of a worker. If unset, the processors that it may use, by affinity and by the quota "
+        "of its container, divided by `workers`.",
+    )
     micro_batch: int | None = Field(
         default=None,
         ge=1,
@@ -188,6 +193,16 @@ class Settings(BaseSettings):
         ge=2**30,
         description="Memory that a worker on the CPU may take. What needs more fails with `memory_exhausted`, and the "
         "worker goes on. If unset, nine tenths of the memory of the machine or container, divided by `workers`.",
+    )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="Whether the kernel (landlock, seccomp) keeps code of models from files, networks and processes "
+        "that computing does not need. `auto`: as far as the kernel can; `required`: without it no worker starts; "
+        "`off`: never.",
+    )
+    compute_environment: tuple[str, ...] = Field(
+        default=(),
+        description="Names of further environment variables that code of models may see; none with a secret.",
     )
     cached_models: int = Field(
         default=2, ge=1, description="Models a worker keeps in memory, or as many as a shard compares."

@@ -6,7 +6,8 @@ For the demo model and an untrained resnet50, in one run:
   ours    the engine, by check and explainer, and one plan that shares everything;
   foreign Quantus, for pixel flipping and sensitivity;
   lrp     a map of each composite, a plain gradient and zennit's map, in turns;
-  memory  the peak with 16 and with 256 images, each in a process of its own.
+  memory  the peak with 16 and with 256 images, each in a process of its own;
+  neighbors  an audit on quiet cores and beside a busy process, on the CPU only.
 
 Every row is measured between two measurements of the bare model; half of the papers' way runs before the engine and
 half after it, so that a drifting machine changes neither ratio. How many images a row audits follows from the time.
@@ -32,7 +33,7 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.devices.allocator import keep_freed_memory
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
-from benchmarks import foreign, machine, memory, protocol, relevance, table
+from benchmarks import foreign, machine, memory, neighbors, protocol, relevance, table
 from benchmarks.cases import Case, cases
 from benchmarks.ideal import Rates
 from benchmarks.raw import RawThroughput
@@ -43,8 +44,9 @@ from benchmarks.timing import Precision
 BUDGET_MIN = {"cpu": 12.0, "cuda": 7.0}
 MOST_IMAGES = {"cpu": 8, "cuda": 256}
 GROWTH_IMAGES = (16, 256)
-GROWTH_S, FOREIGN_S, RELEVANCE_S, PROTOCOL_S = 45.0, 20.0, 45.0, 100.0
-"""Seconds kept for what comes after the rows; Quantus and LRP once a model, the protocol on CUDA only."""
+GROWTH_S, FOREIGN_S, RELEVANCE_S, PROTOCOL_S, NEIGHBORS_S = 45.0, 20.0, 45.0, 100.0, 90.0
+"""Seconds kept for what comes after the rows; Quantus and LRP once a model, the protocol on CUDA only, neighbors on the
+CPU only."""
 
 RELEVANCE_BATCH = 4
 
@@ -156,10 +158,11 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         "foreign": [],
         "memory_growth": [],
         "relevance": [],
+        "neighbors": [],
         "tetkova2023": None,
     }
     extras = arguments.only is None
-    late_s = (GROWTH_S + (PROTOCOL_S if device.type == "cuda" else 0)) if extras else 0
+    late_s = (GROWTH_S + (PROTOCOL_S if device.type == "cuda" else NEIGHBORS_S)) if extras else 0
     for number, model in enumerate(arguments.models):
         models_left = len(arguments.models) - number
         now = time.monotonic() - started
@@ -191,6 +194,10 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
             bench["memory_growth"].append(
                 {"model": arguments.models[0], **row, "of_the_first": row["peak_memory_bytes"] / first}
             )
+        if device.type == "cpu":
+            bench["neighbors"] = neighbors.measure()
+            for one in bench["neighbors"]:
+                console.print(f"beside a busy process, threads {one['waiting']}: {one['ratio']:.2f} times as long")
         if device.type == "cuda":
             console.print("protocol of Tetkova & Hansen 2023")
             left_s = 60 * arguments.budget - (time.monotonic() - started)

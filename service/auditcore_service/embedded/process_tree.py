@@ -29,6 +29,8 @@ from auditcore_service.key_files import create_signing_key
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart, open_listener
+from auditcore_service.worker.compute_folders import remove_folders_of_the_dead
+from auditcore_service.worker.sandbox.enforcement import hide_process
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +123,7 @@ class EmbeddedService:
         if self._folders is not None:
             self._folders.cleanup()
             self._folders = None
+            remove_folders_of_the_dead()
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join()
@@ -178,9 +181,6 @@ class EmbeddedService:
         assert self._folders is not None  # noqa: S101 - `start` has made it
         # workers sign nothing
         settings = self.settings.model_copy(update={"signing_key": None})
-        if settings.workers > 1 and settings.threads is None:
-            # each would use every core, and they would wait for each other
-            settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
         return SupervisedProcess(
             "worker" if self.settings.workers == 1 else f"worker-{number}",
             [
@@ -249,6 +249,8 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
         ExposedWithoutAuthentication: Other machines can reach the address, and there is no authentication.
     """
     configure_logs(settings)
+    # processes that compute are of the same user, and this one has read every secret of the service
+    hide_process()
     stopped = threading.Event()
     service = EmbeddedService(settings)
 

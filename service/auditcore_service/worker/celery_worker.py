@@ -48,8 +48,8 @@ class WorkerApp(Celery):  # type: ignore[misc]  # Celery publishes no types
         signals.worker_shutting_down.connect(self._stop, weak=False, dispatch_uid="auditcore")
 
     def _warm_up(self, **_: object) -> None:
-        """Import torch and open connections when the pool process starts, so that its first shard need not wait."""
-        # billiard looks for its parent only between tasks, and importing torch may take longer than an operator waits
+        """Open connections and start the process that computes, so that the first shard need not wait for it."""
+        # billiard looks for its parent only between tasks
         tie(self.worker_pid, signal.SIGKILL)
         try:
             self.executor = build_executor(self.settings, self.stopping)
@@ -106,7 +106,7 @@ class InspectModel(Task):  # type: ignore[misc]  # Celery publishes no types
 
 
 def _executor(app: Any) -> Executor:  # noqa: ANN401 - Celery publishes no types
-    """The executor of this pool process: connections and CUDA cannot be passed from one process to another."""
+    """The executor of this pool process: connections cannot be passed from one process to another."""
     if not hasattr(app, "executor"):
         app.executor = build_executor(app.settings, app.stopping)
     executor: Executor = app.executor

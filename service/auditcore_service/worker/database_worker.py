@@ -156,7 +156,7 @@ def _signals_stop(worker: DatabaseWorker) -> Iterator[None]:
 
 
 _executors: list[Executor] = []
-"""The one of the child: connections and CUDA do not survive being passed on."""
+"""The one of the child: connections do not survive being passed on."""
 
 
 def _executor(settings: Settings, stopping: StopRequest) -> Executor:
@@ -166,7 +166,7 @@ def _executor(settings: Settings, stopping: StopRequest) -> Executor:
 
 
 def _warm_up(settings: Settings, stopping: StopRequest, worker_pid: int) -> None:
-    """Import torch and open connections when the child starts, not when its first shard waits for it."""
+    """Open connections and start the process that computes, not when the first shard waits for it."""
     tie(worker_pid, signal.SIGKILL)
     try:
         _executor(settings, stopping)

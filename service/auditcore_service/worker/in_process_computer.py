@@ -19,12 +19,15 @@ from auditcore.engine.shard_task import Runtime
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.sources.fetching import BlobReader
-from auditcore_service.settings import Settings
+from auditcore_service.worker.compute_settings import ComputingSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, ComputedShard
 from auditcore_service.worker.model_cache import ModelCache
 
 GIVE_BACK_S = 60.0
 """Shortest time between two returns of freed memory to the system, so that they cost less than 1 % of the time."""
+
+GROUP_S = 60.0
+"""About how long a group of images may take: a worker that is told to stop, or dies, repeats at most one group."""
 
 
 @final
@@ -38,11 +41,16 @@ class _CurrentAudit:
 
 @final
 class InProcessComputer:
-    """Keeps the last models in memory; a `Computer`."""
+    """Keeps the last models in memory; a `Computer`.
 
-    def __init__(self, settings: Settings) -> None:
+    Attributes:
+        device: Where it computes.
+    """
+
+    def __init__(self, settings: ComputingSettings) -> None:
+        self.device = device_of(settings)
         self._settings = settings
-        self._models = ModelCache(size=settings.cached_models, device=device_of(settings), access=settings.access)
+        self._models = ModelCache(size=settings.cached_models, device=self.device, access=settings.access)
         self._current: _CurrentAudit | None = None
         self._gave_back_at = time.monotonic()
 
@@ -52,10 +60,11 @@ class InProcessComputer:
         part: ShardRange,
         *,
         progress: Callable[[float], None],
-        enough: Callable[[], bool],  # noqa: ARG002 - groups of the engine cannot be counted yet
-        left_out: frozenset[int] = frozenset(),  # noqa: ARG002 - as above
+        enough: Callable[[], bool],
+        left_out: frozenset[int] = frozenset(),
+        images_begin: Callable[[], None] = lambda: None,
     ) -> ComputedShard:
-        """Load the models of a shard, and run its wave."""
+        """Load the models of a shard, and run its wave; `images_begin` is called before the first image is decoded."""
         run = self._run_of(audit)
         self._settings.access.check_explainers(audit.plan.explainers)
         references = run.references_of(part)
@@ -72,10 +81,14 @@ class InProcessComputer:
             limits=self._settings.limits,
             micro_batch=self._settings.micro_batch,
             progress=progress,
+            begin_images=images_begin,
+            enough=enough,
+            group_s=GROUP_S,
         )
-        result = run.run_shard(part, runtime)
+        result = run.run_shard(part, runtime, left_out=left_out)
         self._give_back_memory()
-        return ComputedShard(result, stop=part.stop, cold=cold)
+        # each image has a record, whatever became of it
+        return ComputedShard(result, stop=part.start + len(result.images), cold=cold)
 
     def stop_at(self, audit: AuditTask) -> int | None:
         """Number of images in the random order after which the audit may end; None while it must go on."""
@@ -127,7 +140,7 @@ class InProcessComputer:
             self._gave_back_at = time.monotonic()
 
 
-def device_of(settings: Settings) -> str:
+def device_of(settings: ComputingSettings) -> str:
     """Where this process computes: `auto` is the first GPU if there is one."""
     if settings.device != "auto":
         return settings.device

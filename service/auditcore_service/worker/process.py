@@ -8,7 +8,10 @@ from pathlib import Path
 
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
+from auditcore_service.startup import CannotStart
 from auditcore_service.store.database import Database
+from auditcore_service.worker.compute_folders import remove_folders_of_the_dead
+from auditcore_service.worker.sandbox.enforcement import hide_process, what_is_missing
 from auditcore_service.worker.stopping import StopRequest
 from auditcore_service.worker.working_folder import empty_working_folder
 
@@ -22,9 +25,15 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
 
     Raises:
         ValueError: The queue is Redis, and its address is not set.
+        CannotStart: A sandbox is required, and this kernel has none.
     """
     configure_logs(settings)
     settings = settings.with_absolute_paths()
+    # the process that computes is of the same user
+    hide_process()
+    if settings.sandbox == "required" and (missing := what_is_missing()) is not None:
+        msg = f"AUDIT_SANDBOX is required, and this kernel lacks {missing}; set it to auto, or use another kernel"
+        raise CannotStart(msg)
     with empty_working_folder(folders), tempfile.TemporaryDirectory(prefix="auditcore-stop-", dir=folders) as told:
         stopping = StopRequest(Path(told) / "stop")
         database = Database(settings.database)
@@ -38,6 +47,8 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
             from auditcore_service.worker.celery_worker import work_from_celery  # noqa: PLC0415 - only what is used is loaded
 
             work_from_celery(settings, stopping)
+    # those of children that ended without a word
+    remove_folders_of_the_dead()
 
 
 def main() -> None:

@@ -12,11 +12,12 @@ import resource
 import sys
 from pathlib import Path
 
+from auditcore.devices.control_groups import control_groups
+
 LIMIT_SHARE = 0.9
 """Share of the memory of a machine or container that its workers may take together; the rest is for other processes."""
 
-_MEMINFO, _STATUS, _CGROUP = Path("/proc/meminfo"), Path("/proc/self/status"), Path("/proc/self/cgroup")
-_HIERARCHIES = Path("/sys/fs/cgroup")
+_MEMINFO, _STATUS = Path("/proc/meminfo"), Path("/proc/self/status")
 _KIB = 1024
 
 
@@ -55,6 +56,19 @@ def limit_memory(limit_bytes: int) -> bool:
     return True
 
 
+def memory_kills() -> int | None:
+    """How many processes of this container the kernel has killed for memory; None where it does not count them."""
+    found = [
+        int(words[1])
+        for folder, _ in control_groups("memory")
+        for name in ("memory.events", "memory.oom_control")
+        if (file := folder / name).exists()
+        for line in file.read_text().splitlines()
+        if (words := line.split())[0] == "oom_kill"
+    ]
+    return found[0] if found else None
+
+
 def _process_limit() -> int | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return limit if sys.platform == "linux" and limit != resource.RLIM_INFINITY else None
@@ -62,23 +76,12 @@ def _process_limit() -> int | None:
 
 def _container_limits() -> list[int]:
     """Limits of the control groups of this process, of both versions; a container sees its own as the root."""
-    if not _CGROUP.exists():
-        return []
     found = []
-    for line in _CGROUP.read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            root, name = _HIERARCHIES, "memory.max"
-        elif "memory" in controllers.split(","):
-            root, name = _HIERARCHIES / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        group = root / path.lstrip("/")
-        # where a container is not its own root, the path is that of the host and does not exist here
-        for folder in (group, *group.parents):
-            if root in (folder, *folder.parents) and (folder / name).exists():
-                said = (folder / name).read_text().strip()
-                found += [int(said)] if said.isdigit() else []
+    for folder, version in control_groups("memory"):
+        file = folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")  # noqa: PLR2004 - the second version
+        if file.exists():
+            said = file.read_text().strip()
+            found += [int(said)] if said.isdigit() else []
     return found
 
 

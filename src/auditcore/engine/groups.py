@@ -40,6 +40,21 @@ def group_size(plan: AuditPlan, *, micro_batch: int, shape: InputShape, device: 
     return max(1, min(max(images, micro_batch), pixels // shape.pixels))
 
 
+def shortened_group(size: int, *, image_s: float | None, group_s: float | None) -> int:
+    """A size of groups halved until a group takes about as long as it may.
+
+    Args:
+        size: Images of a group.
+        image_s: Expected seconds of an image; None if nothing was measured.
+        group_s: Seconds that a group may take; None if any.
+    """
+    if image_s is None or group_s is None:
+        return size
+    while size > 1 and size * image_s > group_s:
+        size //= 2
+    return size
+
+
 def join_measurements(groups: Sequence[Sequence[Measurement]]) -> tuple[Measurement, ...]:
     """The measurements of consecutive groups of images as those of one; every group lists the same metrics.
 

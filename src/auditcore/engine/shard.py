@@ -30,7 +30,7 @@ from auditcore.devices.arithmetic import arithmetic
 from auditcore.devices.transfer import current
 from auditcore.engine.compute_wave import compute_group, measure_deviations
 from auditcore.engine.environment import describe_environment
-from auditcore.engine.groups import group_size, join_measurements, join_samples
+from auditcore.engine.groups import group_size, join_measurements, join_samples, shortened_group
 from auditcore.engine.map_sketches import join_sketches, sketch_originals
 from auditcore.engine.measure_wave import measure_group
 from auditcore.engine.originals import left_out, predict_originals
@@ -39,7 +39,7 @@ from auditcore.engine.pictures import Pictures, draw_pictures
 from auditcore.engine.preparation import expected_work, notes_of, prepare_model
 from auditcore.engine.reference_model import ReferenceModel
 from auditcore.engine.shard_task import ReferenceTask, Runtime, ShardTask
-from auditcore.engine.targets import LABEL_MISSING, needs_labels
+from auditcore.engine.targets import ENDED_PROCESS, LABEL_MISSING, needs_labels
 from auditcore.errors import LabelOutOfRange
 from auditcore.explainers.registry import layers_named
 from auditcore.images.batch import DecodedBatch, decode_ahead
@@ -66,6 +66,10 @@ def run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     Args:
         task: What to compute.
         runtime: How to compute it.
+
+    Returns:
+        What was computed, with a record of each of the images. They are the first ones of the shard if
+        `runtime.enough` has ended it early.
 
     Raises:
         AuditCancelled: `progress` has raised it.
@@ -205,7 +209,8 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
     references = [_reference(name, one, task, runtime) for name, one in task.references.items()]
     preparation_s = clock() - preparing
     micro_batches = MicroBatches(micro_batch)
-    explainable = [image for image in task.images if image.labels or not needs_labels(plan)]
+    able = [image for image in task.images if image.index not in task.left_out]
+    explainable = [image for image in able if image.labels or not needs_labels(plan)]
     run = _ShardRun(
         task=task,
         classifier=classifier,
@@ -215,11 +220,19 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         tick=tick,
         references=references,
         limits=runtime.limits,
-        records=[left_out(image, LABEL_MISSING) for image in task.images if image not in explainable],
+        records=[
+            *(left_out(image, ENDED_PROCESS) for image in task.images if image.index in task.left_out),
+            *(left_out(image, LABEL_MISSING) for image in able if image not in explainable),
+        ],
     )
-    size = group_size(plan, micro_batch=micro_batch, shape=classifier.shape, device=classifier.device.type)
-    for encoded, batch in decode_ahead(explainable, size, classifier.preprocessing, runtime.limits):
-        run.run_group(encoded, batch)
+    size = shortened_group(
+        group_size(plan, micro_batch=micro_batch, shape=classifier.shape, device=classifier.device.type),
+        image_s=_seconds_an_image(classifier, expected, len(task.images)),
+        group_s=runtime.group_s,
+    )
+    runtime.begin_images()
+    done = _run_groups(run, explainable, size, runtime)
+    run.records = [record for record in run.records if record.index in done]
     notes = (
         *notes_of(plan, micro_batch, micro_batches, classifier),
         *((SMALL_PARTS,) if run.file_notes else ()),
@@ -260,6 +273,24 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         notes=notes,
         environment=describe_environment(classifier.device, plan.speed),
     )
+
+
+def _run_groups(run: _ShardRun, explainable: Sequence[EncodedImage], size: int, runtime: Runtime) -> set[int]:
+    """Run groups of images until there are no more, or until it is enough; indices of the images that are done."""
+    images = run.task.images
+    last = explainable[-1].index if explainable else None
+    for encoded, batch in decode_ahead(explainable, size, run.classifier.preprocessing, runtime.limits):
+        run.run_group(encoded, batch)
+        end = encoded[-1].index
+        if end != last and runtime.enough():
+            return {image.index for image in images if image.index <= end}
+    return {image.index for image in images}
+
+
+def _seconds_an_image(classifier: Classifier, expected: float, images: int) -> float | None:
+    """Seconds of an image by the calibration of the model; None if it was not calibrated."""
+    measured = classifier.calibration
+    return None if measured is None else expected / max(1, images) / measured.forward_per_s
 
 
 def _reference(name: str, task: ReferenceTask, shard: ShardTask, runtime: Runtime) -> ReferenceModel:

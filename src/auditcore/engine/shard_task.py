@@ -49,6 +49,8 @@ class ShardTask:
             batch. The maps of the first ones are compared with each other.
         deviation_images: How many images of the compute wave to measure exactly as well, if the plan has faster modes.
         references: Name of a model with which checks compare this one -> what it is computed with.
+        left_out: Indices of images that have ended the process that computed them. They are recorded with a code of
+            their own, and never decoded.
     """
 
     plan: AuditPlan
@@ -61,6 +63,7 @@ class ShardTask:
     order: Sequence[int] | None = None
     deviation_images: int = 0
     references: Mapping[str, ReferenceTask] = field(default_factory=dict)
+    left_out: frozenset[int] = frozenset()
 
 
 @final
@@ -76,6 +79,11 @@ class Runtime:
         memory_bytes: Memory for the activations of one pass; half of the free memory if None.
         pictures: Which images of the compute wave are drawn, and where the pictures go; nothing is drawn if None.
         progress: Called between micro-batches with the share done, in [0, 1]; may raise AuditCancelled.
+        begin_images: Called once, when the models are prepared and the first image is about to be decoded.
+        enough: Asked after each group of images but the last; if so, the result is that of the images done. A shard
+            goes on at its next image in another call, with the same bytes for the same size of micro-batches.
+        group_s: About how long a group may take, in seconds, by the calibration of the model: larger groups are halved,
+            down to one image. None leaves them as large as memory allows, whatever the machine.
         clock: Seconds, monotonic.
     """
 
@@ -86,4 +94,7 @@ class Runtime:
     memory_bytes: int | None = None
     pictures: Pictures | None = None
     progress: Callable[[float], None] = lambda _share: None
+    begin_images: Callable[[], None] = lambda: None
+    enough: Callable[[], bool] = lambda: False
+    group_s: float | None = None
     clock: Callable[[], float] = time.perf_counter

@@ -29,6 +29,14 @@ LABEL_MISSING = Choice(
 )
 
 
+ENDED_PROCESS = Choice(
+    (),
+    "ended_process",
+    "the process that computed this image died each time, such as for want of memory or by a fault in the code of the "
+    "model, so it was left out; try the model on this image outside of the audit",
+)
+
+
 def choose_targets(
     plan: AuditPlan,
     classifier: Classifier,

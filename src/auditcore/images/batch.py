@@ -27,8 +27,8 @@ from auditcore.images.reading import read_image
 from auditcore.images.tensor_batches import is_tensor_file
 from auditcore.images.tensor_images import read_tensor_image
 
-FIRST_GROUP = 32
-"""Images of the first group when larger groups follow: enough for full passes of most checks."""
+SMALL_GROUP = 32
+"""Groups of at most so many images are filled from the first on; of larger ones the first is the one not full."""
 
 
 class LabeledBox(NamedTuple):
@@ -124,8 +124,9 @@ def decode_ahead(
     """Yield groups of consecutive images with the result of `decode_batch`, and decode one group ahead of the caller.
 
     A photo takes 5 to 12 ms to decode and resize, as long as a hundred passes on a fast accelerator. Nothing else can
-    run before the first group is decoded, so if there are several groups, the first is small. A caller that stops early
-    does not wait: only images that have been started are finished.
+    run before the first group is decoded, so of several large groups the first is the small one. The images after any
+    group are divided as they are here, so that another call can go on with them. A caller that stops early does not
+    wait: only images that have been started are finished.
 
     Args:
         images: Encoded files.
@@ -133,7 +134,7 @@ def decode_ahead(
         preprocessing: Sizes of the model's input.
         limits: Bytes and pixels allowed per image.
     """
-    first = size if len(images) <= size else min(size, max(FIRST_GROUP, len(images) % size))
+    first = size if size <= SMALL_GROUP else len(images) % size or size
     starts = [0, *range(first, len(images), size)]
     groups = [images[start:stop] for start, stop in pairwise([*starts, len(images)]) if start < stop]
     ahead = ThreadPoolExecutor(1, thread_name_prefix="decode_ahead")

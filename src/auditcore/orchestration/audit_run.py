@@ -110,13 +110,17 @@ class AuditRun:
             if other is not None and other in wanted
         }
 
-    def run_shard(self, shard: ShardRange, runtime: Runtime) -> ShardResult:
+    def run_shard(self, shard: ShardRange, runtime: Runtime, *, left_out: frozenset[int] = frozenset()) -> ShardResult:
         """Read the images of a shard and run its wave on them.
+
+        A shard whose images are in a random order is never ended early: its images are computed in the order of the
+        batch, so that those done first are not the first of the shard.
 
         Args:
             shard: Which wave, model and images.
             runtime: The loaded model, those of `references_of`, and how to run them; this audit sets the pictures
                 itself.
+            left_out: Indices of images that are recorded as left out and never decoded.
 
         Raises:
             AuditCancelled: `runtime.progress` has raised it.
@@ -139,9 +143,12 @@ class AuditRun:
                 other: ReferenceTask(self._place(position), self._quantities(position))
                 for other, position in self.references_of(shard).items()
             },
+            left_out=left_out,
         )
+        ordered = self.order is not None and shard.wave == "compute"
+        enough = (lambda: False) if ordered else runtime.enough
         with self._blaming(shard.model):
-            return run_shard(task, replace(runtime, pictures=self._pictures))
+            return run_shard(task, replace(runtime, pictures=self._pictures, enough=enough))
 
     def _check_class_names(self, classifier: Classifier, name: str | None) -> None:
         given = len(self._request.class_names)

@@ -35,9 +35,13 @@ def _folder_of(process: int) -> Path:
 
 
 @contextmanager
-def new_file() -> Iterator[tuple[io.BufferedIOBase, Callable[[str], Path]]]:
-    """A new file, and a function that moves it to its content address; the file is removed if anything fails."""
-    folder = private_folder()
+def new_file(folder: Path | None = None) -> Iterator[tuple[io.BufferedIOBase, Callable[[str], Path]]]:
+    """A new file, and a function that moves it to its content address; the file is removed if anything fails.
+
+    Args:
+        folder: Where to make it, among files that are copies as well; the private folder of this process if None.
+    """
+    folder = private_folder() if folder is None else folder
     part = folder / f"part-{secrets.token_hex(8)}"
     with part.open("xb") as file:
 

@@ -18,10 +18,15 @@ from auditcore.sources.https import PUBLIC_HTTPS, HttpsPolicy, stream_https
 from auditcore.sources.local_files import local_file, pin_file
 from auditcore.sources.object_stores import hash_object, stream_object
 from auditcore.sources.placeholders import refuse_placeholder
+from auditcore.sources.proxies import proxy_in_use
 from auditcore.sources.verification import check_digest, check_size, digest_field
 
 BlobReader = Callable[[str], bytes]
 """From a content address `sha256:...` to the bytes stored under it; raises LookupError or OSError without them."""
+
+
+_LOCAL = frozenset({"file", "package"})
+"""Schemes of files of this machine."""
 
 
 def open_resource(
@@ -33,11 +38,13 @@ def open_resource(
     sha256: str | None = None,
     blobs: BlobReader | None = None,
     https: HttpsPolicy = PUBLIC_HTTPS,
+    folder: Path | None = None,
 ) -> Path:
     """A local file with the bytes behind a URI, verified.
 
     `file:` and `package:` give the file itself: read it, never write it. `https:` and `blob:` give a private copy
-    named after its digest. It is removed when the process ends, or after `KEPT_FILES` newer copies; read it soon.
+    named after its digest. It is removed when the process ends, or after `KEPT_FILES` newer copies; read it soon. In a
+    process that fetches through another one (`sources.proxies`), that one makes the copy.
 
     Args:
         uri: `file:///path`, `package:import_name/path/inside`, `https://...`, `blob:sha256:...`, or an object such as
@@ -48,6 +55,7 @@ def open_resource(
         sha256: Digest that the bytes must have, `sha256:...`; None accepts any bytes.
         blobs: Store of uploaded bytes; without it `blob:` is unreachable.
         https: How `https:` is spoken.
+        folder: Where to put a copy, which is then always a new one; the private folder of this process if None.
 
     Raises:
         UnsafeReference: The URI, or the address its host resolves to, is not allowed.
@@ -56,7 +64,16 @@ def open_resource(
         DigestMismatch: The bytes have another digest than `sha256`.
         ModelNotLoadable: They are a pointer of Git LFS or a web page in place of a file, or there are none.
     """
-    path = _opened(uri, access=access, field=field, limit_bytes=limit_bytes, sha256=sha256, blobs=blobs, https=https)
+    path = _opened(
+        uri,
+        access=access,
+        field=field,
+        limit_bytes=limit_bytes,
+        sha256=sha256,
+        blobs=blobs,
+        https=https,
+        folder=folder,
+    )
     refuse_placeholder(path, field=field)
     return path
 
@@ -70,10 +87,15 @@ def _opened(
     sha256: str | None,
     blobs: BlobReader | None,
     https: HttpsPolicy,
+    folder: Path | None,
 ) -> Path:
     """A local file with any bytes behind a URI."""
     access.check_uri(uri, field=field)
-    match urlsplit(uri).scheme:
+    scheme, proxy = urlsplit(uri).scheme, proxy_in_use()
+    if proxy is not None and scheme not in _LOCAL:
+        _require_store(scheme, blobs, field=field)
+        return proxy.open(uri, field=field, limit_bytes=limit_bytes, sha256=sha256)
+    match scheme:
         case "file" | "package":
             path = local_file(uri, field=field)
             check_size(path.stat().st_size, limit_bytes, field)
@@ -85,15 +107,16 @@ def _opened(
             data = _read_blob(uri, blobs, limit_bytes=limit_bytes, field=field)
             digest = hashlib.sha256(data).hexdigest()
             check_digest(digest, sha256, digest_field(field))
-            with new_file() as (file, keep):
+            with new_file(folder) as (file, keep):
                 file.write(data)
                 return keep(digest)
         case scheme:
-            if sha256 is not None and (kept := private_folder() / sha256.removeprefix("sha256:")).exists():
+            kept = None if folder is not None or sha256 is None else private_folder() / sha256.removeprefix("sha256:")
+            if kept is not None and kept.exists():
                 check_size(kept.stat().st_size, limit_bytes, field)
                 kept.touch()  # so that it is removed last
                 return kept
-            with new_file() as (file, keep):
+            with new_file(folder) as (file, keep):
                 if scheme in STORAGE_SCHEMES:
                     digest = stream_object(uri, file.write, limit_bytes=limit_bytes, field=field)
                 else:
@@ -114,7 +137,11 @@ def read_resource(
 ) -> bytes:
     """The bytes behind a URI, in memory; for images. Arguments and errors are those of `open_resource`."""
     access.check_uri(uri, field=field)
-    match urlsplit(uri).scheme:
+    scheme, proxy = urlsplit(uri).scheme, proxy_in_use()
+    if proxy is not None and scheme not in _LOCAL:
+        _require_store(scheme, blobs, field=field)
+        return proxy.open(uri, field=field, limit_bytes=limit_bytes, sha256=sha256).read_bytes()
+    match scheme:
         case "file" | "package":
             path = local_file(uri, field=field)
             check_size(path.stat().st_size, limit_bytes, field)
@@ -132,7 +159,7 @@ def read_resource(
     return data
 
 
-def pin_resource(
+def pin_resource(  # noqa: PLR0911 - one for each place
     uri: str,
     *,
     access: AccessRules,
@@ -160,6 +187,8 @@ def pin_resource(
             return pin_file(uri, limit_bytes=limit_bytes, field=field)
         case "random":
             return None
+        case _ if (proxy := proxy_in_use()) is not None:
+            return proxy.pin(uri, field=field, limit_bytes=limit_bytes)
         case "https":
             return f"sha256:{stream_https(uri, _forget, limit_bytes=limit_bytes, field=field, https=https)}"
         case _:
@@ -170,11 +199,16 @@ def _forget(_: bytes) -> None:
     """Drop the bytes: pinning needs only their digest, and must not fill the disk."""
 
 
-def _read_blob(uri: str, blobs: BlobReader | None, *, limit_bytes: int, field: str) -> bytes:
-    digest = uri.partition(":")[2]
-    if blobs is None:
+def _require_store(scheme: str, blobs: BlobReader | None, *, field: str) -> None:
+    if scheme == "blob" and blobs is None:
         msg = "blob: names uploaded bytes, and there is no store of them here; use file:, package: or https:"
         raise UnreachableResource(msg, field=field)
+
+
+def _read_blob(uri: str, blobs: BlobReader | None, *, limit_bytes: int, field: str) -> bytes:
+    digest = uri.partition(":")[2]
+    _require_store("blob", blobs, field=field)
+    assert blobs is not None  # noqa: S101 - as was required
     try:
         data = blobs(digest)
     except (LookupError, OSError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from auditcore.devices import host_memory
+from auditcore.devices import control_groups
 from auditcore.devices.host_memory import available_bytes, total_bytes
 
 TESTS = Path(__file__).parents[2]
@@ -59,8 +59,8 @@ def test_an_image_that_does_not_fit_fails_its_audit_and_the_process_goes_on() ->
 
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(host_memory, "_CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(host_memory, "_HIERARCHIES", tmp_path / "fs")
+    monkeypatch.setattr(control_groups, "_CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(control_groups, "_HIERARCHIES", tmp_path / "fs")
     return tmp_path
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from auditcore.contracts.access import Limits
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.images import batch as batches
-from auditcore.images.batch import FIRST_GROUP, DecodedBatch, decode_ahead, decode_batch
+from auditcore.images.batch import DecodedBatch, decode_ahead, decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.reading import DecodedImage
 
@@ -76,13 +76,18 @@ def test_groups_contain_every_image_once_in_order() -> None:
         (17, 16, [16, 1]),
         (256, 256, [256]),
         (500, 256, [244, 256]),
-        (512, 256, [FIRST_GROUP, 256, 512 - 256 - FIRST_GROUP]),
+        (512, 256, [256, 256]),
+        (514, 256, [2, 256, 256]),
     ],
 )
 def test_the_first_group_is_small(count: int, size: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "decode_batch", lambda group, *_: group)
     images = [EncodedImage(index, None, b"", None) for index in range(count)]
     assert [len(group) for group, _ in decode_ahead(images, size, PREPROCESSING, Limits())] == expected
+    # another process may go on after any group, and must divide the rest in the same way
+    for number in range(1, len(expected)):
+        rest = decode_ahead(images[sum(expected[:number]) :], size, PREPROCESSING, Limits())
+        assert [len(group) for group, _ in rest] == expected[number:]
 
 
 def test_one_group_is_decoded_ahead_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

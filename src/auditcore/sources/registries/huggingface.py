@@ -16,6 +16,7 @@ from auditcore.contracts.capabilities import WHITE_BOX
 from auditcore.contracts.packaged_models import HuggingFaceModel
 from auditcore.errors import DigestMismatch, LimitExceeded, ModelNotLoadable, UnreachableResource, UnsafeReference
 from auditcore.sources.model_source import ModelSource
+from auditcore.sources.proxies import proxy_in_use
 from auditcore.sources.registries.folders import folder_digest
 from auditcore.sources.resolved_model import Resolution
 
@@ -224,6 +225,9 @@ def _folder(model: HuggingFaceModel) -> Path:
 
 
 def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
+    proxy = proxy_in_use()
+    if proxy is not None:
+        return proxy.open_registry(model)
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - an extra
     except ImportError as error:

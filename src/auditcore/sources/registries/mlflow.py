@@ -29,6 +29,7 @@ from auditcore.errors import (
     UnsafeReference,
 )
 from auditcore.sources.model_source import ModelSource
+from auditcore.sources.proxies import proxy_in_use
 from auditcore.sources.registries.folders import folder_digest
 from auditcore.sources.registries.mlflow_files import check_location, copy_files, location_in_run, location_of
 from auditcore.sources.resolved_model import Resolution
@@ -69,6 +70,10 @@ def artifacts(model: MlflowModel, access: AccessRules) -> Iterator[Path]:
         ModelChanged: The version holds other files than when the audit was submitted.
         InputError: The files cannot be downloaded.
     """
+    proxy = proxy_in_use()
+    if proxy is not None:
+        yield proxy.open_registry(model)
+        return
     pinned = _pinned(model, access)
     with _downloaded(pinned, access) as (folder, digest):
         if model.sha256 is not None and model.sha256 != digest:

@@ -1,0 +1,1 @@
+"""What the kernel keeps a compute process from: files, networks and other processes that computing does not need."""
