@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from auditcore.errors import InvalidRequest
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.readiness import ANSWER_S, Dependency, Readiness
 from auditcore_service.gateway.request_bodies import MOST_VALUES, read_json
@@ -71,7 +72,8 @@ def test_submits_that_wait_for_a_registry_leave_threads_for_the_others(
     def wait_for_a_registry(*_: object, **__: object) -> None:
         arrived.release()
         go_on.wait(LONG_S)
-        raise ZeroDivisionError
+        msg = "the registry says no"
+        raise InvalidRequest(msg)
 
     url = url_of(server)
     audit = httpx.post(f"{url}/v1/audits", json=REQUEST, timeout=PATIENCE_S).json()["id"]
@@ -87,7 +89,7 @@ def test_submits_that_wait_for_a_registry_leave_threads_for_the_others(
             assert not any(one.done() for one in waiting)
         finally:
             go_on.set()
-        assert {one.result().status_code for one in waiting} == {500}
+        assert {one.result().status_code for one in waiting} == {422}
 
 
 @pytest.mark.parametrize(

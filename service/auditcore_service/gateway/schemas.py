@@ -426,7 +426,7 @@ class CatalogueEntry(Body):
         default=None, description="Largest distance from `identity` that an automatic interval tries."
     )
     domain: tuple[float, float] | None = Field(default=None, description="Values that are possible.")
-    schema_: dict[str, Any] = Field(serialization_alias="schema", description="JSON schema of its parameters.")
+    schema_: dict[str, Any] = Field(alias="schema", description="JSON schema of its parameters.")
 
 
 @final

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-_NO_SCHEMAS: Final = frozenset({"metadata", "config", "serialization", "cls", "default", "expected"})
-"""Parts of a schema that hold no schemas."""
+_NO_SCHEMAS: Final = frozenset({"metadata", "config", "serialization", "cls", "default", "expected", "keys_schema"})
+"""Parts of a schema that hold no schemas; and keys of objects, which are texts in JSON."""
 
 CODE: Final = "number_type"
 """Code of the mistake, beside those of pydantic."""
