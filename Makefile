@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
+.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates fuzz stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,11 +40,12 @@ service: $(DEV) ## All tests of the service: gateway, store, both queues, worker
 acceptance: $(DEV) ## Tests of the whole with full-size networks and real servers, and of what the numbers tell
 	$(PYTEST) tests/acceptance tests/sense
 
-lint: $(DEV) ## Style, types, import rules, Dockerfiles
+lint: $(DEV) ## Style, types, import rules, security, Dockerfiles
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src service
 	$(BIN)/hadolint docker/*.Dockerfile
 
 format: $(DEV) ## Format every file, and fix what the linter can fix
@@ -70,6 +71,10 @@ bench-workers: $(DEV) ## Measure two workers beside one, and what the service ad
 
 bench-estimates: $(DEV) ## Compare estimated with actual seconds over several plans
 	$(BIN)/python tests/benchmarks/estimates.py
+
+# schemathesis makes them; the normal tests run a few
+fuzz: $(DEV) ## Send 200 made-up requests to each operation of a running gateway, and follow its links; EXAMPLES=... sends others
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/pytest --verbose tests/service/test_fuzzed_interface.py
 
 stopping: $(DEV) ## Simulate how often a stop rule errs, and how many images it saves
 	$(BIN)/python tests/benchmarks/stopping.py

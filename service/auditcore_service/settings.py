@@ -170,6 +170,18 @@ class Settings(BaseSettings):
     weights_bytes: int = Field(default=Limits().weights_bytes, ge=1)
     request_bytes: int = Field(default=64 * 2**20, ge=1024, description="Largest JSON body, inline images included.")
 
+    connections: int = Field(
+        default=2000,
+        ge=1,
+        description="Connections that a gateway holds at the same time, event streams included; further ones get 503. "
+        "Fewer where the limit on open files is lower.",
+    )
+    stalled_s: Seconds = Field(
+        default=30.0,
+        description="A client that has begun a request and sends nothing more of it for this long, or that reads "
+        "nothing of its answer, is disconnected.",
+    )
+
     picture_images: int = Field(
         default=PICTURE_IMAGES, ge=0, description="Images of an audit whose maps are drawn, from the first; 0 for none."
     )
@@ -427,6 +439,17 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir.absolute() / 'auditcore.db'}"
+
+    @property
+    def spool_folder(self) -> Path | None:
+        """Where uploads lie until they are stored: beside the blobs, so that they need no memory and no second disk.
+
+        None for the folder of the system, where blobs are in an object store.
+        """
+        if self.blob_url is None:
+            return self.data_dir.absolute() / "uploads"
+        folder = self.blob_url.removeprefix("file://")
+        return None if "://" in folder else Path(f"{folder}-uploads")
 
     @property
     def blobs(self) -> str:

@@ -22,7 +22,7 @@ from auditcore.errors import UnreachableResource
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import insert_audit
 from auditcore_service.store.batches import insert_batch
-from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.blobs import BlobStore, BlobStoreUnavailable
 from auditcore_service.store.database import Database
 from auditcore_service.store.map_files import insert_map_file
 from auditcore_service.store.records import NewShard, ShardKey
@@ -318,6 +318,6 @@ def test_blobs_of_a_tenant_that_cannot_be_reached_do_not_keep_those_of_others(
     for tenant in ("bank", "clinic"):
         folder.of(tenant).put(OTHER)
     (tmp_path / "blobs" / "tenants" / "bank" / "set-aside").write_bytes(b"a file in place of a folder")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(BlobStoreUnavailable):
         collection(sqlite, folder).collect()
     assert set_aside(folder.of("clinic")) == {sha256(OTHER)}

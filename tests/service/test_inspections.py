@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from fastapi.testclient import TestClient
@@ -117,13 +118,13 @@ def test_a_lost_message_is_sent_again_by_the_next_request(
     now = 1000.0
     inspections = Inspections(settings, database=parts.database, queue=parts.queue, clock=lambda: now)
     try:
-        assert not inspections.inspect(ANONYMOUS, request).complete
+        assert not anyio.run(inspections.inspect, ANONYMOUS, request).complete
         assert parts.queue.depth("gpu") == 1
         now += 4.9
-        assert not inspections.inspect(ANONYMOUS, request).complete
+        assert not anyio.run(inspections.inspect, ANONYMOUS, request).complete
         assert parts.queue.depth("gpu") == 1
         now += 0.2
-        assert not inspections.inspect(ANONYMOUS, request).complete
+        assert not anyio.run(inspections.inspect, ANONYMOUS, request).complete
         assert parts.queue.depth("gpu") == 2
     finally:
         parts.queue.close()
@@ -151,7 +152,9 @@ def test_a_request_that_waits_gets_the_answer_as_soon_as_it_is_there(make_settin
     thread.start()
     try:
         started = time.monotonic()
-        found = parts.inspections.inspect(ANONYMOUS, InspectionRequest.model_validate({"model": SMALL_MODEL}))
+        found = anyio.run(
+            parts.inspections.inspect, ANONYMOUS, InspectionRequest.model_validate({"model": SMALL_MODEL})
+        )
         assert found.complete
         assert time.monotonic() - started < 29
     finally:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio
 import numpy as np
 import pytest
 import sqlalchemy
@@ -141,7 +142,7 @@ def test_an_answer_about_a_model_is_not_given_to_another_tenant(
     try:
         question = InspectionRequest.model_validate({"model": SMALL_MODEL})
         for principal in (OURS, THEIRS, OURS):
-            assert not service.inspections.inspect(principal, question).complete
+            assert not anyio.run(service.inspections.inspect, principal, question).complete
         with service.database.reading() as connection:
             rows = connection.execute(sqlalchemy.select(METADATA.tables["inspections"])).all()
         assert sorted(row.tenant for row in rows) == ["ours", "theirs"]

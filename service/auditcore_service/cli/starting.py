@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore_service.cli.outcome import CommandError
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart
-from auditcore_service.store.database import Database
+from auditcore_service.store.database import Database, DatabaseIsNewer
+
+log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -60,17 +63,21 @@ def check_queue(settings: Settings) -> None:
 
 
 def check_database(settings: Settings) -> None:
-    """Refuse to go on without a database.
+    """Refuse to go on without a database that this version knows, and warn if others may read its files.
 
     Raises:
-        CommandError: It does not answer.
+        CommandError: It does not answer, or a newer version has migrated it.
     """
     try:
         database = Database(settings.database)
         try:
-            database.check()
+            database.check_version()
+            for path in database.readable_by_others():
+                log.warning("files_readable_by_others", path=str(path), fix=f"chmod -R go= {path}")
         finally:
             database.close()
+    except DatabaseIsNewer as error:
+        raise CommandError(str(error)) from error
     except (SQLAlchemyError, OSError) as error:
         # the first line says what happened; the others are advice of the driver and a link
         reason = str(error).splitlines()[0]

@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from auditcore_service.gateway.authenticate import Authenticate
 from auditcore_service.gateway.body_limit import BodyLimit
+from auditcore_service.gateway.methods import Methods
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.other_sites import OtherSites
-from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, problem_responses
-from auditcore_service.gateway.problems import install_problem_handlers
+from auditcore_service.gateway.problem_responses import INTERNAL_ERROR, UNAVAILABLE, problem_responses
+from auditcore_service.gateway.problems import install_problem_handlers, unexpected
 from auditcore_service.gateway.query_parameters import known_parameters_only
 from auditcore_service.gateway.rate_limits import RateLimitFields
 from auditcore_service.gateway.routes import (
@@ -37,7 +38,10 @@ from auditcore_service.gateway.routes import (
     webhooks,
 )
 from auditcore_service.gateway.scopes_before_body import ScopesBeforeBody
+from auditcore_service.gateway.security_headers import SecurityHeaders, complete
 from auditcore_service.gateway.service import Service
+from auditcore_service.gateway.stalled_bodies import StalledBodies
+from auditcore_service.gateway.thread_limits import Threads
 from auditcore_service.settings import Settings
 from auditcore_service.telemetry import CountRequests
 
@@ -87,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         contact={"name": "auditcore contributors"},
         servers=[{"url": "/", "description": "The service that this document comes from."}],
         openapi_tags=[{"name": name, "description": text} for name, text in TAGS.items()],
-        responses=problem_responses(INTERNAL_ERROR),
+        responses=problem_responses(INTERNAL_ERROR, UNAVAILABLE),
         dependencies=[Depends(known_parameters_only)],
         lifespan=lifespan,
         separate_input_output_schemas=False,
@@ -96,6 +100,9 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.state.threads = threads = Threads()
+    # of its own, such as that of the OpenAPI document
+    routes = list(app.routes)
     for module in (
         audits,
         evidence,
@@ -114,19 +121,31 @@ def create_app(settings: Settings) -> FastAPI:
         documentation,
     ):
         app.include_router(module.router)
+        routes.extend(module.router.routes)
     app.webhooks.include_router(webhook_events.router)
     install_problem_handlers(app)
+
+    def answer_to_fault(request: Request, error: Exception) -> Response:
+        # the framework answers a fault outside of every middleware
+        answer = unexpected(request, error)
+        complete(answer.headers, request.scope)
+        return answer
+
+    app.add_exception_handler(Exception, answer_to_fault)
 
     def body_limit(path: str) -> int:
         if path.startswith((image_batches.router.prefix, maps.router.prefix)):
             return settings.batch_bytes + MULTIPART_OVERHEAD_BYTES
         return settings.request_bytes
 
+    app.add_middleware(Methods, routes=routes)
     app.add_middleware(ScopesBeforeBody)
     app.add_middleware(BodyLimit, limit=body_limit)
-    app.add_middleware(Authenticate, authentication=service.authentication, rates=service.rates)
+    app.add_middleware(StalledBodies, stalled_s=settings.stalled_s)
+    app.add_middleware(Authenticate, authentication=service.authentication, rates=service.rates, threads=threads.urgent)
     app.add_middleware(RateLimitFields)
     app.add_middleware(OtherSites, settings=settings)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(CountRequests, telemetry=service.telemetry)
 
     def document() -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Final, final
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from auditcore_service.gateway.problems import refusal_response
+from auditcore_service.gateway.outages import OUTAGE_ERRORS
+from auditcore_service.gateway.problems import error_response
 from auditcore_service.gateway.rate_limits import counted
+from auditcore_service.gateway.thread_limits import in_thread
 from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.use_cases.authentication import Authentication
 from auditcore_service.use_cases.refusals import CredentialsInvalid, Refusal
@@ -18,6 +20,8 @@ from auditcore_service.use_cases.request_rates import RequestRates
 
 PRINCIPAL: Final = "auditcore.principal"
 """Where the principal of a request is in its scope."""
+
+_ANSWERED: Final[tuple[type[Exception], ...]] = (Refusal, *OUTAGE_ERRORS)
 
 _PUBLIC: Final = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/docs", "/v1/keys"})
 _PUBLIC_FOLDER: Final = "/docs/"
@@ -36,10 +40,13 @@ class Authenticate:
     sends is neither read nor validated. Nor is a request beyond a limit of its sender.
     """
 
-    def __init__(self, app: ASGIApp, *, authentication: Authentication, rates: RequestRates) -> None:
+    def __init__(
+        self, app: ASGIApp, *, authentication: Authentication, rates: RequestRates, threads: CapacityLimiter
+    ) -> None:
         self.app = app
         self.authentication = authentication
         self.rates = rates
+        self.threads = threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request of somebody known."""
@@ -49,11 +56,11 @@ class Authenticate:
         request = Request(scope)
         try:
             # looks into the database, or asks the issuer
-            scope[PRINCIPAL] = await run_in_threadpool(
-                counted, request, self.rates, functools.partial(self._principal, request)
+            scope[PRINCIPAL] = await in_thread(
+                self.threads, counted, request, self.rates, functools.partial(self._principal, request)
             )
-        except Refusal as error:
-            await refusal_response(request, error)(scope, receive, send)
+        except _ANSWERED as error:
+            await error_response(request, error)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

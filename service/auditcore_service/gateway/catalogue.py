@@ -81,6 +81,6 @@ def _entry(contract: type[Contract], **fields: Any) -> CatalogueEntry:  # noqa: 
     return CatalogueEntry(
         kind=contract.model_fields["kind"].default,
         meaning=inspect.cleandoc(contract.__doc__ or "").splitlines()[0],
-        schema_=contract.model_json_schema(),
+        schema=contract.model_json_schema(),
         **fields,
     )

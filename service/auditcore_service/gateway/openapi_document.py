@@ -7,7 +7,15 @@ from typing import Any
 from fastapi import FastAPI
 
 from auditcore_service.gateway.authenticate import is_public
-from auditcore_service.gateway.problem_responses import TOO_MANY_REQUESTS, problem_example, problem_responses
+from auditcore_service.gateway.problem_responses import (
+    CONTENT_TOO_LARGE,
+    INVALID_BODY,
+    MALFORMED_FORM,
+    REQUEST_TIMEOUT,
+    TOO_MANY_REQUESTS,
+    problem_example,
+    problem_responses,
+)
 from auditcore_service.gateway.rate_limits import is_limited
 from auditcore_service.gateway.routes.principals import BEARER
 from auditcore_service.gateway.schemas import Problem
@@ -50,6 +58,9 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
                 _declare_credentials(operation)
             if is_limited(path):
                 _declare_limits(operation)
+            if "requestBody" in operation:
+                _declare_bodies(operation)
+            _declare_unavailable(operation)
     return document
 
 
@@ -67,6 +78,22 @@ def _declare_credentials(operation: dict[str, Any]) -> None:
     for status, response in refused.items():
         headers = {"WWW-Authenticate": {"description": "As RFC 6750 says.", "schema": {"type": "string"}}}
         operation["responses"][str(status)] = {**response, "headers": headers}
+
+
+def _declare_bodies(operation: dict[str, Any]) -> None:
+    """Say what every operation with a body answers to one that is not valid, too large or sent too slowly."""
+    examples = [CONTENT_TOO_LARGE, REQUEST_TIMEOUT, INVALID_BODY]
+    if "multipart/form-data" in operation["requestBody"]["content"]:
+        examples.append(MALFORMED_FORM)
+    for status, response in problem_responses(*examples).items():
+        operation["responses"].setdefault(str(status), response)
+
+
+def _declare_unavailable(operation: dict[str, Any]) -> None:
+    """Say what `Retry-After` of a 503 means."""
+    operation["responses"]["503"]["headers"] = {
+        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+    }
 
 
 def _declare_limits(operation: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from auditcore_service.gateway.problems import refusal_response
+from auditcore_service.gateway.problems import error_response
 from auditcore_service.settings import Settings, is_loopback
 from auditcore_service.use_cases.refusals import CrossSiteRequest, HostUnknown, Refusal
 
@@ -41,7 +41,7 @@ class OtherSites:
             try:
                 self._check(scope["method"], Headers(scope=scope))
             except Refusal as error:
-                await refusal_response(Request(scope), error)(scope, receive, send)
+                await error_response(Request(scope), error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -66,6 +66,32 @@ INTERNAL_ERROR: Final = problem_example(
 )
 """Every operation may answer this."""
 
+UNAVAILABLE: Final = problem_example(
+    503,
+    "unavailable",
+    "the database has no room left on its disk; send the request again in some seconds, and if it keeps failing, tell "
+    "the operator",
+)
+"""Every operation may answer this."""
+
+REQUEST_TIMEOUT: Final = problem_example(
+    408,
+    "request_timeout",
+    "the body makes no progress: 1024 bytes in 30 s; send it again over a better connection",
+)
+"""Every operation with a body may answer this."""
+
+INVALID_BODY: Final = problem_example(
+    422,
+    "invalid_request",
+    "#/plan/seed: write a number here; this is a boolean",
+    pointer="#/plan/seed",
+)
+"""Every operation with a body may answer this."""
+
+MALFORMED_FORM: Final = problem_example(400, "malformed_request", "Missing boundary in multipart.")
+"""Every operation that takes a form may answer this."""
+
 CONTENT_TOO_LARGE: Final = problem_example(
     413,
     "content_too_large",

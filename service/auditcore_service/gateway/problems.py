@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from auditcore import errors
+from auditcore_service.gateway.outages import OUTAGE_ERRORS, RETRY_AFTER_S, outage
 from auditcore_service.gateway.schemas import Problem, ProblemError
 from auditcore_service.use_cases import refusals
 from auditcore_service.use_cases.locations import parts_in, root_mistakes, sentence
@@ -94,6 +95,7 @@ _CODES: Mapping[int, str] = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    408: "request_timeout",
     413: "content_too_large",
     415: "unsupported_media_type",
     503: "unavailable",
@@ -162,12 +164,13 @@ def forbidden(error: refusals.ScopeMissing) -> HTTPException:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of an app in problem form."""
+    """Answer every known error of an app in problem form; `unexpected` is for the others."""
     app.add_exception_handler(errors.AuditcoreError, _known)
     app.add_exception_handler(refusals.Refusal, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(StarletteHTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    for kind in OUTAGE_ERRORS:
+        app.add_exception_handler(kind, unexpected)
 
 
 def pointer(field: str) -> str:
@@ -184,17 +187,17 @@ def _escape(part: str) -> str:
     return part.replace("~", "~0").replace("/", "~1")
 
 
-def refusal_response(request: Request, error: refusals.Refusal) -> JSONResponse:
-    """The answer to a refusal, for middleware, which the handlers of the app do not reach."""
+def error_response(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a refusal or an outage, for middleware, which the handlers of the app do not reach."""
     return _known(request, error)
 
 
 def _known(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.AuditcoreError | refusals.Refusal):
-        return _unexpected(request, error)
+        return unexpected(request, error)
     status = status_of_error(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _unexpected(request, error)
+        return unexpected(request, error)
     field = getattr(error, "field", None)
     found = [ProblemError(pointer=pointer(field), detail=error.message, code=error.code)] if field else []
     return problem(
@@ -220,7 +223,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
-        return _unexpected(request, error)
+        return unexpected(request, error)
     mistakes = root_mistakes(error.errors())
     found = [_mistake(item, error.body) for item in mistakes[:MOST_MISTAKES]]
     first = found[0]
@@ -261,7 +264,7 @@ def _mistake(item: Mapping[str, object], body: object) -> ProblemError:
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, StarletteHTTPException):
-        return _unexpected(request, error)
+        return unexpected(request, error)
     fixes = {
         HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}; /openapi.json lists all paths",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; see the header Allow",
@@ -277,8 +280,18 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
+def unexpected(request: Request, error: Exception) -> JSONResponse:
     """Details go to the log, never into the answer."""
+    away = outage(error)
+    if away is not None:
+        log.error("outage", method=request.method, path=request.url.path, reason=str(error))
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            code="unavailable",
+            detail=away,
+            instance=request.url.path,
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uvicorn
 
 from auditcore_service.gateway.app import create_app
+from auditcore_service.gateway.connections import most_connections, protocol_with_limits
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import open_listener
@@ -17,6 +18,7 @@ def gateway_config(settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the app: without a log of requests, which are metrics, and with a bounded shutdown."""
     return uvicorn.Config(
         create_app(settings),
+        http=protocol_with_limits(stalled_s=settings.stalled_s, connections=most_connections(settings.connections)),
         host=settings.host,
         port=settings.port,
         log_level="warning",

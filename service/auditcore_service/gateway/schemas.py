@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, final, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema
 
 from auditcore.contracts.contract import Sha256, describe_properties
 from auditcore.contracts.explainers.explainer import MapKind
@@ -14,6 +15,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy_lint import LintFinding
 from auditcore.contracts.presets import Source
 from auditcore.contracts.report import Verdict
+from auditcore.contracts.true_numbers import with_true_numbers
 from auditcore.costs.cost_model import Estimate
 from auditcore.evidence.event_log import LogEntry
 from auditcore_service.webhook_events import AuditEventType
@@ -25,6 +27,11 @@ class Body(BaseModel):
     """Base: immutable; unknown fields are a bug of this service."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=describe_properties)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - a hook of pydantic
+        """What pydantic makes of the fields, with numbers that are numbers."""
+        return with_true_numbers(handler(source))
 
 
 @final
@@ -438,7 +445,7 @@ class CatalogueEntry(Body):
         default=None, description="Largest distance from `identity` that an automatic interval tries."
     )
     domain: tuple[float, float] | None = Field(default=None, description="Values that are possible.")
-    schema_: dict[str, Any] = Field(serialization_alias="schema", description="JSON schema of its parameters.")
+    schema_: dict[str, Any] = Field(alias="schema", description="JSON schema of its parameters.")
 
 
 @final

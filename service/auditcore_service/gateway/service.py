@@ -7,6 +7,7 @@ from typing import Self, final
 
 import structlog
 
+from auditcore_service.gateway.readiness import Dependency, Readiness
 from auditcore_service.key_files import read_signing_key
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.queue.shard_queue import ShardQueue, open_queue
@@ -63,6 +64,7 @@ class Service:
     webhook_sender: WebhookSender
     sweeper: Sweeper
     housekeeping: Housekeeping
+    readiness: Readiness
     telemetry: Telemetry
 
     @classmethod
@@ -122,6 +124,14 @@ class Service:
                 settings,
                 retention=Retention(settings, database=database, deletions=deletions),
                 collection=Collection(settings, database=database, blobs=blobs),
+            ),
+            readiness=Readiness(
+                {
+                    "database": Dependency(database.check),
+                    "queue": Dependency(queue.check),
+                    # this writes, and an object store charges for it
+                    "blobs": Dependency(blobs.check, kept_s=10.0),
+                }
             ),
             telemetry=Telemetry(database=database, queue=queue),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +14,13 @@ from typing import Any, final
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from auditcore_service.startup import CannotStart
 from auditcore_service.store.tenancy import EVERY_TENANT, TENANT_OPTION
 
 BUSY_TIMEOUT_MS = 15_000
@@ -24,6 +28,10 @@ BUSY_TIMEOUT_MS = 15_000
 
 _MIGRATION_LOCK = 0x61756469  # "audi": an arbitrary number that no other program on this database uses
 _WRITES = "auditcore_writes"
+
+
+class DatabaseIsNewer(CannotStart):
+    """A newer version of auditcore has migrated the database."""
 
 
 @final
@@ -75,14 +83,41 @@ class Database:
             connection.execute(text("SELECT set_config('auditcore.tenant', :tenant, true)"), {"tenant": tenant})
 
     def migrate(self) -> None:
-        """Migrate the schema to the newest version; several processes may do this at the same time."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        """Migrate the schema to the newest version; several processes may do this at the same time.
+
+        Raises:
+            DatabaseIsNewer: It was migrated by a newer version.
+        """
+        config = _migrations()
         with self.writing() as connection:
+            _refuse_newer(connection, config)
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def check_version(self) -> None:
+        """Check that this version of auditcore knows the schema; does not change it.
+
+        Raises:
+            DatabaseIsNewer: It was migrated by a newer version.
+        """
+        with self.reading() as connection:
+            _refuse_newer(connection, _migrations())
+
+    def readable_by_others(self) -> tuple[Path, ...]:
+        """Files of SQLite that other users of the machine may read, in a folder that they may enter.
+
+        New ones are private. Those of earlier versions are left as they are: their group may be meant to read them.
+        """
+        database = self.engine.url.database
+        if self.engine.dialect.name != "sqlite" or not database or database.startswith("file:"):
+            return ()
+        path = Path(database)
+        files = (path, *(path.with_name(f"{path.name}-{ending}") for ending in ("wal", "shm")))
+        if not path.parent.stat().st_mode & stat.S_IXOTH:
+            return ()
+        return tuple(file for file in files if file.exists() and file.stat().st_mode & stat.S_IROTH)
 
     def is_without_walls(self) -> bool:
         """Whether PostgreSQL would show the rows of every tenant, because the role of the service is a superuser.
@@ -107,6 +142,23 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _refuse_newer(connection: Connection, config: Config) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    newer = sorted(set(MigrationContext.configure(connection).get_current_heads()) - known)
+    if newer:
+        msg = (
+            f"the database was migrated by a newer version of auditcore (revision {', '.join(newer)}), which this one "
+            "does not know. Install the newer version again, or restore the backup that was made before the upgrade"
+        )
+        raise DatabaseIsNewer(msg)
 
 
 def _engine(url: URL) -> Engine:

@@ -276,6 +276,8 @@ class ImageBatches:
     ) -> tuple[str, BatchManifest]:
         manifest = BatchManifest(entries=tuple(entries), class_names=class_names)
         digest = digest_of(manifest)
+        # what the transaction refers to has to survive a power failure too
+        blobs.sync()
         with self._database.writing(principal.tenant) as connection:
             # before the batch is looked up: of two uploads of it at once, the second needs no room
             lock_usage(connection, principal.tenant)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import final
 
 import structlog
+from anyio import CapacityLimiter, move_on_after, sleep, to_thread
 
 from auditcore.contracts.canonical_json import canonical_json, sha256
 from auditcore.contracts.inspection import Inspection, InspectionRequest, inspection_of
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.sources.resolved_model import Resolution
 from auditcore.sources.resolving import resolve_model
 from auditcore_service.principals import Principal
 from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue
@@ -22,8 +25,11 @@ from auditcore_service.use_cases.refusals import ModelRefused
 
 log = structlog.get_logger(__name__)
 
-LOOK_S = 0.1
-"""Interval at which a waiting request polls for the answer."""
+FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0
+"""Intervals at which a waiting request polls for the answer: each is longer than the one before, up to the last."""
+
+MOST_WAITING = 100
+"""Requests that wait at the same time. Further ones get what is known, and ask again later."""
 
 
 class InspectionFailed(Exception):
@@ -32,7 +38,11 @@ class InspectionFailed(Exception):
 
 @final
 class Inspections:
-    """The use case of inspections."""
+    """The use case of inspections.
+
+    Attributes:
+        waiting: Requests that wait for a worker now.
+    """
 
     def __init__(
         self,
@@ -47,9 +57,19 @@ class Inspections:
         self._access = settings.access
         self._queue = queue
         self._clock = clock
+        self.waiting = 0
 
-    def inspect(self, principal: Principal, request: InspectionRequest) -> Inspection:
+    async def inspect(
+        self, principal: Principal, request: InspectionRequest, *, threads: CapacityLimiter | None = None
+    ) -> Inspection:
         """Return what will run; if only a worker can decide, wait for it up to the operator's limit.
+
+        While it waits it holds no thread.
+
+        Args:
+            principal: Who asks.
+            request: What to look at.
+            threads: Limits how many requests ask servers and registries at the same time; that of anyio if None.
 
         Returns:
             The complete inspection; or, with `complete` false, what is known without a worker.
@@ -59,22 +79,39 @@ class Inspections:
             ModelRefused: A worker found that the model cannot be audited at all.
             InspectionFailed: A worker failed while it looked at the model.
         """
-        self._access.check_explainers(request.explainers)
-        resolution = resolve_model(request.model, self._access)
-        known = inspection_of(request, resolution.reference, resolution.capabilities, facts=resolution.facts)
+        resolution, known = await to_thread.run_sync(self._resolve, request, limiter=threads)
         if known.complete:
             return known
         resolved = request.model_copy(update={"model": resolution.reference})
         # what one tenant has asked is no answer to another
         digest = sha256(canonical_json({"tenant": principal.tenant, "request": resolved.model_dump(mode="json")}))
-        deadline = time.monotonic() + self._settings.inspection_wait_s
-        while True:
-            found = self._look(principal, digest, request, resolution.reference)
-            if found is not None:
-                return found.model_copy(update={"facts": resolution.facts})
-            if time.monotonic() > deadline:
-                return known
-            time.sleep(LOOK_S)
+        look = functools.partial(self._look, principal, digest, request, resolution.reference)
+        found = await to_thread.run_sync(look)
+        if found is None and self.waiting < MOST_WAITING:
+            self.waiting += 1
+            try:
+                found = await self._wait(look)
+            finally:
+                self.waiting -= 1
+        return known if found is None else found.model_copy(update={"facts": resolution.facts})
+
+    async def _wait(self, look: Callable[[], Inspection | None]) -> Inspection | None:
+        pause = FIRST_LOOK_S
+        with move_on_after(self._settings.inspection_wait_s):
+            while True:
+                await sleep(pause)
+                pause = min(LAST_LOOK_S, 1.3 * pause)
+                found = await to_thread.run_sync(look)
+                if found is not None:
+                    return found
+        return None
+
+    def _resolve(self, request: InspectionRequest) -> tuple[Resolution, Inspection]:
+        """The model as it is now, and what is known of it without a worker."""
+        self._access.check_explainers(request.explainers)
+        resolution = resolve_model(request.model, self._access)
+        known = inspection_of(request, resolution.reference, resolution.capabilities, facts=resolution.facts)
+        return resolution, known
 
     def _look(
         self, principal: Principal, digest: str, request: InspectionRequest, reference: ModelReference

@@ -24,6 +24,7 @@ class MeteredBlobs:
         self._blobs = blobs
         self.room = room
         self.size_bytes = 0
+        self._written: set[str] = set()
 
     @property
     def overflowed(self) -> bool:
@@ -31,6 +32,14 @@ class MeteredBlobs:
         return self.room is not None and self.size_bytes > self.room.left
 
     def put(self, data: bytes) -> str:
-        """Store bytes if they fit, and return their digest."""
+        """Store bytes if they fit, and return their digest. Call `sync` before anything refers to them."""
         self.size_bytes += len(data)
-        return sha256(data) if self.overflowed else self._blobs.put(data)
+        if self.overflowed:
+            return sha256(data)
+        digest = self._blobs.write(data)
+        self._written.add(digest)
+        return digest
+
+    def sync(self) -> None:
+        """Wait until all of them have reached the disk: once for an upload, since the first wait is the longest."""
+        self._blobs.sync(self._written)

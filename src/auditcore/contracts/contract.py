@@ -7,7 +7,10 @@ import json
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema
+
+from auditcore.contracts.true_numbers import with_true_numbers
 
 Sha256 = Annotated[
     str,
@@ -59,6 +62,11 @@ def describe_properties(schema: dict[str, Any], kind: type[BaseModel]) -> None:
 
 
 class Contract(BaseModel):
-    """Base class of all contracts: immutable, no unknown fields, no NaN or infinity."""
+    """Base class of all contracts: immutable, no unknown fields, no NaN or infinity, numbers that are numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, json_schema_extra=describe_properties)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - a hook of pydantic
+        """What pydantic makes of the fields, with numbers that are numbers."""
+        return with_true_numbers(handler(source))

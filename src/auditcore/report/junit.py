@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from xml.etree import ElementTree as ET
+from xml.etree import ElementTree as ET  # nosec B405 - it writes XML and parses none
 
 from auditcore.contracts.policy import Criterion
 from auditcore.contracts.report import AuditReport, BaselineChange, ConditionOutcome

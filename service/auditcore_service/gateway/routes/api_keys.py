@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from auditcore_service.gateway.api_key_bodies import ApiKeyEntry, ApiKeyPage, IssuedApiKey, NewApiKey, Rotation
 from auditcore_service.gateway.problem_responses import json_example, problem_example, problem_responses
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.principals import KeyAdministrator
 from auditcore_service.gateway.routes.service import ServiceDep
@@ -15,7 +16,7 @@ from auditcore_service.store.api_keys import ApiKey
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.api_key_secrets import PREFIX
 
-router = APIRouter(prefix="/v1/api-keys", tags=["api keys"])
+router = APIRouter(prefix="/v1/api-keys", tags=["api keys"], route_class=CheckedBodies)
 
 _ID = "3kTMd9Zq"
 _KEY = {

@@ -28,6 +28,7 @@ from auditcore_service.gateway.problem_responses import (
     problem_example,
     problem_responses,
 )
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.audit_examples import (
     AUDIT_ID,
     AUDIT_LINKS,
@@ -52,6 +53,7 @@ from auditcore_service.gateway.schemas import (
     ProgressBody,
     WaitingBody,
 )
+from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
 from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
@@ -67,7 +69,7 @@ from auditcore_service.use_cases.representations import (
 )
 from auditcore_service.waiting_reasons import MESSAGES, WaitingReason
 
-router = APIRouter(prefix="/v1/audits", tags=["audits"])
+router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=CheckedBodies)
 
 RETRY_AFTER_S = 2
 """How long a client should wait before it asks again; half the shortest audit seen."""
@@ -131,10 +133,11 @@ _EVENT_ID = re.compile(r"[0-9]{1,18}")
         ),
     },
 )
-def submit(
+async def submit(
     request: Annotated[AuditRequest, Body(openapi_examples=SUBMIT_EXAMPLES)],
     response: Response,
     service: ServiceDep,
+    threads: ThreadsDep,
     principal: Auditor,
     idempotency_key: Annotated[
         str | None,
@@ -147,7 +150,7 @@ def submit(
     `budget_exceeded` and nothing is stored. POST /v1/estimates returns only the price. Beyond a limit of your tenant
     the answer is 429; GET /v1/usage says what is left.
     """
-    audit = service.audits.submit(principal, request, idempotency_key=idempotency_key)
+    audit = await in_thread(threads.slow, service.audits.submit, principal, request, idempotency_key=idempotency_key)
     response.headers["Location"] = path_of(audit.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return status_of(audit)
@@ -250,9 +253,9 @@ def delete(audit_id: AuditId, service: ServiceDep, principal: Remover) -> None:
     summary="Ask an audit to stop",
     responses={202: json_example(STATUS_EXAMPLE), **problem_responses(NO_AUDIT, DELETED_AUDIT)},
 )
-def cancel(audit_id: AuditId, service: ServiceDep, principal: Auditor) -> AuditStatus:
+async def cancel(audit_id: AuditId, service: ServiceDep, threads: ThreadsDep, principal: Auditor) -> AuditStatus:
     """Best effort. May be repeated; a finished audit stays as it is."""
-    return status_of(service.audits.cancel(principal, audit_id))
+    return status_of(await in_thread(threads.urgent, service.audits.cancel, principal, audit_id))
 
 
 @router.get(
@@ -341,7 +344,9 @@ def artifact(
     )
 
 
-def _resume_after(last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None) -> int:
+async def _resume_after(
+    last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
+) -> int:
     """The event to resume after; 0, which is the beginning, if the header has no id of this service."""
     return int(last_event_id) if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) else 0
 

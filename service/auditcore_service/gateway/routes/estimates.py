@@ -13,12 +13,14 @@ from auditcore_service.gateway.problem_responses import (
     json_example,
     problem_responses,
 )
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.audit_examples import BUDGET_ADVICE, ESTIMATE_EXAMPLE, SUBMIT_EXAMPLES
 from auditcore_service.gateway.routes.principals import Auditor
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import EstimateAnswer
+from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
 
-router = APIRouter(prefix="/v1/estimates", tags=["audits"])
+router = APIRouter(prefix="/v1/estimates", tags=["audits"], route_class=CheckedBodies)
 
 
 @router.post(
@@ -30,9 +32,10 @@ router = APIRouter(prefix="/v1/estimates", tags=["audits"])
         **problem_responses(CONTENT_TOO_LARGE, UNSAFE_REFERENCE),
     },
 )
-def estimate(
+async def estimate(
     request: Annotated[AuditRequest, Body(openapi_examples=SUBMIT_EXAMPLES)],
     service: ServiceDep,
+    threads: ThreadsDep,
     principal: Auditor,
 ) -> EstimateAnswer:
     """Check a request as POST /v1/audits does, and return its price instead of starting it. Nothing is stored.
@@ -40,5 +43,5 @@ def estimate(
     A price above the operator's budget, or above the passes that your tenant may still submit today, is no error:
     `within_budget` is then false.
     """
-    quote = service.audits.estimate(principal, request)
+    quote = await in_thread(threads.slow, service.audits.estimate, principal, request)
     return EstimateAnswer(estimate=quote.estimate, within_budget=quote.objection is None, advice=quote.objection)

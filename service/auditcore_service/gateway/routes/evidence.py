@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from auditcore.evidence.event_log import LogEntry
 from auditcore.evidence.signing import SignedEnvelope
 from auditcore_service.gateway.problem_responses import json_example, problem_responses
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.audit_examples import DELETED_AUDIT, NO_AUDIT, NOT_READY
 from auditcore_service.gateway.routes.audits import AuditId
 from auditcore_service.gateway.routes.evidence_examples import (
@@ -23,7 +24,7 @@ from auditcore_service.gateway.signed_responses import EnvelopeResponse
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.representations import etag_of
 
-router = APIRouter(tags=["evidence"])
+router = APIRouter(tags=["evidence"], route_class=CheckedBodies)
 
 
 @router.get(

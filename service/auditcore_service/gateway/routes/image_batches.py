@@ -21,15 +21,17 @@ from auditcore_service.gateway.problem_responses import (
     problem_example,
     problem_responses,
 )
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import ImageBatch
+from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
 from auditcore_service.use_cases.annotations import GivenAnnotations, MaskFile
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.refusals import InvalidUpload, UnsupportedUpload
 from auditcore_service.use_cases.text_encoding import decode_text
 
-router = APIRouter(prefix="/v1/image-batches", tags=["image batches"])
+router = APIRouter(prefix="/v1/image-batches", tags=["image batches"], route_class=CheckedBodies)
 
 ANNOTATION_BYTES = 6 * 2**20
 """Ten thousand names of 255 characters, each with a label or with ten boxes, fit."""
@@ -269,14 +271,22 @@ async def _text(name: str, file: UploadFile) -> str:
         ),
     },
 )
-def store(
+async def store(
     principal: Auditor,  # first, so that nobody else's upload is read
     upload: Annotated[Upload, Depends(_upload)],
     response: Response,
     service: ServiceDep,
+    threads: ThreadsDep,
 ) -> ImageBatch:
     """Store images by content. The same images, names and annotations always give the same digest."""
-    stored = service.batches.store(principal, upload.images, archive=upload.archive, annotations=upload.annotations)
+    stored = await in_thread(
+        threads.slow,
+        service.batches.store,
+        principal,
+        upload.images,
+        archive=upload.archive,
+        annotations=upload.annotations,
+    )
     response.headers["Location"] = f"/v1/image-batches/{stored.digest}"
     return _batch(stored.digest, stored.manifest, stored.passed_over)
 

@@ -15,10 +15,12 @@ from auditcore_service.gateway.problem_responses import (
     problem_example,
     problem_responses,
 )
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.principals import Auditor, Remover
 from auditcore_service.gateway.routes.service import ServiceDep
+from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
 
-router = APIRouter(prefix="/v1/maps", tags=["maps"])
+router = APIRouter(prefix="/v1/maps", tags=["maps"], route_class=CheckedBodies)
 
 _DIGEST = f"sha256:{'0' * 64}"
 
@@ -49,7 +51,7 @@ MAPS_EXAMPLE = {
         ),
     },
 )
-def store(
+async def store(
     maps: Annotated[
         UploadFile,
         File(
@@ -61,6 +63,7 @@ def store(
         ),
     ],
     service: ServiceDep,
+    threads: ThreadsDep,
     principal: Auditor,
 ) -> StoredMaps:
     """Store heat maps, such as those a product shows, to be audited by an explainer of kind `precomputed`.
@@ -68,7 +71,7 @@ def store(
     Every check that needs only the map of the original image audits them. Checks that explain perturbed images are not
     applicable, because there is no explainer to make those maps.
     """
-    return service.maps.store(principal, maps.file)
+    return await in_thread(threads.slow, service.maps.store, principal, maps.file)
 
 
 @router.delete(

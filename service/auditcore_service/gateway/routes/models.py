@@ -14,10 +14,12 @@ from auditcore_service.gateway.problem_responses import (
     json_example,
     problem_responses,
 )
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.principals import Auditor
 from auditcore_service.gateway.routes.service import ServiceDep
+from auditcore_service.gateway.thread_limits import ThreadsDep
 
-router = APIRouter(prefix="/v1", tags=["models"])
+router = APIRouter(prefix="/v1", tags=["models"], route_class=CheckedBodies)
 
 RETRY_AFTER_S = 2
 """How long a client should wait before it asks again; a worker loads a small model in this time."""
@@ -63,10 +65,11 @@ INSPECTION_EXAMPLE = {
         **problem_responses(CONTENT_TOO_LARGE, UNSAFE_REFERENCE),
     },
 )
-def inspect(
+async def inspect(
     request: Annotated[InspectionRequest, Body(openapi_examples=REQUEST_EXAMPLES)],
     response: Response,
     service: ServiceDep,
+    threads: ThreadsDep,
     principal: Auditor,
 ) -> Inspection:
     """Resolve a model reference to version and digest, and find out which explainers and checks can run on the model.
@@ -74,7 +77,7 @@ def inspect(
     Servers and registries are asked at once. Methods that look at layers need a worker that loads the model: until it
     has, the status is 202; send the same request again for the rest. Nothing is audited and nothing is billed.
     """
-    found = service.inspections.inspect(principal, request)
+    found = await service.inspections.inspect(principal, request, threads=threads.slow)
     if not found.complete:
         response.status_code = 202
         response.headers["Retry-After"] = str(RETRY_AFTER_S)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 
-import structlog
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -14,14 +13,12 @@ from auditcore_service.gateway.routes.principals import MetricsReader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import Health, ProblemError
 
-log = structlog.get_logger(__name__)
-
 router = APIRouter(tags=["operations"])
 
 
-def _unavailable(broken: Sequence[str]) -> str:
-    verb = "does" if len(broken) == 1 else "do"
-    return f"{' and '.join(broken)} {verb} not answer; try again later, and if it keeps failing, tell the operator"
+def _unavailable(broken: Mapping[str, str]) -> str:
+    found = "; ".join(f"{name}: {fault}" for name, fault in broken.items())
+    return f"{found}; try again later, and if it keeps failing, tell the operator"
 
 
 @router.get("/livez", operation_id="getLiveness", summary="Whether this process answers")
@@ -35,22 +32,27 @@ async def livez() -> Health:
     operation_id="getReadiness",
     summary="Whether database, queue and blobs answer",
     response_model=Health,
-    responses=problem_responses(problem_example(503, "unavailable", _unavailable(["queue"]), pointer="#queue")),
+    responses=problem_responses(
+        problem_example(503, "unavailable", _unavailable({"queue": "does not answer"}), pointer="#queue")
+    ),
 )
-def readyz(service: ServiceDep) -> Health | Response:
-    """503 when one of them does not answer. Workers are a metric, not a condition: audits wait for them."""
-    checks = {"database": service.database.check, "queue": service.queue.check, "blobs": service.blobs.check}
-    broken = [name for name, check in checks.items() if not _answers(name, check)]
+async def readyz(service: ServiceDep) -> Health | Response:
+    """503 when one of them does not answer within some seconds, or cannot be written: a full or read-only disk.
+
+    Workers are a metric, not a condition: audits wait for them.
+    """
+    faults = await service.readiness.faults()
+    broken = {name: fault for name, fault in faults.items() if fault is not None}
     if broken:
         return problem(
             503,
             code="unavailable",
             detail=_unavailable(broken),
             instance="/readyz",
-            found=[ProblemError(pointer=f"#{name}", detail=f"{name} does not answer") for name in broken],
+            found=[ProblemError(pointer=f"#{name}", detail=f"{name}: {fault}") for name, fault in broken.items()],
             headers={"Retry-After": "5"},
         )
-    return Health(status="ok", checks=dict.fromkeys(checks, "ok"))
+    return Health(status="ok", checks=dict.fromkeys(faults, "ok"))
 
 
 @router.get(
@@ -63,12 +65,3 @@ def readyz(service: ServiceDep) -> Health | Response:
 def metrics(service: ServiceDep, _principal: MetricsReader) -> Response:
     """Audits, shards and events for webhooks by state, waiting time, queue depth, requests."""
     return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _answers(name: str, check: Callable[[], None]) -> bool:
-    try:
-        check()
-    except Exception:  # each dependency fails in its own way, and all of them mean: not ready
-        log.exception("dependency_unavailable", dependency=name)
-        return False
-    return True

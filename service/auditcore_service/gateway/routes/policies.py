@@ -14,6 +14,7 @@ from auditcore_service.gateway.problem_responses import (
     problem_example,
     problem_responses,
 )
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.principals import PolicyWriter, Reader
@@ -22,7 +23,7 @@ from auditcore_service.gateway.schemas import PolicyLinks, PolicyPage, PolicySum
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.policies import ListedPolicy
 
-router = APIRouter(prefix="/v1/policies", tags=["policies"])
+router = APIRouter(prefix="/v1/policies", tags=["policies"], route_class=CheckedBodies)
 
 POLICY_EXAMPLE = {
     "name": "scans",

@@ -22,10 +22,10 @@ BEARER: Final = HTTPBearer(
 )
 
 
-def authenticated(
+async def authenticated(
     request: Request, needed: SecurityScopes, _described: Annotated[object, Depends(BEARER)]
 ) -> Principal:
-    """The principal of a request, if it has every scope that the route needs.
+    """The principal of a request, if it has every scope that the route needs. Asynchronous, so that it needs no thread.
 
     Raises:
         ScopeMissing: It lacks one.

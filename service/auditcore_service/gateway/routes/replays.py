@@ -19,6 +19,7 @@ from auditcore_service.gateway.routes.audits import RETRY_AFTER_S, AuditId, path
 from auditcore_service.gateway.routes.principals import Auditor, Reader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import AuditStatus
+from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
 
 router = APIRouter(prefix="/v1/audits/{audit_id}/replay", tags=["evidence"])
 
@@ -39,9 +40,11 @@ _NO_REPLAY = problem_example(
         **problem_responses(NO_AUDIT, DELETED_AUDIT, NOT_READY, TOO_MANY_REQUESTS, QUOTA_OF_AUDITS),
     },
 )
-def start(audit_id: AuditId, response: Response, service: ServiceDep, principal: Auditor) -> AuditStatus:
+async def start(
+    audit_id: AuditId, response: Response, service: ServiceDep, threads: ThreadsDep, principal: Auditor
+) -> AuditStatus:
     """A new audit of the same request, with models as they were pinned. GET this path of the new audit to compare."""
-    audit = service.replays.start(principal, audit_id)
+    audit = await in_thread(threads.slow, service.replays.start, principal, audit_id)
     response.headers["Location"] = path_of(audit.id)
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return status_of(audit)

@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 from auditcore_service.gateway.service import Service
 
 
-def service_of(request: Request) -> Service:
-    """The service that `create_app` attached."""
+async def service_of(request: Request) -> Service:
+    """The service that `create_app` attached. Asynchronous, since FastAPI would look this up in a thread."""
     service: Service = request.app.state.service
     return service
 

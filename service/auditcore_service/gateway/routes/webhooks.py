@@ -12,6 +12,7 @@ from auditcore_service.gateway.problem_responses import (
     problem_example,
     problem_responses,
 )
+from auditcore_service.gateway.request_bodies import CheckedBodies
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.principals import WebhookWriter
 from auditcore_service.gateway.routes.service import ServiceDep
@@ -28,7 +29,7 @@ from auditcore_service.store.webhook_deliveries import Delivery
 from auditcore_service.store.webhooks import StoredWebhook
 from auditcore_service.timestamps import rfc3339
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=CheckedBodies)
 
 _ID = "wh_5b0f6c1e3a524f0e9c771f2f0a8f4d11"
 

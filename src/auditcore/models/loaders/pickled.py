@@ -144,7 +144,9 @@ def read_inert(path: Path, *, field: str) -> object:
         with warnings.catch_warnings():
             # for older files torch.load compares the source code of classes, which are all inert here
             warnings.simplefilter("ignore")
-            found: object = torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
+            found: object = torch.load(  # nosec B614 - every object but tensors and containers is inert
+                path, map_location="cpu", pickle_module=_PICKLE, weights_only=False
+            )
     # with inert objects, a pickle can fail in any way
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]

@@ -241,7 +241,7 @@ def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
         "max_workers": 2,
     }
     try:
-        planned = snapshot_download(str(model.repo), dry_run=True, **options)
+        planned = snapshot_download(str(model.repo), dry_run=True, **options)  # nosec B615 - options name the commit
     # without a connection the files may still be in the client's cache; if not, the next call raises
     except Exception:  # noqa: BLE001 - as below
         planned = []
@@ -249,7 +249,7 @@ def _fetched(model: HuggingFaceModel, access: AccessRules) -> Path:
     if size > limit:
         raise LimitExceeded(what="the repository", limit=limit, actual=size, unit="bytes", field="model.repo")
     try:
-        return Path(snapshot_download(str(model.repo), **options))
+        return Path(snapshot_download(str(model.repo), **options))  # nosec B615 - options name the commit
     # the client has a dozen errors for missing, forbidden and unreachable repositories, and no common base class
     except Exception as error:
         text = (str(error) or type(error).__name__).splitlines()[0]
