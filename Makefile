@@ -4,6 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates fuzz stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
+.PHONY: fuzz-intakes help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -102,6 +103,10 @@ imputation: $(DEV) ## Measure ROAD's imputation: multigrid against short precond
 
 same-reports: $(DEV) ## Compare the reports of all presets with those of the commit BASE, byte by byte; 1 minute
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/same_reports.py $(or $(BASE),HEAD)
+
+fuzz-intakes: $(DEV) ## Read hostile images, maps, weights, archives and graphs for SECONDS each (60), guided by coverage
+	$(INSTALL) -e '.[fuzz]'
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
 openapi: $(DEV) ## Write openapi/openapi.json and openapi/report.schema.json anew
 	$(BIN)/auditcore openapi --out openapi

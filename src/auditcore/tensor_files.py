@@ -88,7 +88,7 @@ def read_layout(data: bytes, *, size: int | None = None) -> Layout:
         strings = {str(name): str(text) for name, text in metadata.items()}
     except TensorFileInvalid:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         msg = "its header is damaged; save it again with safetensors"
         raise TensorFileInvalid(msg) from error
     return Layout(found, strings)

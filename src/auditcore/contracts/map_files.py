@@ -95,7 +95,7 @@ def targets_of(layout: Layout, *, field: str = FIELD) -> Mapping[str, int]:
     try:
         found = json.loads(text)
         return {str(name): int(target) for name, target in found.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         msg = 'the metadata `targets` must be a JSON object of classes by image, such as {"sha256:...": 285}'
         raise MapsInvalid(msg, field=field) from error
 

@@ -20,6 +20,7 @@ from auditcore.contracts.archives import (
     ArchiveManifest,
 )
 from auditcore.errors import LimitExceeded, ModelNotLoadable, UnsafeReference
+from auditcore.models.zip_files import refusing_damage
 
 FIELD = "model.uri"
 
@@ -87,12 +88,12 @@ class Archive:
         # names were checked to stay inside the archive; the folder is new and private
         path = folder.joinpath(*PurePosixPath(name).parts)
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with archive.open(self._entries[name]) as source, path.open("xb") as target:
-                shutil.copyfileobj(source, target)
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-            msg = f"{name!r} of the archive is damaged ({error}); upload it again"
-            raise ModelNotLoadable(msg, field=FIELD) from error
+        with (
+            path.open("xb") as target,
+            refusing_damage(_damaged(name), field=FIELD),
+            archive.open(self._entries[name]) as source,
+        ):
+            shutil.copyfileobj(source, target)
         return path
 
     def _small(self, archive: zipfile.ZipFile, name: str) -> bytes:
@@ -102,17 +103,21 @@ class Archive:
         if self._entries[name].file_size > MOST_JSON_BYTES:
             size = self._entries[name].file_size
             raise LimitExceeded(what=name, limit=MOST_JSON_BYTES, actual=size, unit="bytes", field=FIELD)
-        return archive.read(self._entries[name])
+        with refusing_damage(_damaged(name), field=FIELD):
+            return archive.read(self._entries[name])
 
     @contextmanager
     def _opened(self) -> Iterator[zipfile.ZipFile]:
-        try:
+        with refusing_damage("the file is not a model archive: {}; write one with torch-model-archiver", field=FIELD):
             archive = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            msg = f"the file is not a model archive: {error}; write one with torch-model-archiver"
-            raise ModelNotLoadable(msg, field=FIELD) from error
         with archive:
             yield archive
+
+
+def _damaged(name: str) -> str:
+    # the name is the sender's, and braces in it are no place for the reason
+    shown = repr(name).replace("{", "{{").replace("}", "}}")
+    return f"{shown} of the archive is damaged ({{}}); upload it again"
 
 
 def _checked(entries: Sequence[zipfile.ZipInfo], *, limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
@@ -142,6 +147,6 @@ def _checked(entries: Sequence[zipfile.ZipInfo], *, limit_bytes: int) -> dict[st
             msg = f"entry {name[:200]!r} of the archive {reason}; write the archive again"
             raise UnsafeReference(msg, field=FIELD)
         folded.add(name.casefold())
-        if not entry.is_dir():
+        if name and not entry.is_dir():
             found[name] = entry
     return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -120,3 +122,30 @@ def test_archives_that_would_be_unpacked_without_a_limit_are_refused(tmp_path: P
         archive.addfile(tarfile.TarInfo("storages"), io.BytesIO())
     with pytest.raises(ModelNotLoadable, match="tar archive"):
         read(tar, field="x")
+
+
+def test_a_number_in_a_pickle_reserves_no_memory(tmp_path: Path) -> None:
+    """The unpickler in C makes a table as long as the largest place that a file remembers something at."""
+    path = tmp_path / "model.pth"
+    torch.save({"weight": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    # an empty dictionary, remembered far away; then a class, so that torch.load refuses it and the inert reader begins
+    remembered = b"\x80\x02}r" + struct.pack("<I", 2**22) + b"X\x01\x00\x00\x00acbuiltins\nset\ns."
+    path.write_bytes(path.read_bytes().replace(b"\x80\x02}q\x00X\x06", remembered + b"\x80\x02}q\x00X\x06"))
+    tracemalloc.start()
+    try:
+        with pytest.raises((ModelNotLoadable, UnsafeReference)):
+            read_checkpoint(path, field="model.weights.uri")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 2**20
+
+
+def test_a_file_that_claims_more_values_than_it_has_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"weight": torch.zeros(6)}, path, _use_new_zipfile_serialization=False)
+    assert read_checkpoint(path, field="model.weights.uri")
+    # the number of values, as the pickle writes small ones and large ones
+    path.write_bytes(path.read_bytes().replace(b"cpuq\x06K\x06", b"cpuq\x06J" + struct.pack("<i", 2**24), 1))
+    with pytest.raises(ModelNotLoadable, match="claims to hold 16777216 values, but it has"):
+        read_checkpoint(path, field="model.weights.uri")

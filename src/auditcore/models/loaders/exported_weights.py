@@ -18,6 +18,7 @@ from torch import Tensor
 
 from auditcore.errors import ModelNotLoadable
 from auditcore.models.loaders.torch_files import refuse_unusual_archives
+from auditcore.models.zip_files import entries_of, refusing_damage
 
 MOST_JSON_BYTES = 64 * 2**20
 CONFIG_ENDING = "_weights_config.json"
@@ -39,10 +40,7 @@ _DTYPES: Mapping[int, torch.dtype] = {
 
 def is_exported(path: Path) -> bool:
     """Whether a file is a program of `torch.export`."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    names = [entry.filename for entry in entries_of(path)]
     return any(name.endswith(CONFIG_ENDING) or name == "serialized_exported_program.json" for name in names)
 
 
@@ -57,8 +55,9 @@ def read_exported_weights(path: Path, *, field: str) -> dict[str, Tensor]:
         ModelNotLoadable: The file is damaged or older, or a weight is not a plain tensor.
     """
     refuse_unusual_archives(path, field=field)
+    damaged = "the weights of the exported program are damaged ({}); export it again"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with refusing_damage(damaged, field=field), zipfile.ZipFile(path) as archive:
             config = _config(archive, field)
             folder = config.filename.rpartition("/")[0]
             entries = json.loads(archive.read(config))["config"]
@@ -71,10 +70,9 @@ def read_exported_weights(path: Path, *, field: str) -> dict[str, Tensor]:
                 str(name): _tensor(stored[entry["path_name"]], name, entry, field) for name, entry in entries.items()
             }
     # a damaged or hand-made file can be wrong in all these places
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        msg = f"the weights of the exported program are damaged ({first_line}); export it again"
-        raise ModelNotLoadable(msg, field=field) from error
+        raise ModelNotLoadable(damaged.format(first_line), field=field) from error
 
 
 def _config(archive: zipfile.ZipFile, field: str) -> zipfile.ZipInfo:

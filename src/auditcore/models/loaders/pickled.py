@@ -20,6 +20,7 @@ from torch import Tensor
 
 from auditcore.errors import ModelNotLoadable
 from auditcore.models.loaders.torch_files import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
+from auditcore.models.zip_files import is_zip
 
 MOST_DEPTH = 200
 """Deepest nesting of modules."""
@@ -113,8 +114,15 @@ class Inert:
         return self is other
 
 
+class _Bounded(pickle._Unpickler):  # noqa: SLF001 - there is no public name for it
+    """The unpickler written in Python: what it remembers is a dictionary.
+
+    The one in C makes a table as long as the largest number in the file, so that a hundred bytes can take 20 GB.
+    """
+
+
 @final
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(_Bounded):
     """Builds tensors; everything else is inert."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - a class or function
@@ -140,6 +148,7 @@ def read_inert(path: Path, *, field: str) -> object:
     if looks_like_torchscript(path):
         refuse_torchscript(field=field)
     refuse_unusual_archives(path, field=field)
+    refuse_empty_claims(path, field=field)
     try:
         with warnings.catch_warnings():
             # for older files torch.load compares the source code of classes, which are all inert here
@@ -153,6 +162,61 @@ def read_inert(path: Path, *, field: str) -> object:
         msg = f"no weights can be read from the pickle ({first_line}); save `model.state_dict()` instead"
         raise ModelNotLoadable(msg, field=field) from error
     return found
+
+
+@final
+class _Claims(_Bounded):
+    """Adds up the values that a file of older form claims to hold; builds nothing.
+
+    Attributes:
+        values: How many.
+    """
+
+    values = 0
+
+    def find_class(self, _module: str, _name: str) -> type[Inert]:
+        return Inert
+
+    def persistent_load(self, claim: object) -> Inert:
+        match claim:
+            case ("storage", _, _, _, int(values), *_):
+                self.values += max(values, 0)
+        return Inert()
+
+
+_PICKLES = 4
+"""How a file of older form begins: a magic number, the version, sizes of types, and the object."""
+
+
+def refuse_empty_claims(path: Path, *, field: str) -> None:
+    """Refuse a file of older form that claims more values than it has bytes, because torch.load would make room first.
+
+    Each value has at least one byte. Archives are not concerned: their values are read from entries of known size.
+
+    Args:
+        path: A file that `torch.load` would read.
+        field: Path in the request, for errors.
+
+    Raises:
+        ModelNotLoadable: It claims more.
+    """
+    if is_zip(path):
+        return
+    claimed = 0
+    with path.open("rb") as file:
+        for _ in range(_PICKLES):
+            reader = _Claims(file)
+            try:
+                reader.load()
+            # what is damaged here is damaged for torch.load as well, which says so
+            except Exception:  # noqa: BLE001 - with inert objects, a pickle can fail in any way
+                claimed += reader.values
+                break
+            claimed += reader.values
+    if claimed > path.stat().st_size:
+        size = path.stat().st_size
+        msg = f"the file claims to hold {claimed} values, but it has {size} bytes; save the weights again"
+        raise ModelNotLoadable(msg, field=field)
 
 
 def is_module(one: Inert) -> bool:

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from auditcore.errors import ModelNotLoadable, UnsafeReference
+from auditcore.models.zip_files import entries_of, is_zip
 
 
 def looks_like_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript program, whose code PyTorch would run."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    names = [entry.filename for entry in entries_of(path)]
     return any(name.endswith("/constants.pkl") or "/code/" in name for name in names)
 
 
@@ -33,11 +31,15 @@ def refuse_unusual_archives(path: Path, *, field: str) -> None:
     """Refuse archives that no PyTorch since 0.1 writes, and that torch.load would unpack without a limit.
 
     Raises:
-        ModelNotLoadable: The archive is a tar, or compressed, so that a few bytes could grow to any size.
+        ModelNotLoadable: The archive is a tar, or compressed, so that a few bytes could grow to any size; or its
+            directory cannot be read, so that nobody knows.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            squeezed = [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]
+    if is_zip(path):
+        entries = entries_of(path)
+        if not entries:
+            msg = "the file is a zip archive without a directory that can be read; save the weights again"
+            raise ModelNotLoadable(msg, field=field)
+        squeezed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
         if squeezed:
             msg = f"the file is compressed ({squeezed[0]}), which PyTorch never does; save the weights again"
             raise ModelNotLoadable(msg, field=field)

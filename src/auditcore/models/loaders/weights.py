@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +18,9 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.models import Weights
 from auditcore.errors import InvalidRequest, ModelNotLoadable, UnsafeReference
 from auditcore.models.loaders.checkpoints import fill, names_tensors
-from auditcore.models.loaders.pickled import read_inert
+from auditcore.models.loaders.pickled import read_inert, refuse_empty_claims
 from auditcore.models.loaders.torch_files import looks_like_torchscript, refuse_torchscript, refuse_unusual_archives
+from auditcore.models.zip_files import entries_of, is_zip
 from auditcore.sources.fetching import BlobReader, open_resource
 from auditcore.sources.named_files import MOST_INDEX_BYTES, shards_of
 from auditcore.sources.placeholders import refuse_placeholder
@@ -28,6 +29,20 @@ from auditcore.sources.sibling_files import read_sibling
 URI_FIELD = "model.weights.uri"
 
 _SEEDS = range(2**63)
+
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+)
+"""What torch.load raises for damaged files, depending on the place of the damage."""
 
 _OTHER_FORMATS = {
     b"\x89HDF": "HDF5, as Keras writes it",
@@ -213,10 +228,11 @@ def _loaded_safetensors(data: bytes, name: str, field: str) -> dict[str, Tensor]
 
 
 def _read_torch(path: Path, field: str) -> object:
-    archive = zipfile.is_zipfile(path)
+    archive = is_zip(path)
     if archive and looks_like_torchscript(path):
         refuse_torchscript(field=field)
     refuse_unusual_archives(path, field=field)
+    refuse_empty_claims(path, field=field)
     try:
         with warnings.catch_warnings():
             # for a newer pickle protocol, torch.load first warns and then raises
@@ -231,8 +247,7 @@ def _read_torch(path: Path, field: str) -> object:
             )
             raise UnsafeReference(msg, field=field) from error
         raise _unreadable(path, "it is no pickle", field) from error
-    # torch.load raises all these for damaged files, depending on the place of the damage
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except _DAMAGE as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise _unreadable(path, first_line, field) from error
     return content
@@ -242,11 +257,9 @@ def _unreadable(path: Path, reason: str, field: str) -> ModelNotLoadable:
     with path.open("rb") as file:
         start = file.read(16)
     found = next((what for beginning, what in _OTHER_FORMATS.items() if start.startswith(beginning)), None)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if names and not any(name.endswith("data.pkl") for name in names):
-            found = f"a zip archive with {names[0]!r} and not of PyTorch"
+    names = [entry.filename for entry in entries_of(path)]
+    if names and not any(name.endswith("data.pkl") for name in names):
+        found = f"a zip archive with {names[0]!r} and not of PyTorch"
     if found is not None:
         msg = f"the file is {found}; save `model.state_dict()` of the model in PyTorch, best as safetensors"
     else:

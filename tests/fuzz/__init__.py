@@ -1,0 +1,1 @@
+"""Hostile bytes for every place where auditcore reads what a stranger has sent."""
