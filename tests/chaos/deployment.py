@@ -30,7 +30,7 @@ from scripted_server import Asked, Reply, scripted
 
 TESTS = Path(__file__).parents[1]
 PROGRAM = (sys.executable, "-c", "from auditcore_service.cli import main; main()")
-READY_S = 90.0
+READY_S = 180.0
 
 LEASE_S = 3.0
 SETTINGS: Mapping[str, str] = {

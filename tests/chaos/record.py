@@ -107,7 +107,8 @@ def line_about(document: Mapping[str, Any]) -> str:
     """Where and when a table was made."""
     machine, versions = document["machine"], document["versions"]
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return f"{machine['processor']}, {machine['cores']} cores, Linux {document['kernel']}, {named}, {document['date'][:10]}:"
+    where = f"{machine['processor']}, {machine['cores']} cores, Linux {document['kernel']}"
+    return f"{where}, {named}, {document['date'][:10]}:"
 
 
 def pipes(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -127,6 +127,8 @@ def scenario(
     deployment.start_again()
     deployment.wait_until_ready()
     scene = Scene(deployment)
+    for kind in KINDS:
+        scene.body(kind)  # an upload during the fault would hide what becomes of the submit
     started = time.monotonic()
     observed = Observed()
     sizes = {log: log.stat().st_size for log in deployment.logs()}
