@@ -91,7 +91,7 @@ class PostgresServer:
         while True:
             try:
                 with self.connect("postgres") as connection:
-                    if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [SERVICE_ROLE]).fetchone():
+                    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [SERVICE_ROLE]).fetchone():
                         connection.execute(f"CREATE ROLE {SERVICE_ROLE} LOGIN")
                         connection.execute(f"CREATE DATABASE {SERVICE_ROLE} OWNER {SERVICE_ROLE}")
             except psycopg.OperationalError:

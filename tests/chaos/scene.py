@@ -77,7 +77,7 @@ class Scene:
             self.accepted[audit_id] = kind
         return audit_id
 
-    def wait_running(self, audit_id: str, *, above: float = 0.0, seconds: float = 60.0) -> None:
+    def wait_running(self, audit_id: str, *, above: float = 0.0, seconds: float = 150.0) -> None:
         """Wait until an audit computes and has got further than a share."""
         until(lambda: self._fraction(audit_id) > above, seconds=seconds, what=f"audit {audit_id} to run")
 
