@@ -19,7 +19,10 @@ from chaos.oracle import states_of
 from chaos.scene import Scene
 
 WAITING = 37
-OVERTAKEN = 20
+STEADY = 15
+"""Newer audits that wait or run at any time, so that the queue is never empty."""
+
+OVERTAKEN = 30
 """Most newer audits that may start before the last one that waited: those that were under way at the outage, and those
 that start until the service looks for what it has lost."""
 
@@ -94,10 +97,10 @@ def _load_until_started(scene: Scene, scaled: ScaledDeployment, waiting: list[st
     over = threading.Event()
 
     def submit() -> None:
-        while not over.wait(0.2):
+        while not over.wait(0.05):
             with closing(Database(scaled.database_url)) as database, database.reading() as connection:
                 states = states_of(connection, newer) if newer else {}
-            if sum(state in {"queued", "running", "finalizing"} for state in states.values()) < 6:
+            if sum(state in {"queued", "running", "finalizing"} for state in states.values()) < STEADY:
                 accepted = scene.try_submit("tiny", gateway=1)
                 newer.extend([accepted] if accepted else [])
 
