@@ -274,7 +274,14 @@ class EmbeddedDeployment(Deployment):
         return tuple(one.pid for one in children if "auditcore_service.worker.process" in " ".join(one.cmdline()))
 
     def redis_pid(self) -> int:
-        return next(one.pid for one in psutil.Process(self.serve.pid).children() if "redis" in one.name())
+        """Process id of Redis; waits while `serve` pauses before it starts it again."""
+        deadline = time.monotonic() + READY_S
+        while True:
+            for child in psutil.Process(self.serve.pid).children():
+                if "redis" in child.name() and child.status() != psutil.STATUS_ZOMBIE:
+                    return child.pid
+            assert time.monotonic() < deadline, "Redis was not started again"
+            time.sleep(0.1)
 
     def kill_redis(self) -> None:
         """End Redis; `serve` starts it again."""

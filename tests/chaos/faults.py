@@ -49,7 +49,7 @@ def freeze_worker(deployment: Deployment, chosen: random.Random) -> None:
 
 def kill_redis(deployment: Deployment, _: random.Random) -> None:
     """SIGKILL of Redis."""
-    with suppress(StopIteration, psutil.NoSuchProcess):
+    with suppress(AssertionError, psutil.NoSuchProcess):
         deployment.kill_redis()
 
 
