@@ -1,6 +1,6 @@
 """Many small audits under faults at random: run with `make soak AUDITS=500 SEED=1`.
 
-Half of the audits go to each deployment. The seed decides which fault comes when and what it hits; the log says when
+Half of the audits go to each deployment, a few at a time. The seed decides which fault comes when and what it hits; the log says when
 each began, so that a run can be repeated. How far the service is at that moment depends on the machine.
 """
 
@@ -33,8 +33,8 @@ MIX = ("tiny",) * 7 + ("quick",) * 2 + ("waves",)
 BETWEEN_S = (2.0, 6.0)
 """Pause between two faults."""
 
-WAITING = 25
-"""Most audits that wait or run: more would only queue."""
+WAITING = 10
+"""Most audits that wait or run: more would only queue, and end before many faults have come."""
 
 
 @dataclass
@@ -83,6 +83,9 @@ def soak(
                 scene.try_submit(kinds.choice(MIX), gateway=gateway)
             else:
                 time.sleep(0.2)
+        # the last audits have faults too
+        while _waiting(scene, 0) and time.monotonic() - started < limit_s:
+            time.sleep(0.5)
     finally:
         over.set()
         disturbing.join()
@@ -132,7 +135,7 @@ def _waiting(scene: Scene, gateway: int) -> int:
     """Audits that have not ended, as a gateway says; 0 if it does not answer, so that the submit finds out."""
     client = scene.deployment.client_of(scene.deployment.base_urls[gateway])
     try:
-        answer = client.get("/v1/audits", params={"limit": 2 * WAITING}, timeout=5)
+        answer = client.get("/v1/audits", params={"limit": 4 * WAITING}, timeout=5)
         items = answer.json()["items"] if answer.status_code == 200 else []
     except Exception:  # noqa: BLE001 - the gateway was killed in the middle of its answer
         return 0
