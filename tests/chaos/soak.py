@@ -1,7 +1,7 @@
 """Many small audits under faults at random: run with `make soak AUDITS=500 SEED=1`.
 
-Half of the audits go to each deployment, a few at a time. The seed decides which fault comes when and what it hits; the log says when
-each began, so that a run can be repeated. How far the service is at that moment depends on the machine.
+Half of the audits go to each deployment, a few at a time. The seed decides which fault comes when and what it hits; the
+log says when each began, so that a run can be repeated. How far the service is at that moment depends on the machine.
 """
 
 from __future__ import annotations
