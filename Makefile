@@ -5,6 +5,7 @@
 .DELETE_ON_ERROR:
 .PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates fuzz stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
 .PHONY: fuzz-intakes help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
+.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates chaos soak load stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -70,6 +71,16 @@ bench-gateway: $(DEV) ## Measure submits at 50 a second on SQLite, and kill the 
 bench-workers: $(DEV) ## Measure two workers beside one, and what the service adds to an audit
 	$(BIN)/python tests/benchmarks/workers.py
 
+# as root, for network namespaces, disks and PostgreSQL's own user; without root those scenarios are skipped
+chaos: $(DEV) ## Break every part of the service and check that nothing is lost; as root, 40 minutes, writes chaos/
+	CHAOS_OUT=$(CURDIR)/chaos CHAOS_BASE=$(BASE) OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider tests/chaos $(ARGS)
+
+soak: $(DEV) ## Run AUDITS=500 audits under faults at random, repeatable by SEED=1; 20 minutes, writes chaos/soak.md
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m chaos.soak --audits $(or $(AUDITS),500) --seed $(or $(SEED),1) --out chaos
+
+load: $(DEV) ## Measure gateways under 100 clients and 500 event streams; 9 minutes, writes load/
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.service_load --out load
+
 bench-estimates: $(DEV) ## Compare estimated with actual seconds over several plans
 	$(BIN)/python tests/benchmarks/estimates.py
 
@@ -117,7 +128,7 @@ constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject
 	mv constraints.new constraints.txt
 
 clean: ## Remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json
+	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json chaos load
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -45,7 +45,7 @@ class Scripted:
         script: What answers; may be replaced at any time.
     """
 
-    def __init__(self, script: Callable[[Asked], Reply]) -> None:
+    def __init__(self, script: Callable[[Asked], Reply], host: str = "127.0.0.1") -> None:
         self.script = script
         self.asked: list[Asked] = []
         self.most_at_once = 0
@@ -74,8 +74,8 @@ class Scripted:
             def handle_error(self, request: object, client_address: object) -> None:
                 """Clients that hang up are what some tests are about."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = Server((host, 0), Handler)
+        self.url = f"http://{host}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -107,9 +107,9 @@ class Scripted:
 
 
 @contextmanager
-def scripted(script: Callable[[Asked], Reply] = lambda _: Reply()) -> Iterator[Scripted]:
-    """The server while the block runs."""
-    server = Scripted(script)
+def scripted(script: Callable[[Asked], Reply] = lambda _: Reply(), host: str = "127.0.0.1") -> Iterator[Scripted]:
+    """The server, at an address of this machine, while the block runs."""
+    server = Scripted(script, host)
     server._thread.start()
     try:
         yield server
