@@ -59,7 +59,8 @@ def test_inspections_that_wait_hold_no_threads(server: uvicorn.Server, http: htt
             pool.submit(http.post, "/v1/models:inspect", json={"model": SMALL_MODEL}, timeout=LONG_S) for _ in range(60)
         ]
         try:
-            while service.inspections.waiting < len(waiting):
+            deadline = time.monotonic() + PATIENCE_S
+            while service.inspections.waiting < len(waiting) and time.monotonic() < deadline:
                 time.sleep(0.01)
             # with a thread for each, all of these would time out
             for path in ("/livez", "/readyz", "/v1/audits"):
@@ -79,7 +80,7 @@ def test_submits_that_wait_for_a_registry_leave_threads_for_the_others(
         arrived.release()
         go_on.wait(LONG_S)
         msg = "the registry says no"
-        raise InvalidRequest(msg)
+        raise InvalidRequest(msg, field="model")
 
     audit = http.post("/v1/audits", json=REQUEST).json()["id"]
     monkeypatch.setattr("auditcore_service.use_cases.priced_requests.prepare_request", wait_for_a_registry)
