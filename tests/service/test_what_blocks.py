@@ -183,7 +183,8 @@ def test_the_files_of_an_upload_lie_beside_the_blobs(
     def store(_self: object, _principal: object, stream: Any) -> None:
         # it has no name any more, so that it is gone with the process
         seen.append(Path(f"/proc/self/fd/{stream.fileno()}").readlink().parent)
-        raise ZeroDivisionError
+        msg = "not looked at here"
+        raise InvalidRequest(msg, field="maps")
 
     monkeypatch.setattr("auditcore_service.use_cases.uploaded_maps.MapUploads.store", store)
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
