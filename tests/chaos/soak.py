@@ -80,7 +80,8 @@ def soak(
         while len(scene.accepted) < audits and time.monotonic() - started < limit_s:
             gateway = (gateway + 1) % len(deployment.base_urls)
             if _waiting(scene, gateway) < WAITING:
-                scene.try_submit(kinds.choice(MIX), gateway=gateway)
+                if scene.try_submit(kinds.choice(MIX), gateway=gateway) is None:
+                    time.sleep(0.2)
             else:
                 time.sleep(0.2)
         # the last audits have faults too
