@@ -93,6 +93,14 @@ class ServiceProcess:
         self._process.wait(seconds)
         return time.monotonic() - started
 
+    def stop_as_orchestrators_do(self, grace_s: float) -> float:
+        """End it with SIGTERM and, when the grace is over, with SIGKILL; returns how many seconds that took."""
+        try:
+            return self.stop(grace_s)
+        except subprocess.TimeoutExpired:
+            self.end()
+            return grace_s
+
     def end(self) -> None:
         """End it and its group, whatever state they are in."""
         if self._process is None:

@@ -14,6 +14,7 @@ from running_service import upload
 
 _QUICK = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 4, "repeats": 2}]}
 _LONG = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 8, "repeats": 3}]}
+_LONGER = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 16, "repeats": 3}]}
 _SLOW = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 6, "repeats": 2}]}
 _WAVES = {
     "explainers": [{"kind": "gradient"}],
@@ -27,8 +28,9 @@ KINDS: Mapping[str, tuple[str, int, Mapping[str, Any]]] = {
     "waves": ("digits:build", 4, _WAVES),
     "slow": ("chaos.faulty_models:build_slow", 6, _SLOW),
     "one long shard": ("chaos.faulty_models:build_slow", 2, _LONG),
+    "a shard longer than the grace": ("chaos.faulty_models:build_slow", 2, _LONGER),
 }
-"""Audits that succeed. A shard has two images; those of the slow network take 2 to 5 s each."""
+"""Audits that succeed. A shard has two images; those of the slow network take 2 to 15 s each."""
 
 
 def batch_of(client: httpx.Client, images: int, *, poisoned: bool = False) -> dict[str, Any]:

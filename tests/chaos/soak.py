@@ -30,7 +30,7 @@ from chaos.undisturbed import undisturbed_reports
 MIX = ("tiny",) * 7 + ("quick",) * 2 + ("waves",)
 """Kinds of audits, as often as they are submitted."""
 
-BETWEEN_S = (2.0, 6.0)
+BETWEEN_S = (4.0, 12.0)
 """Pause between two faults."""
 
 WAITING = 10
@@ -80,7 +80,8 @@ def soak(
         while len(scene.accepted) < audits and time.monotonic() - started < limit_s:
             gateway = (gateway + 1) % len(deployment.base_urls)
             if _waiting(scene, gateway) < WAITING:
-                scene.try_submit(kinds.choice(MIX), gateway=gateway)
+                if scene.try_submit(kinds.choice(MIX), gateway=gateway) is None:
+                    time.sleep(0.2)
             else:
                 time.sleep(0.2)
         # the last audits have faults too

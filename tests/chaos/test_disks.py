@@ -40,10 +40,13 @@ def with_disks(folder: Path, weights: Path, request: pytest.FixtureRequest) -> I
 @pytest.mark.parametrize("name", ["blobs", "database", "temporary files"])
 def test_a_full_disk(with_disks: tuple[Deployment, Disks], play: Play, name: str) -> None:
     deployment, disks = with_disks
-    with play(f"disk of the {name} full for 10 s, with 12 audits queued", deployment) as scene:
-        for _ in range(6):
+    with play(f"disk of the {name} full for 10 s, with 11 audits queued", deployment) as scene:
+        audit_id = scene.submit("slow")
+        for _ in range(5):
             scene.submit("quick")
             scene.submit("tiny")
+        # a worker that is still starting would sleep through the fault
+        scene.wait_running(audit_id)
         disks[name].fill()
         try:
             time.sleep(5)
@@ -63,8 +66,10 @@ def test_a_full_disk(with_disks: tuple[Deployment, Disks], play: Play, name: str
 def test_a_read_only_disk(with_disks: tuple[Deployment, Disks], play: Play, name: str) -> None:
     deployment, disks = with_disks
     with play(f"disk of the {name} read-only for 10 s, with 8 audits queued", deployment) as scene:
+        audit_id = scene.submit("slow")
         for _ in range(8):
             scene.submit("quick")
+        scene.wait_running(audit_id)
         disks[name].make_read_only()
         try:
             time.sleep(10)
@@ -78,8 +83,10 @@ def test_a_read_only_database(with_disks: tuple[Deployment, Disks], play: Play) 
     if not isinstance(deployment, ScaledDeployment):
         pytest.skip("SQLite has no server that becomes read-only, and a disk with open files cannot")
     with play("PostgreSQL read-only for 8 s, with 6 audits queued", deployment) as scene:
+        audit_id = scene.submit("slow")
         for _ in range(6):
             scene.submit("quick")
+        scene.wait_running(audit_id)
         _set_read_only(deployment, "on")
         try:
             time.sleep(4)

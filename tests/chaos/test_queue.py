@@ -75,7 +75,10 @@ def test_foreign_messages(deployment: Deployment, play: Play) -> None:
 def test_database_away_under_steady_load(scaled: ScaledDeployment, play: Play) -> None:
     with play(f"PostgreSQL away for 6 s while {WAITING} audits wait, under steady load", scaled) as scene:
         scene.end_s = 240
+        busy = scene.submit("slow")
         waiting = [scene.submit("tiny") for _ in range(WAITING)]
+        # a worker that is still starting would sleep through the fault
+        scene.wait_running(busy)
         scaled.postgres.process.kill()
         time.sleep(6)
         scaled.start_again()
