@@ -98,12 +98,12 @@ def test_the_documented_json_is_accepted(client: TestClient) -> None:
     assert client.post("/v1/audits", json=request).status_code == 202
 
 
-def test_submitting_sends_shard_keys_and_no_pixels(client: TestClient, redis_url: str) -> None:
-    audit_id = submit(client)
+def test_submitting_sends_a_ticket_and_no_pixels(client: TestClient, redis_url: str) -> None:
+    submit(client)
     with redis.Redis.from_url(redis_url) as queue:
         message = queue.brpop("gpu", timeout=10)[1]  # announced behind the answer
     payload = json.loads(base64.b64decode(json.loads(message)["body"]))
-    assert payload[0] == [audit_id, 0, 0]
+    assert payload[0] == ["gpu"]
     assert payload[1] == {}
 
 

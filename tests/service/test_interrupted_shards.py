@@ -192,6 +192,19 @@ def test_a_shard_that_is_computed_in_parts_gives_the_same_scores(make_workplace:
     assert [report.manifest.attempts for report in reports] == [1, 1]
 
 
+def test_a_long_shard_makes_room_for_other_audits(
+    make_workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "STAY_S", 0.0)
+    workplace = make_workplace(shard_images=64, checkpoint_s=1e-6)
+    workplace.computer.early = True
+    long, short = workplace.submit(2 * GROUP), workplace.submit(2)
+    for _ in range(2):
+        workplace.executor.run_next()
+    assert workplace.shards(short)[0].state == "done"
+    assert [shard.state for shard in workplace.shards(long)] == ["done", "queued", "pending"]
+
+
 def test_a_worker_that_stops_stores_what_is_done_and_hands_the_rest_back(
     make_workplace: Callable[..., Workplace],
 ) -> None:

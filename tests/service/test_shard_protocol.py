@@ -636,6 +636,15 @@ def test_a_part_of_a_shard_that_was_taken_over_does_not_count(play: Play) -> Non
     assert len(play.shards()) == 2
 
 
+def test_a_part_that_is_stored_twice_counts_once(play: Play) -> None:
+    """As when the database goes away after the commit, and before its answer."""
+    play.submit(compute=1, each=4)
+    play.claim()
+    assert play.part(2).applied
+    assert play.part(2).applied
+    assert [(one.start, one.stop) for one in play.shards()] == [(0, 2), (2, 4), (0, 4)]
+
+
 def test_a_part_of_a_cancelled_audit_ends_it(play: Play) -> None:
     play.submit(compute=1, each=4)
     play.claim()

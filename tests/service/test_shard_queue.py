@@ -158,6 +158,19 @@ def test_workers_spread_over_tenants_and_audits(database: Database) -> None:
     assert {audit_id: running.count(audit_id) for audit_id in ("a1", "a2", "b1")} == {"a1": 2, "a2": 2, "b1": 4}
 
 
+def test_who_has_fewer_running_shards_comes_before_who_was_served_longer_ago(database: Database) -> None:
+    submit(database, "a1", shards=10, tenant="a")
+    workers = Workers(database)
+    for _ in range(3):
+        workers.claim()
+    submit(database, "b1", shards=10, tenant="b")
+    # those of the first tenant take long, those of the second end at once
+    assert workers.audits(4) == ["b1"] * 4
+    submit(database, "b2", shards=10, tenant="b")
+    workers.claim()
+    assert workers.audits(2) == ["b1", "b1"]
+
+
 def test_a_shard_that_ends_an_audit_comes_first(database: Database) -> None:
     submit(database, "a", shards=3, now=999.0)
     (only,) = submit(database, "b", shards=1, now=1000.0)

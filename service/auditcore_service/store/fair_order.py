@@ -55,9 +55,20 @@ def claim_next(
     return None
 
 
-def is_shard_waiting(connection: Connection, *, kinds: Sequence[ShardKind], now: float) -> bool:
-    """Whether `claim_next` would find a shard; this reads only."""
+def is_shard_waiting(
+    connection: Connection, *, kinds: Sequence[ShardKind], now: float, besides: str | None = None
+) -> bool:
+    """Whether `claim_next` would find a shard; this reads only.
+
+    Args:
+        connection: Any transaction.
+        kinds: Kinds of shards that the worker may claim.
+        now: Seconds since 1970.
+        besides: Id of an audit whose shards do not count.
+    """
     waiting = select(AUDITS.c.id).where(AUDITS.c.state.in_(ACTIVE), _has_claimable(kinds, now)).limit(1)
+    if besides is not None:
+        waiting = waiting.where(AUDITS.c.id != besides)
     return connection.execute(waiting).scalar_one_or_none() is not None
 
 

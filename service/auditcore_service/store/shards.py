@@ -207,6 +207,8 @@ def complete_part(
     if state not in ACTIVE:
         abandon_shard(connection, key, attempt=attempt, now=now)
         return _STALE
+    if stop <= shard.start:  # an earlier try was committed, and its answer was lost
+        return Step(applied=True)
     done = shard.weight * (stop - shard.start) / (shard.stop - shard.start)
     _insert_part(
         connection,

@@ -42,6 +42,9 @@ SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 TICK_S = 0.5
 """How often this process shows that it is alive while its child computes."""
 
+ENDING_S = 8.0
+"""How long the child may take to end after it should have handed its shard back."""
+
 LOST_S = 1.0
 """How long billiard waits for the result of a child that has died."""
 
@@ -106,7 +109,8 @@ class DatabaseWorker:
         """Have the child do it; whether the child could. How a shard ended is in the database."""
         running = pool.apply_async(_compute_in_child, (self._settings, self._stop_request, work))
         while not running.ready():
-            if self._stopping_now.is_set():
+            # the child hands its shard back in time; what else it does need not end
+            if self._stopping_now.is_set() or self._stop_request.age_s() > self._settings.drain_s + ENDING_S:
                 return False
             running.wait(TICK_S)
             self._presence.show()

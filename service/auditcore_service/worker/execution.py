@@ -11,6 +11,7 @@ from typing import final
 import structlog
 from pydantic import TypeAdapter
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
@@ -30,7 +31,7 @@ from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.contents import NOTHING, AuditContents
 from auditcore_service.store.database import Database
 from auditcore_service.store.database_time import database_time
-from auditcore_service.store.fair_order import claim_next
+from auditcore_service.store.fair_order import claim_next, is_shard_waiting
 from auditcore_service.store.inspections import answer_inspection, find_inspection
 from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Step
 from auditcore_service.store.shards import (
@@ -290,12 +291,23 @@ class Executor:
             if ended.is_result and shard.kind == "compute":
                 self._announce(self._end_if_decided(shard.key, logger))
             going_on = ended.rest
-            # other tickets have a limit too, and other audits a turn
-            if going_on is not None and (
-                self._stopping.is_made() or time.monotonic() - started > self._settings.shard_limit_s / 2
-            ):
+            if going_on is not None and self._is_turn_over(going_on, started):
                 self._hand_back(going_on, logger)
                 going_on = None
+
+    def _is_turn_over(self, shard: Shard, started: float) -> bool:
+        """Whether a worker hands back what is left of its shard: it has to stop, or others have waited long enough."""
+        worked_s = time.monotonic() - started
+        if self._stopping.is_made() or worked_s > self._settings.shard_limit_s / 2:
+            return True
+        if worked_s < STAY_S:
+            return False
+        try:
+            with self._database.reading() as connection:
+                now = database_time(connection)
+                return is_shard_waiting(connection, kinds=tuple(QUEUES), now=now, besides=shard.key.audit_id)
+        except SQLAlchemyError:  # it may go on
+            return False
 
     def _hand_back(self, shard: Shard, logger: structlog.stdlib.BoundLogger) -> None:
         step = self._settle(
