@@ -3,9 +3,9 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates fuzz stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
-.PHONY: fuzz-intakes help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
-.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates chaos soak load stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints clean
+.PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints clean
+.PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak fuzz fuzz-intakes
+.PHONY: stopping headline ranking sense intervals noise layers imputation same-reports
 
 PYTHON ?= python3
 VENV := .venv

@@ -144,4 +144,4 @@ class Computer(Protocol):
         """
 
     def close(self) -> None:
-        """Give back memory and processes."""
+        """End at once what is being computed, and give back memory and processes; no further order is taken."""

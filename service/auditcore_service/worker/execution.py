@@ -200,7 +200,7 @@ class Executor:
             queue: Hears of shards that are opened.
             computer: Computes.
             stopping: Whether the worker is told to stop; never if None.
-            end_process: Ends this process, for a computer that cannot be interrupted; None where nothing may end it.
+            end_process: Ends this process, whose pool then starts another; None where nothing may end it.
         """
         self._settings = settings
         self._database = database
@@ -559,8 +559,8 @@ class Executor:
         except Exception:  # its lease runs out
             logger.exception("shard_not_handed_back")
         self._computer.close()
-        # a computer without a process of its own cannot be interrupted
-        if self._end_process is not None and not watch.left.wait(INTERRUPT_S):
+        # a closed computer takes no further order, and the thread that waits for it may be stuck elsewhere
+        if self._end_process is not None and (watch.overrun == "time_limit" or not watch.left.wait(INTERRUPT_S)):
             self._end_process()
 
     def _announce(self, step: Step) -> None:
