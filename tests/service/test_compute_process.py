@@ -81,6 +81,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:
         explainers=("hostile_models:dying", "hostile_models:endless"),
         code_digests=tuple(sha256(path.read_bytes()) for path in (folder / "roots").glob("*.torchscript")),
         micro_batch=4,
+        threads=torch.get_num_threads(),
         **changes,
     )
 
