@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 import digits
 
@@ -101,15 +101,3 @@ def sleeping(seconds: float) -> nn.Module:
 def dying_when_loaded() -> nn.Module:
     """End the process."""
     os._exit(7)
-
-
-def dying(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG001 - as every function of a team
-    """End the process while maps are made."""
-    os.kill(os.getpid(), 9)
-    return images
-
-
-def endless(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG001 - as every function of a team
-    """Hang while maps are made."""
-    time.sleep(1000)
-    return images

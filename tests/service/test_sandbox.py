@@ -1,0 +1,108 @@
+"""What a profile names, and what happens where the kernel cannot enforce it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from auditcore_service.settings import Settings
+from auditcore_service.startup import CannotStart
+from auditcore_service.worker import process
+from auditcore_service.worker.compute_environment import WAITING, compute_environment
+from auditcore_service.worker.compute_folders import ComputeFolder
+from auditcore_service.worker.compute_settings import ComputeSettings
+from auditcore_service.worker.sandbox import enforcement
+from auditcore_service.worker.sandbox.enforcement import SandboxMissing, enforce
+from auditcore_service.worker.sandbox.profile import SandboxProfile, sandbox_profile
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    for name in ("roots/models", "roots/service", "tokens"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "roots/service/auditcore.db").touch()
+    return Settings(
+        data_dir=tmp_path / "roots/service",
+        file_roots=(tmp_path / "roots",),
+        token_roots=(tmp_path / "tokens",),
+        server_prefixes=("http://models.internal:8080/", "https://models.example/"),
+        mlflow_tracking_uri="https://ann:password@mlflow.example/",
+        workers=2,
+        threads=3,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ComputeFolder:
+    return ComputeFolder(tmp_path / "folders")
+
+
+def test_a_folder_with_the_data_of_the_service_is_listed_without_it(settings: Settings, folder: ComputeFolder) -> None:
+    profile = sandbox_profile(settings, "nothing", folder)
+    (roots,) = settings.file_roots
+    assert str(roots / "models") in profile.read
+    assert str(roots) in profile.listed
+    hidden = roots / "service"
+    assert not any(Path(one).is_relative_to(hidden) or hidden.is_relative_to(one) for one in profile.read)
+    assert str(folder.files) in profile.read
+    assert str(folder.own) in profile.write
+    assert profile.ports is None
+    assert str(settings.token_roots[0]) not in profile.read
+
+
+def test_only_a_process_that_asks_servers_reaches_their_ports_and_tokens(
+    settings: Settings, folder: ComputeFolder
+) -> None:
+    profile = sandbox_profile(settings, "servers", folder)
+    assert profile.ports == (53, 443, 8080)
+    assert str(settings.token_roots[0]) in profile.read
+
+
+def test_where_it_is_required_nothing_works_without_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enforcement, "landlock_version", lambda: 0)
+    with pytest.raises(SandboxMissing, match="lacks landlock"):
+        enforce(SandboxProfile(required=True, read=(), listed=(), write=(), ports=None))
+    monkeypatch.setattr(process, "hide_process", lambda: None)
+    with pytest.raises(CannotStart, match="AUDIT_SANDBOX is required"):
+        process.run_worker(settings.model_copy(update={"sandbox": "required"}))
+
+
+def test_the_environment_is_a_list(tmp_path: Path) -> None:
+    given = {
+        "PATH": "/bin",
+        "OMP_NUM_THREADS": "4",
+        "GOMP_SPINCOUNT": "7",
+        "AUDIT_DATABASE_URL": "postgresql://a:b@c/d",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "HF_TOKEN": "t",
+        "HTTPS_PROXY": "http://user:password@proxy",
+        "TEAM": "x",
+    }
+    found = compute_environment(given, also=("TEAM",), folder=tmp_path)
+    assert {name for name in given if name in found} == {"PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "TEAM"}
+    assert found["HOME"] == found["TMPDIR"] == str(tmp_path)
+    # an operator who wants threads to spin says so
+    assert {**WAITING, "GOMP_SPINCOUNT": "7"}.items() <= found.items()
+
+
+def test_a_process_gets_no_credentials_of_a_registry(settings: Settings) -> None:
+    given = ComputeSettings.of(settings)
+    assert given.access.mlflow_tracking_uri == "https://mlflow.example/"
+    assert "password" not in given.model_dump_json()
+    assert given.threads == 3
+
+
+def test_the_next_worker_removes_the_folder_of_one_that_was_killed(tmp_path: Path) -> None:
+    killed = ComputeFolder(tmp_path / "folders")
+    alive = ComputeFolder(tmp_path / "folders")
+    (killed.own / "weights").write_text("large")
+    # as the kernel does with the descriptors of a process that is killed
+    os.close(killed._handle)
+    killed._handle = -1
+    ComputeFolder(tmp_path / "folders")
+    assert not killed.own.exists()
+    assert alive.own.exists()
+    alive.remove()
+    assert not alive.own.parent.exists()
