@@ -80,9 +80,7 @@ def pins(text: str) -> Iterator[tuple[str, str]]:
 def without_cuda(text: str) -> str:
     """The same file without what only a GPU needs."""
     blocks = re.split(r"(?m)^(?=[a-z0-9])", text)
-    return "".join(
-        block for block in blocks if not CUDA.match(block) or re.split(r"[= \[]", block)[0] in KEPT_ON_CPU
-    )
+    return "".join(block for block in blocks if not CUDA.match(block) or re.split(r"[= \[]", block)[0] in KEPT_ON_CPU)
 
 
 def write(name: str, uv: str) -> None:
@@ -92,9 +90,7 @@ def write(name: str, uv: str) -> None:
     command = [uv, "pip", "compile", "-", "--quiet", "--universal", "--no-header", "--no-annotate"]
     command += ["--generate-hashes", "--constraint", "constraints.txt", "--python-version", "3.11"]
     # no --emit-index-url: whoever builds has an index of their own
-    done = subprocess.run(  # noqa: S603 - the uv of this environment
-        command, input="\n".join(asked), capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    done = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         sys.exit(done.stderr)
     heading = f"# Written by `make locks`. Asked for: sha256:{digest(asked)}\n"

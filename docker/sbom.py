@@ -21,6 +21,9 @@ from packageurl import PackageURL
 
 ENGINE = Path(__file__).with_name("engine")
 
+LONGEST_NAME = 80
+"""Characters of a license's name; what is longer is the whole text of a license, which old packages put there."""
+
 # runs in the image with its own Python, which has nothing else
 LISTING = r"""
 import importlib.metadata, json, subprocess
@@ -28,7 +31,8 @@ python = [
     [d.name, d.version, d.metadata.get("License-Expression") or d.metadata.get("License") or ""]
     for d in importlib.metadata.distributions()
 ]
-text = subprocess.run(["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Architecture}\n"], capture_output=True, text=True).stdout
+query = ["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Architecture}\n"]
+text = subprocess.run(query, capture_output=True, text=True).stdout
 print(json.dumps({"python": python, "debian": [line.split("\t") for line in text.splitlines()]}))
 """
 
@@ -36,7 +40,7 @@ print(json.dumps({"python": python, "debian": [line.split("\t") for line in text
 def listed(image: str) -> dict[str, list[list[str]]]:
     """Packages of an image."""
     command = [ENGINE, "run", "--rm", "--network", "none", "--entrypoint", "python", image, "-c", LISTING]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own script
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{image}: {done.stderr}")
     found: dict[str, list[list[str]]] = json.loads(done.stdout)
@@ -49,11 +53,8 @@ def bill(image: str, packages: dict[str, list[list[str]]]) -> Bom:
     bom.metadata.component = Component(name=image, type=ComponentType.CONTAINER, bom_ref=image)
     for name, version, license_text in packages["python"]:
         url = PackageURL("pypi", None, name.lower().replace("_", "-"), version)
-        # old packages put the whole text of their license here
-        named = [DisjunctiveLicense(name=license_text)] if 0 < len(license_text) < 80 else []
-        bom.components.add(
-            Component(name=name, version=version, purl=url, bom_ref=url.to_string(), licenses=named)
-        )
+        named = [DisjunctiveLicense(name=license_text)] if 0 < len(license_text) <= LONGEST_NAME else []
+        bom.components.add(Component(name=name, version=version, purl=url, bom_ref=url.to_string(), licenses=named))
     for name, version, architecture in packages["debian"]:
         url = PackageURL("deb", "debian", name, version, {"arch": architecture})
         bom.components.add(Component(name=name, version=version, purl=url, bom_ref=url.to_string()))
@@ -83,7 +84,9 @@ def main() -> None:
     options = parser.parse_args()
     packages = listed(options.image)
     options.out.write_text(text_of(bill(options.image, packages)))
-    sys.stdout.write(f"{options.out}: {len(packages['python'])} packages of Python, {len(packages['debian'])} of Debian\n")
+    sys.stdout.write(
+        f"{options.out}: {len(packages['python'])} packages of Python, {len(packages['debian'])} of Debian\n"
+    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 torch's libraries name those of CUDA as needed, so that the loader refuses to load one without the others. On a CPU none
 of them is called: torch asks CUDA's runtime, which stays, how many GPUs there are, and the answer is none. For each
-library that is missing, this puts one of the same name beside torch's own. Its functions are those that torch names, and
-each only returns an error. It needs a C compiler.
+library that is missing, this puts one of the same name beside torch's own. Its functions are those that torch names,
+and each only returns an error. It needs a C compiler and readelf.
 """
 
 import re
@@ -19,6 +19,9 @@ CUDA = re.compile(r"lib(cu|nccl|nv)")
 
 # libcuda and libnvidia-ml come with the driver, are missing wherever there is no GPU, and torch does without them
 OF_THE_DRIVER = frozenset({"libcuda.so.1", "libnvidia-ml.so.1"})
+
+COLUMNS = 8
+"""Of a symbol that has a name, as readelf lists it."""
 
 FAILED = 1
 """What the functions return: 0 is success in every library of CUDA."""
@@ -54,7 +57,7 @@ def symbols(library: Path) -> tuple[set[str], set[tuple[str, str]]]:
     undefined: set[tuple[str, str]] = set()
     for line in listed.splitlines():
         words = line.split()
-        if len(words) < 8 or not words[0].rstrip(":").isdigit() or words[4] not in {"GLOBAL", "WEAK", "UNIQUE"}:
+        if len(words) < COLUMNS or not words[0].rstrip(":").isdigit() or words[4] not in {"GLOBAL", "WEAK", "UNIQUE"}:
             continue
         name, _, version = words[7].partition("@")
         if words[6] != "UND":

@@ -227,4 +227,7 @@ def deployed(folder: Path) -> Iterator[Deployment]:
         made.token = answer.stdout.strip().splitlines()[-1].strip()
         yield made
     finally:
-        made.compose("down", "--volumes", "--timeout", "5")
+        # first by force: what is being started again and again cannot be stopped
+        label = f"label=com.docker.compose.project={made.project}"
+        engine("rm", "--force", *engine("ps", "--all", "--quiet", "--filter", label).stdout.split(), check=False)
+        made.compose("down", "--volumes")

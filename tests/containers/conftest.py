@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from running_containers import ENGINE, ROOT, Deployment, deployed
 
 TIMES: dict[str, float] = {}
@@ -52,13 +53,18 @@ def pytest_sessionfinish() -> None:
         if "auditcore-" in name
     }
     found = {
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, {version}",
         "checks": [{"check": words(n), "outcome": o, "seconds": round(TIMES[n], 1)} for n, o in OUTCOMES.items()],
         "images": sizes,
     }
     Path(ROOT / "containers.json").write_text(json.dumps(found, indent=1) + "\n")
-    lines = [f"Measured on {found['date']}; {found['machine']}.", "", "| Checked | Result | Seconds |", "|---|---|---:|"]
+    lines = [
+        f"Measured on {found['date']}; {found['machine']}.",
+        "",
+        "| Checked | Result | Seconds |",
+        "|---|---|---:|",
+    ]
     lines += [f"| {row['check']} | {row['outcome']} | {row['seconds']} |" for row in found["checks"]]
     lines += ["", "| Image | Size |", "|---|---:|"]
     lines += [f"| `{name}` | {size} |" for name, size in sorted(sizes.items())]

@@ -71,7 +71,9 @@ def test_nothing_can_be_written_outside_volumes(deployment: Deployment, service:
         assert done.returncode != 0
         assert re.search("Read-only file system|Permission denied", done.stderr), done.stderr
     root = next(
-        line.split() for line in deployment.run_in(service, "cat", "/proc/1/mounts").stdout.splitlines() if " / " in line
+        line.split()
+        for line in deployment.run_in(service, "cat", "/proc/1/mounts").stdout.splitlines()
+        if " / " in line
     )
     assert "ro" in root[3].split(",")
 
@@ -240,5 +242,3 @@ def test_everything_stops_within_its_grace(deployment: Deployment) -> None:
         engine("start", deployment.container(service))
         deployment.wait_until_healthy(service)
     assert deployment.wait_for(audit, {"succeeded", "failed"})["state"] == "succeeded"
-
-

@@ -103,7 +103,12 @@ def test_a_gateway_that_others_can_reach_asks_who_they_are(compose: dict[str, An
 
 def test_only_the_gateway_is_reachable_and_only_from_here(compose: dict[str, Any]) -> None:
     ports = {name: service.get("ports") for name, service in compose["services"].items()}
-    assert ports == {"gateway": ["127.0.0.1:${AUDIT_PUBLISHED_PORT:-8000}:8000"], "worker": None, "postgres": None, "redis": None}
+    assert ports == {
+        "gateway": ["127.0.0.1:${AUDIT_PUBLISHED_PORT:-8000}:8000"],
+        "worker": None,
+        "postgres": None,
+        "redis": None,
+    }
     assert compose["networks"]["back"] == {"internal": True}
     assert compose["services"]["worker"]["networks"] == ["back"]
 
@@ -273,7 +278,7 @@ def test_the_worker_for_the_cpu_has_the_same_packages_without_cuda() -> None:
     assert locked("worker-cpu") < locked("worker")
     assert all(lock.CUDA.match(name) for name in left_out)
     assert {"nvidia-cublas", "triton"} <= left_out
-    assert lock.KEPT_ON_CPU < locked("worker-cpu")
+    assert locked("worker-cpu") > lock.KEPT_ON_CPU
 
 
 @pytest.mark.parametrize("name", [*lock.LOCKS, "worker-cpu"])
