@@ -229,5 +229,7 @@ def deployed(folder: Path) -> Iterator[Deployment]:
     finally:
         # first by force: what is being started again and again cannot be stopped
         label = f"label=com.docker.compose.project={made.project}"
-        engine("rm", "--force", *engine("ps", "--all", "--quiet", "--filter", label).stdout.split(), check=False)
+        for _ in SERVICES:
+            # podman refuses to remove a container before those that depend on it
+            engine("rm", "--force", *engine("ps", "--all", "--quiet", "--filter", label).stdout.split(), check=False)
         made.compose("down", "--volumes")
