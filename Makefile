@@ -6,6 +6,7 @@
 .PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints clean
 .PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak fuzz fuzz-intakes
 .PHONY: stopping headline ranking sense intervals noise layers imputation same-reports
+.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints locks images containers clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -49,6 +50,8 @@ lint: $(DEV) ## Style, types, import rules, security, Dockerfiles
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src service
 	$(BIN)/hadolint docker/*.Dockerfile
+	$(BIN)/hadolint docker/*.Dockerfile docker/debian/*.Dockerfile
+	$(BIN)/python docker/lock.py --check
 
 format: $(DEV) ## Format every file, and fix what the linter can fix
 	$(BIN)/ruff check --fix .
@@ -127,8 +130,18 @@ constraints: $(DEV) ## Resolve constraints.txt anew from the ranges in pyproject
 		--python-version 3.11 --no-header --no-annotate | grep -v -E '^(nvidia|cuda|triton|auditcore)'; } > constraints.new
 	mv constraints.new constraints.txt
 
+locks: $(DEV) ## Write docker/requirements anew: the packages of the images, with hashes, under constraints.txt
+	$(BIN)/python docker/lock.py
+
+images: $(DEV) ## Build gateway, worker, worker for the CPU and TorchServe with podman or docker, and list what is in them
+	docker/build-images $(IMAGES)
+
+containers: $(DEV) ## Start docker/compose.yaml in real containers, kill them, check their limits; writes containers.md
+	OMP_NUM_THREADS=1 $(BIN)/pytest -v -p no:xdist tests/containers/in_containers.py
+
 clean: ## Remove the environment, caches and what the demo wrote
 	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json chaos load
+	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json containers.json containers.md
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,9 +1,9 @@
 """The images and the compose file, as far as they can be judged without a Docker engine."""
 
+import importlib.util
 import json
 import os
 import re
-import shlex
 import signal
 import socket
 import subprocess
@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +23,20 @@ from auditcore_service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
-UV = Path(sys.executable).with_name("uv")
+
+
+def script(name: str) -> ModuleType:
+    """A script of docker/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docker_{name}", DOCKER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+lock = script("lock")
+sbom = script("sbom")
 SERVICES = ("gateway", "worker", "postgres", "redis")
 
 
@@ -89,7 +103,12 @@ def test_a_gateway_that_others_can_reach_asks_who_they_are(compose: dict[str, An
 
 def test_only_the_gateway_is_reachable_and_only_from_here(compose: dict[str, Any]) -> None:
     ports = {name: service.get("ports") for name, service in compose["services"].items()}
-    assert ports == {"gateway": ["127.0.0.1:8000:8000"], "worker": None, "postgres": None, "redis": None}
+    assert ports == {
+        "gateway": ["127.0.0.1:${AUDIT_PUBLISHED_PORT:-8000}:8000"],
+        "worker": None,
+        "postgres": None,
+        "redis": None,
+    }
     assert compose["networks"]["back"] == {"internal": True}
     assert compose["services"]["worker"]["networks"] == ["back"]
 
@@ -150,24 +169,32 @@ def test_images_run_as_a_user_without_rights_and_copy_what_exists(dockerfile: st
         if word == "COPY" and not argument.startswith("--from"):
             for source in argument.split()[:-1]:
                 assert (ROOT / source).exists()
-                assert f"!{source}" in allowed
+                assert any(f"!{name}" in allowed for name in (source, *map(str, Path(source).parents)))
 
 
-def install_steps(dockerfile: str, folder: Path) -> Path:
-    """Run the build stage of a Dockerfile below `folder`, word by word; the Python of the environment it makes."""
-    lines = instructions(dockerfile)
-    stage = lines[: [word for word, _ in lines].index("FROM", 1)]
-    variables = dict(shlex.split(argument)[0].split("=", 1) for word, argument in stage if word == "ARG")
-    steps = [argument for word, argument in stage if word == "RUN" and not argument.startswith("pip install")]
-    assert len(steps) == 2
-    for step in steps:
-        # --no-cache keeps an image small; here it would only fetch again what this machine has. Compiling 17000 files
-        # speeds up later starts, and there are none
-        command = step.replace("--no-cache ", "").replace("--compile-bytecode ", "")
-        command = command.replace("/wheels", f"{folder}/wheels").replace("/app", f"{folder}/app")
-        path = f"{UV.parent}:{os.environ['PATH']}"
-        subprocess.run(["sh", "-euc", command], cwd=ROOT, check=True, env=clean_environment(PATH=path, **variables))
-    return folder / "app/bin/python"
+def locked(name: str) -> set[str]:
+    """Names of the packages in an image, from the file that it is installed from."""
+    text = (DOCKER / "requirements" / f"{name}.txt").read_text()
+    return {lock.normalized(package) for package, _ in lock.pins(text)}
+
+
+ONLY_LOCKED = """
+import importlib.machinery, importlib.metadata, re
+locked = {names!r}
+tops = importlib.metadata.packages_distributions().items()
+absent = {{top for top, of in tops if not locked & {{re.sub('[-_.]+', '-', name).lower() for name in of}}}}
+finder = importlib.machinery.PathFinder
+original = finder.find_spec
+def find_spec(name, path=None, target=None):
+    if name.split('.')[0] in absent - {{'auditcore', 'auditcore_service'}}:
+        return None
+    return original(name, path, target)
+finder.find_spec = find_spec
+"""
+"""Hides every package that is not in an image from a Python that has more.
+
+Installing an image's packages takes a minute; `make containers` runs the images themselves.
+"""
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
@@ -175,33 +202,38 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return {name: value for name, value in kept.items() if not name.startswith("AUDIT_")} | variables
 
 
-def imports(python: Path, code: str) -> subprocess.CompletedProcess[str]:
+def imports(image: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code with the packages of an image."""
+    hidden = ONLY_LOCKED.format(names=locked(image))
     return subprocess.run(
-        [python, "-c", code], capture_output=True, text=True, check=False, cwd="/", env=clean_environment()
+        [sys.executable, "-c", hidden + code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=clean_environment(PYTHONPATH=f"{ROOT / 'src'}:{ROOT / 'service'}"),
     )
 
 
 @pytest.mark.slow
 def test_the_gateway_image_has_no_torch_and_answers(tmp_path: Path) -> None:
-    python = install_steps("gateway.Dockerfile", tmp_path)
-    typed = {marker.parent.name for marker in python.parents[1].glob("lib/*/site-packages/auditcore*/py.typed")}
-    assert typed == {"auditcore", "auditcore_service"}
-    for absent in ("torch", "numpy", "captum", "timm"):
-        assert "ModuleNotFoundError" in imports(python, f"import {absent}").stderr
+    assert not {"torch", "numpy", "captum", "timm"} & locked("gateway")
     clients = "import auditcore.sources.resolving, mlflow.artifacts, huggingface_hub, s3fs, gcsfs, adlfs; print('here')"
-    done = imports(python, clients)
+    done = imports("gateway", clients)
     assert done.stdout == "here\n", done.stderr
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = clean_environment(
+        PYTHONPATH=f"{ROOT / 'src'}:{ROOT / 'service'}",
         AUDIT_PORT=str(port),
         AUDIT_HOST="127.0.0.1",
         AUDIT_DATA_DIR=str(tmp_path / "data"),
         AUDIT_REDIS_URL="redis://127.0.0.1:9/0",  # no server there: liveness depends on nothing
     )
     (tmp_path / "data").mkdir()
-    command = [python.with_name("auditcore"), "gateway"]
+    code = ONLY_LOCKED.format(names=locked("gateway")) + "from auditcore_service.cli import main; main()"
+    command = [sys.executable, "-c", code, "gateway"]
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as gateway:
         try:
             assert answer(f"http://127.0.0.1:{port}/livez", gateway) == 200
@@ -226,18 +258,110 @@ def answer(url: str, process: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.slow
-def test_the_worker_image_computes_and_serves_nothing(tmp_path: Path) -> None:
-    python = install_steps("worker.Dockerfile", tmp_path)
+def test_the_worker_image_computes_and_serves_nothing() -> None:
     code = (
         "import auditcore, auditcore_service.worker.celery_worker, auditcore_service.worker.execution; "
         "auditcore.audit; "
         "from auditcore.contracts.access import AccessRules; from auditcore.contracts.models import TorchvisionModel;"
         "reference = TorchvisionModel(name='resnet18', weights={'uri': 'random:1'}); "
-        "print(auditcore.load_classifier(reference, access=AccessRules()).classes)"
+        "print(auditcore.load_classifier(reference, access=AccessRules()).classes)\n"
+        "import onnxruntime, onnx2torch, transformers, mlflow.artifacts, s3fs, efficientnet_lite_pytorch; print('here')"
     )
-    done = imports(python, code)
-    assert done.stdout.strip() == "1000", done.stderr
-    formats = imports(python, "import onnxruntime, onnx2torch, transformers, mlflow.artifacts, s3fs; print('here')")
-    assert formats.stdout == "here\n", formats.stderr
+    done = imports("worker", code)
+    assert done.stdout.split() == ["1000", "here"], done.stderr
     # MLflow's client brings FastAPI along; nothing that only the gateway needs is there
-    assert "ModuleNotFoundError" in imports(python, "import prometheus_client").stderr
+    assert "prometheus-client" not in locked("worker")
+
+
+def test_the_worker_for_the_cpu_has_the_same_packages_without_cuda() -> None:
+    left_out = locked("worker") - locked("worker-cpu")
+    assert locked("worker-cpu") < locked("worker")
+    assert all(lock.CUDA.match(name) for name in left_out)
+    assert {"nvidia-cublas", "triton"} <= left_out
+    assert locked("worker-cpu") > lock.KEPT_ON_CPU
+
+
+@pytest.mark.parametrize("name", [*lock.LOCKS, "worker-cpu"])
+def test_packages_of_images_are_locked_by_hash_and_up_to_date(name: str) -> None:
+    assert lock.stale(name) == []
+    text = (DOCKER / "requirements" / f"{name}.txt").read_text()
+    assert text.count("==") >= len(locked(name)) > 0
+    for block in re.split(r"(?m)^(?=[a-z0-9])", text)[1:]:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
+    # whoever builds has an index of their own
+    assert not re.search(r"https?://|--(extra-)?index-url|--find-links", text)
+
+
+def test_a_stale_lock_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = (DOCKER / "requirements/gateway.txt").read_text()
+    (tmp_path / "docker/requirements").mkdir(parents=True)
+    (tmp_path / "docker/requirements/gateway.txt").write_text(re.sub(r"(?m)^anyio==\S+", "anyio==1.0", text))
+    (tmp_path / "constraints.txt").write_text((ROOT / "constraints.txt").read_text())
+    project = (ROOT / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(project.replace("fastapi>=", "fastapi>0,>="))
+    monkeypatch.setattr(lock, "ROOT", tmp_path)
+    monkeypatch.setattr(lock, "FOLDER", tmp_path / "docker/requirements")
+    reasons = lock.stale("gateway")
+    assert len(reasons) == 2
+    assert "other requirements" in reasons[0]
+    assert "anyio 1.0" in reasons[1]
+    assert lock.stale("worker") == ["docker/requirements/worker.txt is missing"]
+
+
+@pytest.mark.parametrize("path", sorted(DOCKER.glob("*.Dockerfile")), ids=lambda path: path.name)
+def test_both_stages_have_a_base_that_can_be_pinned(path: Path) -> None:
+    lines = instructions(path.name)
+    assert lines[0][0] == "ARG"
+    assert lines[0][1].startswith("PYTHON_IMAGE=python:3.1")
+    bases = [argument.split()[0] for word, argument in lines if word == "FROM"]
+    assert bases == ["${PYTHON_IMAGE}"] * 2
+
+
+@pytest.mark.parametrize("path", sorted(DOCKER.glob("*.Dockerfile")), ids=lambda path: path.name)
+def test_an_image_installs_nothing_without_a_hash(path: Path) -> None:
+    for word, argument in instructions(path.name):
+        if word == "RUN":
+            for command in re.findall(r"pip install [^&;]*", argument):
+                own = "/wheels/" in command
+                # with a variable the operator asks for more, and is told so
+                asked = "${MODEL_PACKAGES}" in command or "$TORCH_INDEX" in command
+                assert own or asked or "--require-hashes --no-deps" in command
+
+
+@pytest.mark.parametrize("path", sorted(DOCKER.glob("*.Dockerfile")), ids=lambda path: path.name)
+def test_an_image_has_labels(path: Path) -> None:
+    labels = " ".join(argument for word, argument in instructions(path.name) if word == "LABEL")
+    names = {"title", "description", "licenses", "source", "version", "revision", "created"}
+    assert set(re.findall(r"org\.opencontainers\.image\.(\w+)=", labels)) == names
+    assert 'licenses="Apache-2.0"' in labels
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_have_limits(compose: dict[str, Any], name: str) -> None:
+    service = compose["services"][name]
+    assert re.fullmatch(r"\$\{AUDIT_[A-Z]+_MEMORY:-\d+g\}", service["mem_limit"])
+    assert re.fullmatch(r"\$\{AUDIT_[A-Z]+_CPUS:-\d\}", service["cpus"])
+    assert int(re.sub(r"\$\{.*:-(\d+)\}", r"\1", str(service["pids_limit"]))) >= 64
+    assert service["logging"] == {"driver": "json-file", "options": {"max-size": "20m", "max-file": "5"}}
+    assert re.fullmatch(r"\d+s", service["stop_grace_period"])
+    for mount in service.get("tmpfs", []):
+        assert "size=" in mount
+
+
+def test_the_role_of_the_service_is_no_superuser(compose: dict[str, Any]) -> None:
+    script = "./postgres/service_role.sh:/docker-entrypoint-initdb.d/service_role.sh:ro"
+    assert script in compose["services"]["postgres"]["volumes"]
+    statements = (DOCKER / "postgres/service_role.sh").read_text()
+    assert "CREATE ROLE auditcore LOGIN PASSWORD :'password';" in statements
+    assert "SUPERUSER" not in statements
+    assert os.access(DOCKER / "postgres/service_role.sh", os.X_OK)
+
+
+def test_what_is_in_an_image_is_listed_in_valid_cyclonedx() -> None:
+    packages = {"python": [["Some_Package", "1.0", "MIT"]], "debian": [["libc6", "2.41", "amd64"]]}
+    parts = json.loads(sbom.text_of(sbom.bill("an-image", packages)))["components"]
+    assert {part["purl"] for part in parts} == {"pkg:deb/debian/libc6@2.41?arch=amd64", "pkg:pypi/some-package@1.0"}
+    bill = sbom.bill("an-image", packages)
+    bill.version = "first"
+    with pytest.raises(ValueError, match="no valid CycloneDX"):
+        sbom.text_of(bill)
