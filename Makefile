@@ -3,10 +3,9 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints clean
-.PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak fuzz fuzz-intakes
+.PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints locks clean
+.PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak containers images fuzz fuzz-intakes
 .PHONY: stopping headline ranking sense intervals noise layers imputation same-reports
-.PHONY: help demo test all-tests unit service acceptance lint format docs bench bench-gpu bench-gateway bench-workers bench-estimates stopping headline ranking sense intervals noise layers imputation same-reports openapi constraints locks images containers clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -140,8 +139,8 @@ containers: $(DEV) ## Start docker/compose.yaml in real containers, kill them, c
 	OMP_NUM_THREADS=1 $(BIN)/pytest -v -p no:xdist tests/containers/in_containers.py
 
 clean: ## Remove the environment, caches and what the demo wrote
-	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json chaos load
-	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json stopping.json containers.json containers.md
+	rm -rf $(VENV) .venv-foreign build dist var docs/_build docs/reference demo-report.json demo-report.html bench.json bench-gpu.json headline.json
+	rm -rf stopping.json chaos load containers.json containers.md fuzz-findings
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find src service tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
