@@ -1,4 +1,4 @@
-"""Workers as processes, on both queues: told to stop in the middle of a shard, and with a Redis that dies."""
+"""Workers as processes, on both queues: told to stop in the middle of a shard."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from pydantic import SecretStr
 
 from auditcore.contracts.request import AuditRequest
-from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
-from queues import ONLY_REDIS, QUEUE_KINDS
+from queues import QUEUE_KINDS
 from small_model import SMALL_MODEL
 
 WORKER = "from auditcore_service.worker.process import main; main()"
@@ -96,34 +94,3 @@ def test_a_worker_that_cannot_finish_in_time_hands_its_shard_back_and_ends(
     assert (shard.state, shard.not_before, shard.faults, shard.losses) == ("queued", None, 0, 0)
     assert list(tmp_path.glob("auditcore-*")) == []
     service.database.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("queue_kind", ONLY_REDIS)
-def test_a_redis_that_dies_interrupts_no_shard(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
-    server = RedisServer(tmp_path / "redis")
-    server.start()
-    settings = make_settings(redis_url=SecretStr(server.url), heartbeat_s=0.2, shard_images=1)
-    service = Service.of(settings)
-    service.database.migrate()
-    try:
-        audit_id = submit(service, images=2, grid=12, repeats=100)
-        service.queue.send_tickets("gpu", 1)
-        with worker(settings, tmp_path):
-            wait_until(lambda: shards(service, audit_id)[0].state == "running")
-            pid = server.process.pid
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: server.process.pid not in {None, pid})
-            wait_until(lambda: shards(service, audit_id)[0].state == "done")
-            assert shards(service, audit_id)[0].attempt == 1
-
-            def goes_on() -> bool:
-                service.sweeper.sweep()
-                return shards(service, audit_id)[2].state == "done"
-
-            wait_until(goes_on)
-            assert [shard.attempt for shard in shards(service, audit_id)] == [1, 1, 1]
-    finally:
-        server.stop()
-        service.database.close()
