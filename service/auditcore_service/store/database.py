@@ -26,6 +26,17 @@ from auditcore_service.store.tenancy import EVERY_TENANT, TENANT_OPTION
 BUSY_TIMEOUT_MS = 15_000
 """Longest wait for SQLite's write lock. Transactions take milliseconds; a checkpoint on a slow disk takes seconds."""
 
+_PATIENCE = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""How long a PostgreSQL that does not answer at all is waited for, in the words of libpq: seconds, but milliseconds for
+`tcp_user_timeout`. Without these, packets that a broken network drops are waited for a quarter of an hour. A URL may give
+others, such as `?connect_timeout=20`."""
+
 _MIGRATION_LOCK = 0x61756469  # "audi": an arbitrary number that no other program on this database uses
 _WRITES = "auditcore_writes"
 
@@ -165,12 +176,14 @@ def _engine(url: URL) -> Engine:
     if url.drivername in {"postgresql", "postgres"}:
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() != "sqlite":
+        given = {name: value for name, value in _PATIENCE.items() if name not in url.query}
         # a connection that the server closed while idle must not fail the next request
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30, connect_args=given)
     # a URL of SQLite's own is no path
     if url.database and not url.database.startswith("file:"):
         _make_private(Path(url.database))
-    engine = create_engine(url, pool_size=10, max_overflow=30, connect_args={"check_same_thread": False})
+    # opening one takes five statements, so connections are kept
+    engine = create_engine(url, pool_size=40, max_overflow=40, connect_args={"check_same_thread": False})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

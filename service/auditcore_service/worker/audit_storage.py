@@ -20,7 +20,6 @@ from auditcore_service.store.batches import find_batch, freeze_image, frozen_ima
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.shards import list_shards
-from auditcore_service.worker.environment_errors import blob_store_errors
 
 REMEMBERED = 2048
 """Shards whose observations are kept: a few numbers each, while a result holds all values, curves and records."""
@@ -97,8 +96,7 @@ class SqlAuditStorage:
                 if manifest is None:
                     msg = f"no image batch {digest} is stored; upload it again"
                     raise InputError(msg, field="images.digest")
-                with blob_store_errors():
-                    return self._batch_images(manifest, indices)
+                return self._batch_images(manifest, indices)
             case ImageUris() as images:
                 return self._fetched_images(images, indices, progress)
             case other:
@@ -107,20 +105,17 @@ class SqlAuditStorage:
 
     def read_maps(self, digest: str) -> bytes:
         """A file of uploaded maps."""
-        with blob_store_errors():
-            return self._blobs.get(digest)
+        return self._blobs.get(digest)
 
     def keep_picture(self, data: bytes) -> str:
         """Keep a PNG file and return its digest."""
-        with blob_store_errors():
-            return self._blobs.put(data)
+        return self._blobs.put(data)
 
     def results(self, wave: Wave, *, model: int | None = None) -> Iterator[ShardResult]:
         """Results of the finished shards of a wave in the order of their images, not that of computing."""
         for number, digest in self._result_digests(wave):
             if model in {None, number}:
-                with blob_store_errors():
-                    data = self._blobs.get(digest)
+                data = self._blobs.get(digest)
                 yield ShardResult.model_validate_json(data)
 
     def observations(self, rows: Collection[Row]) -> Sequence[Observations]:
@@ -174,8 +169,7 @@ class SqlAuditStorage:
             if digest is None:
                 progress(0.0)
                 data = read_uri(image, index, self._access, blobs=self._blobs.get)
-                with blob_store_errors():
-                    stored = self._blobs.put(data)
+                stored = self._blobs.put(data)
                 with self._database.writing() as connection:
                     digest = freeze_image(connection, self._audit_id, index, stored)
             encoded.append(encoded_uri(image, index, self._blobs.get(digest, field=f"images.uris.{index}.uri")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import redis
@@ -13,7 +12,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from auditcore_service.queue.shard_queue import QueueUnavailable
+from auditcore_service.store.blobs import BlobStoreUnavailable
 from auditcore_service.waiting_reasons import WaitingReason
+from auditcore_service.worker.compute_process import ComputeProcessUnready
 
 _DISK = frozenset(
     {
@@ -29,36 +30,9 @@ _DISK = frozenset(
     }
 )
 
-_STORES = ("botocore.exceptions.", "aiohttp.client_exceptions.", "fsspec.exceptions.FSTimeoutError", "gcsfs.", "adlfs.")
-"""Errors of object stores by the start of their full name, no library of a store is loaded for them."""
-
-
-class BlobStoreUnavailable(Exception):
-    """The blob store failed while a result was stored or read; the cause says how."""
-
-
-@contextmanager
-def blob_store_errors() -> Iterator[None]:
-    """Raise what a blob store fails with as BlobStoreUnavailable, so that its layer is known further up.
-
-    Raises:
-        BlobStoreUnavailable: The store failed. That something is not stored, or is damaged, is an InputError.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) or _is_of_store(error):
-            msg = f"{type(error).__name__}: {error}"
-            raise BlobStoreUnavailable(msg) from error
-        raise
-
 
 def _is_connection(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
-
-
-def _is_of_store(error: BaseException) -> bool:
-    return any(f"{kind.__module__}.{kind.__qualname__}".startswith(_STORES) for kind in type(error).__mro__)
 
 
 def _is_of_disk(error: BaseException) -> bool:
@@ -70,7 +44,7 @@ TABLE: Final[tuple[tuple[WaitingReason, Callable[[BaseException], bool]], ...]] 
     ("database", _is_connection),
     ("queue", lambda error: isinstance(error, QueueUnavailable | redis.RedisError | BrokerError)),
     ("blob_store", lambda error: isinstance(error, BlobStoreUnavailable)),
-    ("blob_store", _is_of_store),
+    ("computer", lambda error: isinstance(error, ComputeProcessUnready)),
     ("disk", _is_of_disk),
     ("network", lambda error: isinstance(error, ConnectionError | TimeoutError)),
 )

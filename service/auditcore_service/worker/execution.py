@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
@@ -27,7 +26,7 @@ from auditcore.report.stopping import image_order
 from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQueue
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit
-from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.blobs import BlobStore, BlobStoreUnavailable
 from auditcore_service.store.contents import NOTHING, AuditContents
 from auditcore_service.store.database import Database
 from auditcore_service.store.database_time import database_time
@@ -54,7 +53,7 @@ from auditcore_service.timestamps import rfc3339
 from auditcore_service.waiting_reasons import WaitingReason
 from auditcore_service.worker.audit_storage import ObservationCache, SqlAuditStorage
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, Cause, Computer, ComputerDied
-from auditcore_service.worker.environment_errors import BlobStoreUnavailable, blob_store_errors, reason_of
+from auditcore_service.worker.environment_errors import reason_of
 from auditcore_service.worker.heartbeat import Watch, heartbeat
 from auditcore_service.worker.measured_speeds import MeasuredSpeeds
 from auditcore_service.worker.stopping import StopRequest
@@ -350,8 +349,7 @@ class Executor:
                 return False
             try:
                 self._database.check()
-                with blob_store_errors():
-                    self._probe_blobs()
+                self._blobs.check()
             except Exception as error:  # noqa: BLE001 - it is the environment's: nothing is computed here
                 log.warning("worker_waits", reason=self._suspected, error=f"{type(error).__name__}: {error}")
                 if time.monotonic() > until:
@@ -360,10 +358,6 @@ class Executor:
                 log.info("worker_goes_on", reason=self._suspected)
                 self._suspected = None
         return True
-
-    def _probe_blobs(self) -> None:
-        """Store a few bytes that were not stored before: a full disk answers everything else."""
-        self._blobs.put(f"probe of a worker {uuid.uuid4()}".encode())
 
     def _suspect(self, reason: WaitingReason) -> None:
         if self._suspected is None and time.monotonic() - self._suspected_at > SOUND_S:
@@ -613,8 +607,7 @@ class Executor:
         times = 0
         while True:
             try:
-                with blob_store_errors():
-                    return self._blobs.of(tenant).put(data)
+                return self._blobs.of(tenant).put(data)
             except BlobStoreUnavailable as error:
                 times += 1
                 if times > STORE_TRIES:
