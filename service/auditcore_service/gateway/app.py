@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from auditcore_service.gateway.authenticate import Authenticate
 from auditcore_service.gateway.body_limit import BodyLimit
+from auditcore_service.gateway.event_news import EventNews
 from auditcore_service.gateway.methods import Methods
 from auditcore_service.gateway.openapi_document import openapi_document
 from auditcore_service.gateway.other_sites import OtherSites
@@ -101,6 +102,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     app.state.threads = threads = Threads()
+    app.state.event_news = EventNews(newest=service.audits.newest_event, look=service.audits.audits_with_events)
     # of its own, such as that of the OpenAPI document
     routes = list(app.routes)
     for module in (

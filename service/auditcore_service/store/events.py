@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from auditcore_service.store.records import Event
 from auditcore_service.store.tables import EVENTS
@@ -26,3 +26,16 @@ def events_after(connection: Connection, audit_id: str, *, after: int, limit: in
         .limit(limit)
     )
     return tuple(Event(row.id, row.kind, row.data) for row in rows)
+
+
+def newest_event(connection: Connection) -> int:
+    """Return the highest id of all events; 0 if there is none."""
+    return connection.execute(select(func.max(EVENTS.c.id))).scalar_one_or_none() or 0
+
+
+def audits_with_events(connection: Connection, *, after: int) -> tuple[frozenset[str], int]:
+    """Return the audits that have events with an id above `after`, and the highest id of all events."""
+    # before the rest, so that no event is skipped by the next look
+    newest = newest_event(connection)
+    changed = connection.execute(select(EVENTS.c.audit_id).where(EVENTS.c.id > after).distinct()).scalars()
+    return frozenset(changed), newest

@@ -31,7 +31,7 @@ from auditcore_service.store.audits import find_audit, insert_audit, list_audits
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry
-from auditcore_service.store.events import events_after
+from auditcore_service.store.events import audits_with_events, events_after, newest_event
 from auditcore_service.store.idempotency import Reservation, bind_key, find_key, reserve_key
 from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.registrations import insert_registration
@@ -377,6 +377,16 @@ class Audits:
         ended = self.get(principal, audit_id).state in TERMINAL
         with self._database.reading(principal.tenant) as connection:
             return events_after(connection, audit_id, after=after), ended
+
+    def newest_event(self) -> int:
+        """Number of the newest event of all audits; 0 if there is none."""
+        with self._database.reading() as connection:
+            return newest_event(connection)
+
+    def audits_with_events(self, after: int) -> tuple[frozenset[str], int]:
+        """Ids of the audits of all tenants that have events after this number, and the number of the newest event."""
+        with self._database.reading() as connection:
+            return audits_with_events(connection, after=after)
 
 
 def _log_submission(

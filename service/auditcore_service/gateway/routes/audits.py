@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated, cast
 
-import anyio
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator, AwareDatetime, StringConstraints
@@ -19,6 +18,7 @@ from auditcore.contracts.contract import Sha256
 from auditcore.contracts.report import AuditReport, Verdict
 from auditcore.contracts.request import AuditRequest
 from auditcore.costs.cost_model import Estimate
+from auditcore_service.gateway.event_news import EventNewsDep
 from auditcore_service.gateway.problem_responses import (
     CONTENT_TOO_LARGE,
     QUOTA_OF_AUDITS,
@@ -73,9 +73,6 @@ router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=CheckedBodi
 
 RETRY_AFTER_S = 2
 """How long a client should wait before it asks again; half the shortest audit seen."""
-
-POLL_S = 0.5
-"""How often an event stream looks for news; workers store progress once a second."""
 
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
 
@@ -368,6 +365,7 @@ async def events(
     service: ServiceDep,
     principal: Reader,
     after: Annotated[int, Depends(_resume_after)],
+    news: EventNewsDep,
 ) -> AsyncIterator[ServerSentEvent]:
     """Ends after the event that ends the audit. Asynchronous, so that a waiting reader holds no thread."""
     while True:
@@ -383,7 +381,7 @@ async def events(
         if ended and not found:
             return
         if not found:
-            await anyio.sleep(POLL_S)
+            await news.wait(audit_id)
 
 
 def path_of(audit_id: str) -> str:
