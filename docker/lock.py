@@ -53,14 +53,14 @@ def requirements(extras: tuple[str, ...], packages: tuple[str, ...]) -> list[str
     if not extras:
         return sorted(packages)
     found = {*project["dependencies"], *packages}
-    todo = list(extras)
-    while todo:
-        for requirement in project["optional-dependencies"][todo.pop()]:
+    waiting = list(extras)
+    while waiting:
+        for requirement in project["optional-dependencies"][waiting.pop()]:
             inner = re.fullmatch(r"auditcore\[([^\]]+)\]", requirement)
             if inner is None:
                 found.add(requirement)
             else:
-                todo.extend(inner[1].split(","))
+                waiting.extend(inner[1].split(","))
     return sorted(found)
 
 
@@ -89,7 +89,7 @@ def write(name: str, uv: str) -> None:
     asked = requirements(extras, packages)
     command = [uv, "pip", "compile", "-", "--quiet", "--universal", "--no-header", "--no-annotate"]
     command += ["--generate-hashes", "--constraint", "constraints.txt", "--python-version", "3.11"]
-    # no --emit-index-url: whoever builds has an index of their own
+    # no --emit-index-url: each builder has an index of their own
     done = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         sys.exit(done.stderr)

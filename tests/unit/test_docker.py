@@ -288,7 +288,7 @@ def test_packages_of_images_are_locked_by_hash_and_up_to_date(name: str) -> None
     assert text.count("==") >= len(locked(name)) > 0
     for block in re.split(r"(?m)^(?=[a-z0-9])", text)[1:]:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block
-    # whoever builds has an index of their own
+    # each builder has an index of their own
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links", text)
 
 

@@ -36,7 +36,7 @@ class StalledBodies:
         async def timely() -> Message:
             nonlocal received, complete
             if complete:
-                # whoever asks now waits for the client to go away
+                # a reader that asks now waits for the client to go away
                 return await receive()
             left = started + self.stalled_s + received / SLOWEST_BYTES_PER_S - time.monotonic()
             try:
