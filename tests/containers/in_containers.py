@@ -137,7 +137,8 @@ def reach(host, port):
 routes = [line.split()[1] for line in open('/proc/net/route').read().splitlines()[1:]]
 print(json.dumps({
     'postgres': reach('postgres', 5432), 'redis': reach('redis', 6379), 'address': reach('1.1.1.1', 443),
-    'metadata': reach('169.254.169.254', 80), 'name': reach('www.debian.org', 443), 'default route': '00000000' in routes}))
+    'metadata': reach('169.254.169.254', 80),
+    'name': reach('www.debian.org', 443), 'default route': '00000000' in routes}))
 """
     found = json.loads(deployment.python_in("worker", code).stdout)
     assert found.pop("postgres") == "reached"
