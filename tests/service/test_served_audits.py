@@ -125,8 +125,9 @@ class Workplace:
             return [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
 
     def step(self, audit_id: str, worker: Executor | None = None) -> None:
-        """Run the first queued shard."""
-        (worker or self.executor).run(self.queued(audit_id)[0])
+        """Run the first queued shard, if it does not have to wait."""
+        if not (worker or self.executor).run(self.queued(audit_id)[0]):
+            time.sleep(0.02)
 
     def work(self, audit_id: str) -> dict[str, Any]:
         while self.queued(audit_id):
@@ -142,7 +143,11 @@ def place(make_settings: Callable[..., Settings]) -> Iterator[Workplace]:
     server = Server()
     with scripted(server) as running:
         settings = make_settings(
-            server_prefixes=(f"{running.url}/", "http://127.0.0.1:9/"), heartbeat_s=0.05, shard_images=2
+            server_prefixes=(f"{running.url}/", "http://127.0.0.1:9/"),
+            heartbeat_s=0.05,
+            shard_images=2,
+            environment_wait_s=0.1,
+            patience_s=1,
         )
         workplace = Workplace(settings, server, running)
         yield workplace
@@ -163,7 +168,7 @@ def test_an_audit_is_pinned_at_submit_and_keeps_its_request(place: Workplace) ->
     assert any(row.mean is not None for row in report.results if row.explainer == "ablation")
 
 
-def test_a_server_that_restarts_costs_attempts_and_no_number(place: Workplace) -> None:
+def test_a_server_that_restarts_costs_time_and_no_number(place: Workplace) -> None:
     undisturbed = place.submit()
     assert place.work(undisturbed)["state"] == "succeeded"
     disturbed = place.submit()
@@ -177,7 +182,7 @@ def test_a_server_that_restarts_costs_attempts_and_no_number(place: Workplace) -
     assert other.manifest.attempts == one.manifest.attempts + 1
 
 
-def test_many_server_failures_end_in_a_failed_audit_with_the_reason(place: Workplace) -> None:
+def test_a_server_that_stays_away_ends_in_a_failed_audit_with_the_reason(place: Workplace) -> None:
     audit_id = place.submit()
     place.step(audit_id)
     place.server.down = True
@@ -187,8 +192,8 @@ def test_many_server_failures_end_in_a_failed_audit_with_the_reason(place: Workp
     assert (status["error"]["code"], status["error"]["field"]) == ("server_failing", "model.url")
     assert "503" in status["error"]["message"]
     assert "out of memory" in status["error"]["message"]
-    # three attempts at the shard with two tries each, and the requests at the start of each attempt
-    assert len(place.running.asked) - before < 20
+    # attempts with growing waits for a second, with two tries each, and the requests at the start of each attempt
+    assert len(place.running.asked) - before < 60
     assert time.monotonic() - started < 60
     assert place.client.get(f"/v1/audits/{audit_id}/report").status_code == 404
 

@@ -29,6 +29,7 @@ from auditcore_service.key_files import create_signing_key
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart, open_listener
+from auditcore_service.told import Told
 from auditcore_service.worker.compute_folders import remove_folders_of_the_dead
 from auditcore_service.worker.sandbox.enforcement import hide_process
 
@@ -251,13 +252,13 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
     configure_logs(settings)
     # processes that compute are of the same user, and this one has read every secret of the service
     hide_process()
-    stopped = threading.Event()
+    told = Told()
     service = EmbeddedService(settings)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        if stopped.is_set():
+        if told.times:
             service.hurry()
-        stopped.set()
+        told.tell()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -265,7 +266,7 @@ def run(settings: Settings, *, on_ready: Callable[[str], None] | None = None) ->
             log.info("service_started", url=service.base_url, pid=os.getpid())
             if on_ready is not None:
                 on_ready(service.base_url)
-            stopped.wait()
+            told.wait()
         log.info("service_stopped")
     finally:
         for number, handler in before.items():

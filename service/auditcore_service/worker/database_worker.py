@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,6 +22,7 @@ from auditcore_service.queue.polling import Polling, Ticket, WantedInspection
 from auditcore_service.settings import TASKS_PER_CHILD, Settings
 from auditcore_service.store.database import Database
 from auditcore_service.tethered import tie
+from auditcore_service.told import Told
 from auditcore_service.worker.executor_factory import build_executor
 from auditcore_service.worker.presence import Presence
 from auditcore_service.worker.stopping import StopRequest
@@ -59,14 +59,11 @@ class DatabaseWorker:
         self._database = Database(settings.database)
         self._polling = Polling(self._database)
         self._presence = Presence()
-        self._stopping = threading.Event()
-        self._stopping_now = threading.Event()
+        self._told = Told()
 
     def stop(self) -> None:
         """End after the images that are being computed; called again, end at once. Safe in a signal handler."""
-        if self._stopping.is_set():
-            self._stopping_now.set()
-        self._stopping.set()
+        self._told.tell()
         self._stop_request.make()
 
     def run(self) -> None:
@@ -74,18 +71,18 @@ class DatabaseWorker:
         idle, broken = SHORTEST_POLL_S, SHORTEST_PAUSE_S
         pool = self._pool()
         try:
-            while not self._stopping.is_set():
+            while not self._told.times:
                 self._presence.show()
                 work = self._look()
                 if work is None:
-                    self._stopping.wait(idle * random.uniform(0.5, 1.5))  # noqa: S311 - spreads workers, keeps no secret
+                    self._told.wait(idle * random.uniform(0.5, 1.5))  # noqa: S311 - spreads workers, keeps no secret
                     idle = min(2 * idle, LONGEST_POLL_S)
                     continue
                 idle = SHORTEST_POLL_S
                 if self._compute(pool, work):
                     broken = SHORTEST_PAUSE_S
                     continue
-                if not self._stopping.wait(broken):
+                if not self._told.wait(broken):
                     broken = min(2 * broken, LONGEST_PAUSE_S)
                     # what a child that was killed has left in the pipes of its pool goes with the pool
                     pool.terminate()
@@ -102,7 +99,7 @@ class DatabaseWorker:
             return self._polling.take()
         except SQLAlchemyError as error:
             log.warning("database_does_not_answer", reason=str(error))
-            self._stopping.wait(SHORTEST_PAUSE_S)
+            self._told.wait(SHORTEST_PAUSE_S)
             return None
 
     def _compute(self, pool: Any, work: Ticket | WantedInspection) -> bool:  # noqa: ANN401 - billiard publishes no types
@@ -110,7 +107,7 @@ class DatabaseWorker:
         running = pool.apply_async(_compute_in_child, (self._settings, self._stop_request, work))
         while not running.ready():
             # the child hands its shard back in time; what else it does need not end
-            if self._stopping_now.is_set() or self._stop_request.age_s() > self._settings.drain_s + ENDING_S:
+            if self._told.times > 1 or self._stop_request.age_s() > self._settings.drain_s + ENDING_S:
                 return False
             running.wait(TICK_S)
             self._presence.show()
