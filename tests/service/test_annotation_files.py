@@ -322,7 +322,7 @@ def test_four_numbers_are_what_was_declared(box_format: str | None, numbers: lis
         ("yolo", [10, 20, 30, 40], "relative"),
         ("relative", [0.2, 0.2, 1.5, 0.9], "a relative box lies within 0 and 1"),
         ("yolo", [1, 2, 3, 4, 5, 6], "which is not a box; write a box as [center x"),
-        ("xywh", [1, 2, True, 4], "valid number"),
+        ("xywh", [1, 2, True, 4], "write a number here; this is a boolean"),
     ],
 )
 def test_numbers_that_are_not_what_was_declared(box_format: str | None, numbers: list[float], words: str) -> None:

@@ -72,7 +72,7 @@ def test_no_queue_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_celery_never_hands_a_running_shard_to_a_second_worker() -> None:
-    settings = Settings(redis_url=SecretStr("unix:///run/redis.sock"), shard_limit_s=100)
+    settings = Settings(redis_url=SecretStr("unix:///run/redis.sock"), shard_limit_s=100, drain_s=10)
     options = celery_options(settings)
     assert options["broker_url"] == "redis+socket:///run/redis.sock"
     timeouts = {
@@ -80,8 +80,11 @@ def test_celery_never_hands_a_running_shard_to_a_second_worker() -> None:
         options["broker_transport_options"]["visibility_timeout"],
         options["result_backend_transport_options"]["visibility_timeout"],
     }
-    assert timeouts == {200}
-    assert options["task_soft_time_limit"] < options["task_time_limit"] == 100
+    # a shard may take 100 s for each of two parts, and then has to be stopped
+    assert options["task_time_limit"] == 210
+    assert timeouts == {420}
+    # the code of models must not meet an exception that it could catch
+    assert "task_soft_time_limit" not in options
     assert options["task_acks_late"]
     assert options["worker_pool_start_method"] == "spawn"
     assert options["accept_content"] == ["json"]
