@@ -25,7 +25,7 @@ from auditcore.orchestration import audit_run
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
-from auditcore_service.store.blobs import BlobStore
+from auditcore_service.store.blobs import BlobStore, BlobStoreUnavailable
 from auditcore_service.store.records import Audit, Failure, Shard
 from auditcore_service.store.shards import claim_shard, list_shards, running_leases, take_over_silent
 from auditcore_service.use_cases.annotations import GivenAnnotations
@@ -273,17 +273,25 @@ def test_a_store_that_takes_nothing_costs_time_and_never_the_audit(
     play: Play, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     audit_id = play.submit(play.upload(photo(0)), ONE_WAVE)
-    real = BlobStore.put
+    real, probe = BlobStore.put, BlobStore.check
     tries = 0
 
-    def full(store: BlobStore, data: bytes) -> str:
+    def refuse() -> None:
         nonlocal tries
         tries += 1
         if tries <= 25:
-            raise OSError(number, "it takes nothing")
+            raise BlobStoreUnavailable(number, "it takes nothing")
+
+    def full(store: BlobStore, data: bytes) -> str:
+        refuse()
         return real(store, data)
 
+    def probed(store: BlobStore) -> None:
+        refuse()
+        probe(store)
+
     monkeypatch.setattr(BlobStore, "put", full)
+    monkeypatch.setattr(BlobStore, "check", probed)
     assert play.executor.run(play.shards(audit_id)[0].key)
     waiting = play.service.audits.get(ANONYMOUS, audit_id).waiting
     assert waiting is not None

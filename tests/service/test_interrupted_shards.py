@@ -80,9 +80,9 @@ class Computer:
         if self.killers & set(range(part.start, part.stop)) - left_out:
             msg = "killed by signal 9"
             raise ComputerDied(msg, cause=self.cause, loading=False)
-        stop = min(part.stop, part.start + GROUP) if self.early and enough() else part.stop
-        computed = self.real.run_shard(audit, replace(part, stop=stop), progress=progress, enough=enough)
-        return replace(computed, stop=stop)
+        return self.real.run_shard(
+            audit, part, progress=progress, enough=enough if self.early else lambda: False, left_out=left_out
+        )
 
     def stop_at(self, audit: AuditTask) -> int | None:
         return self.real.stop_at(audit)
