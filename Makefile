@@ -26,12 +26,15 @@ demo: $(DEMO) ## Audit an ImageNet model on eight photos over HTTP; writes demo-
 	$(BIN)/auditcore demo
 
 # type checking has one thread, so that the tests begin beside it
-test: $(DEV) ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, all tests
+test: $(DEV) ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, tests but for the long ones of `make acceptance`
 	$(MAKE) --jobs 2 lint all-tests
+
+# CI has half an hour: what is slow and changes least is left to `make acceptance`, which is run before a release
+LONG := tests/sense tests/acceptance/test_open_inference.py tests/acceptance/test_products.py
 
 all-tests: $(DEV)
 	$(BIN)/auditcore openapi --out openapi --check
-	$(PYTEST) -v
+	$(PYTEST) -v $(addprefix --ignore=,$(LONG))
 
 unit: $(DEV) ## The quick part of tests/unit, in about 85 s of two cores; tests/unit/conftest.py says what is left out
 	$(PYTEST) tests/unit -m "not slow and not thorough"
@@ -48,7 +51,6 @@ lint: $(DEV) ## Style, types, import rules, security, Dockerfiles
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src service
-	$(BIN)/hadolint docker/*.Dockerfile
 	$(BIN)/hadolint docker/*.Dockerfile docker/debian/*.Dockerfile
 	$(BIN)/python docker/lock.py --check
 
