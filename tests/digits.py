@@ -71,7 +71,8 @@ def digit_pixels() -> tuple[Tensor, Tensor]:
 @functools.cache
 def trained(seed: int = 0) -> DigitNet:
     """The trained network, right on about nine digits in ten; another seed is a network that was trained again."""
-    with torch.random.fork_rng(), torch.enable_grad():
+    # the first caller may be in inference mode, in which nothing can be trained
+    with torch.random.fork_rng(), torch.inference_mode(mode=False), torch.enable_grad():
         torch.manual_seed(seed)
         network = DigitNet()
         pixels, labels = digit_pixels()

@@ -15,9 +15,8 @@ from auditcore_service.store.audits import find_audit
 from auditcore_service.store.records import Audit
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from small_model import SMALL_MODEL
+from worker_in_process import worker_of
 
 OURS = Principal("ours", "pipeline", ANONYMOUS.scopes)
 THEIRS = Principal("theirs", "stranger", ANONYMOUS.scopes)
@@ -50,13 +49,7 @@ def request(batch: str, **changes: object) -> AuditRequest:
 
 def work(service: Service, audit_id: str) -> Audit:
     """Run all shards of an audit of any tenant, as a worker does."""
-    executor = Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(service.settings),
-    )
+    executor = worker_of(service)
     while True:
         with service.database.reading() as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]

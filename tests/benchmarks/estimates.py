@@ -32,7 +32,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
+from worker_in_process import worker_of
 
 SWEEP = {
     "kind": "sweep",
@@ -94,13 +94,7 @@ def main() -> None:
         service = Service.of(settings)
         service.database.migrate()
         try:
-            executor = Executor(
-                settings,
-                database=service.database,
-                blobs=service.blobs,
-                queue=service.queue,
-                computer=InProcessComputer(settings),
-            )
+            executor = worker_of(service)
             paths = [photo_path(package, path) for package, path in PHOTOS]
             files = [
                 UploadedFile(f"{n}.png", io.BytesIO(paths[n % 4].read_bytes()), f"images.{n}")

@@ -31,8 +31,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.records import Audit
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
+from worker_in_process import worker_of
 
 IMAGES = 8
 # the same everywhere, so that no number differs by rounding
@@ -81,13 +80,7 @@ def encoded() -> list[EncodedImage]:
 
 def run(service: Service, fields: dict[str, Any]) -> Audit:
     audit_id = service.audits.submit(ANONYMOUS, AuditRequest.model_validate(fields)).id
-    worker = Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(service.settings),
-    )
+    worker = worker_of(service)
     while True:
         with service.database.reading() as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]

@@ -17,8 +17,7 @@ from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
+from worker_in_process import worker_of
 
 SIDE = 32
 REQUEST = {
@@ -51,13 +50,7 @@ def run_audit(client: TestClient, *seeds: int) -> dict[str, Any]:
     body = REQUEST | {"images": {"kind": "inline", "images": images}}
     audit_id = client.post("/v1/audits", json=body).json()["id"]
     service: Service = client.app.state.service  # type: ignore[attr-defined]
-    executor = Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(service.settings),
-    )
+    executor = worker_of(service)
     for _ in range(2):
         with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]

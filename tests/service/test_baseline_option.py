@@ -21,9 +21,8 @@ from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from command_line import run
+from worker_in_process import worker_of
 
 IMAGES = 8
 PLAN = {
@@ -149,13 +148,7 @@ def test_a_service_takes_its_report_or_the_id_of_its_audit(
         first = run("submit", "released.json", *submit)
         assert first.exit_code == 0, first.output
         audit_id = service.audits.page(ANONYMOUS, cursor=None, limit=1)[0][0].id
-        worker = Executor(
-            settings,
-            database=service.database,
-            blobs=service.blobs,
-            queue=service.queue,
-            computer=InProcessComputer(settings),
-        )
+        worker = worker_of(service)
         for kind in ("compute", "assemble"):
             with service.database.reading() as connection:
                 keys = [shard.key for shard in list_shards(connection, audit_id) if shard.kind == kind]

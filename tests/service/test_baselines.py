@@ -23,8 +23,7 @@ from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
+from worker_in_process import worker_of
 
 IMAGES = 3
 PLAN = {"seed": 3, "explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
@@ -57,13 +56,7 @@ def request(weights: Path, images: dict[str, Any], **fields: Any) -> AuditReques
 
 def done(service: Service, asked: AuditRequest) -> AuditReport:
     audit_id = service.audits.submit(ANONYMOUS, asked).id
-    worker = Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(service.settings),
-    )
+    worker = worker_of(service)
     while True:
         with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]

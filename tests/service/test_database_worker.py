@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from PIL import Image
 
-from auditcore.contracts.request import AuditRequest
 from auditcore_service.cli.worker_ping import answers
 from auditcore_service.gateway.service import Service
-from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
-from auditcore_service.store.records import Shard
-from auditcore_service.store.shards import list_shards
-from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker import presence
 from auditcore_service.worker.presence import Presence, is_worker_present
-from small_model import SMALL_MODEL
-
-WORKER = "from auditcore_service.worker.process import main; main()"
+from worker_process import shards, submit, wait_until, worker
 
 
 @pytest.fixture
@@ -41,46 +28,6 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return folder
-
-
-@contextmanager
-def worker(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AUDIT_", "REDIS_"))}
-    environment |= settings.environment()
-    with subprocess.Popen([sys.executable, "-c", WORKER, str(folder)], env=environment) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def submit(service: Service, *, images: int, grid: int) -> str:
-    files = []
-    for number in range(images):
-        pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        files.append(UploadedFile(f"{number}.png", io.BytesIO(buffer.getvalue()), f"images.{number}"))
-    digest = service.batches.store(ANONYMOUS, files).digest
-    check = {"kind": "deletion", "grid": grid, "repeats": 100}
-    request = {
-        "model": SMALL_MODEL,
-        "images": {"kind": "batch", "digest": digest},
-        "plan": {"explainers": [{"kind": "gradient"}], "checks": [check]},
-    }
-    return service.audits.submit(ANONYMOUS, AuditRequest.model_validate(request)).id
-
-
-def shards(service: Service, audit_id: str) -> tuple[Shard, ...]:
-    with service.database.reading("default") as connection:
-        return list_shards(connection, audit_id)
 
 
 @pytest.mark.slow

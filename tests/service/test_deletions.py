@@ -47,8 +47,8 @@ from auditcore_service.use_cases.audit_uploads import use_uploads
 from auditcore_service.use_cases.collection import Collected, Collection
 from auditcore_service.use_cases.refusals import Deleted, NotFound, UsedByAudit
 from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from small_model import SMALL_MODEL
+from worker_in_process import worker_of
 
 HOUR_S = 3600.0
 MAPS = save({"maps": np.random.default_rng(0).normal(size=(2, 32, 32)).astype(np.float32)})
@@ -162,13 +162,7 @@ def test_what_is_deleted_is_gone_from_disk_and_its_evidence_stays(
     create_signing_key(tmp_path / "key.pem")
     client = open_client(signing_key=tmp_path / "key.pem")
     service, folder = service_of(client), tmp_path / "service" / "blobs"
-    executor = Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(service.settings),
-    )
+    executor = worker_of(service)
     batch, maps = upload(client), upload_maps(client)
     audit_id = submit(client, batch, key="a key", tags={"model": "v7"})
     work(executor, service, audit_id)

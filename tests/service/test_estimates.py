@@ -48,9 +48,8 @@ from auditcore_service.store.speeds import KEPT, SeenSpeed, remember_speed, spee
 from auditcore_service.store.tables import AUDITS, IMAGE_BATCHES
 from auditcore_service.use_cases.estimates import check_request_limits
 from auditcore_service.use_cases.image_batches import UploadedFile
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from small_model import SMALL_MODEL
+from worker_in_process import worker_of
 
 QUICK = resolve_plan(PresetPlan(preset="quick"))
 WORK = weight(total(expected_passes(QUICK, wave="compute", images=3).values()))
@@ -275,13 +274,7 @@ def test_audits_are_priced_by_what_shards_took(make_settings: Callable[..., Sett
     settings = make_settings(micro_batch=None)  # what a worker measures is the price
     service = Service.of(settings)
     service.database.migrate()
-    executor = Executor(
-        settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(settings),
-    )
+    executor = worker_of(service)
     files = [UploadedFile(f"{n}.png", io.BytesIO(photo(50 * n)), f"images.{n}") for n in range(4)]
     digest = service.batches.store(ANONYMOUS, files).digest
 

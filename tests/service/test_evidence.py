@@ -38,10 +38,9 @@ from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry, read_log
 from auditcore_service.store.shards import list_shards
 from auditcore_service.store.tables import LOG_ENTRIES
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from command_line import run
 from small_model import SMALL_MODEL
+from worker_in_process import worker_of
 
 PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
 POLICY = [{"check": "deletion", "explainer": "gradient", "metric": "inter_model_deletion", "at_least": -1.0}]
@@ -57,16 +56,10 @@ def photo(seed: int) -> bytes:
 class Deployment:
     """A gateway, and a worker in this process."""
 
-    def __init__(self, client: TestClient, settings: Settings) -> None:
+    def __init__(self, client: TestClient) -> None:
         self.client = client
         self.service: Service = client.app.state.service  # type: ignore[attr-defined]
-        self.executor = Executor(
-            settings,
-            database=self.service.database,
-            blobs=self.service.blobs,
-            queue=self.service.queue,
-            computer=InProcessComputer(settings),
-        )
+        self.executor = worker_of(self.service)
 
     def submit(self, **changes: Any) -> str:
         images = [("images", (f"{seed}.png", photo(seed), "image/png")) for seed in range(2)]
@@ -103,7 +96,7 @@ def deploy(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Dep
         client = TestClient(create_app(settings), raise_server_exceptions=False)
         opened.append(client)
         client.__enter__()
-        return Deployment(client, settings)
+        return Deployment(client)
 
     yield make
     for client in opened:

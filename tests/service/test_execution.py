@@ -33,10 +33,9 @@ from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.use_cases.representations import negotiate, render
 from auditcore_service.waits import AT_ONCE
 from auditcore_service.worker import execution
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from dicom_files import BYTES_OF_THE_PATIENT, dicom_file
 from small_model import SMALL_MODEL
+from worker_in_process import worker_of
 
 ONE_WAVE = {
     "explainers": [{"kind": "gradient"}],
@@ -63,13 +62,7 @@ class Play:
         self.service = Service.of(settings)
         self.service.database.migrate()
         self.service.announcer.start()
-        self.executor = Executor(
-            settings,
-            database=self.service.database,
-            blobs=self.service.blobs,
-            queue=self.service.queue,
-            computer=InProcessComputer(settings),
-        )
+        self.executor = worker_of(self.service)
 
     def upload(self, *images: bytes, labels: str | None = None, classes: str | None = None) -> dict[str, Any]:
         files = [UploadedFile(f"{n}.png", io.BytesIO(data), f"images.{n}") for n, data in enumerate(images)]

@@ -29,10 +29,9 @@ from auditcore_service.store.inspections import (
 from auditcore_service.store.records import Failure
 from auditcore_service.store.tables import INSPECTIONS
 from auditcore_service.use_cases.inspections import Inspections
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from queues import ONLY_REDIS
 from small_model import SMALL_MODEL
+from worker_in_process import worker_of
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -135,9 +134,7 @@ def test_a_request_that_waits_gets_the_answer_as_soon_as_it_is_there(make_settin
     settings = make_settings(inspection_wait_s=30.0)
     parts = Service.of(settings)
     parts.database.migrate()
-    executor = Executor(
-        settings, database=parts.database, blobs=parts.blobs, queue=parts.queue, computer=InProcessComputer(settings)
-    )
+    executor = worker_of(parts)
 
     def work() -> None:
         while True:

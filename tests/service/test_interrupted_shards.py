@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from auditcore_service.store.records import Audit, Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker import execution
-from auditcore_service.worker.audit_storage import SqlAuditStorage
 from auditcore_service.worker.computer import AuditTask, Cause, ComputedShard, ComputerDied
 from auditcore_service.worker.execution import Executor
 from auditcore_service.worker.in_process_computer import InProcessComputer
@@ -160,22 +158,6 @@ def make_workplace(make_settings: Callable[..., Settings], tmp_path: Path) -> It
         workplace.service.database.close()
 
 
-@pytest.fixture
-def leaving_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """The image of this index cannot be decoded: the engine lists it, as one that it is told to leave out."""
-    real = SqlAuditStorage.read_images
-
-    def choose(index: int) -> None:
-        def read(self: SqlAuditStorage, indices: Sequence[int], **options: Any) -> Any:
-            return [
-                replace(one, data=b"no image") if one.index == index else one for one in real(self, indices, **options)
-            ]
-
-        monkeypatch.setattr(SqlAuditStorage, "read_images", read)
-
-    return choose
-
-
 def test_a_shard_that_is_computed_in_parts_gives_the_same_scores(make_workplace: Callable[..., Workplace]) -> None:
     workplace = make_workplace(shard_images=64, checkpoint_s=1e-6)
     whole = workplace.submit(2 * GROUP + 3)
@@ -258,15 +240,14 @@ def test_a_shard_that_takes_too_long_is_ended_with_a_reason(make_workplace: Call
 
 
 def test_an_image_that_kills_is_left_out_and_the_others_are_computed(
-    make_workplace: Callable[..., Workplace], leaving_out: Callable[[int], None]
+    make_workplace: Callable[..., Workplace],
 ) -> None:
     workplace = make_workplace(shard_images=64)
     workplace.computer.killers = frozenset({5})
-    leaving_out(5)
     audit_id = workplace.submit(8)
     assert workplace.work(audit_id).state == "succeeded"
     report = workplace.report(audit_id)
-    assert [one.index for one in report.images.excluded] == [5]
+    assert [(one.index, one.code) for one in report.images.excluded] == [(5, "ended_process")]
     assert report.images.used == 7
     assert [one.left_out for one in workplace.shards(audit_id) if one.left_out] == ["kills_worker"]
 

@@ -24,8 +24,7 @@ from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.use_cases.image_batches import UploadedFile
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
+from worker_in_process import worker_of
 
 PLAN = {
     "seed": 3,
@@ -70,13 +69,7 @@ def submitted(service: Service, request: AuditRequest) -> AuditReport:
         if not queued:
             break
         for key in reversed(queued):
-            worker = Executor(
-                service.settings,
-                database=service.database,
-                blobs=service.blobs,
-                queue=service.queue,
-                computer=InProcessComputer(service.settings),
-            )
+            worker = worker_of(service)
             worker.run(key)
     found = service.audits.get(ANONYMOUS, audit_id)
     assert found.state == "succeeded", found.failure

@@ -20,8 +20,8 @@ from auditcore_service.gateway.service import Service
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
 from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from scripted_server import Asked, Reply, Scripted, scripted
+from worker_in_process import worker_of
 
 PLAN = {
     "explainers": [{"kind": "ablation", "grid": 4}, {"kind": "gradient"}],
@@ -93,13 +93,7 @@ class Workplace:
 
     def worker(self) -> Executor:
         """One that has loaded nothing yet."""
-        return Executor(
-            self.settings,
-            database=self.service.database,
-            blobs=self.service.blobs,
-            queue=self.service.queue,
-            computer=InProcessComputer(self.settings),
-        )
+        return worker_of(self.service)
 
     def body(self, **model: Any) -> dict[str, Any]:
         files = [("images", (f"{n}.png", io.BytesIO(digits.png(n)))) for n in range(IMAGES)]

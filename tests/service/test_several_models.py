@@ -24,7 +24,7 @@ from auditcore_service.settings import Settings
 from auditcore_service.store.records import Shard
 from auditcore_service.store.shards import list_shards
 from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
+from worker_in_process import worker_of
 
 PLAN = {
     "seed": 3,
@@ -49,13 +49,7 @@ DIGEST = f"sha256:{'0' * 64}"
 
 def new_executor(service: Service) -> Executor:
     """A worker that knows nothing yet."""
-    return Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(service.settings),
-    )
+    return worker_of(service)
 
 
 class Workplace:

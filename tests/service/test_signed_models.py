@@ -22,9 +22,8 @@ from auditcore_service.gateway.service import Service
 from auditcore_service.key_files import create_signing_key
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from signed_models import key_id, sign, write_key
+from worker_in_process import worker_of
 
 PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "complexity"}]}
 
@@ -32,16 +31,10 @@ PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "complexity"}]
 class Deployment:
     """A gateway that signs evidence, a worker, and the signed weights of a model."""
 
-    def __init__(self, client: TestClient, settings: Settings, weights: Path, signature: Path) -> None:
+    def __init__(self, client: TestClient, weights: Path, signature: Path) -> None:
         self.client = client
         self.service: Service = client.app.state.service  # type: ignore[attr-defined]
-        self.worker = Executor(
-            settings,
-            database=self.service.database,
-            blobs=self.service.blobs,
-            queue=self.service.queue,
-            computer=InProcessComputer(settings),
-        )
+        self.worker = worker_of(self.service)
         self.weights, self.signature = weights, signature
 
     def body(self) -> dict[str, Any]:
@@ -84,7 +77,7 @@ def deployment(make_settings: Callable[..., Settings], tmp_path: Path, keys: tup
         signing_key=tmp_path / "evidence.pem",
     )
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
-        yield Deployment(client, settings, weights, signature)
+        yield Deployment(client, weights, signature)
 
 
 def test_a_verified_signature_is_in_the_report_and_in_the_evidence(

@@ -28,7 +28,7 @@ from auditcore_service.store.records import Shard, ShardKey
 from auditcore_service.store.shards import list_shards
 from auditcore_service.worker import execution
 from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
+from worker_in_process import worker_of
 
 IMAGES = 48
 PLAN = {
@@ -52,13 +52,7 @@ class Workplace:
         self.executor = self.worker()
 
     def worker(self) -> Executor:
-        return Executor(
-            self.settings,
-            database=self.service.database,
-            blobs=self.service.blobs,
-            queue=self.service.queue,
-            computer=InProcessComputer(self.settings),
-        )
+        return worker_of(self.service)
 
     def upload(self, images: int = IMAGES) -> dict[str, str]:
         files = [("images", (f"{number}.png", digits.png(number), "image/png")) for number in range(images)]

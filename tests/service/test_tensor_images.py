@@ -23,10 +23,9 @@ from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.shards import list_shards
-from auditcore_service.worker.execution import Executor
-from auditcore_service.worker.in_process_computer import InProcessComputer
 from command_line import run
 from small_model import SMALL_MODEL
+from worker_in_process import worker_of
 
 PATH = "/v1/image-batches"
 PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "complexity"}, {"kind": "localization"}]}
@@ -65,13 +64,7 @@ def audited(client: TestClient, folder: Path, images: dict[str, Any]) -> AuditRe
     assert answer.status_code == 202, answer.text
     audit_id = answer.json()["id"]
     service: Service = client.app.state.service  # type: ignore[attr-defined]
-    worker = Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=InProcessComputer(service.settings),
-    )
+    worker = worker_of(service)
     while True:
         with service.database.reading("default") as connection:
             queued = [shard.key for shard in list_shards(connection, audit_id) if shard.state == "queued"]
