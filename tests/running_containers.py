@@ -56,7 +56,7 @@ def is_here(image: str) -> bool:
 
 
 def prepare_images() -> dict[str, str]:
-    """Build what is missing; the variables of compose that name the images."""
+    """Build what is missing or was made from other code; the variables of compose that name the images."""
     build = ["gateway", "worker-cpu"]
     variables = {"AUDIT_WORKER_IMAGE": "auditcore-worker-cpu", "AUDIT_WORKER_DEVICE": "cpu"}
     for name, image in IMAGES.items():
@@ -65,7 +65,7 @@ def prepare_images() -> dict[str, str]:
             variables[f"AUDIT_{name.upper()}_IMAGE"] = f"auditcore-{name}-debian"
     environment = os.environ | {"PYTHON": sys.executable}
     subprocess.run(
-        [ROOT / "docker/build-images", "--missing", *build], check=True, env=environment, stdout=sys.stderr, cwd=ROOT
+        [ROOT / "docker/build-images", "--needed", *build], check=True, env=environment, stdout=sys.stderr, cwd=ROOT
     )
     return variables
 

@@ -6,8 +6,10 @@ import io
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save
 
 from auditcore.contracts.policy_document import PolicyDocument
+from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS, Principal
@@ -61,3 +63,42 @@ def work(service: Service, audit_id: str) -> Audit:
         audit = find_audit(connection, audit_id)
     assert audit is not None
     return audit
+
+
+def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
+    """Everything that a tenant can have: operation -> the parameters of its path that name one of them."""
+    batch = service.batches.store(owner, [photo()]).digest
+    maps = service.maps.store(owner, io.BytesIO(save({"maps": np.zeros((1, 32, 32), np.float32)}))).digest
+    service.policies.store(owner, POLICY)
+    audit = service.audits.submit(owner, request(batch)).id
+    assert work(service, audit).state == "succeeded"
+    report = AuditReport.model_validate_json(service.audits.report(owner, audit))
+    key, _ = service.api_keys.create(owner, name="shown", scopes=owner.scopes, expires_at=None)
+    # an address in numbers, which needs no name server
+    webhook = service.webhooks.register(owner, url="https://1.1.1.1/hook", events=("audit.failed",), description="")
+    of_audit = {"audit_id": audit}
+    return {
+        "getAudit": of_audit,
+        "cancelAudit": of_audit,
+        "deleteAudit": of_audit,
+        "followAudit": of_audit,
+        "getReport": of_audit,
+        "getEvidence": of_audit,
+        "signOff": of_audit,
+        "listSignOffs": of_audit,
+        "replayAudit": of_audit,
+        "compareReplay": of_audit,
+        "getArtifact": {**of_audit, "digest": report.artifacts[0].digest},
+        "getImageBatch": {"digest": batch},
+        "deleteImageBatch": {"digest": batch},
+        "deleteMaps": {"digest": maps},
+        "getPolicy": {"reference": POLICY.label},
+        "getApiKey": {"key_id": key.id},
+        "rotateApiKey": {"key_id": key.id},
+        "revokeApiKey": {"key_id": key.id},
+        "getWebhook": {"webhook_id": webhook.id},
+        "deleteWebhook": {"webhook_id": webhook.id},
+        "pingWebhook": {"webhook_id": webhook.id},
+        "rotateWebhookSecret": {"webhook_id": webhook.id},
+        "listWebhookDeliveries": {"webhook_id": webhook.id},
+    }

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
-from safetensors.numpy import save
 
-from auditcore.contracts.report import AuditReport
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.key_files import create_signing_key
 from auditcore_service.principals import SCOPES, Principal
 from auditcore_service.settings import Settings
-from two_tenants import OURS, POLICY, THEIRS, photo, request, work
+from two_tenants import OURS, THEIRS, things_of
 
 PUBLIC = {"getLiveness", "getReadiness", "listKeys"}
 """Operations that anybody may call: probes, and the public keys with which others verify evidence."""
@@ -126,7 +122,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         service: Service = client.app.state.service  # type: ignore[attr-defined]
         document = client.get("/openapi.json").json()
-        yield Walk(client, service, tuple(operations(document)), things(service))
+        yield Walk(client, service, tuple(operations(document)), things_of(service, OURS))
 
 
 def operations(document: dict[str, Any]) -> Iterator[Operation]:
@@ -142,45 +138,6 @@ def operations(document: dict[str, Any]) -> Iterator[Operation]:
                 tuple(one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"),
                 "requestBody" in operation,
             )
-
-
-def things(service: Service) -> dict[str, dict[str, str]]:
-    """Everything that `OURS` can have, by the operation that names it."""
-    batch = service.batches.store(OURS, [photo()]).digest
-    maps = service.maps.store(OURS, io.BytesIO(save({"maps": np.zeros((1, 32, 32), np.float32)}))).digest
-    service.policies.store(OURS, POLICY)
-    audit = service.audits.submit(OURS, request(batch)).id
-    assert work(service, audit).state == "succeeded"
-    report = AuditReport.model_validate_json(service.audits.report(OURS, audit))
-    key, _ = service.api_keys.create(OURS, name="shown", scopes=OURS.scopes, expires_at=None)
-    # an address in numbers, which needs no name server
-    webhook = service.webhooks.register(OURS, url="https://1.1.1.1/hook", events=("audit.failed",), description="")
-    of_audit = {"audit_id": audit}
-    return {
-        "getAudit": of_audit,
-        "cancelAudit": of_audit,
-        "deleteAudit": of_audit,
-        "followAudit": of_audit,
-        "getReport": of_audit,
-        "getEvidence": of_audit,
-        "signOff": of_audit,
-        "listSignOffs": of_audit,
-        "replayAudit": of_audit,
-        "compareReplay": of_audit,
-        "getArtifact": {**of_audit, "digest": report.artifacts[0].digest},
-        "getImageBatch": {"digest": batch},
-        "deleteImageBatch": {"digest": batch},
-        "deleteMaps": {"digest": maps},
-        "getPolicy": {"reference": POLICY.label},
-        "getApiKey": {"key_id": key.id},
-        "rotateApiKey": {"key_id": key.id},
-        "revokeApiKey": {"key_id": key.id},
-        "getWebhook": {"webhook_id": webhook.id},
-        "deleteWebhook": {"webhook_id": webhook.id},
-        "pingWebhook": {"webhook_id": webhook.id},
-        "rotateWebhookSecret": {"webhook_id": webhook.id},
-        "listWebhookDeliveries": {"webhook_id": webhook.id},
-    }
 
 
 def test_the_walk_knows_every_operation(walk: Walk) -> None:

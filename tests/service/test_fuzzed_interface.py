@@ -1,18 +1,22 @@
 """Schemathesis over the OpenAPI document, against a real gateway on a real port: no fault, every answer as declared.
 
-A few cases of each operation here; `make fuzz` makes many. FUZZ_EXAMPLES says how many.
+A few cases of each operation here; `make fuzz` makes many. FUZZ_EXAMPLES says how many. Then sequences: what one answer
+holds, such as the id of a batch or of a policy, goes into the next request.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import schemathesis
 import schemathesis.checks
 import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.stateful import run_state_machine_as_test
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -20,11 +24,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from auditcore_service.principals import SCOPES, Principal
+from auditcore_service.gateway.service import Service
+from auditcore_service.principals import DEFAULT_TENANT, SCOPES, Principal
 from auditcore_service.settings import Settings
 from running_gateway import running_gateway, url_of
+from two_tenants import things_of
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "2"))
+SEQUENCES, STEPS = max(EXAMPLES // 2, 5), 12
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     status_code_conformance,
@@ -40,14 +47,19 @@ CASES = settings(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-ANYBODY = Principal("fuzz", None, frozenset(SCOPES))
+EVERYTHING = Principal(DEFAULT_TENANT, "fuzz", frozenset(SCOPES))
 
 
 class Running:
-    """A gateway and what to send to be let in."""
+    """A gateway whose tenant has one of everything, and what to send to be let in."""
 
-    def __init__(self, server: uvicorn.Server, headers: dict[str, str]) -> None:
-        self.url, self.headers = url_of(server), headers
+    def __init__(self, server: uvicorn.Server, *, with_key: bool) -> None:
+        self.url = url_of(server)
+        self.service: Service = server.config.app.state.service  # type: ignore[union-attr]
+        self.headers = {}
+        if with_key:
+            _, secret = self.service.api_keys.create(EVERYTHING, name="fuzz", scopes=EVERYTHING.scopes, expires_at=None)
+            self.headers = {"Authorization": f"Bearer {secret}"}
         self.schema = schemathesis.openapi.from_url(f"{self.url}/openapi.json", timeout=120)
 
 
@@ -58,12 +70,7 @@ def running(make_settings: Callable[..., Settings], request: pytest.FixtureReque
         authentication=request.param, inspection_wait_s=0.01, failed_authentications_per_minute=None, stalled_s=300
     )
     with running_gateway(options) as server:
-        headers = {}
-        if request.param == "required":
-            service = server.config.app.state.service  # type: ignore[union-attr]
-            _, secret = service.api_keys.create(ANYBODY, name="fuzz", scopes=ANYBODY.scopes, expires_at=None)
-            headers = {"Authorization": f"Bearer {secret}"}
-        yield Running(server, headers)
+        yield Running(server, with_key=request.param == "required")
 
 
 def test_every_operation_answers_as_declared(running: Running) -> None:
@@ -82,3 +89,22 @@ def test_every_operation_answers_as_declared(running: Running) -> None:
 
         check()
     assert walked >= 40
+
+
+def test_sequences_of_requests_are_answered_as_declared(running: Running) -> None:
+    """The stateful phase: schemathesis infers from the document which answers hold what other operations need."""
+    things_of(running.service, EVERYTHING)
+    answered: Counter[tuple[str, bool]] = Counter()
+
+    class Machine(running.schema.exclude(path_regex=r"/events$").as_state_machine()):  # type: ignore[misc]
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            del case
+            return {"headers": running.headers, "timeout": 120}
+
+        def validate_response(self, response: Any, case: schemathesis.Case, **_: Any) -> None:
+            answered[case.operation.label, response.status_code < 300] += 1
+            case.validate_response(response, checks=CHECKS, headers=running.headers)
+
+    run_state_machine_as_test(Machine, settings=settings(CASES, max_examples=SEQUENCES, stateful_step_count=STEPS))
+    # some follow from others, and get to what exists
+    assert {label for label, succeeded in answered if succeeded and "{" in label}, answered
