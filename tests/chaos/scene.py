@@ -32,6 +32,7 @@ class Scene:
         failing: Audits that have to fail -> their code.
         refused: Submits that were answered with an error, or not at all.
         notes: What the tables say beside the figures.
+        nothing_repeated: Whether the fault must not end a shard, so that none may have started twice.
     """
 
     def __init__(self, deployment: Deployment) -> None:
@@ -40,6 +41,7 @@ class Scene:
         self.failing: dict[str, str | None] = {}
         self.refused: list[str] = []
         self.notes: list[str] = []
+        self.nothing_repeated = False
         self.end_s = END_S
         self._lock = threading.Lock()
         self._batches: dict[int, dict[str, Any]] = {}
@@ -135,6 +137,8 @@ def scenario(
     try:
         yield scene
         observed = judge(deployment, scene.accepted, undisturbed, seconds=scene.end_s, failing=scene.failing)
+        if scene.nothing_repeated and observed.repeated:
+            observed.findings.append(f"{observed.repeated} shards were started again")
     except BaseException as error:
         observed.findings.append(f"{type(error).__name__}: {str(error)[:400]}")
         raise

@@ -13,7 +13,7 @@ from chaos.faulty_models import poison_png
 from running_service import upload
 
 _QUICK = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 4, "repeats": 2}]}
-_LONG = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 8, "repeats": 3}]}
+_LONG = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 12, "repeats": 3}]}
 _LONGER = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 16, "repeats": 3}]}
 _SLOW = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 6, "repeats": 2}]}
 _WAVES = {

@@ -55,6 +55,7 @@ def set_clock(deployment: ScaledDeployment, name: str, seconds: int) -> None:
 @pytest.mark.parametrize("seconds", [SKEW_S, -SKEW_S], ids=["ahead", "behind"])
 def test_a_worker_whose_clock_is_wrong(with_clocks: ScaledDeployment, play: Play, seconds: int) -> None:
     with play(f"clock of one worker {seconds:+d} s, of the other right", with_clocks) as scene:
+        scene.nothing_repeated = True
         set_clock(with_clocks, "worker-0", seconds)
         time.sleep(1.5)
         try:
@@ -68,6 +69,7 @@ def test_a_worker_whose_clock_is_wrong(with_clocks: ScaledDeployment, play: Play
 def test_a_gateway_whose_clock_is_wrong(with_clocks: ScaledDeployment, play: Play) -> None:
     """Its sweeper must not take shards from workers that work."""
     with play(f"clock of a gateway {SKEW_S:+d} s", with_clocks) as scene:
+        scene.nothing_repeated = True
         set_clock(with_clocks, "gateway-1", SKEW_S)
         time.sleep(1.5)
         try:
@@ -80,6 +82,7 @@ def test_a_gateway_whose_clock_is_wrong(with_clocks: ScaledDeployment, play: Pla
 
 def test_clocks_that_jump(with_clocks: ScaledDeployment, play: Play) -> None:
     with play("clocks of both workers jump by an hour, forth and back, within a shard", with_clocks) as scene:
+        scene.nothing_repeated = True
         audit_id = scene.submit("slow")
         scene.submit("waves")
         scene.wait_running(audit_id, above=0.05)

@@ -69,6 +69,7 @@ def test_kill_of_a_gateway(scaled: ScaledDeployment, play: Play) -> None:
 
 def test_kill_of_redis(deployment: Deployment, play: Play) -> None:
     with play("kill -9 of Redis", deployment) as scene:
+        scene.nothing_repeated = True
         audit_id = scene.submit("slow")
         scene.submit("waves")
         scene.wait_running(audit_id, above=0.1)
@@ -77,11 +78,13 @@ def test_kill_of_redis(deployment: Deployment, play: Play) -> None:
 
 def test_three_deaths_of_redis_within_a_shard(deployment: Deployment, play: Play) -> None:
     with play("three deaths of Redis within one shard", deployment) as scene:
+        scene.nothing_repeated = True
         audit_id = scene.submit("one long shard")
-        for _ in range(4):
-            scene.wait_running(audit_id, above=0.05)
+        for _ in range(3):
+            scene.wait_running(audit_id, above=0.01)
             deployment.kill_redis()
-            time.sleep(2)
+            time.sleep(1)
+        scene.wait_running(audit_id)
 
 
 def test_kill_of_postgresql(scaled: ScaledDeployment, play: Play) -> None:

@@ -29,6 +29,7 @@ that start until the service looks for what it has lost."""
 
 def test_flushed_queue(deployment: Deployment, play: Play) -> None:
     with play("FLUSHALL, three times", deployment) as scene:
+        scene.nothing_repeated = True
         scene.submit("slow")
         scene.submit("waves")
         for _ in range(3):
@@ -39,6 +40,7 @@ def test_flushed_queue(deployment: Deployment, play: Play) -> None:
 
 def test_duplicate_and_late_messages(deployment: Deployment, play: Play) -> None:
     with play("every message twenty times, and again at the end", deployment) as scene:
+        scene.nothing_repeated = True
         audits = [scene.submit("slow"), scene.submit("waves"), scene.submit("tiny")]
         keys = [QueuedShard(ShardKey(one, wave, 0), "compute") for one in audits for wave in (0, 1, 2)]
         _announce(deployment, keys * 20)
