@@ -27,15 +27,16 @@ BUSY_TIMEOUT_MS = 15_000
 """Longest wait for SQLite's write lock. Transactions take milliseconds; a checkpoint on a slow disk takes seconds."""
 
 _PATIENCE = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 15_000,
+    "connect_timeout": 3,
+    "tcp_user_timeout": 6_000,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
 """How long a PostgreSQL that does not answer at all is waited for, in the words of libpq: seconds, but milliseconds for
-`tcp_user_timeout`. Without these, packets that a broken network drops are waited for a quarter of an hour. A URL may
-give others, such as `?connect_timeout=20`."""
+`tcp_user_timeout`. Without these, packets that a broken network drops are waited for a quarter of an hour. An old
+connection and a new one are tried after each other, in less time together than clients wait. A URL may give others, such
+as `?connect_timeout=20`."""
 
 _MIGRATION_LOCK = 0x61756469  # "audi": an arbitrary number that no other program on this database uses
 _WRITES = "auditcore_writes"
