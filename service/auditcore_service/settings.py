@@ -442,14 +442,13 @@ class Settings(BaseSettings):
 
     @property
     def spool_folder(self) -> Path | None:
-        """Where uploads lie until they are stored: beside the blobs, so that they need no memory and no second disk.
+        """Where uploads lie until they are stored, so that they need no memory and no second disk.
 
+        It is in the folder of the blobs, since only that may be a volume in a container that cannot write elsewhere.
         None for the folder of the system, where blobs are in an object store.
         """
-        if self.blob_url is None:
-            return self.data_dir.absolute() / "uploads"
-        folder = self.blob_url.removeprefix("file://")
-        return None if "://" in folder else Path(f"{folder}-uploads")
+        folder = self.blobs.removeprefix("file://")
+        return None if "://" in folder else Path(folder) / "uploads"
 
     @property
     def blobs(self) -> str:

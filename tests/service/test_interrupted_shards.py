@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import EndOfProcess
 from auditcore.errors import UnreachableResource
 from auditcore.orchestration import audit_run
 from auditcore.orchestration.sharding import ShardRange
@@ -67,7 +68,7 @@ class Computer:
         *,
         progress: Callable[[float], None],
         enough: Callable[[], bool],
-        left_out: frozenset[int] = frozenset(),
+        left_out: Mapping[int, EndOfProcess] | None = None,
     ) -> ComputedShard:
         self.runs.append((part.start, part.stop))
         if self.loading:
@@ -75,7 +76,7 @@ class Computer:
             raise ComputerDied(msg, cause=self.cause, loading=True)
         progress(0.0)
         self.before(progress)
-        if self.killers & set(range(part.start, part.stop)) - left_out:
+        if self.killers & set(range(part.start, part.stop)) - set(left_out or {}):
             msg = "killed by signal 9"
             raise ComputerDied(msg, cause=self.cause, loading=False)
         return self.real.run_shard(
@@ -239,17 +240,26 @@ def test_a_shard_that_takes_too_long_is_ended_with_a_reason(make_workplace: Call
     assert (shard.state, shard.left_out) == ("queued", "time_limit")
 
 
+@pytest.mark.parametrize(
+    ("cause", "code", "words"),
+    [
+        ("killed", "ended_process", "without saying why"),
+        ("memory", "memory_exhausted", "more memory"),
+        ("time_limit", "time_limit", "took longer"),
+    ],
+)
 def test_an_image_that_kills_is_left_out_and_the_others_are_computed(
-    make_workplace: Callable[..., Workplace],
+    make_workplace: Callable[..., Workplace], cause: Cause, code: str, words: str
 ) -> None:
     workplace = make_workplace(shard_images=64)
-    workplace.computer.killers = frozenset({5})
+    workplace.computer.killers, workplace.computer.cause = frozenset({5}), cause
     audit_id = workplace.submit(8)
     assert workplace.work(audit_id).state == "succeeded"
     report = workplace.report(audit_id)
-    assert [(one.index, one.code) for one in report.images.excluded] == [(5, "ended_process")]
+    assert [(one.index, one.code) for one in report.images.excluded] == [(5, code)]
+    assert words in report.images.excluded[0].reason
     assert report.images.used == 7
-    assert [one.left_out for one in workplace.shards(audit_id) if one.left_out] == ["kills_worker"]
+    assert [one.left_out for one in workplace.shards(audit_id) if one.left_out] == [code]
 
 
 @pytest.mark.parametrize(("cause", "code"), [("killed", "model_kills_worker"), ("memory", "memory_exhausted")])

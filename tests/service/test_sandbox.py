@@ -99,8 +99,8 @@ def test_the_next_worker_removes_the_folder_of_one_that_was_killed(tmp_path: Pat
     alive = ComputeFolder(tmp_path / "folders")
     (killed.own / "weights").write_text("large")
     # as the kernel does with the descriptors of a process that is killed
-    os.close(killed._handle)
-    killed._handle = -1
+    os.close(killed._folder._handle)
+    killed._folder._handle = -1
     ComputeFolder(tmp_path / "folders")
     assert not killed.own.exists()
     assert alive.own.exists()

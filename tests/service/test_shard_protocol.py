@@ -161,7 +161,7 @@ class Play:
                 claimed.key,
                 attempt=claimed.attempt,
                 error="killed",
-                code="kills_worker",
+                code="ended_process",
                 failure=LOST,
                 now=self.now,
                 max_attempts=max_attempts,
@@ -669,13 +669,13 @@ def test_an_image_that_kills_is_found_by_halving_and_left_out(play: Play) -> Non
     assert [(one.start, one.stop, one.left_out) for one in parts] == [
         (0, 4, None),
         (4, 5, None),
-        (5, 6, "kills_worker"),
+        (5, 6, "ended_process"),
         (6, 8, None),
     ]
     # twice the whole, once each half, and three times the image
     assert deaths == 2 + 2 + 3
     with play.database.reading() as connection:
-        assert left_out_images(connection, "a", 0) == (("compute", 5),)
+        assert left_out_images(connection, "a", 0) == (("compute", 5, "ended_process"),)
     assert play.audit.state == "finalizing"
 
 
@@ -702,6 +702,6 @@ def test_what_still_kills_when_it_is_left_out_fails_the_audit(play: Play) -> Non
     play.submit(compute=1, each=1)
     for _ in range(3):
         play.die()
-    assert play.shards()[0].left_out == "kills_worker"
+    assert play.shards()[0].left_out == "ended_process"
     play.die()
     assert play.audit.failure == LOST

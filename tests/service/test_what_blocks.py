@@ -174,10 +174,13 @@ def test_a_full_disk_is_not_ready_and_says_why(client: TestClient) -> None:
     assert "blob store cannot be used" in answer.json()["detail"]
 
 
-def test_the_files_of_an_upload_lie_beside_the_blobs(
-    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("volume", [None, "volume/blobs"])
+def test_the_files_of_an_upload_lie_in_the_folder_of_the_blobs(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, volume: str | None
 ) -> None:
-    settings = make_settings()
+    """The folder may be a volume, and everything beside it read-only."""
+    settings = make_settings(**({} if volume is None else {"blob_url": f"file://{tmp_path / volume}"}))
+    blobs = settings.data_dir / "blobs" if volume is None else tmp_path / volume
     seen: list[Path] = []
 
     def store(_self: object, _principal: object, stream: Any) -> None:
@@ -189,5 +192,5 @@ def test_the_files_of_an_upload_lie_beside_the_blobs(
     monkeypatch.setattr("auditcore_service.use_cases.uploaded_maps.MapUploads.store", store)
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         client.post("/v1/maps", files={"maps": ("maps.safetensors", b"x" * 2**21)})
-    assert seen == [settings.spool_folder]
-    assert not list((settings.data_dir / "uploads").iterdir())
+    assert [folder.parent for folder in seen] == [blobs]
+    assert not list(seen[0].iterdir())

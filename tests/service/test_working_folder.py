@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,17 +19,34 @@ def test_the_folder_is_new_private_empty_and_removed_at_the_end(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", "/somewhere/else"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with empty_working_folder() as folder:
-        assert Path.cwd() == folder
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert list(folder.iterdir()) == []
+        assert Path.cwd().parent == folder
+        for private in (Path.cwd(), folder, folder.parent):
+            assert private.stat().st_mode & 0o777 == 0o700
+        assert list(Path.cwd().iterdir()) == []
         assert sys.path == [str(tmp_path), "/somewhere/else"]
         # what a library writes there goes with it
         Path("cache").write_text("x")
         with empty_working_folder(tmp_path) as other:
             assert other.parent == tmp_path
+            assert folder.exists()
     assert Path.cwd() == tmp_path
     assert not folder.exists()
+
+
+def test_the_folder_of_a_worker_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path;"
+        "from auditcore_service.worker.working_folder import empty_working_folder\n"
+        "with empty_working_folder(Path(sys.argv[1])) as own:\n"
+        "    (own / 'stop').touch(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert (left / "stop").exists()
+    with empty_working_folder(tmp_path) as own:
+        assert list(tmp_path.iterdir()) == [own]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart, open_listener
 from auditcore_service.told import Told
-from auditcore_service.worker.compute_folders import remove_folders_of_the_dead
+from auditcore_service.worker.compute_folders import KIND as COMPUTE
+from auditcore_service.worker.locked_folders import remove_folders_of_the_dead
 from auditcore_service.worker.sandbox.enforcement import hide_process
 
 log = structlog.get_logger(__name__)
@@ -124,7 +125,7 @@ class EmbeddedService:
         if self._folders is not None:
             self._folders.cleanup()
             self._folders = None
-            remove_folders_of_the_dead()
+            remove_folders_of_the_dead(COMPUTE)
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join()

@@ -60,7 +60,7 @@ class CheckedRequest(Request):
     async def _get_form(
         self, *, max_files: float = 1000, max_fields: float = 1000, max_part_size: int = 2**20
     ) -> FormData:
-        """As the framework does, but files are spooled beside the blobs, not to a folder that may be in memory."""
+        """As the framework does, but files are spooled in the folder of the blobs, not where they may be in memory."""
         if self._form is None and self.headers.get("Content-Type", "").lower().startswith("multipart/form-data"):
             parser = _SpoolingParser(
                 self.headers, self.stream(), max_files=max_files, max_fields=max_fields, max_part_size=max_part_size

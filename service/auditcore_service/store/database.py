@@ -35,8 +35,8 @@ _PATIENCE = {
 }
 """How long a PostgreSQL that does not answer at all is waited for, in the words of libpq: seconds, but milliseconds for
 `tcp_user_timeout`. Without these, packets that a broken network drops are waited for a quarter of an hour. An old
-connection and a new one are tried after each other, in less time together than clients wait. A URL may give others, such
-as `?connect_timeout=20`."""
+connection and a new one are tried after each other, in less time together than clients wait. A URL may give others,
+such as `?connect_timeout=20`."""
 
 _MIGRATION_LOCK = 0x61756469  # "audi": an arbitrary number that no other program on this database uses
 _WRITES = "auditcore_writes"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
 
@@ -423,14 +423,28 @@ def record_death(
     return Step(applied=True, opened=(*step.opened, QueuedShard(other, shard.kind)))
 
 
-def left_out_images(connection: Connection, audit_id: str, model: int) -> tuple[tuple[str, int], ...]:
-    """Images of a model that are left out: the kind of the shard in which each was alone, and its position there."""
+class LeftOutImage(NamedTuple):
+    """An image that is left out.
+
+    Attributes:
+        kind: Of the shard in which it was alone.
+        position: Where it comes in the order of the images of such shards.
+        code: With which it is listed.
+    """
+
+    kind: str
+    position: int
+    code: str
+
+
+def left_out_images(connection: Connection, audit_id: str, model: int) -> tuple[LeftOutImage, ...]:
+    """Images of a model that are left out."""
     rows = connection.execute(
-        select(SHARDS.c.kind, SHARDS.c.start).where(
+        select(SHARDS.c.kind, SHARDS.c.start, SHARDS.c.left_out).where(
             SHARDS.c.audit_id == audit_id, SHARDS.c.model == model, SHARDS.c.left_out.is_not(None)
         )
     )
-    return tuple((row.kind, row.start) for row in rows)
+    return tuple(LeftOutImage(row.kind, row.start, row.left_out) for row in rows)
 
 
 def fail_audit(

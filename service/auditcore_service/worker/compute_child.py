@@ -100,7 +100,7 @@ class Child:
                     order.part,
                     progress=self._requests.tell_progress,
                     enough=lambda: enough(self._requests),
-                    left_out=frozenset(order.left_out),
+                    left_out=order.left_out,
                     images_begin=self._requests.images_begin,
                 )
                 done = ShardComputed(stop=computed.stop, cold=computed.cold)

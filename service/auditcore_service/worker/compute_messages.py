@@ -16,7 +16,7 @@ from auditcore.contracts.masks import Mask
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.packaged_models import HuggingFaceModel, MlflowModel
 from auditcore.contracts.policy import Row
-from auditcore.contracts.shards import Wave
+from auditcore.contracts.shards import EndOfProcess, Wave
 from auditcore.errors import InputError
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.report.stopping import Observations
@@ -101,7 +101,7 @@ class RunShard(Contract):
     model: int
     start: int
     stop: int
-    left_out: tuple[int, ...]
+    left_out: dict[int, EndOfProcess]
 
     @property
     def part(self) -> ShardRange:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar, final
 
 import structlog
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_reference import ModelReference, ServedModel
 from auditcore.contracts.report import AuditReport
-from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.shards import EndOfProcess, ShardResult
 from auditcore.devices.host_memory import memory_kills
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.sharding import ShardRange
@@ -135,7 +135,7 @@ class ComputeProcess:
         *,
         progress: Callable[[float], None],
         enough: Callable[[], bool],
-        left_out: frozenset[int] = frozenset(),
+        left_out: Mapping[int, EndOfProcess] | None = None,
     ) -> ComputedShard:
         """Compute a shard, or its first images."""
         order = RunShard(
@@ -144,7 +144,7 @@ class ComputeProcess:
             model=part.model,
             start=part.start,
             stop=part.stop,
-            left_out=tuple(sorted(left_out)),
+            left_out=dict(left_out or {}),
         )
         process = self._prepared(_reach_of(audit))
         answers = self._answers(process, audit, progress, enough)

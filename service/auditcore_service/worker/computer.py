@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, final
 
@@ -11,7 +11,7 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.shards import EndOfProcess, ShardResult
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.orchestration.storage import AuditStorage
 from auditcore.sources.fetching import BlobReader
@@ -111,7 +111,7 @@ class Computer(Protocol):
         *,
         progress: Callable[[float], None],
         enough: Callable[[], bool],
-        left_out: frozenset[int] = frozenset(),
+        left_out: Mapping[int, EndOfProcess] | None = None,
     ) -> ComputedShard:
         """Compute a shard, or its first images.
 
@@ -121,7 +121,8 @@ class Computer(Protocol):
             progress: Told the finished share of the shard, in [0, 1]; called at least every few seconds while passes go
                 on. Raises AuditCancelled once the shard is no longer wanted.
             enough: Asked between groups of images. Once it says so, the images that are done are the result.
-            left_out: Images of the batch that kill the process. They are listed as excluded, and never decoded.
+            left_out: Image of the batch that ends every process that computes it -> how. Such images are listed as
+                excluded, and never decoded.
         """
 
     def stop_at(self, audit: AuditTask) -> int | None:

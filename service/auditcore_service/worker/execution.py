@@ -17,6 +17,7 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.shards import EndOfProcess
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.sharding import ShardRange
@@ -163,8 +164,8 @@ _HOW: Mapping[Cause, str] = {
     "time_limit": "took longer than it may",
 }
 
-LEFT_OUT_CODES: Mapping[Cause, str] = {
-    "killed": "kills_worker",
+LEFT_OUT_CODES: Mapping[Cause, EndOfProcess] = {
+    "killed": "ended_process",
     "memory": "memory_exhausted",
     "time_limit": "time_limit",
 }
@@ -593,14 +594,19 @@ class Executor:
         digest = self._store(audit.tenant, result.model_dump_json().encode())
         return _Outcome(digest, stop=computed.stop, contents=contents)
 
-    def _left_out(self, audit: Audit, task: AuditTask, shard: Shard) -> frozenset[int]:
-        """Indices of the images of a shard's model that are left out, in the counting of the batch."""
+    def _left_out(self, audit: Audit, task: AuditTask, shard: Shard) -> dict[int, EndOfProcess]:
+        """The images of a shard's model that are left out, in the counting of the batch, with their codes."""
         with self._database.reading() as connection:
             found = left_out_images(connection, audit.id, shard.model)
         if not found:
-            return frozenset()
+            return {}
         order = range(audit.images) if task.request.stop is None else image_order(task.plan.seed, audit.images)
-        return frozenset(order[position] if kind == "compute" else position for kind, position in found)
+        return {
+            order[one.position] if one.kind == "compute" else one.position: TypeAdapter(EndOfProcess).validate_python(
+                one.code
+            )
+            for one in found
+        }
 
     def _store(self, tenant: str, data: bytes) -> str:
         """Store a result. A store that fails for a moment must not cost what was computed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -13,6 +13,7 @@ import torch
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.report import AuditReport
+from auditcore.contracts.shards import EndOfProcess
 from auditcore.devices.allocator import give_back_freed_memory
 from auditcore.engine.inspection import inspect
 from auditcore.engine.shard_task import Runtime
@@ -61,7 +62,7 @@ class InProcessComputer:
         *,
         progress: Callable[[float], None],
         enough: Callable[[], bool],
-        left_out: frozenset[int] = frozenset(),
+        left_out: Mapping[int, EndOfProcess] | None = None,
         images_begin: Callable[[], None] = lambda: None,
     ) -> ComputedShard:
         """Load the models of a shard, and run its wave; `images_begin` is called before the first image is decoded."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart
 from auditcore_service.store.database import Database
-from auditcore_service.worker.compute_folders import remove_folders_of_the_dead
+from auditcore_service.worker.compute_folders import KIND as COMPUTE
+from auditcore_service.worker.locked_folders import remove_folders_of_the_dead
 from auditcore_service.worker.sandbox.enforcement import hide_process, what_is_missing
 from auditcore_service.worker.stopping import StopRequest
 from auditcore_service.worker.working_folder import empty_working_folder
@@ -21,7 +21,7 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
 
     Args:
         settings: The operator's settings.
-        folders: Where to make the working folder; where temporary files go if None.
+        folders: Folder for the folders of workers; below the one for temporary files if None.
 
     Raises:
         ValueError: The queue is Redis, and its address is not set.
@@ -34,8 +34,8 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
     if settings.sandbox == "required" and (missing := what_is_missing()) is not None:
         msg = f"AUDIT_SANDBOX is required, and this kernel lacks {missing}; set it to auto, or use another kernel"
         raise CannotStart(msg)
-    with empty_working_folder(folders), tempfile.TemporaryDirectory(prefix="auditcore-stop-", dir=folders) as told:
-        stopping = StopRequest(Path(told) / "stop")
+    with empty_working_folder(folders) as own:
+        stopping = StopRequest(own / "stop")
         database = Database(settings.database)
         database.migrate()
         database.close()
@@ -48,7 +48,7 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
 
             work_from_celery(settings, stopping)
     # those of children that ended without a word
-    remove_folders_of_the_dead()
+    remove_folders_of_the_dead(COMPUTE)
 
 
 def main() -> None:

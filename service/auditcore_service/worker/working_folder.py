@@ -1,41 +1,42 @@
-"""An empty working folder: a relative path that an attacker makes a library open does not exist."""
+"""The folder of a worker, and its working folder, which is empty: no relative path leads a library anywhere."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from auditcore_service.worker.locked_folders import MODE, LockedFolder, base_of
+
+KIND: Final = "worker"
 
 
 @contextmanager
 def empty_working_folder(inside: Path | None = None) -> Iterator[Path]:
     """Make a new private folder the working folder of this process and of its children.
 
-    Importing modules works as before. The folder is removed at the end; a process that is killed leaves an empty folder
-    behind.
+    Importing modules works as before. The folder is removed at the end, or by the next worker if this one is killed.
 
     Args:
-        inside: Parent folder; the one for temporary files if None.
+        inside: Folder for the folders of all workers; below the one for temporary files if None.
 
     Yields:
-        The folder.
+        A private folder for other files of the worker; the working folder is in it.
+
+    Raises:
+        PermissionError: The folder for the folders of all workers belongs to another user.
     """
     before = Path.cwd()
     # an empty entry means the current working folder
     sys.path[:] = [entry or str(before) for entry in sys.path]
-    folder = Path(tempfile.mkdtemp(prefix="auditcore-worker-", dir=inside))
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    # systemd-tmpfiles removes old folders below /tmp, but not locked ones
-    fcntl.flock(handle, fcntl.LOCK_SH)
-    os.chdir(folder)
+    folder = LockedFolder(base_of(KIND) if inside is None else inside)
     try:
-        yield folder
+        (folder.path / "working").mkdir(mode=MODE)
+        os.chdir(folder.path / "working")
+        yield folder.path
     finally:
         os.chdir(before)
-        os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.remove()

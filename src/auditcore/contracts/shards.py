@@ -27,6 +27,10 @@ from auditcore.contracts.ranking_orders import RankingOrder
 Wave = Literal["measure", "compute"]
 """`measure` collects quantities of the whole audit, such as automatic intervals; `compute` runs the checks."""
 
+EndOfProcess = Literal["ended_process", "memory_exhausted", "time_limit"]
+"""How every process ended that computed an image: without saying why, for want of memory, or at the limit of time. It
+is the code with which the image is listed as excluded."""
+
 
 @final
 class CurveSamples(Contract):

@@ -221,7 +221,11 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         references=references,
         limits=runtime.limits,
         records=[
-            *(left_out(image, ENDED_PROCESS) for image in task.images if image.index in task.left_out),
+            *(
+                left_out(image, ENDED_PROCESS[task.left_out[image.index]])
+                for image in task.images
+                if image.index in task.left_out
+            ),
             *(left_out(image, LABEL_MISSING) for image in able if image not in explainable),
         ],
     )

@@ -10,7 +10,7 @@ from typing import final
 from auditcore.contracts.access import Limits
 from auditcore.contracts.automatic_intervals import Quantities
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.shards import Wave
+from auditcore.contracts.shards import EndOfProcess, Wave
 from auditcore.engine.pictures import Pictures
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import UploadedMaps
@@ -49,8 +49,8 @@ class ShardTask:
             batch. The maps of the first ones are compared with each other.
         deviation_images: How many images of the compute wave to measure exactly as well, if the plan has faster modes.
         references: Name of a model with which checks compare this one -> what it is computed with.
-        left_out: Indices of images that have ended the process that computed them. They are recorded with a code of
-            their own, and never decoded.
+        left_out: Index of an image that has ended every process that computed it -> how. It is recorded with that code,
+            and never decoded.
     """
 
     plan: AuditPlan
@@ -63,7 +63,7 @@ class ShardTask:
     order: Sequence[int] | None = None
     deviation_images: int = 0
     references: Mapping[str, ReferenceTask] = field(default_factory=dict)
-    left_out: frozenset[int] = frozenset()
+    left_out: Mapping[int, EndOfProcess] = field(default_factory=dict)
 
 
 @final

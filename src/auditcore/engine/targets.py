@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.shards import CurveSamples, Measurement
+from auditcore.contracts.shards import CurveSamples, EndOfProcess, Measurement
 from auditcore.contracts.significance import VALUE_DIGITS, significant
 from auditcore.models.classifier import Classifier
 
@@ -29,12 +29,27 @@ LABEL_MISSING = Choice(
 )
 
 
-ENDED_PROCESS = Choice(
-    (),
-    "ended_process",
-    "the process that computed this image died each time, such as for want of memory or by a fault in the code of the "
-    "model, so it was left out; try the model on this image outside of the audit",
-)
+ENDED_PROCESS: Mapping[EndOfProcess, Choice] = {
+    "ended_process": Choice(
+        (),
+        "ended_process",
+        "the process that computed this image ended each time without saying why, such as by a fault in the code of "
+        "the model, so it was left out; try the model on this image outside of the audit",
+    ),
+    "memory_exhausted": Choice(
+        (),
+        "memory_exhausted",
+        "the process that computed this image needed more memory than it may have each time, so it was left out; use "
+        "fewer samples, or ask the operator for more memory",
+    ),
+    "time_limit": Choice(
+        (),
+        "time_limit",
+        "the process that computed this image took longer than it may each time, so it was left out; use fewer "
+        "samples, or try whether the model comes to an end on this image outside of the audit",
+    ),
+}
+"""What becomes of an image that ends every process that computes it."""
 
 
 def choose_targets(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain
@@ -16,7 +16,7 @@ from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import questions_of
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.contracts.shards import ShardResult
+from auditcore.contracts.shards import EndOfProcess, ShardResult
 from auditcore.contracts.speed import deviation_images
 from auditcore.engine.pictures import Pictures
 from auditcore.engine.shard import run_shard
@@ -110,7 +110,9 @@ class AuditRun:
             if other is not None and other in wanted
         }
 
-    def run_shard(self, shard: ShardRange, runtime: Runtime, *, left_out: frozenset[int] = frozenset()) -> ShardResult:
+    def run_shard(
+        self, shard: ShardRange, runtime: Runtime, *, left_out: Mapping[int, EndOfProcess] | None = None
+    ) -> ShardResult:
         """Read the images of a shard and run its wave on them.
 
         A shard whose images are in a random order is never ended early: its images are computed in the order of the
@@ -120,7 +122,8 @@ class AuditRun:
             shard: Which wave, model and images.
             runtime: The loaded model, those of `references_of`, and how to run them; this audit sets the pictures
                 itself.
-            left_out: Indices of images that are recorded as left out and never decoded.
+            left_out: Index of an image that has ended every process that computed it -> how; such images are never
+                decoded.
 
         Raises:
             AuditCancelled: `runtime.progress` has raised it.
@@ -143,7 +146,7 @@ class AuditRun:
                 other: ReferenceTask(self._place(position), self._quantities(position))
                 for other, position in self.references_of(shard).items()
             },
-            left_out=left_out,
+            left_out=left_out or {},
         )
         ordered = self.order is not None and shard.wave == "compute"
         enough = (lambda: False) if ordered else runtime.enough

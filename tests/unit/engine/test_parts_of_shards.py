@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -26,7 +26,7 @@ from auditcore.contracts.checks import (
 from auditcore.contracts.explainers import Gradient, SmoothGrad
 from auditcore.contracts.images import Box
 from auditcore.contracts.plan import AuditPlan
-from auditcore.contracts.shards import ShardResult, Wave
+from auditcore.contracts.shards import EndOfProcess, ShardResult, Wave
 from auditcore.engine import shard
 from auditcore.engine.groups import join_measurements, join_samples, shortened_group
 from auditcore.engine.map_sketches import join_sketches
@@ -72,13 +72,18 @@ def run(
     said: Sequence[bool] = (),
     *,
     measured: Sequence[ShardResult] = (),
-    left_out: frozenset[int] = frozenset(),
+    left_out: Mapping[int, EndOfProcess] | None = None,
     plan: AuditPlan = PLAN,
 ) -> ShardResult:
     told = iter(said)
     return run_shard(
         ShardTask(
-            plan=plan, wave=wave, images=images, shared=reduce_shared(plan, measured), audit_images=5, left_out=left_out
+            plan=plan,
+            wave=wave,
+            images=images,
+            shared=reduce_shared(plan, measured),
+            audit_images=5,
+            left_out=left_out or {},
         ),
         Runtime(classifier, micro_batch=2, enough=lambda: next(told, False)),
     )
@@ -121,14 +126,16 @@ def test_an_image_that_ended_its_process_is_listed_and_never_decoded(
         return real(given, *others)
 
     monkeypatch.setattr(shard, "decode_ahead", decode)
-    result = run(digit_classifier, images, left_out=frozenset({1, 9}), plan=plan)
+    result = run(digit_classifier, images, left_out={1: "time_limit", 9: "ended_process"}, plan=plan)
     assert decoded == [0, 2, 3, 4]
     (excluded,) = [record for record in result.images if record.code is not None]
-    assert (excluded.index, excluded.code) == (1, "ended_process")
-    assert "left out" in str(excluded.reason)
+    assert (excluded.index, excluded.code) == (1, "time_limit")
+    assert "took longer than it may" in str(excluded.reason)
     assert len(result.measurements[0].values) == 4
     # images beyond the border are not in the result, whatever became of them
-    early = run(digit_classifier, images, "compute", (True,), left_out=frozenset({1, 4}), plan=plan)
+    early = run(
+        digit_classifier, images, "compute", (True,), left_out={1: "ended_process", 4: "ended_process"}, plan=plan
+    )
     assert [record.index for record in early.images] == [0, 1, 2]
 
 
