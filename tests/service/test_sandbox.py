@@ -94,6 +94,27 @@ def test_a_process_gets_no_credentials_of_a_registry(settings: Settings) -> None
     assert given.threads == 3
 
 
+def test_a_cache_of_kernels_is_made_and_one_that_cannot_be_written_is_not_named(
+    settings: Settings, folder: ComputeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing torch fails if it is told of a folder that it cannot make, as on a read-only root."""
+    # no user can make anything below these
+    (tmp_path / "file").write_text("")
+    nowhere = [str(tmp_path / "file" / "inductor"), "/proc/inductor"]
+    kept = tmp_path / "volume" / "triton"
+    for name in nowhere:
+        given = {"TORCHINDUCTOR_CACHE_DIR": name, "TRITON_CACHE_DIR": str(kept), "TRITON_OTHER": "1"}
+        found = compute_environment(given, also=(), folder=tmp_path)
+        assert "TORCHINDUCTOR_CACHE_DIR" not in found
+        assert (found["TRITON_CACHE_DIR"], found["TRITON_OTHER"]) == (str(kept), "1")
+        for variable, value in given.items():
+            monkeypatch.setenv(variable, value)
+        written = sandbox_profile(settings, "nothing", folder).write
+        assert kept.is_dir()
+        assert str(kept) in written
+        assert name not in written
+
+
 def test_the_next_worker_removes_the_folder_of_one_that_was_killed(tmp_path: Path) -> None:
     killed = ComputeFolder(tmp_path / "folders")
     alive = ComputeFolder(tmp_path / "folders")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 NAMES = frozenset(
@@ -53,6 +54,26 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_
 """The worker fetches what a request names; nothing else is fetched."""
 
 
+CACHES = ("CUDA_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Variables that name folders of compiled kernels, which an operator may want to keep."""
+
+
+def writable_caches(given: Mapping[str, str]) -> dict[str, Path]:
+    """The folders of compiled kernels that can be written, by the variables that name them; made if they are missing.
+
+    The compute process cannot make them, since it may write nowhere else. Importing torch fails if it is told of one
+    that cannot be written, as in a container whose root is read-only and that has no volume for them.
+    """
+    found = {}
+    for name in CACHES:
+        if folder := given.get(name):
+            with suppress(OSError):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                found[name] = Path(folder)
+    return found
+
+
 def compute_environment(given: Mapping[str, str], *, also: Iterable[str], folder: Path) -> dict[str, str]:
     """The whole environment of a compute process.
 
@@ -62,7 +83,12 @@ def compute_environment(given: Mapping[str, str], *, also: Iterable[str], folder
         folder: Its own folder, for everything that programs write below a home or for a moment.
     """
     wanted = NAMES | set(also)
-    kept = {name: value for name, value in given.items() if name in wanted or name.startswith(PREFIXES)}
+    caches = writable_caches(given)
+    kept = {
+        name: value
+        for name, value in given.items()
+        if (name in wanted or name.startswith(PREFIXES)) and (name not in CACHES or name in caches)
+    }
     # an empty entry means the working folder, which is another one there
     paths = [str(Path(entry or ".").absolute()) for entry in sys.path]
     kernels = Path.home() / ".nv" / "ComputeCache"

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from auditcore.contracts.contract import Contract
 from auditcore_service.settings import Settings
+from auditcore_service.worker.compute_environment import writable_caches
 from auditcore_service.worker.compute_folders import ComputeFolder
 
 Reach = Literal["nothing", "servers"]
@@ -99,8 +100,9 @@ def sandbox_profile(settings: Settings, reach: Reach, folder: ComputeFolder) -> 
     named = [*settings.file_roots, *settings.model_keys, *(settings.token_roots if reach == "servers" else ())]
     wanted = [*_python(settings.packages), *named]
     hidden = tuple(map(Path, map(os.path.realpath, _hidden(settings))))
-    caches = [Path(os.environ[name]) for name in _CACHES if os.environ.get(name)]
-    shared = [path for path in (*caches, Path.home() / ".nv" / "ComputeCache") if path.is_dir()]
+    shared = [
+        path for path in (*writable_caches(os.environ).values(), Path.home() / ".nv" / "ComputeCache") if path.is_dir()
+    ]
     devices = [path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern)]
     roots = [Path(os.path.realpath(path)) for path in (*map(Path, SYSTEM), folder.files, folder.models, *wanted)]
     parts = [part for root in roots for part in _without(root, hidden)]
@@ -111,10 +113,6 @@ def sandbox_profile(settings: Settings, reach: Reach, folder: ComputeFolder) -> 
         write=tuple(map(str, (folder.own, *map(Path, DEVICES), *devices, *shared))),
         ports=_ports(settings.server_prefixes) if reach == "servers" else None,
     )
-
-
-_CACHES = ("CUDA_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-"""Variables that name caches of compiled kernels, which an operator may want to keep."""
 
 
 def _python(packages: Iterable[str]) -> Iterator[Path]:
