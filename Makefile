@@ -31,10 +31,11 @@ test: $(DEV) ## Everything .ci/run checks: lint, types, import rules, OpenAPI dr
 
 # CI has half an hour: what is slow and changes least is left to `make acceptance`, which is run before a release
 LONG := tests/sense tests/acceptance/test_open_inference.py tests/acceptance/test_products.py
+LONG_CASES := tests/acceptance/test_documentation.py::test_every_code_block_of_a_page_runs[docs/tutorial.md]
 
 all-tests: $(DEV)
 	$(BIN)/auditcore openapi --out openapi --check
-	$(PYTEST) -v $(addprefix --ignore=,$(LONG))
+	$(PYTEST) -v $(addprefix --ignore=,$(LONG)) $(foreach case,$(LONG_CASES),--deselect '$(case)')
 
 unit: $(DEV) ## The quick part of tests/unit, in about 85 s of two cores; tests/unit/conftest.py says what is left out
 	$(PYTEST) tests/unit -m "not slow and not thorough"

@@ -206,7 +206,7 @@ class Deployment(ABC):
                 try:
                     process.stop(30)
                 except Exception as error:  # noqa: BLE001 - every other process has to be ended too
-                    left.append(f"{process.name} did not end on SIGTERM: {type(error).__name__}")
+                    left.append(f"{process.name} did not end when it was asked to: {type(error).__name__}")
             process.end()
         deadline = time.monotonic() + 5
         while (alive := marked(self.mark)) and time.monotonic() < deadline:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ class PostgresServer:
             log=log,
             prefix=prefix,
             user=None if prefix else user,
+            # on SIGTERM it waits for its clients, also for one that a broken network has taken away
+            stop_signal=signal.SIGINT,
         )
 
     def start(self) -> None:

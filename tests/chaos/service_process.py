@@ -36,6 +36,7 @@ class ServiceProcess:
         log: Path,
         prefix: Sequence[str] = (),
         user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         """Describe the process.
 
@@ -46,6 +47,7 @@ class ServiceProcess:
             log: File to append to.
             prefix: Programs that start the program, such as `ip netns exec`.
             user: Whose process it is; this user's if None.
+            stop_signal: With which its orchestrator asks it to end.
         """
         self.name = name
         self.log = log
@@ -53,6 +55,7 @@ class ServiceProcess:
         self.environment = dict(environment)
         self._command = tuple(command)
         self._user = user
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -86,15 +89,15 @@ class ServiceProcess:
         self._process.wait()
 
     def stop(self, seconds: float = 60.0) -> float:
-        """End it with SIGTERM; returns how many seconds that took."""
+        """Ask it to end; returns how many seconds that took."""
         assert self._process is not None
         started = time.monotonic()
-        self._process.terminate()
+        self._process.send_signal(self._stop_signal)
         self._process.wait(seconds)
         return time.monotonic() - started
 
     def stop_as_orchestrators_do(self, grace_s: float) -> float:
-        """End it with SIGTERM and, when the grace is over, with SIGKILL; returns how many seconds that took."""
+        """Ask it to end and, when the grace is over, end it with SIGKILL; returns how many seconds that took."""
         try:
             return self.stop(grace_s)
         except subprocess.TimeoutExpired:
@@ -108,12 +111,6 @@ class ServiceProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-    def interrupt(self, seconds: float = 60.0) -> None:
-        """End it with SIGINT."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(seconds)
 
 
 def freeze(pid: int) -> list[int]:

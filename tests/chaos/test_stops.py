@@ -63,15 +63,14 @@ def test_three_restarts_of_serve_within_a_shard(embedded: EmbeddedDeployment, pl
 
 
 def test_restart_of_redis_and_postgresql(scaled: ScaledDeployment, play: Play) -> None:
-    with play("SIGTERM of Redis and of PostgreSQL", scaled) as scene:
+    with play("SIGTERM of Redis, SIGINT of PostgreSQL", scaled) as scene:
         audit_id = scene.submit("slow")
         scene.submit("waves")
         scene.wait_running(audit_id, above=0.1)
         scaled.redis_server.stop()
         time.sleep(1)
         scaled.redis_server.start()
-        # SIGTERM lets PostgreSQL wait for its clients; its orchestrators send SIGINT, which does not
-        scaled.postgres.process.interrupt()
+        scaled.postgres.process.stop()
         time.sleep(1)
         scaled.start_again()
 

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +29,6 @@ from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart, open_listener
 from auditcore_service.told import Told
-from auditcore_service.worker.compute_folders import KIND as COMPUTE
 from auditcore_service.worker.locked_folders import remove_folders_of_the_dead
 from auditcore_service.worker.sandbox.enforcement import hide_process
 
@@ -72,7 +70,6 @@ class EmbeddedService:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._lock_file: IO[str] | None = None
-        self._folders: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def base_url(self) -> str:
@@ -105,8 +102,6 @@ class EmbeddedService:
             self._start_queue()
             self._choose_signing_key()
             self._start_gateway(self._socket)
-            # of this process, since a worker that is killed cannot remove its own
-            self._folders = tempfile.TemporaryDirectory(prefix="auditcore-workers-", ignore_cleanup_errors=True)
             self.workers = tuple(self._worker(number) for number in range(self.settings.workers))
             for worker in self.workers:
                 worker.start()
@@ -122,10 +117,8 @@ class EmbeddedService:
             thread.start()
         for thread in stopping:
             thread.join()
-        if self._folders is not None:
-            self._folders.cleanup()
-            self._folders = None
-            remove_folders_of_the_dead(COMPUTE)
+        # a worker that was killed could not remove its own
+        remove_folders_of_the_dead("worker", "compute")
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join()
@@ -180,7 +173,6 @@ class EmbeddedService:
         log.info("queue_chosen", queue=self.settings.queue, reason=reason)
 
     def _worker(self, number: int) -> SupervisedProcess:
-        assert self._folders is not None  # noqa: S101 - `start` has made it
         # workers sign nothing
         settings = self.settings.model_copy(update={"signing_key": None})
         return SupervisedProcess(
@@ -189,7 +181,6 @@ class EmbeddedService:
                 sys.executable,
                 "-c",
                 "from auditcore_service.worker.process import main; main()",
-                self._folders.name,
             ],
             environment=settings.environment(),
             # it stores the images that are done and hands the rest back; ending its own child takes a few seconds more

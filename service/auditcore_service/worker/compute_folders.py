@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from auditcore_service.worker.locked_folders import MODE, LockedFolder, base_of
-
-KIND: Final = "compute"
 
 
 @final
@@ -32,7 +30,7 @@ class ComputeFolder:
         Raises:
             PermissionError: That folder belongs to another user.
         """
-        self._folder = LockedFolder(base_of(KIND) if inside is None else inside)
+        self._folder = LockedFolder(base_of("compute") if inside is None else inside)
         self.own, self.files, self.models = (self._folder.path / name for name in ("own", "files", "models"))
         for folder in (self.own, self.files, self.models):
             folder.mkdir(mode=MODE)

@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Literal, final
 
 MODE: Final = 0o700
+
+Kind = Literal["worker", "compute"]
+"""Whose folders they are."""
 
 _PREFIX: Final = "process-"
 
@@ -52,17 +55,17 @@ class LockedFolder:
             self._handle = -1
 
 
-def base_of(kind: str) -> Path:
+def base_of(kind: Kind) -> Path:
     """The folder for folders of one kind, of this user, where temporary files go."""
     return Path(tempfile.gettempdir()) / f"auditcore-{kind}-{os.getuid()}"
 
 
-def remove_folders_of_the_dead(kind: str) -> None:
-    """Remove the folders of one kind whose processes are gone; called where workers end."""
-    base = base_of(kind)
-    if base.is_dir():
-        with _locked(base):
-            _remove_dead(base)
+def remove_folders_of_the_dead(*kinds: Kind) -> None:
+    """Remove the folders of these kinds whose processes are gone; called where workers end."""
+    for base in map(base_of, kinds):
+        if base.is_dir():
+            with _locked(base):
+                _remove_dead(base)
 
 
 @contextmanager

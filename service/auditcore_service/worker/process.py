@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from auditcore_service.logs import configure_logs
 from auditcore_service.settings import Settings
 from auditcore_service.startup import CannotStart
 from auditcore_service.store.database import Database
-from auditcore_service.worker.compute_folders import KIND as COMPUTE
 from auditcore_service.worker.locked_folders import remove_folders_of_the_dead
 from auditcore_service.worker.sandbox.enforcement import hide_process, what_is_missing
 from auditcore_service.worker.stopping import StopRequest
 from auditcore_service.worker.working_folder import empty_working_folder
 
 
-def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
+def run_worker(settings: Settings) -> None:
     """Work until SIGTERM: one child process that computes, all kinds of shards, in an empty working folder.
 
     Args:
         settings: The operator's settings.
-        folders: Folder for the folders of workers; below the one for temporary files if None.
 
     Raises:
         ValueError: The queue is Redis, and its address is not set.
@@ -34,7 +29,7 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
     if settings.sandbox == "required" and (missing := what_is_missing()) is not None:
         msg = f"AUDIT_SANDBOX is required, and this kernel lacks {missing}; set it to auto, or use another kernel"
         raise CannotStart(msg)
-    with empty_working_folder(folders) as own:
+    with empty_working_folder() as own:
         stopping = StopRequest(own / "stop")
         database = Database(settings.database)
         database.migrate()
@@ -48,12 +43,9 @@ def run_worker(settings: Settings, *, folders: Path | None = None) -> None:
 
             work_from_celery(settings, stopping)
     # those of children that ended without a word
-    remove_folders_of_the_dead(COMPUTE)
+    remove_folders_of_the_dead("compute")
 
 
 def main() -> None:
-    """Entry point of a worker of the embedded service.
-
-    Settings come from the environment, the folder for its working folder from the command line.
-    """
-    run_worker(Settings(), folders=Path(sys.argv[1]))
+    """Entry point of a worker of the embedded service; settings come from the environment."""
+    run_worker(Settings())

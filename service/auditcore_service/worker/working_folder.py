@@ -7,11 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from auditcore_service.worker.locked_folders import MODE, LockedFolder, base_of
-
-KIND: Final = "worker"
 
 
 @contextmanager
@@ -32,7 +29,7 @@ def empty_working_folder(inside: Path | None = None) -> Iterator[Path]:
     before = Path.cwd()
     # an empty entry means the current working folder
     sys.path[:] = [entry or str(before) for entry in sys.path]
-    folder = LockedFolder(base_of(KIND) if inside is None else inside)
+    folder = LockedFolder(base_of("worker") if inside is None else inside)
     try:
         (folder.path / "working").mkdir(mode=MODE)
         os.chdir(folder.path / "working")
