@@ -90,7 +90,7 @@ bench-estimates: $(DEV) ## Compare estimated with actual seconds over several pl
 	$(BIN)/python tests/benchmarks/estimates.py
 
 # schemathesis makes them; the normal tests run a few
-fuzz: $(DEV) ## Send 200 made-up requests to each operation of a running gateway, or EXAMPLES=...
+fuzz: $(DEV) ## Send 200 made-up requests to each operation of a running gateway, and sequences of them, or EXAMPLES=...
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/pytest --verbose tests/service/test_fuzzed_interface.py
 
 stopping: $(DEV) ## Simulate how often a stop rule errs, and how many images it saves
