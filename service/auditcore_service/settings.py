@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, final
+from typing import Annotated, Final, Literal, Self, final
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, StringConstraints, ValidationInfo, field_validator, model_validator
@@ -40,6 +40,9 @@ _CLIENT_VARIABLES = frozenset({"URL", "TOKEN", "TOKEN_FILE"})
 
 _NEAR = 0.6
 """Least similarity of a misspelt name, as difflib measures it; `PROT` and `PORT` have 0.75."""
+
+COMPUTE_START_S: Final = 300.0
+"""Longest start of a process that computes. Importing torch takes 4 s warm, and minutes from a slow disk."""
 
 
 @final
@@ -471,12 +474,21 @@ class Settings(BaseSettings):
         return self.redis_url.get_secret_value()
 
     @property
+    def part_limit_s(self) -> float:
+        """When a part of a shard is ended by its worker, because what computes it did not keep `shard_limit_s`.
+
+        The process that computes keeps it itself, from the moment at which it is ready. That it starts slowly on a busy
+        machine is no fault of the model.
+        """
+        return 1.1 * self.shard_limit_s + COMPUTE_START_S
+
+    @property
     def ticket_limit_s(self) -> float:
-        """When a process that computes is killed from outside, because it did not end itself.
+        """When the process of a worker is killed by its parent, because it did not end itself.
 
         It works for half of `shard_limit_s` from one part of a shard to the next, and each part may take the whole.
         """
-        return 2 * self.shard_limit_s + self.drain_s
+        return 2 * self.part_limit_s + self.drain_s
 
     @property
     def fault_backoff(self) -> Backoff:

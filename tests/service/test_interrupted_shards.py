@@ -226,7 +226,19 @@ def test_a_worker_that_cannot_stop_in_time_hands_its_shard_back_at_once(
     assert (shard.state, shard.attempt, shard.faults, shard.losses, shard.not_before) == ("queued", 1, 0, 0, None)
 
 
-def test_a_shard_that_takes_too_long_is_ended_with_a_reason(make_workplace: Callable[..., Workplace]) -> None:
+def test_a_process_that_starts_slowly_is_not_taken_for_a_model_that_hangs(
+    make_workplace: Callable[..., Workplace],
+) -> None:
+    """What computes keeps the limit from when it is ready; here it is not for three times the limit."""
+    workplace = make_workplace(shard_limit_s=0.3, max_attempts=1)
+    workplace.computer.before = lambda _progress: time.sleep(0.9)
+    assert workplace.work(workplace.submit(1)).state == "succeeded"
+
+
+def test_a_shard_that_takes_too_long_is_ended_with_a_reason(
+    make_workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auditcore_service.settings.COMPUTE_START_S", 0.0)
     workplace = make_workplace(shard_limit_s=0.3, max_attempts=1)
     audit_id = workplace.submit(1)
 

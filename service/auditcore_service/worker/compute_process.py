@@ -20,7 +20,7 @@ from auditcore.devices.host_memory import memory_kills
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.sources.fetching import BlobReader
-from auditcore_service.settings import TASKS_PER_CHILD, Settings
+from auditcore_service.settings import COMPUTE_START_S, TASKS_PER_CHILD, Settings
 from auditcore_service.worker.channel import ChannelBroken, ChannelClosed, Frame
 from auditcore_service.worker.child_process import ChildProcess
 from auditcore_service.worker.compute_answers import Answers
@@ -62,9 +62,6 @@ Read = TypeVar("Read")
 
 TICK_S = 0.5
 """How often the worker looks whether the order is still wanted and its process still computes."""
-
-START_S = 300.0
-"""Longest start. Importing torch takes 4 s warm, and minutes from a slow disk."""
 
 CANCEL_S = 20.0
 """How long a process may take to give up what is cancelled; a new one starts in less."""
@@ -234,7 +231,7 @@ class ComputeProcess:
         if not self._ready:
             frame = None
             try:
-                frame = process.channel.receive(START_S)
+                frame = process.channel.receive(COMPUTE_START_S)
                 said = None if frame is None else READY.validate_json(frame.message)
             except (ChannelClosed, ChannelBroken, ValidationError):
                 said = None

@@ -172,6 +172,9 @@ LEFT_OUT_CODES: Mapping[Cause, EndOfProcess] = {
 """How the process ended -> code with which an image is listed as excluded."""
 
 
+_LEFT_OUT = TypeAdapter(dict[int, EndOfProcess])
+
+
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
@@ -601,12 +604,8 @@ class Executor:
         if not found:
             return {}
         order = range(audit.images) if task.request.stop is None else image_order(task.plan.seed, audit.images)
-        return {
-            order[one.position] if one.kind == "compute" else one.position: TypeAdapter(EndOfProcess).validate_python(
-                one.code
-            )
-            for one in found
-        }
+        codes = {order[one.position] if one.kind == "compute" else one.position: one.code for one in found}
+        return _LEFT_OUT.validate_python(codes)
 
     def _store(self, tenant: str, data: bytes) -> str:
         """Store a result. A store that fails for a moment must not cost what was computed."""

@@ -23,9 +23,6 @@ log = structlog.get_logger(__name__)
 Overrun = Literal["stop", "time_limit"]
 """Why a shard is ended from outside: its worker has to stop, or it takes too long."""
 
-HANGING = 1.1
-"""Share of the limit after which a shard is ended from outside: a computer that keeps the limit itself is first."""
-
 
 @final
 class Watch:
@@ -87,7 +84,7 @@ def heartbeat(
     def overrun() -> Overrun | None:
         if stopping.is_made() and stopping.age_s() >= settings.drain_s:
             return "stop"
-        if time.monotonic() - started >= HANGING * settings.shard_limit_s:
+        if time.monotonic() - started >= settings.part_limit_s:
             return "time_limit"
         return None
 
