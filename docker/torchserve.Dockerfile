@@ -33,13 +33,13 @@ RUN apt-get update \
     && install -d -o auditcore -g auditcore /models
 COPY --from=build /app /app
 COPY --from=build /own /app/auditcore
-COPY docker/torchserve/config.properties /etc/torchserve/config.properties
+COPY docker/torchserve/config.properties docker/torchserve/health.py /etc/torchserve/
 USER 10001:10001
 WORKDIR /home/auditcore
 ENV PATH=/app/auditcore/bin:/app/bin:$PATH PYTHONPATH=/app/auditcore PYTHONUNBUFFERED=1
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/ping', timeout=8)"]
+    CMD ["python", "/etc/torchserve/health.py"]
 CMD ["python", "-m", "ts.model_server", "--start", "--foreground", "--ncs", "--ts-config", "/etc/torchserve/config.properties"]
 ARG VERSION=unknown
 ARG REVISION=unknown

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import socket
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -52,6 +55,7 @@ from torchserve_server import RunningTorchServe, torchserve
 
 pytestmark = pytest.mark.slow
 
+HEALTH = Path(__file__).parents[2] / "docker/torchserve/health.py"
 PLAIN_SIDE = 64
 CONFIG = {"resize": PLAIN_SIDE, "crop": PLAIN_SIDE, "mean": [0, 0, 0], "std": [1, 1, 1]}
 
@@ -314,6 +318,22 @@ def test_a_reference_that_does_not_fit_says_where(
 def test_existing_names_are_listed_if_the_management_address_is_known(server: RunningTorchServe) -> None:
     with pytest.raises(InvalidRequest, match=r"there are .*digits"):
         TorchServeClient(served(server, "digitz", management_url=server.management)).describe()
+
+
+def test_the_health_check_of_the_image_tells_a_server_that_answers(server: RunningTorchServe, tmp_path: Path) -> None:
+    """TorchServe answers 400 to a ping without a key, so that a plain request would never be healthy."""
+    assert server.keys is not None
+    assert httpx.get(f"{server.inference}/ping").status_code == 400
+    is_healthy = runpy.run_path(str(HEALTH))["is_healthy"]
+    port = urlsplit(server.inference).port
+    assert is_healthy(server.keys, port)
+    expired = tmp_path / "key_file.json"
+    expired.write_text(json.dumps({"inference": {"key": "expired"}}))
+    assert is_healthy(expired, port)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        assert not is_healthy(server.keys, silent.getsockname()[1])
+    assert not is_healthy(tmp_path / "none", port)
 
 
 def test_a_token_that_was_renewed_is_read_again(server: RunningTorchServe, tmp_path: Path) -> None:

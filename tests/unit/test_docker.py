@@ -57,6 +57,24 @@ def everywhere() -> list[tuple[str, str]]:
     return [line for path in DOCKER.glob("*.Dockerfile") for line in instructions(path.name)]
 
 
+def test_what_is_copied_into_an_image_reaches_the_build() -> None:
+    """`.dockerignore` leaves out everything but what it names."""
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    files = [*DOCKER.glob("*.Dockerfile"), *DOCKER.glob("debian/*.Dockerfile")]
+    copied = {
+        source
+        for path in files
+        for name, arguments in instructions(str(path.relative_to(DOCKER)))
+        if name == "COPY" and "--from=" not in arguments
+        for source in arguments.split()[:-1]
+        if not source.startswith("--")
+    }
+    assert {"src", "docker/torchserve/health.py"} <= copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert any(source == one or source.startswith(f"{one}/") for one in kept), source
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_services_run_without_privileges(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
