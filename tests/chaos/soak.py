@@ -30,7 +30,7 @@ from chaos.undisturbed import undisturbed_reports
 MIX = ("tiny",) * 7 + ("quick",) * 2 + ("waves",)
 """Kinds of audits, as often as they are submitted."""
 
-BETWEEN_S = (1.0, 5.0)
+BETWEEN_S = (4.0, 12.0)
 """Pause between two faults."""
 
 WAITING = 10
