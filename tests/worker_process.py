@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -27,11 +26,11 @@ WORKER = "from auditcore_service.worker.process import main; main()"
 
 
 @contextmanager
-def worker(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """The process, which is killed at the end if it still runs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AUDIT_", "REDIS_"))}
     environment |= settings.environment()
-    with subprocess.Popen([sys.executable, "-c", WORKER, str(folder)], env=environment) as process:
+    with subprocess.Popen([sys.executable, "-c", WORKER], env=environment) as process:
         try:
             yield process
         finally:
@@ -46,18 +45,22 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def submit(service: Service, *, images: int, grid: int) -> str:
-    """An audit of images of 32 pixels; the finer the grid, the longer it takes."""
+def store_images(service: Service, images: int) -> str:
+    """A batch of images of 32 pixels; its digest."""
     files = []
     for number in range(images):
         pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
         files.append(UploadedFile(f"{number}.png", io.BytesIO(buffer.getvalue()), f"images.{number}"))
-    digest = service.batches.store(ANONYMOUS, files).digest
+    return service.batches.store(ANONYMOUS, files).digest
+
+
+def submit(service: Service, *, images: int, grid: int) -> str:
+    """An audit of images of 32 pixels; the finer the grid, the longer it takes."""
     request = {
         "model": SMALL_MODEL,
-        "images": {"kind": "batch", "digest": digest},
+        "images": {"kind": "batch", "digest": store_images(service, images)},
         "plan": {
             "explainers": [{"kind": "gradient"}],
             "checks": [{"kind": "deletion", "grid": grid, "repeats": 100}],

@@ -80,7 +80,7 @@ def test_a_gateway_without_its_database(scaled: ScaledDeployment, play: Play) ->
             answers = [scene.try_submit("tiny") for _ in range(3)]
             assert answers == [None] * 3
             # it asks its database once in a second
-            told_s = until(lambda: scaled.client.get("/readyz").status_code == 503, seconds=5, what="/readyz to tell")
+            told_s = until(lambda: scaled.client.get("/readyz").status_code == 503, seconds=2, what="/readyz to tell")
             assert scene.submit("tiny", gateway=1)
             time.sleep(1)
         finally:

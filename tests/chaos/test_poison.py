@@ -15,7 +15,7 @@ from chaos.small_audits import batch_of, poisoned_request
 from running_service import wait
 
 GOOD = 7
-SETTINGS = {"SHARD_LIMIT_S": "10", "SHARD_IMAGES": "4", "MEMORY_BYTES": str(2**31)}
+SETTINGS = {"SHARD_LIMIT_S": "6", "SHARD_IMAGES": "4", "MEMORY_BYTES": str(2**31)}
 
 
 @pytest.fixture(scope="module", params=["embedded", "scaled"])

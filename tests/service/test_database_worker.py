@@ -33,13 +33,13 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_temporary_folder")
 @pytest.mark.parametrize("queue_kind", ["database"])
-def test_a_worker_finishes_its_shard_and_takes_no_other(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+def test_a_worker_finishes_its_shard_and_takes_no_other(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings(shard_images=1)
     service = Service.of(settings)
     service.database.migrate()
     audit_id = submit(service, images=2, grid=6)
     assert not answers(settings)
-    with worker(settings, tmp_path) as process:
+    with worker(settings) as process:
         wait_until(lambda: shards(service, audit_id)[0].state == "running")
         assert answers(settings)
         process.send_signal(signal.SIGTERM)
@@ -52,12 +52,12 @@ def test_a_worker_finishes_its_shard_and_takes_no_other(make_settings: Callable[
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_temporary_folder")
 @pytest.mark.parametrize("queue_kind", ["database"])
-def test_a_second_signal_ends_a_worker_at_once(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_worker_at_once(make_settings: Callable[..., Settings]) -> None:
     settings = make_settings(shard_images=1)
     service = Service.of(settings)
     service.database.migrate()
     audit_id = submit(service, images=1, grid=32)
-    with worker(settings, tmp_path) as process:
+    with worker(settings) as process:
         wait_until(lambda: shards(service, audit_id)[0].state == "running")
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)

@@ -51,7 +51,7 @@ EVERYTHING = Principal(DEFAULT_TENANT, "fuzz", frozenset(SCOPES))
 
 
 class Running:
-    """A gateway whose tenant has one of everything, and what to send to be let in."""
+    """A gateway and what to send to be let in."""
 
     def __init__(self, server: uvicorn.Server, *, with_key: bool) -> None:
         self.url = url_of(server)

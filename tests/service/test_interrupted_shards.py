@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from sqlalchemy.exc import OperationalError
 
 from auditcore.contracts.report import AuditReport
@@ -25,14 +22,13 @@ from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import Audit, Shard
-from auditcore_service.store.shards import list_shards
-from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker import execution
 from auditcore_service.worker.computer import AuditTask, Cause, ComputedShard, ComputerDied
 from auditcore_service.worker.execution import Executor
 from auditcore_service.worker.in_process_computer import InProcessComputer
 from auditcore_service.worker.stopping import StopRequest
 from small_model import SMALL_MODEL
+from worker_process import shards, store_images
 
 PLAN = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
 GROUP = 16
@@ -118,19 +114,12 @@ class Workplace:
         )
 
     def submit(self, images: int) -> str:
-        files = []
-        for number in range(images):
-            pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, "PNG")
-            files.append(UploadedFile(f"{number}.png", io.BytesIO(buffer.getvalue()), f"images.{number}"))
-        digest = self.service.batches.store(ANONYMOUS, files).digest
-        body = {"model": SMALL_MODEL, "images": {"kind": "batch", "digest": digest}, "plan": PLAN}
+        batch = {"kind": "batch", "digest": store_images(self.service, images)}
+        body = {"model": SMALL_MODEL, "images": batch, "plan": PLAN}
         return self.service.audits.submit(ANONYMOUS, AuditRequest.model_validate(body)).id
 
     def shards(self, audit_id: str) -> tuple[Shard, ...]:
-        with self.service.database.reading("default") as connection:
-            return list_shards(connection, audit_id)
+        return shards(self.service, audit_id)
 
     def audit(self, audit_id: str) -> Audit:
         return self.service.audits.get(ANONYMOUS, audit_id)

@@ -15,18 +15,25 @@ from queues import QUEUE_KINDS
 from worker_process import shards, submit, wait_until, worker
 
 
+def folders_in(place: Path) -> list[Path]:
+    """Folders of workers and of what computes for them."""
+    return sorted(place.glob("auditcore-*/process-*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
 def test_a_worker_that_cannot_finish_in_time_hands_its_shard_back_and_ends(
-    make_settings: Callable[..., Settings], tmp_path: Path
+    make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     settings = make_settings(drain_s=0.5, heartbeat_s=0.2)
     service = Service.of(settings)
     service.database.migrate()
     audit_id = submit(service, images=1, grid=32)
     service.queue.send_tickets("gpu", 1)
-    with worker(settings, tmp_path) as process:
+    with worker(settings) as process:
         wait_until(lambda: shards(service, audit_id)[0].state == "running")
+        assert {one.parent.name.split("-")[1] for one in folders_in(tmp_path)} == {"worker", "compute"}
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         # half a second, and what it takes to end two processes on a busy machine
@@ -35,5 +42,5 @@ def test_a_worker_that_cannot_finish_in_time_hands_its_shard_back_and_ends(
     assert alive == []
     shard = shards(service, audit_id)[0]
     assert (shard.state, shard.not_before, shard.faults, shard.losses) == ("queued", None, 0, 0)
-    assert list(tmp_path.glob("auditcore-*")) == []
+    assert folders_in(tmp_path) == []
     service.database.close()

@@ -57,7 +57,7 @@ class LockedFolder:
 
 def base_of(kind: Kind) -> Path:
     """The folder for folders of one kind, of this user, where temporary files go."""
-    return Path(tempfile.gettempdir()) / f"auditcore-{kind}-{os.getuid()}"
+    return Path(tempfile.gettempdir()) / f"auditcore-{kind}-folders-{os.getuid()}"
 
 
 def remove_folders_of_the_dead(*kinds: Kind) -> None:
