@@ -76,6 +76,9 @@ def free_ports(count: int) -> list[int]:
 def torchserve(folder: Path, archives: Sequence[Path], *, tokens: bool = False) -> Iterator[RunningTorchServe]:
     """Serve archives, which must lie in `folder/store`, each with one worker."""
     inference, management, metrics, grpc, grpc_management = free_ports(5)
+    # its PID file and the sockets of its workers lie there: two servers of one machine would take each other's
+    temporary = folder / "tmp"
+    temporary.mkdir()
     config = folder / "config.properties"
     config.write_text(
         f"inference_address=http://127.0.0.1:{inference}\n"
@@ -84,7 +87,7 @@ def torchserve(folder: Path, archives: Sequence[Path], *, tokens: bool = False) 
         f"grpc_inference_port={grpc}\n"
         f"grpc_management_port={grpc_management}\n"
         "default_workers_per_model=1\nenable_envvars_config=false\nenable_model_api=true\n"
-        "vmargs=-Xmx384m\nmax_request_size=6553500\nmax_response_size=6553500\n"
+        f"vmargs=-Xmx384m -Djava.io.tmpdir={temporary}\nmax_request_size=6553500\nmax_response_size=6553500\n"
     )
     environment = {
         **os.environ,
@@ -93,6 +96,7 @@ def torchserve(folder: Path, archives: Sequence[Path], *, tokens: bool = False) 
         "METRICS_LOCATION": str(folder / "logs"),
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "TMPDIR": str(temporary),
         # the test's own modules, such as factories of models
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
     }
