@@ -142,6 +142,13 @@ from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
+from auditcore.contracts.training.basic_augmentation import BasicAugmentation
+from auditcore.contracts.training.methods.mixup import Mixup
+from auditcore.contracts.training.methods.plain import Plain
+from auditcore.contracts.training.optimizers import Adam, AdamW, ConstantRate, CosineAnnealing, Sgd, StepDecay
+from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
+from auditcore.contracts.training.report import TrainingReport
+from auditcore.contracts.training.request import HeldOut, TrainingRequest
 from auditcore.errors import AuditcoreError, InputError
 
 if TYPE_CHECKING:
@@ -150,10 +157,13 @@ if TYPE_CHECKING:
     from auditcore.models.loading import load_classifier
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.training.local_training import Trained, train
 
 __all__ = [
     "Ablation",
     "AccessRules",
+    "Adam",
+    "AdamW",
     "AgreementCheck",
     "AttentionRollout",
     "AttnLrp",
@@ -162,6 +172,7 @@ __all__ = [
     "AuditRequest",
     "AuditcoreError",
     "BaselineReference",
+    "BasicAugmentation",
     "Box",
     "Brightness",
     "CallableExplainer",
@@ -171,13 +182,16 @@ __all__ = [
     "Composition",
     "Conclusive",
     "Condition",
+    "ConstantRate",
     "Contrast",
+    "CosineAnnealing",
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
     "DemoModel",
     "EddaCheck",
     "EncodedImage",
+    "EpochAudit",
     "FactoryModel",
     "GaussianBlur",
     "GaussianNoise",
@@ -188,6 +202,7 @@ __all__ = [
     "GradientWeightedAttention",
     "GuidedBackpropagation",
     "GuidedGradCam",
+    "HeldOut",
     "HorizontalFlip",
     "Hue",
     "HuggingFaceModel",
@@ -213,6 +228,7 @@ __all__ = [
     "LrpEpsilonPlusFlat",
     "MarModel",
     "Mask",
+    "Mixup",
     "MlflowModel",
     "NamedModel",
     "NoiseTunnel",
@@ -220,6 +236,7 @@ __all__ = [
     "OnnxModel",
     "OpenInferenceModel",
     "PixelFlippingCheck",
+    "Plain",
     "PolicyDigest",
     "PolicyDocument",
     "Precomputed",
@@ -236,10 +253,12 @@ __all__ = [
     "Scale",
     "SensitivityCheck",
     "ServedExplainer",
+    "Sgd",
     "Size",
     "SmoothGrad",
     "Speed",
     "SsimSweepCheck",
+    "StepDecay",
     "SweepCheck",
     "TensorImages",
     "TimmModel",
@@ -247,6 +266,10 @@ __all__ = [
     "TorchScriptModel",
     "TorchServeModel",
     "TorchvisionModel",
+    "Trained",
+    "TrainingPlan",
+    "TrainingReport",
+    "TrainingRequest",
     "Translate",
     "Weights",
     "Window",
@@ -258,6 +281,7 @@ __all__ = [
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "train",
 ]
 
 _ON_FIRST_USE = {
@@ -267,6 +291,8 @@ _ON_FIRST_USE = {
     "load_classifier": "auditcore.models.loading",
     "reevaluate": "auditcore.report.gate",
     "report_bytes": "auditcore.report.serialize",
+    "Trained": "auditcore.training.local_training",
+    "train": "auditcore.training.local_training",
 }
 
 

@@ -21,6 +21,10 @@
     |   |-- RequestBudgetExceeded      request_budget_exceeded
     |   |-- MapsInvalid                maps_invalid
     |   |-- ExplainerFailing           explainer_failing
+    |   |-- ModelNotTrainable          model_not_trainable
+    |   |-- TrainingDiverged           training_diverged
+    |   |-- BudgetTooSmall             budget_too_small
+    |   |-- CheckpointInvalid          checkpoint_invalid
     |   `-- MemoryExhausted            memory_exhausted
     |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
     |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
@@ -207,6 +211,30 @@ class ExplainerFailing(InputError):
     """The code of another library or of the team failed while it made maps, or took too long."""
 
     code = "explainer_failing"
+
+
+class ModelNotTrainable(InputError):
+    """The weights of the model cannot be changed, or the training method is not made for it."""
+
+    code = "model_not_trainable"
+
+
+class TrainingDiverged(InputError):
+    """The loss of a training is NaN or infinite, so its weights are of no use."""
+
+    code = "training_diverged"
+
+
+class BudgetTooSmall(InputError):
+    """The budget of a training does not suffice for one epoch."""
+
+    code = "budget_too_small"
+
+
+class CheckpointInvalid(InputError):
+    """A checkpoint is damaged, or belongs to another training."""
+
+    code = "checkpoint_invalid"
 
 
 class MemoryExhausted(InputError):

@@ -20,7 +20,6 @@ from auditcore.contracts.shards import (
     ImageRecord,
     MapSketches,
     Measurement,
-    ModelRecord,
     ShardResult,
     SharedSample,
 )
@@ -33,6 +32,7 @@ from auditcore.engine.environment import describe_environment
 from auditcore.engine.groups import group_size, join_measurements, join_samples, shortened_group
 from auditcore.engine.map_sketches import join_sketches, sketch_originals
 from auditcore.engine.measure_wave import measure_group
+from auditcore.engine.model_records import model_record
 from auditcore.engine.originals import left_out, predict_originals
 from auditcore.engine.pass_meter import PassMeter, peak_memory_bytes
 from auditcore.engine.pictures import Pictures, draw_pictures
@@ -260,7 +260,7 @@ def _run_shard(task: ShardTask, runtime: Runtime) -> ShardResult:
         layers=run.layers,
         references={reference.name: reference.classifier.digest for reference in references},
         artifacts=tuple(run.artifacts),
-        model=_model_record(classifier),
+        model=model_record(classifier),
         probe=None if classifier.source is None else classifier.source.probe,
         cost=Cost(
             forward_images=meter.forward_images - forward_before,
@@ -321,20 +321,6 @@ def _confirm(reference: ReferenceModel, classifier: Classifier) -> None:
     source = reference.classifier.source
     if source is not None and source is not classifier.source:
         source.end()
-
-
-def _model_record(classifier: Classifier) -> ModelRecord:
-    return ModelRecord(
-        digest=classifier.digest,
-        classes=classifier.classes,
-        parameters=classifier.parameters,
-        trained=classifier.trained,
-        preprocessing=classifier.preprocessing,
-        capabilities=classifier.capabilities,
-        scores=classifier.scores,
-        structure=classifier.structure,
-        signature=classifier.signature,
-    )
 
 
 def _check_labels(images: Sequence[EncodedImage], classifier: Classifier) -> None:

@@ -101,6 +101,13 @@ class Adapted(nn.Module):
             case "even":
                 return self._logits(x if len(x) % 2 == 0 else torch.cat((x, x[-1:])))[: len(x)]
 
+    def train(self, mode: bool = True) -> Adapted:  # noqa: FBT001, FBT002 - the signature of PyTorch
+        """Switch the model between training and evaluation, its outermost module included."""
+        owner = getattr(self._run, "__self__", None)
+        if isinstance(owner, nn.Module):
+            owner.training = mode
+        return super().train(mode)
+
     def _logits(self, x: Any) -> Any:  # noqa: ANN401
         # a symbol of torch.fx is no tensor
         if not self.habits.tracks_gradients or not isinstance(x, Tensor) or x.requires_grad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
+from typing import Protocol
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of
@@ -14,6 +15,7 @@ from auditcore.contracts.images import (
     BatchEntry,
     BatchManifest,
     ImageBatchReference,
+    ImagesReference,
     ImageUri,
     ImageUris,
     InlineImages,
@@ -22,6 +24,7 @@ from auditcore.contracts.images import (
     stored_masks,
 )
 from auditcore.contracts.model_faults import blaming_model
+from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.request import AuditRequest
 from auditcore.errors import InvalidRequest
@@ -31,7 +34,19 @@ from auditcore.images.tensor_batches import ByteStream, TensorBatch, cut, open_b
 from auditcore.sources.fetching import BlobReader, open_resource, read_resource
 
 
-def read_images(request: AuditRequest, access: AccessRules) -> list[EncodedImage]:
+class AsksForImages(Protocol):
+    """A request with images and the models that will see them."""
+
+    @property
+    def images(self) -> ImagesReference:
+        """The images."""
+
+    @property
+    def references(self) -> tuple[tuple[str | None, ModelReference], ...]:
+        """Name and reference of every model."""
+
+
+def read_images(request: AsksForImages, access: AccessRules) -> list[EncodedImage]:
     """The encoded images that a request carries or points to.
 
     Raises:
@@ -128,7 +143,7 @@ def open_tensors(
         yield stream, batch
 
 
-def require_models(batch: TensorBatch, request: AuditRequest) -> None:
+def require_models(batch: TensorBatch, request: AsksForImages) -> None:
     """Refuse tensors that do not fit the preprocessing that a request declares of a model.
 
     What a model brings along is known when it is loaded, and each image is then compared with it.

@@ -1,0 +1,24 @@
+"""The contracts of all training methods, one file per group; this list is their registry.
+
+A contract holds the parameters of a method and answers what the rest of the program asks about it.
+`auditcore.training.methods` has an implementation in a file of the same name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from auditcore.contracts.training.methods.method import TrainingMethodContract
+from auditcore.contracts.training.methods.mixup import Mixup
+from auditcore.contracts.training.methods.plain import Plain
+
+TrainingMethod = Annotated[
+    Plain | Mixup,
+    Field(discriminator="kind"),
+]
+"""Every training method that a plan may name, in the order of the catalog."""
+
+TRAINING_METHODS: tuple[type[TrainingMethodContract], ...] = get_args(get_args(TrainingMethod)[0])
+"""The classes of `TrainingMethod`."""

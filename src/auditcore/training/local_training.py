@@ -1,0 +1,175 @@
+"""One training in this process, without any service: the library's front door."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, final
+
+import torch
+
+from auditcore.contracts.access import AccessRules, Limits
+from auditcore.contracts.images import ImagesReference
+from auditcore.contracts.model_reference import BuiltModel, ModelReference
+from auditcore.contracts.training.report import LeftOutImage, TrainingReport
+from auditcore.contracts.training.request import HeldOut, TrainingRequest
+from auditcore.errors import InputError
+from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
+from auditcore.models.loading import load_classifier
+from auditcore.orchestration.reading_images import read_images
+from auditcore.sources.resolving import resolve_model
+from auditcore.training.labeled_images import (
+    LabeledImages,
+    held_out,
+    read_labeled,
+    require_several_classes,
+    share_of,
+)
+from auditcore.training.network import require_trainable
+from auditcore.training.results import make_report, trained_reference
+from auditcore.training.training_run import TrainingRun
+
+
+@final
+@dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        report: Provenance, curves and cost.
+        weights: The file of safetensors.
+    """
+
+    report: TrainingReport
+    weights: bytes
+
+    def write(self, path: Path) -> BuiltModel:
+        """Write the weights to a file; returns the model for an audit that may read this file."""
+        path.write_bytes(self.weights)
+        trained = self.report.trained
+        return trained_reference(self.report.request.model, trained.weights, uri=path.resolve().as_uri())
+
+
+class TrainingSets(NamedTuple):
+    """The images of a training.
+
+    Attributes:
+        training: To train on.
+        validation: To measure on.
+        left_out: Images that could not be used.
+    """
+
+    training: LabeledImages
+    validation: LabeledImages
+    left_out: tuple[LeftOutImage, ...]
+
+
+def train(
+    request: TrainingRequest,
+    *,
+    images: Sequence[EncodedImage] | None = None,
+    validation: Sequence[EncodedImage] | None = None,
+    access: AccessRules | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[float], None] = lambda _share: None,
+    clock: Callable[[], float] = time.monotonic,
+    training_id: str | None = None,
+) -> Trained:
+    """Train a classifier, and measure its predictions and explanations as it learns.
+
+    Args:
+        request: Model, images and plan.
+        images: Encoded training images to use instead of `request.images`; needed when that names a stored batch.
+        validation: Encoded validation images to use instead of `request.validation`.
+        access: What the request may reach; nothing but the demo by default.
+        device: Where the model is trained, such as `cpu` or `cuda:0`.
+        progress: Called after each step with the share done, in [0,1]; may raise AuditCancelled.
+        clock: Seconds, monotonic.
+        training_id: Name of the training in the report; a random one if None.
+
+    Returns:
+        The report and the weights. The model that the request names stays as it is.
+
+    Raises:
+        InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
+    """
+    access = access or AccessRules()
+    require_trainable(request.model)
+    request = request.model_copy(update={"model": resolve_model(request.model, access).reference})
+    if images is None:
+        access.check_images(request.images)
+        images = read_images(request, access)
+    if validation is None and not isinstance(request.validation, HeldOut):
+        validation = _read_validation(request.validation, request, access)
+    start = load_classifier(request.model, access=access, device=device)
+    sets = training_sets(request, start, images, validation, access.limits)
+    run = TrainingRun(request, start, sets.training, sets.validation, limits=access.limits, clock=clock)
+    end = run.advance(progress=progress)
+    assert end.stopped is not None  # noqa: S101 - nobody has said that it is enough
+    weights = run.weights()
+    report = make_report(
+        training_id or str(uuid.uuid4()),
+        request,
+        run,
+        start=start,
+        training=sets.training,
+        validation=sets.validation,
+        left_out=sets.left_out,
+        weights=weights,
+        stopped=end.stopped,
+    )
+    return Trained(report, weights)
+
+
+def training_sets(
+    request: TrainingRequest,
+    start: Classifier,
+    images: Sequence[EncodedImage],
+    validation: Sequence[EncodedImage] | None,
+    limits: Limits,
+) -> TrainingSets:
+    """Decode and divide the images of a training, and refuse those that nothing can be learned from.
+
+    Args:
+        request: Says how images are divided.
+        start: The model, which decides on the size of its input and the classes.
+        images: Encoded training images.
+        validation: Encoded validation images; None to hold some of the others out.
+        limits: Sizes that are checked before a file is decoded.
+
+    Raises:
+        InputError: Images or labels cannot be used.
+    """
+    seed = request.plan.seed
+    found, left_out = read_labeled(images, use="training", model=start, limits=limits)
+    if validation is None:
+        share = request.validation.share if isinstance(request.validation, HeldOut) else HeldOut().share
+        training, measured = held_out(found, share, seed)
+    else:
+        training = found
+        measured, unusable = read_labeled(validation, use="validation", model=start, limits=limits)
+        left_out = (*left_out, *unusable)
+    require_several_classes(training)
+    return TrainingSets(share_of(training, request.plan.share, seed), measured, left_out)
+
+
+@final
+@dataclass(frozen=True)
+class _Validation:
+    """The validation images of a request, as something that asks for images."""
+
+    images: ImagesReference
+    references: tuple[tuple[str | None, ModelReference], ...]
+
+
+def _read_validation(reference: ImagesReference, request: TrainingRequest, access: AccessRules) -> list[EncodedImage]:
+    try:
+        access.check_images(reference)
+        return read_images(_Validation(reference, request.references), access)
+    except InputError as error:
+        error.field = error.field.replace("images", "validation", 1)
+        raise

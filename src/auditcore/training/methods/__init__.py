@@ -1,0 +1,1 @@
+"""Training methods, each in the file that its contract has too."""

@@ -1,0 +1,170 @@
+"""The network in training, and the same weights as a classifier whose predictions can be explained."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from auditcore.contracts.contract import Sha256
+from auditcore.contracts.explainers import Explainer
+from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel
+from auditcore.errors import ModelNotTrainable, NotApplicable, TrainingDiverged
+from auditcore.explainers.registry import applicability, explain
+from auditcore.models.classifier import Classifier
+from auditcore.models.foreign_code import copied
+from auditcore.random_numbers.streams import Streams
+
+TRAINABLE = (TorchvisionModel, TimmModel, FactoryModel, DemoModel)
+"""Models given as an architecture and weights, so that other weights of it can be named in an audit."""
+
+
+NO_DIGEST: Sha256 = f"sha256:{0:064d}"
+"""Of weights that still change: hashing those of a ResNet-50 in every step would take 0.1 s."""
+
+
+@final
+class Network:
+    """Weights that change. In training mode they learn; in evaluation mode they are explained and measured.
+
+    Attributes:
+        start: The classifier from which training began.
+        module: Normalized images (N,C,H,W) to logits (N,K), in training mode; its state is named as in the
+            architecture.
+        scores: How logits become probabilities.
+        classes: Number of classes.
+    """
+
+    def __init__(self, start: Classifier, *, bf16: bool = False) -> None:
+        """Copy the weights of a classifier, which stays as it is.
+
+        Args:
+            start: The classifier.
+            bf16: Whether passes in training mode run under autocast; logits are float32 all the same.
+
+        Raises:
+            ModelNotTrainable: Its weights cannot be changed or do not get gradients.
+        """
+        if not (start.capabilities.gradients and start.capabilities.weights and start.parameters):
+            why = start.capabilities.limitation or "it has no weights"
+            msg = f"the model cannot be trained: {why}"
+            raise ModelNotTrainable(msg, field="model")
+        self.start = start
+        self.scores, self.classes = start.scores, start.classes
+        # passes in training count in the same ledger
+        self.module: nn.Module = copied(start.module, shared=(start.ledger,))
+        for parameter in self.module.parameters():
+            parameter.requires_grad = parameter.is_floating_point()
+        self.module.train()
+        self._bf16 = bf16
+        self._frozen: Classifier | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.start.device
+
+    def logits(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
+        """Logits in training mode, with gradients; batch normalization uses and remembers this batch.
+
+        Raises:
+            ModelNotTrainable: In training mode the model returns something else than in evaluation mode.
+        """
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            returned = self.module(self.start.normalize(pixels))
+        if not (isinstance(returned, Tensor) and returned.shape == (len(pixels), self.classes)):
+            msg = (
+                "in training mode the model does not return one row of class scores per image, as it does in "
+                "evaluation mode; turn off auxiliary outputs, or wrap the model so that it returns only the scores"
+            )
+            raise ModelNotTrainable(msg, field="model")
+        return returned.float()
+
+    def losses(
+        self, logits: Float[Tensor, "image class"], targets: Float[Tensor, "image class"]
+    ) -> Float[Tensor, " image"]:
+        """Cross-entropy of each image with soft labels: over the classes (softmax), or mean over classes (sigmoid).
+
+        Args:
+            logits: Of the images.
+            targets: Share of each class, in [0,1]; rows sum to 1 for `softmax`.
+        """
+        if self.scores == "softmax":
+            return -(targets * logits.log_softmax(dim=1)).sum(dim=1)
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+
+    @property
+    def frozen(self) -> Classifier:
+        """A classifier with the weights of this moment, in evaluation mode; a copy, made once until `changed`."""
+        if self._frozen is None:
+            state = self.module.state_dict()
+            self._frozen = self.start.altered(lambda module: _load(module, state), digest=NO_DIGEST)
+        return self._frozen
+
+    def changed(self) -> None:
+        """Say that the weights have changed."""
+        self._frozen = None
+
+    def maps(
+        self,
+        explainer: Explainer,
+        pixels: Float[Tensor, "image channel height width"],
+        targets: Int[Tensor, " image"],
+        streams: Streams,
+    ) -> Float[Tensor, "image channel height width"]:
+        """Signed maps of the weights of this moment, detached.
+
+        Args:
+            explainer: Which method.
+            pixels: Images in pixel space [0,1].
+            targets: Class to explain, for each image.
+            streams: Random streams of the images.
+
+        Raises:
+            ModelNotTrainable: The explainer is not right on this model.
+        """
+        reason = applicability(self.frozen, explainer)
+        if reason is not None:
+            msg = f"explainer {explainer.label!r} of the method does not run on this model: {reason}"
+            raise ModelNotTrainable(msg, field="plan.method")
+        try:
+            return explain(self.frozen, explainer, pixels, targets, streams).maps
+        except NotApplicable as error:
+            msg = f"explainer {explainer.label!r} of the method does not run on this model: {error.message}"
+            raise ModelNotTrainable(msg, field="plan.method") from error
+
+    def require_finite(self, loss: Float[Tensor, ""], *, step: int) -> None:
+        """Stop a training whose loss is no number any more; this waits for the device.
+
+        Raises:
+            TrainingDiverged: It is NaN or infinite.
+        """
+        if not bool(torch.isfinite(loss)):
+            msg = (
+                f"the loss is {float(loss)} in step {step + 1}: training has diverged; lower "
+                "`plan.optimizer.learning_rate`, such as to a tenth, or start from other weights"
+            )
+            raise TrainingDiverged(msg, field="plan.optimizer.learning_rate")
+
+
+def require_trainable(reference: ModelReference) -> None:
+    """Refuse a reference whose weights cannot be replaced. It opens nothing and needs no model.
+
+    Raises:
+        ModelNotTrainable: It is a server, a program, or a package of a registry.
+    """
+    if not isinstance(reference, TRAINABLE):
+        msg = (
+            f"a model of kind {reference.kind!r} cannot be trained here, because its architecture and its weights "
+            "cannot be given apart; name it as kind torchvision, timm or factory with its weights"
+        )
+        raise ModelNotTrainable(msg, field="model.kind")
+
+
+def _load(module: nn.Module, state: dict[str, Tensor]) -> None:
+    module.load_state_dict(state)
+    module.eval()

@@ -1,0 +1,40 @@
+"""Which class carries out which training method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from auditcore.contracts.training.methods import TrainingMethod
+from auditcore.contracts.training.methods.method import TrainingMethodContract
+from auditcore.contracts.training.methods.mixup import Mixup
+from auditcore.contracts.training.methods.plain import Plain
+from auditcore.errors import ModelNotTrainable
+from auditcore.training.method import Method, MethodSetting
+from auditcore.training.methods.mixup import MixupTraining
+from auditcore.training.methods.plain import PlainTraining
+
+METHODS: Mapping[type[TrainingMethodContract], Callable[[Any, MethodSetting], Method]] = MappingProxyType(
+    {
+        Plain: lambda _contract, _setting: PlainTraining(),
+        Mixup: lambda contract, _setting: MixupTraining(contract),
+    }
+)
+"""Contract -> (contract, setting) -> the method. A test compares the keys with the union `TrainingMethod`."""
+
+
+def method_of(contract: TrainingMethod, setting: MethodSetting) -> Method:
+    """The method that a plan names.
+
+    Raises:
+        ModelNotTrainable: The method is not made for models of this kind.
+    """
+    scores = setting.network.scores
+    if scores not in contract.scores:
+        msg = (
+            f"method {contract.kind!r} needs a model with {' or '.join(sorted(contract.scores))} scores, and this one "
+            f"has {scores}; take another method, or set `model.scores`"
+        )
+        raise ModelNotTrainable(msg, field="plan.method.kind")
+    return METHODS[type(contract)](contract, setting)
