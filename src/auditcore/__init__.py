@@ -142,6 +142,8 @@ from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
+from auditcore.contracts.studies.plan import StudyMethod, StudyPlan, StudyRequest
+from auditcore.contracts.studies.report import StudyReport
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.plain import Plain
@@ -157,6 +159,7 @@ if TYPE_CHECKING:
     from auditcore.models.loading import load_classifier
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.studies.study_run import study
     from auditcore.training.local_training import Trained, train
 
 __all__ = [
@@ -259,6 +262,10 @@ __all__ = [
     "Speed",
     "SsimSweepCheck",
     "StepDecay",
+    "StudyMethod",
+    "StudyPlan",
+    "StudyReport",
+    "StudyRequest",
     "SweepCheck",
     "TensorImages",
     "TimmModel",
@@ -281,6 +288,7 @@ __all__ = [
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "study",
     "train",
 ]
 
@@ -292,6 +300,7 @@ _ON_FIRST_USE = {
     "reevaluate": "auditcore.report.gate",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
+    "study": "auditcore.studies.study_run",
     "train": "auditcore.training.local_training",
 }
 
