@@ -47,7 +47,7 @@ def validate(network: Network, images: LabeledImages) -> Validation:
     """Predict validation images in evaluation mode."""
     logits = torch.cat(
         [
-            network.frozen.logits(
+            network.predicted(
                 images.pixels(range(start, min(start + VALIDATION_BATCH, len(images)))).to(network.device)
             )
             for start in range(0, len(images), VALIDATION_BATCH)
