@@ -143,8 +143,11 @@ from auditcore.contracts.server_models import OpenInferenceModel, TorchServeMode
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
+from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
+from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.plain import Plain
+from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPatches, RandomPixels
 from auditcore.contracts.training.optimizers import Adam, AdamW, ConstantRate, CosineAnnealing, Sgd, StepDecay
 from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
 from auditcore.contracts.training.report import TrainingReport
@@ -188,7 +191,9 @@ __all__ = [
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
+    "DeletionLoss",
     "DemoModel",
+    "Edda",
     "EddaCheck",
     "EncodedImage",
     "EpochAudit",
@@ -243,6 +248,9 @@ __all__ = [
     "Preprocessing",
     "PresetPlan",
     "Random",
+    "RandomMasks",
+    "RandomPatches",
+    "RandomPixels",
     "RandomizationCheck",
     "Rise",
     "RoadCheck",
