@@ -145,8 +145,11 @@ from auditcore.contracts.stopping import Conclusive
 from auditcore.contracts.studies.plan import StudyMethod, StudyPlan, StudyRequest
 from auditcore.contracts.studies.report import StudyReport
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
+from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
+from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.plain import Plain
+from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPatches, RandomPixels
 from auditcore.contracts.training.optimizers import Adam, AdamW, ConstantRate, CosineAnnealing, Sgd, StepDecay
 from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
 from auditcore.contracts.training.report import TrainingReport
@@ -191,7 +194,9 @@ __all__ = [
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
+    "DeletionLoss",
     "DemoModel",
+    "Edda",
     "EddaCheck",
     "EncodedImage",
     "EpochAudit",
@@ -246,6 +251,9 @@ __all__ = [
     "Preprocessing",
     "PresetPlan",
     "Random",
+    "RandomMasks",
+    "RandomPatches",
+    "RandomPixels",
     "RandomizationCheck",
     "Rise",
     "RoadCheck",

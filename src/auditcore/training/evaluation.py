@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Validation(NamedTuple):
 
 def validate(network: Network, images: LabeledImages) -> Validation:
     """Predict validation images in evaluation mode."""
-    logits = predicted(network.frozen, images)
+    logits = _in_batches(network.predicted, network.device, images)
     truth = images.truth.to(logits.device)
     loss = network.losses(logits, one_hot(truth)).double().mean()
     return Validation(float(loss), score(logits, truth, network.scores))
@@ -54,9 +55,15 @@ def validate(network: Network, images: LabeledImages) -> Validation:
 
 def predicted(classifier: Classifier, images: LabeledImages) -> Float[Tensor, "image class"]:
     """Logits of all images, without gradients."""
+    return _in_batches(classifier.logits, classifier.device, images)
+
+
+def _in_batches(
+    predict: Callable[[Tensor], Tensor], device: torch.device, images: LabeledImages
+) -> Float[Tensor, "image class"]:
     starts = range(0, len(images), VALIDATION_BATCH)
     rows = [range(start, min(start + VALIDATION_BATCH, len(images))) for start in starts]
-    return torch.cat([classifier.logits(images.pixels(some).to(classifier.device)) for some in rows])
+    return torch.cat([predict(images.pixels(some).to(device)) for some in rows])
 
 
 def one_hot(truth: Bool[Tensor, "image class"]) -> Float[Tensor, "image class"]:
