@@ -136,6 +136,8 @@ from auditcore.contracts.policy import Condition
 from auditcore.contracts.policy_document import PolicyDigest, PolicyDocument
 from auditcore.contracts.preprocessing import Preprocessing, Size, Window
 from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.remedies.plan import RemedyPlan, RemedyRequest
+from auditcore.contracts.remedies.report import RemedyReport
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.run_lengths import RunLengths
@@ -160,6 +162,7 @@ if TYPE_CHECKING:
     from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
     from auditcore.models.loading import load_classifier
+    from auditcore.remedies.remedy_run import Remedy, remedy
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
     from auditcore.studies.study_run import study
@@ -255,6 +258,10 @@ __all__ = [
     "RandomPatches",
     "RandomPixels",
     "RandomizationCheck",
+    "Remedy",
+    "RemedyPlan",
+    "RemedyReport",
+    "RemedyRequest",
     "Rise",
     "RoadCheck",
     "Rotate",
@@ -293,6 +300,7 @@ __all__ = [
     "inspect_model",
     "load_classifier",
     "reevaluate",
+    "remedy",
     "report_bytes",
     "report_schema",
     "resolve_plan",
@@ -305,7 +313,9 @@ _ON_FIRST_USE = {
     "audit": "auditcore.auditing",
     "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loading",
+    "Remedy": "auditcore.remedies.remedy_run",
     "reevaluate": "auditcore.report.gate",
+    "remedy": "auditcore.remedies.remedy_run",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
     "study": "auditcore.studies.study_run",
