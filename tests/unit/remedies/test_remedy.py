@@ -183,12 +183,9 @@ def test_the_model_that_failed_stays_and_the_new_one_is_a_file_of_its_own(done: 
     assert found.digest == model.digest != trained.report.trained.record.digest
 
 
-def test_nothing_is_audited_if_nothing_keeps_the_accuracy(folder: Path) -> None:
-    found = run(
-        failed(folder, DROP, STABLE),
-        folder,
-        RemedyPlan(learning_rates=(1.0,), epochs=(1,), accuracy_guard=0, probe_images=8),
-    )
+def test_nothing_is_audited_if_nothing_keeps_the_accuracy(folder: Path, tmp_path: Path) -> None:
+    plan = RemedyPlan(learning_rates=(1.0,), epochs=(1,), accuracy_guard=0, probe_images=8)
+    found = run(failed(folder, DROP, STABLE), folder, plan, out=tmp_path / "out")
     assert found.trained is None
     assert found.audit is None
     assert found.report.outcome == "no_candidate"
