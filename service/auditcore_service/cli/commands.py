@@ -862,6 +862,106 @@ def inspect_model(
         raise typer.Exit(0 if any(one.runs for one in (*found.explainers, *found.checks)) else 1)
 
 
+TrainingOption = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of labeled images to train on: `images` beside labels.csv or annotations.json (COCO), or a folder "
+        "for each class."
+    ),
+]
+ValidationOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of labeled images to validate on, like --training; a fifth of those if not given."),
+]
+
+
+@app.command(rich_help_panel="Train")
+def study(
+    request: Annotated[Path, typer.Argument(help="Request file: `model`, and `plan` with methods, seeds and audit.")],
+    training: TrainingOption,
+    test: Annotated[Path, typer.Option(help="Folder of labeled images to audit on, like --training.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of the study; goes on with what it holds.")],
+    validation: ValidationOption = None,
+    device: Annotated[Device, typer.Option(help="Where models are trained and audited.")] = Device.AUTO,
+) -> None:
+    """Compare training methods: train each with several seeds, audit the models together, and print the tables.
+
+    Weights and reports are kept in the folder as they are made. After Ctrl-C, the same command goes on where it was.
+
+    For example:
+
+        auditcore study mixup.json --training shapes/training --test shapes/test --out mixup-study
+    """
+    kept = "what is done is kept; the same command goes on with it"
+    with _problems("study", kept=kept):
+        with progress_bar(err) as show:
+            show(None, f"reading {request.name}")
+            settings = _settings()
+            from auditcore_service.cli.studying import study_file  # noqa: PLC0415 - pydantic and torch load only here
+
+            study_file(
+                request,
+                training=training,
+                test=test,
+                validation=validation,
+                out=folder,
+                access=settings.access,
+                device=device.value,
+                progress=show,
+            )
+        out.print((folder / "tables.md").read_text(), highlight=False, markup=False)
+        err.print(f"study written to {folder}", highlight=False, markup=False)
+
+
+@app.command(rich_help_panel="Train")
+def remediate(
+    report: Annotated[Path, typer.Argument(help="Report of the audit that failed, on one model.")],
+    training: TrainingOption,
+    audited: Annotated[Path, typer.Option(help="Folder of the images of that audit, like --training.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights and reports.")],
+    validation: ValidationOption = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="What may be tried: a JSON file of `RemedyPlan`; a short search if not given.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the model is trained and audited.")] = Device.AUTO,
+) -> None:
+    """Fine-tune the model of a failed audit so that its explanations become faithful, and audit it again.
+
+    Works on the first missed condition about faithfulness, with the explainer that failed. The model stays as it is:
+    the result is a new file of weights, and a report with both verdicts and what it cost in accuracy. Exits like
+    `auditcore audit` by the verdict of the new model, with 1 if nothing that was tried kept the accuracy.
+
+    For example:
+
+        auditcore remediate report.json --training shapes/training --audited shapes/test --out remedy
+    """
+    with _problems("remediate", kept="nothing is kept"):
+        with progress_bar(err) as show:
+            show(None, f"reading {report.name}")
+            settings = _settings()
+            from auditcore_service.cli.given_files import read_report_file  # noqa: PLC0415 - loads only what it needs
+            from auditcore_service.cli.remedying import (  # noqa: PLC0415 - pydantic and torch load only here
+                read_plan,
+                remedy_report,
+                show_remedy,
+            )
+
+            found = remedy_report(
+                read_report_file(report),
+                read_plan(plan),
+                training=training,
+                audited=audited,
+                validation=validation,
+                out=folder,
+                access=settings.access,
+                device=device.value,
+                progress=show,
+            )
+        show_remedy(found, out)
+        err.print(f"remedy written to {folder}", highlight=False, markup=False)
+        raise typer.Exit(EXIT_STATUS[found.verdict_after or "fail"])
+
+
 @app.command(rich_help_panel="Audit")
 def demo(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo-report.json and .html.")] = Path(),

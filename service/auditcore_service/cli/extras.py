@@ -51,6 +51,8 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "keys": _GATEWAY,
     "estimate": _GATEWAY,
     "inspect": _WORKER,
+    "study": _WORKER,
+    "remediate": _WORKER,
     "demo": _DEMO,
     "mar": _WORKER,
     "verify": _EVIDENCE,
