@@ -142,6 +142,7 @@ from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
+from auditcore.contracts.synthetic import Digits, ObjectsOnScenes, Shortcut, ShortcutReliance
 from auditcore.errors import AuditcoreError, InputError
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ if TYPE_CHECKING:
     from auditcore.models.loading import load_classifier
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.synthetic.dataset import SyntheticDataset
+    from auditcore.synthetic.generation import generate_images
+    from auditcore.synthetic.reliance import shortcut_reliance
 
 __all__ = [
     "Ablation",
@@ -176,6 +180,7 @@ __all__ = [
     "DeepLift",
     "DeletionCheck",
     "DemoModel",
+    "Digits",
     "EddaCheck",
     "EncodedImage",
     "FactoryModel",
@@ -216,6 +221,7 @@ __all__ = [
     "MlflowModel",
     "NamedModel",
     "NoiseTunnel",
+    "ObjectsOnScenes",
     "Occlusion",
     "OnnxModel",
     "OpenInferenceModel",
@@ -236,11 +242,14 @@ __all__ = [
     "Scale",
     "SensitivityCheck",
     "ServedExplainer",
+    "Shortcut",
+    "ShortcutReliance",
     "Size",
     "SmoothGrad",
     "Speed",
     "SsimSweepCheck",
     "SweepCheck",
+    "SyntheticDataset",
     "TensorImages",
     "TimmModel",
     "TorchExportModel",
@@ -252,21 +261,26 @@ __all__ = [
     "Window",
     "Zennit",
     "audit",
+    "generate_images",
     "inspect_model",
     "load_classifier",
     "reevaluate",
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "shortcut_reliance",
 ]
 
 _ON_FIRST_USE = {
     "EncodedImage": "auditcore.images.encoded",
+    "SyntheticDataset": "auditcore.synthetic.dataset",
     "audit": "auditcore.auditing",
+    "generate_images": "auditcore.synthetic.generation",
     "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loading",
     "reevaluate": "auditcore.report.gate",
     "report_bytes": "auditcore.report.serialize",
+    "shortcut_reliance": "auditcore.synthetic.reliance",
 }
 
 

@@ -52,6 +52,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "estimate": _GATEWAY,
     "inspect": _WORKER,
     "demo": _DEMO,
+    "synthetic": _WORKER,
     "mar": _WORKER,
     "verify": _EVIDENCE,
     "verify-log": _EVIDENCE,
