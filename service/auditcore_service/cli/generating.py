@@ -64,8 +64,8 @@ def generate_parts(
     except InputError as error:
         raise CommandError(error.message, code=error.code) from error
     if agreement is not None:
-        parts["test_unmarked"] = parts["test"].with_marks("none")
-        parts["test_contradicting"] = parts["test"].with_marks("contradicting")
+        parts["test_unmarked"] = parts["test"].without_marks()
+        parts["test_contradicting"] = parts["test"].with_contradicting_marks()
     return parts
 
 

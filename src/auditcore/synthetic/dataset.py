@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, final, overload
+from typing import Literal, final, get_args, overload
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,7 +23,8 @@ from auditcore.synthetic.marks import Mark, mark_corner, other_class
 from auditcore.synthetic.regions import box_of, run_lengths_of
 from auditcore.synthetic.stratified import split_positions, subset_positions
 
-MarkChoice = Literal["own", "contradicting", "none"]
+Annotated = Literal["label", "object", "scene", "mark"]
+"""What boxes and masks show."""
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip can hold, so that the same images give the same archive."""
@@ -43,7 +44,7 @@ class SyntheticDataset(Sequence[EncodedImage]):
 
     parameters: ObjectsOnScenes | Digits
     images: tuple[SyntheticImage, ...]
-    annotated: Literal["label"] | Part = "label"
+    annotated: Annotated = "label"
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -124,36 +125,61 @@ class SyntheticDataset(Sequence[EncodedImage]):
         """
         return self._only(subset_positions(self.labels, self._numbers, share, seed=seed))
 
-    def with_marks(self, marks: MarkChoice | Sequence[int | None]) -> SyntheticDataset:
+    def with_own_marks(self) -> SyntheticDataset:
+        """Return the same images, each with the mark of its own class."""
+        return self.with_marks(self.labels)
+
+    def with_contradicting_marks(self) -> SyntheticDataset:
+        """Return the same images, each with the mark of another class; one whose mark contradicts already keeps it."""
+        classes, seed = len(self.class_names), self.parameters.seed
+        return self.with_marks(
+            [
+                image.mark.predicts
+                if image.mark is not None and image.mark.predicts != image.label
+                else other_class(image.label, classes=classes, seed=seed, number=image.number)
+                for image in self.images
+            ]
+        )
+
+    def without_marks(self) -> SyntheticDataset:
+        """Return the same images without marks."""
+        return self.with_marks([None] * len(self))
+
+    def with_marks(self, marks: Sequence[int | None]) -> SyntheticDataset:
         """Return the same images with other marks: all other pixels, and the places of marks, are the same.
 
         Args:
-            marks: `own`: each image has the mark of its own class. `contradicting`: of another class; an image whose
-                mark contradicts already keeps it. `none`: no marks. Or the class of each image's mark, None for none.
+            marks: Class whose mark each image has; None for none.
 
         Raises:
-            InvalidRequest: The marks are not one of these, not one per image, or not classes.
+            InvalidRequest: There is not one mark per image, or one is no class.
         """
-        chosen = self._marks_by_choice(marks) if isinstance(marks, str) else tuple(marks)
-        if len(chosen) != len(self):
-            msg = f"{len(chosen)} marks for {len(self)} images; give one per image, None for none"
+        if len(marks) != len(self):
+            msg = f"{len(marks)} marks for {len(self)} images; give one per image, None for none"
             raise InvalidRequest(msg, field="marks")
         classes = len(self.class_names)
-        for position, predicts in enumerate(chosen):
+        for position, predicts in enumerate(marks):
             if predicts is not None and not 0 <= predicts < classes:
                 msg = f"mark {position} is of class {predicts}, which does not exist; use 0 to {classes - 1}, or None"
                 raise InvalidRequest(msg, field="marks")
-        return replace(self, images=tuple(map(self._marked, self.images, chosen)))
+        return replace(self, images=tuple(map(self._marked, self.images, marks)))
 
-    def annotating(self, annotated: Literal["label"] | Part) -> SyntheticDataset:
+    def annotating(self, annotated: str) -> SyntheticDataset:
         """Return the same images with boxes and masks of another part, such as `mark`.
 
         `localization` then measures how much of a map lies there. An image without this part has no box and no mask.
 
         Args:
             annotated: `label`, `object`, `scene` or `mark`.
+
+        Raises:
+            InvalidRequest: It is none of these.
         """
-        return replace(self, annotated=annotated)
+        parts: dict[str, Annotated] = {part: part for part in get_args(Annotated)}
+        if annotated not in parts:
+            msg = f"images have no part {annotated!r}; use {', '.join(parts)}"
+            raise InvalidRequest(msg, field="annotated")
+        return replace(self, annotated=parts[annotated])
 
     def annotation_files(self) -> dict[str, bytes]:
         """Return what is known of the images, as files.
@@ -231,7 +257,7 @@ class SyntheticDataset(Sequence[EncodedImage]):
         scenes = isinstance(self.parameters, ObjectsOnScenes) and self.parameters.labels == "scenes"
         return "scene" if scenes else "object"
 
-    def _coco(self, annotated: Literal["label"] | Part) -> bytes:
+    def _coco(self, annotated: Annotated) -> bytes:
         """The annotation file of a part."""
         shown = self.annotating(annotated)
         part, own = shown._part, annotated == "label"  # noqa: SLF001 - of the same class
@@ -239,22 +265,6 @@ class SyntheticDataset(Sequence[EncodedImage]):
             [AnnotatedFile(image.name, image.region(part), image.label if own else 0) for image in self.images],
             self.class_names if own else (annotated,),
         )
-
-    def _marks_by_choice(self, choice: str) -> tuple[int | None, ...]:
-        if choice == "none":
-            return (None,) * len(self)
-        if choice == "own":
-            return self.labels
-        if choice == "contradicting":
-            classes, seed = len(self.class_names), self.parameters.seed
-            return tuple(
-                image.mark.predicts
-                if image.mark is not None and image.mark.predicts != image.label
-                else other_class(image.label, classes=classes, seed=seed, number=image.number)
-                for image in self.images
-            )
-        msg = f"marks are `own`, `contradicting`, `none`, or one class per image; got {choice!r}"
-        raise InvalidRequest(msg, field="marks")
 
     def _marked(self, image: SyntheticImage, predicts: int | None) -> SyntheticImage:
         if predicts is None:

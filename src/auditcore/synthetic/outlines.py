@@ -81,7 +81,7 @@ def _arrow(x: Plane, y: Plane) -> Region:
 
 
 def _heart(x: Plane, y: Plane) -> Region:
-    u, v = 1.22 * x, -1.22 * y + 0.12
+    u, v = 1.3 * x, 0.2 - 1.3 * y
     return (u**2 + v**2 - 1) ** 3 <= u**2 * v**3
 
 

@@ -23,7 +23,7 @@ def shortcut_reliance(
     """Measure how far a model follows contradicting marks.
 
     `before` are probabilities on images without marks, or with those of their own classes; `after` on the same images
-    with the marks of other classes: of a dataset, `with_marks("none")` and `with_marks("contradicting")`. Only the mark
+    with the marks of other classes: of a dataset, `without_marks()` and `with_contradicting_marks()`. Only the mark
     differs, so what differs in the prediction is due to it. `followed` is the share of images whose prediction becomes
     the class of the mark, among those that were not predicted so before. It is null with a reason if there is none.
 
@@ -54,7 +54,7 @@ def shortcut_reliance(
     if agreeing.size:
         msg = (
             f"the mark of image {agreeing[0]} agrees with its label {truth[agreeing[0]]}, so it says nothing of "
-            'reliance; use the marks of `with_marks("contradicting")`, or leave these images out'
+            "reliance; use the marks of `with_contradicting_marks()`, or leave these images out"
         )
         raise InvalidRequest(msg, field="marks")
     images = np.arange(len(first))
