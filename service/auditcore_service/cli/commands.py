@@ -902,7 +902,7 @@ def synthetic(
     kind: Annotated[
         MadeUp, typer.Option(help="Textured objects on textured scenes, or scikit-learn's digits.")
     ] = MadeUp.OBJECTS_ON_SCENES,
-    images: Annotated[int | None, typer.Option(help="Number of images of all parts together; 2000.")] = None,
+    images: Annotated[int | None, typer.Option(help="Number of images of all parts together; 1600.")] = None,
     size: Annotated[int | None, typer.Option(help="Height and width of images in px, from 24 on; 32.")] = None,
     labels: Annotated[
         MadeUpLabels | None, typer.Option(help="Whether labels name the object or the scene; objects.")
@@ -932,7 +932,7 @@ def synthetic(
 
     For example:
 
-        auditcore synthetic shapes --images 2000 --agreement 0.95
+        auditcore synthetic shapes --images 1600 --agreement 0.95
 
         auditcore synthetic scenes --labels scenes --object-classes 4 --scene-classes 4
 
@@ -947,7 +947,7 @@ def synthetic(
         )
 
         check_folder(folder)
-        default = 2000 if kind is MadeUp.OBJECTS_ON_SCENES else None
+        default = 1600 if kind is MadeUp.OBJECTS_ON_SCENES else None
         parts = generate_parts(
             kind,
             {

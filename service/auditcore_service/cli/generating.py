@@ -124,7 +124,9 @@ def _split(parameters: ObjectsOnScenes, validation: float | None, test: float | 
         message = f"{found} leave no share for one of the parts; give shares above 0 that add up to less than 1"
         raise CommandError(message)
     last, middle = shares["--test"], shares["--validation"]
-    training, validating, testing = generate_images(parameters).split(1 - middle - last, middle, seed=parameters.seed)
+    # rounded, so that 1 - 0.2 - 0.2 divides as 0.6 does
+    shares_of_parts = (round(1 - middle - last, 12), middle)
+    training, validating, testing = generate_images(parameters).split(*shares_of_parts, seed=parameters.seed)
     return {"training": training, "validation": validating, "test": testing}
 
 
