@@ -33,6 +33,9 @@ def test_the_region_of_an_object_is_exactly_what_differs_from_its_scene(size_px:
         scene = compose_image(parameters, number).scene
         assert np.array_equal(image.region("object"), (image.pixels != scene).any(axis=2))
         assert image.region("object").any()
+        differences = abs(image.pixels.astype(int) - scene).max(axis=2)[image.region("object")]
+        # 0.16 of 255, rounded on both sides
+        assert differences.min() >= 39
 
 
 @pytest.mark.parametrize("least_and_most", [(0.25, 0.25), (0.75, 0.75)])
@@ -152,6 +155,22 @@ def test_colors_tell_nothing_of_the_class(labels: str) -> None:
     accuracy = cross_val_score(LogisticRegression(C=100), mean_color, data.labels, cv=5).mean()
     # chance is 0.1, with a standard error of 0.008 over 1500 images
     assert abs(accuracy - 0.1) < 0.03
+
+
+@pytest.mark.parametrize("side", ["object", "scene"])
+def test_the_color_of_a_part_tells_nothing_of_its_class(side: str) -> None:
+    """Sharper than the mean color of the image, in which an object has a small share."""
+    images = generate_images(ObjectsOnScenes(images=800, size_px=24, seed=6)).images
+    colors = np.array(
+        [
+            np.concatenate([image.pixels[image.region("object")].mean(0), image.pixels[image.region("scene")].mean(0)])
+            for image in images
+        ]
+    )
+    labels = [image.object_label if side == "object" else image.scene_label for image in images]
+    accuracy = cross_val_score(LogisticRegression(max_iter=1000), colors / 255, labels, cv=4).mean()
+    # chance is 0.1, with a standard error of 0.011
+    assert abs(accuracy - 0.1) < 0.04
 
 
 def test_the_histogram_of_a_scene_tells_nothing_of_its_class() -> None:
