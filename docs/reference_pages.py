@@ -27,6 +27,14 @@ from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shipped_policies import shipped_policies
+from auditcore.contracts.synthetic import (
+    OBJECT_CLASSES,
+    SCENE_CLASSES,
+    Digits,
+    ObjectsOnScenes,
+    Shortcut,
+    ShortcutReliance,
+)
 from auditcore_service.cli.commands import app
 from auditcore_service.gateway.catalogue import build_catalogue
 from auditcore_service.gateway.problems import STATUS
@@ -62,6 +70,7 @@ def reference_pages() -> dict[str, str]:
         "presets.md": _presets(catalogue["presets"]),
         "policies.md": _policies(),
         "models.md": _models(),
+        "synthetic.md": _synthetic(),
         "request.md": _records(),
         "settings.md": _settings(),
         "command-line.md": _commands(),
@@ -251,6 +260,28 @@ def _models() -> str:
         ),
         "## Parts of model references",
         *_parts(schema, skip={_name(reference) for reference in kinds.values()}),
+    )
+
+
+def _synthetic() -> str:
+    records = (ObjectsOnScenes, Digits, Shortcut, ShortcutReliance)
+    schemas = [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
+    return _page(
+        "Synthetic data",
+        "`auditcore.generate_images` makes images from these parameters; `auditcore synthetic` writes them as folders. "
+        "[The guide](../how-to/make-images-with-known-truth.md) says what they are for.",
+        *(_section(name, _documentation(schema), _fields(schema)) for name, schema in schemas),
+        _section(
+            "Classes",
+            "A dataset of n classes has the first n.",
+            _table(
+                ("Number", "Object: its outline", "Scene: its texture"),
+                [
+                    (str(number), f"`{shape}`", f"`{texture}`")
+                    for number, (shape, texture) in enumerate(zip(OBJECT_CLASSES, SCENE_CLASSES, strict=True))
+                ],
+            ),
+        ),
     )
 
 

@@ -146,6 +146,7 @@ from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
 from auditcore.contracts.studies.plan import StudyMethod, StudyPlan, StudyRequest
 from auditcore.contracts.studies.report import StudyReport
+from auditcore.contracts.synthetic import Digits, ObjectsOnScenes, Shortcut, ShortcutReliance
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
 from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
 from auditcore.contracts.training.methods.edda import Edda
@@ -166,6 +167,9 @@ if TYPE_CHECKING:
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
     from auditcore.studies.study_run import study
+    from auditcore.synthetic.dataset import SyntheticDataset
+    from auditcore.synthetic.generation import generate_images
+    from auditcore.synthetic.reliance import shortcut_reliance
     from auditcore.training.local_training import Trained, train
 
 __all__ = [
@@ -199,6 +203,7 @@ __all__ = [
     "DeletionCheck",
     "DeletionLoss",
     "DemoModel",
+    "Digits",
     "Edda",
     "EddaCheck",
     "EncodedImage",
@@ -243,6 +248,7 @@ __all__ = [
     "MlflowModel",
     "NamedModel",
     "NoiseTunnel",
+    "ObjectsOnScenes",
     "Occlusion",
     "OnnxModel",
     "OpenInferenceModel",
@@ -272,6 +278,8 @@ __all__ = [
     "SensitivityCheck",
     "ServedExplainer",
     "Sgd",
+    "Shortcut",
+    "ShortcutReliance",
     "Size",
     "SmoothGrad",
     "Speed",
@@ -282,6 +290,7 @@ __all__ = [
     "StudyReport",
     "StudyRequest",
     "SweepCheck",
+    "SyntheticDataset",
     "TensorImages",
     "TimmModel",
     "TorchExportModel",
@@ -297,6 +306,7 @@ __all__ = [
     "Window",
     "Zennit",
     "audit",
+    "generate_images",
     "inspect_model",
     "load_classifier",
     "reevaluate",
@@ -304,13 +314,16 @@ __all__ = [
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "shortcut_reliance",
     "study",
     "train",
 ]
 
 _ON_FIRST_USE = {
     "EncodedImage": "auditcore.images.encoded",
+    "SyntheticDataset": "auditcore.synthetic.dataset",
     "audit": "auditcore.auditing",
+    "generate_images": "auditcore.synthetic.generation",
     "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loading",
     "Remedy": "auditcore.remedies.remedy_run",
@@ -320,6 +333,7 @@ _ON_FIRST_USE = {
     "Trained": "auditcore.training.local_training",
     "study": "auditcore.studies.study_run",
     "train": "auditcore.training.local_training",
+    "shortcut_reliance": "auditcore.synthetic.reliance",
 }
 
 

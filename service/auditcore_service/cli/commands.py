@@ -982,6 +982,90 @@ def demo(
         run_demo(folder)
 
 
+class MadeUp(StrEnum):
+    """Which images are made."""
+
+    OBJECTS_ON_SCENES = "objects-on-scenes"
+    DIGITS = "digits"
+
+
+class MadeUpLabels(StrEnum):
+    """What the label of an image is."""
+
+    OBJECTS = "objects"
+    SCENES = "scenes"
+
+
+@app.command(rich_help_panel="Data")
+def synthetic(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it does not exist yet.")],
+    kind: Annotated[
+        MadeUp, typer.Option(help="Textured objects on textured scenes, or scikit-learn's digits.")
+    ] = MadeUp.OBJECTS_ON_SCENES,
+    images: Annotated[int | None, typer.Option(help="Number of images of all parts together; 1600.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width of images in px, from 24 on; 32.")] = None,
+    labels: Annotated[
+        MadeUpLabels | None, typer.Option(help="Whether labels name the object or the scene; objects.")
+    ] = None,
+    object_classes: Annotated[int | None, typer.Option(help="Number of classes of objects, 2 to 12; 10.")] = None,
+    scene_classes: Annotated[int | None, typer.Option(help="Number of classes of scenes, 2 to 12; 10.")] = None,
+    agreement: Annotated[
+        float | None,
+        typer.Option(
+            help="Plant a shortcut: a mark in a corner, whose color is that of the image's class with this probability "
+            "and that of another class otherwise. Without it, there are no marks."
+        ),
+    ] = None,
+    validation: Annotated[float | None, typer.Option(help="Share of images for validation; 0.2.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of images for tests; 0.2.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same images; 0.")] = None,
+) -> None:
+    """Make images whose truth is known, to try everything on: training, audit, remedy.
+
+    Labels, boxes and masks are exact. Only outlines tell the classes of objects, and only textures those of scenes;
+    colors tell nothing. Writes training, validation and test images, each with `images/`, `annotations.json` (COCO),
+    `labels.csv` and `classes.txt`; `objects.json` and `marks.json` have the masks of objects and of marks. With
+    --agreement, it also writes the test images without marks (`test_unmarked`) and with marks of other classes
+    (`test_contradicting`): a model that follows the shortcut fails on the latter.
+
+    Digits come divided into 60, 20 and 20 %, in the order of their file.
+
+    For example:
+
+        auditcore synthetic shapes --images 1600 --agreement 0.95
+
+        auditcore synthetic scenes --labels scenes --object-classes 4 --scene-classes 4
+
+        auditcore synthetic digits --kind digits --size 32
+    """
+    with _problems("synthetic", kept="nothing is written"):
+        from auditcore_service.cli.generating import (  # noqa: PLC0415 - numpy and Pillow
+            check_folder,
+            generate_parts,
+            show_parts,
+            write_parts,
+        )
+
+        check_folder(folder)
+        default = 1600 if kind is MadeUp.OBJECTS_ON_SCENES else None
+        parts = generate_parts(
+            kind,
+            {
+                "images": default if images is None else images,
+                "size_px": size,
+                "labels": labels,
+                "object_classes": object_classes,
+                "scene_classes": scene_classes,
+                "seed": seed,
+            },
+            agreement=agreement,
+            validation=validation,
+            test=test,
+        )
+        write_parts(parts, folder)
+        show_parts(parts, folder, out)
+
+
 KeyOption = Annotated[
     list[Path] | None,
     typer.Option("--key", "-k", help="File with a public key that you trust, in PEM; repeatable."),

@@ -54,6 +54,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "study": _WORKER,
     "remediate": _WORKER,
     "demo": _DEMO,
+    "synthetic": _WORKER,
     "mar": _WORKER,
     "verify": _EVIDENCE,
     "verify-log": _EVIDENCE,
