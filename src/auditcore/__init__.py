@@ -143,8 +143,15 @@ from auditcore.contracts.server_models import OpenInferenceModel, TorchServeMode
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
+from auditcore.contracts.training.methods.augmix import AugMix
+from auditcore.contracts.training.methods.cutmix import CutMix
+from auditcore.contracts.training.methods.cutout import Cutout
 from auditcore.contracts.training.methods.mixup import Mixup
+from auditcore.contracts.training.methods.pixmix import PixMix
 from auditcore.contracts.training.methods.plain import Plain
+from auditcore.contracts.training.methods.recursive_mix import RecursiveMix
+from auditcore.contracts.training.methods.saliency_mix import SaliencyMix
+from auditcore.contracts.training.methods.token_mixup import TokenMixup
 from auditcore.contracts.training.optimizers import Adam, AdamW, ConstantRate, CosineAnnealing, Sgd, StepDecay
 from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
 from auditcore.contracts.training.report import TrainingReport
@@ -171,6 +178,7 @@ __all__ = [
     "AuditReport",
     "AuditRequest",
     "AuditcoreError",
+    "AugMix",
     "BaselineReference",
     "BasicAugmentation",
     "Box",
@@ -185,6 +193,8 @@ __all__ = [
     "ConstantRate",
     "Contrast",
     "CosineAnnealing",
+    "CutMix",
+    "Cutout",
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
@@ -235,6 +245,7 @@ __all__ = [
     "Occlusion",
     "OnnxModel",
     "OpenInferenceModel",
+    "PixMix",
     "PixelFlippingCheck",
     "Plain",
     "PolicyDigest",
@@ -244,11 +255,13 @@ __all__ = [
     "PresetPlan",
     "Random",
     "RandomizationCheck",
+    "RecursiveMix",
     "Rise",
     "RoadCheck",
     "Rotate",
     "RunLengths",
     "Saliency",
+    "SaliencyMix",
     "Saturation",
     "Scale",
     "SensitivityCheck",
@@ -262,6 +275,7 @@ __all__ = [
     "SweepCheck",
     "TensorImages",
     "TimmModel",
+    "TokenMixup",
     "TorchExportModel",
     "TorchScriptModel",
     "TorchServeModel",
