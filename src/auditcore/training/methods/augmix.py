@@ -79,8 +79,9 @@ def mixture(
         chains = torch.where(longer, apply_operations(chains, operations), chains)
     parts = torch.from_numpy(weights).float().to(pixels.device).view(count, width, 1, 1, 1)
     share = torch.from_numpy(shares).float().to(pixels.device).view(-1, 1, 1, 1)
-    mixed = (parts * chains.unflatten(0, (count, width))).sum(dim=1)
-    return ((1 - share) * pixels + share * mixed).clamp(0, 1)
+    mixed: Tensor = (parts * chains.unflatten(0, (count, width))).sum(dim=1)
+    blended: Tensor = ((1 - share) * pixels + share * mixed).clamp(0, 1)
+    return blended
 
 
 def jensen_shannon(logits: Float[Tensor, "view image class"], scores: Scores) -> Float[Tensor, " image"]:
