@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -89,7 +90,9 @@ def fine_grained_saliency(image: NDArray[np.uint8]) -> Array:
     for part in (on, off):
         highest = max(part.max(), 1)
         submaps.append(
-            np.array([[math.floor(255 * float(np.float32(value) / np.float32(highest))) for value in row] for row in part])
+            np.array(
+                [[math.floor(255 * float(np.float32(value) / np.float32(highest))) for value in row] for row in part]
+            )
         )
     highest = max(submaps[0].max(), submaps[1].max(), 1)
     return np.floor(255 * (submaps[0] + submaps[1]) / highest)
@@ -142,8 +145,6 @@ def horizontal_mixing(
     Returns:
         For each easy image: its partner, which patches it takes, and the share of its partner's label.
     """
-    import itertools  # noqa: PLC0415 - only this function tries everything
-
     rows = [row for row, mixed in enumerate(easy) if mixed]
 
     def gain(row: int, partner: int) -> float:
@@ -162,5 +163,5 @@ def horizontal_mixing(
     for row, partner in partners.items():
         kept = sum(a for a, gone in zip(saliency[row], taken[row], strict=True) if not gone)
         came = sum(b for b, here in zip(saliency[partner], taken[row], strict=True) if here)
-        shares[row] = came / (kept + came)
+        shares[row] = came / (kept + came) if kept + came > 0 else 0.0
     return partners, taken, shares

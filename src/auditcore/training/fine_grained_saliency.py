@@ -89,9 +89,10 @@ def _mean_around(sums: Tensor, gray: Tensor, half: int) -> Tensor:
     top, bottom = (row - half + 1).clamp(min=0)[:, None], (row + half + 1).clamp(max=height)[:, None]
     left, right = (column - half + 1).clamp(min=0), (column + half + 1).clamp(max=width)
     inside = sums[:, bottom, right] + sums[:, top, left] - sums[:, bottom, left] - sums[:, top, right]
-    others = ((bottom - top) * (right - left) - 1).clamp(min=1)
+    others = (bottom - top) * (right - left) - 1
     # OpenCV divides in float32, which decides on roundings
-    return (inside - gray).float() / others
+    mean = (inside - gray).float() / others.clamp(min=1)
+    return torch.where(others > 0, mean, gray.float())
 
 
 def _of_255(submap: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ class SaliencyMix(TrainingMethodContract):
 
     Saliency is the fine-grained saliency of Montabone and Soto (2010) as OpenCV implements it, on the brightness of
     8-bit images. It does not depend on the model. The authors' code gives OpenCV a normalized image of floats, which
-    OpenCV reads as bytes: its maps have no correlation with those of the image. Ours are maps of the image. A partner
-    of one color has no salient pixel; its first pixel stands in.
+    OpenCV reads as bytes: its maps have no correlation with those of the image. Ours are maps of the image. On a plain
+    background that is a little darker or brighter than the mean, the peak may be a pixel of the background, as in
+    OpenCV. A partner of one color has no salient pixel; its first pixel stands in.
 
     Attributes:
         alpha: The share that is kept before the box is clipped is drawn from Beta(alpha, alpha), once per batch.
