@@ -175,8 +175,6 @@ def test_the_loss_of_mixed_labels_is_float32_and_sums_over_whole_labels(method: 
     for step in range(5):
         images = mixed_batches.batch(trained, step=step)
         shown = mixed_batches.run_step(implementation, trained, images)
-        rest = (
-            0.1 * shown.facts["pasted_share"] * shown.facts["consistency_loss"] if method.kind == "recursive_mix" else 0
-        )
+        rest = 0.1 * shown.facts["pasted_share"] * shown.facts["consistency_loss"] if mixes_again else 0
         assert shown.loss - rest == pytest.approx(torch.tensor(mixed_batches.CLASSES).log().item(), rel=1e-6)
         assert implementation.step(trained, images).loss.dtype == torch.float32

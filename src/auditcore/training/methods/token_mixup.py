@@ -185,7 +185,7 @@ def horizontal_mixing(saliency: Float[Tensor, "image patch"], easy: Bool[Tensor,
         gain = (saliency[None] - saliency[rows, None] - rho).clamp(min=0)
         _, columns = linear_sum_assignment(gain.sum(dim=2).cpu().numpy(), maximize=True)
         partner[rows] = torch.from_numpy(columns).to(saliency.device)
-        taken[rows] = gain[torch.arange(len(rows)), partner[rows]] > 0
+        taken[rows] = gain[torch.arange(len(rows), device=gain.device), partner[rows]] > 0
     kept = (saliency * ~taken).sum(dim=1)
     came = (saliency[partner] * taken).sum(dim=1)
     total = kept + came

@@ -18,8 +18,8 @@ class CutMix(TrainingMethodContract):
 
     Attributes:
         alpha: The share that is kept before the box is clipped is drawn from Beta(alpha, alpha), once per batch.
-        probability: Share of the batches that are mixed. All of them are in Won et al. 2025, torchvision and the
-            authors' runs on ImageNet; the authors' runs on CIFAR have 0.5.
+        probability: Share of the batches that are mixed. All of them are in the paper, in torchvision and in the
+            authors' runs on ImageNet, and Won et al. name no other share; the authors' runs on CIFAR have 0.5.
     """
 
     paper: ClassVar[str] = "Yun et al. 2019; Won et al. 2025, section 3.2"

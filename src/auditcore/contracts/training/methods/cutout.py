@@ -14,8 +14,7 @@ class Cutout(TrainingMethodContract):
     """Cover a square of each image. The label stays.
 
     The center of the square is any pixel, so a square may stick out of the image, as in the authors' code. That code
-    works on normalized images, where 0 is the mean color; the paper says "zeros". An odd side covers one pixel less,
-    as in the code.
+    sets normalized images to 0, which is the mean color. An odd side covers one pixel less, as in the code.
 
     Attributes:
         side: Side of a square as a share of the shorter side of the input, rounded down; the paper's 16 of 32 pixels

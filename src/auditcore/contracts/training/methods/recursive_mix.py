@@ -19,9 +19,10 @@ class RecursiveMix(TrainingMethodContract):
     as Grad-CAM uses; a model without one cannot be trained with this method. The prediction is read by a linear layer
     of the method itself, as in the authors' code, and is no part of the trained model.
 
-    Three things differ from the authors' code. Its box for the feature map has rows and columns exchanged; ours has
-    not. It forgets the last step at the beginning of every epoch; ours goes on, as the paper says. It needs batches of
-    one size; images that have no counterpart in a smaller batch before stay as they are here.
+    Three things differ from the authors' code. Its box for the feature map has rows and columns exchanged; ours does
+    not. It forgets the last step at the beginning of every epoch; ours goes on, as the paper's words "the previous
+    iteration" say. It needs batches of one size; here, images that have no counterpart in a smaller batch before stay
+    as they are.
 
     A checkpoint holds the images of the last step. On a GPU the gradient of the feature map's part is summed in any
     order, so weights may differ by rounding.

@@ -21,7 +21,7 @@ class SaliencyMix(TrainingMethodContract):
 
     Attributes:
         alpha: The share that is kept before the box is clipped is drawn from Beta(alpha, alpha), once per batch.
-        probability: Share of the batches that are mixed; the authors' runs on CIFAR have 0.5.
+        probability: Share of the batches that are mixed: 1 in the authors' runs on ImageNet, 0.5 in those on CIFAR.
     """
 
     paper: ClassVar[str] = "Uddin et al. 2021; Won et al. 2025, section 3.2"

@@ -18,7 +18,7 @@ class TokenMixup(TrainingMethodContract):
     """Mix tokens of a vision transformer where attention says that they matter.
 
     `horizontal`: in one layer, tokens of an image are replaced by those at the same place of a partner, where the class
-    token attends to the partner's token more by at least `rho`. Partners are assigned so that this gain is largest.
+    token attends to the partner's token more, by over `rho`. Partners are assigned so that this gain is largest.
     Only easy images are mixed: a linear layer of the method itself (the paper's ScoreNet) reads their class from the
     class token, and a tenth of its cross-entropy is at most `tau`. The label follows the saliency that is kept and that
     came in. `vertical`: in one layer, tokens also attend to the `kappa` most salient tokens of every layer before.
@@ -28,7 +28,8 @@ class TokenMixup(TrainingMethodContract):
     forgets the class token; ours takes the salient one.
 
     Attributes:
-        rho: Least gain of saliency, of which a class token has 1 to give.
+        direction: Between images (horizontal), from earlier layers (vertical), or both.
+        rho: How much more salient a token must be to come in; the saliency of all tokens together is at most 1.
         tau: Largest difficulty of an image that is mixed.
         score_weight: Weight of the cross-entropy of the linear layer.
         kappa: Tokens that each earlier layer gives.
