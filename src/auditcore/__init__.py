@@ -142,13 +142,18 @@ from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
+from auditcore.contracts.studies.plan import StudyMethod, StudyPlan, StudyRequest
+from auditcore.contracts.studies.report import StudyReport
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
 from auditcore.contracts.training.methods.augmix import AugMix
 from auditcore.contracts.training.methods.cutmix import CutMix
 from auditcore.contracts.training.methods.cutout import Cutout
+from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
+from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.pixmix import PixMix
 from auditcore.contracts.training.methods.plain import Plain
+from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPatches, RandomPixels
 from auditcore.contracts.training.methods.recursive_mix import RecursiveMix
 from auditcore.contracts.training.methods.saliency_mix import SaliencyMix
 from auditcore.contracts.training.methods.token_mixup import TokenMixup
@@ -164,6 +169,7 @@ if TYPE_CHECKING:
     from auditcore.models.loading import load_classifier
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.studies.study_run import study
     from auditcore.training.local_training import Trained, train
 
 __all__ = [
@@ -198,7 +204,9 @@ __all__ = [
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
+    "DeletionLoss",
     "DemoModel",
+    "Edda",
     "EddaCheck",
     "EncodedImage",
     "EpochAudit",
@@ -254,6 +262,9 @@ __all__ = [
     "Preprocessing",
     "PresetPlan",
     "Random",
+    "RandomMasks",
+    "RandomPatches",
+    "RandomPixels",
     "RandomizationCheck",
     "RecursiveMix",
     "Rise",
@@ -272,6 +283,10 @@ __all__ = [
     "Speed",
     "SsimSweepCheck",
     "StepDecay",
+    "StudyMethod",
+    "StudyPlan",
+    "StudyReport",
+    "StudyRequest",
     "SweepCheck",
     "TensorImages",
     "TimmModel",
@@ -295,6 +310,7 @@ __all__ = [
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "study",
     "train",
 ]
 
@@ -306,6 +322,7 @@ _ON_FIRST_USE = {
     "reevaluate": "auditcore.report.gate",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
+    "study": "auditcore.studies.study_run",
     "train": "auditcore.training.local_training",
 }
 
