@@ -35,6 +35,7 @@ from auditcore.contracts.synthetic import (
     Shortcut,
     ShortcutReliance,
 )
+from auditcore.contracts.training.methods import TRAINING_METHODS
 from auditcore_service.cli.commands import app
 from auditcore_service.gateway.catalogue import build_catalogue
 from auditcore_service.gateway.problems import STATUS
@@ -71,6 +72,7 @@ def reference_pages() -> dict[str, str]:
         "policies.md": _policies(),
         "models.md": _models(),
         "synthetic.md": _synthetic(),
+        "training-methods.md": _training_methods(),
         "request.md": _records(),
         "settings.md": _settings(),
         "command-line.md": _commands(),
@@ -281,6 +283,33 @@ def _synthetic() -> str:
                     for number, (shape, texture) in enumerate(zip(OBJECT_CLASSES, SCENE_CLASSES, strict=True))
                 ],
             ),
+        ),
+    )
+
+
+def _training_methods() -> str:
+    schemas = [(contract, contract.model_json_schema()) for contract in TRAINING_METHODS]
+    rows = [
+        (
+            f"[`{schema['properties']['kind']['default']}`](#{_anchor(schema['properties']['kind']['default'])})",
+            _first_line(contract),
+            "yes" if contract.mixes_images else "no",
+            "yes" if contract.mixes_labels else "no",
+            ", ".join(sorted(contract.scores)),
+            contract.paper,
+        )
+        for contract, schema in schemas
+    ]
+    header = ("Kind", "What a batch is made into", "Mixes images", "Mixes labels", "Models", "Source")
+    return _page(
+        "Training methods",
+        "A training method is `method` of a training plan. It is a subject of study, not a cure: mixed labels lower "
+        "inter-model deletion in Won et al. 2025. Label smoothing is a field of the plan, `label_smoothing`, and works "
+        "with every method.",
+        _table(header, rows),
+        *(
+            _section(schema["properties"]["kind"]["default"], _documentation(schema), _fields(schema, skip=("kind",)))
+            for _, schema in schemas
         ),
     )
 

@@ -148,11 +148,18 @@ from auditcore.contracts.studies.plan import StudyMethod, StudyPlan, StudyReques
 from auditcore.contracts.studies.report import StudyReport
 from auditcore.contracts.synthetic import Digits, ObjectsOnScenes, Shortcut, ShortcutReliance
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
+from auditcore.contracts.training.methods.augmix import AugMix
+from auditcore.contracts.training.methods.cutmix import CutMix
+from auditcore.contracts.training.methods.cutout import Cutout
 from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
 from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.mixup import Mixup
+from auditcore.contracts.training.methods.pixmix import PixMix
 from auditcore.contracts.training.methods.plain import Plain
 from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPatches, RandomPixels
+from auditcore.contracts.training.methods.recursive_mix import RecursiveMix
+from auditcore.contracts.training.methods.saliency_mix import SaliencyMix
+from auditcore.contracts.training.methods.token_mixup import TokenMixup
 from auditcore.contracts.training.optimizers import Adam, AdamW, ConstantRate, CosineAnnealing, Sgd, StepDecay
 from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
 from auditcore.contracts.training.report import TrainingReport
@@ -184,6 +191,7 @@ __all__ = [
     "AuditReport",
     "AuditRequest",
     "AuditcoreError",
+    "AugMix",
     "BaselineReference",
     "BasicAugmentation",
     "Box",
@@ -198,6 +206,8 @@ __all__ = [
     "ConstantRate",
     "Contrast",
     "CosineAnnealing",
+    "CutMix",
+    "Cutout",
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
@@ -252,6 +262,7 @@ __all__ = [
     "Occlusion",
     "OnnxModel",
     "OpenInferenceModel",
+    "PixMix",
     "PixelFlippingCheck",
     "Plain",
     "PolicyDigest",
@@ -264,6 +275,7 @@ __all__ = [
     "RandomPatches",
     "RandomPixels",
     "RandomizationCheck",
+    "RecursiveMix",
     "Remedy",
     "RemedyPlan",
     "RemedyReport",
@@ -273,6 +285,7 @@ __all__ = [
     "Rotate",
     "RunLengths",
     "Saliency",
+    "SaliencyMix",
     "Saturation",
     "Scale",
     "SensitivityCheck",
@@ -293,6 +306,7 @@ __all__ = [
     "SyntheticDataset",
     "TensorImages",
     "TimmModel",
+    "TokenMixup",
     "TorchExportModel",
     "TorchScriptModel",
     "TorchServeModel",

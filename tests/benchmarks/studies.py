@@ -99,7 +99,9 @@ GAMES: tuple[Row, ...] = tuple(
 )
 
 
-def trained(method: TrainingMethod | None = None, epochs: int = EPOCHS, rate: float = 3e-3, **changes: object) -> TrainingPlan:
+def trained(
+    method: TrainingMethod | None = None, epochs: int = EPOCHS, rate: float = 3e-3, **changes: object
+) -> TrainingPlan:
     """How all models are trained: Adam with cosine annealing, batches of 64."""
     plan = {
         "epochs": epochs,
