@@ -61,11 +61,11 @@ from auditcore.training.labeled_images import read_labeled
 from auditcore.training.results import trained_reference
 from benchmarks.machine import processor
 
-CLASSES, SIZE, IMAGES, AGREEMENT = 4, 32, 1200, 0.9
+CLASSES, SIZE, IMAGES, AGREEMENT = 4, 32, 1000, 0.9
 TARGET = "auditcore.models.small_convnet:small_convnet"
 MODEL = FactoryModel(
     target=TARGET,
-    kwargs={"classes": CLASSES},
+    kwargs={"classes": CLASSES, "width": 8},
     weights=Weights(uri="random:0"),
     preprocessing=Preprocessing(resize=SIZE, crop=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
 )
@@ -190,8 +190,21 @@ def run(methods: Sequence[StudyMethod], seeds: int, images: int, out: Path) -> S
         images=list(training),
         test=list(test),
         access=AccessRules(factories=(TARGET,)),
-        progress=lambda share, now: print(f"{share:6.1%} {now}", flush=True),
+        progress=Told(),
     )
+
+
+class Told:
+    """Prints what begins, and how much is done."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, share: float, now: str) -> None:
+        """Print a line if something else has begun."""
+        if now != self._last:
+            self._last = now
+            print(f"{share:4.0%} {now}", flush=True)
 
 
 def reliance_table(report: StudyReport, out: Path) -> str:
