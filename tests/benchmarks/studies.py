@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from auditcore import (
     AccessRules,
@@ -60,6 +61,8 @@ from auditcore.training.evaluation import predicted
 from auditcore.training.labeled_images import read_labeled
 from auditcore.training.results import trained_reference
 from benchmarks.machine import processor
+
+console = Console()
 
 CLASSES, SIZE, IMAGES, AGREEMENT = 4, 32, 1000, 0.9
 TARGET = "auditcore.models.small_convnet:small_convnet"
@@ -204,7 +207,7 @@ class Told:
         """Print a line if something else has begun."""
         if now != self._last:
             self._last = now
-            print(f"{share:4.0%} {now}", flush=True)
+            console.print(f"{share:4.0%} {now}", highlight=False)
 
 
 def reliance_table(report: StudyReport, out: Path) -> str:
@@ -235,7 +238,7 @@ def reliance_table(report: StudyReport, out: Path) -> str:
             summary, other = over_seeds(column), [row[number] for row in baseline]
             difference = difference_by_seed(column, other)
             p_value = difference.p_value if method != report.request.plan.baseline else None
-            star = "*" if p_value is not None and p_value < 0.05 else ""  # noqa: PLR2004 - as in the other tables
+            star = "*" if p_value is not None and p_value < 0.05 else ""
             width = "" if summary.ci is None else f" ± {(summary.ci[1] - summary.ci[0]) / 2:.3g}"
             cells.append(f"{summary.mean:.3g}{width}{star}")
         lines.append(f"| {method} | {' | '.join(cells)} |")
@@ -276,7 +279,7 @@ def main() -> None:
         report = run(methods, options.seeds, options.images, folder)
         parts += [f"## {title}", page(report, rows, folder), f"It took {report.seconds / 60:.0f} minutes of computing."]
     (options.out / "studies.md").write_text("\n\n".join(parts) + "\n")
-    print(f"written to {options.out / 'studies.md'}")
+    console.print(f"written to {options.out / 'studies.md'}")
 
 
 if __name__ == "__main__":
