@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import torch
 
@@ -122,7 +122,7 @@ def remedy(
     candidates, seconds = [], 0.0
     for number, rate in enumerate(request.plan.learning_rates):
         told = functools.partial(_tell, progress, number, steps, f"training with learning rate {rate:g}")
-        wanted = _training(request, reference, condition, failed, rate, max(request.plan.epochs))
+        wanted = training_of(request, reference, condition, failed, rate=rate, epochs=max(request.plan.epochs))
         tried = train(
             wanted, images=data.training, validation=data.validation, access=access, device=device, progress=told
         )
@@ -133,7 +133,7 @@ def remedy(
         return Remedy(_report(failed, request, condition, candidates, start_score, start_value, seconds), None, None)
     candidates = [one.model_copy(update={"chosen": one is best}) for one in candidates]
     told = functools.partial(_tell, progress, steps - 2, steps, "training the chosen model")
-    wanted = _training(request, reference, condition, failed, best.learning_rate, best.epochs)
+    wanted = training_of(request, reference, condition, failed, rate=best.learning_rate, epochs=best.epochs)
     trained = train(
         wanted, images=data.training, validation=data.validation, access=access, device=device, progress=told
     )
@@ -192,19 +192,29 @@ def _read(
     return _Data(images, validation)
 
 
-def _training(
+def training_of(
     request: RemedyRequest,
     reference: ModelReference,
     condition: RemediedCondition,
     failed: AuditReport,
+    *,
     rate: float,
     epochs: int,
 ) -> TrainingRequest:
-    """One training of the search; a shorter one passes through the same weights as a longer one."""
+    """One training of the search; a shorter one passes through the same weights as a longer one.
+
+    Args:
+        request: What may be tried.
+        reference: The audited model, resolved.
+        condition: What is to be remedied.
+        failed: The report that failed.
+        rate: Learning rate.
+        epochs: Number of epochs.
+    """
     plan = request.plan
     explainer = explainer_of(failed, condition.explainer)
     method = (
-        Edda.model_validate({"explainer": explainer})
+        Edda.model_validate({"explainer": explainer, "color": _color(_check(condition, failed))})
         if plan.method == "edda"
         else DeletionLoss.model_validate({"explainer": explainer})
     )
@@ -234,6 +244,11 @@ def _probe(condition: RemediedCondition, failed: AuditReport) -> AuditPlan:
     )
 
 
+def _color(check: Check) -> Literal["black", "mean"]:
+    """The color with which a check fills pixels, so that the model learns from images like those it is judged by."""
+    return "black" if "black" in check.fills.values() else "mean"
+
+
 def _check(condition: RemediedCondition, failed: AuditReport) -> Check:
     check = check_of(failed, condition.check)
     assert check is not None  # noqa: S101 - the condition was found by it
@@ -250,7 +265,7 @@ def _measure_start(
     device: torch.device | str,
 ) -> tuple[float | None, float | None]:
     """Score and failed metric of the audited model on the validation images."""
-    wanted = _training(request, reference, condition, failed, 1.0, 1)
+    wanted = training_of(request, reference, condition, failed, rate=1.0, epochs=1)
     start = load_classifier(reference, access=access, device=device)
     sets = training_sets(wanted, start, data.training, data.validation, access.limits)
     network = Network(start)

@@ -17,6 +17,7 @@ from auditcore import (
     AuditRequest,
     Brightness,
     Condition,
+    Edda,
     EddaCheck,
     GradCam,
     Gradient,
@@ -32,6 +33,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.packaged_models import OnnxModel
 from auditcore.errors import InvalidRequest, ModelNotTrainable
 from auditcore.images.encoded import EncodedImage
+from auditcore.remedies import remedy_run
 from auditcore.remedies.failed_conditions import condition_to_remedy, policy_of
 from auditcore.report.serialize import report_bytes
 
@@ -130,6 +132,20 @@ def test_the_chosen_model_is_the_one_that_was_measured_in_the_search(done: Done)
     assert last.epoch == chosen.epochs
     assert last.validation_score == chosen.validation_score
     assert chosen.value in {one.mean for one in last.measurements if one.metric == "drop_percent"}
+
+
+def test_pixels_are_masked_with_the_color_of_the_check(done: Done) -> None:
+    plan = done.found.report.plan
+    assert plan is not None
+    assert isinstance(plan.method, Edda)
+    assert (plan.method.color, plan.method.explainer) == ("mean", GradCam())
+    black = PLAN.model_copy(update={"checks": (EddaCheck(keep=(0.3,)), PLAN.checks[1])})
+    condition = condition_to_remedy(done.before, None)
+    other = done.before.model_copy(update={"plan": black})
+    wanted = RemedyRequest(images=small_trainings.ANYWHERE)
+    training = remedy_run.training_of(wanted, digits.reference(done.folder), condition, other, rate=0.1, epochs=1)
+    assert isinstance(training.plan.method, Edda)
+    assert training.plan.method.color == "black"
 
 
 def test_both_audits_are_by_the_same_plan_and_policy(done: Done) -> None:
