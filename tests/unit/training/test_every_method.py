@@ -15,6 +15,7 @@ from auditcore import (
     Adam,
     AugMix,
     CutMix,
+    DeletionLoss,
     FactoryModel,
     ImageBatchReference,
     Mixup,
@@ -43,6 +44,7 @@ NOT_BY_DEFAULT: Mapping[type[TrainingMethodContract], Sequence[TrainingMethod]] 
         RecursiveMix: (RecursiveMix(loss_weight=1),),
         PixMix: (PixMix(pictures=3),),
         AugMix: (AugMix(), AugMix(consistency=False)),
+        DeletionLoss: (DeletionLoss(), DeletionLoss(mix=CutMix(), steps=1)),
         TokenMixup: (
             TokenMixup(horizontal_layer=0, tau=10),
             TokenMixup(direction="vertical", vertical_layer=1),
