@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import pytest
+import safetensors.torch
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
@@ -15,6 +16,7 @@ from auditcore import (
     Adam,
     AugMix,
     CutMix,
+    DeletionLoss,
     FactoryModel,
     ImageBatchReference,
     Mixup,
@@ -43,6 +45,7 @@ NOT_BY_DEFAULT: Mapping[type[TrainingMethodContract], Sequence[TrainingMethod]] 
         RecursiveMix: (RecursiveMix(loss_weight=1),),
         PixMix: (PixMix(pictures=3),),
         AugMix: (AugMix(), AugMix(consistency=False)),
+        DeletionLoss: (DeletionLoss(), DeletionLoss(mix=CutMix(), steps=1)),
         TokenMixup: (
             TokenMixup(horizontal_layer=0, tau=10),
             TokenMixup(direction="vertical", vertical_layer=1),
@@ -130,6 +133,20 @@ def test_another_seed_gives_other_bytes(method: TrainingMethod) -> None:
         weights.append(run.weights())
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]
+
+
+@pytest.mark.parametrize(
+    "method", [RecursiveMix(), TokenMixup(horizontal_layer=0, tau=10)], ids=lambda method: method.kind
+)
+def test_weights_of_a_method_learn_with_the_network_and_stay_out_of_the_result(method: TrainingMethod) -> None:
+    run = run_of(method)
+    own = run._method.parameters()
+    before = [value.detach().clone() for value in own]
+    names = set(run.network.module.state_dict())
+    run.advance()
+    assert len(own) == 2
+    assert all(not torch.equal(value, old) for value, old in zip(own, before, strict=True))
+    assert set(safetensors.torch.load(run.weights())) == names
 
 
 @BY_NAME
