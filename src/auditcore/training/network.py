@@ -143,7 +143,7 @@ class Network:
         pixels: Float[Tensor, "image channel height width"],
         targets: Int[Tensor, " image"],
         streams: Streams,
-    ) -> Float[Tensor, "image channel height width"]:
+    ) -> Float[Tensor, "image map_channel height width"]:
         """Signed maps of the weights of this moment, detached.
 
         Args:
@@ -151,6 +151,9 @@ class Network:
             pixels: Images in pixel space [0,1].
             targets: Class to explain, for each image.
             streams: Random streams of the images.
+
+        Returns:
+            As many channels as the images have, or one for methods whose maps are spatial.
 
         Raises:
             ModelNotTrainable: The explainer is not right on this model.
