@@ -15,7 +15,7 @@ import explained_batches
 import reference
 import reference_training
 import small_trainings
-from auditcore import DeletionLoss, Mixup, Plain, Random
+from auditcore import CutMix, DeletionLoss, Mixup, Plain, Random
 from auditcore.contracts.models import Scores
 from auditcore.errors import InvalidRequest
 from auditcore.metrics.curves import inter_model_deletion
@@ -211,8 +211,8 @@ def test_images_without_an_order_count_only_in_the_cross_entropy() -> None:
     assert found.facts == {"constant_maps": 1.0, "deletion_term": 0.0}
 
 
-@pytest.mark.parametrize("mix", [Plain(), Mixup(alpha=0.7)])
-def test_the_mix_sees_what_it_would_see_by_itself(mix: Plain | Mixup) -> None:
+@pytest.mark.parametrize("mix", [Plain(), Mixup(alpha=0.7), CutMix()], ids=lambda mix: mix.kind)
+def test_the_mix_sees_what_it_would_see_by_itself(mix: Plain | Mixup | CutMix) -> None:
     """The same draws, and its own loss; the deletions are of the images as they are."""
     one, setting = explained_batches.batch(ROWS), explained_batches.setting(explained_batches.network())
     losses = []
