@@ -14,6 +14,7 @@ import torch
 from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import BuiltModel, ModelReference
+from auditcore.contracts.training.plan import TrainingPlan
 from auditcore.contracts.training.report import LeftOutImage, TrainingReport
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
 from auditcore.errors import InputError
@@ -99,6 +100,7 @@ def train(
     """
     access = access or AccessRules()
     require_trainable(request.model)
+    check_explainers(request.plan, access)
     request = request.model_copy(update={"model": resolve_model(request.model, access).reference})
     if images is None:
         access.check_images(request.images)
@@ -123,6 +125,24 @@ def train(
         stopped=end.stopped,
     )
     return Trained(report, weights)
+
+
+def check_explainers(plan: TrainingPlan, access: AccessRules) -> None:
+    """Refuse functions and servers that make maps and that the operator has not allowed.
+
+    Raises:
+        UnsafeReference: One that the method or the audit after an epoch names is not allowed.
+    """
+    audited = () if plan.epoch_audit is None else plan.epoch_audit.plan.explainers
+    for before, field, explainers in (
+        ("plan.explainers.0", "plan.method.explainer", plan.method.explainers),
+        ("plan.explainers", "plan.epoch_audit.plan.explainers", audited),
+    ):
+        try:
+            access.check_explainers(explainers)
+        except InputError as error:
+            error.field = error.field.replace(before, field, 1)
+            raise
 
 
 def training_sets(

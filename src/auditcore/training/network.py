@@ -155,6 +155,9 @@ class Network:
             targets: Class to explain, for each image.
             streams: Random streams of the images.
 
+        Returns:
+            As many channels as the images have, or one for methods whose maps are spatial.
+
         Raises:
             ModelNotTrainable: The explainer is not right on this model.
             TrainingDiverged: Logits of the model are NaN or infinite.

@@ -97,7 +97,7 @@ def test_the_two_masks_have_no_pixel_in_common(threshold: float) -> None:
 
 
 def test_a_higher_threshold_keeps_fewer_pixels_of_the_umask_and_more_of_the_imask() -> None:
-    """Kept pixels of a digit are not black everywhere, so that they can be counted; only copies of both are compared."""
+    """With the mean color as the mask, kept pixels can be counted. Copies that joined under both are compared."""
     kept: dict[float, dict[tuple[int, bool], int]] = {}
     for threshold in (0.1, 0.3, 0.5):
         found = added(Edda(umask_threshold=threshold, imask_threshold=threshold, color="mean"))
