@@ -130,7 +130,7 @@ class SyntheticDataset(Sequence[EncodedImage]):
         return self.with_marks(self.labels)
 
     def with_contradicting_marks(self) -> SyntheticDataset:
-        """Return the same images, each with the mark of another class; one whose generated mark contradicts keeps it."""
+        """Return the same images, each with the mark of another class; a generated mark that contradicts stays."""
         classes, seed = len(self.class_names), self.parameters.seed
         return self.with_marks(
             [other_class(image.label, classes=classes, seed=seed, number=image.number) for image in self.images]
