@@ -113,8 +113,9 @@ def test_the_command_writes_what_the_library_makes(tmp_path: Path) -> None:
         assert f"{part}: {len(data)} images" in done.output
 
 
-def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
-    done = run("synthetic", tmp_path / "shapes", *SMALL, "--agreement", "0.9")
+def test_the_commands_that_it_prints_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_MICRO_BATCH", "12")
+    done = run("synthetic", tmp_path / "shapes", *SMALL, "--images", "60", "--agreement", "0.9")
     request = tmp_path / "request.json"
     request.write_text(json.dumps(REQUEST))
     commands = [shlex.split(line) for line in done.output.splitlines() if line.startswith("  auditcore ")]
@@ -127,7 +128,7 @@ def test_the_commands_that_it_prints_work(tmp_path: Path) -> None:
         assert audited.exit_code == 0, audited.output
         read = AuditReport.model_validate_json(report.read_bytes())
         shares.append(next(one.mean for one in (*read.results, *read.controls) if one.metric == "box_share"))
-        assert len(read.images.items) == 24
+        assert len(read.images.items) == 12
     # a mark has 3 x 3 of 24 x 24 pixels, an object many more; objects of other classes than the predicted do not count
     assert shares[1] == pytest.approx(9 / 576)
     assert shares[0] is None or shares[0] > shares[1]

@@ -23,7 +23,7 @@ from auditcore.synthetic.marks import Mark, mark_corner, other_class
 from auditcore.synthetic.regions import box_of, run_lengths_of
 from auditcore.synthetic.stratified import split_positions, subset_positions
 
-Annotated = Literal["label", "object", "scene", "mark"]
+AnnotatedPart = Literal["label", "object", "scene", "mark"]
 """What boxes and masks show."""
 
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -44,7 +44,7 @@ class SyntheticDataset(Sequence[EncodedImage]):
 
     parameters: ObjectsOnScenes | Digits
     images: tuple[SyntheticImage, ...]
-    annotated: Annotated = "label"
+    annotated: AnnotatedPart = "label"
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -130,15 +130,10 @@ class SyntheticDataset(Sequence[EncodedImage]):
         return self.with_marks(self.labels)
 
     def with_contradicting_marks(self) -> SyntheticDataset:
-        """Return the same images, each with the mark of another class; one whose mark contradicts already keeps it."""
+        """Return the same images, each with the mark of another class; a generated mark that contradicts stays."""
         classes, seed = len(self.class_names), self.parameters.seed
         return self.with_marks(
-            [
-                image.mark.predicts
-                if image.mark is not None and image.mark.predicts != image.label
-                else other_class(image.label, classes=classes, seed=seed, number=image.number)
-                for image in self.images
-            ]
+            [other_class(image.label, classes=classes, seed=seed, number=image.number) for image in self.images]
         )
 
     def without_marks(self) -> SyntheticDataset:
@@ -175,7 +170,7 @@ class SyntheticDataset(Sequence[EncodedImage]):
         Raises:
             InvalidRequest: It is none of these.
         """
-        parts: dict[str, Annotated] = {part: part for part in get_args(Annotated)}
+        parts: dict[str, AnnotatedPart] = {part: part for part in get_args(AnnotatedPart)}
         if annotated not in parts:
             msg = f"images have no part {annotated!r}; use {', '.join(parts)}"
             raise InvalidRequest(msg, field="annotated")
@@ -257,7 +252,7 @@ class SyntheticDataset(Sequence[EncodedImage]):
         scenes = isinstance(self.parameters, ObjectsOnScenes) and self.parameters.labels == "scenes"
         return "scene" if scenes else "object"
 
-    def _coco(self, annotated: Annotated) -> bytes:
+    def _coco(self, annotated: AnnotatedPart) -> bytes:
         """The annotation file of a part."""
         shown = self.annotating(annotated)
         part, own = shown._part, annotated == "label"  # noqa: SLF001 - of the same class

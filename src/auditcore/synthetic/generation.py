@@ -26,6 +26,15 @@ def generate_images(parameters: ObjectsOnScenes | Digits) -> SyntheticDataset:
 
     Raises:
         InvalidRequest: Digits are asked for, and scikit-learn is not installed.
+
+    Example:
+        >>> from auditcore.contracts.synthetic import Shortcut
+        >>> data = generate_images(ObjectsOnScenes(images=200, object_classes=4, shortcut=Shortcut(agreement=0.95)))
+        >>> training, validation, test = data.split(0.6, 0.2)
+        >>> len(training), test[0].name, test.class_names[test[0].label]
+        (120, '000003.png', 'cross')
+        >>> test.without_marks().marks[0] is None
+        True
     """
     found = _digits(parameters) if isinstance(parameters, Digits) else _objects_on_scenes(parameters)
     images = tuple(found)

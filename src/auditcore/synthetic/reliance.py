@@ -39,6 +39,15 @@ def shortcut_reliance(
     Raises:
         InvalidRequest: Shapes do not fit, a value is no probability, a label or mark is no class, or a mark is missing
             or agrees with the label.
+
+    Example:
+        Two images of the classes 0 and 1 get the mark of class 2. The prediction of the first one follows it.
+
+        >>> before = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]
+        >>> after = [[0.3, 0.1, 0.6], [0.2, 0.6, 0.2]]
+        >>> found = shortcut_reliance(before, after, labels=[0, 1], marks=[2, 2])
+        >>> found.followed, round(found.moved_probability, 3), found.accuracy_before, found.accuracy_after
+        (0.5, 0.3, 1.0, 0.5)
     """
     first, then = _probabilities(before, "before"), _probabilities(after, "after")
     if first.shape != then.shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import resource
 import zipfile
 from pathlib import Path
 
@@ -79,9 +80,24 @@ def test_nothing_is_left_of_a_folder_that_cannot_be_written(data: SyntheticDatas
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_nothing_is_left_where_writing_fails_in_the_middle(data: SyntheticDataset, tmp_path: Path) -> None:
+    """The system refuses to write more than 1000 bytes into a file, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(InvalidRequest, match="cannot be written"):
+            data.write_folder(tmp_path / "part")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    data.write_folder(tmp_path / "part")
+
+
 def test_an_archive_holds_the_images_and_is_the_same_every_time(data: SyntheticDataset) -> None:
     first, second = data.zip_bytes(), generate_images(data.parameters).zip_bytes()
     assert first == second
+    # no time of day is in it
+    assert {info.date_time[0] for info in zipfile.ZipFile(io.BytesIO(first)).infolist()} == {1980}
     with zipfile.ZipFile(io.BytesIO(first)) as archive:
         assert archive.namelist() == [image.name for image in data]
         assert [archive.read(name) for name in archive.namelist()] == [image.data for image in data]
