@@ -20,6 +20,7 @@ from auditcore.contracts.shards import Measurement
 from auditcore.contracts.training.plan import EpochAudit
 from auditcore.contracts.training.report import EpochMeasurement
 from auditcore.engine.shard_task import Runtime
+from auditcore.errors import ModelOutputInvalid, TrainingDiverged
 from auditcore.images.encoded import EncodedImage
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
@@ -44,15 +45,26 @@ class Validation(NamedTuple):
 
 
 def validate(network: Network, images: LabeledImages) -> Validation:
-    """Predict validation images in evaluation mode."""
-    logits = torch.cat(
-        [
-            network.frozen.logits(
-                images.pixels(range(start, min(start + VALIDATION_BATCH, len(images)))).to(network.device)
-            )
-            for start in range(0, len(images), VALIDATION_BATCH)
-        ]
-    )
+    """Predict validation images in evaluation mode.
+
+    Raises:
+        TrainingDiverged: The weights have grown so large that a score is NaN or infinite.
+    """
+    try:
+        logits = torch.cat(
+            [
+                network.frozen.logits(
+                    images.pixels(range(start, min(start + VALIDATION_BATCH, len(images)))).to(network.device)
+                )
+                for start in range(0, len(images), VALIDATION_BATCH)
+            ]
+        )
+    except ModelOutputInvalid as error:
+        msg = (
+            "after this epoch the model returns NaN or infinite scores: training has diverged; lower "
+            "`plan.optimizer.learning_rate`, such as to a tenth, or start from other weights"
+        )
+        raise TrainingDiverged(msg, field="plan.optimizer.learning_rate") from error
     truth = images.truth.to(logits.device)
     loss = network.losses(logits, one_hot(truth)).double().mean()
     return Validation(float(loss), score(logits, truth, network.scores))
