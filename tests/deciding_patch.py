@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.explainers import CallableExplainer
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.models import FactoryModel, Weights
+from auditcore.contracts.models import FactoryModel, Scores, Weights
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.training.optimizers import Adam
 from auditcore.contracts.training.plan import TrainingPlan
@@ -66,22 +66,31 @@ def flat(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     return torch.ones_like(inputs[:, 0])
 
 
-ORACLE = CallableExplainer(name="oracle", target="deciding_patch:oracle", model_access="predictions")
-INVERTED = CallableExplainer(
-    name="inverted", target="deciding_patch:oracle", arguments={"sign": -1.0}, model_access="predictions"
-)
-FLAT = CallableExplainer(name="flat", target="deciding_patch:flat", model_access="predictions")
+def _explainer(name: str, function: str, **arguments: float) -> CallableExplainer:
+    return CallableExplainer(
+        name=name,
+        target=f"deciding_patch:{function}",
+        arguments=dict(arguments),
+        model_access="predictions",
+        forward_passes=0,
+        backward_passes=0,
+    )
+
+
+ORACLE = _explainer("oracle", "oracle")
+INVERTED = _explainer("inverted", "oracle", sign=-1.0)
+FLAT = _explainer("flat", "flat")
 ACCESS = AccessRules(factories=("deciding_patch:build",), explainers=("deciding_patch:oracle", "deciding_patch:flat"))
 STORED = ImageBatchReference(digest="sha256:" + "0" * 64)
 
 
-def model(seed: int = 0) -> FactoryModel:
-    """The network with random weights."""
+def model(weights: str = "random:0", *, scores: Scores = "softmax") -> FactoryModel:
+    """The network."""
     return FactoryModel(
-        target="deciding_patch:build", weights=Weights(uri=f"random:{seed}"), preprocessing=PREPROCESSING
+        target="deciding_patch:build", weights=Weights(uri=weights), preprocessing=PREPROCESSING, scores=scores
     )
 
 
-def training(*, epochs: int = 6, seed: int = 0) -> TrainingPlan:
-    """A plan that learns the patch in half a second."""
+def training(*, epochs: int = 4, seed: int = 0) -> TrainingPlan:
+    """A plan that learns the patch in a tenth of a second."""
     return TrainingPlan(seed=seed, epochs=epochs, batch_size=16, optimizer=Adam(learning_rate=0.03))

@@ -138,6 +138,9 @@ from auditcore.contracts.preprocessing import Preprocessing, Size, Window
 from auditcore.contracts.presets import resolve_plan
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
+from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
 from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
@@ -157,6 +160,8 @@ if TYPE_CHECKING:
     from auditcore.models.loading import load_classifier
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.retraining.local_fine_tuned import f_fidelity, idsds
+    from auditcore.retraining.local_roar import roar
     from auditcore.training.local_training import Trained, train
 
 __all__ = [
@@ -192,6 +197,9 @@ __all__ = [
     "EddaCheck",
     "EncodedImage",
     "EpochAudit",
+    "FFidelityPlan",
+    "FFidelityReport",
+    "FFidelityRequest",
     "FactoryModel",
     "GaussianBlur",
     "GaussianNoise",
@@ -207,6 +215,9 @@ __all__ = [
     "Hue",
     "HuggingFaceModel",
     "Iba",
+    "IdsdsPlan",
+    "IdsdsReport",
+    "IdsdsRequest",
     "ImageBatchReference",
     "ImageUri",
     "ImageUris",
@@ -246,6 +257,10 @@ __all__ = [
     "RandomizationCheck",
     "Rise",
     "RoadCheck",
+    "RoarPlan",
+    "RoarReport",
+    "RoarRequest",
+    "RoarState",
     "Rotate",
     "RunLengths",
     "Saliency",
@@ -275,12 +290,15 @@ __all__ = [
     "Window",
     "Zennit",
     "audit",
+    "f_fidelity",
+    "idsds",
     "inspect_model",
     "load_classifier",
     "reevaluate",
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "roar",
     "train",
 ]
 
@@ -292,6 +310,9 @@ _ON_FIRST_USE = {
     "reevaluate": "auditcore.report.gate",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
+    "f_fidelity": "auditcore.retraining.local_fine_tuned",
+    "idsds": "auditcore.retraining.local_fine_tuned",
+    "roar": "auditcore.retraining.local_roar",
     "train": "auditcore.training.local_training",
 }
 

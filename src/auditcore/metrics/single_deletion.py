@@ -38,7 +38,7 @@ def patch_sums(maps: Float[Tensor, "image height width"], grid: Grid) -> Float[T
 def single_deletion_score(
     sums: Float[Tensor, "image patch"],
     whole: Float[Tensor, " image"],
-    without: Float[Tensor, "image patch"],
+    without: Float[Tensor, "..."],
     correlation: Literal["spearman", "pearson"],
 ) -> Float[Tensor, " image"]:
     """Correlate what a map says of each patch with what the prediction loses without it.

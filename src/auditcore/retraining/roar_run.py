@@ -331,8 +331,7 @@ class RoarRun:
         if self.given is not None:
             return self.given
         if self._trained is None or self._trained[0] != repeat:
-            with self._start(repeat).ledger.paused():
-                run = self._train(repeat, *self._sets, lambda _share: progress(0.0))
+            run = self._train(repeat, *self._sets, lambda _share: progress(0.0))
             self._trained = (repeat, run.network.frozen)
         return self._trained[1]
 
