@@ -201,7 +201,8 @@ def _data(
     # how to train does not matter for reading
     asked = request.training_request(plan or TrainingPlan(epochs=1), request.model)
     if plan is not None:
-        images, validation = read_training_images(asked, access, images=images, validation=validation)
+        with blaming_training():
+            images, validation = read_training_images(asked, access, images=images, validation=validation)
         sets = training_sets(asked, start, images, validation, access.limits)
         return _Data(sets.training, sets.validation, sets.left_out)
     own = validation is not None or not isinstance(request.validation, HeldOut)

@@ -15,6 +15,7 @@ from auditcore.images.encoded import EncodedImage
 from auditcore.models.loading import load_classifier
 from auditcore.retraining.roar_results import make_roar_report
 from auditcore.retraining.roar_run import RoarRun, with_random_weights
+from auditcore.retraining.training_faults import blaming_training
 from auditcore.sources.resolving import resolve_model
 from auditcore.training.local_training import read_training_images, training_sets
 from auditcore.training.network import require_trainable
@@ -59,7 +60,8 @@ def roar(
     load = functools.partial(load_classifier, access=access, device=device)
     start = with_random_weights(request.model, plan.seed, 0)
     asked = request.training_request(plan, start)
-    images, validation = read_training_images(asked, access, images=images, validation=validation)
+    with blaming_training():
+        images, validation = read_training_images(asked, access, images=images, validation=validation)
     first = load(start)
     sets = training_sets(asked, first, images, validation, access.limits)
     run = RoarRun(
