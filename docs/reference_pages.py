@@ -290,7 +290,8 @@ def _retraining() -> str:
         "Measures that retrain",
         "`auditcore.roar`, `auditcore.f_fidelity` and `auditcore.idsds` train models to measure explanations. "
         "[Definitions](../explanation/definitions.md#measures-that-retrain) has the formulas. Each takes a request "
-        "with a plan and returns a report; with `budget_seconds`, what would not fit is refused before anything is trained.",
+        "with a plan and returns a report. With `budget_seconds`, what would not fit is refused before anything is "
+        "trained.",
         *(_section(name, _documentation(schema), _fields(schema)) for name, schema in (*plans, *requests, *reports)),
         *(_section(name, own[name]) for name in RETRAINING_PARTS),
     )
