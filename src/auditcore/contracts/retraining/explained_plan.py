@@ -11,7 +11,7 @@ from auditcore.contracts.contract import Contract
 from auditcore.contracts.explainers import CONTROL, Explainer
 
 Target = Literal["predicted", "label"]
-"""The class that is explained: the most probable one of the explained model, or the label."""
+"""The class that is explained: the most probable one, or the label."""
 
 
 class ExplainedPlan(Contract):
