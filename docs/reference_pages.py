@@ -30,6 +30,15 @@ from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityRe
 from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
 from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest
 from auditcore.contracts.shipped_policies import shipped_policies
+from auditcore.contracts.synthetic import (
+    OBJECT_CLASSES,
+    SCENE_CLASSES,
+    Digits,
+    ObjectsOnScenes,
+    Shortcut,
+    ShortcutReliance,
+)
+from auditcore.contracts.training.methods import TRAINING_METHODS
 from auditcore_service.cli.commands import app
 from auditcore_service.gateway.catalogue import build_catalogue
 from auditcore_service.gateway.problems import STATUS
@@ -65,6 +74,8 @@ def reference_pages() -> dict[str, str]:
         "presets.md": _presets(catalogue["presets"]),
         "policies.md": _policies(),
         "models.md": _models(),
+        "synthetic.md": _synthetic(),
+        "training-methods.md": _training_methods(),
         "request.md": _records(),
         "retraining.md": _retraining(),
         "settings.md": _settings(),
@@ -255,6 +266,55 @@ def _models() -> str:
         ),
         "## Parts of model references",
         *_parts(schema, skip={_name(reference) for reference in kinds.values()}),
+    )
+
+
+def _synthetic() -> str:
+    records = (ObjectsOnScenes, Digits, Shortcut, ShortcutReliance)
+    schemas = [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
+    return _page(
+        "Synthetic data",
+        "`auditcore.generate_images` makes images from these parameters; `auditcore synthetic` writes them as folders. "
+        "[The guide](../how-to/make-images-with-known-truth.md) says what they are for.",
+        *(_section(name, _documentation(schema), _fields(schema)) for name, schema in schemas),
+        _section(
+            "Classes",
+            "A dataset of n classes has the first n.",
+            _table(
+                ("Number", "Object: its outline", "Scene: its texture"),
+                [
+                    (str(number), f"`{shape}`", f"`{texture}`")
+                    for number, (shape, texture) in enumerate(zip(OBJECT_CLASSES, SCENE_CLASSES, strict=True))
+                ],
+            ),
+        ),
+    )
+
+
+def _training_methods() -> str:
+    schemas = [(contract, contract.model_json_schema()) for contract in TRAINING_METHODS]
+    rows = [
+        (
+            f"[`{schema['properties']['kind']['default']}`](#{_anchor(schema['properties']['kind']['default'])})",
+            _first_line(contract),
+            "yes" if contract.mixes_images else "no",
+            "yes" if contract.mixes_labels else "no",
+            ", ".join(sorted(contract.scores)),
+            contract.paper,
+        )
+        for contract, schema in schemas
+    ]
+    header = ("Kind", "What a batch is made into", "Mixes images", "Mixes labels", "Models", "Source")
+    return _page(
+        "Training methods",
+        "A training method is `method` of a training plan. It is a subject of study, not a cure: mixed labels lower "
+        "inter-model deletion in Won et al. 2025. Label smoothing is a field of the plan, `label_smoothing`, and works "
+        "with every method.",
+        _table(header, rows),
+        *(
+            _section(schema["properties"]["kind"]["default"], _documentation(schema), _fields(schema, skip=("kind",)))
+            for _, schema in schemas
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,8 +21,8 @@ from auditcore.contracts.shards import Measurement
 from auditcore.contracts.training.plan import EpochAudit
 from auditcore.contracts.training.report import EpochMeasurement
 from auditcore.engine.shard_task import Runtime
-from auditcore.errors import ModelOutputInvalid, TrainingDiverged
 from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
 from auditcore.orchestration.sharding import shard_ranges
@@ -45,29 +46,24 @@ class Validation(NamedTuple):
 
 
 def validate(network: Network, images: LabeledImages) -> Validation:
-    """Predict validation images in evaluation mode.
-
-    Raises:
-        TrainingDiverged: The weights have grown so large that a score is NaN or infinite.
-    """
-    try:
-        logits = torch.cat(
-            [
-                network.frozen.logits(
-                    images.pixels(range(start, min(start + VALIDATION_BATCH, len(images)))).to(network.device)
-                )
-                for start in range(0, len(images), VALIDATION_BATCH)
-            ]
-        )
-    except ModelOutputInvalid as error:
-        msg = (
-            "after this epoch the model returns NaN or infinite scores: training has diverged; lower "
-            "`plan.optimizer.learning_rate`, such as to a tenth, or start from other weights"
-        )
-        raise TrainingDiverged(msg, field="plan.optimizer.learning_rate") from error
+    """Predict validation images in evaluation mode."""
+    logits = _in_batches(network.predicted, network.device, images)
     truth = images.truth.to(logits.device)
     loss = network.losses(logits, one_hot(truth)).double().mean()
     return Validation(float(loss), score(logits, truth, network.scores))
+
+
+def predicted(classifier: Classifier, images: LabeledImages) -> Float[Tensor, "image class"]:
+    """Logits of all images, without gradients."""
+    return _in_batches(classifier.logits, classifier.device, images)
+
+
+def _in_batches(
+    predict: Callable[[Tensor], Tensor], device: torch.device, images: LabeledImages
+) -> Float[Tensor, "image class"]:
+    starts = range(0, len(images), VALIDATION_BATCH)
+    rows = [range(start, min(start + VALIDATION_BATCH, len(images))) for start in starts]
+    return torch.cat([predict(images.pixels(some).to(device)) for some in rows])
 
 
 def one_hot(truth: Bool[Tensor, "image class"]) -> Float[Tensor, "image class"]:
@@ -140,4 +136,5 @@ def _mean(measured: Measurement) -> EpochMeasurement:
         mean=math.fsum(values) / len(values) if values else None,
         n=len(values),
         reason=None if values else (reasons[0] if reasons else "no image has a value"),
+        control=measured.control,
     )
