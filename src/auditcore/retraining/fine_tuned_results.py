@@ -163,7 +163,7 @@ def shared_fields(
             seconds=seconds,
             device=str(device),
         ),
-        notes=tuple(tuned.measured.notes),
+        notes=(*tuned.measured.notes, *tuned.request.plan.notes),
         environment=describe_environment(device),
     )
 

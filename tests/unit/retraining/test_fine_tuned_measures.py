@@ -337,6 +337,25 @@ def test_f_fidelity_plans_that_contradict_themselves_are_refused(fields: dict[st
         fidelity_plan(**fields)
 
 
+def test_fine_tuning_with_random_masks_is_the_default_and_what_it_did_not_show_is_noted() -> None:
+    default = FFidelityPlan(explainers=EXPLAINERS).training
+    assert default is not None
+    few = default.model_copy(update={"epochs": 4, "batch_size": 16, "optimizer": world.training().optimizer})
+    report = f_fidelity(fidelity_plan(training=few))
+    assert report.notes == ()
+    gain = row(report, "oracle", "f_fidelity_plus_probability").gain
+    assert gain is not None
+    assert gain.ci is not None
+    assert gain.ci[0] > 0
+    assert "random_masks" in fidelity()[0].notes[-1]
+    assert "new to the model" in fidelity_plan(training=few, beta=0.3).notes[0]
+    patches = IdsdsPlan(explainers=EXPLAINERS)
+    assert patches.notes == ()
+    assert "grid" in patches.model_copy(update={"grid": 5}).notes[0]
+    assert idsds_plan().notes == deletions()[0].notes[-1:]
+    assert idsds_plan(training=None).notes == ()
+
+
 def test_reports_survive_a_round_trip() -> None:
     for report in (fidelity()[0], deletions()[0]):
         assert type(report).model_validate(json.loads(report.model_dump_json())) == report

@@ -12,7 +12,14 @@ from auditcore.contracts.plan import Seed
 from auditcore.contracts.ranking_orders import RANK_BY, RankBy, RankingOrder, orders_of
 from auditcore.contracts.retraining.explained_plan import ExplainedPlan, Target
 from auditcore.contracts.retraining.measure_request import MeasureRequest
-from auditcore.contracts.retraining.measured_images import FINE_TUNED_SCHEMA_VERSION, FINE_TUNING, FineTunedReport
+from auditcore.contracts.retraining.measured_images import (
+    FINE_TUNED_SCHEMA_VERSION,
+    FINE_TUNING,
+    UNUSED_TO_HOLES,
+    FineTunedReport,
+)
+from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPixels
+from auditcore.contracts.training.optimizers import Adam
 from auditcore.contracts.training.plan import TrainingPlan
 
 F_FIDELITY_METRICS = (
@@ -25,6 +32,12 @@ F_FIDELITY_METRICS = (
 
 SIZES = tuple(step / 20 for step in range(1, 20))
 """5, 10, ..., 95 % of the pixels. The authors add 100 %, where nothing is left for Fid-."""
+
+F_FIDELITY_TRAINING = TrainingPlan(
+    epochs=100, batch_size=128, optimizer=Adam(learning_rate=1e-4, weight_decay=1e-4), method=RandomMasks()
+)
+"""The fine-tuning of the authors' code for CIFAR-100, without its flips and crops. The code keeps the best epoch, this
+the last."""
 
 
 @final
@@ -51,7 +64,7 @@ class FFidelityPlan(ExplainedPlan):
 
     kind: Literal["f_fidelity"] = "f_fidelity"
     seed: Seed = 0
-    training: TrainingPlan | None = Field(description=FINE_TUNING)
+    training: TrainingPlan | None = Field(default=F_FIDELITY_TRAINING, description=FINE_TUNING)
     sizes: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=SIZES, min_length=1, max_length=99)
     alpha_plus: float = Field(default=0.5, gt=0, le=1)
     alpha_minus: float = Field(default=0.5, gt=0, le=1)
@@ -78,6 +91,17 @@ class FFidelityPlan(ExplainedPlan):
             msg = "without `training` the given model is the fine-tuned one; leave `explained_model` out"
             raise ValueError(msg)
         return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the fine-tuning."""
+        method = None if self.training is None else self.training.method
+        if isinstance(method, RandomMasks) and isinstance(method.masks, RandomPixels):
+            if method.masks.share >= self.beta:
+                return ()
+            lost = f"copies lose up to {self.beta:g} (`beta`), which is new to the model"
+            return (f"fine-tuning masks {method.masks.share:g} of the pixels, and {lost}",)
+        return () if method is None else (UNUSED_TO_HOLES,)
 
     def orders(self, explainer: Explainer) -> tuple[RankingOrder, ...]:
         """The orders of pixels that an explainer's maps give; the control needs no second random one."""

@@ -12,8 +12,24 @@ from auditcore.contracts.plan import Seed
 from auditcore.contracts.ranking_orders import RankBy, RankingOrder, orders_of
 from auditcore.contracts.retraining.explained_plan import ExplainedPlan, Target
 from auditcore.contracts.retraining.measure_request import MeasureRequest
-from auditcore.contracts.retraining.measured_images import FINE_TUNED_SCHEMA_VERSION, FINE_TUNING, FineTunedReport
+from auditcore.contracts.retraining.measured_images import (
+    FINE_TUNED_SCHEMA_VERSION,
+    FINE_TUNING,
+    UNUSED_TO_HOLES,
+    FineTunedReport,
+)
+from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPatches
+from auditcore.contracts.training.optimizers import Sgd, StepDecay
 from auditcore.contracts.training.plan import TrainingPlan
+
+IDSDS_TRAINING = TrainingPlan(
+    epochs=30,
+    batch_size=256,
+    optimizer=Sgd(learning_rate=1e-3, momentum=0.9, nesterov=False, weight_decay=1e-4),
+    schedule=StepDecay(after=(10, 20), by=0.1),
+    method=RandomMasks(masks=RandomPatches()),
+)
+"""The fine-tuning of the paper for ImageNet, without its flips and crops."""
 
 
 @final
@@ -37,13 +53,24 @@ class IdsdsPlan(ExplainedPlan):
 
     kind: Literal["idsds"] = "idsds"
     seed: Seed = 0
-    training: TrainingPlan | None = Field(description=FINE_TUNING)
+    training: TrainingPlan | None = Field(default=IDSDS_TRAINING, description=FINE_TUNING)
     grid: Annotated[int, Field(ge=2, le=64)] = 4
     output: Literal["logit", "probability"] = "logit"
     target: Target = "label"
     correlation: Literal["spearman", "pearson"] = "spearman"
     rank_by: RankBy = "signed"
     reduce: Reduction = "sum"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of the fine-tuning."""
+        method = None if self.training is None else self.training.method
+        if isinstance(method, RandomMasks):
+            if not isinstance(method.masks, RandomPatches) or method.masks.grid == self.grid:
+                return ()
+            deleted = f"the score deletes those of a grid of {self.grid}"
+            return (f"fine-tuning masks patches of a grid of {method.masks.grid}, and {deleted}",)
+        return () if method is None else (UNUSED_TO_HOLES,)
 
     def orders(self, explainer: Explainer) -> tuple[RankingOrder, ...]:
         """What pixels add to their patch; the control needs no second random map."""

@@ -21,6 +21,12 @@ FINE_TUNING = (
     "fine-tuning with random masks can serve F-Fidelity and IDSDS."
 )
 
+UNUSED_TO_HOLES = (
+    "fine-tuning did not mask such parts of the images, so that images with missing pixels may be new to the model; "
+    "use the method `random_masks`"
+)
+"""A note of the report."""
+
 
 @final
 class MeasuredImage(Contract):
