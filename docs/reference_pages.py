@@ -26,6 +26,9 @@ from auditcore.contracts.policy import Condition
 from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest
 from auditcore.contracts.shipped_policies import shipped_policies
 from auditcore.contracts.synthetic import (
     OBJECT_CLASSES,
@@ -74,6 +77,7 @@ def reference_pages() -> dict[str, str]:
         "synthetic.md": _synthetic(),
         "training-methods.md": _training_methods(),
         "request.md": _records(),
+        "retraining.md": _retraining(),
         "settings.md": _settings(),
         "command-line.md": _commands(),
         "errors.md": _errors(),
@@ -325,6 +329,44 @@ def _records() -> str:
         "## Parts of a report",
         *_parts(schemas[-1][1], skip=_method_records()),
     )
+
+
+def _retraining() -> str:
+    plans, requests, reports = (
+        [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
+        for records in (
+            (RoarPlan, FFidelityPlan, IdsdsPlan),
+            (RoarRequest, FFidelityRequest, IdsdsRequest),
+            (RoarReport, FFidelityReport, IdsdsReport),
+        )
+    )
+    own = {
+        name: _join(_documentation(schema["$defs"][name]), _fields(schema["$defs"][name], schema))
+        for _, schema in reports
+        for name in RETRAINING_PARTS
+        if name in schema["$defs"]
+    }
+    return _page(
+        "Measures that retrain",
+        "`auditcore.roar`, `auditcore.f_fidelity` and `auditcore.idsds` train models to measure explanations. "
+        "[Definitions](../explanation/definitions.md#measures-that-retrain) has the formulas. Each takes a request "
+        "with a plan and returns a report. With `budget_seconds`, what would not fit is refused before anything is "
+        "trained.",
+        *(_section(name, _documentation(schema), _fields(schema)) for name, schema in (*plans, *requests, *reports)),
+        *(_section(name, own[name]) for name in RETRAINING_PARTS),
+    )
+
+
+RETRAINING_PARTS = (
+    "RoarResult",
+    "RoarPoint",
+    "MeasuredExplainer",
+    "MeasuredImage",
+    "ScorePoint",
+    "Statistic",
+    "RetrainingCost",
+)
+"""Parts of the reports of measures that retrain which no other page has."""
 
 
 def _method_records() -> set[str]:

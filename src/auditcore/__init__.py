@@ -140,6 +140,9 @@ from auditcore.contracts.remedies.plan import RemedyPlan, RemedyRequest
 from auditcore.contracts.remedies.report import RemedyReport
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
+from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
 from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
@@ -173,6 +176,8 @@ if TYPE_CHECKING:
     from auditcore.remedies.remedy_run import Remedy, remedy
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.retraining.local_fine_tuned import f_fidelity, idsds
+    from auditcore.retraining.local_roar import roar
     from auditcore.studies.study_run import study
     from auditcore.synthetic.dataset import SyntheticDataset
     from auditcore.synthetic.generation import generate_images
@@ -218,6 +223,9 @@ __all__ = [
     "EddaCheck",
     "EncodedImage",
     "EpochAudit",
+    "FFidelityPlan",
+    "FFidelityReport",
+    "FFidelityRequest",
     "FactoryModel",
     "GaussianBlur",
     "GaussianNoise",
@@ -233,6 +241,9 @@ __all__ = [
     "Hue",
     "HuggingFaceModel",
     "Iba",
+    "IdsdsPlan",
+    "IdsdsReport",
+    "IdsdsRequest",
     "ImageBatchReference",
     "ImageUri",
     "ImageUris",
@@ -282,6 +293,10 @@ __all__ = [
     "RemedyRequest",
     "Rise",
     "RoadCheck",
+    "RoarPlan",
+    "RoarReport",
+    "RoarRequest",
+    "RoarState",
     "Rotate",
     "RunLengths",
     "Saliency",
@@ -320,7 +335,9 @@ __all__ = [
     "Window",
     "Zennit",
     "audit",
+    "f_fidelity",
     "generate_images",
+    "idsds",
     "inspect_model",
     "load_classifier",
     "reevaluate",
@@ -328,6 +345,7 @@ __all__ = [
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "roar",
     "shortcut_reliance",
     "study",
     "train",
@@ -345,6 +363,9 @@ _ON_FIRST_USE = {
     "remedy": "auditcore.remedies.remedy_run",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
+    "f_fidelity": "auditcore.retraining.local_fine_tuned",
+    "idsds": "auditcore.retraining.local_fine_tuned",
+    "roar": "auditcore.retraining.local_roar",
     "study": "auditcore.studies.study_run",
     "train": "auditcore.training.local_training",
     "shortcut_reliance": "auditcore.synthetic.reliance",
