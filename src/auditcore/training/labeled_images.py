@@ -17,6 +17,7 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.models import Scores
 from auditcore.contracts.preprocessing import Preprocessing
+from auditcore.contracts.training.class_shares import held_out_images, used_images
 from auditcore.contracts.training.report import LeftOutImage
 from auditcore.errors import InvalidRequest, LabelOutOfRange, NoUsableImages
 from auditcore.images.batch import decode_batch
@@ -181,8 +182,7 @@ def held_out(images: LabeledImages, share: float, seed: int) -> tuple[LabeledIma
     taken: set[int] = set()
     for index, rows in _classes(images, seed, "held_out"):
         del index
-        count = min(max(1, round(share * len(rows))), len(rows) - 1)
-        taken.update(rows[:count])
+        taken.update(rows[: held_out_images(len(rows), share)])
     if not taken:
         msg = "no class has two images, so none can be held out; send images for validation, or more training images"
         raise InvalidRequest(msg, field="validation")
@@ -196,7 +196,7 @@ def share_of(images: LabeledImages, share: float, seed: int) -> LabeledImages:
     """A share of the images of each class, at least one of each; a smaller share is part of every larger one."""
     if share == 1:
         return images
-    taken = {row for _, rows in _classes(images, seed, "share") for row in rows[: max(1, round(share * len(rows)))]}
+    taken = {row for _, rows in _classes(images, seed, "share") for row in rows[: used_images(len(rows), share)]}
     return images.take(sorted(taken))
 
 
