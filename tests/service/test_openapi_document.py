@@ -38,7 +38,13 @@ from auditcore_service.gateway.schemas import (
 )
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
-from auditcore_service.webhook_events import AuditEvent, AuditEventType, PingEvent
+from auditcore_service.webhook_events import (
+    AuditEvent,
+    AuditEventType,
+    PingEvent,
+    TrainingEvent,
+    TrainingEventType,
+)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +151,11 @@ def test_every_operation_of_a_tenant_answers_429_with_the_limits(document: dict[
 
 
 def test_the_events_of_webhooks_are_declared(document: dict[str, Any]) -> None:
-    kinds: dict[str, type[Contract]] = {**dict.fromkeys(get_args(AuditEventType), AuditEvent), "ping": PingEvent}
+    kinds: dict[str, type[Contract]] = {
+        **dict.fromkeys(get_args(AuditEventType), AuditEvent),
+        **dict.fromkeys(get_args(TrainingEventType), TrainingEvent),
+        "ping": PingEvent,
+    }
     assert set(document["webhooks"]) == set(kinds)
     for name, methods in document["webhooks"].items():
         body = methods["post"]["requestBody"]["content"]["application/json"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final, get_args
+from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema
@@ -18,7 +18,7 @@ from auditcore.contracts.report import Verdict
 from auditcore.contracts.true_numbers import with_true_numbers
 from auditcore.costs.cost_model import Estimate
 from auditcore.evidence.event_log import LogEntry
-from auditcore_service.webhook_events import AuditEventType
+from auditcore_service.webhook_events import EVENT_TYPES, EventType
 
 AuditStateName = Literal["queued", "running", "finalizing", "succeeded", "failed", "cancelling", "cancelled"]
 
@@ -299,7 +299,7 @@ class WebhookRequest(Body):
     url: str = Field(
         max_length=2048, description="Where events are posted: `https:`, at a public address, without credentials."
     )
-    events: Annotated[tuple[AuditEventType, ...], Field(min_length=1, max_length=len(get_args(AuditEventType)))]
+    events: Annotated[tuple[EventType, ...], Field(min_length=1, max_length=len(EVENT_TYPES))]
     description: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)] = ""
 
 
@@ -337,7 +337,7 @@ class WebhookEntry(Body):
 
     id: str
     url: str
-    events: tuple[AuditEventType, ...]
+    events: tuple[EventType, ...]
     description: str
     created_at: str = Field(description="RFC 3339, UTC.")
     failing_since: str | None = None
@@ -379,7 +379,8 @@ class DeliveryEntry(Body):
     Attributes:
         id: The header `webhook-id` of every attempt.
         event: Type of the event.
-        audit_id: Id of the audit that it is about; null for a test event.
+        audit_id: Id of the audit that it is about; null if it is about none.
+        training_id: Id of the training that it is about; null if it is about none.
         attempts: How often it was sent.
         status: HTTP status of the last answer; null if there was none.
         error: Why the last attempt failed; null if it did not.
@@ -389,8 +390,9 @@ class DeliveryEntry(Body):
     """
 
     id: str
-    event: AuditEventType | Literal["ping"]
+    event: EventType | Literal["ping"]
     audit_id: str | None = None
+    training_id: str | None = None
     state: Literal["pending", "delivered", "failed", "cancelled"] = Field(
         description="`failed`: no attempt is left. `cancelled`: the webhook was disabled before it arrived."
     )

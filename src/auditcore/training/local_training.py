@@ -14,6 +14,8 @@ import torch
 from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import BuiltModel, ModelReference
+from auditcore.contracts.training.allowed_explainers import check_training_explainers
+from auditcore.contracts.training.label_rules import require_several_classes
 from auditcore.contracts.training.report import LeftOutImage, Stopped, TrainingReport
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
 from auditcore.contracts.training.trainable_models import require_trainable
@@ -27,7 +29,6 @@ from auditcore.training.labeled_images import (
     LabeledImages,
     held_out,
     read_labeled,
-    require_several_classes,
     share_of,
 )
 from auditcore.training.results import make_report, trained_reference
@@ -170,6 +171,7 @@ def prepare_local_training(
     """
     access = access or AccessRules()
     require_trainable(request.model)
+    check_training_explainers(request.plan, access)
     request = request.model_copy(update={"model": resolve_model(request.model, access).reference})
     if images is None:
         access.check_images(request.images)
@@ -235,7 +237,7 @@ def training_sets(
         training = found
         measured, unusable = read_labeled(validation, use="validation", model=start, limits=limits)
         left_out = (*left_out, *unusable)
-    require_several_classes(training)
+    require_several_classes(image.labels for image in training.encoded)
     return TrainingSets(share_of(training, request.plan.share, seed), measured, left_out)
 
 

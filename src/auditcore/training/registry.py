@@ -10,7 +10,7 @@ from auditcore.contracts.training.methods import TrainingMethod
 from auditcore.contracts.training.methods.method import TrainingMethodContract
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.plain import Plain
-from auditcore.errors import ModelNotTrainable
+from auditcore.contracts.training.trainable_models import require_scores
 from auditcore.training.method import Method, MethodSetting
 from auditcore.training.methods.mixup import MixupTraining
 from auditcore.training.methods.plain import PlainTraining
@@ -30,11 +30,5 @@ def method_of(contract: TrainingMethod, setting: MethodSetting) -> Method:
     Raises:
         ModelNotTrainable: The method is not made for models of this kind.
     """
-    scores = setting.network.scores
-    if scores not in contract.scores:
-        msg = (
-            f"method {contract.kind!r} needs a model with {' or '.join(sorted(contract.scores))} scores, and this one "
-            f"has {scores}; take another method, or set `model.scores`"
-        )
-        raise ModelNotTrainable(msg, field="plan.method.kind")
+    require_scores(contract, setting.network.scores)
     return METHODS[type(contract)](contract, setting)

@@ -211,6 +211,8 @@ class TrainingRun:
         began = self._clock()
         done = self._history
         validation = validate(self._network, self._validation)
+        # the last step may have ruined weights whose loss before it was still a number
+        self._network.require_finite(torch.tensor(validation.loss), step=done.step - 1)
         audit = self._plan.epoch_audit
         last = epoch + 1 == self._plan.epochs
         measurements = (
