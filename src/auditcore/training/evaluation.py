@@ -128,4 +128,5 @@ def _mean(measured: Measurement) -> EpochMeasurement:
         mean=math.fsum(values) / len(values) if values else None,
         n=len(values),
         reason=None if values else (reasons[0] if reasons else "no image has a value"),
+        control=measured.control,
     )

@@ -27,6 +27,7 @@ class EpochMeasurement(Contract):
         mean: Over the validation images for which the metric is defined; null if there are none.
         n: How many these are.
         reason: Why `mean` is null.
+        control: Whether it is of a control, such as the random explainer.
     """
 
     check: str
@@ -36,6 +37,7 @@ class EpochMeasurement(Contract):
     mean: float | None
     n: int
     reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+    control: bool = Field(default=False, exclude_if=lambda control: not control)
 
 
 @final
