@@ -140,6 +140,73 @@ class AuditStatus(Body):
 
 
 @final
+class TrainingLinks(Body):
+    """Where to go from here.
+
+    Attributes:
+        self: Path of this status.
+        report: Path of the report; 404 until there is one.
+        weights: Path of the file of weights; 404 until there is one.
+        events: Path of the stream of events.
+        cancel: Path to POST to, to stop the training.
+    """
+
+    self: str
+    report: str
+    weights: str
+    events: str
+    cancel: str
+
+
+@final
+class TrainingStatus(Body):
+    """Where a training stands.
+
+    Attributes:
+        id: Id of the training.
+        state: Where it stands; `succeeded`, `failed` and `cancelled` are final.
+        progress: Shards, counted: one for the steps that are stored, one for the rest of them, one for the report.
+        images: Images to train on and for validation.
+        name: What the request calls it; null without a name.
+        tags: Tags of the request.
+        weights: Digest of the file of weights; an audit names it as `blob:` and this digest. Null until there is one.
+        error: Why it failed; null if it did not.
+        waiting_for: Why it waits although workers may be free; null if it does not have to.
+        started_at: When its first step started, RFC 3339, UTC; null until then.
+        finished_at: When it ended, RFC 3339, UTC; null until then.
+        links: Where to go from here.
+    """
+
+    id: str
+    state: AuditStateName
+    progress: ProgressBody
+    fraction: float = Field(ge=0, le=1, description="Share of the work done.")
+    images: int
+    estimate: Estimate = Field(description="What it was expected to cost when it was accepted.")
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    weights: Sha256 | None = None
+    error: ErrorBody | None = None
+    waiting_for: WaitingBody | None = None
+    created_at: str = Field(description="RFC 3339, UTC.")
+    started_at: str | None = None
+    finished_at: str | None = None
+    links: TrainingLinks
+
+
+@final
+class TrainingPage(Body):
+    """Trainings, newest first.
+
+    Attributes:
+        items: The trainings.
+    """
+
+    items: tuple[TrainingStatus, ...]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+
+@final
 class EstimateAnswer(Body):
     """What an audit would cost.
 
@@ -177,8 +244,8 @@ class Usage(Body):
     Attributes:
         tenant: The tenant of the credentials.
         requests_per_minute: Requests, this one included.
-        running_audits: Audits that wait or run.
-        passes_per_day: Forward passes, as estimated, of the audits submitted today (UTC).
+        running_audits: Audits and trainings that wait or run.
+        passes_per_day: Forward passes, as estimated, of the audits and trainings submitted today (UTC).
         stored_bytes: Bytes of image batches and maps.
     """
 

@@ -16,7 +16,7 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.training.class_shares import held_out_images, used_images
-from auditcore.contracts.training.label_rules import check_labels
+from auditcore.contracts.training.label_rules import check_labels, require_different_labels
 from auditcore.contracts.training.report import LeftOutImage
 from auditcore.errors import InvalidRequest, NoUsableImages
 from auditcore.images.batch import decode_batch
@@ -133,6 +133,15 @@ def read_labeled(
         tuple(used), batch.digests, truth, model.preprocessing, limits, decoded=batch.pixels if keep else None
     )
     return found, left_out
+
+
+def require_several_classes(images: LabeledImages) -> None:
+    """Refuse training images of a single class, of which a model learns to say nothing else.
+
+    Raises:
+        InvalidRequest: Fewer than two classes occur; for a multi-label model, no class is missing in any image.
+    """
+    require_different_labels(image.labels for image in images.encoded)
 
 
 def held_out(images: LabeledImages, share: float, seed: int) -> tuple[LabeledImages, LabeledImages]:

@@ -15,7 +15,6 @@ from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import BuiltModel, ModelReference
 from auditcore.contracts.training.allowed_explainers import check_training_explainers
-from auditcore.contracts.training.label_rules import require_several_classes
 from auditcore.contracts.training.report import LeftOutImage, Stopped, TrainingReport
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
 from auditcore.contracts.training.trainable_models import require_trainable
@@ -29,6 +28,7 @@ from auditcore.training.labeled_images import (
     LabeledImages,
     held_out,
     read_labeled,
+    require_several_classes,
     share_of,
 )
 from auditcore.training.results import make_report, trained_reference
@@ -237,7 +237,7 @@ def training_sets(
         training = found
         measured, unusable = read_labeled(validation, use="validation", model=start, limits=limits)
         left_out = (*left_out, *unusable)
-    require_several_classes(image.labels for image in training.encoded)
+    require_several_classes(training)
     return TrainingSets(share_of(training, request.plan.share, seed), measured, left_out)
 
 

@@ -42,7 +42,7 @@ def check_labels(
             raise LabelOutOfRange(label=label, classes=classes, field=f"{field}.labels.{index}")
 
 
-def require_several_classes(labels: Iterable[Collection[int]]) -> None:
+def require_different_labels(labels: Iterable[Collection[int]]) -> None:
     """Refuse training images of a single class, of which a model learns to say nothing else.
 
     Args:
