@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, final, get_args
+from typing import Final, Literal, final, get_args
 
 from pydantic import Field
 
@@ -16,10 +16,10 @@ AuditEventType = Literal["audit.started", "audit.succeeded", "audit.failed", "au
 TrainingEventType = Literal["training.started", "training.succeeded", "training.failed", "training.cancelled"]
 """Events of trainings that a webhook can subscribe to."""
 
-EventType = AuditEventType | TrainingEventType
+EventType = Literal[AuditEventType, TrainingEventType]
 """Everything that a webhook can subscribe to."""
 
-EVENT_TYPES: tuple[EventType, ...] = (*get_args(AuditEventType), *get_args(TrainingEventType))
+EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
 
 StateOfEvent = Literal["running", "succeeded", "failed", "cancelled"]
 """States that are events."""

@@ -12,11 +12,13 @@ from auditcore.contracts.map_files import StoredMaps
 from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import report_schema
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore.evidence.replay import ReplayComparison
 from auditcore_service.gateway.api_key_bodies import ApiKeyEntry, ApiKeyPage, IssuedApiKey
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
 from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
+from auditcore_service.gateway.routes.training_examples import TRAIN_EXAMPLES
 from auditcore_service.gateway.schemas import (
     AuditPage,
     AuditStatus,
@@ -31,6 +33,8 @@ from auditcore_service.gateway.schemas import (
     Problem,
     SignOff,
     SignOffList,
+    TrainingPage,
+    TrainingStatus,
     Usage,
     WebhookEntry,
     WebhookList,
@@ -83,7 +87,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 43
+    assert len(set(names)) == len(names) == 51
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -99,6 +103,8 @@ def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[s
 def test_examples_are_valid(document: dict[str, Any]) -> None:
     for example in SUBMIT_EXAMPLES.values():
         AuditRequest.model_validate(example["value"])
+    for example in TRAIN_EXAMPLES.values():
+        TrainingRequest.model_validate(example["value"])
     for example in REQUEST_EXAMPLES.values():
         InspectionRequest.model_validate(example["value"])
     bodies = {
@@ -120,6 +126,10 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "readLog": LogPage,
         "replayAudit": AuditStatus,
         "compareReplay": ReplayComparison,
+        "submitTraining": TrainingStatus,
+        "listTrainings": TrainingPage,
+        "getTraining": TrainingStatus,
+        "cancelTraining": TrainingStatus,
         "getUsage": Usage,
         "createWebhook": WebhookSecret,
         "listWebhooks": WebhookList,

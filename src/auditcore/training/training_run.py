@@ -153,7 +153,7 @@ class TrainingRun:
             BudgetTooSmall: The budget does not suffice for one epoch.
             ModelNotTrainable: The method is not right on this model.
         """
-        begun_at, seconds_before = self._history.step, self._history.seconds
+        seconds_before = self._history.seconds
         ledger = self._start.ledger
         forward, backward = ledger.forward_images, ledger.backward_images
         before = self._history
@@ -168,7 +168,7 @@ class TrainingRun:
                     "backward_images": before.backward_images + ledger.backward_images - backward,
                 }
             )
-            self._require_budget(self._history.step - begun_at)
+            self._require_budget()
             progress(self._history.step / self.steps)
             stopped = self._stopped()
             if enough():
@@ -266,10 +266,10 @@ class TrainingRun:
             return None
         return "budget" if history.seconds + history.seconds / len(history.epochs) > budget else None
 
-    def _require_budget(self, steps: int) -> None:
-        """Stop early where the first epoch will not fit into the budget."""
+    def _require_budget(self) -> None:
+        """Stop early where the first epoch will not fit into the budget, in however many parts it is done."""
         budget, history = self._request.budget_seconds, self._history
-        if budget is None or history.epochs or steps < min(STEPS_BEFORE_ESTIMATE, self.steps_per_epoch):
+        if budget is None or history.epochs or history.step < min(STEPS_BEFORE_ESTIMATE, self.steps_per_epoch):
             return
         expected = history.seconds / history.step * self.steps_per_epoch
         if expected > budget:
