@@ -142,9 +142,14 @@ from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
+from auditcore.contracts.studies.plan import StudyMethod, StudyPlan, StudyRequest
+from auditcore.contracts.studies.report import StudyReport
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
+from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
+from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.plain import Plain
+from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPatches, RandomPixels
 from auditcore.contracts.training.optimizers import Adam, AdamW, ConstantRate, CosineAnnealing, Sgd, StepDecay
 from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
 from auditcore.contracts.training.report import TrainingReport
@@ -157,6 +162,7 @@ if TYPE_CHECKING:
     from auditcore.models.loading import load_classifier
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.studies.study_run import study
     from auditcore.training.local_training import Trained, train
 
 __all__ = [
@@ -188,7 +194,9 @@ __all__ = [
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
+    "DeletionLoss",
     "DemoModel",
+    "Edda",
     "EddaCheck",
     "EncodedImage",
     "EpochAudit",
@@ -243,6 +251,9 @@ __all__ = [
     "Preprocessing",
     "PresetPlan",
     "Random",
+    "RandomMasks",
+    "RandomPatches",
+    "RandomPixels",
     "RandomizationCheck",
     "Rise",
     "RoadCheck",
@@ -259,6 +270,10 @@ __all__ = [
     "Speed",
     "SsimSweepCheck",
     "StepDecay",
+    "StudyMethod",
+    "StudyPlan",
+    "StudyReport",
+    "StudyRequest",
     "SweepCheck",
     "TensorImages",
     "TimmModel",
@@ -281,6 +296,7 @@ __all__ = [
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "study",
     "train",
 ]
 
@@ -292,6 +308,7 @@ _ON_FIRST_USE = {
     "reevaluate": "auditcore.report.gate",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
+    "study": "auditcore.studies.study_run",
     "train": "auditcore.training.local_training",
 }
 

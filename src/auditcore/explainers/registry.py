@@ -244,6 +244,7 @@ def explain(
     *,
     micro_batch: int = 32,
     shared: Mapping[str, tuple[float, ...]] | None = None,
+    diagnostics: bool = True,
 ) -> Attribution:
     """Attribute each image's target logit to its input.
 
@@ -257,6 +258,7 @@ def explain(
         streams: Random streams of these images or changed copies, in the same order.
         micro_batch: Images that pass through the model at once, at most.
         shared: Quantities of the whole audit, for methods that measure some; see `Method.reduce_shared`.
+        diagnostics: Whether they will be read; if not, passes that only they need are left out.
 
     Returns:
         Maps and diagnostics.
@@ -271,7 +273,9 @@ def explain(
             expected=f"{len(pixels)} targets and streams, one per image",
             actual=f"{len(targets)} targets and {len(streams)} streams",
         )
-    batch = Batch(classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {})
+    batch = Batch(
+        classifier, pixels, targets, streams, micro_batch=micro_batch, shared=shared or {}, diagnostics=diagnostics
+    )
     with arithmetic(Speed(), classifier.device), current(classifier.device):
         classifier.guard.forget()
         found = EXPLAINERS[type(contract)].attribute(batch, contract)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from auditcore.contracts.training.plan import EpochAudit
 from auditcore.contracts.training.report import EpochMeasurement
 from auditcore.engine.shard_task import Runtime
 from auditcore.images.encoded import EncodedImage
+from auditcore.models.classifier import Classifier
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
 from auditcore.orchestration.sharding import shard_ranges
@@ -45,17 +47,23 @@ class Validation(NamedTuple):
 
 def validate(network: Network, images: LabeledImages) -> Validation:
     """Predict validation images in evaluation mode."""
-    logits = torch.cat(
-        [
-            network.frozen.logits(
-                images.pixels(range(start, min(start + VALIDATION_BATCH, len(images)))).to(network.device)
-            )
-            for start in range(0, len(images), VALIDATION_BATCH)
-        ]
-    )
+    logits = _in_batches(network.predicted, network.device, images)
     truth = images.truth.to(logits.device)
     loss = network.losses(logits, one_hot(truth)).double().mean()
     return Validation(float(loss), score(logits, truth, network.scores))
+
+
+def predicted(classifier: Classifier, images: LabeledImages) -> Float[Tensor, "image class"]:
+    """Logits of all images, without gradients."""
+    return _in_batches(classifier.logits, classifier.device, images)
+
+
+def _in_batches(
+    predict: Callable[[Tensor], Tensor], device: torch.device, images: LabeledImages
+) -> Float[Tensor, "image class"]:
+    starts = range(0, len(images), VALIDATION_BATCH)
+    rows = [range(start, min(start + VALIDATION_BATCH, len(images))) for start in starts]
+    return torch.cat([predict(images.pixels(some).to(device)) for some in rows])
 
 
 def one_hot(truth: Bool[Tensor, "image class"]) -> Float[Tensor, "image class"]:

@@ -177,7 +177,7 @@ def prepare_local_training(
         access.check_images(request.images)
         images = read_images(request, access)
     if validation is None and not isinstance(request.validation, HeldOut):
-        validation = _read_validation(request.validation, request, access)
+        validation = read_other_images(request.validation, request.references, access, field="validation")
     start = load_classifier(request.model, access=access, device=device)
     return prepare_training(request, start, images, validation, access.limits, clock=clock)
 
@@ -243,17 +243,34 @@ def training_sets(
 
 @final
 @dataclass(frozen=True)
-class _Validation:
-    """The validation images of a request, as something that asks for images."""
+class _OtherImages:
+    """Other images of a request than those to train on."""
 
     images: ImagesReference
     references: tuple[tuple[str | None, ModelReference], ...]
 
 
-def _read_validation(reference: ImagesReference, request: TrainingRequest, access: AccessRules) -> list[EncodedImage]:
+def read_other_images(
+    reference: ImagesReference,
+    models: tuple[tuple[str | None, ModelReference], ...],
+    access: AccessRules,
+    *,
+    field: str,
+) -> list[EncodedImage]:
+    """Encoded images that are not those to train on.
+
+    Args:
+        reference: The images.
+        models: Name and reference of the models that will see them.
+        access: What may be reached.
+        field: The field of the request, for errors.
+
+    Raises:
+        InputError: They cannot be read.
+    """
     try:
         access.check_images(reference)
-        return read_images(_Validation(reference, request.references), access)
+        return read_images(_OtherImages(reference, models), access)
     except InputError as error:
-        error.field = error.field.replace("images", "validation", 1)
+        error.field = error.field.replace("images", field, 1)
         raise

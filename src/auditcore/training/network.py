@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.explainers import Explainer
-from auditcore.errors import ModelNotTrainable, NotApplicable, TrainingDiverged
+from auditcore.errors import ModelNotTrainable, ModelOutputInvalid, NotApplicable, TrainingDiverged
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
 from auditcore.models.foreign_code import copied
@@ -68,8 +68,7 @@ class Network:
         Raises:
             ModelNotTrainable: In training mode the model returns something else than in evaluation mode.
         """
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            returned = self.module(self.start.normalize(pixels))
+        returned = self._passed(pixels)
         if not (isinstance(returned, Tensor) and returned.shape == (len(pixels), self.classes)):
             msg = (
                 "in training mode the model does not return one row of class scores per image, as it does in "
@@ -77,6 +76,25 @@ class Network:
             )
             raise ModelNotTrainable(msg, field="model")
         return returned.float()
+
+    def evaluated(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
+        """Logits in evaluation mode, with gradients by the weights; batch normalization stays as it is."""
+        self.module.eval()
+        try:
+            return self._passed(pixels).float()
+        finally:
+            self.module.train()
+
+    def predicted(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
+        """Logits in evaluation mode, without gradients.
+
+        Raises:
+            TrainingDiverged: They are NaN or infinite; on an accelerator the loss says so later.
+        """
+        try:
+            return self.frozen.logits(pixels)
+        except ModelOutputInvalid as error:
+            raise _diverged(error) from error
 
     def losses(
         self, logits: Float[Tensor, "image class"], targets: Float[Tensor, "image class"]
@@ -103,6 +121,16 @@ class Network:
         """Say that the weights have changed."""
         self._frozen = None
 
+    def require_explainable(self, explainer: Explainer) -> None:
+        """Refuse an explainer that is not right on this model, before anything is trained.
+
+        What it finds out of the layers of the model holds for all weights, and is not looked for again in every step.
+
+        Raises:
+            ModelNotTrainable: The explainer is not right on this model.
+        """
+        _require_applicable(self.start, explainer)
+
     def maps(
         self,
         explainer: Explainer,
@@ -120,16 +148,15 @@ class Network:
 
         Raises:
             ModelNotTrainable: The explainer is not right on this model.
+            TrainingDiverged: Logits of the model are NaN or infinite.
         """
-        reason = applicability(self.frozen, explainer)
-        if reason is not None:
-            msg = f"explainer {explainer.label!r} of the method does not run on this model: {reason}"
-            raise ModelNotTrainable(msg, field="plan.method")
+        _require_applicable(self.frozen, explainer)
         try:
-            return explain(self.frozen, explainer, pixels, targets, streams).maps
+            return explain(self.frozen, explainer, pixels, targets, streams, diagnostics=False).maps
         except NotApplicable as error:
-            msg = f"explainer {explainer.label!r} of the method does not run on this model: {error.message}"
-            raise ModelNotTrainable(msg, field="plan.method") from error
+            raise _not_explainable(explainer, error.message) from error
+        except ModelOutputInvalid as error:
+            raise _diverged(error) from error
 
     def require_finite(self, loss: Float[Tensor, ""], *, step: int) -> None:
         """Stop a training whose loss is no number any more; this waits for the device.
@@ -143,6 +170,30 @@ class Network:
                 "`plan.optimizer.learning_rate`, such as to a tenth, or start from other weights"
             )
             raise TrainingDiverged(msg, field="plan.optimizer.learning_rate")
+
+    def _passed(self, pixels: Float[Tensor, "image channel height width"]) -> Tensor:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            returned: Tensor = self.module(self.start.normalize(pixels))
+        return returned
+
+
+def _require_applicable(classifier: Classifier, explainer: Explainer) -> None:
+    reason = applicability(classifier, explainer)
+    if reason is not None:
+        raise _not_explainable(explainer, reason)
+
+
+def _not_explainable(explainer: Explainer, reason: str) -> ModelNotTrainable:
+    msg = f"explainer {explainer.label!r} of the method does not run on this model: {reason}"
+    return ModelNotTrainable(msg, field="plan.method.explainer")
+
+
+def _diverged(error: ModelOutputInvalid) -> TrainingDiverged:
+    msg = (
+        f"in evaluation mode, {error.message}. While a model is trained, the usual reason is that training has "
+        "diverged: lower `plan.optimizer.learning_rate`, such as to a tenth, or start from other weights"
+    )
+    return TrainingDiverged(msg, field="plan.optimizer.learning_rate")
 
 
 def _load(module: nn.Module, state: dict[str, Tensor]) -> None:

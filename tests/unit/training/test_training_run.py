@@ -39,6 +39,7 @@ from auditcore.contracts.training.optimizers import Optimizer, Schedule
 from auditcore.errors import AuditCancelled, BudgetTooSmall, ModelNotTrainable, TrainingDiverged
 from auditcore.models.classifier import Classifier
 from auditcore.training.draws import generator
+from auditcore.training.network import Network
 from auditcore.training.optimization import learning_rate
 from auditcore.training.results import trained_reference
 from auditcore.training.training_run import smoothed
@@ -63,6 +64,20 @@ def test_another_seed_gives_other_weights() -> None:
     assert small_trainings.finished(small_trainings.request(seed=0)) != small_trainings.finished(
         small_trainings.request(seed=1)
     )
+
+
+def test_a_network_draws_other_numbers_in_every_step() -> None:
+    """Such as those of dropout, which would otherwise drop the same features for ever."""
+    drawn: list[Tensor] = []
+
+    class Recorded(small_trainings.DropoutNet):
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                drawn.append(torch.rand(3))
+            return super().forward(x)
+
+    small_trainings.finished(small_trainings.request(epochs=1), small_trainings.start(network=Recorded))
+    assert len({tuple(one.tolist()) for one in drawn}) == len(drawn) > 3
 
 
 def test_global_generators_stay_as_they_were() -> None:
@@ -286,6 +301,10 @@ def test_bf16_leaves_weights_and_losses_in_float32() -> None:
     training.advance()
     assert {value.dtype for value in values(training.weights()).values()} == {torch.float32, torch.int64}
     assert small_trainings.finished(small_trainings.request()) != training.weights()
+    pixels = small_trainings.labeled()[0].pixels(range(2))
+    logits = Network(small_trainings.start(), bf16=True).logits(pixels)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, Network(small_trainings.start()).logits(pixels))
 
 
 class TwoOutputs(small_trainings.DropoutNet):

@@ -10,12 +10,15 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
+from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.method import TrainingMethodContract
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.plain import Plain
+from auditcore.contracts.training.methods.random_masks import RandomMasks
 
 TrainingMethod = Annotated[
-    Plain | Mixup,
+    Plain | Mixup | Edda | DeletionLoss | RandomMasks,
     Field(discriminator="kind"),
 ]
 """Every training method that a plan may name, in the order of the catalog."""

@@ -1,0 +1,1 @@
+"""Contracts of studies: training methods compared over seeds. They need no torch."""

@@ -1,0 +1,1 @@
+"""Studies: training methods compared over seeds, as the papers' tables have them."""
