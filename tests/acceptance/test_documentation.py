@@ -120,7 +120,9 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     one.leave()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/prove-a-verdict.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/tutorial.md", "docs/how-to/prove-a-verdict.md", "docs/how-to/train-a-model.md"]
+)
 def test_every_code_block_of_a_page_runs(reader: Reader, page: str) -> None:
     blocks = markdown_blocks.blocks(ROOT / page)
     assert len(blocks) > 5

@@ -51,7 +51,7 @@ class ProgressBody(Body):
 
 @final
 class ErrorBody(Body):
-    """Why an audit failed.
+    """Why an audit or a training failed.
 
     Attributes:
         code: Stable name of the reason.
