@@ -11,11 +11,13 @@ from safetensors.numpy import save
 from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.records import Audit
 from auditcore_service.store.shards import list_shards
+from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.image_batches import UploadedFile
 from small_model import SMALL_MODEL
 from worker_in_process import worker_of
@@ -50,7 +52,7 @@ def request(batch: str, **changes: object) -> AuditRequest:
 
 
 def work(service: Service, audit_id: str) -> Audit:
-    """Run all shards of an audit of any tenant, as a worker does."""
+    """Run all shards of an audit or a training of any tenant, as a worker does."""
     executor = worker_of(service)
     while True:
         with service.database.reading() as connection:
@@ -60,9 +62,25 @@ def work(service: Service, audit_id: str) -> Audit:
         for key in queued:
             executor.run(key)
     with service.database.reading() as connection:
-        audit = find_audit(connection, audit_id)
+        audit = find_audit(connection, audit_id, kind=None)
     assert audit is not None
     return audit
+
+
+def train(service: Service, owner: Principal) -> str:
+    """Id of a training of a tenant that has succeeded."""
+    files = [photo() for _ in range(4)]
+    given = GivenAnnotations(labels="[0, 0, 1, 1]")
+    batch = service.batches.store(owner, files, annotations=given).digest
+    document = {
+        "model": SMALL_MODEL,
+        "images": {"kind": "batch", "digest": batch},
+        "validation": {"kind": "held_out", "share": 0.5},
+        "plan": {"epochs": 1, "batch_size": 2},
+    }
+    training_id = service.trainings.submit(owner, TrainingRequest.model_validate(document)).id
+    assert work(service, training_id).state == "succeeded"
+    return training_id
 
 
 def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
@@ -76,7 +94,7 @@ def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
     key, _ = service.api_keys.create(owner, name="shown", scopes=owner.scopes, expires_at=None)
     # an address in numbers, which needs no name server
     webhook = service.webhooks.register(owner, url="https://1.1.1.1/hook", events=("audit.failed",), description="")
-    of_audit = {"audit_id": audit}
+    of_audit, of_training = {"audit_id": audit}, {"training_id": train(service, owner)}
     return {
         "getAudit": of_audit,
         "cancelAudit": of_audit,
@@ -89,6 +107,12 @@ def things_of(service: Service, owner: Principal) -> dict[str, dict[str, str]]:
         "replayAudit": of_audit,
         "compareReplay": of_audit,
         "getArtifact": {**of_audit, "digest": report.artifacts[0].digest},
+        "getTraining": of_training,
+        "cancelTraining": of_training,
+        "deleteTraining": of_training,
+        "followTraining": of_training,
+        "getTrainingReport": of_training,
+        "getTrainedWeights": of_training,
         "getImageBatch": {"digest": batch},
         "deleteImageBatch": {"digest": batch},
         "deleteMaps": {"digest": maps},

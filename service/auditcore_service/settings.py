@@ -32,6 +32,11 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 TASKS_PER_CHILD = 200
 """Shards that a process computes before a new one takes its place. Not 1: the cached models live in the process."""
 
+QueueName = Literal["gpu", "control", "training"]
+"""A queue of work: shards that compute; shards that assemble a report; shards of trainings."""
+
+QUEUE_NAMES: Final[tuple[QueueName, ...]] = ("gpu", "control", "training")
+
 _RELATIVE = re.compile(r"(?P<start>sqlite(?:\+\w+)?:///|file://|file:|)(?P<path>(?![/~]|:memory:|file:)[^:]+)")
 """A URL, or a plain path, that leads to a file by way of the working folder."""
 
@@ -77,6 +82,12 @@ class Settings(BaseSettings):
         default="auto",
         description="How workers hear of shards: `redis` (through Celery), `database` (they ask it), or `auto`: Redis, "
         "but the embedded service takes the database where it finds no Redis.",
+    )
+    queues: Annotated[tuple[QueueName, ...], Field(min_length=1)] = Field(
+        default=QUEUE_NAMES,
+        description="What a worker does: `gpu` computes shards of audits and inspects models, `control` makes reports, "
+        "`training` trains. A worker that does everything trains only while no audit waits. At least one worker has to "
+        "do each.",
     )
     blob_url: str | None = Field(default=None, description="fsspec URL, such as `s3://bucket/prefix`; below data_dir.")
 

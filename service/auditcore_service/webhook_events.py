@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, final
+from typing import Final, Literal, final, get_args
 
 from pydantic import Field
 
@@ -11,7 +11,18 @@ from auditcore.contracts.contract import Contract
 from auditcore.contracts.report import Verdict
 
 AuditEventType = Literal["audit.started", "audit.succeeded", "audit.failed", "audit.cancelled"]
-"""Events that a webhook can subscribe to. An audit whose verdict is `fail` has succeeded."""
+"""Events of audits that a webhook can subscribe to. An audit whose verdict is `fail` has succeeded."""
+
+TrainingEventType = Literal["training.started", "training.succeeded", "training.failed", "training.cancelled"]
+"""Events of trainings that a webhook can subscribe to."""
+
+EventType = Literal[AuditEventType, TrainingEventType]
+"""Everything that a webhook can subscribe to."""
+
+EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
+
+StateOfEvent = Literal["running", "succeeded", "failed", "cancelled"]
+"""States that are events."""
 
 
 @final
@@ -44,7 +55,7 @@ class AuditEventData(Contract):
     audit_id: str
     name: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
-    state: Literal["running", "succeeded", "failed", "cancelled"]
+    state: StateOfEvent
     verdict: Verdict | None = None
     error_code: str | None = None
     links: AuditEventLinks
@@ -62,6 +73,56 @@ class AuditEvent(Contract):
     type: AuditEventType
     timestamp: str = Field(description="When it happened, RFC 3339, UTC; not when it is sent.")
     data: AuditEventData
+
+
+@final
+class TrainingEventLinks(Contract):
+    """Paths of the service to ask next.
+
+    Attributes:
+        self: Path of the status of the training.
+        report: Path of the report; null if there is none.
+        weights: Path of the file of weights; null if there is none.
+    """
+
+    self: str
+    report: str | None = None
+    weights: str | None = None
+
+
+@final
+class TrainingEventData(Contract):
+    """What happened to a training.
+
+    Attributes:
+        training_id: Id of the training.
+        name: Name of the training; null if it has none.
+        tags: Tags of the training.
+        state: Its state after the event.
+        error_code: Stable name of the reason why it failed; null if it did not.
+        links: Where to ask for more.
+    """
+
+    training_id: str
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    state: StateOfEvent
+    error_code: str | None = None
+    links: TrainingEventLinks
+
+
+@final
+class TrainingEvent(Contract):
+    """An event of a training, in the same form as one of an audit.
+
+    Attributes:
+        type: What happened.
+        data: To which training.
+    """
+
+    type: TrainingEventType
+    timestamp: str = Field(description="When it happened, RFC 3339, UTC; not when it is sent.")
+    data: TrainingEventData
 
 
 @final
@@ -99,16 +160,7 @@ def audit_event(
     error_code: str | None = None,
 ) -> AuditEvent:
     """The event of an audit, with its state and its links."""
-    state: Literal["running", "succeeded", "failed", "cancelled"]
-    match event:
-        case "audit.started":
-            state = "running"
-        case "audit.succeeded":
-            state = "succeeded"
-        case "audit.failed":
-            state = "failed"
-        case "audit.cancelled":
-            state = "cancelled"
+    state = _STATES[event.partition(".")[2]]
     path = f"/v1/audits/{audit_id}"
     links = AuditEventLinks(self=path, report=f"{path}/report" if state == "succeeded" else None)
     data = AuditEventData(
@@ -121,3 +173,38 @@ def audit_event(
         links=links,
     )
     return AuditEvent(type=event, timestamp=timestamp, data=data)
+
+
+def training_event(
+    event: TrainingEventType,
+    training_id: str,
+    *,
+    timestamp: str,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    error_code: str | None = None,
+) -> TrainingEvent:
+    """The event of a training, with its state and its links."""
+    state = _STATES[event.partition(".")[2]]
+    path = f"/v1/trainings/{training_id}"
+    made = state == "succeeded"
+    data = TrainingEventData(
+        training_id=training_id,
+        name=name,
+        tags=dict(tags or {}),
+        state=state,
+        error_code=error_code,
+        links=TrainingEventLinks(
+            self=path, report=f"{path}/report" if made else None, weights=f"{path}/weights" if made else None
+        ),
+    )
+    return TrainingEvent(type=event, timestamp=timestamp, data=data)
+
+
+_STATES: Mapping[str, StateOfEvent] = {
+    "started": "running",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+"""What has happened -> the state that this is."""

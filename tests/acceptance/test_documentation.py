@@ -126,6 +126,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         "README.md",
         pytest.param("docs/tutorial.md", marks=pytest.mark.long),
         pytest.param("docs/how-to/prove-a-verdict.md", marks=pytest.mark.long),
+        pytest.param("docs/how-to/train-a-model.md", marks=pytest.mark.long),
     ],
 )
 def test_every_code_block_of_a_page_runs(reader: Reader, page: str) -> None:

@@ -75,7 +75,19 @@ def test_submit_needs_no_torch(folder: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("serve", "gateway", "worker", "audit", "submit", "gate", "policy lint", "policy show", "estimate", "inspect"),
+        *(
+            "serve",
+            "gateway",
+            "worker",
+            "audit",
+            "train",
+            "submit",
+            "gate",
+            "policy lint",
+            "policy show",
+            "estimate",
+            "inspect",
+        ),
         *("maps", "mar", "demo", "openapi"),
     ],
 )

@@ -12,11 +12,13 @@ from auditcore.contracts.map_files import StoredMaps
 from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import report_schema
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore.evidence.replay import ReplayComparison
 from auditcore_service.gateway.api_key_bodies import ApiKeyEntry, ApiKeyPage, IssuedApiKey
 from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.routes.audit_examples import SUBMIT_EXAMPLES
 from auditcore_service.gateway.routes.models import REQUEST_EXAMPLES
+from auditcore_service.gateway.routes.training_examples import TRAIN_EXAMPLES
 from auditcore_service.gateway.schemas import (
     AuditPage,
     AuditStatus,
@@ -31,6 +33,8 @@ from auditcore_service.gateway.schemas import (
     Problem,
     SignOff,
     SignOffList,
+    TrainingPage,
+    TrainingStatus,
     Usage,
     WebhookEntry,
     WebhookList,
@@ -38,7 +42,13 @@ from auditcore_service.gateway.schemas import (
 )
 from auditcore_service.settings import Settings
 from auditcore_service.use_cases.annotations import read_boxes, read_labels
-from auditcore_service.webhook_events import AuditEvent, AuditEventType, PingEvent
+from auditcore_service.webhook_events import (
+    AuditEvent,
+    AuditEventType,
+    PingEvent,
+    TrainingEvent,
+    TrainingEventType,
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +87,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for _, operation in operations(document)]
-    assert len(set(names)) == len(names) == 43
+    assert len(set(names)) == len(names) == 51
     for name, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -93,6 +103,8 @@ def test_every_operation_has_a_name_of_its_own_and_its_problems(document: dict[s
 def test_examples_are_valid(document: dict[str, Any]) -> None:
     for example in SUBMIT_EXAMPLES.values():
         AuditRequest.model_validate(example["value"])
+    for example in TRAIN_EXAMPLES.values():
+        TrainingRequest.model_validate(example["value"])
     for example in REQUEST_EXAMPLES.values():
         InspectionRequest.model_validate(example["value"])
     bodies = {
@@ -114,6 +126,10 @@ def test_examples_are_valid(document: dict[str, Any]) -> None:
         "readLog": LogPage,
         "replayAudit": AuditStatus,
         "compareReplay": ReplayComparison,
+        "submitTraining": TrainingStatus,
+        "listTrainings": TrainingPage,
+        "getTraining": TrainingStatus,
+        "cancelTraining": TrainingStatus,
         "getUsage": Usage,
         "createWebhook": WebhookSecret,
         "listWebhooks": WebhookList,
@@ -145,7 +161,11 @@ def test_every_operation_of_a_tenant_answers_429_with_the_limits(document: dict[
 
 
 def test_the_events_of_webhooks_are_declared(document: dict[str, Any]) -> None:
-    kinds: dict[str, type[Contract]] = {**dict.fromkeys(get_args(AuditEventType), AuditEvent), "ping": PingEvent}
+    kinds: dict[str, type[Contract]] = {
+        **dict.fromkeys(get_args(AuditEventType), AuditEvent),
+        **dict.fromkeys(get_args(TrainingEventType), TrainingEvent),
+        "ping": PingEvent,
+    }
     assert set(document["webhooks"]) == set(kinds)
     for name, methods in document["webhooks"].items():
         body = methods["post"]["requestBody"]["content"]["application/json"]

@@ -108,7 +108,12 @@ def test_audits_that_wait_or_run_are_limited_until_one_ends(gateway: Gateway, tm
         first, _ = (submit(client).json()["id"] for _ in range(2))
         stored = files_below(tmp_path / "service" / "blobs")
         third = submit(client, color=99)
-        refused(third, 429, "quota_exceeded", "tenant 'default' has 2 audits that wait or run, and its limit is 2")
+        refused(
+            third,
+            429,
+            "quota_exceeded",
+            "tenant 'default' has 2 audits and trainings that wait or run, and its limit is 2",
+        )
         assert third.headers["retry-after"] == "60"
         # it is refused before its image is stored
         assert files_below(tmp_path / "service" / "blobs") == stored

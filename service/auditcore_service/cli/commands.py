@@ -535,6 +535,100 @@ def audit(
         _finish(report, files)
 
 
+@app.command(rich_help_panel="Train")
+def train(
+    request: Annotated[Path, typer.Argument(help="Request file: the JSON that would be sent to POST /v1/trainings.")],
+    images: ImagesOption = None,
+    labels: LabelsOption = None,
+    annotations: AnnotationsOption = None,
+    classes: ClassesOption = None,
+    labels_from_folders: FoldersOption = False,  # noqa: FBT002 - a flag of the command line
+    out_file: Annotated[
+        Path, typer.Option("--out", "-o", help="Where to write the weights, as a file of safetensors.")
+    ] = Path("trained.safetensors"),
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Where to write the report; beside the weights if not given.")
+    ] = None,
+    checkpoint_file: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Where to write checkpoints; beside the weights if not given."),
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Checkpoint to go on from, of the same request.")] = None,
+    device: Annotated[Device, typer.Option(help="Where the model is trained.")] = Device.AUTO,
+) -> None:
+    """Train a model in this process, without a service, and write its weights and a report.
+
+    URIs without a scheme are paths relative to the request file. Every image needs a label. The file of the model stays
+    as it is. The model with its new weights, as an audit names it, is printed as JSON.
+
+    A checkpoint is written about every minute, and at Ctrl-C, which ends the training after the running step. Trained
+    further with --resume, the model gets the same weights as if nothing had happened, byte for byte on a CPU.
+
+    For example:
+
+        auditcore train request.json --images photos/ --labels-from-folders --out weights.safetensors
+
+        auditcore train request.json --images photos/ --labels labels.json --out weights.safetensors
+
+        auditcore train request.json --images photos/ --labels labels.json --resume weights.safetensors.checkpoint
+    """
+    with _problems("train", kept="a checkpoint is kept if one was written before; go on with --resume"):
+        given: _Given = {
+            "labels": labels,
+            "boxes": None,
+            "box_format": None,
+            "masks": None,
+            "annotations": annotations,
+            "classes": classes,
+            "labels_from_folders": labels_from_folders,
+        }
+        _check_annotations(images, given)
+        report_file = report_file or out_file.with_name(f"{out_file.name}.report.json")
+        checkpoint_file = checkpoint_file or out_file.with_name(f"{out_file.name}.checkpoint")
+        check_destinations({"--out": out_file, "--report": report_file, "--checkpoint": checkpoint_file})
+        with progress_bar(err) as show:
+            show(None, f"reading {request.name}")
+            settings = _settings()
+            from auditcore_service.cli.found_images import (  # noqa: PLC0415 - loads only what trains
+                find_images,
+                show_passed_over,
+            )
+            from auditcore_service.cli.inputs import gather_annotations  # noqa: PLC0415 - loads only what trains
+            from auditcore_service.cli.training import (  # noqa: PLC0415 - pydantic and torch load only here
+                Interrupted,
+                reference_of,
+                show_training,
+                train_file,
+            )
+
+            found = find_images(images, class_folders=labels_from_folders) if images else None
+            if found is not None:
+                show_passed_over(found)
+            trained = train_file(
+                request,
+                images=() if found is None else found.files,
+                annotations=None if found is None else gather_annotations(found.files, **given),
+                access=settings.access,
+                device=device.value,
+                weights=out_file,
+                report=report_file,
+                checkpoint=checkpoint_file,
+                resume=resume,
+                progress=show,
+            )
+        if isinstance(trained, Interrupted):
+            err.print(
+                f"interrupted after step {trained.step} of {trained.steps}; go on with the same command and "
+                f"--resume {trained.checkpoint}",
+                highlight=False,
+                markup=False,
+            )
+            raise typer.Exit(EXIT_INTERRUPTED)
+        show_training(trained, err)
+        err.print(f"weights written to {out_file}, report to {report_file}", highlight=False, markup=False)
+        print(reference_of(trained, out_file).model_dump_json())  # noqa: T201 - read by programs
+
+
 @app.command(rich_help_panel="Audit")
 def submit(
     request: Annotated[Path, typer.Argument(help="Request file; `images` may be left out with --images.")],

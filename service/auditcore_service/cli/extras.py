@@ -44,6 +44,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "tenants": _GATEWAY,
     "collect": _GATEWAY,
     "audit": _WORKER,
+    "train": _WORKER,
     "submit": CLIENT,
     "maps": CLIENT,
     "gate": _GATE,

@@ -46,7 +46,7 @@ def read_request(path: Path) -> dict[str, Any]:
 
 def resolve_paths(document: dict[str, Any], folder: Path) -> None:
     """Turn paths in the places of URIs into `file:` URIs. What has another shape is left to validation."""
-    images = document.get("images")
+    sets = [document.get(name) for name in ("images", "validation")]
     named = document.get("models")
     entries = named if isinstance(named, list) else []
     owners = [document, document.get("baseline"), *entries]
@@ -54,9 +54,10 @@ def resolve_paths(document: dict[str, Any], folder: Path) -> None:
     given = [model for model in models if isinstance(model, dict)]
     # a registry's `models:/name` has a scheme, so that only files are meant
     holders: list[object] = [*given, *(model.get("weights") for model in given)]
-    if isinstance(images, dict):
-        holders.append(images)
-        holders += images["uris"] if isinstance(images.get("uris"), list) else []
+    for images in sets:
+        if isinstance(images, dict):
+            holders.append(images)
+            holders += images["uris"] if isinstance(images.get("uris"), list) else []
     for holder in holders:
         if not isinstance(holder, dict) or not isinstance(holder.get("uri"), str):
             continue

@@ -43,3 +43,28 @@ def remembering_ctrl_c() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def noting_ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C instead of raising KeyboardInterrupt, so that a step of the work is finished; the second one raises.
+
+    Yields:
+        Whether Ctrl-C was pressed.
+    """
+    pressed = False
+
+    def press(_number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -69,7 +69,7 @@ def audit_file(
     if images:
         progress(None, "reading the images")
     given = annotations or GivenAnnotations()
-    encoded = _encode(images, access, given) if images else None
+    encoded = encode(images, access, given) if images else None
     if encoded is not None:
         class_names = read_class_names(given, [image.name or "" for image in encoded])
         # what the service gives to the same files, annotations and names of classes
@@ -116,7 +116,12 @@ def audit_file(
         raise CommandError(error.message, code=error.code) from error
 
 
-def _encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotations) -> list[EncodedImage]:
+def encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotations) -> list[EncodedImage]:
+    """Read image files with what is known of them.
+
+    Raises:
+        CommandError: What is known does not fit them.
+    """
     from auditcore_service.cli.encoded_files import encode_files  # noqa: PLC0415 - only `audit` needs the library's images
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final, get_args
+from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema
@@ -18,7 +18,7 @@ from auditcore.contracts.report import Verdict
 from auditcore.contracts.true_numbers import with_true_numbers
 from auditcore.costs.cost_model import Estimate
 from auditcore.evidence.event_log import LogEntry
-from auditcore_service.webhook_events import AuditEventType
+from auditcore_service.webhook_events import EVENT_TYPES, EventType
 
 AuditStateName = Literal["queued", "running", "finalizing", "succeeded", "failed", "cancelling", "cancelled"]
 
@@ -51,7 +51,7 @@ class ProgressBody(Body):
 
 @final
 class ErrorBody(Body):
-    """Why an audit failed.
+    """Why an audit or a training failed.
 
     Attributes:
         code: Stable name of the reason.
@@ -140,6 +140,73 @@ class AuditStatus(Body):
 
 
 @final
+class TrainingLinks(Body):
+    """Where to go from here.
+
+    Attributes:
+        self: Path of this status.
+        report: Path of the report; 404 until there is one.
+        weights: Path of the file of weights; 404 until there is one.
+        events: Path of the stream of events.
+        cancel: Path to POST to, to stop the training.
+    """
+
+    self: str
+    report: str
+    weights: str
+    events: str
+    cancel: str
+
+
+@final
+class TrainingStatus(Body):
+    """Where a training stands.
+
+    Attributes:
+        id: Id of the training.
+        state: Where it stands; `succeeded`, `failed` and `cancelled` are final.
+        progress: Shards, counted: one for the steps that are stored, one for the rest of them, one for the report.
+        images: Images to train on and for validation.
+        name: What the request calls it; null without a name.
+        tags: Tags of the request.
+        weights: Digest of the file of weights; an audit names it as `blob:` and this digest. Null until there is one.
+        error: Why it failed; null if it did not.
+        waiting_for: Why it waits although workers may be free; null if it does not have to.
+        started_at: When its first step started, RFC 3339, UTC; null until then.
+        finished_at: When it ended, RFC 3339, UTC; null until then.
+        links: Where to go from here.
+    """
+
+    id: str
+    state: AuditStateName
+    progress: ProgressBody
+    fraction: float = Field(ge=0, le=1, description="Share of the work done.")
+    images: int
+    estimate: Estimate = Field(description="What it was expected to cost when it was accepted.")
+    name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    weights: Sha256 | None = None
+    error: ErrorBody | None = None
+    waiting_for: WaitingBody | None = None
+    created_at: str = Field(description="RFC 3339, UTC.")
+    started_at: str | None = None
+    finished_at: str | None = None
+    links: TrainingLinks
+
+
+@final
+class TrainingPage(Body):
+    """Trainings, newest first.
+
+    Attributes:
+        items: The trainings.
+    """
+
+    items: tuple[TrainingStatus, ...]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+
+
+@final
 class EstimateAnswer(Body):
     """What an audit would cost.
 
@@ -177,8 +244,8 @@ class Usage(Body):
     Attributes:
         tenant: The tenant of the credentials.
         requests_per_minute: Requests, this one included.
-        running_audits: Audits that wait or run.
-        passes_per_day: Forward passes, as estimated, of the audits submitted today (UTC).
+        running_audits: Audits and trainings that wait or run.
+        passes_per_day: Forward passes, as estimated, of the audits and trainings submitted today (UTC).
         stored_bytes: Bytes of image batches and maps.
     """
 
@@ -299,7 +366,7 @@ class WebhookRequest(Body):
     url: str = Field(
         max_length=2048, description="Where events are posted: `https:`, at a public address, without credentials."
     )
-    events: Annotated[tuple[AuditEventType, ...], Field(min_length=1, max_length=len(get_args(AuditEventType)))]
+    events: Annotated[tuple[EventType, ...], Field(min_length=1, max_length=len(EVENT_TYPES))]
     description: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)] = ""
 
 
@@ -337,7 +404,7 @@ class WebhookEntry(Body):
 
     id: str
     url: str
-    events: tuple[AuditEventType, ...]
+    events: tuple[EventType, ...]
     description: str
     created_at: str = Field(description="RFC 3339, UTC.")
     failing_since: str | None = None
@@ -379,7 +446,8 @@ class DeliveryEntry(Body):
     Attributes:
         id: The header `webhook-id` of every attempt.
         event: Type of the event.
-        audit_id: Id of the audit that it is about; null for a test event.
+        audit_id: Id of the audit that it is about; null if it is about none.
+        training_id: Id of the training that it is about; null if it is about none.
         attempts: How often it was sent.
         status: HTTP status of the last answer; null if there was none.
         error: Why the last attempt failed; null if it did not.
@@ -389,8 +457,9 @@ class DeliveryEntry(Body):
     """
 
     id: str
-    event: AuditEventType | Literal["ping"]
+    event: EventType | Literal["ping"]
     audit_id: str | None = None
+    training_id: str | None = None
     state: Literal["pending", "delivered", "failed", "cancelled"] = Field(
         description="`failed`: no attempt is left. `cancelled`: the webhook was disabled before it arrived."
     )

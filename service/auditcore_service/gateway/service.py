@@ -30,6 +30,7 @@ from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.replays import Replays
 from auditcore_service.use_cases.request_rates import RequestRates
 from auditcore_service.use_cases.retention import Retention
+from auditcore_service.use_cases.trainings import Trainings
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 from auditcore_service.use_cases.webhooks import Webhooks
 from auditcore_service.webhooks.receivers import Receivers
@@ -53,6 +54,7 @@ class Service:
     rates: RequestRates
     api_keys: ApiKeys
     audits: Audits
+    trainings: Trainings
     evidence: Evidence
     deletions: Deletions
     replays: Replays
@@ -95,8 +97,11 @@ class Service:
             quotas=quotas,
             signing_key=key,
         )
+        trainings = Trainings(
+            settings, database=database, blobs=blobs, announcer=announcer, batches=batches, quotas=quotas
+        )
         evidence = Evidence(database=database, audits=audits, signing_key=key)
-        deletions = Deletions(database=database, audits=audits, evidence=evidence)
+        deletions = Deletions(database=database, audits=audits, trainings=trainings, evidence=evidence)
         return cls(
             settings=settings,
             database=database,
@@ -108,6 +113,7 @@ class Service:
             authentication=Authentication(settings, database=database),
             api_keys=ApiKeys(database=database),
             audits=audits,
+            trainings=trainings,
             evidence=evidence,
             deletions=deletions,
             replays=Replays(audits=audits),

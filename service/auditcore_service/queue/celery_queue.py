@@ -17,8 +17,8 @@ from celery import Celery
 from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.messaging import Producer
 
-from auditcore_service.queue.shard_queue import QUEUES, QueueName, QueueUnavailable
-from auditcore_service.settings import TASKS_PER_CHILD, Settings
+from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable
+from auditcore_service.settings import TASKS_PER_CHILD, QueueName, Settings
 from auditcore_service.store.records import QueuedShard
 
 TASK = "auditcore.claim_shard"

@@ -12,7 +12,8 @@ from typing import final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from auditcore_service.queue.shard_queue import QueueName, QueueUnavailable, kinds_of
+from auditcore_service.queue.shard_queue import QueueUnavailable, kinds_of
+from auditcore_service.settings import QueueName
 from auditcore_service.store.database import Database
 from auditcore_service.store.database_time import database_time
 from auditcore_service.store.records import QueuedShard

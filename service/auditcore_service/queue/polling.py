@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
-from auditcore_service.queue.shard_queue import QUEUES
+from auditcore_service.queue.shard_queue import kinds_of
+from auditcore_service.settings import QUEUE_NAMES, QueueName
 from auditcore_service.store.database import Database
 from auditcore_service.store.database_time import database_time
 from auditcore_service.store.fair_order import is_shard_waiting
 from auditcore_service.store.inspections import claim_inspection, is_inspection_waiting
+
+INSPECTIONS: Final[QueueName] = "gpu"
+"""The queue whose workers also inspect models: those that would compute the audits of these models."""
 
 
 @final
@@ -32,8 +36,16 @@ class Ticket:
 class Polling:
     """Looks for work, for one worker."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        queues: Sequence[QueueName] = QUEUE_NAMES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
+        self._kinds = kinds_of(*queues)
+        self._inspects = INSPECTIONS in queues
         self._clock = clock
         self._shards_first = False
 
@@ -49,6 +61,8 @@ class Polling:
         return self._inspection() or self._ticket()
 
     def _inspection(self) -> WantedInspection | None:
+        if not self._inspects:
+            return None
         with self._database.reading() as connection:
             if not is_inspection_waiting(connection):
                 return None
@@ -61,5 +75,5 @@ class Polling:
 
     def _ticket(self) -> Ticket | None:
         with self._database.reading() as connection:
-            waiting = is_shard_waiting(connection, kinds=tuple(QUEUES), now=database_time(connection))
+            waiting = is_shard_waiting(connection, kinds=self._kinds, now=database_time(connection))
         return Ticket() if waiting else None

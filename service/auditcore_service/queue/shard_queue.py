@@ -3,28 +3,32 @@
 The database is the truth: a shard waits because its row says `queued`. A queue only makes sure that a worker hears that
 something waits: a message is a ticket, and names no shard. The worker that takes it claims the shard whose turn it is.
 So it does not matter which message is lost, late or doubled; there only have to be enough of them. There are two
-queues: Celery on Redis, and the database itself, which workers ask.
+implementations: Celery on Redis, and the database itself, which workers ask.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-from auditcore_service.settings import Settings
+from auditcore_service.settings import QueueName, Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.records import QueuedShard
 from auditcore_service.store.transitions import ShardKind
 
-QueueName = Literal["gpu", "control"]
-
-QUEUES: Mapping[ShardKind, QueueName] = {"measure": "gpu", "compute": "gpu", "assemble": "control"}
+QUEUES: Mapping[ShardKind, QueueName] = {
+    "measure": "gpu",
+    "compute": "gpu",
+    "assemble": "control",
+    "train": "training",
+    "finish": "training",
+}
 """Which queue carries which kind of shard. Queues, not priorities: those run backwards on Redis."""
 
 
-def kinds_of(queue: QueueName) -> tuple[ShardKind, ...]:
-    """The kinds of shards of a queue."""
-    return tuple(kind for kind, name in QUEUES.items() if name == queue)
+def kinds_of(*queues: QueueName) -> tuple[ShardKind, ...]:
+    """The kinds of shards of some queues."""
+    return tuple(kind for kind, name in QUEUES.items() if name in queues)
 
 
 class QueueUnavailable(Exception):

@@ -1,4 +1,4 @@
-"""Which audits a list shows."""
+"""Which audits, or trainings, a list shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from auditcore_service.store.tables import AUDIT_INPUTS, AUDIT_TAGS, AUDITS
 from auditcore_service.store.tenancy import owned
-from auditcore_service.store.transitions import AuditState
+from auditcore_service.store.transitions import AuditState, JobKind
 
 
 @final
@@ -25,6 +25,7 @@ class AuditFilter:
         model: Digest of one of its models: of the file that was pinned at submit, or of the weights as loaded.
         created_after: Submitted at this time or later, seconds since 1970.
         created_before: Submitted before this time, seconds since 1970.
+        kind: Audits or trainings.
     """
 
     state: AuditState | None = None
@@ -34,12 +35,14 @@ class AuditFilter:
     model: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+    kind: JobKind = "audit"
 
     def conditions(self, connection: Connection) -> list[ColumnElement[bool]]:
         """The conditions on the table of audits."""
         found = [
             column == wanted
             for column, wanted in (
+                (AUDITS.c.kind, self.kind),
                 (AUDITS.c.state, self.state),
                 (AUDITS.c.verdict, self.verdict),
                 (AUDITS.c.name, self.name),
@@ -64,4 +67,4 @@ class AuditFilter:
 
 
 EVERY_AUDIT: Final = AuditFilter()
-"""No condition."""
+"""Audits, without further condition."""

@@ -1,4 +1,4 @@
-"""Audits: written together with all their shards, and read with their progress."""
+"""Audits and trainings: written together with all their shards, and read with their progress."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from auditcore_service.store.pages import after_position
 from auditcore_service.store.records import Audit, Failure, NewShard, Progress, QueuedShard, ShardKey, Waiting
 from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, IDEMPOTENCY_KEYS, SHARDS
 from auditcore_service.store.tenancy import owned, owner
-from auditcore_service.store.transitions import SETTLED, AuditState, sources
+from auditcore_service.store.transitions import SETTLED, TERMINAL, AuditState, JobKind, sources
 from auditcore_service.store.webhook_deliveries import enqueue_audit_event
 
-_LOGGED = frozenset({"verdict", "report_digest", "error_code"})
+_LOGGED = frozenset({"verdict", "report_digest", "weights_digest", "error_code"})
 """Columns of an audit that the event log holds with a change of its state."""
 
 
@@ -36,8 +36,9 @@ def insert_audit(
     name: str | None = None,
     tags: Mapping[str, str] | None = None,
     inputs: Collection[AuditInput] = (),
+    kind: JobKind = "audit",
 ) -> tuple[Audit, tuple[QueuedShard, ...]]:
-    """Insert an audit with all its shards.
+    """Insert an audit, or a training, with all its shards.
 
     Returns:
         The audit, and the shards of the first wave, which are `queued`; the others are `pending`.
@@ -60,11 +61,13 @@ def insert_audit(
         replay_of=replay_of,
         name=name,
         tags=tuple(sorted((tags or {}).items())),
+        kind=kind,
     )
     connection.execute(
         insert(AUDITS).values(
             id=audit_id,
             tenant=audit.tenant,
+            kind=kind,
             state=audit.state,
             request=request,
             plan=plan,
@@ -107,9 +110,16 @@ def insert_audit(
     )
 
 
-def find_audit(connection: Connection, audit_id: str) -> Audit | None:
-    """Return an audit of the tenant, or None if there is none."""
-    row = connection.execute(select(AUDITS).where(AUDITS.c.id == audit_id, owned(connection, AUDITS))).one_or_none()
+def find_audit(connection: Connection, audit_id: str, *, kind: JobKind | None = "audit") -> Audit | None:
+    """Return an audit of the tenant, or None if there is none.
+
+    Args:
+        connection: An open transaction.
+        audit_id: Its id.
+        kind: What it has to be; None for an audit or a training.
+    """
+    query = select(AUDITS).where(AUDITS.c.id == audit_id, owned(connection, AUDITS))
+    row = connection.execute(query if kind is None else query.where(AUDITS.c.kind == kind)).one_or_none()
     if row is None:
         return None
     ids = [audit_id]
@@ -119,13 +129,13 @@ def find_audit(connection: Connection, audit_id: str) -> Audit | None:
 def list_audits(
     connection: Connection, *, after: tuple[float, str] | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
 ) -> tuple[Audit, ...]:
-    """Return audits of the tenant, newest first.
+    """Return audits, or trainings, of the tenant, newest first.
 
     Args:
         connection: An open transaction.
         after: (created_at, id) of the last audit on the previous page.
         limit: Largest number of audits to return.
-        wanted: Which audits.
+        wanted: Which of them.
     """
     query = select(AUDITS).where(owned(connection, AUDITS), *wanted.conditions(connection))
     query = query.order_by(AUDITS.c.created_at.desc(), AUDITS.c.id.desc()).limit(limit)
@@ -172,6 +182,10 @@ def move_audit(
         .where(AUDITS.c.id == audit_id, AUDITS.c.state.in_(sources(target)))
         .values(state=target, **(values or {}))
     ).rowcount
+    if changed and target in TERMINAL:
+        # nothing goes on from the checkpoint of a training that has ended
+        checkpoints = update(SHARDS).where(SHARDS.c.audit_id == audit_id, SHARDS.c.kind == "train")
+        connection.execute(checkpoints.values(result_digest=None))
     if changed:
         append_state_event(connection, audit_id, now=now)
         data = {"state": target} | {name: value for name, value in (values or {}).items() if name in _LOGGED}
@@ -192,14 +206,15 @@ def delete_audit(connection: Connection, audit_id: str) -> None:
 
 def append_state_event(connection: Connection, audit_id: str, *, now: float, kind: str = "state") -> None:
     """Append an event with the state of the audit, for readers of the event stream."""
-    audit = find_audit(connection, audit_id)
+    audit = find_audit(connection, audit_id, kind=None)
     if audit is not None:
         append_event(connection, audit_id, kind, _event_data(audit), now=now)
 
 
-def count_audits(connection: Connection) -> dict[str, int]:
-    """Return the number of audits by state."""
-    rows = connection.execute(select(AUDITS.c.state, func.count().label("audits")).group_by(AUDITS.c.state))
+def count_audits(connection: Connection, *, kind: JobKind = "audit") -> dict[str, int]:
+    """Return the number of audits, or of trainings, by state."""
+    counted = select(AUDITS.c.state, func.count().label("audits")).where(AUDITS.c.kind == kind)
+    rows = connection.execute(counted.group_by(AUDITS.c.state))
     return {row.state: row.audits for row in rows}
 
 
@@ -293,4 +308,6 @@ def _audit(
         name=row.name,
         tags=tags.get(row.id, ()),
         waiting=waiting.get(row.id),
+        kind=row.kind,
+        weights_digest=row.weights_digest,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from auditcore_service.store.transitions import AuditState, ShardKind, ShardState
+from auditcore_service.store.transitions import AuditState, JobKind, ShardKind, ShardState
 
 
 @final
@@ -52,8 +52,9 @@ class Shard:
     """A shard as stored.
 
     Attributes:
-        start: First image, from 0; in the compute wave of an audit with a stop rule, the position in the random order.
-        stop: One past the last image.
+        start: First image, from 0; in the compute wave of an audit with a stop rule, the position in the random order;
+            of a training, the first step.
+        stop: One past the last image, or step.
         attempt: How often it has been claimed. It only tells one claim from another, and limits nothing.
         lease_until: End of its worker's lease, seconds since 1970.
         progress: Finished share, in [0, 1].
@@ -130,15 +131,17 @@ class Progress:
 @final
 @dataclass(frozen=True)
 class Audit:
-    """An audit as stored. `request`, `plan` and `estimate` are JSON; times are seconds since 1970 UTC.
+    """An audit or a training as stored. `request`, `plan` and `estimate` are JSON; times are seconds since 1970 UTC.
 
     Attributes:
+        kind: Which of both it is.
         tenant: Whose it is.
         estimate: Its estimated cost when it was accepted; None for audits of earlier releases without estimates.
         replay_of: Id of the audit that it repeats; None if it is no replay.
         name: Its name; None if it has none.
         tags: Key and value of each tag, by key.
         waiting: What it waits for; None if no shard of it has to wait.
+        weights_digest: File of weights that a training has made; None until then, and of an audit.
     """
 
     id: str
@@ -159,6 +162,8 @@ class Audit:
     name: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
     waiting: Waiting | None = None
+    kind: JobKind = "audit"
+    weights_digest: str | None = None
 
 
 @final

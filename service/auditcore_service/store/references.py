@@ -32,8 +32,8 @@ def referenced_blobs(connection: Connection) -> frozenset[bytes]:
     """The sha256 of every blob of the transaction's tenant that something references, 32 bytes each.
 
     Images, masks and maps count while their batch or file is stored, and what an audit has made counts while the audit
-    is. The baseline of an audit counts also when the audit that made it is deleted. Of an audit that has not ended,
-    every digest in its request and plan counts.
+    is; so do the weights of a training, and its newest checkpoint until it ends. The baseline of an audit counts also
+    when the audit that made it is deleted. Of an audit that has not ended, every digest in its request and plan counts.
     """
     return frozenset(bytes.fromhex(one) for one in _digests(connection))
 
@@ -71,6 +71,9 @@ def _columns(connection: Connection) -> Any:  # noqa: ANN401 - SQLAlchemy's type
         of_audits(PICTURES.c.digest),
         select(AUDITS.c.report_digest.label("digest")).where(
             owned(connection, AUDITS), AUDITS.c.report_digest.is_not(None)
+        ),
+        select(AUDITS.c.weights_digest.label("digest")).where(
+            owned(connection, AUDITS), AUDITS.c.weights_digest.is_not(None)
         ),
         select(AUDIT_INPUTS.c.digest).where(owned(connection, AUDIT_INPUTS), AUDIT_INPUTS.c.kind == "baseline"),
         select(MAP_FILES.c.digest).where(owned(connection, MAP_FILES)),

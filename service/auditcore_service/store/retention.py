@@ -8,7 +8,7 @@ from auditcore_service.store.audit_inputs import InputKind
 from auditcore_service.store.tables import AUDIT_INPUTS, AUDITS, IMAGE_BATCHES, MAP_FILES
 from auditcore_service.store.tenancy import owned
 from auditcore_service.store.tenants import NO_LIMIT, find_tenant
-from auditcore_service.store.transitions import TERMINAL
+from auditcore_service.store.transitions import TERMINAL, JobKind
 
 _TABLES = {"batch": IMAGE_BATCHES, "maps": MAP_FILES}
 
@@ -19,12 +19,17 @@ def owners(connection: Connection) -> tuple[str, ...]:
     return tuple(sorted(connection.execute(union(*(select(table.c.tenant) for table in tables))).scalars()))
 
 
-def due_audits(connection: Connection, *, before: float, limit: int) -> tuple[str, ...]:
-    """Ids of audits that ended before a time, oldest first."""
+def due_audits(connection: Connection, *, before: float, limit: int, kind: JobKind = "audit") -> tuple[str, ...]:
+    """Ids of audits, or of trainings, that ended before a time, oldest first."""
     return tuple(
         connection.execute(
             select(AUDITS.c.id)
-            .where(owned(connection, AUDITS), AUDITS.c.state.in_(TERMINAL), AUDITS.c.finished_at < before)
+            .where(
+                owned(connection, AUDITS),
+                AUDITS.c.kind == kind,
+                AUDITS.c.state.in_(TERMINAL),
+                AUDITS.c.finished_at < before,
+            )
             .order_by(AUDITS.c.finished_at, AUDITS.c.id)
             .limit(limit)
         ).scalars()

@@ -29,7 +29,7 @@ from auditcore_service.store.contents import NOTHING, AuditContents, insert_cont
 from auditcore_service.store.event_log import append_entry
 from auditcore_service.store.records import Failure, QueuedShard, Shard, ShardKey, Step
 from auditcore_service.store.tables import AUDITS, SHARDS
-from auditcore_service.store.transitions import ACTIVE, shard_sources
+from auditcore_service.store.transitions import ACTIVE, LAST_KINDS, shard_sources
 from auditcore_service.waits import LONGEST_WAIT_S, Backoff
 
 _STALE = Step(applied=False)
@@ -137,9 +137,12 @@ def complete_shard(
     result_digest: str,
     now: float,
     verdict: str | None = None,
+    weights_digest: str | None = None,
     contents: AuditContents = NOTHING,
 ) -> Step:
     """Store a result if the caller still owns the shard, and open the next wave if it was the last missing result.
+
+    Of a training only the last checkpoint is kept.
 
     Args:
         connection: A write transaction.
@@ -148,6 +151,7 @@ def complete_shard(
         result_digest: Digest of the result; for the last wave, of the report.
         now: Seconds since 1970.
         verdict: The report's verdict, for the last wave.
+        weights_digest: Digest of the weights that a training has made, for its last wave.
         contents: What the shard has made and loaded.
     """
     state = lock_audit(connection, key.audit_id)
@@ -159,6 +163,7 @@ def complete_shard(
     if not done:
         return _STALE
     insert_contents(connection, key.audit_id, contents)
+    _forget_checkpoints(connection, key)
     if state not in ACTIVE:
         _settle_cancelled(connection, key.audit_id, now=now)
         return Step(applied=True)
@@ -166,7 +171,12 @@ def complete_shard(
     left = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.state != "done")
     opened = _open_wave(connection, key.audit_id, key.wave + 1, now=now) if left == 0 else ()
     if left == 0 and not opened:
-        values = {"verdict": verdict, "report_digest": result_digest, "finished_at": now}
+        values = {
+            "verdict": verdict,
+            "report_digest": result_digest,
+            "weights_digest": weights_digest,
+            "finished_at": now,
+        }
         move_audit(connection, key.audit_id, "succeeded", now=now, values=values)
     else:
         append_state_event(connection, key.audit_id, now=now, kind="progress")
@@ -187,7 +197,8 @@ def complete_part(
     """Store the result of the first images of a shard that the caller still owns, and let the caller keep the rest.
 
     The images that are done become a shard of their own, which is done; the shard itself shrinks. It has made progress,
-    so losses and postponements are forgiven.
+    so losses and postponements are forgiven. The steps that are done of a training are one shard, which grows: its
+    result is the newest checkpoint, and only that is kept.
 
     Args:
         connection: A write transaction.
@@ -210,16 +221,17 @@ def complete_part(
     if stop <= shard.start:  # an earlier try was committed, and its answer was lost
         return Step(applied=True)
     done = shard.weight * (stop - shard.start) / (shard.stop - shard.start)
-    _insert_part(
-        connection,
-        shard,
-        start=shard.start,
-        stop=stop,
-        weight=done,
-        state="done",
-        progress=1.0,
-        result_digest=result_digest,
-    )
+    if shard.kind != "train" or not _grow_part(connection, shard, stop=stop, weight=done, result_digest=result_digest):
+        _insert_part(
+            connection,
+            shard,
+            start=shard.start,
+            stop=stop,
+            weight=done,
+            state="done",
+            progress=1.0,
+            result_digest=result_digest,
+        )
     connection.execute(
         update(SHARDS)
         .where(_is(key))
@@ -592,7 +604,7 @@ def _open_wave(connection: Connection, audit_id: str, wave: int, *, now: float) 
     if not rows:
         return ()
     connection.execute(update(SHARDS).where(waiting).values(state="queued", queued_at=now))
-    if any(row.kind == "assemble" for row in rows):
+    if any(row.kind in LAST_KINDS for row in rows):
         move_audit(connection, audit_id, "finalizing", now=now)
     return tuple(QueuedShard(_key(row), row.kind) for row in rows)
 
@@ -671,6 +683,50 @@ def _insert_part(connection: Connection, shard: Row[Any], **values: object) -> S
         )
     )
     return part
+
+
+def _grow_part(connection: Connection, shard: Row[Any], *, stop: int, weight: float, result_digest: str) -> bool:
+    """Add the steps of a training that are done now to those that were done before.
+
+    Returns:
+        Whether there were any before.
+    """
+    key = _key(shard)
+    grown = connection.execute(
+        update(SHARDS)
+        .where(
+            SHARDS.c.audit_id == key.audit_id,
+            SHARDS.c.wave == key.wave,
+            SHARDS.c.state == "done",
+            SHARDS.c.stop == shard.start,
+        )
+        .values(stop=stop, weight=SHARDS.c.weight + weight, result_digest=result_digest)
+    )
+    return bool(grown.rowcount)
+
+
+def _forget_checkpoints(connection: Connection, key: ShardKey) -> None:
+    """Drop the checkpoint of a training that the result of a shard has replaced."""
+    connection.execute(
+        update(SHARDS)
+        .where(
+            SHARDS.c.audit_id == key.audit_id,
+            SHARDS.c.wave == key.wave,
+            SHARDS.c.index != key.index,
+            SHARDS.c.kind == "train",
+        )
+        .values(result_digest=None)
+    )
+
+
+def checkpoint_of(connection: Connection, audit_id: str) -> str | None:
+    """Digest of the newest checkpoint of a training; None if it has none, or none is needed any more."""
+    return connection.execute(
+        select(SHARDS.c.result_digest)
+        .where(SHARDS.c.audit_id == audit_id, SHARDS.c.kind == "train", SHARDS.c.result_digest.is_not(None))
+        .order_by(SHARDS.c.stop.desc())
+        .limit(1)
+    ).scalar_one_or_none()
 
 
 def _remembered(images: int) -> int:

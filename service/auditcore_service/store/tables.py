@@ -70,6 +70,8 @@ AUDITS = Table(
     METADATA,
     Column("id", _ID, primary_key=True),
     _tenant(),
+    # `audit` or `training`; the server default lets a gateway of the previous release continue writing
+    Column("kind", String(16), nullable=False, server_default="audit"),
     Column("state", String(16), nullable=False),
     Column("request", Text, nullable=False),
     Column("plan", Text, nullable=False),
@@ -79,6 +81,8 @@ AUDITS = Table(
     Column("finished_at", Double),
     Column("verdict", String(16)),
     Column("report_digest", _DIGEST),
+    # of a training that has succeeded: the file of weights that it has made
+    Column("weights_digest", _DIGEST),
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("error_field", String(1024)),

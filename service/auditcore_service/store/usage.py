@@ -29,7 +29,7 @@ def lock_usage(connection: Connection, tenant: str) -> None:
 
 
 def running_audits(connection: Connection, tenant: str) -> int:
-    """Return the number of audits that have not ended, whether they wait, run or are being cancelled."""
+    """Return the number of audits and trainings that have not ended: they wait, run or are being cancelled."""
     query = select(func.count()).where(AUDITS.c.tenant == tenant, AUDITS.c.state.not_in(TERMINAL))
     return connection.execute(query).scalar_one()
 
@@ -49,13 +49,13 @@ def day_of(now: float) -> str:
 
 
 def submitted_passes(connection: Connection, tenant: str, *, now: float) -> int:
-    """Return the estimated forward passes of all audits submitted since midnight UTC, also of those deleted since."""
+    """Return the estimated forward passes of what was submitted since midnight UTC, also of what was deleted since."""
     query = select(DAILY_PASSES.c.passes).where(DAILY_PASSES.c.tenant == tenant, DAILY_PASSES.c.day == day_of(now))
     return connection.execute(query).scalar_one_or_none() or 0
 
 
 def add_passes(connection: Connection, tenant: str, passes: int, *, now: float) -> None:
-    """Count the passes of an audit that is being submitted; the transaction holds the lock of `lock_usage`."""
+    """Count the passes of what is being submitted; the transaction holds the lock of `lock_usage`."""
     day = day_of(now)
     changed = connection.execute(
         update(DAILY_PASSES)

@@ -18,7 +18,14 @@ from auditcore_service.store.tables import AUDIT_TAGS, AUDITS, WEBHOOK_DELIVERIE
 from auditcore_service.store.tenancy import owned
 from auditcore_service.store.transitions import AuditState
 from auditcore_service.timestamps import rfc3339
-from auditcore_service.webhook_events import AuditEventType, PingData, PingEvent, audit_event
+from auditcore_service.webhook_events import (
+    AuditEventType,
+    PingData,
+    PingEvent,
+    TrainingEventType,
+    audit_event,
+    training_event,
+)
 
 DeliveryState = Literal["pending", "delivered", "failed", "cancelled"]
 """`failed`: no attempt is left. `cancelled`: the webhook was disabled before it arrived."""
@@ -30,6 +37,14 @@ EVENTS: Mapping[AuditState, AuditEventType] = {
     "cancelled": "audit.cancelled",
 }
 """State that an audit moves to -> the event that this is."""
+
+TRAINING_EVENTS: Mapping[AuditState, TrainingEventType] = {
+    "running": "training.started",
+    "succeeded": "training.succeeded",
+    "failed": "training.failed",
+    "cancelled": "training.cancelled",
+}
+"""The same for a training."""
 
 LONGEST_WAIT_S = 2 * 86400.0
 """More than the longest pause and the longest time between two attempts. What is to wait longer was stored before the
@@ -74,17 +89,21 @@ def enqueue_audit_event(connection: Connection, audit_id: str, state: AuditState
 
     Args:
         connection: The transaction that has moved the audit.
-        audit_id: The audit.
+        audit_id: The audit, or the training.
         state: Where it has moved.
         now: Seconds since 1970.
     """
-    event = EVENTS.get(state)
-    if event is None:
+    event, training = EVENTS.get(state), TRAINING_EVENTS.get(state)
+    if event is None or training is None:
         return
+    wanted = (
+        and_(AUDITS.c.kind == kind, WEBHOOKS.c.events.contains(f'"{name}"'))
+        for kind, name in (("audit", event), ("training", training))
+    )
     hooks = connection.execute(
-        select(WEBHOOKS.c.id, WEBHOOKS.c.tenant, AUDITS.c.name, AUDITS.c.verdict, AUDITS.c.error_code)
+        select(WEBHOOKS.c.id, WEBHOOKS.c.tenant, AUDITS.c.kind, AUDITS.c.name, AUDITS.c.verdict, AUDITS.c.error_code)
         .join(AUDITS, AUDITS.c.tenant == WEBHOOKS.c.tenant)
-        .where(AUDITS.c.id == audit_id, WEBHOOKS.c.disabled_at.is_(None), WEBHOOKS.c.events.contains(f'"{event}"'))
+        .where(AUDITS.c.id == audit_id, WEBHOOKS.c.disabled_at.is_(None), or_(*wanted))
         .order_by(WEBHOOKS.c.id)
         # what is removed in between would break the foreign key, and the transition of the audit with it
         .with_for_update(read=True, key_share=True, of=WEBHOOKS)
@@ -95,15 +114,13 @@ def enqueue_audit_event(connection: Connection, audit_id: str, state: AuditState
         select(AUDIT_TAGS.c.key, AUDIT_TAGS.c.value).where(AUDIT_TAGS.c.audit_id == audit_id).order_by(AUDIT_TAGS.c.key)
     ).all()
     audit = hooks[0]
-    payload = audit_event(
-        event,
-        audit_id,
-        timestamp=rfc3339(now),
-        name=audit.name,
-        tags={tag.key: tag.value for tag in tags},
-        verdict=audit.verdict,
-        error_code=audit.error_code,
-    ).model_dump_json()
+    told = {"timestamp": rfc3339(now), "name": audit.name, "tags": {tag.key: tag.value for tag in tags}}
+    body = (
+        training_event(training, audit_id, error_code=audit.error_code, **told)
+        if audit.kind == "training"
+        else audit_event(event, audit_id, verdict=audit.verdict, error_code=audit.error_code, **told)
+    )
+    payload = body.model_dump_json()
     message_id = _new_message_id()
     for hook in hooks:
         _enqueue(
@@ -111,7 +128,7 @@ def enqueue_audit_event(connection: Connection, audit_id: str, state: AuditState
             hook.id,
             message_id,
             tenant=hook.tenant,
-            event=event,
+            event=body.type,
             payload=payload,
             audit_id=audit_id,
             now=now,

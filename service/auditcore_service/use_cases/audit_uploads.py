@@ -11,6 +11,7 @@ from auditcore.contracts.model_reference import BuiltModel, ModelReference
 from auditcore.contracts.models import DemoModel
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore.errors import InvalidRequest
 from auditcore_service.store.audit_inputs import AuditInput
 from auditcore_service.store.batches import use_batch
@@ -26,6 +27,18 @@ def inputs_of(request: AuditRequest, plan: AuditPlan) -> frozenset[AuditInput]:
         plan: The plan in full.
     """
     return frozenset(_inputs(request, plan))
+
+
+def training_inputs_of(request: TrainingRequest) -> frozenset[AuditInput]:
+    """Everything that a training names by its digest.
+
+    Args:
+        request: The request as it is stored, with a pinned model.
+    """
+    digest = _pinned(request.model)
+    batches = [one.digest for one in (request.images, request.validation) if isinstance(one, ImageBatchReference)]
+    model = () if digest is None else (AuditInput("model", digest),)
+    return frozenset((*model, *(AuditInput("batch", one) for one in batches)))
 
 
 def _inputs(request: AuditRequest, plan: AuditPlan) -> Iterator[AuditInput]:

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, final
 
-import rfc8785
 import structlog
 from pydantic import BaseModel
 from sqlalchemy import Connection
@@ -19,7 +18,7 @@ from auditcore.contracts.canonical_json import canonical_json, digest_of, sha256
 from auditcore.contracts.images import ImageBatchReference, InlineImages, TensorImages
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.request import AuditRequest
-from auditcore.errors import InvalidRequest, UnreachableResource
+from auditcore.errors import UnreachableResource
 from auditcore.evidence.registration import REGISTRATION_TYPE, register
 from auditcore.evidence.signing import SigningKey
 from auditcore.report.failure import AuditFailure
@@ -27,44 +26,33 @@ from auditcore_service.principals import Principal
 from auditcore_service.queue.announcer import Announcer
 from auditcore_service.settings import Settings
 from auditcore_service.store.audit_filters import EVERY_AUDIT, AuditFilter
-from auditcore_service.store.audits import find_audit, insert_audit, list_audits
+from auditcore_service.store.audits import insert_audit
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.event_log import append_entry
-from auditcore_service.store.events import audits_with_events, events_after, newest_event
-from auditcore_service.store.idempotency import Reservation, bind_key, find_key, reserve_key
+from auditcore_service.store.events import audits_with_events, newest_event
+from auditcore_service.store.idempotency import Reservation, bind_key, reserve_key
 from auditcore_service.store.records import Audit, Event
 from auditcore_service.store.registrations import insert_registration
-from auditcore_service.store.shards import cancel_audit
-from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
-from auditcore_service.use_cases.audit_ids import is_audit_id
 from auditcore_service.use_cases.audit_uploads import inputs_of, use_uploads
 from auditcore_service.use_cases.baselines import Baselines
-from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
 from auditcore_service.use_cases.deleted_objects import missing_audit
+from auditcore_service.use_cases.idempotent_requests import checked_key, fingerprint_of
 from auditcore_service.use_cases.image_batches import ImageBatches
-from auditcore_service.use_cases.locations import unsafe_integer
+from auditcore_service.use_cases.jobs import Jobs
 from auditcore_service.use_cases.policies import Policies
 from auditcore_service.use_cases.priced_requests import PricedRequest, PricedRequests
 from auditcore_service.use_cases.quotas import Quotas
 from auditcore_service.use_cases.refusals import (
     BudgetExceeded,
-    IdempotencyKeyReused,
-    InvalidIdempotencyKey,
     NotFound,
     ReportNotReady,
-    RequestInFlight,
 )
 from auditcore_service.use_cases.sharding import images_per_shard, shards_of
 from auditcore_service.use_cases.uploaded_maps import MapUploads
 
 log = structlog.get_logger(__name__)
-
-KEY_LENGTH = 255
-
-LARGEST_INTEGER = 2**53 - 1
-"""The largest that canonical JSON can write."""
 
 
 @final
@@ -108,6 +96,7 @@ class Audits:
             baselines=Baselines(database=database, blobs=blobs),
         )
         self._clock = clock
+        self._jobs = Jobs("audit", database=database, missing=missing_audit, clock=clock)
 
     def submit(
         self,
@@ -135,26 +124,14 @@ class Audits:
             RequestInFlight: The first request with this key is still being answered.
         """
         if idempotency_key is None:
-            return self._submit(principal, request, key=None, fingerprint=_fingerprint(request), replay_of=replay_of)
-        key = _checked_key(idempotency_key)
-        fingerprint = _fingerprint(request)
-        # a repeated request must not be priced again; the lookup needs no write lock, as most keys are new
-        with self._database.reading(principal.tenant) as connection:
-            known = find_key(connection, key, fingerprint, now=self._clock())
-        return self._known(principal, known) or self._submit(
+            return self._submit(principal, request, key=None, fingerprint=fingerprint_of(request), replay_of=replay_of)
+        key = checked_key(idempotency_key)
+        fingerprint = fingerprint_of(request)
+        # a repeated request must not be priced again
+        known = self._jobs.find_reservation(principal, key, fingerprint)
+        return self._jobs.known(principal, known) or self._submit(
             principal, request, key=key, fingerprint=fingerprint, replay_of=replay_of
         )
-
-    def _known(self, principal: Principal, reservation: Reservation) -> Audit | None:
-        """The audit that a key stands for; None if the key is new."""
-        match reservation.state:
-            case "reused":
-                msg = "this Idempotency-Key came before with another body; send a new key for a new audit"
-                raise IdempotencyKeyReused(msg, field="Idempotency-Key")
-            case "in_flight":
-                msg = "the first request with this Idempotency-Key is still being answered; try again in a moment"
-                raise RequestInFlight(msg, field="Idempotency-Key")
-        return None if reservation.audit_id is None else self.get(principal, reservation.audit_id)
 
     def estimate(self, principal: Principal, request: AuditRequest) -> PricedRequest:
         """What a request would cost; makes all checks of `submit` but the budget, and stores nothing.
@@ -165,7 +142,7 @@ class Audits:
         Raises:
             InputError: The request cannot be carried out.
         """
-        _fingerprint(request)
+        fingerprint_of(request)
         priced = self._pricing.price(principal, request)
         if priced.objection is not None:
             return priced
@@ -209,11 +186,8 @@ class Audits:
             compared=[BASELINE_MODEL] if len(request.loaded_models) > len(request.references) else [],
             stop=request.stop,
         )
-        written = {
-            "request": request.model_dump_json(),
-            "plan": plan.model_dump_json(),
-            "estimate": priced.estimate.model_dump_json(),
-        }
+        # written before the transaction, which other writers wait for
+        documents = request.model_dump_json(), plan.model_dump_json(), priced.estimate.model_dump_json()
         audit_id = str(uuid.uuid4())
         now = self._clock()
         registration = self._registration(principal, audit_id, request, plan, images=images, now=now)
@@ -230,6 +204,9 @@ class Audits:
                 audit, queued = insert_audit(
                     connection,
                     audit_id=audit_id,
+                    request=documents[0],
+                    plan=documents[1],
+                    estimate=documents[2],
                     images=images,
                     shards=shards,
                     now=now,
@@ -237,14 +214,13 @@ class Audits:
                     name=request.name,
                     tags=request.tags,
                     inputs=inputs,
-                    **written,
                 )
                 if key is not None:
                     bind_key(connection, key, audit_id)
                 _log_submission(connection, principal, audit, request, registration)
         if reservation.state != "new":
             # the same request was stored a moment earlier by another call
-            return self._known(principal, reservation) or self.get(principal, audit_id)
+            return self._jobs.known(principal, reservation) or self.get(principal, audit_id)
         # the audit is stored, so it is accepted; if the announcement is lost, the sweeper repeats it
         self._announcer.announce(queued)
         log.info("audit_submitted", audit_id=audit_id, images=images, shards=len(queued))
@@ -273,11 +249,7 @@ class Audits:
             NotFound: There is none.
             Deleted: It was deleted.
         """
-        with self._database.reading(principal.tenant) as connection:
-            audit = find_audit(connection, audit_id) if is_audit_id(audit_id) else None
-            if audit is None:
-                raise missing_audit(connection, audit_id)
-        return audit
+        return self._jobs.get(principal, audit_id)
 
     def page(
         self, principal: Principal, *, cursor: str | None, limit: int, wanted: AuditFilter = EVERY_AUDIT
@@ -287,12 +259,7 @@ class Audits:
         Raises:
             InvalidCursor: The cursor is not from this service.
         """
-        after = None if cursor is None else decode_cursor(cursor)
-        with self._database.reading(principal.tenant) as connection:
-            found = list_audits(connection, after=after, limit=limit + 1, wanted=wanted)
-        audits = found[:limit]
-        more = len(found) > limit
-        return audits, encode_cursor(audits[-1].created_at, audits[-1].id) if more else None
+        return self._jobs.page(principal, cursor=cursor, limit=limit, wanted=wanted)
 
     def cancel(self, principal: Principal, audit_id: str) -> Audit:
         """Ask an audit to stop; asking twice, or too late, changes nothing.
@@ -300,11 +267,7 @@ class Audits:
         Raises:
             NotFound: There is none.
         """
-        self.get(principal, audit_id)
-        with self._database.writing(principal.tenant) as connection:
-            if cancel_audit(connection, audit_id, now=self._clock(), principal=principal.name):
-                log.info("audit_cancelled", audit_id=audit_id)
-        return self.get(principal, audit_id)
+        return self._jobs.cancel(principal, audit_id)
 
     def report(self, principal: Principal, audit_id: str) -> bytes:
         """The report, byte for byte as it was assembled.
@@ -373,10 +336,7 @@ class Audits:
 
     def events(self, principal: Principal, audit_id: str, *, after: int) -> tuple[tuple[Event, ...], bool]:
         """Events of an audit with an id above `after`, and whether they are the last ones."""
-        # the state is read first: if the audit ends in between, the next call finds its last event
-        ended = self.get(principal, audit_id).state in TERMINAL
-        with self._database.reading(principal.tenant) as connection:
-            return events_after(connection, audit_id, after=after), ended
+        return self._jobs.events(principal, audit_id, after=after)
 
     def newest_event(self) -> int:
         """Number of the newest event of all audits; 0 if there is none."""
@@ -400,21 +360,3 @@ def _log_submission(
         data["registration"] = sha256(registration)
         insert_registration(connection, audit.id, registration, now=audit.created_at)
     append_entry(connection, "submit", audit.id, data, now=audit.created_at, principal=principal.name)
-
-
-def _checked_key(key: str) -> str:
-    # the draft writes it as a quoted string; most clients send it bare
-    bare = key.strip().removeprefix('"').removesuffix('"')
-    if not bare or len(bare) > KEY_LENGTH or not bare.isascii() or not bare.isprintable():
-        msg = f"an Idempotency-Key is 1 to {KEY_LENGTH} printable ASCII characters, such as a UUID"
-        raise InvalidIdempotencyKey(msg, field="Idempotency-Key")
-    return bare
-
-
-def _fingerprint(request: AuditRequest) -> str:
-    try:
-        return digest_of(request)
-    except rfc8785.CanonicalizationError as error:
-        at = unsafe_integer(request.model_dump(mode="json"), LARGEST_INTEGER) or ()
-        msg = f"a number in the request has no canonical JSON form ({error}); integers must be below 2**53"
-        raise InvalidRequest(msg, field=".".join(str(part) for part in at)) from error

@@ -17,10 +17,18 @@ from auditcore_service.use_cases.refusals import Deleted, NotFound
 def missing_audit(connection: Connection, audit_id: str) -> NotFound:
     """The refusal for an audit that is not there."""
     entry = last_entry_about(connection, audit_id, "delete") if is_audit_id(audit_id) else None
-    if entry is None:
+    if entry is None or entry.data.get("what") != "audit":
         return NotFound(f"there is no audit {audit_id[:64]!r}; take the id from the answer to POST /v1/audits")
     kept = f"; its evidence stays at /v1/audits/{audit_id}/evidence" if entry.data.get("evidence") else ""
     return Deleted(f"audit {audit_id} {_deletion(entry)}{kept}")
+
+
+def missing_training(connection: Connection, training_id: str) -> NotFound:
+    """The refusal for a training that is not there."""
+    entry = last_entry_about(connection, training_id, "delete") if is_audit_id(training_id) else None
+    if entry is None or entry.data.get("what") != "training":
+        return NotFound(f"there is no training {training_id[:64]!r}; take the id from the answer to POST /v1/trainings")
+    return Deleted(f"training {training_id} {_deletion(entry)}")
 
 
 def missing_batch(connection: Connection, digest: str) -> NotFound:

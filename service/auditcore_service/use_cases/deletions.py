@@ -1,4 +1,4 @@
-"""Delete audits, image batches and files of maps, and say later that they were deleted.
+"""Delete audits, trainings, image batches and files of maps, and say later that they were deleted.
 
 Rows go at once, and files when `Collection` finds that nothing references them. The event log gets an entry, and the
 evidence of an audit stays.
@@ -26,10 +26,11 @@ from auditcore_service.store.map_files import delete_map_file, lock_map_file
 from auditcore_service.store.registrations import find_registration
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.use_cases.audits import Audits
-from auditcore_service.use_cases.deleted_objects import missing_audit, missing_batch, missing_maps
+from auditcore_service.use_cases.deleted_objects import missing_audit, missing_batch, missing_maps, missing_training
 from auditcore_service.use_cases.digests import is_digest
 from auditcore_service.use_cases.evidence import Evidence
 from auditcore_service.use_cases.refusals import AuditUnderWay, NotRegistered, SigningNotConfigured, UsedByAudit
+from auditcore_service.use_cases.trainings import Trainings
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +43,17 @@ class Deletions:
     """The use cases."""
 
     def __init__(
-        self, *, database: Database, audits: Audits, evidence: Evidence, clock: Callable[[], float] = time.time
+        self,
+        *,
+        database: Database,
+        audits: Audits,
+        trainings: Trainings,
+        evidence: Evidence,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._audits = audits
+        self._trainings = trainings
         self._evidence = evidence
         self._clock = clock
 
@@ -78,6 +86,33 @@ class Deletions:
             }
             delete_audit(connection, audit_id)
             self._append(connection, principal, audit_id, data)
+
+    def training(self, principal: Principal, training_id: str, *, reason: Reason = "request") -> None:
+        """Delete a training with its report and events, and its weights, unless an audit that is kept names them.
+
+        Raises:
+            NotFound: There is none, or it was deleted before.
+            AuditUnderWay: It has not ended.
+        """
+        training = self._trainings.get(principal, training_id)
+        if training.state not in TERMINAL:
+            msg = (
+                f"training {training_id} is {training.state}; cancel it first with POST "
+                f"/v1/trainings/{training_id}/cancel"
+            )
+            raise AuditUnderWay(msg)
+        with self._database.writing(principal.tenant) as connection:
+            if lock_audit(connection, training_id) is None:
+                raise missing_training(connection, training_id)
+            data = {
+                "what": "training",
+                "reason": reason,
+                "state": training.state,
+                "report": training.report_digest,
+                "weights": training.weights_digest,
+            }
+            delete_audit(connection, training_id)
+            self._append(connection, principal, training_id, data)
 
     def batch(self, principal: Principal, digest: str, *, reason: Reason = "request") -> None:
         """Delete an image batch. Audits that have ended and used it keep their reports, but cannot be replayed.
@@ -119,5 +154,7 @@ class Deletions:
 def _refuse_if_needed(connection: Connection, used: AuditInput, what: str) -> None:
     user = find_unfinished_user(connection, used)
     if user is not None:
-        msg = f"audit {user} needs the {what} {used.digest} and has not ended; wait for it or cancel it first"
+        msg = (
+            f"audit or training {user} needs the {what} {used.digest} and has not ended; wait for it or cancel it first"
+        )
         raise UsedByAudit(msg)

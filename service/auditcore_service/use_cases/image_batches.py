@@ -26,11 +26,10 @@ from auditcore.contracts.images import (
     stored_masks,
 )
 from auditcore.contracts.masks import Mask
-from auditcore.contracts.request import AuditRequest
 from auditcore.errors import LimitExceeded
 from auditcore.images.patient_data import is_dicom, pixels_only
 from auditcore.images.tensor_batches import cut, is_tensor_file, open_batch
-from auditcore.orchestration.reading_images import cut_tensors, entry_of, open_tensors, require_models
+from auditcore.orchestration.reading_images import AsksForImages, cut_tensors, entry_of, open_tensors, require_models
 from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
 from auditcore_service.store.batches import find_batch, insert_batch, use_batch
@@ -189,7 +188,7 @@ class ImageBatches:
         return StoredBatch(digest, manifest, tuple(passed_over))
 
     def pin_tensors(
-        self, principal: Principal, images: TensorImages, request: AuditRequest
+        self, principal: Principal, images: TensorImages, request: AsksForImages
     ) -> tuple[int, TensorImages]:
         """Number of images in a file of tensors, and the reference with the digest that the file has now.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from auditcore_service.settings import Settings
 from auditcore_service.store.database import Database
 from auditcore_service.store.tenants import NO_LIMIT, Tenant, find_tenant
+from auditcore_service.store.transitions import JobKind
 from auditcore_service.store.usage import add_passes, lock_usage, running_audits, stored_bytes, submitted_passes
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.use_cases.refusals import BudgetExceeded, QuotaExceeded
@@ -24,6 +25,12 @@ RUNNING_RETRY_S: Final = 60
 _RAISE: Final = "the operator can raise the limit with `auditcore tenants set`"
 
 
+_REDUCE: Final[Mapping[JobKind, str]] = {
+    "audit": "use fewer images, explainers, levels, repeats or draws",
+    "training": "use fewer images or epochs, or a smaller audit after them",
+}
+
+
 @final
 @dataclass(frozen=True)
 class TenantLimits:
@@ -31,8 +38,8 @@ class TenantLimits:
 
     Attributes:
         requests_per_minute: Requests in a minute.
-        running_audits: Audits that have not ended.
-        passes_per_day: Estimated forward passes of the audits submitted in a day (UTC).
+        running_audits: Audits and trainings that have not ended.
+        passes_per_day: Estimated forward passes of the audits and trainings submitted in a day (UTC).
         stored_bytes: Bytes of image batches and maps.
     """
 
@@ -50,8 +57,8 @@ class TenantUsage:
     Attributes:
         tenant: Its name.
         limits: The limits in force.
-        running_audits: Audits that have not ended.
-        passes_today: Estimated forward passes of the audits submitted since midnight UTC.
+        running_audits: Audits and trainings that have not ended.
+        passes_today: Estimated forward passes of the audits and trainings submitted since midnight UTC.
         stored_bytes: Bytes of image batches and maps.
         day_ends_at: When passes are counted from 0 again, in seconds since 1970.
     """
@@ -160,30 +167,31 @@ class Quotas:
             return refusal.message
         return None
 
-    def check_audit(self, tenant: str, passes: int) -> None:
-        """Refuse an audit that has no chance to be admitted now.
+    def check_audit(self, tenant: str, passes: int, *, kind: JobKind = "audit") -> None:
+        """Refuse an audit, or a training, that has no chance to be admitted now.
 
         Raises:
             BudgetExceeded: It has more forward passes than the tenant may submit in a whole day.
-            QuotaExceeded: Too many audits are running, or too many passes were submitted today.
+            QuotaExceeded: Too many audits and trainings are running, or too many passes were submitted today.
         """
         with self._database.reading(tenant) as connection:
-            self._check_audit(connection, tenant, passes)
+            self._check_audit(connection, tenant, passes, kind)
 
-    def admit_audit(self, connection: Connection, tenant: str, passes: int) -> None:
-        """Admit an audit and count its passes.
+    def admit_audit(self, connection: Connection, tenant: str, passes: int, *, kind: JobKind = "audit") -> None:
+        """Admit an audit, or a training, and count its passes.
 
         Args:
             connection: The write transaction that stores the audit; it does not hold the lock of the event log yet.
             tenant: Whose audit it is.
             passes: Its forward passes, as estimated.
+            kind: Which of both it is.
 
         Raises:
             BudgetExceeded: It has more forward passes than the tenant may submit in a whole day.
-            QuotaExceeded: Too many audits are running, or too many passes were submitted today.
+            QuotaExceeded: Too many audits and trainings are running, or too many passes were submitted today.
         """
         lock_usage(connection, tenant)
-        self._check_audit(connection, tenant, passes)
+        self._check_audit(connection, tenant, passes, kind)
         add_passes(connection, tenant, passes, now=self._clock())
 
     def room(self, tenant: str) -> Room | None:
@@ -212,26 +220,28 @@ class Quotas:
         limit = self.limits(connection, tenant).stored_bytes
         return None if limit is None else Room(tenant, stored_bytes(connection, tenant), limit)
 
-    def _check_audit(self, connection: Connection, tenant: str, passes: int) -> None:
+    def _check_audit(self, connection: Connection, tenant: str, passes: int, kind: JobKind) -> None:
         limits = self.limits(connection, tenant)
-        self._check_passes(connection, tenant, passes, limit=limits.passes_per_day)
+        self._check_passes(connection, tenant, passes, limit=limits.passes_per_day, kind=kind)
         if limits.running_audits is None:
             return
         running = running_audits(connection, tenant)
         if running >= limits.running_audits:
             msg = (
-                f"tenant {tenant!r} has {running} audits that wait or run, and its limit is {limits.running_audits}; "
-                f"wait until one ends, or cancel one; {_RAISE}"
+                f"tenant {tenant!r} has {running} audits and trainings that wait or run, and its limit is "
+                f"{limits.running_audits}; wait until one ends, or cancel one; {_RAISE}"
             )
             raise QuotaExceeded(msg, retry_after_s=RUNNING_RETRY_S)
 
-    def _check_passes(self, connection: Connection, tenant: str, passes: int, *, limit: int | None) -> None:
+    def _check_passes(
+        self, connection: Connection, tenant: str, passes: int, *, limit: int | None, kind: JobKind = "audit"
+    ) -> None:
         if limit is None:
             return
-        reduce = "use fewer images, explainers, levels, repeats or draws"
+        reduce = _REDUCE[kind]
         if passes > limit:
             msg = (
-                f"the audit is estimated at {passes} forward passes, and tenant {tenant!r} may submit {limit} in a "
+                f"the {kind} is estimated at {passes} forward passes, and tenant {tenant!r} may submit {limit} in a "
                 f"day; {reduce}; {_RAISE}"
             )
             raise BudgetExceeded(msg, field="plan")
@@ -240,7 +250,7 @@ class Quotas:
         if submitted + passes > limit:
             end = _end_of_day(now)
             msg = (
-                f"the audit is estimated at {passes} forward passes, and tenant {tenant!r} has submitted {submitted} "
+                f"the {kind} is estimated at {passes} forward passes, and tenant {tenant!r} has submitted {submitted} "
                 f"of its {limit} for today; wait until {rfc3339(end)}, or {reduce}; {_RAISE}"
             )
             raise QuotaExceeded(msg, field="plan", retry_after_s=math.ceil(end - now))

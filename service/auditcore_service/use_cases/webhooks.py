@@ -28,7 +28,7 @@ from auditcore_service.store.webhooks import (
 )
 from auditcore_service.use_cases.cursors import decode_cursor, encode_cursor
 from auditcore_service.use_cases.refusals import NotFound, TooManyWebhooks, WebhookDisabled
-from auditcore_service.webhook_events import AuditEventType
+from auditcore_service.webhook_events import EventType
 from auditcore_service.webhooks.receivers import Receivers
 from auditcore_service.webhooks.signatures import new_secret
 
@@ -68,7 +68,7 @@ class Webhooks:
         self._clock = clock
 
     def register(
-        self, principal: Principal, *, url: str, events: Sequence[AuditEventType], description: str
+        self, principal: Principal, *, url: str, events: Sequence[EventType], description: str
     ) -> StoredWebhook:
         """Store a webhook with a new secret.
 

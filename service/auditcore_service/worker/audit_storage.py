@@ -7,19 +7,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import final
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.images import BatchManifest, ImageBatchReference, ImageUris
-from auditcore.contracts.masks import Mask, StoredMask
 from auditcore.contracts.policy import Row
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import ShardResult, Wave
-from auditcore.errors import InputError
 from auditcore.images.encoded import EncodedImage
-from auditcore.orchestration.reading_images import encoded_uri, read_uri
 from auditcore.report.stopping import Observations, observe
-from auditcore_service.store.batches import find_batch, freeze_image, frozen_images
 from auditcore_service.store.blobs import BlobStore
 from auditcore_service.store.database import Database
 from auditcore_service.store.shards import list_shards
+from auditcore_service.worker.stored_images import StoredImages
 
 REMEMBERED = 2048
 """Shards whose observations are kept: a few numbers each, while a result holds all values, curves and records."""
@@ -79,29 +75,17 @@ class SqlAuditStorage:
             access: What URIs may reach.
             observed: Shared by all audits of a worker.
         """
+        self._images = StoredImages(
+            audit_id, tenant, request.images, database=database, blobs=blobs, access=access, field="images"
+        )
         self._audit_id = audit_id
-        self._tenant = tenant
-        self._request = request
         self._database = database
         self._blobs = blobs
-        self._access = access
         self._observed = observed
 
     def read_images(self, indices: Sequence[int], *, progress: Callable[[float], None]) -> Sequence[EncodedImage]:
         """The images of these indices of the batch, in this order."""
-        match self._request.images:
-            case ImageBatchReference(digest=digest):
-                with self._database.reading(self._tenant) as connection:
-                    manifest = find_batch(connection, digest)
-                if manifest is None:
-                    msg = f"no image batch {digest} is stored; upload it again"
-                    raise InputError(msg, field="images.digest")
-                return self._batch_images(manifest, indices)
-            case ImageUris() as images:
-                return self._fetched_images(images, indices, progress)
-            case other:
-                msg = f"inline images are stored as a batch at submit, got {other.kind}"
-                raise TypeError(msg)
+        return self._images.read(indices, progress=progress)
 
     def read_maps(self, digest: str) -> bytes:
         """A file of uploaded maps."""
@@ -134,43 +118,3 @@ class SqlAuditStorage:
             for shard in shards
             if shard.kind == wave and shard.result_digest is not None
         ]
-
-    def _batch_images(self, manifest: BatchManifest, indices: Sequence[int]) -> Sequence[EncodedImage]:
-        return [
-            EncodedImage(
-                index,
-                entry.name,
-                self._blobs.get(entry.digest, field=f"images.{index}"),
-                entry.label,
-                entry.boxes,
-                self._masks(entry.masks, index),
-            )
-            for index, entry in ((index, manifest.entries[index]) for index in indices)
-        ]
-
-    def _masks(self, stored: Sequence[StoredMask], index: int) -> tuple[Mask, ...]:
-        return tuple(
-            Mask(polygons=mask.polygons, rle=mask.rle, label=mask.label)
-            if mask.png is None
-            else Mask.of_png(self._blobs.get(mask.png, field=f"images.masks.{index}"), label=mask.label)
-            for mask in stored
-        )
-
-    def _fetched_images(
-        self, images: ImageUris, indices: Sequence[int], progress: Callable[[float], None]
-    ) -> Sequence[EncodedImage]:
-        """Fetch each URI only once in the whole audit: a second attempt must see the same bytes."""
-        with self._database.reading() as connection:
-            frozen = frozen_images(connection, self._audit_id)
-        encoded = []
-        for index in indices:
-            image = images.uris[index]
-            digest = frozen.get(index)
-            if digest is None:
-                progress(0.0)
-                data = read_uri(image, index, self._access, blobs=self._blobs.get)
-                stored = self._blobs.put(data)
-                with self._database.writing() as connection:
-                    digest = freeze_image(connection, self._audit_id, index, stored)
-            encoded.append(encoded_uri(image, index, self._blobs.get(digest, field=f"images.uris.{index}.uri")))
-        return encoded

@@ -11,8 +11,7 @@ import structlog
 from celery import Celery, Task, signals
 
 from auditcore_service.queue.celery_queue import INSPECT_TASK, TASK, TASK_OF_EARLIER_RELEASE, celery_options
-from auditcore_service.queue.shard_queue import QUEUES, QueueName, kinds_of
-from auditcore_service.settings import Settings
+from auditcore_service.settings import QueueName, Settings
 from auditcore_service.tethered import tie
 from auditcore_service.worker.executor_factory import build_executor
 from auditcore_service.worker.stopping import StopRequest
@@ -76,9 +75,12 @@ class ClaimShard(Task):  # type: ignore[misc]  # Celery publishes no types
     name = TASK
     max_retries = 0
 
-    def run(self, queue: QueueName) -> None:
-        """Claim and run a shard of the queue, if one waits."""
-        _executor(self.app).run_next(kinds_of(queue))
+    def run(self, _queue: QueueName) -> None:
+        """Claim and run the shard whose turn it is among all that this worker serves, if one waits.
+
+        The queue of the ticket does not matter: a worker that also trains must not train while an audit waits.
+        """
+        _executor(self.app).run_next()
 
 
 @final
@@ -114,7 +116,7 @@ def _executor(app: Any) -> Executor:  # noqa: ANN401 - Celery publishes no types
 
 
 def work_from_celery(settings: Settings, stopping: StopRequest) -> None:
-    """Work until SIGTERM: one pool process, all queues.
+    """Work until SIGTERM: one pool process, the queues of the settings.
 
     Args:
         settings: The operator's settings.
@@ -122,7 +124,7 @@ def work_from_celery(settings: Settings, stopping: StopRequest) -> None:
     """
     worker = WorkerApp("auditcore", settings=settings, stopping=stopping).Worker(
         concurrency=1,
-        queues=sorted(set(QUEUES.values())),
+        queues=sorted(set(settings.queues)),
         hostname=f"auditcore-{os.getpid()}@{socket.gethostname()}",
         loglevel="WARNING",
         # workers need not know each other: the database coordinates them

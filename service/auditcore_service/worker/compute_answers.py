@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from auditcore_service.worker.compute_folders import ComputeFolder
 from auditcore_service.worker.compute_messages import (
     IMAGE_HEADS,
     OBSERVATIONS,
+    AskCheckpoint,
     AskEnough,
     AskFile,
     AskImages,
@@ -32,6 +33,7 @@ from auditcore_service.worker.compute_messages import (
     OpenResults,
     Question,
 )
+from auditcore_service.worker.training_task import TrainingTask
 
 KEPT_MODELS = 2
 """Folders of models of registries that stay; weights are read into memory at once."""
@@ -55,6 +57,7 @@ class Answers:
         folder: ComputeFolder,
         blobs: BlobReader,
         storage: AuditStorage | None = None,
+        training: TrainingTask | None = None,
         progress: Callable[[float], None] = lambda _: None,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -65,6 +68,7 @@ class Answers:
             folder: Of the compute process; files are put there.
             blobs: Reads uploaded bytes of the tenant.
             storage: Of the audit; None for an order without one.
+            training: The training; None for an order without one.
             progress: Called before slow reads; may raise AuditCancelled.
             enough: Whether a shard may end early.
         """
@@ -73,11 +77,12 @@ class Answers:
         self._folder = folder
         self._blobs = blobs
         self._storage = storage
+        self._training = training
         self._progress = progress
         self._enough = enough
         self._results: Iterator[ShardResult] = iter(())
 
-    def answer(self, question: Question, frame: Frame) -> tuple[Given, *tuple[bytes, ...]]:  # noqa: PLR0911 - one for each question
+    def answer(self, question: Question, frame: Frame) -> tuple[Given, *tuple[bytes, ...]]:  # noqa: C901, PLR0911 - one for each question
         """The answer, and what stands beside it.
 
         Raises:
@@ -91,13 +96,7 @@ class Answers:
             case AskFile() | AskPin() | AskRegistry():
                 return (Given(text=self._fetched(question)),)
             case AskImages(indices=indices):
-                images = self._audit().read_images(indices, progress=self._progress)
-                heads = tuple(
-                    ImageHead(index=one.index, name=one.name, label=one.label, boxes=one.boxes, masks=one.masks)
-                    for one in images
-                )
-                files: tuple[bytes, ...] = (IMAGE_HEADS.dump_json(heads), *(one.data for one in images))
-                return Given(), *files
+                return Given(), *self._images(indices)
             case AskMaps(digest=digest):
                 return Given(), self._audit().read_maps(digest)
             case KeepPicture():
@@ -107,6 +106,9 @@ class Answers:
                 digest = self._audit().keep_picture(frame.beside[0])
                 self.pictures.add(digest)
                 return (Given(text=digest),)
+            case AskCheckpoint() if self._training is not None:
+                self._progress(0.0)
+                return Given(), self._training.checkpoint()
             case OpenResults(wave=wave, model=model):
                 self._results = iter(self._audit().results(wave, model=model))
                 return (Given(),)
@@ -125,6 +127,16 @@ class Answers:
             msg = "this order has no audit"
             raise ChannelBroken(msg)
         return self._storage
+
+    def _images(self, indices: Sequence[int]) -> tuple[bytes, ...]:
+        """Heads of images, and their files."""
+        storage = self._audit() if self._training is None else self._training.storage
+        images = storage.read_images(indices, progress=self._progress)
+        heads = tuple(
+            ImageHead(index=one.index, name=one.name, label=one.label, boxes=one.boxes, masks=one.masks)
+            for one in images
+        )
+        return IMAGE_HEADS.dump_json(heads), *(one.data for one in images)
 
     def _fetched(self, question: AskFile | AskPin | AskRegistry) -> str | None:
         """A path in the folder of the compute process, or a digest."""

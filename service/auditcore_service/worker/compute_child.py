@@ -17,6 +17,7 @@ from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.sources.proxies import fetch_through
 from auditcore_service.tethered import tie
@@ -32,6 +33,8 @@ from auditcore_service.worker.compute_messages import (
     Cancelled,
     Failed,
     Fault,
+    Finish,
+    Finished,
     Inspect,
     Inspected,
     Order,
@@ -40,14 +43,25 @@ from auditcore_service.worker.compute_messages import (
     ReportMade,
     RunShard,
     ShardComputed,
+    StepsTrained,
     StopAt,
     StopDecided,
+    Train,
+    TrainingHead,
     Unready,
 )
-from auditcore_service.worker.compute_requests import RemoteFiles, RemoteStorage, Requests, enough
+from auditcore_service.worker.compute_requests import (
+    RemoteFiles,
+    RemoteImages,
+    RemoteStorage,
+    Requests,
+    checkpoint,
+    enough,
+)
 from auditcore_service.worker.compute_settings import ComputeSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask
 from auditcore_service.worker.sandbox.enforcement import enforce
+from auditcore_service.worker.training_task import TrainingTask
 
 if TYPE_CHECKING:
     from auditcore_service.worker.in_process_computer import InProcessComputer
@@ -117,6 +131,20 @@ class Child:
                 )
                 report = self._computer.assemble(self._task(order.audit, frame), facts)
                 return ReportMade(), report.model_dump_json().encode()
+            case Train(training=head, start=start):
+                trained = self._computer.train(
+                    self._training_task(head, frame),
+                    start,
+                    progress=self._requests.tell_progress,
+                    enough=lambda: enough(self._requests),
+                    steps_begin=self._requests.images_begin,
+                )
+                return StepsTrained(stop=trained.stop, ended=trained.ended), trained.checkpoint
+            case Finish(training=head, attempts=attempts):
+                finished = self._computer.finish(
+                    self._training_task(head, frame), attempts=attempts, progress=self._requests.tell_progress
+                )
+                return Finished(), finished.report.model_dump_json().encode(), finished.weights
             case Inspect():
                 found = self._computer.inspect(
                     InspectionRequest.model_validate_json(frame.beside[0]),
@@ -142,6 +170,18 @@ class Child:
                 blobs=self._blob,
             )
         return self._audit
+
+    def _training_task(self, head: TrainingHead, frame: Frame) -> TrainingTask:
+        return TrainingTask(
+            id=head.id,
+            tenant=head.tenant,
+            request=TrainingRequest.model_validate_json(frame.beside[0]),
+            training_images=head.training_images,
+            validation_images=head.validation_images,
+            storage=RemoteImages(self._requests),
+            checkpoint=lambda: checkpoint(self._requests),
+            blobs=self._blob,
+        )
 
     def _blob(self, digest: str) -> bytes:
         """Uploaded bytes, for whatever reads them without a file."""

@@ -1,7 +1,8 @@
 """What a worker and its compute process say to each other. Each message is the JSON object of one frame.
 
-The worker gives an order: `RunShard`, `StopAt`, `Assemble` or `Inspect`. Until the compute process answers it with
-one of `Outcome`, it may ask for what it needs, one question after the other. The worker may say `Cancel` at any time.
+The worker gives an order: `RunShard`, `StopAt`, `Assemble`, `Train`, `Finish` or `Inspect`. Until the compute process
+answers it with one of `Outcome`, it may ask for what it needs, one question after the other. The worker may say
+`Cancel` at any time.
 """
 
 from __future__ import annotations
@@ -140,6 +141,45 @@ class Inspect(Contract):
 
 
 @final
+class TrainingHead(Contract):
+    """A training; its request stands beside the order.
+
+    Attributes:
+        id: Of the training.
+        tenant: Whose it is.
+        training_images: Number of images to train on, before any is held out.
+        validation_images: Number of images that were given for validation.
+    """
+
+    id: str
+    tenant: str
+    training_images: int
+    validation_images: int
+
+
+@final
+class Train(Contract):
+    """Take steps of a training, from its newest checkpoint on.
+
+    Attributes:
+        start: Steps that are done.
+    """
+
+    kind: Literal["train"] = "train"
+    training: TrainingHead
+    start: int
+
+
+@final
+class Finish(Contract):
+    """Make weights and report of a training."""
+
+    kind: Literal["finish"] = "finish"
+    training: TrainingHead
+    attempts: int
+
+
+@final
 class Given(Contract):
     """The answer to a question; bytes stand beside.
 
@@ -175,7 +215,7 @@ class Cancel(Contract):
     kind: Literal["cancel"] = "cancel"
 
 
-Order = RunShard | StopAt | Assemble | Inspect | Cancel
+Order = RunShard | StopAt | Assemble | Train | Finish | Inspect | Cancel
 Answer = Given | Refused | Unavailable | Cancel
 
 BEGIN: TypeAdapter[Begin] = TypeAdapter(Begin)
@@ -277,6 +317,13 @@ class AskObservations(Contract):
 
 
 @final
+class AskCheckpoint(Contract):
+    """The newest checkpoint of the training; it stands beside the answer."""
+
+    kind: Literal["ask_checkpoint"] = "ask_checkpoint"
+
+
+@final
 class AskFile(Contract):
     """The bytes behind a URI, as a file that this process may read."""
 
@@ -335,6 +382,27 @@ class ReportMade(Contract):
 
 
 @final
+class StepsTrained(Contract):
+    """Steps of a training are done; the checkpoint stands beside.
+
+    Attributes:
+        stop: Number of steps that are done by now.
+        ended: Whether there is nothing more to do.
+    """
+
+    kind: Literal["steps_trained"] = "steps_trained"
+    stop: int
+    ended: bool
+
+
+@final
+class Finished(Contract):
+    """The report and the weights of a training, which stand beside."""
+
+    kind: Literal["finished"] = "finished"
+
+
+@final
 class Inspected(Contract):
     """What runs on a model, which stands beside."""
 
@@ -379,11 +447,12 @@ Question = (
     | OpenResults
     | NextResult
     | AskObservations
+    | AskCheckpoint
     | AskFile
     | AskPin
     | AskRegistry
 )
-Outcome = ShardComputed | StopDecided | ReportMade | Inspected | Failed | Cancelled | Broke
+Outcome = ShardComputed | StopDecided | ReportMade | StepsTrained | Finished | Inspected | Failed | Cancelled | Broke
 
 READY: TypeAdapter[Ready | Unready] = TypeAdapter(Annotated[Ready | Unready, Field(discriminator="kind")])
 SAID: TypeAdapter[Question | Outcome] = TypeAdapter(Annotated[Question | Outcome, Field(discriminator="kind")])

@@ -12,10 +12,12 @@ from typing import TypeVar, final
 import structlog
 from pydantic import ValidationError
 
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.inspection import Inspection, InspectionRequest
 from auditcore.contracts.model_reference import ModelReference, ServedModel
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.shards import EndOfProcess, ShardResult
+from auditcore.contracts.training.report import TrainingReport
 from auditcore.devices.host_memory import memory_kills
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.sharding import ShardRange
@@ -37,6 +39,8 @@ from auditcore_service.worker.compute_messages import (
     Cancelled,
     Failed,
     Fault,
+    Finish,
+    Finished,
     Inspect,
     Inspected,
     Order,
@@ -47,14 +51,18 @@ from auditcore_service.worker.compute_messages import (
     ReportMade,
     RunShard,
     ShardComputed,
+    StepsTrained,
     StopAt,
     StopDecided,
+    Train,
+    TrainingHead,
     Unavailable,
     Unready,
 )
 from auditcore_service.worker.compute_settings import ComputeSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, ComputedShard, ComputerDied
 from auditcore_service.worker.sandbox.profile import Reach, sandbox_profile
+from auditcore_service.worker.training_task import FinishedTraining, TrainedSteps, TrainingTask
 
 log = structlog.get_logger(__name__)
 
@@ -189,6 +197,50 @@ class ComputeProcess:
 
         return self._carry_out(process, order, (*_beside(audit), *baseline), self._answers(process, audit), read)
 
+    def train(
+        self,
+        training: TrainingTask,
+        start: int,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],
+    ) -> TrainedSteps:
+        """Train, from the newest checkpoint on."""
+        process = self._prepared("nothing")
+        answers = self._training_answers(process, training, progress, enough)
+
+        def read(outcome: Outcome, frame: Frame) -> TrainedSteps:
+            if not isinstance(outcome, StepsTrained):
+                raise ChannelBroken(outcome.kind)
+            if outcome.stop < start or (outcome.stop == start and not outcome.ended):
+                msg = "the steps are not those that were asked for"
+                raise ChannelBroken(msg)
+            return TrainedSteps(frame.beside[0], stop=outcome.stop, ended=outcome.ended)
+
+        order = Train(training=_training_head(training), start=start)
+        return self._carry_out(process, order, _training_beside(training), answers, read, progress)
+
+    def finish(self, training: TrainingTask, *, attempts: int) -> FinishedTraining:
+        """Make weights and report of a training from its last checkpoint."""
+        process = self._prepared("nothing")
+        answers = self._training_answers(process, training)
+
+        def read(outcome: Outcome, frame: Frame) -> FinishedTraining:
+            if not isinstance(outcome, Finished):
+                raise ChannelBroken(outcome.kind)
+            report, weights = TrainingReport.model_validate_json(frame.beside[0]), frame.beside[1]
+            if (
+                report.training_id != training.id
+                or report.request != training.request
+                or report.trained.weights != sha256(weights)
+            ):
+                msg = "the report is of another training or of other weights"
+                raise ChannelBroken(msg)
+            return FinishedTraining(report, weights)
+
+        order = Finish(training=_training_head(training), attempts=attempts)
+        return self._carry_out(process, order, _training_beside(training), answers, read)
+
     def inspect(
         self, request: InspectionRequest, reference: ModelReference, *, purpose: str, tenant: str, blobs: BlobReader
     ) -> Inspection:
@@ -217,6 +269,22 @@ class ComputeProcess:
             folder=process.folder,
             blobs=audit.blobs,
             storage=audit.storage,
+            progress=progress,
+            enough=enough,
+        )
+
+    def _training_answers(
+        self,
+        process: ChildProcess,
+        training: TrainingTask,
+        progress: Callable[[float], None] = lambda _: None,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> Answers:
+        return Answers(
+            access=self._settings.access,
+            folder=process.folder,
+            blobs=training.blobs,
+            training=training,
             progress=progress,
             enough=enough,
         )
@@ -507,6 +575,19 @@ def _head(audit: AuditTask) -> AuditHead:
 
 def _beside(audit: AuditTask) -> tuple[bytes, bytes]:
     return audit.request.model_dump_json().encode(), audit.plan.model_dump_json().encode()
+
+
+def _training_head(training: TrainingTask) -> TrainingHead:
+    return TrainingHead(
+        id=training.id,
+        tenant=training.tenant,
+        training_images=training.training_images,
+        validation_images=training.validation_images,
+    )
+
+
+def _training_beside(training: TrainingTask) -> tuple[bytes]:
+    return (training.request.model_dump_json().encode(),)
 
 
 def _reach_of(audit: AuditTask) -> Reach:

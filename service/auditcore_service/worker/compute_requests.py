@@ -20,6 +20,7 @@ from auditcore_service.worker.compute_messages import (
     ANSWER,
     IMAGE_HEADS,
     OBSERVATIONS,
+    AskCheckpoint,
     AskEnough,
     AskFile,
     AskImages,
@@ -128,12 +129,7 @@ class RemoteStorage:
 
     def read_images(self, indices: Sequence[int], *, progress: Callable[[float], None]) -> Sequence[EncodedImage]:  # noqa: ARG002 - the worker reports what it fetches
         """The images of these indices of the batch, in this order."""
-        _, frame = self._requests.ask(AskImages(indices=tuple(indices)))
-        heads, *files = frame.beside
-        return [
-            EncodedImage(head.index, head.name, data, head.label, head.boxes, head.masks)
-            for head, data in zip(IMAGE_HEADS.validate_json(heads), files, strict=True)
-        ]
+        return _images(self._requests, indices)
 
     def read_maps(self, digest: str) -> bytes:
         """A file of uploaded maps."""
@@ -157,6 +153,18 @@ class RemoteStorage:
         """The values of some results in the finished shards of the compute wave."""
         _, frame = self._requests.ask(AskObservations(rows=tuple(rows)))
         return [one.as_observations() for one in OBSERVATIONS.validate_json(frame.beside[0])]
+
+
+@final
+class RemoteImages:
+    """The images of a training, which the worker keeps."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    def read_images(self, indices: Sequence[int], *, progress: Callable[[float], None]) -> Sequence[EncodedImage]:  # noqa: ARG002 - the worker reports what it fetches
+        """The images of these indices, in this order."""
+        return _images(self._requests, indices)
 
 
 @final
@@ -186,3 +194,18 @@ class RemoteFiles:
 def enough(requests: Requests) -> bool:
     """Whether the images that are done are the result."""
     return requests.ask(AskEnough())[0].yes
+
+
+def checkpoint(requests: Requests) -> bytes:
+    """The newest checkpoint of the training that the order is about."""
+    _, frame = requests.ask(AskCheckpoint())
+    return frame.beside[0]
+
+
+def _images(requests: Requests, indices: Sequence[int]) -> list[EncodedImage]:
+    _, frame = requests.ask(AskImages(indices=tuple(indices)))
+    heads, *files = frame.beside
+    return [
+        EncodedImage(head.index, head.name, data, head.label, head.boxes, head.masks)
+        for head, data in zip(IMAGE_HEADS.validate_json(heads), files, strict=True)
+    ]

@@ -15,6 +15,7 @@ from auditcore.contracts.shards import EndOfProcess, ShardResult
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.orchestration.storage import AuditStorage
 from auditcore.sources.fetching import BlobReader
+from auditcore_service.worker.training_task import FinishedTraining, TrainedSteps, TrainingTask
 
 
 @final
@@ -130,6 +131,32 @@ class Computer(Protocol):
 
     def assemble(self, audit: AuditTask, facts: AssemblyFacts) -> AuditReport:
         """Make the report from the results of all shards."""
+
+    def train(
+        self,
+        training: TrainingTask,
+        start: int,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],
+    ) -> TrainedSteps:
+        """Train, from the newest checkpoint on.
+
+        Args:
+            training: The training.
+            start: Steps that are done: those of the newest checkpoint; without one 0.
+            progress: Told the finished share of the steps from `start` on, in [0, 1]. Raises AuditCancelled once they
+                are no longer wanted.
+            enough: Asked after steps. Once it says so, the steps that are done are the result.
+        """
+
+    def finish(self, training: TrainingTask, *, attempts: int) -> FinishedTraining:
+        """Make weights and report of a training from its last checkpoint.
+
+        Args:
+            training: The training.
+            attempts: How often computing was started.
+        """
 
     def inspect(
         self, request: InspectionRequest, reference: ModelReference, *, purpose: str, tenant: str, blobs: BlobReader

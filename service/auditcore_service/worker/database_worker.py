@@ -57,7 +57,7 @@ class DatabaseWorker:
         self._settings = settings
         self._stop_request = stop_request
         self._database = Database(settings.database)
-        self._polling = Polling(self._database)
+        self._polling = Polling(self._database, queues=settings.queues)
         self._presence = Presence()
         self._told = Told()
 

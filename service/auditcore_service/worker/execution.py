@@ -12,19 +12,21 @@ from pydantic import TypeAdapter
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from auditcore.contracts.canonical_json import canonical_json
 from auditcore.contracts.inspection import InspectionRequest
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.shards import EndOfProcess
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import AuditCancelled, InputError
 from auditcore.orchestration.sharding import ShardRange
 from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
 from auditcore.report.stopping import image_order
-from auditcore_service.queue.shard_queue import QUEUES, QueueUnavailable, ShardQueue
+from auditcore_service.queue.shard_queue import QueueUnavailable, ShardQueue, kinds_of
 from auditcore_service.settings import Settings
 from auditcore_service.store.audits import find_audit
 from auditcore_service.store.blobs import BlobStore, BlobStoreUnavailable
@@ -37,6 +39,7 @@ from auditcore_service.store.records import Audit, Failure, Shard, ShardKey, Ste
 from auditcore_service.store.shards import (
     MOST_LEFT_OUT,
     abandon_shard,
+    checkpoint_of,
     claim_shard,
     complete_part,
     complete_shard,
@@ -49,7 +52,7 @@ from auditcore_service.store.shards import (
     release_shard,
     skip_rest,
 )
-from auditcore_service.store.transitions import ACTIVE, ShardKind
+from auditcore_service.store.transitions import ACTIVE, LAST_KINDS, ShardKind
 from auditcore_service.timestamps import rfc3339
 from auditcore_service.waiting_reasons import WaitingReason
 from auditcore_service.worker.audit_storage import ObservationCache, SqlAuditStorage
@@ -58,11 +61,16 @@ from auditcore_service.worker.environment_errors import reason_of
 from auditcore_service.worker.heartbeat import Watch, heartbeat
 from auditcore_service.worker.measured_speeds import MeasuredSpeeds
 from auditcore_service.worker.stopping import StopRequest
+from auditcore_service.worker.stored_images import count_images
+from auditcore_service.worker.training_images import TrainingImages
+from auditcore_service.worker.training_task import TrainingTask
 
 log = structlog.get_logger(__name__)
 
 STAY_S = 20.0
 """How long a worker stays with an audit while others wait: its models are loaded, and loading others takes seconds."""
+
+TRAINING_KINDS: frozenset[ShardKind] = frozenset({"train", "finish"})
 
 STORE_TRIES = 4
 """How often a result is stored again before its shard is postponed: with the usual waits, for ten seconds."""
@@ -98,14 +106,16 @@ class _Outcome:
 
     Attributes:
         digest: Digest of its stored result.
-        stop: One past the last image that is done.
-        verdict: The verdict, if the result is a report.
+        stop: One past the last image, or step, that is done.
+        verdict: The verdict, if the result is the report of an audit.
+        weights: Digest of the stored weights, if the result is the report of a training.
         contents: What it has made and loaded.
     """
 
     digest: str
     stop: int
     verdict: str | None = None
+    weights: str | None = None
     contents: AuditContents = NOTHING
 
 
@@ -141,6 +151,22 @@ def death_of_model(cause: Cause, times: int) -> Failure:
         f"the process that loads the model {_HOW[cause]}, {times} times; use a smaller model, or ask the operator to "
         "look at the logs of the workers",
         "model",
+    )
+
+
+def death_of_training(cause: Cause, times: int) -> Failure:
+    """What a training fails with when it ends every process that trains.
+
+    Args:
+        cause: How the process ended.
+        times: How often it did.
+    """
+    code = "memory_exhausted" if cause == "memory" else "model_kills_worker"
+    return Failure(
+        code,
+        f"the process that trains {_HOW[cause]}, {times} times; use a smaller `batch_size` or a smaller model, or ask "
+        "the operator to look at the logs of the workers",
+        "plan.batch_size" if cause == "memory" else "model",
     )
 
 
@@ -220,12 +246,13 @@ class Executor:
         self._speeds = MeasuredSpeeds(database, time.time)
         self._observed = ObservationCache()
         self._current: AuditTask | None = None
+        self._kinds = kinds_of(*settings.queues)
 
-    def run_next(self, kinds: Sequence[ShardKind] = tuple(QUEUES)) -> bool:
+    def run_next(self, kinds: Sequence[ShardKind] | None = None) -> bool:
         """Claim the shard whose turn it is, and bring it to an end, whatever happens.
 
         Args:
-            kinds: Kinds of shards that may be claimed.
+            kinds: Kinds of shards that may be claimed; those of the worker's queues if None.
 
         Returns:
             Whether there was a shard to claim, and the environment to compute it.
@@ -235,12 +262,15 @@ class Executor:
         stay_with = self._stays_with if time.monotonic() < self._stays_until else None
         shard = self._claim(
             lambda connection, now: claim_next(
-                connection, kinds=kinds, now=now, lease_s=self._settings.lease_s, stay_with=stay_with
+                connection, kinds=kinds or self._kinds, now=now, lease_s=self._settings.lease_s, stay_with=stay_with
             )
         )
         if shard is None:
             return False
-        if shard.key.audit_id != stay_with:
+        if shard.kind in TRAINING_KINDS:
+            # between its parts audits have their turn
+            self._stays_with = None
+        elif shard.key.audit_id != stay_with:
             self._stays_with, self._stays_until = shard.key.audit_id, time.monotonic() + STAY_S
         self._run(shard)
         return True
@@ -303,12 +333,16 @@ class Executor:
         worked_s = time.monotonic() - started
         if self._stopping.is_made() or worked_s > self._settings.shard_limit_s / 2:
             return True
+        # a training makes room for audits after each part, and for another training after some time
+        others = self._kinds
         if worked_s < STAY_S:
-            return False
+            if shard.kind not in TRAINING_KINDS:
+                return False
+            others = tuple(kind for kind in self._kinds if kind not in TRAINING_KINDS)
         try:
             with self._database.reading() as connection:
                 now = database_time(connection)
-                return is_shard_waiting(connection, kinds=tuple(QUEUES), now=now, besides=shard.key.audit_id)
+                return is_shard_waiting(connection, kinds=others, now=now, besides=shard.key.audit_id)
         except SQLAlchemyError:  # it may go on
             return False
 
@@ -441,6 +475,7 @@ class Executor:
                     attempt=attempt,
                     result_digest=outcome.digest,
                     verdict=outcome.verdict,
+                    weights_digest=outcome.weights,
                     contents=outcome.contents,
                     now=now,
                 )
@@ -524,7 +559,9 @@ class Executor:
 
     def _settle_death(self, shard: Shard, error: ComputerDied) -> Step:
         """Write that the process which computed is gone: because of the model, or of an image yet to be found."""
-        if error.loading or shard.kind == "assemble":
+        if shard.kind in TRAINING_KINDS:
+            return self._release(shard, _text(error), death_of_training(error.cause, self._settings.max_attempts))
+        if error.loading or shard.kind in LAST_KINDS:
             return self._release(shard, _text(error), death_of_model(error.cause, self._settings.max_attempts))
         return self._settle(
             lambda connection, now: record_death(
@@ -572,9 +609,13 @@ class Executor:
     def _compute(self, shard: Shard, watch: Watch) -> _Outcome:
         """Compute a shard or its first images, and store the result."""
         with self._database.reading() as connection:
-            audit = find_audit(connection, shard.key.audit_id)
+            audit = find_audit(connection, shard.key.audit_id, kind=None)
         if audit is None:  # its audit was cancelled and deleted a moment ago
             raise AuditCancelled
+        if shard.kind == "train":
+            return self._train(audit, shard, watch)
+        if shard.kind == "finish":
+            return self._finish(audit)
         task = self._task_of(audit)
         if shard.kind == "assemble":
             return self._assemble(audit, task)
@@ -596,6 +637,61 @@ class Executor:
         )
         digest = self._store(audit.tenant, result.model_dump_json().encode())
         return _Outcome(digest, stop=computed.stop, contents=contents)
+
+    def _train(self, training: Audit, shard: Shard, watch: Watch) -> _Outcome:
+        """Take steps of a training, and store the checkpoint after the last of them."""
+        due = time.monotonic() + self._settings.checkpoint_s
+        done = self._computer.train(
+            self._training_of(training),
+            shard.start,
+            progress=watch.progress,
+            enough=lambda: time.monotonic() >= due or self._stopping.is_made(),
+        )
+        # images that cannot be decoded make fewer steps than the shard has
+        stop = shard.stop if done.ended else min(done.stop, shard.stop - 1)
+        return _Outcome(self._store(training.tenant, done.checkpoint), stop=stop)
+
+    def _finish(self, training: Audit) -> _Outcome:
+        """Make the report of a training and its weights, and store both."""
+        with self._database.reading() as connection:
+            attempts = sum(shard.attempt for shard in list_shards(connection, training.id) if shard.kind == "train")
+        made = self._computer.finish(self._training_of(training), attempts=attempts)
+        weights = self._store(training.tenant, made.weights)
+        report = self._store(training.tenant, canonical_json(made.report))
+        contents = AuditContents(models=frozenset({made.report.start.digest}))
+        return _Outcome(report, stop=1, weights=weights, contents=contents)
+
+    def _training_of(self, training: Audit) -> TrainingTask:
+        """The training with its contract read."""
+        request = TrainingRequest.model_validate_json(training.request)
+        blobs = self._blobs.of(training.tenant)
+        with self._database.reading(training.tenant) as connection:
+            images = count_images(connection, request.images)
+        return TrainingTask(
+            id=training.id,
+            tenant=training.tenant,
+            request=request,
+            training_images=images,
+            validation_images=training.images - images,
+            storage=TrainingImages(
+                training.id,
+                training.tenant,
+                request,
+                training=images,
+                database=self._database,
+                blobs=blobs,
+                access=self._settings.access,
+            ),
+            checkpoint=lambda: self._checkpoint(training),
+            blobs=blobs.get,
+        )
+
+    def _checkpoint(self, training: Audit) -> bytes:
+        with self._database.reading() as connection:
+            digest = checkpoint_of(connection, training.id)
+        if digest is None:  # the training was cancelled a moment ago
+            raise AuditCancelled
+        return self._blobs.of(training.tenant).get(digest, field="checkpoint")
 
     def _left_out(self, audit: Audit, task: AuditTask, shard: Shard) -> dict[int, EndOfProcess]:
         """The images of a shard's model that are left out, in the counting of the batch, with their codes."""

@@ -1,4 +1,4 @@
-"""Computes shards in its own process, with torch."""
+"""Computes shards of audits and steps of trainings in its own process, with torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from auditcore.orchestration.sharding import ShardRange
 from auditcore.sources.fetching import BlobReader
 from auditcore_service.worker.compute_settings import ComputingSettings
 from auditcore_service.worker.computer import AssemblyFacts, AuditTask, ComputedShard
+from auditcore_service.worker.in_process_training import InProcessTraining
 from auditcore_service.worker.model_cache import ModelCache
+from auditcore_service.worker.training_task import FinishedTraining, TrainedSteps, TrainingTask
 
 GIVE_BACK_S = 60.0
 """Shortest time between two returns of freed memory to the system, so that they cost less than 1 % of the time."""
@@ -52,6 +54,7 @@ class InProcessComputer:
         self.device = device_of(settings)
         self._settings = settings
         self._models = ModelCache(size=settings.cached_models, device=self.device, access=settings.access)
+        self._training = InProcessTraining(settings, self._models)
         self._current: _CurrentAudit | None = None
         self._gave_back_at = time.monotonic()
 
@@ -66,6 +69,7 @@ class InProcessComputer:
         images_begin: Callable[[], None] = lambda: None,
     ) -> ComputedShard:
         """Load the models of a shard, and run its wave; `images_begin` is called before the first image is decoded."""
+        self._training.forget()
         run = self._run_of(audit)
         self._settings.access.check_explainers(audit.plan.explainers)
         references = run.references_of(part)
@@ -105,10 +109,36 @@ class InProcessComputer:
             baseline=facts.baseline,
         )
 
+    def train(
+        self,
+        training: TrainingTask,
+        start: int,
+        *,
+        progress: Callable[[float], None],
+        enough: Callable[[], bool],
+        steps_begin: Callable[[], None] = lambda: None,
+    ) -> TrainedSteps:
+        """Train, from the newest checkpoint on; `steps_begin` is called before the first step."""
+        self._current = None
+        done = self._training.train(training, start, progress=progress, enough=enough, steps_begin=steps_begin)
+        self._give_back_memory()
+        return done
+
+    def finish(
+        self,
+        training: TrainingTask,
+        *,
+        attempts: int,
+        progress: Callable[[float], None] = lambda _: None,
+    ) -> FinishedTraining:
+        """Make weights and report of a training from its last checkpoint."""
+        return self._training.finish(training, attempts=attempts, progress=progress)
+
     def inspect(
         self, request: InspectionRequest, reference: ModelReference, *, purpose: str, tenant: str, blobs: BlobReader
     ) -> Inspection:
         """Load a model and say what runs on it."""
+        self._training.forget()
         self._settings.access.check_explainers(request.explainers)
         classifier = self._models.get(reference, purpose=purpose, tenant=tenant, blobs=blobs)
         return inspect(classifier, request, reference)

@@ -229,6 +229,8 @@ class ModelRecord(Contract):
     Attributes:
         digest: sha256 over names, shapes, types and bytes of all parameters and buffers; for a black box, over the
             server's description or over its file.
+        classes: Number of classes.
+        preprocessing: How an image becomes its input.
         parameters: Number of trainable values; null for a black box.
         trained: False for `random:` weights.
         capabilities: What an audit can use of the model.

@@ -38,6 +38,7 @@ from auditcore.contracts.training.optimizers import Adam
 from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
 from auditcore.contracts.training.report import EpochMeasurement
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
+from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.loading import load_classifier
@@ -48,7 +49,7 @@ from auditcore.report.serialize import report_bytes
 from auditcore.sources.resolving import resolve_model
 from auditcore.training.evaluation import measure_explanations, validate
 from auditcore.training.local_training import Trained, read_other_images, train, training_sets
-from auditcore.training.network import Network, require_trainable
+from auditcore.training.network import Network
 
 LOST_ACCURACY = "it loses more of the validation score than `accuracy_guard` allows"
 NO_VALUE = "the metric has no value on the validation images"

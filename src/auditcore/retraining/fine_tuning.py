@@ -23,6 +23,7 @@ from auditcore.contracts.shards import ModelRecord
 from auditcore.contracts.training.plan import TrainingPlan
 from auditcore.contracts.training.report import LeftOutImage, TrainingReport
 from auditcore.contracts.training.request import HeldOut
+from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.costs.estimate import weight
 from auditcore.costs.retraining import training_passes
 from auditcore.engine.model_records import model_record
@@ -37,7 +38,6 @@ from auditcore.retraining.training_faults import blaming_training
 from auditcore.sources.resolving import resolve_model
 from auditcore.training.labeled_images import LabeledImages, read_labeled
 from auditcore.training.local_training import read_training_images, training_sets
-from auditcore.training.network import require_trainable
 from auditcore.training.results import make_report
 from auditcore.training.training_run import TrainingRun
 

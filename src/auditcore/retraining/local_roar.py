@@ -11,6 +11,7 @@ import torch
 
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.retraining.roar import RoarReport, RoarRequest, RoarState
+from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.loading import load_classifier
 from auditcore.retraining.roar_results import make_roar_report
@@ -18,7 +19,6 @@ from auditcore.retraining.roar_run import RoarRun, with_random_weights
 from auditcore.retraining.training_faults import blaming_training
 from auditcore.sources.resolving import resolve_model
 from auditcore.training.local_training import read_training_images, training_sets
-from auditcore.training.network import require_trainable
 
 
 def roar(

@@ -19,6 +19,7 @@ from auditcore.contracts.retraining.cost import RetrainingCost
 from auditcore.contracts.retraining.roar import CellScore, MadeMaps, RoarCell, RoarRequest, RoarState, untouched
 from auditcore.contracts.significance import VALUE_DIGITS, significant
 from auditcore.contracts.training.request import TrainingRequest
+from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.costs.retraining import roar_map_passes, training_passes
 from auditcore.errors import CheckpointInvalid, InvalidRequest
 from auditcore.explainers.registry import applicability
@@ -28,7 +29,6 @@ from auditcore.retraining.pixel_ranks import CONSTANT_MAP, PixelRanks, labels_of
 from auditcore.retraining.speed import MeasuredSpeed, measured_speed, require_budget
 from auditcore.retraining.training_faults import blaming_explainer, blaming_training
 from auditcore.training.labeled_images import LabeledImages
-from auditcore.training.network import require_trainable
 from auditcore.training.training_run import TrainingRun
 
 RANDOM = "random:"

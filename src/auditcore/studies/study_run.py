@@ -25,6 +25,7 @@ from auditcore.contracts.studies.plan import StudyMethod, StudyRequest
 from auditcore.contracts.studies.report import ModelCorrelation, StudiedModel, StudyReport, StudyRow
 from auditcore.contracts.training.report import TrainingReport
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
+from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.images.encoded import EncodedImage
 from auditcore.metrics.model_correlation import LEAST_MODELS, pearson_over_models
 from auditcore.models.loading import load_classifier
@@ -36,7 +37,6 @@ from auditcore.studies.tables import study_tables
 from auditcore.training.evaluation import predicted, score
 from auditcore.training.labeled_images import read_labeled
 from auditcore.training.local_training import read_other_images, train
-from auditcore.training.network import require_trainable
 from auditcore.training.results import trained_reference
 
 ROBUSTNESS = "rao_auc"

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from auditcore.contracts.access import Limits
@@ -88,6 +87,8 @@ def score(logits: Float[Tensor, "image class"], truth: Bool[Tensor, "image class
     mixed = truth.any(dim=0) & ~truth.all(dim=0)
     if not bool(mixed.any()):
         return None
+    from sklearn.metrics import average_precision_score  # noqa: PLC0415 - only this needs it, and each worker would load it
+
     return float(
         average_precision_score(truth[:, mixed].cpu().numpy(), logits[:, mixed].cpu().numpy(), average="macro")
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, final
@@ -15,10 +14,11 @@ from torch import Tensor
 from auditcore.contracts.access import Limits
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.contract import Sha256
-from auditcore.contracts.models import Scores
 from auditcore.contracts.preprocessing import Preprocessing
+from auditcore.contracts.training.class_shares import held_out_images, used_images
+from auditcore.contracts.training.label_rules import check_labels, require_different_labels
 from auditcore.contracts.training.report import LeftOutImage
-from auditcore.errors import InvalidRequest, LabelOutOfRange, NoUsableImages
+from auditcore.errors import InvalidRequest, NoUsableImages
 from auditcore.images.batch import decode_batch
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -26,8 +26,6 @@ from auditcore.training.draws import generator
 
 KEPT_BYTES = 2 * 2**30
 """Decoded images up to this size stay in memory; larger sets are decoded again in every epoch."""
-
-FEWEST_CLASSES = 2
 
 Use = Literal["training", "validation"]
 
@@ -108,7 +106,9 @@ def read_labeled(
     """
     field = "images" if use == "training" else "validation"
     for image in images:
-        _check_labels(image, classes=model.classes, scores=model.scores, field=field)
+        check_labels(
+            image.labels, index=image.index, name=image.name, classes=model.classes, scores=model.scores, field=field
+        )
     batch = decode_batch(images, model.preprocessing, limits)
     if not batch.used:
         msg = f"none of the {len(images)} images can be decoded: {batch.excluded[0].reason}"
@@ -135,33 +135,13 @@ def read_labeled(
     return found, left_out
 
 
-def _check_labels(image: EncodedImage, *, classes: int, scores: Scores, field: str) -> None:
-    called = f"image {image.index}" if image.name is None else f"image {image.index} ({image.name!r})"
-    if not image.labels:
-        msg = f"{called} has no label; give every image its class index, or leave the image out"
-        raise InvalidRequest(msg, field=field)
-    if scores == "softmax" and len(image.labels) > 1:
-        msg = (
-            f"{called} has {len(image.labels)} labels, and the model has one class per image; give one label, or set "
-            "`scores` of the model to `sigmoid`"
-        )
-        raise InvalidRequest(msg, field=field)
-    for label in image.labels:
-        if label >= classes:
-            raise LabelOutOfRange(label=label, classes=classes, field=f"{field}.labels.{image.index}")
-
-
 def require_several_classes(images: LabeledImages) -> None:
     """Refuse training images of a single class, of which a model learns to say nothing else.
 
     Raises:
         InvalidRequest: Fewer than two classes occur; for a multi-label model, no class is missing in any image.
     """
-    patterns = Counter(tuple(row) for row in images.truth.tolist())
-    if len(patterns) < FEWEST_CLASSES:
-        only = ", ".join(map(str, images.per_class))
-        msg = f"all training images have the same label ({only}); a model learns from at least two classes"
-        raise InvalidRequest(msg, field="images")
+    require_different_labels(image.labels for image in images.encoded)
 
 
 def held_out(images: LabeledImages, share: float, seed: int) -> tuple[LabeledImages, LabeledImages]:
@@ -181,8 +161,7 @@ def held_out(images: LabeledImages, share: float, seed: int) -> tuple[LabeledIma
     taken: set[int] = set()
     for index, rows in _classes(images, seed, "held_out"):
         del index
-        count = min(max(1, round(share * len(rows))), len(rows) - 1)
-        taken.update(rows[:count])
+        taken.update(rows[: held_out_images(len(rows), share)])
     if not taken:
         msg = "no class has two images, so none can be held out; send images for validation, or more training images"
         raise InvalidRequest(msg, field="validation")
@@ -196,7 +175,7 @@ def share_of(images: LabeledImages, share: float, seed: int) -> LabeledImages:
     """A share of the images of each class, at least one of each; a smaller share is part of every larger one."""
     if share == 1:
         return images
-    taken = {row for _, rows in _classes(images, seed, "share") for row in rows[: max(1, round(share * len(rows)))]}
+    taken = {row for _, rows in _classes(images, seed, "share") for row in rows[: used_images(len(rows), share)]}
     return images.take(sorted(taken))
 
 

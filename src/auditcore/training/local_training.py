@@ -14,9 +14,10 @@ import torch
 from auditcore.contracts.access import AccessRules, Limits
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.model_reference import BuiltModel, ModelReference
-from auditcore.contracts.training.plan import TrainingPlan
-from auditcore.contracts.training.report import LeftOutImage, TrainingReport
+from auditcore.contracts.training.allowed_explainers import check_training_explainers
+from auditcore.contracts.training.report import LeftOutImage, Stopped, TrainingReport
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
+from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.errors import InputError
 from auditcore.images.encoded import EncodedImage
 from auditcore.models.classifier import Classifier
@@ -30,7 +31,6 @@ from auditcore.training.labeled_images import (
     require_several_classes,
     share_of,
 )
-from auditcore.training.network import require_trainable
 from auditcore.training.results import make_report, trained_reference
 from auditcore.training.training_run import TrainingRun
 
@@ -69,6 +69,47 @@ class TrainingSets(NamedTuple):
     left_out: tuple[LeftOutImage, ...]
 
 
+@final
+@dataclass(frozen=True)
+class PreparedTraining:
+    """A training whose model is loaded and whose images are decoded; in the end it has a result.
+
+    Attributes:
+        request: With pinned model.
+        run: Its steps, which may go on from a checkpoint.
+        start: The model it starts from.
+        sets: The images.
+    """
+
+    request: TrainingRequest
+    run: TrainingRun
+    start: Classifier
+    sets: TrainingSets
+
+    def result(self, training_id: str, *, stopped: Stopped, attempts: int = 1) -> Trained:
+        """The weights of this moment, and the report.
+
+        Args:
+            training_id: Of the training.
+            stopped: Why it has ended.
+            attempts: How often computing was started.
+        """
+        weights = self.run.weights()
+        report = make_report(
+            training_id,
+            self.request,
+            self.run,
+            start=self.start,
+            training=self.sets.training,
+            validation=self.sets.validation,
+            left_out=self.sets.left_out,
+            weights=weights,
+            stopped=stopped,
+            attempts=attempts,
+        )
+        return Trained(report, weights)
+
+
 def train(
     request: TrainingRequest,
     *,
@@ -98,47 +139,70 @@ def train(
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
     """
+    prepared = prepare_local_training(
+        request, images=images, validation=validation, access=access, device=device, clock=clock
+    )
+    end = prepared.run.advance(progress=progress)
+    assert end.stopped is not None  # noqa: S101 - nobody has said that it is enough
+    return prepared.result(training_id or str(uuid.uuid4()), stopped=end.stopped)
+
+
+def prepare_local_training(
+    request: TrainingRequest,
+    *,
+    images: Sequence[EncodedImage] | None = None,
+    validation: Sequence[EncodedImage] | None = None,
+    access: AccessRules | None = None,
+    device: torch.device | str = "cpu",
+    clock: Callable[[], float] = time.monotonic,
+) -> PreparedTraining:
+    """Load the model and the images of a training, whose steps may then be taken one part after the other.
+
+    Args:
+        request: Model, images and plan.
+        images: As in `train`.
+        validation: As in `train`.
+        access: As in `train`.
+        device: As in `train`.
+        clock: Seconds, monotonic.
+
+    Raises:
+        InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
+    """
     access = access or AccessRules()
     require_trainable(request.model)
-    check_explainers(request.plan, access)
+    check_training_explainers(request.plan, access)
     request = request.model_copy(update={"model": resolve_model(request.model, access).reference})
     images, validation = read_training_images(request, access, images=images, validation=validation)
     start = load_classifier(request.model, access=access, device=device)
-    sets = training_sets(request, start, images, validation, access.limits)
-    run = TrainingRun(request, start, sets.training, sets.validation, limits=access.limits, clock=clock)
-    end = run.advance(progress=progress)
-    assert end.stopped is not None  # noqa: S101 - nobody has said that it is enough
-    weights = run.weights()
-    report = make_report(
-        training_id or str(uuid.uuid4()),
-        request,
-        run,
-        start=start,
-        training=sets.training,
-        validation=sets.validation,
-        left_out=sets.left_out,
-        weights=weights,
-        stopped=end.stopped,
-    )
-    return Trained(report, weights)
+    return prepare_training(request, start, images, validation, access.limits, clock=clock)
 
 
-def check_explainers(plan: TrainingPlan, access: AccessRules) -> None:
-    """Refuse functions and servers that make maps and that the operator has not allowed.
+def prepare_training(
+    request: TrainingRequest,
+    start: Classifier,
+    images: Sequence[EncodedImage],
+    validation: Sequence[EncodedImage] | None,
+    limits: Limits,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> PreparedTraining:
+    """Decode and divide the images of a training.
+
+    Args:
+        request: With pinned model.
+        start: The model to start from, on its device; it stays as it is.
+        images: Encoded training images.
+        validation: Encoded validation images; None to hold some of the others out.
+        limits: Sizes that are checked before a file is decoded.
+        clock: Seconds, monotonic.
 
     Raises:
-        UnsafeReference: One that the method or the audit after an epoch names is not allowed.
+        InputError: Images or labels cannot be used, or the model cannot be trained.
     """
-    audited = () if plan.epoch_audit is None else plan.epoch_audit.plan.explainers
-    for before, field, explainers in (
-        ("plan.explainers.0", "plan.method.explainer", plan.method.explainers),
-        ("plan.explainers", "plan.epoch_audit.plan.explainers", audited),
-    ):
-        try:
-            access.check_explainers(explainers)
-        except InputError as error:
-            error.field = error.field.replace(before, field, 1)
-            raise
+    sets = training_sets(request, start, images, validation, limits)
+    run = TrainingRun(request, start, sets.training, sets.validation, limits=limits, clock=clock)
+    return PreparedTraining(request, run, start, sets)
 
 
 def read_training_images(

@@ -11,17 +11,11 @@ from torch import Tensor, nn
 
 from auditcore.contracts.contract import Sha256
 from auditcore.contracts.explainers import Explainer
-from auditcore.contracts.model_reference import ModelReference
-from auditcore.contracts.models import DemoModel, FactoryModel, TimmModel, TorchvisionModel
 from auditcore.errors import ModelNotTrainable, ModelOutputInvalid, NotApplicable, TrainingDiverged
 from auditcore.explainers.registry import applicability, explain
 from auditcore.models.classifier import Classifier
 from auditcore.models.foreign_code import copied
 from auditcore.random_numbers.streams import Streams
-
-TRAINABLE = (TorchvisionModel, TimmModel, FactoryModel, DemoModel)
-"""Models given as an architecture and weights, so that other weights of it can be named in an audit."""
-
 
 NO_DIGEST: Sha256 = f"sha256:{0:064d}"
 """Of weights that still change: hashing those of a ResNet-50 in every step would take 0.1 s."""
@@ -205,20 +199,6 @@ def _diverged(error: ModelOutputInvalid) -> TrainingDiverged:
         "diverged: lower `plan.optimizer.learning_rate`, such as to a tenth, or start from other weights"
     )
     return TrainingDiverged(msg, field="plan.optimizer.learning_rate")
-
-
-def require_trainable(reference: ModelReference) -> None:
-    """Refuse a reference whose weights cannot be replaced. It opens nothing and needs no model.
-
-    Raises:
-        ModelNotTrainable: It is a server, a program, or a package of a registry.
-    """
-    if not isinstance(reference, TRAINABLE):
-        msg = (
-            f"a model of kind {reference.kind!r} cannot be trained here, because its architecture and its weights "
-            "cannot be given apart; name it as kind torchvision, timm or factory with its weights"
-        )
-        raise ModelNotTrainable(msg, field="model.kind")
 
 
 def _load(module: nn.Module, state: dict[str, Tensor]) -> None:

@@ -20,7 +20,7 @@ from auditcore.contracts.training.methods.random_masks import RandomMasks
 from auditcore.contracts.training.methods.recursive_mix import RecursiveMix
 from auditcore.contracts.training.methods.saliency_mix import SaliencyMix
 from auditcore.contracts.training.methods.token_mixup import TokenMixup
-from auditcore.errors import ModelNotTrainable
+from auditcore.contracts.training.trainable_models import require_scores
 from auditcore.training.method import Method, MethodSetting
 from auditcore.training.methods.augmix import AugMixTraining
 from auditcore.training.methods.cutmix import CutMixTraining
@@ -62,11 +62,5 @@ def method_of(contract: TrainingMethod, setting: MethodSetting) -> Method:
     Raises:
         ModelNotTrainable: The method is not made for models of this kind.
     """
-    scores = setting.network.scores
-    if scores not in contract.scores:
-        msg = (
-            f"method {contract.kind!r} needs a model with {' or '.join(sorted(contract.scores))} scores, and this one "
-            f"has {scores}; take another method, or set `model.scores`"
-        )
-        raise ModelNotTrainable(msg, field="plan.method.kind")
+    require_scores(contract, setting.network.scores)
     return METHODS[type(contract)](contract, setting)

@@ -17,13 +17,13 @@ from auditcore.contracts.training.report import (
     TrainingReport,
 )
 from auditcore.contracts.training.request import TrainingRequest
+from auditcore.contracts.training.trainable_models import require_trainable
 from auditcore.engine.environment import describe_environment
 from auditcore.engine.model_records import model_record
 from auditcore.engine.pass_meter import peak_memory_bytes
 from auditcore.models.classifier import Classifier
 from auditcore.models.state_digests import state_digest
 from auditcore.training.labeled_images import LabeledImages
-from auditcore.training.network import require_trainable
 from auditcore.training.training_run import TrainingRun
 
 

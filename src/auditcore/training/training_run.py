@@ -155,7 +155,7 @@ class TrainingRun:
             BudgetTooSmall: The budget does not suffice for one epoch.
             ModelNotTrainable: The method is not right on this model.
         """
-        begun_at, seconds_before = self._history.step, self._history.seconds
+        seconds_before = self._history.seconds
         ledger = self._start.ledger
         forward, backward = ledger.forward_images, ledger.backward_images
         before = self._history
@@ -170,7 +170,7 @@ class TrainingRun:
                     "backward_images": before.backward_images + ledger.backward_images - backward,
                 }
             )
-            self._require_budget(self._history.step - begun_at)
+            self._require_budget()
             progress(self._history.step / self.steps)
             stopped = self._stopped()
             if enough():
@@ -213,6 +213,8 @@ class TrainingRun:
         began = self._clock()
         done = self._history
         validation = validate(self._network, self._validation)
+        # the last step may have ruined weights whose loss before it was still a number
+        self._network.require_finite(torch.tensor(validation.loss), step=done.step - 1)
         audit = self._plan.epoch_audit
         last = epoch + 1 == self._plan.epochs
         measurements = (
@@ -266,10 +268,10 @@ class TrainingRun:
             return None
         return "budget" if history.seconds + history.seconds / len(history.epochs) > budget else None
 
-    def _require_budget(self, steps: int) -> None:
-        """Stop early where the first epoch will not fit into the budget."""
+    def _require_budget(self) -> None:
+        """Stop early where the first epoch will not fit into the budget, in however many parts it is done."""
         budget, history = self._request.budget_seconds, self._history
-        if budget is None or history.epochs or steps < min(STEPS_BEFORE_ESTIMATE, self.steps_per_epoch):
+        if budget is None or history.epochs or history.step < min(STEPS_BEFORE_ESTIMATE, self.steps_per_epoch):
             return
         expected = history.seconds / history.step * self.steps_per_epoch
         if expected > budget:

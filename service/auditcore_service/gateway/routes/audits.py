@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
-import re
 from collections.abc import AsyncIterator
-from typing import Annotated, cast
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AfterValidator, AwareDatetime, StringConstraints
-from starlette.concurrency import run_in_threadpool
+from pydantic import AwareDatetime
 
 from auditcore.contracts.audit_labels import AuditName
 from auditcore.contracts.contract import Sha256
@@ -40,6 +37,14 @@ from auditcore_service.gateway.routes.audit_examples import (
     STATUS_EXAMPLE,
     SUBMIT_EXAMPLES,
 )
+from auditcore_service.gateway.routes.following import (
+    RETRY_AFTER_S,
+    TagQuery,
+    key_and_value,
+    resume_after,
+    stream_events,
+    waiting_of,
+)
 from auditcore_service.gateway.routes.immutable import IfNoneMatch, etag_of_digest, immutable
 from auditcore_service.gateway.routes.paging import CURSOR_EXAMPLE, INVALID_CURSOR, link_next_page
 from auditcore_service.gateway.routes.principals import Auditor, Reader, Remover
@@ -51,14 +56,12 @@ from auditcore_service.gateway.schemas import (
     AuditStatus,
     ErrorBody,
     ProgressBody,
-    WaitingBody,
 )
 from auditcore_service.gateway.thread_limits import ThreadsDep, in_thread
 from auditcore_service.store.audit_filters import AuditFilter
 from auditcore_service.store.records import Audit
 from auditcore_service.store.transitions import TERMINAL
 from auditcore_service.timestamps import rfc3339
-from auditcore_service.use_cases.refusals import NotFound
 from auditcore_service.use_cases.representations import (
     NOT_ACCEPTABLE,
     OF_FAILURES,
@@ -67,34 +70,10 @@ from auditcore_service.use_cases.representations import (
     render,
     render_failure,
 )
-from auditcore_service.waiting_reasons import MESSAGES, WaitingReason
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"], route_class=CheckedBodies)
 
-RETRY_AFTER_S = 2
-"""How long a client should wait before it asks again; half the shortest audit seen."""
-
 AuditId = Annotated[str, Path(description="From the answer to POST /v1/audits.")]
-
-
-def _key_and_value(tag: str) -> tuple[str, str]:
-    key, _, value = tag.partition(":")
-    return key, value
-
-
-def _is_tag(text: str) -> str:
-    # databases do not accept null characters
-    if not all(_key_and_value(text)) or not text.isprintable():
-        msg = "write a tag as `key:value`, such as `model:v7`"
-        raise ValueError(msg)
-    return text
-
-
-TagQuery = Annotated[str, StringConstraints(max_length=264), AfterValidator(_is_tag)]
-"""A tag as a list of audits takes it: `key:value`; the value may have further colons."""
-
-_EVENT_ID = re.compile(r"[0-9]{1,18}")
-"""Every number of this length fits the integers of the database."""
 
 
 @router.post(
@@ -196,7 +175,7 @@ def list_page(
         state=state,
         verdict=verdict,
         name=name,
-        tags=tuple(_key_and_value(one) for one in tag or ()),
+        tags=tuple(key_and_value(one) for one in tag or ()),
         model=model,
         created_after=None if created_after is None else created_after.timestamp(),
         created_before=None if created_before is None else created_before.timestamp(),
@@ -341,13 +320,6 @@ def artifact(
     )
 
 
-async def _resume_after(
-    last_event_id: Annotated[str | None, Header(description="Resume after this event.")] = None,
-) -> int:
-    """The event to resume after; 0, which is the beginning, if the header has no id of this service."""
-    return int(last_event_id) if last_event_id is not None and _EVENT_ID.fullmatch(last_event_id) else 0
-
-
 def _known_audit(audit_id: AuditId, service: ServiceDep, principal: Reader) -> str:
     """Refuse before the stream begins, while there is still a status to answer with."""
     return service.audits.get(principal, audit_id).id
@@ -364,24 +336,13 @@ async def events(
     audit_id: Annotated[str, Depends(_known_audit)],
     service: ServiceDep,
     principal: Reader,
-    after: Annotated[int, Depends(_resume_after)],
+    after: Annotated[int, Depends(resume_after)],
     news: EventNewsDep,
 ) -> AsyncIterator[ServerSentEvent]:
     """Ends after the event that ends the audit. Asynchronous, so that a waiting reader holds no thread."""
-    while True:
-        try:
-            found, ended = await run_in_threadpool(service.audits.events, principal, audit_id, after=after)
-        except NotFound:
-            return
-        for event in found:
-            yield ServerSentEvent(id=str(event.id), event=event.kind, raw_data=event.data)
-            after = event.id
-            if json.loads(event.data)["state"] in TERMINAL:
-                return
-        if ended and not found:
-            return
-        if not found:
-            await news.wait(audit_id)
+    found = functools.partial(service.audits.events, principal, audit_id)
+    async for event in stream_events(found, news, audit_id, after):
+        yield event
 
 
 def path_of(audit_id: str) -> str:
@@ -405,7 +366,7 @@ def status_of(audit: Audit) -> AuditStatus:
         verdict=audit.verdict,
         replay_of=audit.replay_of,
         error=None if failure is None else ErrorBody(code=failure.code, message=failure.message, field=failure.field),
-        waiting_for=_waiting(audit),
+        waiting_for=waiting_of(audit),
         created_at=rfc3339(audit.created_at),
         started_at=None if audit.started_at is None else rfc3339(audit.started_at),
         finished_at=None if audit.finished_at is None else rfc3339(audit.finished_at),
@@ -417,12 +378,3 @@ def status_of(audit: Audit) -> AuditStatus:
             evidence=f"{path}/evidence",
         ),
     )
-
-
-def _waiting(audit: Audit) -> WaitingBody | None:
-    waiting = audit.waiting
-    if waiting is None or audit.state in TERMINAL:
-        return None
-    # a worker of a newer release may know more reasons
-    message = MESSAGES.get(cast("WaitingReason", waiting.reason), MESSAGES["retry"])
-    return WaitingBody(reason=waiting.reason, message=message, until=rfc3339(waiting.until))

@@ -15,7 +15,8 @@ from auditcore_service.gateway.problem_responses import (
     problem_responses,
 )
 from auditcore_service.gateway.routes.audit_examples import AUDIT_ID, DELETED_AUDIT, NO_AUDIT, NOT_READY, STATUS_EXAMPLE
-from auditcore_service.gateway.routes.audits import RETRY_AFTER_S, AuditId, path_of, status_of
+from auditcore_service.gateway.routes.audits import AuditId, path_of, status_of
+from auditcore_service.gateway.routes.following import RETRY_AFTER_S
 from auditcore_service.gateway.routes.principals import Auditor, Reader
 from auditcore_service.gateway.routes.service import ServiceDep
 from auditcore_service.gateway.schemas import AuditStatus

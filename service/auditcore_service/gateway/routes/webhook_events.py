@@ -8,11 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header
 from pydantic import BaseModel
 
-from auditcore_service.webhook_events import AuditEvent, AuditEventType, PingData, PingEvent, audit_event
+from auditcore_service.webhook_events import (
+    AuditEvent,
+    AuditEventType,
+    PingData,
+    PingEvent,
+    TrainingEvent,
+    TrainingEventType,
+    audit_event,
+    training_event,
+)
 
 router = APIRouter(tags=["webhooks"])
 
 _AUDIT = "0b6f5c1e-3a52-4f0e-9c77-1f2f0a8f4d11"
+_TRAINING = "7d0c8b57-64c1-4f0a-8a53-0f1c2f3a9b77"
 _TIME = "2026-11-22T12:03:20.000Z"
 
 EVENT_EXAMPLES: Mapping[AuditEventType, AuditEvent] = {
@@ -20,6 +30,13 @@ EVENT_EXAMPLES: Mapping[AuditEventType, AuditEvent] = {
     "audit.succeeded": audit_event("audit.succeeded", _AUDIT, timestamp=_TIME, verdict="pass"),
     "audit.failed": audit_event("audit.failed", _AUDIT, timestamp=_TIME, error_code="worker_lost"),
     "audit.cancelled": audit_event("audit.cancelled", _AUDIT, timestamp=_TIME),
+}
+
+TRAINING_EXAMPLES: Mapping[TrainingEventType, TrainingEvent] = {
+    "training.started": training_event("training.started", _TRAINING, timestamp=_TIME),
+    "training.succeeded": training_event("training.succeeded", _TRAINING, timestamp=_TIME),
+    "training.failed": training_event("training.failed", _TRAINING, timestamp=_TIME, error_code="training_diverged"),
+    "training.cancelled": training_event("training.cancelled", _TRAINING, timestamp=_TIME),
 }
 
 PING_EXAMPLE = PingEvent(timestamp=_TIME, data=PingData(webhook_id="wh_5b0f6c1e3a524f0e9c771f2f0a8f4d11"))
@@ -31,6 +48,14 @@ _NAMES: Mapping[AuditEventType, tuple[str, str]] = {
     "audit.cancelled": ("auditCancelled", "An audit was cancelled"),
 }
 """Event -> the name of its operation, and its summary."""
+
+_TRAINING_NAMES: Mapping[TrainingEventType, tuple[str, str]] = {
+    "training.started": ("trainingStarted", "A training has started"),
+    "training.succeeded": ("trainingSucceeded", "A training has weights and a report"),
+    "training.failed": ("trainingFailed", "A training has failed"),
+    "training.cancelled": ("trainingCancelled", "A training was cancelled"),
+}
+"""The same for trainings."""
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     204: {"description": "The event has arrived. Any status from 200 to 299 says so."},
@@ -57,6 +82,10 @@ def _audit_event(body: AuditEvent, message_id: _MessageId, sent_at: _SentAt, sig
     """Signed as Standard Webhooks says. It may come more than once, with the same id."""
 
 
+def _training_event(body: TrainingEvent, message_id: _MessageId, sent_at: _SentAt, signatures: _Signatures) -> None:
+    """Signed as Standard Webhooks says. It may come more than once, with the same id."""
+
+
 def _ping(body: PingEvent, message_id: _MessageId, sent_at: _SentAt, signatures: _Signatures) -> None:
     """What `POST /v1/webhooks/{webhook_id}/ping` asks for."""
 
@@ -70,6 +99,16 @@ for _event, (_name, _summary) in _NAMES.items():
         responses=_RESPONSES,
         openapi_extra=_described(EVENT_EXAMPLES[_event]),
     )(_audit_event)
+
+for _training, (_name, _summary) in _TRAINING_NAMES.items():
+    router.post(
+        _training,
+        status_code=204,
+        operation_id=_name,
+        summary=_summary,
+        responses=_RESPONSES,
+        openapi_extra=_described(TRAINING_EXAMPLES[_training]),
+    )(_training_event)
 
 router.post(
     "ping",

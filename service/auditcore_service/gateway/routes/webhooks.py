@@ -251,11 +251,13 @@ def _entry(webhook: StoredWebhook) -> WebhookEntry:
 
 
 def _delivery(delivery: Delivery) -> DeliveryEntry:
+    is_training = delivery.event.startswith("training.")
     return DeliveryEntry.model_validate(
         {
             "id": delivery.id,
             "event": delivery.event,
-            "audit_id": delivery.audit_id,
+            "audit_id": None if is_training else delivery.audit_id,
+            "training_id": delivery.audit_id if is_training else None,
             "state": delivery.state,
             "attempts": delivery.attempts,
             "status": delivery.status,

@@ -75,13 +75,26 @@ class TrainingPlan(Contract):
             if reason is not None:
                 msg = f"method {self.method.kind!r} cannot train with explainer {explainer.label!r}: {reason}"
                 raise ValueError(msg)
+        for explainer in () if self.epoch_audit is None else self.epoch_audit.plan.explainers:
+            reason = _foreign_maps(explainer)
+            if reason is not None:
+                msg = f"the audit after an epoch cannot use explainer {explainer.label!r}: {reason}"
+                raise ValueError(msg)
         return self
 
 
 def unfit_for_training(explainer: Explainer) -> str | None:
     """Why an explainer has no maps of a model whose weights change in every step, and what to take; None if it has."""
-    if not explainer.computes_maps or explainer.server is not None:
-        return "its maps are not of the model in training; take one that computes them, such as grad_cam"
+    reason = _foreign_maps(explainer)
+    if reason is not None:
+        return reason
     if explainer.needs_measure_wave:
         return "it first measures all images, which would have to be repeated in every step; take one such as grad_cam"
+    return None
+
+
+def _foreign_maps(explainer: Explainer) -> str | None:
+    """Why the maps of an explainer are not of a model that changes, and what to take; None if they are."""
+    if not explainer.computes_maps or explainer.server is not None:
+        return "its maps are not of the model in training; take one that computes them, such as grad_cam"
     return None

@@ -24,6 +24,10 @@ class EpochMeasurement(Contract):
     """The mean of one metric of the explanations after an epoch.
 
     Attributes:
+        check: Label of the check.
+        explainer: Label of the explainer; null for a metric of the model itself.
+        metric: Name of the metric.
+        variant: Which form of the metric, if there are several.
         mean: Over the validation images for which the metric is defined; null if there are none.
         n: How many these are.
         reason: Why `mean` is null.
@@ -75,6 +79,8 @@ class LeftOutImage(Contract):
     Attributes:
         images: The batch it belongs to.
         index: Its position there, from 0.
+        name: Name of its file; null without one.
+        label: Its class or classes.
         code: The error.
         reason: What was found.
     """
