@@ -74,7 +74,8 @@ class Network:
         Raises:
             ModelNotTrainable: In training mode the model returns something else than in evaluation mode.
         """
-        returned = self._passed(pixels)
+        with self._precision():
+            returned = self.module(self.start.normalize(pixels))
         if not (isinstance(returned, Tensor) and returned.shape == (len(pixels), self.classes)):
             msg = (
                 "in training mode the model does not return one row of class scores per image, as it does in "
@@ -87,7 +88,9 @@ class Network:
         """Logits in evaluation mode, with gradients by the weights; batch normalization stays as it is."""
         self.module.eval()
         try:
-            return self._passed(pixels).float()
+            with self._precision():
+                scores: Tensor = self.module(self.start.normalize(pixels))
+            return scores.float()
         finally:
             self.module.train()
 
@@ -180,10 +183,8 @@ class Network:
             )
             raise TrainingDiverged(msg, field="plan.optimizer.learning_rate")
 
-    def _passed(self, pixels: Float[Tensor, "image channel height width"]) -> Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            returned: Tensor = self.module(self.start.normalize(pixels))
-        return returned
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
 
 def _require_applicable(classifier: Classifier, explainer: Explainer) -> None:
