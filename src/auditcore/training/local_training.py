@@ -171,7 +171,6 @@ def prepare_local_training(
     """
     access = access or AccessRules()
     require_trainable(request.model)
-    check_training_explainers(request.plan, access)
     request = request.model_copy(update={"model": resolve_model(request.model, access).reference})
     images, validation = read_training_images(request, access, images=images, validation=validation)
     start = load_classifier(request.model, access=access, device=device)
@@ -212,7 +211,7 @@ def read_training_images(
     images: Sequence[EncodedImage] | None,
     validation: Sequence[EncodedImage] | None,
 ) -> tuple[Sequence[EncodedImage], Sequence[EncodedImage] | None]:
-    """The encoded images of a training, read unless they are given.
+    """The encoded images of a training, read unless they are given; its explainers are checked before.
 
     Args:
         request: Names them.
@@ -224,8 +223,9 @@ def read_training_images(
         Training images; and validation images, None if they are held out of the others.
 
     Raises:
-        InputError: Images are not allowed or cannot be read.
+        InputError: Images are not allowed or cannot be read, or a function that makes maps is not allowed.
     """
+    check_training_explainers(request.plan, access)
     if images is None:
         access.check_images(request.images)
         images = read_images(request, access)
