@@ -29,13 +29,9 @@ demo: $(DEMO) ## Audit an ImageNet model on eight photos over HTTP; writes demo-
 test: $(DEV) ## Everything .ci/run checks: lint, types, import rules, OpenAPI drift, tests but for the long ones of `make acceptance`
 	$(MAKE) --jobs 2 lint all-tests
 
-# CI has half an hour: what is slow and changes least is left to `make acceptance`, which is run before a release
-LONG := tests/sense tests/acceptance/test_open_inference.py tests/acceptance/test_products.py
-LONG_CASES := tests/acceptance/test_documentation.py::test_every_code_block_of_a_page_runs[docs/tutorial.md]
-
 all-tests: $(DEV)
 	$(BIN)/auditcore openapi --out openapi --check
-	$(PYTEST) -v $(addprefix --ignore=,$(LONG)) $(foreach case,$(LONG_CASES),--deselect '$(case)')
+	$(PYTEST) -v -m "not long"
 
 unit: $(DEV) ## The quick part of tests/unit, in about 85 s of two cores; tests/unit/conftest.py says what is left out
 	$(PYTEST) tests/unit -m "not slow and not thorough"
@@ -43,8 +39,9 @@ unit: $(DEV) ## The quick part of tests/unit, in about 85 s of two cores; tests/
 service: $(DEV) ## All tests of the service: gateway, store, both queues, workers, command line
 	$(PYTEST) tests/service
 
-acceptance: $(DEV) ## Tests of the whole with full-size networks and real servers, and of what the numbers tell
+acceptance: $(DEV) ## Before a release: tests of the whole with full-size networks and real servers, and all long tests
 	$(PYTEST) tests/acceptance tests/sense
+	$(PYTEST) -m long tests/unit tests/service
 
 lint: $(DEV) ## Style, types, import rules, security, Dockerfiles
 	$(BIN)/ruff check .

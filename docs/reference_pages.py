@@ -26,7 +26,19 @@ from auditcore.contracts.policy import Condition
 from auditcore.contracts.policy_document import PolicyDocument
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
+from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest
 from auditcore.contracts.shipped_policies import shipped_policies
+from auditcore.contracts.synthetic import (
+    OBJECT_CLASSES,
+    SCENE_CLASSES,
+    Digits,
+    ObjectsOnScenes,
+    Shortcut,
+    ShortcutReliance,
+)
+from auditcore.contracts.training.methods import TRAINING_METHODS
 from auditcore_service.cli.commands import app
 from auditcore_service.gateway.catalogue import build_catalogue
 from auditcore_service.gateway.problems import STATUS
@@ -62,7 +74,10 @@ def reference_pages() -> dict[str, str]:
         "presets.md": _presets(catalogue["presets"]),
         "policies.md": _policies(),
         "models.md": _models(),
+        "synthetic.md": _synthetic(),
+        "training-methods.md": _training_methods(),
         "request.md": _records(),
+        "retraining.md": _retraining(),
         "settings.md": _settings(),
         "command-line.md": _commands(),
         "errors.md": _errors(),
@@ -254,6 +269,55 @@ def _models() -> str:
     )
 
 
+def _synthetic() -> str:
+    records = (ObjectsOnScenes, Digits, Shortcut, ShortcutReliance)
+    schemas = [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
+    return _page(
+        "Synthetic data",
+        "`auditcore.generate_images` makes images from these parameters; `auditcore synthetic` writes them as folders. "
+        "[The guide](../how-to/make-images-with-known-truth.md) says what they are for.",
+        *(_section(name, _documentation(schema), _fields(schema)) for name, schema in schemas),
+        _section(
+            "Classes",
+            "A dataset of n classes has the first n.",
+            _table(
+                ("Number", "Object: its outline", "Scene: its texture"),
+                [
+                    (str(number), f"`{shape}`", f"`{texture}`")
+                    for number, (shape, texture) in enumerate(zip(OBJECT_CLASSES, SCENE_CLASSES, strict=True))
+                ],
+            ),
+        ),
+    )
+
+
+def _training_methods() -> str:
+    schemas = [(contract, contract.model_json_schema()) for contract in TRAINING_METHODS]
+    rows = [
+        (
+            f"[`{schema['properties']['kind']['default']}`](#{_anchor(schema['properties']['kind']['default'])})",
+            _first_line(contract),
+            "yes" if contract.mixes_images else "no",
+            "yes" if contract.mixes_labels else "no",
+            ", ".join(sorted(contract.scores)),
+            contract.paper,
+        )
+        for contract, schema in schemas
+    ]
+    header = ("Kind", "What a batch is made into", "Mixes images", "Mixes labels", "Models", "Source")
+    return _page(
+        "Training methods",
+        "A training method is `method` of a training plan. It is a subject of study, not a cure: mixed labels lower "
+        "inter-model deletion in Won et al. 2025. Label smoothing is a field of the plan, `label_smoothing`, and works "
+        "with every method.",
+        _table(header, rows),
+        *(
+            _section(schema["properties"]["kind"]["default"], _documentation(schema), _fields(schema, skip=("kind",)))
+            for _, schema in schemas
+        ),
+    )
+
+
 def _records() -> str:
     records: tuple[type[BaseModel], ...] = (AuditRequest, AuditPlan, Condition, PolicyDocument, AuditReport)
     schemas = [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
@@ -265,6 +329,44 @@ def _records() -> str:
         "## Parts of a report",
         *_parts(schemas[-1][1], skip=_method_records()),
     )
+
+
+def _retraining() -> str:
+    plans, requests, reports = (
+        [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
+        for records in (
+            (RoarPlan, FFidelityPlan, IdsdsPlan),
+            (RoarRequest, FFidelityRequest, IdsdsRequest),
+            (RoarReport, FFidelityReport, IdsdsReport),
+        )
+    )
+    own = {
+        name: _join(_documentation(schema["$defs"][name]), _fields(schema["$defs"][name], schema))
+        for _, schema in reports
+        for name in RETRAINING_PARTS
+        if name in schema["$defs"]
+    }
+    return _page(
+        "Measures that retrain",
+        "`auditcore.roar`, `auditcore.f_fidelity` and `auditcore.idsds` train models to measure explanations. "
+        "[Definitions](../explanation/definitions.md#measures-that-retrain) has the formulas. Each takes a request "
+        "with a plan and returns a report. With `budget_seconds`, what would not fit is refused before anything is "
+        "trained.",
+        *(_section(name, _documentation(schema), _fields(schema)) for name, schema in (*plans, *requests, *reports)),
+        *(_section(name, own[name]) for name in RETRAINING_PARTS),
+    )
+
+
+RETRAINING_PARTS = (
+    "RoarResult",
+    "RoarPoint",
+    "MeasuredExplainer",
+    "MeasuredImage",
+    "ScorePoint",
+    "Statistic",
+    "RetrainingCost",
+)
+"""Parts of the reports of measures that retrain which no other page has."""
 
 
 def _method_records() -> set[str]:

@@ -136,20 +136,33 @@ from auditcore.contracts.policy import Condition
 from auditcore.contracts.policy_document import PolicyDigest, PolicyDocument
 from auditcore.contracts.preprocessing import Preprocessing, Size, Window
 from auditcore.contracts.presets import resolve_plan
+from auditcore.contracts.remedies.plan import RemedyPlan, RemedyRequest
+from auditcore.contracts.remedies.report import RemedyReport
 from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
+from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
 from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
 from auditcore.contracts.stopping import Conclusive
 from auditcore.contracts.studies.plan import StudyMethod, StudyPlan, StudyRequest
 from auditcore.contracts.studies.report import StudyReport
+from auditcore.contracts.synthetic import Digits, ObjectsOnScenes, Shortcut, ShortcutReliance
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
+from auditcore.contracts.training.methods.augmix import AugMix
+from auditcore.contracts.training.methods.cutmix import CutMix
+from auditcore.contracts.training.methods.cutout import Cutout
 from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
 from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.mixup import Mixup
+from auditcore.contracts.training.methods.pixmix import PixMix
 from auditcore.contracts.training.methods.plain import Plain
 from auditcore.contracts.training.methods.random_masks import RandomMasks, RandomPatches, RandomPixels
+from auditcore.contracts.training.methods.recursive_mix import RecursiveMix
+from auditcore.contracts.training.methods.saliency_mix import SaliencyMix
+from auditcore.contracts.training.methods.token_mixup import TokenMixup
 from auditcore.contracts.training.optimizers import Adam, AdamW, ConstantRate, CosineAnnealing, Sgd, StepDecay
 from auditcore.contracts.training.plan import EpochAudit, TrainingPlan
 from auditcore.contracts.training.report import TrainingReport
@@ -160,9 +173,15 @@ if TYPE_CHECKING:
     from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
     from auditcore.models.loading import load_classifier
+    from auditcore.remedies.remedy_run import Remedy, remedy
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
+    from auditcore.retraining.local_fine_tuned import f_fidelity, idsds
+    from auditcore.retraining.local_roar import roar
     from auditcore.studies.study_run import study
+    from auditcore.synthetic.dataset import SyntheticDataset
+    from auditcore.synthetic.generation import generate_images
+    from auditcore.synthetic.reliance import shortcut_reliance
     from auditcore.training.local_training import Trained, train
 
 __all__ = [
@@ -177,6 +196,7 @@ __all__ = [
     "AuditReport",
     "AuditRequest",
     "AuditcoreError",
+    "AugMix",
     "BaselineReference",
     "BasicAugmentation",
     "Box",
@@ -191,15 +211,21 @@ __all__ = [
     "ConstantRate",
     "Contrast",
     "CosineAnnealing",
+    "CutMix",
+    "Cutout",
     "Deconvolution",
     "DeepLift",
     "DeletionCheck",
     "DeletionLoss",
     "DemoModel",
+    "Digits",
     "Edda",
     "EddaCheck",
     "EncodedImage",
     "EpochAudit",
+    "FFidelityPlan",
+    "FFidelityReport",
+    "FFidelityRequest",
     "FactoryModel",
     "GaussianBlur",
     "GaussianNoise",
@@ -215,6 +241,9 @@ __all__ = [
     "Hue",
     "HuggingFaceModel",
     "Iba",
+    "IdsdsPlan",
+    "IdsdsReport",
+    "IdsdsRequest",
     "ImageBatchReference",
     "ImageUri",
     "ImageUris",
@@ -240,9 +269,11 @@ __all__ = [
     "MlflowModel",
     "NamedModel",
     "NoiseTunnel",
+    "ObjectsOnScenes",
     "Occlusion",
     "OnnxModel",
     "OpenInferenceModel",
+    "PixMix",
     "PixelFlippingCheck",
     "Plain",
     "PolicyDigest",
@@ -255,16 +286,28 @@ __all__ = [
     "RandomPatches",
     "RandomPixels",
     "RandomizationCheck",
+    "RecursiveMix",
+    "Remedy",
+    "RemedyPlan",
+    "RemedyReport",
+    "RemedyRequest",
     "Rise",
     "RoadCheck",
+    "RoarPlan",
+    "RoarReport",
+    "RoarRequest",
+    "RoarState",
     "Rotate",
     "RunLengths",
     "Saliency",
+    "SaliencyMix",
     "Saturation",
     "Scale",
     "SensitivityCheck",
     "ServedExplainer",
     "Sgd",
+    "Shortcut",
+    "ShortcutReliance",
     "Size",
     "SmoothGrad",
     "Speed",
@@ -275,8 +318,10 @@ __all__ = [
     "StudyReport",
     "StudyRequest",
     "SweepCheck",
+    "SyntheticDataset",
     "TensorImages",
     "TimmModel",
+    "TokenMixup",
     "TorchExportModel",
     "TorchScriptModel",
     "TorchServeModel",
@@ -290,26 +335,40 @@ __all__ = [
     "Window",
     "Zennit",
     "audit",
+    "f_fidelity",
+    "generate_images",
+    "idsds",
     "inspect_model",
     "load_classifier",
     "reevaluate",
+    "remedy",
     "report_bytes",
     "report_schema",
     "resolve_plan",
+    "roar",
+    "shortcut_reliance",
     "study",
     "train",
 ]
 
 _ON_FIRST_USE = {
     "EncodedImage": "auditcore.images.encoded",
+    "SyntheticDataset": "auditcore.synthetic.dataset",
     "audit": "auditcore.auditing",
+    "generate_images": "auditcore.synthetic.generation",
     "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loading",
+    "Remedy": "auditcore.remedies.remedy_run",
     "reevaluate": "auditcore.report.gate",
+    "remedy": "auditcore.remedies.remedy_run",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
+    "f_fidelity": "auditcore.retraining.local_fine_tuned",
+    "idsds": "auditcore.retraining.local_fine_tuned",
+    "roar": "auditcore.retraining.local_roar",
     "study": "auditcore.studies.study_run",
     "train": "auditcore.training.local_training",
+    "shortcut_reliance": "auditcore.synthetic.reliance",
 }
 
 

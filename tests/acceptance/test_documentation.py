@@ -121,7 +121,13 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/tutorial.md", "docs/how-to/prove-a-verdict.md", "docs/how-to/train-a-model.md"]
+    "page",
+    [
+        "README.md",
+        pytest.param("docs/tutorial.md", marks=pytest.mark.long),
+        pytest.param("docs/how-to/prove-a-verdict.md", marks=pytest.mark.long),
+        pytest.param("docs/how-to/train-a-model.md", marks=pytest.mark.long),
+    ],
 )
 def test_every_code_block_of_a_page_runs(reader: Reader, page: str) -> None:
     blocks = markdown_blocks.blocks(ROOT / page)

@@ -21,7 +21,7 @@ from auditcore.models.loading import load_classifier
 from auditcore.sources.resolving import resolve_model
 from auditcore.sources.servers.open_inference.client import OpenInferenceClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @dataclass(frozen=True)

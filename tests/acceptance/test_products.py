@@ -38,7 +38,7 @@ from dicom_files import BYTES_OF_THE_PATIENT
 from markdown_blocks import ROOT, blocks
 from running_service import DATA, LOG, report_of, serving, submit, upload
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 HOW_TO = ROOT / "docs" / "how-to"
 PHOTOS = ("coffee", "chelsea")

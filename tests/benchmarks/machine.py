@@ -20,7 +20,7 @@ def describe_machine(device: torch.device) -> dict[str, str | int | bool]:
     """Processor, cores, threads, memory; on CUDA the card and whether TF32 is allowed."""
     found: dict[str, str | int | bool] = {
         "device": str(device),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "load_average_at_start": f"{os.getloadavg()[0]:.2f}",
@@ -54,7 +54,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor."""
     if CPU_INFO.exists():
         for line in CPU_INFO.read_text().splitlines():
             if line.startswith("model name"):

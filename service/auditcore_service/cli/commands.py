@@ -956,6 +956,106 @@ def inspect_model(
         raise typer.Exit(0 if any(one.runs for one in (*found.explainers, *found.checks)) else 1)
 
 
+TrainingOption = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of labeled images to train on: `images` beside labels.csv or annotations.json (COCO), or a folder "
+        "for each class."
+    ),
+]
+ValidationOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of labeled images to validate on, like --training; a fifth of those if not given."),
+]
+
+
+@app.command(rich_help_panel="Train")
+def study(
+    request: Annotated[Path, typer.Argument(help="Request file: `model`, and `plan` with methods, seeds and audit.")],
+    training: TrainingOption,
+    test: Annotated[Path, typer.Option(help="Folder of labeled images to audit on, like --training.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder of the study; goes on with what it holds.")],
+    validation: ValidationOption = None,
+    device: Annotated[Device, typer.Option(help="Where models are trained and audited.")] = Device.AUTO,
+) -> None:
+    """Compare training methods: train each with several seeds, audit the models together, and print the tables.
+
+    Weights and reports are kept in the folder as they are made. After Ctrl-C, the same command goes on where it was.
+
+    For example:
+
+        auditcore study mixup.json --training shapes/training --test shapes/test --out mixup-study
+    """
+    kept = "what is done is kept; the same command goes on with it"
+    with _problems("study", kept=kept):
+        with progress_bar(err) as show:
+            show(None, f"reading {request.name}")
+            settings = _settings()
+            from auditcore_service.cli.studying import study_file  # noqa: PLC0415 - pydantic and torch load only here
+
+            study_file(
+                request,
+                training=training,
+                test=test,
+                validation=validation,
+                out=folder,
+                access=settings.access,
+                device=device.value,
+                progress=show,
+            )
+        out.print((folder / "tables.md").read_text(), highlight=False, markup=False)
+        err.print(f"study written to {folder}", highlight=False, markup=False)
+
+
+@app.command(rich_help_panel="Train")
+def remediate(
+    report: Annotated[Path, typer.Argument(help="Report of the audit that failed, on one model.")],
+    training: TrainingOption,
+    audited: Annotated[Path, typer.Option(help="Folder of the images of that audit, like --training.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights and reports.")],
+    validation: ValidationOption = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="What may be tried: a JSON file of `RemedyPlan`; a short search if not given.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the model is trained and audited.")] = Device.AUTO,
+) -> None:
+    """Fine-tune the model of a failed audit so that its explanations become faithful, and audit it again.
+
+    Works on the first missed condition about faithfulness, with the explainer that failed. The model stays as it is:
+    the result is a new file of weights, and a report with both verdicts and what it cost in accuracy. Exits like
+    `auditcore audit` by the verdict of the new model, with 1 if nothing that was tried kept the accuracy.
+
+    For example:
+
+        auditcore remediate report.json --training shapes/training --audited shapes/test --out remedy
+    """
+    with _problems("remediate", kept="nothing is kept"):
+        with progress_bar(err) as show:
+            show(None, f"reading {report.name}")
+            settings = _settings()
+            from auditcore_service.cli.given_files import read_report_file  # noqa: PLC0415 - loads only what it needs
+            from auditcore_service.cli.remedying import (  # noqa: PLC0415 - pydantic and torch load only here
+                read_plan,
+                remedy_report,
+                show_remedy,
+            )
+
+            found = remedy_report(
+                read_report_file(report),
+                read_plan(plan),
+                training=training,
+                audited=audited,
+                validation=validation,
+                out=folder,
+                access=settings.access,
+                device=device.value,
+                progress=show,
+            )
+        show_remedy(found, out)
+        err.print(f"remedy written to {folder}", highlight=False, markup=False)
+        raise typer.Exit(EXIT_STATUS[found.verdict_after or "fail"])
+
+
 @app.command(rich_help_panel="Audit")
 def demo(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for demo-report.json and .html.")] = Path(),
@@ -974,6 +1074,90 @@ def demo(
         # ends like Ctrl-C: the service is shut down and its folder removed
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
         run_demo(folder)
+
+
+class MadeUp(StrEnum):
+    """Which images are made."""
+
+    OBJECTS_ON_SCENES = "objects-on-scenes"
+    DIGITS = "digits"
+
+
+class MadeUpLabels(StrEnum):
+    """What the label of an image is."""
+
+    OBJECTS = "objects"
+    SCENES = "scenes"
+
+
+@app.command(rich_help_panel="Data")
+def synthetic(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it does not exist yet.")],
+    kind: Annotated[
+        MadeUp, typer.Option(help="Textured objects on textured scenes, or scikit-learn's digits.")
+    ] = MadeUp.OBJECTS_ON_SCENES,
+    images: Annotated[int | None, typer.Option(help="Number of images of all parts together; 1600.")] = None,
+    size: Annotated[int | None, typer.Option(help="Height and width of images in px, from 24 on; 32.")] = None,
+    labels: Annotated[
+        MadeUpLabels | None, typer.Option(help="Whether labels name the object or the scene; objects.")
+    ] = None,
+    object_classes: Annotated[int | None, typer.Option(help="Number of classes of objects, 2 to 12; 10.")] = None,
+    scene_classes: Annotated[int | None, typer.Option(help="Number of classes of scenes, 2 to 12; 10.")] = None,
+    agreement: Annotated[
+        float | None,
+        typer.Option(
+            help="Plant a shortcut: a mark in a corner, whose color is that of the image's class with this probability "
+            "and that of another class otherwise. Without it, there are no marks."
+        ),
+    ] = None,
+    validation: Annotated[float | None, typer.Option(help="Share of images for validation; 0.2.")] = None,
+    test: Annotated[float | None, typer.Option(help="Share of images for tests; 0.2.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same images; 0.")] = None,
+) -> None:
+    """Make images whose truth is known, to try everything on: training, audit, remedy.
+
+    Labels, boxes and masks are exact. Only outlines tell the classes of objects, and only textures those of scenes;
+    colors tell nothing. Writes training, validation and test images, each with `images/`, `annotations.json` (COCO),
+    `labels.csv` and `classes.txt`; `objects.json` and `marks.json` have the masks of objects and of marks. With
+    --agreement, it also writes the test images without marks (`test_unmarked`) and with marks of other classes
+    (`test_contradicting`): a model that follows the shortcut fails on the latter.
+
+    Digits come divided into 60, 20 and 20 %, in the order of their file.
+
+    For example:
+
+        auditcore synthetic shapes --images 1600 --agreement 0.95
+
+        auditcore synthetic scenes --labels scenes --object-classes 4 --scene-classes 4
+
+        auditcore synthetic digits --kind digits --size 32
+    """
+    with _problems("synthetic", kept="nothing is written"):
+        from auditcore_service.cli.generating import (  # noqa: PLC0415 - numpy and Pillow
+            check_folder,
+            generate_parts,
+            show_parts,
+            write_parts,
+        )
+
+        check_folder(folder)
+        default = 1600 if kind is MadeUp.OBJECTS_ON_SCENES else None
+        parts = generate_parts(
+            kind,
+            {
+                "images": default if images is None else images,
+                "size_px": size,
+                "labels": labels,
+                "object_classes": object_classes,
+                "scene_classes": scene_classes,
+                "seed": seed,
+            },
+            agreement=agreement,
+            validation=validation,
+            test=test,
+        )
+        write_parts(parts, folder)
+        show_parts(parts, folder, out)
 
 
 KeyOption = Annotated[

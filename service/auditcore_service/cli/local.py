@@ -18,13 +18,13 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.errors import AuditcoreError, InputError
 from auditcore.orchestration.reading_images import manifest_of
 from auditcore.report.page.gallery import GALLERY_IMAGES
-from auditcore_service.cli.found_images import ImageFile, images_in
+from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.given_baseline import OPTION
 from auditcore_service.cli.given_files import read_report_file
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
-from auditcore_service.use_cases.annotations import GivenAnnotations, read_annotations, read_class_names
+from auditcore_service.use_cases.annotations import GivenAnnotations, read_class_names
 from auditcore_service.use_cases.refusals import InvalidUpload
 
 if TYPE_CHECKING:
@@ -122,19 +122,12 @@ def encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotati
     Raises:
         CommandError: What is known does not fit them.
     """
-    from auditcore.images.encoded import EncodedImage  # noqa: PLC0415 - only `audit` needs the library's images
-    from auditcore.images.patient_data import bytes_to_keep  # noqa: PLC0415
+    from auditcore_service.cli.encoded_files import encode_files  # noqa: PLC0415 - only `audit` needs the library's images
 
-    found = [image for file in files for image in images_in(file, access.limits)]
     try:
-        annotations = read_annotations(given, [name for name, _ in found])
+        return encode_files(files, access.limits, given)
     except InvalidUpload as error:
         message = "the images cannot be taken as they are described"
         raise CommandError(
             message, errors=[(f"--{(error.field or '').replace('_', '-')}", error.message)], code=error.code
         ) from error
-    return [
-        # of DICOM files what a service would keep, so that the batch is the same
-        EncodedImage(index, name, bytes_to_keep(data), known.label, known.boxes, known.masks)
-        for index, ((name, data), known) in enumerate(zip(found, annotations, strict=True))
-    ]

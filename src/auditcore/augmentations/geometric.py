@@ -33,7 +33,7 @@ def rotate(
     cos, sin = angle.cos(), angle.sin()
     # output (x, y) is sampled at the position rotated back: x' = cos x - sin y, y' = sin x + cos y (y points down)
     matrices = torch.stack((torch.stack((cos, -sin), dim=-1), torch.stack((sin, cos), dim=-1)), dim=-2)
-    return _warp(images, matrices, matrices.new_zeros(len(values), 2))
+    return warp(images, matrices, matrices.new_zeros(len(values), 2))
 
 
 def translate(
@@ -51,7 +51,7 @@ def translate(
     shift = values.double()
     height, width = images.shape[-2:]
     offsets = torch.stack((-shift * width, -shift * height), dim=-1)
-    return _warp(images, torch.eye(2, dtype=shift.dtype, device=shift.device).repeat(len(values), 1, 1), offsets)
+    return warp(images, torch.eye(2, dtype=shift.dtype, device=shift.device).repeat(len(values), 1, 1), offsets)
 
 
 def scale(
@@ -68,7 +68,7 @@ def scale(
     """
     factors = values.double()
     matrices = torch.eye(2, dtype=factors.dtype, device=factors.device) / factors[:, None, None]
-    return _warp(images, matrices, matrices.new_zeros(len(values), 2))
+    return warp(images, matrices, matrices.new_zeros(len(values), 2))
 
 
 def horizontal_flip(
@@ -86,8 +86,15 @@ def horizontal_flip(
     return torch.where(to_device(values == 1, images.device).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
-def _warp(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
-    """Sample each image at matrix (x, y) + offset, in pixels from the center.
+def warp(
+    images: Float[Tensor, "image channel height width"], matrices: Matrices, offsets: Offsets
+) -> Float[Tensor, "image channel height width"]:
+    """Sample each image at matrix (x, y) + offset, in pixels from the center, bilinearly; 0 outside the frame.
+
+    Args:
+        images: Images or maps.
+        matrices: One for each image; rows give x and y of the source.
+        offsets: x and y, one for each image.
 
     `align_corners=False` is torch's name for positions t = (2 i + 1) / H - 1. The center of the pixel centers is then
     t = 0 for every side, odd, even or 1, so the convention is exact. (`True` gives the same positions but divides by

@@ -10,6 +10,7 @@ from typing import Protocol
 from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.class_names import ClassNames
+from auditcore.contracts.contract import Sha256
 from auditcore.contracts.image_names import inline_name, uri_name
 from auditcore.contracts.images import (
     BatchEntry,
@@ -96,6 +97,11 @@ def with_stored_images(request: AuditRequest, images: Sequence[EncodedImage]) ->
 def manifest_of(images: Sequence[EncodedImage], class_names: ClassNames = ()) -> BatchManifest:
     """The batch that images and names of classes form when they are uploaded."""
     return BatchManifest(entries=tuple(map(entry_of, images)), class_names=class_names)
+
+
+def manifest_digest(images: Sequence[EncodedImage], class_names: ClassNames = ()) -> Sha256:
+    """The digest of the batch that images and names of classes form when they are uploaded."""
+    return digest_of(manifest_of(images, class_names))
 
 
 def entry_of(image: EncodedImage) -> BatchEntry:

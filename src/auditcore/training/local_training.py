@@ -171,13 +171,8 @@ def prepare_local_training(
     """
     access = access or AccessRules()
     require_trainable(request.model)
-    check_training_explainers(request.plan, access)
     request = request.model_copy(update={"model": resolve_model(request.model, access).reference})
-    if images is None:
-        access.check_images(request.images)
-        images = read_images(request, access)
-    if validation is None and not isinstance(request.validation, HeldOut):
-        validation = read_other_images(request.validation, request.references, access, field="validation")
+    images, validation = read_training_images(request, access, images=images, validation=validation)
     start = load_classifier(request.model, access=access, device=device)
     return prepare_training(request, start, images, validation, access.limits, clock=clock)
 
@@ -207,6 +202,36 @@ def prepare_training(
     sets = training_sets(request, start, images, validation, limits)
     run = TrainingRun(request, start, sets.training, sets.validation, limits=limits, clock=clock)
     return PreparedTraining(request, run, start, sets)
+
+
+def read_training_images(
+    request: TrainingRequest,
+    access: AccessRules,
+    *,
+    images: Sequence[EncodedImage] | None,
+    validation: Sequence[EncodedImage] | None,
+) -> tuple[Sequence[EncodedImage], Sequence[EncodedImage] | None]:
+    """The encoded images of a training, read unless they are given; its explainers are checked before.
+
+    Args:
+        request: Names them.
+        access: What it may reach.
+        images: Training images to use instead of those that it names.
+        validation: Validation images to use instead of those that it names.
+
+    Returns:
+        Training images; and validation images, None if they are held out of the others.
+
+    Raises:
+        InputError: Images are not allowed or cannot be read, or a function that makes maps is not allowed.
+    """
+    check_training_explainers(request.plan, access)
+    if images is None:
+        access.check_images(request.images)
+        images = read_images(request, access)
+    if validation is None and not isinstance(request.validation, HeldOut):
+        validation = read_other_images(request.validation, request.references, access, field="validation")
+    return images, validation
 
 
 def training_sets(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from auditcore.random_numbers.streams import Streams
 from auditcore.training.network import Network
@@ -69,8 +69,15 @@ class Method(ABC):
             ModelNotTrainable: The method is not right on this model.
         """
 
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """Weights of the method itself, which learn with those of the network and are no part of the trained model.
+
+        Their values belong into `state`.
+        """
+        return ()
+
     def state(self) -> dict[str, Tensor]:
-        """What the next step depends on besides the weights, by name; goes into checkpoints."""
+        """What the next step depends on besides the weights of the network, by name; goes into checkpoints."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
@@ -69,6 +69,8 @@ class Network:
             ModelNotTrainable: In training mode the model returns something else than in evaluation mode.
         """
         returned = self._passed(pixels)
+        # batch normalization has just remembered these images, so a classifier that was made before is another one
+        self.changed()
         if not (isinstance(returned, Tensor) and returned.shape == (len(pixels), self.classes)):
             msg = (
                 "in training mode the model does not return one row of class scores per image, as it does in "
@@ -81,9 +83,10 @@ class Network:
         """Logits in evaluation mode, with gradients by the weights; batch normalization stays as it is."""
         self.module.eval()
         try:
-            return self._passed(pixels).float()
+            logits: Tensor = self._passed(pixels).float()
         finally:
             self.module.train()
+        return logits
 
     def predicted(self, pixels: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image class"]:
         """Logits in evaluation mode, without gradients.
@@ -118,7 +121,7 @@ class Network:
         return self._frozen
 
     def changed(self) -> None:
-        """Say that the weights have changed."""
+        """Say that weights or statistics have changed."""
         self._frozen = None
 
     def require_explainable(self, explainer: Explainer) -> None:
@@ -137,7 +140,7 @@ class Network:
         pixels: Float[Tensor, "image channel height width"],
         targets: Int[Tensor, " image"],
         streams: Streams,
-    ) -> Float[Tensor, "image channel height width"]:
+    ) -> Float[Tensor, "image channel_of_map height width"]:
         """Signed maps of the weights of this moment, detached.
 
         Args:
@@ -145,6 +148,9 @@ class Network:
             pixels: Images in pixel space [0,1].
             targets: Class to explain, for each image.
             streams: Random streams of the images.
+
+        Returns:
+            As many channels as the images have, or one for methods whose maps are spatial.
 
         Raises:
             ModelNotTrainable: The explainer is not right on this model.
@@ -171,10 +177,9 @@ class Network:
             )
             raise TrainingDiverged(msg, field="plan.optimizer.learning_rate")
 
-    def _passed(self, pixels: Float[Tensor, "image channel height width"]) -> Tensor:
+    def _passed(self, pixels: Float[Tensor, "image channel height width"]) -> Any:  # noqa: ANN401 - models return anything
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            returned: Tensor = self.module(self.start.normalize(pixels))
-        return returned
+            return self.module(self.start.normalize(pixels))
 
 
 def _require_applicable(classifier: Classifier, explainer: Explainer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -9,9 +11,15 @@ from auditcore.contracts.training import optimizers
 from auditcore.contracts.training.plan import TrainingPlan
 
 
-def build_optimizer(module: nn.Module, contract: optimizers.Optimizer) -> Optimizer:
-    """The optimizer that a plan names, over all weights that learn."""
-    weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def build_optimizer(module: nn.Module, contract: optimizers.Optimizer, more: Sequence[nn.Parameter] = ()) -> Optimizer:
+    """The optimizer that a plan names, over all weights that learn.
+
+    Args:
+        module: The network.
+        contract: The optimizer.
+        more: Weights of the training method, after those of the network.
+    """
+    weights = [parameter for parameter in module.parameters() if parameter.requires_grad] + list(more)
     match contract:
         case optimizers.Sgd():
             return SGD(

@@ -96,10 +96,12 @@ class TrainingRun:
         self.steps_per_epoch = math.ceil(len(training) / self._plan.batch_size)
         self.steps = self.steps_per_epoch * self._plan.epochs
         self._network = Network(start, bf16=self._plan.precision == "bf16")
-        self._optimizer: Optimizer = build_optimizer(self._network.module, self._plan.optimizer)
         self._method: Method = method_of(
             self._plan.method,
             MethodSetting(self._network, self.steps_per_epoch, self._plan.epochs, self._plan.seed),
+        )
+        self._optimizer: Optimizer = build_optimizer(
+            self._network.module, self._plan.optimizer, self._method.parameters()
         )
         self._history = History(training=self.digest)
 

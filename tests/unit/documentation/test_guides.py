@@ -44,7 +44,7 @@ def apply(diff: str, tree: Path) -> list[str]:
     return changed
 
 
-@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize("guide", [GUIDES[0], *(pytest.param(guide, marks=pytest.mark.long) for guide in GUIDES[1:])])
 def test_a_guide_leads_to_something_that_works(guide: str, tmp_path: Path) -> None:
     for part in ("src", "service", "tests", "openapi"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))

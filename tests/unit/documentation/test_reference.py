@@ -22,6 +22,7 @@ from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.metrics import METRICS
 from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.presets import PRESETS
+from auditcore.contracts.training.methods import TrainingMethod
 from auditcore_service.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -51,6 +52,7 @@ def pages(generator: ModuleType) -> Mapping[str, str]:
         ("checks.md", Check),
         ("augmentations.md", Augmentation),
         ("models.md", ModelReference),
+        ("training-methods.md", TrainingMethod),
     ],
 )
 def test_every_method_has_a_section_with_its_parameters(pages: Mapping[str, str], page: str, union: object) -> None:

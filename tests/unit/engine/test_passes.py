@@ -158,7 +158,7 @@ def facts_of(classifier: Classifier, plan: AuditPlan, measured: ShardResult, *, 
     )
 
 
-@pytest.mark.parametrize(("images", "groups"), [(4, 1), (7, 2)])
+@pytest.mark.parametrize(("images", "groups"), [(4, 1), pytest.param(7, 2, marks=pytest.mark.long)])
 def test_the_ledger_agrees_with_the_formula(
     digit_classifier: Classifier, images: int, groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

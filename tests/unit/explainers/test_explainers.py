@@ -409,7 +409,7 @@ def test_in_place_activations_behind_the_layer_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("contract", RELEVANCE, ids=kind)
-@pytest.mark.parametrize("name", ["vgg16", "resnet50", "densenet121", "resnet18"])
+@pytest.mark.parametrize("name", [pytest.param("vgg16", marks=pytest.mark.long), "resnet50", "densenet121", "resnet18"])
 def test_relevance_is_conserved_on_fresh_models(name: str, contract: Any) -> None:
     assert applicability(fresh(name), contract) is None
     conservation = run(fresh(name), contract, pixels(2)).diagnostics["conservation"]

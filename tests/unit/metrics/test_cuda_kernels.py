@@ -14,7 +14,10 @@ SCRIPT = Path(__file__).resolve().parents[2] / "interpreted_kernels.py"
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA on Linux only")
-@pytest.mark.parametrize("part", ["comparison", "uniform", "normal"])
+@pytest.mark.parametrize(
+    "part",
+    [pytest.param("comparison", marks=pytest.mark.long), "uniform", pytest.param("normal", marks=pytest.mark.long)],
+)
 def test_kernels_give_what_they_replace(part: str) -> None:
     command = [sys.executable, str(SCRIPT), part]
     done = subprocess.run(

@@ -339,10 +339,11 @@ def test_torchvision_with_branches(name: str) -> None:
     assert_nothing_flows_around(found)
 
 
-SIZED = [(*case, 64) for case in TIMM] + [(*case, 224) for case in FIXED_SIZE]
+SIZED = [pytest.param(*case, 64, id=case[0]) for case in TIMM]
+SIZED += [pytest.param(*case, 224, id=case[0], marks=pytest.mark.long) for case in FIXED_SIZE]
 
 
-@pytest.mark.parametrize(("name", "layer", "size"), SIZED, ids=[case[0] for case in SIZED])
+@pytest.mark.parametrize(("name", "layer", "size"), SIZED)
 def test_timm(name: str, layer: str, size: int) -> None:
     module = timm.create_model(name, pretrained=False)
     for parameter in module.parameters():

@@ -15,7 +15,7 @@ import explained_batches
 import reference
 import reference_training
 import small_trainings
-from auditcore import DeletionLoss, Mixup, Plain, Random
+from auditcore import CutMix, DeletionLoss, Mixup, Plain, Random
 from auditcore.contracts.models import Scores
 from auditcore.errors import InvalidRequest
 from auditcore.metrics.curves import inter_model_deletion
@@ -126,10 +126,10 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     for sign in (1, -1):
         with torch.no_grad():
             for name, weight in replica.slow.module.named_parameters():
-                weight += sign * 1e-6 * direction[name]
+                weight.add_(sign * 1e-6 * direction[name])
             ends.append(float(replica.term("softmax")))
             for name, weight in replica.slow.module.named_parameters():
-                weight -= sign * 1e-6 * direction[name]
+                weight.sub_(sign * 1e-6 * direction[name])
     found = gradients(own, deletions(wanted, own, one).loss)
     slope = sum(float((found[name].double() * direction[name]).sum()) for name in found)
     assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3)
@@ -187,7 +187,7 @@ def test_a_step_against_the_gradient_raises_the_score() -> None:
     found = gradients(own, deletions(contract(steps=None, weight=1), own, one).loss)
     with torch.no_grad():
         for name, weight in before.slow.module.named_parameters():
-            weight -= 0.02 * found[name].double()
+            weight.sub_(0.02 * found[name].double())
     first = Replica(explained_batches.network(), one, contract(steps=None, weight=1)).term("softmax")
     assert float(before.term("softmax").detach()) < float(first.detach()) - 1e-3
 
@@ -211,8 +211,8 @@ def test_images_without_an_order_count_only_in_the_cross_entropy() -> None:
     assert found.facts == {"constant_maps": 1.0, "deletion_term": 0.0}
 
 
-@pytest.mark.parametrize("mix", [Plain(), Mixup(alpha=0.7)])
-def test_the_mix_sees_what_it_would_see_by_itself(mix: Plain | Mixup) -> None:
+@pytest.mark.parametrize("mix", [Plain(), Mixup(alpha=0.7), CutMix()], ids=lambda mix: mix.kind)
+def test_the_mix_sees_what_it_would_see_by_itself(mix: Plain | Mixup | CutMix) -> None:
     """The same draws, and its own loss; the deletions are of the images as they are."""
     one, setting = explained_batches.batch(ROWS), explained_batches.setting(explained_batches.network())
     losses = []

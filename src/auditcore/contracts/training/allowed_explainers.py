@@ -13,15 +13,14 @@ def check_training_explainers(plan: TrainingPlan, access: AccessRules) -> None:
     Raises:
         UnsafeReference: `access` does not list a function; the field names the part of the plan.
     """
-    try:
-        access.check_explainers(plan.method.explainers)
-    except UnsafeReference as error:
-        error.field = "plan.method"
-        raise
-    if plan.epoch_audit is None:
-        return
-    try:
-        access.check_explainers(plan.epoch_audit.plan.explainers)
-    except UnsafeReference as error:
-        error.field = f"plan.epoch_audit.{error.field}"
-        raise
+    audited = () if plan.epoch_audit is None else plan.epoch_audit.plan.explainers
+    for before, after, explainers in (
+        # the first of a method is its own, the others are those of what it is combined with
+        ("plan.explainers.0", "plan.method.explainer", plan.method.explainers),
+        ("plan.explainers", "plan.epoch_audit.plan.explainers", audited),
+    ):
+        try:
+            access.check_explainers(explainers)
+        except UnsafeReference as error:
+            error.field = error.field.replace(before, after, 1)
+            raise

@@ -10,15 +10,33 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from auditcore.contracts.training.methods.augmix import AugMix
+from auditcore.contracts.training.methods.cutmix import CutMix
+from auditcore.contracts.training.methods.cutout import Cutout
 from auditcore.contracts.training.methods.deletion_loss import DeletionLoss
 from auditcore.contracts.training.methods.edda import Edda
 from auditcore.contracts.training.methods.method import TrainingMethodContract
 from auditcore.contracts.training.methods.mixup import Mixup
+from auditcore.contracts.training.methods.pixmix import PixMix
 from auditcore.contracts.training.methods.plain import Plain
 from auditcore.contracts.training.methods.random_masks import RandomMasks
+from auditcore.contracts.training.methods.recursive_mix import RecursiveMix
+from auditcore.contracts.training.methods.saliency_mix import SaliencyMix
+from auditcore.contracts.training.methods.token_mixup import TokenMixup
 
 TrainingMethod = Annotated[
-    Plain | Mixup | Edda | DeletionLoss | RandomMasks,
+    Plain
+    | Cutout
+    | Mixup
+    | CutMix
+    | SaliencyMix
+    | RecursiveMix
+    | PixMix
+    | AugMix
+    | TokenMixup
+    | Edda
+    | DeletionLoss
+    | RandomMasks,
     Field(discriminator="kind"),
 ]
 """Every training method that a plan may name, in the order of the catalog."""

@@ -9,13 +9,14 @@ from pydantic import Field
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.input_shape import InputShape
 from auditcore.contracts.pass_counts import GRADIENT, Passes
+from auditcore.contracts.training.methods.cutmix import CutMix
 from auditcore.contracts.training.methods.explanation_driven import ExplanationDriven
 from auditcore.contracts.training.methods.mixup import Mixup
 from auditcore.contracts.training.methods.plain import Plain
 from auditcore.counts.cells import Grid, grid_of
 
 CombinedMix = Annotated[
-    Plain | Mixup,
+    Plain | Mixup | CutMix,
     Field(discriminator="kind"),
 ]
 """The methods whose loss the deletion loss may be added to."""
@@ -37,9 +38,9 @@ class DeletionLoss(ExplanationDriven):
     batch normalization neither uses nor remembers them. The target is the true class; one of them, drawn anew in each
     step, where an image has several. Images whose map is constant have no order, and count only in the cross-entropy.
 
-    With `mix: mixup` it is the paper's "faithful Mixup": the cross-entropy is that of mixed images, and the deletions
-    are of the images as they are, for which the score is defined. The paper fine-tunes trained models for ten epochs
-    with Grad-CAM; it does not name the weight or the number of steps.
+    With `mix: mixup` or `cutmix` it is the paper's "faithful Mixup" or "faithful CutMix": the cross-entropy is that of
+    mixed images, and the deletions are of the images as they are, for which the score is defined. The paper fine-tunes
+    trained models for ten epochs with Grad-CAM; it does not name the weight or the number of steps.
     """
 
     paper: ClassVar[str] = "Won et al. 2025, section 5.1, equation 12"

@@ -1,0 +1,58 @@
+"""Labeled images in a folder, as trainings, studies and remedies take them.
+
+Two layouts are read. Either the folder has a folder `images` and beside it `labels.csv`, or `annotations.json` of COCO,
+or both, and optionally `classes.txt`: the layout that `auditcore synthetic` writes. Or its folders are the classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from auditcore.contracts.access import Limits
+from auditcore.images.encoded import EncodedImage
+from auditcore_service.cli.encoded_files import encode_files
+from auditcore_service.cli.found_images import find_images, show_passed_over
+from auditcore_service.cli.inputs import gather_annotations
+from auditcore_service.cli.outcome import CommandError
+from auditcore_service.use_cases.refusals import InvalidUpload
+
+TABLE, OBJECTS, CLASSES = "labels.csv", "annotations.json", "classes.txt"
+
+
+def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> list[EncodedImage]:
+    """The images of a folder with their labels, and with boxes and masks if it has them.
+
+    Args:
+        folder: The folder.
+        limits: Of a file with more bytes, only one more is read; it is then left out with its reason.
+        option: The option that names the folder, for errors.
+
+    Raises:
+        CommandError: There is no such folder, it has neither layout, or what it says of its images cannot be used.
+    """
+    if not folder.is_dir():
+        message = f"{option} {folder}: there is no such folder"
+        raise CommandError(message)
+    inside = folder / "images"
+    table, objects, classes = (folder / name for name in (TABLE, OBJECTS, CLASSES))
+    described = inside.is_dir() and (table.exists() or objects.exists())
+    if not described and not any(path.is_dir() for path in folder.iterdir()):
+        message = (
+            f"{option} {folder}: this folder holds neither `images` beside {TABLE} or {OBJECTS}, nor a folder for each "
+            "class; arrange the images in one of these ways"
+        )
+        raise CommandError(message)
+    found = find_images([inside if described else folder], class_folders=not described)
+    show_passed_over(found)
+    given = gather_annotations(
+        found.files,
+        labels=str(table) if described and table.exists() else None,
+        annotations=str(objects) if described and objects.exists() else None,
+        classes=str(classes) if classes.exists() else None,
+        labels_from_folders=not described,
+    )
+    try:
+        return encode_files(found.files, limits, given)
+    except InvalidUpload as error:
+        message = f"{option} {folder}: what is known of the images cannot be used"
+        raise CommandError(message, errors=[(error.field or "labels", error.message)], code=error.code) from error

@@ -1,0 +1,88 @@
+"""The command `study`: training methods compared over seeds, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.images import ImageBatchReference
+from auditcore.contracts.studies.plan import StudyRequest
+from auditcore.contracts.studies.report import StudyReport
+from auditcore.errors import AuditcoreError, InputError
+from auditcore.orchestration.reading_images import manifest_digest
+from auditcore_service.cli.inputs import read_request, resolve_paths
+from auditcore_service.cli.labeled_folders import read_labeled_folder
+from auditcore_service.cli.outcome import CommandError, mistakes
+from auditcore_service.cli.progress import ShowProgress
+
+
+def study_file(
+    path: Path,
+    *,
+    training: Path,
+    test: Path,
+    validation: Path | None,
+    out: Path,
+    access: AccessRules,
+    device: str,
+    progress: ShowProgress,
+) -> StudyReport:
+    """Run or go on with the study of a request file.
+
+    Args:
+        path: The file: `model` and `plan`; images come from folders.
+        training: Folder of labeled images to train on.
+        test: Folder of labeled images to audit on.
+        validation: Folder of labeled images to validate on; some of the training images if None.
+        out: Folder of the study.
+        access: What the request may reach.
+        device: Where models are trained and audited: auto, cpu, cuda, cuda:0 ...
+        progress: Called with the share done, in [0, 1] or None while it is not known, and the stage.
+
+    Raises:
+        CommandError: The study cannot be carried out; the message names the field and how to fix it.
+    """
+    document = read_request(path)
+    resolve_paths(document, path.absolute().parent)
+    progress(None, "reading the images")
+    images = read_labeled_folder(training, access.limits, option="--training")
+    tested = read_labeled_folder(test, access.limits, option="--test")
+    validated = None if validation is None else read_labeled_folder(validation, access.limits, option="--validation")
+    document["images"] = ImageBatchReference(digest=manifest_digest(images)).model_dump()
+    document["test"] = ImageBatchReference(digest=manifest_digest(tested)).model_dump()
+    if validated is not None:
+        document["validation"] = ImageBatchReference(digest=manifest_digest(validated)).model_dump()
+    try:
+        request = StudyRequest.model_validate(document)
+    except ValidationError as error:
+        message = f"{path} is not a valid study"
+        raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
+    progress(None, "loading torch")
+    import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
+
+    from auditcore.studies.study_run import study  # noqa: PLC0415 - loads torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        # code of a model may print, and stdout is read by programs
+        with contextlib.redirect_stdout(sys.stderr):
+            return study(
+                request,
+                out=out,
+                images=images,
+                validation=validated,
+                test=tested,
+                access=access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)}),
+                device=device,
+                progress=progress,
+            )
+    except InputError as error:
+        message = f"the study of {path} cannot be carried out"
+        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
+    except AuditcoreError as error:
+        raise CommandError(error.message, code=error.code) from error

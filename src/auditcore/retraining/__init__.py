@@ -1,0 +1,1 @@
+"""Measures of explanations that train models: ROAR and KAR, F-Fidelity, IDSDS."""
