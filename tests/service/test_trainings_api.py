@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors.numpy
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
 import digits
 from auditcore.contracts.canonical_json import sha256
@@ -68,7 +69,10 @@ def refused(client: TestClient, body: dict[str, Any], status: int, code: str, po
     assert client.get("/v1/trainings").json()["items"] == []
 
 
-def test_a_training_gives_weights_that_an_audit_names(client: TestClient) -> None:
+def test_a_training_gives_weights_that_an_audit_names(
+    make_client: Callable[..., TestClient], database_url: str
+) -> None:
+    client = make_client(database_url=SecretStr(database_url))
     images = store_digits(service_of(client))
     answer = client.post("/v1/trainings", json=body_of(images) | {"name": "first", "tags": {"data": "digits"}})
     assert answer.status_code == 202

@@ -20,8 +20,13 @@ from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS
 from auditcore_service.settings import Settings
 from auditcore_service.store.audit_filters import EVERY_AUDIT
+from auditcore_service.store.audits import find_audit, insert_audit
+from auditcore_service.store.batches import frozen_images
+from auditcore_service.store.database import Database
+from auditcore_service.store.records import NewShard
 from auditcore_service.store.references import referenced_blobs
 from auditcore_service.store.shards import checkpoint_of
+from auditcore_service.store.transitions import JobKind
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.image_batches import UploadedFile
 from auditcore_service.worker import in_process_training
@@ -29,10 +34,14 @@ from auditcore_service.worker.computer import Cause, ComputerDied
 from auditcore_service.worker.execution import Executor
 from auditcore_service.worker.in_process_computer import InProcessComputer
 from auditcore_service.worker.training_task import TrainedSteps, TrainingTask
+from schema_versions import migrate_to
 from service_trainings import ALLOWED, MODEL, STEPS, body_of, get, store_digits, submit, undisturbed, weights_of
 from worker_process import shards
 
 AUDIT = {"explainers": [{"kind": "gradient"}], "checks": [{"kind": "deletion", "grid": 2, "repeats": 1}]}
+
+
+KINDS: tuple[JobKind, ...] = ("audit", "training")
 
 
 class Computer:
@@ -348,3 +357,47 @@ def test_webhooks_hear_of_trainings(make_workplace: Callable[..., Workplace]) ->
     assert (payload["type"], payload["data"]["training_id"]) == ("training.succeeded", training_id)
     assert payload["data"]["links"]["weights"] == f"/v1/trainings/{training_id}/weights"
     assert service.webhooks.deliveries(ANONYMOUS, hooks["audit.succeeded"].id, cursor=None, limit=9)[0] == ()
+
+
+def test_going_back_to_the_version_before_leaves_only_audits(database: Database) -> None:
+    shard = NewShard(wave=0, index=0, kind="train", start=0, stop=1, weight=1.0)
+    with database.writing("default") as connection:
+        for kind in KINDS:
+            insert_audit(
+                connection, audit_id=kind, request="{}", plan="{}", images=1, shards=[shard], now=1.0, kind=kind
+            )
+    migrate_to(database, "0014")
+    database.migrate()
+    with database.reading("default") as connection:
+        found = [find_audit(connection, kind, kind=None) for kind in KINDS]
+    # one that a gateway of the version before writes is an audit too
+    assert [one and one.kind for one in found] == ["audit", None]
+
+
+def test_images_behind_uris_are_fetched_once_and_counted_in_their_own_list(
+    make_workplace: Callable[..., Workplace], tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    _, labels = digits.digit_pixels()
+    for number in range(8):
+        (folder / f"{number}.png").write_bytes(b"\x89PNG broken" if number == 7 else digits.png(number))
+    uris = [{"uri": (folder / f"{number}.png").as_uri(), "label": int(labels[number])} for number in range(8)]
+    workplace = make_workplace(file_roots=(folder,), shard_limit_s=0.001)
+    body = body_of({"kind": "uris", "uris": uris[:5]}) | {"validation": {"kind": "uris", "uris": uris[5:]}}
+    service = workplace.service
+    training_id = service.trainings.submit(ANONYMOUS, TrainingRequest.model_validate(body)).id
+    workplace.executor.run_next()
+    for file in folder.iterdir():
+        file.unlink()
+    workplace.computer = Computer(workplace.settings)
+    workplace.executor = workplace.worker()
+    workplace.work()
+    assert get(service, training_id).state == "succeeded"
+    with service.database.reading() as connection:
+        assert sorted(frozen_images(connection, training_id)) == list(range(8))
+    report = TrainingReport.model_validate_json(
+        service.trainings.file(ANONYMOUS, service.trainings.report_digest(ANONYMOUS, training_id))
+    )
+    assert (report.data.training_images, report.data.validation_images) == (5, 2)
+    assert [(one.images, one.index, one.name) for one in report.data.left_out] == [("validation", 2, "7.png")]
