@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,29 @@ def test_the_next_worker_removes_the_folder_of_one_that_was_killed(tmp_path: Pat
     assert alive.own.exists()
     alive.remove()
     assert not alive.own.parent.exists()
+
+
+@pytest.mark.skipif(enforcement.landlock_version() == 0, reason="this kernel lacks landlock")
+def test_a_file_that_a_process_may_not_read_is_an_error_of_the_request(tmp_path: Path) -> None:
+    """Not one of the service: files that were made beside its data after the worker has started are hidden."""
+    hidden = tmp_path / "weights.safetensors"
+    hidden.write_text("weights")
+    script = (
+        "import sys\n"
+        "from auditcore.errors import UnreachableResource\n"
+        "from auditcore.sources.local_files import local_file\n"
+        "from auditcore_service.worker.sandbox.enforcement import enforce\n"
+        "from auditcore_service.worker.sandbox.profile import SandboxProfile\n"
+        "print(local_file(sys.argv[1], field='model.weights.uri').name)\n"
+        "enforce(SandboxProfile(required=True, read=(), listed=(), write=(), ports=None))\n"
+        "try:\n"
+        "    local_file(sys.argv[1], field='model.weights.uri')\n"
+        "except UnreachableResource as error:\n"
+        "    print(error.field, error.message)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script, hidden.as_uri()], capture_output=True, text=True, check=True, timeout=60
+    )
+    before, after = found.stdout.splitlines()
+    assert before == "weights.safetensors"
+    assert after.startswith(f"model.weights.uri this process may not read {hidden.as_uri()}")

@@ -1047,7 +1047,9 @@ def remediate(
                 audited=audited,
                 validation=validation,
                 out=folder,
-                access=settings.access,
+                access=settings.access.model_copy(
+                    update={"file_roots": (*settings.access.file_roots, report.absolute().parent)}
+                ),
                 device=device.value,
                 progress=show,
             )

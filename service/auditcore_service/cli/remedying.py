@@ -22,7 +22,7 @@ from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
 
-REPORT, AUDIT, TRAINING = "remedy.json", "audit.json", "training.json"
+REPORT, MODEL, AUDIT, TRAINING = "remedy.json", "model.json", "audit.json", "training.json"
 
 
 def read_plan(path: Path | None) -> RemedyPlan:
@@ -54,6 +54,8 @@ def remedy_report(
     progress: ShowProgress,
 ) -> RemedyReport:
     """Remedy a failed report, and write weights and reports to a folder.
+
+    URIs of the audited model are those of the report; files beside the report may be read.
 
     Args:
         failed: The report.
@@ -104,7 +106,8 @@ def remedy_report(
 
     out.mkdir(parents=True, exist_ok=True)
     (out / REPORT).write_text(found.report.model_dump_json(indent=2))
-    if found.trained is not None and found.audit is not None:
+    if found.trained is not None and found.model is not None and found.audit is not None:
+        (out / MODEL).write_text(found.model.model_dump_json(indent=2))
         (out / TRAINING).write_text(found.trained.report.model_dump_json(indent=2))
         (out / AUDIT).write_bytes(report_bytes(found.audit))
     return found.report

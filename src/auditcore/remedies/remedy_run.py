@@ -18,7 +18,7 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.checks import Check
 from auditcore.contracts.images import ImageBatchReference
-from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.model_reference import BuiltModel, ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.remedies.plan import RemedyPlan, RemedyRequest
@@ -63,11 +63,13 @@ class Remedy:
     Attributes:
         report: What was tried and what came of it.
         trained: The trained model; None if nothing kept the accuracy.
+        model: How an audit names it, by the file in `out`; None without one.
         audit: Its audit, by the plan and the policy of the one that failed; None without a trained model.
     """
 
     report: RemedyReport
     trained: Trained | None
+    model: BuiltModel | None
     audit: AuditReport | None
 
 
@@ -131,7 +133,9 @@ def remedy(
         candidates += _candidates(tried, request.plan, condition, rate, start_score)
     best = _best(candidates, condition)
     if best is None:
-        return Remedy(_report(failed, request, condition, candidates, start_score, start_value, seconds), None, None)
+        return Remedy(
+            _report(failed, request, condition, candidates, start_score, start_value, seconds), None, None, None
+        )
     candidates = [one.model_copy(update={"chosen": one is best}) for one in candidates]
     told = functools.partial(_tell, progress, steps - 2, steps, "training the chosen model")
     wanted = training_of(request, reference, condition, failed, rate=best.learning_rate, epochs=best.epochs)
@@ -158,7 +162,7 @@ def remedy(
     report = _report(
         failed, request, condition, candidates, start_score, start_value, seconds, trained=trained, after=after
     )
-    return Remedy(report, trained, after)
+    return Remedy(report, trained, written, after)
 
 
 def _require_apart(failed: AuditReport, images: Sequence[EncodedImage] | None) -> None:

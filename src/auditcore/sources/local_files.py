@@ -34,9 +34,15 @@ def local_file(uri: str, *, field: str) -> Path:
     if not stat.S_ISREG(mode):
         msg = f"{uri} is not a regular file; name one"
         raise UnreachableResource(msg, field=field)
-    if not os.access(path, os.R_OK):
-        msg = f"this process may not read {uri}; ask the operator to change the permissions"
-        raise UnreachableResource(msg, field=field)
+    try:
+        # `os.access` does not ask landlock, behind which workers compute
+        path.open("rb").close()
+    except OSError as error:
+        msg = (
+            f"this process may not read {uri}; ask the operator to change the permissions, to keep it in a folder of "
+            "AUDIT_FILE_ROOTS that does not hold the data of the service, or to start the workers again"
+        )
+        raise UnreachableResource(msg, field=field) from error
     return path
 
 
