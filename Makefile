@@ -5,7 +5,7 @@
 .DELETE_ON_ERROR:
 .PHONY: help demo test all-tests unit service acceptance lint format docs openapi constraints locks clean
 .PHONY: bench bench-gpu bench-gateway bench-workers bench-estimates load chaos soak containers images fuzz fuzz-intakes
-.PHONY: stopping headline ranking sense intervals noise layers imputation same-reports
+.PHONY: stopping headline ranking sense intervals noise layers imputation same-reports studies
 
 PYTHON ?= python3
 VENV := .venv
@@ -101,6 +101,9 @@ ranking: $(DEV) ## Measure signed against magnitude orders on planted truths and
 
 sense: $(DEV) ## Show what every metric says of maps whose quality is known: the tables of docs/sense.md
 	$(BENCHMARKS).sense
+
+studies: $(DEV) ## Train and audit the papers' methods with SEEDS=5 on images with known truth; writes studies/studies.md
+	$(BENCHMARKS).studies --seeds $(or $(SEEDS),5) --out studies
 
 intervals: $(DEV) ## Simulate how often 95 % confidence intervals hold the mean; the table of docs/intervals.md
 	$(BENCHMARKS).coverage

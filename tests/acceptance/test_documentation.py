@@ -137,3 +137,12 @@ def test_every_code_block_of_a_page_runs(reader: Reader, page: str) -> None:
         reader.follow(block)
     assert reader.url != ADDRESS
     assert (reader.folder / "report.json").stat().st_size > 10_000
+
+
+@pytest.mark.long
+def test_every_code_block_of_a_page_without_a_service_runs(reader: Reader) -> None:
+    blocks = markdown_blocks.blocks(ROOT / "docs" / "how-to" / "compare-training-methods.md")
+    assert len(blocks) > 1
+    for block in blocks:
+        reader.follow(block)
+    assert len(list((reader.folder / "study" / "weights").iterdir())) == 9
