@@ -535,9 +535,33 @@ def audit(
         _finish(report, files)
 
 
+TrainingOption = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of labeled images to train on: `images` beside labels.csv or annotations.json (COCO), or a folder "
+        "for each class."
+    ),
+]
+ValidationOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of labeled images to validate on, like --training; a fifth of those if not given."),
+]
+
+
 @app.command(rich_help_panel="Train")
 def train(
     request: Annotated[Path, typer.Argument(help="Request file: the JSON that would be sent to POST /v1/trainings.")],
+    training: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of labeled images instead of the request's own: `images` beside labels.csv or "
+            "annotations.json (COCO), or a folder for each class. Or give --images with --labels."
+        ),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Folder of labeled images to validate on, like --training, instead of the request's own."),
+    ] = None,
     images: ImagesOption = None,
     labels: LabelsOption = None,
     annotations: AnnotationsOption = None,
@@ -566,7 +590,7 @@ def train(
 
     For example:
 
-        auditcore train request.json --images photos/ --labels-from-folders --out weights.safetensors
+        auditcore train request.json --training shapes/training --validation shapes/validation --out weights.safetensors
 
         auditcore train request.json --images photos/ --labels labels.json --out weights.safetensors
 
@@ -583,6 +607,9 @@ def train(
             "labels_from_folders": labels_from_folders,
         }
         _check_annotations(images, given)
+        if training is not None and images:
+            message = "--training and --images both name images to train on; give one of them"
+            raise CommandError(message)
         report_file = report_file or out_file.with_name(f"{out_file.name}.report.json")
         checkpoint_file = checkpoint_file or out_file.with_name(f"{out_file.name}.checkpoint")
         check_destinations({"--out": out_file, "--report": report_file, "--checkpoint": checkpoint_file})
@@ -608,6 +635,8 @@ def train(
                 request,
                 images=() if found is None else found.files,
                 annotations=None if found is None else gather_annotations(found.files, **given),
+                training=training,
+                validation=validation,
                 access=settings.access,
                 device=device.value,
                 weights=out_file,
@@ -956,19 +985,6 @@ def inspect_model(
         raise typer.Exit(0 if any(one.runs for one in (*found.explainers, *found.checks)) else 1)
 
 
-TrainingOption = Annotated[
-    Path,
-    typer.Option(
-        help="Folder of labeled images to train on: `images` beside labels.csv or annotations.json (COCO), or a folder "
-        "for each class."
-    ),
-]
-ValidationOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of labeled images to validate on, like --training; a fifth of those if not given."),
-]
-
-
 @app.command(rich_help_panel="Train")
 def study(
     request: Annotated[Path, typer.Argument(help="Request file: `model`, and `plan` with methods, seeds and audit.")],
@@ -1005,6 +1021,48 @@ def study(
             )
         out.print((folder / "tables.md").read_text(), highlight=False, markup=False)
         err.print(f"study written to {folder}", highlight=False, markup=False)
+
+
+@app.command(rich_help_panel="Train")
+def measure(
+    request: Annotated[
+        Path, typer.Argument(help="Request file: `model`, and `plan` of kind `roar`, `f_fidelity` or `idsds`.")
+    ],
+    training: TrainingOption,
+    folder: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the report; ROAR goes on with what it holds.")
+    ],
+    validation: ValidationOption = None,
+    device: Annotated[Device, typer.Option(help="Where models are trained.")] = Device.AUTO,
+) -> None:
+    """Measure explainers by training again: ROAR and KAR, F-Fidelity, IDSDS.
+
+    ROAR removes what an explainer calls relevant and trains again, so it costs a training for each explainer, share and
+    repeat: 50 and more. F-Fidelity and IDSDS fine-tune once, so that images with missing parts are nothing new to the
+    model. `budget_seconds` of the request refuses what would take longer, before anything is trained.
+
+    For example:
+
+        auditcore measure roar.json --training shapes/training --validation shapes/validation --out roar
+    """
+    kept = "ROAR goes on with what is done, by the same command; other measures begin anew"
+    with _problems("measure", kept=kept):
+        with progress_bar(err) as show:
+            show(None, f"reading {request.name}")
+            settings = _settings()
+            from auditcore_service.cli.measuring import measure_file, show_measurement  # noqa: PLC0415 - pydantic and torch load only here
+
+            report = measure_file(
+                request,
+                training=training,
+                validation=validation,
+                out=folder,
+                access=settings.access,
+                device=device.value,
+                progress=show,
+            )
+        show_measurement(report, out)
+        err.print(f"report written to {folder}", highlight=False, markup=False)
 
 
 @app.command(rich_help_panel="Train")

@@ -53,6 +53,7 @@ EXTRAS: Final[Mapping[str, Extra]] = {
     "estimate": _GATEWAY,
     "inspect": _WORKER,
     "study": _WORKER,
+    "measure": _WORKER,
     "remediate": _WORKER,
     "demo": _DEMO,
     "synthetic": _WORKER,

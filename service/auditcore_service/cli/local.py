@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +13,9 @@ from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.errors import AuditcoreError, InputError
 from auditcore.orchestration.reading_images import manifest_of
 from auditcore.report.page.gallery import GALLERY_IMAGES
+from auditcore_service.cli.computing import chosen_device, computing
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.given_baseline import OPTION
 from auditcore_service.cli.given_files import read_report_file
@@ -86,34 +84,22 @@ def audit_file(
         raise CommandError(message, code="invalid_request")
 
     progress(None, "loading torch")
-    import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
-
+    device = chosen_device(device)
     from auditcore.auditing import audit  # noqa: PLC0415 - loads torch
-    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - loads torch
 
-    keep_freed_memory()
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     progress(None, f"loading the model on {device}")
-    try:
-        # code of a model may print, and stdout is read by programs
-        with contextlib.redirect_stdout(sys.stderr):
-            return audit(
-                request,
-                images=encoded,
-                access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
-                device=device,
-                micro_batch=micro_batch,
-                progress=lambda share: progress(share, "auditing"),
-                pictures=pictures,
-                picture_images=GALLERY_IMAGES,
-                baseline=earlier,
-            )
-    except InputError as error:
-        message = f"the audit of {plan} cannot be carried out"
-        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
-    except AuditcoreError as error:
-        raise CommandError(error.message, code=error.code) from error
+    with computing(f"the audit of {plan} cannot be carried out"):
+        return audit(
+            request,
+            images=encoded,
+            access=access.model_copy(update={"file_roots": (*access.file_roots, folder)}),
+            device=device,
+            micro_batch=micro_batch,
+            progress=lambda share: progress(share, "auditing"),
+            pictures=pictures,
+            picture_images=GALLERY_IMAGES,
+            baseline=earlier,
+        )
 
 
 def encode(files: Sequence[ImageFile], access: AccessRules, given: GivenAnnotations) -> list[EncodedImage]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,8 +13,8 @@ from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.remedies.plan import RemedyPlan, RemedyRequest
 from auditcore.contracts.remedies.report import RemedyReport
 from auditcore.contracts.report import AuditReport
-from auditcore.errors import AuditcoreError, InputError
 from auditcore.orchestration.reading_images import manifest_digest
+from auditcore_service.cli.computing import chosen_device, computing, write_whole
 from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.outcome import CommandError, mistakes
@@ -76,40 +74,30 @@ def remedy_report(
     chosen_by = None if validation is None else read_labeled_folder(validation, access.limits, option="--validation")
     audited_images = read_labeled_folder(audited, access.limits, option="--audited")
     progress(None, "loading torch")
-    import torch  # noqa: PLC0415 - a mistake in the files is reported before torch takes its seconds to load
-
+    device = chosen_device(device)
     from auditcore.remedies.remedy_run import remedy  # noqa: PLC0415 - loads torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     request = RemedyRequest(images=ImageBatchReference(digest=manifest_digest(images)), plan=plan)
-    try:
-        # code of a model may print, and stdout is read by programs
-        with contextlib.redirect_stdout(sys.stderr):
-            found = remedy(
-                failed,
-                request,
-                audited_images=audited_images,
-                images=images,
-                validation=chosen_by,
-                out=out,
-                access=access,
-                device=device,
-                progress=progress,
-            )
-    except InputError as error:
-        message = "the remedy cannot be carried out"
-        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
-    except AuditcoreError as error:
-        raise CommandError(error.message, code=error.code) from error
+    with computing("the remedy cannot be carried out"):
+        found = remedy(
+            failed,
+            request,
+            audited_images=audited_images,
+            images=images,
+            validation=chosen_by,
+            out=out,
+            access=access,
+            device=device,
+            progress=progress,
+        )
     from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - only what audits loads numpy
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / REPORT).write_text(found.report.model_dump_json(indent=2))
+    write_whole(out / REPORT, found.report.model_dump_json(indent=2).encode())
     if found.trained is not None and found.model is not None and found.audit is not None:
-        (out / MODEL).write_text(found.model.model_dump_json(indent=2))
-        (out / TRAINING).write_text(found.trained.report.model_dump_json(indent=2))
-        (out / AUDIT).write_bytes(report_bytes(found.audit))
+        write_whole(out / MODEL, found.model.model_dump_json(indent=2).encode())
+        write_whole(out / TRAINING, found.trained.report.model_dump_json(indent=2).encode())
+        write_whole(out / AUDIT, report_bytes(found.audit))
     return found.report
 
 

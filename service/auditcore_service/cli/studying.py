@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,8 +10,8 @@ from auditcore.contracts.access import AccessRules
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.studies.plan import StudyRequest
 from auditcore.contracts.studies.report import StudyReport
-from auditcore.errors import AuditcoreError, InputError
 from auditcore.orchestration.reading_images import manifest_digest
+from auditcore_service.cli.computing import chosen_device, computing
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.outcome import CommandError, mistakes
@@ -62,27 +60,17 @@ def study_file(
         message = f"{path} is not a valid study"
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
     progress(None, "loading torch")
-    import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
-
+    device = chosen_device(device)
     from auditcore.studies.study_run import study  # noqa: PLC0415 - loads torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        # code of a model may print, and stdout is read by programs
-        with contextlib.redirect_stdout(sys.stderr):
-            return study(
-                request,
-                out=out,
-                images=images,
-                validation=validated,
-                test=tested,
-                access=access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)}),
-                device=device,
-                progress=progress,
-            )
-    except InputError as error:
-        message = f"the study of {path} cannot be carried out"
-        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
-    except AuditcoreError as error:
-        raise CommandError(error.message, code=error.code) from error
+    with computing(f"the study of {path} cannot be carried out"):
+        return study(
+            request,
+            out=out,
+            images=images,
+            validation=validated,
+            test=tested,
+            access=access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)}),
+            device=device,
+            progress=progress,
+        )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,16 +13,17 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.canonical_json import canonical_json, digest_of
+from auditcore.contracts.canonical_json import canonical_json
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.model_reference import BuiltModel
 from auditcore.contracts.training.request import TrainingRequest
-from auditcore.errors import AuditcoreError, InputError
-from auditcore.orchestration.reading_images import manifest_of
+from auditcore.orchestration.reading_images import manifest_digest
+from auditcore_service.cli.computing import chosen_device, computing, write_whole
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.interruption import noting_ctrl_c
+from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.local import encode
 from auditcore_service.cli.outcome import CommandError, mistakes
 from auditcore_service.cli.progress import ShowProgress
@@ -59,6 +57,8 @@ def train_file(
     *,
     images: Sequence[ImageFile],
     annotations: GivenAnnotations | None,
+    training: Path | None,
+    validation: Path | None,
     access: AccessRules,
     device: str,
     weights: Path,
@@ -75,6 +75,8 @@ def train_file(
         path: The request file. URIs without a scheme are paths relative to its folder, which may be read.
         images: Image files to train on; none for those of the request file.
         annotations: What is known of `images`.
+        training: Folder of labeled images instead of `images`; None for those.
+        validation: Folder of labeled images to validate on; None for those of the request file.
         access: What else may be reached.
         device: Where the model is trained: auto, cpu, cuda, cuda:0 ...
         weights: Where the weights are written.
@@ -90,14 +92,20 @@ def train_file(
     start = None if resume is None else read_file(resume)
     document = read_request(path)
     resolve_paths(document, folder)
-    if images:
+    if images or training or validation:
         progress(None, "reading the images")
     given = annotations or GivenAnnotations()
     encoded = encode(images, access, given) if images else None
     if encoded is not None:
         class_names = read_class_names(given, [image.name or "" for image in encoded])
         # what the service gives to the same files, labels and names of classes
-        document["images"] = ImageBatchReference(digest=digest_of(manifest_of(encoded, class_names))).model_dump()
+        document["images"] = ImageBatchReference(digest=manifest_digest(encoded, class_names)).model_dump()
+    elif training is not None:
+        encoded = read_labeled_folder(training, access.limits, option="--training")
+        document["images"] = ImageBatchReference(digest=manifest_digest(encoded)).model_dump()
+    validated = None if validation is None else read_labeled_folder(validation, access.limits, option="--validation")
+    if validated is not None:
+        document["validation"] = ImageBatchReference(digest=manifest_digest(validated)).model_dump()
     try:
         request = TrainingRequest.model_validate(document)
     except ValidationError as error:
@@ -105,28 +113,16 @@ def train_file(
         raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
 
     progress(None, "loading torch")
-    import torch  # noqa: PLC0415 - a mistake in the file is reported before torch takes its seconds to load
-
-    from auditcore.devices.allocator import keep_freed_memory  # noqa: PLC0415 - loads torch
+    device = chosen_device(device)
     from auditcore.training.local_training import prepare_local_training  # noqa: PLC0415 - loads torch
 
-    keep_freed_memory()
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     progress(None, f"loading the model on {device}")
     rules = access.model_copy(update={"file_roots": (*access.file_roots, folder)})
-    try:
-        # code of a model may print, and stdout is read by programs
-        with contextlib.redirect_stdout(sys.stderr):
-            prepared = prepare_local_training(request, images=encoded, access=rules, device=device)
-            if start is not None:
-                prepared.run.resume(start)
-            return _train(prepared, weights, report, checkpoint, progress)
-    except InputError as error:
-        message = f"the training of {path} cannot be carried out"
-        raise CommandError(message, errors=[(error.field, error.message)], code=error.code) from error
-    except AuditcoreError as error:
-        raise CommandError(error.message, code=error.code) from error
+    with computing(f"the training of {path} cannot be carried out"):
+        prepared = prepare_local_training(request, images=encoded, validation=validated, access=rules, device=device)
+        if start is not None:
+            prepared.run.resume(start)
+        return _train(prepared, weights, report, checkpoint, progress)
 
 
 def _train(
@@ -143,33 +139,14 @@ def _train(
             )
             if part.stopped is not None:
                 break
-            _write(checkpoint, part.checkpoint)
+            write_whole(checkpoint, part.checkpoint)
             if is_pressed():
                 return Interrupted(checkpoint, part.step, run.steps)
     trained = prepared.result(str(uuid.uuid4()), stopped=part.stopped)
-    _write(weights, trained.weights)
-    _write(report, canonical_json(trained.report))
+    write_whole(weights, trained.weights)
+    write_whole(report, canonical_json(trained.report))
     checkpoint.unlink(missing_ok=True)
     return trained
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: what was there before stays until the new one is complete.
-
-    Raises:
-        CommandError: It cannot be written.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        message = f"{path} cannot be written ({error.strerror}); free some space or choose another place"
-        raise CommandError(message) from error
 
 
 def reference_of(trained: Trained, weights: Path) -> BuiltModel:

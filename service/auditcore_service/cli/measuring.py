@@ -1,0 +1,168 @@
+"""The command `measure`: measures that retrain the model, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.images import ImageBatchReference
+from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
+from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
+from auditcore.contracts.retraining.statistic import Statistic
+from auditcore.orchestration.reading_images import manifest_digest
+from auditcore_service.cli.computing import chosen_device, computing, write_whole
+from auditcore_service.cli.inputs import read_request, resolve_paths
+from auditcore_service.cli.labeled_folders import read_labeled_folder
+from auditcore_service.cli.outcome import CommandError, mistakes
+from auditcore_service.cli.progress import ShowProgress
+
+Plan = RoarPlan | FFidelityPlan | IdsdsPlan
+Report = RoarReport | FFidelityReport | IdsdsReport
+
+_PLAN: TypeAdapter[Plan] = TypeAdapter(Annotated[Plan, Field(discriminator="kind")])
+_REQUESTS: Mapping[type[Plan], type[RoarRequest | FFidelityRequest | IdsdsRequest]] = {
+    RoarPlan: RoarRequest,
+    FFidelityPlan: FFidelityRequest,
+    IdsdsPlan: IdsdsRequest,
+}
+
+REPORT, STATE, WEIGHTS = "report.json", "state.json", "fine-tuned.safetensors"
+
+
+def measure_file(
+    path: Path,
+    *,
+    training: Path,
+    validation: Path | None,
+    out: Path,
+    access: AccessRules,
+    device: str,
+    progress: ShowProgress,
+) -> Report:
+    """Measure as a request file says, and write the report to a folder.
+
+    ROAR goes on with what the folder holds. The fine-tuned weights of the other measures are kept in it.
+
+    Args:
+        path: The request file: `model` and `plan`; images come from folders.
+        training: Folder of labeled images to train on.
+        validation: Folder of labeled images to measure on; some of the others if None.
+        out: Folder for the results.
+        access: What the request may reach.
+        device: Where models are trained: auto, cpu, cuda, cuda:0 ...
+        progress: Called with the share done, in [0, 1] or None while it is not known, and the stage.
+
+    Raises:
+        CommandError: The measurement cannot be carried out; the message names the field and how to fix it.
+    """
+    document = read_request(path)
+    resolve_paths(document, path.absolute().parent)
+    progress(None, "reading the images")
+    images = read_labeled_folder(training, access.limits, option="--training")
+    measured = None if validation is None else read_labeled_folder(validation, access.limits, option="--validation")
+    document["images"] = ImageBatchReference(digest=manifest_digest(images)).model_dump()
+    if measured is not None:
+        document["validation"] = ImageBatchReference(digest=manifest_digest(measured)).model_dump()
+    try:
+        plan = _PLAN.validate_python(document.get("plan"))
+        request = _REQUESTS[type(plan)].model_validate(document)
+        state = _state(out) if isinstance(plan, RoarPlan) else None
+    except ValidationError as error:
+        message = f"{path} is not a valid request for a measure that retrains"
+        raise CommandError(message, errors=mistakes(error.errors(), document), code="invalid_request") from error
+    device = chosen_device(device)
+    from auditcore.retraining.local_fine_tuned import f_fidelity, idsds  # noqa: PLC0415 - loads torch
+    from auditcore.retraining.local_roar import roar  # noqa: PLC0415 - loads torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    rules = access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)})
+
+    def keep_weights(weights: bytes) -> None:
+        write_whole(out / WEIGHTS, weights)
+
+    def told(share: float) -> None:
+        progress(share, "measuring")
+
+    with computing(f"the measurement of {path} cannot be carried out"):
+        report: Report
+        match request:
+            case RoarRequest():
+                report = roar(
+                    request,
+                    images=images,
+                    validation=measured,
+                    access=rules,
+                    device=device,
+                    state=state,
+                    progress=told,
+                    keep_state=lambda kept: write_whole(out / STATE, kept.model_dump_json().encode()),
+                )
+            case FFidelityRequest():
+                report = f_fidelity(
+                    request,
+                    images=images,
+                    validation=measured,
+                    access=rules,
+                    device=device,
+                    progress=told,
+                    keep_weights=keep_weights,
+                )
+            case IdsdsRequest():
+                report = idsds(
+                    request,
+                    images=images,
+                    validation=measured,
+                    access=rules,
+                    device=device,
+                    progress=told,
+                    keep_weights=keep_weights,
+                )
+    write_whole(out / REPORT, report.model_dump_json(indent=2).encode())
+    return report
+
+
+def _state(out: Path) -> RoarState | None:
+    """How far an earlier call has come.
+
+    Raises:
+        CommandError: The file is damaged.
+    """
+    path = out / STATE
+    if not path.exists():
+        return None
+    try:
+        return RoarState.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        message = f"{path} is damaged; remove it to begin anew"
+        raise CommandError(message) from error
+
+
+def show_measurement(report: Report, console: Console) -> None:
+    """Print what each explainer has got, and how much better that is than chance."""
+    table = Table(title=report.request.plan.kind)
+    for column in ("explainer", "metric", "mean", "95 % interval", "better than random by", "95 % interval"):
+        table.add_column(column)
+    if isinstance(report, RoarReport):
+        rows = [(one.explainer, f"area, {one.measure}", one.area, one.gain) for one in report.results]
+    else:
+        rows = [(one.explainer, one.metric, one.score, one.gain) for one in report.results]
+    for explainer, metric, score, gain in rows:
+        table.add_row(explainer, metric, *_cells(score), *(("", "") if gain is None else _cells(gain)))
+    console.print(table)
+    for explainer, why in report.not_applicable.items():
+        console.print(f"{explainer} cannot run here: {why}", highlight=False, markup=False)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+
+
+def _cells(statistic: Statistic) -> tuple[str, str]:
+    mean = "-" if statistic.mean is None else f"{statistic.mean:.3g}"
+    ci = "-" if statistic.ci is None else f"{statistic.ci[0]:.3g} to {statistic.ci[1]:.3g}"
+    return mean, ci
