@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.canonical_json import digest_of
 from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
-from auditcore.orchestration.reading_images import manifest_of
+from auditcore.orchestration.reading_images import manifest_digest
 from auditcore.report.page.gallery import GALLERY_IMAGES
 from auditcore_service.cli.computing import chosen_device, computing
 from auditcore_service.cli.found_images import ImageFile
@@ -71,7 +70,7 @@ def audit_file(
     if encoded is not None:
         class_names = read_class_names(given, [image.name or "" for image in encoded])
         # what the service gives to the same files, annotations and names of classes
-        document["images"] = ImageBatchReference(digest=digest_of(manifest_of(encoded, class_names))).model_dump()
+        document["images"] = ImageBatchReference(digest=manifest_digest(encoded, class_names)).model_dump()
         if class_names:
             document.setdefault("class_names", class_names)
     try:
