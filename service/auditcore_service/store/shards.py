@@ -171,12 +171,9 @@ def complete_shard(
     left = _count(connection, SHARDS.c.audit_id == key.audit_id, SHARDS.c.wave == key.wave, SHARDS.c.state != "done")
     opened = _open_wave(connection, key.audit_id, key.wave + 1, now=now) if left == 0 else ()
     if left == 0 and not opened:
-        values = {
-            "verdict": verdict,
-            "report_digest": result_digest,
-            "weights_digest": weights_digest,
-            "finished_at": now,
-        }
+        values = {"verdict": verdict, "report_digest": result_digest, "finished_at": now}
+        if weights_digest is not None:
+            values["weights_digest"] = weights_digest
         move_audit(connection, key.audit_id, "succeeded", now=now, values=values)
     else:
         append_state_event(connection, key.audit_id, now=now, kind="progress")
