@@ -77,6 +77,7 @@ def small(weights: Path, **model: Any) -> dict[str, Any]:
 # --- what must work -------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_documented_request_gives_a_valid_report_even_when_the_worker_is_killed(client: httpx.Client) -> None:
     photos = [photo_path("skimage", "data/coffee.png").read_bytes()]
     request = REQUEST | {"images": upload(client, *photos)}

@@ -24,6 +24,7 @@ from auditcore.sources.registries import mlflow_files
 from auditcore.sources.resolving import resolve_model
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
 ]

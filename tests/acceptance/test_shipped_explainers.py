@@ -21,7 +21,7 @@ from auditcore.models.loading import load_classifier
 from auditcore.random_numbers.streams import Streams
 from markdown_blocks import ROOT, blocks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 GUIDE = ROOT / "docs" / "how-to" / "audit-the-explainer-you-ship.md"
 PHOTOS = Path(skimage.__file__).parent / "data"

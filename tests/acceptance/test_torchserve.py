@@ -53,7 +53,7 @@ from auditcore_service.settings import Settings
 from command_line import run
 from torchserve_server import RunningTorchServe, torchserve
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 HEALTH = Path(__file__).parents[2] / "docker/torchserve/health.py"
 PLAIN_SIDE = 64

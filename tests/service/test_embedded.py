@@ -27,8 +27,11 @@ from auditcore_service.embedded.process_tree import AlreadyRunning, EmbeddedServ
 from auditcore_service.embedded.redis_server import RedisServer
 from auditcore_service.settings import Settings
 from auditcore_service.startup import listen
-from queues import NO_REDIS, QUEUE_KINDS
+from queues import NO_REDIS, ONLY_REDIS, QUEUE_KINDS
 from reading_graphs import external, reader
+
+ONE_QUEUE_IN_CI = [*ONLY_REDIS, pytest.param("database", marks=pytest.mark.long)]
+"""What a queue changes little about takes half a minute on each."""
 
 REQUEST: dict[str, Any] = {
     "model": {
@@ -310,7 +313,7 @@ run(Settings(**json.loads(sys.argv[1]), port=0, workers=1), on_ready=lambda url:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+@pytest.mark.parametrize("queue_kind", ONE_QUEUE_IN_CI)
 def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_named(
     tmp_path: Path, queue_kind: str
 ) -> None:
@@ -366,7 +369,7 @@ def test_a_worker_computes_in_an_empty_folder_and_still_finds_what_the_operator_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("queue_kind", QUEUE_KINDS)
+@pytest.mark.parametrize("queue_kind", ONE_QUEUE_IN_CI)
 def test_a_shard_that_takes_too_long_is_interrupted_and_the_worker_goes_on(tmp_path: Path, queue_kind: str) -> None:
     settings = Settings(
         data_dir=tmp_path,

@@ -38,6 +38,7 @@ TOLERANCE = 1e-4
 """Largest deviation from zennit, relative to the largest value of its map."""
 
 CONTRACTS: list[Any] = [LrpEpsilonPlusFlat(), LrpEpsilonGammaBox(), LrpEpsilonAlpha2Beta1Flat()]
+QUICK_NAMES = ("resnet18", "vgg11_bn", "mobilenet_v2")
 NAMES = ("resnet18", "vgg11", "vgg11_bn", "densenet121", "mobilenet_v2", "mobilenet_v3_small")
 
 
@@ -96,7 +97,9 @@ def rules_of(classifier: Classifier, contract: Any) -> list[rules.Rule]:
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=kind)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK_NAMES else pytest.mark.long) for name in NAMES]
+)
 def test_models_of_torchvision(name: str, contract: Any) -> None:
     assert_parity(fresh(name), contract, pixels(2, SIZE))
 

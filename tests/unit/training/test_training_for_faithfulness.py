@@ -16,6 +16,8 @@ from auditcore.models.classifier import Classifier
 from auditcore.training.labeled_images import read_labeled
 from auditcore.training.training_run import TrainingRun
 
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
 TRAINED, MEASURED, EPOCHS = 300, 100, 5
 METRICS = EpochAudit(
     plan=AuditPlan(explainers=(GradCam(),), checks=(EddaCheck(keep=(0.15, 0.3)), DeletionCheck(repeats=2))),
