@@ -13,8 +13,13 @@ ROOT = Path(__file__).parents[3]
 OWN = ("src/auditcore/explainers/", "src/auditcore/contracts/explainers/")
 """Where single explainers live."""
 
-PLANS = ("src/auditcore/contracts/presets.py", "src/auditcore/__init__.py")
-"""Presets are plans, which name explainers, and the public surface lists them all; neither may ask which one it has."""
+PLANS = (
+    "src/auditcore/contracts/presets.py",
+    "src/auditcore/contracts/training/methods/explanation_driven.py",
+    "src/auditcore/__init__.py",
+)
+"""Presets are plans, which name explainers, the papers' training methods have one by default, and the public surface
+lists them all; none may ask which one it has."""
 
 CLASSES = frozenset(contract.__name__ for contract in EXPLAINER_CONTRACTS)
 KINDS = frozenset(contract.model_fields["kind"].default for contract in EXPLAINER_CONTRACTS)

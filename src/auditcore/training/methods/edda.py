@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from auditcore.contracts.explainers import Random
 from auditcore.contracts.training.methods.edda import Edda
 from auditcore.metrics.constancy import is_constant
 from auditcore.metrics.faithfulness import threshold_masks
@@ -130,7 +129,7 @@ def _relevance(
 ) -> Float[Tensor, "pair height width"]:
     """Relevance of each pixel for a class of an image."""
     streams = batch.streams.take(images.tolist())
-    if isinstance(contract.explainer, Random):
+    if contract.explainer.is_control:
         # RandExp: one value per pixel, uniform in [0, 1]; the sum of normal values over channels would not be
         return streams.uniform(
             tuple(batch.pixels.shape[2:]), "edda/random_map", classes.tolist(), device=network.device
