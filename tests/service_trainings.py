@@ -15,9 +15,13 @@ from auditcore_service.store.records import Audit
 from auditcore_service.use_cases.annotations import GivenAnnotations
 from auditcore_service.use_cases.image_batches import UploadedFile
 
+NETWORK = "auditcore.models.small_convnet:small_convnet"
+"""In the package, so that processes of workers find it."""
+
 MODEL: dict[str, Any] = {
     "kind": "factory",
-    "target": "digits:build",
+    "target": NETWORK,
+    "kwargs": {"width": 4},
     "weights": {"uri": "random:0"},
     "preprocessing": digits.PREPROCESSING.model_dump(mode="json"),
 }
@@ -26,7 +30,7 @@ IMAGES = 40
 STEPS = 12
 """4 batches of at most 8 of the 30 images that are not held out, in each of 3 epochs."""
 
-ALLOWED = {"factories": ("digits:build",)}
+ALLOWED = {"factories": (NETWORK,)}
 """Settings of a service that may load the model."""
 
 
@@ -63,6 +67,4 @@ def undisturbed(*, count: int = IMAGES, **changes: Any) -> bytes:
     """The weights of the same training in this process, from start to end."""
     body = body_of({"kind": "batch", "digest": f"sha256:{0:064d}"}, **changes)
     request = TrainingRequest.model_validate(body)
-    return train(
-        request, images=digits.encoded(count, labeled=True), access=AccessRules(factories=("digits:build",))
-    ).weights
+    return train(request, images=digits.encoded(count, labeled=True), access=AccessRules(factories=(NETWORK,))).weights

@@ -142,6 +142,14 @@ def test_kill_9_of_the_worker_in_mid_shard_changes_no_number(service: EmbeddedSe
     assert report["manifest"]["attempts"] > expected["manifest"]["attempts"]
 
 
+def await_workers(service: EmbeddedService, count: int) -> None:
+    """Wait for the processes: the service answers when the first of them does."""
+    deadline = time.monotonic() + 60
+    while len({worker.pid for worker in service.workers} - {None}) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_two_workers_share_an_audit_and_change_no_number(
     service: EmbeddedService, untroubled: dict[str, Any], tmp_path: Path
@@ -151,7 +159,7 @@ def test_two_workers_share_an_audit_and_change_no_number(
         EmbeddedService(settings) as both,
         httpx.Client(base_url=both.base_url, timeout=30) as other,
     ):
-        assert len({worker.pid for worker in both.workers} - {None}) == 2
+        await_workers(both, 2)
         assert report_of(other, submit(other, 4))["results"] == untroubled["results"]
 
 

@@ -17,7 +17,7 @@ from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.training.report import TrainingReport
 from auditcore_service.cli import training
 from command_line import run
-from service_trainings import MODEL, PLAN, undisturbed
+from service_trainings import MODEL, NETWORK, PLAN, undisturbed
 
 COUNT = 40
 
@@ -25,7 +25,7 @@ COUNT = 40
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Forty digits and their labels."""
-    monkeypatch.setenv("AUDIT_FACTORIES", '["digits:build"]')
+    monkeypatch.setenv("AUDIT_FACTORIES", f'["{NETWORK}"]')
     images = digits.encoded(COUNT, labeled=True)
     (tmp_path / "photos").mkdir()
     for image in images:

@@ -17,7 +17,7 @@ from queues import NO_REDIS, has_redis
 from service_trainings import ALLOWED, get, submit, undisturbed, weights_of
 from worker_process import shards, wait_until, worker
 
-EPOCHS = 150
+EPOCHS = 60
 """Of 4 steps: some seconds, of which a checkpoint is made every 0.2."""
 
 

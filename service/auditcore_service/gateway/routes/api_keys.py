@@ -57,7 +57,7 @@ _INVALID_EXPIRY = problem_example(
     pointer="#/expires_at",
 )
 
-KeyId = Annotated[str, Path(max_length=64, description="Id of the key, without `ac_`.")]
+KeyId = Annotated[str, Path(description="Id of the key, without `ac_`.")]
 
 
 @router.post(
