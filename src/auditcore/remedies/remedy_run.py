@@ -117,9 +117,10 @@ def remedy(
     (model,) = failed.audited_models
     require_trainable(model.reference)
     require_comparable(failed, models=[None], images=[image.digest for image in audited_images])
-    _require_apart(failed, images)
     reference = resolve_model(model.reference, access).reference
     data = _read(request, reference, access, images, validation)
+    _require_apart(failed, data.training, use="training", field="images")
+    _require_apart(failed, data.validation or (), use="validation", field="validation")
     start_score, start_value = _measure_start(request, reference, condition, failed, data, access, device)
     steps = len(request.plan.learning_rates) + 2
     candidates, seconds = [], 0.0
@@ -165,21 +166,21 @@ def remedy(
     return Remedy(report, trained, written, after)
 
 
-def _require_apart(failed: AuditReport, images: Sequence[EncodedImage] | None) -> None:
-    """Refuse to train on images of the audit: a model that has seen them is not audited any more.
+def _require_apart(failed: AuditReport, images: Sequence[EncodedImage], *, use: str, field: str) -> None:
+    """Refuse images of the audit for training and for the choice: a model that has seen them is not audited any more.
 
     Raises:
         InvalidRequest: An image is in both.
     """
     audited = set(digests_of(failed.images))
-    both = [image for image in images or () if image.digest in audited]
+    both = [image for image in images if image.digest in audited]
     if both:
         called = both[0].name or f"number {both[0].index}"
         msg = (
-            f"{len(both)} training images are images of the audit, such as {called}; train on others, because a model "
-            "that has learned an image says nothing about new ones"
+            f"{len(both)} {use} images are images of the audit, such as {called}; take others, because a model that "
+            "was made with an image says nothing about new ones"
         )
-        raise InvalidRequest(msg, field="images")
+        raise InvalidRequest(msg, field=field)
 
 
 def _read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from auditcore import (
     EddaCheck,
     GradCam,
     Gradient,
+    InlineImage,
+    InlineImages,
     Remedy,
     RemedyPlan,
     RemedyRequest,
@@ -232,9 +235,25 @@ def test_what_was_not_missed_needs_no_remedy(folder: Path) -> None:
         condition_to_remedy(report, "met")
 
 
-def test_images_of_the_audit_are_not_trained_on(folder: Path) -> None:
-    with pytest.raises(InvalidRequest, match=r"1 training images are images of the audit, such as digit-3.png"):
-        run(failed(folder, DROP, STABLE), folder, images=numbered([*TRAINING[:30], AUDITED[3]]))
+@pytest.mark.parametrize("field", ["images", "validation"])
+def test_images_of_the_audit_are_neither_trained_on_nor_chosen_by(field: str, folder: Path) -> None:
+    use = {"images": "training", "validation": "validation"}[field]
+    with pytest.raises(InvalidRequest, match=f"1 {use} images are images of the audit, such as digit-3.png") as caught:
+        run(failed(folder, DROP, STABLE), folder, **{field: numbered([*TRAINING[:30], AUDITED[3]])})
+    assert caught.value.field == field
+
+
+def test_images_that_the_request_names_are_compared_with_the_audit_too(folder: Path) -> None:
+    inline = [InlineImage.model_validate({"data": b64encode(one.data), "label": one.label}) for one in AUDITED[:2]]
+    request = RemedyRequest(images=InlineImages(images=tuple(inline)))
+    with pytest.raises(InvalidRequest, match="2 training images are images of the audit"):
+        remedy(
+            failed(folder, DROP, STABLE),
+            request,
+            audited_images=AUDITED,
+            out=folder / "out",
+            access=digits.access(folder),
+        )
 
 
 def test_other_images_than_those_of_the_audit_are_refused(folder: Path) -> None:
