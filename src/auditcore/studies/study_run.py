@@ -26,6 +26,7 @@ from auditcore.contracts.studies.report import ModelCorrelation, StudiedModel, S
 from auditcore.contracts.training.report import TrainingReport
 from auditcore.contracts.training.request import HeldOut, TrainingRequest
 from auditcore.contracts.training.trainable_models import require_trainable
+from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.metrics.model_correlation import LEAST_MODELS, pearson_over_models
 from auditcore.models.loading import load_classifier
@@ -154,6 +155,12 @@ def _read(
         validation = read_other_images(request.validation, references, access, field="validation")
     if test is None:
         test = read_other_images(request.test, references, access, field="test")
+    seen = {image.digest for image in (*images, *(validation or ()))}
+    both = [image for image in test if image.digest in seen]
+    if both:
+        called = both[0].name or f"number {both[0].index}"
+        msg = f"{len(both)} test images are images of the training, such as {called}; test on others"
+        raise InvalidRequest(msg, field="test")
     return _Inputs(images, validation, test)
 
 

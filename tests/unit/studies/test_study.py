@@ -194,3 +194,11 @@ def test_images_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         study(request(), out=tmp_path, images=IMAGES[:40], access=digits.access(tmp_path))
     assert caught.value.field == "test"
+
+
+def test_images_of_the_training_are_not_tested_on(tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"2 test images are images of the training, such as digit-38.png"
+    ) as caught:
+        study(request(), out=tmp_path, images=IMAGES[:40], test=IMAGES[38:], access=digits.access(tmp_path))
+    assert caught.value.field == "test"
