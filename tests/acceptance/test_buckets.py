@@ -98,7 +98,7 @@ def finished(client: httpx.Client, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def await_ready(client: httpx.Client) -> None:
-    """Wait until the service says that it is ready, as whoever sends it requests does.
+    """Wait until the service says that it is ready, as a load balancer does.
 
     The first look at a bucket loads the client of object stores, which may take longer than a check is waited for.
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from auditcore.errors import AuditcoreError, InputError
+from auditcore.whole_files import write_whole
 from auditcore_service.cli.outcome import CommandError
 
 
@@ -47,20 +47,14 @@ def computing(failure: str) -> Iterator[None]:
         raise CommandError(error.message, code=error.code) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: what was there before stays until the new one is complete.
+def write_result(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
 
     Raises:
         CommandError: It cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         message = f"{path} cannot be written ({error.strerror}); free some space or choose another place"
         raise CommandError(message) from error

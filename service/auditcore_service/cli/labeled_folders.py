@@ -7,9 +7,12 @@ or both, and optionally `classes.txt`: the layout that `auditcore synthetic` wri
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from auditcore.contracts.access import Limits
+from auditcore.contracts.images import ImageBatchReference
 from auditcore.images.encoded import EncodedImage
+from auditcore.orchestration.reading_images import manifest_digest
 from auditcore_service.cli.encoded_files import encode_files
 from auditcore_service.cli.found_images import find_images, show_passed_over
 from auditcore_service.cli.inputs import gather_annotations
@@ -19,8 +22,20 @@ from auditcore_service.use_cases.refusals import InvalidUpload
 TABLE, OBJECTS, CLASSES = "labels.csv", "annotations.json", "classes.txt"
 
 
-def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> list[EncodedImage]:
-    """The images of a folder with their labels, and with boxes and masks if it has them.
+class LabeledFolder(NamedTuple):
+    """Images of a folder.
+
+    Attributes:
+        images: With their labels, and with boxes and masks if the folder has them.
+        reference: How a request names them: the batch that a service would store.
+    """
+
+    images: list[EncodedImage]
+    reference: dict[str, str]
+
+
+def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> LabeledFolder:
+    """The images of a folder with what it says of them.
 
     Args:
         folder: The folder.
@@ -52,7 +67,8 @@ def read_labeled_folder(folder: Path, limits: Limits, *, option: str) -> list[En
         labels_from_folders=not described,
     )
     try:
-        return encode_files(found.files, limits, given)
+        images = encode_files(found.files, limits, given)
     except InvalidUpload as error:
         message = f"{option} {folder}: what is known of the images cannot be used"
         raise CommandError(message, errors=[(error.field or "labels", error.message)], code=error.code) from error
+    return LabeledFolder(images, ImageBatchReference(digest=manifest_digest(images)).model_dump())

@@ -11,13 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
 from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
 from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
 from auditcore.contracts.retraining.statistic import Statistic
-from auditcore.orchestration.reading_images import manifest_digest
-from auditcore_service.cli.computing import chosen_device, computing, write_whole
+from auditcore_service.cli.computing import chosen_device, computing, write_result
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.outcome import CommandError, mistakes
@@ -67,9 +65,9 @@ def measure_file(
     progress(None, "reading the images")
     images = read_labeled_folder(training, access.limits, option="--training")
     measured = None if validation is None else read_labeled_folder(validation, access.limits, option="--validation")
-    document["images"] = ImageBatchReference(digest=manifest_digest(images)).model_dump()
+    document["images"] = images.reference
     if measured is not None:
-        document["validation"] = ImageBatchReference(digest=manifest_digest(measured)).model_dump()
+        document["validation"] = measured.reference
     try:
         plan = _PLAN.validate_python(document.get("plan"))
         request = _REQUESTS[type(plan)].model_validate(document)
@@ -85,7 +83,7 @@ def measure_file(
     rules = access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)})
 
     def keep_weights(weights: bytes) -> None:
-        write_whole(out / WEIGHTS, weights)
+        write_result(out / WEIGHTS, weights)
 
     def told(share: float) -> None:
         progress(share, "measuring")
@@ -96,19 +94,19 @@ def measure_file(
             case RoarRequest():
                 report = roar(
                     request,
-                    images=images,
-                    validation=measured,
+                    images=images.images,
+                    validation=None if measured is None else measured.images,
                     access=rules,
                     device=device,
                     state=state,
                     progress=told,
-                    keep_state=lambda kept: write_whole(out / STATE, kept.model_dump_json().encode()),
+                    keep_state=lambda kept: write_result(out / STATE, kept.model_dump_json().encode()),
                 )
             case FFidelityRequest():
                 report = f_fidelity(
                     request,
-                    images=images,
-                    validation=measured,
+                    images=images.images,
+                    validation=None if measured is None else measured.images,
                     access=rules,
                     device=device,
                     progress=told,
@@ -117,14 +115,14 @@ def measure_file(
             case IdsdsRequest():
                 report = idsds(
                     request,
-                    images=images,
-                    validation=measured,
+                    images=images.images,
+                    validation=None if measured is None else measured.images,
                     access=rules,
                     device=device,
                     progress=told,
                     keep_weights=keep_weights,
                 )
-    write_whole(out / REPORT, report.model_dump_json(indent=2).encode())
+    write_result(out / REPORT, report.model_dump_json(indent=2).encode())
     return report
 
 

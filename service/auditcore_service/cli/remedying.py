@@ -9,12 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.remedies.plan import RemedyPlan, RemedyRequest
 from auditcore.contracts.remedies.report import RemedyReport
 from auditcore.contracts.report import AuditReport
-from auditcore.orchestration.reading_images import manifest_digest
-from auditcore_service.cli.computing import chosen_device, computing, write_whole
+from auditcore_service.cli.computing import chosen_device, computing, write_result
 from auditcore_service.cli.inputs import read_request
 from auditcore_service.cli.labeled_folders import read_labeled_folder
 from auditcore_service.cli.outcome import CommandError, mistakes
@@ -77,14 +75,14 @@ def remedy_report(
     device = chosen_device(device)
     from auditcore.remedies.remedy_run import remedy  # noqa: PLC0415 - loads torch
 
-    request = RemedyRequest(images=ImageBatchReference(digest=manifest_digest(images)), plan=plan)
+    request = RemedyRequest.model_validate({"images": images.reference, "plan": plan})
     with computing("the remedy cannot be carried out"):
         found = remedy(
             failed,
             request,
-            audited_images=audited_images,
-            images=images,
-            validation=chosen_by,
+            audited_images=audited_images.images,
+            images=images.images,
+            validation=None if chosen_by is None else chosen_by.images,
             out=out,
             access=access,
             device=device,
@@ -93,11 +91,11 @@ def remedy_report(
     from auditcore.report.serialize import report_bytes  # noqa: PLC0415 - only what audits loads numpy
 
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / REPORT, found.report.model_dump_json(indent=2).encode())
+    write_result(out / REPORT, found.report.model_dump_json(indent=2).encode())
     if found.trained is not None and found.model is not None and found.audit is not None:
-        write_whole(out / MODEL, found.model.model_dump_json(indent=2).encode())
-        write_whole(out / TRAINING, found.trained.report.model_dump_json(indent=2).encode())
-        write_whole(out / AUDIT, report_bytes(found.audit))
+        write_result(out / MODEL, found.model.model_dump_json(indent=2).encode())
+        write_result(out / TRAINING, found.trained.report.model_dump_json(indent=2).encode())
+        write_result(out / AUDIT, report_bytes(found.audit))
     return found.report
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from auditcore.contracts.access import AccessRules
-from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.studies.plan import StudyRequest
 from auditcore.contracts.studies.report import StudyReport
-from auditcore.orchestration.reading_images import manifest_digest
 from auditcore_service.cli.computing import chosen_device, computing
 from auditcore_service.cli.inputs import read_request, resolve_paths
 from auditcore_service.cli.labeled_folders import read_labeled_folder
@@ -50,10 +48,9 @@ def study_file(
     images = read_labeled_folder(training, access.limits, option="--training")
     tested = read_labeled_folder(test, access.limits, option="--test")
     validated = None if validation is None else read_labeled_folder(validation, access.limits, option="--validation")
-    document["images"] = ImageBatchReference(digest=manifest_digest(images)).model_dump()
-    document["test"] = ImageBatchReference(digest=manifest_digest(tested)).model_dump()
+    document |= {"images": images.reference, "test": tested.reference}
     if validated is not None:
-        document["validation"] = ImageBatchReference(digest=manifest_digest(validated)).model_dump()
+        document["validation"] = validated.reference
     try:
         request = StudyRequest.model_validate(document)
     except ValidationError as error:
@@ -67,9 +64,9 @@ def study_file(
         return study(
             request,
             out=out,
-            images=images,
-            validation=validated,
-            test=tested,
+            images=images.images,
+            validation=None if validated is None else validated.images,
+            test=tested.images,
             access=access.model_copy(update={"file_roots": (*access.file_roots, path.absolute().parent)}),
             device=device,
             progress=progress,

@@ -18,7 +18,7 @@ from auditcore.contracts.images import ImageBatchReference
 from auditcore.contracts.model_reference import BuiltModel
 from auditcore.contracts.training.request import TrainingRequest
 from auditcore.orchestration.reading_images import manifest_digest
-from auditcore_service.cli.computing import chosen_device, computing, write_whole
+from auditcore_service.cli.computing import chosen_device, computing, write_result
 from auditcore_service.cli.found_images import ImageFile
 from auditcore_service.cli.given_files import read_file
 from auditcore_service.cli.inputs import read_request, resolve_paths
@@ -101,11 +101,10 @@ def train_file(
         # what the service gives to the same files, labels and names of classes
         document["images"] = ImageBatchReference(digest=manifest_digest(encoded, class_names)).model_dump()
     elif training is not None:
-        encoded = read_labeled_folder(training, access.limits, option="--training")
-        document["images"] = ImageBatchReference(digest=manifest_digest(encoded)).model_dump()
+        encoded, document["images"] = read_labeled_folder(training, access.limits, option="--training")
     validated = None if validation is None else read_labeled_folder(validation, access.limits, option="--validation")
     if validated is not None:
-        document["validation"] = ImageBatchReference(digest=manifest_digest(validated)).model_dump()
+        document["validation"] = validated.reference
     try:
         request = TrainingRequest.model_validate(document)
     except ValidationError as error:
@@ -119,7 +118,13 @@ def train_file(
     progress(None, f"loading the model on {device}")
     rules = access.model_copy(update={"file_roots": (*access.file_roots, folder)})
     with computing(f"the training of {path} cannot be carried out"):
-        prepared = prepare_local_training(request, images=encoded, validation=validated, access=rules, device=device)
+        prepared = prepare_local_training(
+            request,
+            images=encoded,
+            validation=None if validated is None else validated.images,
+            access=rules,
+            device=device,
+        )
         if start is not None:
             prepared.run.resume(start)
         return _train(prepared, weights, report, checkpoint, progress)
@@ -139,12 +144,12 @@ def _train(
             )
             if part.stopped is not None:
                 break
-            write_whole(checkpoint, part.checkpoint)
+            write_result(checkpoint, part.checkpoint)
             if is_pressed():
                 return Interrupted(checkpoint, part.step, run.steps)
     trained = prepared.result(str(uuid.uuid4()), stopped=part.stopped)
-    write_whole(weights, trained.weights)
-    write_whole(report, canonical_json(trained.report))
+    write_result(weights, trained.weights)
+    write_result(report, canonical_json(trained.report))
     checkpoint.unlink(missing_ok=True)
     return trained
 

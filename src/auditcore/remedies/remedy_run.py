@@ -5,7 +5,6 @@ The model that failed is never replaced: the result is another file of weights a
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +49,7 @@ from auditcore.sources.resolving import resolve_model
 from auditcore.training.evaluation import measure_explanations, validate
 from auditcore.training.local_training import Trained, read_other_images, train, training_sets
 from auditcore.training.network import Network
+from auditcore.training.stages import in_stage
 
 LOST_ACCURACY = "it loses more of the validation score than `accuracy_guard` allows"
 NO_VALUE = "the metric has no value on the validation images"
@@ -125,7 +125,7 @@ def remedy(
     steps = len(request.plan.learning_rates) + 2
     candidates, seconds = [], 0.0
     for number, rate in enumerate(request.plan.learning_rates):
-        told = functools.partial(_tell, progress, number, steps, f"training with learning rate {rate:g}")
+        told = in_stage(progress, f"training with learning rate {rate:g}", done=number, stages=steps)
         wanted = training_of(request, reference, condition, failed, rate=rate, epochs=max(request.plan.epochs))
         tried = train(
             wanted, images=data.training, validation=data.validation, access=access, device=device, progress=told
@@ -138,14 +138,14 @@ def remedy(
             _report(failed, request, condition, candidates, start_score, start_value, seconds), None, None, None
         )
     candidates = [one.model_copy(update={"chosen": one is best}) for one in candidates]
-    told = functools.partial(_tell, progress, steps - 2, steps, "training the chosen model")
+    told = in_stage(progress, "training the chosen model", done=steps - 2, stages=steps)
     wanted = training_of(request, reference, condition, failed, rate=best.learning_rate, epochs=best.epochs)
     trained = train(
         wanted, images=data.training, validation=data.validation, access=access, device=device, progress=told
     )
     out.mkdir(parents=True, exist_ok=True)
     written = trained.write(out / "remedied.safetensors")
-    told = functools.partial(_tell, progress, steps - 1, steps, "auditing the trained model")
+    told = in_stage(progress, "auditing the trained model", done=steps - 1, stages=steps)
     after = audit(
         AuditRequest(
             model=written,
@@ -452,7 +452,3 @@ def _number(value: float | None) -> str:
 
 def _interval(ends: tuple[float, float]) -> str:
     return f"{ends[0]:.3g} to {ends[1]:.3g}"
-
-
-def _tell(progress: Callable[[float, str], None], begun: int, whole: int, now: str, share: float) -> None:
-    progress((begun + share) / whole, now)

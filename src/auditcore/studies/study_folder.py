@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import final
 
@@ -15,11 +13,12 @@ from auditcore.contracts.training.report import TrainingReport
 from auditcore.errors import InvalidRequest
 from auditcore.report.reading import read_report
 from auditcore.report.serialize import report_bytes
+from auditcore.whole_files import write_whole
 
 
 @final
 class StudyFolder:
-    """Keeps what is done. A file is there as a whole or not at all.
+    """Keeps what is done. A file is there as a whole or not at all; InvalidRequest says that one cannot be written.
 
     Attributes:
         path: The folder.
@@ -84,12 +83,8 @@ class StudyFolder:
         return self.path / "audits" / f"{seed}.json"
 
     def _write(self, path: Path, data: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        try:
+            write_whole(path, data)
+        except OSError as error:
+            msg = f"{path} cannot be written ({error.strerror}); make room, and go on with the same folder"
+            raise InvalidRequest(msg, field="out") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from auditcore.training.evaluation import predicted, score
 from auditcore.training.labeled_images import read_labeled
 from auditcore.training.local_training import read_other_images, train
 from auditcore.training.results import trained_reference
+from auditcore.training.stages import in_stage
 
 ROBUSTNESS = "rao_auc"
 DELETION_SCORES: tuple[Literal["lerf_auc", "inter_model_deletion"], ...] = ("lerf_auc", "inter_model_deletion")
@@ -112,13 +112,13 @@ def study(
     audits: dict[Seed, AuditReport] = {}
     for number, (method, seed) in enumerate(cells):
         begun = number + len(audits)
-        told = functools.partial(_tell, progress, begun, whole, f"training {method.name}, seed {seed}")
+        told = in_stage(progress, f"training {method.name}, seed {seed}", done=begun, stages=whole)
         report = folder.training(method.name, seed) or _train(
             request, method, seed, inputs, folder=folder, access=inside, device=device, progress=told
         )
         models.append(_studied(report, method, seed, inputs, folder=folder, access=inside, device=device))
         if method is plan.methods[-1]:
-            told = functools.partial(_tell, progress, begun + 1, whole, f"auditing the models of seed {seed}")
+            told = in_stage(progress, f"auditing the models of seed {seed}", done=begun + 1, stages=whole)
             audits[seed] = folder.audit(seed) or _audit(
                 request, seed, inputs, folder=folder, access=inside, device=device, progress=told
             )
@@ -369,7 +369,3 @@ def _pearson(pairs: Sequence[tuple[float, float]]) -> float | None:
     ones, others = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
     found = pearson_over_models(ones, others)
     return None if math.isnan(found) else found
-
-
-def _tell(progress: Callable[[float, str], None], begun: int, whole: int, now: str, share: float) -> None:
-    progress((begun + share) / whole, now)

@@ -110,8 +110,8 @@ def measure_explanations(
         InputError: The plan cannot be carried out on this model.
     """
     own = images.take(range(min(wanted.images, len(images))))
-    placeholder = ImageBatchReference(digest=own.digest)
-    request = AuditRequest(model=reference, images=placeholder, plan=wanted.plan)
+    # the images themselves are in the storage
+    request = AuditRequest(model=reference, images=ImageBatchReference(digest=own.digest), plan=wanted.plan)
     storage = InMemoryStorage([_numbered(image, number) for number, image in enumerate(own.encoded)])
     run = AuditRun("training", request, wanted.plan, images=len(own), storage=storage, picture_images=0)
     classifier = network.frozen

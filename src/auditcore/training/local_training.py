@@ -33,6 +33,7 @@ from auditcore.training.labeled_images import (
 )
 from auditcore.training.results import make_report, trained_reference
 from auditcore.training.training_run import TrainingRun
+from auditcore.whole_files import write_whole
 
 
 @final
@@ -50,7 +51,7 @@ class Trained:
 
     def write(self, path: Path) -> BuiltModel:
         """Write the weights to a file; returns the model for an audit that may read this file."""
-        path.write_bytes(self.weights)
+        write_whole(path, self.weights)
         trained = self.report.trained
         return trained_reference(self.report.request.model, trained.weights, uri=path.resolve().as_uri())
 

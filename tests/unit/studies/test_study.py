@@ -202,3 +202,16 @@ def test_images_of_the_training_are_not_tested_on(tmp_path: Path) -> None:
     ) as caught:
         study(request(), out=tmp_path, images=IMAGES[:40], test=IMAGES[38:], access=digits.access(tmp_path))
     assert caught.value.field == "test"
+
+
+def test_a_full_disk_is_named_and_the_study_goes_on_afterwards(tmp_path: Path) -> None:
+    small = request(methods=METHODS[:2], seeds=(0,))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mixup-0.safetensors.part").symlink_to("/dev/full")
+    with pytest.raises(
+        InvalidRequest, match=r"mixup-0.safetensors cannot be written \(No space left on device\)"
+    ) as caught:
+        run(tmp_path, small)
+    assert caught.value.field == "out"
+    assert not (tmp_path / "trainings" / "mixup-0.json").exists()
+    assert [one.method for one in run(tmp_path, small).models] == ["baseline", "mixup"]

@@ -231,7 +231,8 @@ class Remembering(Method):
         self.kept = torch.zeros(1)
 
     def step(self, network: Network, batch: TrainingBatch) -> Step:
-        raise NotImplementedError
+        self.kept = self.kept + 1
+        return Step(network.losses(network.logits(batch.pixels), batch.targets).mean())
 
     def state(self) -> dict[str, Tensor]:
         return {"kept": self.kept}
