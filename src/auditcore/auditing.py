@@ -21,13 +21,15 @@ from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.stopping import looks
 from auditcore.engine.inspection import inspect
 from auditcore.engine.shard_task import Runtime
-from auditcore.errors import InvalidRequest
+from auditcore.errors import InvalidRequest, WorkInterrupted
 from auditcore.images.encoded import EncodedImage
 from auditcore.images.uploaded_maps import uploaded_maps
+from auditcore.kept_files import KeptFiles
 from auditcore.models.classifier import Classifier
 from auditcore.models.loading import load_classifier
 from auditcore.orchestration.audit_run import AuditRun
 from auditcore.orchestration.in_memory_storage import InMemoryStorage
+from auditcore.orchestration.kept_results import KeptResults
 from auditcore.orchestration.prepared_request import prepare_request, with_baseline_model
 from auditcore.orchestration.reading_images import read_images, with_stored_images
 from auditcore.orchestration.sharding import ShardRange, models_depend, shard_ranges
@@ -54,6 +56,9 @@ def audit(
     picture_images: int = PICTURE_IMAGES,
     maps: Mapping[str, bytes] | None = None,
     baseline: AuditReport | None = None,
+    kept: KeptFiles | None = None,
+    kept_as: str = "audit",
+    enough: Callable[[], bool] = lambda: False,
 ) -> AuditReport:
     """Audit the explanations of one model or several on some images.
 
@@ -73,9 +78,14 @@ def audit(
             the format.
         baseline: An earlier report on the same images, for conditions on changes and for checks that compare models.
             Its digest takes the place of the one in `request.baseline`.
+        kept: Keeps the results of shards until the report is made, so that another call goes on from them. It must be
+            about the same request and images. Pictures are not kept.
+        kept_as: Name of the audit among the kept files.
+        enough: Asked between micro-batches; once it says so, WorkInterrupted is raised.
 
     Raises:
         InputError: The request cannot be carried out; `field` says where, the message says how to fix it.
+        WorkInterrupted: It was enough for now.
     """
     access = access or AccessRules()
     request = _with_baseline(request, baseline)
@@ -100,37 +110,41 @@ def audit(
         picture_images=0 if pictures is None else picture_images,
     )
     load = functools.partial(load_classifier, access=access, device=device)
+    results = KeptResults(kept, kept_as)
     shards = _shards(request, plan, images=len(encoded), shard_images=shard_images)
     whole = sum(shard.stop - shard.start for shard in shards)
     done = 0
     loaded: dict[int, Classifier] = {}
     for shard in shards:
-        references = run.references_of(shard)
-        needed = (shard.model, *references.values())
-        if request.stop is None:
-            # only what a shard needs is in memory; a stop rule needs all models at every look
-            loaded = {model: classifier for model, classifier in loaded.items() if model in needed}
-        for model in needed:
-            if model not in loaded:
-                loaded[model] = run.load_model(model, load)
         count = shard.stop - shard.start
-        result = run.run_shard(
-            shard,
-            Runtime(
-                loaded[shard.model],
-                references={name: loaded[model] for name, model in references.items()},
-                limits=access.limits,
-                micro_batch=micro_batch,
-                progress=functools.partial(_advance, progress, done / whole, count / whole),
-                clock=clock,
-            ),
-        )
+        result = results.read(shard)
+        if result is None:
+            references = run.references_of(shard)
+            needed = (shard.model, *references.values())
+            if request.stop is None:
+                # only what a shard needs is in memory; a stop rule needs all models at every look
+                loaded = {model: classifier for model, classifier in loaded.items() if model in needed}
+            loaded |= {model: run.load_model(model, load) for model in needed if model not in loaded}
+            result = run.run_shard(
+                shard,
+                Runtime(
+                    loaded[shard.model],
+                    references={name: loaded[model] for name, model in references.items()},
+                    limits=access.limits,
+                    micro_batch=micro_batch,
+                    progress=functools.partial(_advance, progress, done / whole, count / whole, enough),
+                    clock=clock,
+                ),
+            )
+            results.keep(shard, result)
         storage.keep_result(shard, result)
         done += count
         if _ends_look(request, shard, images=len(encoded)) and run.stop_at() is not None:
             progress(1.0)
             break
-    return run.assemble(attempts=len(storage.finished), baseline=baseline)
+    report = run.assemble(attempts=len(storage.finished), baseline=baseline)
+    results.forget(storage.finished)
+    return report
 
 
 def inspect_model(
@@ -193,6 +207,10 @@ def _ends_look(request: AuditRequest, shard: ShardRange, *, images: int) -> bool
     )
 
 
-def _advance(progress: Callable[[float], None], done: float, span: float, share: float) -> None:
-    """Report the share of the whole audit, given the share of one shard."""
+def _advance(
+    progress: Callable[[float], None], done: float, span: float, enough: Callable[[], bool], share: float
+) -> None:
+    """Report the share of the whole audit, given the share of one shard; give the shard up if it is enough for now."""
     progress(done + span * share)
+    if enough():
+        raise WorkInterrupted

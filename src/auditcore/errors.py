@@ -28,7 +28,8 @@
     |   `-- MemoryExhausted            memory_exhausted
     |-- NotApplicable                  not_applicable    a method cannot be right here; the audit goes on
     |-- ShapeError                     shape_error       two tensors do not fit; a bug of the caller
-    `-- AuditCancelled                 cancelled         a client asked for the audit to stop
+    |-- AuditCancelled                 cancelled         a client asked for the audit to stop
+    `-- WorkInterrupted                interrupted       it was enough for now; what is done is kept
 
 `code` is stable and appears in problem+json answers and in failed audits. `message` says how to fix it.
 """
@@ -272,3 +273,12 @@ class AuditCancelled(AuditcoreError):
 
     def __init__(self) -> None:
         super().__init__("the audit was cancelled")
+
+
+class WorkInterrupted(AuditcoreError):
+    """It was enough for now: what is done is kept, and the same call goes on from there."""
+
+    code = "interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("the work was interrupted; it goes on from what is kept")

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, final
 
 from pydantic import Field
 
-from auditcore.contracts.contract import Contract, Name
+from auditcore.contracts.audit_labels import AuditName, Tags
+from auditcore.contracts.contract import Contract, Name, Sha256
 from auditcore.contracts.images import ImagesReference
 from auditcore.contracts.plan import Seed
 from auditcore.contracts.training.basic_augmentation import BasicAugmentation
@@ -36,6 +37,7 @@ class RemedyPlan(Contract):
         probe_images: How many validation images measure a candidate, counted from the first.
     """
 
+    kind: Literal["remedy"] = "remedy"
     seed: Seed = 0
     condition: Name | None = None
     method: RemedyMethod = "edda"
@@ -49,14 +51,22 @@ class RemedyPlan(Contract):
 
 @final
 class RemedyRequest(Contract):
-    """Labeled images to train on, and what may be tried. The failed report is given beside it.
+    """Labeled images to train on, and what may be tried.
 
     Attributes:
+        audit: Id of the failed audit in the service that gets this request; null where its report is given beside it.
+        report: sha256 of the failed report; a service fills it in, so that the request says what was remedied.
         images: Training images; each needs a label.
         validation: Images by which a candidate is chosen.
         plan: What may be tried.
+        name: What to call the remedy; need not be unique.
+        tags: Key -> value, to find the remedy by.
     """
 
+    audit: str | None = Field(default=None, max_length=64, exclude_if=lambda audit: audit is None)
+    report: Sha256 | None = Field(default=None, exclude_if=lambda report: report is None)
     images: ImagesReference
     validation: ValidationImages = HeldOut()
     plan: RemedyPlan = RemedyPlan()
+    name: AuditName | None = Field(default=None, exclude_if=lambda name: name is None)
+    tags: Tags = Field(default_factory=dict, exclude_if=lambda tags: not tags)

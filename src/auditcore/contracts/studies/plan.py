@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, final
+from typing import Annotated, Literal, final
 
 from pydantic import Field, model_validator
 
@@ -54,6 +54,7 @@ class StudyPlan(Contract):
         audit_images: How many test images are audited, counted from the first; all if null.
     """
 
+    kind: Literal["study"] = "study"
     methods: Annotated[tuple[StudyMethod, ...], Field(min_length=2, max_length=MOST_METHODS)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100)] = (0, 1, 2, 3, 4)
     audit: AuditPlan

@@ -1,0 +1,79 @@
+"""From a request to something that runs its stages, in whatever process, in the order of their waves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import torch
+
+from auditcore.contracts.access import AccessRules
+from auditcore.contracts.experiments.request import ExperimentRequest
+from auditcore.contracts.experiments.stage import Stage
+from auditcore.contracts.report import AuditReport
+from auditcore.images.encoded import EncodedImage
+from auditcore.kept_files import KeptFiles
+
+
+class StagedRun(Protocol):
+    """An experiment whose images are at hand. Everything that another stage needs of a stage is in the kept files.
+
+    Models and images that several stages use may stay in memory; another process makes them again.
+    """
+
+    def run(self, stage: Stage, *, progress: Callable[[float], None], enough: Callable[[], bool]) -> None:
+        """Do a stage, or go on with one that was interrupted. The last one keeps `REPORT`.
+
+        Args:
+            stage: One of `stages_of`; all of earlier waves are done.
+            progress: Called with the share of the stage that is done, in [0,1]; may raise AuditCancelled.
+            enough: Asked now and then; once it says so, what is done is kept and WorkInterrupted raised.
+
+        Raises:
+            InputError: The experiment cannot be carried out.
+            WorkInterrupted: It was enough for now; the same call goes on.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class ExperimentInputs:
+    """What an experiment works on.
+
+    Attributes:
+        images: Training images.
+        validation: Validation images; None if some of the others are held out.
+        test: Test images of a study, audited images of a remedy; None for the others.
+        failed: The failed report of a remedy.
+    """
+
+    images: Sequence[EncodedImage]
+    validation: Sequence[EncodedImage] | None = None
+    test: Sequence[EncodedImage] | None = None
+    failed: AuditReport | None = None
+
+
+def open_experiment(
+    request: ExperimentRequest,
+    inputs: ExperimentInputs,
+    *,
+    experiment_id: str,
+    kept: KeptFiles,
+    access: AccessRules,
+    device: torch.device | str,
+) -> StagedRun:
+    """Prepare to run stages; nothing is computed yet.
+
+    Args:
+        request: With pinned models.
+        inputs: What it works on.
+        experiment_id: Its name in reports.
+        kept: Files of this experiment.
+        access: What its references may reach.
+        device: Where models run.
+
+    Raises:
+        InputError: It cannot be carried out.
+    """
+    raise NotImplementedError

@@ -1,0 +1,80 @@
+"""Files that a long work keeps as it goes on, so that it can be interrupted at any time and go on from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, final
+
+from auditcore.errors import InvalidRequest
+from auditcore.whole_files import write_whole
+
+
+class KeptFiles(Protocol):
+    """Named files of one experiment. A file is there as a whole or not at all.
+
+    Names are those of `contracts.experiments.stage.FileName`.
+    """
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file; None if it is not there."""
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a file; an earlier one of the same name is replaced. Once this returns, it survives a power failure."""
+
+    def forget(self, name: str) -> None:
+        """Remove a file, such as a checkpoint that nothing needs any more; nothing happens if it is not there."""
+
+    def uri(self, name: str) -> str:
+        """How a model reference names a kept file of weights.
+
+        Raises:
+            KeyError: It is not there.
+        """
+
+
+@final
+class KeptFolder:
+    """Kept files in a folder; a `KeptFiles`.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file; None if it is not there."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a file.
+
+        Raises:
+            InvalidRequest: It cannot be written, for example because the disk is full.
+        """
+        path = self.path / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+        except OSError as error:
+            msg = f"{path} cannot be written ({error.strerror}); make room, and go on with the same folder"
+            raise InvalidRequest(msg, field="out") from error
+
+    def forget(self, name: str) -> None:
+        """Remove a file."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def uri(self, name: str) -> str:
+        """The file as a `file:` URI.
+
+        Raises:
+            KeyError: It is not there.
+        """
+        path = (self.path / name).resolve()
+        if not path.exists():
+            raise KeyError(name)
+        return path.as_uri()

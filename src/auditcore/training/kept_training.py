@@ -1,0 +1,88 @@
+"""A training whose checkpoints are kept, so that it can be interrupted at any time and goes on to the same weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from auditcore.contracts.training.report import TrainingReport
+from auditcore.errors import WorkInterrupted
+from auditcore.kept_files import KeptFiles
+from auditcore.training.local_training import PreparedTraining, Trained
+
+CHECKPOINT_S = 60.0
+"""Seconds between two checkpoints: what an interruption without warning costs at most."""
+
+
+def read_trained(kept: KeptFiles, name: str) -> Trained | None:
+    """A training that is done; None if it is not.
+
+    Args:
+        kept: Holds `trainings/NAME.json` and `weights/NAME.safetensors`.
+        name: Of the training.
+    """
+    report, weights = kept.read(report_name(name)), kept.read(weights_name(name))
+    if report is None or weights is None:
+        return None
+    return Trained(TrainingReport.model_validate_json(report), weights)
+
+
+def train_in_parts(
+    prepared: PreparedTraining,
+    kept: KeptFiles,
+    name: str,
+    *,
+    progress: Callable[[float], None] = lambda _share: None,
+    enough: Callable[[], bool] = lambda: False,
+    checkpoint_s: float = CHECKPOINT_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trained:
+    """Train from the kept checkpoint on, if there is one, and keep weights and report.
+
+    Args:
+        prepared: Model and images; no step is taken yet.
+        kept: Where checkpoints and results are kept.
+        name: Of the training; also its name in the report.
+        progress: Called after each step with the share done, in [0,1]; may raise AuditCancelled.
+        enough: Asked after each step; once it says so, the checkpoint is kept and WorkInterrupted raised.
+        checkpoint_s: Seconds between two checkpoints.
+        clock: Seconds, monotonic.
+
+    Raises:
+        WorkInterrupted: It was enough for now; the next call goes on.
+        InputError: The training cannot be carried out.
+    """
+    run, checkpoint = prepared.run, f"checkpoints/{name}"
+    known = kept.read(checkpoint)
+    if known is not None:
+        run.resume(known)
+    while True:
+        due, stop = clock() + checkpoint_s, False
+
+        def pause(due: float = due) -> bool:
+            nonlocal stop
+            stop = enough()
+            return stop or clock() >= due
+
+        end = run.advance(progress=progress, enough=pause)
+        if end.stopped is not None:
+            break
+        kept.keep(checkpoint, end.checkpoint)
+        if stop:
+            raise WorkInterrupted
+    trained = prepared.result(name, stopped=end.stopped)
+    # the weights first, so that a report stands for a whole result
+    kept.keep(weights_name(name), trained.weights)
+    kept.keep(report_name(name), trained.report.model_dump_json(indent=2).encode())
+    kept.forget(checkpoint)
+    return trained
+
+
+def weights_name(name: str) -> str:
+    """Where the weights of a training are kept."""
+    return f"weights/{name}.safetensors"
+
+
+def report_name(name: str) -> str:
+    """Where the report of a training is kept."""
+    return f"trainings/{name}.json"
