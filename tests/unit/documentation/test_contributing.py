@@ -41,6 +41,6 @@ def test_every_setting_of_the_security_page_is_real() -> None:
 def test_the_contributors_page_names_a_guide_for_every_extension() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     guides = {path.stem for path in (ROOT / "docs" / "how-to").glob("add-*.md")}
-    assert guides == {"add-an-explainer", "add-a-check", "add-a-model-source", "add-a-route"}
+    assert guides == {"add-an-explainer", "add-a-check", "add-a-model-source", "add-a-route", "add-a-training-method"}
     for guide in guides:
         assert f"docs/how-to/{guide}.md" in page

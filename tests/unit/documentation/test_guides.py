@@ -20,7 +20,7 @@ import markdown_blocks
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
-GUIDES = ("add-an-explainer", "add-a-check", "add-a-model-source", "add-a-route")
+GUIDES = ("add-an-explainer", "add-a-check", "add-a-model-source", "add-a-route", "add-a-training-method")
 
 
 def apply(diff: str, tree: Path) -> list[str]:
