@@ -24,12 +24,16 @@ from auditcore.contracts.model_reference import ModelReference
 from auditcore.contracts.plan import AuditPlan
 from auditcore.contracts.policy import Condition
 from auditcore.contracts.policy_document import PolicyDocument
+from auditcore.contracts.remedies.plan import RemedyPlan, RemedyRequest
+from auditcore.contracts.remedies.report import RemedyReport
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
 from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
 from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
 from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest
 from auditcore.contracts.shipped_policies import shipped_policies
+from auditcore.contracts.studies.plan import StudyPlan, StudyRequest
+from auditcore.contracts.studies.report import StudyReport
 from auditcore.contracts.synthetic import (
     OBJECT_CLASSES,
     SCENE_CLASSES,
@@ -39,6 +43,9 @@ from auditcore.contracts.synthetic import (
     ShortcutReliance,
 )
 from auditcore.contracts.training.methods import TRAINING_METHODS
+from auditcore.contracts.training.plan import TrainingPlan
+from auditcore.contracts.training.report import TrainingReport
+from auditcore.contracts.training.request import TrainingRequest
 from auditcore_service.cli.commands import app
 from auditcore_service.gateway.catalogue import build_catalogue
 from auditcore_service.gateway.problems import STATUS
@@ -76,6 +83,8 @@ def reference_pages() -> dict[str, str]:
         "models.md": _models(),
         "synthetic.md": _synthetic(),
         "training-methods.md": _training_methods(),
+        "trainings.md": _trainings(),
+        "studies.md": _studies(),
         "request.md": _records(),
         "retraining.md": _retraining(),
         "settings.md": _settings(),
@@ -332,41 +341,80 @@ def _records() -> str:
 
 
 def _retraining() -> str:
-    plans, requests, reports = (
-        [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
-        for records in (
-            (RoarPlan, FFidelityPlan, IdsdsPlan),
-            (RoarRequest, FFidelityRequest, IdsdsRequest),
-            (RoarReport, FFidelityReport, IdsdsReport),
-        )
-    )
-    own = {
-        name: _join(_documentation(schema["$defs"][name]), _fields(schema["$defs"][name], schema))
-        for _, schema in reports
-        for name in RETRAINING_PARTS
-        if name in schema["$defs"]
-    }
-    return _page(
+    return _records_and_parts(
         "Measures that retrain",
         "`auditcore.roar`, `auditcore.f_fidelity` and `auditcore.idsds` train models to measure explanations. "
         "[Definitions](../explanation/definitions.md#measures-that-retrain) has the formulas. Each takes a request "
         "with a plan and returns a report. With `budget_seconds`, what would not fit is refused before anything is "
         "trained.",
-        *(_section(name, _documentation(schema), _fields(schema)) for name, schema in (*plans, *requests, *reports)),
-        *(_section(name, own[name]) for name in RETRAINING_PARTS),
+        (
+            *(RoarPlan, FFidelityPlan, IdsdsPlan),
+            *(RoarRequest, FFidelityRequest, IdsdsRequest),
+            *(RoarReport, FFidelityReport, IdsdsReport),
+        ),
+        (
+            "RoarResult",
+            "RoarPoint",
+            "MeasuredExplainer",
+            "MeasuredImage",
+            "ScorePoint",
+            "Statistic",
+            "RetrainingCost",
+        ),
     )
 
 
-RETRAINING_PARTS = (
-    "RoarResult",
-    "RoarPoint",
-    "MeasuredExplainer",
-    "MeasuredImage",
-    "ScorePoint",
-    "Statistic",
-    "RetrainingCost",
-)
-"""Parts of the reports of measures that retrain which no other page has."""
+def _trainings() -> str:
+    return _records_and_parts(
+        "Trainings",
+        "The body of `POST /v1/trainings`, which `auditcore train` and `auditcore.train` take too, and the report. "
+        "[Training methods](training-methods.md) has the values of `plan.method`.",
+        (TrainingRequest, TrainingPlan, TrainingReport),
+        (
+            *(
+                "HeldOut",
+                "Sgd",
+                "Adam",
+                "AdamW",
+                "ConstantRate",
+                "CosineAnnealing",
+                "StepDecay",
+                "BasicAugmentation",
+                "EpochAudit",
+            ),
+            *("Epoch", "EpochMeasurement", "TrainingData", "TrainedModel", "LeftOutImage"),
+        ),
+    )
+
+
+def _studies() -> str:
+    return _records_and_parts(
+        "Studies and remedies",
+        "Bodies of `POST /v1/experiments`, which the commands `study` and `remediate` and the functions "
+        "`auditcore.study` and `auditcore.remedy` take too, and their reports. Plans of trainings are those of "
+        "[trainings](trainings.md); [measures that retrain](retraining.md) are experiments too.",
+        (StudyRequest, StudyPlan, StudyReport, RemedyRequest, RemedyPlan, RemedyReport),
+        (
+            *("StudyMethod", "StudiedModel", "StudyRow", "SeedDifference", "ModelCorrelation"),
+            *("RemediedCondition", "Candidate", "ConditionChange", "MetricChange"),
+        ),
+    )
+
+
+def _records_and_parts(title: str, text: str, records: Sequence[type[BaseModel]], parts: Sequence[str]) -> str:
+    """A page of records, and of the parts of them that no other page has.
+
+    Raises:
+        KeyError: No record has such a part.
+    """
+    schemas = [(record.__name__, record.model_json_schema(mode="serialization")) for record in records]
+    known = {name: (schema["$defs"][name], schema) for _, schema in schemas for name in schema.get("$defs", {})}
+    return _page(
+        title,
+        text,
+        *(_section(name, _documentation(schema), _fields(schema)) for name, schema in schemas),
+        *(_section(name, _documentation(known[name][0]), _fields(*known[name])) for name in parts),
+    )
 
 
 def _method_records() -> set[str]:
