@@ -331,7 +331,7 @@ LI = PaperStudy(
     data=objects,
     methods=named(EXPLAINED),
     tables=LI_TABLES,
-    checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck()),
+    checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(pixels_per_step=SIZE)),
     explainers=(GradCam(),),
     audit_images=60,
 )
@@ -354,7 +354,7 @@ LI_DIGITS = PaperStudy(
         Table("Won 5", "least relevant first, and random order", (LERF, RAO)),
         Table("Won 6, 10, 12", "inter-model deletion", (INTER_MODEL,)),
     ),
-    checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(), DeletionCheck()),
+    checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(pixels_per_step=SIZE), DeletionCheck()),
     explainers=(GradCam(),),
     model=convnet(10),
 )
