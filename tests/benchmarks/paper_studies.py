@@ -6,7 +6,8 @@ Small networks on objects on scenes (after BAM, as Won 3.4.2) and on scikit-lear
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal, final
 
 from auditcore import (
@@ -37,6 +38,7 @@ from auditcore import (
     StudyMethod,
     SyntheticDataset,
     TokenMixup,
+    TorchvisionModel,
     TrainingPlan,
     generate_images,
 )
@@ -46,12 +48,17 @@ from auditcore.contracts.models import FactoryModel, Weights
 from auditcore.contracts.preprocessing import Preprocessing
 from auditcore.contracts.training.methods import TrainingMethod
 
-IMAGES, SIZE, CLASSES, AGREEMENT = 2000, 32, 4, 0.9
-EPOCHS, MORE_EPOCHS, RATE, LOWER_RATE = 20, 4, 3e-3, 1e-3
+AGREEMENT = 0.9
+"""Share of the images whose planted mark has the color of their class."""
+
+RATE, LOWER_RATE = 3e-3, 1e-3
 
 CONVNET = "auditcore.models.small_convnet:small_convnet"
 TRANSFORMER = "timm.models.vision_transformer:VisionTransformer"
 ACCESS = AccessRules(factories=(CONVNET, TRANSFORMER))
+
+DIGIT_SIDE, DIGIT_EPOCHS = 32, 10
+"""Digits are learned within five epochs."""
 
 Row = tuple[str, str, str | None]
 """Check, metric and sub-case."""
@@ -75,6 +82,51 @@ EXPLAINERS: tuple[Explainer, ...] = (
     GuidedBackpropagation(),
 )
 """Those of Won et al. 2025."""
+
+
+@final
+@dataclass(frozen=True)
+class Scale:
+    """How large studies are.
+
+    Attributes:
+        network: The network that learns objects; `resnet50` is torchvision's.
+        images: Number of images, 70 % of them to train on.
+        side: Of an image, in pixels.
+        classes: Of objects, and of scenes.
+        epochs: Passes over the training images.
+        more_epochs: The same of fine-tuning.
+        batch_size: Most images of a step.
+        precision: Of trainings.
+        audited: Factor of the number of audited images.
+    """
+
+    network: Literal["convnet", "resnet50"]
+    images: int
+    side: int
+    classes: int
+    epochs: int
+    more_epochs: int
+    batch_size: int
+    precision: Literal["fp32", "bf16"]
+    audited: int
+
+
+SMALL = Scale(
+    "convnet", images=2000, side=32, classes=4, epochs=20, more_epochs=4, batch_size=64, precision="fp32", audited=1
+)
+LARGE = Scale(
+    "resnet50",
+    images=16_000,
+    side=128,
+    classes=10,
+    epochs=30,
+    more_epochs=10,
+    batch_size=128,
+    precision="bf16",
+    audited=10,
+)
+"""For a card: ResNet-50, as in both papers."""
 
 
 @final
@@ -118,45 +170,66 @@ class PaperStudy:
     methods: tuple[StudyMethod, ...]
     tables: tuple[Table, ...]
     checks: tuple[Check, ...]
+    audit_images: int
+    model: FactoryModel | TorchvisionModel
     explainers: tuple[Explainer, ...] = EXPLAINERS
-    audit_images: int = 30
-    model: FactoryModel = field(default_factory=lambda: convnet(CLASSES))
+
+
+def network(scale: Scale) -> FactoryModel | TorchvisionModel:
+    """The network that learns objects."""
+    if scale.network == "convnet":
+        return convnet(scale.classes)
+    weights = Weights(uri="random:0")
+    return TorchvisionModel(
+        name=scale.network, weights=weights, classes=scale.classes, preprocessing=preprocessing(scale.side)
+    )
 
 
 def convnet(classes: int) -> FactoryModel:
     """Three blocks of convolution, batch normalization and ReLU."""
-    return _model(CONVNET, {"classes": classes, "width": 12})
+    return _small(CONVNET, {"classes": classes, "width": 12})
 
 
 def transformer(classes: int) -> FactoryModel:
     """A vision transformer with 64 patches and four blocks."""
     kwargs: dict[str, bool | int | float | str | None] = {
-        "img_size": SIZE,
+        "img_size": DIGIT_SIDE,
         "patch_size": 4,
         "num_classes": classes,
         "embed_dim": 48,
         "depth": 4,
         "num_heads": 3,
     }
-    return _model(TRANSFORMER, kwargs)
+    return _small(TRANSFORMER, kwargs)
 
 
-def _model(target: str, kwargs: dict[str, bool | int | float | str | None]) -> FactoryModel:
+def _small(target: str, kwargs: dict[str, bool | int | float | str | None]) -> FactoryModel:
     return FactoryModel(
         target=target,
         kwargs=kwargs,
         weights=Weights(uri="random:0"),
-        preprocessing=Preprocessing(resize=SIZE, crop=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        preprocessing=preprocessing(DIGIT_SIDE),
     )
 
 
+def preprocessing(side: int) -> Preprocessing:
+    """Images as they are, between -2 and 2."""
+    return Preprocessing(resize=side, crop=side, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
 def trained(
-    method: TrainingMethod | None = None, epochs: int = EPOCHS, rate: float = RATE, **changes: object
+    scale: Scale,
+    method: TrainingMethod | None = None,
+    *,
+    epochs: int | None = None,
+    rate: float = RATE,
+    **changes: object,
 ) -> TrainingPlan:
-    """How all models are trained: Adam with cosine annealing, batches of 64."""
+    """How all models are trained: Adam with cosine annealing."""
     plan = {
-        "epochs": epochs,
-        "batch_size": 64,
+        "epochs": epochs or scale.epochs,
+        "batch_size": scale.batch_size,
+        "precision": scale.precision,
         "optimizer": Adam(learning_rate=rate),
         "schedule": CosineAnnealing(),
         **({} if method is None else {"method": method}),
@@ -165,158 +238,199 @@ def trained(
     return TrainingPlan.model_validate(plan)
 
 
+def fine_tuned(scale: Scale, method: TrainingMethod | None = None) -> TrainingPlan:
+    """A few more epochs with a lower learning rate."""
+    return trained(scale, method, epochs=scale.more_epochs, rate=LOWER_RATE)
+
+
 def named(plans: Mapping[str, TrainingPlan], *, continues: str | None = None) -> tuple[StudyMethod, ...]:
     """Methods of a study from training plans by name."""
     return tuple(StudyMethod(name=name, plan=plan, continues=continues) for name, plan in plans.items())
 
 
-def scenes(labels: Literal["objects", "scenes"] = "objects", shortcut: Shortcut | None = None) -> ObjectsOnScenes:
-    """Objects on scenes, four classes of each."""
-    return ObjectsOnScenes(
-        images=IMAGES,
-        size_px=SIZE,
-        object_classes=CLASSES,
-        scene_classes=CLASSES,
-        labels=labels,
-        shortcut=shortcut,
-    )
+Data = tuple[SyntheticDataset, SyntheticDataset]
+"""Images to train on, and images to test on."""
 
 
-def objects() -> tuple[SyntheticDataset, SyntheticDataset]:
-    """Labels are those of objects."""
-    return _halves(scenes())
+def objects(scale: Scale, *, shortcut: Shortcut | None = None) -> Data:
+    """Objects on scenes with the labels of objects."""
+    return _halves(scale, "objects", shortcut)
 
 
-def labeled_scenes() -> tuple[SyntheticDataset, SyntheticDataset]:
+def marked_objects(scale: Scale) -> Data:
+    """The same with a mark in a corner that has the class's color in nine images of ten."""
+    return objects(scale, shortcut=Shortcut(agreement=AGREEMENT))
+
+
+def labeled_scenes(scale: Scale) -> Data:
     """The same images with the labels of scenes; boxes and masks are still those of objects."""
-    training, test = _halves(scenes("scenes"))
+    training, test = _halves(scale, "scenes", None)
     return training, test.annotating("object")
 
 
-def marked_objects() -> tuple[SyntheticDataset, SyntheticDataset]:
-    """The same with a mark in a corner that has the class's color in nine images of ten."""
-    return _halves(scenes(shortcut=Shortcut(agreement=AGREEMENT)))
-
-
-def digits() -> tuple[SyntheticDataset, SyntheticDataset]:
+def digits() -> Data:
     """Digits; the test images are mostly of other writers."""
     return generate_images(Digits(part="training")), generate_images(Digits(part="test"))
 
 
-def _halves(data: ObjectsOnScenes) -> tuple[SyntheticDataset, SyntheticDataset]:
-    training, test = generate_images(data).split(0.7)
+def _halves(scale: Scale, labels: Literal["objects", "scenes"], shortcut: Shortcut | None) -> Data:
+    parameters = ObjectsOnScenes(
+        images=scale.images,
+        size_px=scale.side,
+        object_classes=scale.classes,
+        scene_classes=scale.classes,
+        labels=labels,
+        shortcut=shortcut,
+    )
+    training, test = generate_images(parameters).split(0.7)
     return training, test
 
 
-MIXES: Mapping[str, TrainingPlan] = {
-    "baseline": trained(),
-    "mixup": trained(Mixup()),
-    "cutmix": trained(CutMix()),
-    "saliencymix": trained(SaliencyMix()),
-    "recursivemix": trained(RecursiveMix()),
-    "pixmix": trained(PixMix()),
-}
-SOFT_LABELS: Mapping[str, TrainingPlan] = {
-    "mixup_images": trained(Mixup(mix="images")),
-    "mixup_labels": trained(Mixup(mix="labels")),
-    "smoothing_0.1": trained(label_smoothing=0.1),
-    "smoothing_0.3": trained(label_smoothing=0.3),
-    "smoothing_0.5": trained(label_smoothing=0.5),
-}
+MIXES = ("baseline", "mixup", "cutmix", "saliencymix", "recursivemix", "pixmix")
 DISSECTED = ("baseline", "mixup_images", "mixup_labels", "mixup")
 SMOOTHED = ("baseline", "smoothing_0.1", "smoothing_0.3", "smoothing_0.5")
 FAITHFUL = ("mixup", "longer_mixup", "faithful_mixup", "cutmix", "longer_cutmix", "faithful_cutmix")
 
 
-def continued(name: str, mix: Mixup | CutMix) -> tuple[StudyMethod, ...]:
-    """Fine-tuning of the models of a mix: with the same mix alone, and with the deletion loss too."""
-    return (
-        *named({f"longer_{name}": trained(mix, MORE_EPOCHS, LOWER_RATE)}, continues=name),
-        *named({f"faithful_{name}": trained(DeletionLoss(mix=mix), MORE_EPOCHS, LOWER_RATE)}, continues=name),
+def mixes(scale: Scale) -> dict[str, TrainingPlan]:
+    """The mixes that Won et al. 2025 compare."""
+    return {
+        "baseline": trained(scale),
+        "mixup": trained(scale, Mixup()),
+        "cutmix": trained(scale, CutMix()),
+        "saliencymix": trained(scale, SaliencyMix()),
+        "recursivemix": trained(scale, RecursiveMix()),
+        "pixmix": trained(scale, PixMix()),
+    }
+
+
+def soft_labels(scale: Scale) -> dict[str, TrainingPlan]:
+    """Halves of Mixup, and label smoothing."""
+    return {
+        "mixup_images": trained(scale, Mixup(mix="images")),
+        "mixup_labels": trained(scale, Mixup(mix="labels")),
+        "smoothing_0.1": trained(scale, label_smoothing=0.1),
+        "smoothing_0.3": trained(scale, label_smoothing=0.3),
+        "smoothing_0.5": trained(scale, label_smoothing=0.5),
+    }
+
+
+def explained(scale: Scale) -> dict[str, TrainingPlan]:
+    """Explanation-driven augmentation beside what Li et al. 2021 compare it with."""
+    return {
+        "no_augmentation": trained(scale),
+        "cutmix": trained(scale, CutMix()),
+        "mixup": trained(scale, Mixup()),
+        "augmix": trained(scale, AugMix()),
+        "randexp": trained(scale, Edda(explainer=Random())),
+        "edda": trained(scale, Edda()),
+        "edda_0.2": trained(scale, Edda(umask_threshold=0.2, imask_threshold=0.2)),
+    }
+
+
+def won2025(scale: Scale) -> PaperStudy:
+    """Mixes and soft labels."""
+    return PaperStudy(
+        name="won2025",
+        title="Mixed samples and soft labels on objects (Won et al. 2025)",
+        data=partial(objects, scale),
+        methods=named(mixes(scale) | soft_labels(scale)),
+        tables=(
+            Table("Won 1", "accuracy", (ACCURACY,), MIXES),
+            Table("Won 2", "localization", (ENERGY, HEAT), MIXES),
+            Table("Won 4", "correlation of robustness to random deletion with scores of deletion", ("correlations",)),
+            Table("Won 5", "least relevant first, and random order", (LERF, RAO), MIXES),
+            Table("Won 6", "inter-model deletion", (INTER_MODEL,), MIXES),
+            Table("Won 10", "dissected Mixup: inter-model deletion", (INTER_MODEL,), DISSECTED),
+            Table("Won 11", "dissected Mixup: localization", (ENERGY, HEAT), DISSECTED),
+            Table("Won 12", "label smoothing: inter-model deletion", (INTER_MODEL,), SMOOTHED),
+            Table("Won 13", "label smoothing: localization", (ENERGY, HEAT), SMOOTHED),
+        ),
+        checks=(DeletionCheck(), LocalizationCheck()),
+        audit_images=30 * scale.audited,
+        model=network(scale),
     )
 
 
-WON = PaperStudy(
-    name="won2025",
-    title="Mixed samples and soft labels on objects (Won et al. 2025)",
-    data=objects,
-    methods=(*named(MIXES), *named(SOFT_LABELS)),
-    tables=(
-        Table("Won 1", "accuracy", (ACCURACY,), tuple(MIXES)),
-        Table("Won 2", "localization", (ENERGY, HEAT), tuple(MIXES)),
-        Table("Won 4", "correlation of robustness to random deletion with scores of deletion", ("correlations",)),
-        Table("Won 5", "least relevant first, and random order", (LERF, RAO), tuple(MIXES)),
-        Table("Won 6", "inter-model deletion", (INTER_MODEL,), tuple(MIXES)),
-        Table("Won 10", "dissected Mixup: inter-model deletion", (INTER_MODEL,), DISSECTED),
-        Table("Won 11", "dissected Mixup: localization", (ENERGY, HEAT), DISSECTED),
-        Table("Won 12", "label smoothing: inter-model deletion", (INTER_MODEL,), SMOOTHED),
-        Table("Won 13", "label smoothing: localization", (ENERGY, HEAT), SMOOTHED),
-    ),
-    checks=(DeletionCheck(), LocalizationCheck()),
-)
-
-FAITHFUL_MIXES = PaperStudy(
-    name="won2025_fine_tuned",
-    title="Fine-tuning with the inter-model deletion loss (Won et al. 2025, 5.1)",
-    data=objects,
-    methods=(
-        *named({"mixup": MIXES["mixup"], "cutmix": MIXES["cutmix"]}),
-        *continued("mixup", Mixup()),
-        *continued("cutmix", CutMix()),
-    ),
-    tables=(
-        Table("Won 14", "inter-model deletion", (INTER_MODEL,), FAITHFUL),
-        Table("Won 14", "accuracy", (ACCURACY,), FAITHFUL),
-    ),
-    checks=(DeletionCheck(),),
-)
-
-SCENES = PaperStudy(
-    name="won2025_scenes",
-    title="The same images with the labels of scenes (Won et al. 2025, 3.4.2)",
-    data=labeled_scenes,
-    methods=named({name: MIXES[name] for name in ("baseline", "mixup", "cutmix", "saliencymix")}),
-    tables=(
-        Table("Won 3", "accuracy with labels of scenes", (ACCURACY,)),
-        Table("Won, figure 3", "how much of a map of the scene's class lies on the object", (ENERGY,)),
-    ),
-    checks=(LocalizationCheck(),),
-)
-
-TOKENS = PaperStudy(
-    name="won2025_tokens",
-    title="TokenMixup of a vision transformer on digits (Won et al. 2025, 3.6)",
-    data=digits,
-    methods=(
-        *named({"baseline": trained(rate=1e-3)}),
-        *named(
-            {
-                "horizontal": trained(TokenMixup(direction="horizontal"), MORE_EPOCHS, 3e-4),
-                "vertical": trained(TokenMixup(direction="vertical"), MORE_EPOCHS, 3e-4),
-                "both": trained(TokenMixup(direction="both"), MORE_EPOCHS, 3e-4),
-            },
-            continues="baseline",
+def faithful_mixes(scale: Scale) -> PaperStudy:
+    """Fine-tuning of the models of two mixes: with the same mix alone, and with the deletion loss too."""
+    mixed: dict[str, Mixup | CutMix] = {"mixup": Mixup(), "cutmix": CutMix()}
+    plans = mixes(scale)
+    return PaperStudy(
+        name="won2025_fine_tuned",
+        title="Fine-tuning with the inter-model deletion loss (Won et al. 2025, 5.1)",
+        data=partial(objects, scale),
+        methods=(
+            *named({name: plans[name] for name in mixed}),
+            *(
+                method
+                for name, mix in mixed.items()
+                for method in named(
+                    {
+                        f"longer_{name}": fine_tuned(scale, mix),
+                        f"faithful_{name}": fine_tuned(scale, DeletionLoss(mix=mix)),
+                    },
+                    continues=name,
+                )
+            ),
         ),
-    ),
-    tables=(
-        Table("Won 7", "accuracy", (ACCURACY,)),
-        Table("Won 8", "localization", (ENERGY, HEAT)),
-        Table("Won 9", "inter-model deletion", (INTER_MODEL,)),
-    ),
-    checks=(DeletionCheck(), LocalizationCheck()),
-    explainers=(GradCam(), SmoothGrad(samples=50), IntegratedGradients(steps=50, baseline="mean")),
-    model=transformer(10),
-)
+        tables=(
+            Table("Won 14", "inter-model deletion", (INTER_MODEL,), FAITHFUL),
+            Table("Won 14", "accuracy", (ACCURACY,), FAITHFUL),
+        ),
+        checks=(DeletionCheck(),),
+        audit_images=30 * scale.audited,
+        model=network(scale),
+    )
 
-EXPLAINED: Mapping[str, TrainingPlan] = {
-    "no_augmentation": trained(),
-    "cutmix": trained(CutMix()),
-    "mixup": trained(Mixup()),
-    "augmix": trained(AugMix()),
-    "randexp": trained(Edda(explainer=Random())),
-    "edda": trained(Edda()),
-    "edda_0.2": trained(Edda(umask_threshold=0.2, imask_threshold=0.2)),
-}
+
+def scenes(scale: Scale) -> PaperStudy:
+    """The same images with the labels of scenes."""
+    plans = mixes(scale)
+    return PaperStudy(
+        name="won2025_scenes",
+        title="The same images with the labels of scenes (Won et al. 2025, 3.4.2)",
+        data=partial(labeled_scenes, scale),
+        methods=named({name: plans[name] for name in ("baseline", "mixup", "cutmix", "saliencymix")}),
+        tables=(
+            Table("Won 3", "accuracy with labels of scenes", (ACCURACY,)),
+            Table("Won, figure 3", "how much of a map of the scene's class lies on the object", (ENERGY,)),
+        ),
+        checks=(LocalizationCheck(),),
+        audit_images=30 * scale.audited,
+        model=network(scale),
+    )
+
+
+def tokens() -> PaperStudy:
+    """TokenMixup of a small transformer on digits."""
+    tuned = {"epochs": SMALL.more_epochs, "rate": 3e-4}
+    return PaperStudy(
+        name="won2025_tokens",
+        title="TokenMixup of a vision transformer on digits (Won et al. 2025, 3.6)",
+        data=digits,
+        methods=(
+            *named({"baseline": trained(SMALL, rate=1e-3)}),
+            *named(
+                {
+                    "horizontal": trained(SMALL, TokenMixup(direction="horizontal"), **tuned),
+                    "vertical": trained(SMALL, TokenMixup(direction="vertical"), **tuned),
+                    "both": trained(SMALL, TokenMixup(direction="both"), **tuned),
+                },
+                continues="baseline",
+            ),
+        ),
+        tables=(
+            Table("Won 7", "accuracy", (ACCURACY,)),
+            Table("Won 8", "localization", (ENERGY, HEAT)),
+            Table("Won 9", "inter-model deletion", (INTER_MODEL,)),
+        ),
+        checks=(DeletionCheck(), LocalizationCheck()),
+        explainers=(GradCam(), SmoothGrad(samples=50), IntegratedGradients(steps=50, baseline="mean")),
+        audit_images=30,
+        model=transformer(10),
+    )
+
 
 LI_TABLES = (
     Table("Li 1", "Drop % and Increase % at the top 15 %", (DROP, INCREASE)),
@@ -325,66 +439,80 @@ LI_TABLES = (
     Table("Li 5", "accuracy", (ACCURACY,)),
 )
 
-LI = PaperStudy(
-    name="li2021",
-    title="Explanation-driven augmentation on objects (Li et al. 2021)",
-    data=objects,
-    methods=named(EXPLAINED),
-    tables=LI_TABLES,
-    checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(pixels_per_step=SIZE)),
-    explainers=(GradCam(),),
-    audit_images=60,
-)
 
-DIGIT_EPOCHS = 10
-"""Digits are learned within five epochs."""
+def li2021(scale: Scale) -> PaperStudy:
+    """Explanation-driven augmentation on objects."""
+    return PaperStudy(
+        name="li2021",
+        title="Explanation-driven augmentation on objects (Li et al. 2021)",
+        data=partial(objects, scale),
+        methods=named(explained(scale)),
+        tables=LI_TABLES,
+        checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(pixels_per_step=scale.side)),
+        explainers=(GradCam(),),
+        audit_images=60 * scale.audited,
+        model=network(scale),
+    )
 
-LI_DIGITS = PaperStudy(
-    name="li2021_digits",
-    title="Explanation-driven augmentation, mixes and soft labels on digits",
-    data=digits,
-    methods=tuple(
-        one.model_copy(update={"plan": one.plan.model_copy(update={"epochs": DIGIT_EPOCHS})})
-        for one in (*named(EXPLAINED), *named(SOFT_LABELS))
-        if one.name not in {"cutmix", "augmix", "edda_0.2", "smoothing_0.1"}
-    ),
-    tables=(
-        *LI_TABLES,
-        Table("Won 4", "correlation of robustness to random deletion with scores of deletion", ("correlations",)),
-        Table("Won 5", "least relevant first, and random order", (LERF, RAO)),
-        Table("Won 6, 10, 12", "inter-model deletion", (INTER_MODEL,)),
-    ),
-    checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(pixels_per_step=SIZE), DeletionCheck()),
-    explainers=(GradCam(),),
-    model=convnet(10),
-)
 
-REMEDIES = PaperStudy(
-    name="remedies",
-    title="Fine-tuning of models that have learned a planted shortcut",
-    data=marked_objects,
-    methods=(
-        *named({"shortcut": trained()}),
-        *named(
-            {
-                "longer": trained(epochs=MORE_EPOCHS, rate=LOWER_RATE),
-                "randexp": trained(Edda(explainer=Random()), MORE_EPOCHS, LOWER_RATE),
-                "edda": trained(Edda(), MORE_EPOCHS, LOWER_RATE),
-                "edda_mean": trained(Edda(color="mean"), MORE_EPOCHS, LOWER_RATE),
-                "deletion_loss": trained(DeletionLoss(), MORE_EPOCHS, LOWER_RATE),
-            },
-            continues="shortcut",
+def li2021_digits() -> PaperStudy:
+    """The same on digits, with the halves of Mixup and soft labels beside it."""
+    plans = explained(SMALL) | soft_labels(SMALL)
+    left_out = {"cutmix", "augmix", "edda_0.2", "smoothing_0.1"}
+    short = {
+        name: plan.model_copy(update={"epochs": DIGIT_EPOCHS}) for name, plan in plans.items() if name not in left_out
+    }
+    return PaperStudy(
+        name="li2021_digits",
+        title="Explanation-driven augmentation, mixes and soft labels on digits",
+        data=digits,
+        methods=named(short),
+        tables=(
+            *LI_TABLES,
+            Table("Won 4", "correlation of robustness to random deletion with scores of deletion", ("correlations",)),
+            Table("Won 5", "least relevant first, and random order", (LERF, RAO)),
+            Table("Won 6, 10, 12", "inter-model deletion", (INTER_MODEL,)),
         ),
-    ),
-    tables=(
-        Table("Li 1", "Drop % and Increase % at the top 15 %", (DROP, INCREASE)),
-        Table("Won 6", "inter-model deletion", (INTER_MODEL,)),
-        Table("ours", "accuracy on images with marks like those of the training", (ACCURACY,)),
-        Table("ours", "reliance on the planted mark", ("reliance",)),
-    ),
-    checks=(EddaCheck(keep=(0.15,)), DeletionCheck()),
-    explainers=(GradCam(),),
-    audit_images=40,
-)
+        checks=(EddaCheck(keep=(0.15,)), InsertionDeletionCheck(pixels_per_step=DIGIT_SIDE), DeletionCheck()),
+        explainers=(GradCam(),),
+        audit_images=30,
+        model=convnet(10),
+    )
 
-STUDIES = (LI, REMEDIES, LI_DIGITS, WON, FAITHFUL_MIXES, SCENES, TOKENS)
+
+def remedies(scale: Scale) -> PaperStudy:
+    """Fine-tuning of models that have learned a planted shortcut, beside fine-tuning without any method."""
+    return PaperStudy(
+        name="remedies",
+        title="Fine-tuning of models that have learned a planted shortcut",
+        data=partial(marked_objects, scale),
+        methods=(
+            *named({"shortcut": trained(scale)}),
+            *named(
+                {
+                    "longer": fine_tuned(scale),
+                    "randexp": fine_tuned(scale, Edda(explainer=Random())),
+                    "edda": fine_tuned(scale, Edda()),
+                    "edda_mean": fine_tuned(scale, Edda(color="mean")),
+                    "deletion_loss": fine_tuned(scale, DeletionLoss()),
+                },
+                continues="shortcut",
+            ),
+        ),
+        tables=(
+            Table("Li 1", "Drop % and Increase % at the top 15 %", (DROP, INCREASE)),
+            Table("Won 6", "inter-model deletion", (INTER_MODEL,)),
+            Table("ours", "accuracy on images with marks like those of the training", (ACCURACY,)),
+            Table("ours", "reliance on the planted mark", ("reliance",)),
+        ),
+        checks=(EddaCheck(keep=(0.15,)), DeletionCheck()),
+        explainers=(GradCam(),),
+        audit_images=40 * scale.audited,
+        model=network(scale),
+    )
+
+
+def paper_studies(scale: Scale) -> tuple[PaperStudy, ...]:
+    """All studies of a scale. Digits have 8 x 8 pixels, so their studies have one size only."""
+    large = tuple(make(scale) for make in (li2021, remedies, won2025, faithful_mixes, scenes))
+    return large if scale is LARGE else (*large, li2021_digits(), tokens())

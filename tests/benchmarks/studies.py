@@ -15,14 +15,14 @@ from rich.console import Console
 from auditcore import AuditPlan, ImageBatchReference, StudyPlan, StudyReport, StudyRequest, study
 from auditcore.contracts.canonical_json import sha256
 from benchmarks.machine import processor
-from benchmarks.paper_studies import ACCESS, STUDIES, PaperStudy
+from benchmarks.paper_studies import ACCESS, LARGE, SMALL, PaperStudy, paper_studies
 from benchmarks.study_contrasts import Reliance, contrast_table
 from benchmarks.study_pages import draw_figures, reliance_of, study_page
 
 console = Console()
 
 
-def run(wanted: PaperStudy, seeds: int, out: Path) -> StudyReport:
+def run(wanted: PaperStudy, seeds: int, out: Path, device: str) -> StudyReport:
     """One study; goes on with what the folder holds."""
     training, test = wanted.data()
     placeholder = ImageBatchReference(digest=sha256(b""))
@@ -38,6 +38,7 @@ def run(wanted: PaperStudy, seeds: int, out: Path) -> StudyReport:
         images=list(training),
         test=list(test),
         access=ACCESS,
+        device=device,
         progress=Told(wanted.name),
     )
 
@@ -61,17 +62,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="Trainings of each method.")
     parser.add_argument("--out", type=Path, default=Path("studies"), help="Folder of weights, reports and tables.")
+    parser.add_argument("--large", action="store_true", help="ResNet-50 on 16 000 images of 128 x 128, for a card.")
+    parser.add_argument("--device", default="cpu", help="Where models are trained and audited, such as cuda.")
     parser.add_argument(
-        "--only", action="append", choices=[one.name for one in STUDIES], help="Only this study. Repeatable."
+        "--only",
+        action="append",
+        choices=[one.name for one in paper_studies(SMALL)],
+        help="Only this study. Repeatable.",
     )
     options = parser.parse_args()
-    chosen = [one for one in STUDIES if not options.only or one.name in options.only]
+    scale = LARGE if options.large else SMALL
+    chosen = [one for one in paper_studies(scale) if not options.only or one.name in options.only]
     reports: dict[str, StudyReport] = {}
     reliance: Reliance = {}
     pages = []
     for one in chosen:
         folder = options.out / one.name
-        report = reports[one.name] = run(one, options.seeds, folder)
+        report = reports[one.name] = run(one, options.seeds, folder, options.device)
         if any("reliance" in table.rows for table in one.tables):
             reliance = reliance_of(one, report, folder)
         pages.append(study_page(one, report, reliance))
