@@ -404,7 +404,7 @@ def scenes(scale: Scale) -> PaperStudy:
 
 def tokens() -> PaperStudy:
     """TokenMixup of a small transformer on digits."""
-    tuned = {"epochs": SMALL.more_epochs, "rate": 3e-4}
+    tuned = partial(trained, SMALL, epochs=SMALL.more_epochs, rate=3e-4)
     return PaperStudy(
         name="won2025_tokens",
         title="TokenMixup of a vision transformer on digits (Won et al. 2025, 3.6)",
@@ -413,9 +413,9 @@ def tokens() -> PaperStudy:
             *named({"baseline": trained(SMALL, rate=1e-3)}),
             *named(
                 {
-                    "horizontal": trained(SMALL, TokenMixup(direction="horizontal"), **tuned),
-                    "vertical": trained(SMALL, TokenMixup(direction="vertical"), **tuned),
-                    "both": trained(SMALL, TokenMixup(direction="both"), **tuned),
+                    "horizontal": tuned(TokenMixup(direction="horizontal")),
+                    "vertical": tuned(TokenMixup(direction="vertical")),
+                    "both": tuned(TokenMixup(direction="both")),
                 },
                 continues="baseline",
             ),

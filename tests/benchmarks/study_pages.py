@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from auditcore import StudyReport, SyntheticDataset, load_classifier, shortcut_reliance
 from auditcore.contracts.access import Limits
@@ -148,11 +149,12 @@ def _by_method(axis: Axes, values: Mapping[str, Values]) -> None:
         known = [one for one in seeds if one is not None]
         summary = over_seeds(seeds)
         axis.plot([place] * len(known), known, ".", color=DOTS, markersize=4)
+        mean = math.nan if summary.mean is None else summary.mean
         low, high = summary.ci or (math.nan, math.nan)
         axis.errorbar(
             place + 0.15,
-            summary.mean,
-            yerr=[[(summary.mean or 0) - low], [high - (summary.mean or 0)]],
+            mean,
+            yerr=[[mean - low], [high - mean]],
             fmt="o",
             color=FACE,
             capsize=3,
@@ -160,6 +162,6 @@ def _by_method(axis: Axes, values: Mapping[str, Values]) -> None:
     axis.set_xticks(range(len(values)), list(values), rotation=30, ha="right")
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
