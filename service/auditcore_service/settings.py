@@ -33,7 +33,7 @@ TASKS_PER_CHILD = 200
 """Shards that a process computes before a new one takes its place. Not 1: the cached models live in the process."""
 
 QueueName = Literal["gpu", "control", "training"]
-"""A queue of work: shards that compute; shards that assemble a report; shards of trainings."""
+"""A queue of work: shards that compute; shards that assemble a report; shards of trainings and of experiments."""
 
 QUEUE_NAMES: Final[tuple[QueueName, ...]] = ("gpu", "control", "training")
 
