@@ -173,12 +173,13 @@ if TYPE_CHECKING:
     from auditcore.auditing import audit, inspect_model
     from auditcore.images.encoded import EncodedImage
     from auditcore.models.loading import load_classifier
-    from auditcore.remedies.remedy_run import Remedy, remedy
+    from auditcore.remedies.local_remedy import Remedy, remedy
     from auditcore.report.gate import reevaluate
     from auditcore.report.serialize import report_bytes
     from auditcore.retraining.local_fine_tuned import f_fidelity, idsds
     from auditcore.retraining.local_roar import roar
-    from auditcore.studies.study_run import study
+    from auditcore.studies.local_study import study
+    from auditcore.studies.study_reliability import study_reliability
     from auditcore.synthetic.dataset import SyntheticDataset
     from auditcore.synthetic.generation import generate_images
     from auditcore.synthetic.reliance import shortcut_reliance
@@ -348,6 +349,7 @@ __all__ = [
     "roar",
     "shortcut_reliance",
     "study",
+    "study_reliability",
     "train",
 ]
 
@@ -358,15 +360,16 @@ _ON_FIRST_USE = {
     "generate_images": "auditcore.synthetic.generation",
     "inspect_model": "auditcore.auditing",
     "load_classifier": "auditcore.models.loading",
-    "Remedy": "auditcore.remedies.remedy_run",
+    "Remedy": "auditcore.remedies.local_remedy",
     "reevaluate": "auditcore.report.gate",
-    "remedy": "auditcore.remedies.remedy_run",
+    "remedy": "auditcore.remedies.local_remedy",
     "report_bytes": "auditcore.report.serialize",
     "Trained": "auditcore.training.local_training",
     "f_fidelity": "auditcore.retraining.local_fine_tuned",
     "idsds": "auditcore.retraining.local_fine_tuned",
     "roar": "auditcore.retraining.local_roar",
-    "study": "auditcore.studies.study_run",
+    "study": "auditcore.studies.local_study",
+    "study_reliability": "auditcore.studies.study_reliability",
     "train": "auditcore.training.local_training",
     "shortcut_reliance": "auditcore.synthetic.reliance",
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 from auditcore.errors import InvalidRequest
 from auditcore.whole_files import write_whole
 
 
+@runtime_checkable
 class KeptFiles(Protocol):
     """Named files of one experiment. A file is there as a whole or not at all.
 
@@ -78,3 +79,16 @@ class KeptFolder:
         if not path.exists():
             raise KeyError(name)
         return path.as_uri()
+
+
+def read_kept(kept: KeptFiles, name: str) -> bytes:
+    """The bytes of a file that an earlier stage has kept.
+
+    Raises:
+        InvalidRequest: It is not there any more.
+    """
+    data = kept.read(name)
+    if data is None:
+        msg = f"{name} was kept by an earlier stage and is gone; begin anew"
+        raise InvalidRequest(msg, field="out")
+    return data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from auditcore.contracts.canonical_json import sha256
 from auditcore.contracts.training.report import TrainingReport
 from auditcore.errors import WorkInterrupted
 from auditcore.kept_files import KeptFiles
@@ -15,7 +16,7 @@ CHECKPOINT_S = 60.0
 
 
 def read_trained(kept: KeptFiles, name: str) -> Trained | None:
-    """A training that is done; None if it is not.
+    """A training that is done; None if it is not, or if its weights are damaged.
 
     Args:
         kept: Holds `trainings/NAME.json` and `weights/NAME.safetensors`.
@@ -24,7 +25,8 @@ def read_trained(kept: KeptFiles, name: str) -> Trained | None:
     report, weights = kept.read(report_name(name)), kept.read(weights_name(name))
     if report is None or weights is None:
         return None
-    return Trained(TrainingReport.model_validate_json(report), weights)
+    found = Trained(TrainingReport.model_validate_json(report), weights)
+    return found if sha256(weights) == found.report.trained.weights else None
 
 
 def train_in_parts(
