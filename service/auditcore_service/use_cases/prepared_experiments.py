@@ -11,6 +11,7 @@ from auditcore.contracts.experiments.request import ExperimentRequest
 from auditcore.contracts.explainers import Explainer
 from auditcore.contracts.images import ImageBatchReference, ImagesReference, labels_of
 from auditcore.contracts.model_reference import ModelReference
+from auditcore.contracts.remedies.failed_conditions import condition_to_remedy
 from auditcore.contracts.remedies.plan import RemedyRequest
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.request import AuditRequest
@@ -25,7 +26,6 @@ from auditcore.contracts.training.request import HeldOut
 from auditcore.contracts.training.trainable_models import require_scores, require_trainable
 from auditcore.costs.cost_model import Estimate
 from auditcore.errors import InputError, InvalidRequest, UnreachableResource
-from auditcore.remedies.failed_conditions import condition_to_remedy
 from auditcore.sources.resolving import resolve_model
 from auditcore_service.principals import Principal
 from auditcore_service.settings import Settings
