@@ -1,9 +1,10 @@
-"""What workers make of experiments: stages and waves, turns, kept files, cancelling, and everything that can go wrong."""
+"""What workers make of experiments: stages and waves, turns, kept files, cancelling, and what can go wrong."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ def test_audits_come_first_also_in_the_middle_of_a_stage(make_workplace: Callabl
     study = submit_study(workplace.service)
     late: list[str] = []
 
-    def first(_: ExperimentTask, stage: Stage) -> None:
+    def first(_: ExperimentTask, _stage: Stage) -> None:
         if not late:
             late.append(workplace.submit_audit())
 
@@ -224,7 +225,7 @@ def test_a_cancelled_experiment_stops_in_the_middle_of_a_stage(make_workplace: C
     study = submit_study(workplace.service, epochs=2000)
     events = iter([None])
 
-    def cancel(_: ExperimentTask, stage: Stage) -> None:
+    def cancel(_: ExperimentTask, _stage: Stage) -> None:
         if next(events, "over") is None:
             workplace.service.experiments.cancel(ANONYMOUS, study)
             assert get(workplace.service, study).state == "cancelling"
@@ -257,12 +258,14 @@ def test_what_finished_stages_have_kept_outlives_a_cancel_until_the_experiment_i
     assert {name.partition("/")[0] for name in names(service, study)} == {"trainings", "weights", "models"}
     kept = {file.digest for file in service.experiments.files(ANONYMOUS, study)}
 
+    collection = service.housekeeping._collection
+    # what was stored a moment ago is older than the grace period
+    collection._clock = lambda: time.time() + 9.0
+
     def collect() -> None:
-        # blobs are set aside before they are deleted, and the clocks of files are coarse
+        # blobs are set aside before they are deleted
         for _ in range(2):
-            clock = service.housekeeping._collection._clock
-            service.housekeeping._collection._clock = lambda: clock() + 9.0
-            service.housekeeping._collection.collect()
+            collection.collect()
 
     collect()
     assert kept <= {blob.digest for blob in service.blobs.list_stored()}
@@ -341,7 +344,7 @@ def test_a_stage_that_ends_every_process_fails_its_experiment(
     workplace = make_workplace(max_attempts=2, fault_wait_s=1e-6)
     study = submit_study(workplace.service)
 
-    def die(_: ExperimentTask, stage: Stage) -> None:
+    def die(_: ExperimentTask, _stage: Stage) -> None:
         msg = "gone"
         raise ComputerDied(msg, cause=cause, loading=False)
 
