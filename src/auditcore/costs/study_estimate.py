@@ -16,7 +16,7 @@ from auditcore.costs.training_estimate import training_passes
 def study_estimate(
     plan: StudyPlan, reference: ModelReference, *, training: int, validation: int, test: int, passes_per_s: float
 ) -> Estimate:
-    """What all trainings and audits of a study are expected to cost. Nobody has measured its models, so speed is assumed.
+    """What all trainings and audits of a study are expected to cost. The speed of its models is assumed.
 
     Args:
         plan: The plan.
