@@ -78,3 +78,31 @@ class KeptFolder:
         if not path.exists():
             raise KeyError(name)
         return path.as_uri()
+
+
+@final
+class KeptInMemory:
+    """Kept files of a work that nobody will go on with; a `KeptFiles`."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file; None if it is not there."""
+        return self._files.get(name)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a file as long as this process lives."""
+        self._files[name] = data
+
+    def forget(self, name: str) -> None:
+        """Remove a file."""
+        self._files.pop(name, None)
+
+    def uri(self, name: str) -> str:
+        """Nothing names bytes in memory; read them instead.
+
+        Raises:
+            KeyError: Always.
+        """
+        raise KeyError(name)
