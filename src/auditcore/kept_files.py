@@ -44,11 +44,19 @@ class KeptFolder:
         self.path = path
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file; None if it is not there."""
+        """The bytes of a file; None if it is not there.
+
+        Raises:
+            InvalidRequest: It cannot be read, for example because the folder is none.
+        """
+        path = self.path / name
         try:
-            return (self.path / name).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            msg = f"{path} cannot be read ({error.strerror}); name a folder whose files may be read and written"
+            raise InvalidRequest(msg, field="out") from error
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep a file.

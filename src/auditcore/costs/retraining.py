@@ -1,4 +1,4 @@
-"""Trainings and passes of measures that retrain, as closed formulas; the ledger of a model shows the same numbers."""
+"""Passes of measures that retrain beside their trainings, as closed formulas; the ledger of a model counts the same."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ from auditcore.contracts.retraining.f_fidelity import FFidelityPlan
 from auditcore.contracts.retraining.idsds import IdsdsPlan
 from auditcore.contracts.retraining.roar import RoarPlan
 from auditcore.counts.cells import grid_of
-
-
-def roar_trainings(plan: RoarPlan, explained: Sequence[Explainer] | None = None) -> int:
-    """Number of trainings.
-
-    Args:
-        plan: The plan.
-        explained: Explainers that run on the model, the control among them; all if None.
-    """
-    return len(plan.cells(plan.explained if explained is None else tuple(explained)))
 
 
 def roar_map_passes(plan: RoarPlan, explained: Sequence[Explainer], *, images: int, shape: InputShape) -> Passes:

@@ -39,10 +39,21 @@ def training_estimate(
         passes_per_s: Forward passes per second, assumed of a model that sees images of 224 x 224 pixels.
     """
     passes = training_passes(plan, training=training, validation=validation, shape=input_shape_of(reference))
-    rate = assumed_passes_per_s(passes_per_s, reference)
-    work = weight(passes)
+    return assumed_estimate(passes, reference, images=training + validation, passes_per_s=passes_per_s)
+
+
+def assumed_estimate(passes: Passes, reference: ModelReference, *, images: int, passes_per_s: float) -> Estimate:
+    """What passes are expected to take where nobody has measured the speed of the model.
+
+    Args:
+        passes: Of the whole.
+        reference: The model.
+        images: Number of different images.
+        passes_per_s: As of `training_estimate`.
+    """
+    work, rate = weight(passes), assumed_passes_per_s(passes_per_s, reference)
     return Estimate(
-        images=training + validation,
+        images=images,
         forward_images=passes.forward,
         backward_images=passes.backward,
         passes=round(work),
