@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 from auditcore.errors import InvalidRequest
 from auditcore.whole_files import write_whole
 
 
+@runtime_checkable
 class KeptFiles(Protocol):
     """Named files of one experiment. A file is there as a whole or not at all.
 
