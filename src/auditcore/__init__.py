@@ -142,7 +142,7 @@ from auditcore.contracts.report import AuditReport, report_schema
 from auditcore.contracts.request import AuditRequest, NamedModel
 from auditcore.contracts.retraining.f_fidelity import FFidelityPlan, FFidelityReport, FFidelityRequest
 from auditcore.contracts.retraining.idsds import IdsdsPlan, IdsdsReport, IdsdsRequest
-from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest, RoarState
+from auditcore.contracts.retraining.roar import RoarPlan, RoarReport, RoarRequest
 from auditcore.contracts.run_lengths import RunLengths
 from auditcore.contracts.server_models import OpenInferenceModel, TorchServeModel
 from auditcore.contracts.speed import Speed
@@ -297,7 +297,6 @@ __all__ = [
     "RoarPlan",
     "RoarReport",
     "RoarRequest",
-    "RoarState",
     "Rotate",
     "RunLengths",
     "Saliency",

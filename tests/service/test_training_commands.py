@@ -93,7 +93,7 @@ def test_a_fine_tuned_measure_keeps_its_weights(shapes: Path, tmp_path: Path) ->
     assert found.exit_code == 0, found.output
     report = IdsdsReport.model_validate_json((tmp_path / "idsds" / "report.json").read_bytes())
     assert isinstance(report.training, TrainingReport)
-    weights = (tmp_path / "idsds" / "fine-tuned.safetensors").read_bytes()
+    weights = (tmp_path / "idsds" / "weights" / "fine_tuned.safetensors").read_bytes()
     assert sha256(weights) == report.training.trained.weights
 
 

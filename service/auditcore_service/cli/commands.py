@@ -1030,7 +1030,7 @@ def measure(
     ],
     training: TrainingOption,
     folder: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the report; ROAR goes on with what it holds.")
+        Path, typer.Option("--out", "-o", help="Folder for the results; the same command goes on with what it holds.")
     ],
     validation: ValidationOption = None,
     device: Annotated[Device, typer.Option(help="Where models are trained.")] = Device.AUTO,
@@ -1045,7 +1045,7 @@ def measure(
 
         auditcore measure roar.json --training shapes/training --validation shapes/validation --out roar
     """
-    kept = "ROAR goes on with what is done, by the same command; other measures begin anew"
+    kept = "what is done is kept; the same command goes on with it"
     with _problems("measure", kept=kept):
         with progress_bar(err) as show:
             show(None, f"reading {request.name}")

@@ -7,19 +7,16 @@ from typing import final
 
 from auditcore.contracts.experiments.request import ExperimentRequest
 from auditcore.contracts.model_reference import ModelReference
-from auditcore.contracts.pass_counts import LOGITS
 from auditcore.contracts.remedies.plan import RemedyRequest
 from auditcore.contracts.report import AuditReport
 from auditcore.contracts.retraining.f_fidelity import FFidelityRequest
 from auditcore.contracts.retraining.idsds import IdsdsRequest
 from auditcore.contracts.retraining.roar import RoarRequest
 from auditcore.contracts.studies.plan import StudyRequest
-from auditcore.costs.assumed_estimates import assumed_estimate, sum_estimates
 from auditcore.costs.cost_model import Estimate
 from auditcore.costs.remedy_estimate import remedy_estimate
-from auditcore.costs.retraining import roar_trainings
+from auditcore.costs.retraining_estimate import f_fidelity_estimate, idsds_estimate, roar_estimate
 from auditcore.costs.study_estimate import study_estimate
-from auditcore.costs.training_estimate import training_estimate
 
 
 @final
@@ -64,11 +61,9 @@ def experiment_estimate(
         case RemedyRequest(plan=plan):
             assert failed is not None  # noqa: S101 - a remedy without a report is refused before
             return remedy_estimate(plan, failed, training=training, validation=validation, passes_per_s=passes_per_s)
-        case RoarRequest() | FFidelityRequest() | IdsdsRequest():
-            pass
-    plan = request.plan.training
-    if plan is None:
-        return assumed_estimate(LOGITS.times(validation), model, images=validation, passes_per_s=passes_per_s)
-    one = training_estimate(plan, model, training=training, validation=validation, passes_per_s=passes_per_s)
-    times = roar_trainings(request.plan) if isinstance(request, RoarRequest) else 1
-    return sum_estimates([one] * times, images=training + validation)
+        case RoarRequest(plan=plan):
+            return roar_estimate(plan, model, training=training, validation=validation, passes_per_s=passes_per_s)
+        case FFidelityRequest(plan=plan):
+            return f_fidelity_estimate(plan, model, training=training, validation=validation, passes_per_s=passes_per_s)
+        case IdsdsRequest(plan=plan):
+            return idsds_estimate(plan, model, training=training, validation=validation, passes_per_s=passes_per_s)

@@ -21,6 +21,9 @@ from auditcore.errors import InvalidRequest
 from auditcore.images.encoded import EncodedImage
 from auditcore.kept_files import KeptFiles
 from auditcore.remedies.remedy_run import RemedyRun
+from auditcore.retraining.f_fidelity_run import FFidelityRun
+from auditcore.retraining.idsds_run import IdsdsRun
+from auditcore.retraining.roar_run import RoarRun
 from auditcore.studies.study_run import StudyRun
 
 Input = TypeVar("Input")
@@ -110,9 +113,36 @@ def open_experiment(
                 device=device,
                 audit_id=experiment_id,
             )
-        case RoarRequest() | FFidelityRequest() | IdsdsRequest():
-            # measures that retrain get their stages in a change of their own, which is merged with this one
-            raise NotImplementedError(request.plan.kind)
+        case RoarRequest():
+            return RoarRun(
+                request,
+                inputs.images,
+                inputs.validation,
+                experiment_id=experiment_id,
+                kept=kept,
+                access=access,
+                device=device,
+            )
+        case FFidelityRequest():
+            return FFidelityRun(
+                request,
+                inputs.images,
+                inputs.validation,
+                experiment_id=experiment_id,
+                kept=kept,
+                access=access,
+                device=device,
+            )
+        case IdsdsRequest():
+            return IdsdsRun(
+                request,
+                inputs.images,
+                inputs.validation,
+                experiment_id=experiment_id,
+                kept=kept,
+                access=access,
+                device=device,
+            )
 
 
 def _given(value: Input | None, what: str, *, field: str) -> Input:
