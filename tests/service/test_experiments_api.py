@@ -21,13 +21,11 @@ from auditcore_service.gateway.app import create_app
 from auditcore_service.gateway.service import Service
 from auditcore_service.principals import ANONYMOUS, Principal
 from auditcore_service.settings import Settings
-from auditcore_service.worker.execution import Executor
 from service_experiments import (
     AUDIT,
     FAILING,
     TESTED,
     TRAINING,
-    Computer,
     failed_audit,
     remedy_of,
     request_of,
@@ -37,6 +35,7 @@ from service_experiments import (
     submit_study,
 )
 from service_trainings import ALLOWED, MODEL, PLAN
+from worker_in_process import worker_of
 
 NOWHERE = f"sha256:{0:064d}"
 PATH = "/v1/experiments"
@@ -68,14 +67,7 @@ def service_of(client: TestClient) -> Service:
 
 def work(client: TestClient) -> None:
     """Do everything that waits, as a worker does."""
-    service = service_of(client)
-    worker = Executor(
-        service.settings,
-        database=service.database,
-        blobs=service.blobs,
-        queue=service.queue,
-        computer=Computer(service.settings),
-    )
+    worker = worker_of(service_of(client))
     while worker.run_next():
         pass
 

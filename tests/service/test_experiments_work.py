@@ -43,7 +43,6 @@ from service_experiments import (
     AUDIT,
     TESTED,
     TRAINING,
-    Computer,
     failed_audit,
     file_of,
     get,
@@ -57,6 +56,7 @@ from service_experiments import (
     submit_study,
 )
 from service_trainings import ALLOWED, MODEL
+from worker_in_process import Computer
 from worker_process import shards
 
 KINDS: tuple[JobKind, ...] = ("audit", "training", "experiment")
