@@ -176,7 +176,9 @@ def test_an_estimate_says_the_price_and_stores_nothing(make_client: Callable[...
     dear = client.post(f"{PATH}/estimate", json=much).json()
     assert dear["within_budget"] is False
     assert "the experiment is estimated at" in dear["advice"]
-    assert dear["estimate"]["backward_images"] == 50 * quote["estimate"]["backward_images"]
+    # two methods learn from 30 images for 98 epochs more; the audits cost the same
+    more = dear["estimate"]["backward_images"] - quote["estimate"]["backward_images"]
+    assert more == 2 * 98 * 30
     answer = client.post(PATH, json=much)
     assert (answer.status_code, answer.json()["code"]) == (422, "budget_exceeded")
     assert len(client.get(PATH).json()["items"]) == 1
@@ -350,9 +352,10 @@ def test_only_a_failed_audit_can_be_remedied(client: TestClient) -> None:
     batch = store_digits(service, TRAINING, TESTED)
     waiting = client.post("/v1/audits", json={"model": MODEL, "images": batch, "plan": AUDIT}).json()["id"]
     refused(client, remedy_of(waiting, images), 422, "invalid_request", "#/audit", "is queued and has no report")
-    passed = failed(client, policy=[FAILING[0] | {"at_least": -1.0}])
-    assert client.get(f"/v1/audits/{passed}").json()["verdict"] == "pass"
-    refused(client, remedy_of(passed, images), 422, "invalid_request", "#/plan/condition", "nothing to remedy")
+    met = failed(client, policy=[FAILING[0] | {"at_least": -1.0}])
+    # a map at random meets this too, so that it is no pass; but nothing was missed
+    assert client.get(f"/v1/audits/{met}").json()["verdict"] == "inconclusive"
+    refused(client, remedy_of(met, images), 422, "invalid_request", "#/plan/condition", "nothing to remedy")
 
 
 def test_a_remedy_names_what_it_cannot_use(client: TestClient) -> None:
